@@ -298,20 +298,22 @@ def parts(chain: Chain) -> tuple[float, ...]:
     return *(100.0 * each for each in found), *said, step.finish == "stop" and loop(step.answer) is None
 
 
-def less_likely(what: str, runs: Sequence[Sequence[Sequence[float]]], chance: Mapping[int, Any]) -> Figure:
+def less_likely(
+    what: str, runs: Sequence[Sequence[Sequence[float]]], chance: Mapping[int, Any], goal: Goal | None
+) -> Figure:
     """Compares steered texts with unsteered ones that pass by chance, by number of the prompt."""
     steered = [fmean(run[n][3] for run in runs) for n in chance]
     plain = [each[3] for each in chance.values()]
     found = difference(plain, steered)
     by_seed = tuple(fmean(run[n][3] - each[3] for n, each in chance.items()) for run in runs)
-    sides = f"{fmean(steered):.2f} and {fmean(plain):.2f}, {found.low:+.2f} to {found.high:+.2f}"
-    return Figure(what, by_seed, "nats", Goal("≥", -0.05), f"{sides}, {len(plain)} prompts")
+    sides = f"{found.low:+.2f} to {found.high:+.2f}, {len(plain)} prompts"
+    return Figure(what, by_seed, "nats", goal, sides)
 
 
 def natural(*, quick: bool) -> Row:
     """Measures whether first texts pass, and read as if nothing had steered them."""
     seeds, count, figures = ((0,), 8, []) if quick else ((0, 1, 2), None, [])
-    for name, records in (("IFEval", held_out(100)[:count]), ("plain demands", plain_demands(count))):
+    for name, records in (("IFEval", held_out(100)[:count]), ("everyday", plain_demands(count))):
         steered = [asyncio.run(first_texts(records, seed)) for seed in seeds]
         plain = [asyncio.run(first_texts(records, 0, steer=False))]
         chance = asyncio.run(first_texts(records, 0, steer=False, mode="best-of", drafts=TRIED))
@@ -321,10 +323,12 @@ def natural(*, quick: bool) -> Row:
                 figures.append(
                     Figure(f"{name}, {way}: {what}", values, unit, goal if steered is runs else None)
                 )
-        for which, least in (("passes", 0), ("passes, ends by itself and repeats nothing", 1)):
-            what = f"{name}: log-likelihood a token, steered less plain that {which}"
-            found = {n: each for n, each in enumerate(chance) if each[0] and each[5] >= least}
-            figures.append(less_likely(what, steered, found))
+        passing = {n: each for n, each in enumerate(chance) if each[0]}
+        whole = {n: each for n, each in passing.items() if each[5]}
+        what = f"{name}: log-likelihood beside plain that pass"
+        more = f"{what}, end by themselves and repeat nothing"
+        for each, found, goal in ((what, passing, Goal("≥", -0.05)), (more, whole, None)):
+            figures += [less_likely(each, steered, found, goal)] if found else []
     how = (
         "100 IFEval prompts as below, and 100 everyday ones with demands (`derive_prompts.jsonl`); the "
         "default model behind llama.cpp, at most 128 new tokens, seeds 0, 1, 2 (plain: 0). The checks "
