@@ -31,7 +31,6 @@ MAX_UNEVALUATED = 10_000
 
 MOST_PARTS = 10_000  # of a schema that `impossible` looks at
 _NAMED = ("$defs", "definitions")
-MOST_STEPS = 20  # references to references
 MOST_WRITTEN = 500_000  # items, names or characters: no model writes more
 
 _WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}
@@ -136,7 +135,7 @@ def list_of_one(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     part, used = schema, 0
     for key in keys:
         around: Any = part
-        for _ in range(MOST_STEPS):
+        for _ in range(20):  # references to references
             if isinstance(around, Mapping) and "$ref" in around:
                 around = target_of(schema, str(around["$ref"]))
         if not isinstance(around, Mapping):

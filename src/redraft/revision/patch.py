@@ -58,9 +58,8 @@ def edits_of(state: State) -> list[Edit]:
     failed = [result for result in step.checks if not result.passed]
     same = step.finish == before.finish  # a text that was ended and is whole now came closer
     in_vain = step.patch and same and (step.score or 0) <= (before.score or 0)
-    if in_vain or not plan.patches or not failed or step.echo or step.finish not in ("stop", "lost"):
-        return []
-    if not all(result.places for result in failed):
+    known = failed and all(result.places for result in failed)
+    if in_vain or not plan.patches or not known or step.echo or step.finish not in ("stop", "lost"):
         return []
     places = {place for result in failed for place in result.places}
     pointers = [place for place in places if isinstance(place, str)]

@@ -168,8 +168,7 @@ def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
     # To go on to the end takes as much as another draft, so that is tried once.
     most = 1 if edits[0].open else patch.TRIES if plan.sampling.temperature else 1 + bool(told)
     while stop is None and len(tries) < most:
-        messages = _base(state, told if tries else "")
-        made = yield from patch.written(state, base, edits, messages, len(tries))
+        made = yield from patch.written(state, base, edits, _base(state, told if tries else ""), len(tries))
         if made.finish == "context":
             break
         echo = state.echoes(made.answer, state.steps)
