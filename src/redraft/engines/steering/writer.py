@@ -167,17 +167,10 @@ class _Writer:
     async def _finish(self) -> None:
         finish: Finish = self.limit if self.cut_short and not self.form.closing else "stop"
         await self.draft.release(len(self.draft))
-        if self.over and self.over.finish:
-            finish = self.over.finish
-        self.deltas.put_nowait(
-            replace(
-                self._counts(),
-                finish=finish,
-                stop_text=self.stop_text,
-                aside=self.over.aside if self.over else "",
-                unsteered=self.unsteered,
-            )
-        )
+        last = replace(self._counts(), finish=finish, stop_text=self.stop_text, unsteered=self.unsteered)
+        if self.over:
+            last = replace(last, finish=self.over.finish or finish, aside=self.over.aside)
+        self.deltas.put_nowait(last)
 
     # Asking the model
 
