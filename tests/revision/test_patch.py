@@ -17,9 +17,9 @@ import redraft
 from redraft.chain import CheckResult, Step
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.json_reading import keys_of, pointer, span_of
-from redraft.checks.output import from_type
 from redraft.checks.schema import list_of_one
 from redraft.engines.base import EngineInfo, Message, Replies, Sampling
+from redraft.engines.steering.form import Form
 from redraft.errors import CheckError
 
 FIRST, MOUSE = "Owls hunt at night. They see in the dark, as Dr. Hale says.", "A mouse is what they like."
@@ -74,9 +74,7 @@ def test_the_sentence_with_a_forbidden_word_is_written_anew() -> None:
     ((begin, end),) = chain.steps[1].patch  # type: ignore[misc]
     assert chain.answer[begin:end] == "Voles feed them well."
     (asked,) = engine.asked
-    assert asked.begun == FIRST
-    assert asked.form is not None
-    assert (asked.form.one, asked.form.lacks) == (True, ("mouse",))
+    assert (asked.begun, asked.form) == (FIRST, Form(one=True, lacks=("mouse",)))
 
 
 def test_another_try_follows_one_that_fails_repeats_or_does_not_end() -> None:
@@ -137,9 +135,9 @@ def test_a_value_that_is_wrong_or_missing_is_written_by_its_own_schema(answer: s
     assert (chain.value.born, chain.steps[1].patch) == (1815, ("/born",))
     (asked,) = engine.asked
     assert asked.begun.endswith('"born":')
-    own = list_of_one(from_type(Person).schema, ["born"])
-    assert own
-    assert asked.schema == {**own[1], "maxItems": 2}  # so that a comma may come behind the number
+    # A list of two, so that a comma may come behind the number.
+    items = {"title": "Born", "type": "integer"}
+    assert asked.schema == {"type": "array", "items": items, "minItems": 1, "maxItems": 2}
 
 
 def test_a_validator_is_told_from_the_second_try_on() -> None:
