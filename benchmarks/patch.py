@@ -1,0 +1,147 @@
+"""Measure a revision that writes only what failed, beside one that writes the whole answer again.
+
+python benchmarks/patch.py           about 30 minutes; writes results/patch.json
+python benchmarks/patch.py --quick   a few texts and objects, nothing written
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import redraft
+from material import QUESTIONS
+from measure import Figure, Goal, Row, Unit
+from redraft.chain import Chain
+from redraft.checks.json_reading import json_so_far
+from redraft.engines.base import Engine
+from redraft.engines.load import load_engine
+from redraft.engines.steering.draft import ends_of
+from report import main
+
+WAYS: dict[str, dict[str, Any]] = {"patch": {}, "full revision": {"mode": "verified"}}
+SIZES = (20, 60, 130)  # values of the objects; the longest have some 2,000 tokens
+HOW = (
+    "{count} drafts. The default model behind llama.cpp, temperature 0.7, one stream, the same seeds and "
+    "checks in both ways, which begin with the same draft and revise once. patch: mode `auto`. full: mode "
+    "`verified`, steered alike, with speculation as by default. New tokens and seconds are medians over "
+    "chains. Changed outside: the share of answers in which another {part} of the draft is missing."
+)
+KINDS: dict[str, tuple[Any, Callable[[random.Random], Any], Any]] = {
+    "count": ({"type": "integer"}, lambda draw: draw.randrange(2, 900), "many"),
+    "price": ({"type": "number"}, lambda draw: draw.randrange(100, 9000) / 100, "a good price"),
+    "open": ({"type": "boolean"}, lambda draw: draw.random() < 0.5, "perhaps"),
+    "day": ({"enum": ["Monday", "Friday"]}, lambda draw: draw.choice(["Monday", "Friday"]), "someday"),
+    "city": ({"type": "string"}, lambda draw: draw.choice(["Lyon", "Porto", "Graz", "Bergen"]), 7),
+}
+"""Name of a value -> its schema, its right value, and a wrong one."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A draft with one fault, and how to find the other parts, and the right value, in what became of it."""
+
+    prompt: str
+    answer: str
+    check: str
+    others: Any
+    right: Any = ""
+
+    def has(self, parts: Any, answer: str) -> bool:
+        """Whether an answer has all of some parts: sentences, or values by name."""
+        if isinstance(parts, dict):
+            found = json_so_far(answer)
+            return isinstance(found, dict) and parts.items() <= found.items()
+        return all(part in answer for part in parts)
+
+
+async def texts(engine: Engine, count: int) -> list[Draft]:
+    """Return answers of the model, each with a word of a middle sentence that is then forbidden."""
+    found: list[Draft] = []
+    for number, question in enumerate(QUESTIONS):
+        draft = (await redraft.arevise(question, model=engine, max_tokens=260, seed=number)).steps[0]
+        said = [draft.answer[begin:end] for begin, end in pairwise([0, *ends_of(draft.answer)])]
+        once = [
+            (place, word)
+            for place in range(len(said) // 3, len(said) - 1)
+            for word in re.findall(r"\b[a-z]{5,}\b", said[place])
+            if len(re.findall(rf"(?i){word}", draft.answer + question)) == 1
+        ]
+        if len(draft.answer.split()) >= 80 and draft.complete and once and len(found) < count:
+            place, word = random.Random(number).choice(once)
+            others = tuple(each.strip() for each in said[:place] + said[place + 1 :])
+            found.append(Draft(question, draft.answer, f"lacks:{word}", others))
+    return found
+
+
+def objects(folder: Path, count: int) -> Iterator[Draft]:
+    """Yield objects with one value in the middle that is wrong or missing, and which the prompt says."""
+    for number in range(count):
+        draw, size = random.Random(number), SIZES[number % len(SIZES)]
+        names = [f"{draw.choice([*KINDS])}_{place}" for place in range(size)]
+        kinds = {name: KINDS[name.partition("_")[0]] for name in names}
+        values = {name: kind[1](draw) for name, kind in kinds.items()}
+        schema = {"type": "object", "properties": {name: kind[0] for name, kind in kinds.items()}}
+        file, name = folder / f"{number}.json", names[size // 2 + number % 5]
+        file.write_text(json.dumps({**schema, "required": names, "additionalProperties": False}), "utf-8")
+        faulty = {**values, name: kinds[name][2]}
+        right = {name: values.pop(name)}
+        if number % 4 == 3:
+            del faulty[name]
+        prompt = f"Write the record in JSON. In it, {name} is {json.dumps(right[name])}."
+        yield Draft(prompt, json.dumps(faulty, indent=2), f"json-schema:{file}", values, right)
+
+
+async def measured(name: str, part: str, goal: float, *, quick: bool) -> Row:
+    """Make the chain of each draft in both ways, in turn."""
+    made: dict[str, list[tuple[Chain, Draft]]] = {way: [] for way in WAYS}
+    engine, count = await load_engine("default", ctx=8192), 3 if quick else 20 if name == "texts" else 12
+    with tempfile.TemporaryDirectory() as folder:
+        found = await texts(engine, count) if name == "texts" else [*objects(Path(folder), count)]
+        for number, draft in enumerate(found):
+            for way in [*WAYS][:: 1 if number % 2 else -1]:
+                given = {"given": draft.answer, "checks": [draft.check], "max_revisions": 1}
+                seed = 1000 * number
+                chain = await redraft.arevise(draft.prompt, model=engine, seed=seed, **given, **WAYS[way])
+                made[way].append((chain, draft))
+    await engine.aclose()
+    figures: list[Figure] = []
+
+    def add(what: str, unit: Unit, of: Callable[[Chain, Draft], float], *goal: Goal) -> None:
+        for way, pairs in made.items():
+            values = tuple(float(of(chain, draft)) for chain, draft in pairs)
+            shares = (100 * fmean(values),) if unit == "%" else values
+            figures.append(Figure(f"{what}, {way}", shares, unit, *(goal if way == "patch" else ())))
+
+    add("pass", "%", lambda chain, _: bool(chain.passed))
+    add("are right where they failed", "%", lambda chain, draft: draft.has(draft.right, chain.answer))
+    add(
+        "changed outside", "%", lambda chain, draft: not draft.has(draft.others, chain.answer), Goal("≤", 0.0)
+    )
+    add("new tokens", "tokens", lambda chain, _: chain.usage.completion_tokens, Goal("≤", goal))
+    add("seconds", "s", lambda chain, _: chain.usage.seconds)
+    return Row(f"patch: {name}", HOW.format(count=len(found), part=part), tuple(figures))
+
+
+def run(*about: Any, quick: bool) -> Row:
+    """Measure a row."""
+    return asyncio.run(measured(*about, quick=quick))
+
+
+ROWS = {
+    name: partial(run, name, *about) for name, *about in (("texts", "sentence", 40), ("objects", "value", 60))
+}
+
+if __name__ == "__main__":
+    sys.exit(main("benchmarks/patch.py", __doc__, ROWS))
