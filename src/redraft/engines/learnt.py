@@ -172,7 +172,7 @@ def _asked(asks: re.Pattern[str], said: str) -> re.Match[str] | None:
     return re.search(rf"(?<!\S)(?:{asks.pattern})(?!\S)", said)
 
 
-# Years: between two, or so many before or after one
+# Years: between two, or before or after one
 
 _YEARS = re.compile(
     r"\b(?:years?|yrs?|old|age|born|birthday|birth|anniversary|turn(?:s|ed|d|ing)?|founded|vintage)\b"
@@ -197,7 +197,7 @@ _FORTH = re.compile(
 
 
 def _of_years(said: str, a: int, b: int) -> _Found:
-    """Read the years between two years, or the one that is so many years before or after another."""
+    """Read the years between two years, or the year that lies a number of years before or after another."""
     years = [number for number in (a, b) if 1000 <= number <= 2999]
     if not years or _OF_ONE.search(said):
         return None

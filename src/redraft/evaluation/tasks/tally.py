@@ -259,7 +259,7 @@ def _line(name: str, share: Share) -> Line:
 
 
 def pass_at(counts: Mapping[str, tuple[int, int]], k: int) -> Estimate:
-    """Estimate pass@k: the chance that one of `k` answers is right, a mean over items with so many answers.
+    """Estimate pass@k: the chance that one of `k` answers is right, a mean over items with that many answers.
 
     Of n answers of which c are right, it is 1 - C(n-c, k) / C(n, k), which is not biased. The interval is
     over items.

@@ -27,16 +27,14 @@ def spoiled_number(number: int, rng: Random) -> str:
     return str(int("".join(digits)))
 
 
-def _of_numbers(name: str, draw: Callable[[Random], Values]) -> Task:
+def _task(name: str, draw: Callable[[Random], Values], spoil: Callable[[Values, Random], str]) -> Task:
     right = RIGHT[name]
-    return Task(
-        name=name,
-        wordings=SAID[name],
-        draw=draw,
-        right=right,
-        spoil=lambda values, rng: spoiled_number(int(right(values)), rng),
-        judge=equal_to(right, WORK[name]),
-    )
+    judge = equal_to(right, WORK[name])
+    return Task(name=name, wordings=SAID[name], draw=draw, right=right, spoil=spoil, judge=judge)
+
+
+def _of_numbers(name: str, draw: Callable[[Random], Values]) -> Task:
+    return _task(name, draw, lambda values, rng: spoiled_number(int(RIGHT[name](values)), rng))
 
 
 def _of_any_length(rng: Random) -> int:
@@ -66,7 +64,7 @@ def _several(rng: Random) -> Values:
 
 TOTAL = _of_numbers("total", _several)
 
-# Dates: so many days after a day, month by month.
+# Dates: some days after a day, month by month.
 
 _YEAR = 2023  # no leap year
 
@@ -86,16 +84,9 @@ def _spoiled_date(values: Values, rng: Random) -> str:
     return f"{max(1, int(number) + rng.choice((-3, -2, -1, -1, 1, 1, 2, 3)))} {month}"
 
 
-AFTER = Task(
-    name="dates",
-    wordings=SAID["dates"],
-    draw=_start_of_days,
-    right=RIGHT["dates"],
-    spoil=_spoiled_date,
-    judge=equal_to(RIGHT["dates"], WORK["dates"]),
-)
+AFTER = _task("dates", _start_of_days, _spoiled_date)
 
-# Times: so many minutes after a time of the same day.
+# Times: some minutes after a time of the same day.
 
 _DAY = 24 * 60
 
@@ -113,11 +104,4 @@ def _spoiled_time(values: Values, rng: Random) -> str:
     return clock(wrong % _DAY)
 
 
-LATER = Task(
-    name="later",
-    wordings=SAID["later"],
-    draw=_time_of_day,
-    right=RIGHT["later"],
-    spoil=_spoiled_time,
-    judge=equal_to(RIGHT["later"], WORK["later"]),
-)
+LATER = _task("later", _time_of_day, _spoiled_time)
