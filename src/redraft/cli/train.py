@@ -171,8 +171,7 @@ def self_(
     chosen = [find_task(name) for name in task] if task else list(TASKS.values())
     scale = Scale(answers, drafts, held_out, answer_steps, chain_steps)
     road = Road(folder, chosen, everyday, scale, model, seed, parallel, Start.of(start) if start else None)
-    road.walk()
-    write(road.trial.report())
+    write(road.walk())
     tell(f'Ask it: redraft ask "{chosen[0].example(seed)}" --model {road.revising}')
 
 

@@ -30,6 +30,7 @@ from redraft.train.self import certainty, lessons
 from redraft.train.self.measure import LONGEST_ANSWER, LONGEST_CHAIN, REVISIONS, Asking, Trial
 from redraft.train.self.tasks import TASKS
 from redraft.train.self.tasks.task import Task
+from redraft.weights.card import CARD, card_text, sources_of
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.lora.gguf import lora_gguf
 from redraft.weights.output import Run
@@ -179,8 +180,8 @@ class Road:
         """Return a file of the run."""
         return self.folder / name
 
-    def walk(self) -> None:
-        """Do all stages that are not done.
+    def walk(self) -> str:
+        """Do all stages that are not done. Return the report of the test, which is in the folder's card, too.
 
         Raises:
             UsageError: No step is to learn answers, and there is no adapter that has learnt them.
@@ -197,6 +198,23 @@ class Road:
             self._record()
             self._make()
             self.trial.run()
+            report = self.trial.report()
+            replace_file(self.path(CARD), f"{self._card()}\n{report}\n".encode())
+        return report
+
+    def _card(self) -> str:
+        """Return a card that says what the adapters are made from, and how."""
+        made = [folder for name in RANKS if (folder := self.path(name)).is_dir()]
+        sources = [source for folder in made for source in sources_of(folder, "adapter")]
+        scale = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in asdict(self.scale).items())
+        how = f"""
+`answers.gguf` answers, and `critic.gguf` criticises and revises: LoRA adapters for {self.model}, made by
+`redraft train self` with seed {self.seed} ({scale}; exercises a task, and steps).
+They learnt {", ".join(self.all)}.
+
+The test, on exercises in words that nothing was trained on:
+"""
+        return card_text(self.folder.resolve().name, sources) + how
 
     def _record(self) -> None:
         """Say in the folder how its files are made, or refuse files that were made in another way."""
