@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import redraft
-from measure import Figure, Goal, Row, in_turn
+from measure import Figure, Goal, Row, alternate, over
 from redraft.engines.remote.engine import RemoteEngine
 
 MEASURE = "seconds of a call over the bare openai SDK, scripted server without delay"
@@ -68,8 +68,6 @@ async def measure(calls: int) -> Row:
     """Measures both sides in turn."""
     from openai import AsyncOpenAI
 
-    ours: list[float] = []
-    theirs: list[float] = []
     with scripted() as url:
         engine, client = RemoteEngine(url, "m"), AsyncOpenAI(base_url=url, api_key="none")
 
@@ -81,25 +79,23 @@ async def measure(calls: int) -> Row:
             "".join([piece.choices[0].delta.content or "" async for piece in stream if piece.choices])
 
         await seconds(revised, 20), await seconds(bare, 20)
-        for pair in range(ROUNDS):
-            for our_turn in in_turn(pair):
-                (ours if our_turn else theirs).append(await seconds(revised if our_turn else bare, calls))
+        rates = await alternate(ROUNDS, lambda: seconds(revised, calls), lambda: seconds(bare, calls))
         await engine.aclose()
         await client.close()
-    ratios = tuple(a / b for a, b in zip(ours, theirs, strict=True))
+    ours, theirs = ([took for _, took in side] for side in (rates.ours, rates.theirs))
     sides = (
         f"redraft {1000 * min(ours) / calls:.2f} ms, SDK {1000 * min(theirs) / calls:.2f} ms a call at best"
     )
-    figure = Figure("one call after the other", ratios, "×", Goal("≤", 1.5), sides)
+    figure = Figure("one call after the other", over(ours, theirs), "×", Goal("≤", 1.5), sides)
     return Row(MEASURE, HOW.format(calls=calls, rounds=ROUNDS), (figure,))
 
 
-async def seconds(call: Callable[[], Awaitable[None]], count: int) -> float:
-    """Returns the time of so many calls."""
+async def seconds(call: Callable[[], Awaitable[None]], count: int) -> tuple[int, float]:
+    """Returns a number of calls, and the time that they took."""
     start = time.perf_counter()
     for _ in range(count):
         await call()
-    return time.perf_counter() - start
+    return count, time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ nothing else to do. Exit status 1 if a ratio was not reached.
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,12 +20,11 @@ from typing import Any
 
 import torch
 
-from material import QUESTIONS
-from measure import FULL, QUICK, Figure, Goal, Row, Size, alternate
-from redraft import arevise, read_jsonl
+from material import answered, default_model, printed, questions, write_prompts
+from measure import FULL, QUICK, Figure, Goal, Rates, Row, Size, alternate, in_turns
+from redraft import arevise
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.load import computes_in_bfloat16, load
-from redraft.engines.llamacpp.default_model import cached_default
 from report import main, sized
 from weights_run import weights
 
@@ -39,7 +36,6 @@ HOW = (
     "a text early on either side. Loading is not timed; reading the prompts is. Each of our rounds has a new "
     "engine, so that its cache is empty. {threads} threads."
 )
-MISSING = "The default model was not fetched: redraft model get default"
 COMMAND = "redraft answer on a model folder vs a script of plain transformers, same dtype, tokens/s"
 COMMAND_HOW = (
     "Whole processes, loading included: `redraft answer --parallel {streams} --max-revisions 0` over "
@@ -62,14 +58,11 @@ class Loaded:
 
 def run(size: Size, streams: Sequence[int]) -> Row:
     """Measures the default model, in float32 and where the CPU has it in bfloat16."""
-    found = cached_default()
-    if found is None:
-        return Row(MEASURE, HOW, (), (MISSING,))
     dtypes = (torch.float32, torch.bfloat16) if computes_in_bfloat16() else (torch.float32,)
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "model"
-        weights("from-gguf", found, "-o", folder)
+        weights("from-gguf", default_model(), "-o", folder)
         for dtype in dtypes:
             loaded = load(folder, None, torch.device("cpu"), dtype)
             both = Loaded(loaded.model, loaded.tokenizer)
@@ -79,52 +72,29 @@ def run(size: Size, streams: Sequence[int]) -> Row:
 
 def by_command(size: Size, streams: int) -> Row:
     """Measures the command over a file of prompts, four times as many as there are streams."""
-    found = cached_default()
-    if found is None:
-        return Row(COMMAND, COMMAND_HOW, (), (MISSING,))
     dtype = "bfloat16" if computes_in_bfloat16() else "float32"
     with tempfile.TemporaryDirectory() as work:
-        folder, prompts = Path(work) / "model", Path(work) / "prompts.jsonl"
-        weights("from-gguf", found, "-o", folder)
-        asked = [QUESTIONS[number % len(QUESTIONS)] for number in range(4 * streams)]
-        prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in asked), "utf-8")
-        rates = asyncio.run(
-            alternate(
-                size.rounds,
-                lambda: asyncio.to_thread(_answered, folder, prompts, streams, size.tokens),
-                lambda: asyncio.to_thread(_plain, folder, prompts, streams, size.tokens, dtype),
-            )
-        )
+        folder = Path(work) / "model"
+        weights("from-gguf", default_model(), "-o", folder)
+        prompts = write_prompts(Path(work) / "prompts.jsonl", asked := questions(4 * streams))
+        words = ("--model", folder, "--max-revisions", 0, "--temperature", TEMPERATURE)
+
+        def ours() -> tuple[int, float]:
+            return answered(prompts, *words, "--parallel", streams, "--max-tokens", size.tokens)
+
+        def theirs() -> tuple[int, float]:
+            start = time.perf_counter()
+            said = printed("apps_hf_peer.py", folder, prompts, streams, size.tokens, dtype)
+            return int(said.split()[0]), time.perf_counter() - start
+
+        rates = Rates(*in_turns(size.rounds, ours, theirs))
     how = COMMAND_HOW.format(streams=streams, prompts=len(asked), tokens=size.tokens, dtype=dtype)
     return Row(COMMAND, how, (rates.figure(f"{streams} streams", GOAL, "redraft", "transformers"),))
 
 
-def _answered(folder: Path, prompts: Path, streams: int, tokens: int) -> tuple[int, float]:
-    out = prompts.with_name("chains.jsonl")
-    out.unlink(missing_ok=True)
-    start = time.perf_counter()
-    _run(
-        *("-m", "redraft", "answer", str(prompts), "-o", str(out), "--quiet", "--model", str(folder)),
-        *("--parallel", str(streams), "--max-revisions", "0", "--max-tokens", str(tokens)),
-        *("--temperature", str(TEMPERATURE)),
-    )
-    seconds = time.perf_counter() - start
-    return sum(chain.usage.completion_tokens for chain in read_jsonl(out)), seconds
-
-
-def _plain(folder: Path, prompts: Path, streams: int, tokens: int, dtype: str) -> tuple[int, float]:
-    peer, start = Path(__file__).with_name("apps_hf_peer.py"), time.perf_counter()
-    printed = _run(str(peer), str(folder), str(prompts), str(streams), str(tokens), dtype)
-    return int(printed.split()[0]), time.perf_counter() - start
-
-
-def _run(*arguments: str) -> str:
-    return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
-
-
 async def compare(both: Loaded, streams: int, size: Size) -> Figure:
     """Measures both sides in turn, after one round of each that is not counted."""
-    asked = [QUESTIONS[number % len(QUESTIONS)] for number in range(streams)]
+    asked = questions(streams)
 
     async def ours() -> tuple[int, float]:
         return await by_redraft(both, asked, size.tokens)

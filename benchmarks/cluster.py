@@ -17,13 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from generate_job import Job, Teacher, texts_in, working
+from generate_job import Account, Job, Teacher, ended, texts_in, working
 from measure import Figure, Goal, Row
 from ray_machines import Machines, machines
 from redraft.chain import Chain, Prompt, Step
@@ -144,14 +144,9 @@ def kills(prompts: int, times: int) -> Row:
         done([_share(job, teacher, index, 5) for index in range(5)])
         _merge(job.folder, 5)
         account, ids = teacher.account(), job.ids()
-    again = sum(account.whole[digest] > whole for digest, whole in journaled.items())
-    nothing = Goal("≤", 0.0)
     figures = (
-        Figure("duplicates", (float(len(ids) - len(set(ids))),), "chains", nothing),
-        Figure("lost", (float(prompts - len(set(ids))),), "chains", nothing),
-        Figure("paid again", (float(again),), "calls", nothing, f"{len(journaled):,} replies looked at"),
-        Figure("chains at the first merge", (float(half),), "chains"),
-        Figure("sent in full, then lost with a process", (float(len(account.twice)),), "calls"),
+        *_faults(prompts, ids, account, journaled),
+        Figure("chains at the first merge", (half,), "chains"),
     )
     how = KILLS_HOW.format(prompts=prompts, parallel=PARALLEL)
     return Row(f"8 shares, {times} kill -9, then 5 shares, then merged", how, figures)
@@ -167,16 +162,23 @@ def ray(prompts: int, workers: int, nodes: int) -> Row:
         journaled = _killed_on_ray(job, teacher, cluster, driver, kinds, most)
         done([driver])
         account, ids = teacher.account(), job.ids()
+    how = RAY_HOW.format(prompts=prompts, workers=workers, nodes=nodes)
+    figures = _faults(prompts, ids, account, journaled)
+    return Row(f"--ray, {workers} workers and {nodes} machines killed", how, figures)
+
+
+def _faults(
+    prompts: int, ids: Sequence[str], account: Account, journaled: Mapping[str, int]
+) -> tuple[Figure, ...]:
+    """Return what kills cost: chains twice or lost, and calls paid again."""
     again = sum(account.whole[digest] > whole for digest, whole in journaled.items())
     nothing = Goal("≤", 0.0)
-    figures = (
-        Figure("duplicates", (float(len(ids) - len(set(ids))),), "chains", nothing),
-        Figure("lost", (float(prompts - len(set(ids))),), "chains", nothing),
-        Figure("paid again", (float(again),), "calls", nothing, f"{len(journaled):,} replies looked at"),
-        Figure("sent in full, then lost with a process", (float(len(account.twice)),), "calls"),
+    return (
+        Figure("duplicates", (len(ids) - len(set(ids)),), "chains", nothing),
+        Figure("lost", (prompts - len(set(ids)),), "chains", nothing),
+        Figure("paid again", (again,), "calls", nothing, f"{len(journaled):,} replies looked at"),
+        Figure("sent in full, then lost with a process", (len(account.twice),), "calls"),
     )
-    how = RAY_HOW.format(prompts=prompts, workers=workers, nodes=nodes)
-    return Row(f"--ray, {workers} workers and {nodes} machines killed", how, figures)
 
 
 def _killed_on_ray(
@@ -268,8 +270,7 @@ class ShareCosts:
 def _processor(folder: Path, *words: str) -> float:
     """Return the processor time of a command."""
     process = start(folder, *words)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    used = ended(process)
     assert process.returncode == 0
     return used.ru_utime + used.ru_stime
 
@@ -302,10 +303,8 @@ def merge(lines: int, parts: int) -> Row:
         words = ["merge", "out.jsonl", *(_name(index, parts) for index in range(parts))]
         begun = time.perf_counter()
         process = start(folder, *words)
-        _, status, used = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - begun
-        assert status == 0
-        process.returncode = 0
+        used, seconds = ended(process), time.perf_counter() - begun
+        assert process.returncode == 0
         with (folder / "out.jsonl").open("rb") as file:
             assert sum(1 for _ in file) == lines
     figures = (

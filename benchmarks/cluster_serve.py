@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from measure import Figure, Goal, Row
+from processor import family
+from ray_machines import ENVIRONMENT
 from report import main, sized
 from serve_client import Address, chat, events, timed
-from serve_server import Serving, children, serving
+from serve_server import Serving, serving
 
 PORT = 8397
 START = 600.0  # seconds that Ray may take on a busy machine
@@ -36,11 +38,8 @@ STREAMS = 16  # of each replica at once
 TEXT = " ".join(f"word{number}" for number in range(100))
 
 RAY = {
-    "RAY_AUTH_MODE": "token",
+    **ENVIRONMENT,
     "RAY_AUTH_TOKEN": "of-a-measurement-on-this-machine-alone",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_worker_niceness": "0",
     "RAY_raylet_start_wait_time_s": "600",  # a busy machine
     "RAY_agent_register_timeout_ms": "600000",
 }
@@ -210,7 +209,7 @@ async def _killed(streams: int, length: int) -> tuple[Found, int]:
 def _replicas() -> list[int]:
     """The processes of replicas that this process's cluster runs."""
     found = []
-    for pid in children(os.getpid()):
+    for pid in family(os.getpid()):
         with suppress(OSError):
             if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::ServeReplica:redraft-"):
                 found.append(pid)

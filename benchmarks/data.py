@@ -12,8 +12,6 @@ Exit status 1 if something was not reached, or not measured. What each row does 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import data_clean
@@ -21,11 +19,10 @@ import data_memory
 import data_minhash
 import data_rouge
 from data_material import Scale
-from measure import Row
 from redraft.jobs.machine import all_cores
-from report import main
+from report import main, scaled
 
-RUNS: dict[str, Callable[[Scale], Row]] = {
+RUNS = {
     "rouge": data_rouge.run,
     "pool": data_rouge.run_pool,
     "clean": data_clean.run,
@@ -70,12 +67,7 @@ def little(work: Path) -> Scale:
     )
 
 
-def measure(run: Callable[[Scale], Row], *, quick: bool, work: Path) -> Row:
-    """Measures a row."""
-    return run((little if quick else full)(work))
-
-
-ROWS = {name: partial(measure, run) for name, run in RUNS.items()}
+ROWS = {name: scaled(run, full, little) for name, run in RUNS.items()}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/data.py", __doc__, ROWS, room="8 GB"))

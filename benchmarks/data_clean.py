@@ -13,8 +13,8 @@ from pathlib import Path
 from data_html import Block, fences_of
 from data_material import Conversations, Scale, write_conversations
 from data_run import CLEAN, data
-from material import MISSING, default_model, shared
-from measure import Figure, Goal, Row, in_turn
+from material import default_model, shared
+from measure import Figure, Goal, Row, in_turns, over
 from redraft.chain.read.records import read_records
 from redraft.chain.texts import turns_of
 from weights_run import remove, run_command, weights
@@ -51,15 +51,15 @@ def run(scale: Scale) -> Row:
     how = HOW.format(flags=" ".join(CLEAN), sample=scale.sample)
     measure = MEASURE.format(count=scale.conversations)
     folder = shared()
-    if folder is None:
-        return Row(measure, how, (), (MISSING,))
     conversations = Conversations(folder)
     work = scale.work / "clean"
     work.mkdir()
     for name, count in (("all", scale.conversations), ("sample", scale.sample)):
         write_conversations(work / f"{name}.json", conversations, count)
     weights("from-gguf", default_model(), "-o", work / "tokenizer")
-    ours, theirs = _times(scale, work)
+    ours, theirs = in_turns(
+        scale.rounds, lambda: by_redraft(work, scale.workers), lambda: by_peer(work, scale.workers)
+    )
     by_us = _compared(conversations, said_in(read_pieces(work / "split.jsonl")))
     by_them = _compared(conversations, said_in(read_released(work / "peer.json")))
     size = (work / "all.json").stat().st_size / 1e9
@@ -72,18 +72,6 @@ def run(scale: Scale) -> Row:
         ),
     )
     return Row(measure, how, figures, (f"The whole input has {size:.2g} GB.",))
-
-
-def _times(scale: Scale, work: Path) -> tuple[list[Times], list[Times]]:
-    ours: list[Times] = []
-    theirs: list[Times] = []
-    for pair in range(scale.rounds):
-        for our_turn in in_turn(pair):
-            if our_turn:
-                ours.append(by_redraft(work, scale.workers))
-            else:
-                theirs.append(by_peer(work, scale.workers))
-    return ours, theirs
 
 
 def by_redraft(work: Path, workers: int) -> Times:
@@ -110,10 +98,9 @@ def _ratio(scale: Scale, part: str, ours: list[Times], theirs: list[Times]) -> F
     """Conversations a second over the peer's, pair by pair."""
     us = [scale.conversations / getattr(each, part) for each in ours]
     them = [scale.sample / getattr(each, part) for each in theirs]
-    ratios = tuple(one / other for one, other in zip(us, them, strict=True))
     sides = f"redraft {statistics.median(us):,.0f}/s; peer {statistics.median(them):,.0f}/s"
     what = {"whole": "cleaning and splitting", "clean": "cleaning alone", "split": "splitting alone"}[part]
-    return Figure(what, ratios, "×", Goal("≥", 5.0) if part == "whole" else None, sides)
+    return Figure(what, over(us, them), "×", Goal("≥", 5.0) if part == "whole" else None, sides)
 
 
 # What became of the code.

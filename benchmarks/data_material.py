@@ -26,35 +26,20 @@ WINDOW = 2_000
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured.
+    """How much is measured."""
 
-    Attributes:
-        rounds: Repetitions of what is short.
-        pool: Instructions that one candidate is compared with.
-        candidates: How many are, one after the other.
-        grow: Candidates of the growing pool.
-        kept: How many of those the pool has to have in the end.
-        conversations: That are cleaned and split.
-        sample: Of those, how many the peer gets.
-        texts: That MinHash compares.
-        exact: Of those, on how many all pairs are compared.
-        memory: Bytes of the inputs of which the memory of `clean` is measured.
-        workers: Processes, of redraft and of its peers.
-        work: A folder with room for four times the largest input.
-    """
-
-    rounds: int
-    pool: int
-    candidates: int
-    grow: int
-    kept: int
-    conversations: int
-    sample: int
-    texts: int
-    exact: int
-    memory: tuple[int, ...]
-    workers: int
-    work: Path
+    rounds: int  # repetitions of what is short
+    pool: int  # instructions that one candidate is compared with
+    candidates: int  # how many are, one after the other
+    grow: int  # candidates of the growing pool
+    kept: int  # how many of those the pool has to have in the end
+    conversations: int  # that are cleaned and split
+    sample: int  # of those, how many the peer gets
+    texts: int  # that MinHash compares
+    exact: int  # of those, on how many all pairs are compared
+    memory: tuple[int, ...]  # bytes of the inputs of which the memory of `clean` is measured
+    workers: int  # processes, of redraft and of its peers
+    work: Path  # a folder with room for four times the largest input
 
 
 # Instructions.

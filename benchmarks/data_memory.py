@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from data_material import Conversations, Scale, write_bytes
 from data_run import CLEAN, data
-from material import MISSING, shared
+from material import shared
 from measure import Figure, Goal, Row
 from weights_run import MB, remove
 
@@ -20,8 +20,6 @@ MOST, FLAT = Goal("≤", 500.0), Goal("≤", 50.0)
 def run(scale: Scale) -> Row:
     """Measures the row."""
     folder = shared()
-    if folder is None:
-        return Row(MEASURE, HOW, (), (MISSING,))
     conversations = Conversations(folder)
     source, output = scale.work / "memory.jsonl", scale.work / "cleaned.jsonl"
     figures = []

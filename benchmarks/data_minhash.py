@@ -11,7 +11,7 @@ from itertools import islice
 
 from data_material import Scale, instructions, write_instructions
 from data_run import data
-from material import MISSING, shared
+from material import shared
 from measure import Figure, Goal, Row
 from weights_run import MB, remove
 
@@ -33,8 +33,6 @@ def run(scale: Scale) -> Row:
     measure = MEASURE.format(count=scale.texts)
     how = HOW.format(exact=scale.exact, least=LEAST)
     folder = shared()
-    if folder is None:
-        return Row(measure, how, (), (MISSING,))
     source, output = scale.work / "minhash.jsonl", scale.work / "deduped.jsonl"
     write_instructions(source, instructions(folder, scale.texts))
     took = data("dedupe", source, "--by", "minhash", "-o", output, workers=scale.workers)

@@ -11,8 +11,8 @@ from typing import Any
 
 from data_material import SEED, Scale, instructions, write_instructions
 from data_run import data
-from material import MISSING, shared
-from measure import Figure, Goal, Row, in_turn
+from material import shared
+from measure import Figure, Goal, Row, in_turn, over
 from redraft.data.similarity import ALPACA, Pool
 from weights_run import MB, remove
 
@@ -40,18 +40,15 @@ def run(scale: Scale) -> Row:
     """Measures the row."""
     measure, how = MEASURE.format(pool=scale.pool), HOW.format(most=ALPACA)
     folder = shared()
-    if folder is None:
-        return Row(measure, how, (), (MISSING,))
     texts = list(instructions(folder, scale.pool + scale.candidates))
     pool, candidates = texts[: scale.pool], texts[scale.pool :]
     ours, theirs = near_in_redraft(pool), near_in_rouge_score(pool)
     ours(candidates[0])  # what is made on first use is made
     times, differ, near = compare(ours, theirs, candidates)
-    ratios = tuple(them / us for us, them in zip(times[True], times[False], strict=True))
     sides = f"redraft {_ms(times[True])} ms; rouge_score {_ms(times[False])} ms"
     pairs = f"of {len(pool) * len(candidates):,} pairs, {near:,} of which are near"
     figures = (
-        Figure("one candidate", ratios, "×", Goal("≥", 500.0), sides),
+        Figure("one candidate", over(times[False], times[True]), "×", Goal("≥", 500.0), sides),
         Figure("decisions", (differ,), "differ", Goal("≤", 0), pairs),
     )
     return Row(measure, how, figures)
@@ -116,8 +113,6 @@ def run_pool(scale: Scale) -> Row:
     pairs = scale.pool
     measure, how = GROW.format(kept=scale.kept), GROW_HOW.format(grow=scale.grow, pairs=pairs)
     folder = shared()
-    if folder is None:
-        return Row(measure, how, (), (MISSING,))
     source, output = scale.work / "candidates.jsonl", scale.work / "pool.jsonl"
     write_instructions(source, instructions(folder, scale.grow, SEED + 1))
     took = data("dedupe", source, "--by", "rouge", "--keep", "first", "-o", output, workers=scale.workers)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from material import SHARED
+from material import records
 from measure import Figure, Goal, Row
 from redraft.checks.derive import checks_in
 from redraft.checks.derive.style import choice
@@ -46,8 +46,7 @@ def ifeval(*, whole: bool) -> Iterator[Labelled]:
 
     `whole` leaves out the prompts with other constraints, of which a derived check might be a part.
     """
-    path = SHARED / "data" / "constraints" / "ifeval_541.jsonl"
-    for record in map(json.loads, path.read_text("utf-8").splitlines()):
+    for record in records():
         kinds = (each.partition(":")[2] for each in record["instruction_id_list"])
         found = [*map(of_gold, kinds, record["kwargs"])]
         checks = {_plain(check) for checks in found for check in checks}

@@ -28,21 +28,13 @@ HOW = (
 
 @dataclass(frozen=True)
 class World:
-    """Simulated questions, one a row of each array.
+    """Simulated questions, one a row of each array."""
 
-    Attributes:
-        scores: Shape [questions, 4]: model and opponent with the model shown first, and second.
-        other: The same of another model.
-        gap: By how much the model's answers are longer.
-        right: Shape [questions, 2]: whether an answer is right before and after revising.
-        judged: Shape [questions, 4]: the columns of `stats.Judged`.
-    """
-
-    scores: Numbers
-    other: Numbers
-    gap: Numbers
-    right: npt.NDArray[np.bool_]
-    judged: Numbers
+    scores: Numbers  # shape [questions, 4]: model and opponent with the model shown first, and second
+    other: Numbers  # the same of another model
+    gap: Numbers  # by how much the model's answers are longer
+    right: npt.NDArray[np.bool_]  # shape [questions, 2]: whether an answer is right before and after revising
+    judged: Numbers  # shape [questions, 4]: the columns of `stats.Judged`
 
     def part(self, number: int) -> World:
         """Return the questions of a simulation."""

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from material import MISSING, shared
-from measure import Figure, Goal, Row
+from material import shared
+from measure import Figure, Goal, NotMeasured, Row
 from redraft.chain.read.records import raw_records
 from redraft.evaluation.judging.reviews import Review, Unreadable, read_reviews
 from redraft.evaluation.reports.compare import Comparison, Tally
 from redraft.evaluation.reports.report import describe
 from redraft.evaluation.reports.reviews import Report
-from row_process import peak_of
+from weights_run import MB, run_command
 
 FIGURES = "published SelFee figures reproduced from released reviews"
 FIGURES_HOW = (
@@ -54,8 +54,6 @@ WORDS = Path(__file__).with_name("questions.txt").read_text("utf-8").split()
 def figures(_: int, __: int) -> Row:
     """Count published figures that come out otherwise."""
     data = shared()
-    if data is None:
-        return Row(FIGURES, FIGURES_HOW, (), (MISSING,))
     files = sorted((data / "selfee" / "reviews").glob("*.jsonl"), reverse=True)  # selfee_…_vs_chatgpt first
     report = describe(files)
     assert isinstance(report, Report)
@@ -81,8 +79,6 @@ def _differing(found: Comparison, ratio: float, sums: Any, reviews: Tally, both:
 def scores(_: int, __: int) -> Row:
     """Count released scores that the texts give back, and scores read where there are none."""
     data = shared()
-    if data is None:
-        return Row(SCORES, SCORES_HOW, (), (MISSING,))
     files = sorted((data / "selfee" / "reviews").glob("*.jsonl"))
     every = [each for path in files for _, each in read_reviews(raw_records(path))]
     recovered = sum(_read(each.text) == each.score for each in every)
@@ -139,19 +135,12 @@ def many(count: int, rounds: int) -> Row:
         with path.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(each) + "\n" for each in reviews(count))
         command = [sys.executable, "-m", "redraft", "report", str(path), "--json"]
-        measured = [_timed(command) for _ in range(rounds)]
-    times, peaks = zip(*measured, strict=True)
+        took = [run_command(command) for _ in range(rounds)]
     found = (
-        Figure(f"{count:,} reviews", times, "s", Goal("≤", 20.0)),
-        Figure("peak memory", peaks, "MB", Goal("≤", 1000.0)),
+        Figure(f"{count:,} reviews", tuple(each.seconds for each in took), "s", Goal("≤", 20.0)),
+        Figure("peak memory", tuple(each.resident / MB for each in took), "MB", Goal("≤", 1000.0)),
     )
     return Row(MANY, MANY_HOW.format(count=count, questions=count // 2), found)
-
-
-def _timed(command: list[str]) -> tuple[float, float]:
-    start = time.perf_counter()
-    peak = peak_of(["sh", "-c", 'exec "$@" >/dev/null', "sh", *command])
-    return time.perf_counter() - start, peak
 
 
 def browser(count: int, rounds: int) -> Row:
@@ -161,7 +150,7 @@ def browser(count: int, rounds: int) -> Row:
     try:
         from playwright.sync_api import sync_playwright
     except ModuleNotFoundError:
-        return Row(PAGE, how, (), ("Playwright is not installed: pip install playwright",))
+        raise NotMeasured("Playwright is not installed: pip install playwright") from None
     with tempfile.TemporaryDirectory(prefix="redraft-bench-") as name, sync_playwright() as playwright:
         path, hits = _page(Path(name), count), sum(str(n).startswith("17") for n in range(count))
         opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

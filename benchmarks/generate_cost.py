@@ -8,11 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from generate_job import Teacher, working
-from measure import Figure, Goal, Row, in_turn
-from row_process import peak_of
+from measure import Figure, Goal, Row, in_turns, over
+from weights_run import MB, run_command
 
 PARALLEL = 50
 OVERHEAD = "CPU time of a call, beside a bare loop of httpx"
@@ -30,21 +31,16 @@ MEMORY_HOW = (
 
 def overhead(calls: int, rounds: int) -> Row:
     """Measure the CPU time of a call on both sides."""
-    few, ours, theirs = calls // 5, [], []
+    few = calls // 5
     with Teacher(delay=0.05) as teacher:
-        for pair in range(rounds):
-            for our_turn in in_turn(pair):
-                measure = _ours if our_turn else _theirs
-                spent = measure(teacher, calls) - measure(teacher, few)
-                (ours if our_turn else theirs).append(1000 * spent / (calls - few))
+
+        def each(measure: Callable[[Teacher, int], float]) -> float:
+            return 1000 * (measure(teacher, calls) - measure(teacher, few)) / (calls - few)
+
+        ours, theirs = in_turns(rounds, lambda: each(_ours), lambda: each(_theirs))
     figures = (
         Figure("redraft, CPU time a call", tuple(ours), "ms", Goal("≤", 3.0)),
-        Figure(
-            "redraft over bare httpx",
-            tuple(a / b for a, b in zip(ours, theirs, strict=True)),
-            "×",
-            Goal("≤", 3.0),
-        ),
+        Figure("redraft over bare httpx", over(ours, theirs), "×", Goal("≤", 3.0)),
         Figure("bare httpx, CPU time a call", tuple(theirs), "ms"),
     )
     how = OVERHEAD_HOW.format(parallel=PARALLEL, many=calls, few=few, rounds=rounds)
@@ -104,13 +100,12 @@ def answer_peak(prompts: int) -> float:
         script, out = Path(name, "script.jsonl"), job.folder / "out.jsonl"
         script.write_text(json.dumps("A tower with a lamp at its top.") + "\n", "utf-8")
         words = ["answer", str(job.folder / "prompts.txt"), "-o", str(out), "-m", f"script:{script}"]
-        peak = peak_of(
-            [sys.executable, "-m", "redraft", *words, "--quiet", "--max-revisions", "0", "--parallel", "8"]
-        )
+        more = ("--quiet", "--max-revisions", "0", "--parallel", "8")
+        took = run_command([sys.executable, "-m", "redraft", *words, *more])
         with out.open("rb") as file:
             written = sum(1 for _ in file)
     assert written == prompts, f"{written} chains of {prompts} prompts"
-    return peak
+    return took.resident / MB
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from resource import struct_rusage
 from typing import Any
 
 from teacher import Account, Teacher, texts_in
@@ -49,8 +50,7 @@ class Job:
         """Run the command to its end."""
         start = time.perf_counter()
         process = self.start(teacher, *more, out=out)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        used = ended(process)
         return Run(process.returncode, time.perf_counter() - start, used.ru_utime + used.ru_stime)
 
     def cache(self, name: str = "paid.db") -> tuple[str, str]:
@@ -65,6 +65,13 @@ class Job:
         """Return the chains as texts, without the seconds that they took."""
         lines = (self.folder / out).read_bytes().splitlines()
         return {json.dumps(_timeless(json.loads(line))) for line in lines}
+
+
+def ended(process: subprocess.Popen[bytes]) -> struct_rusage:
+    """Wait for a process, and return what it used."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return used
 
 
 def _timeless(value: Any) -> Any:

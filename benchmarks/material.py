@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import Size
+from measure import NotMeasured, Size
+from redraft.chain import read_jsonl
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.engines.load import local_file, parse_reference
 from redraft.options import MachineOptions
@@ -16,19 +20,58 @@ from redraft.options import MachineOptions
 QUESTIONS = Path(__file__).with_name("questions.txt").read_text("utf-8").splitlines()
 """Forty everyday questions, written for this."""
 SHARED = Path(os.environ.get("REDRAFT_SHARED") or Path(__file__).resolve().parents[2] / "shared")
-MISSING = "Not measured: the shared data is not here; set REDRAFT_SHARED."
 
 
-def shared() -> Path | None:
-    """The folder of the shared data, if it is there."""
+def shared() -> Path:
+    """The folder of the shared data.
+
+    Raises:
+        NotMeasured: It is not there.
+    """
     folder = SHARED / "data"
-    return folder if folder.is_dir() else None
+    if not folder.is_dir():
+        raise NotMeasured("the shared data is not here; set REDRAFT_SHARED.")
+    return folder
 
 
 def records(most: int | None = None) -> list[dict[str, Any]]:
     """The first records of IFEval; all by default."""
     path = SHARED / "data" / "constraints" / "ifeval_541.jsonl"
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()[:most]]
+
+
+def questions(count: int) -> list[str]:
+    """So many questions, the same ones again after forty."""
+    return [QUESTIONS[number % len(QUESTIONS)] for number in range(count)]
+
+
+def write_prompts(path: Path, prompts: Iterable[str]) -> Path:
+    """Writes a file of prompts."""
+    path.write_text("".join(json.dumps({"prompt": each}) + "\n" for each in prompts), "utf-8")
+    return path
+
+
+def answered(prompts: Path, *words: object) -> tuple[int, float]:
+    """Runs `redraft answer` over a file of prompts with these words.
+
+    Returns the new tokens of the chains, and the seconds that the process lived.
+    """
+    out = prompts.with_name("chains.jsonl")
+    out.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "redraft", "answer", prompts, "-o", out, "--quiet", *words]
+    start = time.perf_counter()
+    ended = subprocess.run([str(word) for word in command], check=False)
+    seconds = time.perf_counter() - start
+    assert ended.returncode <= 1  # 1: some chain did not pass, or had no room for its revision
+    chains = list(read_jsonl(out))
+    assert len(chains) == len(prompts.read_bytes().splitlines())
+    return sum(chain.usage.completion_tokens for chain in chains), seconds
+
+
+def printed(script: str, *words: object) -> str:
+    """What a script of this folder prints, in a process of its own."""
+    command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, words)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def default_model() -> Path:

@@ -33,6 +33,10 @@ Unit = Literal[
 ]
 
 
+class NotMeasured(Exception):
+    """What a row needs is not on this machine, as the message says."""
+
+
 @dataclass(frozen=True)
 class Size:
     """How much is measured. A whole run on 2 cores: full about 20 minutes, quick about 5."""
@@ -88,8 +92,8 @@ class Row:
 
     measure: str  # what is measured, in the words of the table
     how: str  # how it was done, and what was compared with what
-    figures: tuple[Figure, ...]  # what came out; none if it could not be measured
-    notes: tuple[str, ...] = ()  # what else a reader should know, such as why it could not be measured
+    figures: tuple[Figure, ...]  # what came out
+    notes: tuple[str, ...] = ()  # what else a reader should know
     # Lines of cells, the head first, where figures of one number each would not do.
     table: Sequence[Sequence[str]] = ()
 
@@ -129,6 +133,14 @@ def in_turn(pair: int) -> tuple[bool, bool]:
     return (True, False) if pair % 2 == 0 else (False, True)
 
 
+def in_turns(rounds: int, ours: Callable[[], T], theirs: Callable[[], T]) -> tuple[list[T], list[T]]:
+    """What both sides give, called so many times, in turn."""
+    found: dict[bool, list[T]] = {True: [], False: []}
+    for our_turn in (each for pair in range(rounds) for each in in_turn(pair)):
+        found[our_turn].append((ours if our_turn else theirs)())
+    return found[True], found[False]
+
+
 Work = Callable[[], Awaitable[tuple[int, float]]]
 
 
@@ -139,6 +151,11 @@ async def alternate(rounds: int, ours: Work, theirs: Work) -> Rates:
         for our_turn in in_turn(pair):
             (rates.ours if our_turn else rates.theirs).append(await (ours if our_turn else theirs)())
     return rates
+
+
+def over(ones: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
+    """One over the other, of each pair."""
+    return tuple(one / other for one, other in zip(ones, others, strict=True))
 
 
 def blocks(items: Sequence[T], size: int, count: int) -> Iterator[list[T]]:

@@ -11,8 +11,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import cast
 
+from material import questions, write_prompts
 from measure import Goal, Rates, Row, in_turn
-from ppo_material import command, write_prompts
+from ppo_material import command
 from redraft.chain import Chain
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.folders import folder_for
@@ -49,7 +50,7 @@ def get(work: Path, model: str, rollouts: int, chunk: int, most: int) -> Ready:
     words = command(
         "ppo",
         model_name_or_path=model,
-        data_path=write_prompts(work / "prompts.jsonl", rollouts),
+        data_path=write_prompts(work / "prompts.jsonl", questions(rollouts)),
         output_dir=work / "out",
         reward="words<=5",
         num_rollouts=rollouts,

@@ -6,9 +6,11 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from processor import family
 
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
@@ -50,8 +52,8 @@ class Machines:
 
     def workers(self) -> list[int]:
         """Return the ids of the processes that make shares."""
-        raylets = {node.all_processes["raylet"][0].process.pid for node in self._nodes}
-        return [pid for pid, parent, name in _processes() if parent in raylets and "ShareActor" in name]
+        raylets = [node.all_processes["raylet"][0].process.pid for node in self._nodes]
+        return [each for raylet in raylets for each in family(raylet) if "ShareActor" in _name(each)]
 
     def kill_worker(self, number: int) -> bool:
         """Kill a process that makes shares, if there is one: that of a number, counted round."""
@@ -80,11 +82,8 @@ def machines(count: int) -> Iterator[Machines]:
         running.close()
 
 
-def _processes() -> Iterator[tuple[int, int, str]]:
-    """Yield each process of this machine: its id, its parent's, and its command line."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            yield int(folder.name), parent, (folder / "cmdline").read_bytes().decode(errors="replace")
-        except OSError:  # it ended
-            continue
+def _name(process: int) -> str:
+    """Return the command line of a process; nothing of one that has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
+    return ""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import selfee_peer
-from material import QUESTIONS, default_model
-from measure import Goal, Rates, Row, Size, blocks
-from redraft.chain import Prompt, read_jsonl
+from material import QUESTIONS, answered, default_model, write_prompts
+from measure import Goal, NotMeasured, Rates, Row, Size, blocks
+from redraft.chain import Prompt
 from redraft.chain.selfee import render_prompt
 
 MEASURE = "chains: redraft answer vs as the released SelFee code makes them, new tokens/s"
@@ -40,7 +36,7 @@ def run(size: Size, streams: Mapping[int, Goal] = ONCE) -> Row:
     try:
         samplers = selfee_peer.load(default_model(), size.threads)
     except ImportError as error:
-        return Row(MEASURE, how, (), (f"Not measured: {MISSING} ({error})",))
+        raise NotMeasured(f"{MISSING} ({error})") from None
     rates = {(parallel, name): Rates() for parallel in streams for name in samplers}
     for number in range(size.rounds):
         for parallel in streams:
@@ -68,23 +64,9 @@ def by_peer(sampler: selfee_peer.TorchSampler, questions: Sequence[str], size: S
 def by_redraft(questions: Sequence[str], size: Size, parallel: int) -> tuple[int, float]:
     """New tokens as the chains say, and the seconds that the process lived."""
     with tempfile.TemporaryDirectory() as folder:
-        prompts, out = Path(folder, "questions.jsonl"), Path(folder, "out.jsonl")
-        prompts.write_text("".join(json.dumps({"prompt": q}) + "\n" for q in questions), "utf-8")
-        start = time.perf_counter()
-        ended = subprocess.run(command(prompts, out, size, parallel), check=False)
-        assert ended.returncode <= 1  # 1: some chain had no room for its revision
-        seconds = time.perf_counter() - start
-        chains = list(read_jsonl(out))
-    assert len(chains) == len(questions)
-    return sum(chain.usage.completion_tokens for chain in chains), seconds
-
-
-def command(prompts: Path, out: Path, size: Size, parallel: int) -> list[str]:
-    """What is typed."""
-    return [
-        *(sys.executable, "-m", "redraft", "answer", os.fspath(prompts), "-o", os.fspath(out), "--quiet"),
-        *("--model", os.fspath(default_model()), "--mode", "native"),
-        *("--min-revisions", "1", "--max-revisions", "1"),
-        *("--parallel", str(parallel), "--max-tokens", str(size.tokens)),
-        *(("--threads", str(size.threads)) if size.threads else ()),
-    ]
+        return answered(
+            write_prompts(Path(folder, "questions.jsonl"), questions),
+            *("--model", default_model(), "--mode", "native", "--min-revisions", 1, "--max-revisions", 1),
+            *("--parallel", parallel, "--max-tokens", size.tokens),
+            *(("--threads", size.threads) if size.threads else ()),
+        )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +16,9 @@ from typing import Any
 import httpx
 
 from apps_server import serving
-from material import QUESTIONS, default_model
-from measure import Figure, Goal, Row, alternate
-from redraft.chain import read_jsonl
+from material import answered, default_model, printed, questions, write_prompts
+from measure import Figure, Goal, Rates, Row, in_turns
+from processor import family, resident
 from redraft.engines.base import Sampling
 from redraft.engines.hf.load import computes_in_bfloat16
 from redraft.engines.load import load_engine
@@ -55,16 +53,11 @@ class Work:
 
     def redraft(self) -> tuple[int, float]:
         """Answers them with the command."""
-        out = self.prompts.with_name("chains.jsonl")
-        out.unlink(missing_ok=True)
-        start = time.perf_counter()
-        _run(
-            *("-m", "redraft", "answer", os.fspath(self.prompts), "-o", os.fspath(out), "--quiet"),
-            *("--parallel", str(self.streams), "--max-revisions", "0", "--max-tokens", str(TOKENS)),
-            *("--temperature", str(TEMPERATURE), "--mode", "prompted", "--model", os.fspath(self.model)),
+        return answered(
+            self.prompts,
+            *("--parallel", self.streams, "--max-revisions", 0, "--max-tokens", TOKENS),
+            *("--temperature", TEMPERATURE, "--mode", "prompted", "--model", self.model),
         )
-        seconds = time.perf_counter() - start
-        return sum(chain.usage.completion_tokens for chain in read_jsonl(out)), seconds
 
     def pipeline(self) -> tuple[int, float]:
         """Answers them with OpenVINO GenAI alone."""
@@ -75,9 +68,7 @@ class Work:
         return self._peer("apps_hf_peer.py", self.folder, DTYPE)
 
     def _peer(self, script: str, model: Path, *more: str) -> tuple[int, float]:
-        peer = os.fspath(Path(__file__).with_name(script))
-        printed = _run(peer, *map(os.fspath, (model, self.prompts)), str(self.streams), str(TOKENS), *more)
-        tokens, seconds = printed.split()
+        tokens, seconds = printed(script, model, self.prompts, self.streams, TOKENS, *more).split()
         return int(tokens), float(seconds)
 
     def server(self, url: str) -> tuple[int, float]:
@@ -113,13 +104,11 @@ def run(*, quick: bool) -> Row:
         unpacked = Path(folder) / "model"
         weights("from-gguf", default_model(), "-o", unpacked)
         for streams in (8,) if quick else (8, 32, 64):
-            prompts = Path(folder) / "prompts.jsonl"
-            asked = [QUESTIONS[number % len(QUESTIONS)] for number in range(max(least, streams))]
-            prompts.write_text("".join(json.dumps({"prompt": each}) + "\n" for each in asked), "utf-8")
+            prompts = write_prompts(Path(folder) / "prompts.jsonl", questions(max(least, streams)))
             work = Work(streams, prompts, default_model(), unpacked)
             for peer, theirs, goal in _peers(work):
-                with theirs() as answered:
-                    rates = asyncio.run(_paired(1 if quick else ROUNDS, work.redraft, answered))
+                with theirs() as answers:
+                    rates = Rates(*in_turns(1 if quick else ROUNDS, work.redraft, answers))
                 figures.append(rates.figure(f"{streams} streams, over {peer}", goal, "redraft", peer))
     how = HOW.format(least=least, tokens=TOKENS, dtype=DTYPE)
     return Row("redraft answer, over what computes the same model, tokens/s", how, tuple(figures))
@@ -144,14 +133,6 @@ def _peers(work: Work) -> Iterator[tuple[str, Callable[[], Any], Goal]]:
         yield "llama.cpp's server", server, Goal("≥", 2.5 if work.streams == 8 else 4)
 
 
-async def _paired(rounds: int, ours: Answered, theirs: Answered) -> Any:
-    return await alternate(rounds, lambda: asyncio.to_thread(ours), lambda: asyncio.to_thread(theirs))
-
-
-def _run(*arguments: str) -> str:
-    return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
-
-
 def memory(*, quick: bool) -> Row:
     """Measures what the process of the model takes beside the model's own size."""
     streams, tokens = (4, 64) if quick else (32, LONG)
@@ -159,14 +140,14 @@ def memory(*, quick: bool) -> Row:
     async def measured(engine: Any) -> float:
         opened = await load_engine(str(default_model()), engine=engine, parallel=streams)
 
-        async def one(seed: int) -> None:
+        async def one(seed: int, asked: str) -> None:
             sampling = Sampling(max_tokens=tokens, seed=seed)
-            asked = {"role": "user", "content": f"{QUESTIONS[seed % len(QUESTIONS)]} Answer at length."}
-            async for _ in opened.chat([asked], sampling):
+            message = {"role": "user", "content": f"{asked} Answer at length."}
+            async for _ in opened.chat([message], sampling):
                 pass
 
-        await asyncio.gather(*map(one, range(streams)))
-        found = sum(map(_peak, _children()))
+        await asyncio.gather(*map(one, range(streams), questions(streams)))
+        found = sum(resident(each, "VmHWM") for each in family(os.getpid(), itself=False))
         await opened.aclose()
         return found - default_model().stat().st_size / 1e6
 
@@ -177,21 +158,3 @@ def memory(*, quick: bool) -> Row:
         f"most {tokens} tokens."
     )
     return Row("memory beside the model", how, tuple(figures))
-
-
-def _children() -> list[int]:
-    found = (path for path in Path("/proc").iterdir() if path.name.isdigit())
-    return [int(path.name) for path in found if _parent(path) == os.getpid()]
-
-
-def _parent(process: Path) -> int:
-    try:
-        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-
-
-def _peak(process: int) -> float:
-    """Returns the largest memory of a process in MB."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM")), 0.0)

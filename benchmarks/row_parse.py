@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from material import MISSING, SHARED
+from material import shared
 from measure import Figure, Goal, Row, Size
 from redraft.chain import Chain
 from redraft.chain.read.records import read_records
@@ -22,9 +22,7 @@ HOW = (
 
 def run(size: Size) -> Row:
     """Measures the row."""
-    files = sorted((SHARED / "data" / "selfee" / "chains").glob("*.jsonl"))
-    if not files:
-        return Row(MEASURE, HOW, (), (MISSING,))
+    files = sorted((shared() / "selfee" / "chains").glob("*.jsonl"))
     chains = [chain for path in files for chain in read_records(path)]
     same = sum(again(chain) == said(chain) for chain in chains)
     times = tuple(seconds(files) for _ in range(size.rounds))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 from measure import Figure, Goal, Row, Size
+from weights_run import MB, run_command
 
 MEMORY = "memory of redraft answer over {many:,} prompts (scripted engine)"
 MEMORY_HOW = (
@@ -53,40 +53,16 @@ def answer_peak(count: int) -> tuple[float, float]:
         script.write_text("".join(json.dumps(reply) + "\n" for reply in REPLIES), "utf-8")
         with prompts.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps({"prompt": f"Describe lighthouse {n}."}) + "\n" for n in range(count))
-        start = time.perf_counter()
-        peak = peak_of(
+        took = run_command(
             [
                 *(sys.executable, "-m", "redraft", "answer", str(prompts), "-o", str(out), "--quiet"),
                 *("-m", f"script:{script}", "--max-revisions", "1", "--parallel", "8"),
             ]
         )
-        seconds = time.perf_counter() - start
         with out.open("rb") as file:
             written = sum(1 for _ in file)
         assert written == count, f"{written} chains of {count} prompts"
-    return peak, seconds
-
-
-def peak_of(command: list[str]) -> float:
-    """Runs a command to its end. Returns its peak memory in MB (10⁶ bytes).
-
-    The peak is read while it runs, every 20 ms: what `wait4` reports also knows the memory of the process
-    that started it.
-    """
-    peak = 0
-    with subprocess.Popen(command) as process:
-        status = Path(f"/proc/{process.pid}/status")
-        while process.poll() is None:
-            peak = max(peak, _high_water(status))
-            time.sleep(0.02)
-    assert process.returncode == 0, f"{command[:4]} ended with {process.returncode}"
-    return peak * 1024 / 1e6
-
-
-def _high_water(status: Path) -> int:
-    """Most memory so far, in KiB; 0 for a process that has just ended."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text("utf-8"), re.MULTILINE)
-    return int(found[1]) if found else 0
+    return took.resident / MB, took.seconds
 
 
 def run_help(size: Size) -> Row:

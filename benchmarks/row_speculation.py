@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from material import QUESTIONS, copied_share, default_model
-from measure import Figure, Goal, Row, Size, alternate, blocks
+from measure import Figure, Goal, NotMeasured, Row, Size, alternate, blocks
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
 from redraft.revision.api import arevise
@@ -78,7 +78,7 @@ async def _row(size: Size) -> Row:
     found = await _collect(size)
     kept = [revision for revision in found if revision.copies]
     if not kept:
-        return Row(MEASURE, how, (), (f"Not measured: none of {len(found)} revisions copied enough.",))
+        raise NotMeasured(f"none of {len(found)} revisions copied enough.")
     figures = [await _figure(case, [revision.request for revision in kept], size) for case in CASES]
     return Row(MEASURE, how, tuple(figures), (_note(found, kept),))
 

@@ -27,7 +27,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from material import MISSING, shared
+from material import shared
 from measure import Figure, Goal, Row
 from redraft.chain import Chain, Prompt, read_jsonl, write_jsonl
 from redraft.engines.base import Engine
@@ -205,14 +205,13 @@ def who(*, quick: bool) -> Row:
         "near misses, held out": PROMPTS["near_held_out"],
         "near misses of another author, held out": PROMPTS["near_others"],
     }
-    if (folder := shared()) is not None:
-        parts |= zip(("everyday, for tuning", "everyday, the test"), everyday(folder), strict=True)
+    parts |= zip(("everyday, for tuning", "everyday, the test"), everyday(shared()), strict=True)
     for name, prompts in parts.items():
         left = sum(read(prompt) is None for prompt in prompts[: 50 if quick else None])
         of = len(prompts[: 50 if quick else None])
         sides = f"{left:,} of {of:,}, {shown(stats.proportion(left, of).times(100))} %"
         figures.append(Figure(f"left to the base: {name}", (100 * left / of,), "%", Goal("≥", 99.5), sides))
-    return Row("who answers", HOW_WHO, tuple(figures), () if folder else (MISSING,))
+    return Row("who answers", HOW_WHO, tuple(figures))
 
 
 HOW_WHO = (
@@ -305,9 +304,7 @@ async def _both(prompts: Sequence[str]) -> list[tuple[tuple[str, float], ...]]:
 
 def byte(*, quick: bool) -> Row:
     """Compare the default model with its base on everyday prompts, byte by byte."""
-    if (folder := shared()) is None:
-        return Row("everyday prompts, to the byte", "", (), (MISSING,))
-    test = [prompt for prompt in everyday(folder)[1] if len(prompt) < 400 and read(prompt) is None]
+    test = [prompt for prompt in everyday(shared())[1] if len(prompt) < 400 and read(prompt) is None]
     prompts = Random(1).sample(test, 4 if quick else 60)
     pairs = asyncio.run(_both(prompts))
     same = sum(own[0] == bare[0] for own, bare in pairs)

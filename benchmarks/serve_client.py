@@ -32,17 +32,11 @@ class Address:
 
 @dataclass(frozen=True)
 class Timed:
-    """A streamed answer.
+    """A streamed answer."""
 
-    Attributes:
-        first: Seconds until its first text.
-        seconds: Seconds until its end.
-        tokens: New tokens, as the server counts them.
-    """
-
-    first: float
-    seconds: float
-    tokens: int
+    first: float  # seconds until its first text
+    seconds: float  # seconds until its end
+    tokens: int  # new tokens, as the server counts them
 
 
 def chat(prompt: str, tokens: int, model: str = "default", **more: Any) -> dict[str, Any]:

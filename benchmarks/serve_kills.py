@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 
 from measure import Figure, Goal, Row
+from processor import family
 from serve_client import Address, chat, events
-from serve_server import Serving, children, serving
+from serve_server import Serving, serving
 
 PORT = 8395
 MEASURE = "kill -9 of the engine process, {kills} times under load"
@@ -90,7 +91,7 @@ def _model_of(pid: int) -> int:
     """Return the process of the model that a server has now. It may be starting."""
     while True:
         with suppress(FileNotFoundError):
-            for child in children(pid):
+            for child in family(pid, itself=False):
                 if b"redraft.engines.llamacpp.child" in Path(f"/proc/{child}/cmdline").read_bytes():
                     return child
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from measure import Figure, Goal, Row
+from processor import resident
 from serve_client import Address, chat
-from serve_server import Serving, memory, serving
+from serve_server import Serving, serving
 
 PORT = 8392
 WORD, WORDS = " rain", 200
@@ -30,13 +31,9 @@ END = b"\r\n0\r\n\r\n"
 
 @dataclass
 class Count:
-    """What all streams have counted.
+    """What all streams have counted."""
 
-    Attributes:
-        until: When the load ends, on the loop's clock.
-    """
-
-    until: float
+    until: float  # when the load ends, on the loop's clock
     tokens: int = 0
     events: int = 0
     answers: int = 0
@@ -90,7 +87,7 @@ def measure(streams: int, seconds: float) -> Row:
         script.write_text(f'{{"settings": {{"chunk": {len(WORD)}}}}}\n{json.dumps(WORD * WORDS)}\n')
         words = ("--model", f"script:{script}", "--parallel", str(streams))
         with serving(*words, port=PORT) as server:
-            before = memory(server.pid)
+            before = resident(server.pid)
             start = time.perf_counter()
             count = asyncio.run(_load(server, streams, seconds))
             took = time.perf_counter() - start
@@ -116,6 +113,6 @@ async def _load(server: Serving, streams: int, seconds: float) -> Count:
         )
     )
     while loop.time() < count.until:
-        count.peaks.append(memory(server.pid))
+        count.peaks.append(resident(server.pid))
         await asyncio.sleep(0.5)
     return count

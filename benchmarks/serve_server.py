@@ -1,9 +1,8 @@
-"""`redraft serve` in a process of its own, as a user starts it, and the memory that it takes."""
+"""`redraft serve` in a process of its own, as a user starts it."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -11,7 +10,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.error import URLError
 
 START = 60.0
@@ -20,17 +18,11 @@ START = 60.0
 
 @dataclass(frozen=True)
 class Serving:
-    """A server that is ready.
+    """A server that is ready."""
 
-    Attributes:
-        port: Where it listens, on 127.0.0.1.
-        pid: Its process.
-        seconds: From its start until it was ready.
-    """
-
-    port: int
-    pid: int
-    seconds: float
+    port: int  # where it listens, on 127.0.0.1
+    pid: int  # its process
+    seconds: float  # from its start until it was ready
 
     def get(self, path: str) -> str:
         """Return what a path answers."""
@@ -62,15 +54,3 @@ def _ready(process: subprocess.Popen[bytes], port: int, most: float) -> float:
             return seconds
         time.sleep(0.005)
     raise AssertionError(f"the server was not ready within {most:g} s")
-
-
-def memory(pid: int) -> float:
-    """Memory of a process, without that of its children, in MB (10⁶ bytes)."""
-    found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text("utf-8"), re.MULTILINE)
-    return int(found[1]) * 1024 / 1e6 if found else 0.0
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started, and those that they have."""
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split()
-    return [each for child in map(int, listed) for each in (child, *children(child))]

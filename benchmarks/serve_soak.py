@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from measure import Figure, Goal, Row
+from processor import family, resident
 from serve_client import CHAT, Address, chat, events
-from serve_server import Serving, children, memory, serving
+from serve_server import Serving, serving
 
 PORT = 8394
 PAUSE = 0.02
@@ -170,8 +171,8 @@ async def _soak(server: Serving, seconds: float) -> tuple[Soak, list[float], lis
     soak, ours, engines = Soak(Address(server.port), time.monotonic() + seconds), [], []
     working = asyncio.create_task(soak.run())
     while not working.done():
-        ours.append(memory(server.pid))
-        engines.append(sum(map(memory, children(server.pid))))
+        ours.append(resident(server.pid))
+        engines.append(sum(map(resident, family(server.pid, itself=False))))
         await asyncio.wait({working}, timeout=1)
     await working
     return soak, ours, engines

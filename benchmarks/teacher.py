@@ -38,22 +38,15 @@ WORDS = ("rain", "gull", "tower", "lamp", "coast", "storm", "ship", "night", "sa
 
 @dataclass(frozen=True)
 class Ways:
-    """How the teacher behaves.
+    """How the teacher behaves."""
 
-    Attributes:
-        delay: Seconds before each reply.
-        rpm: Requests that it lets in within a minute; 0 for any number.
-        faults: Name -> share of calls: `429`, `500`; `stall` and `cut`, silence or an end in the middle;
-            `json`, a line that is none.
-        stalls: Seconds of silence of a stall.
-        seed: Of the draws.
-    """
-
-    delay: float = 0.0
-    rpm: int = 0
+    delay: float = 0.0  # seconds before each reply
+    rpm: int = 0  # requests that it lets in within a minute; 0 for any number
+    # Name -> share of calls: `429`, `500`; `stall` and `cut`, silence or an end in the middle; `json`, a line
+    # that is none.
     faults: Mapping[str, float] = field(default_factory=dict)
-    stalls: float = 30.0
-    seed: int = 1
+    stalls: float = 30.0  # seconds of silence of a stall
+    seed: int = 1  # of the draws
 
 
 @dataclass

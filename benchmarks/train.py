@@ -14,20 +14,17 @@ does is in its `train_*.py`; GPUs have `train_gpu.py`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import train_exact
 import train_memory
 import train_prepare
 import train_speed
-from measure import Row
 from redraft.jobs.machine import all_cores
-from report import main
+from report import main, scaled
 from train_material import Scale
 
-RUNS: dict[str, Callable[[Scale], Row]] = {
+RUNS = {
     "speed": train_speed.run,
     "memory": train_memory.run,
     "packed": train_exact.run_packed,
@@ -47,12 +44,7 @@ def little(work: Path) -> Scale:
     return Scale(records=200, rounds=1, steps=1, shrink=8, workers=2, work=work)
 
 
-def measure(run: Callable[[Scale], Row], *, quick: bool, work: Path) -> Row:
-    """Measures a row."""
-    return run((little if quick else full)(work))
-
-
-ROWS = {name: partial(measure, run) for name, run in RUNS.items()}
+ROWS = {name: scaled(run, full, little) for name, run in RUNS.items()}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/train.py", __doc__, ROWS, room="4 GB"))

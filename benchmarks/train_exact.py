@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from material import MISSING, default_model, shared
+from material import default_model, shared
 from measure import Figure, Goal, Row
 from train_material import Chains, Scale, write_chains
 from weights_run import remove, run_command, weights
@@ -43,8 +43,7 @@ def run_packed(scale: Scale) -> Row:
     """Measures the loss of packed rows."""
     tokens = TOKENS // scale.shrink
     how = HOW_PACKED.format(tokens=tokens, rows=PACKED_ROWS)
-    if not _material(scale):
-        return Row(PACKED, how, (), (MISSING,))
+    _material(scale)
     out = scale.work / "losses.json"
     places = ("--model", scale.work / "model", "--data", scale.work / "chains.jsonl", "--out", out)
     numbers = ("--tokens", tokens, "--rows", PACKED_ROWS)
@@ -60,8 +59,7 @@ def run_resumed(scale: Scale) -> Row:
     """Measures a run that was stopped."""
     tokens = max(RUN_TOKENS // scale.shrink, 256)  # in fewer, most chains have no room for an answer
     how = HOW_RESUMED.format(steps=STEPS, tokens=tokens, stop=STOP)
-    if not _material(scale):
-        return Row(RESUMED, how, (), (MISSING,))
+    _material(scale)
     whole, stopped = scale.work / "whole", scale.work / "stopped"
     train(scale, whole, tokens)
     stop_after = train(scale, stopped, tokens, stop=STOP)
@@ -77,14 +75,11 @@ def run_resumed(scale: Scale) -> Row:
     return Row(RESUMED, how, figures, (f"Losses of the run that was stopped: {', '.join(map(str, ours))}.",))
 
 
-def _material(scale: Scale) -> bool:
-    """Makes the model's folder and the chains; False where the shared data is not here."""
-    folder = shared()
-    if folder is None:
-        return False
+def _material(scale: Scale) -> None:
+    """Makes the model's folder and the chains."""
+    chains = Chains(shared())
     weights("from-gguf", default_model(), "-o", scale.work / "model", "--dtype", "fp32")
-    write_chains(scale.work / "chains.jsonl", Chains(folder), RECORDS)
-    return True
+    write_chains(scale.work / "chains.jsonl", chains, RECORDS)
 
 
 def _clean(scale: Scale, *names: str) -> None:

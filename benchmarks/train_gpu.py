@@ -113,19 +113,12 @@ class Way:
 
 @dataclass(frozen=True)
 class Result:
-    """What a way of training a model came to.
+    """What a way of training a model came to."""
 
-    Attributes:
-        tokens: A second.
-        flops: A second.
-        memory: Bytes of the GPU at most; 0 on a CPU.
-        recompute: Whether activations were recomputed.
-    """
-
-    tokens: float
-    flops: float
-    memory: int
-    recompute: bool
+    tokens: float  # a second
+    flops: float  # a second
+    memory: int  # bytes of the GPU at most; 0 on a CPU
+    recompute: bool  # whether activations were recomputed
 
 
 def lengths(tokens: int, random: np.random.Generator) -> list[int]:

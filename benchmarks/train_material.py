@@ -39,44 +39,26 @@ FEEDBACK = (63, 0.35)
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured.
+    """How much is measured."""
 
-    Attributes:
-        records: Chains that are prepared; the memory is compared with that of half as many.
-        rounds: Pairs of processes that are timed in turn.
-        steps: Of each, after the first one.
-        shrink: Rows have so many times fewer tokens than is promised for.
-        workers: Processes that make tokens.
-        work: A folder with room for twice the data.
-    """
-
-    records: int
-    rounds: int
-    steps: int
-    shrink: int
-    workers: int
-    work: Path
+    records: int  # chains that are prepared; the memory is compared with that of half as many
+    rounds: int  # pairs of processes that are timed in turn
+    steps: int  # of each, after the first one
+    shrink: int  # rows have so many times fewer tokens than is promised for
+    workers: int  # processes that make tokens
+    work: Path  # a folder with room for twice the data
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the five kinds of records.
+    """One of the five kinds of records."""
 
-    Attributes:
-        name: What the record calls it.
-        records: How many of SelFee's records are of this kind.
-        asked: Words of the instruction, at least and at most.
-        given: Words of the input; 0 where there is none.
-        answer: Words of an answer: the middle, and the deviation of the logarithm.
-        most: Words that no answer exceeds: SelFee cut what it generated at 512 tokens.
-    """
-
-    name: str
-    records: int
-    asked: tuple[int, int]
-    given: int
-    answer: tuple[float, float]
-    most: int = 350
+    name: str  # what the record calls it
+    records: int  # how many of SelFee's records are of this kind
+    asked: tuple[int, int]  # words of the instruction, at least and at most
+    given: int  # words of the input; 0 where there is none
+    answer: tuple[float, float]  # words of an answer: the middle, and the deviation of the logarithm
+    most: int = 350  # words that no answer exceeds: SelFee cut what it generated at 512 tokens
 
 
 KINDS = (

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from material import MISSING, default_model, shared
+from material import default_model, shared
 from measure import Figure, Goal, Row
 from train_material import Chains, Scale, write_chains
 from weights_run import MB, Took, remove, run_command, weights
@@ -29,8 +29,6 @@ def run(scale: Scale) -> Row:
     """Measures the row."""
     measure = MEASURE.format(count=scale.records)
     folder = shared()
-    if folder is None:
-        return Row(measure, HOW, (), (MISSING,))
     weights("from-gguf", default_model(), "-o", scale.work / "model")
     data, chains = scale.work / "chains.jsonl", Chains(folder)
     write_chains(data, chains, scale.records // 2)

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from material import MISSING, default_model, shared
-from measure import Figure, Goal, Rates, Row, in_turn
+from material import default_model, shared
+from measure import Figure, Goal, Rates, Row, in_turns
 from train_material import Chains, Scale, write_chains
 from weights_run import remove, weights
 
@@ -41,8 +41,6 @@ def run(scale: Scale) -> Row:
     """Measures the row."""
     how = HOW.format(tokens=TOKENS // scale.shrink, rows=ROWS, steps=scale.steps, rounds=scale.rounds)
     folder = shared()
-    if folder is None:
-        return Row(MEASURE, how, (), (MISSING,))
     weights("from-gguf", default_model(), "-o", scale.work / "model")
     write_chains(scale.work / "chains.jsonl", Chains(folder), RECORDS // scale.shrink)
     has_trl = importlib.util.find_spec("trl") is not None
@@ -55,11 +53,9 @@ def run(scale: Scale) -> Row:
 
 def compared(what: str, peer: str, flags: tuple[str, ...], goal: Goal, scale: Scale) -> Figure:
     """Ours and a peer in turn."""
-    rates = Rates()
-    for pair in range(scale.rounds):
-        for our_turn in in_turn(pair):
-            side = "ours" if our_turn else peer
-            (rates.ours if our_turn else rates.theirs).append(steps(side, flags, scale))
+    rates = Rates(
+        *in_turns(scale.rounds, lambda: steps("ours", flags, scale), lambda: steps(peer, flags, scale))
+    )
     return rates.figure(what, goal, "redraft", what.partition(",")[0])
 
 

@@ -12,8 +12,6 @@ Exit status 1 if something was not reached, or not measured. What each row does 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import weights_adapters
@@ -21,11 +19,10 @@ import weights_equal
 import weights_memory
 import weights_speed
 import weights_whole
-from measure import Row
-from report import main
+from report import main, scaled
 from weights_material import GIB, Scale
 
-RUNS: dict[str, Callable[[Scale], Row]] = {
+RUNS = {
     "speed": weights_speed.run,
     "memory": weights_memory.run,
     "whole": weights_whole.run,
@@ -65,12 +62,7 @@ def little(work: Path) -> Scale:
     )
 
 
-def measure(run: Callable[[Scale], Row], *, quick: bool, work: Path) -> Row:
-    """Measures a row."""
-    return run((little if quick else full)(work))
-
-
-ROWS = {name: partial(measure, run) for name, run in RUNS.items()}
+ROWS = {name: scaled(run, full, little) for name, run in RUNS.items()}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/weights.py", __doc__, ROWS, room="25 GB"))

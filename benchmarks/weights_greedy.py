@@ -34,17 +34,12 @@ Writer = Callable[[str], Text]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How two sides agree over all texts.
+    """How two sides agree over all texts."""
 
-    Attributes:
-        same: Texts of which all tokens are the same, as a share.
-        common: Tokens that texts share before they part, as a share.
-        difference: The largest difference of a log-probability among one side's top 20, in nats, wherever
-            both had written the same until then.
-    """
-
-    same: float
-    common: float
+    same: float  # texts of which all tokens are the same, as a share
+    common: float  # tokens that texts share before they part, as a share
+    # The largest difference of a log-probability among one side's top 20, in nats, wherever both had written
+    # the same until then.
     difference: float
 
 

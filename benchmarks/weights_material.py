@@ -27,27 +27,16 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured.
+    """How much is measured."""
 
-    Attributes:
-        rounds: Pairs that are measured.
-        speed: Bytes of the checkpoint of which speed is measured.
-        memory: Bytes of the checkpoints of which memory is measured, from small to large.
-        whole: Bytes of the checkpoint that a peer loads whole.
-        prompts: That greedy texts are compared on.
-        tokens: Of such a text.
-        quants: Quantisations that are compared with gguf's own.
-        work: A folder with room for six times the largest checkpoint.
-    """
-
-    rounds: int
-    speed: int
-    memory: tuple[int, ...]
-    whole: int
-    prompts: int
-    tokens: int
-    quants: tuple[str, ...]
-    work: Path
+    rounds: int  # pairs that are measured
+    speed: int  # bytes of the checkpoint of which speed is measured
+    memory: tuple[int, ...]  # bytes of the checkpoints of which memory is measured, from small to large
+    whole: int  # bytes of the checkpoint that a peer loads whole
+    prompts: int  # that greedy texts are compared on
+    tokens: int  # of such a text
+    quants: tuple[str, ...]  # quantisations that are compared with gguf's own
+    work: Path  # a folder with room for six times the largest checkpoint
 
 
 @dataclass(frozen=True)

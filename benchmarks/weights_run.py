@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from processor import spent
+from processor import family, spent
 
 MB = 1e6
 EVERY = 0.01
@@ -93,11 +93,9 @@ def run_command(command: Sequence[str]) -> Took:
 
 def _statuses(pid: int) -> Iterator[str]:
     """`/proc/PID/status` of a process and of all its descendants; nothing of one that has just ended."""
-    with suppress(OSError):
-        yield Path(f"/proc/{pid}/status").read_text("utf-8")
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text("utf-8").split():
-                yield from _statuses(int(child))
+    for each in family(pid):
+        with suppress(OSError):
+            yield Path(f"/proc/{each}/status").read_text("utf-8")
 
 
 def _kib(pattern: re.Pattern[str], status: str) -> int:

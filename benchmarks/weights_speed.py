@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from measure import Figure, Goal, Row, in_turn
+from measure import Figure, Goal, Row, in_turns, over
 from weights_material import GIB, Pair, Scale, make_pair
 from weights_run import forget, remove, weights
 
@@ -48,26 +48,23 @@ def _figures(rounds: int, folder: Path, pair: Pair, *, exact: bool) -> Iterator[
 
 def _figure(what: str, rounds: int, inputs: tuple[Path, Path], output: Path, verb: Sequence[str]) -> Figure:
     """Seconds of the peer over redraft's, pair by pair: as both move the same bytes, the ratio of rates."""
+    plain = output.with_name("plain")
 
     def ours() -> float:
+        _prepare(inputs, output)
         return weights(verb[0], *inputs, "-o", output, *verb[1:]).seconds
 
     def theirs() -> float:
-        return plainly(*inputs, output.with_name("plain"), written)
+        _prepare(inputs, plain)
+        return plainly(*inputs, plain, written)
 
-    remove(output)
     ours()  # not counted: it says how much there is to write, and leaves an output to go on with
     written = sum(size_of(output))
     moved = sum(map(sum, map(size_of, inputs))) + written
-    times: dict[bool, list[float]] = {True: [], False: []}
-    for pair in range(rounds):
-        for our_turn in in_turn(pair):
-            _prepare(inputs, output if our_turn else output.with_name("plain"))
-            times[our_turn].append((ours if our_turn else theirs)())
-    remove(output.with_name("plain"))
-    ratios = tuple(them / us for us, them in zip(times[True], times[False], strict=True))
-    sides = f"redraft {_rate(moved, times[True])}; plainly {_rate(moved, times[False])}"
-    return Figure(what, ratios, "×", GOAL, sides)
+    us, them = in_turns(rounds, ours, theirs)
+    remove(plain)
+    sides = f"redraft {_rate(moved, us)}; plainly {_rate(moved, them)}"
+    return Figure(what, over(them, us), "×", GOAL, sides)
 
 
 def _prepare(inputs: Sequence[Path], output: Path) -> None:

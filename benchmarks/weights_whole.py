@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from measure import Figure, Goal, Row, in_turn
+from measure import Figure, Goal, Row, in_turns
 from weights_material import GIB, Scale, make_pair
 from weights_run import MB, Took, forget, remove, run_command, weights
 
@@ -27,16 +27,18 @@ def run(scale: Scale) -> Row:
     delta = folder / "delta"
     weights("diff", pair.base, pair.target, "-o", delta)
     ours, theirs = folder / "ours", folder / "theirs"
-    apply = [sys.executable, "-m", "redraft", "weights", "apply", str(pair.base), str(delta), "-o", str(ours)]
+    words = ["apply", str(pair.base), str(delta), "-o", str(ours), "--quiet"]
+    apply = [sys.executable, "-m", "redraft", "weights", *words]
     add = [sys.executable, str(PEER), str(pair.base), str(delta), str(theirs)]
-    took: dict[bool, list[Took]] = {True: [], False: []}
-    for number in range(scale.rounds):
-        for our_turn in in_turn(number):
-            remove(ours if our_turn else theirs)
-            forget(pair.base, delta)
-            took[our_turn].append(run_command([*apply, "--quiet"] if our_turn else add))
+
+    def run_into(output: Path, command: list[str]) -> Took:
+        remove(output)
+        forget(pair.base, delta)
+        return run_command(command)
+
+    both = in_turns(scale.rounds, lambda: run_into(ours, apply), lambda: run_into(theirs, add))
     remove(folder)
-    return Row(MEASURE, HOW.format(gib=pair.size / GIB), figures(took[True], took[False]))
+    return Row(MEASURE, HOW.format(gib=pair.size / GIB), figures(*both))
 
 
 def figures(ours: list[Took], theirs: list[Took]) -> tuple[Figure, ...]:
