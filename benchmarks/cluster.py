@@ -23,13 +23,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from generate_job import Account, Job, Teacher, ended, texts_in, working
+from generate_job import Job, ended, working
 from measure import Figure, Goal, Row
 from ray_machines import Machines, machines
 from redraft.chain import Chain, Prompt, Step
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.jobs.share import Share
 from report import main, sized
+from teacher import Account, Teacher, texts_in
 
 PARALLEL = 8
 DELAY = 0.1  # seconds of a scripted reply

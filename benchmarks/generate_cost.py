@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from generate_job import Teacher, working
+from generate_job import working
 from measure import Figure, Goal, Row, in_turns, over
+from teacher import Teacher
 from weights_run import MB, run_command
 
 PARALLEL = 50

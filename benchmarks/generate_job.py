@@ -19,9 +19,7 @@ from pathlib import Path
 from resource import struct_rusage
 from typing import Any
 
-from teacher import Account, Teacher, texts_in
-
-__all__ = ["Account", "Job", "Run", "Teacher", "texts_in", "working"]
+from teacher import Teacher
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 
-from generate_job import Account, Job, Teacher, texts_in, working
+from generate_job import Job, working
 from measure import Figure, Goal, Row
+from teacher import Account, Teacher, texts_in
 
 RPM, DELAY, SETTLING = 6_000, 0.05, 10.0
 LIMIT = "use of a limit of 6,000 requests a minute, 50 ms latency"

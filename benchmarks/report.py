@@ -96,11 +96,11 @@ def sized(measure: Callable[..., Row], full: Sequence[Any], little: Sequence[Any
     return row
 
 
-def scaled(measure: Callable[[Any], Row], full: Callable[[Path], Any], little: Callable[[Path], Any]) -> Any:
+def scaled(measure: Callable[[Any], Row], full: Callable[..., Any], little: Callable[..., Any]) -> Any:
     """Return what measures a row in a folder, with either of two scales."""
 
     def row(*, quick: bool, work: Path) -> Row:
-        return measure((little if quick else full)(work))
+        return measure((little if quick else full)(work=work))
 
     return row
 
@@ -275,12 +275,6 @@ def _told(figure: Figure) -> str:
     reached = "" if figure.reached is not False else "; missed"
     sides = f"; {figure.sides}" if figure.sides else ""
     return f"{shown(figure.median, figure.unit)} ({spread}{len(figure.values)} measured){sides}{reached}"
-
-
-def cells(markdown: str) -> list[list[str]]:
-    """Return the lines of a table in Markdown, without the one below its head."""
-    lines = (line for line in markdown.splitlines() if not set(line) <= {*"|- "})
-    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
 
 
 def shown(value: float, unit: str) -> str:

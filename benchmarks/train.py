@@ -14,7 +14,7 @@ does is in its `train_*.py`; GPUs have `train_gpu.py`.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from functools import partial
 
 import train_exact
 import train_memory
@@ -34,17 +34,10 @@ RUNS = {
 """How full packed rows are is measured where they are prepared."""
 
 
-def full(work: Path) -> Scale:
-    """What is promised."""
-    return Scale(records=178_000, rounds=3, steps=4, shrink=1, workers=all_cores(), work=work)
-
-
-def little(work: Path) -> Scale:
-    """As little as shows that it works."""
-    return Scale(records=200, rounds=1, steps=1, shrink=8, workers=2, work=work)
-
-
-ROWS = {name: scaled(run, full, little) for name, run in RUNS.items()}
+# What is promised, and as little as shows that it works.
+FULL = partial(Scale, records=178_000, rounds=3, steps=4, shrink=1, workers=all_cores())
+LITTLE = partial(Scale, records=200, rounds=1, steps=1, shrink=8, workers=2)
+ROWS = {name: scaled(run, FULL, LITTLE) for name, run in RUNS.items()}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/train.py", __doc__, ROWS, room="4 GB"))

@@ -12,7 +12,7 @@ Exit status 1 if something was not reached, or not measured. What each row does 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from functools import partial
 
 import weights_adapters
 import weights_equal
@@ -33,36 +33,31 @@ RUNS = {
 }
 
 
-def full(work: Path) -> Scale:
-    """What is promised."""
-    return Scale(
-        rounds=3,
-        speed=4 * GIB,
-        memory=(GIB, 2 * GIB, 4 * GIB),
-        whole=4 * GIB,
-        prompts=100,
-        tokens=64,
-        quants=("f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"),
-        work=work,
-    )
+# What is promised, and as little as shows that it works.
+FULL = partial(
+    Scale,
+    rounds=3,
+    speed=4 * GIB,
+    memory=(GIB, 2 * GIB, 4 * GIB),
+    whole=4 * GIB,
+    prompts=100,
+    tokens=64,
+    quants=("f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"),
+)
+
+LITTLE = partial(
+    Scale,
+    rounds=1,
+    speed=GIB // 64,
+    memory=(GIB // 64, GIB // 32),
+    whole=GIB // 64,
+    prompts=2,
+    tokens=8,
+    quants=("q4_0",),
+)
 
 
-def little(work: Path) -> Scale:
-    """As little as shows that it works."""
-    tiny = GIB // 64
-    return Scale(
-        rounds=1,
-        speed=tiny,
-        memory=(tiny, 2 * tiny),
-        whole=tiny,
-        prompts=2,
-        tokens=8,
-        quants=("q4_0",),
-        work=work,
-    )
-
-
-ROWS = {name: scaled(run, full, little) for name, run in RUNS.items()}
+ROWS = {name: scaled(run, FULL, LITTLE) for name, run in RUNS.items()}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/weights.py", __doc__, ROWS, room="25 GB"))
