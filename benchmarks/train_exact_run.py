@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from redraft.chain.encoder import Encoder
 from redraft.train.attention import use_segments
-from redraft.train.batches import IGNORED, RowsOf, joined, pack
+from redraft.train.batches import IGNORED, joined, pack
 from redraft.train.loss import fuse
 from redraft.train.prepare import Stored, prepare
 
@@ -34,14 +34,14 @@ def main() -> None:
     asked = parser.parse_args()
     encoder = Encoder(AutoTokenizer.from_pretrained(asked.model), max_length=asked.tokens)
     prepared = prepare([asked.data], encoder, asked.out.with_suffix(".cache"), workers=1)
-    rows = RowsOf(prepared, pack(prepared.lengths, asked.tokens))
+    rows = pack(prepared.lengths, asked.tokens)
     plain, ours = (AutoModelForCausalLM.from_pretrained(asked.model, dtype=torch.float32) for _ in range(2))
     use_segments(ours)
     fuse(ours)
     found = []
     with torch.no_grad():
         for number in range(min(asked.rows, len(rows))):
-            examples = rows[number]
+            examples = [prepared[int(example)] for example in rows[number]]
             packed = float(ours(**joined([examples])).loss)
             found.append(
                 {"examples": len(examples), "packed": packed, "parts": loss_of_parts(plain, examples)}

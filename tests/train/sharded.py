@@ -25,7 +25,7 @@ from transformers.utils import logging
 
 from redraft.train import loss, trained
 from redraft.train.attention import use_segments
-from redraft.train.batches import IGNORED, Batch, Order, RowsOf, joined, pack
+from redraft.train.batches import IGNORED, Batch, Data, Order, joined, pack
 from redraft.train.checkpoints import newest
 from redraft.train.loss import fuse
 from tests.train.tiny import data, llama, loop, prepared
@@ -53,7 +53,7 @@ def batch(examples: Any, rank: int, ranks: int) -> Batch:
     """The first batch of one of so many processes. Together, they always have the same rows."""
     packed = pack(examples.lengths, 48)
     order = Order(len(packed), SIZE * RANKS // ranks, seed=1, rank=rank, ranks=ranks)
-    return joined([RowsOf(examples, packed)[row] for row in next(order.batches(0))])
+    return next(Data(examples, packed, order, joined).batches(0))
 
 
 def step(model_: Any, inputs: Batch, count: int, ranks: int) -> tuple[float, dict[str, Tensor]]:

@@ -18,7 +18,6 @@ from redraft.train.batches import (
     Data,
     Order,
     Rows,
-    RowsOf,
     SharedMeans,
     check_enough_rows,
     joined,
@@ -122,7 +121,7 @@ def test_every_example_is_in_the_tensors_of_an_epoch_once_and_whole(
         rows = pack(prepared.lengths, 40, seed)
         found = []
         for order in orders(rows.lengths, size, ranks, seed=seed):
-            for batch in Data(RowsOf(prepared, rows), order, joined).batches(0):
+            for batch in Data(prepared, rows, order, joined).batches(0):
                 assert {name: each.dtype for name, each in batch.items()} == dict.fromkeys(batch, torch.int64)
                 found += [part for part in parts(batch) if part != ([0], [-100])]
     expected = []
@@ -144,8 +143,7 @@ def test_no_rows_are_one_token_without_loss() -> None:
 
 def test_padding_stands_on_the_right_and_carries_nothing(tmp_path: Path) -> None:
     prepared = stored(tmp_path / "data", [4, 2])
-    rows = RowsOf(prepared, one_a_row(prepared.lengths, 4))
-    batch = padded([rows[0], rows[1]], pad=9)
+    batch = padded([[prepared[0]], [prepared[1]]], pad=9)
     assert {name: each.tolist() for name, each in batch.items()} == {
         "input_ids": [[0, 1, 2, 3], [1000, 1001, 9, 9]],
         "labels": [[-100, -100, 2, 3], [-100, 1001, -100, -100]],
@@ -155,16 +153,17 @@ def test_padding_stands_on_the_right_and_carries_nothing(tmp_path: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> RowsOf:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     lengths = np.random.default_rng(0).integers(2, 30, 90).tolist()
     prepared = stored(tmp_path_factory.mktemp("batches") / "data", lengths)
-    return RowsOf(prepared, pack(prepared.lengths, 64))
+    rows = pack(prepared.lengths, 64)
+    return Data(prepared, rows, Order(len(rows), 2, seed=3), joined)
 
 
-def test_the_records_of_a_batch_have_names(data: RowsOf) -> None:
-    rows = next(Order(len(data.rows), 2, seed=3).batches(0, 5))
-    ids = [int(example.ids[0]) // 1000 for row in rows for example in data[row]]
-    assert data.names(rows) == [f"data/{number}" for number in ids]
+def test_the_records_of_a_batch_have_names(data: Data) -> None:
+    (batch,) = list(data.batches(0, 5))[:1]
+    firsts = batch["input_ids"][batch["position_ids"] == 0]
+    assert data.names(0, 5) == [f"data/{int(first) // 1000}" for first in firsts]
 
 
 def rows_of(count: int, examples: int) -> Rows:

@@ -14,7 +14,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from redraft.errors import ModelError, UsageError
 from redraft.train.load import (
-    check_tokenizer,
     check_weights,
     fit_vocabulary,
     load_model,
@@ -272,11 +271,6 @@ def test_what_is_missing_is_said(tmp_path: Path, names: tuple[str, ...], message
         check_weights(holding(tmp_path, *names))
     assert message in caught.value.message
     assert hint in str(caught.value.hint)
-
-
-def test_a_folder_without_a_tokenizer_is_said_to_be(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no tokenizer.*there is: config\.json"):
-        check_tokenizer(holding(tmp_path, "config.json"))
 
 
 def test_what_a_reference_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 from redraft.errors import ModelError
 from redraft.train import LOG
 from redraft.train import loop as module
-from redraft.train.batches import IGNORED, Data, Order, RowsOf, one_a_row, padded
+from redraft.train.batches import IGNORED, Data, Order, one_a_row, padded
 from redraft.train.checkpoints import SavedCheckpoint, checkpoints, newest
 from redraft.train.loop import Log, Loop, StepCounts, StepProgress
 from redraft.train.loss import fuse
@@ -86,9 +86,8 @@ def test_a_line_a_step_says_everything(unbroken: Path, examples: Prepared) -> No
 
 
 def test_padding_counts_as_memory_and_not_as_tokens(examples: Prepared, tmp_path: Path) -> None:
-    rows = RowsOf(examples, one_a_row(examples.lengths, 64))
-    order = Order(len(rows.rows), 4, seed=1)
-    read = Data(rows, order, partial(padded, pad=0))
+    rows = one_a_row(examples.lengths, 64)
+    read = Data(examples, rows, Order(len(rows), 4, seed=1), partial(padded, pad=0))
     made = loop(tmp_path / "out", read, max_steps=5)
     made.run()
     assert sum(line["tokens"] for line in lines(tmp_path / "out")) == int(examples.lengths.sum())
@@ -134,7 +133,7 @@ def test_the_first_step_is_that_of_a_plain_loop(examples: Prepared, unbroken: Pa
     summed, count = torch.zeros(()), 0
     for batch in (0, 1):
         for row in next(made.order.batches(0, batch)):
-            for example in made.rows[row]:
+            for example in (made.prepared[int(number)] for number in made.rows[row]):
                 ids = torch.tensor(example.ids.astype(int))
                 targets = torch.where(torch.tensor(example.trained), ids, IGNORED)[1:]
                 logits = model(input_ids=ids[None]).logits[0, :-1]

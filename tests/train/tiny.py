@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from redraft.train import LOG
 from redraft.train.attention import use_segments
-from redraft.train.batches import Data, Order, RowsOf, joined, pack
+from redraft.train.batches import Data, Order, joined, pack
 from redraft.train.loop import Loop
 from redraft.train.loss import fuse
 from redraft.train.prepare import DataReport, Prepared, Writer, open_prepared
@@ -61,8 +61,7 @@ def prepared(folder: Path, examples: int = 40, seed: int = 0) -> Prepared:
 def data(examples: Prepared, *, size: int = 2, capacity: int = 48, **order: Any) -> Data:
     """Packed rows in batches."""
     packed = pack(examples.lengths, capacity)
-    rows, order_ = RowsOf(examples, packed), Order(len(packed), size, **{"seed": 1, **order})
-    return Data(rows, order_, joined)
+    return Data(examples, packed, Order(len(packed), size, **{"seed": 1, **order}), joined)
 
 
 def loop(folder: Path, read: Data, model: Any = None, eval_data: Data | None = None, **more: Any) -> Loop:

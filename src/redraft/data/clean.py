@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 from redraft.chain.read.records import RawRecord
 from redraft.checks.language import BY_NAME, LANGUAGES
@@ -25,8 +25,6 @@ from redraft.data.output import (
 )
 from redraft.data.texts import spoken_texts
 from redraft.errors import UsageError, nearest
-from redraft.jobs.provenance import Provenance
-from redraft.jobs.stores import here, url_of
 
 _FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
 RuleNames = str | Iterable[str]  # names, or a text of names with commas between them
@@ -61,17 +59,15 @@ def clean(
         OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
     plan, run = _plan_of(like, rules, skip, languages, blocked), DataRun.of(out, options)
-    file = here(source)
-    config = {
+    config: dict[str, Any] = {
         "rules": [name for name in NAMES if name in plan.rules],
         "languages": sorted(plan.settings.languages),
         "blocked": [words.name for words in plan.settings.blocked],
         "like": like,
-        "strict": run.strict,
     }
     work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=run.strict)
-    lines, left = lines_in(file), 0
-    with writing(Provenance("data clean", config, file, url_of(source)), run) as output:
+    lines, left = lines_in(source), 0
+    with writing(run.provenance("data clean", source, **config), run) as output:
         for cleaned in output.passing(output.spread(work, lines)):
             output.sink.write(cleaned.line)
             left += cleaned.has_html

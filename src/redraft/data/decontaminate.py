@@ -39,8 +39,7 @@ from redraft.data.output import (
 from redraft.data.texts import asked_in, gold_of, texts_in
 from redraft.data.words import Hashes, window_hashes, word_hashes, words
 from redraft.errors import UsageError
-from redraft.jobs.provenance import Provenance
-from redraft.jobs.stores import here, url_of
+from redraft.jobs.stores import here
 
 _RUN = 13  # words of a run (GPT-3's maximum)
 _SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
@@ -67,10 +66,7 @@ def decontaminate(
     for path in others:
         check_records(path)
         items.add(path)
-    provenance = Provenance(
-        "data decontaminate", {"ngram": ngram, "strict": run.strict}, file, url_of(source)
-    )
-    writer = writing(provenance, run, against=others)
+    writer = writing(run.provenance("data decontaminate", source, ngram=ngram), run, against=others)
     lines = lines_in(file)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))

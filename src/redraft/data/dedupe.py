@@ -43,8 +43,7 @@ from redraft.data.similarity import Pool, clusters, jaccard, sets_of, shingles
 from redraft.data.texts import Part, text_of, texts_in
 from redraft.data.words import digest, normalised
 from redraft.errors import UsageError, shown
-from redraft.jobs.provenance import Provenance
-from redraft.jobs.stores import here, url_of
+from redraft.jobs.stores import here
 
 _SOURCE = ("dataset", "licence")  # fields of an origin that do not depend on the record's place
 _TOLD = 64  # comparisons between two progress updates
@@ -102,9 +101,7 @@ def dedupe(
     one_of("keep", [keep], ["best", "first"])
     like = _likeness(by, threshold)
     pool, lines = lines_in(*others), lines_in(file)
-    provenance = Provenance(
-        "data dedupe", {**asdict(like), "keep": keep, "strict": run.strict}, file, url_of(source)
-    )
+    provenance = run.provenance("data dedupe", source, **asdict(like), keep=keep)
     writer = writing(provenance, run, reads=[*others, file], against=others)
     with writer as output, TemporaryFile(dir=run.disk) as spool:
         known = output.spread(partial(examine, like=like, strict=True), pool)

@@ -16,8 +16,6 @@ from redraft.chain.write import ARRAYS, MAKERS, NO_QUESTION, Loss, Unfit, losses
 from redraft.data.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, lines_in, writing
 from redraft.jobs.formats import ExportFormat
 from redraft.jobs.licences import UNKNOWN, licence_in
-from redraft.jobs.provenance import Provenance
-from redraft.jobs.stores import here, url_of
 
 _LOST: dict[Loss, tuple[str, str]] = {
     "answers": ("with later answers than the one written, which are left out", "selfee, for revisions"),
@@ -35,9 +33,11 @@ def export(
 
     As `redraft data export`.
     """
-    file, run = here(source), DataRun.of(out, options)
-    work, lines = partial(export_line, to=to, strict=run.strict), lines_in(file)
-    provenance = Provenance("data export", {"to": to, "strict": run.strict}, file, url_of(source))
+    run, lines = DataRun.of(out, options), lines_in(source)
+    work, provenance = (
+        partial(export_line, to=to, strict=run.strict),
+        run.provenance("data export", source, to=to),
+    )
     lost, licences = Counter[Loss](), Counter[str]()
 
     def counted_records(records: Iterable[Exported]) -> Iterator[Exported]:

@@ -24,7 +24,7 @@ from redraft.jobs.licences import UNKNOWN
 from redraft.jobs.machine import all_cores
 from redraft.jobs.parallel import spread
 from redraft.jobs.provenance import Provenance, RunFile, fingerprint, licences_beside, now
-from redraft.jobs.stores import Store, url_of
+from redraft.jobs.stores import Store, here, url_of
 
 if TYPE_CHECKING:
     from redraft.jobs.progress import RecordProgress
@@ -164,6 +164,10 @@ class DataRun:
             )
         return run
 
+    def provenance(self, command: str, source: str | Path, **config: Any) -> Provenance:
+        """Return how a command makes the output of one file, which may be one of a store."""
+        return Provenance(command, {**config, "strict": self.strict}, here(source), url_of(source))
+
     @property
     def processes(self) -> int:
         """How many work."""
@@ -197,11 +201,12 @@ def paths_of(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     return [Path(paths)] if isinstance(paths, str | Path) else [*map(Path, paths)]
 
 
-def lines_in(*paths: Path) -> Iterator[RawRecord]:
+def lines_in(*paths: str | Path) -> Iterator[RawRecord]:
     """Read the records of files, up to the damage in a damaged one. Raise for what only `import` reads."""
-    for path in paths:
-        check_records(path)
-    return (line for path in paths for line in raw_records(path, damaged=True))
+    files = [*map(here, paths)]
+    for file in files:
+        check_records(file)
+    return (line for file in files for line in raw_records(file, damaged=True))
 
 
 @dataclass

@@ -16,7 +16,8 @@ from itertools import chain as joined
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
-from redraft.chain import Chain, Step, Usage, content_of
+from redraft.chain import Chain, Usage
+from redraft.chain.read.conversations import answered_by, asked
 from redraft.chain.read.records import RawRecord
 from redraft.chain.selfee import render_steps
 from redraft.chain.spans import spans_of
@@ -25,8 +26,6 @@ from redraft.data.output import DataOptions, DataResult, DataRun, Drop, chain_or
 from redraft.data.texts import asked_in
 from redraft.errors import RecordError
 from redraft.jobs.formats import TrainingFormat
-from redraft.jobs.provenance import Provenance
-from redraft.jobs.stores import here, url_of
 
 _Count = Callable[[str], int]  # counts the tokens of a text
 LIMIT = 2048  # length of Vicuna's and SelFee's training sequences, in tokens
@@ -35,7 +34,7 @@ TURN_TOKENS = 6  # tokens to leave per turn for a chat template, as in FastChat'
 _WHOLE = ("origin", "source", "lang")
 """Fields of `meta` that describe the whole conversation and go to every piece."""
 
-_Message = Mapping[str, Any]
+_Message = dict[str, Any]
 
 
 def split(
@@ -55,11 +54,9 @@ def split(
     `count` counts the tokens of a text; with several workers, it is a function of a module. Its name and its
     fingerprint go into the provenance. `drop` is about single exchanges over the limit.
     """
-    file, run, total = here(source), DataRun.of(out, options), Counter[str]()
-    lines = lines_in(file)
+    run, total, lines = DataRun.of(out, options), Counter[str](), lines_in(source)
     work = partial(_split_line, count=count, limit=limit, format=format, strict=run.strict)
-    config = {"limit": limit, "tokenizer": tokenizer, "format": format}
-    config |= {"too_long": "drop" if drop else "keep", "strict": run.strict}
+    how = {"limit": limit, "tokenizer": tokenizer, "format": format, "too_long": "drop" if drop else "keep"}
 
     def pieces(done: Iterable[Sequence[_Piece] | Drop]) -> Iterator[bytes | Drop]:
         for found in done:
@@ -72,8 +69,9 @@ def split(
                 total["too long"] += bool(too_long and not drop)
                 yield too_long if too_long and drop else line
 
-    provenance = Provenance("data split", config, file, url_of(source))
-    with writing(provenance, run, about=lambda: {"tokenizer": fingerprint}) as output:
+    with writing(
+        run.provenance("data split", source, **how), run, about=lambda: {"tokenizer": fingerprint}
+    ) as output:
         output.sink.writelines(output.passing(pieces(output.spread(work, lines))))
     output.tell_counts()
     run.tell(f"{total['split']:,} split, {total['too long']:,} kept that are over {limit:,} tokens")
@@ -146,7 +144,9 @@ def parts_of(
         if len(places) == len(exchanges):
             return chain
         last = places.stop == len(exchanges)
-        return _end(chain, [*head, *turns]) if last else _part(chain, head, turns)
+        return (
+            chain.model_copy(update={"prompt": asked([*head, *turns])}) if last else _part(chain, head, turns)
+        )
 
     @cache
     def tokens(places: range) -> int:
@@ -213,24 +213,8 @@ def _part(chain: Chain, head: Sequence[_Message], turns: Sequence[_Message]) -> 
     meta = {name: chain.meta[name] for name in _WHOLE if name in chain.meta}
     nothing: dict[str, Any] = {"steps": (), "best": None, "stop": None, "usage": Usage()}
     part = chain.model_copy(update={**nothing, "sampling": {}, "usage_by_role": {}, "meta": meta})
-    answer = turns[-1]
-    if answer.get("role") != "assistant":
-        return _end(part, [*head, *turns])
-    if not _plain(answer):
-        meta["message"] = dict(answer)
-    step = Step(answer=content_of(answer))
-    part = part.model_copy(update={"meta": meta, "steps": (step,), "best": 0})
-    return _end(part, [*head, *turns[:-1]])
-
-
-def _end(chain: Chain, asked: Sequence[_Message]) -> Chain:
-    """Replace a chain's prompt. A single plain user message becomes the instruction."""
-    if len(asked) == 1 and asked[0].get("role") == "user" and _plain(asked[0]) and asked[0]["content"]:
-        new: dict[str, Any] = {"instruction": asked[0]["content"], "messages": None}
-    else:
-        new = {"messages": tuple(asked)}
-    return chain.model_copy(update={"prompt": chain.prompt.model_copy(update=new)})
-
-
-def _plain(message: _Message) -> bool:
-    return message.keys() == {"role", "content"} and isinstance(message["content"], str)
+    if turns[-1].get("role") != "assistant":
+        return part.model_copy(update={"prompt": asked([*head, *turns])})
+    found = answered_by([*head, *turns[:-1]], turns[-1])
+    update = {"prompt": found.prompt, "steps": found.steps, "best": 0, "meta": meta | found.meta}
+    return part.model_copy(update=update)

@@ -36,7 +36,6 @@ from redraft.data.html_evidence import has_tags
 from redraft.data.output import UNREADABLE, Drop, chain_or_drop
 from redraft.data.texts import GOLD_LENGTH, generated, is_answered, leaking, text_of
 from redraft.data.words import normalised
-from redraft.errors import RecordError
 from redraft.jobs.counting import counted
 from redraft.jobs.ids import digest_of
 from redraft.jobs.ledger import failures
@@ -278,12 +277,10 @@ def describe(
 
     A file without a record before its damage is an error.
     """
-    total, damaged = DataSummary(), DataSummary()
-    lines = _read(paths, damaged, read)
+    total, lines = DataSummary(), _read(paths, read)
     blocks = iter(lambda: tuple(islice(lines, _BLOCK)), ())
     for part in spread(partial(summarize, count=count, long=long), blocks, workers):
         total += part
-    total += damaged
     for failure in (failure for path in paths for failure in failures(path).values()):
         total.name("failures", str(failure["cause"]))
         total.warn("failed", f"{failure['cause']}: {failure.get('message')}")
@@ -299,27 +296,18 @@ def summarize(lines: Sequence[RawRecord], *, count: _Count, long: int) -> DataSu
     for line in lines:
         chain = chain_or_drop(line, strict=False)
         if isinstance(chain, Drop):
-            summary.warn(chain.rule, chain.reason)
+            summary.warn(UNREADABLE, chain.reason)
         else:
             add_to(summary, chain, line.where, name_of(Path(line.stem)), count, long)
     return summary
 
 
-def _read(
-    paths: Sequence[Path], faults: DataSummary, read: Callable[[int], None] | None
-) -> Iterator[RawRecord]:
-    """Read the records of all files. A file's damage after its first record is counted."""
-    for path in paths:
-        line = None
-        try:
-            for line in raw_records(path):
-                if read:
-                    read(len(line.data) + 1)
-                yield line
-        except RecordError as error:
-            if line is None:
-                raise
-            faults.warn(UNREADABLE, error.message)
+def _read(paths: Sequence[Path], read: Callable[[int], None] | None) -> Iterator[RawRecord]:
+    """Read the records of all files, up to the damage in a damaged one."""
+    for line in (line for path in paths for line in raw_records(path, damaged=True)):
+        if read and not line.damage:
+            read(len(line.data) + 1)
+        yield line
 
 
 def ranked(counts: Counter[str]) -> list[tuple[str, int]]:

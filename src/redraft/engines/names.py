@@ -1,15 +1,16 @@
 """Short names: of servers with the OpenAI protocol (`openai:gpt-5-mini`), and of models (`small`).
 
-The config file names more servers (`[servers]`). Addresses and variables are those of the servers' own
-documentation. The models are GGUF files of the Hugging Face hub under free licences. All answer at once: what
-a thinking model thinks would be a part of its answer here. A thinking switch in the template, as Qwen3-0.6B
-and Qwen3-8B have it, is on unless a request turns it off.
+They stand in `names.toml`, and the config file names more servers (`[servers]`). All the models answer at
+once: what a thinking model thinks would be a part of its answer here. A thinking switch in the template, as
+Qwen3-0.6B and Qwen3-8B have it, is on unless a request turns it off.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 
@@ -21,17 +22,9 @@ class KnownServer:
     variable: str = ""  # the environment variable in which its users keep their key; empty if it needs none
 
 
-SERVERS = {
-    "openai": KnownServer("https://api.openai.com/v1", "OPENAI_API_KEY"),
-    "openrouter": KnownServer("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
-    "gemini": KnownServer("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
-    "groq": KnownServer("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
-    "mistral": KnownServer("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
-    "deepseek": KnownServer("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
-    "ollama": KnownServer("http://localhost:11434/v1"),
-    "lmstudio": KnownServer("http://localhost:1234/v1"),
-    "vllm": KnownServer("http://localhost:8000/v1"),
-}
+_TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+
+SERVERS = {name: KnownServer(**server) for name, server in _TABLES["servers"].items()}
 
 _MODELS = (
     (r"(chat)?gpt-|o\d", "openai:"),
@@ -77,41 +70,7 @@ class Recommended:
     good_for: str
 
 
-RECOMMENDED = (
-    Recommended(
-        "small",
-        "HuggingFaceTB/SmolLM2-360M-Instruct-GGUF:Q8_0",
-        0.36,
-        386_000_000,
-        853_772_160,
-        "Apache-2.0",
-        41.0,
-        "short answers and rewriting in English",
-    ),
-    Recommended(
-        "medium",
-        "HuggingFaceTB/SmolLM2-1.7B-Instruct-GGUF:Q4_K_M",
-        1.7,
-        1_060_000_000,
-        2_165_306_368,
-        "Apache-2.0",
-        56.7,
-        "answers, summaries and rewriting in English",
-    ),
-    Recommended(
-        "large",
-        "unsloth/Qwen3-4B-Instruct-2507-GGUF:Q4_K_M",
-        4.0,
-        2_497_281_120,
-        3_401_260_896,
-        "Apache-2.0",
-        83.4,
-        "reasoning, code, many languages",
-    ),
-)
-"""Sizes and licences are those of the hub's pages, and IFEval's shares those of the models' cards. Publishers
-measure in different ways."""
-
+RECOMMENDED = tuple(Recommended(name, **model) for name, model in _TABLES["models"].items())
 BY_NAME = {model.name: model for model in RECOMMENDED}
 
 

@@ -113,24 +113,6 @@ Row = Sequence[Stored]  # the examples of one row
 _NOTHING = Stored(np.zeros(1, np.int64), np.zeros(1, np.bool_))
 
 
-class RowsOf:
-    """The rows of prepared data, read on demand."""
-
-    def __init__(self, prepared: Prepared, rows: Rows) -> None:
-        self.prepared, self.rows = prepared, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> Row:
-        return [self.prepared[int(example)] for example in self.rows[row]]
-
-    def names(self, rows: Sequence[int]) -> list[str]:
-        """Return the ids of the records in some rows."""
-        names = (self.prepared.name(int(example)) for row in rows for example in self.rows[row])
-        return list(dict.fromkeys(names))  # both examples of a pair have the same
-
-
 class Order:
     """The rows of each batch of one rank, in an order that seed and epoch alone decide.
 
@@ -226,9 +208,10 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Data(Source):
-    """Rows of examples, their order, and what makes a batch of some."""
+    """Rows of prepared examples, their order, and what makes a batch of some."""
 
-    rows: RowsOf
+    prepared: Prepared
+    rows: Rows
     order: Order
     collate: Callable[[Sequence[Row]], Batch]
 
@@ -243,7 +226,7 @@ class Data(Source):
     ) -> Iterator[Batch]:
         """Yield the batches of an epoch, from batch `first`."""
         for rows in self.order.batches(epoch, first):
-            yield self.collate([self.rows[row] for row in rows])
+            yield self.collate([[self.prepared[int(each)] for each in self.rows[row]] for row in rows])
 
     def counted(self, batch: Batch) -> int:
         """Return what the loss of a step is divided by: the sum of this over its batches."""
@@ -251,7 +234,9 @@ class Data(Source):
 
     def names(self, epoch: int, number: int) -> list[str]:
         """Return the ids of the records in a batch."""
-        return self.rows.names(next(self.order.batches(epoch, number)))
+        rows = next(self.order.batches(epoch, number))
+        names = (self.prepared.name(int(each)) for row in rows for each in self.rows[row])
+        return list(dict.fromkeys(names))  # both examples of a pair have the same
 
     def tokens(self, batch: Batch) -> int:
         """Return the tokens of a batch, without padding."""

@@ -9,7 +9,6 @@ pickled, so a stranger's checkpoint can at worst hold wrong numbers.
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
@@ -26,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from redraft.errors import ModelError, OutputError
-from redraft.jobs.files import sync, sync_folder
+from redraft.jobs.files import replace_file, sync
 from redraft.train.load import contents
 from redraft.weights.replace import replace_folder
 
@@ -254,11 +253,7 @@ def _mark(folder: Path) -> None:
         "files": {name: each.stat().st_size for name, each in named.items()},
         "crc32": {name: _sum(each) for name, each in named.items()},
     }
-    with (folder / MARKER).open("w", encoding="utf-8") as file:
-        json.dump(listed, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(folder)
+    replace_file(folder / MARKER, json.dumps(listed, indent=1).encode())
 
 
 def prune(output: Path, limit: int | None) -> None:

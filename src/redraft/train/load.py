@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,13 +37,13 @@ from transformers import (
     set_seed,
 )
 
-from redraft.engines.hf.load import quiet
-from redraft.errors import ModelError, RedraftError, UsageError
+from redraft.engines.hf.load import check_tokenizer, computes_in_bfloat16, loading, quiet
+from redraft.errors import ModelError, UsageError
 from redraft.jobs.files import check_model_links
 from redraft.train.options import RunOptions
 from redraft.train.processes import Say
 from redraft.weights.checkpoint import open_checkpoint, read_json
-from redraft.weights.folder import has_tokenizer, refuse_delta
+from redraft.weights.folder import refuse_delta
 from redraft.weights.gguf.families import sizes_from_config
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.header import by
@@ -77,15 +77,6 @@ def contents(folder: Path) -> str:
     names = sorted(path.name for path in folder.iterdir())
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"there is: {', '.join(names[:_SHOWN])}{more}" if names else "it is empty"
-
-
-def check_tokenizer(folder: Path) -> None:
-    """Raise `ModelError` if a folder has no vocabulary."""
-    if not has_tokenizer(folder):
-        raise ModelError(
-            f"{folder} has no tokenizer ({contents(folder)}).",
-            hint="Copy the tokenizer's files there from the model that it was made from.",
-        )
 
 
 def check_weights(folder: Path) -> None:
@@ -148,7 +139,7 @@ def load_tokenizer(
     folder = model_folder(ref)
     if folder:
         check_tokenizer(folder)
-    with _library_errors(ref, "tokenizer"):
+    with _loading(ref, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(ref, **_closed(folder))
     if tokenizer.eos_token_id is None:
         raise ModelError(
@@ -175,8 +166,7 @@ def computes_bf16(*, gpu: bool = True) -> bool:
     """Return whether the GPU, or else the CPU, has bf16 instructions. Without, it is slower than 32 bits."""
     if gpu and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    can = torch.cpu.get_capabilities()
-    return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
+    return computes_in_bfloat16()
 
 
 def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
@@ -207,7 +197,7 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> PreTrai
         check_weights(folder)
     loader: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     more: dict[str, Any] = {"num_labels": 1} if scores else {}
-    with _library_errors(ref, "model"), quiet():
+    with _loading(ref, "model"), quiet():
         model, info = loader.from_pretrained(
             ref, dtype=dtype, use_safetensors=True, output_loading_info=True, **_closed(folder), **more
         )
@@ -257,7 +247,7 @@ def skeleton(ref: str) -> PreTrainedModel:
     if folder:
         check_config(folder)
     loader: Any = AutoModelForCausalLM
-    with _library_errors(ref, "model"), torch.device("meta"):
+    with _loading(ref, "model"), torch.device("meta"):
         config = AutoConfig.from_pretrained(ref, **_closed(folder))
         return loader.from_config(config)  # type: ignore[no-any-return]
 
@@ -267,21 +257,11 @@ def _closed(folder: Path | None) -> dict[str, Any]:
     return {"trust_remote_code": False, "local_files_only": folder is not None}
 
 
-@contextmanager
-def _library_errors(ref: str, what: str) -> Iterator[None]:
-    """Turn any exception of transformers into an error that names the model."""
-    try:
-        yield
-    except RedraftError:
-        raise
-    except (MemoryError, torch.OutOfMemoryError):
-        hint = "Take a smaller model, or --dtype bfloat16"
-        raise ModelError(f"the {what} of {ref} does not fit into memory.", hint=hint) from None
-    except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        here = Path(ref).expanduser().is_dir()
-        hint = f"redraft weights verify {ref}" if here else "Is the name right, and the hub in reach?"
-        raise ModelError(f"the {what} of {ref} cannot be loaded: {first:.300}", hint=hint) from error
+def _loading(ref: str, what: str) -> AbstractContextManager[None]:
+    """Turn errors of transformers into one that names the model."""
+    here = Path(ref).expanduser().is_dir()
+    hint = f"redraft weights verify {ref}" if here else "Is the name right, and the hub in reach?"
+    return loading(f"the {what} of {ref}", hint=hint, smaller="Take a smaller model, or --dtype bfloat16")
 
 
 def fit_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, *, ref: str) -> bool:

@@ -108,8 +108,6 @@ _THROWN_AWAY: dict[str, Any] = {
     "report_to": ("none",),
     "save_strategy": "no",
     "overwrite_output_dir": False,
-}
-_WITHOUT_EVALUATION: dict[str, Any] = {
     "eval_data_path": (),
     "eval_strategy": "no",
     "divergence_steps": 0,
@@ -157,7 +155,7 @@ class Estimate:
 
 def thrown_away(own: RunOptions, folder: Path) -> RunOptions:
     """Return the settings changed so that the run writes only to `folder`."""
-    changed = {**_THROWN_AWAY, **_WITHOUT_EVALUATION, "output_dir": str(folder)}
+    changed = {**_THROWN_AWAY, "output_dir": str(folder)}
     return own.model_copy(update={name: changed[name] for name in changed.keys() & vars(own).keys()})
 
 
@@ -178,7 +176,7 @@ def estimate(ready: Ready) -> Estimate | None:
         return None
     first, second = lines
     pace, a_batch = second["tokens_per_second"], second["tokens"] / args.gradient_accumulation_steps
-    whole = int(ready.data.rows.rows.lengths.sum()) * steps / epoch
+    whole = int(ready.data.rows.lengths.sum()) * steps / epoch
     begun = first["tokens"] / first["tokens_per_second"] - first["tokens"] / pace
     return Estimate(
         parameters=sum(each.numel() for each in weights),

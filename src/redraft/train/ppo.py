@@ -48,10 +48,11 @@ from redraft.train.rl import algorithm
 from redraft.train.rl.algorithm import RunningMoments
 from redraft.train.rl.policy import Policy, Seen, unwrapped
 from redraft.train.rl.rewards import Rewards, parse_rewards
-from redraft.train.rl.samples import Response, Sampler, Samples, Score, recorded, scored
+from redraft.train.rl.samples import Response, Sampler, Samples, recorded
 from redraft.train.verb import Verb, bare_of
 
 AT_ONCE = 16  # sequences of a forward pass without gradients
+_Score = dict[str, float]  # what each form of `--reward` adds to the reward of a response
 BETA = (1e-8, 1e8)  # β stays within these, so that one that is driven to an end can come back
 
 
@@ -125,7 +126,7 @@ class PpoVerb(Verb[PpoOptions]):
         tokenizer: PreTrainedTokenizerBase,
     ) -> tuple[Ppo, Learner]:
         """Return rollout batches of the prompts, and the policy that writes them."""
-        longest = int(data.rows.rows.lengths.max())
+        longest = int(data.rows.lengths.max())
         trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if trained and longest + (answer := room(own, longest)) > trained:
             flag = "--model_max_length" if own.max_length is None else "--max_length"
@@ -255,9 +256,9 @@ class Ppo(Source):
 
     async def _respond(
         self, epoch: int, asked: Sequence[RolloutPrompt], stops: Callable[[], bool]
-    ) -> tuple[list[Response], list[Score]]:
+    ) -> tuple[list[Response], list[_Score]]:
         responses: list[Response] = []
-        scores: list[Score] = []
+        scores: list[_Score] = []
         size = min(self.own.chunk_size, self.own.num_rollouts)
         longest = max(len(each.tokens) + room(self.own, len(each.tokens)) for each in asked)
         least, parallel = self.own.min_new_tokens, self.own.chunk_size
@@ -288,13 +289,13 @@ class Ppo(Source):
 
     async def _chunk(
         self, sampler: Sampler, epoch: int, start: int, asked: Sequence[RolloutPrompt]
-    ) -> tuple[list[Response], list[Score]] | None:
+    ) -> tuple[list[Response], list[_Score]] | None:
         """Write and judge a chunk. Return None if a signal came meanwhile."""
         sampled = [self._sampling(epoch, row, each) for row, each in enumerate(asked, start)]
         written = await sampler.chunk([each.tokens for each in asked], sampled)
         pairs = zip(asked, written, strict=True)
         records = [recorded(each.record, response) for each, response in pairs]
-        judged = await unless_stopped(scored(self.reward, records))
+        judged = await unless_stopped(self.reward(records))
         return (written, judged) if judged else None
 
     # 4. Updates. (3 is `Experience`, below.)
@@ -373,13 +374,13 @@ class Experience:
         self._moments = RunningMoments(**state["moments"])
 
     def complete(
-        self, asked: Sequence[RolloutPrompt], responses: Sequence[Response], scores: Sequence[Score]
+        self, asked: Sequence[RolloutPrompt], responses: Sequence[Response], scores: Sequence[_Score]
     ) -> Batch:
         """Return the tensors of a rollout batch: what `Learner` takes, without its last argument."""
         own, batch = self._own, padded(asked, responses)
         mask = batch["mask"]
         ended = torch.tensor([each.ended for each in responses])
-        finals = torch.tensor([each.reward for each in scores], dtype=torch.float64)
+        finals = torch.tensor([sum(each.values()) for each in scores], dtype=torch.float64)
         seen, ref = self._seen(batch["input_ids"], batch["starts"], mask)
         begins, in_loss = not self._moments.count, own.algorithm == "grpo"
         shaped = self._shaped(finals, ended)
@@ -497,14 +498,13 @@ def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Bat
 # The numbers of a rollout batch, for the log. docs/rlhf.md says which show that a run goes wrong.
 
 
-def of_scores(scores: Sequence[Score], finals: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
+def of_scores(scores: Sequence[_Score], finals: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
     """Return figures of rewards and lengths, and the mean that each of several rewards contributes."""
     tokens = mask.sum(1)
     varies = all(float(algorithm.deviation(each)) for each in (finals, tokens))
     tied = torch.corrcoef(torch.stack([finals, tokens.double()]))[0, 1] if varies else torch.zeros(())
-    parts = {
-        f"reward/{form}": sum(each.parts[form] for each in scores) / len(scores) for form in scores[0].parts
-    }
+    forms = scores[0] if len(scores[0]) > 1 else ()
+    parts = {f"reward/{form}": sum(each[form] for each in scores) / len(scores) for form in forms}
     return {
         "reward": float(finals.mean()),
         "reward_std": float(algorithm.deviation(finals)),

@@ -32,7 +32,7 @@ from redraft.chain.read.files import STDIO, name_of, reading
 from redraft.chain.read.records import RawRecord, raw_records
 from redraft.errors import OutputError, UsageError
 from redraft.jobs.counting import counted
-from redraft.jobs.files import locked, open_locked, sha256_of, sync_folder
+from redraft.jobs.files import locked, open_locked, replace_file, sha256_of, sync_folder
 from redraft.jobs.licences import MOST_ORIGINS, origin_of, rest_of
 from redraft.jobs.parallel import batches, spread
 from redraft.train.processes import Say, leads
@@ -178,9 +178,8 @@ class Writer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files = {name: (folder / name).open("xb") for name in _FILES}
-        self._sums = {name: hashlib.sha256() for name in self._files}
         self._ends = np.zeros(2, np.int64)  # of tokens and of names
-        self._put(OFFSETS, self._ends.tobytes())
+        self._files[OFFSETS].write(self._ends.tobytes())
 
     def add(self, name: str, ids: NDArray[Any], trained: NDArray[np.bool_]) -> None:
         """Add an example of a record."""
@@ -188,18 +187,15 @@ class Writer:
         self._ends += (len(ids), len(encoded))
         marked = ids.astype(np.uint32) | np.where(trained, TRAINED, np.uint32(0))
         parts = (marked.tobytes(), self._ends.tobytes(), encoded)
-        for file, data in zip(_FILES, parts, strict=True):
-            self._put(file, data)
+        for file, data in zip(self._files.values(), parts, strict=True):
+            file.write(data)
 
     def finish(self, key: str, report: DataReport) -> None:
         """Sync all files to disk, then write the description."""
         self.close(sync=True)
-        sums = {name: digest.hexdigest() for name, digest in self._sums.items()}
+        sums = {name: sha256_of(self._folder / name) for name in _FILES}
         about = {"key": key, "files": sums, "report": asdict(report)}
-        with (self._folder / ABOUT).open("xb") as file:
-            file.write(json.dumps(about, indent=2, ensure_ascii=False).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        replace_file(self._folder / ABOUT, json.dumps(about, indent=2, ensure_ascii=False).encode())
 
     def close(self, *, sync: bool = False) -> None:
         """Close the files."""
@@ -208,10 +204,6 @@ class Writer:
                 file.flush()
                 os.fsync(file.fileno())
             file.close()
-
-    def _put(self, name: str, data: bytes) -> None:
-        self._files[name].write(data)
-        self._sums[name].update(data)
 
 
 BATCH = 256  # the most records of a batch…

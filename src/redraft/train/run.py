@@ -36,7 +36,7 @@ from redraft.jobs.licences import UNKNOWN, Source, clash, remark
 from redraft.jobs.machine import all_cores
 from redraft.jobs.provenance import contents_of, licences_beside
 from redraft.train import LOG, checkpoints
-from redraft.train.batches import Data, Order, RowsOf, check_enough_rows, collated
+from redraft.train.batches import Data, Order, check_enough_rows, collated
 from redraft.train.checkpoints import SavedCheckpoint
 from redraft.train.guards import is_out_of_memory, out_of_memory
 from redraft.train.load import default_method, load_tokenizer, skeleton, weights_dtype
@@ -228,7 +228,7 @@ def rows_of(
         rank=args.process_index,
         ranks=args.world_size,
     )
-    return Data(RowsOf(prepared, rows), order, partial(collated, pad=pad, pairs=rows.kind == "pair"))
+    return Data(prepared, rows, order, partial(collated, pad=pad, pairs=rows.kind == "pair"))
 
 
 def eval_rows(
@@ -343,7 +343,7 @@ class Ready:
 
     def lines(self) -> list[str]:
         """Return the plan of the run as lines of text."""
-        rows, data = self.data.rows.rows, self.prepared.report
+        rows, data = self.data.rows, self.prepared.report
         full = f", {rows.efficiency:.1%} full" if rows.kind == "packed" else ""
         row = "answer" if self.writes else self.verb.row
         plan = (
@@ -368,7 +368,7 @@ class Ready:
         """Train, and save the result unless a signal stopped the run. `begin` is called before any write."""
         with alone(self.loop.folder) if self.args.should_save else nullcontext():
             step = self.checkpoint.step if self.checkpoint else 0
-            mine = (step, self.tokens_sha256[:12], len(self.data.rows.rows))
+            mine = (step, self.tokens_sha256[:12], len(self.data.rows))
             check_same_start(gathered(mine))
             if self.own.overwrite_output_dir and self.args.should_save:
                 checkpoints.remove_all(self.loop.folder)
@@ -435,7 +435,7 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
     source, around = verb.source(trained, data, own, args, tokenizer)
     if isinstance(source, Data):
         check_enough_rows(
-            data.rows.rows,
+            data.rows,
             size=args.train_batch_size,
             accumulation=args.gradient_accumulation_steps,
             ranks=args.world_size,

@@ -20,7 +20,7 @@ from redraft.train import LOG, SAMPLES, checkpoints
 from redraft.train.ppo import BETA, Experience, padded
 from redraft.train.rl.policy import Policy
 from redraft.train.rl.rewards import Reward, Rewards, parse_rewards
-from redraft.train.rl.samples import Response, Score
+from redraft.train.rl.samples import Response
 from tests.train.rl.tiny_policy import TOKENIZER, loop, policy, prompts, rollouts, shaken, share_of_e
 from tests.train.tiny import SHAPE, lines
 from tests.train.tokenizer_kinds import tokenizer
@@ -268,7 +268,7 @@ def experience(**settings: Any) -> Experience:
 
 def completed(made: Experience, scores: tuple[float, ...], *lengths: int) -> dict[str, torch.Tensor]:
     """The tensors of responses of these lengths, with these scores."""
-    return made.complete(prompts(len(lengths)), responses(*lengths), [Score(score) for score in scores])
+    return made.complete(prompts(len(lengths)), responses(*lengths), [{"a": score} for score in scores])
 
 
 def test_rows_are_prompt_and_response() -> None:
@@ -332,7 +332,7 @@ def weighed(clip_max: float, name: str = "rloo") -> torch.Tensor:
         said = made._seen(batch["input_ids"], batch["starts"], batch["mask"])[0].log_probs
         said = said + apart * torch.tensor([0.25, 0.5, 1.0, 2.0]).log()
         drawn = [replace(each, log_probs=tuple(row.tolist())) for each, row in zip(texts, said, strict=True)]
-        scores = [Score(1.0), Score(0.0)]
+        scores = [{"a": 1.0}, {"a": 0.0}]
         found.append(made.complete(asked, drawn, scores)["advantages"][0])
         assert made.metrics["sampler_kl"] == pytest.approx(0.5284 if apart else 0.0, abs=1e-4)
     return found[1] / found[0]

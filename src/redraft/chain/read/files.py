@@ -16,7 +16,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
@@ -85,18 +85,10 @@ def stem_of(path: Path) -> str:
 @contextmanager
 def open_input(path: Path) -> Iterator[IO[bytes]]:
     """Open a file or standard input, decompressed by its name or its first bytes."""
-    if str(path) == STDIO:
-        with _packed(sys.stdin.buffer, "rb", packed=_is_packed(sys.stdin.buffer)) as file:
-            yield file
-        return
-    with path.open("rb") as raw:
-        packed = path.suffix.lower() == ".gz" or _is_packed(raw)
+    with nullcontext(sys.stdin.buffer) if str(path) == STDIO else path.open("rb") as raw:
+        packed = path.suffix.lower() == ".gz" or cast(io.BufferedReader, raw).peek(2).startswith(_GZIP)
         with _packed(raw, "rb", packed=packed) as file:
             yield file
-
-
-def _is_packed(raw: IO[bytes]) -> bool:
-    return cast(io.BufferedReader, raw).peek(2).startswith(_GZIP)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import transformers
 
 from redraft.engines.hf.cache import Pass, Slots, forward, layers_of
 from redraft.engines.text import Tokenizer
-from redraft.errors import ModelError
+from redraft.errors import ModelError, RedraftError
 from redraft.weights.checkpoint import open_checkpoint
 from redraft.weights.folder import has_tokenizer, refuse_delta, refuse_quantised
 from redraft.weights.lora.adapter import check_finite, read_adapter, refuse_adapter
@@ -69,12 +69,10 @@ def load(
     with quiet():
         own = adapter if adapter is not None and has_tokenizer(adapter) else folder
         tokenizer = load_tokenizer(own)
-        try:
+        with loading(f"{folder / 'config.json'}"):
             config = transformers.AutoConfig.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
-        except Exception as error:  # noqa: BLE001  (a damaged file leads transformers into errors of any kind)
-            raise ModelError(f"{folder / 'config.json'} cannot be read: {_reason(error)}") from None
         for key, value in (plan.config if plan else {}).items():
             setattr(config.get_text_config(), key, value)
         if lora is None or plan is None:
@@ -95,21 +93,39 @@ def load(
 
 def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer of a folder, which must be a fast one."""
+    check_tokenizer(folder)
+    with loading(f"the tokenizer of {folder}"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{folder} has a slow tokenizer, without tokenizer.json.")
+    return tokenizer
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raise `ModelError` if a folder has no vocabulary."""
     if not has_tokenizer(folder):
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
         raise ModelError(
             f"{folder} has no tokenizer: no tokenizer.json, no tokenizer.model. It holds: {found}.",
             hint="Copy tokenizer.json and tokenizer_config.json from its base model.",
         )
+
+
+@contextmanager
+def loading(
+    what: str, *, hint: str | None = None, smaller: str = "Take a smaller model, or --gpu-layers 0."
+) -> Iterator[None]:
+    """Turn errors of transformers into a `ModelError`: damaged files lead it into errors of any kind."""
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:  # noqa: BLE001  (a damaged file leads transformers into errors of any kind)
-        raise ModelError(f"the tokenizer of {folder} cannot be loaded: {_reason(error)}") from None
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(f"{folder} has a slow tokenizer, without tokenizer.json.")
-    return tokenizer
+        yield
+    except RedraftError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):
+        raise ModelError(f"{what} does not fit into memory.", hint=smaller) from None
+    except Exception as error:
+        raise ModelError(f"{what} cannot be loaded: {_reason(error)}", hint=hint) from error
 
 
 def ends_of(tokenizer: Any, *settings: dict[str, Any]) -> frozenset[int]:
@@ -176,9 +192,8 @@ def usual_dtype(stored: torch.dtype | None, device: torch.device) -> torch.dtype
 
 
 def computes_in_bfloat16() -> bool:
-    """Return whether the CPU has instructions for bfloat16: AMX, or AVX-512 BF16."""
-    cpu: Any = torch.cpu
-    return bool(cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported())  # noqa: SLF001  (torch has no other)
+    """Return whether the CPU has instructions for bfloat16: AMX, AVX-512 BF16, or those of ARM."""
+    return any(torch.cpu.get_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def _model(
@@ -193,25 +208,15 @@ def _model(
         raise ModelError(f"{folder} has the model type {config.model_type!r}, which does not generate text.")
     kind: Any = known[type(config)]
     dtype = dtype or usual_dtype(config.dtype, device)
-    try:
+    with loading(str(folder)):
         model, report = kind.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
-        _check_complete(folder, sorted(report["missing_keys"]))
+        if names := sorted(report["missing_keys"]):
+            shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+            message = f"{folder} lacks {len(names)} tensors that its config.json asks for: {shown}."
+            raise ModelError(message, hint=_ANOTHER)
         return model.to(device)
-    except torch.OutOfMemoryError:
-        raise ModelError(f"{folder} does not fit into the GPU's memory.", hint="--gpu-layers 0") from None
-    except ModelError:
-        raise
-    except Exception as error:  # noqa: BLE001  (inconsistent files lead to errors of any kind)
-        raise ModelError(f"{folder} cannot be loaded: {_reason(error)}") from None
-
-
-def _check_complete(folder: Path, names: list[str]) -> None:
-    if names:
-        shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
-        message = f"{folder} lacks {len(names)} tensors that its config.json asks for: {shown}."
-        raise ModelError(message, hint=_ANOTHER)
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from redraft.chain import Prompt
 from redraft.chain.encoder import PairEncoder
 from redraft.engines.hf.batch import alike
 from redraft.engines.hf.folders import folder_for
-from redraft.engines.hf.load import load_tokenizer, quiet, usual_dtype
-from redraft.errors import ModelError, RedraftError, UsageError
+from redraft.engines.hf.load import load_tokenizer, loading, quiet, usual_dtype
+from redraft.errors import ModelError, UsageError
 from redraft.jobs.files import check_model_links
 from redraft.jobs.formats import TrainingFormat
 from redraft.weights.checkpoint import read_json
@@ -107,16 +107,10 @@ def _loaded(base: str, adapter: Path | None, ref: str, state: object) -> RewardM
     for each in (folder, described):
         check_model_links(each)
     note = _checked(described, adapter=adapter is not None)
-    try:
-        with quiet():
-            tokenizer = load_tokenizer(described)
-            encoder = PairEncoder(tokenizer, note["format"], note["max_length"])
-            model = _model(folder, adapter, len(tokenizer))
-    except RedraftError:
-        raise
-    except Exception as error:  # of a library
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(f"the reward model {ref} cannot be loaded: {first:.300}", hint=_FORMS) from error
+    with loading(f"the reward model {ref}", hint=_FORMS), quiet():
+        tokenizer = load_tokenizer(described)
+        encoder = PairEncoder(tokenizer, note["format"], note["max_length"])
+        model = _model(folder, adapter, len(tokenizer))
     return RewardModel(model, encoder, described.resolve().name)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.load import ends_of
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 from redraft.train import SAMPLES
-from redraft.train.rl.rewards import Rewards
 
 DIGITS = 6  # decimal places of a sampler's log-probability: less than what 32 bits round of −10
 
@@ -73,24 +72,10 @@ class Sampler:
         await self._engine.aclose()
 
 
-@dataclass(frozen=True)
-class Score:
-    """What a response is worth."""
-
-    reward: float
-    parts: Mapping[str, float] = field(default_factory=dict)  # what each of several forms adds to `reward`
-
-
 def recorded(record: Chain, response: Response) -> Chain:
     """Return a record with what was written for its prompt. `finish` says if it was cut."""
     finish: Finish = "stop" if response.ended else "max_tokens"
     return record.model_copy(update={"steps": (Step(answer=response.text, finish=finish),), "best": 0})
-
-
-async def scored(reward: Rewards, records: Sequence[Chain]) -> list[Score]:
-    """Judge records. Raises as `reward`."""
-    found = await reward(records)
-    return [Score(sum(parts.values()), parts if len(parts) > 1 else {}) for parts in found]
 
 
 class Samples:
@@ -123,9 +108,9 @@ class Samples:
         rows: Sequence[int],
         records: Sequence[Chain],
         responses: Sequence[Response],
-        scores: Sequence[Score],
+        scores: Sequence[Mapping[str, float]],
     ) -> None:
-        """Write a chunk, with id and text of each prompt."""
+        """Write a chunk, with id and text of each prompt. A score is what each form adds to the reward."""
         lines = [
             {
                 "rollout": rollout,
@@ -133,8 +118,8 @@ class Samples:
                 "id": record.id,
                 "prompt": record.prompt.said,
                 "answer": response.text,
-                "reward": score.reward,
-                **({"rewards": score.parts} if score.parts else {}),
+                "reward": sum(score.values()),
+                **({"rewards": score} if len(score) > 1 else {}),
                 "ended": response.ended,
                 "tokens": response.tokens,
                 **({"log_probs": response.log_probs} if response.log_probs else {}),

@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from redraft.chain.documents import yaml_of
 from redraft.data.generate.instructions.tasks import Task
 
 SHOWN, _LAST = 3, 20
@@ -53,79 +56,14 @@ class Wanted:
         return "\n".join(f"- {demand}" for demand in demands)
 
 
-_VARIETY = (
-    "Begin instructions with different verbs. Some are questions, some are orders.",
-    """Mix the kinds of tasks: open questions, writing, rewriting, sorting into classes, extracting, \
-summarising, reasoning, arithmetic, code and others.""",
-    """A program that only reads and writes text can do each task. It sees no pictures, plays no sound, \
-opens no files, sets no alarms and books nothing.""",
-)
-
-_ALPACA = """\
-Write tasks with which to train an assistant.
-
-{demands}
-- The input is the concrete material that the instruction works on, realistic and with at most 100 words. \
-Invent it: write no placeholder. Where an instruction needs none, write <noinput>.
-- The output is a correct and complete answer with fewer than 100 words.
-- No two tasks are alike.
-
-Here are tasks 1 to {shown}:
-
-{examples}
-
-Now write tasks {first} to {last} in exactly this form, and nothing else."""
-
-INSTRUCTIONS = """\
-Write instructions with which to train an assistant. Write the instructions alone, not their answers.
-
-{demands}
-- No two instructions are alike.
-
-Here are instructions 1 to {shown}:
-
-{examples}
-
-Now write instructions {first} to {last}, one a line with its number, and nothing else."""
-
-CLASSIFY = """\
-An instruction asks for a classification if its answer has to be one of a few fixed labels, such as yes or \
-no. Decide it for the last instruction. Answer with yes or no.
-
-{examples}
-
-Instruction: {instruction}
-Classification:"""
-
-INPUT_FIRST = """\
-Write examples of an instruction: for each, an input and then the output that a careful assistant gives for \
-it. All texts are in {language}.
-
-- Inputs are concrete and realistic. Write no placeholder.
-- If the instruction needs no input, write one example alone, with <noinput> as its input.
-- Otherwise write up to {most} examples with different inputs.
-
-{examples}
-
-Instruction: {instruction}"""
-
-OUTPUT_FIRST = """\
-Write examples of an instruction that asks for a classification: for each possible label, first the label \
-and then an input that has this label. All texts are in {language}.
-
-- Write each label as an answer has to give it, and no label twice. At most {most} labels.
-- Inputs are concrete and realistic. If the instruction itself contains all that is needed, write <noinput>.
-
-{examples}
-
-Instruction: {instruction}"""
-
-_ALL = (_ALPACA, INSTRUCTIONS, CLASSIFY, INPUT_FIRST, OUTPUT_FIRST, *_VARIETY)
+_TEXTS: dict[str, Any] = yaml_of((_FILE := Path(__file__).with_suffix(".yaml")).read_text("utf-8"), _FILE)
+_VARIETY: list[str] = _TEXTS["variety"]
+_REQUESTS = ("tasks", "instructions", "kind", "input_first", "output_first")
 
 
 def digest() -> str:
     """Return the SHA-256 of all wordings."""
-    return hashlib.sha256("\0".join(_ALL).encode()).hexdigest()
+    return hashlib.sha256("\0".join([*map(_TEXTS.__getitem__, _REQUESTS), *_VARIETY]).encode()).hexdigest()
 
 
 def ask_tasks(examples: Sequence[Task], wanted: Wanted) -> str:
@@ -133,13 +71,13 @@ def ask_tasks(examples: Sequence[Task], wanted: Wanted) -> str:
     shown = [
         f"Task {number}\n{_head(task)}\n{_solved(task)}" for number, task in enumerate(examples, start=1)
     ]
-    return _listed(_ALPACA, "\n\n".join(shown), len(shown), _LAST, wanted)
+    return _listed(_TEXTS["tasks"], "\n\n".join(shown), len(shown), _LAST, wanted)
 
 
 def ask_instructions(examples: Sequence[str], wanted: Wanted) -> str:
     """Return the request for new instructions."""
     shown = [f"{number}. {' '.join(text.split())}" for number, text in enumerate(examples, start=1)]
-    return _listed(INSTRUCTIONS, "\n".join(shown), len(shown), len(shown) + NEW, wanted)
+    return _listed(_TEXTS["instructions"], "\n".join(shown), len(shown), len(shown) + NEW, wanted)
 
 
 def _listed(form: str, examples: str, shown: int, last: int, wanted: Wanted) -> str:
@@ -154,7 +92,7 @@ def ask_kind(instruction: str, examples: Sequence[Task]) -> str:
         for task in examples
         if task.is_classification is not None
     ]
-    return CLASSIFY.format(examples="\n\n".join(shown), instruction=instruction)
+    return str(_TEXTS["kind"]).format(examples="\n\n".join(shown), instruction=instruction)
 
 
 def ask_instances(task: Task, examples: Sequence[Task], wanted: Wanted) -> str:
@@ -162,8 +100,8 @@ def ask_instances(task: Task, examples: Sequence[Task], wanted: Wanted) -> str:
 
     A classification gets its labels before the inputs. Otherwise a teacher invents inputs for one label only.
     """
-    form, shown = (OUTPUT_FIRST, _labelled) if task.is_classification else (INPUT_FIRST, _solved)
-    return form.format(
+    name, shown = ("output_first", _labelled) if task.is_classification else ("input_first", _solved)
+    return str(_TEXTS[name]).format(
         language=wanted.language,
         most=INSTANCES,
         examples="\n\n".join(f"{_head(each)}\n\nExample 1\n{shown(each)}" for each in examples),
