@@ -34,10 +34,8 @@ def export(
     As `redraft data export`.
     """
     run, lines = DataRun.of(out, options), lines_in(source)
-    work, provenance = (
-        partial(export_line, to=to, strict=run.strict),
-        run.provenance("data export", source, to=to),
-    )
+    work = partial(export_line, to=to, strict=run.strict)
+    provenance = run.provenance("data export", source, to=to)
     lost, licences = Counter[Loss](), Counter[str]()
 
     def counted_records(records: Iterable[Exported]) -> Iterator[Exported]:

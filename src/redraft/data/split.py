@@ -69,9 +69,8 @@ def split(
                 total["too long"] += bool(too_long and not drop)
                 yield too_long if too_long and drop else line
 
-    with writing(
-        run.provenance("data split", source, **how), run, about=lambda: {"tokenizer": fingerprint}
-    ) as output:
+    provenance = run.provenance("data split", source, **how)
+    with writing(provenance, run, about=lambda: {"tokenizer": fingerprint}) as output:
         output.sink.writelines(output.passing(pieces(output.spread(work, lines))))
     output.tell_counts()
     run.tell(f"{total['split']:,} split, {total['too long']:,} kept that are over {limit:,} tokens")
