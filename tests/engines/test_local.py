@@ -27,6 +27,7 @@ from redraft.errors import ContextError, EngineError, ModelError, UsageError
 from redraft.jobs.machine import free_memory
 from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import read_header
+from tests.engines.talking import collect, run
 from tests.gguf_files import tiny_model
 
 SAID: list[Message] = [{"role": "user", "content": "Hi. <end>"}, {"role": "user", "content": "1."}]
@@ -71,20 +72,15 @@ def engine(*, chats: bool = True) -> Echo:
 
 
 def test_text_that_fits() -> None:
-    async def ask() -> list[Delta]:
-        return [delta async for delta in engine().stream("abc", Sampling(max_tokens=6))]
-
-    assert asyncio.run(ask()) == [
+    assert run(collect(engine().stream("abc", Sampling(max_tokens=6)))) == [
         Delta(tokens=(1, 97, 98, 99)),
         Delta(finish="max_tokens", completion_tokens=6),
     ]
 
 
 def test_messages_that_nearly_fill_the_context() -> None:
-    async def ask() -> list[Delta]:
-        return [delta async for delta in engine().chat(SAID, Sampling(max_tokens=6))]
-
-    assert asyncio.run(ask())[1] == Delta(finish="context", completion_tokens=1)
+    deltas = run(collect(engine().chat(SAID, Sampling(max_tokens=6))))
+    assert deltas[1] == Delta(finish="context", completion_tokens=1)
 
 
 async def test_a_reader_that_leaves_closes_the_work() -> None:
@@ -129,11 +125,7 @@ def test_another_template_is_for_models_without_one_and_ends_answers_by_its_text
     asked = engine(chats=False)
     asked._context = 1000
     asked.converse(TEMPLATES["stablevicuna"])
-
-    async def ask() -> list[Delta]:
-        return [delta async for delta in asked.chat([SAID[0]], Sampling(), ("END",))]
-
-    text = "".join(map(chr, asyncio.run(ask())[0].tokens))
+    text = "".join(map(chr, run(collect(asked.chat([SAID[0]], Sampling(), ("END",))))[0].tokens))
     assert text == "### Human: Hi. <end>\n### Assistant:"
     assert list(asked.stops) == ["END", "\n### Human:"]
     assert (asked.info.chats, asked.info.template) == (True, "stablevicuna")
@@ -237,14 +229,11 @@ class Thinker(Echo):
 
 @pytest.mark.parametrize("said", [0, 3, 8, 20])
 def test_a_thought_that_the_template_opens_is_no_answer(said: int) -> None:
-    async def pieces() -> list[Delta]:
-        thinker = Thinker(EngineInfo("echo", "echo", chats=True), 100)
-        asked: list[Message] = [{"role": "user", "content": "Hi."}]
-        begun = tuple(map(ord, thinker.said[:said]))
-        replies = thinker.resume(asked, Sampling(), (), begun) if said else thinker.chat(asked, Sampling())
-        return [delta async for delta in replies]
-
-    found = asyncio.run(pieces())
+    thinker = Thinker(EngineInfo("echo", "echo", chats=True), 100)
+    asked: list[Message] = [{"role": "user", "content": "Hi."}]
+    begun = tuple(map(ord, thinker.said[:said]))
+    replies = thinker.resume(asked, Sampling(), (), begun) if said else thinker.chat(asked, Sampling())
+    found = run(collect(replies))
     text, whole = "".join(delta.text for delta in found), Thinker.said
     assert text == ("Rain." if said < len(whole) - 5 else whole[said:])
     assert "".join(delta.thought for delta in found) == "hm 42\n"[said:]

@@ -96,19 +96,14 @@ def test_nothing_is_logged_unless_asked_for(server: FakeServer) -> None:
     assert (done.stdout, done.stderr) == ("[] []\n", "")
 
 
-def test_an_engine_on_this_machine_logs_messages_and_reply(
+async def test_an_engine_on_this_machine_logs_messages_and_reply(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("xllamacpp")
-
-    async def text() -> str:
-        engine = await redraft.load_engine(str(tiny_model(tmp_path / "t.gguf")))
-        async with aclosing(engine):
-            deltas = engine.stream("a b", Sampling(max_tokens=4, seed=1))
-            return "".join([delta.text async for delta in deltas])
-
     with caplog.at_level(logging.DEBUG, logger="redraft"):
-        said = asyncio.run(text())
+        async with aclosing(await redraft.load_engine(str(tiny_model(tmp_path / "t.gguf")))) as engine:
+            deltas = engine.stream("a b", Sampling(max_tokens=4, seed=1))
+            said = "".join([delta.text async for delta in deltas])
     asked, answered = caplog.messages
     assert "'a b'" in asked
     assert "max_tokens=4" in asked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,9 @@ async def said(engine: ScriptedEngine) -> str:
     return "".join([delta.text async for delta in engine.chat([], Sampling())])
 
 
-def test_replies_are_used_in_order_and_from_the_first_again(tmp_path: Path) -> None:
+async def test_replies_are_used_in_order_and_from_the_first_again(tmp_path: Path) -> None:
     engine = script(tmp_path, '"One."\n\n{"text": "Two."}\n')
-
-    async def thrice() -> list[str]:
-        return [await said(engine) for _ in range(3)]
-
-    assert asyncio.run(thrice()) == ["One.", "Two.", "One."]
+    assert [await said(engine) for _ in range(3)] == ["One.", "Two.", "One."]
 
 
 @pytest.mark.parametrize(

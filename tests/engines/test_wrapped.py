@@ -57,16 +57,12 @@ async def paid(server: FakeServer, *, leave: bool = False) -> Usage:
         return metered.take()
 
 
-def test_pieces_are_counted_while_they_come_and_taken_back_at_the_end(server: FakeServer) -> None:
+async def test_pieces_are_counted_while_they_come_and_taken_back_at_the_end(server: FakeServer) -> None:
     server.on(CHAT, chat_reply("It ", "is."))
     counts: list[int] = []
-
-    async def asked() -> None:
-        async with aclosing(engine(server)) as remote:
-            metered = MeteredEngine(remote, lambda: counts.append(99), counts.append)
-            _ = [delta async for delta in metered.chat(ASKED, Sampling())]
-
-    asyncio.run(asked())
+    async with aclosing(engine(server)) as remote:
+        metered = MeteredEngine(remote, lambda: counts.append(99), counts.append)
+        _ = [delta async for delta in metered.chat(ASKED, Sampling())]
     assert [count for count in counts if count] == [1, 1, -2, 99]
 
 

@@ -94,9 +94,7 @@ async def test_the_end_token_ends_a_text_and_has_none() -> None:
     await engine.aclose()
 
 
-def test_limits(engine: HfEngine) -> None:
-    last = run(continued(engine, "Rain", Sampling(0.0, max_tokens=7)))[-1]
-    assert (last.finish, last.completion_tokens) == ("max_tokens", 7)
+def test_the_context_ends_a_text(engine: HfEngine) -> None:
     last = run(continued(engine, prompt(1, CONTEXT - 6), Sampling(0.0, max_tokens=50)))[-1]
     assert (last.finish, last.completion_tokens) == ("context", 6)
 

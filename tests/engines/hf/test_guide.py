@@ -62,19 +62,14 @@ def test_a_random_model_keeps_to_the_form(engine: HfEngine, checks: list[str]) -
         assert all(result.passed for result in results), text
 
 
-def test_a_form_is_of_its_own_text_alone(engine: HfEngine) -> None:
+async def test_a_form_is_of_its_own_text_alone(engine: HfEngine) -> None:
     free = Sampling(temperature=1.0, max_tokens=30, seed=4)
-
-    async def both() -> tuple[str, str, str]:
-        alone = await continued(engine, "Rain?", free)
-        steered, beside = await asyncio.gather(
-            continued(engine, "Rain?", hot(4, form_for("lacks:,"))),
-            continued(engine, "Rain?", free),
-        )
-        return said(alone), said(steered), said(beside)
-
-    alone, steered, beside = run(both())
-    assert alone == beside != steered
+    alone = await continued(engine, "Rain?", free)
+    steered, beside = await asyncio.gather(
+        continued(engine, "Rain?", hot(4, form_for("lacks:,"))),
+        continued(engine, "Rain?", free),
+    )
+    assert said(alone) == said(beside) != said(steered)
 
 
 def test_a_stop_string_ends_a_text_in_a_form(engine: HfEngine) -> None:
@@ -83,17 +78,13 @@ def test_a_stop_string_ends_a_text_in_a_form(engine: HfEngine) -> None:
     assert (last.finish, last.stop_text) == ("stop", text[2:5])
 
 
-def test_probabilities_are_the_models_own(engine: HfEngine) -> None:
-    async def both() -> tuple[list[float], tuple[float, ...]]:
-        prompt = await engine.encode("Rain?", special=True)
-        sampling = Sampling(0.0, max_tokens=20, form=form_for("lacks:,"), logprobs=True)
-        deltas = await continued(engine, prompt, sampling)
-        tokens = [token for delta in deltas for token in delta.tokens]
-        (scores,) = await engine.score([(*prompt, *tokens)])
-        return [each for delta in deltas for each in delta.logprobs], scores[len(prompt) - 1 :]
-
-    found, scores = run(both())
-    assert found == pytest.approx(scores, abs=1e-3)
+async def test_probabilities_are_the_models_own(engine: HfEngine) -> None:
+    prompt = await engine.encode("Rain?", special=True)
+    sampling = Sampling(0.0, max_tokens=20, form=form_for("lacks:,"), logprobs=True)
+    deltas = await continued(engine, prompt, sampling)
+    (scores,) = await engine.score([(*prompt, *(token for delta in deltas for token in delta.tokens))])
+    found = [each for delta in deltas for each in delta.logprobs]
+    assert found == pytest.approx(scores[len(prompt) - 1 :], abs=1e-3)
 
 
 def test_a_chain_is_steered_and_says_so(engine: HfEngine) -> None:

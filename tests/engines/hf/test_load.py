@@ -147,11 +147,8 @@ def test_an_adapter_may_bring_tokens_and_their_tokenizer(base: Path, tmp_path: P
 def test_a_model_in_memory_with_peft_around_it(base: Path, tmp_path: Path) -> None:
     adapter = lora(base, tmp_path / "lora")
     model = with_adapter(base, adapter)
-
-    async def ask() -> list[int]:
-        return await fixed(HfEngine(model, tokenizer(), name="step 1", threads=1))
-
-    assert run(ask()) == greedy(model, ASKED, 20) == said(f"{base}+{adapter}")
+    engine = HfEngine(model, tokenizer(), name="step 1", threads=1)
+    assert run(fixed(engine)) == greedy(model, ASKED, 20) == said(f"{base}+{adapter}")
 
 
 # What does not

@@ -57,7 +57,7 @@ def test_rewards_are_those_of_training(made: Path, name: str, monkeypatch: pytes
     run = run_of(made, name)
     run.train()  # all steps are done: the weights of the checkpoint are loaded
     run.loop.trained.model.eval()
-    rows = [run.data.rows[number] for number in range(4)]
+    rows = [[run.prepared[int(each)] for each in run.data.rows[number]] for number in range(4)]
     with torch.no_grad():
         batch = {**joined(rows), "margins": torch.zeros(4)}
         expected = run.loop.trained.model(**batch).rewards

@@ -152,24 +152,21 @@ async def test_a_restart_outlives_the_call_that_began_it(
         assert len(starts) == engine.health.restarts == 1
 
 
-def test_a_restart_ends_with_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def check() -> None:
-        async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
-            starting = asyncio.Event()
+async def test_a_restart_ends_with_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asyncio.timeout(20), opened(tiny_model(tmp_path / "m.gguf")) as engine:
+        starting = asyncio.Event()
 
-            async def started(_settings: Any) -> Any:
-                starting.set()
-                await asyncio.Event().wait()
+        async def started(_settings: Any) -> Any:
+            starting.set()
+            await asyncio.Event().wait()
 
-            monkeypatch.setattr(Child, "start", started)
-            kill(engine)
-            waiting = asyncio.create_task(engine.encode("abc"))
-            await starting.wait()
-            await engine.aclose()
-            with pytest.raises(EngineCrash, match="SIGKILL"):
-                await waiting
-
-    asyncio.run(asyncio.wait_for(check(), 20))
+        monkeypatch.setattr(Child, "start", started)
+        kill(engine)
+        waiting = asyncio.create_task(engine.encode("abc"))
+        await starting.wait()
+        await engine.aclose()
+        with pytest.raises(EngineCrash, match="SIGKILL"):
+            await waiting
 
 
 @pytest.mark.slow

@@ -102,20 +102,13 @@ async def test_log_probabilities_are_before_temperature(engine: OpenVinoEngine) 
     assert all(number < 0 for number in found[0])
 
 
-def test_the_prompt_is_that_of_llama_cpp(engine: OpenVinoEngine, default_model: Path) -> None:
+async def test_the_prompt_is_that_of_llama_cpp(engine: OpenVinoEngine, default_model: Path) -> None:
     pytest.importorskip("xllamacpp")
     from redraft.engines.llamacpp.engine import LlamaCppEngine
 
     asked: list[Message] = [{"role": "system", "content": "Be brief."}, *TALE]
-
-    async def both() -> tuple[object, object]:
-        other = await LlamaCppEngine.start(default_model, machine=ONE)
-        found = await engine._chat_tokens(asked), await other._chat_tokens(asked)
-        await other.aclose()
-        return found
-
-    ours, theirs = run(both())
-    assert ours == theirs
+    async with aclosing(await LlamaCppEngine.start(default_model, machine=ONE)) as other:
+        assert await engine._chat_tokens(asked) == await other._chat_tokens(asked)
 
 
 def test_it_has_to_be_installed(default_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

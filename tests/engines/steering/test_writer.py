@@ -296,7 +296,7 @@ def test_a_last_line_that_the_tokens_cut_ends_where_it_may(seed: int) -> None:
     assert (text.count("\n"), text[-1], last.finish) == (1, ".", "stop")
 
 
-def test_what_was_handed_on_stays() -> None:
+async def test_what_was_handed_on_stays() -> None:
     class Slow(Says):
         async def go_on(self, text: str, sampling: Sampling) -> Replies:
             async for delta in super().go_on(text, sampling):
@@ -304,17 +304,14 @@ def test_what_was_handed_on_stays() -> None:
                     await asyncio.sleep(3600)
                 yield delta
 
-    async def first() -> str:
-        deltas = written(
-            form_for(["words<=20"])[0], Sampling(), "max_tokens", Slow("One. Two. It is far.").source
-        )
-        found = ""
-        while "Two." not in found:
-            found += (await anext(deltas)).text
-        await deltas.aclose()
-        return found
-
-    assert asyncio.run(first()) == "One. Two."
+    deltas = written(
+        form_for(["words<=20"])[0], Sampling(), "max_tokens", Slow("One. Two. It is far.").source
+    )
+    found = ""
+    while "Two." not in found:
+        found += (await anext(deltas)).text
+    await deltas.aclose()
+    assert found == "One. Two."
 
 
 def test_tokens_that_were_taken_back_are_counted() -> None:
