@@ -281,7 +281,7 @@ def said_of(report: DataReport) -> dict[str, DataFinding]:
 
 
 def rows(report: DataReport, title: str) -> list[tuple[object, ...]]:
-    return next((table.rows for table in report.tables if table.title == title), [])
+    return [tuple(row.values()) for row in report.tables.get(title, [])]
 
 
 def write(path: Path, *records: object) -> Path:

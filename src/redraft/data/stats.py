@@ -15,14 +15,14 @@ import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, pairwise, zip_longest
 from pathlib import Path
 from shutil import get_terminal_size
 from statistics import fmean
 from textwrap import wrap
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from redraft.chain import Chain, Feedback
 from redraft.chain.documents import yaml_of
@@ -227,18 +227,12 @@ def role_fault(turns: Sequence[Turn]) -> str | None:
 
 _BLOCK = 64  # records to summarise at once: sending each alone would cost more than the work
 _Value = str | int | float | None
+_Table = list[dict[str, _Value]]
+"""Rows by the names of columns. `share` has shares of 1."""
 _Level = Literal["fault", "warning", "note"]
 _LEVELS: tuple[_Level, ...] = ("fault", "warning", "note")
 _KINDS = ("sources", "languages", "licences", "stops", "failures")
 _VERDICTS = ("accept", "revise", "unknown")
-
-
-class _Table(NamedTuple):
-    """A table of a report. The column `share` has shares of 1."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[_Value, ...]]
 
 
 @dataclass(frozen=True)
@@ -260,7 +254,7 @@ class DataReport:
     files: tuple[str, ...]
     unit: str  # unit of lengths, such as `words`
     totals: dict[str, int]
-    tables: list[_Table]
+    tables: dict[str, _Table]  # by title
     findings: list[DataFinding]
 
 
@@ -286,7 +280,7 @@ def describe(
         total.warn("failed", f"{failure['cause']}: {failure.get('message')}")
     names = ("records", "answers", "feedbacks", "gold answers")
     totals = {name: total.totals[name] for name in names} | {unit: total.totals["length"]}
-    tables, found = list(_tables(total, unit)), findings(total, unit, long)
+    tables, found = dict(_tables(total, unit)), findings(total, unit, long)
     return DataReport(tuple(map(name_of, paths)), unit, totals, tables, found)
 
 
@@ -325,30 +319,30 @@ def quantile(counts: Counter[Any], share: float) -> Any:
     return None
 
 
-def _tables(summary: DataSummary, unit: str) -> Iterator[_Table]:
+def _tables(summary: DataSummary, unit: str) -> Iterator[tuple[str, _Table]]:
     tables = summary.tables
     names = {"turns": "turns a record", "answers a record": "answers a record"}
     names |= {f"{what} length": f"{unit}, {what}" for what in ("prompt", "answer", "feedback", "record")}
-    rows: list[tuple[_Value, ...]] = []
+    rows: _Table = []
     for name, title in names.items():
         if any(counts := tables[name]):
-            mean = fmean(counts, weights=counts.values())
-            half, most = quantile(counts, 0.5), quantile(counts, 0.95)
-            rows.append((title, min(counts), half, round(mean, 2), most, max(counts)))
+            mean = round(fmean(counts, weights=counts.values()), 2)
+            row = {"name": title, "min": min(counts), "median": quantile(counts, 0.5), "mean": mean}
+            rows.append({**row, "95 %": quantile(counts, 0.95), "max": max(counts)})
     if rows:
-        yield _Table("numbers", ("", "min", "median", "mean", "95 %", "max"), rows)
+        yield "numbers", rows
     if len(counts := tables["answers a record"]) > 1:
-        yield _shares("answers a record", [(f"{number:,}", counts[number]) for number in sorted(counts)])
+        yield "answers a record", _shares([(f"{number:,}", counts[number]) for number in sorted(counts)])
     if tables["verdicts"]:
-        yield _by_step(summary)
+        yield "feedback", _by_step(summary)
     for kind in _KINDS:
         if tables[kind]:
-            yield _shares(kind, ranked(tables[kind]))
+            yield kind, _shares(ranked(tables[kind]))
 
 
-def _shares(title: str, counts: Sequence[tuple[str, int]]) -> _Table:
+def _shares(counts: Sequence[tuple[str, int]]) -> _Table:
     total = sum(times for _, times in counts)
-    return _Table(title, ("", "count", "share"), [(name, times, times / total) for name, times in counts])
+    return [{"name": name, "count": times, "share": times / total} for name, times in counts]
 
 
 def _by_step(summary: DataSummary) -> _Table:
@@ -361,13 +355,14 @@ def _by_step(summary: DataSummary) -> _Table:
         return places
 
     verdicts, scores = by_place("verdicts"), by_place("scores")
-    rows: list[tuple[_Value, ...]] = []
+    rows: _Table = []
     for place, judged in sorted(verdicts.items()):
         score = scores.get(place, Counter())
         mean = round(fmean(score, weights=score.values()), 2) if score else None
-        row = (*(judged[verdict] for verdict in _VERDICTS), score.total() or None, mean)
-        rows.append((f"{place}+" if place == DEPTHS else str(place), *row))
-    return _Table("feedback", ("step", *_VERDICTS, "scores", "mean"), rows)
+        counts = {verdict: judged[verdict] for verdict in _VERDICTS}
+        step = f"{place}+" if place == DEPTHS else str(place)
+        rows.append({"step": step, **counts, "scores": score.total() or None, "mean": mean})
+    return rows
 
 
 def findings(summary: DataSummary, unit: str, long: int) -> list[DataFinding]:
@@ -426,8 +421,8 @@ _ROWS = 8  # rows of a table to show; JSON has all
 def lines(report: DataReport) -> Iterator[str]:
     """Give the lines of a report, with its findings or without."""
     yield " · ".join(counted(number, what.removesuffix("s")) for what, number in report.totals.items())
-    for table in report.tables:
-        yield from ("", table.title)
+    for title, table in report.tables.items():
+        yield from ("", title)
         cells = _cells(table)
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         for row in cells:
@@ -442,30 +437,12 @@ def lines(report: DataReport) -> Iterator[str]:
 
 
 def _cells(table: _Table) -> list[list[str]]:
-
     def shown(column: str, value: _Value) -> str:
         if isinstance(value, float):
             return f"{value:.1%}" if column == "share" else f"{value:,.2f}"
         return "" if value is None else value if isinstance(value, str) else f"{value:,}"
 
-    rows = [[shown(*cell) for cell in zip(table.columns, row, strict=True)] for row in table.rows[:_ROWS]]
-    if more := len(table.rows) - _ROWS:
-        rows += [[f"… {more:,} more", *[""] * (len(table.columns) - 1)]] * (more > 0)
-    return [list(table.columns), *rows]
-
-
-def as_json(report: DataReport) -> dict[str, Any]:
-    """Return the report as JSON values."""
-    return {
-        "files": report.files,
-        "unit": report.unit,
-        "totals": report.totals,
-        "tables": {
-            table.title: [
-                {name or "name": value for name, value in zip(table.columns, row, strict=True)}
-                for row in table.rows
-            ]
-            for table in report.tables
-        },
-        "findings": [asdict(each) for each in report.findings],
-    }
+    rows = [[shown(*cell) for cell in row.items()] for row in table[:_ROWS]]
+    if (more := len(table) - _ROWS) > 0:
+        rows += [[f"… {more:,} more", *[""] * (len(table[0]) - 1)]]
+    return [["" if name == "name" else name for name in table[0]], *rows]

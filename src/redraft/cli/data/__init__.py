@@ -256,11 +256,11 @@ def stats(
     a teacher's run wrote, also counts failures (FILE.errors.jsonl).
     """
     import json
+    from dataclasses import asdict
 
     from redraft.chain.read.inputs import check_records
     from redraft.checks.segment import count_words
     from redraft.data.output import not_twice
-    from redraft.data.stats import as_json as json_of
     from redraft.data.stats import describe, lines
     from redraft.jobs.machine import all_cores
     from redraft.jobs.progress import RecordProgress, size_of
@@ -274,7 +274,7 @@ def stats(
         report = describe(
             files, count, unit=unit, long=long, workers=workers or all_cores(), read=progress.advance
         )
-    write(json.dumps(json_of(report), ensure_ascii=False, indent=1) if as_json else "\n".join(lines(report)))
+    write(json.dumps(asdict(report), ensure_ascii=False, indent=1) if as_json else "\n".join(lines(report)))
 
 
 app = group(
