@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from redraft.checks.schema import list_of_one
 from redraft.engines.base import EngineInfo, Message, Replies, Sampling
 from redraft.engines.steering.form import Form
 from redraft.errors import CheckError
+from redraft.revision.patch import pieces_of
 
 FIRST, MOUSE = "Owls hunt at night. They see in the dark, as Dr. Hale says.", "A mouse is what they like."
 OWLS = f"{FIRST} {MOUSE} They live in barns."
@@ -61,7 +63,7 @@ class Steered(redraft.ScriptedEngine):
         return (super() if sampling.begun or one else self.again).chat(messages, sampling, stop)
 
 
-def owls(engine: Steered, **options: Any) -> redraft.Chain:
+def owls(engine: redraft.ScriptedEngine, **options: Any) -> redraft.Chain:
     given = {"model": engine, "given": OWLS, "checks": ["lacks:mouse"], **options}
     return redraft.revise("Tell me about owls.", **given)
 
@@ -243,3 +245,98 @@ def test_the_default_model_patches_a_text_and_an_object(default_model: Path) -> 
         assert chain.answer.startswith(first)
         assert chain.answer.endswith(last)
         assert 0 < chain.steps[1].usage.completion_tokens <= 60
+
+
+# Engines that do not go on with an answer are asked for parts by number.
+
+
+def chat(*replies: str) -> redraft.ScriptedEngine:
+    return redraft.ScriptedEngine(replies)
+
+
+def test_a_server_writes_parts_by_number() -> None:
+    engine = chat("[1] Voles feed them well.\n\nI took the rodent out.")
+    chain = owls(engine)
+    assert chain.answer == OWLS.replace(MOUSE, "Voles feed them well.")
+    assert (chain.passed, chain.revisions, len(engine.calls)) == (True, 1, 1)
+    ((begin, end),) = chain.steps[1].patch  # type: ignore[misc]
+    assert chain.answer[begin:end] == "Voles feed them well."
+    *_, said, asked = engine.calls[0]
+    assert said == {"role": "assistant", "content": OWLS}
+    assert f"[1] {MOUSE}\nWrong: " in asked["content"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("reply", "parts"),
+    [
+        ("[1] A.\n[2] B.", {1: "A.", 2: "B."}),
+        ("Here they are:\n\n**[2]**\nB.\n", {2: "B."}),
+        ("[1] A.\n[3] C.", {}),
+        ("[1] A.\n[1] B.", {}),
+        ("Owls are birds. They\n[1] A.", {}),
+        ("Owls are birds.", {}),
+    ],
+)
+def test_parts_are_read_strictly(reply: str, parts: dict[int, str]) -> None:
+    assert pieces_of(reply, ["old", "older"]) == parts
+    assert pieces_of(reply, ["old", "older"], whole=False) == dict([*parts.items()][:-1])
+
+
+@pytest.mark.parametrize(
+    ("replies", "patched", "answer"),
+    [
+        (["Voles do."], [True], OWLS.replace(MOUSE, "Voles do.")),  # the one part, without its number
+        ([f"[1] {FIRST} Voles do. They live in barns."], [False], f"{FIRST} Voles do. They live in barns."),
+        (["Owls are birds of the night and eat voles and frogs. They live in barns, too."], [False], None),
+        ([f"[1] {MOUSE}", "[1] Voles do."], [True], OWLS.replace(MOUSE, "Voles do.")),
+        (
+            ["[4] Voles.", "[1]", "Owls eat voles."],
+            [False],
+            None,
+        ),  # of no use, twice: a revision is asked for
+        (["[1] A mouse!", "[1] More mouse!", "Owls eat voles."], [True, False], None),
+    ],
+)
+def test_a_reply_in_another_form_is_a_revision(replies: list[str], patched: list[bool], answer: str) -> None:
+    engine = chat(*replies)
+    chain = owls(engine)
+    assert (chain.answer, chain.passed) == (answer or replies[-1], True)
+    assert [bool(step.patch) for step in chain.steps[1:]] == patched
+    assert len(engine.calls) == len(replies)
+    assert chain.usage.completion_tokens == len("".join(replies))
+
+
+LINES = [
+    "- A mouse, é “so”",
+    "```",
+    "  run(mouse)  # 鼠",
+    "```",
+    "",
+    "| a | mouse |",
+    "Dr. No came. A mouse ran! So",
+]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.sampled_from([*LINES, "猫は寝る。鼠 mouse だ。", "Cats sleep. "]), min_size=4),
+    st.sampled_from(["\n", "\r\n", "\n\n"]),
+    st.text("ab .-é鼠", min_size=1, max_size=12),
+)
+def test_what_is_outside_numbered_parts_stays_to_the_byte(said: list[str], line: str, new: str) -> None:
+    text, shown = line.join(said), list[str]()
+
+    def reply(call: Any) -> str:
+        if "by number" not in call[-1]["content"]:
+            return text
+        shown[:] = re.findall(r"^\[\d+\] (.*(?:\n.+)*)\nWrong: ", call[-1]["content"], re.M)
+        return "\n".join(f"[{number}] {new}{number}" for number, _ in enumerate(shown, start=1))
+
+    step = owls(redraft.ScriptedEngine(reply), given=text, max_revisions=1).steps[-1]
+    rest, at = text, 0
+    for (begin, end), old in zip(step.patch or (), shown, strict=bool(step.patch)):  # type: ignore[misc]
+        kept = step.answer[at:begin]
+        assert rest.startswith(kept + old)
+        assert "mouse" in old
+        rest, at = rest[len(kept) + len(old) :], end
+    assert not step.patch or rest == step.answer[at:]

@@ -467,7 +467,7 @@ def _plan(
         mode=mode,
         exercises=exercises,
         told=None if not scheduled else 0 if steered else TOLD,
-        patches=auto and info.resumes and info.chats and plain_text and not full,
+        patches=auto and info.chats and plain_text and not full,
         checks=tuple(check.name for check in driver.checks),
         critic=critic,
         judge=judge,

@@ -1,24 +1,28 @@
 """A revision that writes only what failed: the sentence, item or line, or the value of an object.
 
-Checks say where (`CheckResult.places`). The model goes on behind what stands before such a place, and what
-stands behind it is kept to the byte, without being read. A text that was ended at a fault goes on from there
-to its end. Only engines that go on with an answer can do this (`EngineInfo.resumes`).
+Checks say where (`CheckResult.places`). What stands outside such a place is kept to the byte. An engine that
+goes on with an answer (`EngineInfo.resumes`) writes on behind what stands before a place, and does not read
+what stands behind it; a text that was ended at a fault goes on from there to its end. Any other engine is
+shown the answer and its faulty parts by number, and asked for these anew.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from redraft.chain import Finish, Place, Step, Usage
 from redraft.checks.json_reading import NotJson, keys_of, pointer, read_json, span_of
 from redraft.checks.schema import list_of_one
 from redraft.engines.base import Message
-from redraft.engines.steering.draft import ends_of, segment_of
+from redraft.engines.messages import joined
+from redraft.engines.steering.draft import LONG, ends_of, segment_of
 from redraft.engines.steering.form import Form
-from redraft.revision import ops
+from redraft.revision import ops, prompts
 from redraft.revision import stop as rules
 from redraft.revision.state import State
 
@@ -26,6 +30,7 @@ TRIES = 4
 ROOM = 48
 """Tokens that a new sentence or value may have, and half as many as the old one has characters. Each try
 has twice as many."""
+_MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
 
 
 @dataclass(frozen=True)
@@ -59,21 +64,24 @@ def edits_of(state: State) -> list[Edit]:
     same = step.finish == before.finish  # a text that was ended and is whole now came closer
     in_vain = step.patch and same and (step.score or 0) <= (before.score or 0)
     known = failed and all(result.places for result in failed)
-    if in_vain or not plan.patches or not known or step.echo or step.finish not in ("stop", "lost"):
+    resumes = plan.info.resumes
+    whole = step.finish == "stop" or (step.finish == "lost" and resumes)
+    if in_vain or not plan.patches or not known or step.echo or not whole:
         return []
     places = {place for result in failed for place in result.places}
     pointers = [place for place in places if isinstance(place, str)]
     spans = [place for place in places if not isinstance(place, str)]
     if plan.json:
-        values = plan.schema is not None and not spans and step.finish == "stop"
+        values = plan.schema is not None and not spans and step.finish == "stop" and resumes
         return _values(step.answer, pointers, plan.schema) if values else []
-    found = [segment_of(step.answer, *span) for span in spans if 0 <= span[0] <= span[1] <= len(step.answer)]
+    size = len(step.answer)
+    found = [segment_of(step.answer, *span, led=resumes) for span in spans if 0 <= span[0] <= span[1] <= size]
     if not found or pointers:
         return []
     if step.finish == "lost":
         begin = min(found)[0]
-        return [Edit(begin, len(step.answer), open=True)] if begin else []
-    return _apart([Edit(*each) for each in found], len(step.answer))
+        return [Edit(begin, size, open=True)] if begin else []
+    return _apart([Edit(*each) for each in found], size)
 
 
 def _values(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
@@ -164,3 +172,66 @@ def _piece(edit: Edit, reply: ops.Generated) -> str | None:
     line = text.partition("\n")[0]
     ends = ends_of(line)
     return line[: ends[0]] if ends else line if whole or line != text else None
+
+
+def asked(state: State, base: Step, edits: Sequence[Edit], messages: tuple[Message, ...]) -> ops.Loop[Step]:
+    """Ask for places of an answer anew, by number. Return the new step.
+
+    A reply that is another answer is that of the step, which has no `patch`. One of no use changes nothing.
+    """
+    answer = base.answer
+    parts = [(answer[edit.begin : edit.end], _said_of(base, edit)) for edit in edits]
+    said: Message = {"role": "assistant", "content": answer}
+    request: Message = {"role": "user", "content": prompts.by_number(parts)}
+    room, stop = state.length(), tuple(state.plan.options.stop)
+    ask = ops.Ask(joined([*messages, said, request]), room, stop=stop, begun="")
+    reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
+    half = 2 * len(reply.text) >= len(answer)
+    alone = len(parts) == 1 and not half and not _MARK.search(reply.text)
+    numbered = f"[1] {reply.text}" if alone else reply.text
+    pieces = pieces_of(numbered, [old for old, _ in parts], whole=reply.finish == "stop")
+    ends = pairwise([0, *ends_of(answer)])
+    outside = [answer[a:b].strip() for a, b in ends if not any(a < e.end and e.begin < b for e in edits)]
+    text, at, places = "", 0, list[Place]()
+    if not any(each in piece for each in outside if LONG.search(each) for piece in pieces.values()):
+        for number, edit in enumerate(edits, start=1):
+            text, at = text + answer[at : edit.begin], edit.begin
+            if (piece := pieces.get(number, "")) and piece not in answer:
+                places.append((len(text), len(text) + len(piece)))
+                text, at = text + piece, edit.end
+    more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
+    if places:
+        return Step(answer=text + answer[at:], patch=tuple(places), **more)
+    if half:
+        bare = reply.text if _MARK.search(answer) else _MARK.sub("", reply.text)
+        return Step(answer=bare, finish=reply.finish, **more)
+    return Step(answer=answer, finish=reply.finish, **more)
+
+
+def _said_of(step: Step, edit: Edit) -> str:
+    """Return what checks say of a place of an answer, each message once."""
+    found = [
+        result.message
+        for result in step.checks
+        if any(not isinstance(at, str) and at[0] <= edit.end and edit.begin <= at[1] for at in result.places)
+    ]
+    return " ".join(dict.fromkeys(found))
+
+
+def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True) -> dict[int, str]:
+    """Return the new text of the parts that a reply has, by number; nothing if it has another form.
+
+    The new text of a line is one, whatever is remarked below it. In a reply that is not `whole`, the last
+    part is cut.
+    """
+    lead, *found = _MARK.split(reply)
+    numbers = [*map(int, found[::2])]
+    led = not lead.strip() or (lead.rstrip().endswith(":") and "\n" not in lead.strip())
+    if not led or len({*numbers}) < len(numbers) or not {*numbers} <= {*range(1, len(olds) + 1)}:
+        return {}
+    texts = [
+        text.strip().partition("\n\n" if "\n" in olds[number - 1] else "\n")[0].rstrip()
+        for number, text in zip(numbers, found[1::2], strict=True)
+    ]
+    pieces = dict(zip(numbers, texts, strict=True))
+    return pieces if whole else dict([*pieces.items()][:-1])

@@ -162,15 +162,21 @@ def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
     Return a reason to stop, or None. If nothing new comes, or the context has no room, there is no step.
     """
     plan, base, tries, stop = state.plan, state.steps[-1], list[Step](), None
+    resumes = plan.info.resumes
     failed = {result.name for result in base.checks if not result.passed}
     # What steers need not be told. Nor is the first try: all that comes before is in the engine's cache.
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
     # To go on to the end takes as much as another draft, so that is tried once.
-    most = 1 if edits[0].open else patch.TRIES if plan.sampling.temperature else 1 + bool(told)
+    varies = plan.sampling.temperature != 0
+    most = 1 if edits[0].open else (patch.TRIES if varies else 1 + bool(told)) if resumes else 1 + varies
     while stop is None and len(tries) < most:
-        made = yield from patch.written(state, base, edits, _base(state, told if tries else ""), len(tries))
+        messages = _base(state, told if tries and resumes else "")
+        way = patch.written(state, base, edits, messages, len(tries)) if resumes else None
+        made = yield from way or patch.asked(state, base, edits, messages)
         if made.finish == "context":
             break
+        if not made.patch and made.answer != base.answer:
+            return (yield from _take_whole(state, made, tries))
         echo = state.echoes(made.answer, state.steps)
         state.steps.append(made.model_copy(update={"echo": echo}))
         results = (yield from _check(state)) if made.finish == "stop" else ()
@@ -187,6 +193,15 @@ def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
     state.steps.append(chosen.model_copy(update={"usage": usage}))
     yield ops.Text("answer", state.last, chosen.answer)
     return stop
+
+
+def _take_whole(state: State, made: Step, tries: Sequence[Step]) -> ops.Loop[Stop | None]:
+    """Take a reply that is another answer for the next one, as it would be had it been asked for."""
+    usage = sum((step.usage for step in tries), made.usage)
+    echo = state.echoes(made.answer, state.steps)
+    state.begin(made.answer, made.finish, usage, echo=echo, reasoning=made.reasoning)
+    yield ops.Text("answer", state.last, made.answer)
+    return rules.after_answer(state, rules.of_finish(state, made.finish), blank=False)
 
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:

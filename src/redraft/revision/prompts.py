@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
@@ -27,6 +27,13 @@ LOOPS = "The answer says the same again and again."
 CUT = "The answer was cut off before its end because it is too long."
 REPAIR = "An earlier answer failed:\n{found}"
 """Appended to the prompt for a fresh draft. The draft itself is not shown."""
+PARTS = (
+    "That answer is right but for some parts. Here they are by number, each with what is wrong there.\n\n"
+    "{parts}\n\n"
+    "Write these parts anew, each behind its number in brackets as above, and nothing else: no remark, and "
+    "nothing of the rest, which stays as it is."
+)
+"""Asks for what failed alone, at once for all of it."""
 LOST = "The answer was ended there, because nothing that follows could mend that."
 
 PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}
@@ -92,7 +99,7 @@ class Wording:
         """Every text that a writer is shown besides feedback and prompt, and may repeat."""
         pieces = [
             piece.strip()
-            for template in (self.criticise, self.revise)
+            for template in (self.criticise, self.revise, PARTS)
             for literal, *_ in Formatter().parse(template)
             for piece in _BLANK.split(literal)
         ]
@@ -205,3 +212,9 @@ def complaint(results: Sequence[CheckResult], finish: Finish) -> str:
     found = [result.message for result in results if not result.passed]
     messages = list(dict.fromkeys(filter(None, [*found, ended])))
     return messages[0] if len(messages) == 1 else "\n".join(f"- {message}" for message in messages)
+
+
+def by_number(parts: Iterable[tuple[str, str]]) -> str:
+    """Return the request for parts of an answer anew: each with what is wrong there."""
+    shown = [f"[{number}] {text}\nWrong: {wrong}" for number, (text, wrong) in enumerate(parts, start=1)]
+    return PARTS.format(parts="\n\n".join(shown))

@@ -20,7 +20,7 @@ _NO_END = re.compile(
 )
 _MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # of an item, a heading or a quotation
 _WORD = re.compile(r"\w+ ")
-_LONG = re.compile(r"(?:[^\W\d_].*){15}")  # letters of a sentence that nobody says twice
+LONG = re.compile(r"(?:[^\W\d_].*){15}")  # letters of a sentence that nobody says twice
 _WIDE = "\u2e80"  # the first of the writings without spaces
 _SEEN = 1000  # characters in which a sentence comes twice
 
@@ -119,7 +119,7 @@ class Draft:
             return None
         *_, first, second, third = [begin, begin, begin, *self.ends(begin, whole=whole)]
         last = self.text[second:third].strip()
-        if second >= self.sent and self.text[first:second].strip() == last and _LONG.search(last):
+        if second >= self.sent and self.text[first:second].strip() == last and LONG.search(last):
             return second
         kept = max(begin, self.sent)
         again = loop(self.text[kept:])
@@ -138,17 +138,18 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> list[int]:
     return found
 
 
-def segment_of(text: str, begin: int, end: int) -> tuple[int, int]:
+def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:
     """Return where the sentence, item or line around a place begins, behind its mark, and ends.
 
-    The first word of a line is left out: a model may rather end an answer than begin another paragraph.
+    With `led`, the first word of a line is left out: a model that goes on behind what stands before it may
+    rather end an answer than begin another paragraph.
     """
     start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
-    stop = len(text) if stop < 0 else stop
+    stop = max(len(text[: None if stop < 0 else stop].rstrip()), end)
     ends = [start + each for each in ends_of(text[start:stop])]
     first = max((each for each in ends if each <= begin), default=start)
     mark = _MARK.match(text, first)
-    word = _WORD.match(text, mark.end()) if mark and first == start else None
+    word = _WORD.match(text, mark.end()) if led and mark and first == start else None
     first = word.end() if word and word.end() <= begin else min(mark.end() if mark else first, begin)
     return first, min((each for each in ends if each >= end), default=stop)
 
