@@ -174,7 +174,13 @@ def _piece(edit: Edit, reply: ops.Generated) -> str | None:
     return line[: ends[0]] if ends else line if whole or line != text else None
 
 
-def asked(state: State, base: Step, edits: Sequence[Edit], messages: tuple[Message, ...]) -> ops.Loop[Step]:
+def asked(
+    state: State,
+    base: Step,
+    edits: Sequence[Edit],
+    messages: tuple[Message, ...],
+    number: int,  # noqa: ARG001
+) -> ops.Loop[Step]:
     """Ask for places of an answer anew, by number. Return the new step.
 
     A reply that is another answer is that of the step, which has no `patch`. One of no use changes nothing.
@@ -194,9 +200,9 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: tuple[Messa
     outside = [answer[a:b].strip() for a, b in ends if not any(a < e.end and e.begin < b for e in edits)]
     text, at, places = "", 0, list[Place]()
     if not any(each in piece for each in outside if LONG.search(each) for piece in pieces.values()):
-        for number, edit in enumerate(edits, start=1):
+        for place, edit in enumerate(edits, start=1):
             text, at = text + answer[at : edit.begin], edit.begin
-            if (piece := pieces.get(number, "")) and piece not in answer:
+            if (piece := pieces.get(place, "")) and piece not in answer:
                 places.append((len(text), len(text) + len(piece)))
                 text, at = text + piece, edit.end
     more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}

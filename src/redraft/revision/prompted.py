@@ -10,7 +10,7 @@ where checks steer, fresh drafts follow a text that failed; elsewhere two revisi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -92,7 +92,8 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
     """Write the next answer, and announce it if it is the last. Return a reason to stop, or None."""
     edits = patch.edits_of(state)
     written = state.last
-    stop = (yield from _patch(state, edits)) if edits else None
+    write = patch.written if state.plan.info.resumes else patch.asked
+    stop = (yield from _patch(state, edits, write)) if edits else None
     if stop is None and state.last == written:
         stop = yield from _write(state, _next_way(state))
     if stop is not None and state.last > written:
@@ -156,23 +157,24 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     return rules.after_answer(state, cut, blank=is_blank(reply.text))
 
 
-def _patch(state: State, edits: Sequence[patch.Edit]) -> ops.Loop[Stop | None]:
+Write = Callable[[State, Step, Sequence[patch.Edit], tuple[Message, ...], int], ops.Loop[Step]]
+
+
+def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[Stop | None]:
     """Write what failed anew, several times if need be. The try that passes, or the best, is the next step.
 
     Return a reason to stop, or None. If nothing new comes, or the context has no room, there is no step.
     """
     plan, base, tries, stop = state.plan, state.steps[-1], list[Step](), None
-    resumes = plan.info.resumes
     failed = {result.name for result in base.checks if not result.passed}
     # What steers need not be told. Nor is the first try: all that comes before is in the engine's cache.
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
     # To go on to the end takes as much as another draft, so that is tried once.
-    varies = plan.sampling.temperature != 0
-    most = 1 if edits[0].open else (patch.TRIES if varies else 1 + bool(told)) if resumes else 1 + varies
+    most = 1 if edits[0].open else patch.TRIES if plan.sampling.temperature else 1 + bool(told)
+    if write is patch.asked:  # which tells it
+        told, most = "", min(most, 1 + bool(plan.sampling.temperature))
     while stop is None and len(tries) < most:
-        messages = _base(state, told if tries and resumes else "")
-        way = patch.written(state, base, edits, messages, len(tries)) if resumes else None
-        made = yield from way or patch.asked(state, base, edits, messages)
+        made = yield from write(state, base, edits, _base(state, told if tries else ""), len(tries))
         if made.finish == "context":
             break
         if not made.patch and made.answer != base.answer:
