@@ -276,7 +276,7 @@ def test_a_stream_has_the_object_as_far_as_it_came() -> None:
 
     found = asyncio.run(seen())
     assert [value for index, value in found if index == 0][-1]["name"] == "Ada"
-    assert (1, {}) in found
+    assert (1, {"name": "Eve"}) in found
     assert found[-1] == (1, {"name": "Eve", "born": 1815})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from pydantic import AfterValidator, BaseModel
 import redraft
 from redraft.chain import CheckResult, Step
 from redraft.checks.base import Outcome, failed, passed
-from redraft.checks.json_reading import keys_of, pointer, span_of
+from redraft.checks.json_reading import keys_of, pointer, span_of, surplus_of
 from redraft.checks.schema import list_of_one
 from redraft.engines.base import EngineInfo, Message, Replies, Sampling
 from redraft.engines.steering.form import Form
@@ -340,3 +341,112 @@ def test_what_is_outside_numbered_parts_stays_to_the_byte(said: list[str], line:
         assert "mouse" in old
         rest, at = rest[len(kept) + len(old) :], end
     assert not step.patch or rest == step.answer[at:]
+
+
+TWO = PERSON.replace('"mathematician"', "7")
+MANY = json.dumps({"people": [{"name": f"P{n}", "born": 1800 + n} for n in range(9)], "note": "-"}, indent=1)
+PEOPLE = {
+    "type": "object",
+    "properties": {
+        "people": {"type": "array", "items": {"$ref": "#/$defs/P"}},
+        "boss": {"anyOf": [{"$ref": "#/$defs/P"}, {"type": "null"}]},
+    },
+    "additionalProperties": False,
+    "$defs": {
+        "P": {
+            "allOf": [{"properties": {"name": {"type": "string"}}, "required": ["name"]}],
+            "properties": {"name": {}, "born": {"type": "integer"}},
+            "additionalProperties": False,
+        }
+    },
+}
+
+
+class Keeping(redraft.ScriptedEngine):
+    """A server that keeps to schemas, and keeps those that it was asked for."""
+
+    asked: Any = None
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, schemas=True)
+
+    def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
+        self.asked = sampling.schema
+        return super().chat(messages, sampling, stop)
+
+
+@pytest.mark.parametrize("kind", [redraft.ScriptedEngine, Keeping])
+def test_a_server_writes_values_by_pointer(kind: type[redraft.ScriptedEngine]) -> None:
+    engine = kind(['{"/born": 1815, "/trade": "mathematician"}'])
+    chain = redraft.revise("Who was Ada?", model=engine, given=TWO, output=Person)
+    assert chain.answer == TWO.replace('"long ago"', "1815").replace("7", '"mathematician"')
+    assert (chain.value.trade, chain.steps[1].patch, len(engine.calls)) == (
+        "mathematician",
+        ("/born", "/trade"),
+        1,
+    )
+    assert '"/born": "long ago"\nWrong: ' in engine.calls[0][-1]["content"]  # type: ignore[index]
+    if isinstance(engine, Keeping):
+        assert engine.asked["properties"]["/born"]["type"] == "integer"
+        assert engine.asked["required"] == ["/born", "/trade"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply", "mended"),
+    [
+        (PERSON, "1815", {"born": 1815}),
+        (PERSON, '```json\n{"born": 1815}\n```', {"born": 1815}),  # a part of it
+        (WITHOUT, '{"/born": 1815}', {"born": 1815}),
+        (
+            PERSON,
+            PERSON.replace('"long ago"', "9").replace("Ada ", ""),
+            {"born": 9, "name": "Lovelace"},
+        ),  # all
+    ],
+)
+def test_values_in_another_form(answer: str, reply: str, mended: dict[str, Any]) -> None:
+    chain = redraft.revise("Who was Ada?", model=chat(reply), given=answer, output=Person, max_revisions=1)
+    assert json.loads(chain.answer) == {**json.loads(PERSON), **mended}
+    assert bool(chain.steps[1].patch) == (len(mended) == 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "reply", "calls"),
+    [
+        ("/people/3/born", "-", "1803", 1),
+        ("/people/3/name", 7, '"P3"', 1),
+        ("/boss", {"name": "Q", "born": "-"}, '{"/boss/born": 1}', 1),
+        ("/people/0/age", 3, "", 0),
+        ("/else", {"more": 3}, "", 0),
+        ("/note", "-", "", 0),
+    ],
+)
+def test_the_smallest_value_at_fault(tmp_path: Path, path: str, wrong: Any, reply: str, calls: int) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(PEOPLE))
+    value = json.loads(MANY)
+    del value["note"]
+    right = json.dumps(value, indent=1)
+    *keys, last = [int(key) if key.isdecimal() else key for key in keys_of(path)]
+    within = value
+    for key in keys:
+        within = within[key]
+    within[last] = wrong
+    engine = chat(reply or "None.")
+    options: dict[str, Any] = {"model": engine, "checks": [f"json-schema:{tmp_path / 's.json'}"]}
+    chain = redraft.revise("Who?", given=json.dumps(value, indent=1), max_revisions=1, **options)
+    assert (chain.passed, len(engine.calls), bool(chain.steps[1].patch)) == (True, calls, True)
+    if path != "/boss":
+        assert json.loads(chain.answer) == json.loads(right)
+
+
+@given(st.dictionaries(st.text("ab/~", max_size=2), values, min_size=1, max_size=6), st.data())
+def test_properties_that_may_not_be_there_are_removed(value: dict[str, Any], data: Any) -> None:
+    kept = data.draw(st.lists(st.sampled_from([*value, "z"]), unique=True))
+    value = {"z": 1, **value} if data.draw(st.booleans()) else {**value, "z": 1}
+    text = json.dumps(value, indent=data.draw(st.sampled_from([None, 1])))
+    gone = [[name] for name in value if name not in kept]
+    left, at = "", 0
+    for begin, end in sorted(surplus_of(text, each, gone) or (0, 0) for each in gone):
+        left, at = left + text[at:begin], max(at, end)
+    assert json.loads(left + text[at:]) == {name: value[name] for name in value if name in kept}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from pydantic_core import from_json
@@ -200,6 +200,22 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
         else:
             return None
     return begin, end, ""
+
+
+def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]) -> tuple[int, int] | None:
+    """Return what has to go from a text that is JSON with a member, as `others` beside it do."""
+    around = span_of(text, keys[:-1])
+    members = [*_members(text, around[0])] if around and not around[2] else []
+    names = [str(name) for name, *_ in members]
+    if keys[-1] not in names:
+        return None
+    place = names.index(keys[-1])
+    if place:
+        return members[place - 1][2], members[place][2]
+    begin, every = _after_space(text, around[0] + 1), [keys, *others]  # type: ignore[index]
+    kept = next((n for n, name in enumerate(names) if [*keys[:-1], name] not in every), 0)
+    end = members[(kept or len(names)) - 1][2]
+    return begin, _after_space(text, _after_space(text, end) + 1) if kept else end
 
 
 def _after_space(text: str, at: int) -> int:

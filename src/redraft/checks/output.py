@@ -60,10 +60,8 @@ class OutputCheck:
             count = error.error_count()
             more = f"; and {count - 3} more" if count > 3 else ""
             message = f"The JSON is not a valid {_name_of(self.type)}: {describe(error)}{more}."
-            paths = [
-                each["loc"][: -1 if each["type"] == "extra_forbidden" else None] for each in error.errors()
-            ]
-            return failed(message, score=0.5 + 0.5 / (1 + count), places=[*map(pointer, paths)])
+            places = [pointer(each["loc"]) for each in error.errors()]
+            return failed(message, score=0.5 + 0.5 / (1 + count), places=places)
         return passed(f"The answer is a valid {_name_of(self.type)}.")
 
 

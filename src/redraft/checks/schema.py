@@ -31,6 +31,7 @@ MAX_UNEVALUATED = 10_000
 
 MOST_PARTS = 10_000  # of a schema that `impossible` looks at
 _NAMED = ("$defs", "definitions")
+MOST_WAYS = 40  # parts of a schema that may say what is within a value
 MOST_WRITTEN = 500_000  # items, names or characters: no model writes more
 
 _WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}
@@ -129,24 +130,15 @@ class _Impossible:
 def list_of_one(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     """Return the schema of a list with one value, that which `keys` lead to, and how many of them were used.
 
-    If a part of the schema does not say what is within, the value around is meant. None: it refers to more
-    than named parts. In a list, an engine that keeps to the schema knows where a number ends.
+    If a part of the schema does not say what is within, the value around is meant. False for what may not be
+    there. None: it refers to more than named parts. In a list, an engine that keeps to the schema knows where
+    a number ends.
     """
     part, used = schema, 0
     for key in keys:
-        around: Any = part
-        for _ in range(20):  # references to references
-            if isinstance(around, Mapping) and "$ref" in around:
-                around = target_of(schema, str(around["$ref"]))
-        if not isinstance(around, Mapping):
-            break
-        first = around.get("prefixItems", ())
-        if key in around.get("properties", {}):
-            within = around["properties"][key]
-        elif key.isdecimal() and ("items" in around or first):
-            within = first[int(key)] if int(key) < len(first) else around.get("items")
-        else:
-            within = around.get("additionalProperties")
+        within = _within(schema, part, key)
+        if within is False:
+            return used + 1, False
         if not isinstance(within, Mapping):
             break
         part, used = within, used + 1
@@ -155,6 +147,43 @@ def list_of_one(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     if not all(each.startswith(tuple(f"#/{name}/" for name in _NAMED)) for each in references):
         return None
     return used, {"type": "array", "items": part, "minItems": 1, "maxItems": 1, **named}
+
+
+def object_of(lists: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the schema of an object with the values of lists of one (`list_of_one`), by name."""
+    named = {name: part for each in lists.values() for name, part in each.items() if name in _NAMED}
+    values = {name: each["items"] for name, each in lists.items()}
+    return {
+        "type": "object",
+        "properties": values,
+        "required": [*values],
+        "additionalProperties": False,
+        **named,
+    }
+
+
+def _within(schema: Any, part: Any, key: str) -> Any:
+    """Return the schema of a value within one; False if there may be none; None if it does not say.
+
+    In a union that is what one of its branches says.
+    """
+    parts, found = [part], list[Any]()
+    for each in parts:
+        if not isinstance(each, Mapping) or len(parts) > MOST_WAYS:
+            continue
+        parts += [way for name in ("allOf", "anyOf", "oneOf") for way in each.get(name, ())]
+        parts += [target_of(schema, str(each["$ref"]))] if "$ref" in each else []
+        first = each.get("prefixItems", ())
+        if key in each.get("properties", {}):
+            found.append(each["properties"][key])
+        elif key.isdecimal() and ("items" in each or first):
+            found.append(first[int(key)] if int(key) < len(first) else each.get("items"))
+        elif "patternProperties" not in each:
+            found.append(each.get("additionalProperties"))
+    said = [each for each in found if isinstance(each, Mapping)]
+    said = [each for each in said if each] or said
+    one = said and all(each == said[0] for each in said)
+    return said[0] if one else False if not said and False in found else None
 
 
 def target_of(schema: Any, reference: str) -> Any:

@@ -103,7 +103,7 @@ class Keys:
         right = len(self.keys) - len(missing)
         score = 0.5 + 0.5 * right / (right + len(missing) + len(others))
         wanted = f"exactly {_keys(self.keys)} {'are' if len(self.keys) > 1 else 'is'} asked for"
-        places = [] if others else [pointer([key]) for key in missing]
+        places = [pointer([key]) for key in [*missing, *others]]
         return failed(f"The JSON object {' and '.join(faults)}: {wanted}.", score=score, places=places)
 
 
@@ -169,24 +169,27 @@ class JsonSchema:
         from jsonschema.exceptions import best_match
 
         lines = []
-        for fault in found:
-            nearest = best_match([fault]) or fault  # for a failed `anyOf`, in the branch that fits best
+        # Of a failed `anyOf`, the fault in the branch that fits best.
+        nearer = [best_match([fault]) or fault for fault in found]
+        for nearest in nearer:
             message = nearest.message if len(nearest.message) <= 200 else "…" + nearest.message[-199:]
             lines.append(f"{nearest.json_path}: {message}")
         count = min(len(found), MAX_COUNTED)
         shown = "; ".join(sorted(lines)[:MAX_ERRORS])
         more = f"; and {'more than ' * (len(found) > count)}{count - MAX_ERRORS} more" * (count > MAX_ERRORS)
-        places = [place for fault in found for place in _places(fault)] if len(found) == count else []
+        places = [place for fault in nearer for place in _places(fault)] if len(found) == count else []
         message = f"The JSON does not fit the schema: {shown}{more}."
         return failed(message, score=0.5 + 0.5 / (1 + count), places=places)
 
 
 def _places(fault: Any) -> list[str]:
-    """Return pointers to the value at fault, or to the properties that it lacks."""
-    path, names = list(fault.absolute_path), fault.validator_value
-    if fault.validator != "required" or not isinstance(names, list):
-        return [pointer(path)]
-    return [pointer([*path, name]) for name in names if name not in fault.instance]
+    """Return pointers to the value at fault, or to the properties that it lacks or has besides."""
+    path, names, known = list(fault.absolute_path), fault.validator_value, fault.schema.get("properties", {})
+    if fault.validator == "required" and isinstance(names, list):
+        return [pointer([*path, name]) for name in names if name not in fault.instance]
+    if fault.validator == "additionalProperties" and "patternProperties" not in fault.schema:
+        return [pointer([*path, name]) for name in fault.instance if name not in known]
+    return [pointer(path)]
 
 
 def demand_of_schema(schema: Schema) -> str:

@@ -458,7 +458,8 @@ def _plan(
     demands = list(dict.fromkeys(filter(None, told)))
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
     special = [schema for schema in schemas if schema != Json().schema]
-    schema = next(iter([*special, *schemas] if info.schemas else []), None)
+    wanted = next(iter([*special, *schemas]), None)
+    schema = wanted if info.schemas else None
     form, steered = joined(forms if schema is None and not options.tools else ())
     return Plan(
         prompt=prompt,
@@ -477,7 +478,7 @@ def _plan(
         steered=steered,
         # A text before a call of a tool need not pass. A cache keeps whole replies alone.
         watched=not (options.tools or options.cache) and any(isinstance(c, Prefixed) for c in driver.checks),
-        json=bool(schemas),
+        json=wanted,
     )
 
 

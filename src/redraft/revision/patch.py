@@ -3,7 +3,7 @@
 Checks say where (`CheckResult.places`). What stands outside such a place is kept to the byte. An engine that
 goes on with an answer (`EngineInfo.resumes`) writes on behind what stands before a place, and does not read
 what stands behind it; a text that was ended at a fault goes on from there to its end. Any other engine is
-shown the answer and its faulty parts by number, and asked for these anew.
+shown the answer and its faulty parts by number, and asked for these anew, or for the values at pointers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from itertools import pairwise
 from typing import Any
 
 from redraft.chain import Finish, Place, Step, Usage
-from redraft.checks.json_reading import NotJson, keys_of, pointer, read_json, span_of
-from redraft.checks.schema import list_of_one
+from redraft.checks.json_reading import NotJson, keys_of, pointer, read_json, span_of, surplus_of
+from redraft.checks.schema import list_of_one, object_of
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.engines.steering.draft import LONG, ends_of, segment_of
@@ -42,6 +42,7 @@ class Edit:
         pointer: Points to the value; None for a piece of text.
         schema: That of a list with the value.
         open: It goes on to the end of the answer.
+        gone: Nothing takes its place: a property that should not be there.
     """
 
     begin: int
@@ -50,6 +51,7 @@ class Edit:
     pointer: str | None = None
     schema: Mapping[str, Any] | None = None
     open: bool = False
+    gone: bool = False
 
 
 def edits_of(state: State) -> list[Edit]:
@@ -71,9 +73,9 @@ def edits_of(state: State) -> list[Edit]:
     places = {place for result in failed for place in result.places}
     pointers = [place for place in places if isinstance(place, str)]
     spans = [place for place in places if not isinstance(place, str)]
-    if plan.json:
-        values = plan.schema is not None and not spans and step.finish == "stop" and resumes
-        return _values(step.answer, pointers, plan.schema) if values else []
+    if plan.json is not None:
+        values = not spans and step.finish == "stop"
+        return _values(step.answer, pointers, plan.json) if values else []
     size = len(step.answer)
     found = [segment_of(step.answer, *span, led=resumes) for span in spans if 0 <= span[0] <= span[1] <= size]
     if not found or pointers:
@@ -86,18 +88,26 @@ def edits_of(state: State) -> list[Edit]:
 
 def _values(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
     try:
-        text, found = read_json(answer)[1], list[Edit]()
+        text, found, gone = read_json(answer)[1], list[Edit](), list[list[str]]()
     except NotJson:  # it was a check of the user's that saw values
         return []
     start = answer.find(text)
     for each in sorted(pointers):
         part = list_of_one(schema, keys_of(each))
         keys = keys_of(each)[: part[0]] if part else []
+        if part and part[1] is False:
+            gone.append(keys)
+            continue
         span = span_of(text, keys) if start >= 0 else None  # an answer may have other line breaks
         if part is None or span is None:
             return []
         begin, end, lead = span
         found.append(Edit(start + begin, start + end, lead, pointer(keys), part[1]))
+    for keys in gone:
+        place = surplus_of(text, keys, gone) if start >= 0 else None
+        if place is None:
+            return []
+        found.append(Edit(start + place[0], start + place[1], pointer=pointer(keys), gone=True))
     return _apart(found, len(text))
 
 
@@ -109,7 +119,7 @@ def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
             found[-1] = replace(found[-1], end=max(edit.end, found[-1].end))
         else:
             found.append(edit)
-    return found if 2 * sum(edit.end - edit.begin for edit in found) < size else []
+    return found if 2 * sum(each.end - each.begin for each in found if not each.gone) < size else []
 
 
 def written(
@@ -124,24 +134,37 @@ def written(
     finish: Finish = "stop"
     for edit in edits:
         text, at = text + answer[at : edit.begin], edit.begin
+        if edit.gone:
+            text, at = _put(text, edit, "", places), edit.end
+            continue
         if places and rules.spent(state):
             finish = "max_tokens"
             break
-        lead = ("" if text.rstrip().endswith("{") else ",") + edit.lead if edit.lead else ""
+        begun = text + _lead(text, edit)
         reply = yield from ops.ask_model(
-            state, _ask(state, edit, text + lead, messages, number), "answer", state.last + 1
+            state, _ask(state, edit, begun, messages, number), "answer", state.last + 1
         )
         usage += reply.usage
-        goes_on = (text + lead).rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
-        piece = None if goes_on else _piece(edit, reply)
+        goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
+        piece = None if goes_on else _piece(edit, reply, listed=state.plan.schema is not None)
         if piece and (edit.pointer is not None or piece not in answer):
-            text, at = text + lead, edit.end
-            places.append((len(text), len(text) + len(piece)) if edit.pointer is None else edit.pointer)
-            text += piece
+            text, at = _put(text, edit, piece, places), edit.end
         if reply.finish != "stop" and (edit.open or not piece):
             finish = reply.finish
             break
     return Step(answer=text + answer[at:], finish=finish, usage=usage, patch=tuple(places))
+
+
+def _lead(text: str, edit: Edit) -> str:
+    """Return what has to come between a beginning of an answer and a new value."""
+    return ("" if text.rstrip().endswith("{") else ",") + edit.lead if edit.lead else ""
+
+
+def _put(text: str, edit: Edit, piece: str, places: list[Place]) -> str:
+    """Return a beginning of an answer with what comes behind it. Add where that is to `places`."""
+    text += _lead(text, edit)
+    places.append((len(text), len(text) + len(piece)) if edit.pointer is None else edit.pointer)
+    return text + piece
 
 
 def _ask(state: State, edit: Edit, before: str, messages: tuple[Message, ...], number: int) -> ops.Ask:
@@ -152,18 +175,24 @@ def _ask(state: State, edit: Edit, before: str, messages: tuple[Message, ...], n
     most = min((ROOM + (edit.end - edit.begin) // 2) << number, state.plan.sampling.max_tokens)
     room = state.length(most=None if edit.open else most)
     schema, stop = edit.schema, tuple[str, ...]()
-    if schema and schema["items"].get("type") in ("integer", "number"):
+    if state.plan.schema is None:  # nothing tells the engine where a value ends
+        kind = schema["items"].get("type", "object") if schema else "object"
+        schema, stop = None, () if kind in ("object", "array") else ("\n",)
+    elif schema and schema["items"].get("type") in ("integer", "number"):
         schema, stop = {**schema, "maxItems": 2}, (",",)  # without a comma, more digits would be likelier
     return ops.Ask(messages, room, schema=schema, form=form, stop=stop, begun=before.rstrip(" "))
 
 
-def _piece(edit: Edit, reply: ops.Generated) -> str | None:
-    """Return what goes into the place of an edit; None if the reply has nothing whole."""
+def _piece(edit: Edit, reply: ops.Generated, *, listed: bool) -> str | None:
+    """Return what goes into the place of an edit; None if the reply has nothing whole.
+
+    A value may be `listed`, the only one of a list.
+    """
     text, whole = reply.text.lstrip(), reply.finish == "stop"
     if edit.open:
         return text
     if edit.pointer is not None:
-        text = text.removeprefix("[")
+        text = text.removeprefix("[" * listed)
         try:
             end = json.JSONDecoder().raw_decode(text)[1]
         except ValueError:
@@ -181,47 +210,104 @@ def asked(
     messages: tuple[Message, ...],
     number: int,  # noqa: ARG001
 ) -> ops.Loop[Step]:
-    """Ask for places of an answer anew, by number. Return the new step.
+    """Ask for places of an answer anew, by number or pointer. Return the new step.
 
-    A reply that is another answer is that of the step, which has no `patch`. One of no use changes nothing.
+    A reply that is another answer is that of the step, which has no `patch`. One of no use leaves it empty.
     """
-    answer = base.answer
-    parts = [(answer[edit.begin : edit.end], _said_of(base, edit)) for edit in edits]
-    said: Message = {"role": "assistant", "content": answer}
-    request: Message = {"role": "user", "content": prompts.by_number(parts)}
-    room, stop = state.length(), tuple(state.plan.options.stop)
-    ask = ops.Ask(joined([*messages, said, request]), room, stop=stop, begun="")
-    reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
+    answer, wanted = base.answer, [edit for edit in edits if not edit.gone]
+    reply, new = ops.Generated("", "stop", Usage()), list[str]()
+    if wanted:
+        ask = _asking(state, base, wanted, messages)
+        reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
+        new = (_new_parts if wanted[0].pointer is None else _new_values)(reply, answer, wanted)
+    more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
+    if reply.shown or (2 * len(reply.text) >= len(answer) and not any(new)):
+        marked = wanted[0].pointer is None and not (reply.shown or _MARK.search(answer))
+        whole = _MARK.sub("", reply.text) if marked else reply.text
+        if not reply.shown:
+            yield ops.Text("answer", state.last + 1, whole)
+        return Step(answer=whole, finish=reply.finish, **more)
+    text, at, places, left = "", 0, list[Place](), iter(new)
+    for edit in edits:
+        text, at = text + answer[at : edit.begin], edit.begin
+        piece = "" if edit.gone else next(left)
+        if piece or edit.gone:
+            text, at = _put(text, edit, piece, places), edit.end
+    if not places:
+        return Step(answer="", finish=reply.finish, **more)
+    return Step(answer=text + answer[at:], patch=tuple(places), **more)
+
+
+def _asking(state: State, base: Step, edits: Sequence[Edit], messages: tuple[Message, ...]) -> ops.Ask:
+    """Return the request for places of an answer anew."""
+    parts, kept = list[tuple[str, str]](), state.plan.schema is not None
+    for number, edit in enumerate(edits, start=1):
+        said = [each.message for each in base.checks if any(_touches(place, edit) for place in each.places)]
+        head = f"[{number}] " if edit.pointer is None else f"{json.dumps(edit.pointer, ensure_ascii=False)}: "
+        old = base.answer[edit.begin : edit.end] or "(missing)"
+        parts.append((head + old, " ".join(dict.fromkeys(said))))
+    template = prompts.PARTS if edits[0].pointer is None else prompts.VALUES
+    shown: Message = {"role": "assistant", "content": base.answer}
+    request: Message = {"role": "user", "content": prompts.of_parts(template, parts)}
+    schema = (
+        object_of({edit.pointer: edit.schema for edit in edits if edit.pointer and edit.schema})
+        if kept
+        else None
+    )
+    asked, stop = joined([*messages, shown, request]), tuple(state.plan.options.stop)
+    names = [json.dumps(edit.pointer, ensure_ascii=False) for edit in edits if edit.pointer is not None]
+
+    def another(text: str) -> bool:
+        """Whether a reply so far is another answer: it is long, and names no place."""
+        named = any(name in text for name in names) if names else _MARK.search(text)
+        return 2 * len(text) >= len(base.answer) and not named
+
+    return ops.Ask(asked, state.length(), schema=schema, stop=stop, begun="", another=another)
+
+
+def _touches(place: Place, edit: Edit) -> bool:
+    if isinstance(place, str):
+        return edit.pointer is not None and f"{place}/".startswith(f"{edit.pointer}/")
+    return edit.pointer is None and place[0] <= edit.end and edit.begin <= place[1]
+
+
+def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
+    """Return what a reply gives for each place of a text; "" for what it lacks, or what is there already."""
     half = 2 * len(reply.text) >= len(answer)
-    alone = len(parts) == 1 and not half and not _MARK.search(reply.text)
-    numbered = f"[1] {reply.text}" if alone else reply.text
-    pieces = pieces_of(numbered, [old for old, _ in parts], whole=reply.finish == "stop")
+    alone = len(edits) == 1 and not half and not _MARK.search(reply.text)
+    said = f"[1] {reply.text}" if alone else reply.text
+    olds = [answer[edit.begin : edit.end] for edit in edits]
+    pieces = pieces_of(said, olds, whole=reply.finish == "stop")
     ends = pairwise([0, *ends_of(answer)])
     outside = [answer[a:b].strip() for a, b in ends if not any(a < e.end and e.begin < b for e in edits)]
-    text, at, places = "", 0, list[Place]()
-    if not any(each in piece for each in outside if LONG.search(each) for piece in pieces.values()):
-        for place, edit in enumerate(edits, start=1):
-            text, at = text + answer[at : edit.begin], edit.begin
-            if (piece := pieces.get(place, "")) and piece not in answer:
-                places.append((len(text), len(text) + len(piece)))
-                text, at = text + piece, edit.end
-    more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
-    if places:
-        return Step(answer=text + answer[at:], patch=tuple(places), **more)
-    if half:
-        bare = reply.text if _MARK.search(answer) else _MARK.sub("", reply.text)
-        return Step(answer=bare, finish=reply.finish, **more)
-    return Step(answer=answer, finish=reply.finish, **more)
+    long = [each for each in outside if LONG.search(each)]
+    if any(each in piece for each in long for piece in pieces.values()):  # it has more than was asked for
+        pieces = {}
+    return ["" if (new := pieces.get(n, "")) in answer else new for n, _ in enumerate(edits, start=1)]
 
 
-def _said_of(step: Step, edit: Edit) -> str:
-    """Return what checks say of a place of an answer, each message once."""
-    found = [
-        result.message
-        for result in step.checks
-        if any(not isinstance(at, str) and at[0] <= edit.end and edit.begin <= at[1] for at in result.places)
-    ]
-    return " ".join(dict.fromkeys(found))
+def _new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
+    """Return what a reply gives for each value; "" for what it lacks, or what is there already.
+
+    It is an object with pointers for names, or, if it is short, a part of the one that was shown.
+    """
+    try:
+        value, text = read_json(reply.text)
+    except NotJson:
+        return [""] * len(edits)
+    names = value.keys() if isinstance(value, dict) else {*()}
+    pointers = {edit.pointer for edit in edits}
+    if not names:
+        return [text if len(edits) == 1 and not isinstance(value, dict) else ""] * len(edits)
+    if not names <= pointers and 2 * len(reply.text) >= len(answer):
+        return [""] * len(edits)
+    new = list[str]()
+    for edit in edits:
+        keys = [edit.pointer] if edit.pointer in names else keys_of(edit.pointer or "")
+        span = span_of(text, [str(key) for key in keys])
+        said = text[span[0] : span[1]] if span and not span[2] else ""
+        new.append("" if said == answer[edit.begin : edit.end] else said)
+    return new
 
 
 def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True) -> dict[int, str]:

@@ -170,18 +170,19 @@ def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[
     # What steers need not be told. Nor is the first try: all that comes before is in the engine's cache.
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
     # To go on to the end takes as much as another draft, so that is tried once.
-    most = 1 if edits[0].open else patch.TRIES if plan.sampling.temperature else 1 + bool(told)
+    once = edits[0].open or all(edit.gone for edit in edits)
+    most = 1 if once else patch.TRIES if plan.sampling.temperature else 1 + bool(told)
     if write is patch.asked:  # which tells it
         told, most = "", min(most, 1 + bool(plan.sampling.temperature))
     while stop is None and len(tries) < most:
         made = yield from write(state, base, edits, _base(state, told if tries else ""), len(tries))
         if made.finish == "context":
             break
-        if not made.patch and made.answer != base.answer:
-            return (yield from _take_whole(state, made, tries))
+        if write is patch.asked and made.answer and not made.patch:
+            return _take_whole(state, made, tries)
         echo = state.echoes(made.answer, state.steps)
         state.steps.append(made.model_copy(update={"echo": echo}))
-        results = (yield from _check(state)) if made.finish == "stop" else ()
+        results = (yield from _check(state)) if made.finish == "stop" and made.patch else ()
         stop = rules.of_finish(state, made.finish if results is not None else "cancelled")
         stop = rules.no_room(state) if stop == "max_tokens" else stop
         _note_checks(state, results or ())
@@ -197,12 +198,11 @@ def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[
     return stop
 
 
-def _take_whole(state: State, made: Step, tries: Sequence[Step]) -> ops.Loop[Stop | None]:
+def _take_whole(state: State, made: Step, tries: Sequence[Step]) -> Stop | None:
     """Take a reply that is another answer for the next one, as it would be had it been asked for."""
     usage = sum((step.usage for step in tries), made.usage)
     echo = state.echoes(made.answer, state.steps)
     state.begin(made.answer, made.finish, usage, echo=echo, reasoning=made.reasoning)
-    yield ops.Text("answer", state.last, made.answer)
     return rules.after_answer(state, rules.of_finish(state, made.finish), blank=False)
 
 

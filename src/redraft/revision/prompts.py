@@ -33,7 +33,13 @@ PARTS = (
     "Write these parts anew, each behind its number in brackets as above, and nothing else: no remark, and "
     "nothing of the rest, which stays as it is."
 )
-"""Asks for what failed alone, at once for all of it."""
+VALUES = (
+    "That JSON is right but for some values. Here they are by their JSON pointers, each with what is wrong "
+    "there.\n\n{parts}\n\n"
+    "Write one JSON object with these pointers for names and the right values, and nothing else: the rest "
+    "stays as it is."
+)
+"""Both ask for what failed alone, at once for all of it."""
 LOST = "The answer was ended there, because nothing that follows could mend that."
 
 PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}
@@ -99,7 +105,7 @@ class Wording:
         """Every text that a writer is shown besides feedback and prompt, and may repeat."""
         pieces = [
             piece.strip()
-            for template in (self.criticise, self.revise, PARTS)
+            for template in (self.criticise, self.revise, PARTS, VALUES)
             for literal, *_ in Formatter().parse(template)
             for piece in _BLANK.split(literal)
         ]
@@ -214,7 +220,6 @@ def complaint(results: Sequence[CheckResult], finish: Finish) -> str:
     return messages[0] if len(messages) == 1 else "\n".join(f"- {message}" for message in messages)
 
 
-def by_number(parts: Iterable[tuple[str, str]]) -> str:
+def of_parts(template: str, parts: Iterable[tuple[str, str]]) -> str:
     """Return the request for parts of an answer anew: each with what is wrong there."""
-    shown = [f"[{number}] {text}\nWrong: {wrong}" for number, (text, wrong) in enumerate(parts, start=1)]
-    return PARTS.format(parts="\n\n".join(shown))
+    return template.format(parts="\n\n".join(f"{part}\nWrong: {wrong}" for part, wrong in parts))

@@ -59,8 +59,8 @@ class Plan:
     form: Form | None = None
     steered: tuple[str, ...] = ()  # names of the checks in the form
     watched: bool = False  # whether checks may end a text that another one follows
-    # Whether a check wants JSON. Then no answer is taken for talk: the check says more about it.
-    json: bool = False
+    # Of the JSON that a check wants. Then no answer is taken for talk: the check says more about it.
+    json: Mapping[str, Any] | None = None
     # The chain of an earlier attempt to resume. Its usage counts towards the budget.
     earlier: Chain = field(default_factory=Chain)
     # What the default model's adapters are asked, in words of their training, if they have learnt it.
@@ -236,7 +236,7 @@ class State:
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
         """Return whether a text that follows these steps is no answer (`checks.echo`)."""
-        if self.plan.json:
+        if self.plan.json is not None:
             return False
         from redraft.checks.echo import is_echo  # it compiles patterns
 
