@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -305,6 +304,19 @@ def test_a_reply_in_another_form_is_a_revision(replies: list[str], patched: list
     assert [bool(step.patch) for step in chain.steps[1:]] == patched
     assert len(engine.calls) == len(replies)
     assert chain.usage.completion_tokens == len("".join(replies))
+
+
+@pytest.mark.parametrize("reply", ["[1] Voles do.", OWLS.replace("mouse", "vole")])
+def test_another_answer_is_shown_as_it_comes(reply: str) -> None:
+    texts: list[str] = []
+
+    def seen(event: redraft.Event) -> None:
+        if isinstance(event, redraft.Text):
+            texts.append(event.text)
+
+    chain = owls(chat(reply), on_event=seen)
+    assert ("".join(texts), chain.passed) == (chain.answer, True)
+    assert (len(texts) > 1) == (reply[0] != "[")
 
 
 LINES = [

@@ -54,7 +54,10 @@ class Critique:
 
 def read_critique(reply: str, accept_score: float | None) -> Critique:
     """Read a reply, JSON or text. With an `accept_score` the score decides: that or more accepts."""
-    found = _of_json(reply) or _of_text(reply)
+    found, verdict = _of_json(reply), verdict_of(reply)
+    if found is None:
+        broken = verdict == "unknown" and _JSON.match(reply)
+        found = Critique("", verdict) if broken else Critique(reply, verdict, score_of(reply))
     verdict = found.verdict
     if accept_score is not None and found.score is not None:
         verdict = "accept" if found.score >= accept_score else "revise"
@@ -86,10 +89,3 @@ def _of_json(reply: str) -> Critique | None:
     known = isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= MOST
     verdict = verdict_of(text) if not isinstance(needed, bool) else "revise" if needed else "accept"
     return Critique(text, verdict, score if known else None)
-
-
-def _of_text(reply: str) -> Critique:
-    verdict = verdict_of(reply)
-    if verdict == "unknown" and _JSON.match(reply):
-        return Critique("", verdict)
-    return Critique(reply, verdict, score_of(reply))

@@ -228,20 +228,17 @@ class Driver:
         """Return the next piece; the last one if the text is lost. A text that ends with it stays whole."""
         watch = self._watch
         lost = watch is not None and await watch.lost()
-        delta = await self._next()
-        if watch is not None:
-            watch.add(delta.text)
-        if not lost or delta.finish:
-            return delta
-        await self._close()
-        return replace(delta, finish="lost", **self._counts())
-
-    async def _next(self) -> Delta:
         delta = await anext(self._stream, None) if self._stream is not None else None
         if delta is None:
             raise EngineError(f"the engine {self.writer.info.name!r} ended a reply without saying why.")
         text = whole(delta.text)
-        return delta if text == delta.text else replace(delta, text=text)
+        delta = delta if text == delta.text else replace(delta, text=text)
+        if watch is not None:
+            watch.add(text)
+        if not lost or delta.finish:
+            return delta
+        await self._close()
+        return replace(delta, finish="lost", **self._counts())
 
     async def _close(self) -> None:
         stream, self._stream, self._watch = self._stream, None, None
