@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_refused() -> None:
     refused(judge(model, "--recipe", "strict"), "there is no recipe 'strict'. Give a YAML file.")
     refused(judge(model, "--gold"), "no question has a gold answer")
     refused(run("new.jsonl", "old.jsonl", "-o", "-"), "the output has to be a file")
-    assert "new.jsonl is an input" in judge(model, "-o", "new.jsonl").output
+    assert "would replace the input new.jsonl" in judge(model, "-o", "new.jsonl").output
     refused(judge(model, answers=("none.jsonl", "old.jsonl")), "none.jsonl")
 
 

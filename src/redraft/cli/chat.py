@@ -151,7 +151,7 @@ def read_terminal(do: Callable[[str], bool]) -> None:
             if text is None or not do(text):
                 return
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, _ignore)  # it may have come before `interrupts` could do that
+            signal.signal(signal.SIGINT, _ignore)  # it may have come before `handled` could do that
             typer.echo()
             tell(LEAVING)
 
@@ -166,9 +166,9 @@ def read_pipe(do: Callable[[str], bool]) -> None:
 
 def _typed() -> str | None:
     """Return what is typed at the prompt; None at its end. Ctrl-C raises KeyboardInterrupt here."""
-    from redraft.cli.watch import interrupts
+    from redraft.jobs.signals import handled
 
-    with suppress(EOFError), interrupts(signal.default_int_handler):
+    with suppress(EOFError), handled(signal.default_int_handler, signal.SIGINT):
         return input("> ")
     typer.echo()
     return None

@@ -63,7 +63,7 @@ def evaluate(
     elif not plan.quiet:
         typer.echo("\n".join([*tally.table(), "", str(result)] if tally.chains else [str(result)]))
     if plan.quiet:
-        tell_failures(result)
+        tell_failures(result.job)
     raise typer.Exit(result.exit_status)
 
 

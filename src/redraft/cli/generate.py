@@ -10,7 +10,6 @@ import typer
 from redraft.cli.cluster import RayFlags
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import Out, check_files, print_result
-from redraft.cli.shell import only_ours
 from redraft.cli.verb import group
 
 CHAIN_FLAGS = "redraft.data.generate.options:ChainOptions"
@@ -67,11 +66,7 @@ def instructions(
 
     check_files(out, "-o tasks.jsonl")
     settings = fill_in(flags, TASK_FLAGS)
-    with only_ours():
-        made = InstructionRun.of(settings, out).run()
-    if not settings.values.quiet:
-        typer.echo(str(made))
-    raise typer.Exit(made.exit_status)
+    print_result(InstructionRun.of(settings, out).run, quiet=settings.values.quiet)
 
 
 instructions = takes(instructions, TASK_FLAGS)

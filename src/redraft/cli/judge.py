@@ -9,8 +9,8 @@ import typer
 
 from redraft.cli.cluster import RayFlags
 from redraft.cli.options import Given, fill_in, takes
-from redraft.cli.running import check_files
-from redraft.cli.shell import flag, only_ours
+from redraft.cli.running import check_files, print_result
+from redraft.cli.shell import flag
 
 FLAGS = "redraft.evaluation.judging.options:JudgeFileOptions"
 
@@ -39,11 +39,7 @@ def judge(
     judging, quiet = JudgeRun.of(settings, answers, out, named=named), settings.values.quiet
     given = {**settings.values.explicit, "model": judging.model}
     ray.make("redraft.evaluation.judging.run:ajudge", [answers], out, given, quiet=quiet)
-    with only_ours():
-        result = judging.run()
-    if not quiet:
-        typer.echo(str(result))
-    raise typer.Exit(result.exit_status)
+    print_result(judging.run, quiet=quiet)
 
 
 judge = takes(judge, FLAGS)

@@ -13,7 +13,9 @@ from redraft.errors import UsageError
 from redraft.jobs.counting import counted
 
 if TYPE_CHECKING:
-    from redraft.revision.runs.answers import FileResult
+    from redraft.data.generate.instructions.run import Generated
+    from redraft.jobs.harness import JobResult
+    from redraft.revision.runs.plan import RunResult
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")]
 RunCode = Annotated[
@@ -23,21 +25,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 ReplacePage = Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")]
 
 
-def print_result(run: Callable[[], FileResult], *, quiet: bool) -> NoReturn:
-    """Make a file of chains, print the summary, and exit. Prints of others go to standard error."""
+def print_result(run: Callable[[], RunResult | Generated], *, quiet: bool) -> NoReturn:
+    """Make a file, print the summary, and exit. Prints of others go to standard error."""
     with only_ours():
         result = run()
     if quiet:
-        tell_failures(result)
+        tell_failures(result.job)
     else:
         typer.echo(str(result))
     raise typer.Exit(result.exit_status)
 
 
-def tell_failures(result: FileResult) -> None:
+def tell_failures(job: JobResult) -> None:
     """Tell, where no summary does, that items failed in this run."""
-    if failed := result.job.counts.failed:
-        tell(f"{counted(failed, 'prompt')} failed: see {result.path}.errors.jsonl.")
+    if failed := job.counts.failed:
+        tell(f"{counted(failed, 'item')} failed: see {job.out}.errors.jsonl.")
 
 
 def check_files(out: Path, example: str, source: Path | None = None) -> None:

@@ -71,6 +71,7 @@ def vote(
 
 
 def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
+    from redraft.jobs.files import not_an_input
     from redraft.jobs.ledger import check_ending
 
     if len(answers) != 2:
@@ -79,7 +80,5 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
         )
     if "-" in map(str, [*answers, questions, out]):
         raise UsageError("'-' cannot be used here.", hint="Answers, questions and votes are in files.")
-    for path in filter(None, [*answers, questions]):
-        if path.resolve() == out.resolve():
-            raise UsageError(f"{path} is an input.", hint="Name another file for the votes.")
+    not_an_input({"--out": out}, filter(None, [*answers, questions]))
     check_ending(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from importlib.util import find_spec
 from time import monotonic
@@ -20,6 +20,7 @@ from redraft.cli import render
 from redraft.engines.base import Engine
 from redraft.engines.load import fetches
 from redraft.jobs.counting import printable
+from redraft.jobs.signals import handled
 from redraft.revision.api import Load, Role, finished
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text
@@ -175,7 +176,11 @@ async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made
     """Show the events of a chain after the steps that it has. Ctrl-C ends it, however often it comes."""
     earlier = complete_steps(made) if made else ()
     async with aclosing(events):
-        with interrupts(lambda *_: cancel.cancel()), without_echo(), Watch(earlier=earlier) as watch:
+        with (
+            handled(lambda *_: cancel.cancel(), signal.SIGINT),
+            without_echo(),
+            Watch(earlier=earlier) as watch,
+        ):
             watch.wait()
             return await finished(events, watch.show)
 
@@ -191,16 +196,6 @@ def loading(load: Load, watch: Watch) -> Load:
         return engine
 
     return shown
-
-
-@contextmanager
-def interrupts(handler: Callable[..., object]) -> Iterator[None]:
-    """Handle Ctrl-C in another way, and afterwards as before."""
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -20,19 +20,12 @@ Given = str | Check | Callable[..., Any]
 
 
 class Judged(NamedTuple):
-    """What checks say of a text.
+    """What checks say of a text."""
 
-    Attributes:
-        score: The weighted mean of their scores, 0 to 1.
-        passed: Whether all of them passed.
-        feedback: What is wrong, in words for a model; empty if they passed.
-        results: Each check's own result, in order.
-    """
-
-    score: float
-    passed: bool
-    feedback: str
-    results: tuple[CheckResult, ...]
+    score: float  # the weighted mean of their scores, 0 to 1
+    passed: bool  # whether all of them passed
+    feedback: str  # what is wrong, in words for a model; empty if they passed
+    results: tuple[CheckResult, ...]  # each check's own result, in order
 
 
 def checks_of(given: Sequence[Given]) -> tuple[Check, ...]:

@@ -10,7 +10,6 @@ them. So all its files have to form one set, as far as their names show, or the 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.jobs.counting import size_in_words, tell
+from redraft.jobs.files import sha256_of
 from redraft.jobs.machine import free_memory
 
 RepoKind = Literal["model", "dataset"]
@@ -154,8 +154,7 @@ def _downloaded(repo: str, file: Any, *, check: bool) -> Path:
 
     path = Path(hf_hub_download(repo, file.rfilename, endpoint=_endpoint()))
     if check and file.lfs:
-        with path.open("rb") as data:
-            found = hashlib.file_digest(data, "sha256").hexdigest()
+        found = sha256_of(path)
         if found != file.lfs.sha256:
             path.resolve().unlink()
             path.unlink(missing_ok=True)

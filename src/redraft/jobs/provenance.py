@@ -124,18 +124,16 @@ class RunFile:
         """
         before = self.read() if resume else None
         sessions = [*(before or {}).get("sessions", ()), _session() | about]
-        self.record = _record(provenance, provenance.fingerprint(), sessions)
-        self._write()
+        self.write(_record(provenance, provenance.fingerprint(), sessions))
 
     def end(self, **figures: float) -> None:
         """End the session, with figures of its work."""
         self.record["sessions"][-1] |= {"ended": now(), **figures}
-        self._write()
+        self.write(self.record)
 
     def note(self, **about: Any) -> None:
         """Add fields to the record of an output, as JSON values."""
-        self.record = (self.read() or {}) | about
-        self._write()
+        self.write((self.read() or {}) | about)
 
     def put(
         self,
@@ -149,16 +147,12 @@ class RunFile:
 
         `about` are more fields of the record, and `figures` of the session.
         """
-        self.record = _record(provenance, source, [_session() | {"ended": now()} | figures]) | about
-        self._write()
+        self.write(_record(provenance, source, [_session() | {"ended": now()} | figures]) | about)
 
-    def put_record(self, record: dict[str, Any]) -> None:
+    def write(self, record: dict[str, Any]) -> None:
         """Write a record as it is."""
         self.record = record
-        self._write()
-
-    def _write(self) -> None:
-        text = json.dumps(self.record, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
         write_file(self.path, text.encode("utf-8", "replace"), hint=f"Make room, or write {self._elsewhere}.")
 
 

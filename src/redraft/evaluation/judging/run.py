@@ -23,6 +23,7 @@ from redraft.evaluation.judging.pairs import Match, read_matches
 from redraft.evaluation.judging.prompts import Way, wording_digest
 from redraft.evaluation.records import listed
 from redraft.jobs.counting import tell
+from redraft.jobs.files import not_an_input
 from redraft.jobs.harness import Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, content, contents_of
 from redraft.jobs.signals import in_daemon_thread
@@ -92,10 +93,8 @@ class JudgeRun:
         if way and (way == "grades") == pairs:
             wanted = "the answers of one model" if way == "grades" else "the answers of two models"
             raise UsageError(f"--way {way} takes {wanted}.", hint=f"redraft judge {'A' if pairs else 'A B'}")
-        written = {path.resolve() for path in (self.plan.out, self.plan.own_replies) if path}
-        for path in (*self.answers, self.questions):
-            if path and path.resolve() in written:
-                raise UsageError(f"{path} is an input.", hint="Name another file for the output.")
+        outputs = {"-o": self.plan.out, "--cache": self.plan.own_replies}
+        not_an_input(outputs, filter(None, (*self.answers, self.questions)))
         self.plan.check_prices(
             RevisionOptions.read({"model": self.model, "price": self.settings.get("price")})
         )

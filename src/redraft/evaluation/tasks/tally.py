@@ -8,6 +8,7 @@ over items.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -55,6 +56,10 @@ class Share:
         return {**vars(self.rate), "hits": self.hits, "count": self.count}
 
 
+def _shares() -> dict[str, Share]:
+    return defaultdict(Share)
+
+
 FIRST, LOOSE, SINGLE = "first answers", "loose", "constraints"
 """Names of shares beside the score: of first answers, of IFEval's loose score, of single constraints."""
 
@@ -68,8 +73,8 @@ class Tally(Summary):
     task: str = ""  # their task; empty for chains without one
     outcomes: dict[str, bool] = field(default_factory=dict)  # by the chain's id: is the best answer right?
     items: dict[str, str] = field(default_factory=dict)  # of each id that has another one (`item_of`)
-    beside: dict[str, Share] = field(default_factory=dict)  # other scores over all records
-    groups: dict[str, Share] = field(default_factory=dict)  # IFEval's are types of constraints
+    beside: dict[str, Share] = field(default_factory=_shares)  # other scores over all records
+    groups: dict[str, Share] = field(default_factory=_shares)  # IFEval's are types of constraints
     failed: dict[str, int] = field(default_factory=dict)  # records without an answer, by cause; not counted
 
     @property
@@ -114,19 +119,19 @@ class Tally(Summary):
             # An echo or an empty text meets no constraint, not even loosely.
             loose = zip(final, truth.loose[chain.best or 0], strict=True)
             met = [also and result.answered for result, also in loose]
-            _count(self.beside, LOOSE, item, hit=bool(met) and all(met))
+            self.beside[LOOSE].add(item, hit=bool(met) and all(met))
             for result, also in zip(final, met, strict=True):
                 name = result.name.removeprefix("ifeval:").split(" ")[0]
-                _count(self.beside, SINGLE, item, hit=result.passed)
-                _count(self.beside, f"{SINGLE}, {LOOSE}", item, hit=also)
-                _count(self.groups, name, item, hit=result.passed)
+                self.beside[SINGLE].add(item, hit=result.passed)
+                self.beside[f"{SINGLE}, {LOOSE}"].add(item, hit=also)
+                self.groups[name].add(item, hit=result.passed)
 
     def _add(self, name: str, groups: Iterable[str], *, right: bool, first: bool) -> None:
         self.outcomes[name] = right
         item = self.items.get(name, name)
-        _count(self.beside, FIRST, item, hit=first)
+        self.beside[FIRST].add(item, hit=first)
         for group in groups:
-            _count(self.groups, group, item, hit=right)
+            self.groups[group].add(item, hit=right)
 
     def _with(self, k: int) -> int:
         return sum(count >= k for _, count in self.score.by_item.values())
@@ -248,10 +253,6 @@ def rights_of(chain: Chain) -> Iterator[bool | None]:
 def all_pass(results: Sequence[Judged]) -> bool:
     """Whether there are results, and none of them failed."""
     return bool(results) and all(result.passed for result in results)
-
-
-def _count(shares: dict[str, Share], name: str, item: str, *, hit: bool) -> None:
-    shares.setdefault(name, Share()).add(item, hit=hit)
 
 
 def _line(name: str, share: Share) -> Line:

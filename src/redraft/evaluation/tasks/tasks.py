@@ -33,24 +33,16 @@ KEY = "eval"  # the field of `meta` with the truth about a chain's answers
 
 @dataclass(frozen=True)
 class Task(Kind):
-    """A task.
+    """A task."""
 
-    Attributes:
-        has: What its records have, for errors.
-        checks: Returns the checks that score, from the gold answer and the record.
-        prompt: Returns what is asked, from the record.
-        groups: Fields of a record whose values get a score of their own, each with the name it has in tables.
-        runs_code: The checks run programs that the model wrote.
-        loosened: Returns variants of an answer for a loose score: a check is met if one of them meets it.
-        draws: Sets of records that it can make itself, by name: each takes how many, and a seed.
-    """
-
-    has: str
-    checks: Callable[[str, Chain], Sequence[Check]]
-    prompt: Callable[[Chain], str] | None = None
-    groups: tuple[tuple[str, str], ...] = ()
-    runs_code: bool = False
+    has: str  # what its records have, for errors
+    checks: Callable[[str, Chain], Sequence[Check]]  # those that score, from the gold answer and the record
+    prompt: Callable[[Chain], str] | None = None  # returns what is asked, from the record
+    groups: tuple[tuple[str, str], ...] = ()  # fields whose values get a score, each with its name in tables
+    runs_code: bool = False  # the checks run programs that the model wrote
+    # Returns variants of an answer for a loose score: a check is met if one of them meets it.
     loosened: Callable[[str], Iterable[str]] | None = None
+    # Sets of records that it can make itself, by name: each takes how many, and a seed.
     draws: Mapping[str, Callable[[int, int], Sequence[Chain]]] = field(default_factory=dict)
 
 

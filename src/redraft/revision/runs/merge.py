@@ -249,7 +249,7 @@ def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) ->
             missing = _write_lines(file, table, _ids(table.parts, origin), failed)
             left = [json.dumps(record, ensure_ascii=False) for record in failed.values()]
             _replace(out.with_name(f"{out.name}.errors.jsonl"), left)
-            RunFile(out).put_record(united([part.run for part in table.parts], [part.run for part in new]))
+            RunFile(out).write(united([part.run for part in table.parts], [part.run for part in new]))
     except OSError as error:
         hint = "Make room, or choose another place. The parts are as they were."
         raise OutputError(f"cannot write {out}: {error.strerror or error}.", hint=hint) from None

@@ -27,7 +27,7 @@ from redraft.errors import RedraftError, UsageError, crash_of
 from redraft.jobs.counting import counted
 from redraft.jobs.harness import GO_ON, RunEvent, RunProgress
 from redraft.jobs.ledger import InUse
-from redraft.jobs.progress import ProgressLine
+from redraft.jobs.progress import ItemProgress
 from redraft.jobs.share import Share
 from redraft.jobs.signals import ended_by_sigterm
 from redraft.jobs.stores import matching, url_of
@@ -251,18 +251,6 @@ class _Actor:
     at: dict[str, Any] = field(default_factory=dict)  # how far its share is
 
 
-class _Line(ProgressLine):
-    """The progress of all shares."""
-
-    words = ""
-    tokens = failed = 0
-
-    def parts(self) -> list[str]:
-        """Return what is done, tokens a second, shares, and processes."""
-        failed = f"{self.failed:,} failed" if self.failed else ""
-        return [f"{self.done:,} done", f"{self.per_second(self.tokens):.0f} tokens/s", self.words, failed]
-
-
 @dataclass
 class _Run:
     """The shares of a job, those that wait and those that are made."""
@@ -281,9 +269,9 @@ class _Run:
     machines: set[tuple[str, int]] = field(default_factory=set)
     busy: Counter[int] = field(default_factory=Counter)
 
-    def progress(self, count: int, *, quiet: bool) -> ProgressLine:
+    def progress(self, count: int, *, quiet: bool) -> ItemProgress:
         """Return the progress line, and keep it."""
-        self.count, self.line = count, _Line(quiet=quiet)
+        self.count, self.line = count, ItemProgress(quiet=quiet)
         return self.line
 
     def all(self) -> None:
@@ -394,13 +382,16 @@ class _Run:
             with suppress(self.ray.exceptions.RayError):
                 asked[reply].at = json.loads(self.ray.get(reply)) or asked[reply].at
         at = [*self.made.values(), *(actor.at for actor in self.actors.values())]
-        line = self.line
-        for name in ("done", "failed", "tokens"):
-            setattr(line, name, sum(each.get(name, 0) for each in at))
+        done, failed, tokens = (
+            sum(each.get(name, 0) for each in at) for name in ("done", "failed", "tokens")
+        )
         busy = sum(actor.share is not None for actor in self.actors.values())
-        again = f", {self.begun_again} begun again" if self.begun_again else ""
-        line.words = f"{len(self.made)} of {self.count} shares, {busy} at work{again}"
-        line.update()
+        again = f", {self.begun_again} begun again" * bool(self.begun_again) + f", {failed:,} failed" * bool(
+            failed
+        )
+        self.line.done, self.line.tokens = done, tokens
+        self.line.note = f"{len(self.made)} of {self.count} shares, {busy} at work{again}"
+        self.line.update()
 
     def stop(self) -> None:
         """Have the shares that are made close their files, so that the journals have all that was paid."""
