@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from redraft import __version__
-from redraft.cli import app
 from redraft.engines.config import config_path
 from redraft.engines.installation import Finding, engine_for, extras, findings
 from redraft.engines.llamacpp import default_model
+from tests.cli.verbs import redraft
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +40,7 @@ def configure(text: str, mode: int = 0o600) -> Path:
 
 
 def test_the_command() -> None:
-    result = CliRunner().invoke(app, ["doctor"])
+    result = redraft("doctor")
     assert result.exit_code == 0
     for words in (
         "redraft",
@@ -121,7 +120,7 @@ def test_keys_are_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding == Finding(
         "keys", well=True, found="api.example, b.example (from $EXAMPLE_KEY), REDRAFT_KEY_OTHER_EXAMPLE"
     )
-    assert "sk-" not in CliRunner().invoke(app, ["doctor"]).stdout
+    assert "sk-" not in redraft("doctor").stdout
 
 
 def test_a_fault_of_one_key_does_not_hide_the_others() -> None:
@@ -147,4 +146,4 @@ def test_a_config_file_that_cannot_be_read_is_told_and_not_raised() -> None:
     finding = found("config file")
     assert finding.well is False
     assert "Did you mean 'defaults'?" in finding.type_next
-    assert CliRunner().invoke(app, ["doctor"]).exit_code == 0
+    assert redraft("doctor").exit_code == 0

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-from typer.testing import CliRunner, Result
 
-from redraft.cli import app
 from redraft.engines.llamacpp.default_model import DEFAULT
 from redraft.jobs.counting import size_in_words
+from tests.cli.verbs import redraft
 from tests.engines.fake_server import FakeServer, Reply, json_reply
 
 
@@ -19,7 +18,6 @@ from tests.engines.fake_server import FakeServer, Reply, json_reply
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -34,29 +32,25 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
         yield server
 
 
-def redraft(*args: str) -> Result:
-    return CliRunner().invoke(app, ["model", *args], prog_name="redraft")
-
-
 def test_nothing_is_here(home: Path) -> None:
-    listed = redraft("list")
+    listed = redraft("model", "list")
     assert (listed.exit_code, listed.stdout) == (0, "")
     assert "redraft model get default" in listed.stderr
-    result = redraft("remove", "default")
+    result = redraft("model", "remove", "default")
     assert result.exit_code == 3
     assert result.stderr == "redraft: the model default is not here.\n  redraft model list\n"
 
 
 def test_a_model_of_the_hub_from_get_to_remove(hub: FakeServer) -> None:
-    got = redraft("get", "org/tiny")
+    got = redraft("model", "get", "org/tiny")
     assert got.exit_code == 0
     file = Path(got.stdout.strip())
     assert file.read_bytes() == b"GGUF"
-    assert redraft("list").stdout.split() == ["org/tiny/a.gguf", "4", "B", str(file)]
-    removed = redraft("remove", "org/tiny")
+    assert redraft("model", "list").stdout.split() == ["org/tiny/a.gguf", "4", "B", str(file)]
+    removed = redraft("model", "remove", "org/tiny")
     assert (removed.exit_code, removed.stderr) == (0, "Removed org/tiny: 4 B.\n")
     assert not file.exists()
-    assert redraft("list").stdout == ""
+    assert redraft("model", "list").stdout == ""
 
 
 def test_a_recommended_model_is_fetched_by_its_name(hub: FakeServer) -> None:
@@ -65,16 +59,16 @@ def test_a_recommended_model_is_fetched_by_its_name(hub: FakeServer) -> None:
     about = {"ETag": '"2"', "X-Repo-Commit": "1" * 40, "Content-Length": "4"}
     hub.on(f"HEAD /{repo}/resolve/main/{name}", Reply(200, about))
     hub.on(f"GET /{repo}/resolve/main/{name}", Reply(200, {}, [b"GGUF"]))
-    got = redraft("get", "small")
+    got = redraft("model", "get", "small")
     assert got.stderr.startswith(f"redraft: fetching {repo}/{name}: ")
     assert Path(got.stdout.strip()).read_bytes() == b"GGUF"
-    assert redraft("list").stdout.split()[0] == f"{repo}/{name}"
-    assert redraft("remove", "small").exit_code == 0
+    assert redraft("model", "list").stdout.split()[0] == f"{repo}/{name}"
+    assert redraft("model", "remove", "small").exit_code == 0
 
 
 def test_a_recommended_model_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    result = redraft("get", "large")
+    result = redraft("model", "get", "large")
     assert result.exit_code == 3
     assert "is not in the cache, and the hub cannot be reached" in result.stderr
     ref = "unsloth/Qwen3-4B-Instruct-2507-GGUF:Q4_K_M"
@@ -83,7 +77,7 @@ def test_a_recommended_model_without_a_connection(monkeypatch: pytest.MonkeyPatc
 
 def test_models_are_recommended_with_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("redraft.jobs.machine.free_memory", lambda: 3_000_000_000)
-    lines = redraft("list").stderr.splitlines()
+    lines = redraft("model", "list").stderr.splitlines()
     assert any("3 GB of memory are free here, and IFEval is as the publishers say" in each for each in lines)
     at = next(number for number, line in enumerate(lines) if line.startswith("  large "))
     assert lines[at].endswith("unsloth/Qwen3-4B-Instruct-2507-GGUF:Q4_K_M")
@@ -96,14 +90,14 @@ def test_models_are_recommended_with_their_memory(monkeypatch: pytest.MonkeyPatc
 def test_the_default_model(default_model: Path, home: Path) -> None:
     DEFAULT.path.parent.mkdir(parents=True)
     DEFAULT.path.symlink_to(default_model)
-    assert redraft("get").stdout.strip() == str(DEFAULT.path)
-    assert redraft("list").stdout.split()[:3] == ["default", "98.4", "MB"]
-    assert redraft("remove", "default").stderr == "Removed default: 98.4 MB.\n"
+    assert redraft("model", "get").stdout.strip() == str(DEFAULT.path)
+    assert redraft("model", "list").stdout.split()[:3] == ["default", "98.4", "MB"]
+    assert redraft("model", "remove", "default").stderr == "Removed default: 98.4 MB.\n"
 
 
 @pytest.mark.parametrize("ref", ["http://localhost:8000/v1#m", "m.gguf", "script:x.jsonl", "default+x.gguf"])
 def test_what_is_not_fetched(ref: str) -> None:
-    result = redraft("get", ref)
+    result = redraft("model", "get", ref)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"redraft: {ref} is not a model that redraft fetches.\n")
 

@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from redraft.cli import app
 from redraft.cli.options import fill_in
 from redraft.engines.base import Price
 from redraft.errors import UsageError
 from redraft.revision.runs.options import IN_BATCHES
 from redraft.revision.runs.plan import RunPlan
+from tests.cli.verbs import redraft, refused, script
 
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "config.toml"
+    path.touch()
     monkeypatch.setenv("REDRAFT_CONFIG", str(path))
     return path
 
@@ -31,15 +31,13 @@ def test_a_price_is_the_writers_own(config: Path) -> None:
 
 
 @pytest.mark.parametrize("price", ["nan,2", "-1,-2", "1,inf", "1", "1;2", ""])
-def test_a_price_that_is_none_is_refused(price: str, config: Path) -> None:
-    config.write_text("", encoding="utf-8")
+def test_a_price_that_is_none_is_refused(price: str) -> None:
     with pytest.raises(UsageError, match=f"^the price '{price}' cannot be read") as caught:
         fill_in({"model": "http://localhost:8000/v1#m", "price": price}).options()
     assert "--price 0.5,1.5" in str(caught.value.hint)
 
 
-def test_a_budget_of_money_without_a_price_is_refused_before_a_model_is_loaded(config: Path) -> None:
-    config.write_text("", encoding="utf-8")
+def test_a_budget_of_money_without_a_price_is_refused_before_a_model_is_loaded() -> None:
     with pytest.raises(UsageError, match="needs the price of the model 'default'"):
         fill_in({"budget_usd": 1}).options()
     with pytest.raises(UsageError, match="needs the price of the critic 'default'"):
@@ -58,25 +56,15 @@ def test_a_name_in_both_spellings_is_refused(config: Path, tmp_path: Path) -> No
 
 
 def test_a_flag_that_takes_no_value_says_how_to_say_no() -> None:
-    result = CliRunner().invoke(app, ["ask", "hi", "--tell-checks=no"])
-    assert result.exit_code == 2
-    assert "--tell-checks takes no value" in result.output
-    assert "--no-tell-checks" in result.output
+    refused(redraft("ask", "hi", "--tell-checks=no"), "--tell-checks takes no value", "--no-tell-checks")
 
 
-def test_an_idle_judge_of_the_config_file_is_not_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("script.jsonl").write_text('"Hello."\n')
-    config = tmp_path / "redraft.toml"
+def test_an_idle_judge_of_the_config_file_is_not_opened(config: Path) -> None:
     config.write_text('[defaults]\njudge = "script:none.jsonl"\n')
-    monkeypatch.setenv("REDRAFT_CONFIG", str(config))
-    command = ["ask", "hi", "-m", "script:script.jsonl", "--max-revisions", "0"]
-    assert CliRunner().invoke(app, command).exit_code == 0
-    named = CliRunner().invoke(app, [*command, "--judge", "script:script.jsonl"])
-    assert named.exit_code == 2
-    assert "a judge was given, and nothing asks it" in named.output
+    model = script("Hello.")
+    command = ["ask", "hi", "-m", model, "--max-revisions", "0"]
+    assert redraft(*command).exit_code == 0
+    refused(redraft(*command, "--judge", model), "a judge was given, and nothing asks it")
 
 
 @pytest.mark.parametrize(
@@ -90,20 +78,16 @@ def test_an_idle_judge_of_the_config_file_is_not_opened(
     ],
 )
 def test_help_names_the_defaults_of_the_command(verb: list[str], defaults: list[str]) -> None:
-    text = " ".join(CliRunner().invoke(app, [*verb, "--help-all"], terminal_width=200).output.split())
+    text = " ".join(redraft(*verb, "--help-all", COLUMNS="200").output.split())
     assert [default for default in defaults if default not in text] == []
 
 
-def test_a_run_takes_what_is_not_given_from_the_config_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_takes_what_is_not_given_from_the_config_file(config: Path) -> None:
     def plan(**flags: Any) -> RunPlan:
         group = "redraft.revision.runs.options:EvalFileOptions"
-        return RunPlan.of(tmp_path / "out.jsonl", fill_in(flags, group))
+        return RunPlan.of(Path("out.jsonl"), fill_in(flags, group))
 
     assert (plan().parallel, plan().quiet, plan(batch=True).parallel) == (4, False, IN_BATCHES)
-    config = tmp_path / "config.toml"
     config.write_text("[defaults]\nparallel = 3\nquiet = true\n", encoding="utf-8")
-    monkeypatch.setenv("REDRAFT_CONFIG", str(config))
     assert [plan(**given).parallel for given in ({}, {"parallel": 8}, {"batch": True})] == [3, 8, IN_BATCHES]
     assert plan().quiet

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,37 +19,45 @@ if TYPE_CHECKING:
     from redraft.serve.start import ModelSettings
 
 
+@dataclass(frozen=True)
+class ServerFlags:
+    """Where and how a server answers."""
+
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1"
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="The port; 0 is any free one.")] = (
+        8321
+    )
+    api_key_file: Annotated[
+        Path | None, flag("FILE", "API keys, one a line. Needed for other addresses.")
+    ] = None
+    parallel: Annotated[int, typer.Option(metavar="N", min=1, help="Chains at once, of each model.")] = 4
+    queue: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Requests that may wait, for each model.")
+    ] = 64
+    max_seconds: Annotated[
+        float, typer.Option(metavar="S", min=0.001, help="The longest that a chain may take.")
+    ] = 600.0
+    drain: Annotated[
+        float, typer.Option(metavar="S", min=0, help="Time for requests to finish at the end.")
+    ] = 60.0
+    linger: Annotated[
+        float, typer.Option(metavar="S", min=0, help="Time to answer after SIGTERM, while /ready says no.")
+    ] = 5.0
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve a web page too, at /.")] = True
+    votes: Annotated[Path, typer.Option(metavar="FILE", help="Where the votes of the page go.")] = Path(
+        "votes.jsonl"
+    )
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log objects of JSON, one a line.")] = False
+    otel: Annotated[bool, typer.Option("--otel", help="Report chains to OpenTelemetry.")] = False
+
+
 @takes
 def serve(
     flags: Given,
     nodes: NodeFlags,
     models: Annotated[Path | None, flag("FILE", "Names of models, each with the keys of a recipe.")] = None,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(metavar="N", min=0, max=65535, help="The port; 0 is any free one.")
-    ] = 8321,
-    api_key_file: Annotated[
-        Path | None, flag("FILE", "API keys, one a line. Needed for other addresses.")
-    ] = None,
-    parallel: Annotated[int, typer.Option(metavar="N", min=1, help="Chains at once, of each model.")] = 4,
-    queue: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Requests that may wait, for each model.")
-    ] = 64,
-    max_seconds: Annotated[
-        float, typer.Option(metavar="S", min=0.001, help="The longest that a chain may take.")
-    ] = 600.0,
-    drain: Annotated[
-        float, typer.Option(metavar="S", min=0, help="Time for requests to finish at the end.")
-    ] = 60.0,
-    linger: Annotated[
-        float, typer.Option(metavar="S", min=0, help="Time to answer after SIGTERM, while /ready says no.")
-    ] = 5.0,
-    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve a web page too, at /.")] = True,
-    votes: Annotated[Path, typer.Option(metavar="FILE", help="Where the votes of the page go.")] = Path(
-        "votes.jsonl"
-    ),
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log objects of JSON, one a line.")] = False,
-    otel: Annotated[bool, typer.Option("--otel", help="Report chains to OpenTelemetry.")] = False,
+    *,
+    how: ServerFlags,
 ) -> None:
     """Serve models with an API like OpenAI's.
 
@@ -65,28 +73,14 @@ def serve(
     from redraft.serve.log import server_log
     from redraft.serve.start import Server
 
-    Budget(seconds=max_seconds)
+    Budget(seconds=how.max_seconds)
     entries, passes = _of_file(models, flags) if models else (_of_flags(fill_in(flags)), {})
-    server = Server(
-        entries,
-        tell,
-        host=host,
-        port=port,
-        keys=None if api_key_file is None else Keys.read(api_key_file),
-        parallel=parallel,
-        queue=queue,
-        max_seconds=max_seconds,
-        drain=drain,
-        linger=linger,
-        page=page,
-        votes=votes,
-        log_json=log_json,
-        otel=otel,
-        passes=passes,
-    )
+    settings = vars(how).copy()
+    keys = None if (file := settings.pop("api_key_file")) is None else Keys.read(file)
+    server = Server(entries, tell, keys=keys, passes=passes, **settings)
     server.check()
-    with server_log(as_json=log_json):
-        kept = PageVotes(votes)
+    with server_log(as_json=how.log_json):
+        kept = PageVotes(how.votes)
         with nodes.entered() as machines:
             server.run(lambda ballot: kept.add(**dict(ballot)), machines)
     begin_line()

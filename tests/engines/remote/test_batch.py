@@ -8,19 +8,19 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from redraft.chain import Chain, read_jsonl
-from redraft.cli import app
 from redraft.engines.remote import batch
 from redraft.jobs.progress import ItemProgress
+from tests.cli import verbs
+from tests.cli.verbs import lines, redraft, wait_until
 from tests.engines.batch_server import FULL, Batch, BatchServer, Fault
 from tests.engines.fake_server import Reply, error_reply, json_reply
 
@@ -28,6 +28,7 @@ PROMPTS = 5
 CALLS = 3
 """A draft, feedback and a revision for each prompt."""
 TWO_STEPS = ["--mode", "prompted", "--max-revisions", "1", "--context", "chain"]
+BATCH = ["--batch", "--pause", "0.01"]
 ONE_STEP = ["--mode", "verified", "--max-revisions", "0", "-c", "words>=1"]
 FILE, JOURNAL = Path("out.jsonl.batches.jsonl"), Path("out.jsonl.journal.db")
 
@@ -59,20 +60,11 @@ def words(server: BatchServer, *more: str, out: str = "out.jsonl") -> list[str]:
 
 
 def answer(server: BatchServer, *more: str, out: str = "out.jsonl") -> Result:
-    args = words(server, "--batch", "--pause", "0.01", *more, out=out)
-    return CliRunner().invoke(app, args, prog_name="redraft")
+    return redraft(*words(server, *BATCH, *more, out=out))
 
 
 def start(server: BatchServer, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "redraft", *words(server, "--batch", "--pause", "0.05", *more)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "the job does not get on"
-        time.sleep(0.005)
+    return verbs.start(*words(server, "--batch", "--pause", "0.05", *more))
 
 
 def chains(out: str = "out.jsonl") -> list[Chain]:
@@ -121,7 +113,7 @@ def test_a_run_in_batches_makes_the_chains_of_a_live_run(server: BatchServer) ->
     assert done.exit_code == 0, done.output
     assert server.waves == [PROMPTS] * CALLS
     insist_on_all(server)
-    live = CliRunner().invoke(app, words(server, out="live.jsonl"), prog_name="redraft")
+    live = redraft(*words(server, out="live.jsonl"))
     assert live.exit_code == 0, live.output
     assert list(map(told, chains())) == list(map(told, chains("live.jsonl")))
 
@@ -132,8 +124,7 @@ def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_wa
     assert answer(server).exit_code == 0
     before = list(map(told, chains()))
     shutil.copy(JOURNAL, "live.jsonl.journal.db")
-    live = words(server, out="live.jsonl")
-    assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
+    assert redraft(*words(server, out="live.jsonl")).exit_code == 0
     assert (server.live, list(map(told, chains("live.jsonl")))) == ([], before)
     Path("out.jsonl").unlink()
     again = answer(server)
@@ -142,8 +133,7 @@ def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_wa
         in again.stdout
     )
     assert len(server.waves) == CALLS
-    live = words(server, "--cache", "live.db", out="other.jsonl")
-    assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
+    assert redraft(*words(server, "--cache", "live.db", out="other.jsonl")).exit_code == 0
     assert answer(server, "--cache", "live.db", out="third.jsonl").exit_code == 0
     assert len(server.waves) == CALLS
 
@@ -157,15 +147,13 @@ def test_usage_and_limits_count_what_batches_cost(server: BatchServer) -> None:
 
 
 def test_the_same_prompt_twice_gets_two_replies() -> None:
-    Path("prompts.jsonl").write_text('{"id": "a", "instruction": "Hi"}\n{"id": "b", "instruction": "Hi"}\n')
+    prompts = verbs.write("prompts.jsonl", [{"id": name, "instruction": "Hi"} for name in "ab"])
     count = iter(range(99))
     with BatchServer(lambda _: f"Reply {next(count)}.") as server:
-        args = ["answer", "prompts.jsonl", "-o", "out.jsonl", "-m", server.model, *ONE_STEP, "--batch"]
-        assert CliRunner().invoke(app, [*args, "--pause", "0.01"], prog_name="redraft").exit_code == 0
+        job = ["answer", prompts, "-m", server.model, *ONE_STEP, *BATCH]
+        assert redraft(*job, "-o", "out.jsonl").exit_code == 0
         assert (len({chain.answer for chain in chains()}), server.waves) == (2, [2])
-        args[3] = "cached.jsonl"
-        more = ["--pause", "0.01", "--cache", "cache.db"]
-        assert CliRunner().invoke(app, [*args, *more], prog_name="redraft").exit_code == 0
+        assert redraft(*job, "-o", "cached.jsonl", "--cache", "cache.db").exit_code == 0
         assert (len({chain.answer for chain in chains("cached.jsonl")}), server.waves) == (1, [2, 1])
 
 
@@ -181,9 +169,8 @@ def test_a_wave_is_cut_at_the_limits_of_a_file(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_generated_chains_go_through_batches_too(server: BatchServer) -> None:
-    args = ["generate", "chains", "prompts.txt", "-o", "out.jsonl", "-m", server.model, "--batch"]
-    more = ["--pause", "0.01", "--mode", "prompted", "--max-revisions", "1"]
-    done = CliRunner().invoke(app, [*args, *more], prog_name="redraft")
+    loop = ["--mode", "prompted", "--max-revisions", "1"]
+    done = redraft("generate", "chains", "prompts.txt", "-o", "out.jsonl", "-m", server.model, *BATCH, *loop)
     assert done.exit_code == 0, done.output
     assert (server.waves[0], server.live) == (PROMPTS, [])
     assert set(server.paid.values()) == {1}
@@ -256,12 +243,12 @@ def test_a_limit_of_seconds_ends_the_waiting(server: BatchServer, monkeypatch: p
 
 def test_a_live_run_does_not_pay_for_what_a_batch_is_asked_for(server: BatchServer) -> None:
     leave_pending(server)
-    live = CliRunner().invoke(app, words(server), prog_name="redraft")
+    live = redraft(*words(server))
     assert (live.exit_code, server.live) == (2, [])
     assert "is under way for out.jsonl, and --batch was not given" in live.stderr
     assert answer(server).exit_code == 0
     Path("out.jsonl").unlink()
-    assert CliRunner().invoke(app, words(server), prog_name="redraft").exit_code == 0
+    assert redraft(*words(server)).exit_code == 0
     insist_on_all(server)
 
 
@@ -287,10 +274,9 @@ def test_a_batch_that_expires_each_time_fails_its_prompts() -> None:
         done = answer(server, *ONE_STEP, "--retries", "2")
         assert done.exit_code == 3
         assert server.waves == [PROMPTS, 1, 1]
-        failures = [json.loads(line) for line in Path("out.jsonl.errors.jsonl").read_text().splitlines()]
-        assert len(failures) == 1
-        assert "gave no reply in 3 batches: This request could not be executed" in failures[0]["message"]
-        assert "--parallel" in failures[0]["hint"]
+        (failure,) = lines("out.jsonl.errors.jsonl")
+        assert "gave no reply in 3 batches: This request could not be executed" in failure["message"]
+        assert "--parallel" in failure["hint"]
         assert answer(server, *ONE_STEP).exit_code == 0
         assert (len(chains()), set(server.paid.values())) == (PROMPTS, {1})
 
@@ -319,7 +305,7 @@ def test_what_is_missing_of_a_batch_is_sent_again_and_nothing_else(fault: Fault,
 def test_a_prompt_that_is_refused_fails_alone() -> None:
     with BatchServer(says, Fault(refused=some(400, "This prompt is not allowed."))) as server:
         assert answer(server).exit_code == 3
-        (failure,) = [json.loads(line) for line in Path("out.jsonl.errors.jsonl").read_text().splitlines()]
+        (failure,) = lines("out.jsonl.errors.jsonl")
         assert failure["id"] == "prompts/3"
         assert "refuses the request (400): This prompt is not allowed." in failure["message"]
         assert len(chains()) == PROMPTS - 1
@@ -408,7 +394,7 @@ def test_a_server_without_batches_says_what_to_do(server: BatchServer, route: st
     assert done.exit_code == 3
     assert f"{server.url} has no batches" in done.stderr
     assert "Leave out --batch" in done.stderr
-    live = CliRunner().invoke(app, words(server), prog_name="redraft")
+    live = redraft(*words(server))
     assert live.exit_code == 0, live.output
 
 

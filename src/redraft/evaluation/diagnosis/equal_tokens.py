@@ -10,40 +10,33 @@ a way is better or worse are counted in runs, never on a line.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of, split
 from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
-from redraft.evaluation.diagnosis.truth import Known, chains_of, known
+from redraft.evaluation.diagnosis.truth import chains_of, known
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
 
 
-@dataclass(frozen=True)
-class Spent:
+class Spent(NamedTuple):
     """What a way made of one item, or the mean of that over seeds."""
 
     score: float  # whether the answer is right, 0 to 1
     tokens: float  # new tokens of all texts; NaN if its chain has a text and no usage
     prompts: float  # tokens of all requests
 
-    @classmethod
-    def of(cls, known: Known) -> Spent:
-        """Return what was made of an item in one chain."""
-        return cls(known.best, known.tokens, known.chain.usage.prompt_tokens)
 
-    @classmethod
-    def mean(cls, found: Sequence[Spent]) -> Spent:
-        """Return the mean of each figure."""
-        return cls(*(fmean(getattr(each, name) for each in found) for name in cls.__annotations__))
+def _mean(found: Iterable[Spent]) -> Spent:
+    return Spent(*map(fmean, zip(*found, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ class Point:
     @cached_property
     def mean(self) -> Spent:
         """What it made of an item on average."""
-        return Spent.mean(self.spent)
+        return _mean(self.spent)
 
     @property
     def tokens(self) -> float:
@@ -243,7 +236,9 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
         chains = list(chains_of(files[way]))
         made = known(chains).chains if chains else ()
         items |= {each.chain.id: each.item for each in made}
-        runs[way].append({each.chain.id: Spent.of(each) for each in made})
+        runs[way].append(
+            {each.chain.id: Spent(each.best, each.tokens, each.chain.usage.prompt_tokens) for each in made}
+        )
     every = [run for of_way in runs.values() for run in of_way]
     common: dict[str, list[str]] = {}
     for name in every[0]:
@@ -252,9 +247,7 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     if not common:
         raise UsageError(f"{folder}: no item is in every run.", hint="Run the same command again to go on.")
     points = tuple(
-        Point(
-            way, tuple(Spent.mean([run[name] for run in made for name in names]) for names in common.values())
-        )
+        Point(way, tuple(_mean(run[name] for run in made for name in names) for names in common.values()))
         for way, made in runs.items()
     )
     left_out = len(items) - sum(map(len, common.values()))

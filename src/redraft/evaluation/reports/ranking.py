@@ -71,11 +71,7 @@ class Battles:
     @property
     def connected(self) -> bool:
         """Whether battles lead from each model to each other one: else their scales have no relation."""
-        pairs = [{*np.flatnonzero(row).tolist()} for row in np.unique(self.met, axis=0)]
-        reached = {0}
-        while more := [pair for pair in pairs if pair & reached and pair - reached]:
-            reached |= set[int]().union(*more)
-        return len(reached) == len(self.names)
+        return bool(np.linalg.matrix_rank(self.met.T @ self.met) == len(self.names) - 1)
 
 
 class Fitted:
