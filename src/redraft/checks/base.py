@@ -26,6 +26,9 @@ from redraft.jobs.signals import in_daemon_thread
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
+MOST_PLACES = 100
+"""Of a fault. One in more places is hardly mended in places, and each of them would be recorded."""
+
 Prospect = Literal["open", "lost"]
 """What the beginning of an answer says: it may still pass, or no continuation can."""
 
@@ -53,7 +56,8 @@ def passed(message: str, *, score: float = 1.0) -> Outcome:
 
 def failed(message: str, *, score: float = 0.0, places: Sequence[Place] = ()) -> Outcome:
     """Return the outcome of an answer that fails; `score` tells how close it came."""
-    return Outcome(passed=False, score=min(max(score, 0.0), 1.0), message=message, places=tuple(places))
+    known = tuple(places) if len(places) <= MOST_PLACES else ()
+    return Outcome(passed=False, score=min(max(score, 0.0), 1.0), message=message, places=known)
 
 
 @runtime_checkable

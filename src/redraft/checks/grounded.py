@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache, lru_cache
 from importlib.resources import files
+from itertools import accumulate, pairwise
 from unicodedata import normalize
 
 import regex
@@ -32,7 +33,7 @@ _MONTH = regex.compile(  # `may` and `march` are verbs, too
 )
 _LINK = regex.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]+|[\w.+-]+@[\w-]+\.[\w.-]+\w")
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
-_QUOTED = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»|\"([^\"\n]+)\"")
+QUOTED = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»|\"([^\"\n]+)\"")
 _JSON = regex.compile(r'\A\s*(?:```\w*\s*)?[\[{]|"\s*:')
 _UNIT = regex.compile(r"\p{L}{2,}|[%°$€£¥₹]")
 _WORD = regex.compile(r"[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*")
@@ -156,33 +157,36 @@ class Grounded:
     def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Pass if all of them occur. A miss scores the share that does."""
         source = source_of(prompt.said)
-        facts = dict(facts_in(_plain(_unescaped(answer)), source))
+        text = _plain(_unescaped(answer))
+        seen = list(facts_in(text, source))
+        facts = {fact: found for fact, found, _ in seen}
         missing = [fact for fact, found in facts.items() if not found]
         if missing:  # what is read alike in the prompt is there, however odd: a text is grounded in itself
             parts = [prompt.said, prompt.instruction, prompt.input, *map(content_of, prompt.messages or ())]
-            own = {fact for part in parts for fact, _ in facts_in(_plain(_unescaped(part)), source)}
+            own = {fact for part in parts for fact, *_ in facts_in(_plain(_unescaped(part)), source)}
             missing = [fact for fact in missing if fact not in own]
         if not missing:
             return passed("Its numbers, names, dates and quotations are in the request.")
         more = f", and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
         named = ", ".join(f"{each:.80}" for each in missing[:_MOST_SHOWN])
         message = f"The answer has {named}{more}: the request does not. Use only what the request has."
-        return failed(message, score=1 - len(missing) / len(facts))
+        places = [span for fact, _, span in seen if fact in missing] if len(text) == len(answer) else []
+        return failed(message, score=1 - len(missing) / len(facts), places=places)
 
 
-def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool]]:
-    """Yield quotations, dates, numbers and names of an answer, in words, and whether a source has each."""
+def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int, int]]]:
+    """Yield quotations, dates, numbers and names of an answer, in words; whether a source has each; where."""
     rest = _LIST_MARK.sub(_end, _PLACEHOLDER.sub(_end, answer))
     for what, pattern, holds in _KINDS:
         kept, pieces = 0, list[str]()
         for match in pattern.finditer(rest):
             if (found := holds(source, match)) is not None:
-                yield what.format(match[0].strip()), found
+                yield what.format(match[0].strip()), found, match.span()
                 pieces += [rest[kept : match.start()], " " * len(match[0])]
                 kept = match.end()
         rest = "".join([*pieces, rest[kept:]])
-    for name in _names(rest, source):
-        yield f'the name "{name}"', all(map(source.has_word, name.split()))
+    for name, span in _names(rest, source):
+        yield f'the name "{name}"', all(map(source.has_word, name.split())), span
 
 
 def _unescaped(text: str) -> str:
@@ -233,7 +237,7 @@ def _spoken(source: Source, match: regex.Match[str]) -> bool | None:
 
 
 _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]], bool | None]], ...] = (
-    ("the quotation {}", _QUOTED, _quotation),
+    ("the quotation {}", QUOTED, _quotation),
     ("{}", _LINK, lambda source, match: source.has(match[0])),
     ("the date {}", read.DATE, _date),
     ("the day {}", _WEEKDAY, lambda source, match: source.has_word(_in_english(match[0]))),
@@ -246,18 +250,20 @@ _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]]
 """How each kind of fact is called, found and looked for. None for one that is unsure."""
 
 
-def _names(text: str, source: Source) -> Iterator[str]:
-    """Yield the names in a text, those that follow each other as one."""
-    lines = list(filter(None, (list(_WORD.finditer(line)) for line in text.splitlines())))
+def _names(text: str, source: Source) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the names in a text, those that follow each other as one, and where they are."""
+    ends = [0, *accumulate(map(len, text.splitlines(keepends=True)))]
+    lines = list(filter(None, (list(_WORD.finditer(text, *line)) for line in pairwise(ends))))
     words = [word[0] for line in lines for word in line]
     no_names = _NO_NAMES.union(word for word in words if word.islower())
     english = source.english and is_english(words)
     inside = capitals = 0
-    found: list[tuple[str, bool]] = []  # and whether a capital can only be that of a name
+    # With whether a capital can only be that of a name.
+    found: list[tuple[str, bool, tuple[int, int]]] = []
     for line in lines:
         title = sum(word[0][0].isupper() for word in line) > len(line) / 2
-        title &= english or not _SENTENCE.search(line[-1].string)
-        end = last = 0
+        title &= english or not _SENTENCE.search(text, line[0].start(), line[-1].endpos)
+        end, last = line[0].start(), 0
         for word in line:
             between, end = word.string[end : word.start()], word.end()
             sure = not (title or word is line[0] or _BEGINS.search(between))
@@ -272,12 +278,13 @@ def _names(text: str, source: Source) -> Iterator[str]:
             if not sure and (not english or all(map(_in_list, parts))):  # English has it without a capital
                 continue
             if last and between == " " and last == word.start() - 1:
-                found[-1] = (f"{found[-1][0]} {name}", sure and found[-1][1])
+                before, same, (begin, _) = found[-1]
+                found[-1] = (f"{before} {name}", sure and same, (begin, word.start() + len(name)))
             else:
-                found.append((name, sure))
+                found.append((name, sure, (word.start(), word.start() + len(name))))
             last = word.end()
     certain = english or inside < 20 or capitals <= _CAPITALS * inside
-    yield from (name for name, sure in found if certain or not sure)
+    yield from ((name, span) for name, sure, span in found if certain or not sure)
 
 
 @cache

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any, Self
 
+import regex
+
 from redraft.chain import Prompt
 from redraft.checks.base import Outcome, Prospect, failed, passed
 from redraft.checks.language import Language, language_name, likeliest
@@ -545,7 +547,17 @@ class Constraint:
         met, found = TYPES[self.kind].decide(answer, self.values)
         if met:
             return passed(f"As wanted: {found}.")
-        return failed(f"{self.demand} The answer is not like that: {found}.")
+        message = f"{self.demand} The answer is not like that: {found}."
+        return failed(message, places=self._places(answer))
+
+    def _places(self, answer: str) -> list[tuple[int, int]]:
+        """Return what breaks the form, if without it the constraint would be met."""
+        form = self.form or Form()
+        parts = [*map(re.escape, form.without), *(rf"(?i:\b{re.escape(word)}\b)" for word in form.lacks)]
+        parts += {"upper": [r"\p{Ll}+"], "lower": [r"\p{Lu}+"]}.get(form.case, [])
+        pattern = regex.compile("|".join(parts) or "(?!)", cache_pattern=False)
+        met, _ = TYPES[self.kind].decide(pattern.sub(" ", answer), self.values)
+        return [match.span() for match in pattern.finditer(answer)] if met else []
 
 
 def _wrong(kind: str, given: Values) -> str:

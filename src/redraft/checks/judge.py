@@ -19,6 +19,7 @@ import regex
 from redraft.chain import Prompt
 from redraft.chain.thoughts import apart
 from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.grounded import QUOTED
 from redraft.engines.base import Engine, Message, Sampling
 from redraft.errors import CheckSyntaxError, MissingExtra, NoScore
 
@@ -109,10 +110,20 @@ class Judge:
         message = f"{reasons}\nThe judge gives the answer {score} of {MAX_SCORE}".strip()
         if score >= self.bar:
             return passed(f"{message}.", score=share)
-        return failed(f"{message}, and {self.bar} is needed.", score=share)
+        places = _quoted(reasons, answer)
+        return failed(f"{message}, and {self.bar} is needed.", score=share, places=places)
 
     async def _ask(self, *messages: Message) -> str:
         return apart("".join([delta.text async for delta in self.engine.chat(messages, _SAMPLING)]))[1]
+
+
+def _quoted(reasons: str, answer: str) -> list[tuple[int, int]]:
+    """Return the passages that a judge quotes, if the answer has each of them once."""
+    quotes = [next(filter(None, match.groups())) for match in QUOTED.finditer(reasons)]
+    quotes = [quote.removesuffix("…").removesuffix("...").rstrip(",.") for quote in quotes]
+    known = all(quote and answer.count(quote) == 1 for quote in quotes)
+    begins = [answer.find(quote) for quote in quotes if known]
+    return [(begin, begin + len(quote)) for begin, quote in zip(begins, quotes, strict=False)]
 
 
 def _read_score(reply: str, name: str) -> tuple[str, int]:

@@ -237,7 +237,8 @@ CONTAINS = _for_anyone(
 )
 LACKS = _for_anyone(
     "lacks:TEXT",
-    "does not have this word or phrase, ignoring case; lacks[part]: nor within a word",
+    "does not have this word or phrase, ignoring case; lacks[part]: nor within a word; "
+    "lacks[regex]: a regular expression is not found in it",
     _phrase,
     takes_option=True,
 )

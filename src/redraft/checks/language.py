@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
@@ -12,6 +12,7 @@ import regex
 
 from redraft.chain import Prompt, is_blank
 from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.segment import sentences, unix
 from redraft.errors import CheckSyntaxError, MissingExtra
 
 if TYPE_CHECKING:
@@ -123,11 +124,28 @@ class Language:
         A short text, with a name or a foreign word in it, says little: the less of it there is, the less
         probable the language must be for a verdict. Without a verdict, the answer passes.
         """
-        text = _NO_PROSE.sub(" ", answer)
+        text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
         text = text if any(map(str.isalpha, text)) else answer
+        outcome = self._judged(text)
+        return outcome if outcome.passed else replace(outcome, places=self._places(text))
+
+    def _places(self, text: str) -> list[tuple[int, int]]:
+        """Return the sentences in another language, if without them the text would pass."""
+        found, rest, at = list[tuple[int, int]](), "", 0
+        for sentence in sentences(text):
+            begin = text.find(sentence, at)
+            at = begin + len(sentence)
+            if self._judged(sentence).passed:
+                rest += f"{sentence} "
+            else:
+                found.append((begin, at))
+        known = len(unix(text)) == len(text) and rest and self._judged(rest).passed
+        return found if known else []
+
+    def _judged(self, text: str) -> Outcome:
         letters = sum(map(str.isalpha, text))
         if not letters:
-            return (failed if is_blank(answer) else passed)(_NO_WORDS)
+            return (failed if is_blank(text) else passed)(_NO_WORDS)
         found = probabilities(text.lower() if text.isupper() else text)
         best = max(found, key=found.__getitem__)
         if best == self.code:

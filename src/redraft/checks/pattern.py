@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from itertools import islice
 
 import regex
 
@@ -70,13 +71,13 @@ def compiled(pattern: str) -> regex.Pattern[str]:
         raise BadPattern(f"{str(error).split(' at position')[0]} at character {position}") from None
 
 
-def search(pattern: str, text: str) -> regex.Match[str] | None:
-    """Search a text for a pattern, for about `REGEX_SECONDS` of this thread's processor time."""
+def search(pattern: str, text: str, most: int = 1) -> list[regex.Match[str]]:
+    """Return the first matches in a text, found in about `REGEX_SECONDS` of this thread's processor time."""
     found, seconds = compiled(pattern), REGEX_SECONDS
     while True:
         begun = time.thread_time()
         try:
-            return found.search(text, timeout=seconds, concurrent=True)
+            return list(islice(found.finditer(text, timeout=seconds, concurrent=True), most))
         except TimeoutError:
             # `regex` counts the processor time of all threads, so others may have used this one's.
             if time.thread_time() - begun >= REGEX_SECONDS:

@@ -276,7 +276,7 @@ def _timed(name: str, keyword: Keyword) -> Keyword:
 
 def _found(pattern: str, text: str) -> bool:
     try:
-        return search(pattern, text) is not None
+        return bool(search(pattern, text))
     except TimeoutError:
         reason = f"the search for {pattern:.80} took longer than {patterns.REGEX_SECONDS:g} s"
         raise GivenUp(reason, BACKTRACKS) from None

@@ -19,7 +19,7 @@ import regex
 
 from redraft.chain import Prompt, visible
 from redraft.checks import pattern as patterns
-from redraft.checks.base import Outcome, Prospect, failed, passed
+from redraft.checks.base import MOST_PLACES, Outcome, Prospect, failed, passed
 from redraft.checks.kinds import Written
 from redraft.checks.pattern import BadPattern, compiled, search
 from redraft.checks.segment import (
@@ -40,8 +40,8 @@ _BULLET = regex.compile(r"\s*(?:[-*+–]\s+|[•‣◦▪●]\s*)(?=.*[^\s\-*_+�
 _NUMBERED = regex.compile(r"\s*(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?\s+\S")
 _HEADING = regex.compile(r"\s*#{1,6}\s+\S")
 _MARK = regex.compile(r"\s*(?:(?:[-*+–]|#{1,6}|(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?)\s+|[•‣◦▪●]\s*)*")
-_OTHER = {"uppercase": regex.compile(r"\p{Ll}"), "lowercase": regex.compile(r"\p{Lu}")}
-"""Name -> a letter of the other case."""
+_OTHER = {"uppercase": regex.compile(r"\p{Ll}+"), "lowercase": regex.compile(r"\p{Lu}+")}
+"""Name -> letters of the other case."""
 _CASED = regex.compile(r"[\p{Ll}\p{Lu}]")
 _SAYS = regex.compile(r"[\p{L}\p{N}]")
 
@@ -195,12 +195,13 @@ class Unique:
         if not found:
             return passed("No line comes twice.")
         named = ", ".join(
-            f'{again} ("{line[:40].rstrip()}", as line {first})' for first, again, line in found[:3]
+            f'{again} ("{line[:40].rstrip()}", as line {first})' for first, again, line, _ in found[:3]
         )
         more = f", and {len(found) - 3} more" if len(found) > 3 else ""
         one = len(found) == 1
         message = f"{'This line comes' if one else 'These lines come'} a second time: {named}{more}."
-        return failed(message, score=1 / (1 + len(found)))
+        places = [place for *_, place in found] if len(unix(answer)) == len(answer) else []
+        return failed(message, score=1 / (1 + len(found)), places=places)
 
 
 @dataclass(frozen=True)
@@ -225,25 +226,27 @@ class Case:
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if no letter has the other case. A miss scores the share of letters that are right."""
-        wrong = list(_OTHER[self.name].finditer(answer))
-        if not wrong:
+        places = [match.span() for match in _OTHER[self.name].finditer(answer)]
+        if not places:
             return passed(f"All letters are {self.name}.")
         word = next(word for word in answer.split() if _OTHER[self.name].search(word))
-        return failed(
-            f'"{word[:40]}" is not {self.name}.', score=1 - len(wrong) / len(_CASED.findall(answer))
-        )
+        score = 1 - sum(end - begin for begin, end in places) / len(_CASED.findall(answer))
+        return failed(f'"{word[:40]}" is not {self.name}.', score=score, places=places)
 
 
-def _repeats(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield the number of a line, that of its repeat, and the line."""
+def _repeats(text: str) -> Iterator[tuple[int, int, str, tuple[int, int]]]:
+    """Yield the number of a line, that of its repeat, the line, and the place of the repeat."""
     seen: dict[str, int] = {}
+    begin = end = -1
     for number, line in enumerate(unix(text).split("\n"), start=1):
-        said = " ".join(_MARK.sub("", line, count=1).casefold().split())
+        begin, end = end + 1, end + 1 + len(line)
+        bare = _MARK.sub("", line, count=1)
+        said = " ".join(bare.casefold().split())
         if not _SAYS.search(said):
             continue
         first = seen.setdefault(said, number)
         if first != number:
-            yield first, number, line.strip()
+            yield first, number, line.strip(), (end - len(bare), begin + len(line.rstrip()))
 
 
 @dataclass(frozen=True)
@@ -361,13 +364,15 @@ class Ends(_Phrase):
         return failed(f'The answer ends with "{ends}" and not with "{self.text}".')
 
 
-def phrase_of(written: Written) -> Contains | Lacks | Starts | Ends:
+def phrase_of(written: Written) -> Contains | Lacks | Starts | Ends | Matches:
     """Parse `contains`, `lacks`, `starts` or `ends`. Quotation marks around the text are taken off.
 
     Raises:
-        CheckSyntaxError: The option is not `part`, or the text looks like a list.
+        CheckSyntaxError: The option is neither `part` nor `lacks[regex]`, or the text looks like a list.
     """
     kind, text = written.kind, unwrapped(written.text)
+    if (kind, written.option) == ("lacks", "regex"):
+        return Matches.of(written.text, absent=True)
     if written.option not in (None, "part"):
         raise written.error(f"{kind}[{written.option}]: write {kind}[part]: for a part of a word")
     if text == written.text and kind in ("contains", "lacks") and _is_list(text, kind):
@@ -432,47 +437,58 @@ def plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class Matches:
-    """`matches:REGEX`: the regular expression, in the syntax of `regex`, is found in the answer."""
+    """`matches:REGEX`: the regular expression, in the syntax of `regex`, is found in the answer.
+
+    `lacks[regex]:REGEX`: it is not, and `absent` is true.
+    """
 
     pattern: str
+    absent: bool = False
 
     @classmethod
-    def of(cls, pattern: str) -> Self:
+    def of(cls, pattern: str, *, absent: bool = False) -> Self:
         """Compile the pattern, so that a wrong one fails before anything is generated."""
         try:
             compiled(pattern)
         except BadPattern as problem:
             raise CheckSyntaxError(
-                f"matches:{pattern:.200} is not usable: {problem}.",
+                f"{cls(pattern, absent).name:.200} is not usable: {problem}.",
                 hint=r"Escape special characters with a backslash: matches:\(done\)",
             ) from None
-        return cls(pattern)
+        return cls(pattern, absent)
 
     @property
     def name(self) -> str:
         """The short form."""
-        return f"matches:{self.pattern}"
+        return f"{'lacks[regex]' if self.absent else 'matches'}:{self.pattern}"
 
     @property
     def demand(self) -> str:
         """The pattern, in a sentence."""
-        return f"Some part of the answer has to match the regular expression {self.pattern}"
+        some = "No part of the answer may" if self.absent else "Some part of the answer has to"
+        return f"{some} match the regular expression {self.pattern}"
 
     @property
-    def form(self) -> Form:
+    def form(self) -> Form | None:
         """The pattern, unless no grammar can have it."""
-        return Form(pattern=self.pattern)
+        return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the pattern is found."""
+        """Pass if the pattern is found, or is not. Of one that is, the score is 1/2 for one match."""
         try:
-            found = search(self.pattern, answer)
+            found = search(self.pattern, answer, most=MOST_PLACES + 1 if self.absent else 1)
         except TimeoutError:
             raise CheckError(
                 f"the check {self.name!r} was stopped after {patterns.REGEX_SECONDS:g} s"
                 f" on an answer of {len(answer)} characters.",
                 hint=patterns.BACKTRACKS,
             ) from None
-        if found:
-            return passed(f"The pattern {self.pattern} is found on line {line_of(answer, found.start())}.")
-        return failed(f"Nothing in the answer matches the pattern {self.pattern}")
+        if not found:
+            message = f"Nothing in the answer matches the pattern {self.pattern}"
+            return passed(message) if self.absent else failed(message)
+        where = f"on line {line_of(answer, found[0].start())}"
+        if not self.absent:
+            return passed(f"The pattern {self.pattern} is found {where}.")
+        places, said = [match.span() for match in found], " ".join(found[0][0].split())
+        message = f'The answer has "{said:.60}" {where}. Nothing in it may match the pattern {self.pattern}'
+        return failed(message, score=1 / (1 + len(places)), places=places)
