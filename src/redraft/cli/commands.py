@@ -124,14 +124,10 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _log_engines(context: typer.Context, wanted: bool) -> None:
-    if wanted:
-        context.with_resource(debug_log())
-
-
 @app.callback()
 def _options(
-    version: Annotated[
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001  (its callback has done it)
         bool,
         typer.Option(
             "--version", "-V", "-v", callback=_print_version, is_eager=True, help="Show the version."
@@ -139,11 +135,8 @@ def _options(
     ] = False,
     debug: Annotated[
         bool,
-        typer.Option(
-            "--debug",
-            callback=_log_engines,
-            help="Log requests and replies, without keys, to standard error.",
-        ),
+        typer.Option("--debug", help="Log requests and replies, without keys, to standard error."),
     ] = False,
 ) -> None:
-    pass
+    if debug:
+        context.with_resource(debug_log())

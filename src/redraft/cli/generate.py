@@ -71,4 +71,4 @@ def instructions(
 
 instructions = takes(instructions, TASK_FLAGS)
 
-app = group("Generate training data with a teacher.", {"chains": chains, "instructions": instructions})
+app = group("Generate training data with a teacher.", chains, instructions)

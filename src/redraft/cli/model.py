@@ -33,7 +33,7 @@ def get(ref: Ref = "default") -> None:
     typer.echo(default_model.fetch_default() if named.kind == "default" else local_file(named))
 
 
-def list_models() -> None:
+def list_() -> None:
     """List the models that are here, and those that are recommended.
 
     Each line has the reference for --model, the size, and the path. Standard error lists models to fetch: the
@@ -99,7 +99,4 @@ def _fetchable(ref: str) -> ModelReference:
     return named
 
 
-app = group(
-    "Fetch, list, locate and remove models.",
-    {"get": get, "list": list_models, "remove": remove},
-)
+app = group("Fetch, list, locate and remove models.", get, list_, remove)

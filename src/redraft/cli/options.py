@@ -14,8 +14,6 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
-import typer
-
 from redraft.cli.shell import flag, tell
 
 if TYPE_CHECKING:
@@ -84,15 +82,9 @@ def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
         text = f"{text[:1].upper()}{text[1:]}." + (f"  [{rest}" if mark else "")
     names = ["--" + name.replace("_", "-")] if option.short or plain else []
     names += [option.short] if option.short else []
-    flag = typer.Option(
-        *names,
-        metavar=option.metavar,
-        help=text,
-        rich_help_panel=option.group,
-        show_default=False,
-    )
+    shown = flag(option.metavar, text, *names, rich_help_panel=option.group)
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, flag]
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, shown]
     )
 
 

@@ -31,7 +31,7 @@ _EXTRAS = {
 """The extras named like a verb, with the modules that each installs."""
 
 
-def flag(metavar: str, text: str, *names: str, **more: Any) -> Any:
+def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
     """Return an option of a verb, whose text says what happens without it."""
     return typer.Option(*names, metavar=metavar, help=text, show_default=False, **more)
 

@@ -6,7 +6,7 @@ The help is plain text, the same on a terminal, in a pipe and in docs/cli.md. Of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -134,9 +134,10 @@ def _name(argument: TyperArgument) -> str:
     return argument.metavar or (argument.name or "").upper() + ("..." if argument.nargs != 1 else "")
 
 
-def group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
-    """Return a verb that is a group of commands."""
+def group(text: str, *commands: Callable[..., None]) -> typer.Typer:
+    """Return a verb that is a group of commands, each with the name of its function."""
     app = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-    for name, command in commands.items():
+    for command in commands:
+        name = command.__name__.rstrip("_").replace("_", "-")
         app.command(name, cls=Verb)(command if isinstance(command, WithOptions) else WithOptions(command))
     return app

@@ -286,17 +286,5 @@ def dtype_of(flag: str | None) -> str | None:
     return FLAGS[flag] if flag else None
 
 
-app = group(
-    "Deltas, conversion, GGUF and adapters, in bounded memory.",
-    {
-        "diff": diff,
-        "apply": apply,
-        "convert": convert,
-        "gguf": gguf,
-        "from-gguf": from_gguf,
-        "merge-lora": merge_lora,
-        "lora-gguf": lora_gguf,
-        "verify": verify,
-        "info": info,
-    },
-)
+_COMMANDS = (diff, apply, convert, gguf, from_gguf, merge_lora, lora_gguf, verify, info)
+app = group("Deltas, conversion, GGUF and adapters, in bounded memory.", *_COMMANDS)

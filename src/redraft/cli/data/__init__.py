@@ -277,19 +277,8 @@ def stats(
     write(json.dumps(asdict(report), ensure_ascii=False, indent=1) if as_json else "\n".join(lines(report)))
 
 
-app = group(
-    "Collect, clean, deduplicate, merge and describe data.",
-    {
-        "import": import_,
-        "clean": clean,
-        "split": split,
-        "dedupe": dedupe,
-        "decontaminate": decontaminate,
-        "merge": merge,
-        "export": export,
-        "stats": stats,
-    },
-)
+_COMMANDS = (import_, clean, split, dedupe, decontaminate, merge, export, stats)
+app = group("Collect, clean, deduplicate, merge and describe data.", *_COMMANDS)
 
 
 @app.callback()
