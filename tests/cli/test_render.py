@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage
+from redraft.chain import Chain, CheckResult, Feedback, Place, Prompt, Step, Usage
 from redraft.cli.render import render_chain, verdict, word_diff
 from redraft.cli.watch import Watch
 from redraft.jobs.counting import printable
@@ -195,3 +195,23 @@ def test_drafts_that_were_not_chosen_are_numbered_among_themselves() -> None:
     text = drawn(CHAIN.model_copy(update={"steps": CHAIN.steps[:1], "drafts": lost, "best": 0}))
     for title in ("Draft not chosen, 1 of 2", "Draft not chosen, 2 of 2", "Answer · best draft · best"):
         assert title in text
+
+
+@pytest.mark.parametrize(
+    ("answer", "places", "said"),
+    [
+        ("A\r\nmouse.", [(3, 8)], ["mouse"]),
+        ('See: {"to": [7], "at": "x"}', ["/to/0", "/at", "/a", "/to/x"], ["7", '"x"']),
+        ("A mouse.", [(-4, 3), (2, 999), (5, 4), "/a", ""], []),
+    ],
+)
+def test_what_is_wrong_is_underlined_where_the_answer_has_it(
+    answer: str, places: list[Place], said: list[str]
+) -> None:
+    found = CheckResult(name="a", passed=False, score=0, message="No.", places=tuple(places))
+    step = Step(answer=answer, patch=((0, 1),), feedback=Feedback(text="", verdict="revise", checks=(found,)))
+    for steps in ((step,), (Step(answer="A mouse is here."), step)):
+        text = drawn(CHAIN.model_copy(update={"steps": steps, "best": 0}), terminal=True)
+        assert re.findall("4;31m(.*?)\x1b", text) == said
+        assert "Patched: 1 place, 0 new tokens." in text
+        assert printable(answer) in re.sub(r"\x1b\[9;.*?\x1b\[0m|\x1b\[[\d;]*m", "", text)

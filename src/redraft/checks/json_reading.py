@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
 from pydantic_core import from_json
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Place
 from redraft.errors import fault_of
 
 MOST_STARTS = 1000  # brackets in a text that are tried; each failure takes time in proportion to the text
@@ -180,6 +181,17 @@ def pointer(path: Iterable[str | int]) -> str:
 def keys_of(pointer: str) -> list[str]:
     """Return the names and numbers of a JSON pointer."""
     return [key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:]]
+
+
+def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
+    """Return where an answer has a place; None if it has none such, as in a file of another program."""
+    if not isinstance(place, str):
+        return place if 0 <= place[0] <= place[1] <= len(answer) else None
+    with suppress(NotJson):
+        text = read_json(answer)[1]
+        start, (begin, end, lacks) = answer.find(text), span_of(text, keys_of(place)) or (0, 0, "it")
+        return None if start < 0 or lacks else (start + begin, start + end)
+    return None
 
 
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:

@@ -1,7 +1,7 @@
 """Render chains for a terminal: answers, feedback, and revisions as word diffs.
 
 Text of a model is not trusted: control characters are replaced, and markup is not interpreted. Without
-colours, a diff is written with `[-gone-]` and `{+new+}`.
+colours, a diff is written with `[-gone-]` and `{+new+}`. Where checks found a fault is underlined.
 """
 
 from __future__ import annotations
@@ -15,29 +15,50 @@ from rich.table import Table
 from rich.text import Text
 
 from redraft.chain import Chain, CheckResult, Feedback, Step, content_of, other_parts
-from redraft.jobs.counting import printable
+from redraft.checks.base import MOST_PLACES
+from redraft.checks.json_reading import characters_of
+from redraft.jobs.counting import counted, printable
 from redraft.revision.state import ANSWERED
 from redraft.revision.words import STOPS, VERDICTS, changes, name_of, usage_line, verdict_of, why_cut
 
+Spans = Sequence[tuple[int, int]]
 LONGEST = 100_000  # most characters of one text that are shown. Laying out 200 MB took minutes.
 _MARKS = {"same": ("{}", ""), "gone": ("[-{}-]", "red strike"), "new": ("{{+{}+}}", "bold green")}
+_MARKS["all"] = ("{}", "green")
 """Of the parts of a diff: the form without colours, and the style."""
+_FAULT = "underline red"
 _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 
 
-def word_diff(before: str, after: str, *, colour: bool = True) -> Text:
+def word_diff(before: str, after: str, *, colour: bool = True, faults: Spans = ()) -> Text:
     """Return `after` with added and removed words marked.
 
     If they cannot be compared well (`changes`), all of `after` is marked as new and `before` is not shown.
     """
     parts = changes(printable(before), printable(after)) if max(len(before), len(after)) <= LONGEST else None
-    if parts is None:
-        return Text(shown(after), "green" if colour else "")
-    text = Text()
+    return _drawn(parts or [("all", shown(after))], faults, colour=colour)
+
+
+def _drawn(parts: Sequence[tuple[str, str]], faults: Spans, *, colour: bool = True) -> Text:
+    text, at = Text(), 0
     for kind, part in parts:
         form, style = _MARKS[kind]
         text.append(part if colour else form.format(part), style)
+        if kind != "gone":
+            start = len(text) - len(part) - 2 * (kind == "new" and not colour)
+            for begin, end in faults:
+                last = min(max(end - at, 0), len(part))
+                text.stylize(_FAULT, start + max(begin - at, 0), start + last)
+            at += len(part)
     return text
+
+
+def faults_in(step: Step) -> list[tuple[int, int]]:
+    """Return where the shown answer has what its failed checks found. Places that it lacks are left out."""
+    answer, failed = step.answer, [result for result in step.checks if not result.passed]
+    places = [place for result in failed for place in result.places if len(answer) <= LONGEST][:MOST_PLACES]
+    spans = filter(None, (characters_of(answer, place) for place in places))
+    return [(len(printable(answer[:begin])), len(printable(answer[:end]))) for begin, end in spans]
 
 
 def shown(text: str) -> str:
@@ -65,28 +86,33 @@ def rule(title: str) -> Rule:
 def draft(step: Step, name: str) -> Iterator[RenderableType]:
     """Render one of several drafts with its checks."""
     yield rule(name)
-    yield Text(shown(step.answer))
+    yield answer(step)
     yield from notes(step)
     yield Padding(Group(*verdict(step.checks)), (1, 0, 1, 2), expand=False)
 
 
-def answer(step: Step, before: Step | None, console: Console) -> Text:
-    """Render an answer; a revision as a diff against the answer before it."""
-    if before is None or not console.is_terminal:
-        return Text(shown(step.answer))
-    return word_diff(before.answer, step.answer, colour=console.color_system is not None)
+def answer(step: Step, before: Step | None = None, console: Console | None = None) -> Text:
+    """Render an answer; a revision on a terminal as a diff against the answer before it."""
+    faults = faults_in(step)
+    if before is None or console is None or not console.is_terminal:
+        return _drawn([("same", shown(step.answer))], faults)
+    colour = console.color_system is not None
+    return word_diff(before.answer, step.answer, colour=colour, faults=faults)
 
 
 def notes(step: Step) -> list[Text]:
-    """Return notes on a step: whether it is an echo or was cut."""
-    texts = []
+    """Return notes on a step: what a patch took, and whether it is an echo or was cut."""
+    texts, patch = [], f"Patched: {counted(len(step.patch), 'place')}"
     if step.echo:
         texts.append("This repeats the prompt or the criticism, or only acknowledges: it does not count.")
     if step.finish == "cancelled":  # the whole chain was, and its end says why
         texts.append("Cut.")
     elif step.finish != "stop":
         texts.append(f"Cut: {why_cut(step)}.")
-    return [Text(text, "yellow") for text in texts]
+    cost = [f"{patch}, {step.usage.completion_tokens:,} new tokens. The rest is as it was."] * bool(
+        step.patch
+    )
+    return [*(Text(text, "dim") for text in cost), *(Text(text, "yellow") for text in texts)]
 
 
 def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableType:

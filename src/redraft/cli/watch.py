@@ -36,12 +36,12 @@ class Moving:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
-        self._title, self._indent, self._begun = "", 0, 0.0
+        self.title, self._indent, self._begun = "", 0, 0.0
         self._pieces: list[str] = []
 
     def begin(self, title: str, indent: int = 0) -> None:
         """Begin to draw a title, with a clock. `indent` is in columns."""
-        self._title, self._indent, self._begun = title, indent, monotonic()
+        self.title, self._indent, self._begun = title, indent, monotonic()
         self._live = Live(
             get_renderable=self._drawn,
             console=self._console,
@@ -68,7 +68,7 @@ class Moving:
         room = max(self._console.height - 4, 3)
         tail = RichText("\n".join(lines[-room:]))
         tail.truncate(self._console.width * room)
-        text = RichText.assemble((f"{self._title} … {monotonic() - self._begun:.0f} s", "dim"))
+        text = RichText.assemble((f"{self.title} … {monotonic() - self._begun:.0f} s", "dim"))
         return Padding(text.append("\n").append_text(tail) if lines else text, (0, 0, 0, self._indent))
 
 
@@ -105,6 +105,8 @@ class Watch:
             self._draft(event)
         elif isinstance(event, StepDone):
             self._step(event.index, event.step)
+        elif isinstance(event, Progress) and self._place and self._place[0] == "answer":
+            self._moving.title = f"Checking {name_of(self._place[1]).lower()}"  # it tells what to underline
         elif isinstance(event, Progress):
             self.wait()
         elif isinstance(event, Interrupted):
@@ -151,6 +153,8 @@ class Watch:
             self.console.print(part)
 
     def _step(self, index: int, step: Step) -> None:
+        if self._place == ("answer", index):
+            self._place = None  # the moving text is printed here, with its faults
         self._settle()
         self._answer(index, step)
         for note in render.notes(step):
@@ -163,7 +167,7 @@ class Watch:
         chain = event.chain
         if not (chain.steps and chain.steps[-1].feedback):  # below feedback there is an empty line
             self.console.print(RichText())
-        best = RichText(printable(chain.answer))
+        best = render.answer(chain.steps[chain.best or 0]) if chain.steps else RichText()
         is_last = chain.best in (None, len(chain.steps) - 1)
         if not is_last and len(best.wrap(self.console, self.console.width)) <= FINISHED_LINES:
             self.console.print(render.heading(chain.best or 0, best=True))
