@@ -51,6 +51,7 @@ def rain(): return 1
 
 المطر ماء
 """
+WRONG = "Rain is <b title=x>wet</b>, **and** `wet` & cold, as everybody says who was out in it for long."
 MODELS: dict[str, Any] = {
     "rain": {"replies": [DRAFT, MIDDLE, SHORT], "check": ["words<=5"]},
     "bad": {"replies": [BAD], "max-revisions": 0},
@@ -62,6 +63,11 @@ MODELS: dict[str, Any] = {
     },
     "silent": {"replies": [""], "max-revisions": 1},
     "plain": {"replies": [DRAFT, SHORT], "max-revisions": 0},
+    "wrong": {
+        "replies": [f"🌧 {WRONG}", f"{WRONG} **It** falls."],
+        "check": ["lacks:wet", "lacks:cold"],
+        "max-revisions": 1,
+    },
     "wordy": {"replies": [DRAFT] * 4, "check": ["words<=5", "contains:rain"], "max-revisions": 1},
     "rich": {"replies": [RICH], "max-revisions": 0},
     "huge": {
@@ -184,6 +190,40 @@ def test_tables_mathematics_code_and_other_directions_are_shown_as_such(browser:
     assert arabic.evaluate("each => getComputedStyle(each).direction") == "rtl"
     assert turn.locator("details.thinking summary").inner_text().startswith("Thought")
     assert "Let me see" not in turn.locator(".final").inner_text()
+    assert (visit.faults, visit.foreign()) == ([], set())
+
+
+FAULTS = """async (places) => {
+  const { faultsOf } = await import(document.querySelector("script").src.replace("app.js", "chain.js"));
+  const checks = [{ passed: false, message: "No.", places }];
+  return faultsOf({ answer: 'So: {"a/b": [7, {"c": "🌧 x"}], "d": 1}', feedback: { checks } });
+}"""
+
+
+def test_what_is_wrong_is_underlined_and_says_why(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    visit.choose("wrong")
+    visit.ask("Describe rain.")
+    turn = visit.answered()
+    for step in (turn.locator("details.step summary")).all():
+        step.click()
+    for where in (".step .text", ".final"):
+        assert turn.locator(f"{where} u.wrong").all_inner_texts()[:2] == ["wet", "wet"]
+    wrong = turn.locator(".diff u.wrong")
+    wrong.last.wait_for()
+    assert wrong.all_inner_texts() == ["wet", "wet", "cold"]
+    assert str(wrong.last.get_attribute("title")).startswith('The answer contains "cold"')
+    assert f"{WRONG} **It** falls." in turn.locator(".diff").inner_text()
+    odd = [[-1, 2], [5, 4], [0, 99], ["0", 2], [1], 7, None, {}, "", "/d/1", "/a~1b/2", "/e", "c"]
+    found = visit.page.evaluate(FAULTS, [*odd, "/a~1b/0", "/a~1b/1", "/d", [27, 28]])
+    assert [(begin, end - begin) for begin, end, _ in found] == [
+        (4, 39),
+        (4, 39),
+        (13, 1),
+        (16, 14),
+        (28, 1),
+        (38, 1),
+    ]
     assert (visit.faults, visit.foreign()) == ([], set())
 
 

@@ -132,8 +132,54 @@ function said(failed) {
 const inShort = (message) => message.replace(/\.$/, "")
   .replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2");
 
+const MOST_FAULTS = 100; // places that are underlined in an answer
+const faults = new WeakMap(); // of steps
+
+// Where failed checks found a fault: [begin, end, message] each, in order. Places that do not fit are left out.
+export function faultsOf(step) {
+  if (!faults.has(step)) {
+    const points = [...step.answer]; // a place counts these, and not the units of JavaScript
+    const unit = (place) => (place >= 0 && place <= points.length ? points.slice(0, place).join("").length : -1);
+    const failed = checksOf(step).filter((check) => !check.passed && Array.isArray(check.places));
+    const places = failed.flatMap((check) => check.places.slice(0, MOST_FAULTS).map((place) => [place, check.message]));
+    const found = places.slice(0, MOST_FAULTS).flatMap(([place, message]) => {
+      const [begin, end] = Array.isArray(place) ? place.map(unit) : spanOf(step.answer, place) || [];
+      return 0 <= begin && begin < end ? [[begin, end, message]] : [];
+    });
+    faults.set(step, found.sort((one, other) => one[0] - other[0]));
+  }
+  return faults.get(step);
+}
+
+const TOKENS = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
+
+// Where the value is that a JSON pointer names, in the first object or list of a text: [begin, end], or null.
+function spanOf(text, pointer) {
+  const wanted = String(pointer).split("/").slice(1).map((key) => key.replaceAll("~1", "/").replaceAll("~0", "~"));
+  const path = [], from = Math.max(text.search(/[{[]/), 0); // names and numbers; null before a name
+  let begin = -1;
+  for (const { 0: token, index } of text.slice(from).matchAll(TOKENS)) {
+    const at = from + index, last = path.length - 1;
+    if (token === ",") path[last] = typeof path[last] === "number" ? path[last] + 1 : null;
+    else if ("}]".includes(token)) {
+      path.pop();
+      if (begin >= 0 && path.length === wanted.length) return [begin, at + 1];
+    } else if (token !== ":" && last >= 0 && path[last] === null) path[last] = token.slice(1, -1);
+    else if (token !== ":") {
+      if (begin < 0 && path.length === wanted.length && path.every((key, place) => String(key) === wanted[place])) {
+        if (!"{[".includes(token)) return [at, at + token.length];
+        begin = at;
+      }
+      if ("{[".includes(token)) path.push(token === "[" ? 0 : null);
+    }
+    if (!path.length) return null;
+  }
+  return null;
+}
+
 export function* pillsOf(step, before, best) {
   if (step.echo) yield ["bad", "is no answer"];
+  if (step.patch?.length) yield ["plain", `${counted(step.patch.length, "place")} patched`];
   if (step.fresh) yield ["plain", "another draft"];
   const checks = checksOf(step), missed = checks.filter((check) => !check.passed).length;
   const one = checks.length === 1;

@@ -103,8 +103,37 @@ function need(name) {
   return late[name];
 }
 
-// Elements for a text in Markdown. `settled` is false if a library is still to come.
-export function rendered(text) {
+// Underlines faults: [begin, end, message] each, of the text that the elements show. One is found again by what
+// it says; where Markdown hides or repeats that, it is left out.
+function underline(nodes, text, faults) {
+  const walker = document.createTreeWalker(nodes, NodeFilter.SHOW_TEXT), pieces = [];
+  while (walker.nextNode()) if (!walker.currentNode.parentElement?.closest(".head, .host, .math")) pieces.push(walker.currentNode);
+  const shown = pieces.map((piece) => piece.data).join(""), own = printable(text), found = [];
+  for (const [begin, end, message] of faults) {
+    const said = printable(text.slice(begin, end)), parts = shown.split(said);
+    if (parts.length !== own.split(said).length) continue;
+    const at = parts.slice(0, printable(text.slice(0, begin)).split(said).length).join(said).length;
+    if (at >= (found.at(-1)?.[1] ?? 0)) found.push([at, at + said.length, message]);
+  }
+  let place = shown.length;
+  for (const piece of pieces.reverse()) {
+    place -= piece.data.length;
+    for (const [begin, end, message] of found.toReversed()) {
+      const first = Math.max(begin - place, 0), last = Math.min(end - place, piece.data.length);
+      if (first >= last) continue;
+      piece.splitText(last);
+      const mark = document.createElement("u");
+      Object.assign(mark, { className: "wrong", title: message });
+      const inside = piece.splitText(first);
+      inside.replaceWith(mark);
+      mark.append(inside);
+    }
+  }
+}
+
+// Elements for a text in Markdown, with its faults underlined. `settled` is false if a library is still to come.
+export function rendered(text, faults = []) {
+  const own = text;
   text = printable(text);
   if (text.length > LONGEST) {
     const whole = document.createElement("p");
@@ -119,6 +148,7 @@ export function rendered(text) {
   for (const each of nodes.querySelectorAll("table")) around(each, "table", "Table");
   for (const each of nodes.querySelectorAll("pre")) settled = code(each) && settled;
   for (const each of nodes.querySelectorAll(".math")) settled = formula(each) && settled;
+  if (faults.length) underline(nodes, own, faults);
   return { nodes, settled };
 }
 
@@ -205,7 +235,7 @@ export class Text extends Component {
   #timer = 0;
 
   shouldComponentUpdate(next) {
-    return next.text !== this.props.text;
+    return next.text !== this.props.text || next.faults !== this.props.faults;
   }
 
   componentDidMount() {
@@ -227,7 +257,7 @@ export class Text extends Component {
   draw() {
     this.#timer = 0;
     if (!this.element) return;
-    const began = performance.now(), { nodes, settled } = rendered(this.props.text);
+    const began = performance.now(), { nodes, settled } = rendered(this.props.text, this.props.faults);
     this.element.replaceChildren(nodes);
     if (settled) waiting.delete(this);
     else waiting.add(this);

@@ -1,7 +1,7 @@
 // A question with the steps of its answer.
 import { busy, siblings, state, update } from "./store.js";
 import {
-  answerOf, changes, checksOf, endOf, finalIndex, finalStep, nameOf, parted, pillsOf, verdictOf,
+  answerOf, changes, checksOf, endOf, faultsOf, finalIndex, finalStep, nameOf, parted, pillsOf, verdictOf,
 } from "./chain.js";
 import { counted, html } from "./dom.js";
 import { Text, copied, printable, rendered } from "./markdown.js";
@@ -102,7 +102,7 @@ export function Final({ chain, thought, apart }) {
   parts.thought ||= apart?.[finalIndex(chain)] || chain.steps[finalIndex(chain)]?.reasoning || "";
   return html`<h2 class="sr">Answer</h2>
     ${parts.thought && html`<${Thought} text=${parts.thought} seconds=${thought} />`}
-    <div class="final"><${Text} text=${parts.answer} /></div>
+    <div class="final"><${Text} text=${parts.answer} faults=${step.answer.startsWith(parts.answer) ? faultsOf(step) : undefined} /></div>
     <${Verdict} step=${step} />
     <p class="meta">${endOf(chain)}</p>`;
 }
@@ -151,7 +151,8 @@ function Step({ id, step, index, before, best, many }) {
     ${[...pillsOf(step, before, best && many)].map(([kind, text]) => html` <span class=${`pill ${kind}`}>${text}</span>`)}
     </summary>
     ${open && html`<div class="body">
-      ${before ? html`<${Diff} before=${before.answer} after=${step.answer} />` : html`<${Text} text=${step.answer} />`}
+      ${before ? html`<${Diff} before=${before.answer} after=${step.answer} faults=${faultsOf(step)} />`
+        : html`<${Text} text=${step.answer} faults=${faultsOf(step)} />`}
       ${step.feedback && html`<${Feedback} given=${step.feedback} />`}
     </div>`}</details>`;
 }
@@ -169,12 +170,33 @@ function diffOf(before, after) {
 
 const TAGS = { gone: "del", new: "ins" };
 
-export function Diff({ before, after }) {
+// A part of a text that begins at a place, with its faults underlined.
+function marked(text, at, faults) {
+  const pieces = [];
+  let done = at;
+  for (const [begin, end, message] of faults) {
+    const [first, last] = [Math.max(begin, done), Math.min(end, at + text.length)];
+    if (first >= last) continue;
+    pieces.push(text.slice(done - at, first - at), html`<u class="wrong" title=${message}>${text.slice(first - at, last - at)}</u>`);
+    done = last;
+  }
+  return [...pieces, text.slice(done - at)];
+}
+
+export function Diff({ before, after, faults = [] }) {
   if (before === after) return html`<p class="label">Nothing was changed.</p>`;
-  const parts = diffOf(before, after);
-  if (!parts) return html`<p class="label">Rewritten as a whole.</p><${Text} text=${after} />`;
+  const parts = diffOf(before, after), same = printable(after) === after;
+  const placed = (place) => (same ? place : printable(after.slice(0, place)).length);
+  if (!parts) return html`<p class="label">Rewritten as a whole.</p><${Text} text=${after} faults=${faults} />`;
+  const wrong = faults.map(([begin, end, message]) => [placed(begin), placed(end), message]);
+  let at = 0;
+  const drawn = parts.map(([kind, text]) => {
+    const inside = kind === "gone" ? text : marked(text, at, wrong);
+    at += kind === "gone" ? 0 : text.length;
+    return TAGS[kind] ? html`<${TAGS[kind]}>${inside}<//>` : inside;
+  });
   return html`<p class="label">Changes: <ins>added</ins> <del>removed</del></p>
-    <p class="diff asis" dir="auto">${parts.map(([kind, text]) => TAGS[kind] ? html`<${TAGS[kind]}>${text}<//>` : text)}</p>`;
+    <p class="diff asis" dir="auto">${drawn}</p>`;
 }
 
 function Feedback({ given }) {
