@@ -201,7 +201,7 @@ def test_drafts_that_were_not_chosen_are_numbered_among_themselves() -> None:
     ("answer", "places", "said"),
     [
         ("A\r\nmouse.", [(3, 8)], ["mouse"]),
-        ('See: {"to": [7], "at": "x"}', ["/to/0", "/at", "/a", "/to/x"], ["7", '"x"']),
+        ('See: {"to": [7], "at": "x"}', ["/to/0", "/at", "/a", "/to/x", "to"], ["7", '"x"']),
         ("A mouse.", [(-4, 3), (2, 999), (5, 4), "/a", ""], []),
     ],
 )

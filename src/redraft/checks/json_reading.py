@@ -190,7 +190,8 @@ def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
     with suppress(NotJson):
         text = read_json(answer)[1]
         start, (begin, end, lacks) = answer.find(text), span_of(text, keys_of(place)) or (0, 0, "it")
-        return None if start < 0 or lacks else (start + begin, start + end)
+        fits = start >= 0 and not lacks and place[:1] in ("", "/")
+        return (start + begin, start + end) if fits else None
     return None
 
 

@@ -143,7 +143,7 @@ export function faultsOf(step) {
     const failed = checksOf(step).filter((check) => !check.passed && Array.isArray(check.places));
     const places = failed.flatMap((check) => check.places.slice(0, MOST_FAULTS).map((place) => [place, check.message]));
     const found = places.slice(0, MOST_FAULTS).flatMap(([place, message]) => {
-      const [begin, end] = Array.isArray(place) ? place.map(unit) : spanOf(step.answer, place) || [];
+      const [begin, end] = Array.isArray(place) ? place.map(unit) : spanOf(step.answer, place);
       return 0 <= begin && begin < end ? [[begin, end, message]] : [];
     });
     faults.set(step, found.sort((one, other) => one[0] - other[0]));
@@ -153,9 +153,10 @@ export function faultsOf(step) {
 
 const TOKENS = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
 
-// Where the value is that a JSON pointer names, in the first object or list of a text: [begin, end], or null.
+// Where the value is that a JSON pointer names, in the first object or list of a text: [begin, end], or nothing.
 function spanOf(text, pointer) {
-  const wanted = String(pointer).split("/").slice(1).map((key) => key.replaceAll("~1", "/").replaceAll("~0", "~"));
+  if (typeof pointer !== "string" || !/^(?:\/|$)/.test(pointer)) return [];
+  const wanted = pointer.split("/").slice(1).map((key) => key.replaceAll("~1", "/").replaceAll("~0", "~"));
   const path = [], from = Math.max(text.search(/[{[]/), 0); // names and numbers; null before a name
   let begin = -1;
   for (const { 0: token, index } of text.slice(from).matchAll(TOKENS)) {
@@ -172,9 +173,9 @@ function spanOf(text, pointer) {
       }
       if ("{[".includes(token)) path.push(token === "[" ? 0 : null);
     }
-    if (!path.length) return null;
+    if (!path.length) return [];
   }
-  return null;
+  return [];
 }
 
 export function* pillsOf(step, before, best) {
