@@ -17,6 +17,7 @@ ENGLISH = (
 )
 GERMAN = "Der alte Leuchtturm steht seit vielen Jahren auf dem Felsen über dem Meer."
 JUDGED = 'In "wet and cold", and in “Rain is”, a colon is missing.'
+OFTEN = 'ifeval:keywords:frequency {"keyword": "o", "relation": "less than", "frequency": 1}'
 CASES = [
     ("lowercase", "rain Is WET.", ["I", "WET"]),
     ("uppercase", "RAIN is WeT.", ["is", "e"]),
@@ -29,12 +30,8 @@ CASES = [
     ("grounded", "She is Anna O'Neil. Anna has 15 dogs.", ["15"]),
     ("grounded", "Tom\u2028met Anna Maria's 12 dogs\nin Graz.", ["12", "Tom", "Anna Maria", "Graz"]),
     ('ifeval:keywords:forbidden_words {"forbidden_words": ["a", "b"]}', "A b ab.", ["A", "b"]),
-    (
-        'ifeval:keywords:frequency {"keyword": "o", "relation": "less than", "frequency": 1}',
-        "O o",
-        ["O", "o"],
-    ),
-    ('ifeval:keywords:frequency {"keyword": "o", "relation": "less than", "frequency": 1}', "so", []),
+    (OFTEN, "O o", ["O", "o"]),
+    (OFTEN, "so", []),
     ("ifeval:change_case:english_lowercase", "it is so Wet today.", ["W"]),
     ("ifeval:change_case:english_capital", "IT IS SO WeT TODAY.", ["e"]),
     ("ifeval:punctuation:no_comma", "a, b,c", [",", ","]),

@@ -84,7 +84,10 @@ def _load(program: str, setup: str, space: dict[str, Any]) -> None:
 def _tried(test: str, names: dict[str, Any]) -> dict[str, Any]:
     """Run a test. Return `passed`, and for a failed one what the program did, and nothing of the test."""
     last: dict[str, str] = {}
-    space = {name: _noted(name, value, last) if _is_own(value) else value for name, value in names.items()}
+    space = dict(names)
+    for name, value in names.items():
+        if isinstance(value, types.FunctionType) and value.__code__.co_filename == FILE:
+            space[name] = _noted(name, value, last)
     try:
         exec(compile(test, "<test>", "exec"), space)  # noqa: S102
     except BaseException as error:  # noqa: BLE001  (a test may raise anything)
@@ -95,10 +98,6 @@ def _tried(test: str, names: dict[str, Any]) -> dict[str, Any]:
         raised = None if isinstance(error, AssertionError) else type(error).__name__
         return {"passed": False, **last, "raised": raised}
     return {"passed": True}
-
-
-def _is_own(value: Any) -> bool:
-    return isinstance(value, types.FunctionType) and value.__code__.co_filename == FILE
 
 
 def _noted(name: str, function: Callable[..., Any], last: dict[str, str]) -> Callable[..., Any]:

@@ -119,11 +119,10 @@ class Judge:
 
 def _quoted(reasons: str, answer: str) -> list[tuple[int, int]]:
     """Return the passages that a judge quotes, if the answer has each of them once."""
-    quotes = [next(filter(None, match.groups())) for match in QUOTED.finditer(reasons)]
-    quotes = [quote.removesuffix("…").removesuffix("...").rstrip(",.") for quote in quotes]
-    known = all(quote and answer.count(quote) == 1 for quote in quotes)
-    begins = [answer.find(quote) for quote in quotes if known]
-    return [(begin, begin + len(quote)) for begin, quote in zip(begins, quotes, strict=False)]
+    quotes = [next(filter(None, match.groups())).rstrip(".,…") for match in QUOTED.finditer(reasons)]
+    if not all(quote and answer.count(quote) == 1 for quote in quotes):
+        return []
+    return [(begin := answer.find(quote), begin + len(quote)) for quote in quotes]
 
 
 def _read_score(reply: str, name: str) -> tuple[str, int]:

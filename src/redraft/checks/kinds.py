@@ -194,22 +194,19 @@ def _command(written: Written) -> Check:
 
 
 def _judge(written: Written) -> Check:
-    from redraft.checks.judge import Judge
+    from redraft.checks.judge import JUDGE_BAR, Judge
 
-    if written.option is None:
-        return Judge.of(written.text, written.judge)
-    if not written.option.strip().isdecimal():
+    bar = str(JUDGE_BAR) if written.option is None else written.option.strip()
+    if not bar.isdecimal():
         raise written.error(f"judge[{written.option}]: write the score that passes like judge[8]:")
-    return Judge.of(written.text, written.judge, int(written.option))
+    return Judge.of(written.text, written.judge, int(bar))
 
 
 def _reward(written: Written) -> Check:
-    from redraft.checks.judge import Reward
+    from redraft.checks.judge import REWARD_BAR, Reward
 
-    if written.option is None:
-        return Reward.of(written.text)
     try:
-        bar = float(written.option)
+        bar = REWARD_BAR if written.option is None else float(written.option)
     except ValueError:
         problem = f"reward[{written.option}]: write the score that passes like reward[0.7]:"
         raise written.error(problem) from None

@@ -56,7 +56,10 @@ def ask(
     asked = _prompt(prompt or ())
     watch = sys.stdout.isatty() and not (json or quiet)
     if "auto" in (settings.get("check") or ()) and sys.stderr.isatty() and not quiet:
-        say_derived(asked.instruction)
+        from redraft.checks.derive import checks_in, nothing_in
+
+        found = checks_in(asked.instruction)
+        tell(f"checks from the prompt: {'; '.join(found)}" if found else nothing_in(asked.instruction))
     try:
         with nullcontext() if watch else only_ours():
             chain = asyncio.run(_make(settings, asked, cache, watch=watch))
@@ -143,14 +146,6 @@ def say_wait(reason: str) -> None:
     """Write to standard error why a server is waited for, when a wait begins."""
     if reason:
         tell(f"{reason}.")
-
-
-def say_derived(prompt: str) -> None:
-    """Write to standard error which checks a prompt itself gives."""
-    from redraft.checks.derive import checks_in, nothing_in
-
-    found = checks_in(prompt)
-    tell(f"checks from the prompt: {'; '.join(found)}" if found else nothing_in(prompt))
 
 
 def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:

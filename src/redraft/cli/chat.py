@@ -59,7 +59,9 @@ def chat(flags: Given) -> None:
                 tell("the model is ready.", f"/help lists the commands; {LEAVING}")
                 read_terminal(talking.do)
             else:
-                read_pipe(talking.do)
+                sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+                while (text := sys.stdin.readline()) and talking.do(text.rstrip("\n")):
+                    pass
         finally:
             runner.run(stack.aclose())
     raise typer.Exit(0 if talking.watching else talking.status)
@@ -154,14 +156,6 @@ def read_terminal(do: Callable[[str], bool]) -> None:
             signal.signal(signal.SIGINT, _ignore)  # it may have come before `handled` could do that
             typer.echo()
             tell(LEAVING)
-
-
-def read_pipe(do: Callable[[str], bool]) -> None:
-    """Take each line of standard input, until `do` returns False."""
-    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
-    while text := sys.stdin.readline():
-        if not do(text.rstrip("\n")):
-            return
 
 
 def _typed() -> str | None:

@@ -33,9 +33,7 @@ def checks(
     text = one_text(prompt or (), "checks")
     if text in ("", "-"):
         if sys.stdin.isatty():
-            raise UsageError(
-                "there is no prompt.", hint='redraft checks "In at most 50 words: what is a lighthouse?"'
-            )
+            raise UsageError("there is no prompt.", hint='redraft checks "What is rain, in 20 words?"')
         text = read_piped(beside=False)
     found = checks_in(whole(text))
     if as_json:

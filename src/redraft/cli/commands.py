@@ -124,19 +124,17 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_VERSION = typer.Option(
+    "--version", "-V", "-v", callback=_print_version, is_eager=True, help="Show the version."
+)
+_DEBUG = typer.Option("--debug", help="Log requests and replies, without keys, to standard error.")
+
+
 @app.callback()
 def _options(
     context: typer.Context,
-    version: Annotated[  # noqa: ARG001  (its callback has done it)
-        bool,
-        typer.Option(
-            "--version", "-V", "-v", callback=_print_version, is_eager=True, help="Show the version."
-        ),
-    ] = False,
-    debug: Annotated[
-        bool,
-        typer.Option("--debug", help="Log requests and replies, without keys, to standard error."),
-    ] = False,
+    version: Annotated[bool, _VERSION] = False,  # noqa: ARG001  (its callback has done it)
+    debug: Annotated[bool, _DEBUG] = False,
 ) -> None:
     if debug:
         context.with_resource(debug_log())

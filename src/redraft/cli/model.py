@@ -40,7 +40,9 @@ def list_() -> None:
     memory that each needs, its uses, and its share of IFEval's instructions, as its publisher measured it.
     """
     from redraft.engines.llamacpp.default_model import DEFAULT
+    from redraft.engines.names import RECOMMENDED
     from redraft.jobs import hub
+    from redraft.jobs.machine import free_memory
 
     latest = {f"{each.repo}/{each.name}": each for each in hub.cached()}
     rows = [(ref, each.size, each.path) for ref, each in latest.items()]
@@ -51,13 +53,6 @@ def list_() -> None:
     width = max((len(ref) for ref, _, _ in rows), default=0)
     for ref, size, path in rows:
         typer.echo(f"{ref:{width}}  {size_in_words(size):>8}  {path}")
-    _recommend()
-
-
-def _recommend() -> None:
-    from redraft.engines.names import RECOMMENDED
-    from redraft.jobs.machine import free_memory
-
     free = free_memory()
     known = f"{size_in_words(free)} of memory are free here, and IFEval is as the publishers say"
     typer.echo(f"default: {OF_DEFAULT}.", err=True)

@@ -102,17 +102,14 @@ def answer(step: Step, before: Step | None = None, console: Console | None = Non
 
 def notes(step: Step) -> list[Text]:
     """Return notes on a step: what a patch took, and whether it is an echo or was cut."""
-    texts, patch = [], f"Patched: {counted(len(step.patch), 'place')}"
+    places, tokens = counted(len(step.patch), "place"), step.usage.completion_tokens
+    texts = [(f"Patched: {places}, {tokens:,} new tokens. The rest is as it was.", "dim")] * bool(step.patch)
     if step.echo:
-        texts.append("This repeats the prompt or the criticism, or only acknowledges: it does not count.")
-    if step.finish == "cancelled":  # the whole chain was, and its end says why
-        texts.append("Cut.")
-    elif step.finish != "stop":
-        texts.append(f"Cut: {why_cut(step)}.")
-    cost = [f"{patch}, {step.usage.completion_tokens:,} new tokens. The rest is as it was."] * bool(
-        step.patch
-    )
-    return [*(Text(text, "dim") for text in cost), *(Text(text, "yellow") for text in texts)]
+        echo = "This repeats the prompt or the criticism, or only acknowledges: it does not count."
+        texts.append((echo, "yellow"))
+    if step.finish != "stop":  # if the whole chain was cancelled, its end says why
+        texts.append(("Cut." if step.finish == "cancelled" else f"Cut: {why_cut(step)}.", "yellow"))
+    return [Text(*each) for each in texts]
 
 
 def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableType:
