@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from redraft.chain import Prompt
@@ -181,6 +181,7 @@ def test_a_hostile_answer_takes_no_quadratic_time(check: Check, answer: str) -> 
 
 
 @given(st.text(max_size=200))
+@example("#### \U00011bf0")  # a digit of a newer Unicode than Python's
 def test_any_answer_is_judged(answer: str) -> None:
     for check in (Number(Decimal(7)), FinalLetter("B"), FinalMaths("7")):
         assert isinstance(judged(check, answer), Outcome)

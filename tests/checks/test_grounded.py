@@ -235,6 +235,7 @@ def test_real_texts_pass_as_answers_to_themselves(shared_data: Path) -> None:
 @example("A0.0A")
 @example("[1A-1")
 @example('"A": 1')
+@example("A\U00011bf0 \U00011bf0")  # a digit of a newer Unicode than Python's
 def test_any_text_is_judged(text: str) -> None:
     assert check(text, text).passed
     assert 0 <= check(text).score <= 1

@@ -23,6 +23,7 @@ from redraft.chain import Prompt
 from redraft.chain.read.tasks import boxed
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.maths import canonical, same
+from redraft.checks.pattern import readable
 from redraft.errors import CheckSyntaxError
 
 Value = Decimal | Fraction  # a number as it is written: a fraction stays one
@@ -83,7 +84,7 @@ _ODD = regex.compile(r"(?P<power>[²³¹⁰⁴-⁹]+)|[ ]?(?P<part>[¼½¾⅐-�
 
 def usual(text: str) -> str:
     """Return a text in usual characters: `４２` and `٤٢` are 42, `2½` is 2 1/2, `10²` is 10^{2}."""
-    return _ODD.sub(_usual, text)
+    return _ODD.sub(_usual, readable(text))
 
 
 def _usual(match: regex.Match[str]) -> str:

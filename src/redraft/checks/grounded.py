@@ -24,6 +24,7 @@ import regex
 from redraft.chain import Prompt, content_of, visible
 from redraft.checks import quantities as read
 from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.pattern import readable
 
 _FEW = 12  # number words up to this one are as often articles and lists as numbers
 _WEEKDAY = regex.compile(rf"(?i)\b(?:{'|'.join(name for name in read.DAY_OF if len(name) > 4)})s?\b")
@@ -324,7 +325,7 @@ def _in_english(word: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return normalize("NFKC", visible(text)).replace("’", "'")
+    return readable(normalize("NFKC", visible(text))).replace("’", "'")
 
 
 def _bare(text: str) -> str:

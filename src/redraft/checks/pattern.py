@@ -54,6 +54,11 @@ class BadPattern(ValueError):
     """An unusable pattern. The message is a clause without a full stop."""
 
 
+def readable(text: str) -> str:
+    """Return a text without the digits of a Unicode that `regex` knows, and Python's `int` not yet."""
+    return regex.sub(r"(?![0-9])\p{Nd}", lambda digit: digit[0] if digit[0].isdecimal() else "\ufffd", text)
+
+
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> regex.Pattern[str]:
     """Compile a pattern. BadPattern: it is invalid, too deep or too large, or `within` is over."""
