@@ -28,8 +28,8 @@ class Text:
     usage: Usage
 
 
-Peer = Callable[[str, Prompt, Sequence[Check], int], list[Text]]
-"""Asks for an answer, and returns the texts that the peer made of it, in order."""
+Peer = Callable[[str, Prompt, Sequence[Check], int, int], list[Text]]
+"""Asks for an answer by so many texts at most, and returns those that the peer made, in order."""
 
 
 SHORT = (
@@ -61,7 +61,7 @@ def found_by(checks: Sequence[Check], answer: str, prompt: Prompt) -> tuple[bool
     return not failed, "\n".join(failed)
 
 
-def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) -> list[Text]:
+def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, most: int) -> list[Text]:
     """Asks mellea to instruct, validate and repair."""
     from mellea import start_session
     from mellea.backends import ModelOption
@@ -78,13 +78,13 @@ def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) -> l
         requirements=[
             req(demand_of(check), validation_fn=simple_validate(validation(check))) for check in checks
         ],
-        strategy=RepairTemplateStrategy(loop_budget=TEXTS),
+        strategy=RepairTemplateStrategy(loop_budget=most),
         return_sampling_results=True,
     )
     return [Text(str(each), _usage(each.generation.usage)) for each in result.sample_generations]
 
 
-def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) -> list[Text]:
+def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int, most: int) -> list[Text]:
     """Asks instructor for an object with one text, retried with the validation error."""
     import instructor
     from instructor.core.exceptions import InstructorError
@@ -112,7 +112,7 @@ def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) 
             model="default",
             messages=[{"role": "user", "content": f"{prompt.text}\n\n{demands}"}],
             response_model=Answer,
-            max_retries=TEXTS - 1,
+            max_retries=most - 1,
             max_tokens=TOKENS,
             temperature=0.7,
             seed=seed,

@@ -31,10 +31,11 @@ from apps_constraints import PEERS, held_out
 from apps_server import serving
 from material import records as ifeval
 from measure import Figure, Goal, Row, Unit
-from redraft.chain import Chain, Prompt, Step, loop
-from redraft.checks.base import demand_of, run_checks
+from redraft.chain import Chain, Feedback, Prompt, Step, loop
+from redraft.checks.base import Check, demand_of, run_checks
 from redraft.checks.echo import is_echo
 from redraft.checks.ifeval import Constraint
+from redraft.checks.parse import parse_check
 from redraft.engines.base import Engine
 from redraft.engines.llamacpp.default_model import fetch_default
 from redraft.engines.load import load_engine
@@ -68,9 +69,10 @@ class Made:
     tokens: tuple[int, ...]
 
     @classmethod
-    def of(cls, texts: Sequence[tuple[bool, int]]) -> Made:
-        """Adds up texts. A way that ended early stays where it was."""
-        good, spent = zip(*(texts or [(False, 0)]), strict=True)
+    def of(cls, chain: Chain) -> Made:
+        """Adds up the texts of a chain. A way that ended early stays where it was."""
+        texts = [(_passes(step), step.usage.completion_tokens) for step in (*chain.drafts, *chain.steps)]
+        good, spent = zip(*texts, strict=True)
         passed, tokens = list(accumulate(good, or_))[:TEXTS], list(accumulate(spent))[:TEXTS]
         more = TEXTS - len(passed)
         return cls((*passed, *passed[-1:] * more), (*tokens, *tokens[-1:] * more))
@@ -110,8 +112,7 @@ async def chains(
         options = {"max_tokens": tokens, "seed": seed * 10_000 + number, **WAYS[way]}
         async with slots:
             chain = await redraft.arevise(record["prompt"], model=engine, checks=checks_in(record), **options)
-        made = [*chain.drafts, *chain.steps]
-        return Made.of([(_passes(step), step.usage.completion_tokens) for step in made])
+        return Made.of(chain)
 
     return await asyncio.gather(*(make(number, record) for number, record in enumerate(records)))
 
@@ -121,30 +122,27 @@ def _passes(step: Step) -> bool:
     return bool(step.checks) and all(each.passed for each in step.checks) and not step.echo
 
 
-def checks_in(record: Mapping[str, Any]) -> list[Constraint]:
-    """Returns the checks of a record of IFEval."""
+def checks_in(record: Mapping[str, Any]) -> list[Check]:
+    """Returns the checks of a record of IFEval, or of a labelled prompt."""
+    if "checks" in record:
+        return [*map(parse_check, record["checks"])]
     pairs = zip(record["instruction_id_list"], record["kwargs"], strict=True)
     return [Constraint.of(kind, given) for kind, given in pairs]
 
 
-async def peers(records: Sequence[dict[str, Any]], name: str, seed: int) -> list[Made]:
-    """Makes a peer's texts of each record."""
-    loop = asyncio.get_running_loop()
+async def peers(records: Sequence[dict[str, Any]], name: str, seed: int, texts: int = TEXTS) -> list[Chain]:
+    """Returns a peer's texts of each record, as the steps of a chain."""
+    running = asyncio.get_running_loop()
 
-    async def make(number: int, record: dict[str, Any]) -> Made:
-        prompt, checks = Prompt(instruction=record["prompt"]), checks_in(record)
-        texts = await loop.run_in_executor(pool, PEERS[name], url, prompt, checks, seed * 10_000 + number)
-        demands = [demand_of(check) for check in checks]
-        results = [await run_checks(checks, text.answer, prompt) for text in texts]
-        return Made.of(
-            [
-                (
-                    all(r.passed for r in found) and not is_echo(text.answer, prompt, demands),
-                    text.usage.completion_tokens,
-                )
-                for text, found in zip(texts, results, strict=True)
-            ]
-        )
+    async def make(number: int, record: dict[str, Any]) -> Chain:
+        prompt, checks, steps = Prompt(instruction=record["prompt"]), checks_in(record), []
+        asked = (url, prompt, checks, seed * 10_000 + number, texts)
+        for text in await running.run_in_executor(pool, PEERS[name], *asked):
+            results = tuple(await run_checks(checks, text.answer, prompt))
+            found = Feedback(text="", verdict="unknown", by="checks", checks=results)
+            echo = is_echo(text.answer, prompt, [demand_of(check) for check in checks])
+            steps.append(Step(answer=text.answer, feedback=found, usage=text.usage, echo=echo))
+        return Chain(prompt=prompt, steps=tuple(steps or [Step(answer="")]))
 
     with ThreadPoolExecutor(PARALLEL) as pool, serving(PARALLEL) as url:
         return await asyncio.gather(*(make(number, record) for number, record in enumerate(records)))
@@ -161,13 +159,10 @@ async def curves(
     async with aclosing(await load_engine("default", engine="llamacpp", parallel=PARALLEL)) as model:
         for seed in seeds:
             for way, made in runs.items():
-                made.append(
-                    await (
-                        peers(records, way, seed)
-                        if way in PEERS
-                        else chains(model, records, way, tokens, seed)
-                    )
-                )
+                if way in PEERS:
+                    made.append([*map(Made.of, await peers(records, way, seed))])
+                else:
+                    made.append(await chains(model, records, way, tokens, seed))
     return {way: Curve(made) for way, made in runs.items()}
 
 
@@ -273,7 +268,7 @@ async def first_texts(records: Sequence[Any], seed: int, **options: Any) -> list
     """Returns the `PARTS` of a chain of each prompt, which has one text if `options` say no more."""
 
     async def one(number: int, record: dict[str, Any]) -> Chain:
-        checks = record.get("checks") or checks_in(record)
+        checks = checks_in(record)
         given = {"max_tokens": 128, "seed": seed * 10_000 + number, "max_revisions": 0, **options}
         async with slots:
             return await redraft.arevise(record["prompt"], model=model, checks=checks, **given)
@@ -294,7 +289,7 @@ def parts(chain: Chain) -> tuple[float, ...]:
     odd = not all(zipf_frequency(word, "en") for word in words)
     asked = any(re.search(r":end_checker|ends:", check.name) for check in step.checks)
     found = _passes(step), odd, asked or ends_whole(step.answer)
-    said = likelihood(prompt, step.answer), chain.usage.completion_tokens
+    said = likelihood(prompt, step.answer), step.usage.completion_tokens
     return *(100.0 * each for each in found), *said, step.finish == "stop" and loop(step.answer) is None
 
 
@@ -317,7 +312,8 @@ def natural(*, quick: bool) -> Row:
         steered = [asyncio.run(first_texts(records, seed)) for seed in seeds]
         plain = [asyncio.run(first_texts(records, 0, steer=False))]
         chance = asyncio.run(first_texts(records, 0, steer=False, mode="best-of", drafts=TRIED))
-        for way, runs in (("steered", steered), ("plain", plain)):
+        others = [(peer, [[*map(parts, asyncio.run(peers(records, peer, 0, 1)))]]) for peer in PEERS]
+        for way, runs in (("steered", steered), ("plain", plain), *others):
             of_runs = zip(*([fmean(part) for part in zip(*run, strict=True)] for run in runs), strict=True)
             for what, unit, goal, values in zip(PARTS, UNITS, GOALS, of_runs, strict=False):
                 figures.append(
@@ -331,7 +327,7 @@ def natural(*, quick: bool) -> Row:
             figures += [less_likely(each, steered, found, goal)] if found else []
     how = (
         "100 IFEval prompts as below, and 100 everyday ones with demands (`derive_prompts.jsonl`); the "
-        "default model behind llama.cpp, at most 128 new tokens, seeds 0, 1, 2 (plain: 0). The checks "
+        "default model behind llama.cpp, at most 128 new tokens, seeds 0, 1, 2 (plain, peers: 0). The checks "
         "that count are those that steer. A word of no list is in neither the prompt nor wordfreq's "
         "English: names and hashtags count. A text ends whole as was asked, or as people's do: 95.5 % of "
         "their answers, and 4.8 % of the same cut within a sentence. Likelihoods are those of the unsteered "
