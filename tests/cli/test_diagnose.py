@@ -11,7 +11,7 @@ from typer.testing import Result
 pytest.importorskip("scipy")
 
 from redraft.chain import Chain, write_jsonl
-from tests.cli.verbs import redraft, refused, write
+from tests.cli.verbs import redraft, refused, shown, write
 from tests.evaluation.diagnosis.made_chains import step, told
 
 
@@ -25,13 +25,8 @@ def run(*args: str) -> Result:
     return redraft("diagnose", *args)
 
 
-def said(result: Result) -> list[str]:
-    assert result.exit_code == 0, result.output
-    return [" ".join(line.split()) for line in result.stdout.splitlines()]
-
-
 def test_the_table_ends_in_a_sentence() -> None:
-    lines = said(run("run.jsonl"))
+    lines = shown(run("run.jsonl"))
     assert lines[0] == "gsm8k: 8 items, 8 revised"
     assert "first answer 0.0 % 0.0 to 32.4 0 of 8" in lines
     assert "revision 1 8 answers 2 wrong → right, 0 right → wrong, 0 right → right, 6 wrong → wrong" in lines
@@ -45,11 +40,11 @@ def test_json_has_the_figures_and_the_ids() -> None:
     assert found["revisions"][0]["fixed"] == 2
     assert found["revisions"][0]["ecr"]["value"] == 0.25
     assert found["decision"]["outcome"] == "undecided"
-    assert found["sentence"] == said(run("run.jsonl"))[-1]
+    assert found["sentence"] == shown(run("run.jsonl"))[-1]
 
 
 def test_the_page_is_written_once_and_only_replaced_on_demand() -> None:
-    said(run("run.jsonl", "--html", "page.html"))
+    shown(run("run.jsonl", "--html", "page.html"))
     before = Path("page.html").read_bytes()
     assert b"Does revising pay?" in before
     assert b'href="page.chains.html#t%2F0"' in before
@@ -58,21 +53,21 @@ def test_the_page_is_written_once_and_only_replaced_on_demand() -> None:
     assert result.exit_code != 0
     assert "Write to another file with --html, or replace it with --force." in result.stderr
     assert Path("page.html").read_bytes() == before
-    said(run("run.jsonl", "--html", "page.html", "--force"))
+    shown(run("run.jsonl", "--html", "page.html", "--force"))
     refused(run("run.jsonl", "--html", "run.jsonl", "--force"), "run.jsonl")
 
 
 def test_checks_say_what_is_right_of_other_chains() -> None:
     steps = (step("It is 3.", guide="0"), step("It is 5", guide="1"))
     write_jsonl("answers.jsonl", [Chain(id=f"t/{n}", steps=steps, best=1) for n in range(8)])
-    own = said(run("answers.jsonl"))
+    own = shown(run("answers.jsonl"))
     assert own[:3] == [
         "own checks: 8 items, 8 revised",
         "The checks that score guided revising, too: a gain is nearly automatic.",
         "Guided by words<=9.",
     ]
     assert own[-1].startswith("Revising does better here")
-    score = said(run("answers.jsonl", "--score", "ends:.", "--score", "contains:3"))
+    score = shown(run("answers.jsonl", "--score", "ends:.", "--score", "contains:3"))
     assert score[-1].startswith("Don't: revising loses 100.0 points")
 
 

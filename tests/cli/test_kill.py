@@ -6,26 +6,20 @@ import random
 import signal
 import subprocess
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.cli.verbs import lines, script, start, wait_until
+from tests.cli.verbs import counted, counting, lines, script, start, wait_until
 
 PARALLEL = 8
-CHECK = """\
-def seen(answer, prompt):
-    with open("calls.txt", "a") as file:
-        file.write(prompt.instruction + "\\n")
-"""
 OUT = Path("out.jsonl")
 
 
 def begun() -> subprocess.Popen[str]:
     """A run with a check that records each answer it sees."""
     words = ["answer", "prompts.txt", "-o", OUT, "-m", "script:script.jsonl", "--seed", "3", "-q"]
-    return start(*words, "--parallel", PARALLEL, "--check", "python:counting.seen", stdout=None, stderr=None)
+    return start(*words, "--parallel", PARALLEL, "--check", counting(), stdout=None, stderr=None)
 
 
 def killed_at(moment: int) -> bytes:
@@ -44,7 +38,6 @@ def killed_at(moment: int) -> bytes:
 def test_kills(times: int, prompts: int) -> None:
     Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(prompts)))
     script("A gull over the grey, grey sea.", delay=0.003, chunk=20)
-    Path("counting.py").write_text(CHECK)
     kept, middle = b"", 0
     for turn in range(times):
         whole = killed_at(random.randrange(turn * prompts // times, (turn + 1) * prompts // times))
@@ -56,7 +49,7 @@ def test_kills(times: int, prompts: int) -> None:
         assert job.wait(timeout=120) == 0
     assert OUT.read_bytes().startswith(kept)
     assert sorted(line["id"] for line in lines(OUT)) == sorted(f"prompts/{n}" for n in range(prompts))
-    calls = Counter(Path("calls.txt").read_text().splitlines())
+    calls = counted()
     assert len(calls) == prompts
     # What is seen twice was under way when a kill came, and no more than so many ever are.
     assert calls.total() - prompts <= PARALLEL * times

@@ -12,7 +12,7 @@ from typer.testing import Result
 
 pytest.importorskip("scipy")
 
-from tests.cli.verbs import redraft, refused, write
+from tests.cli.verbs import redraft, refused, shown, write
 from tests.evaluation.made import answer, both, review
 
 ASKED = (1, 2, "drei")
@@ -34,17 +34,12 @@ def _reviews(_folder: None) -> None:
 ANSWERS = ("--answers", "new.jsonl", "--answers", "old.jsonl")
 
 
-def lines(result: Result) -> list[str]:
-    assert result.exit_code == 0, result.output
-    return [" ".join(line.split()) for line in result.stdout.splitlines()]
-
-
 def questions(*ids: object) -> Path:
     return write("q.jsonl", [{"question_id": id_, "text": "Why?", "category": "x"} for id_ in ids])
 
 
 def test_the_table() -> None:
-    found = lines(run("reviews.jsonl", *ANSWERS))
+    found = shown(run("reviews.jsonl", *ANSWERS))
     assert found[0] == "new against old: 3 questions, 6 reviews in both orders"
     assert found[1].startswith("ratio of scores 107.29 % ")
     assert found[1].endswith(" 51.5 of 48")
@@ -76,7 +71,7 @@ def test_two_judges_and_their_agreement() -> None:
         for each in both(n, ours if n else (9, 9), (8, 8))
     ]
     path = write("r.jsonl", records)
-    found = lines(run(path))
+    found = shown(run(path))
     # Of 16 reviews, both judges say that the model wins in both of question 0. Of the others, "strict" says
     # that it loses, and "kind" that it wins when shown first and ties when shown second.
     assert any(line.startswith("judges agree 12.5 %") for line in found)
@@ -90,7 +85,7 @@ def test_what_does_not_count_is_listed_with_the_reason() -> None:
     unreadable[0] |= {"score": [-1, -1], "text": "I prefer the point (10, 4)."}
     unreadable[3] |= {"score": [12, 8]}
     write("r.jsonl", [*both(1, (9, 9), (8, 8)), *unreadable, review(4, "new", "old", (9, 3))])
-    found = " ".join(lines(run("r.jsonl", "--questions", questions(1, 2, 3, 4))))
+    found = " ".join(shown(run("r.jsonl", "--questions", questions(1, 2, 3, 4))))
     assert "1 question, 2 reviews in both orders" in found
     assert (
         "unreadable 2 r.jsonl:3 (no scores in the text), r.jsonl:6 (scores outside 1 to 10: 12 and 8)"
@@ -102,13 +97,13 @@ def test_what_does_not_count_is_listed_with_the_reason() -> None:
 
 
 def test_reviews_in_one_order_only_count_with_a_warning() -> None:
-    found = lines(run(write("new_vs_old.jsonl", [review(n, "new", "old", (9, 8)) for n in range(3)])))
+    found = shown(run(write("new_vs_old.jsonl", [review(n, "new", "old", (9, 8)) for n in range(3)])))
     assert found[0] == "new against old: 3 questions, 3 reviews in one order"
     assert "order each pair was judged in one order only: the order may favour a side" in found
 
 
 def test_ties_alone_are_a_ratio_of_one() -> None:
-    found = lines(run(write("r.jsonl", [each for n in range(9) for each in both(n, (8, 8), (8, 8))])))
+    found = shown(run(write("r.jsonl", [each for n in range(9) for each in both(n, (8, 8), (8, 8))])))
     assert "ratio of scores 100.00 % 56.85 to 175.91 144 of 144" in found
     assert "in both orders 0 won, 9 tied, 0 lost, p = 1" in found
     assert "kappa –" in found
@@ -122,14 +117,14 @@ def test_a_bad_file_is_named_and_nothing_is_written() -> None:
 
 
 def test_questions_without_a_review_are_named() -> None:
-    found = lines(run("reviews.jsonl", "--questions", questions(*ASKED, 77)))
+    found = shown(run("reviews.jsonl", "--questions", questions(*ASKED, 77)))
     assert "without a review 1 77" in found
     assert any(line.startswith("x 107.3 %") and "3 questions" in line for line in found)
 
 
 def test_empty_answers_have_no_length_and_count_as_they_were_judged() -> None:
     write("new.jsonl", [answer("new", question, "") for question in ASKED])
-    found = lines(run("reviews.jsonl", *ANSWERS, "--html", "page.html"))
+    found = shown(run("reviews.jsonl", *ANSWERS, "--html", "page.html"))
     assert found[0] == "new against old: 3 questions, 6 reviews in both orders"
     assert any(line.endswith("correlation; 0 characters against 2") for line in found)
     assert '"text": ""' in Path("page.html").read_text("utf-8")
@@ -191,7 +186,7 @@ def test_what_is_wrong_is_named(records: list[Any], args: list[str], said: list[
 
 
 def test_the_page_is_written_whole_and_replaces_nothing_unasked() -> None:
-    assert lines(run("reviews.jsonl", "--html", "report.html"))[0].startswith("A against B")
+    assert shown(run("reviews.jsonl", "--html", "report.html"))[0].startswith("A against B")
     html = Path("report.html").read_text("utf-8")
     assert html.startswith("<!doctype html>")
     assert html.endswith("</html>\n")

@@ -7,14 +7,13 @@ import json
 import random
 import signal
 import time
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
 
-from tests.cli.verbs import lines, redraft, refused, script, start, wait_until, write
+from tests.cli.verbs import counted, counting, lines, redraft, refused, script, start, wait_until, write
 from tests.evaluation.made import answer as made_answer
 
 OUT = Path("out.jsonl")
@@ -89,13 +88,6 @@ def test_merging_twice_and_in_other_shares_loses_and_doubles_nothing() -> None:
     assert 1 < len(sessions) == len({json.dumps(session) for session in sessions})
 
 
-CHECK = """\
-def seen(answer, prompt):
-    with open("calls.txt", "a") as file:
-        file.write(prompt.instruction + "\\n")
-"""
-
-
 def have(count: int) -> bool:
     return sum(part.read_bytes().count(b"\n") for part in parts(2)) >= count
 
@@ -112,9 +104,8 @@ def test_the_same_shares_go_on_after_merging_when_there_are_more_records() -> No
 def test_kills_then_other_shares(kills: int, prompts: int) -> None:
     Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(prompts)))
     script("A gull over the grey, grey sea.", delay=0.003, chunk=20)
-    Path("counting.py").write_text(CHECK)
     words = ["answer", "prompts.txt", "-o", OUT, "-m", "script:script.jsonl", "-q", "-j", 4]
-    words += ["--check", "python:counting.seen"]
+    words += ["--check", counting()]
     for turn in range(kills):
         had = sum(len(part.read_bytes().splitlines()) for part in parts(2))
         with start(*words, "--shard", f"{turn % 2}/2", stdout=None, stderr=None) as job:
@@ -127,7 +118,7 @@ def test_kills_then_other_shares(kills: int, prompts: int) -> None:
         assert redraft(*words, "--shard", f"{index}/3").exit_code == 0
     assert merge(*parts(3)).exit_code == 0
     assert ids() == [f"prompts/{n}" for n in range(prompts)]
-    calls = Counter(Path("calls.txt").read_text().splitlines())
+    calls = counted()
     assert len(calls) == prompts
     assert calls.total() - prompts <= 4 * kills
 

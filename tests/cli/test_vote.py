@@ -22,7 +22,7 @@ from redraft.chain.read.records import raw_records
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.serve.page import mount
 from redraft.serve.page.mount import Booth
-from tests.cli.verbs import redraft, refused, start, write
+from tests.cli.verbs import redraft, refused, shown, start, write
 from tests.evaluation.made import answer
 
 IDS = (1, 2, "drei", "四")
@@ -71,11 +71,6 @@ def votes(path: str = "votes.jsonl") -> list[Review]:
     return [review for _, review in read_reviews(raw_records(Path(path)))]
 
 
-def lines(result: Result) -> list[str]:
-    assert result.exit_code == 0, result.output
-    return [" ".join(line.split()) for line in result.stdout.splitlines()]
-
-
 def for_new(review: Review) -> int:
     """1 if the vote is for `new`, -1 if it is for `old`."""
     return review.verdict() * (1 if review.model_1 == "new" else -1)
@@ -88,7 +83,7 @@ def test_votes_are_reviews_and_the_command_says_how_to_see_the_report(vote: Visi
     assert "4 votes in votes.jsonl." in result.stderr
     command = "redraft report votes.jsonl --answers new.jsonl --answers old.jsonl --questions questions.jsonl"
     assert command in result.stderr
-    made, found = votes(), lines(redraft(*command.split()[1:]))
+    made, found = votes(), shown(redraft(*command.split()[1:]))
     assert {each.model_1 for each in made} == {"new", "old"}, "sides are swapped"
     assert found[0] == "new against old: 4 questions, 4 reviews in an order drawn at random"
     counts = Counter(map(for_new, made))

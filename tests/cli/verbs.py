@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ def refused(done: Result, *said: str) -> None:
     assert done.exit_code == 2, done.output
     for part in said:
         assert part in " ".join(done.output.split()), done.output
+
+
+def shown(done: Result) -> list[str]:
+    """The lines of a command that went well, with single spaces."""
+    assert done.exit_code == 0, done.output
+    return [" ".join(line.split()) for line in done.stdout.splitlines()]
 
 
 def start(*words: object, **how: Any) -> subprocess.Popen[str]:
@@ -89,6 +96,24 @@ def wait_until_it_waits(process: subprocess.Popen[str]) -> None:
         return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
     wait_until(lambda: all(sleeps() for _ in range(25)))
+
+
+COUNTING = """\
+def seen(answer, prompt):
+    with open("calls.txt", "a") as file:
+        file.write(prompt.instruction + "\\n")
+"""
+
+
+def counting() -> str:
+    """Write a check that passes, and writes down the prompt of each answer that it sees."""
+    Path("counting.py").write_text(COUNTING)
+    return "python:counting.seen"
+
+
+def counted() -> Counter[str]:
+    """How often each prompt came to that check."""
+    return Counter(Path("calls.txt").read_text().splitlines())
 
 
 def write(name: str | Path, records: Iterable[Any]) -> Path:

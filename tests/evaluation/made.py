@@ -1,9 +1,8 @@
-"""Reviews, answers and questions for tests, written as files."""
+"""Reviews, answers and questions for tests."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +46,6 @@ def answer(model: str, question: int | str, text: str) -> dict[str, Any]:
         "text": text,
         "metadata": {},
     }
-
-
-def write(path: Path, records: Iterable[Mapping[str, Any]]) -> Path:
-    """Write records as JSON lines."""
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
-    return path
 
 
 def report(files: Sequence[Path], **more: Any) -> Report:

@@ -6,10 +6,11 @@ import asyncio
 import itertools
 import json
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -51,27 +52,16 @@ class Factory:
         yield work
 
 
-def run(
-    out: Path,
-    items: list[Item],
-    factory: Factory | None = None,
-    *,
-    said: list[str] | None = None,
-    limits: Limits | None = None,
-    parallel: int = 1,
-) -> JobResult:
-    job = Job(
-        items=lambda: items,
-        source="items",
-        out=out,
-        provenance=Provenance("generate"),
-        is_last=lambda record: bool(record["last"]),
-        parallel=parallel,
-        limits=limits or Limits(),
-        quiet=True,
-        tell=([] if said is None else said).append,
-    )
-    return job.run(factory or Factory())
+def job(
+    out: Path, items: Callable[[], Iterable[Item]], said: list[str] | None = None, **how: Any
+) -> Job[Item]:
+    tell = ([] if said is None else said).append
+    return Job(items, "items", out, Provenance("generate"), quiet=True, tell=tell, **how)
+
+
+def run(out: Path, items: list[Item], factory: Factory | None = None, **how: Any) -> JobResult:
+    made = job(out, lambda: items, is_last=lambda record: bool(record["last"]), **how)
+    return made.run(factory or Factory())
 
 
 COUNTS = st.lists(st.integers(0, 3), min_size=1, max_size=5)
@@ -179,16 +169,7 @@ def test_a_job_with_a_goal_takes_items_until_it_is_reached(tmp_path: Path) -> No
 
     for total in (5, 7):
         goal = Goal(total, lambda: len(made))
-        job = Job(
-            items=items,
-            source="nowhere",
-            out=tmp_path / "out.jsonl",
-            provenance=Provenance("test"),
-            goal=goal,
-            quiet=True,
-            tell=lambda _: None,
-        )
-        result = job.run(start)
+        result = job(tmp_path / "out.jsonl", items, goal=goal).run(start)
         left.clear()
         assert result.counts.failed == 0
     assert made == ["0", "1", "2", "4", "5", "3", "6"]
@@ -209,14 +190,9 @@ def test_a_job_whose_goal_is_reached_is_not_ended_by_a_limit(tmp_path: Path) -> 
         yield work
 
     told: list[str] = []
-    result = Job(
-        items=lambda: iter([Item("0"), Item("1")]),
-        source="nowhere",
-        out=tmp_path / "out.jsonl",
-        provenance=Provenance("test"),
-        goal=Goal(1, lambda: done),
-        limits=Limits(tokens=50),
-        quiet=True,
-        tell=told.append,
-    ).run(start)
+    items = [Item("0"), Item("1")]
+    two = job(
+        tmp_path / "out.jsonl", lambda: items, told, goal=Goal(1, lambda: done), limits=Limits(tokens=50)
+    )
+    result = two.run(start)
     assert (result.exit_status, told) == (0, [])

@@ -39,16 +39,11 @@ HI = [{"role": "user", "content": "Hi."}]
 
 @dataclass
 class Server:
-    """A server that runs.
+    """A server that runs."""
 
-    Attributes:
-        root: Its address, without a path.
-        gate: Its gate.
-        load: Set it to let the models be loaded, if it was started with `loading`.
-    """
-
-    root: str
+    root: str  # its address, without a path
     gate: Gate
+    # Set it to let the models be loaded, if it was started with `loading`.
     load: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _told: asyncio.Event = field(default_factory=asyncio.Event)
@@ -72,6 +67,14 @@ class Server:
     def connection(self) -> socket.socket:
         """A connection to send bytes on."""
         return socket.create_connection(("127.0.0.1", int(self.root.rpartition(":")[2])), timeout=30)
+
+    def reply_to(self, sent: bytes, *, ended: bool = False) -> bytes:
+        """What comes until the server closes the connection. With `ended`, this side sends no more."""
+        with self.connection() as connection:
+            connection.sendall(sent)
+            if ended:
+                connection.shutdown(socket.SHUT_WR)
+            return connection.makefile("rb").read()
 
     def drain(self) -> None:
         """Do what the first signal does."""

@@ -8,7 +8,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import httpx
 import openai
@@ -106,9 +106,8 @@ def test_a_key_may_come_as_azures_clients_send_it(guarded: Server) -> None:
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/v1/models", "/health/", "/openapi.json"])
 def test_head_is_get_without_a_body(server: Server, path: str) -> None:
-    with server.connection() as connection:
-        connection.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-        reply = connection.makefile("rb").read()
+    head = f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    reply = server.reply_to(head.encode())
     assert reply.startswith(b"HTTP/1.1 200 ")
     assert reply.endswith(b"\r\n\r\n")
 
@@ -240,10 +239,7 @@ def test_a_body_with_both_lengths_does_not_hide_a_second_request(server: Server)
     hidden = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     lengths = b"Transfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % (5 + len(hidden))
-    with server.connection() as connection:
-        connection.sendall(head + lengths + b"0\r\n\r\n" + hidden)
-        connection.shutdown(1)
-        reply = connection.makefile("rb").read()
+    reply = server.reply_to(head + lengths + b"0\r\n\r\n" + hidden, ended=True)
     assert reply.startswith(b"HTTP/1.1 403")
     assert b'"status":"ok"' not in reply
 
@@ -264,9 +260,8 @@ def test_a_connection_whose_request_does_not_go_on_is_closed(
     """Slow heads would otherwise use up the connections, and need no key."""
     monkeypatch.setattr(run, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(run, "_IDLE", 1)
-    with served() as server, server.connection() as connection:
-        connection.sendall(begun)
-        reply = connection.makefile("rb").read()  # until it is closed
+    with served() as server:
+        reply = server.reply_to(begun)
     assert reply.count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
 
 
@@ -312,12 +307,9 @@ HOST = b"Host: localhost\r\n"
 def test_what_is_no_http_is_refused_without_a_line_in_the_log(
     server: Server, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with server.connection() as connection:
-        try:
-            connection.sendall(data)
-            reply = connection.makefile("rb").read()
-        except ConnectionError:
-            reply = b""
+    reply = b""
+    with suppress(ConnectionError):
+        reply = server.reply_to(data)
     assert not reply or reply.split()[1].startswith(b"4")
     assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
 
@@ -328,19 +320,14 @@ def test_an_upgrade_is_ignored_without_a_line_in_the_log(
     caplog.set_level(logging.WARNING)
     for protocol in (b"websocket", b"h2c"):
         upgrade = b"Connection: Upgrade, close\r\nUpgrade: %s\r\n\r\n" % protocol
-        with server.connection() as connection:
-            connection.sendall(b"GET /health HTTP/1.1\r\n" + HOST + upgrade)
-            assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
+        assert server.reply_to(HEALTH + upgrade).startswith(b"HTTP/1.1 200 ")
     assert not caplog.records
 
 
 def test_a_request_behind_a_refused_one_is_not_answered(server: Server) -> None:
     """A refused body was not read, so that what follows could be part of it."""
     head = b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Type: text/plain\r\n"
-    with server.connection() as connection:
-        connection.sendall(head + b"Content-Length: 3\r\n\r\nabcGET /health HTTP/1.1\r\n" + HOST + b"\r\n")
-        connection.shutdown(1)
-        reply = connection.makefile("rb").read()
+    reply = server.reply_to(head + b"Content-Length: 3\r\n\r\nabc" + HEALTH + b"\r\n", ended=True)
     assert reply.startswith(b"HTTP/1.1 415 ")
     assert b'"status":"ok"' not in reply
 

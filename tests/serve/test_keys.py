@@ -145,9 +145,7 @@ def test_a_limit_comes_before_the_body_and_refused_requests_count(
     with served(both("Fine."), keys=keys) as server:
         wrong = [server.post(b"[]" + b" " * (1 << 20), headers=bearer(ALICE)).status_code for _ in range(2)]
         head, _ = with_key({"model": "plain"}, ALICE)
-        with server.connection() as connection:  # it is answered before its body has come
-            connection.sendall(head)
-            refused = connection.makefile("rb").read()
+        refused = server.reply_to(head)  # before its body has come
     assert wrong == [400, 400]
     assert refused.startswith(b"HTTP/1.1 429 ")
     assert b"\r\nconnection: close\r\n" in refused

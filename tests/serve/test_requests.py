@@ -145,9 +145,7 @@ def test_a_pair_of_surrogates_is_a_character(server: Server) -> None:
     ids=["length", "chunks"],
 )
 def test_a_large_body_is_refused_before_it_is_read(server: Server, sent: bytes) -> None:
-    with server.connection() as connection:
-        connection.sendall(HEAD + sent)
-        reply = connection.makefile("rb").read()
+    reply = server.reply_to(HEAD + sent)
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert b'"code":"body_too_large"' in reply
     assert b"\r\nconnection: close\r\n" in reply
@@ -268,9 +266,8 @@ def test_a_body_of_another_type_is_refused(server: Server, kind: str) -> None:
 
 
 def test_a_slow_body_is_refused_and_its_connection_closed() -> None:
-    with served(limits=ServerLimits(body_seconds=0.05)) as server, server.connection() as connection:
-        connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
-        reply = connection.makefile("rb").read()  # until it is closed
+    with served(limits=ServerLimits(body_seconds=0.05)) as server:
+        reply = server.reply_to(HEAD + b"Content-Length: 100\r\n\r\n{")
     assert reply.startswith(b"HTTP/1.1 408 ")
     assert b'"code":"body_too_slow"' in reply
     assert b"\r\nconnection: close\r\n" in reply

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from tests.cli.verbs import redraft, start
+from tests.cli.verbs import redraft, shown, start
 
 CHAIN = {
     "instruction": "Name a colour of the sky.",
@@ -34,8 +34,7 @@ def stats(*args: object) -> Result:
 
 def test_the_table_says_what_there_is(data: Path) -> None:
     result = stats(data)
-    assert result.exit_code == 0
-    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    lines = shown(result)
     for line in (
         "2 records · 2 answers · 2 feedbacks · 1 gold answer · 23 words",
         "answers a record 0 0 1.00 2 2",

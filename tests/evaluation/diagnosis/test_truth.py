@@ -12,8 +12,8 @@ from redraft.chain import Chain, Step, write_jsonl
 from redraft.checks.parse import parse_checks
 from redraft.errors import RecordError
 from redraft.evaluation.diagnosis.truth import OWN, SCORE, chains_in, known, with_checks
+from tests.cli.verbs import write
 from tests.evaluation.diagnosis.made_chains import step, told
-from tests.evaluation.made import write
 
 
 def test_truth_of_an_evaluation_counts_and_not_the_checks_that_guided() -> None:

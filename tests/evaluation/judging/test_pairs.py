@@ -10,7 +10,8 @@ import pytest
 from redraft.chain import Chain, Prompt, Step
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.judging.pairs import read_matches
-from tests.evaluation.made import answer, write
+from tests.cli.verbs import write
+from tests.evaluation.made import answer
 
 
 def files(tmp_path: Path, ours: list[Any], theirs: list[Any]) -> list[Path]:

@@ -11,7 +11,8 @@ import pytest
 from redraft.chain.read.records import raw_records
 from redraft.errors import RecordError
 from redraft.evaluation.judging.reviews import Review, Unreadable, read_reviews
-from tests.evaluation.made import review, write
+from tests.cli.verbs import write
+from tests.evaluation.made import review
 
 PAIR = {
     "question_id": 81,

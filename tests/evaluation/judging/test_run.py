@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 import redraft
-from redraft.cli import app
 from redraft.jobs.harness import RunEvent, RunProgress
 from redraft.jobs.progress import RunMessage
-from tests.evaluation.made import answer, write
+from tests.cli import verbs
+from tests.cli.verbs import lines, script, write
+from tests.evaluation.made import answer
 
 OPTIONS: Any = {"model": "script:judge.jsonl", "questions": "questions.jsonl", "parallel": 1, "quiet": True}
 
@@ -22,12 +21,10 @@ OPTIONS: Any = {"model": "script:judge.jsonl", "questions": "questions.jsonl", "
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write(Path("questions.jsonl"), [{"question_id": n, "text": f"Why {n}?"} for n in (1, 2)])
+    write("questions.jsonl", [{"question_id": n, "text": f"Why {n}?"} for n in (1, 2)])
     for name in ("new", "old"):
-        write(Path(f"{name}.jsonl"), [answer(name, n, f"Because {name}.") for n in (1, 2)])
-    Path("judge.jsonl").write_text(
-        "".join(f"{json.dumps(text)}\n" for text in ("Good.\n[[9, 8]]", "[[7, 7]]"))
-    )
+        write(f"{name}.jsonl", [answer(name, n, f"Because {name}.") for n in (1, 2)])
+    script("Good.\n[[9, 8]]", "[[7, 7]]", name="judge")
 
 
 def test_the_result_says_what_was_made_and_the_command_goes_on_with_it() -> None:
@@ -38,23 +35,22 @@ def test_the_result_says_what_was_made_and_the_command_goes_on_with_it() -> None
     assert "redraft report out.jsonl --answers new.jsonl --answers old.jsonl" in str(result)
     assert Path("out.jsonl.journal.db").exists()
     words = "judge new.jsonl old.jsonl -o out.jsonl -m script:judge.jsonl --questions questions.jsonl"
-    more = CliRunner().invoke(app, words.split())
-    assert "4 in out.jsonl, 4 of them from before" in more.output
+    assert "4 in out.jsonl, 4 of them from before" in verbs.redraft(*words.split()).output
 
 
 def test_the_async_twin_makes_the_same() -> None:
     async def twin() -> Any:
         return await redraft.ajudge("new.jsonl", "twin.jsonl", **OPTIONS)
 
-    Path("judge.jsonl").write_text('"Fine.\\n[[8]]"\n')
+    script("Fine.\n[[8]]", name="judge")
     result = asyncio.run(twin())
     assert (result.added, result.exit_status) == (2, 0)
     assert redraft.judge("new.jsonl", "twin.jsonl", **OPTIONS).found == 2
-    assert [json.loads(line)["score"] for line in Path("twin.jsonl").read_text().splitlines()] == [8, 8]
+    assert [review["score"] for review in lines("twin.jsonl")] == [8, 8]
 
 
 def test_progress_and_messages_are_events() -> None:
-    write(Path("old.jsonl"), [answer("old", n, "" if n == 1 else "x") for n in (1, 2)])
+    write("old.jsonl", [answer("old", n, "" if n == 1 else "x") for n in (1, 2)])
     events: list[RunEvent] = []
     redraft.judge(
         ("new.jsonl", "old.jsonl"), "out.jsonl", **{**OPTIONS, "quiet": False}, on_event=events.append

@@ -12,7 +12,8 @@ pytest.importorskip("scipy")
 
 from redraft.evaluation.reports.compare import Comparison, Tally
 from redraft.evaluation.reports.reviews import Report
-from tests.evaluation.made import answer, both, report, review, write
+from tests.cli.verbs import write
+from tests.evaluation.made import answer, both, report, review
 
 # What was published, and the counts worked out from the released files: ratio, sums, reviews, both orders.
 PUBLISHED = {

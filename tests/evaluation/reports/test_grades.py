@@ -13,7 +13,8 @@ pytest.importorskip("scipy")
 from redraft.errors import RecordError
 from redraft.evaluation.reports.grades import Grade, GradeReport, graded
 from redraft.evaluation.reports.report import describe, page
-from tests.evaluation.made import answer, lines, write
+from tests.cli.verbs import write
+from tests.evaluation.made import answer, lines
 from tests.evaluation.reports.test_page import BAD, data_of, read
 
 

@@ -14,7 +14,8 @@ from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.reports.inputs import opened
 from redraft.evaluation.reports.report import describe
-from tests.evaluation.made import answer, report, review, write
+from tests.cli.verbs import write
+from tests.evaluation.made import answer, report, review
 
 GRADE = {"question_id": 1, "model": "new", "judgment": "So.", "score": 7}
 CHAIN: dict[str, Any] = json.loads(Chain(id="a").to_json())

@@ -13,7 +13,8 @@ pytest.importorskip("vl_convert")
 
 from redraft.evaluation.reports.report import MOST_PAIRS, page
 from tests.browser import Browser
-from tests.evaluation.made import answer, both, report, review, write
+from tests.cli.verbs import write
+from tests.evaluation.made import answer, both, report, review
 from tests.evaluation.pages.reading import BAD, Reader, read
 
 

@@ -17,6 +17,7 @@ from scipy import special
 from redraft.evaluation.reports.ranking import Battles, Fitted, Ranking
 from redraft.evaluation.reports.reviews import Report
 from redraft.evaluation.tables import as_text
+from tests.cli.verbs import write
 from tests.evaluation import made
 
 STRENGTH = {"strong": 1.0, "middle": 0.0, "weak": -1.0}
@@ -27,7 +28,7 @@ def review(question: int, one: str, two: str, sign: int) -> dict[str, object]:
 
 
 def report(folder: Path, reviews: list[dict[str, object]], **more: object) -> Report:
-    return made.report([made.write(folder / "reviews.jsonl", reviews)], **more)
+    return made.report([write(folder / "reviews.jsonl", reviews)], **more)
 
 
 def ranking(found: Report) -> Ranking:

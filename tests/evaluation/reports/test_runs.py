@@ -17,7 +17,8 @@ from redraft.evaluation.reports.report import describe, page
 from redraft.evaluation.reports.runs import RunReport
 from redraft.evaluation.stats import paired, proportion
 from redraft.evaluation.tasks.tasks import KEY
-from tests.evaluation.made import lines, write
+from tests.cli.verbs import write
+from tests.evaluation.made import lines
 from tests.evaluation.reports.test_page import BAD, data_of, read
 
 

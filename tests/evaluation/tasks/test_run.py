@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 pytest.importorskip("scipy")
 
 import redraft
-from redraft.cli import app
 from redraft.errors import CheckError, CheckSyntaxError, RecordError, UsageError
 from redraft.evaluation.tasks.tasks import KEY
+from tests.cli import verbs
+from tests.cli.verbs import script, write
 
 OPTIONS: Any = {"model": "script:replies.jsonl", "max_revisions": 0, "parallel": 1, "quiet": True}
 
@@ -24,9 +23,8 @@ OPTIONS: Any = {"model": "script:replies.jsonl", "max_revisions": 0, "parallel":
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    records = [{"question": f"What is {n} + 1?", "answer": f"#### {n + 1}"} for n in (1, 2)]
-    Path("test.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
-    Path("replies.jsonl").write_text('"Answer: 2"\n"Answer: 7"\n')
+    write("test.jsonl", [{"question": f"What is {n} + 1?", "answer": f"#### {n + 1}"} for n in (1, 2)])
+    script("Answer: 2", "Answer: 7", name="replies")
 
 
 def test_the_function_scores_and_the_command_goes_on_with_its_file() -> None:
@@ -35,7 +33,7 @@ def test_the_function_scores_and_the_command_goes_on_with_its_file() -> None:
     tally: Any = result.summary
     assert (tally.score.rate.value, tally.wrong) == (1, [])
     words = "eval gsm8k test.jsonl -o out.jsonl -m script:replies.jsonl --max-revisions 0 -j 1"
-    assert "answers    2 in out.jsonl, 1 of them from before" in CliRunner().invoke(app, words.split()).output
+    assert "answers    2 in out.jsonl, 1 of them from before" in verbs.redraft(*words.split()).output
 
 
 def test_the_async_twin_and_guiding() -> None:
@@ -43,7 +41,7 @@ def test_the_async_twin_and_guiding() -> None:
         how = {**OPTIONS, "max_revisions": 1, "guided": True}
         return await redraft.aevaluate_file("gsm8k", "test.jsonl", "out.jsonl", **how)
 
-    Path("replies.jsonl").write_text('"Answer: 2"\n"Answer: 7"\n"Answer: 3"\n')
+    script("Answer: 2", "Answer: 7", "Answer: 3", name="replies")
     tally = asyncio.run(twin()).summary
     assert (tally.score.rate.value, tally.beside["first answers"].rate.value) == (1, 0.5)
 
