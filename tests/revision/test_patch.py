@@ -288,12 +288,8 @@ def test_parts_are_read_strictly(reply: str, parts: dict[int, str]) -> None:
         (["Voles do."], [True], OWLS.replace(MOUSE, "Voles do.")),  # the one part, without its number
         ([f"[1] {FIRST} Voles do. They live in barns."], [False], f"{FIRST} Voles do. They live in barns."),
         (["Owls are birds of the night and eat voles and frogs. They live in barns, too."], [False], None),
-        ([f"[1] {MOUSE}", "[1] Voles do."], [True], OWLS.replace(MOUSE, "Voles do.")),
-        (
-            ["[4] Voles.", "[1]", "Owls eat voles."],
-            [False],
-            None,
-        ),  # of no use, twice: a revision is asked for
+        (["[4] Voles.", "A mouse! Mouse!", "Owls eat voles."], [False, False], None),  # of no use: asked once
+        ([OWLS, "Owls eat voles."], [False], None),
         (["[1] A mouse!", "[1] More mouse!", "Owls eat voles."], [True, False], None),
     ],
 )
@@ -413,14 +409,14 @@ def test_a_server_writes_values_by_pointer(kind: type[redraft.ScriptedEngine]) -
         (
             PERSON,
             PERSON.replace('"long ago"', "9").replace("Ada ", ""),
-            {"born": 9, "name": "Lovelace"},
+            {"born": 9},
         ),  # all
     ],
 )
 def test_values_in_another_form(answer: str, reply: str, mended: dict[str, Any]) -> None:
     chain = redraft.revise("Who was Ada?", model=chat(reply), given=answer, output=Person, max_revisions=1)
     assert json.loads(chain.answer) == {**json.loads(PERSON), **mended}
-    assert bool(chain.steps[1].patch) == (len(mended) == 1)
+    assert chain.steps[1].patch == ("/born",)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def edits_of(state: State) -> list[Edit]:
     known = failed and all(result.places for result in failed)
     resumes = plan.info.resumes
     whole = step.finish == "stop" or (step.finish == "lost" and resumes)
-    if in_vain or not plan.patches or not known or step.echo or not whole:
+    if in_vain or not plan.patches or state.unpatched or not known or step.echo or not whole:
         return []
     places = {place for result in failed for place in result.places}
     pointers = [place for place in places if isinstance(place, str)]
@@ -221,8 +221,9 @@ def asked(
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         new = (_new_parts if wanted[0].pointer is None else _new_values)(reply, answer, wanted)
     more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
-    if reply.shown or (2 * len(reply.text) >= len(answer) and not any(new)):
-        marked = wanted[0].pointer is None and not (reply.shown or _MARK.search(answer))
+    half = 2 * len(reply.text) >= len(answer) and reply.text != answer.strip()
+    if reply.shown or (half and not any(new) and wanted[0].pointer is None):
+        marked = not (reply.shown or _MARK.search(answer))
         whole = _MARK.sub("", reply.text) if marked else reply.text
         if not reply.shown:
             yield ops.Text("answer", state.last + 1, whole)
@@ -240,29 +241,29 @@ def asked(
 
 def _asking(state: State, base: Step, edits: Sequence[Edit], messages: tuple[Message, ...]) -> ops.Ask:
     """Return the request for places of an answer anew."""
-    parts, kept = list[tuple[str, str]](), state.plan.schema is not None
+    parts, lists = list[tuple[str, str]](), dict[str, Any]()
     for number, edit in enumerate(edits, start=1):
         said = [each.message for each in base.checks if any(_touches(place, edit) for place in each.places)]
         head = f"[{number}] " if edit.pointer is None else f"{json.dumps(edit.pointer, ensure_ascii=False)}: "
         old = base.answer[edit.begin : edit.end] or "(missing)"
         parts.append((head + old, " ".join(dict.fromkeys(said))))
-    template = prompts.PARTS if edits[0].pointer is None else prompts.VALUES
+        lists |= {} if edit.pointer is None else {edit.pointer: edit.schema}
+    template = prompts.VALUES if lists else prompts.PARTS
     shown: Message = {"role": "assistant", "content": base.answer}
     request: Message = {"role": "user", "content": prompts.of_parts(template, parts)}
-    schema = (
-        object_of({edit.pointer: edit.schema for edit in edits if edit.pointer and edit.schema})
-        if kept
-        else None
-    )
-    asked, stop = joined([*messages, shown, request]), tuple(state.plan.options.stop)
-    names = [json.dumps(edit.pointer, ensure_ascii=False) for edit in edits if edit.pointer is not None]
 
     def another(text: str) -> bool:
-        """Whether a reply so far is another answer: it is long, and names no place."""
-        named = any(name in text for name in names) if names else _MARK.search(text)
-        return 2 * len(text) >= len(base.answer) and not named
+        """Whether a reply so far is another answer: it is long, no copy, and has no numbers."""
+        return 2 * len(text) >= len(base.answer) and not (_MARK.search(text) or text.strip() in base.answer)
 
-    return ops.Ask(asked, state.length(), schema=schema, stop=stop, begun="", another=another)
+    return ops.Ask(
+        joined([*messages, shown, request]),
+        state.length(),
+        schema=object_of(lists) if lists and state.plan.schema is not None else None,
+        stop=tuple(state.plan.options.stop),
+        begun="",
+        another=None if lists else another,
+    )
 
 
 def _touches(place: Place, edit: Edit) -> bool:
@@ -289,22 +290,18 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
 def _new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
     """Return what a reply gives for each value; "" for what it lacks, or what is there already.
 
-    It is an object with pointers for names, or, if it is short, a part of the one that was shown.
+    It is an object with pointers for names, or like the one that was shown: only these values are taken.
     """
     try:
         value, text = read_json(reply.text)
     except NotJson:
         return [""] * len(edits)
-    names = value.keys() if isinstance(value, dict) else {*()}
-    pointers = {edit.pointer for edit in edits}
-    if not names:
-        return [text if len(edits) == 1 and not isinstance(value, dict) else ""] * len(edits)
-    if not names <= pointers and 2 * len(reply.text) >= len(answer):
-        return [""] * len(edits)
+    if not isinstance(value, dict | list) and len(edits) == 1:
+        return [text]
     new = list[str]()
     for edit in edits:
-        keys = [edit.pointer] if edit.pointer in names else keys_of(edit.pointer or "")
-        span = span_of(text, [str(key) for key in keys])
+        named = isinstance(value, dict) and edit.pointer in value
+        span = span_of(text, [edit.pointer or ""] if named else keys_of(edit.pointer or ""))
         said = text[span[0] : span[1]] if span and not span[2] else ""
         new.append("" if said == answer[edit.begin : edit.end] else said)
     return new

@@ -187,7 +187,8 @@ def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[
         stop = rules.no_room(state) if stop == "max_tokens" else stop
         _note_checks(state, results or ())
         tries.append(state.steps.pop())
-        if tries[-1].passed or rules.spent(state):
+        state.unpatched = write is patch.asked and not made.patch
+        if tries[-1].passed or state.unpatched or rules.spent(state):
             break
     if not (changed := [step for step in tries if step.patch]):
         return stop or rules.no_room(state)

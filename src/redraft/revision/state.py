@@ -133,6 +133,7 @@ class State:
     # The usage of each role's calls so far, earlier attempts included.
     by_role: dict[Role, Usage] = field(init=False)
     started: float = field(init=False)
+    unpatched: bool = field(default=False, init=False)  # a request for a patch had a reply of no use
     own: int = field(init=False)  # the first steps, which adapters wrote, of a model that has them for roles
 
     def __post_init__(self) -> None:

@@ -121,6 +121,17 @@ def test_a_server_that_does_not_continue_answers_is_asked_without(
     assert "it does not continue an answer" in caplog.text
 
 
+def test_a_sentence_is_patched_behind_its_beginning_or_by_number(server: FakeServer) -> None:
+    owls, wrong = "Owls hunt at night. A mouse is what they like. They live in barns and woods.", "A mouse"
+    given: dict[str, Any] = {"given": owls, "checks": ["lacks:mouse"], "max_revisions": 1}
+    chain = revise(server, chat_reply(" Voles do. Also"), **given)
+    assert chain.answer == owls.replace("A mouse is what they like.", "Voles do.")
+    assert bodies(server)[0]["messages"][-1]["content"] == owls[: owls.index(wrong) - 1]
+    refused = error_reply(400, "the last message must be from the user")
+    chain = revise(server, refused, chat_reply("[1] Frogs do."), **given)
+    assert chain.answer == owls.replace("A mouse is what they like.", "Frogs do.")
+
+
 def test_a_refusal_is_remembered_and_told_once(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         chain = revise(server, REFUSED, chat_reply("Snow, ice."), chat_reply("rain falls."), max_revisions=1)

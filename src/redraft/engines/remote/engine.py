@@ -133,6 +133,7 @@ class RemoteEngine(Engine):
             name=found.name,
             context=found.context,
             forms=bool(found.grammar),
+            resumes=bool(found.grammar),
             price=price_of(found.name),
         )
         return engine
@@ -154,12 +155,14 @@ class RemoteEngine(Engine):
         if sampling.schema is not None and self._owner in _OF_LLAMACPP:
             sampling = replace(sampling, schema=for_servers_of_llamacpp(sampling.schema))
         body = wire.chat_body(self._info.name, messages, sampling, stop)
-        own = wire.GRAMMARS & (sampling.extra_body or {}).keys()
+        own, begun = wire.GRAMMARS & (sampling.extra_body or {}).keys(), sampling.begun
         if sampling.form is None or not self._info.forms or sampling.schema is not None or own:
+            if begun:  # llama.cpp reads the beginning by a schema too, and fails
+                return self._go_on(messages, begun, replace(sampling, form=None, schema=None), stop)
             free = sampling.form is None
             return thoughts_apart(self._deltas(_CHAT, body, sampling, steered=free), Splitter())
         read = wire.estimated_counts(body, 0).prompt
-        source = Source(lambda text, asked: self._go_on(messages, text, asked, stop), None, read)
+        source = Source(lambda text, asked: self._go_on(messages, begun + text, asked, stop), None, read)
         return written(sampling.form, sampling, "max_tokens", source)
 
     async def _go_on(
@@ -299,7 +302,7 @@ class RemoteEngine(Engine):
         if self._grammar:
             words = self._server.clean(why)[:200].rstrip(" .")
             _log.warning("%s takes no grammars: %s. So checks only check.", self._server.host, words)
-        self._grammar, self._info = "", replace(self._info, forms=False)
+        self._grammar, self._info = "", replace(self._info, forms=False, resumes=False)
 
     def _debug(self, what: str, record: wire.Body) -> None:
         """Log a request or reply on one line, without keys, `extra_body` and `extra_headers`."""
