@@ -159,9 +159,9 @@ def self_(
     Each task draws prompts, and has an exact check that shows its work. One adapter learns right answers.
     It drafts answers to other prompts, the check criticises them, and a second adapter learns to criticise
     and revise. The model is then tested on prompts in words that it was not trained on: its first answers,
-    its revised ones, and a vote of as many single answers as take the same tokens. All files are in DIR.
-    To resume a stopped run, type the same command again. With --from, the tasks of --task are added to what
-    a model can, and its own are rehearsed.
+    and its revised ones. All files are in DIR, with a card that has the figures. To resume a stopped run,
+    type the same command again. With --from, the tasks of --task are added to what a model can, and its own
+    are rehearsed.
     """
     from redraft.jobs.machine import use_large_pages
     from redraft.train.self.road import Road, Scale, Start

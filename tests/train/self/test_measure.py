@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from redraft.chain import Chain, Feedback, Prompt, Step, Usage, Verdict
-from redraft.train.self.measure import HEAD, Outcome, Votes, ballots, by_task, changes
-from redraft.train.self.measure import votes as voted
+from redraft.train.self.measure import HEAD, Outcome, by_task, changes
 from redraft.train.self.tasks import TASKS
 
 ADD = TASKS["add"]
@@ -40,20 +39,6 @@ def test_changes_and_verdicts_are_counted() -> None:
     assert found.verdicts.value == 50
     assert found.tokens == (10, 20, 20, 10)
     assert "| 1 of 2 | 1 of 2 |" in changes([("add", found)])
-
-
-def test_the_control_answers_as_often_as_the_tokens_allow() -> None:
-    single = [each.model_copy(update={"usage": USED}) for each in CHAINS]
-    asked = list(ballots(CHAINS, single))
-    assert len(asked) == 8  # 60 tokens over 40 of single answers, rounded up
-    assert asked[1].id == "add/0#1"
-    answers = [
-        each.model_copy(update={"steps": (Step(answer=answer, usage=USED),), "best": 0, "usage": USED})
-        for each, answer in zip(asked, ["4", "4", "5", "4", "4", "5", "5", "5"], strict=True)
-    ]
-    votes = Votes.of(ADD, answers)
-    assert (votes.samples, votes.right, votes.tokens) == (2, (True, False, True, False), (20, 20, 20, 20))
-    assert " | 0.0" in voted([("add", Outcome.of(ADD, CHAINS), votes)])
 
 
 def test_a_table_has_a_line_for_each_task() -> None:

@@ -1,14 +1,12 @@
-"""The test of a model that revises: held-out exercises, task by task, and single answers with as many tokens.
+"""The test of a model that revises: held-out exercises, task by task.
 
-A chain is judged by its task's check, never by what the model says of it. The control is the adapter that
-answers, without criticism: it answers each prompt as often as fits into the tokens of the chains, and the
-answer that it gives most often is its vote. Whatever stops a test, the same call goes on.
+A chain is judged by its task's check, never by what the model says of it. Whatever stops a test, the same
+call goes on.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +20,7 @@ from redraft.evaluation.stats import Estimate, Judged
 from redraft.revision.runs.answers import answer_file
 from redraft.train.self import lessons
 from redraft.train.self.lessons import passes
-from redraft.train.self.tasks.task import Task, plain
+from redraft.train.self.tasks.task import Task
 
 HEAD = [
     "task",
@@ -35,7 +33,6 @@ HEAD = [
     "unknown",
     "tokens",
 ]
-VOTED = ("task", "final", "tokens", "vote", "tokens", "final − vote", "p")
 
 
 @dataclass(frozen=True)
@@ -86,60 +83,12 @@ class Outcome:
         return stats.balanced(self.judged).times(100)
 
 
-@dataclass(frozen=True)
-class Votes:
-    """The results of several answers to each prompt, one entry a prompt, in the order of their ids.
-
-    Attributes:
-        samples: Answers to each prompt.
-        right: Whether the most frequent one is right.
-        tokens: Of all answers.
-    """
-
-    samples: int
-    right: tuple[bool, ...]
-    tokens: tuple[int, ...]
-
-    @classmethod
-    def of(cls, task: Task, answers: Sequence[Chain]) -> Votes:
-        """Count answers of a task. Those with the same id before `#` answer the same prompt."""
-        grouped: dict[str, list[Chain]] = {}
-        for chain in sorted(answers, key=_place):
-            grouped.setdefault(_place(chain)[0], []).append(chain)
-        tokens = (sum(chain.usage.completion_tokens for chain in chains) for chains in grouped.values())
-        right = tuple(_votes_right(task, chains) for chains in grouped.values())
-        return cls(len(answers) // len(grouped), right, tuple(tokens))
-
-
-def _votes_right(task: Task, chains: Sequence[Chain]) -> bool:
-    [(voted, _)] = Counter(plain(chain.answer) for chain in chains).most_common(1)
-    return passes(task, chains[0], voted)
-
-
-def _place(chain: Chain) -> tuple[str, int]:
-    name, _, number = chain.id.rpartition("#")
-    return name, int(number)
-
-
 def by_task(chains: Iterable[Chain]) -> Mapping[str, list[Chain]]:
     """Return the chains of each task, in the order of their ids."""
     found: dict[str, list[Chain]] = {}
     for chain in sorted(chains, key=lambda chain: chain.id):
         found.setdefault(chain.meta["task"], []).append(chain)
     return found
-
-
-def ballots(revised: Sequence[Chain], answered: Sequence[Chain]) -> Iterator[Chain]:
-    """Yield each prompt of a task as often as the control may answer it for the tokens of the chains.
-
-    Args:
-        revised: The chains.
-        answered: The control's single answers to the same prompts.
-    """
-    of_one, total = (sum(each.usage.completion_tokens for each in part) for part in (answered, revised))
-    for chain in revised:
-        for number in range(max(1, math.ceil(total / max(of_one, 1)))):
-            yield Chain(id=f"{chain.id}#{number}", prompt=chain.prompt, meta=chain.meta)
 
 
 def share(hits: Sequence[bool]) -> str:
@@ -155,19 +104,8 @@ def shown(found: Estimate, unit: str = "") -> str:
     return f"{found.value:.1f}{unit}{interval}"
 
 
-def mean(tokens: Sequence[int]) -> str:
-    """Return the mean of counts."""
-    return f"{sum(tokens) / len(tokens):.0f}"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 def changes(found: Iterable[tuple[str, Outcome]]) -> str:
-    """Return a table of the results of revising."""
+    """Return a table of the results of revising, in Markdown."""
     rows = (
         (
             name,
@@ -178,28 +116,11 @@ def changes(found: Iterable[tuple[str, Outcome]]) -> str:
             f"{each.changes.broken} of {each.changes.right}",
             shown(each.verdicts, " %"),
             str(each.unknown),
-            mean(each.tokens),
+            f"{sum(each.tokens) / len(each.tokens):.0f}",
         )
         for name, each in found
     )
-    return table(HEAD, rows)
-
-
-def votes(found: Iterable[tuple[str, Outcome, Votes]]) -> str:
-    """Return a table of chains beside votes of single answers."""
-    rows = (
-        (
-            name,
-            share(outcome.final),
-            mean(outcome.tokens),
-            f"{share(votes.right)}, of {votes.samples}",
-            mean(votes.tokens),
-            shown(stats.difference(votes.right, outcome.final).times(100)),
-            f"{stats.paired(votes.right, outcome.final):.2g}",
-        )
-        for name, outcome, votes in found
-    )
-    return table(VOTED, rows)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (HEAD, ["---"] * len(HEAD), *rows))
 
 
 LONGEST_ANSWER = 64
@@ -259,33 +180,20 @@ class Trial:
     Attributes:
         files: Where its files are, its seed, and how many texts are made at once.
         tasks: What is tested.
-        answering: The reference of the model that answers: the control.
-        revising: That of the model that answers and revises.
+        revising: The reference of the model that answers and revises.
         count: Exercises a task.
-        drawn: The seed of the exercises.
-        temperature: That of the chains.
     """
 
     files: Asking
     tasks: Sequence[Task]
-    answering: str
     revising: str
     count: int = 300
-    drawn: int = 1
-    temperature: float = 0.0
 
     def held_out(self) -> list[Chain]:
         """Return the exercises to test on."""
-        return [chain for task in self.tasks for chain in lessons.held_out(task, self.count, self.drawn)]
+        return [chain for task in self.tasks for chain in lessons.held_out(task, self.count, self.files.seed)]
 
     def run(self) -> None:
-        """Answer and revise the held-out exercises, and answer them again for as many tokens."""
-        self.revise()
-        self.files.answer("held-out.jsonl", "answered.jsonl", self.answering)
-        self.files.write("ballots.jsonl", self._ballots())
-        self.files.answer("ballots.jsonl", "voted.jsonl", self.answering)
-
-    def revise(self) -> None:
         """Answer and revise what is held out."""
         self.files.write("held-out.jsonl", self.held_out())
         self.files.answer(
@@ -293,32 +201,16 @@ class Trial:
             "revised.jsonl",
             self.revising,
             most=LONGEST_CHAIN,
-            temperature=self.temperature,
+            temperature=0.0,
             max_revisions=REVISIONS,
         )
 
     def outcomes(self) -> Iterator[tuple[str, Outcome]]:
         """Yield each task's name, and the results of revising."""
-        revised = self._by_task("revised")
+        revised = by_task(read_jsonl(self.files.path("revised.jsonl")))
         for task in self.tasks:
             yield task.name, Outcome.of(task, revised[task.name])
 
-    def votes(self) -> Iterator[Votes]:
-        """Yield the results of the votes on each task."""
-        voted = self._by_task("voted")
-        for task in self.tasks:
-            yield Votes.of(task, voted[task.name])
-
     def report(self) -> str:
         """Return it as Markdown."""
-        outcomes = list(self.outcomes())
-        found = [(*of, votes) for of, votes in zip(outcomes, self.votes(), strict=True)]
-        return f"{changes(outcomes)}\n\n{votes(found)}"
-
-    def _ballots(self) -> Iterator[Chain]:
-        revised, answered = self._by_task("revised"), self._by_task("answered")
-        for task in self.tasks:
-            yield from ballots(revised[task.name], answered[task.name])
-
-    def _by_task(self, name: str) -> Mapping[str, list[Chain]]:
-        return by_task(read_jsonl(self.files.path(f"{name}.jsonl")))
+        return changes(self.outcomes())

@@ -157,14 +157,7 @@ class Road:
     @property
     def trial(self) -> Trial:
         """The test of what it makes."""
-        return Trial(
-            self.files,
-            list(self.all.values()),
-            self.answering,
-            self.revising,
-            self.scale.held_out,
-            drawn=self.seed,
-        )
+        return Trial(self.files, list(self.all.values()), self.revising, self.scale.held_out)
 
     @property
     def answering(self) -> str:
