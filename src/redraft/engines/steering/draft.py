@@ -19,7 +19,7 @@ _NO_END = re.compile(
     r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z"
 )
 _MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # of an item, a heading or a quotation
-_WORD = re.compile(r"\w+ ")
+_WORD = re.compile(r"\w+,? ")
 LONG = re.compile(r"(?:[^\W\d_].*){15}")  # letters of a sentence that nobody says twice
 _WIDE = "\u2e80"  # the first of the writings without spaces
 _SEEN = 1000  # characters in which a sentence comes twice
