@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -306,16 +306,15 @@ def test_written_read_and_written_again_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, some: list[Chain], to: ExportFormat
 ) -> None:
     path = tmp_path_factory.mktemp("again") / "records.json"
-    written = [record for chain in some for record in several(made(chain, to))]
+    written = fitting(some, to)
     with path.open("wb") as file:
         write_records(file, map(to_line, written), array=to in ARRAYS)
-    again = [record for chain in imported(path) for record in several(made(chain, to))]
-    assert again == written
+    assert fitting(imported(path), to) == written
 
 
-def several(found: Any) -> list[Any]:
-    """Return the records of a chain: none, one or several."""
-    return [] if isinstance(found, Unfit) else found if isinstance(found, list) else [found]
+def fitting(chains: Iterable[Chain], to: ExportFormat) -> list[Any]:
+    """Return the records of the chains that fit a format."""
+    return [record for chain in chains if not isinstance(record := made(chain, to), Unfit)]
 
 
 def imported(path: Path) -> Iterator[Chain]:

@@ -6,7 +6,6 @@ can be started with it.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from transformers import TrainerCallback
-from transformers.utils import logging
 
 from redraft.train import loss, trained
 from redraft.train.attention import use_segments
@@ -29,6 +27,7 @@ from redraft.train.batches import IGNORED, Batch, Data, Order, joined, pack
 from redraft.train.checkpoints import newest
 from redraft.train.loss import fuse
 from tests.train.tiny import data, llama, loop, prepared
+from tests.train.together import forked
 
 RANKS = 2
 KINDS = ("tied", "bf16")
@@ -174,29 +173,18 @@ def done(folder: Path, rank: int) -> Path:
 
 
 def main() -> None:
-    """Run both; the loop also in bf16. All logits are never held at once.
-
-    Torch is imported once: the last process forks the others.
-    """
+    """Run both; the loop also in bf16. All logits are never held at once."""
     folder = Path(sys.argv[1])
-    rank = next((rank for rank in range(RANKS - 1) if os.fork() == 0), RANKS - 1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS
-    )
-    take_for_a_gpu()
-    logging.disable_progress_bar()
     loss._by_logits = _never
     functional.cross_entropy = _never
-    try:
+    with forked(folder, RANKS) as rank:
+        take_for_a_gpu()
         for kind in ("tied", "untied"):
             by_hand(folder, kind)
         for kind in KINDS:
             by_loop(folder, kind)
         distributed.barrier()
         done(folder, rank).touch()
-    finally:
-        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from redraft.errors import ModelError
 from redraft.train import attention
 from redraft.train.attention import NAME, attend, segments, use_segments
 from redraft.train.loss import fuse
-from tests.train.tiny_models import KINDS, LENGTHS, VOCABULARY, adapted, packed, tiny
+from tests.train.tiny_models import KINDS, LENGTHS, VOCABULARY, adapted, gradients_of, packed, tiny
 
 Model = Any
 
@@ -79,10 +79,6 @@ def test_the_loss_of_a_packed_row_is_that_of_its_parts(kind: str, checkpointing:
     assert gradients
     for name, gradient in gradients_of(model).items():
         torch.testing.assert_close(gradient, gradients[name], atol=1e-5, rtol=1e-4, msg=name)
-
-
-def gradients_of(model: Model) -> dict[str, Tensor]:
-    return {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
 
 
 def test_an_example_before_it_changes_nothing() -> None:

@@ -276,13 +276,13 @@ def test_what_is_missing_is_said(tmp_path: Path, names: tuple[str, ...], message
 def test_what_a_reference_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     holding(tmp_path / "mine")
-    assert model_folder("mine") == Path("mine")
-    assert model_folder("org/name") is None
+    assert model_folder("mine", Path.is_dir) == Path("mine")
+    assert model_folder("org/name", Path.is_dir) is None
     for wrong in ("llama-7b", "mine/none"):
         with pytest.raises(UsageError, match="neither a folder nor org/name"):
-            model_folder(wrong)
+            model_folder(wrong, Path.is_dir)
     with pytest.raises(UsageError, match="is a file") as caught:
-        model_folder("model.gguf")
+        model_folder("model.gguf", Path.is_dir)
     assert "redraft weights from-gguf model.gguf" in str(caught.value)
 
 

@@ -18,7 +18,7 @@ from redraft.train import loss
 from redraft.train.attention import use_segments
 from redraft.train.loss import fuse, has_plain_head, summed_loss
 from tests.engines.hf_folders import random_model, tokenizer
-from tests.train.tiny_models import EXPERTS, adapted, packed, tiny
+from tests.train.tiny_models import EXPERTS, adapted, gradients_of, packed, tiny
 
 
 def plain_loss(model: Any, row: Any, count: int | None = None) -> Tensor:
@@ -26,10 +26,6 @@ def plain_loss(model: Any, row: Any, count: int | None = None) -> Tensor:
     logits = model(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False).logits
     total = functional.cross_entropy(logits[0, :-1], row.labels[0, 1:], reduction="sum")
     return total / (count or (row.labels != -100).sum())
-
-
-def gradients_of(model: Any) -> dict[str, Tensor]:
-    return {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
 
 
 @pytest.mark.parametrize(
@@ -100,21 +96,32 @@ def test_no_cache_is_built_whatever_the_caller_says() -> None:
     assert seen == [None]
 
 
-def test_logits_of_tokens_without_loss_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, row = tiny(), packed()
-    use_segments(model)
-    fuse(model)
-    seen: list[int] = []
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """How many logits each slice of the loss has, and whether their gradient is computed."""
+    found: list[tuple[int, bool]] = []
     cross_entropy = loss._cross_entropy
 
     def watched(logits: Tensor, targets: Tensor, *, grad: bool) -> tuple[Tensor, Tensor]:
-        seen.append(len(logits))
+        found.append((len(logits), grad))
         return cross_entropy(logits, targets, grad=grad)
 
     monkeypatch.setattr(loss, "_cross_entropy", watched)
-    model(input_ids=row.input_ids, position_ids=row.position_ids, labels=row.labels)
-    assert sum(seen) == (row.labels != -100).sum()
-    assert max(seen) == 16
+    return found
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_logits_without_loss_and_gradients_of_an_evaluation_are_not_made(
+    training: bool, seen: list[tuple[int, bool]]
+) -> None:
+    model, row = tiny(), packed()
+    use_segments(model)
+    fuse(model)
+    with torch.set_grad_enabled(training):
+        model(input_ids=row.input_ids, position_ids=row.position_ids, labels=row.labels)
+    assert sum(count for count, _ in seen) == (row.labels != -100).sum()
+    assert max(seen) == (16, training)
+    assert {grad for _, grad in seen} == {training}
 
 
 def test_a_batch_without_loss_has_zero_gradients() -> None:
@@ -231,23 +238,6 @@ def test_in_autocast_a_bias_of_the_head_computes_with_it() -> None:
     assert found.item() == pytest.approx(expected.item(), rel=2e-2)
     found.backward()
     assert model.lm_head.bias.grad.dtype == torch.float32
-
-
-def test_in_an_evaluation_no_gradient_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, row = tiny(), packed()
-    fuse(model)
-    wanted = []
-    whole = loss._cross_entropy
-
-    def watched(*given: Any, grad: bool) -> Any:
-        wanted.append(grad)
-        return whole(*given, grad=grad)
-
-    monkeypatch.setattr(loss, "_cross_entropy", watched)
-    with torch.no_grad():
-        model(input_ids=row.input_ids, position_ids=row.position_ids, labels=row.labels)
-    assert wanted
-    assert not any(wanted)
 
 
 def test_in_fp16_a_small_gradient_is_scaled_before_it_is_rounded() -> None:

@@ -75,6 +75,11 @@ def adapted(model: Any, **changes: Any) -> Any:
         return get_peft_model(model, config)
 
 
+def gradients_of(model: Any) -> dict[str, Tensor]:
+    """The gradients of a model's weights, by name."""
+    return {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+
+
 def packed(lengths: tuple[int, ...] = LENGTHS, *, seed: int = 5) -> Row:
     """A row of random examples. The first third of each, at least its first token, carries no loss."""
     torch.manual_seed(seed)

@@ -7,9 +7,27 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from torch import distributed
+from transformers.utils import logging
+
 from tests.conftest import ROOT
+
+
+@contextlib.contextmanager
+def forked(folder: Path, ranks: int) -> Iterator[int]:
+    """Fork into so many processes that meet, and yield the rank of each. Torch is imported once."""
+    rank = next((rank for rank in range(ranks - 1) if os.fork() == 0), ranks - 1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    meeting = f"file://{folder / 'meeting'}"
+    distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
+    logging.disable_progress_bar()
+    try:
+        yield rank
+    finally:
+        distributed.destroy_process_group()
 
 
 def run_together(module: str, ranks: int, folder: Path) -> str:

@@ -18,14 +18,10 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from tests.engines.hf_folders import CHATML
 from tests.weights.tokenizer_files import save
 
 KINDS = ("llama", "legacy", "spaced", "bytes", "merging")
-
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
-    "+ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 
 _TEXTS = (
     "Below is an instruction that describes a task. Write a response that appropriately completes it.",

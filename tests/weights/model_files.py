@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -17,6 +19,18 @@ EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
 WIDTH, VOCABULARY, LAYERS = 16, 48, 2
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": WIDTH,
+    "intermediate_size": 2 * WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 64,
+    "torch_dtype": "bfloat16",
+}
 
 
 def save(folder: Path, tensors: Tensors, *, files: int = 1, config: Mapping[str, Any] | None = None) -> Path:
@@ -41,6 +55,13 @@ def save_bin(folder: Path, tensors: Tensors) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(dict(tensors), folder / "pytorch_model.bin")
     return folder
+
+
+def saved(value: Any, **options: Any) -> bytes:
+    """The bytes that torch writes."""
+    file = io.BytesIO()
+    torch.save(value, file, **options)
+    return file.getvalue()
 
 
 def deal(names: Sequence[str], files: int) -> list[list[str]]:
@@ -88,20 +109,11 @@ def llama(
     seed: int = 0, dtype: torch.dtype = torch.bfloat16, rows: int = VOCABULARY
 ) -> dict[str, torch.Tensor]:
     """Weights of a Llama of two narrow layers, as large as real ones are: 0.02."""
-    drawn = torch.Generator().manual_seed(seed)
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (rows, WIDTH)}
-    for layer in range(LAYERS):
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            shapes[f"model.layers.{layer}.self_attn.{name}.weight"] = (WIDTH, WIDTH)
-        for name in ("gate_proj", "up_proj"):
-            shapes[f"model.layers.{layer}.mlp.{name}.weight"] = (2 * WIDTH, WIDTH)
-        shapes[f"model.layers.{layer}.mlp.down_proj.weight"] = (WIDTH, 2 * WIDTH)
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            shapes[f"model.layers.{layer}.{name}.weight"] = (WIDTH,)
-    shapes["model.norm.weight"] = (WIDTH,)
-    shapes["lm_head.weight"] = (rows, WIDTH)
-    made = {name: torch.randn(shape, generator=drawn) * 0.02 for name, shape in shapes.items()}
-    return {name: values.to(dtype) for name, values in made.items()}
+    torch.manual_seed(seed)
+    made = LlamaForCausalLM(LlamaConfig(**CONFIG | {"vocab_size": rows}))
+    for values in made.parameters():
+        torch.nn.init.normal_(values, std=0.02)
+    return dict(made.to(dtype).state_dict())
 
 
 def tuned(base: Tensors, seed: int = 1, by: float = 0.001) -> dict[str, torch.Tensor]:
@@ -111,17 +123,3 @@ def tuned(base: Tensors, seed: int = 1, by: float = 0.001) -> dict[str, torch.Te
         name: (values.float() + torch.randn(values.shape, generator=drawn) * by).to(values.dtype)
         for name, values in base.items()
     }
-
-
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": WIDTH,
-    "intermediate_size": 2 * WIDTH,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": 64,
-    "torch_dtype": "bfloat16",
-}

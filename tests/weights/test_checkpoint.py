@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
@@ -25,30 +24,17 @@ from redraft.weights.header import (
     MAX_HEADER,
     TensorInfo,
     dtype_name,
-    dtype_size,
     read_safetensors_header,
     safetensors_header,
     torch_dtype,
 )
+from tests.weights.model_files import bits, same_bits, saved
 
 INDEX, PART, OTHER = "model.safetensors.index.json", "part.safetensors", "other.safetensors"
 OUTSIDE = ("../part.safetensors", "/etc/part.safetensors", "sub/part.safetensors", "./part.safetensors")
 OUTSIDE += ("part.safetensors/", "..", "", "part.bin", "part.py", 7, None, ["part.safetensors"])
 NAMES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "BOOL", "C64")
 NAMES += ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
-
-
-def random_tensor(dtype: str, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
-    """Any bits at all, except that booleans are 0 or 1."""
-    count = torch.Size(shape).numel() * dtype_size(dtype)
-    raw = torch.randint(
-        0, 2 if dtype == "BOOL" else 256, (count,), generator=torch.Generator().manual_seed(seed)
-    )
-    return raw.to(torch.uint8).view(torch_dtype(dtype)).reshape(shape)
-
-
-def bits(tensor: torch.Tensor) -> bytes:
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def header(entries: Any, data: bytes = b"") -> bytes:
@@ -69,7 +55,7 @@ def refused(path: Path, **options: Any) -> str:
 class TestDtypes:
     @pytest.mark.parametrize("name", NAMES)
     def test_names_and_sizes_are_those_of_safetensors_and_torch(self, tmp_path: Path, name: str) -> None:
-        tensor = random_tensor(name, (3,))
+        tensor = bits((3,), torch_dtype(name), 0)
         safetensors.torch.save_file({"t": tensor}, tmp_path / "m.safetensors")
         (found,) = read_safetensors_header(tmp_path / "m.safetensors").tensors
         assert (found.dtype, found.size) == (name, tensor.nbytes)
@@ -88,7 +74,7 @@ class TestReading:
     ) -> None:
         path = tmp_path_factory.mktemp("c") / "model.safetensors"
         every = {
-            f"t{i}": random_tensor(dtype, tuple(shape), i)
+            f"t{i}": bits(shape, torch_dtype(dtype), i)
             for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=False))
         }
         safetensors.torch.save_file(every, path)
@@ -98,9 +84,10 @@ class TestReading:
             info = checkpoint.tensors[name]
             assert (info.shape, torch_dtype(info.dtype)) == (tuple(tensor.shape), tensor.dtype)
             cuts = list(checkpoint.chunks(name, piece))
-            assert b"".join(bits(checkpoint.read(name, *cut)) for cut in cuts) == bits(tensor)
+            flat = tensor.reshape(-1)
+            assert same_bits(torch.cat([flat[:0], *(checkpoint.read(name, *cut) for cut in cuts)]), flat)
             checkpoint.read(name).zero_()
-            assert bits(checkpoint.read(name)) == bits(tensor)
+            assert same_bits(checkpoint.read(name), flat)
 
     @given(rows=st.integers(0, 40), width=st.integers(1, 40), size=st.integers(2, 200))
     def test_pieces_are_whole_rows_where_a_row_fits(self, rows: int, width: int, size: int) -> None:
@@ -313,12 +300,6 @@ class Evil:
 
     def __reduce__(self) -> Any:
         return os.mkdir, (str(self.mark),)
-
-
-def saved(value: Any, **options: Any) -> bytes:
-    file = io.BytesIO()
-    torch.save(value, file, **options)
-    return file.getvalue()
 
 
 class TestPickles:

@@ -20,12 +20,7 @@ from redraft.weights import checkpoint
 from redraft.weights.checkpoint import open_checkpoint, read_json
 from redraft.weights.header import MAX_HEADER, MAX_TENSORS, MAX_VALUES, count_values, read_safetensors_header
 from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
-
-
-def saved(value: Any, **options: Any) -> bytes:
-    out = io.BytesIO()
-    torch.save(value, out, **options)
-    return out.getvalue()
+from tests.weights.model_files import saved
 
 
 def rewritten(raw: bytes, change: Any) -> bytes:

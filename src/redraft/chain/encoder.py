@@ -25,7 +25,7 @@ from redraft.chain import Chain, Prompt, Step, is_blank, thoughts_of
 from redraft.chain import whole as without_surrogates
 from redraft.chain.loss_mask import Span, ending_in_answer, first_alone
 from redraft.chain.read.records import RawRecord
-from redraft.chain.spans import check_names, leaves_answers, spans_of
+from redraft.chain.spans import check_parts, leaves_answers, spans_of
 from redraft.chain.thoughts import together
 from redraft.chain.vocabulary import OPEN, Tokens, Vocabulary
 from redraft.chain.write import NO_ANSWER, Unfit, to_preference
@@ -144,7 +144,7 @@ class Encoder:
         first: bool = False,
     ) -> None:
         """Read the tokenizer. `first`: whether the objective `answer` trains on answer 0, accepted or not."""
-        check_names(format, objective)
+        check_parts(format, objective)
         if max_length < SHORTEST:
             raise UsageError(f"--model_max_length {max_length} is too short: at least {SHORTEST}.")
         self.vocabulary = Vocabulary.of(tokenizer)

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import get_args
 
 from redraft.chain import Chain, Prompt
 from redraft.chain.chat import ChatTemplate, chat_spans
@@ -152,14 +151,8 @@ _ONE_TURN: frozenset[TrainingFormat] = frozenset({"alpaca", "selfee"})
 """Formats in which all turns before the last answer are the prompt."""
 
 
-def check_names(format: TrainingFormat, objective: Objective) -> None:  # noqa: A002  (the option's name)
-    """Check that the names are known, and that a format has the parts that an objective trains on."""
-    for name, value, known in (
-        ("format", format, TrainingFormat),
-        ("training_objective", objective, Objective),
-    ):
-        if value not in get_args(known):
-            raise UsageError(f"--{name} {value} is not known.", hint=f"One of: {', '.join(get_args(known))}")
+def check_parts(format: TrainingFormat, objective: Objective) -> None:  # noqa: A002  (the option's name)
+    """Check that a format has the parts that an objective trains on."""
     if format == "alpaca" and objective in ("revision", "critic"):
         raise UsageError(
             f"--training_objective {objective} trains on feedback, which --format {format} does not have.",
@@ -188,7 +181,7 @@ def spans_of(
     The format `chat` needs the model's `template`. A chain with nothing to train on is a RecordError that
     says why.
     """
-    check_names(format, objective)
+    check_parts(format, objective)
     if not asks(chain.prompt):
         raise RecordError("no question")
     chain = ending_in_answer(chain)

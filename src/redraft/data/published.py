@@ -9,8 +9,9 @@ are recorded, not judged. Nothing is cleaned.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -109,12 +110,13 @@ _Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Published:
-    """A published data set, or a family of them."""
+    """A published data set, or a family of them: see `published.toml`."""
 
     name: str
     licence: str  # the publisher's name for it
-    shapes: tuple[str, ...]
-    told_by: Callable[[_Record], bool] = lambda _: False  # whether a record can only come from here
+    shapes: Sequence[str]
+    fields: Sequence[str] = ()
+    holds: Mapping[str, str] = field(default_factory=dict)
 
     def shape(self, record: _Record, where: str) -> Shape:
         """Return the shape for reading a record of this source."""
@@ -127,51 +129,16 @@ class Published:
             )
         return fitting
 
+    def has_made(self, record: _Record) -> bool:
+        """Return whether a record can only come from here."""
+        if not (self.fields or self.holds) or not record.keys() >= {*self.fields, *self.holds}:
+            return False
+        texts = ((record[name], pattern) for name, pattern in self.holds.items())
+        return all(isinstance(text, str) and re.search(pattern, text, re.DOTALL) for text, pattern in texts)
 
-def _fields(*wanted: str) -> Callable[[_Record], bool]:
-    return lambda record: record.keys() >= set(wanted)
 
-
-def _text(name: str, holds: Callable[[str], bool]) -> Callable[[_Record], bool]:
-    return lambda record: isinstance(record.get(name), str) and holds(record[name])
-
-
-_SOURCES = (
-    Published("alpaca", "CC BY-NC 4.0", ("Alpaca",)),
-    Published("gsm8k", "MIT", ("GSM8K",), _text("answer", lambda text: "\n#### " in text[-80:])),
-    Published("aqua-rat", "Apache-2.0", ("AQuA",), _fields("question", "options", "rationale", "correct")),
-    Published("math", "MIT", ("MATH",), _fields("problem", "level", "solution")),
-    Published("mbpp", "CC BY 4.0", ("MBPP",), _fields("task_id", "code", "test_list")),
-    Published("conala", "CC BY-SA 4.0", ("CoNaLa",), _fields("intent", "rewritten_intent", "snippet")),
-    Published(
-        "code-contests",
-        "CC BY 4.0",
-        ("CodeContests",),
-        _fields("description", "public_tests", "private_tests", "solutions"),
-    ),
-    Published("drrepair", "MIT", ("DrRepair",), _fields("code_lines", "gold_code_lines", "err_line")),
-    Published("flan", "Apache-2.0", ("FLAN",), _fields("inputs", "targets", "task")),
-    Published("sharegpt", "terms of the sharing site", ("ShareGPT conversation",)),
-    Published("oasst1", "Apache-2.0", (TREE,), _fields("message_tree_id", "tree_state", "prompt")),
-    Published("gpt4all", "terms of the teacher", ("GPT4All",)),
-    Published(
-        "hh-rlhf",
-        "MIT",
-        ("chosen and rejected",),
-        _text("chosen", lambda text: text.startswith("\n\nHuman:")),
-    ),
-    Published("shp", "terms of the site", ("SHP",), _fields("history", "human_ref_A", "score_ratio")),
-    Published(
-        "selfee",
-        "CC BY-NC 4.0",
-        ("SelFee training chain", "SelFee answer"),
-        _fields("outputs", "iteration", "iteration_truncated"),
-    ),
-    Published("self-instruct", "Apache-2.0", ("Self-Instruct task",)),
-    Published("questions", "Apache-2.0", ("question", "MT-bench question")),
-)
-
-SOURCES = {source.name: source for source in _SOURCES}  # all sources by name
+_TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+SOURCES = {name: Published(name, **table) for name, table in _TABLES.items()}  # all sources by name
 
 
 def source_named(name: str) -> Published:
@@ -226,7 +193,7 @@ class Reader:
         named = SOURCES[self.source] if self.source else None
         # With a field map, the fields mean something else.
         tells = not self.fields and isinstance(record, dict)
-        source = named or next((each for each in _SOURCES if tells and each.told_by(record)), None)
+        source = named or next((each for each in SOURCES.values() if tells and each.has_made(record)), None)
         licences = (self.licence, named and named.licence, item.file.licence, source and source.licence)
         made = {
             "dataset": source.name if source else item.file.dataset,

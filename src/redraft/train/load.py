@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,11 +53,12 @@ from redraft.weights.lora.gguf import lora_weights
 _SHOWN = 12  # the most files to name in a message
 
 
-def model_folder(ref: str) -> Path | None:
-    """Return the folder that a model reference names, or None for org/name on the hub."""
+def model_folder(ref: str, check: Callable[[Path], object]) -> Path | None:
+    """Return the folder that a model reference names, once checked, or None for org/name on the hub."""
     path = Path(ref).expanduser()
     if path.is_dir():
         check_model_links(path)
+        check(path)
         return path
     if path.is_file() or ref.lower().endswith(".gguf"):
         raise UsageError(
@@ -136,9 +137,7 @@ def load_tokenizer(
         apart: Whether padding must be another token than end-of-text. transformers reads a reward at the
             last token that is not padding; if padding is end-of-text, that is the token before it.
     """
-    folder = model_folder(ref)
-    if folder:
-        check_tokenizer(folder)
+    folder = model_folder(ref, check_tokenizer)
     with _loading(ref, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(ref, **_closed(folder))
     if tokenizer.eos_token_id is None:
@@ -192,9 +191,7 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> PreTrai
         dtype: Of the weights.
         scores: Load a reward model: a classifier with one label. Its head may be new, with random values.
     """
-    folder = model_folder(ref)
-    if folder:
-        check_weights(folder)
+    folder = model_folder(ref, check_weights)
     loader: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     more: dict[str, Any] = {"num_labels": 1} if scores else {}
     with _loading(ref, "model"), quiet():
@@ -243,9 +240,7 @@ def load_trained(
 
 def skeleton(ref: str) -> PreTrainedModel:
     """Return a model's modules without weights, on torch's `meta` device, to count parameters."""
-    folder = model_folder(ref)
-    if folder:
-        check_config(folder)
+    folder = model_folder(ref, check_config)
     loader: Any = AutoModelForCausalLM
     with _loading(ref, "model"), torch.device("meta"):
         config = AutoConfig.from_pretrained(ref, **_closed(folder))

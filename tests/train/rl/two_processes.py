@@ -5,7 +5,6 @@ A module of its own, so that processes can be started with it.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import distributed
-from transformers.utils import logging
 
 from redraft.chain import Chain
 from redraft.errors import CheckError, ModelError
@@ -22,6 +20,7 @@ from redraft.train.loop import Loop
 from redraft.train.processes import parting, place
 from redraft.train.rl.rewards import Reward
 from tests.train.rl.tiny_policy import loop, policy, rollouts, share_of_e
+from tests.train.together import forked
 
 RANKS = 2
 KINDS: dict[str, dict[str, Any]] = {
@@ -104,20 +103,15 @@ def one_fails(folder: Path) -> str:
 
 
 def main() -> None:
-    """Run all. Torch is imported once: the last process forks the others."""
+    """Run all."""
     folder = Path(sys.argv[1])
-    rank = next((rank for rank in range(RANKS - 1) if os.fork() == 0), RANKS - 1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS
-    )
-    logging.disable_progress_bar()
-    for kind in KINDS:
-        made(folder / kind, kind).run()
-    stopped_and_resumed(folder / "stopped")
-    resumed(folder / "resumed", folder / "ppo")
-    distributed.barrier()
-    (folder / f"said-{rank}").write_text(one_fails(folder / "fails"))
+    with forked(folder, RANKS) as rank:
+        for kind in KINDS:
+            made(folder / kind, kind).run()
+        stopped_and_resumed(folder / "stopped")
+        resumed(folder / "resumed", folder / "ppo")
+        distributed.barrier()
+        (folder / f"said-{rank}").write_text(one_fails(folder / "fails"))
 
 
 if __name__ == "__main__":

@@ -233,27 +233,23 @@ def change_weight(folder: Path, name: str, new: torch.Tensor | None) -> None:
     save_file(weights | ({name: new} if new is not None else {}), folder / "model.safetensors")
 
 
-def told(folder: Path, file: Path, quant: str) -> str:
-    lines: list[str] = []
-    export_gguf(folder, file, Run(tell=lines.append), quant=quant)
-    return "\n".join(lines)
+def said(folder: Path, file: Path, quant: str) -> tuple[list[str], list[str]]:
+    """What an export tells, and of what it warns."""
+    told: list[str] = []
+    warned: list[str] = []
+    export_gguf(folder, file, Run(tell=told.append, warn=warned.append), quant=quant)
+    return told, warned
 
 
 def test_rows_that_are_no_blocks_stay_f16_and_that_is_told(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "hf", intermediate_size=100)
-    said = told(folder, tmp_path / "m.gguf", "q4_0")
-    assert "2 matrices become F16, because their rows are not a multiple of 32" in said
-    assert said.endswith("blk.0.ffn_down.weight (100) …")
+    (told,), _ = said(folder, tmp_path / "m.gguf", "q4_0")
+    assert "2 matrices become F16, because their rows are not a multiple of 32" in told
+    assert told.endswith("blk.0.ffn_down.weight (100) …")
     header, found = header_and_bytes(tmp_path / "m.gguf")
     assert header.tensors["blk.0.ffn_down.weight"].kind == gguf.GGMLQuantizationType.F16
     assert header.tensors["blk.0.ffn_up.weight"].kind == gguf.GGMLQuantizationType.Q4_0
     assert found["blk.1.ffn_down.weight"] == in_gguf(folder)["blk.1.ffn_down.weight"].half().numpy().tobytes()
-
-
-def warned(folder: Path, file: Path, quant: str) -> list[str]:
-    lines: list[str] = []
-    export_gguf(folder, file, Run(warn=lines.append), quant=quant)
-    return lines
 
 
 NAME = "model.layers.0.mlp.up_proj.weight"
@@ -265,12 +261,9 @@ def test_what_overflows_and_what_was_broken_is_a_warning(tmp_path: Path) -> None
     new = torch.zeros(128, 64, dtype=torch.bfloat16)
     new[0, :5] = torch.tensor([1e5, -1e6, torch.inf, torch.nan, 65000])
     change_weight(folder, NAME, new)
-    assert warned(folder, tmp_path / "m.gguf", "f16") == [
-        DAMAGED,
-        f"2 numbers in {NAME!r} became infinite: --quant bf16 holds larger ones.",
-    ]
-    assert warned(folder, tmp_path / "b.gguf", "bf16") == [DAMAGED]
-    assert told(folder, tmp_path / "c.gguf", "f16") == ""
+    lost = f"2 numbers in {NAME!r} became infinite: --quant bf16 holds larger ones."
+    assert said(folder, tmp_path / "m.gguf", "f16") == ([], [DAMAGED, lost])
+    assert said(folder, tmp_path / "b.gguf", "bf16")[1] == [DAMAGED]
 
 
 @pytest.mark.parametrize(("quant", "room"), [("q8_0", 127), ("q5_1", 1), ("q4_0", 8)])
@@ -280,7 +273,7 @@ def test_a_block_without_a_scale_is_lost_whole(quant: str, room: int, tmp_path: 
     new = torch.zeros(128, 64, dtype=torch.bfloat16)
     new[0, 3], new[2, 40] = -60000 * room, -70000 * room
     change_weight(folder, NAME, new)
-    assert warned(folder, tmp_path / "m.gguf", quant) == [
+    assert said(folder, tmp_path / "m.gguf", quant)[1] == [
         f"32 numbers in {NAME!r} became infinite: --quant bf16 holds larger ones."
     ]
     values = {each.name: each for each in gguf.GGUFReader(tmp_path / "m.gguf").tensors}["blk.0.ffn_up.weight"]

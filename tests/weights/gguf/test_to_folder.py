@@ -25,19 +25,11 @@ from redraft.weights.gguf.to_folder import import_gguf
 from redraft.weights.output import Run
 from tests.gguf_files import tiny_model
 from tests.weights.gguf.test_from_folder import LLAMA3, MODELS
+from tests.weights.model_files import load as weights
+from tests.weights.model_files import same_model
 from tests.weights.tiny_folders import load, tiny_folder
 
 EXACT = {"f16": torch.float16, "bf16": torch.bfloat16}
-
-
-def folder_bytes(folder: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...], bytes]]:
-    found: dict[str, torch.Tensor] = {}
-    for file in folder.glob("*.safetensors"):
-        found |= load_file(file)
-    return {
-        name: (each.dtype, tuple(each.shape), each.view(torch.uint8).numpy().tobytes())
-        for name, each in found.items()
-    }
 
 
 @pytest.mark.parametrize(("model", "quant"), [*((each, "f16") for each in MODELS), ("qwen3", "bf16")])
@@ -46,7 +38,7 @@ def test_there_and_back_changes_no_bit(model: str, quant: str, tmp_path: Path) -
     folder = tiny_folder(tmp_path / "hf", architecture, dtype=EXACT[quant], **changes)
     export_gguf(folder, tmp_path / "m.gguf", quant=quant)
     import_gguf(tmp_path / "m.gguf", tmp_path / "back")
-    assert folder_bytes(tmp_path / "back") == folder_bytes(folder)
+    assert same_model(weights(tmp_path / "back"), weights(folder))
     text = torch.arange(4, 250).unsqueeze(0)
     with torch.no_grad():
         before, after = load(folder)(text).logits, load(tmp_path / "back")(text).logits
@@ -103,7 +95,7 @@ def test_the_dtype_that_nobody_asked_for(quant: str, dtype: str, tmp_path: Path)
     import_gguf(tmp_path / "m.gguf", tmp_path / "back")
     names = {"F16": "float16", "BF16": "bfloat16"}
     assert json.loads((tmp_path / "back" / "config.json").read_bytes())["dtype"] == names[dtype]
-    assert {each[0] for each in folder_bytes(tmp_path / "back").values()} == {getattr(torch, names[dtype])}
+    assert {each.dtype for each in weights(tmp_path / "back").values()} == {getattr(torch, names[dtype])}
 
 
 def test_what_the_folder_says(tmp_path: Path) -> None:
@@ -220,11 +212,11 @@ OVERFLOW = f"{_MOST}: --dtype bf16 holds larger ones."
 
 def with_large_numbers(tmp_path: Path) -> Path:
     folder = tiny_folder(tmp_path / "hf", dtype=torch.bfloat16)
-    weights = load_file(folder / "model.safetensors")
-    weights["model.norm.weight"][:3] = 1e5
-    weights["lm_head.weight"][9, :7] = -1e9
-    weights["lm_head.weight"][10, 0] = 1e-30
-    save_file(weights, folder / "model.safetensors")
+    large = weights(folder)
+    large["model.norm.weight"][:3] = 1e5
+    large["lm_head.weight"][9, :7] = -1e9
+    large["lm_head.weight"][10, 0] = 1e-30
+    save_file(large, folder / "model.safetensors")
     export_gguf(folder, tmp_path / "m.gguf", quant="bf16")
     return tmp_path / "m.gguf"
 

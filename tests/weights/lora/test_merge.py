@@ -10,13 +10,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import open_checkpoint
 from redraft.weights.lora.adapter import read_adapter
 from redraft.weights.lora.merge import merge_lora, merged, plan_merge
 from redraft.weights.output import Run
+from tests.weights.model_files import load as weights
 from tests.weights.tiny_folders import (
     ARCHITECTURES,
     LINEAR,
@@ -48,10 +49,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plain(base: Path) -> Path:
     return lora(base, base.parent / "plain")
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return {name: each for file in folder.glob("*.safetensors") for name, each in load_file(file).items()}
 
 
 def refusal(base: Path, adapter: Path, **options: Any) -> str:

