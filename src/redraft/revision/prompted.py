@@ -19,7 +19,7 @@ from redraft.chain.selfee import verdict_of
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
-from redraft.revision import critique, ops, patch, prompts
+from redraft.revision import calls, critique, ops, patch, prompts
 from redraft.revision import stop as rules
 from redraft.revision.critique import Critique
 from redraft.revision.state import State, appended
@@ -128,7 +128,7 @@ def _base(state: State, told: str = "") -> tuple[Message, ...]:
 def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     """Write the next answer. Return a reason to stop, or None. Checks judge a text that was cut, too.
 
-    A tool call ends the chain: the caller runs the tool.
+    A tool call that fits its tool ends the chain: the caller runs it.
     """
     plan, told = state.plan, way == "repair" and state.steps[-1].criticism  # and not shown the draft
     again = _base(state, prompts.REPAIR.format(found=told) if told else "")
@@ -142,10 +142,10 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
         tools=tuple(plan.options.tools),
     )
     reply = yield from ops.ask_model(state, ask, "answer", len(state.steps))
-    if reply.tool_calls:
-        calls = reply.tool_calls
-        state.begin(reply.text, reply.finish, reply.usage, tool_calls=calls, reasoning=reply.reasoning)
-        return "tool_calls"
+    made = reply.tool_calls if reply.finish == "stop" else calls.whole(reply.tool_calls)
+    if made:
+        state.begin(reply.text, reply.finish, reply.usage, tool_calls=made, reasoning=reply.reasoning)
+        return _judge_calls(state)
     cut = rules.of_finish(state, reply.finish)
     if is_blank(reply.text) and not state.steps and plan.options.most_drafts == 1 and plan.told is None:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
@@ -155,6 +155,17 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     more: dict[str, Any] = {"fresh": fresh, "steered": steered, "reasoning": reply.reasoning}
     state.begin(reply.text, reply.finish, reply.usage, echo=echo, **more)
     return rules.after_answer(state, cut, blank=is_blank(reply.text))
+
+
+def _judge_calls(state: State) -> Stop | None:
+    """Judge the calls of the last step. Return None if they should be made again."""
+    results = calls.judged(state.steps[-1].tool_calls, state.plan.options.tools)
+    good = all(result.passed for result in results)
+    if not good or state.revisions:
+        text = "" if good else prompts.complaint(results, "stop")
+        verdict: Verdict = "accept" if good else "revise"
+        state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
+    return "tool_calls" if good else rules.when_resumed(state)
 
 
 Write = Callable[[State, Step, Sequence[patch.Edit], tuple[Message, ...], int], ops.Loop[Step]]
@@ -209,6 +220,8 @@ def _take_whole(state: State, made: Step, tries: Sequence[Step]) -> Stop | None:
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:
     """Give the last answer its feedback. Return a reason to stop, or None to revise it."""
+    if state.steps[-1].tool_calls:
+        return None
     if (same := rules.repeated(state)) is not None and same.feedback is not None:
         state.criticised(same.feedback)
         return rules.no_room(state)
@@ -348,6 +361,9 @@ def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
         shown = shown[-1:]
     messages = list(_base(state))
     for step in shown:
+        if step.tool_calls:
+            messages += calls.told(step)
+            continue
         messages.append({"role": "assistant", "content": step.answer})
         if step.feedback is None:
             continue

@@ -46,8 +46,8 @@ def repeated(state: State) -> Step | None:
     *before, after = state.steps or [Step(answer="")]
     if state.revisions <= state.plan.options.min_revisions or state.revisions == 0:
         return None
-    same = before[-1].answer.strip() == after.answer.strip() and before[-1].verdict == "revise"
-    return before[-1] if same else None
+    said = [(step.answer.strip(), step.tool_calls) for step in (before[-1], after)]
+    return before[-1] if said[0] == said[1] and before[-1].verdict == "revise" else None
 
 
 # prompted: by messages

@@ -1,0 +1,108 @@
+"""Calls of tools are judged before anyone runs them: by their tool's name and JSON Schema.
+
+A call that does not fit is told to the model as its tool would tell it, and the model calls again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from redraft.chain import CheckResult, Prompt, Step
+from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.schema import validator_of
+from redraft.checks.structure import JsonSchema
+from redraft.engines.base import Message
+from redraft.errors import CheckError, CheckSyntaxError
+
+WRONG = "This call was not run. {found} Call it again with arguments that fit."
+RIGHT = "This call fits, and was not run, because another one does not. Call it again as it was."
+_OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}
+
+
+def judged(calls: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> tuple[CheckResult, ...]:
+    """Return whether each call names a tool, and its arguments fit that tool's schema.
+
+    They may have no property that the schema does not name, and dates must be real ones. A tool that
+    is no function takes anything.
+    """
+    known = {function.get("name"): function for tool in tools if (function := tool.get("function"))}
+    names = {tool.get("name") for tool in tools}
+    found = []
+    for call in calls:
+        function = call.get("function") or {}
+        name = function.get("name")
+        if name in known:
+            outcome = _fits(function.get("arguments"), known[name].get("parameters"))
+        elif name in names:
+            outcome = passed("")
+        else:
+            outcome = failed(f"There is no tool {name!r:.80}. There are: {', '.join(map(str, known))}.")
+        found.append(CheckResult(name=f"tool:{name}", **vars(outcome)))
+    return tuple(found)
+
+
+def _fits(arguments: Any, parameters: Any) -> Outcome:
+    try:
+        value = json.loads(arguments or "{}")
+    except (TypeError, ValueError, RecursionError) as error:
+        return failed(f"The arguments are no JSON that can be read: {error}.")
+    if not isinstance(value, dict):
+        return failed("The arguments are no JSON object.")
+    if not isinstance(parameters, Mapping) or (check := _check(json.dumps(parameters))) is None:
+        return passed("")
+    try:
+        return check.check(json.dumps(value), Prompt())
+    except CheckError:  # its patterns take too long
+        return passed("")
+
+
+@lru_cache(256)
+def _check(parameters: str) -> JsonSchema | None:
+    """Return the check of a tool's arguments; None if its schema is none, which is its server's matter."""
+    from jsonschema import FormatChecker
+
+    formats = FormatChecker(["date", "ipv4", "ipv6"])
+
+    @formats.checks("date-time", raises=ValueError)
+    def _(value: object) -> bool:
+        return not isinstance(value, str) or bool(datetime.fromisoformat(value))
+
+    try:
+        validator = validator_of(_closed(json.loads(parameters)), "tool")
+    except CheckSyntaxError:
+        return None
+    return JsonSchema("tool", validator.evolve(format_checker=formats))
+
+
+def _closed(schema: Any) -> Any:
+    """Return a schema whose objects have only the properties that it names."""
+    if not isinstance(schema, dict) or schema.keys() & _OPEN:
+        return schema
+    made = {name: _closed(part) if name == "items" else part for name, part in schema.items()}
+    if properties := schema.get("properties"):
+        named = {name: _closed(part) for name, part in properties.items()}
+        made = {"additionalProperties": False, **made, "properties": named}
+    return made
+
+
+def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Return the calls of a reply that was cut without the last one if that is cut, too."""
+    try:
+        json.loads(calls[-1]["function"]["arguments"])
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return tuple(calls[:-1])
+    return tuple(calls)
+
+
+def told(step: Step) -> list[Message]:
+    """Return the calls of a step, and what was wrong with each, as messages of their tools."""
+    calls = list(step.tool_calls)
+    said: list[Message] = [{"role": "assistant", "content": step.answer or None, "tool_calls": calls}]
+    for call, result in zip(calls, step.checks, strict=True):
+        content = RIGHT if result.passed else WRONG.format(found=result.message)
+        said.append({"role": "tool", "tool_call_id": str(call.get("id", "")), "content": content})
+    return said

@@ -1,0 +1,107 @@
+"""Calls of tools are judged by their tools, and made again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import redraft
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from redraft.revision.calls import judged, whole
+
+PAY: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "pay",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "amount": {"type": "number", "exclusiveMinimum": 0},
+                "unit": {"enum": ["EUR", "USD"]},
+                "day": {"type": "string", "format": "date"},
+                "to": {"type": "object", "properties": {"id": {"type": "string", "pattern": "^A[0-9]+$"}}},
+            },
+            "required": ["amount", "unit"],
+        },
+    },
+}
+GOOD = {"amount": 3, "unit": "EUR"}
+
+
+def call(arguments: Any, name: str = "pay", call_id: str = "c1") -> dict[str, Any]:
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (GOOD, None),
+        ({**GOOD, "day": "2024-02-29", "to": {"id": "A1"}}, None),
+        ({"amount": 3}, "'unit' is a required property"),
+        ({**GOOD, "note": "x"}, "'note' was unexpected"),
+        ({**GOOD, "to": {"id": "A1", "name": "x"}}, "'name' was unexpected"),
+        ({**GOOD, "amount": "3"}, "is not of type 'number'"),
+        ({**GOOD, "unit": "euro"}, "is not one of"),
+        ({**GOOD, "day": "2026-02-30"}, "is not a 'date'"),
+        ({**GOOD, "to": {"id": "B7"}}, "does not match"),
+        ('{"amount": 3, "un', "no JSON that can be read"),
+        ("[3]", "no JSON object"),
+        ("[" * 100_000, "no JSON that can be read"),
+    ],
+)
+def test_arguments_fit_the_schema_of_their_tool(arguments: Any, said: str | None) -> None:
+    [found] = judged([call(arguments)], [PAY])
+    assert found.passed == (said is None)
+    assert (said or "") in found.message
+
+
+def test_a_tool_that_does_not_exist_is_named_with_those_that_do() -> None:
+    [found] = judged([call({}, "fly")], [PAY])
+    assert not found.passed
+    assert found.message == "There is no tool 'fly'. There are: pay."
+
+
+@pytest.mark.parametrize("parameters", [None, {}, {"type": "nonsense"}, {"anyOf": [GOOD, {}]}])
+def test_what_a_schema_leaves_open_is_right(parameters: Any) -> None:
+    tool = {"type": "function", "function": {"name": "pay", "parameters": parameters}}
+    assert judged([call({"a": 1}), call("")], [tool])[0].passed
+
+
+def test_a_wrong_call_is_made_again_and_the_right_one_stays() -> None:
+    right, wrong = call(GOOD, call_id="a"), call({**GOOD, "amount": "3"}, call_id="b")
+    engine = ScriptedEngine(
+        [ScriptedReply(tool_calls=[right, wrong]), ScriptedReply(tool_calls=[right, call(GOOD)])]
+    )
+    chain = redraft.revise("Pay 3 euros, twice.", model=engine, tools=[PAY], max_revisions=2)
+    assert chain.stop == "tool_calls"
+    assert chain.passed
+    assert chain.steps[chain.best or 0].tool_calls == (right, call(GOOD))
+    *_, said, kept, refused = engine.calls[1]
+    assert said["tool_calls"] == [right, wrong]  # type: ignore[index]
+    assert "fits" in kept["content"]  # type: ignore[index]
+    assert "is not of type 'number'" in refused["content"]  # type: ignore[index]
+    assert (kept["tool_call_id"], refused["tool_call_id"]) == ("a", "b")  # type: ignore[index]
+
+
+def test_a_call_that_stays_wrong_is_passed_on_and_said_to_be_wrong() -> None:
+    wrong = [ScriptedReply(tool_calls=[call({**GOOD, "amount": amount})]) for amount in ("3", "4", "5")]
+    chain = redraft.revise("Pay.", model=ScriptedEngine(wrong), tools=[PAY], max_revisions=2)
+    assert (chain.stop, chain.passed, len(chain.steps)) == ("max_revisions", False, 3)
+    assert chain.steps[chain.best or 0].tool_calls
+
+
+def test_a_right_first_call_is_as_it_was() -> None:
+    engine = ScriptedEngine([ScriptedReply(tool_calls=[call(GOOD)])])
+    chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=2)
+    assert (chain.stop, len(chain.steps), chain.steps[0].feedback) == ("tool_calls", 1, None)
+
+
+def test_a_call_that_was_cut_is_none() -> None:
+    assert whole([call(GOOD), call('{"amount"')]) == (call(GOOD),)
+    assert whole([call(GOOD)]) == (call(GOOD),)
+    engine = ScriptedEngine([ScriptedReply("I pay.", tool_calls=[call('{"amount"')], finish="max_tokens")])
+    chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=0)
+    assert (chain.stop, chain.steps[0].tool_calls, chain.answer) == ("max_tokens", (), "I pay.")
