@@ -70,16 +70,41 @@ def test_what_a_schema_leaves_open_is_right(parameters: Any) -> None:
     assert judged([call({"a": 1}), call("")], [tool])[0].passed
 
 
+def test_the_wrong_argument_alone_is_asked_for() -> None:
+    wrong = call({"unit": "EUR", "amount": "three", "day": "2024-02-29", "to": {"id": "A1"}})
+    engine = ScriptedEngine([ScriptedReply(tool_calls=[wrong]), '{"/amount": 3}'])
+    chain = redraft.revise("Pay 3 euros.", model=engine, tools=[PAY], max_revisions=1)
+    [made] = chain.steps[-1].tool_calls
+    assert (chain.stop, chain.passed, chain.steps[-1].patch) == ("tool_calls", True, ("/amount",))
+    assert made["function"]["arguments"] == wrong["function"]["arguments"].replace('"three"', "3")
+    assert made["id"] == wrong["id"]
+
+
+def test_an_argument_too_many_goes_without_asking() -> None:
+    wrong = call({**GOOD, "day": "2024-02-29", "notes": "from Ada"})
+    engine = ScriptedEngine([ScriptedReply(tool_calls=[wrong])])
+    chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=1)
+    [made] = chain.steps[-1].tool_calls
+    assert json.loads(made["function"]["arguments"]) == {**GOOD, "day": "2024-02-29"}
+    assert (chain.stop, len(engine.calls)) == ("tool_calls", 1)
+
+
+def test_a_patch_that_does_not_help_is_followed_by_another_call() -> None:
+    wrong = call({"unit": "EUR", "amount": "three", "day": "2024-02-29"})
+    replies = [ScriptedReply(tool_calls=[wrong]), '{"/amount": "3"}', ScriptedReply(tool_calls=[call(GOOD)])]
+    chain = redraft.revise("Pay.", model=ScriptedEngine(replies), tools=[PAY], max_revisions=3)
+    assert (chain.stop, chain.passed, len(chain.steps)) == ("tool_calls", True, 3)
+
+
 def test_a_wrong_call_is_made_again_and_the_right_one_stays() -> None:
     right, wrong = call(GOOD, call_id="a"), call({**GOOD, "amount": "3"}, call_id="b")
-    engine = ScriptedEngine(
-        [ScriptedReply(tool_calls=[right, wrong]), ScriptedReply(tool_calls=[right, call(GOOD)])]
-    )
+    again = ScriptedReply(tool_calls=[right, call(GOOD)])
+    engine = ScriptedEngine([ScriptedReply(tool_calls=[right, wrong]), "I cannot say.", again])
     chain = redraft.revise("Pay 3 euros, twice.", model=engine, tools=[PAY], max_revisions=2)
     assert chain.stop == "tool_calls"
     assert chain.passed
     assert chain.steps[chain.best or 0].tool_calls == (right, call(GOOD))
-    *_, said, kept, refused = engine.calls[1]
+    *_, said, kept, refused = engine.calls[2]
     assert said["tool_calls"] == [right, wrong]  # type: ignore[index]
     assert "fits" in kept["content"]  # type: ignore[index]
     assert "is not of type 'number'" in refused["content"]  # type: ignore[index]

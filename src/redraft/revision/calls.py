@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from redraft.chain import CheckResult, Prompt, Step
+from redraft.chain import CheckResult, Feedback, Prompt, Step
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.schema import validator_of
 from redraft.checks.structure import JsonSchema
@@ -29,8 +29,7 @@ def judged(calls: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]
     They may have no property that the schema does not name, and dates must be real ones. A tool that
     is no function takes anything.
     """
-    known = {function.get("name"): function for tool in tools if (function := tool.get("function"))}
-    names = {tool.get("name") for tool in tools}
+    known, names = _functions(tools), {tool.get("name") for tool in tools}
     found = []
     for call in calls:
         function = call.get("function") or {}
@@ -43,6 +42,10 @@ def judged(calls: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]
             outcome = failed(f"There is no tool {name!r:.80}. There are: {', '.join(map(str, known))}.")
         found.append(CheckResult(name=f"tool:{name}", **vars(outcome)))
     return tuple(found)
+
+
+def _functions(tools: Sequence[Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]]:
+    return {function.get("name"): function for tool in tools if (function := tool.get("function"))}
 
 
 def _fits(arguments: Any, parameters: Any) -> Outcome:
@@ -87,6 +90,17 @@ def _closed(schema: Any) -> Any:
         named = {name: _closed(part) for name, part in properties.items()}
         made = {"additionalProperties": False, **made, "properties": named}
     return made
+
+
+def base_of(
+    call: Mapping[str, Any], found: CheckResult, tools: Sequence[Mapping[str, Any]]
+) -> tuple[Step, Any]:
+    """Return a call's arguments as an answer with what is wrong with them, and the schema that they break."""
+    function = call["function"]
+    criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
+    known = _functions(tools).get(function["name"], {})
+    check = _check(json.dumps(known.get("parameters")))
+    return Step(answer=str(function.get("arguments")), feedback=criticism), check.schema if check else None
 
 
 def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

@@ -75,7 +75,7 @@ def edits_of(state: State) -> list[Edit]:
     spans = [place for place in places if not isinstance(place, str)]
     if plan.json is not None:
         values = not spans and step.finish == "stop"
-        return _values(step.answer, pointers, plan.json) if values else []
+        return values_of(step.answer, pointers, plan.json) if values else []
     size = len(step.answer)
     found = [segment_of(step.answer, *span, led=resumes) for span in spans if 0 <= span[0] <= span[1] <= size]
     if not found or pointers:
@@ -86,7 +86,8 @@ def edits_of(state: State) -> list[Edit]:
     return _apart([Edit(*each) for each in found], size)
 
 
-def _values(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
+def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
+    """Return what is written anew of an object: values that it has, lacks, or should not have."""
     try:
         text, found, gone = read_json(answer)[1], list[Edit](), list[list[str]]()
     except NotJson:  # it was a check of the user's that saw values
@@ -228,7 +229,28 @@ def asked(
         if not reply.shown:
             yield ops.Text("answer", state.last + 1, whole)
         return Step(answer=whole, finish=reply.finish, **more)
+    return _joined(answer, edits, new, reply)
+
+
+def arguments(
+    state: State, base: Step, edits: Sequence[Edit], messages: tuple[Message, ...]
+) -> ops.Loop[Step]:
+    """Ask for values of a tool call's arguments, which are the answer of `base`. Return the new ones.
+
+    A reply of another form leaves them as they are.
+    """
+    wanted, reply, new = [edit for edit in edits if not edit.gone], ops.Generated("", "stop", Usage()), []
+    if wanted:
+        ask = replace(_asking(state, base, wanted, messages), another=None)
+        reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
+        new = _new_values(reply, base.answer, wanted)
+    return _joined(base.answer, edits, new, reply)
+
+
+def _joined(answer: str, edits: Sequence[Edit], new: Sequence[str], reply: ops.Generated) -> Step:
+    """Return an answer with new texts in its places. Where one is empty, the old one stays."""
     text, at, places, left = "", 0, list[Place](), iter(new)
+    more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
     for edit in edits:
         text, at = text + answer[at : edit.begin], edit.begin
         piece = "" if edit.gone else next(left)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from redraft.chain import CheckResult, Feedback, Step, Stop, Usage, Verdict, best_step, is_blank, loop
+from redraft.chain import CheckResult, Feedback, Place, Step, Stop, Usage, Verdict, best_step, is_blank, loop
 from redraft.chain.selfee import verdict_of
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
@@ -90,8 +90,14 @@ def _draft(state: State) -> ops.Loop[Stop | None]:
 
 def _write_next(state: State) -> ops.Loop[Stop | None]:
     """Write the next answer, and announce it if it is the last. Return a reason to stop, or None."""
-    edits = patch.edits_of(state)
     written = state.last
+    if state.steps and state.steps[-1].tool_calls and not state.steps[-1].patch:
+        stop = yield from _patch_calls(state)
+        if stop is not None:
+            yield ops.StepDone(state.last, state.steps[-1])
+        if state.last > written:
+            return stop
+    edits = patch.edits_of(state)
     write = patch.written if state.plan.info.resumes else patch.asked
     stop = (yield from _patch(state, edits, write)) if edits else None
     if stop is None and state.last == written:
@@ -166,6 +172,26 @@ def _judge_calls(state: State) -> Stop | None:
         verdict: Verdict = "accept" if good else "revise"
         state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
     return "tool_calls" if good else rules.when_resumed(state)
+
+
+def _patch_calls(state: State) -> ops.Loop[Stop | None]:
+    """Ask for the arguments alone that do not fit. Where a fault has no place, there is no step."""
+    step, made, changed, usage = state.steps[-1], list[dict[str, Any]](), list[Place](), Usage()
+    for call, result in zip(step.tool_calls, step.checks, strict=True):
+        function = call.get("function")
+        if not result.passed:
+            base, schema = calls.base_of(call, result, state.plan.options.tools)
+            edits = patch.values_of(base.answer, map(str, result.places), schema)
+            if not edits:
+                return None
+            new = yield from patch.arguments(state, base, edits, _base(state))
+            function, usage = {**call["function"], "arguments": new.answer}, usage + new.usage
+            changed += new.patch
+        made.append({**call, "function": function})
+    if not changed:
+        return rules.no_room(state)
+    state.begin(step.answer, "stop", usage, tool_calls=tuple(made), patch=tuple(changed))
+    return _judge_calls(state)
 
 
 Write = Callable[[State, Step, Sequence[patch.Edit], tuple[Message, ...], int], ops.Loop[Step]]
