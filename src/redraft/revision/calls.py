@@ -26,41 +26,34 @@ _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedPro
 def judged(calls: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> tuple[CheckResult, ...]:
     """Return whether each call names a tool, and its arguments fit that tool's schema.
 
-    They may have no property that the schema does not name, and dates must be real ones. A tool that
-    is no function takes anything.
+    They may have no property that the schema does not name, and dates must be real ones. A tool that is no
+    function takes anything.
     """
-    known, names = _functions(tools), {tool.get("name") for tool in tools}
+    known = {(tool.get("function") or tool).get("name"): tool for tool in tools}
     found = []
     for call in calls:
-        function = call.get("function") or {}
-        name = function.get("name")
+        name, arguments = (call.get("function", {}).get(part) for part in ("name", "arguments"))
+        outcome = failed(f"There is no tool {name!r:.80}. There are: {', '.join(map(str, known))}.")
         if name in known:
-            outcome = _fits(function.get("arguments"), known[name].get("parameters"))
-        elif name in names:
-            outcome = passed("")
-        else:
-            outcome = failed(f"There is no tool {name!r:.80}. There are: {', '.join(map(str, known))}.")
+            outcome = _fits(arguments, _check_of(known[name]))
         found.append(CheckResult(name=f"tool:{name}", **vars(outcome)))
     return tuple(found)
 
 
-def _functions(tools: Sequence[Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]]:
-    return {function.get("name"): function for tool in tools if (function := tool.get("function"))}
-
-
-def _fits(arguments: Any, parameters: Any) -> Outcome:
+def _fits(arguments: Any, check: JsonSchema | None) -> Outcome:
     try:
         value = json.loads(arguments or "{}")
-    except (TypeError, ValueError, RecursionError) as error:
-        return failed(f"The arguments are no JSON that can be read: {error}.")
-    if not isinstance(value, dict):
-        return failed("The arguments are no JSON object.")
-    if not isinstance(parameters, Mapping) or (check := _check(json.dumps(parameters))) is None:
-        return passed("")
-    try:
-        return check.check(json.dumps(value), Prompt())
+        if not isinstance(value, dict):
+            raise TypeError("they are no object")
+        return check.check(json.dumps(value), Prompt()) if check else passed("")
     except CheckError:  # its patterns take too long
         return passed("")
+    except (TypeError, ValueError, RecursionError) as error:
+        return failed(f"The arguments are no JSON that can be read: {error}.")
+
+
+def _check_of(tool: Mapping[str, Any]) -> JsonSchema | None:
+    return _check(json.dumps((tool.get("function") or {}).get("parameters") or {}))
 
 
 @lru_cache(256)
@@ -98,9 +91,9 @@ def base_of(
     """Return a call's arguments as an answer with what is wrong with them, and the schema that they break."""
     function = call["function"]
     criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
-    known = _functions(tools).get(function["name"], {})
-    check = _check(json.dumps(known.get("parameters")))
-    return Step(answer=str(function.get("arguments")), feedback=criticism), check.schema if check else None
+    named = (tool for tool in tools if (tool.get("function") or tool).get("name") == function["name"])
+    check = _check_of(next(named, {}))
+    return Step(answer=str(function.get("arguments")), feedback=criticism), check and check.schema
 
 
 def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

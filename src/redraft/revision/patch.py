@@ -87,7 +87,7 @@ def edits_of(state: State) -> list[Edit]:
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
-    """Return what is written anew of an object: values that it has, lacks, or should not have."""
+    """Return what is written anew of JSON: values that it has, lacks, or should not have."""
     try:
         text, found, gone = read_json(answer)[1], list[Edit](), list[list[str]]()
     except NotJson:  # it was a check of the user's that saw values
@@ -229,28 +229,7 @@ def asked(
         if not reply.shown:
             yield ops.Text("answer", state.last + 1, whole)
         return Step(answer=whole, finish=reply.finish, **more)
-    return _joined(answer, edits, new, reply)
-
-
-def arguments(
-    state: State, base: Step, edits: Sequence[Edit], messages: tuple[Message, ...]
-) -> ops.Loop[Step]:
-    """Ask for values of a tool call's arguments, which are the answer of `base`. Return the new ones.
-
-    A reply of another form leaves them as they are.
-    """
-    wanted, reply, new = [edit for edit in edits if not edit.gone], ops.Generated("", "stop", Usage()), []
-    if wanted:
-        ask = replace(_asking(state, base, wanted, messages), another=None)
-        reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
-        new = _new_values(reply, base.answer, wanted)
-    return _joined(base.answer, edits, new, reply)
-
-
-def _joined(answer: str, edits: Sequence[Edit], new: Sequence[str], reply: ops.Generated) -> Step:
-    """Return an answer with new texts in its places. Where one is empty, the old one stays."""
     text, at, places, left = "", 0, list[Place](), iter(new)
-    more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
     for edit in edits:
         text, at = text + answer[at : edit.begin], edit.begin
         piece = "" if edit.gone else next(left)
@@ -281,7 +260,7 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: tuple[Mes
     return ops.Ask(
         joined([*messages, shown, request]),
         state.length(),
-        schema=object_of(lists) if lists and state.plan.schema is not None else None,
+        schema=object_of(lists) if lists and state.plan.info.schemas else None,
         stop=tuple(state.plan.options.stop),
         begun="",
         another=None if lists else another,

@@ -176,18 +176,20 @@ def _judge_calls(state: State) -> Stop | None:
 
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
     """Ask for the arguments alone that do not fit. Where a fault has no place, there is no step."""
-    step, made, changed, usage = state.steps[-1], list[dict[str, Any]](), list[Place](), Usage()
-    for call, result in zip(step.tool_calls, step.checks, strict=True):
-        function = call.get("function")
-        if not result.passed:
-            base, schema = calls.base_of(call, result, state.plan.options.tools)
-            edits = patch.values_of(base.answer, map(str, result.places), schema)
-            if not edits:
-                return None
-            new = yield from patch.arguments(state, base, edits, _base(state))
-            function, usage = {**call["function"], "arguments": new.answer}, usage + new.usage
+    step, changed, usage = state.steps[-1], list[Place](), Usage()
+    made = list(step.tool_calls)
+    for place, (call, result) in enumerate(zip(made, step.checks, strict=True)):
+        if result.passed:
+            continue
+        base, schema = calls.base_of(call, result, state.plan.options.tools)
+        edits = patch.values_of(base.answer, map(str, result.places), schema)
+        if not edits:
+            return None
+        new = yield from patch.asked(state, base, edits, _base(state), 0)
+        usage += new.usage
+        if new.patch:
+            made[place] = {**call, "function": {**call["function"], "arguments": new.answer}}
             changed += new.patch
-        made.append({**call, "function": function})
     if not changed:
         return rules.no_room(state)
     state.begin(step.answer, "stop", usage, tool_calls=tuple(made), patch=tuple(changed))
