@@ -48,7 +48,7 @@ def call(arguments: Any, name: str = "pay", call_id: str = "c1") -> dict[str, An
         ({**GOOD, "day": "2026-02-30"}, "is not a 'date'"),
         ({**GOOD, "to": {"id": "B7"}}, "does not match"),
         ('{"amount": 3, "un', "no JSON that can be read"),
-        ("[3]", "they are no object"),
+        ("[3]", "no JSON object"),
         ("[" * 100_000, "no JSON that can be read"),
     ],
 )

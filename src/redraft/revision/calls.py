@@ -44,7 +44,7 @@ def _fits(arguments: Any, check: JsonSchema | None) -> Outcome:
     try:
         value = json.loads(arguments or "{}")
         if not isinstance(value, dict):
-            raise TypeError("they are no object")
+            return failed("The arguments are no JSON object.")
         return check.check(json.dumps(value), Prompt()) if check else passed("")
     except CheckError:  # its patterns take too long
         return passed("")
