@@ -305,6 +305,25 @@ def test_a_reply_in_another_form_is_a_revision(replies: list[str], patched: list
     assert chain.usage.completion_tokens == len("".join(replies))
 
 
+def test_a_patch_by_number_costs_little_keeps_to_its_budget_and_goes_on_later() -> None:
+    said = [f"Owl {number} of the barn sleeps by day and hunts in the fields." for number in range(12)]
+    given, new = " ".join([*said[:5], "A mouse is there.", *said[6:]]), "[1] Owl 5 is at home."
+    chain = owls(chat(new), given=given)
+    assert chain.passed
+    assert 8 * chain.usage.completion_tokens <= len(given)  # which a whole revision writes
+    cut = owls(chat(new), given=given, budget={"tokens": 9})
+    assert (cut.stop, cut.revisions, cut.usage.completion_tokens) == ("budget", 0, 9)
+    again = owls(chat(new), given=given, resume=cut)
+    assert (again.answer, again.usage.completion_tokens) == (chain.answer, len(new) + 9)
+
+
+def test_a_patch_by_number_may_be_worse_and_is_no_echo() -> None:
+    chain = owls(chat("[1] A mouse is a mouse is a mouse."), max_revisions=1)
+    assert (chain.answer, bool(chain.steps[1].patch)) == (OWLS, True)
+    chain = owls(chat("Okay.", "Owls eat voles."))
+    assert chain.answer == "Owls eat voles."
+
+
 @pytest.mark.parametrize("reply", ["[1] Voles do.", OWLS.replace("mouse", "vole")])
 def test_another_answer_is_shown_as_it_comes(reply: str) -> None:
     texts: list[str] = []

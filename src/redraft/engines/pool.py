@@ -123,8 +123,9 @@ class PoolEngine:
     @property
     def info(self) -> EngineInfo:
         """The model and its capabilities, which all members have."""
-        able = all(member.engine.info.continues for member in self._members if member.engine)
-        return replace(self._info, continues=able)
+        infos = [member.engine.info for member in self._members if member.engine]
+        able = {name: all(getattr(info, name) for info in infos) for name in ("continues", "resumes")}
+        return replace(self._info, **able)
 
     @property
     def health(self) -> Health:

@@ -221,6 +221,7 @@ def asked(
         ask = _asking(state, base, wanted, messages)
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         new = (_new_parts if wanted[0].pointer is None else _new_values)(reply, answer, wanted)
+        new = ["" if each and state.echoes(each, state.steps) else each for each in new]
     more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
     half = 2 * len(reply.text) >= len(answer) and reply.text != answer.strip()
     if reply.shown or (half and not any(new) and wanted[0].pointer is None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,7 +122,7 @@ def test_a_server_that_does_not_continue_answers_is_asked_without(
     assert "it does not continue an answer" in caplog.text
 
 
-def test_a_sentence_is_patched_behind_its_beginning_or_by_number(server: FakeServer) -> None:
+def test_a_sentence_is_patched_behind_its_beginning_or_by_number(server: FakeServer, tmp_path: Path) -> None:
     owls, wrong = "Owls hunt at night. A mouse is what they like. They live in barns and woods.", "A mouse"
     given: dict[str, Any] = {"given": owls, "checks": ["lacks:mouse"], "max_revisions": 1}
     chain = revise(server, chat_reply(" Voles do. Also"), **given)
@@ -130,6 +131,11 @@ def test_a_sentence_is_patched_behind_its_beginning_or_by_number(server: FakeSer
     refused = error_reply(400, "the last message must be from the user")
     chain = revise(server, refused, chat_reply("[1] Frogs do."), **given)
     assert chain.answer == owls.replace("A mouse is what they like.", "Frogs do.")
+    before = len(bodies(server))
+    for _ in range(2):  # the second time by the cache
+        more = {"owner": "openai", "cache": tmp_path / "cache.db", **given}
+        assert "Crows do." in revise(server, chat_reply("[1] Crows do."), **more).answer
+    assert len(bodies(server)) == before + 1
 
 
 def test_a_refusal_is_remembered_and_told_once(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
