@@ -124,8 +124,8 @@ class PoolEngine:
     def info(self) -> EngineInfo:
         """The model and its capabilities, which all members have."""
         infos = [member.engine.info for member in self._members if member.engine]
-        able = {name: all(getattr(info, name) for info in infos) for name in ("continues", "resumes")}
-        return replace(self._info, **able)
+        continues, resumes = all(each.continues for each in infos), all(each.resumes for each in infos)
+        return replace(self._info, continues=continues, resumes=resumes)
 
     @property
     def health(self) -> Health:
