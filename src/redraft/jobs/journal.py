@@ -52,14 +52,9 @@ def raw_key(key: str) -> str:
 
 
 class Journal(AbstractContextManager["Journal"]):
-    """An open journal.
+    """An open journal."""
 
-    Attributes:
-        path: The file.
-        replayed: How many replies were taken from it instead of being paid for; its users count.
-    """
-
-    replayed = 0
+    replayed = 0  # how many replies were taken from it instead of being paid for; its users count
 
     def __init__(self, path: Path, *, base: Path | None = None) -> None:
         """Open the file, or create it.

@@ -103,16 +103,7 @@ def being_written(path: Path, run: RunFile) -> InUse:
 
 
 class Ledger(AbstractContextManager["Ledger"]):
-    """An output file, open for one process to add results to.
-
-    Attributes:
-        found: Number of items that were done when it was opened.
-        causes: Why items that are not done failed, counted. Complete when the ledger is closed.
-        first_failure: Message and hint of the first item that is listed as failed then; empty if none is.
-        torn: Bytes of a torn result that were cut off when it was opened.
-        fresh: Whether the file was created.
-        figures: Returns more figures of this session, for its record.
-    """
+    """An output file, open for one process to add results to."""
 
     def __init__(
         self,
@@ -133,11 +124,13 @@ class Ledger(AbstractContextManager["Ledger"]):
         check_ending(path)
         self.path = path
         self.done = IdSet()
+        # Why items that are not done failed, counted; and message and hint of the first that is listed as
+        # failed, if one is. Complete when the ledger is closed.
         self.causes: Counter[str] = Counter()
         self.first_failure = ""
         self._failed = 0
-        self.torn = 0
-        self.figures: Callable[[], dict[str, float]] = dict
+        self.torn = 0  # bytes of a torn result that were cut off
+        self.figures: Callable[[], dict[str, float]] = dict  # more figures of this session, for its record
         self._key, self._is_last = key, is_last
         self._run = RunFile(path)
         self.fresh = not os.path.exists(path)  # noqa: PTH110  (False where it cannot be told)
@@ -160,7 +153,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         except BaseException:
             self._lines.close()
             raise
-        self.found = len(self.done)
+        self.found = len(self.done)  # items that were done before
 
     def append(self, item_id: str, *lines: str) -> None:
         """Add the result of an item: lines of JSON, without line breaks.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import os
 import platform
 import shutil
@@ -114,6 +115,14 @@ def use_large_pages() -> None:
     Call this before torch is imported. A value that the user has set is kept.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address always means this machine. What other names mean, DNS decides."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().removesuffix(".") == "localhost"
 
 
 def cache_folder() -> Path:

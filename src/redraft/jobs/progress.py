@@ -142,26 +142,18 @@ class ProgressLine:
 
 
 class ItemProgress(ProgressLine):
-    """Items that models work on.
+    """Items that models work on."""
 
-    Attributes:
-        tokens: New tokens of the replies of this run that ended.
-        writing: New tokens of those that are being written.
-        current: Ids of the items that are worked on, the first to begin first.
-        opening: The models are being opened.
-        note: A few words on the results.
-        waiting: What the job waits for, such as a server that is down, or an empty text.
-        on_update: Called with each change.
-    """
-
-    tokens = writing = 0
-    opening = False
-    note = waiting = ""
-    on_update: Callable[[], None] | None = None
+    tokens = 0  # new tokens of the replies of this run that ended
+    writing = 0  # new tokens of those that are being written
+    opening = False  # the models are being opened
+    note = ""  # a few words on the results
+    waiting = ""  # what the job waits for, such as a server that is down
+    on_update: Callable[[], None] | None = None  # called with each change
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.current: list[str] = []
+        self.current: list[str] = []  # ids of the items that are worked on, the first to begin first
 
     def update(self, *, now: bool = False) -> None:
         """Show the line when it is due, or now."""
@@ -217,12 +209,7 @@ class ByteProgress(ProgressLine):
 
 
 class RecordProgress(ProgressLine):
-    """Records of files; `done` counts their bytes. Shown on a terminal until the end.
-
-    Attributes:
-        records: Number of records read.
-        results: Returns a few words on the results, or an empty text.
-    """
+    """Records of files; `done` counts their bytes. Shown on a terminal until the end."""
 
     def __init__(
         self,
@@ -236,8 +223,8 @@ class RecordProgress(ProgressLine):
         console = Console(stderr=True)
         shown = sys.stderr.isatty() and not _takes_the_terminal(out)
         super().__init__(total, quiet=quiet or not shown, transient=True, console=console, clock=clock)
-        self.records = 0
-        self.results: Callable[[], str] = str
+        self.records = 0  # how many were read
+        self.results: Callable[[], str] = str  # a few words on the results
         self._compared: tuple[int, int] | None = None
 
     def parts(self) -> list[str]:

@@ -26,15 +26,11 @@ _GRACE = 0.4  # seconds that work has from then to come to its end, so that all 
 
 
 class EndedBySignal(KeyboardInterrupt):
-    """A signal ended the work.
-
-    Attributes:
-        exit_status: 128 plus the signal, as in shells: 130 for Ctrl-C, 143 for SIGTERM.
-    """
+    """A signal ended the work."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
-        self.exit_status = 128 + signum
+        self.exit_status = 128 + signum  # as in shells: 130 for Ctrl-C, 143 for SIGTERM
 
 
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:

@@ -59,15 +59,10 @@ def matching(path: Path) -> list[Path]:
 
 
 class Store:
-    """An output in a store, with its copy on this machine.
-
-    Attributes:
-        url: Its address.
-        copy: The copy, and the files beside it.
-        base: The output of the whole, if this is that of a share: it is fetched too.
-    """
+    """An output in a store, with its copy on this machine."""
 
     def __init__(self, url: str, base: Store | None = None) -> None:
+        """`base` is the output of the whole, if this is that of a share: it is fetched too."""
         self.url, self.base = url, base
         self._system, self._key = _opened(url)
         self.copy = _folder(url) / Path(self._key).name

@@ -41,21 +41,16 @@ _KINDS = {
 
 
 class Refusal(errors.RedraftError):
-    """A request that gets an error for an answer.
-
-    Attributes:
-        code: A word for programs, as in docs/serve.md.
-        wait: Seconds for `Retry-After`.
-    """
+    """A request that gets an error for an answer."""
 
     def __init__(
         self,
         status: HTTPStatus,
-        code: str,
+        code: str,  # a word for programs, as in docs/serve.md
         message: str,
         *,
         param: str | None = None,
-        wait: int | None = None,
+        wait: int | None = None,  # seconds for `Retry-After`
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.param, self.wait = status, code, param, wait

@@ -8,7 +8,6 @@ Each request has an id, the client's own `x-request-id` or a new one. Its reply 
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import secrets
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from redraft.jobs.machine import is_loopback
 from redraft.serve.errors import Refusal, reply_of
 from redraft.serve.keys import ANYONE, Key, Keys
 from redraft.serve.log import REQUEST, Entry
@@ -123,11 +123,3 @@ def why_forbidden(hosts: Sequence[str], origins: Sequence[str], *, here_alone: b
     if any(origin.partition("://")[2] != hosts[0] for origin in origins):
         return "the request is from a page of another site."
     return ""
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a name or address always means this machine. What other names mean, DNS decides."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower().removesuffix(".") == "localhost"

@@ -52,17 +52,12 @@ class Model:
 
 
 class Models:
-    """The models by name. There are none until they are loaded.
-
-    Attributes:
-        passes: The fields of requests that each model's server takes beyond OpenAI's.
-        down: Names of models whose servers do not answer yet.
-    """
+    """The models by name. There are none until they are loaded."""
 
     def __init__(self, passes: Mapping[str, frozenset[str]] | None = None) -> None:
-        self.passes = passes or {}
+        self.passes = passes or {}  # the fields of requests that each model's server takes beyond OpenAI's
         self._by_name: Mapping[str, Model] | None = None
-        self.down: frozenset[str] = frozenset()
+        self.down: frozenset[str] = frozenset()  # names of models whose servers do not answer yet
 
     def offer(self, models: Iterable[Model], down: Iterable[str] = ()) -> None:
         """Offer these models from now on."""

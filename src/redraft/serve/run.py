@@ -22,9 +22,9 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from redraft.errors import UsageError
+from redraft.jobs.machine import is_loopback
 from redraft.jobs.signals import on_signal
 from redraft.serve.gate import Gate
-from redraft.serve.guard import is_loopback
 from redraft.serve.keys import Keys
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -8,7 +8,6 @@ that was shown is never generated twice.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
 import re
@@ -34,6 +33,7 @@ from redraft.engines.remote.wire import Body, Complaint, EventParser, read_compl
 from redraft.engines.retry import Failure, Patience, Retry
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
 from redraft.jobs.causes import FILTER
+from redraft.jobs.machine import is_loopback
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Server:
         self._lanes = Lanes(
             timeout=httpx.Timeout(None, connect=patience.connect),
             # A proxy from the environment is for other machines, and would see the key of a local server.
-            trust_env=not _is_local(self.url),
+            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
         )
 
     def __repr__(self) -> str:
@@ -428,21 +428,13 @@ def check_address(url: str) -> None:
 def _check_key(url: str, key: Key) -> None:
     if not (key.value.isascii() and key.value.isprintable()) or " " in key.value:
         raise UsageError(f"the key from {key.source} has a space, a line break or a non-ASCII character.")
-    host = urlsplit(url).netloc
-    if urlsplit(url).scheme == "http" and not _is_local(url) and not key.plain_http:
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not key.plain_http:
         raise UsageError(
-            f"the key from {key.source} would travel to {host} unencrypted.",
+            f"the key from {key.source} would travel to {parts.netloc} unencrypted.",
             hint=f"Use https://, or allow it under [keys] of {config_path()}: "
-            f'"{host}" = {{ key = "env:NAME", plain_http = true }}',
+            f'"{parts.netloc}" = {{ key = "env:NAME", plain_http = true }}',
         )
-
-
-def _is_local(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _from_json(data: str | bytes) -> Any:

@@ -196,13 +196,18 @@ def read_plan(folder: Path) -> dict[str, Any]:
     file = folder / PLAN
     if not file.exists():
         return {"models": {}, "tasks": {}}
+    if found := stored(file, "models", "tasks"):
+        return found
+    raise OutputError(f"{file} cannot be read.", hint="Put it back, or name another folder.")
+
+
+def stored(file: Path, *names: str) -> dict[str, Any] | None:
+    """Return the record in a file; None if it has not an object of each name."""
     try:
         found: dict[str, Any] = json.loads(file.read_bytes())
-        if isinstance(found["models"], dict) and isinstance(found["tasks"], dict):
-            return found
+        return found if all(isinstance(found[name], dict) for name in names) else None
     except (ValueError, KeyError, TypeError):
-        pass
-    raise OutputError(f"{file} cannot be read.", hint="Put it back, or name another folder.")
+        return None
 
 
 def _check_options(settings: Settings) -> None:

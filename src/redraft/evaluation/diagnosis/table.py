@@ -30,7 +30,7 @@ from redraft.evaluation.diagnosis.equal_tokens import (
     verdict,
     versus_line,
 )
-from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan
+from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.truth import chains_of
 from redraft.evaluation.pages.charts import curves as drawn
@@ -217,8 +217,12 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         OutputError: There is no table, or it is damaged.
         UsageError: A task runs a model's programs, and `run_code` was not given.
     """
-    stored = _stored(folder)
-    hashes, before = _hashes(folder), stored["files"]
+    file, hint = folder / TABLE, f"Make it: redraft diagnose {folder}"
+    if not file.exists():
+        raise OutputError(f"{folder} has no {TABLE}.", hint=hint)
+    if (table := stored(file, "files")) is None:
+        raise OutputError(f"{file} is no table of redraft diagnose.", hint=hint)
+    hashes, before = _hashes(folder), table["files"]
     faults = [f"{name}: was added after the table was made." for name in hashes if name not in before]
     faults += [f"{name}: is gone." for name in before if name not in hashes]
     changed = [name for name in hashes if before.get(name, hashes[name]) != hashes[name]]
@@ -229,7 +233,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         now = json.loads(json.dumps(without_nan(table_of(folder))))
     except (RecordError, OutputError) as error:
         return [*faults, error.message], "The figures cannot be recomputed."
-    told, made = (dict(_leaves(values, "")) for values in ({name: stored.get(name) for name in now}, now))
+    told, made = (dict(_leaves(values, "")) for values in ({name: table.get(name) for name in now}, now))
     faults += _some(
         [
             f"{TABLE}: {place} is {told.get(place)!r:.60}, and the records give {made.get(place)!r:.60}."
@@ -246,20 +250,6 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
 
 def _some(faults: list[str]) -> list[str]:
     return [*faults[:_MOST], *[f"{len(faults) - _MOST:,} more differ."] * (len(faults) > _MOST)]
-
-
-def _stored(folder: Path) -> dict[str, Any]:
-    file = folder / TABLE
-    hint = f"Make it: redraft diagnose {folder}"
-    try:
-        found: dict[str, Any] = json.loads(file.read_bytes())
-        if isinstance(found["files"], dict):
-            return found
-    except FileNotFoundError:
-        raise OutputError(f"{folder} has no {TABLE}.", hint=hint) from None
-    except (ValueError, TypeError, KeyError):
-        pass
-    raise OutputError(f"{file} is no table of redraft diagnose.", hint=hint)
 
 
 def _wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
