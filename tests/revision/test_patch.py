@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel
 import redraft
 from redraft.chain import CheckResult, Step
 from redraft.checks.base import Outcome, failed, passed
-from redraft.checks.json_reading import keys_of, pointer, span_of, surplus_of
+from redraft.checks.json_reading import keys_of, pointer, pointer_at, span_of, surplus_of
 from redraft.checks.schema import list_of_one
 from redraft.engines.base import EngineInfo, Message, Replies, Sampling
 from redraft.engines.steering.form import Form
@@ -145,6 +145,15 @@ def test_a_value_that_is_wrong_or_missing_is_written_by_its_own_schema(answer: s
     assert asked.schema == {"type": "array", "items": items, "minItems": 1, "maxItems": 2}
 
 
+def test_a_word_in_a_value_is_a_fault_of_that_value() -> None:
+    answer = "Here:\n```json\n" + PERSON.replace('"long ago"', "1815") + "\n```"
+    for check, places in (("lacks:London", ("/city",)), ("lacks:born", ())):  # a name is no value
+        options: dict[str, Any] = {"output": Person, "checks": [check], "max_revisions": 1}
+        chain = redraft.revise("Who was Ada?", model=Steered('["Bath"]'), given=answer, **options)
+        assert chain.steps[1].patch == places
+        assert not places or chain.answer == answer.replace("London", "Bath")
+
+
 def test_a_validator_is_told_from_the_second_try_on() -> None:
     kind = dict[str, Annotated[int, AfterValidator(even)]]
     engine = Steered("[1815]", "[1816]")
@@ -221,6 +230,7 @@ def test_every_value_of_an_object_is_found_by_its_pointer(value: Any, indent: in
         assert keys_of(pointer(path)) == path
         begin, end, lead = span_of(text, path) or (0, 0, "?")
         assert (json.loads(text[begin:end]), lead) == (found, "")
+        assert pointer_at(text, begin, end) == pointer(path)
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,23 @@ def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
     return None
 
 
+def pointer_at(answer: str, begin: int, end: int) -> str | None:
+    """Return the pointer of the smallest value that has these characters of an answer; None if none has."""
+    try:
+        text = read_json(answer)[1]
+    except NotJson:
+        return None
+    first, path, at = answer.find(text), list[str | int](), 0
+    if first < 0 or not first <= begin <= end <= first + len(text):
+        return None
+    while found := [
+        each for each in _members(text, at) if each[1] <= begin - first <= end - first <= each[2]
+    ]:
+        path.append(found[0][0])
+        at = found[0][1]
+    return pointer(path)
+
+
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
     """Return where a value begins and ends in a text that is JSON, and what has to come before it.
 

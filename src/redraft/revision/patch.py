@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from redraft.chain import Finish, Place, Step, Usage
-from redraft.checks.json_reading import NotJson, keys_of, pointer, read_json, span_of, surplus_of
+from redraft.checks.json_reading import NotJson, keys_of, pointer, pointer_at, read_json, span_of, surplus_of
 from redraft.checks.schema import list_of_one, object_of
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
@@ -74,8 +74,9 @@ def edits_of(state: State) -> list[Edit]:
     pointers = [place for place in places if isinstance(place, str)]
     spans = [place for place in places if not isinstance(place, str)]
     if plan.json is not None:
-        values = not spans and step.finish == "stop"
-        return values_of(step.answer, pointers, plan.json) if values else []
+        held = [pointer_at(step.answer, *span) for span in spans] if step.finish == "stop" else [None]
+        given = {*pointers, *filter(None, held)}
+        return values_of(step.answer, given, plan.json) if all(held) else []
     size = len(step.answer)
     found = [segment_of(step.answer, *span, led=resumes) for span in spans if 0 <= span[0] <= span[1] <= size]
     if not found or pointers:
