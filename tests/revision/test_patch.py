@@ -438,11 +438,7 @@ def test_a_server_writes_values_by_pointer(kind: type[redraft.ScriptedEngine]) -
         (PERSON, "1815", {"born": 1815}),
         (PERSON, '```json\n{"born": 1815}\n```', {"born": 1815}),  # a part of it
         (WITHOUT, '{"/born": 1815}', {"born": 1815}),
-        (
-            PERSON,
-            PERSON.replace('"long ago"', "9").replace("Ada ", ""),
-            {"born": 9},
-        ),  # all
+        (PERSON, PERSON.replace('"long ago"', "9").replace("Ada ", ""), {"born": 9}),  # all of it
     ],
 )
 def test_values_in_another_form(answer: str, reply: str, mended: dict[str, Any]) -> None:

@@ -277,16 +277,15 @@ def _touches(place: Place, edit: Edit) -> bool:
 
 def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
     """Return what a reply gives for each place of a text; "" for what it lacks, or what is there already."""
-    half = 2 * len(reply.text) >= len(answer)
-    alone = len(edits) == 1 and not half and not _MARK.search(reply.text)
-    said = f"[1] {reply.text}" if alone else reply.text
+    short = 2 * len(reply.text) < len(answer) and not _MARK.search(reply.text)
+    said = f"[1] {reply.text}" if short and len(edits) == 1 else reply.text
     olds = [answer[edit.begin : edit.end] for edit in edits]
     pieces = pieces_of(said, olds, whole=reply.finish == "stop")
     ends = pairwise([0, *ends_of(answer)])
     outside = [answer[a:b].strip() for a, b in ends if not any(a < e.end and e.begin < b for e in edits)]
     long = [each for each in outside if LONG.search(each)]
-    if any(each in piece for each in long for piece in pieces.values()):  # it has more than was asked for
-        pieces = {}
+    more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
+    pieces = {} if more else pieces
     return ["" if (new := pieces.get(n, "")) in answer else new for n, _ in enumerate(edits, start=1)]
 
 
