@@ -79,6 +79,14 @@ def test_the_sentence_with_a_forbidden_word_is_written_anew() -> None:
     assert (asked.begun, asked.form) == (FIRST, Form(one=True, lacks=("mouse",)))
 
 
+TABLE = "| owl | food |\n|---|---|\n| barn owl | a mouse. A rat |\n| eagle owl | hares |\n"
+
+
+@pytest.mark.parametrize("engine", [Steered(" voles |"), redraft.ScriptedEngine(["[1] voles"])], ids=str)
+def test_a_cell_of_a_table_is_written_anew(engine: redraft.ScriptedEngine) -> None:
+    assert owls(engine, given=TABLE).answer == TABLE.replace("a mouse. A rat", "voles")
+
+
 def test_another_try_follows_one_that_fails_repeats_or_does_not_end() -> None:
     chain = owls(Steered("A mouse again.", "They live in barns.", "and so on " * 40, "Voles do."))
     assert (chain.revisions, chain.answer) == (1, OWLS.replace(MOUSE, "Voles do."))

@@ -171,17 +171,17 @@ def _put(text: str, edit: Edit, piece: str, places: list[Place]) -> str:
 
 def _ask(state: State, edit: Edit, before: str, messages: tuple[Message, ...], number: int) -> ops.Ask:
     """Return the request for what follows a beginning of the answer."""
-    form, given = None, state.plan.form or Form()
+    form, given, schema, stop = None, state.plan.form or Form(), edit.schema, tuple[str, ...]()
     if edit.pointer is None:
+        stop = ("|",) if before.rstrip().endswith("|") and not edit.open else ()  # a cell of a table
         form = Form(without=given.without, case=given.case, lacks=given.lacks, one=not edit.open)
-    most = min((ROOM + (edit.end - edit.begin) // 2) << number, state.plan.sampling.max_tokens)
-    room = state.length(most=None if edit.open else most)
-    schema, stop = edit.schema, tuple[str, ...]()
-    if state.plan.schema is None:  # nothing tells the engine where a value ends
+    elif state.plan.schema is None:  # nothing tells the engine where a value ends
         kind = schema["items"].get("type", "object") if schema else "object"
         schema, stop = None, () if kind in ("object", "array") else ("\n",)
     elif schema and schema["items"].get("type") in ("integer", "number"):
         schema, stop = {**schema, "maxItems": 2}, (",",)  # without a comma, more digits would be likelier
+    most = min((ROOM + (edit.end - edit.begin) // 2) << number, state.plan.sampling.max_tokens)
+    room = state.length(most=None if edit.open else most)
     return ops.Ask(messages, room, schema=schema, form=form, stop=stop, begun=before.rstrip(" "))
 
 

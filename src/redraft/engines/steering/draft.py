@@ -139,13 +139,16 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> list[int]:
 
 
 def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:
-    """Return where the sentence, item or line around a place begins, behind its mark, and ends.
+    """Return where the sentence, item, line or cell around a place begins, behind its mark, and ends.
 
     With `led`, the first word of a line is left out: a model that goes on behind what stands before it may
     rather end an answer than begin another paragraph.
     """
     start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
     stop = max(len(text[: None if stop < 0 else stop].rstrip()), end)
+    if text[start:begin].lstrip().startswith("|") and (bar := text.find("|", end, stop)) >= 0:
+        cell = text[text.rfind("|", start, begin) + 1 : bar]
+        return bar - len(cell.lstrip()), bar - len(cell) + len(cell.rstrip())
     ends = [start + each for each in ends_of(text[start:stop])]
     first = max((each for each in ends if each <= begin), default=start)
     mark = _MARK.match(text, first)
