@@ -13,12 +13,17 @@ import itertools
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.lacking import DATA, MODEL, TOOLS, lack
+
+if TYPE_CHECKING:
+    from tests.engines.fake_server import FakeServer
 
 ROOT = Path(__file__).resolve().parent.parent
 GUARD = ROOT / "tests" / "network_guard"
@@ -134,6 +139,19 @@ def a_sandbox() -> Path:
     except UsageError as error:
         lack(f"{error.message} {error.hint}", TOOLS)
     return Path(sandbox.__file__)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    """A hub without repositories (`tests.engines.fake_hub.publish`), and an empty cache."""
+    from huggingface_hub import constants
+
+    from tests.engines.fake_server import FakeServer
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with FakeServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.root)
+        yield server
 
 
 def _default_model() -> Path | None:

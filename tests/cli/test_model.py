@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ from huggingface_hub import constants
 from redraft.engines.llamacpp.default_model import DEFAULT
 from redraft.jobs.counting import size_in_words
 from tests.cli.verbs import redraft
-from tests.engines.fake_server import FakeServer, Reply, json_reply
+from tests.engines.fake_hub import NOWHERE, publish
+from tests.engines.fake_server import FakeServer
 
 
 @pytest.fixture(autouse=True)
@@ -19,17 +19,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.root)
-        server.on("GET /api/models/org/tiny", json_reply({"id": "x", "siblings": [{"rfilename": "a.gguf"}]}))
-        about = {"ETag": '"1"', "X-Repo-Commit": "0" * 40, "Content-Length": "4"}
-        server.on("HEAD /org/tiny/resolve/main/a.gguf", Reply(200, about))
-        server.on("GET /org/tiny/resolve/main/a.gguf", Reply(200, {}, [b"GGUF"]))
-        yield server
 
 
 def test_nothing_is_here(home: Path) -> None:
@@ -42,6 +31,7 @@ def test_nothing_is_here(home: Path) -> None:
 
 
 def test_a_model_of_the_hub_from_get_to_remove(hub: FakeServer) -> None:
+    publish(hub, "org/tiny", {"a.gguf": b"GGUF"})
     got = redraft("model", "get", "org/tiny")
     assert got.exit_code == 0
     file = Path(got.stdout.strip())
@@ -55,10 +45,7 @@ def test_a_model_of_the_hub_from_get_to_remove(hub: FakeServer) -> None:
 
 def test_a_recommended_model_is_fetched_by_its_name(hub: FakeServer) -> None:
     repo, name = "HuggingFaceTB/SmolLM2-360M-Instruct-GGUF", "smollm2-360m-instruct-q8_0.gguf"
-    hub.on(f"GET /api/models/{repo}", json_reply({"id": repo, "siblings": [{"rfilename": name}]}))
-    about = {"ETag": '"2"', "X-Repo-Commit": "1" * 40, "Content-Length": "4"}
-    hub.on(f"HEAD /{repo}/resolve/main/{name}", Reply(200, about))
-    hub.on(f"GET /{repo}/resolve/main/{name}", Reply(200, {}, [b"GGUF"]))
+    publish(hub, repo, {name: b"GGUF"})
     got = redraft("model", "get", "small")
     assert got.stderr.startswith(f"redraft: fetching {repo}/{name}: ")
     assert Path(got.stdout.strip()).read_bytes() == b"GGUF"
@@ -67,7 +54,7 @@ def test_a_recommended_model_is_fetched_by_its_name(hub: FakeServer) -> None:
 
 
 def test_a_recommended_model_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     result = redraft("model", "get", "large")
     assert result.exit_code == 3
     assert "is not in the cache, and the hub cannot be reached" in result.stderr

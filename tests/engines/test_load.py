@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +31,9 @@ from redraft.engines.load import (
 from redraft.engines.names import BY_NAME, RECOMMENDED, SERVERS, Recommended, memory_of
 from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.jobs.plugins import PluginError, PluginWarning
-from tests.engines.fake_server import FakeServer, Reply, chat_reply, json_reply, models_reply
+from tests.cli.verbs import start, wait_until
+from tests.engines.fake_hub import publish
+from tests.engines.fake_server import FakeServer, Reply, chat_reply, models_reply
 from tests.plugin_packages import install
 
 
@@ -379,26 +378,17 @@ class TestServers:
 
 class TestHub:
     @pytest.mark.parametrize("verb", ["ask Hi", "answer prompts.txt -o out.jsonl --cache paid.db"])
-    def test_ctrl_c_ends_a_download(self, here: Path, verb: str) -> None:
+    def test_ctrl_c_ends_a_download(
+        self, here: Path, hub: FakeServer, monkeypatch: pytest.MonkeyPatch, verb: str
+    ) -> None:
         pytest.importorskip("xllamacpp")
+        monkeypatch.setenv("HF_HOME", str(here))
         Path("prompts.txt").write_text("Hi")
-        listed = {"id": "org/tiny", "siblings": [{"rfilename": "a.gguf"}]}
-        about = {"ETag": '"1"', "X-Repo-Commit": "0" * 40, "Content-Length": "4"}
-        file = "/org/tiny/resolve/main/a.gguf"
-        with FakeServer() as server:
-            server.on("GET /api/models/org/tiny", json_reply(listed))
-            server.on(f"HEAD {file}", Reply(200, about)).on(
-                f"GET {file}", Reply(200, {}, [b"GG", 60.0, b"UF"])
-            )
-            process = subprocess.Popen(
-                [sys.executable, "-m", "redraft", *verb.split(), "--model", "org/tiny"],
-                env={**os.environ, "HF_ENDPOINT": server.root, "HF_HOME": str(here)},
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            deadline = time.monotonic() + 60
-            while not server.asked(f"GET {file}") and time.monotonic() < deadline:
-                time.sleep(0.05)
+        publish(hub, "org/tiny", {"a.gguf": b"GGUF"})
+        file = "GET /org/tiny/resolve/main/a.gguf"
+        hub.on(file, Reply(200, {}, [b"GG", 60.0, b"UF"]))
+        with start(*verb.split(), "--model", "org/tiny") as process:
+            wait_until(lambda: hub.asked(file))
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 130  # the reply would take 60 s
 

@@ -5,18 +5,16 @@ and whole folders.
 from __future__ import annotations
 
 import hashlib
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
 from redraft.errors import ModelError
 from redraft.jobs import hub
-from tests.engines.fake_server import FakeServer, Reply, json_reply
+from tests.engines.fake_hub import COMMIT, NOWHERE, publish
+from tests.engines.fake_server import FakeServer, json_reply
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "README.md": b"# A model",
     "tiny-Q4_K_M.gguf": b"GGUF four",
@@ -28,18 +26,10 @@ FILES = {
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+def server(hub: FakeServer) -> FakeServer:
     """A hub with the repository `org/tiny`, and an empty cache."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    with FakeServer() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.root)
-        listed = {"id": "org/tiny", "siblings": [{"rfilename": name} for name in FILES]}
-        server.on("GET /api/models/org/tiny", json_reply(listed))
-        for number, (name, data) in enumerate(FILES.items()):
-            about = {"ETag": f'"{number}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(data))}
-            server.on(f"HEAD /org/tiny/resolve/main/{name}", Reply(200, about))
-            server.on(f"GET /org/tiny/resolve/main/{name}", Reply(200, {}, [data]))
-        yield server
+    publish(hub, "org/tiny", FILES)
+    return hub
 
 
 def record(server: FakeServer, name: str, sha256: str) -> None:
@@ -106,11 +96,11 @@ class TestFetch:
         self, server: FakeServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = hub.fetch("org/tiny", "Q8_0")
-        monkeypatch.setenv("HF_ENDPOINT", _nowhere())
+        monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
         assert hub.fetch("org/tiny", "Q8_0") == path
 
     def test_no_connection(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HF_ENDPOINT", _nowhere())
+        monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
         with pytest.raises(ModelError) as caught:
             hub.fetch("org/tiny", None)
         assert caught.value.message.startswith(
@@ -175,14 +165,14 @@ WANTED = {
 
 class TestFetchFolder:
     def test_weights_and_what_belongs_to_them_and_no_code(self, server: FakeServer) -> None:
-        _serve_folder(server, FOLDER)
+        publish(server, "org/folder", FOLDER)
         folder = hub.fetch_folder("org/folder", pickle=True)
         assert {path.name for path in folder.rglob("*")} == WANTED
         assert (folder / "model-00001-of-00001.safetensors").read_bytes() == b"weights"
 
     def test_pickles_only_where_they_are_asked_for(self, server: FakeServer) -> None:
         files = {name: data for name, data in FOLDER.items() if "safetensors" not in name}
-        _serve_folder(server, files)
+        publish(server, "org/folder", files)
         with pytest.raises(ModelError) as caught:
             hub.fetch_folder("org/folder")
         assert caught.value.message == ("org/folder has no safetensors, only .bin files, which are pickles.")
@@ -196,9 +186,9 @@ class TestFetchFolder:
         self, server: FakeServer, monkeypatch: pytest.MonkeyPatch, pickle: bool
     ) -> None:
         files = {"config.json": b"{}", "pytorch_model.bin" if pickle else "model.safetensors": b"weights"}
-        _serve_folder(server, files)
+        publish(server, "org/folder", files)
         folder = hub.fetch_folder("org/folder", pickle=pickle)
-        monkeypatch.setenv("HF_ENDPOINT", _nowhere())
+        monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
         assert hub.fetch_folder("org/folder", pickle=pickle) == folder
         if pickle:
             with pytest.raises(ModelError, match="cannot be reached"):
@@ -207,10 +197,10 @@ class TestFetchFolder:
     def test_half_a_folder_is_not_used_without_a_connection(
         self, server: FakeServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        _serve_folder(server, FOLDER)
+        publish(server, "org/folder", FOLDER)
         folder = hub.fetch_folder("org/folder")
         (folder / "model-00001-of-00001.safetensors").unlink()
-        monkeypatch.setenv("HF_ENDPOINT", _nowhere())
+        monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
         with pytest.raises(ModelError, match="org/folder is not in the cache, and the hub cannot be reached"):
             hub.fetch_folder("org/folder")
 
@@ -225,29 +215,7 @@ class TestFetchFolder:
         ],
     )  # fmt: skip
     def test_no_weights(self, server: FakeServer, files: dict[str, bytes], message: str) -> None:
-        _serve_folder(server, files)
+        publish(server, "org/folder", files)
         with pytest.raises(ModelError) as caught:
             hub.fetch_folder("org/folder")
         assert caught.value.message == message
-
-
-def _serve_folder(server: FakeServer, files: dict[str, bytes]) -> None:
-    """Makes `org/folder` a repository with these files."""
-    listed = {"id": "org/folder", "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
-    tree = [
-        {"type": "file", "path": name, "size": len(data), "oid": f"{number:040x}"}
-        for number, (name, data) in enumerate(files.items())
-    ]
-    server.on("GET /api/models/org/folder", json_reply(listed))
-    server.on("GET /api/models/org/folder/revision/main", json_reply(listed))
-    server.on(f"GET /api/models/org/folder/tree/{COMMIT}", json_reply(tree))
-    for number, (name, data) in enumerate(files.items()):
-        about = {"ETag": f'"{number:040x}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(data))}
-        server.on(f"HEAD /org/folder/resolve/{COMMIT}/{name}", Reply(200, about))
-        server.on(f"GET /org/folder/resolve/{COMMIT}/{name}", Reply(200, {}, [data]))
-
-
-def _nowhere() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
 from redraft.chain.read.inputs import check_records, inputs_of
 from redraft.errors import UsageError
+from tests.engines.fake_hub import COMMIT, NOWHERE, publish
 from tests.engines.fake_server import FakeServer, Reply, json_reply
 
 
@@ -52,7 +51,6 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         inputs_of(tmp_path)
 
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "README.md": b"# Questions",
     "questions.py": b"raise SystemExit('run')",
@@ -61,27 +59,11 @@ FILES = {
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+def server(hub: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeServer:
     """A hub with the dataset `org/questions`, and an empty cache."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
-    with FakeServer() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.root)
-        publish(server, "org/questions", FILES)
-        yield server
-
-
-def publish(server: FakeServer, dataset: str, files: dict[str, bytes]) -> None:
-    listed = {"id": dataset, "sha": COMMIT, "cardData": {"license": "cc-by-4.0"}}
-    about = json_reply({**listed, "siblings": [{"rfilename": name} for name in files]})
-    server.on(f"GET /api/datasets/{dataset}", about)
-    server.on(f"GET /api/datasets/{dataset}/revision/main", about)
-    tree = [{"type": "file", "path": name, "size": len(data), "oid": "0"} for name, data in files.items()]
-    server.on(f"GET /api/datasets/{dataset}/tree/{COMMIT}", json_reply(tree))
-    for number, (name, data) in enumerate(files.items()):
-        head = {"ETag": f'"{number}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(data))}
-        server.on(f"HEAD /datasets/{dataset}/resolve/{COMMIT}/{name}", Reply(200, head))
-        server.on(f"GET /datasets/{dataset}/resolve/{COMMIT}/{name}", Reply(200, {}, [data]))
+    publish(hub, "org/questions", FILES, "datasets", "cc-by-4.0")
+    return hub
 
 
 RECORD = b'{"question": "q", "answer": "a"}\n'
@@ -127,7 +109,7 @@ class TestHub:
             inputs_of(Path("org/none"))
 
     def test_no_connection_is_said(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
         with pytest.raises(
             UsageError, match="no file or folder here, the hub cannot be reached, and its cache here"
         ):
@@ -136,9 +118,9 @@ class TestHub:
     def test_without_a_connection_the_copy_in_the_cache_is_read(
         self, server: FakeServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        publish(server, "org/sets", SETS)
+        publish(server, "org/sets", SETS, "datasets")
         fetched = inputs_of(Path("org/sets/main/train"))
-        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
         again = inputs_of(Path("org/sets/main/train"))
         assert [file.path for file in again] == [file.path for file in fetched]
         assert {(file.offline, file.licence, file.revision) for file in again} == {(True, "mit", COMMIT)}
@@ -154,7 +136,7 @@ class TestHub:
         ],
     )
     def test_a_part_is_named_by_its_path(self, server: FakeServer, path: str, names: list[str]) -> None:
-        publish(server, "org/sets", SETS)
+        publish(server, "org/sets", SETS, "datasets")
         files = inputs_of(Path("org/sets") / path)
         assert [file.name for file in files] == names
         assert {file.dataset for file in files} == {"org/sets"}
@@ -167,7 +149,7 @@ class TestHub:
         ],
     )
     def test_several_sets_are_not_read_as_one(self, server: FakeServer, path: str, sets: str) -> None:
-        publish(server, "org/sets", SETS)
+        publish(server, "org/sets", SETS, "datasets")
         with pytest.raises(UsageError) as caught:
             inputs_of(Path(path))
         assert caught.value.message == f"{path} has several sets of records: {sets}."

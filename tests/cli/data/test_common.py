@@ -17,7 +17,7 @@ from typer.testing import Result
 from redraft import __version__
 from redraft.jobs.progress import RecordProgress, size_of
 from tests.cli.data.word_tokenizer import tokenizer_of_words
-from tests.cli.verbs import redraft
+from tests.cli.verbs import lines, redraft, write
 
 RECORDS = [{"id": name, "instruction": f"Name a river, {name}.", "output": name} for name in "abcd"]
 VERBS: dict[str, list[str]] = {
@@ -34,7 +34,7 @@ VERBS: dict[str, list[str]] = {
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path) -> Path:
     for name, records in (("in", RECORDS), ("other", [{"instruction": "Why?", "output": "So."}])):
-        Path(f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+        write(f"{name}.jsonl", records)
     Path("mix.yaml").write_text("parts: [{file: in.jsonl}]")
     return tmp_path
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_read_is_told_by_its_place_and_strict_stops_there(verb: s
     assert strict.stderr.startswith("redraft: in.jsonl:5: not JSON: Unterminated string")
     result = run(verb, *VERBS[verb], "-o", "out.jsonl", "-j", 1, "--dropped", "side.jsonl")
     assert result.exit_code == 0
-    sides = [json.loads(line) for line in Path("side.jsonl").read_text().splitlines()]
+    sides = lines("side.jsonl")
     assert (len(sides), sides[0]["where"], sides[0]["record"]) == (100, "in.jsonl:5", '{"broken')
     assert "redraft: in.jsonl:5: not JSON: Unterminated string" in result.stderr
     assert result.stderr.count("not JSON") == 5
@@ -225,7 +225,7 @@ def test_any_number_of_workers_writes_the_same(verb: str, more: list[str]) -> No
     records = [
         {"instruction": text, "output": "I am ChatGPT." if i % 3 else "I am."} for i, text in enumerate(said)
     ]
-    Path("in.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    write("in.jsonl", records)
     if verb == "decontaminate":
         Path("other.jsonl").write_text(json.dumps({"prompt": said[7]}))
     for workers in (1, 3):

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.cli import app
 from redraft.weights.gguf.reader import read_header
+from tests.cli import verbs
 from tests.train.tiny import chains, model_folder
 
 TRAIN = (
@@ -23,7 +23,7 @@ CLASH = (
 
 
 def redraft(*words: str) -> Result:
-    done = CliRunner().invoke(app, [part for word in words for part in word.split()], prog_name="redraft")
+    done = verbs.redraft(*" ".join(words).split())
     assert done.exit_code == 0, done.output
     return done
 
@@ -37,7 +37,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
     Path("base").symlink_to(model)
     data("CC BY-NC 4.0")
@@ -46,12 +45,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
 
 def data(licence: str) -> None:
     """Writes chains of the data set alpaca."""
-    chains(Path("plain.jsonl"))
-    records = [json.loads(line) for line in Path("plain.jsonl").read_text().splitlines()]
-    with Path("data.jsonl").open("w") as file:
-        for each in records:
-            origin = {"dataset": "alpaca", "licence": licence}
-            file.write(json.dumps({**each, "meta": {**each.get("meta", {}), "origin": origin}}) + "\n")
+    origin = {"dataset": "alpaca", "licence": licence}
+    records = verbs.lines(chains(Path("plain.jsonl")))
+    verbs.write("data.jsonl", [each | {"meta": {"origin": origin}} for each in records])
 
 
 def card(folder: str) -> list[str]:

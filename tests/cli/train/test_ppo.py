@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -11,13 +10,11 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from redraft.cli import app
 from redraft.errors import UsageError
 from redraft.train.options import PpoOptions
 from redraft.train.ppo import VERB
-from tests.cli.verbs import redraft, refused
+from tests.cli.verbs import lines, redraft, refused, write
 
 SMALL = (
     *("--reward", "characters<=20", "--num_rollouts", "4", "--chunk_size", "4", "--max_new_tokens", "6"),
@@ -29,17 +26,14 @@ SMALL = (
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Prompts without answers."""
-    path = tmp_path / "prompts.jsonl"
-    lines = [{"id": f"p{number}", "instruction": f"Sort {number}."} for number in range(6)]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
+    prompts = [{"id": f"p{number}", "instruction": f"Sort {number}."} for number in range(6)]
+    return write(tmp_path / "prompts.jsonl", prompts)
 
 
 def ppo(model: Path, data: Path, output: Path, *words: str) -> tuple[int, str]:
     """Run the verb. Return its exit status and what it printed."""
-    given = ("--model_name_or_path", str(model), "--data_path", str(data), "--output_dir", str(output))
-    result = CliRunner().invoke(app, ["train", "ppo", *given, *SMALL, *words])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    given = ("--model_name_or_path", model, "--data_path", data, "--output_dir", output)
+    result = redraft("train", "ppo", *given, *SMALL, *words)
     return result.exit_code, result.output
 
 
@@ -50,10 +44,9 @@ def test_a_run_writes_an_adapter_a_log_and_samples(model: Path, data: Path, tmp_
     weights = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert weights
     assert not any("value_head" in name for name in weights)
-    lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [2, 4]  # a line a rollout batch
-    assert {"reward", "kl", "kl_k3", "entropy", "clip_fraction", "value_loss"} <= lines[0].keys()
-    samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").read_text().splitlines()]
+    log, samples = lines(tmp_path / "out" / "log.jsonl"), lines(tmp_path / "out" / "samples.jsonl")
+    assert [line["step"] for line in log] == [2, 4]  # a line a rollout batch
+    assert {"reward", "kl", "kl_k3", "entropy", "clip_fraction", "value_loss"} <= log[0].keys()
     assert len(samples) == 8
     assert {each["prompt"] for each in samples} <= {f"Sort {number}." for number in range(6)}
 
@@ -111,21 +104,19 @@ def test_without_a_reward_or_with_held_out_data_nothing_is_trained(
 def test_a_prompt_without_room_for_an_answer_is_left_out_and_counted(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
-    long = {"id": "long", "instruction": "Sort the list. " * 100}
-    data.write_text(data.read_text() + json.dumps(long) + "\n")
+    write(data, [*lines(data), {"id": "long", "instruction": "Sort the list. " * 100}])
     status, printed = ppo(model, data, tmp_path / "out", "--model_max_length", "200")
     assert status == 0, printed
     flat = " ".join(printed.split())
     assert "7 records read, 6 to train on" in flat
     assert "1 skipped, the prompt leaves no room for an answer: prompts/long" in flat
-    written = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()
-    assert "prompts/long" not in {json.loads(line)["id"] for line in written}
+    assert "prompts/long" not in {each["id"] for each in lines(tmp_path / "out" / "samples.jsonl")}
 
 
 def test_prompts_longer_than_the_model_can_read_are_said_before_it_writes(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
-    data.write_text(json.dumps({"id": "long", "instruction": "a b c d e f g h " * 80}) + "\n")
+    write(data, [{"id": "long", "instruction": "a b c d e f g h " * 80}])
     for words, said, hint in (
         ((), "the prompt leaves no room for an answer", "Raise --model_max_length"),
         (

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.cli import app
 from redraft.train.options import RewardOptions, parse
+from tests.cli.verbs import redraft
 from tests.train.rewards import pairs
 
 USUAL = (
@@ -18,7 +18,7 @@ USUAL = (
 
 
 def train(*words: str) -> Result:
-    return CliRunner().invoke(app, ["train", "reward", *words], prog_name="redraft")
+    return redraft("train", "reward", *words)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_from_pairs_to_a_check(here: Path) -> None:
     assert record["command"] == "train reward"
     Path("replies.jsonl").write_text('"It is 6."\n')
     words = ["ask", "Add 3 and 3.", "--model", "script:replies.jsonl", "--check", "reward:out", "--json"]
-    asked = CliRunner().invoke(app, words, prog_name="redraft")
+    asked = redraft(*words)
     (check,) = json.loads(asked.stdout)["steps"][0]["feedback"]["checks"]
     assert check["name"] == "reward:out"
     assert 0 < check["score"] < 1

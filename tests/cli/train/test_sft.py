@@ -12,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import DefaultFlowCallback
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.cli import app
 from redraft.jobs.counting import size_in_words
 from redraft.jobs.signals import AGAIN
 from redraft.train.options import SftOptions
 from redraft.train.sft import VERB
+from tests.cli.verbs import lines, redraft
 from tests.train.tiny import chains
 
 USUAL = (
@@ -28,7 +28,7 @@ USUAL = (
 
 
 def train(*words: str) -> Result:
-    return CliRunner().invoke(app, ["train", "sft", *words], prog_name="redraft")
+    return redraft("train", "sft", *words)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
 
 
 def steps() -> list[int]:
-    return [json.loads(line)["step"] for line in Path("out/log.jsonl").read_text().splitlines()]
+    return [line["step"] for line in lines("out/log.jsonl")]
 
 
 def test_from_records_to_an_adapter(here: Path) -> None:
@@ -107,9 +107,7 @@ def test_training_goes_on_from_a_model_with_an_adapter(here: Path) -> None:
     plain, learnt = (load_file(Path(folder, "model.safetensors")) for folder in ("model", merged))
     name = "model.layers.0.self_attn.q_proj.weight"
     assert not torch.equal(plain[name], learnt[name])
-    first, second = (
-        json.loads(Path(each, "log.jsonl").read_text().splitlines()[0]) for each in ("out", "two")
-    )
+    first, second = (lines(f"{each}/log.jsonl")[0] for each in ("out", "two"))
     assert second["loss"] < first["loss"]
     assert Path(merged, "config.json").stat().st_mtime == merged_again(usual, merged)
 

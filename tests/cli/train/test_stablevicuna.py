@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from redraft.cli import app
 from redraft.train.options import PpoOptions, RewardOptions, SftOptions, parse
+from tests.cli.verbs import redraft, write
 from tests.train.rewards import pairs
 from tests.train.tiny import model_folder
 
@@ -70,18 +68,17 @@ def test_the_commands_parse() -> None:
 
 @pytest.mark.slow
 def test_the_commands_run_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
     for name in ("vicuna-13b", "llama-13b"):
         model_folder(Path(name))
     records = [{"instruction": f"Add {n} and {n}.", "output": f"It is {2 * n}."} for n in range(8)]
     for name in ("oasst1", "gpt4all", "alpaca"):
-        Path(f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+        write(f"{name}.jsonl", records)
     for name in ("oasst1_trees", "hh", "shp"):
         pairs(Path(f"{name}.jsonl"), 4)
     for words in commands():
         more = f"{SMALL[words[2]]} {ALL}".split() if words[1] == "train" else []
         more += ["--skip-missing"] if words[2] == "merge" else []
-        done = CliRunner().invoke(app, [*words[1:], *more], prog_name="redraft")
+        done = redraft(*words[1:], *more)
         assert done.exit_code == 0, f"{words}: {done.output}"
     assert load_file("stable-vicuna-delta/model.safetensors")

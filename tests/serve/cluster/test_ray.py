@@ -11,24 +11,18 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.verbs import REDRAFT, lines, script, start, wait_until
+from tests.cli.verbs import REDRAFT, counted, counting, lines, script, start, wait_until
 
 pytestmark = pytest.mark.slow  # each starts Ray
 
 ROOT = Path(__file__).resolve().parents[3]
 OUT = Path("out.jsonl")
-CHECK = """\
-def seen(answer, prompt):
-    with open("calls.txt", "a") as file:
-        file.write(prompt.instruction + "\\n")
-"""
 
 
 def prompts(count: int, **settings: Any) -> list[str]:
@@ -70,14 +64,8 @@ def done_so_far() -> int:
     return sum(part.read_bytes().count(b"\n") for part in Path().glob("out-*-of-?????.jsonl"))
 
 
-def counted(words: list[str], count: int) -> list[str]:
-    """The command, with a check that records each answer that it sees."""
-    Path("counting.py").write_text(CHECK)
-    return [*words, "--check", "python:counting.seen", "-q", "-j", "4"]
-
-
 def test_processes_and_a_machine_are_killed(machines: Any) -> None:
-    words = counted(prompts(300, delay=0.05, chunk=100), 300)
+    words = [*prompts(300, delay=0.05, chunk=100), "-q", "-j", "4", "--check", counting()]
     with start(*words, "--ray", machines.address) as job:
         for number, until in enumerate((20, 60, 100)):
             wait_until(lambda until=until: job.poll() is not None or done_so_far() >= until, seconds=240)  # type: ignore[misc]
@@ -87,13 +75,13 @@ def test_processes_and_a_machine_are_killed(machines: Any) -> None:
         said = job.communicate(timeout=240)
     assert job.returncode == 0, said
     assert [each["id"] for each in lines(OUT)] == [f"prompts/{n}" for n in range(300)]
-    calls = Counter(Path("calls.txt").read_text().splitlines())
+    calls = counted()
     assert len(calls) == 300
     assert sum(calls.values()) <= 300 + 4 * (3 + 2)  # what four processes had under way
 
 
 def test_ctrl_c_and_the_same_command(machines: Any) -> None:
-    words = counted(prompts(200, delay=0.05, chunk=100), 200)
+    words = [*prompts(200, delay=0.05, chunk=100), "-q", "-j", "4", "--check", counting()]
     with start(*words, "--ray", machines.address) as job:
         wait_until(lambda: job.poll() is not None or done_so_far() >= 40, seconds=240)
         job.send_signal(signal.SIGINT)
@@ -106,7 +94,7 @@ def test_ctrl_c_and_the_same_command(machines: Any) -> None:
     done = run(*words, "--ray", machines.address)
     assert done.returncode == 0, done.stderr
     assert {each["id"] for each in lines(OUT)} == {f"prompts/{n}" for n in range(200)}
-    calls = Counter(Path("calls.txt").read_text().splitlines())
+    calls = counted()
     assert sum(calls.values()) <= 200 + 16  # what was under way
 
 
