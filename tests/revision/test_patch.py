@@ -162,6 +162,13 @@ def test_a_word_in_a_value_is_a_fault_of_that_value() -> None:
         assert not places or chain.answer == answer.replace("London", "Bath")
 
 
+def test_an_engine_without_schemas_writes_a_value_and_checks_judge_it() -> None:
+    engine = redraft.ScriptedEngine([' "in 1815",\n  "city": "Rome"', " 1815,\n"], resumes=True)
+    chain = redraft.revise("Who was Ada?", model=engine, given=PERSON, output=Person)
+    assert chain.answer == PERSON.replace('"long ago"', "1815")
+    assert (chain.revisions, len(engine.calls)) == (1, 2)
+
+
 def test_a_validator_is_told_from_the_second_try_on() -> None:
     kind = dict[str, Annotated[int, AfterValidator(even)]]
     engine = Steered("[1815]", "[1816]")

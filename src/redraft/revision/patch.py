@@ -143,12 +143,11 @@ def written(
             finish = "max_tokens"
             break
         begun = text + _lead(text, edit)
-        reply = yield from ops.ask_model(
-            state, _ask(state, edit, begun, messages, number), "answer", state.last + 1
-        )
+        ask = _ask(state, edit, begun, messages, number)
+        reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         usage += reply.usage
         goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
-        piece = None if goes_on else _piece(edit, reply, listed=state.plan.schema is not None)
+        piece = None if goes_on else _piece(edit, reply, listed=ask.schema is not None)
         if piece and (edit.pointer is not None or piece not in answer):
             text, at = _put(text, edit, piece, places), edit.end
         if reply.finish != "stop" and (edit.open or not piece):
@@ -175,7 +174,8 @@ def _ask(state: State, edit: Edit, before: str, messages: tuple[Message, ...], n
     if edit.pointer is None:
         stop = ("|",) if before.rstrip().endswith("|") and not edit.open else ()  # a cell of a table
         form = Form(without=given.without, case=given.case, lacks=given.lacks, one=not edit.open)
-    elif state.plan.schema is None:  # nothing tells the engine where a value ends
+    elif state.plan.schema is None or not state.plan.info.token_ids:
+        # Nothing tells it where a value ends: llama.cpp's server would read the beginning by the schema, too.
         kind = schema["items"].get("type", "object") if schema else "object"
         schema, stop = None, () if kind in ("object", "array") else ("\n",)
     elif schema and schema["items"].get("type") in ("integer", "number"):

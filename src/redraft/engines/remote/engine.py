@@ -157,8 +157,8 @@ class RemoteEngine(Engine):
         body = wire.chat_body(self._info.name, messages, sampling, stop)
         own, begun = wire.GRAMMARS & (sampling.extra_body or {}).keys(), sampling.begun
         if sampling.form is None or not self._info.forms or sampling.schema is not None or own:
-            if begun:  # llama.cpp reads the beginning by a schema too, and fails
-                return self._go_on(messages, begun, replace(sampling, form=None, schema=None), stop)
+            if begun:
+                return self._go_on(messages, begun, replace(sampling, form=None), stop)
             free = sampling.form is None
             return thoughts_apart(self._deltas(_CHAT, body, sampling, steered=free), Splitter())
         read = wire.estimated_counts(body, 0).prompt
