@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from redraft.data.generate.instructions.pool import LAG, TaskPool, Turns, drawn
+from redraft.data.generate.instructions.pool import LAG, TaskPool, Turns
 from redraft.data.generate.instructions.tasks import Task
 
 SEEDS = [Task("Name three rivers of France."), Task("Count the words of a text.")]
@@ -35,12 +35,6 @@ def test_a_request_shows_only_tasks_of_requests_long_before_it() -> None:
     assert pool.made_before(LAG - 1, 2, Random(0)) == []
     assert pool.made_before(LAG, 2, Random(0)) == ["task 0"]
     assert set(pool.made_before(LAG + 9, 99, Random(0))) == {f"task {n}" for n in range(10)}
-
-
-def test_drawn_tasks_are_different() -> None:
-    assert sorted(task.instruction for task in drawn(SEEDS, 9, Random(1))) == sorted(
-        s.instruction for s in SEEDS
-    )
 
 
 def test_turns_come_in_the_order_of_numbers_whoever_is_ready_first() -> None:

@@ -21,13 +21,16 @@ from redraft.data.generate.instructions.wording import AFTER_TASKS, Wanted, ask_
 WANTED = Wanted("English")
 
 
+TASKS = (
+    "Task 4\nInstruction: Add two.\nInput: 1 and 1\nOutput: 2",
+    "Task 5\nInstruction: Sing.\nInput: <noinput>\nOutput: La",
+)
+
+
 @pytest.mark.parametrize(
     "reply",
     [
-        (
-            "Task 4\nInstruction: Add two.\nInput: 1 and 1\nOutput: 2\n\n"
-            "Task 5\nInstruction: Sing.\nInput: <noinput>\nOutput: La"
-        ),
+        "{0}\n\n{1}",
         (
             "Sure!\n\n4. Instruction: Add two.\n4. Input: 1 and 1\n4. Output: 2\n###\n"
             "5. Instruction: Sing.\nInput: N/A\nOutput: La"
@@ -40,23 +43,6 @@ WANTED = Wanted("English")
             "instruction: Add two.\ninput:\n1 and 1\noutput:\n2\n\n"
             "INSTRUCTION: Sing.\nINPUT: No input needed.\nOUTPUT: La"
         ),
-    ],
-    ids=["as asked", "numbered", "markdown", "lines"],
-)
-def test_the_forms_that_teachers_write(reply: str) -> None:
-    tasks = [found.task for found in read_tasks(reply, cut=False)]
-    assert tasks == [Task("Add two.", "1 and 1", "2"), Task("Sing.", "", "La")]
-
-
-TASKS = (
-    "Task 4\nInstruction: Add two.\nInput: 1 and 1\nOutput: 2",
-    "Task 5\nInstruction: Sing.\nInput: <noinput>\nOutput: La",
-)
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
         "```\n{0}\n\n{1}\n```",
         "Here you are:\n\n```text\n{0}\n\n{1}\n```\n\nI hope these help!",
         "```\n{0}\n```\n\n```\n{1}\n```",
@@ -64,7 +50,8 @@ TASKS = (
         "~~~\n{0}\n\n---\n\n{1}\n~~~",
     ],
 )
-def test_fences_around_tasks_are_no_text_of_theirs(reply: str) -> None:
+def test_the_forms_that_teachers_write(reply: str) -> None:
+    """Headings, numbers, Markdown and fences around tasks are no text of theirs."""
     tasks = [found.task for found in read_tasks(reply.format(*TASKS), cut=False)]
     assert tasks == [Task("Add two.", "1 and 1", "2"), Task("Sing.", "", "La")]
 

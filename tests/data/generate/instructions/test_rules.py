@@ -50,7 +50,6 @@ def test_other_languages_may_begin_with_other_letters() -> None:
     [
         ("", "Loire", None),
         ("", "", "empty"),
-        ("", "I'm sorry, but I can't help with that.", "refusal"),
         ("", "Sorry, I am unable to answer this.", "refusal"),
         ("", "I cannot provide medical advice.", "refusal"),
         ("", "I'm afraid my order seems to have been forgotten.", None),
@@ -68,11 +67,7 @@ def test_other_languages_may_begin_with_other_letters() -> None:
         ("<noinput> today", "fine", "markers"),
         ("", "Good.\n### Feedback 1: none", "markers"),
         ("", "<|im_end|>", "markers"),
-        (
-            "",
-            "Los ríos más largos de Francia son el Loira, el Sena y el Ródano.",
-            "language",
-        ),
+        ("", "Los ríos más largos de Francia son el Loira, el Sena y el Ródano.", "language"),
     ],
 )
 def test_rules_of_answers(given: str, output: str, rule: str | None) -> None:
