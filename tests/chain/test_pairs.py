@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.chain.encoder import Example, PairEncoder, Skipped
 from redraft.chain.read.records import raw_records
 from redraft.errors import RecordError
+from tests.cli.verbs import write
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
 
 TURNS = (
@@ -171,8 +171,7 @@ TREE = {"message_tree_id": "t", "prompt": reply("q", "Why?", None, *REPLIES, rol
 
 
 def read(tmp_path: Path, *records: Any) -> list[Chain]:
-    path = tmp_path / "data.jsonl"
-    path.write_text("".join(json.dumps(each) + "\n" for each in records))
+    path = write(tmp_path / "data.jsonl", records)
     return [chain for raw in raw_records(path) for chain in encoder().chains(raw)]
 
 

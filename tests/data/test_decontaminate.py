@@ -24,6 +24,7 @@ from redraft.data.decontaminate import (
 )
 from redraft.data.output import Drop
 from redraft.errors import RecordError, UsageError
+from tests.cli.verbs import write
 
 LONG = "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May."
 MEDIUM = "What is the tallest mountain in all of Europe?"  # 9 words
@@ -31,10 +32,8 @@ SHORT = "Who wrote Hamlet?"
 
 
 def items_of(folder: Path, *records: dict[str, Any], size: int = 13) -> Items:
-    path = folder / "eval.jsonl"
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
     items = Items(size)
-    items.add(path)
+    items.add(write(folder / "eval.jsonl", records))
     items.save(folder)
     return items
 

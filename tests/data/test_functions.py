@@ -10,14 +10,13 @@ import pytest
 
 import redraft
 from redraft.errors import OutputError, UsageError
+from tests.cli.verbs import write
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    path = tmp_path / "in.jsonl"
     said = ["Name a river, please.", "Name a river, please!", "Hm", "Name a lake, please."]
-    path.write_text("".join(json.dumps({"instruction": text, "output": "Why?"}) + "\n" for text in said))
-    return path
+    return write(tmp_path / "in.jsonl", ({"instruction": text, "output": "Why?"} for text in said))
 
 
 def test_clean_returns_what_it_came_to_and_prints_what_the_command_prints(

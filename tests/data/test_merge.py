@@ -12,17 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redraft.chain.read.files import to_line
 from redraft.data.merge import MixPart, MixRecipe, Taken, mix, read_recipe, sources_in
 from redraft.data.output import DataOutput, DataRun, Dropped
 from redraft.errors import RecordError, UsageError
 from redraft.jobs.licences import OTHERS, remark
 from redraft.jobs.progress import RecordProgress
-
-
-def put(folder: Path, name: str, records: list[Any]) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_bytes(b"".join(to_line(record) for record in records))
+from tests.cli.verbs import write
 
 
 def questions(count: int, **more: Any) -> list[Any]:
@@ -45,8 +40,8 @@ def counts(records: list[dict[str, Any]]) -> Counter[str]:
 
 @pytest.fixture
 def parts(tmp_path: Path) -> Path:
-    put(tmp_path, "a.jsonl", questions(300))
-    put(tmp_path, "b.jsonl", questions(50))
+    write(tmp_path / "a.jsonl", questions(300))
+    write(tmp_path / "b.jsonl", questions(50))
     return tmp_path
 
 
@@ -103,7 +98,7 @@ def test_any_number_of_workers_writes_the_same(parts: Path) -> None:
 
 def test_so_many_of_each_task(tmp_path: Path) -> None:
     records = [{"inputs": f"{i}", "targets": "x", "task": f"task {i % 7}"} for i in range(100)]
-    put(tmp_path, "flan.jsonl", [*records, {"inputs": "?", "targets": "x"}])
+    write(tmp_path / "flan.jsonl", [*records, {"inputs": "?", "targets": "x"}])
     recipe = mix_of(part("flan", count=15, per="task"))
     drawn, (taken,), dropped = mixed(recipe, tmp_path)
     tasks = Counter(record["meta"]["source"]["task"] for record in drawn)
@@ -113,7 +108,7 @@ def test_so_many_of_each_task(tmp_path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_read_takes_nobodys_place(tmp_path: Path) -> None:
-    put(tmp_path, "a.jsonl", questions(20))
+    write(tmp_path / "a.jsonl", questions(20))
     lines = (tmp_path / "a.jsonl").read_bytes().splitlines()
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([*(line[:-3] for line in lines[:10]), *lines[10:]]))
     recipe = mix_of(part("a", count=10))
@@ -126,7 +121,7 @@ def test_a_record_that_cannot_be_read_takes_nobodys_place(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_what_is_dropped_does_not_depend_on_the_number_of_workers(tmp_path: Path, workers: int) -> None:
-    put(tmp_path, "a.jsonl", questions(3000))
+    write(tmp_path / "a.jsonl", questions(3000))
     lines = (tmp_path / "a.jsonl").read_bytes().splitlines()
     (tmp_path / "a.jsonl").write_bytes(
         b"\n".join(line[:-3] if place % 10 == 9 else line for place, line in enumerate(lines))
@@ -138,7 +133,7 @@ def test_what_is_dropped_does_not_depend_on_the_number_of_workers(tmp_path: Path
 
 def test_strict_stops_only_at_what_there_would_be_room_for(tmp_path: Path) -> None:
     recipe = mix_of(part("a", count=1))
-    put(tmp_path, "a.jsonl", questions(100))
+    write(tmp_path / "a.jsonl", questions(100))
     lines = (tmp_path / "a.jsonl").read_bytes().splitlines()
     ((drawn,), _, _) = mixed(recipe, tmp_path)
     place = drawn["meta"]["origin"]["record"]
@@ -152,7 +147,8 @@ def test_strict_stops_only_at_what_there_would_be_room_for(tmp_path: Path) -> No
 
 def test_ids_are_unique_though_files_have_the_same_name(tmp_path: Path) -> None:
     for folder in "xy":
-        put(tmp_path / folder, "train.jsonl", questions(20))
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "train.jsonl", questions(20))
     parts = tuple(MixPart(file=f"{folder}/train.jsonl", name=folder) for folder in "xy")
     records, _, _ = mixed(mix_of(*parts), tmp_path)
     ids = [record["id"] for record in records]
@@ -162,7 +158,7 @@ def test_ids_are_unique_though_files_have_the_same_name(tmp_path: Path) -> None:
 
 
 def test_who_the_model_is_needs_no_file(tmp_path: Path) -> None:
-    put(tmp_path, "a.jsonl", questions(5))
+    write(tmp_path / "a.jsonl", questions(5))
     (tmp_path / "mix.yaml").write_text(
         "parts: [{file: a.jsonl}, {identity: {name: Pharos, maker: the harbour office}}]"
     )
@@ -184,7 +180,7 @@ def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_
         {"version": 1, "id": f"{i}", "steps": [], "meta": meta}
         for i, meta in enumerate([{"origin": theirs}, {"origin": unsure}, {"origin": "somewhere"}, {}])
     ]
-    put(tmp_path, "a.jsonl", chains)
+    write(tmp_path / "a.jsonl", chains)
     found, (taken,), _ = mixed(mix_of(part("a", licence="MIT")), tmp_path)
     ours = {"dataset": "a", "licence": "MIT", "file": "a.jsonl"}
     assert {record["id"]: record["meta"]["origin"] for record in found} == {
@@ -215,9 +211,8 @@ def test_missing_files_are_all_named_with_where_to_get_them(parts: Path) -> None
 
 
 def test_a_file_of_a_thousand_licences_is_counted_in_bounded_memory(tmp_path: Path) -> None:
-    put(
-        tmp_path,
-        "a.jsonl",
+    write(
+        tmp_path / "a.jsonl",
         [
             {
                 "version": 1,
@@ -244,7 +239,7 @@ def test_each_part_gives_what_is_asked_or_all_that_it_has(
 ) -> None:
     folder = tmp_path_factory.mktemp("parts")
     for i, (there, _) in enumerate(sizes):
-        put(folder, f"{i}.jsonl", questions(there))
+        write(folder / f"{i}.jsonl", questions(there))
     recipe = mix_of(*(part(f"{i}", count=asked) for i, (_, asked) in enumerate(sizes)), seed=seed)
     records, taken, _ = mixed(recipe, folder)
     expected = {f"{i}": n if k is None else min(n, k) for i, (n, k) in enumerate(sizes)}
@@ -261,12 +256,12 @@ def test_a_part_is_drawn_by_fields_of_source_origin_and_meta(tmp_path: Path, per
         meta = {"lang": value, "origin": origin, "source": {"task": value}}
         return {"version": 1, "id": str(number), "prompt": {"instruction": "q"}, "steps": [], "meta": meta}
 
-    put(tmp_path, "x.jsonl", [chain(i) for i in range(10)])
+    write(tmp_path / "x.jsonl", [chain(i) for i in range(10)])
     records, [taken], _ = mixed(mix_of(part("x", count=3, per=per)), tmp_path)
     assert (len(records), taken.groups) == (6, 2)
 
 
 def test_a_field_that_no_record_has_is_an_error(tmp_path: Path) -> None:
-    put(tmp_path, "x.jsonl", questions(3, task="a"))
+    write(tmp_path / "x.jsonl", questions(3, task="a"))
     with pytest.raises(UsageError, match=r"no record of x\.jsonl has the field 'tsk'"):
         mixed(mix_of(part("x", count=3, per="tsk")), tmp_path)

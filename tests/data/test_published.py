@@ -25,6 +25,7 @@ from redraft.data.published import (
 )
 from redraft.errors import RecordError, UsageError
 from redraft.jobs.licences import UNKNOWN
+from tests.cli.verbs import write
 
 ANSWER = {"role": "assistant", "text": "b", "replies": []}
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -89,12 +90,6 @@ SHARED_FORMS = {"alpaca", "sharegpt", "gpt4all", "self-instruct", "questions"}
 """Formats that several publishers use, so that the fields reveal no source."""
 
 
-def write(path: Path, *records: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
-
-
 def read(path: Path, reader: Reader | None = None, **how: Any) -> tuple[list[Chain], list[Drop]]:
     results = list(import_all(items_in(inputs_of(path)), reader or Reader(), **how))
     chains = [Chain.from_json(each.json) for each in results if not isinstance(each, Drop)]
@@ -108,19 +103,19 @@ def test_every_source_has_a_record_here() -> None:
 class TestOrigin:
     @pytest.mark.parametrize("name", PUBLISHED)
     def test_a_named_source_gives_its_licence(self, tmp_path: Path, name: str) -> None:
-        [chain], drops = read(write(tmp_path / "x.jsonl", PUBLISHED[name]), Reader(source=name))
+        [chain], drops = read(write(tmp_path / "x.jsonl", [PUBLISHED[name]]), Reader(source=name))
         assert drops == []
         licence = SOURCES[name].licence
         assert chain.meta["origin"] == {"dataset": name, "licence": licence, "file": "x.jsonl", "record": 0}
 
     @pytest.mark.parametrize("name", PUBLISHED)
     def test_fields_tell_the_source_where_no_other_has_them(self, tmp_path: Path, name: str) -> None:
-        [chain], _ = read(write(tmp_path / "x.jsonl", PUBLISHED[name]))
+        [chain], _ = read(write(tmp_path / "x.jsonl", [PUBLISHED[name]]))
         told = ("x", UNKNOWN) if name in SHARED_FORMS else (name, SOURCES[name].licence)
         assert (chain.meta["origin"]["dataset"], chain.meta["origin"]["licence"]) == told
 
     def test_questions_with_other_answers_are_not_gsm8k(self, tmp_path: Path) -> None:
-        [chain], _ = read(write(tmp_path / "mine.jsonl", {"question": "q", "answer": "a"}))
+        [chain], _ = read(write(tmp_path / "mine.jsonl", [{"question": "q", "answer": "a"}]))
         assert (chain.meta["origin"]["dataset"], chain.meta["origin"]["licence"]) == ("mine", UNKNOWN)
 
     def test_a_licence_of_several_is_one_text(self, tmp_path: Path) -> None:
@@ -134,11 +129,11 @@ class TestOrigin:
         assert Chain.from_json(found.json).meta["origin"]["licence"] == ["MIT", "CC0"]
 
     def test_a_licence_overrules(self, tmp_path: Path) -> None:
-        [chain], _ = read(write(tmp_path / "x.jsonl", PUBLISHED["gsm8k"]), Reader(licence="CC0"))
+        [chain], _ = read(write(tmp_path / "x.jsonl", [PUBLISHED["gsm8k"]]), Reader(licence="CC0"))
         assert (chain.meta["origin"]["dataset"], chain.meta["origin"]["licence"]) == ("gsm8k", "CC0")
 
     def test_a_record_of_another_source_is_told(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "x.jsonl", PUBLISHED["gsm8k"], PUBLISHED["alpaca"])
+        path = write(tmp_path / "x.jsonl", [PUBLISHED["gsm8k"], PUBLISHED["alpaca"]])
         chains, [drop] = read(path, Reader(source="gsm8k"))
         assert len(chains) == 1
         assert (drop.rule, drop.where) == ("unreadable", f"{path}:2")
@@ -149,12 +144,13 @@ class TestOrigin:
 
     def test_a_name_reads_what_other_fields_would_hide(self, tmp_path: Path) -> None:
         record = {**PUBLISHED["alpaca"], "question": "other"}
-        [chain], _ = read(write(tmp_path / "x.jsonl", record), Reader(source="alpaca"))
+        [chain], _ = read(write(tmp_path / "x.jsonl", [record]), Reader(source="alpaca"))
         assert chain.prompt.instruction == "i"
 
     def test_files_of_a_folder_are_told_apart(self, tmp_path: Path) -> None:
         for name in ("algebra", "geometry"):
-            write(tmp_path / "MATH" / name / "1.json", PUBLISHED["math"])
+            (tmp_path / "MATH" / name).mkdir(parents=True)
+            write(tmp_path / "MATH" / name / "1.json", [PUBLISHED["math"]])
         chains, _ = read(tmp_path / "MATH")
         assert [chain.id for chain in chains] == ["MATH/algebra/1/0", "MATH/geometry/1/0"]
         assert [chain.meta["origin"]["file"] for chain in chains] == ["algebra/1.json", "geometry/1.json"]
@@ -183,11 +179,11 @@ class TestTrees:
         return {"message_tree_id": "t", "prompt": {"role": "prompter", "text": "a", "replies": replies}}
 
     def test_the_best_path_has_the_id_of_the_tree(self, tmp_path: Path) -> None:
-        chains, _ = read(write(tmp_path / "oasst.jsonl", self.tree()))
+        chains, _ = read(write(tmp_path / "oasst.jsonl", [self.tree()]))
         assert [(chain.id, chain.answer) for chain in chains] == [("oasst/t", "b")]
 
     def test_all_paths_have_the_ids_of_their_last_messages(self, tmp_path: Path) -> None:
-        chains, _ = read(write(tmp_path / "oasst.jsonl", self.tree()), Reader(paths="all"))
+        chains, _ = read(write(tmp_path / "oasst.jsonl", [self.tree()]), Reader(paths="all"))
         assert [(chain.id, chain.answer) for chain in chains] == [("oasst/t/b", "b"), ("oasst/t/c", "c")]
         assert {chain.meta["origin"]["record"] for chain in chains} == {0}
 
@@ -216,7 +212,7 @@ class TestMaps:
             read(path, Reader(fields=FieldMap.of(["instruction=question"])))
 
     def test_a_later_record_may_lack_what_is_not_the_prompt(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "x.jsonl", {"q": "1", "a": "2"}, {"q": "3"}, {"a": "4"})
+        path = write(tmp_path / "x.jsonl", [{"q": "1", "a": "2"}, {"q": "3"}, {"a": "4"}])
         chains, [drop] = read(path, Reader(fields=FieldMap.of(["instruction=q,output=a"])))
         assert [chain.prompt.instruction for chain in chains] == ["1", "3"]
         assert (drop.where, drop.reason) == (f"{path}:3", "no known kind of record; its fields: 'a'.")
@@ -225,7 +221,7 @@ class TestMaps:
 class TestIds:
     def test_ids_that_are_alike_are_numbered(self, tmp_path: Path) -> None:
         said = PUBLISHED["sharegpt"]
-        path = write(tmp_path / "s.jsonl", said, said, {**said, "id": "x~2"}, said, {**said, "id": ""})
+        path = write(tmp_path / "s.jsonl", [said, said, {**said, "id": "x~2"}, said, {**said, "id": ""}])
         assert [chain.id for chain in read(path)[0]] == ["s/x", "s/x~2", "s/x~2~2", "s/x~3", "s/4"]
 
 
@@ -286,7 +282,7 @@ class TestBadInput:
 
 def test_any_number_of_workers_gives_the_same(tmp_path: Path) -> None:
     records = [PUBLISHED[name] for name in PUBLISHED] * 5 + [{"other": 1}, {"instruction": ""}]
-    path = write(tmp_path / "x.jsonl", *records)
+    path = write(tmp_path / "x.jsonl", records)
     one = list(import_all(items_in(inputs_of(path)), Reader(), workers=1))
     assert list(import_all(items_in(inputs_of(path)), Reader(), workers=3)) == one
     assert len(one) == len(records)
@@ -309,7 +305,7 @@ values = st.recursive(
 def test_any_record_is_read_or_dropped(
     tmp_path_factory: pytest.TempPathFactory, good: Any, changed: Any, source: Any, paths: Any
 ) -> None:
-    path = write(tmp_path_factory.getbasetemp() / "any.jsonl", good | changed, changed)
+    path = write(tmp_path_factory.getbasetemp() / "any.jsonl", [good | changed, changed])
     chains, drops = read(path, Reader(source=source, paths=paths))
     assert len(chains) + len(drops) >= 2
 
@@ -390,19 +386,19 @@ SAID = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 def test_a_mapped_record_is_read_as_the_shape_that_its_names_have(
     tmp_path: Path, maps: list[str], record: dict[str, Any], answers: list[str], reference: str | None
 ) -> None:
-    [chain], _ = read(write(tmp_path / "x.jsonl", record), Reader(fields=FieldMap.of(maps)))
+    [chain], _ = read(write(tmp_path / "x.jsonl", [record]), Reader(fields=FieldMap.of(maps)))
     assert ([step.answer for step in chain.steps], chain.meta.get("reference")) == (answers, reference)
     assert chain.meta.get("source", {}) == ({"other": 1} if "other" in record else {})
 
 
 def test_a_map_never_drops_a_field(tmp_path: Path) -> None:
-    file = write(tmp_path / "x.jsonl", {"instruction": "Old?", "frage": "New?", "output": "Yes."})
+    file = write(tmp_path / "x.jsonl", [{"instruction": "Old?", "frage": "New?", "output": "Yes."}])
     with pytest.raises(UsageError, match="'frage' would take the place of the field 'instruction'"):
         read(file, Reader(fields=FieldMap.of(["instruction=frage"])))
 
 
 def test_what_is_wrong_with_a_mapped_record_is_said_of_its_own_fields(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.jsonl", {"q": ["output"], "output": 7})
+    path = write(tmp_path / "x.jsonl", [{"q": ["output"], "output": 7}])
     for maps, said in (("instruction=q", " should be a text"), ("messages=q", ".0 should be an object")):
         [drop] = read(path, Reader(fields=FieldMap.of([maps])))[1]
         assert drop.reason.replace("['output']", "'output'") == f"q{said} (found 'output')."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -32,6 +31,7 @@ from redraft.errors import EmptyReply, RecordError
 from redraft.jobs.ledger import Ledger
 from redraft.jobs.licences import UNKNOWN
 from redraft.jobs.provenance import Provenance
+from tests.cli.verbs import write
 
 
 def by_spaces(text: str) -> int:
@@ -284,11 +284,6 @@ def rows(report: DataReport, title: str) -> list[tuple[object, ...]]:
     return [tuple(row.values()) for row in report.tables.get(title, [])]
 
 
-def write(path: Path, *records: object) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
-    return path
-
-
 @pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_report(shared_data: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl.gz"
@@ -318,7 +313,7 @@ def test_a_file_that_ends_too_early_is_used_as_far_as_it_goes(tmp_path: Path) ->
     path = tmp_path / "a.jsonl.gz"
     lines = "".join(f'{{"prompt": "question {number * 7919}"}}\n' for number in range(2_000)).encode()
     path.write_bytes(gzip.compress(lines, mtime=0)[:-500])
-    whole = write(tmp_path / "b.jsonl", {"prompt": "c"})
+    whole = write(tmp_path / "b.jsonl", [{"prompt": "c"}])
     report = describe([path, whole], count_words)
     assert 1 < report.totals["records"] < 2_001
     assert [row[:2] for row in rows(report, "sources")][1] == ("b", 1)
@@ -368,7 +363,7 @@ def test_a_quantile_is_one_of_the_numbers(numbers: list[int]) -> None:
 
 
 def found(tmp_path: Path, *records: object, long: int = 2048) -> dict[str, DataFinding]:
-    path = write(tmp_path / "a.jsonl", *records)
+    path = write(tmp_path / "a.jsonl", records)
     return said_of(describe([path], lambda text: len(text.split()), long=long))
 
 

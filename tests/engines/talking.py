@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from redraft.engines.base import Delta, Engine, PromptText, Sampling
 from redraft.options import MachineOptions
+from tests.cli.verbs import wait_until
 
 T = TypeVar("T")
 GREEDY = Sampling(temperature=0.0, max_tokens=20)
@@ -46,6 +50,35 @@ def continued_together(engine: Engine, prompts: Sequence[PromptText]) -> list[li
         return found
 
     return run(all_of_them())
+
+
+PARENT = """
+import asyncio, sys
+from pathlib import Path
+from {room} import {engine}
+async def main():
+    engine = await {engine}.start(Path(sys.argv[1]))
+    print(engine._kept.child._process.pid, flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+def ends_with_its_parent(engine: type, model: Path) -> None:
+    """Insist that the process of an engine ends when that of its caller is killed."""
+    code = PARENT.format(room=engine.__module__, engine=engine.__name__)
+    with subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        child = Path(f"/proc/{int(parent.stdout.readline())}/stat")
+        parent.kill()
+
+    def ended() -> bool:
+        try:
+            return child.read_text().rpartition(")")[2].split()[0] in "ZX"
+        except OSError:
+            return True
+
+    wait_until(ended, 30)
 
 
 def called(town: str) -> list[Any]:

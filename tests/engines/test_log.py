@@ -11,16 +11,15 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import redraft
-from redraft.cli import app
 from redraft.engines.base import Sampling
 from redraft.engines.config import Key
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.server import Server
 from redraft.engines.retry import Patience
 from redraft.errors import ServerError
+from tests.cli import verbs
 from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
 from tests.gguf_files import tiny_model
 
@@ -113,10 +112,10 @@ async def test_an_engine_on_this_machine_logs_messages_and_reply(
 
 def test_the_flag_writes_it_to_standard_error_and_leaves_no_handler(server: FakeServer) -> None:
     words = ["ask", "Describe rain.", "--model", f"{server.url}#m", "--max-revisions", "0"]
-    loud = CliRunner().invoke(app, ["--debug", *words], prog_name="redraft")
+    loud = verbs.redraft("--debug", *words)
     assert (loud.exit_code, loud.stdout) == (0, "It is wet.\n")
     assert "answers: {'text': 'It is wet.'" in loud.stderr
-    quiet = CliRunner().invoke(app, words, prog_name="redraft")
+    quiet = verbs.redraft(*words)
     assert quiet.stderr == ""
     assert logging.getLogger("redraft").handlers == []
 

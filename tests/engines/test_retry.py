@@ -16,13 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from redraft.cli import app
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.retry import Failure, Patience, Retry
 from redraft.errors import EngineError, ServerError
+from tests.cli.verbs import redraft, start, wait_until
 from tests.engines import clock
 from tests.engines.fake_server import (
     DONE,
@@ -112,15 +111,6 @@ def words(model: str, *args: str) -> list[str]:
     return [*answer, "-c", "words>=1", "--max-revisions", "0", *args]
 
 
-def answering(model: str, *args: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "redraft", *words(model, *args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def answered(model: str, *args: str) -> Result:
-    return CliRunner().invoke(app, words(model, *args), prog_name="redraft")
-
-
 def lines() -> int:
     out = Path("out.jsonl")
     return out.read_bytes().count(b"\n") if out.exists() else 0
@@ -132,11 +122,8 @@ def test_a_server_that_hangs_for_a_while_loses_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     more = ["-j", "2", "--timeout", "1", "--patience", "60"]
-    with FlakyServer(delay=0.1) as server, answering(server.model, *more) as job:
-        deadline = time.monotonic() + 60
-        while not lines():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    with FlakyServer(delay=0.1) as server, start(*words(server.model, *more)) as job:
+        wait_until(lines)
         time.sleep(0.3)  # the next two are in the middle of their replies
         server.send(signal.SIGSTOP)
         assert job.stderr
@@ -178,7 +165,7 @@ def test_a_request_that_hangs_each_time_fails_alone(
     monkeypatch.chdir(tmp_path)
     more = ["-j", "2", "--timeout", "1", "--patience", patience, "--retries", "2"]
     with Odd(HANGS, 99, "thing 1.") as server:
-        done = answered(f"{server.url}#m", *more)
+        done = redraft(*words(f"{server.url}#m", *more))
         assert done.exit_code == 3, done.output
         asked = [request for request in server.asked(CHAT) if b"thing 1." in request.body]
         # What is asked again after all others are done is not bounded by the number of tries.

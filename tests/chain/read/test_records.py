@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Prompt, Step, write_jsonl
 from redraft.chain.read.records import ids_of, read_records
 from redraft.errors import RecordError
+from tests.cli.verbs import lines, write
 
 DATA = Path(__file__).parents[2] / "data"
 
 
 def read(path: Path, *records: Any) -> list[Chain]:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return list(read_records(path))
+    return list(read_records(write(path, records)))
 
 
 class TestFiles:
@@ -165,20 +165,17 @@ class TestReleasedAnswers:
         assert cut == RELEASED[enforced]
 
     def records(self, shared_data: Path, enforced: int) -> list[dict[str, Any]]:
-        path = shared_data / f"selfee/answers/selfee_13b_enforce_{enforced}_revisions.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return lines(shared_data / f"selfee/answers/selfee_13b_enforce_{enforced}_revisions.jsonl")
 
 
 def test_a_failure_is_a_chain_that_says_why(tmp_path: Path) -> None:
     why = {"error": "ServerError", "message": "the server is down.", "hint": None}
     begun = Chain(id="q/1", prompt=Prompt(instruction="Hi."), steps=(Step(answer="He"),), stop="error")
-    lines = [
+    failed = [
         {"id": "q/1", **why, "chain": begun.model_dump(mode="json")},
         {"id": "q/2", **why, "chain": None},
     ]
-    path = tmp_path / "out.jsonl.errors.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    assert list(read_records(path)) == [
+    assert read(tmp_path / "out.jsonl.errors.jsonl", *failed) == [
         begun.model_copy(update={"meta": {"failure": why}}),
         Chain(id="q/2", stop="error", meta={"failure": why}),
     ]
@@ -199,8 +196,7 @@ SHAPES = [
 
 
 def test_ids_are_known_without_reading_the_rest(tmp_path: Path) -> None:
-    path = tmp_path / "all.jsonl"
-    path.write_text("".join(json.dumps(each) + "\n" for each in SHAPES), "utf-8")
+    path = write(tmp_path / "all.jsonl", SHAPES)
     chains = list(read_records(path))
     assert [chain.id for chain in chains] == list(ids_of(path))
     wanted = {chain.id for chain in chains[1::2]}

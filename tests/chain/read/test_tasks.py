@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,11 @@ from hypothesis import strategies as st
 from redraft.chain.read.shapes import known_shape, read_as
 from redraft.chain.read.tasks import boxed
 from redraft.errors import RecordError
+from tests.cli.verbs import lines
 
 
 def read(record: dict[str, Any]) -> Any:
     return read_as(known_shape(record, "f:1"), record, "f:1")
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 class TestGsm8k:
@@ -41,7 +37,7 @@ class TestGsm8k:
 
     @pytest.mark.parametrize("name", ["train", "test"])
     def test_every_real_problem_has_a_number_and_a_rationale(self, shared_data: Path, name: str) -> None:
-        for record in records(shared_data / f"gsm8k/{name}.jsonl"):
+        for record in lines(shared_data / f"gsm8k/{name}.jsonl"):
             meta = read(record).meta
             assert re.fullmatch(r"-?\d+(\.\d+)?", meta["reference"])
             assert meta["rationale"]
@@ -77,7 +73,7 @@ class TestMath:
         assert boxed(r"\boxed{" * 100_000) is None
 
     def test_the_box_is_the_published_answer_of_every_real_problem(self, shared_data: Path) -> None:
-        found = records(shared_data / "math/math_500_test.jsonl")
+        found = lines(shared_data / "math/math_500_test.jsonl")
         assert len(found) == 500
         differ = [r["unique_id"] for r in found if boxed(r["solution"]) != r["answer"].strip()]
         assert differ == []
@@ -191,7 +187,7 @@ class TestRepair:
             read({**BROKEN, "code_lines": [line("x", indent)]})
 
     def test_the_error_of_real_programs_is_at_or_after_the_broken_line(self, shared_data: Path) -> None:
-        found = records(shared_data / "code/drrepair_dev_1000.jsonl")
+        found = lines(shared_data / "code/drrepair_dev_1000.jsonl")
         assert len(found) == 1000
         at = 0
         for record in found:

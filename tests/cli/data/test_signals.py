@@ -7,13 +7,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.verbs import wait_until
+from tests.cli.verbs import start, wait_until
 
 VERBS = [["import", "--as", "alpaca"], ["dedupe"]]
 
@@ -54,8 +53,7 @@ def ended(group: int) -> bool:
 def begin(big: Path, out: Path, verb: list[str]) -> subprocess.Popen[str]:
     """A verb at work with two processes, in a group of its own, as a terminal starts it."""
     name, *flags = verb
-    command = [sys.executable, "-m", "redraft", "data", name, str(big), *flags, "-o", str(out), "-j", "2"]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
+    return start("data", name, big, *flags, "-o", out, "-j", 2, process_group=0)
 
 
 def started(process: subprocess.Popen[str], out: Path, *, work: bool = True) -> None:

@@ -8,26 +8,18 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from tests.cli.data.test_clean import talk
 from tests.cli.data.word_tokenizer import tokenizer_of_words
-from tests.cli.verbs import redraft
+from tests.cli.verbs import redraft, write
 
 
 @pytest.fixture
 def talks(tmp_path: Path) -> Path:
     """Two conversations, of which the first is long, and a line that is broken."""
-    path = tmp_path / "talks.jsonl"
-    speakers = ["human", "gpt"]
     said = [[40, 40, 10, 10, 10, 10], [5, 5]]
-    lines = [
-        json.dumps(
-            {
-                "id": f"t{i}",
-                "conversations": [{"from": speakers[j % 2], "value": "w " * n} for j, n in enumerate(sizes)],
-            }
-        )
-        for i, sizes in enumerate(said)
-    ]
-    path.write_text("\n".join([lines[0], '{"broken', lines[1]]))
+    long, short = (talk(f"t{i}", *("w " * size for size in sizes)) for i, sizes in enumerate(said))
+    path = write(tmp_path / "talks.jsonl", [long, "broken", short])
+    path.write_text(path.read_text().replace('"broken"', '{"broken'))
     return path
 
 

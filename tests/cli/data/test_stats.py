@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from tests.cli.data.word_tokenizer import tokenizer_of_words
 from tests.cli.verbs import redraft, shown, start
 
 CHAIN = {
@@ -60,12 +61,8 @@ def test_it_reads_standard_input_and_writes_json(data: Path) -> None:
 
 
 def test_lengths_may_be_tokens(data: Path, tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))  # noqa: S106  (a word)
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    said = json.loads(stats(data, "--json", "--tokenizer", tmp_path, "--long", 5).stdout)
+    words = tokenizer_of_words(tmp_path / "words")
+    said = json.loads(stats(data, "--json", "--tokenizer", words, "--long", 5).stdout)
     assert said["totals"]["tokens"] == 21
     assert said["tables"]["numbers"][-1]["name"] == "tokens, record"
     assert {each["name"]: each["text"] for each in said["findings"]}["long"] == "1 record of over 5 tokens."

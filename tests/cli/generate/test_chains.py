@@ -118,19 +118,11 @@ def test_a_chain_that_quotes_the_gold_answer_is_marked() -> None:
     assert "leaks      1 chain with a quote of the gold answer" in result.output
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (["--run-code"], "--run-code does nothing without --verify code"),
-        (["--recipe", "selfee_gold"], ""),
-    ],
-)
-def test_flags_that_do_nothing_are_told(flags: list[str], said: str) -> None:
-    records(SUM)
-    result = generate(["It is 42.", GOOD], *flags)
+def test_a_flag_that_does_nothing_is_told() -> None:
+    result = generate(["A bird.", GOOD], "--run-code")
     assert result.exit_code == 0, result.output
-    assert said in result.stderr
-    assert ("does nothing" in result.stderr) == bool(said)
+    assert "--run-code does nothing without --verify code" in result.stderr
+    assert "does nothing" not in generate(["A bird.", GOOD], "--recipe", "selfee_gold", out="b.jsonl").stderr
 
 
 def test_checks_of_records_that_are_not_used_are_told() -> None:
@@ -225,11 +217,7 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
         (["--verify", "number", "--gold"], "--verify was given, and --gold", "leave out one"),
         (["--gold", "--prompts", "task"], "the wording 'task' has no place for it", "teacher"),
         (["--accept-score", "8", "--prompts", "task"], "the wording 'task' asks for no score", "teacher"),
-        (
-            ["--accept-score", "9", "--verify", "number"],
-            "--verify was given, and --accept-score",
-            "leave out",
-        ),
+        (["--accept-score", "9", "--verify", "number"], "was given, and --accept-score", "leave out"),
         (["--recipe", "self_instruct"], "there is no recipe 'self_instruct'", "one of: checked_code"),
         (["--recipe", "selfee_gold", "--mode", "verified", "-c", "json"], "mode 'verified'", "prompted"),
         (["--verify", "number", "--critic", "script:script.jsonl"], "and --critic", "leave out one"),
@@ -271,9 +259,7 @@ def test_unit_tests_give_the_verdicts() -> None:
 def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
     records(TASK)
     result = generate(["x"], "--recipe", "checked_code")
-    assert result.exit_code == 2
-    assert "--verify code runs programs that a model wrote" in result.output
-    assert "--run-code" in result.output
+    refused(result, "--verify code runs programs that a model wrote", "--run-code")
     Path("own.yaml").write_text("verify: code\nrun_code: true\n")
     assert "no option 'run_code'" in generate(["x"], "--recipe", "own.yaml").output
 
@@ -323,9 +309,7 @@ def test_records_that_do_not_fit_the_flags_are_explained() -> None:
     result = generate(["A bird.", GOOD], "--verify", "number")
     assert result.exit_code == 2
     said = result.stdout
-    lack = (
-        r"  records/\d: there is no gold answer for --verify. Put such records into a file of their own, and "
-    )
-    assert re.search(f"{lack}run it without --verify.\n", said)
+    assert re.search(r"  records/\d: there is no gold answer for --verify. Put such records into", said)
+    assert "into a file of their own, and run it without --verify.\n" in said
     assert "see out.jsonl.errors.jsonl" in said
     assert "run the same command again" not in said

@@ -18,7 +18,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
     """The working folder, with the model."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
     Path("model").symlink_to(model)
     return tmp_path

@@ -36,11 +36,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
-    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
-    Path("base").symlink_to(model)
+def here(folder: Path) -> None:
+    Path("model").rename("base")
     data("CC BY-NC 4.0")
-    return tmp_path
 
 
 def data(licence: str) -> None:
@@ -117,7 +115,7 @@ def test_a_format_without_a_place_for_licences_does_not_lose_them() -> None:
     redraft("data clean plain.json -o clean.jsonl -q")
     assert json.loads(Path("clean.jsonl.run.json").read_text())["licences"] == {"CC BY-NC 4.0": 0}
     redraft("data import clean.jsonl -o imported.jsonl -q")
-    first = json.loads(Path("imported.jsonl").read_text().splitlines()[0])
+    first = verbs.lines("imported.jsonl")[0]
     assert first["meta"]["origin"]["licence"] == "CC BY-NC 4.0"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from redraft.jobs.signals import AGAIN
+from tests.cli import verbs
 from tests.train.tiny import chains, curve, model_folder
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,11 @@ SETTINGS = (
     "--lora False --bf16 False --learning_rate 1e-3 --max_steps 6 --save_steps 2 "
     "--gradient_accumulation_steps 2 --output_dir"
 )
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
+PORT = 20000 + os.getpid() % 20000
+TORCHRUN = [
+    *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"),
+    *("--master_addr=127.0.0.1", f"--master_port={PORT}"),
+]
 """The address is given, so that nothing is looked up."""
 
 PATIENCE = 600
@@ -30,13 +35,11 @@ PATIENCE = 600
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     model_folder(Path("model"))
     chains(Path("chains.jsonl"), 40)
-    return tmp_path
 
 
 def one(output: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -49,8 +52,7 @@ def ended(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def two(output: str, *words: str) -> list[str]:
-    port = f"--master_port={20000 + os.getpid() % 20000}"
-    return [*TORCHRUN, port, "-m", "redraft", "train", "sft", *SETTINGS.split(), output, *words]
+    return [*TORCHRUN, "-m", "redraft", "train", "sft", *SETTINGS.split(), output, *words]
 
 
 def test_two_processes_train_as_one_does() -> None:
@@ -95,17 +97,9 @@ def test_a_signal_to_one_process_stops_both_in_the_same_way() -> None:
 
 def start(rank: int, *words: str) -> subprocess.Popen[str]:
     """One of two processes, started without torchrun, which would end both if one ends."""
-    port = 20000 + os.getpid() % 20000
-    told = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "WORLD_SIZE": 2,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-    }
-    command = [sys.executable, "-m", "redraft", "train", "sft", *SETTINGS.split(), "apart", *words]
-    surroundings = {**os.environ, **{name: str(value) for name, value in told.items()}}
-    return subprocess.Popen(command, env=surroundings, text=True, stderr=subprocess.PIPE)
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": PORT}
+    place = {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in told.items()}}
+    return verbs.start("train", "sft", *SETTINGS.split(), "apart", *words, env={**os.environ, **place})
 
 
 def until_there(path: Path, jobs: Iterable[subprocess.Popen[str]]) -> None:

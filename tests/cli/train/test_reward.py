@@ -7,7 +7,7 @@ import pytest
 from typer.testing import Result
 
 from redraft.train.options import RewardOptions, parse
-from tests.cli.verbs import redraft
+from tests.cli.verbs import redraft, refused
 from tests.train.rewards import pairs
 
 USUAL = (
@@ -28,9 +28,8 @@ def here(folder: Path) -> Path:
 
 
 def test_from_pairs_to_a_check(here: Path) -> None:
-    done = train(
-        *USUAL.split(), "--learning_rate", "1e-2", "--max_steps", "12", "--eval_data_path", "pairs.jsonl"
-    )
+    held_out = ["--eval_data_path", "pairs.jsonl"]
+    done = train(*USUAL.split(), "--learning_rate", "1e-2", "--max_steps", "12", *held_out)
     assert done.exit_code == 0, done.output
     assert "held out: 24 pairs, accuracy 100.0%" in done.stderr
     assert "Try it: redraft ask … --mode best-of --check reward:out" in done.stderr
@@ -66,9 +65,7 @@ def test_a_preview_shows_both_answers_from_where_they_part(here: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_a_message(words: str, said: str) -> None:
-    done = train(*USUAL.split(), *words.split())
-    assert done.exit_code == 2
-    assert said in done.stderr
+    refused(train(*USUAL.split(), *words.split()), said)
 
 
 def test_the_shipped_recipe_is_read() -> None:

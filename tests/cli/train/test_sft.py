@@ -107,8 +107,7 @@ def test_training_goes_on_from_a_model_with_an_adapter(here: Path) -> None:
     plain, learnt = (load_file(Path(folder, "model.safetensors")) for folder in ("model", merged))
     name = "model.layers.0.self_attn.q_proj.weight"
     assert not torch.equal(plain[name], learnt[name])
-    first, second = (lines(f"{each}/log.jsonl")[0] for each in ("out", "two"))
-    assert second["loss"] < first["loss"]
+    assert lines("two/log.jsonl")[0]["loss"] < lines("out/log.jsonl")[0]["loss"]
     assert Path(merged, "config.json").stat().st_mtime == merged_again(usual, merged)
 
 
@@ -288,9 +287,7 @@ def test_missing_data_is_said_before_torch_is_loaded(here: Path) -> None:
         "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules));"
         "from redraft.cli import main; main()"
     )
-    words = ["train", "sft", "selfee", "--data_path=none.jsonl", "--output-dir", "out"]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
-    )
+    words = [sys.executable, "-c", program, "train", "sft", "selfee", "--data_path=none.jsonl"]
+    done = subprocess.run([*words, "--output-dir", "out"], capture_output=True, text=True, check=False)
     assert "none.jsonl: cannot be read: No such file or directory." in done.stderr
     assert done.stdout.strip() == "False"

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -28,8 +27,9 @@ from redraft.engines.wrapped import ROLES
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, RecordError
 from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import read_header
+from tests.cli.verbs import wait_until
 from tests.engines.contract import Contract
-from tests.engines.talking import GREEDY, ONE, collect, continued, run, said, tokens_of
+from tests.engines.talking import GREEDY, ONE, collect, continued, ends_with_its_parent, run, said, tokens_of
 from tests.gguf_files import lora, tiny_model
 
 pytest.importorskip("xllamacpp")
@@ -353,39 +353,9 @@ async def test_an_error_inside_of_a_stream(tiny: LlamaCppEngine, error: object) 
     assert caught.value.message == "tiny: llama.cpp broke off the answer: KV cache is full"
 
 
-PARENT = """
-import asyncio, sys
-from pathlib import Path
-from redraft.engines.llamacpp.engine import LlamaCppEngine
-from redraft.options import MachineOptions
-async def main():
-    engine = await LlamaCppEngine.start(Path(sys.argv[1]))
-    print(engine._kept.child._process.pid, flush=True)
-    await asyncio.sleep(600)
-asyncio.run(main())
-"""
-
-
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc")
 def test_the_process_dies_with_its_parent(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PARENT, str(tiny_model(tmp_path / "m.gguf"))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout
-        child = int(parent.stdout.readline())
-        parent.kill()
-    for _ in range(300):
-        if not _alive(child):
-            return
-        time.sleep(0.1)
-    pytest.fail("the process outlived its parent")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
+    ends_with_its_parent(LlamaCppEngine, tiny_model(tmp_path / "m.gguf"))
 
 
 def test_a_token_that_the_model_does_not_have(tiny: LlamaCppEngine) -> None:
@@ -431,8 +401,7 @@ def test_a_process_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
         more = {"gpu_layers": None, "speculate": False, "key": ""}
         child.stdin.write(json.dumps(settings | more).encode() + b"\n")
         child.stdin.flush()
-        while not note.exists() and child.poll() is None:
-            time.sleep(0.05)
+        wait_until(lambda: note.exists() or child.poll() is not None)
         child.stdin.close()  # as it is when the parent is killed
         child.wait(30)
     finally:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -23,7 +22,7 @@ from redraft.errors import EngineError, MissingExtra, ModelError
 from redraft.options import MachineOptions
 from tests.engines.contract import Contract
 from tests.engines.llamacpp.test_schema import NAMES, OPEN, PATTERN, closes
-from tests.engines.talking import GREEDY, ONE, collect, continued, run, said, tokens_of
+from tests.engines.talking import GREEDY, ONE, collect, continued, ends_with_its_parent, run, said, tokens_of
 
 pytest.importorskip("openvino_genai")
 pytestmark = pytest.mark.model
@@ -215,21 +214,7 @@ async def test_a_crash_without_avx2_says_so(default_model: Path, monkeypatch: py
 @pytest.mark.slow
 def test_the_process_ends_with_its_parent(default_model: Path) -> None:
     """Whoever is killed leaves no process that holds gigabytes."""
-    code = (
-        "import asyncio, sys, time\nfrom pathlib import Path\n"
-        "from redraft.engines.openvino.engine import OpenVinoEngine\n"
-        "engine = asyncio.run(OpenVinoEngine.start(Path(sys.argv[1])))\n"
-        "print(engine._kept.child._process.pid, flush=True)\ntime.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code, default_model], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        child = int(parent.stdout.readline())
-        parent.kill()
-    for _ in range(200):
-        if not Path(f"/proc/{child}").exists() or "zombie" in Path(f"/proc/{child}/status").read_text():
-            return
-        time.sleep(0.05)
-    pytest.fail("the process goes on")
+    ends_with_its_parent(OpenVinoEngine, default_model)
 
 
 SPY = """

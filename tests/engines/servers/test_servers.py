@@ -7,8 +7,6 @@ asked for (a schema, tools, images or log-probabilities), redraft must get along
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from contextlib import aclosing
 from pathlib import Path
@@ -17,14 +15,13 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import BaseModel
-from typer.testing import CliRunner, Result
 
 import redraft
 from redraft.chain import Chain, read_jsonl
-from redraft.cli import app
 from redraft.engines.base import Message, Sampling
 from redraft.engines.load import load_engine
 from redraft.errors import ContextError, ServerError
+from tests.cli import verbs
 from tests.engines.servers.processes import ServerProcess
 from tests.engines.talking import called
 
@@ -55,10 +52,6 @@ class Person(BaseModel):
     born: int
 
 
-def typed(*words: str) -> Result:
-    return CliRunner().invoke(app, words, prog_name="redraft")
-
-
 def revised(prompt: Any, model: str, **options: Any) -> Chain:
     few = {"max_tokens": 40, "max_revisions": 0, "temperature": 0}
     return redraft.revise(prompt, model=model, **(few | options))
@@ -68,7 +61,7 @@ def revised(prompt: Any, model: str, **options: Any) -> Chain:
 @pytest.mark.parametrize("mode", ["prompted", "native"])
 def test_a_question(server: ServerProcess, mode: str) -> None:
     few = ["--max-tokens", "30", "--max-revisions", "0", "--temperature", "0"]
-    asked = typed("ask", "Describe rain.", "--model", server.model, "--mode", mode, *few)
+    asked = verbs.redraft("ask", "Describe rain.", "--model", server.model, "--mode", mode, *few)
     assert asked.exit_code == 0, asked.output
     assert "rain" in asked.stdout.lower()
 
@@ -120,7 +113,7 @@ def test_a_prompt_that_is_too_long(server: ServerProcess) -> None:
 def test_a_wrong_key(server: ServerProcess, debug: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = "sk-wrong-key-1357924680"
     monkeypatch.setenv(server.key_variable, wrong)
-    asked = typed(*debug, "ask", "Hi", "--model", server.model)
+    asked = verbs.redraft(*debug, "ask", "Hi", "--model", server.model)
     assert asked.exit_code == 3
     assert f"refuses the key from {server.key_variable} (" in asked.stderr
     assert f"export {server.key_variable}=…" in asked.stderr
@@ -151,9 +144,8 @@ def test_a_restart_in_the_middle_of_a_job_loses_nothing(server: ServerProcess, t
     prompts, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
     prompts.write_text("".join(f"Write a story about {n} birds.\n" for n in range(2, 12)))
     few = ["--max-tokens", "40", "--max-revisions", "0", "--temperature", "0"]
-    job = [sys.executable, "-m", "redraft", "answer", str(prompts), "-o", str(out), "-m", server.model]
-    command = [*job, "-j", "2", "--retries", "1", "--patience", "100", *few]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    job = ["answer", prompts, "-o", out, "-m", server.model, "-j", "2", "--retries", "1", "--patience", "100"]
+    with verbs.start(*job, *few) as running:
         wait_for_lines(out, 3)
         server.kill()
         time.sleep(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from redraft.engines.base import Delta, EngineInfo, Message, Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError, OutputError, ServerError, UsageError
 from redraft.jobs.limits import STOPPED
+from tests.cli.verbs import lines, write
 from tests.data.generate.instructions.stand_in import teach, teacher
 
 WAYS: tuple[Way, ...] = ("alpaca", "self-instruct")
@@ -67,8 +67,8 @@ def made(out: Path, engine: Any = None, **more: Any) -> Generated:
 
 def files(out: Path) -> tuple[str, list[Any]]:
     """The output, and its rejects in the order of requests: those of one that kept nothing are made again."""
-    lines = out.with_name(out.name + ".rejected.jsonl").read_text().splitlines()
-    return out.read_text(), sorted(map(json.loads, lines), key=lambda each: (each["request"], each["id"]))
+    rejects = lines(out.with_name(out.name + ".rejected.jsonl"))
+    return out.read_text(), sorted(rejects, key=lambda each: (each["request"], each["id"]))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -295,10 +295,8 @@ def test_options_that_do_not_fit(tmp_path: Path, more: dict[str, Any], message: 
 
 def test_seeds_without_outputs_are_for_self_instruct_alone(tmp_path: Path) -> None:
     """Alpaca's requests show whole tasks: they would show none."""
-    seeds = tmp_path / "seeds.jsonl"
-    seeds.write_text(
-        "".join(json.dumps({"instruction": f"Name a {word}."}) + "\n" for word in ("river", "town"))
-    )
+    records = [{"instruction": f"Name a {word}."} for word in ("river", "town")]
+    seeds = write(tmp_path / "seeds.jsonl", records)
     engine = teacher()
     with pytest.raises(UsageError, match=r"0 of the 2 tasks in .* have an output") as caught:
         made(tmp_path / "out.jsonl", engine, seeds=str(seeds))

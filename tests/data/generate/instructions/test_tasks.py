@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,7 @@ from redraft.data.generate.instructions.tasks import read_seeds
 from redraft.data.generate.instructions.wording import Wanted
 from redraft.data.similarity import Pool
 from redraft.errors import RedraftError
-
-
-def written(folder: Path, *records: object) -> Path:
-    path = folder / "seeds.jsonl"
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
+from tests.cli.verbs import write
 
 
 def test_the_shipped_seeds_pass_our_own_rules_and_differ() -> None:
@@ -41,7 +35,7 @@ def test_seeds_of_self_instruct_keep_their_kind(shared_data: Path) -> None:
 
 def test_repeats_are_left_out_and_counted(tmp_path: Path) -> None:
     records = [{"instruction": text, "output": "x"} for text in ("A b.", "a  B", "C d.")]
-    seeds = read_seeds(written(tmp_path, *records))
+    seeds = read_seeds(write(tmp_path / "seeds.jsonl", records))
     assert [task.instruction for task in seeds.tasks] == ["A b.", "C d."]
     assert seeds.repeats == 1
 
@@ -60,5 +54,5 @@ def test_repeats_are_left_out_and_counted(tmp_path: Path) -> None:
 )
 def test_seeds_that_cannot_be_used(tmp_path: Path, records: list[object], message: str) -> None:
     with pytest.raises(RedraftError, match=message) as caught:
-        read_seeds(written(tmp_path, *records))
+        read_seeds(write(tmp_path / "seeds.jsonl", records))
     assert caught.value.exit_status == 2
