@@ -52,6 +52,7 @@ def rain(): return 1
 المطر ماء
 """
 WRONG = "Rain is <b title=x>wet</b>, **and** `wet` & cold, as everybody says who was out in it for long."
+DRY = "lacks[regex]:wet"
 MODELS: dict[str, Any] = {
     "rain": {"replies": [DRAFT, MIDDLE, SHORT], "check": ["words<=5"]},
     "bad": {"replies": [BAD], "max-revisions": 0},
@@ -67,6 +68,10 @@ MODELS: dict[str, Any] = {
         "replies": [f"🌧 {WRONG}", f"{WRONG} **It** falls."],
         "check": ["lacks:wet", "lacks:cold"],
         "max-revisions": 1,
+    },
+    "patched": {
+        "replies": ["It rains and it pours, day and night. It is wet.", "[1] It drips."],
+        "check": [DRY],
     },
     "wordy": {"replies": [DRAFT] * 4, "check": ["words<=5", "contains:rain"], "max-revisions": 1},
     "rich": {"replies": [RICH], "max-revisions": 0},
@@ -191,6 +196,15 @@ def test_tables_mathematics_code_and_other_directions_are_shown_as_such(browser:
     assert turn.locator("details.thinking summary").inner_text().startswith("Thought")
     assert "Let me see" not in turn.locator(".final").inner_text()
     assert (visit.faults, visit.foreign()) == ([], set())
+
+
+@pytest.mark.slow
+def test_a_patch_says_what_it_took(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    visit.choose("patched")
+    visit.ask("Describe rain.")
+    turn = visit.answered("It rains and it pours, day and night. It drips.")
+    assert turn.locator(".pill").all_inner_texts()[1] == "1 place patched in 13 tokens"
 
 
 FAULTS = """async (places) => {

@@ -180,7 +180,8 @@ function spanOf(text, pointer) {
 
 export function* pillsOf(step, before, best) {
   if (step.echo) yield ["bad", "is no answer"];
-  if (step.patch?.length) yield ["plain", `${counted(step.patch.length, "place")} patched`];
+  const patched = `${counted(step.patch?.length || 0, "place")} patched`;
+  if (step.patch?.length) yield ["plain", `${patched} in ${counted(step.usage?.completion_tokens || 0, "token")}`];
   if (step.fresh) yield ["plain", "another draft"];
   const checks = checksOf(step), missed = checks.filter((check) => !check.passed).length;
   const one = checks.length === 1;
