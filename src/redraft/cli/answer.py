@@ -14,6 +14,7 @@ from redraft.cli.running import Out, check_files, print_result
 FLAGS = "redraft.revision.runs.options:AnswerOptions"
 
 
+@takes(FLAGS)
 def answer(
     flags: Given,
     source: Annotated[Path, typer.Argument(metavar="PROMPTS", help="A file of prompts, of any known shape.")],
@@ -38,9 +39,6 @@ def answer(
 
     check_files(out, "-o out.jsonl, then: redraft show out.jsonl --json", source)
     settings = fill_in(flags, FLAGS)
-    given, quiet = {**settings.values.explicit, "recipe": settings.recipe or None}, settings.values.quiet
-    ray.make("redraft.revision.runs.answers:aanswer_file", [source], out, given, quiet=quiet)
-    print_result(AnswerRun.of(settings, source, out).run, quiet=quiet)
-
-
-answer = takes(answer, FLAGS)
+    given = {**settings.values.explicit, "recipe": settings.recipe or None}
+    ray.make("redraft.revision.runs.answers:aanswer_file", [source], out, given)
+    print_result(AnswerRun.of(settings, source, out).run, quiet=settings.values.quiet)

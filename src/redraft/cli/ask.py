@@ -29,7 +29,7 @@ PIPE_SECONDS = 3.0  # seconds of silence after which a line says that redraft wa
 _EXAMPLE = 'redraft ask "Describe a lighthouse."'
 
 
-@takes
+@takes()
 def ask(
     flags: Given,
     prompt: Annotated[

@@ -35,7 +35,7 @@ COMMANDS = {
 }
 
 
-@takes
+@takes()
 def chat(flags: Given) -> None:
     """Talk with a model that revises its answers.
 

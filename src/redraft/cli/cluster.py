@@ -33,17 +33,14 @@ class RayFlags:
         flag("LEAST-MOST", "How many shares at once with --ray.  [1 to what fits]", "--actors"),
     ] = None
 
-    def make(
-        self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any], *, quiet: bool
-    ) -> None:
+    def make(self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any]) -> None:
         """Make all shares and merge them, if `--ray` was given. Return if all items are done.
 
         Args:
             function: Module and name of the coroutine of Python that does the verb's work.
             inputs: Its arguments before the output. Each path, here and in the options, is of a file to read.
             out: The output.
-            options: Its keyword arguments.
-            quiet: Show no progress and no summary.
+            options: Its keyword arguments. With `quiet`, no progress and no summary is shown.
         """
         if self.ray is None:
             if self.actors:
@@ -54,7 +51,7 @@ class RayFlags:
         from redraft.serve.cluster.connect import Bounds
         from redraft.serve.cluster.shares import ClusterWork, make_shares
 
-        work = ClusterWork.of(function, [*inputs, str(out)], options)
+        work, quiet = ClusterWork.of(function, [*inputs, str(out)], options), bool(options.get("quiet"))
         pool = Bounds.read(self.actors, "--actors") if self.actors is not None else None
         with only_ours():
             result = make_shares(work, out, address=self.ray, pool=pool, quiet=quiet, say=tell)

@@ -24,6 +24,7 @@ Chains = Annotated[
 ]
 
 
+@takes(FLAGS)
 def diagnose(
     flags: Given,
     files: Chains,
@@ -120,6 +121,3 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
 def _refuse(given: Mapping[str, Any], why: str, hint: str) -> None:
     if names := [name for name, value in given.items() if value is not None]:
         raise UsageError(f"--{names[0].replace('_', '-')} {why}", hint=hint)
-
-
-diagnose = takes(diagnose, FLAGS)

@@ -16,6 +16,7 @@ from redraft.cli.shell import only_ours
 FLAGS = "redraft.revision.runs.options:EvalFileOptions"
 
 
+@takes(FLAGS)
 def evaluate(
     flags: Given,
     task: Annotated[
@@ -51,8 +52,7 @@ def evaluate(
     task_of(task, run_code=settings.values.run_code)
     check_files(out, "-o out.jsonl, then: redraft show out.jsonl --json", source)
     plan = RunPlan.of(out, settings)
-    function, given = "redraft.evaluation.tasks.run:aevaluate_file", settings.values.explicit
-    ray.make(function, [task, source], out, given, quiet=plan.quiet)
+    ray.make("redraft.evaluation.tasks.run:aevaluate_file", [task, source], out, settings.values.explicit)
     answers = EvalRun(settings, source, plan, limit=settings.get("limit"), task=task)
     with only_ours():
         result = answers.run()
@@ -65,6 +65,3 @@ def evaluate(
     if plan.quiet:
         tell_failures(result.job)
     raise typer.Exit(result.exit_status)
-
-
-evaluate = takes(evaluate, FLAGS)

@@ -16,6 +16,7 @@ CHAIN_FLAGS = "redraft.data.generate.options:ChainOptions"
 TASK_FLAGS = "redraft.data.generate.options:InstructionOptions"
 
 
+@takes(CHAIN_FLAGS)
 def chains(
     flags: Given,
     source: Annotated[Path, typer.Argument(metavar="RECORDS", help="A file of records, of any known shape.")],
@@ -38,14 +39,12 @@ def chains(
 
     check_files(out, "-o out.jsonl, then: redraft show out.jsonl --json", source)
     settings = fill_in(flags, CHAIN_FLAGS)
-    given, quiet = {**settings.values.explicit, "recipe": settings.recipe or None}, settings.values.quiet
-    ray.make("redraft.data.generate.chain_run:agenerate_chains", [source], out, given, quiet=quiet)
-    print_result(ChainRun.of(settings, source, out).run, quiet=quiet)
+    given = {**settings.values.explicit, "recipe": settings.recipe or None}
+    ray.make("redraft.data.generate.chain_run:agenerate_chains", [source], out, given)
+    print_result(ChainRun.of(settings, source, out).run, quiet=settings.values.quiet)
 
 
-chains = takes(chains, CHAIN_FLAGS)
-
-
+@takes(TASK_FLAGS)
 def instructions(
     flags: Given,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the tasks go, as chains.")],
@@ -68,7 +67,5 @@ def instructions(
     settings = fill_in(flags, TASK_FLAGS)
     print_result(InstructionRun.of(settings, out).run, quiet=settings.values.quiet)
 
-
-instructions = takes(instructions, TASK_FLAGS)
 
 app = group("Generate training data with a teacher.", chains, instructions)

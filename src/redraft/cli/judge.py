@@ -15,6 +15,7 @@ from redraft.cli.shell import flag
 FLAGS = "redraft.evaluation.judging.options:JudgeFileOptions"
 
 
+@takes(FLAGS)
 def judge(
     flags: Given,
     answers: Annotated[
@@ -36,10 +37,7 @@ def judge(
 
     check_files(out, "-o reviews.jsonl")
     settings, named = fill_in(flags, FLAGS), "model" in flags or "recipe" in flags
-    judging, quiet = JudgeRun.of(settings, answers, out, named=named), settings.values.quiet
+    judging = JudgeRun.of(settings, answers, out, named=named)
     given = {**settings.values.explicit, "model": judging.model}
-    ray.make("redraft.evaluation.judging.run:ajudge", [answers], out, given, quiet=quiet)
-    print_result(judging.run, quiet=quiet)
-
-
-judge = takes(judge, FLAGS)
+    ray.make("redraft.evaluation.judging.run:ajudge", [answers], out, given)
+    print_result(judging.run, quiet=settings.values.quiet)

@@ -7,7 +7,7 @@ import asyncio
 from redraft.cli.options import Given, fill_in, takes
 
 
-@takes
+@takes()
 def mcp(flags: Given) -> None:
     """Give ask and check to other programs as tools (MCP).
 

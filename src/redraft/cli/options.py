@@ -41,7 +41,7 @@ def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
     return Settings.read(model, given, below=below, tell=tell)
 
 
-def takes(command: Callable[..., None], group: str = USUAL) -> Callable[..., None]:
+def takes(group: str = USUAL) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the flags of a group, and `--recipe`. It receives those that were given as `flags`.
 
     `group` is module and name of an `OptionModel`. It is imported when typer asks for the flags: for the
@@ -63,7 +63,10 @@ def takes(command: Callable[..., None], group: str = USUAL) -> Callable[..., Non
         options = sorted([("recipe", recipe), *flags.items()], key=lambda o: headings.index(o[1].group))
         return [_parameter(name, option, model.OWN_DEFAULTS.get(name)) for name, option in options]
 
-    return WithOptions(command, parameters, lambda given: {k: v for k, v in given.items() if v is not None})
+    def given(values: dict[str, Any]) -> Given:
+        return {name: value for name, value in values.items() if value is not None}
+
+    return lambda command: WithOptions(command, parameters, given)
 
 
 def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:

@@ -51,7 +51,7 @@ class ServerFlags:
     otel: Annotated[bool, typer.Option("--otel", help="Report chains to OpenTelemetry.")] = False
 
 
-@takes
+@takes()
 def serve(
     flags: Given,
     nodes: NodeFlags,

@@ -44,7 +44,6 @@ def show(
         _write_page(html, files, _chosen(files, chain_id, limit), force=force)
         return
     console = Console(highlight=False)
-    number = -1
     for number, chain in enumerate(_chosen(files, chain_id, limit)):
         if as_json:
             write(chain.to_json())
@@ -55,25 +54,18 @@ def show(
         failure = chain.meta.get("failure")
         if chain.stop == "error" and isinstance(failure, dict):
             console.print(Text(f"failed   {shown(str(failure.get('message')))}", "red"))
-    if number < 0 and limit != 0:
-        raise RecordError(f"{', '.join(map(str, files))}: there is no record in it.")
 
 
 def _write_page(html: Path, files: Sequence[Path], chains: Iterator[Chain], *, force: bool) -> None:
-    from itertools import chain
-
     from redraft import __version__
     from redraft.chain.read.files import open_output
     from redraft.evaluation.reports.chains import chains_page, entries
     from redraft.jobs.files import not_an_input
 
     not_an_input({"--html": html}, files)
-    first = next(chains, None)
-    if first is None:
-        raise RecordError(f"{', '.join(map(str, files))}: there is no record in it.")
     with open_output(html, force=force, flag="--html") as file:
         title = ", ".join(path.name for path in files)
-        file.write(chains_page(title, entries(chain((first,), chains)), f"redraft {__version__}").encode())
+        file.write(chains_page(title, entries(chains), f"redraft {__version__}").encode())
 
 
 def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:
@@ -82,8 +74,13 @@ def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> I
     from redraft.chain import chain_named
     from redraft.chain.read.records import read_records
 
-    chains = (chain for path in files for chain in read_records(path))
-    if chain_id is None:
-        yield from islice(chains, limit)
-    else:
-        yield chain_named(chain_id, chains, ", ".join(map(str, files)))
+    names, chains = ", ".join(map(str, files)), (chain for path in files for chain in read_records(path))
+    if chain_id is not None:
+        yield chain_named(chain_id, chains, names)
+        return
+    shown = False
+    for chain in islice(chains, limit):
+        shown = True
+        yield chain
+    if not shown and limit != 0:
+        raise RecordError(f"{names}: there is no record in it.")
