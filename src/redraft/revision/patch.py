@@ -26,6 +26,7 @@ from redraft.revision import ops, prompts
 from redraft.revision import stop as rules
 from redraft.revision.state import State
 
+Messages = tuple[Message, ...]
 TRIES = 4
 ROOM = 48
 """Tokens that a new sentence or value may have, and half as many as the old one has characters. Each try
@@ -125,7 +126,7 @@ def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
 
 
 def written(
-    state: State, base: Step, edits: Sequence[Edit], messages: tuple[Message, ...], number: int
+    state: State, base: Step, edits: Sequence[Edit], messages: Messages, number: int
 ) -> ops.Loop[Step]:
     """Write places of an answer anew, each behind all that stands before it. Return the new step.
 
@@ -168,7 +169,7 @@ def _put(text: str, edit: Edit, piece: str, places: list[Place]) -> str:
     return text + piece
 
 
-def _ask(state: State, edit: Edit, before: str, messages: tuple[Message, ...], number: int) -> ops.Ask:
+def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int) -> ops.Ask:
     """Return the request for what follows a beginning of the answer."""
     form, given, schema, stop = None, state.plan.form or Form(), edit.schema, tuple[str, ...]()
     if edit.pointer is None:
@@ -205,13 +206,7 @@ def _piece(edit: Edit, reply: ops.Generated, *, listed: bool) -> str | None:
     return line[: ends[0]] if ends else line if whole or line != text else None
 
 
-def asked(
-    state: State,
-    base: Step,
-    edits: Sequence[Edit],
-    messages: tuple[Message, ...],
-    number: int,  # noqa: ARG001
-) -> ops.Loop[Step]:
+def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _: int) -> ops.Loop[Step]:
     """Ask for places of an answer anew, by number or pointer. Return the new step.
 
     A reply that is another answer is that of the step, which has no `patch`. One of no use leaves it empty.
@@ -242,18 +237,18 @@ def asked(
     return Step(answer=text + answer[at:], patch=tuple(places), **more)
 
 
-def _asking(state: State, base: Step, edits: Sequence[Edit], messages: tuple[Message, ...]) -> ops.Ask:
+def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages) -> ops.Ask:
     """Return the request for places of an answer anew."""
-    parts, lists = list[tuple[str, str]](), dict[str, Any]()
+    parts, lists = list[str](), dict[str, Any]()
     for number, edit in enumerate(edits, start=1):
         said = [each.message for each in base.checks if any(_touches(place, edit) for place in each.places)]
         head = f"[{number}] " if edit.pointer is None else f"{json.dumps(edit.pointer, ensure_ascii=False)}: "
         old = base.answer[edit.begin : edit.end] or "(missing)"
-        parts.append((head + old, " ".join(dict.fromkeys(said))))
+        parts.append(f"{head}{old}\nWrong: {' '.join(dict.fromkeys(said))}")
         lists |= {} if edit.pointer is None else {edit.pointer: edit.schema}
-    template = prompts.VALUES if lists else prompts.PARTS
+    wish = (prompts.VALUES if lists else prompts.PARTS).format(parts="\n\n".join(parts))
     shown: Message = {"role": "assistant", "content": base.answer}
-    request: Message = {"role": "user", "content": prompts.of_parts(template, parts)}
+    request: Message = {"role": "user", "content": wish}
 
     def another(text: str) -> bool:
         """Whether a reply so far is another answer: it is long, no copy, and has no numbers."""

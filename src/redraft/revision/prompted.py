@@ -196,7 +196,7 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
     return _judge_calls(state)
 
 
-Write = Callable[[State, Step, Sequence[patch.Edit], tuple[Message, ...], int], ops.Loop[Step]]
+Write = Callable[[State, Step, Sequence[patch.Edit], patch.Messages, int], ops.Loop[Step]]
 
 
 def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[Stop | None]:
@@ -218,7 +218,10 @@ def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[
         if made.finish == "context":
             break
         if write is patch.asked and made.answer and not made.patch:
-            return _take_whole(state, made, tries)
+            usage = sum((step.usage for step in tries), made.usage)
+            more = {"echo": state.echoes(made.answer, state.steps), "reasoning": made.reasoning}
+            state.begin(made.answer, made.finish, usage, **more)
+            return rules.after_answer(state, rules.of_finish(state, made.finish), blank=False)
         echo = state.echoes(made.answer, state.steps)
         state.steps.append(made.model_copy(update={"echo": echo}))
         results = (yield from _check(state)) if made.finish == "stop" and made.patch else ()
@@ -236,14 +239,6 @@ def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[
     state.steps.append(chosen.model_copy(update={"usage": usage}))
     yield ops.Text("answer", state.last, chosen.answer)
     return stop
-
-
-def _take_whole(state: State, made: Step, tries: Sequence[Step]) -> Stop | None:
-    """Take a reply that is another answer for the next one, as it would be had it been asked for."""
-    usage = sum((step.usage for step in tries), made.usage)
-    echo = state.echoes(made.answer, state.steps)
-    state.begin(made.answer, made.finish, usage, echo=echo, reasoning=made.reasoning)
-    return rules.after_answer(state, rules.of_finish(state, made.finish), blank=False)
 
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
@@ -218,8 +218,3 @@ def complaint(results: Sequence[CheckResult], finish: Finish) -> str:
     found = [result.message for result in results if not result.passed]
     messages = list(dict.fromkeys(filter(None, [*found, ended])))
     return messages[0] if len(messages) == 1 else "\n".join(f"- {message}" for message in messages)
-
-
-def of_parts(template: str, parts: Iterable[tuple[str, str]]) -> str:
-    """Return the request for parts of an answer anew: each with what is wrong there."""
-    return template.format(parts="\n\n".join(f"{part}\nWrong: {wrong}" for part, wrong in parts))

@@ -67,6 +67,21 @@ def test_a_question(server: ServerProcess, mode: str) -> None:
 
 
 @LLAMA
+@pytest.mark.parametrize("wish", [{"checks": ["lacks:mouse"]}, {"output": Person}])
+def test_a_patch_goes_on_behind_what_stands_before_it(server: ServerProcess, wish: dict[str, Any]) -> None:
+    owls = ("Owls hunt at night and see well.", "A mouse is what they like.", "They live in barns and woods.")
+    ada = ('{"name": "Ada Lovelace of London", "born":', '"long ago"', "}")
+    before, gone, behind = ada if "output" in wish else owls
+    answer = f"{before} {gone} {behind}"
+    chain = revised(
+        "Ada or owls?", server.model, given=answer, temperature=0.7, max_revisions=1, seed=1, **wish
+    )
+    assert chain.steps[1].patch
+    assert chain.answer.startswith(before)
+    assert chain.answer.endswith(behind)
+
+
+@LLAMA
 def test_a_value_is_valid_at_once(server: ServerProcess) -> None:
     chain = revised("Name a mathematician.", server.model, output=Person)
     assert isinstance(chain.value, Person)

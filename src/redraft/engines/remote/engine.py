@@ -176,7 +176,7 @@ class RemoteEngine(Engine):
         if sampling.unending:
             body["ignore_eos"] = True
         if sampling.form is not None and (grammar := gbnf(sampling.form)):
-            body = wire.with_grammar(body, self._grammar, grammar)
+            body[self._grammar] = {"grammar": grammar} if self._grammar == "structured_outputs" else grammar
         try:
             async with aclosing(thoughts_apart(self._deltas(_CHAT, body, sampling), Splitter())) as deltas:
                 async for delta in deltas:
@@ -470,7 +470,8 @@ class _Reply:
         if self.finish != "max_tokens":
             return self.finish or "stop"
         counts = self.counts
-        length = counts.completion if counts else wire.length_of(self.request)
+        asked = self.request.get("max_tokens", self.request.get("max_completion_tokens"))
+        length = counts.completion if counts else asked
         full = length is not None and length < limit
         if limit == inf:
             full = counts is not None and context is not None and counts.total >= context

@@ -124,11 +124,6 @@ def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop:
     return body
 
 
-def with_grammar(body: Body, field: str, grammar: str) -> Body:
-    """Return a request whose answer keeps to a grammar, in the field that the server has for it."""
-    return {**body, field: {"grammar": grammar} if field == "structured_outputs" else grammar}
-
-
 GRAMMARS = frozenset({"grammar", "ebnf", "structured_outputs", "guided_grammar"})
 """Fields of a request that take a grammar: of llama.cpp, SGLang, and vLLM from 0.11.0 on and before."""
 
@@ -332,12 +327,6 @@ def read_complaint(record: Any) -> Complaint | None:
         at_least=bool(prompt and prompt[1]),
         context=_whole(error, "n_ctx") or (int(context[1]) if context else None),
     )
-
-
-def length_of(body: Body) -> int | None:
-    """Return the most new tokens that a request asks for, under either name; None if it does not say."""
-    length: int | None = body.get("max_tokens", body.get("max_completion_tokens"))
-    return length
 
 
 def in_dialect(body: Body, refused: Collection[str]) -> Body:
