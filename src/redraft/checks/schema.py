@@ -282,10 +282,10 @@ def _found(pattern: str, text: str) -> bool:
         raise GivenUp(reason, BACKTRACKS) from None
 
 
-def _fault(message: str) -> Any:
+def _fault(message: str, *path: int) -> Any:
     from jsonschema import ValidationError
 
-    return ValidationError(message)
+    return ValidationError(message, path=path)
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
@@ -330,9 +330,11 @@ def _multiple_of(validator: Any, factor: Any, instance: Any, schema: Any) -> Ite
 
 
 def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
-    listed = unique and validator.is_type(instance, "array")
-    if listed and len({identity(item) for item in instance}) < len(instance):
-        yield _fault(f"{instance!r} has non-unique elements")
+    seen = set[Hashable]()
+    for place, item in enumerate(instance if unique and validator.is_type(instance, "array") else ()):
+        if (known := identity(item)) in seen:
+            yield _fault(f"{item!r} is there a second time", place)
+        seen.add(known)
 
 
 def identity(value: Any) -> Hashable:
