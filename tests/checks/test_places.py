@@ -37,6 +37,7 @@ CASES = [
     ("ifeval:punctuation:no_comma", "a, b,c", [",", ","]),
     ("language:en", f"{ENGLISH}\n{GERMAN}\n{GERMAN}", [GERMAN, GERMAN]),
     ("language:en", GERMAN, []),
+    ("language:en", ENGLISH + f"\n{GERMAN}" * (MOST_PLACES + 1), []),
     ("judge:It is short.", "Rain is wet and cold.", ["wet and cold", "Rain is"]),
     ("judge:It is short.", "Rain is wet and cold. Rain is wet.", []),
     ("judge:It is short.", "It rains.", []),

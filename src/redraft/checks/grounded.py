@@ -171,7 +171,8 @@ class Grounded:
         more = f", and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
         named = ", ".join(f"{each:.80}" for each in missing[:_MOST_SHOWN])
         message = f"The answer has {named}{more}: the request does not. Use only what the request has."
-        places = [span for fact, _, span in seen if fact in missing] if len(text) == len(answer) else []
+        lost = {*missing} if len(text) == len(answer) else set()
+        places = [span for fact, _, span in seen if fact in lost]
         return failed(message, score=1 - len(missing) / len(facts), places=places)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
@@ -127,7 +127,9 @@ class Language:
         text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
         text = text if any(map(str.isalpha, text)) else answer
         outcome = self._judged(text)
-        return outcome if outcome.passed else replace(outcome, places=self._places(text))
+        if outcome.passed:
+            return outcome
+        return failed(outcome.message, score=outcome.score, places=self._places(text))
 
     def _places(self, text: str) -> list[tuple[int, int]]:
         """Return the sentences in another language, if without them the text would pass."""
