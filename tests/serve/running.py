@@ -11,7 +11,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from redraft.serve.keys import Keys
 from redraft.serve.models import Model, Models
 from redraft.serve.reader import ServerLimits
 from redraft.serve.run import listen, run
+from tests.cli.verbs import start
 
 LONG = "Rain is water, and it is wet, and it is cold."
 SHORT = "Rain is water that falls."
@@ -147,8 +147,7 @@ def served(
 @contextmanager
 def started(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`redraft serve` in a process of its own, which a signal ends: its address without a path."""
-    command = [sys.executable, "-m", "redraft", "serve", *words, "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with start("serve", *words, "--port", 0, stdout=None) as process:
         assert process.stderr
         try:
             said = process.stderr.readline()

@@ -106,12 +106,13 @@ def test_a_client_that_leaves_before_anything_came_ends_the_work(stream: bool) -
         assert is_true(lambda: not server.gate.inside)
 
 
-def test_a_client_that_leaves_the_queue_is_never_answered() -> None:
+def test_a_client_that_leaves_the_queue_is_never_answered_and_took_nothing() -> None:
     engine = Held()
     with served({"plain": plain(engine)}, at_once=1) as server, streams(server):
         assert engine.begun.acquire(timeout=WAIT)
         leave(server, lambda: server.gate.inside == 2)
         assert is_true(lambda: server.gate.inside == 1)
+        assert figures(server).get(("redraft_tokens_total", "", "prompt", "plain"), 0) == 0
         engine.go.set()
     assert len(engine.calls) == 1
 
@@ -309,13 +310,3 @@ def test_a_client_that_leaves_in_the_second_text_is_booked_with_both() -> None:
         found = figures(server)
     assert found["redraft_tokens_total", "", "prompt", "short"] > len("Hi.") + len(LONG) / 8
     assert found["redraft_tokens_total", "", "completion", "short"] >= len(LONG)
-
-
-def test_a_request_that_waited_in_vain_took_nothing() -> None:
-    engine = Held()
-    with served({"plain": plain(engine)}, at_once=1) as server, streams(server):
-        assert engine.begun.acquire(timeout=WAIT)
-        leave(server, lambda: server.gate.inside == 2)
-        assert is_true(lambda: server.gate.inside == 1)
-        assert figures(server).get(("redraft_tokens_total", "", "prompt", "plain"), 0) == 0
-        engine.go.set()

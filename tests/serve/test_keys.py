@@ -84,13 +84,16 @@ def test_a_key_sees_its_own_models_alone(server: Server) -> None:
             alice.models.retrieve("short")
 
 
-@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
-def test_a_model_of_others_does_not_exist(server: Server, path: str) -> None:
-    body = {"model": "short", "messages": [{"role": "user", "content": "Hi."}]}
-    body |= {"prompt": "Hi."} if path == "completions" else {}
-    body = {"model": "short", "input": "Hi."} if path == "responses" else body
-    body.pop("messages") if path == "completions" else None
-    reply = httpx.post(f"{server.url}/{path}", json=body, headers=bearer(ALICE))
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("chat/completions", {"messages": HI}),
+        ("completions", {"prompt": "Hi."}),
+        ("responses", {"input": "Hi."}),
+    ],
+)
+def test_a_model_of_others_does_not_exist(server: Server, path: str, asked: dict[str, Any]) -> None:
+    reply = httpx.post(f"{server.url}/{path}", json={"model": "short", **asked}, headers=bearer(ALICE))
     error = reply.json()["error"]
     assert (reply.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
     assert "The models: plain" in error["message"]

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.cli.verbs import REDRAFT, wait_until
 
 START = 180  # seconds that Ray may take to start on a busy machine
 TOKEN = "a-token-of-a-test-that-is-long-enough"  # noqa: S105
@@ -59,19 +60,11 @@ def head(folder: Path, cpus: int = 4) -> Iterator[str]:
         return "To terminate" in (folder / "head.log").read_text()
 
     try:
-        until(is_up, 3 * START)
+        wait_until(is_up, 3 * START)
         yield address
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # a polite end takes 30 s
         process.wait()
-
-
-def until(true: Any, seconds: float = START) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @dataclass
@@ -115,7 +108,7 @@ def text_of(event: dict[str, Any]) -> str:
 @contextmanager
 def serving(address: str, app: str, *words: str) -> Iterator[Serving]:
     """Serve on a cluster."""
-    command = [sys.executable, "-m", "redraft", "serve", "--ray", address, "--app", app, "--port", "0"]
+    command = [*REDRAFT, "serve", "--ray", address, "--app", app, "--port", "0"]
     environment = {**os.environ, **ENVIRONMENT}
     with subprocess.Popen(
         [*command, "--no-page", *words], env=environment, stderr=subprocess.PIPE, text=True

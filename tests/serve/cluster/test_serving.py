@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.serve.cluster.heads import ENVIRONMENT, Serving, head, serving, text_of, until
+from tests.cli.verbs import wait_until
+from tests.serve.cluster.heads import ENVIRONMENT, START, Serving, head, serving, text_of
 
 pytest.importorskip("ray.serve")
 
@@ -106,10 +107,10 @@ def test_a_server_that_was_killed_leaves_its_name_to_the_next(address: str, word
         def free() -> bool:
             return "'again'" not in python("-c", NAMES, address).stdout
 
-        until(free)
+        wait_until(free, START)
         with serving(address, "again", "-m", f"script:{words}") as second:
-            until(lambda: len(second.replicas()) == 1 and second.replicas() != before)
-            until(lambda: not second.replicas(2))
+            wait_until(lambda: len(second.replicas()) == 1 and second.replicas() != before, START)
+            wait_until(lambda: not second.replicas(2), START)
             assert "".join(map(text_of, second.chat("words"))) == TEXT
 
 
