@@ -215,3 +215,14 @@ def test_what_is_wrong_is_underlined_where_the_answer_has_it(
         assert re.findall("4;31m(.*?)\x1b", text) == said
         assert "Patched: 1 place, 0 new tokens." in text
         assert printable(answer) in re.sub(r"\x1b\[9;.*?\x1b\[0m|\x1b\[[\d;]*m", "", text)
+
+
+def test_an_answer_is_printed_with_its_faults_when_its_checks_are_done() -> None:
+    found = CheckResult(name="lacks:mouse", passed=False, score=0, message="No.", places=((2, 7),))
+    step = Step(answer="A mouse.", feedback=Feedback(text="", verdict="revise", by="checks", checks=(found,)))
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor")
+    with Watch(console) as watch:
+        watch.show(Text("answer", 0, "A mouse."))
+        watch.show(Progress(CHAIN))
+        watch.show(StepDone(0, step))
+    assert "A \x1b[4;31mmouse\x1b[0m." in console.file.getvalue()  # type: ignore[attr-defined]
