@@ -349,6 +349,12 @@ def test_a_patch_by_number_may_be_worse_and_is_no_echo() -> None:
     assert chain.answer == "Owls eat voles."
 
 
+def test_a_wording_of_ones_own_is_not_passed_over() -> None:
+    engine = chat("Owls eat voles.")
+    owls(engine, prompts={"revise": "Anders, bitte.\n\n{found}"})
+    assert engine.calls[0][-1]["content"].startswith("Anders, bitte.")  # type: ignore[index]
+
+
 @pytest.mark.parametrize("reply", ["[1] Voles do.", OWLS.replace("mouse", "vole")])
 def test_another_answer_is_shown_as_it_comes(reply: str) -> None:
     texts: list[str] = []

@@ -69,7 +69,8 @@ def edits_of(state: State) -> list[Edit]:
     known = failed and all(result.places for result in failed)
     resumes = plan.info.resumes
     whole = step.finish == "stop" or (step.finish == "lost" and resumes)
-    if in_vain or not plan.patches or state.unpatched or not known or step.echo or not whole:
+    asks = resumes or plan.wording.name != "own"  # else a request in words of ours
+    if in_vain or not (plan.patches and asks and known and whole) or state.unpatched or step.echo:
         return []
     places = {place for result in failed for place in result.places}
     pointers = [place for place in places if isinstance(place, str)]
