@@ -299,6 +299,8 @@ def test_a_server_writes_parts_by_number() -> None:
     [
         ("[1] A.\n[2] B.", {1: "A.", 2: "B."}),
         ("Here they are:\n\n**[2]**\nB.\n", {2: "B."}),
+        ("```\n1. A.\n(2) 3.5 m\n```", {1: "A.", 2: "3.5 m"}),
+        ("1. A.\n2. B.\n3. C.", {}),
         ("[1] A.\n[3] C.", {}),
         ("[1] A.\n[1] B.", {}),
         ("Owls are birds. They\n[1] A.", {}),

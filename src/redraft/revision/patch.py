@@ -32,6 +32,7 @@ ROOM = 48
 """Tokens that a new sentence or value may have, and half as many as the old one has characters. Each try
 has twice as many."""
 _MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
+_NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
 
 
 @dataclass(frozen=True)
@@ -273,7 +274,7 @@ def _touches(place: Place, edit: Edit) -> bool:
 
 def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
     """Return what a reply gives for each place of a text; "" for what it lacks, or what is there already."""
-    short = 2 * len(reply.text) < len(answer) and not _MARK.search(reply.text)
+    short = 2 * len(reply.text) < len(answer) and not _NUMBER.search(reply.text)
     said = f"[1] {reply.text}" if short and len(edits) == 1 else reply.text
     olds = [answer[edit.begin : edit.end] for edit in edits]
     pieces = pieces_of(said, olds, whole=reply.finish == "stop")
@@ -311,9 +312,9 @@ def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True) -> dict[in
     The new text of a line is one, whatever is remarked below it. In a reply that is not `whole`, the last
     part is cut.
     """
-    lead, *found = _MARK.split(reply)
+    lead, *found = _NUMBER.split(reply)
     numbers = [*map(int, found[::2])]
-    led = not lead.strip() or (lead.rstrip().endswith(":") and "\n" not in lead.strip())
+    led = not lead.strip("`\n ") or (lead.rstrip().endswith(":") and "\n" not in lead.strip())
     if not led or len({*numbers}) < len(numbers) or not {*numbers} <= {*range(1, len(olds) + 1)}:
         return {}
     texts = [
