@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 from pydantic_core import from_json
@@ -183,25 +183,28 @@ def keys_of(pointer: str) -> list[str]:
     return [key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:]]
 
 
+@lru_cache(maxsize=8)
+def _json_in(answer: str) -> tuple[int, str]:
+    """Return where the JSON of an answer begins, and its text; -1 if it has none, or other line breaks."""
+    try:
+        text = read_json(answer)[1]
+    except NotJson:
+        return -1, ""
+    return answer.find(text), text
+
+
 def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
     """Return where an answer has a place; None if it has none such, as in a file of another program."""
     if not isinstance(place, str):
         return place if 0 <= place[0] <= place[1] <= len(answer) else None
-    with suppress(NotJson):
-        text = read_json(answer)[1]
-        start, (begin, end, lacks) = answer.find(text), span_of(text, keys_of(place)) or (0, 0, "it")
-        fits = start >= 0 and not lacks and place[:1] in ("", "/")
-        return (start + begin, start + end) if fits else None
-    return None
+    first, text = _json_in(answer)
+    begin, end, lacks = (first >= 0 and span_of(text, keys_of(place))) or (0, 0, "it")
+    return None if lacks or place[:1] not in ("", "/") else (first + begin, first + end)
 
 
 def pointer_at(answer: str, begin: int, end: int) -> str | None:
     """Return the pointer of the smallest value that has these characters of an answer; None if none has."""
-    try:
-        text = read_json(answer)[1]
-    except NotJson:
-        return None
-    first, path, at = answer.find(text), list[str | int](), 0
+    (first, text), path, at = _json_in(answer), list[str | int](), 0
     if first < 0 or not first <= begin <= end <= first + len(text):
         return None
     while found := [
