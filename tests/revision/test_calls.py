@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -130,3 +131,41 @@ def test_a_call_that_was_cut_is_none() -> None:
     engine = ScriptedEngine([ScriptedReply("I pay.", tool_calls=[call('{"amount"')], finish="max_tokens")])
     chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=0)
     assert (chain.stop, chain.steps[0].tool_calls, chain.answer) == ("max_tokens", (), "I pay.")
+
+
+DETAILED: dict[str, Any] = {**GOOD, "day": "2026-03-14", "to": {"id": "A7"}}
+
+
+def spoiled(kind: str) -> dict[str, Any]:
+    """A right call, with a fault put in."""
+    made = json.loads(json.dumps(DETAILED))
+    changes: dict[str, Any] = {
+        "extra": "x",
+        "amount": "3",
+        "unit": "euro",
+        "day": "2026-02-30",
+        "to": {"id": "Ada"},
+    }
+    if kind in changes:
+        made[kind] = changes[kind]
+    elif kind == "missing":
+        del made["unit"]
+    return call(json.dumps(made)[: -9 if kind == "cut" else None], "pey" if kind == "name" else "pay")
+
+
+@pytest.mark.parametrize("kind", ["extra", "amount", "unit", "day", "to", "missing", "cut", "name"])
+@pytest.mark.parametrize("others", [0, 59])
+def test_an_able_model_mends_a_fault_and_nothing_else(kind: str, others: int) -> None:
+    def able(asked: Any) -> ScriptedReply | str:
+        wanted = re.findall(r'"/(\w+)(?:/id)?": ', asked[-1]["content"]) if asked[1:] else []
+        if wanted:
+            named = {"to": "/to/id"}
+            return json.dumps({named.get(n, f"/{n}"): "A7" if n == "to" else DETAILED[n] for n in wanted})
+        return ScriptedReply(tool_calls=[call(DETAILED) if asked[1:] else spoiled(kind)])
+
+    tools = [PAY, *({**PAY, "function": {**PAY["function"], "name": f"pay{n}"}} for n in range(others))]
+    chain = redraft.revise("Pay Ada.", model=ScriptedEngine(able), tools=tools, max_revisions=2)
+    [made] = chain.steps[chain.best or 0].tool_calls
+    assert (chain.stop, chain.passed, len(chain.steps)) == ("tool_calls", True, 2)
+    assert json.loads(made["function"]["arguments"]) == DETAILED
+    assert bool(chain.steps[1].patch) == (kind not in ("cut", "name"))
