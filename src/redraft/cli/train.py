@@ -129,14 +129,11 @@ def _estimate(own: RunOptions, model: str, say: Say) -> None:
             write(line)
 
 
-_NAMES = "add, subtract, dates"
-
-
 def self_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.")],
     task: Annotated[
         list[str] | None,
-        flag("TASK", f"What is learnt: {_NAMES}, or python:module.TASK. All of these by default."),
+        flag("TASK", "What is learnt: add, subtract, dates, or python:module.TASK. All of these by default."),
     ] = None,
     everyday: Annotated[
         Path | None, flag("FILE", "Prompts outside all tasks; 520 of redraft's own by default.")
@@ -175,23 +172,19 @@ def self_(
     tell(f'Ask it: redraft ask "{chosen[0].example(seed)}" --model {road.revising}')
 
 
-def _takes_words(name: str) -> type[Verb]:
-    class Trains(Verb):
-        """A command whose flags are not typer's: they are names of a recipe as well."""
+class _Trains(Verb):
+    """A command whose flags are not typer's: they are names of a recipe as well."""
 
-        def sections(self, ctx: Context) -> Sections:
-            """Return the settings by groups, after the options."""
-            from redraft.train.options import VERBS, help_records
+    def sections(self, ctx: Context) -> Sections:
+        """Return the settings by groups, after the options."""
+        from redraft.train.options import VERBS, help_records
 
-            settings = help_records(VERBS[name]).items()
-            named = {
-                title: [(line[0].removeprefix("--"), line) for line in lines] for title, lines in settings
-            }
-            return {**super().sections(ctx), **named}
-
-    return Trains
+        found = super().sections(ctx)
+        for title, lines in help_records(VERBS[self.name or ""]).items():
+            found[title] = [(line[0].removeprefix("--"), line) for line in lines]
+        return found
 
 
 for _verb in (sft, reward, ppo):
-    app.command(cls=_takes_words(_verb.__name__), context_settings={"ignore_unknown_options": True})(_verb)
+    app.command(cls=_Trains, context_settings={"ignore_unknown_options": True})(_verb)
 app.command("self", cls=Verb)(self_)
