@@ -21,9 +21,9 @@ PUBLIC = [
     "Progress", "Prompt", "RedraftError", "RemoteEngine", "Sampling", "ScriptedEngine", "Step", "StepDone",
     "Text", "Thought",
     "Usage", "__version__", "aanswer_file", "aevaluate_file", "agenerate_chains",
-    "agenerate_instructions", "ajudge", "answer_file", "arevise", "clean", "dedupe", "demands",
+    "agenerate_instructions", "ajudge", "answer_file", "apatch", "arevise", "clean", "dedupe", "demands",
     "diagnose", "evaluate", "evaluate_file", "failed", "generate_chains", "generate_instructions",
-    "judge", "load_engine", "parse_check", "passed", "read_jsonl", "revise", "stream",
+    "judge", "load_engine", "parse_check", "passed", "patch", "read_jsonl", "revise", "stream",
     "train_ppo", "train_reward", "train_sft", "write_jsonl",
 ]  # fmt: skip
 

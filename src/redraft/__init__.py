@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from redraft.evaluation.tasks.run import aevaluate_file as aevaluate_file
     from redraft.evaluation.tasks.run import evaluate as evaluate
     from redraft.evaluation.tasks.run import evaluate_file as evaluate_file
+    from redraft.revision.api import apatch as apatch
     from redraft.revision.api import arevise as arevise
+    from redraft.revision.api import patch as patch
     from redraft.revision.api import revise as revise
     from redraft.revision.api import stream as stream
     from redraft.revision.budget import Budget as Budget
@@ -80,7 +82,7 @@ _HOMES = {
     "redraft.evaluation.tasks.run": "aevaluate_file evaluate evaluate_file",
     "redraft.data.generate.chain_run": "agenerate_chains generate_chains",
     "redraft.data.generate.instructions.run": "agenerate_instructions generate_instructions",
-    "redraft.revision.api": "arevise revise stream",
+    "redraft.revision.api": "apatch arevise patch revise stream",
     "redraft.revision.budget": "Budget",
     "redraft.revision.cancel": "CancelToken",
     "redraft.revision.ops": "DraftDone Event Finished Interrupted Progress StepDone Text Thought",

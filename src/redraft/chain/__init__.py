@@ -130,13 +130,13 @@ class Feedback(_Record):
     """A criticism of an answer: a text and its verdict.
 
     Attributes:
-        by: Who criticised: a model (the writer or a critic), the checks, or both.
+        by: Who criticised: a model, the checks, both, or a person, whose wishes are in `checks`, with places.
         reasoning: What the model thought before. Recorded if there is any.
     """
 
     text: str
     verdict: Verdict
-    by: Literal["model", "checks", "both"] = "model"
+    by: Literal["model", "checks", "both", "person"] = "model"
     checks: tuple[CheckResult, ...] = ()
     reasoning: str = _rare(default="")
 
@@ -448,22 +448,25 @@ def best_step(steps: Sequence[Step]) -> int | None:
 
     With checks: one that passes, then one that does not end in a loop, then one that was not lost, then the
     higher score, then a complete one, then the earlier. Without: the last complete one, but for one that
-    nothing could judge before a fresh one. An echo is the best only if there is no other.
+    nothing could judge before a fresh one. Last are echoes, and an answer that a person wanted different
+    with all before it.
     """
     if not has_answer(steps):
         return None
-    checked = any(step.score is not None for step in steps)
+    by = [step.feedback.by if step.feedback else "" for step in steps]
+    wanted = max((index for index, name in enumerate(by) if name == "person"), default=-1)
+    checked = any(step.score is not None for step in steps[wanted + 1 :])
     afresh = max((index for index, step in enumerate(steps) if step.fresh), default=0)
 
-    def rank(index: int) -> tuple[bool, bool, bool, bool, float, bool, int]:
-        step = steps[index]
+    def rank(index: int) -> tuple[bool, bool, bool, bool, bool, float, bool, int]:
+        step, after = steps[index], index > wanted
         real = has_answer([step]) and not step.echo
         if not checked:
             unjudged = index < afresh and step.verdict == "unknown"
-            return (real, False, False, True, 0.0, step.complete and not unjudged, index)
+            return (real, after, False, False, True, 0.0, step.complete and not unjudged, index)
         score = -1.0 if step.score is None else step.score
         ends, lost = loop(step.answer) is None, step.finish == "lost"
-        return (real, bool(step.passed), ends, not lost, score, step.complete, -index)
+        return (real, after, bool(step.passed), ends, not lost, score, step.complete, -index)
 
     return max(range(len(steps)), key=rank)
 

@@ -29,8 +29,7 @@ class RayFlags:
         flag("[ADDRESS]", "Make all shares on Ray: HOST:PORT, auto, or none for this machine.", "--ray"),
     ] = None
     actors: Annotated[
-        str | None,
-        flag("LEAST-MOST", "How many shares at once with --ray.  [1 to what fits]", "--actors"),
+        str | None, flag("LEAST-MOST", "How many shares at once with --ray.  [1 to what fits]", "--actors")
     ] = None
 
     def make(self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any]) -> None:

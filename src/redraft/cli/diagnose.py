@@ -28,10 +28,7 @@ Chains = Annotated[
 def diagnose(
     flags: Given,
     files: Chains,
-    score: Annotated[
-        list[str] | None,
-        flag("CHECK", "A check that says what is right; repeatable."),
-    ] = None,
+    score: Annotated[list[str] | None, flag("CHECK", "A check that says what is right; repeatable.")] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Recompute every figure of a folder from its records.")
     ] = False,

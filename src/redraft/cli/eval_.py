@@ -22,8 +22,7 @@ def evaluate(
     task: Annotated[
         str,
         typer.Argument(
-            metavar="TASK",
-            help="gsm8k, aqua, math, humaneval, mbpp, ifeval, checks or exercises.",
+            metavar="TASK", help="gsm8k, aqua, math, humaneval, mbpp, ifeval, checks or exercises."
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="RECORDS", help="The task's file, as it is published.")],

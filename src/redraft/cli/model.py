@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
 OF_DEFAULT = "small sums, products, dates and times; short texts and JSON with checks (docs/self.md)"
 
-Ref = Annotated[
-    str,
-    typer.Argument(metavar="REF", help="default, small, org/name, org/name:Q4_K_M …"),
-]
+Ref = Annotated[str, typer.Argument(metavar="REF", help="default, small, org/name, org/name:Q4_K_M …")]
 
 
 def get(ref: Ref = "default") -> None:

@@ -117,9 +117,11 @@ def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableT
     parts: list[RenderableType] = []
     if given.by != "checks" or not given.checks:  # else the verdict of the checks says it
         words, style = VERDICTS[given.verdict], _STYLES[given.verdict]
-        parts.append(Text.assemble((f"Feedback {index + 1}", "bold"), " · ", (words, style)))
+        by = " · by a person" * (given.by == "person")
+        parts.append(Text.assemble((f"Feedback {index + 1}", "bold"), by, " · ", (words, style)))
         parts += [Text(shown(given.text), "italic")] * bool(given.text)
-    return Padding(Group(*parts, *verdict(given.checks, every=every)), (1, 0, 1, 2), expand=False)
+    results = () if given.by == "person" else given.checks  # the text has a person's wishes
+    return Padding(Group(*parts, *verdict(results, every=every)), (1, 0, 1, 2), expand=False)
 
 
 def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text]:

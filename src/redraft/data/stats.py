@@ -187,7 +187,7 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
         summary.tables["verdicts"][at, feedback.verdict] += 1
         if score is not None:
             summary.tables["scores"][at, score] += 1
-        if feedback.by != "checks":
+        if feedback.by in ("model", "both"):
             summary.totals["written feedbacks"] += 1
             if not VERDICT.search(feedback.text):
                 summary.warn("no verdict", where)

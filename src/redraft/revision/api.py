@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
-from redraft.chain import Chain, Prompt, best_step, content_of, is_system
+from redraft.chain import Chain, Prompt, Step, best_step, content_of, is_system
 from redraft.checks.base import Prefixed, demand_of, schema_of
 from redraft.checks.derive import without_auto
 from redraft.checks.judge import MAX_SCORE, Judge
@@ -34,6 +34,7 @@ from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import MissingExtra, RecordError, UsageError, shown
 from redraft.jobs.signals import in_daemon_thread
 from redraft.options import options_of
+from redraft.revision import patch as patching
 from redraft.revision.cancel import CancelToken, OutOfTime
 from redraft.revision.driver import Driver, call_hook, with_value
 from redraft.revision.keywords import KeywordsButOutput, RevisionKeywords
@@ -145,6 +146,8 @@ Asked = str | Prompt | Sequence[Mapping[str, Any]]  # a prompt: a text, a `Promp
 CHOOSING = "The answer does what the request asks, completely and correctly, and is easy to read."
 """The rubric by which a judge chooses among drafts if there are no checks."""
 
+PATCHED = "Write a text."  # the prompt of a text that is patched, if none is known
+
 Role = Literal["model", "critic", "judge"]
 Load = Callable[[Role, str], Awaitable[Engine]]  # open the engine of a model reference for a role
 
@@ -187,6 +190,40 @@ async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
     """Make a chain. Arguments and errors as for `stream`."""
     async with aclosing(stream(prompt, **options)) as events:
         return await finished(events)
+
+
+async def apatch(
+    answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]
+) -> Chain[Any]:
+    """Write passages of an answer anew, and nothing else. Arguments and errors as for `patch`."""
+    return await arevise(**_to_patch(answer, prompt, options))
+
+
+def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]) -> Chain[Any]:
+    """Write passages of an answer anew, and nothing else: a person's revision, without `await`.
+
+    Args:
+        answer: A text, or a chain, whose best answer is meant.
+        prompt: What a text answers. A chain has its own.
+        **options: As for `revise`. Needs `places`: pairs of a place and what should be different there. A
+            place is a passage that the answer has once, its characters from one number to before another, or
+            the JSON pointer of a value. A wish without a place means whatever it concerns.
+    """
+    return revise(**_to_patch(answer, prompt, options))
+
+
+def _to_patch(answer: Chain | str, prompt: Asked, options: Any) -> Any:
+    """Return the arguments with which `revise` patches an answer."""
+    if not options.get("places"):
+        raise UsageError("there is no place to patch.", hint="places=[('40 dollars', 'in euros')]")
+    if isinstance(answer, str):
+        return {**options, "prompt": prompt, "given": answer}
+    if answer.best is None:
+        raise UsageError("the chain has no answer to patch.", hint="Give a text, or another chain.")
+    best, steps = answer.steps[answer.best], answer.steps
+    steps = steps if best is steps[-1] else (*steps, Step(answer=best.answer))  # which it goes on from
+    made = answer.model_copy(update={"steps": steps, "stop": None})
+    return {**options, "prompt": answer.prompt, "resume": made}
 
 
 @overload
@@ -290,6 +327,8 @@ async def _make(
     clock = asyncio.get_running_loop().time
     made = options.resume or Chain(prompt=asked)
     check_resumable(made, asked, options.given)
+    if options.places:  # before a model is loaded
+        patching.marked(made.steps[-1].answer if made.steps else options.given, options.places)
     seconds, begun = options.budget.seconds, clock()
     cancel = options.cancel or CancelToken()
     limit = None if seconds is None else begun + seconds - made.usage.seconds
@@ -403,6 +442,7 @@ def settled(
         or options.most_drafts > 1
         or options.critic
         or options.given
+        or options.places
     ):
         return options, ()
     once = options.most_revisions == 0 if once is None else once
@@ -449,7 +489,7 @@ def _plan(
         has_checks=bool(driver.checks),
         has_critic=critic is not None or bool(options.gold),
         drafts=options.most_drafts,
-        by_chat=bool(options.given or options.gold),
+        by_chat=bool(options.given or options.gold or options.places),
     )
     auto = options.mode == "auto" and mode == "verified" and options.most_drafts == 1
     scheduled = auto and not untold

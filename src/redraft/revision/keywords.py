@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Place
 from redraft.checks.base import Check
 from redraft.engines.base import Engine, Price
 from redraft.options import MachineKeywords, Prompts
@@ -57,6 +57,7 @@ class KeywordsButOutput(PlainKeywords, WaitKeywords, total=False):
     price: Price | Mapping[str, float | None] | str | None
     gold: str
     given: str
+    places: Sequence[str | tuple[Place, str]]
     id: str
     cancel: CancelToken | None
     stop: Sequence[str]

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import PlainValidator
 
-from redraft.chain import Chain, whole
+from redraft.chain import Chain, Place, whole
 from redraft.checks.base import Check
 from redraft.checks.exclusion import fault_of
 from redraft.checks.kinds import may_ask_judge
@@ -131,6 +131,15 @@ def _headers(value: Any) -> Mapping[str, str] | None:
 
 
 _REFERENCE = f"{A_REFERENCE} or an engine"
+_PLACES = "pairs of a place and a wish: ('40 dollars', 'in euros')"
+
+
+def is_place(value: Any) -> bool:
+    """Return whether a value is a wish, or a place (a passage, characters or a JSON pointer) and a wish."""
+    pair: Any = value if isinstance(value, list | tuple) and len(value) == 2 else ("-", value)
+    if isinstance(pair[0], list | tuple):
+        return len(pair[0]) == 2 and all(type(each) is int for each in pair[0]) and is_place(pair[1])
+    return all(is_text(each) and each.strip() for each in pair)
 
 
 class RevisionOptions(WaitOptions, PlainOptions):
@@ -141,13 +150,12 @@ class RevisionOptions(WaitOptions, PlainOptions):
         default="default",
         what=_REFERENCE,
     )
-    checks: Annotated[
-        Sequence[str | Check | Callable[..., Any]],
-        PlainValidator(_or_nothing(_several)),
-    ] = option(
-        "checks in their short form, as values, or your own functions (docs/checks.md)",
-        default=(),
-        what="a list: ['words<=50']",
+    checks: Annotated[Sequence[str | Check | Callable[..., Any]], PlainValidator(_or_nothing(_several))] = (
+        option(
+            "checks in their short form, as values, or your own functions (docs/checks.md)",
+            default=(),
+            what="a list: ['words<=50']",
+        )
     )
     critic: Annotated[str | Engine | None, PlainValidator(_or_none(_is_engine))] = option(
         "another model or engine that criticises", what=_REFERENCE
@@ -173,6 +181,15 @@ class RevisionOptions(WaitOptions, PlainOptions):
         "a right answer for the critic, in a wording with `{gold}`; the writer never sees it", default=""
     )
     given: str = option("the first answer, which is criticised and revised instead of written", default="")
+    places: Annotated[
+        Sequence[str | tuple[Place, str]],
+        PlainValidator(_or_nothing(_if(lambda v: isinstance(v, list | tuple) and all(map(is_place, v))))),
+    ] = option(
+        "what a person wants different in the first or last answer, and where: nothing else is written anew",
+        default=(),
+        what=f"a list of {_PLACES}",
+        item=(is_place, _PLACES),
+    )
     id: str = option("the chain's id", default="")
     cancel: Annotated[CancelToken | None, PlainValidator(_or_none(lambda v: isinstance(v, CancelToken)))] = (
         option("ends the chain early from outside", what="a CancelToken")
@@ -238,8 +255,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what="a type that pydantic reads: Person, list[Person]",
     )
     output_context: Any = option(
-        "what validators of `output` find as `info.context`, such as the text to quote from",
-        what="any value",
+        "what validators of `output` find as `info.context`, such as the text to quote from", what="any value"
     )
 
     @property
@@ -396,6 +412,10 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     """Yield what the mode lacks, and what is given that it does not use."""
     drafts, critic = options.most_drafts, options.critic is not None
+    if options.places and not (options.given or options.resume):
+        yield "places were given, and no answer that has them.", "Use redraft.patch(answer, places=[…])."
+    if options.places and options.mode == "native":
+        yield "mode 'native' writes the whole answer, and places were given.", "Use mode='auto'."
     if options.mode == "native" and (critic or options.checked):
         given, other = ("a critic", "prompted") if critic else ("a check", "verified")
         yield f"in mode 'native' the model judges itself, and {given} was given.", f"Use --mode {other}."

@@ -1,6 +1,6 @@
 """A revision that writes only what failed: the sentence, item or line, or the value of an object.
 
-Checks say where (`CheckResult.places`). What stands outside such a place is kept to the byte. An engine that
+Checks say where (`CheckResult.places`), or a person. All else is kept to the byte. An engine that
 goes on with an answer (`EngineInfo.resumes`) writes on behind what stands before a place, and does not read
 what stands behind it; a text that was ended at a fault goes on from there to its end. Any other engine is
 shown the answer and its faulty parts by number, and asked for these anew, or for the values at pointers.
@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from redraft.chain import Finish, Place, Step, Usage
+from redraft.chain import CheckResult, Feedback, Finish, Place, Step, Usage
 from redraft.checks.json_reading import NotJson, keys_of, pointer, pointer_at, read_json, span_of, surplus_of
 from redraft.checks.schema import list_of_one, object_of
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
-from redraft.engines.steering.draft import LONG, ends_of, segment_of
+from redraft.engines.steering.draft import LONG, STOPS, ends_of, segment_of
 from redraft.engines.steering.form import Form
+from redraft.errors import UsageError
 from redraft.revision import ops, prompts
 from redraft.revision import stop as rules
 from redraft.revision.state import State
@@ -45,6 +47,8 @@ class Edit:
         schema: That of a list with the value.
         open: It goes on to the end of the answer.
         gone: Nothing takes its place: a property that should not be there.
+        wish: What a person wants to be different there.
+        anywhere: It may stay, if the wish does not concern it.
     """
 
     begin: int
@@ -54,6 +58,8 @@ class Edit:
     schema: Mapping[str, Any] | None = None
     open: bool = False
     gone: bool = False
+    wish: str = ""
+    anywhere: bool = False
 
 
 def edits_of(state: State) -> list[Edit]:
@@ -222,7 +228,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         new = ["" if each and state.echoes(each, state.steps) else each for each in new]
     more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
     half = 2 * len(reply.text) >= len(answer) and reply.text != answer.strip()
-    if reply.shown or (half and not any(new) and wanted[0].pointer is None):
+    if reply.shown or (half and not any(new) and wanted[0].pointer is None and not edits[0].wish):
         marked = not (reply.shown or _MARK.search(answer))
         whole = _MARK.sub("", reply.text) if marked else reply.text
         if not reply.shown:
@@ -246,11 +252,13 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
         said = [each.message for each in base.checks if any(_touches(place, edit) for place in each.places)]
         head = f"[{number}] " if edit.pointer is None else f"{json.dumps(edit.pointer, ensure_ascii=False)}: "
         old = base.answer[edit.begin : edit.end] or "(missing)"
-        parts.append(f"{head}{old}\nWrong: {' '.join(dict.fromkeys(said))}")
+        wrong = f"Wanted: {edit.wish}" if edit.wish else f"Wrong: {' '.join(dict.fromkeys(said))}"
+        parts.append(head + old + ("" if edit.anywhere else f"\n{wrong}"))
         lists |= {} if edit.pointer is None else {edit.pointer: edit.schema}
-    wish = (prompts.VALUES if lists else prompts.PARTS).format(parts="\n\n".join(parts))
+    template = prompts.VALUES if lists else prompts.ANYWHERE if edits[0].anywhere else prompts.PARTS
     shown: Message = {"role": "assistant", "content": base.answer}
-    request: Message = {"role": "user", "content": wish}
+    asked = template.format(parts="\n\n".join(parts), wish=edits[0].wish)
+    request: Message = {"role": "user", "content": asked}
 
     def another(text: str) -> bool:
         """Whether a reply so far is another answer: it is long, no copy, and has no numbers."""
@@ -259,10 +267,10 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
     return ops.Ask(
         joined([*messages, shown, request]),
         state.length(),
-        schema=object_of(lists) if lists and state.plan.info.schemas else None,
+        schema=object_of(lists) if lists and all(lists.values()) and state.plan.info.schemas else None,
         stop=tuple(state.plan.options.stop),
         begun="",
-        another=None if lists else another,
+        another=None if lists or edits[0].wish else another,
     )
 
 
@@ -274,7 +282,7 @@ def _touches(place: Place, edit: Edit) -> bool:
 
 def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
     """Return what a reply gives for each place of a text; "" for what it lacks, or what is there already."""
-    short = 2 * len(reply.text) < len(answer) and not _NUMBER.search(reply.text)
+    short = (edits[0].wish or 2 * len(reply.text) < len(answer)) and not _NUMBER.search(reply.text)
     said = f"[1] {reply.text}" if short and len(edits) == 1 else reply.text
     olds = [answer[edit.begin : edit.end] for edit in edits]
     pieces = pieces_of(said, olds, whole=reply.finish == "stop")
@@ -282,8 +290,17 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     outside = [answer[a:b].strip() for a, b in ends if not any(a < e.end and e.begin < b for e in edits)]
     long = [each for each in outside if LONG.search(each)]
     more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
-    pieces = {} if more else pieces
-    return ["" if (new := pieces.get(n, "")) in answer else new for n, _ in enumerate(edits, start=1)]
+    found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
+    if edits[0].wish:
+        return [fitted(new, old) * (fitted(new, old) != old) for new, old in zip(found, olds, strict=True)]
+    return ["" if new in answer else new for new in found]
+
+
+def fitted(text: str, old: str) -> str:
+    """Return a new passage without the marks that a model puts around it."""
+    if text[:1] in "\"“'`" and text[:1] != old[:1] and text[-1:] in "\"”'`":
+        text = text[1:-1].strip()
+    return text if old[-1:] in STOPS else text.rstrip(STOPS) or text
 
 
 def _new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
@@ -323,3 +340,64 @@ def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True) -> dict[in
     ]
     pieces = dict(zip(numbers, texts, strict=True))
     return pieces if whole else dict([*pieces.items()][:-1])
+
+
+# By a person
+
+
+def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
+    """Return what a person marks in an answer, in order. A wish without a place is about all sentences.
+
+    Raises:
+        UsageError: A place is not there, or there more than once, or two overlap.
+    """
+    found = [edit for place in places for edit in _edits(answer, place)]
+    found.sort(key=lambda edit: edit.begin)
+    if not found:
+        raise UsageError("the answer shows nothing that could be different.", hint="Give another text.")
+    for before, after in pairwise(found):
+        if after.begin < before.end:
+            passage = answer[after.begin : before.end]
+            hint = "Say in one wish what should be different there."
+            raise UsageError(f"two of the places have the passage {passage!r:.80}.", hint=hint)
+    return found
+
+
+def _edits(answer: str, place: Any) -> Iterator[Edit]:
+    if isinstance(place, str):
+        for begin, end in pairwise([0, *ends_of(answer)]):
+            if bare := answer[begin:end].strip():
+                start = answer.index(bare, begin)
+                yield Edit(start, start + len(bare), wish=place.strip(), anywhere=True)
+        return
+    at, wish = place[0], place[1].strip()
+    spans = _spans(answer, at) if isinstance(at, str) else [at] * (0 <= at[0] < at[1] <= len(answer))
+    passage = answer[slice(*spans[0])] if len(spans) == 1 else ""
+    if not passage.strip():
+        several = f"Give more of what stands around it, or its characters: {str(spans[:4])[1:-1]}."
+        hint = several if spans[1:] else "Copy it as it stands there, or count characters from 0: (0, 4)."
+        raise UsageError(f"the answer has the passage {at!r:.80} {len(spans)} times.", hint=hint)
+    begin = spans[0][0] + len(passage) - len(passage.lstrip())
+    pointer = at if isinstance(at, str) and at not in answer else None
+    yield Edit(begin, begin + len(passage.strip()), pointer=pointer, wish=wish)
+
+
+def _spans(answer: str, at: str) -> list[tuple[int, int]]:
+    """Return where a passage is, or the value of a JSON pointer."""
+    found = [match.span() for match in re.finditer(re.escape(at), answer)]
+    with suppress(NotJson):
+        text = "" if found or not at.startswith("/") else read_json(answer)[1]
+        start, span = answer.find(text), span_of(text, keys_of(at)) if text else None
+        return [(start + span[0], start + span[1])] if start >= 0 and span and not span[2] else found
+    return found
+
+
+def feedback_of(answer: str, edits: Sequence[Edit]) -> Feedback:
+    """Return the feedback that a person's marks are."""
+    said, results = list[str](), list[CheckResult]()
+    for edit in edits:
+        said.append(edit.wish if edit.anywhere else f"“{answer[edit.begin : edit.end]}”: {edit.wish}")
+        places = () if edit.anywhere else (edit.pointer or (edit.begin, edit.end),)
+        results.append(CheckResult(name="person", passed=False, score=0, message=edit.wish, places=places))
+    text = "\n".join(dict.fromkeys(said))
+    return Feedback(text=text, verdict="revise", by="person", checks=tuple(dict.fromkeys(results)))

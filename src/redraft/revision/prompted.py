@@ -27,6 +27,8 @@ from redraft.revision.state import State, appended
 
 def run(state: State) -> ops.Loop[Stop]:
     """Draft, then criticise and revise until there is a reason to stop."""
+    if state.plan.options.places:
+        return (yield from _by_person(state))
     stop: Stop | None = None
     if state.drafting or not state.steps:
         stop = yield from _draft(state)
@@ -230,7 +232,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[
         _note_checks(state, results or ())
         tries.append(state.steps.pop())
         state.unpatched = write is patch.asked and not made.patch
-        if tries[-1].passed or state.unpatched or rules.spent(state):
+        if tries[-1].passed or (made.patch and not plan.checks) or state.unpatched or rules.spent(state):
             break
     if not (changed := [step for step in tries if step.patch]):
         return stop or rules.no_room(state)
@@ -239,6 +241,21 @@ def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[
     state.steps.append(chosen.model_copy(update={"usage": usage}))
     yield ops.Text("answer", state.last, chosen.answer)
     return stop
+
+
+def _by_person(state: State) -> ops.Loop[Stop]:
+    """Write anew what a person marks in the last answer, several times if need be, and nothing else."""
+    if not state.steps:
+        state.begin(state.plan.options.given, "stop", Usage())
+    base = state.steps[-1]
+    edits = patch.marked(base.answer, state.plan.options.places)
+    yield ops.StepDone(state.last, state.criticised(patch.feedback_of(base.answer, edits)))
+    written = state.last
+    stop = yield from _patch(state, edits, patch.asked)
+    if state.last == written:
+        return stop or "unchanged"
+    yield ops.StepDone(state.last, step := state.steps[-1])
+    return "passed" if step.passed else stop or ("max_revisions" if state.plan.checks else "ended")
 
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:
@@ -390,7 +407,7 @@ def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
         messages.append({"role": "assistant", "content": step.answer})
         if step.feedback is None:
             continue
-        if step.feedback.by == "checks" or state.plan.wording.scores:  # they speak as the user
+        if step.feedback.by in ("checks", "person") or state.plan.wording.scores:  # they speak as the user
             messages.append(state.request("revise", step.criticism))
             continue
         criticism: Message = {"role": "assistant", "content": step.criticism}

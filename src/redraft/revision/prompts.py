@@ -39,7 +39,11 @@ VALUES = (
     "Write one JSON object with these pointers for names and the right values, and nothing else: the rest "
     "stays as it is."
 )
-"""Both ask for what failed alone, at once for all of it."""
+ANYWHERE = (
+    "Here are the parts of that text by number.\n\n{parts}\n\nThis should be different: {wish}\n\n"
+    "Write anew the parts that this concerns, each behind its number in brackets as above, and nothing else."
+)
+"""These ask for what failed alone, or what a person wants wherever it is, at once for all of it."""
 LOST = "The answer was ended there, because nothing that follows could mend that."
 
 PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}

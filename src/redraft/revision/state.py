@@ -88,7 +88,7 @@ class Plan:
     def texts(self) -> int:
         """How many complete texts the earlier attempt wrote. Feedback on a repeated answer is a copy."""
         made = complete_steps(self.earlier)
-        criticised = [step.feedback is not None and step.feedback.by != "checks" for step in made]
+        criticised = [step.feedback is not None and step.feedback.by in ("model", "both") for step in made]
         copied = [(b.answer, b.feedback) == (a.answer, a.feedback) for a, b in pairwise(made)]
         written = len(complete_drafts(self.earlier)) + len(made)
         return written + sum(criticised) - sum(map(min, criticised[1:], copied))
@@ -242,7 +242,9 @@ class State:
         from redraft.checks.echo import is_echo  # it compiles patterns
 
         feedback = [step.feedback for step in before if step.feedback is not None]
-        items = [line for each in feedback if each.by == "checks" for line in each.text.splitlines()]
+        items = [
+            line for each in feedback if each.by in ("checks", "person") for line in each.text.splitlines()
+        ]
         found = [each.text for each in feedback]
         found += [text.replace(f"{phrase}.", "") for text in found for phrase in VERDICTS]
         sent = [filled(self.plan.wording.revise, found=text, prompt="") for text in found]

@@ -211,8 +211,8 @@ def final_answer(chain: Chain) -> str:
 
 
 def _said_by_checks(feedback: Feedback) -> str:
-    """Return the words of checks. Those of a model were streamed."""
-    if feedback.by == "checks":
+    """Return the words of checks or a person. Those of a model were streamed."""
+    if feedback.by in ("checks", "person"):
         return feedback.text
     failed = [check.message for check in feedback.checks if not check.passed]
     return "\n" + "\n".join(failed) if failed else ""

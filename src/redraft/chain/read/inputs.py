@@ -103,11 +103,7 @@ def _plain(value: Any) -> str | None:
     return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
-_TABLES = {
-    ".csv": read_csv,
-    ".tsv": read_csv,
-    ".parquet": read_parquet,
-}
+_TABLES = {".csv": read_csv, ".tsv": read_csv, ".parquet": read_parquet}
 _ENDINGS = (".json", ".jsonl", ".ndjson", *_TABLES)
 _OF_FILES = (*_ENDINGS, ".txt", ".gz", ".yaml", ".yml")
 """Endings of files; a path with one is never looked up on the hub."""

@@ -52,15 +52,7 @@ def import_(
     """
     from redraft.data.published import import_files
 
-    import_files(
-        paths,
-        flags.out,
-        name=name,
-        fields=fields,
-        licence=licence,
-        which=which,
-        **flags.options,
-    )
+    import_files(paths, flags.out, name=name, fields=fields, licence=licence, which=which, **flags.options)
 
 
 def export(
@@ -147,15 +139,7 @@ def dedupe(
     """
     from redraft.data.dedupe import dedupe as deduped
 
-    deduped(
-        file,
-        flags.out,
-        by=by,
-        threshold=threshold,
-        against=against or (),
-        keep=keep,
-        **flags.options,
-    )
+    deduped(file, flags.out, by=by, threshold=threshold, against=against or (), keep=keep, **flags.options)
 
 
 def decontaminate(

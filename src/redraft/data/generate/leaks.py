@@ -76,5 +76,5 @@ def refusals(chain: Chain) -> Iterator[Marked]:
     for index, step in enumerate(chain.steps):
         if index == chain.best and is_refusal(step.answer):
             yield Marked(index, "answer")
-        if step.feedback and step.feedback.by != "checks" and is_refusal(step.feedback.text):
+        if step.feedback and step.feedback.by in ("model", "both") and is_refusal(step.feedback.text):
             yield Marked(index, "feedback")

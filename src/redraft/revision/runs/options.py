@@ -48,8 +48,7 @@ class RunOptions(SpendOptions):
     batch: bool = option("use the server's batches: cheaper, in hours", BATCHES, default=False)
     pause: float | None = option("longest pause between two looks at a batch [60]", BATCHES, "S", gt=0)
     on_event: Annotated[Callable[[Any], object] | None, PlainValidator(_function)] = option(
-        "called with the run's progress and messages, which are not shown then",
-        what=A_HOOK,
+        "called with the run's progress and messages, which are not shown then", what=A_HOOK
     )
 
 

@@ -1,0 +1,121 @@
+"""A person says what should be different, and where: nothing else is written anew."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import redraft
+from redraft.errors import UsageError
+
+TOWN = "The town has a castle. A ticket costs 12 dollars. Dogs stay outside."
+
+
+def patched(*replies: str, answer: redraft.Chain | str = TOWN, **options: Any) -> redraft.Chain:
+    return redraft.patch(answer, model=redraft.ScriptedEngine(replies), **options)
+
+
+def test_the_passage_is_written_anew_and_the_rest_stays() -> None:
+    engine = redraft.ScriptedEngine(['"11 euros."'])
+    chain = redraft.patch(TOWN, places=[("12 dollars", "in euros")], model=engine, prompt="Describe a town.")
+    assert chain.answer == TOWN.replace("12 dollars", "11 euros")
+    assert (chain.stop, chain.best, chain.passed, chain.prompt.text) == ("ended", 1, None, "Describe a town.")
+    before, after = chain.steps
+    begin = TOWN.index("12 dollars")
+    assert before.feedback is not None
+    assert (before.feedback.by, before.verdict) == ("person", "revise")
+    assert before.criticism == "“12 dollars”: in euros"
+    assert [(each.message, each.places) for each in before.checks] == [("in euros", ((begin, begin + 10),))]
+    assert after.patch == ((begin, begin + len("11 euros")),)
+    asked = str(engine.calls)
+    assert all(text in asked for text in (TOWN, "Describe a town.", "in euros"))
+    assert redraft.Chain.from_json(chain.to_json()) == chain
+
+
+def test_characters_and_values_are_places_too() -> None:
+    chain = patched("a tower", places=[((15, 21), "smaller")])
+    assert chain.answer == TOWN.replace("castle", "a tower")
+    ada = '{\n  "name": "Ada",\n  "fee": 12,  "tags": ["a", "b"]\n}'
+    values = '{"/fee": 13, "/tags/1": "c"}'
+    chain = patched(values, answer=ada, places=[("/fee", "one more"), ("/tags/1", "c")])
+    assert chain.answer == ada.replace("12", "13").replace('"b"', '"c"')
+    assert chain.steps[1].patch == ("/fee", "/tags/1")
+
+
+def test_a_chain_goes_on_from_its_best_answer() -> None:
+    engine = redraft.ScriptedEngine(["One two.", "One two three four."])
+    made = redraft.revise("Count.", model=engine, checks=["words<=1"], max_revisions=1, mode="verified")
+    chain = patched("three", answer=made, places=[("two", "the next one")])
+    assert [step.answer for step in chain.steps] == [
+        "One two.",
+        "One two three four.",
+        "One two.",
+        "One three.",
+    ]
+    assert (chain.best, chain.answer) == (3, "One three.")
+    again = patched("four", answer=chain, places=[("three", "the next one")])
+    by = [step.feedback and step.feedback.by for step in again.steps]
+    assert by == ["checks", "checks", "person", "person", None]
+    assert again.usage.completion_tokens > chain.usage.completion_tokens
+
+
+def test_checks_hold_for_the_new_answer() -> None:
+    options: dict[str, Any] = {"places": [("12 dollars", "in euros")], "checks": ["lacks:expensive"]}
+    chain = patched("expensive 12 euros", "11 euros", **options)
+    assert (chain.stop, chain.passed, chain.revisions) == ("passed", True, 1)
+    chain = patched("expensive 11 euros", **options)
+    assert (chain.stop, chain.passed) == ("max_revisions", False)
+    assert chain.answer == TOWN.replace("12 dollars", "expensive 11 euros")
+
+
+def test_nothing_new_is_no_step() -> None:
+    chain = patched("12 dollars", places=[("12 dollars", "in euros")])
+    assert (chain.stop, chain.answer, len(chain.steps)) == ("unchanged", TOWN, 1)
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        ([], "no place"),
+        ([("pounds", "in euros")], "has the passage 'pounds' 0 times"),
+        ([("s", "in euros")], "has the passage 's' 8 times"),
+        ([((5, 900), "in euros")], "0 times"),
+        ([("town has", "x"), ("has a castle", "y")], "two of the places"),
+        ([("town", "")], "places: item 1"),
+        ([("town",)], "places: item 1"),
+    ],
+)
+def test_an_error_teaches(places: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        patched("x", places=places)
+    assert caught.value.hint
+
+
+def test_places_need_an_answer_that_stays() -> None:
+    with pytest.raises(UsageError, match="no answer that has them"):
+        redraft.revise("Describe a town.", places=[("town", "x")])
+    with pytest.raises(UsageError, match="writes the whole answer"):
+        redraft.revise("Describe a town.", given=TOWN, places=[("town", "x")], mode="native")
+
+
+def test_there_is_an_async_twin() -> None:
+    engine = redraft.ScriptedEngine(["village"])
+    assert (
+        "village has" in asyncio.run(redraft.apatch(TOWN, places=[("town", "smaller")], model=engine)).answer
+    )
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.text(min_size=1, max_size=40), st.data())
+def test_what_is_outside_stays_to_the_byte(text: str, data: st.DataObject) -> None:
+    begin = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(begin + 1, len(text)))
+    if not text[begin:end].strip() or text.encode("utf-8", "replace") != text.encode("utf-8", "ignore"):
+        return
+    chain = patched("Owls.", answer=text, places=[((begin, end), "other")])
+    assert chain.answer.startswith(text[:begin])
+    assert chain.answer.endswith(text[end:])
