@@ -135,12 +135,7 @@ def _often(values: Values) -> Form | None:
     return Form(lacks=(word,)) if count == 1 else None
 
 
-@_type(
-    "keywords:frequency",
-    'Use "{keyword}" {relation} {frequency} times.',
-    form=_often,
-    grows=str.strip,
-)
+@_type("keywords:frequency", 'Use "{keyword}" {relation} {frequency} times.', form=_often, grows=str.strip)
 def _frequency(answer: str, values: Values) -> Decision:
     count = _occurs(values["keyword"], answer)
     return _related(count, values, "relation", "frequency", f"times {_quoted([values['keyword']])}")
@@ -467,12 +462,7 @@ def _capital_words(answer: str, values: Values) -> Decision:
     return _related(count, values, "capital_relation", "capital_frequency", "words in capitals")
 
 
-@_type(
-    "punctuation:no_comma",
-    "Use no commas.",
-    form=lambda _: Form(without=frozenset(",")),
-    grows=str.strip,
-)
+@_type("punctuation:no_comma", "Use no commas.", form=lambda _: Form(without=frozenset(",")), grows=str.strip)
 def _no_comma(answer: str, _: Values) -> Decision:
     count = answer.count(",")
     return not count, f"it has {count} commas"

@@ -33,8 +33,7 @@ _EXAMPLE = 'redraft ask "Describe a lighthouse."'
 def ask(
     flags: Given,
     prompt: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PROMPT", help="What to ask. Text from a pipe is its input."),
+        list[str] | None, typer.Argument(metavar="PROMPT", help="What to ask. Text from a pipe is its input.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the chain as one line of JSON.")] = False,
     cache: CacheFile = None,

@@ -316,11 +316,7 @@ def not_twice(file: Path, against: Sequence[Path]) -> None:
 
 
 def _check_places(
-    source: Path | None,
-    out: Path,
-    dropped: Path | None,
-    reads: Sequence[Path] | None,
-    beside: Sequence[Path],
+    source: Path | None, out: Path, dropped: Path | None, reads: Sequence[Path] | None, beside: Sequence[Path]
 ) -> None:
     """Raise if an output would replace another or an input. A single input may be replaced by its output."""
     record = None if out == _STREAM else Path(f"{out}.run.json")

@@ -504,11 +504,7 @@ def _files(path: Path, named: ModelReference) -> Any:
 
 def _of_gguf(form: str) -> EngineKind:
     return EngineKind(
-        form,
-        _gguf,
-        lambda named: _files(local_file(named), named),
-        ("llamacpp", "openvino"),
-        renders=True,
+        form, _gguf, lambda named: _files(local_file(named), named), ("llamacpp", "openvino"), renders=True
     )
 
 
@@ -516,11 +512,7 @@ DEFAULT = _of_gguf("default")
 GGUF = _of_gguf("path/model.gguf")
 HUB = _of_gguf("org/name[:quantisation]")
 FOLDER = EngineKind(
-    "path/folder",
-    _folder,
-    lambda named: _files(Path(named.target), named),
-    ("hf",),
-    renders=True,
+    "path/folder", _folder, lambda named: _files(Path(named.target), named), ("hf",), renders=True
 )
 REMOTE = EngineKind(
     "http://host/v1#model or ollama:model",
@@ -595,8 +587,7 @@ def _no_model(path: Path) -> UsageError:
     if saved := sorted((each.name for each in path.glob("checkpoint-*")), key=lambda name: (len(name), name)):
         return UsageError(f"{path} is a folder of checkpoints.", hint=f"--model {path / saved[-1]}")
     return UsageError(
-        f"the folder {path} has no model: no .gguf file and no config.json.",
-        hint=f"The forms: {forms()}",
+        f"the folder {path} has no model: no .gguf file and no config.json.", hint=f"The forms: {forms()}"
     )
 
 

@@ -179,10 +179,7 @@ class PoolEngine:
             return await anext(results)
 
     async def _asked(
-        self,
-        chain: str,
-        ask: Callable[[Engine], AsyncGenerator[T, None]],
-        is_count: Callable[[T], bool],
+        self, chain: str, ask: Callable[[Engine], AsyncGenerator[T, None]], is_count: Callable[[T], bool]
     ) -> AsyncGenerator[T, None]:
         """Ask members until one replies. Calls of the same `chain` go to the same member.
 
@@ -270,8 +267,7 @@ class PoolEngine:
             if ours != its:
                 first = next(each.name for each in self._members if each.engine)
                 return ModelError(
-                    f"{first} and {other} are not alike: {name} is {ours!r} and {its!r}.",
-                    hint=ONE_MODEL,
+                    f"{first} and {other} are not alike: {name} is {ours!r} and {its!r}.", hint=ONE_MODEL
                 )
         return None
 

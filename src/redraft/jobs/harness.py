@@ -304,11 +304,7 @@ class _OpenJob(Generic[T]):
         """Do the items. Each result is in the ledger, whatever ends the job."""
         items = self.job.undone()
         try:
-            async with (
-                _ticking(session.progress),
-                start(session) as work,
-                asyncio.TaskGroup() as group,
-            ):
+            async with _ticking(session.progress), start(session) as work, asyncio.TaskGroup() as group:
                 session.progress.opening = False
                 for _ in range(self.job.parallel):
                     group.create_task(self._worker(items, work, session))

@@ -136,12 +136,7 @@ class RunFile:
         self.write((self.read() or {}) | about)
 
     def put(
-        self,
-        provenance: Provenance,
-        *,
-        source: dict[str, Any] | None,
-        about: dict[str, Any],
-        **figures: Any,
+        self, provenance: Provenance, *, source: dict[str, Any] | None, about: dict[str, Any], **figures: Any
     ) -> None:
         """Write the record of an output that was made in one session, and has its final name.
 

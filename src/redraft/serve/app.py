@@ -53,11 +53,7 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 
 
 def make_app(
-    models: Models,
-    gate: Gate,
-    limits: ServerLimits,
-    keys: Keys | None = None,
-    store: Store | None = None,
+    models: Models, gate: Gate, limits: ServerLimits, keys: Keys | None = None, store: Store | None = None
 ) -> ASGIApp:
     """Return the application."""
     check_kinds("anyone")  # plugins are imported now, so no request imports one

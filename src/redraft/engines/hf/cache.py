@@ -82,11 +82,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.now, self.slots, self.context = now, slots, context
 
     def update(
-        self,
-        key_states: torch.Tensor,
-        value_states: torch.Tensor,
-        *_args: Any,
-        **_kwargs: Any,
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store states of shape (sequences, heads, count, width). Return the states of all positions."""
         if not self.is_initialized:

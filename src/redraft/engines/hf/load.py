@@ -45,10 +45,7 @@ class Loaded:
 
 
 def load(
-    folder: Path,
-    adapter: Path | None,
-    device: torch.device,
-    dtype: torch.dtype | None = None,
+    folder: Path, adapter: Path | None, device: torch.device, dtype: torch.dtype | None = None
 ) -> Loaded:
     """Load a folder.
 

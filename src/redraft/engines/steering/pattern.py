@@ -16,11 +16,7 @@ from typing import Any, NamedTuple
 
 LONGEST_RUN = 24  # of repeats without a bound
 
-_CLASSES = {
-    sre.CATEGORY_DIGIT: "0-9",
-    sre.CATEGORY_WORD: "A-Za-z0-9_",
-    sre.CATEGORY_SPACE: r" \n",
-}
+_CLASSES = {sre.CATEGORY_DIGIT: "0-9", sre.CATEGORY_WORD: "A-Za-z0-9_", sre.CATEGORY_SPACE: r" \n"}
 _BEGINS = (sre.AT_BEGINNING, sre.AT_BEGINNING_STRING)
 _ENDS = (sre.AT_END, sre.AT_END_STRING)
 

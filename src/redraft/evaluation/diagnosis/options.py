@@ -18,9 +18,7 @@ class DiagnoseOptions(SpendOptions, Flags):
     IN_RECIPES = Flags
 
     tasks: list[str] | None = option(
-        "TASK:FILE, a file of prompts with checks, or add, dates …: answer them",
-        WITH_TASKS,
-        "TASK,…",
+        "TASK:FILE, a file of prompts with checks, or add, dates …: answer them", WITH_TASKS, "TASK,…"
     )
     models: list[str] | None = option("the models, with commas or repeated [--model]", WITH_TASKS, "MODEL,…")
     ways: str = option("the ways", WITH_TASKS, "WAY,…", default="one,revise,alone,vote,best")

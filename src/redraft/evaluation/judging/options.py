@@ -24,11 +24,7 @@ class JudgeOptions(ServerOptions, MachineOptions):
     """Which judge is asked, and what."""
 
     model: str | None = option(
-        "the judge: default, a GGUF file, org/name, http://host/v1#name",
-        MODEL,
-        "REF",
-        "-m",
-        what=A_REFERENCE,
+        "the judge: default, a GGUF file, org/name, http://host/v1#name", MODEL, "REF", "-m", what=A_REFERENCE
     )
     way: Literal["scores", "verdicts", "grades"] | None = option(
         "scores: 1 to 10 for each of two answers; verdicts: the better one or a tie; grades: 1 to 10 for "

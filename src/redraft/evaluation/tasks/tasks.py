@@ -103,11 +103,7 @@ def _tested(record: Chain) -> str:
     return f"{record.prompt.text}\n\n{asked}\n\n```python\n{tests}\n```"
 
 
-GSM8K = Task(
-    "a `question` and an `answer` that ends in `#### 42`",
-    _number,
-    _last_line("the number"),
-)
+GSM8K = Task("a `question` and an `answer` that ends in `#### 42`", _number, _last_line("the number"))
 AQUA = Task(
     "a `question`, `options` and the `correct` letter", _letter, _last_line("the letter of the right option")
 )
