@@ -138,10 +138,10 @@ const faults = new WeakMap(); // of steps
 // Where failed checks found a fault: [begin, end, message] each, in order. Places that do not fit are left out.
 export function faultsOf(step) {
   if (!faults.has(step)) {
-    const points = [...step.answer]; // a place counts these, and not the units of JavaScript
     const unit = (place) => (place >= 0 && place <= points.length ? points.slice(0, place).join("").length : -1);
     const failed = checksOf(step).filter((check) => !check.passed && Array.isArray(check.places));
     const places = failed.flatMap((check) => check.places.slice(0, MOST_FAULTS).map((place) => [place, check.message]));
+    const points = places.length ? [...step.answer] : []; // a place counts these, and not the units of JavaScript
     const found = places.slice(0, MOST_FAULTS).flatMap(([place, message]) => {
       const [begin, end] = Array.isArray(place) ? place.map(unit) : spanOf(step.answer, place);
       return 0 <= begin && begin < end ? [[begin, end, message]] : [];
