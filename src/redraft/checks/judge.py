@@ -20,6 +20,7 @@ from redraft.chain import Prompt
 from redraft.chain.thoughts import apart
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.grounded import QUOTED
+from redraft.checks.segment import sentences
 from redraft.engines.base import Engine, Message, Sampling
 from redraft.errors import CheckSyntaxError, MissingExtra, NoScore
 
@@ -118,9 +119,10 @@ class Judge:
 
 
 def _quoted(reasons: str, answer: str) -> list[tuple[int, int]]:
-    """Return the passages that a judge quotes, if the answer has each of them once."""
+    """Return the passages that a judge quotes: one at least a sentence, and each once in the answer."""
     quotes = [next(filter(None, match.groups())).rstrip(".,…") for match in QUOTED.finditer(reasons)]
-    if not all(quote and answer.count(quote) == 1 for quote in quotes):
+    other = [said for said in sentences(QUOTED.sub("“”", reasons)) if "“”" not in said]  # another fault
+    if other or not all(quote and answer.count(quote) == 1 for quote in quotes):
         return []
     return [(begin := answer.find(quote), begin + len(quote)) for quote in quotes]
 
