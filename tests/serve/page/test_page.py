@@ -73,6 +73,7 @@ MODELS: dict[str, Any] = {
         "replies": ["It rains and it pours, day and night. It is wet.", "[1] It drips."],
         "check": [DRY],
     },
+    "edited": {"replies": ["It is 🌧 wet. It is **very wet**.", "cold"], "max-revisions": 0},
     "wordy": {"replies": [DRAFT] * 4, "check": ["words<=5", "contains:rain"], "max-revisions": 1},
     "rich": {"replies": [RICH], "max-revisions": 0},
     "huge": {
@@ -232,6 +233,29 @@ def test_what_is_wrong_is_underlined_and_says_why(browser: Browsing, url: str) -
     found = visit.page.evaluate(FAULTS, [*odd, "/a~1b/0", "/a~1b/1", "/d", [27, 28]])
     kept = [(begin, end - begin) for begin, end, _ in found]
     assert kept == [(4, 35), (13, 1), (16, 13), (28, 1), (37, 1)]
+    assert (visit.faults, visit.foreign()) == ([], set())
+
+
+SELECT = """(text) => {
+  getSelection().setBaseAndExtent(text.firstChild, 5, text.firstChild, 8);
+  text.dispatchEvent(new MouseEvent("mouseup", { bubbles: true }));
+}"""
+
+
+def test_a_passage_that_is_marked_is_changed_alone(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    visit.choose("edited")
+    visit.ask("How is rain?")
+    visit.answered().locator(".final strong").evaluate(SELECT)
+    form = visit.page.locator("form.editor")
+    assert form.locator("q").inner_text() == "wet"
+    form.get_by_role("textbox").fill("its temperature")
+    form.get_by_role("button", name="Change this alone").click()
+    turn = visit.answered()
+    assert turn.locator(".final").inner_text() == "It is 🌧 wet. It is very cold."
+    turn.locator("details.step summary").first.click()
+    assert "“wet”: its temperature" in turn.locator(".step .feedback").inner_text()
+    assert turn.locator(".step .pill").first.inner_text() == "a person marked it"
     assert (visit.faults, visit.foreign()) == ([], set())
 
 

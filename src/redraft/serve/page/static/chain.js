@@ -107,6 +107,21 @@ const STOPS = {
   context: "the context is full", malformed: "the model left the format", cancelled: "stopped", error: "an error",
 };
 const CUTS = { filtered: "the server filtered it", lost: "nothing that follows could make it pass" };
+// Where the selection of the page is in the text that a box shows: its first character and the one behind its last.
+// Marks of Markdown may stand between its words.
+export function placeOf(text, box) {
+  const chosen = getSelection();
+  if (!box || chosen.isCollapsed || !box.contains(chosen.anchorNode) || !box.contains(chosen.focusNode)) return null;
+  const words = chosen.toString().trim().split(/\s+/).map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const passage = new RegExp(words.join("[\\s*_`>#|~-]+"), "gu"), before = document.createRange();
+  before.selectNodeContents(box);
+  before.setEnd(chosen.getRangeAt(0).startContainer, chosen.getRangeAt(0).startOffset);
+  const earlier = before.toString().match(passage)?.length || 0, found = [...text.matchAll(passage)][earlier];
+  if (!found?.[0]) return null;
+  const begin = [...text.slice(0, found.index)].length;
+  return [begin, begin + [...found[0]].length];
+}
+
 const VERDICTS = { accept: ["good", "accepted"], revise: ["bad", "to be revised"], unknown: ["plain", "no verdict"] };
 
 export const whyCut = (step) => CUTS[step.finish] || STOPS[step.finish] || step.finish;
@@ -185,7 +200,8 @@ export function* pillsOf(step, before, best) {
   if (step.fresh) yield ["plain", "another draft"];
   const checks = checksOf(step), missed = checks.filter((check) => !check.passed).length;
   const one = checks.length === 1;
-  if (missed) yield ["bad", one ? "✗ fails its check" : `✗ fails ${missed} of ${checks.length} checks`];
+  if (step.feedback?.by === "person") yield ["plain", "a person marked it"];
+  else if (missed) yield ["bad", one ? "✗ fails its check" : `✗ fails ${missed} of ${checks.length} checks`];
   else if (checks.length) yield ["good", one ? "✓ passes its check" : `✓ passes ${checks.length} checks`];
   else if (step.feedback) yield VERDICTS[step.feedback.verdict] || VERDICTS.unknown;
   if (step.finish && step.finish !== "stop") yield ["plain", `cut: ${whyCut(step)}`];

@@ -120,6 +120,13 @@ export function revise(conversation, turn) {
   return add(conversation, { id: newId(), parent, when: Date.now(), text, files, chain: null, error: "" }, revision);
 }
 
+// Let one passage of the answer be written anew, as a person wants it, in a branch of its own.
+export function patch(conversation, turn, place, wish) {
+  const { parent, files, text } = turn, whole = { min: undefined, max: undefined, drafts: undefined, mode: undefined };
+  const revision = { ...whole, given: answerOf(turn.chain), places: [[place, wish]] };
+  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, chain: null, error: "" }, revision);
+}
+
 export function stop(conversation) {
   for (const turn of Object.values(conversation.turns)) busy.get(turn.id)?.stop.abort();
 }

@@ -1,7 +1,8 @@
 // A question with the steps of its answer.
 import { busy, siblings, state, update } from "./store.js";
 import {
-  answerOf, changes, checksOf, endOf, faultsOf, finalIndex, finalStep, nameOf, parted, pillsOf, verdictOf,
+  answerOf, changes, checksOf, endOf, faultsOf, finalIndex, finalStep, nameOf, parted, pillsOf, placeOf,
+  verdictOf,
 } from "./chain.js";
 import { counted, html } from "./dom.js";
 import { Text, copied, printable, rendered } from "./markdown.js";
@@ -89,9 +90,35 @@ function Done({ conversation, turn, last }) {
   const chain = turn.chain;
   return html`
     ${chain && html`<${Steps} steps=${chain.steps} best=${finalIndex(chain)} turn=${turn} folded />
-      <${Final} chain=${chain} thought=${turn.thought} apart=${turn.thoughts} />`}
+      <div onMouseUp=${(event) => mark(turn, event.currentTarget)}>
+        <${Final} chain=${chain} thought=${turn.thought} apart=${turn.thoughts} /></div>
+      <${Marked} conversation=${conversation} turn=${turn} />`}
     ${turn.error && html`<p class="alert" role="alert"><span class="sr">Error: </span>${printable(turn.error)}</p>`}
     <${Actions} conversation=${conversation} turn=${turn} last=${last} />`;
+}
+
+// A passage of an answer that is selected, and a field for what should be different there.
+function mark(turn, box) {
+  const place = placeOf(answerOf(turn.chain), box.querySelector(".final"));
+  if (place) update({ marked: { id: turn.id, place } });
+}
+
+function Marked({ conversation, turn }) {
+  if (state.marked?.id !== turn.id || talk.running(conversation)) return null;
+  const { place } = state.marked, leave = () => update({ marked: null });
+  const send = (event) => {
+    event.preventDefault();
+    const wish = event.currentTarget.elements.wish.value.trim();
+    if (!wish) return;
+    leave();
+    talk.patch(conversation, turn, place, wish);
+  };
+  const passage = [...answerOf(turn.chain)].slice(...place).join("");
+  return html`<form class="you editor" onSubmit=${send} onKeyDown=${(event) => event.key === "Escape" && leave()}>
+    <label>What should be different in <q>${printable(passage.length > 80 ? `${passage.slice(0, 79)}…` : passage)}</q>?
+      <input name="wish" maxlength="500" placeholder="shorter, no jargon, in euros …" autocomplete="off" /></label>
+    <div class="row"><button type="button" onClick=${leave}>Cancel</button><button class="main">Change this alone</button></div>
+  </form>`;
 }
 
 // The answer of a chain, with a verdict beside it.
@@ -200,9 +227,10 @@ export function Diff({ before, after, faults = [] }) {
 }
 
 function Feedback({ given }) {
-  const checks = checksOf({ feedback: given }), own = given.text && (given.by !== "checks" || !checks.length);
+  const person = given.by === "person", checks = person ? [] : checksOf({ feedback: given }); // the text has all wishes
+  const own = given.text && (given.by !== "checks" || !checks.length);
   return html`
-    ${own && html`<div class="feedback"><p class="label">Feedback</p><${Text} text=${given.text} /></div>`}
+    ${own && html`<div class="feedback"><p class="label">${person ? "What should be different" : "Feedback"}</p><${Text} text=${given.text} /></div>`}
     ${checks.length > 0 && html`<ul class="checks">${checks.slice(0, MOST_CHECKS).map((check) => html`
       <li class=${check.passed ? "pass" : "fail"}><span class="sr">${check.passed ? "passed" : "failed"}: </span>
         <code>${printable(check.name)}</code> ${printable(check.message)}</li>`)}</ul>`}
