@@ -54,11 +54,7 @@ def test_each_prompt_becomes_a_chain_and_the_summary_says_what_came_of_it() -> N
     assert [chain.sampling["seed"] for chain in chains()] == [derived_seed(7, chain.id) for chain in chains()]
     assert {(chain.answer, chain.stop) for chain in chains()} == {(REPLIES[0], "accepted")}
     said = result.stdout.splitlines()
-    assert said[:3] == [
-        "answers    10 in out.jsonl",
-        "revisions  none",
-        "stopped    accepted 10",
-    ]
+    assert said[:3] == ["answers    10 in out.jsonl", "revisions  none", "stopped    accepted 10"]
     assert [line.split()[0] for line in said[3:]] == ["tokens", "time"]
     assert "10 in out.jsonl, 10 of them from before" in answer("--seed", "7").stdout
 

@@ -86,13 +86,7 @@ PLAIN = dict.fromkeys(WIDE, False) | {"AVX2": True}
 @pytest.mark.parametrize(
     ("has", "there", "well", "said", "type_next"),
     [
-        (
-            WIDE,
-            "llamacpp openvino",
-            True,
-            "OpenVINO for 4 streams and more: it uses AVX-512 and VNNI",
-            "",
-        ),
+        (WIDE, "llamacpp openvino", True, "OpenVINO for 4 streams and more: it uses AVX-512 and VNNI", ""),
         (PLAIN, "llamacpp openvino", True, "8 streams and more: it computes them as one batch", ""),
         (None, "llamacpp openvino", True, "4 streams and more: it computes them as one batch", ""),
         (WIDE, "llamacpp", None, "llama.cpp; OpenVINO is faster for 4 streams", "'.[cpu]'"),

@@ -138,11 +138,7 @@ SAME = {"model_1": "same", "model_2": "same"}
     ("records", "args", "said"),
     [
         ([], [], ["there is no review in", "r.jsonl"]),
-        (
-            [{"prompt": "Why?"}],
-            [],
-            ["r.jsonl:1: is nothing that a report describes; its fields are"],
-        ),
+        ([{"prompt": "Why?"}], [], ["r.jsonl:1: is nothing that a report describes; its fields are"]),
         ([review(1, "new", "old", (9, 8)) | SAME], [], ["both answers, 'new-1' and 'old-1', are of same"]),
         *(
             (
@@ -162,11 +158,7 @@ SAME = {"model_1": "same", "model_2": "same"}
         (PAIR, ["--questions", "others.jsonl"], ["is of question 1, which is not in others.jsonl"]),
         (PAIR, ["--questions", "twice.jsonl"], ["twice.jsonl: has question 2 twice"]),
         (PAIR, ["--answers", "new.jsonl"], ["r.jsonl:1: the answer 'old-1' is in none of new"]),
-        (
-            PAIR,
-            [*ANSWERS, "--answers", "copy.jsonl"],
-            ["'new-1' is in new and copy: which of them"],
-        ),
+        (PAIR, [*ANSWERS, "--answers", "copy.jsonl"], ["'new-1' is in new and copy: which of them"]),
         (PAIR, ["--answers", "again.jsonl"], ["again.jsonl: has the answer", "twice"]),
         (PAIR, ["--answers", "new.jsonl", "--answers", "of_7.jsonl"], ["of of_7 is to question '7'"]),
         (PAIR, ["--html", "r.jsonl", "--force"], ["--html would replace the input"]),

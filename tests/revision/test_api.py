@@ -325,10 +325,7 @@ def test_the_default_model_answers_what_it_learnt_and_its_base_the_rest(
     asked: Any, options: dict[str, Any], learnt: bool
 ) -> None:
     engine = Shipped(
-        [
-            "85",
-            "25 60: 5+0=5 [5], 2 6: 2+6=8 [85], so 85, and so on: the same. Revision is not needed.",
-        ]
+        ["85", "25 60: 5+0=5 [5], 2 6: 2+6=8 [85], so 85, and so on: the same. Revision is not needed."]
     )
     chain = redraft.revise(asked, model=engine, **options)
     native = [call for call in engine.calls if isinstance(call, str) or isinstance(call[0], int)]

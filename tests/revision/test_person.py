@@ -50,12 +50,8 @@ def test_a_chain_goes_on_from_its_best_answer() -> None:
     engine = redraft.ScriptedEngine(["One two.", "One two three four."])
     made = redraft.revise("Count.", model=engine, checks=["words<=1"], max_revisions=1, mode="verified")
     chain = patched("three", answer=made, places=[("two", "the next one")])
-    assert [step.answer for step in chain.steps] == [
-        "One two.",
-        "One two three four.",
-        "One two.",
-        "One three.",
-    ]
+    answers = [step.answer for step in chain.steps]
+    assert answers == ["One two.", "One two three four.", "One two.", "One three."]
     assert (chain.best, chain.answer) == (3, "One three.")
     again = patched("four", answer=chain, places=[("three", "the next one")])
     by = [step.feedback and step.feedback.by for step in again.steps]
@@ -103,10 +99,8 @@ def test_places_need_an_answer_that_stays() -> None:
 
 
 def test_there_is_an_async_twin() -> None:
-    engine = redraft.ScriptedEngine(["village"])
-    assert (
-        "village has" in asyncio.run(redraft.apatch(TOWN, places=[("town", "smaller")], model=engine)).answer
-    )
+    made = redraft.apatch(TOWN, places=[("town", "smaller")], model=redraft.ScriptedEngine(["village"]))
+    assert "village has" in asyncio.run(made).answer
 
 
 @settings(deadline=None, max_examples=40)
