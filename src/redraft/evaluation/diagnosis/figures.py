@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from statistics import fmean
 from typing import ClassVar, Literal
@@ -201,9 +201,8 @@ class Verdicts:
     @cached_property
     def recall(self) -> Estimate:
         """The share of wrong answers that are rejected."""
-        return stats.proportions(
-            [each.rejected for each in self.judged], [each.wrong for each in self.judged]
-        )
+        hits = [each.rejected for each in self.judged]
+        return stats.proportions(hits, [each.wrong for each in self.judged])
 
     @cached_property
     def balanced(self) -> Estimate:
@@ -213,8 +212,7 @@ class Verdicts:
     @property
     def total(self) -> stats.Judged:
         """The counts of all items."""
-        names = ("rejected", "wrong", "accepted", "right", "alarms")
-        return stats.Judged(*(sum(getattr(each, name) for each in self.judged) for name in names))
+        return stats.Judged(*map(sum, zip(*map(astuple, self.judged), strict=True)))
 
     @property
     def collapse(self) -> str:

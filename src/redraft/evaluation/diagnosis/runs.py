@@ -203,18 +203,14 @@ class StrategyRuns:
                     RunFile(file).check(run.provenance())
 
     def _run_of(self, strategy: Strategy, seed: int, limits: Limits) -> StrategyRun:
-        checks, plan = self.settings.get("check") or [], self.plan
-        settings = self._common.over(check=checks, **strategy.options, seed=seed)
-        folder = f"seed-{seed}"
+        checks, file = self.settings.get("check") or [], self._file(strategy, seed)
         return StrategyRun(
-            settings,
+            self._common.over(check=checks, **strategy.options, seed=seed),
             self.source,
-            replace(
-                plan, out=plan.out / folder / f"{strategy.name}.jsonl", cache=plan.out / CACHE, limits=limits
-            ),
+            replace(self.plan, out=file, cache=self.plan.out / CACHE, limits=limits),
             task=self.task,
             strategy=strategy,
-            given=tuple(self.records),
+            given=self.records,
             guides=parse_checks(checks),
-            revised=plan.out / folder / f"{replace(strategy, kind='revise').name}.jsonl",
+            revised=self._file(replace(strategy, kind="revise"), seed),
         )

@@ -199,10 +199,7 @@ class Review(BaseModel):
         FastChat writes [-1, -1] for a review that it could not read. Without scores on the scale, it raises
         Unreadable.
         """
-        if self.score is not None and self.score != (-1, -1):
-            found = checked(self.score)
-        else:
-            found = scores_in(self.text)
+        found = checked(self.score) if self.score and self.score != (-1, -1) else scores_in(self.text)
         if len(found) != 2:
             raise Unreadable("one score, for two answers")
         return found[0], found[1]
