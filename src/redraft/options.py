@@ -223,10 +223,7 @@ class PlainOptions(OptionModel):
     """The options of `redraft.revise` that a text or number can hold."""
 
     mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair"] = option(
-        "the way to revise: auto, native, prompted, verified, best-of or repair",
-        LOOP,
-        "MODE",
-        default="auto",
+        "the way to revise: auto, native, prompted, verified, best-of or repair", LOOP, "MODE", default="auto"
     )
     drafts: int | None = option(
         "most first answers to choose from; the best one is revised [1, best-of: 4]", LOOP, "N", "--n", ge=1

@@ -41,6 +41,22 @@ def test_in_a_pipe_only_the_best_answer_is_printed() -> None:
     assert (done.stdout, done.stderr, done.exit_code) == ("one two\n", "", 0)
 
 
+def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None:
+    file, text = tmp_path / "notes.txt", "A castle.\r\n12 dollars a day.\r\n"
+    file.write_bytes(text.encode())
+    done = ask("--edit", file, "Use euros.", "-m", script("[2] 11 euros a day."))
+    assert done.stdout.endswith("\n A castle.\n-12 dollars a day.\n+11 euros a day.\n")  # a runner drops \r
+    at = ask("--edit", file, "Use euros.", "--at", "12 dollars", "-q", "-m", script("11 euros"))
+    assert (at.stdout, at.exit_code) == ("A castle.\n11 euros a day.\n", 0)
+    assert file.read_bytes() == text.encode()
+    none = ask("--edit", file, "Use euros.", "-m", script("[2] 12 dollars a day."))
+    assert (none.stdout, none.exit_code) == ("", 1)
+    assert "nothing was changed" in none.stderr
+    refused(ask("--edit", file, "Use euros.", "--at", "13 dollars"), "0 times")
+    refused(ask("Use euros.", "--at", "13 dollars"), "a file and a prompt")
+    refused(ask("--edit", file), "a file and a prompt")
+
+
 def test_checks_not_passed_are_status_1_and_said_on_stderr() -> None:
     model = script("one two three")
     done = ask("Go.", "-m", model, "-c", "words<=2", "-c", "contains:one", "--max-revisions", "0")

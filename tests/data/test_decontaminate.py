@@ -13,15 +13,7 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain, Prompt, Step
 from redraft.chain.read.records import RawRecord
-from redraft.data.decontaminate import (
-    CheckedRecord,
-    Contaminated,
-    Items,
-    Match,
-    Runs,
-    check,
-    contaminated,
-)
+from redraft.data.decontaminate import CheckedRecord, Contaminated, Items, Match, Runs, check, contaminated
 from redraft.data.output import Drop
 from redraft.errors import RecordError, UsageError
 from tests.cli.verbs import write

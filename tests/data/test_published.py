@@ -14,15 +14,7 @@ from redraft.chain import Chain, Prompt
 from redraft.chain.read.conversations import asks
 from redraft.chain.read.inputs import inputs_of
 from redraft.data.output import Drop
-from redraft.data.published import (
-    SOURCES,
-    FieldMap,
-    Imported,
-    Reader,
-    import_all,
-    items_in,
-    source_named,
-)
+from redraft.data.published import SOURCES, FieldMap, Imported, Reader, import_all, items_in, source_named
 from redraft.errors import RecordError, UsageError
 from redraft.jobs.licences import UNKNOWN
 from tests.cli.verbs import write
@@ -33,12 +25,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "gsm8k": {"question": "q", "answer": "1+1 = <<1+1=2>>2\n#### 2"},
     "aqua-rat": {"question": "q", "options": ["A)1", "B)2"], "rationale": "r", "correct": "B"},
     "math": {"problem": "p", "level": "Level 5", "type": "Algebra", "solution": r"\boxed{2}"},
-    "mbpp": {
-        "task_id": 1,
-        "text": "t",
-        "code": "c",
-        "test_list": ["assert 1"],
-    },
+    "mbpp": {"task_id": 1, "text": "t", "code": "c", "test_list": ["assert 1"]},
     "conala": {"question_id": 1, "intent": "i", "rewritten_intent": None, "snippet": "s"},
     "code-contests": {
         "name": "n",
@@ -66,13 +53,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
     "gpt4all": {"prompt": "p", "response": "r", "source": "s"},
     "hh-rlhf": {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
-    "shp": {
-        "history": "h",
-        "human_ref_A": "a",
-        "human_ref_B": "b",
-        "labels": 1,
-        "score_ratio": 2.0,
-    },
+    "shp": {"history": "h", "human_ref_A": "a", "human_ref_B": "b", "labels": 1, "score_ratio": 2.0},
     "selfee": {
         "instruction": "i",
         "input": "",

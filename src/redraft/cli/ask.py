@@ -9,18 +9,18 @@ import signal
 import sys
 from contextlib import aclosing, nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from redraft.cli.options import CacheFile, Given, fill_in, takes
-from redraft.cli.shell import only_ours, tell, write
+from redraft.cli.shell import flag, only_ours, tell, write
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.counting import begin_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from redraft.chain import Chain, Prompt
     from redraft.revision.settings import Settings
@@ -38,6 +38,10 @@ def ask(
     json: Annotated[bool, typer.Option("--json", help="Print the chain as one line of JSON.")] = False,
     cache: CacheFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the best answer alone.")] = False,
+    edit: Annotated[
+        Path | None, flag("FILE", "Change in the text of FILE only what PROMPT says, and print a diff.")
+    ] = None,
+    at: Annotated[list[str] | None, flag("PASSAGE", "With --edit: change this alone; repeatable.")] = None,
 ) -> None:
     """Ask a model; it drafts, criticises and revises.
 
@@ -46,12 +50,21 @@ def ask(
 
     On a terminal the steps are shown as they come, each revision as a word diff against the draft before it.
     In a pipe, or with --quiet, only the best answer is printed.
+
+    With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
+    The file stays as it is: "| patch notes.txt" takes the diff over, and --quiet prints the new text.
     """
     from redraft.checks.json_reading import text_of
     from redraft.engines.config import load_config
 
     settings = fill_in(flags)
     quiet = quiet or load_config().defaults.get("quiet", False)
+    if edit is not None or at:
+        wish = one_text(prompt or (), "ask").strip()
+        if edit is None or not wish:
+            raise UsageError("--edit has a file and a prompt.", hint='redraft ask --edit FILE "Use euros."')
+        places: list[Any] = [(each, wish) for each in at or ()] or [wish]
+        raise typer.Exit(_edit(settings, edit, places, cache, "json" * json or "text" * quiet))
     asked = _prompt(prompt or ())
     watch = sys.stdout.isatty() and not (json or quiet)
     if "auto" in (settings.get("check") or ()) and sys.stderr.isatty() and not quiet:
@@ -71,6 +84,27 @@ def ask(
     raise typer.Exit(say_faults(chain, with_checks=bool(settings.get("check")), shown=watch))
 
 
+def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | None, form: str) -> int:
+    """Print how a text differs with what is wanted at some places, or it whole. Return the exit status."""
+    from difflib import unified_diff
+
+    from redraft.chain.documents import text_of_settings
+
+    text = text_of_settings(file)
+    with only_ours():
+        chain = asyncio.run(_make(settings, None, cache, watch=False, given=text, places=places))
+    if form:
+        write(chain.to_json() if form == "json" else chain.answer.removesuffix("\n"))
+    else:
+        old, new = text.splitlines(keepends=True), chain.answer.splitlines(keepends=True)
+        for line in unified_diff(old, new, str(file), str(file)):
+            write(line.removesuffix("\n"))
+    if chain.answer == text:
+        tell("nothing was changed.", "Say what should stand there, or where: --at 'the passage'")
+        return 1
+    return say_faults(chain, with_checks=bool(settings.get("check")))
+
+
 def _prompt(words: Sequence[str]) -> Prompt:
     """Return what is asked: the words, with what is piped in as their input, or that alone."""
     from redraft.chain import Prompt
@@ -87,19 +121,21 @@ def _prompt(words: Sequence[str]) -> Prompt:
     return Prompt(instruction=piped)
 
 
-async def _make(settings: Settings, prompt: Prompt, cache: Path | None, *, watch: bool) -> Chain:
-    """Make the chain. Ctrl-C ends it early and keeps its steps; a second one ends the program."""
+async def _make(
+    settings: Settings, prompt: Prompt | None, cache: Path | None, *, watch: bool, **more: Any
+) -> Chain:
+    """Make the chain, with more options. Ctrl-C ends it early and keeps its steps; again, the program."""
     from contextlib import AsyncExitStack
 
     from redraft.jobs.signals import on_signal
-    from redraft.revision.api import finished, make
+    from redraft.revision.api import PATCHED, finished, make
     from redraft.revision.cancel import CancelToken
 
-    cancel = CancelToken()
+    cancel, asked = CancelToken(), prompt or PATCHED
     async with AsyncExitStack() as stack:
         patience = settings.waiting(tell=say_wait if sys.stderr.isatty() else None)
         load = partial(settings.load, stack, patience=patience)
-        options = settings.options().model_copy(update={"cancel": cancel, "cache": cache})
+        options = settings.options().model_copy(update={"cancel": cancel, "cache": cache, **more})
 
         def stop() -> None:
             back()
@@ -109,12 +145,12 @@ async def _make(settings: Settings, prompt: Prompt, cache: Path | None, *, watch
 
         back = on_signal(signal.SIGINT, stop)
         if not watch:
-            return await finished(await stack.enter_async_context(aclosing(make(prompt, options, load))))
+            return await finished(await stack.enter_async_context(aclosing(make(asked, options, load))))
 
         from redraft.cli.watch import Watch, loading
 
         shown = stack.enter_context(Watch())
-        events = await stack.enter_async_context(aclosing(make(prompt, options, loading(load, shown))))
+        events = await stack.enter_async_context(aclosing(make(asked, options, loading(load, shown))))
         return await finished(events, shown.show)
 
 

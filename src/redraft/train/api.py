@@ -149,11 +149,7 @@ def _ignore(_: str) -> None: ...
 
 
 def train(
-    own: RunOptions,
-    *,
-    tell: Say,
-    on_step: Callable[[TrainStep], object] | None = None,
-    command: str,
+    own: RunOptions, *, tell: Say, on_step: Callable[[TrainStep], object] | None = None, command: str
 ) -> TrainResult:
     """Train, with a record of the run beside the output.
 

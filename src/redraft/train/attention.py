@@ -212,12 +212,7 @@ def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, how:
 
 
 def _masked(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    how: _Scoring,
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, how: _Scoring
 ) -> tuple[Tensor, None]:
     if _is_faster_in_32_bits(query, key):
         with torch.autocast("cpu", enabled=False):

@@ -89,8 +89,7 @@ def check_weights(folder: Path) -> None:
         )
     except UsageError as error:
         raise ModelError(
-            error.message,
-            hint=f"Convert it first: redraft weights convert {folder} -o FOLDER --allow-pickle",
+            error.message, hint=f"Convert it first: redraft weights convert {folder} -o FOLDER --allow-pickle"
         ) from None
 
 

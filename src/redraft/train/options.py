@@ -253,11 +253,7 @@ class PpoOptions(RunOptions):
     lora: bool | None = option(
         "train an adapter, as PPO always does: its reference is the model without it", MODEL, default=True
     )
-    algorithm: Literal["ppo", "rloo", "grpo"] = option(
-        "how advantages are made",
-        ALGORITHM,
-        default="ppo",
-    )
+    algorithm: Literal["ppo", "rloo", "grpo"] = option("how advantages are made", ALGORITHM, default="ppo")
     reward: Texts = option(
         "what judges an answer: a check, reward:MODEL or python:module.function; several add up: A 2*B",
         JUDGING,
@@ -279,9 +275,7 @@ class PpoOptions(RunOptions):
         "subtracted from the reward of an answer that does not end by itself", JUDGING, default=0.0, ge=0
     )
     scale_reward: Literal["none", "running"] = option(
-        "divide by the deviation of all rewards so far",
-        JUDGING,
-        default="none",
+        "divide by the deviation of all rewards so far", JUDGING, default="none"
     )
     cliprange_reward: float | None = option("clip rewards to plus or minus this (trlX: 10)", JUDGING, gt=0)
     ppo_epochs: int = option("passes over a rollout batch", ALGORITHM, default=4, ge=1)
@@ -443,10 +437,7 @@ def no_setting(name: str, options: type[RunOptions], shown: str, *, prefix: str 
     others = [each.verb for each in VERBS.values() if name in options_of(each)]
     elsewhere = [f"redraft train {verb} has it." for verb in others]
     leave = "Leave it out: redraft train takes some 40 settings of transformers by their names."
-    lines = [
-        *(elsewhere or [near or leave]),
-        f"redraft train {options.verb} --help-all lists all settings.",
-    ]
+    lines = [*(elsewhere or [near or leave]), f"redraft train {options.verb} --help-all lists all settings."]
     return UsageError(f"there is no setting {shown}.", hint="\n".join(lines))
 
 

@@ -362,11 +362,7 @@ class Experience:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {
-            "beta": self.beta,
-            "kl_coef": self._policy.kl_coef,
-            "moments": asdict(self._moments),
-        }
+        return {"beta": self.beta, "kl_coef": self._policy.kl_coef, "moments": asdict(self._moments)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
