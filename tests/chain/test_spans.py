@@ -102,6 +102,7 @@ PAIR = chain(Step(answer="bad"), Step(answer="good"), meta={"preference": True})
             "### Revision 1:\n]Wrong.■",
         ),
         (PAIR, "full", "### Answer:\n[good■]"),
+        (chain(Step(answer="A"), meta={"source": "a book"}), "full", "### Answer:\n[A■]"),
         # Checks that accept without a word write no feedback.
         (chain(Step(answer="A", feedback=PASSED)), "full", "### Answer:\n[A■]"),
     ],

@@ -438,6 +438,12 @@ def loop(text: str) -> int | None:
     return found.end(1) if found else None
 
 
+def meta_of(chain: Chain, name: str) -> dict[str, Any]:
+    """Return an object of a chain's `meta`; an empty one if it is none, because others write chains too."""
+    value = chain.meta.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def has_answer(steps: Sequence[Step]) -> bool:
     """Return whether any answer shows a text or calls a tool."""
     return any(step.tool_calls or not is_blank(step.answer) for step in steps)

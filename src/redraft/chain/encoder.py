@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from redraft.chain import Chain, Prompt, Step, is_blank, thoughts_of
+from redraft.chain import Chain, Prompt, Step, is_blank, meta_of, thoughts_of
 from redraft.chain import whole as without_surrogates
 from redraft.chain.loss_mask import Span, ending_in_answer, first_alone
 from redraft.chain.read.records import RawRecord
@@ -385,7 +385,7 @@ class PairEncoder:
 
 def answers_of(chain: Chain) -> tuple[str, str]:
     """Return the chosen and the rejected answer of a chain, by `chain.write.to_preference`."""
-    if isinstance(chain.meta.get("source", {}).get("chosen"), list):
+    if isinstance(meta_of(chain, "source").get("chosen"), list):
         raise RecordError(
             "a pair with more than text, such as a tool call or thoughts, which is not trained on"
         )

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from redraft.chain import Chain, Prompt
+from redraft.chain import Chain, Prompt, meta_of
 from redraft.chain.chat import ChatTemplate, chat_spans
 from redraft.chain.loss_mask import (
     MISSING_LOSS,
@@ -185,7 +185,7 @@ def spans_of(
     if not asks(chain.prompt):
         raise RecordError("no question")
     chain = ending_in_answer(chain)
-    source = chain.meta.get("source", {})
+    source = meta_of(chain, "source")
     if shown := next((name for name in ("images", "videos", "audios", "image") if source.get(name)), None):
         raise RecordError(f"{shown}, which are not trained on")
     earlier = [message for message in chain.prompt.messages or () if message.get("role") == "assistant"]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple, cast
 
-from redraft.chain import THOUGHTS, Chain, Prompt, Step, calls_of, content_of, is_blank, other_parts
+from redraft.chain import THOUGHTS, Chain, Prompt, Step, calls_of, content_of, is_blank, meta_of, other_parts
 from redraft.chain.read.tasks import boxed
 from redraft.errors import RecordError
 
@@ -48,9 +48,8 @@ class Turn(NamedTuple):
 
 def answer_message(chain: Chain) -> dict[str, Any]:
     """Return the best answer as a message with its other parts, or {} if there is no answer."""
-    kept = chain.meta.get("message")
     step = chain.steps[-1 if chain.best is None else chain.best] if chain.steps else Step(answer="")
-    message = {**(kept if isinstance(kept, dict) else {}), **step_message(step)}
+    message = {**meta_of(chain, "message"), **step_message(step)}
     calls, text = calls_of(message), answer_of(chain)
     message["content"] = text or (None if calls else "")
     return message if text or calls else {}
@@ -74,9 +73,8 @@ def tools_of(chain: Chain) -> list[dict[str, Any]]:
     Raises:
         RecordError: They are no list of objects, nor such a list as JSON.
     """
-    source = chain.meta.get("source")
-    of_record = source if isinstance(source, Mapping) else {}
-    found = of_record.get("tools") or of_record.get("functions") or []
+    source = meta_of(chain, "source")
+    found = source.get("tools") or source.get("functions") or []
     if isinstance(found, str):
         with suppress(ValueError):
             found = json.loads(found)
@@ -138,8 +136,8 @@ def rationales(chain: Chain) -> list[str]:
 
 def gold_texts(chain: Chain) -> list[str]:
     """Return all texts that give a gold answer away: answers, rationales, and other answers of the source."""
-    source = chain.meta.get("source")
-    kept = [source.get(name) for name in ("answer", "answers")] if isinstance(source, Mapping) else []
+    source = meta_of(chain, "source")
+    kept = [source.get(name) for name in ("answer", "answers")]
     return [*gold_answers(chain), *rationales(chain), *texts_in(kept)]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from redraft.chain import Chain, Feedback, Step, content_of, is_blank
+from redraft.chain import Chain, Feedback, Step, content_of, is_blank, meta_of
 from redraft.chain.selfee import instruction_of
 from redraft.chain.texts import answer_message, answer_of, asked_turns, gold_answers, shows, step_message
 from redraft.jobs.formats import ExportFormat
@@ -54,12 +54,12 @@ def to_selfee(chain: Chain) -> Record | Unfit:
         {"output": step.answer, **({"feedback": step.feedback.text} if step.feedback else {})}
         for step in chain.steps
     ]
-    dataset, reference = _meta(chain, "origin").get("dataset"), chain.meta.get("reference")
+    dataset, reference = meta_of(chain, "origin").get("dataset"), chain.meta.get("reference")
     record = {
         "iteration_truncated": chain.stop in {"max_revisions", "context", "max_tokens", "budget"},
         "iteration": len(outputs),
         **({"dataset": dataset} if isinstance(dataset, str) else {}),
-        **_meta(chain, "source"),
+        **meta_of(chain, "source"),
         **({"output": reference} if isinstance(reference, str) else {}),
         "instruction": instruction_of(chain.prompt),
         "input": "" if chain.prompt.messages else chain.prompt.input,
@@ -223,20 +223,14 @@ def _shows(chain: Chain) -> bool:
     return any(map(shows, (*(chain.prompt.messages or ()), answer_message(chain))))
 
 
-def _meta(chain: Chain, name: Literal["source", "origin"]) -> Record:
-    """Return an object of `meta`, or an empty one."""
-    value = chain.meta.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def _tools(chain: Chain) -> Record:
-    tools = _meta(chain, "source").get("tools")
+    tools = meta_of(chain, "source").get("tools")
     return {"tools": tools} if tools else {}
 
 
 def _id(chain: Chain) -> str | int:
     """Return the published record's id if the chain's id only adds the file's name to it."""
-    own = _meta(chain, "source").get("id")
+    own = meta_of(chain, "source").get("id")
     if isinstance(own, bool) or not isinstance(own, str | int) or own == "":
         return chain.id
     return own if chain.id.endswith(f"/{own}") else chain.id

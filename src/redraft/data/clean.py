@@ -106,9 +106,8 @@ def _plan_of(
     one_of("like", [like], [None, *PRESETS])
     usual = PRESETS[like] if like else USUAL
     codes = _known(languages, LANGUAGES, "--languages", BY_NAME) or usual.settings.languages
-    words = (
-        tuple(LISTS[name] for name in sorted(_known(blocked, LISTS, "--blocked"))) or usual.settings.blocked
-    )
+    lists = sorted(_known(blocked, LISTS, "--blocked"))
+    words = tuple(LISTS[name] for name in lists) or usual.settings.blocked
     names = usual.rules if rules is None else _known(rules, NAMES, "--rules")
     names |= {name for name, given in (("language", languages), ("blocked", blocked)) if given}
     names -= _known(skip, NAMES, "--skip")

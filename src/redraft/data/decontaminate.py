@@ -20,11 +20,11 @@ from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
-from redraft.chain import Chain
+from redraft.chain import Chain, meta_of
 from redraft.chain.read.files import decode, name_of
 from redraft.chain.read.inputs import check_records
 from redraft.chain.read.records import RawRecord, raw_records
-from redraft.chain.texts import turns_of
+from redraft.chain.texts import asked_turns, turns_of
 from redraft.data.output import (
     DataOptions,
     DataResult,
@@ -36,7 +36,7 @@ from redraft.data.output import (
     paths_of,
     writing,
 )
-from redraft.data.texts import asked_in, gold_of, texts_in
+from redraft.data.texts import gold_of, texts_in
 from redraft.data.words import Hashes, window_hashes, word_hashes, words
 from redraft.errors import UsageError
 from redraft.jobs.stores import here
@@ -164,8 +164,7 @@ class Items:
         )
 
     def _runs(self, chain: Chain) -> Hashes:
-        source = chain.meta.get("source")
-        further = source.get("turns") if isinstance(source, dict) else None  # of an MT-bench question
+        further = meta_of(chain, "source").get("turns")  # of an MT-bench question
         turns = [turn for turn in turns_of(chain) if turn.role != "system"]
         questions = {turn.text for turn in turns if turn.role == "user"}
         if isinstance(further, list):
@@ -197,7 +196,7 @@ class Runs:
         """Return the items in any text of a chain, in order."""
         counts: defaultdict[int, int] = defaultdict(int)
         runs: dict[int, str] = {}
-        turns = set(asked_in(chain))
+        turns = {turn.text for turn in asked_turns(chain.prompt)}
         for text in texts_in(chain):
             parts = words(text)
             for start, size, item in self._found(parts, whole=text in turns):

@@ -41,7 +41,7 @@ from typing import IO, Annotated, Any, NamedTuple, Unpack
 
 from pydantic import PlainValidator
 
-from redraft.chain import Chain
+from redraft.chain import Chain, meta_of
 from redraft.chain.documents import shipped_recipes, text_of_settings, yaml_of
 from redraft.chain.read.files import to_line
 from redraft.chain.read.inputs import check_records
@@ -371,9 +371,7 @@ def _read(job: Candidate) -> Drawn | Undrawable:
     origin, per = _origin(chain, job), job.part.per
     group = ""
     if per is not None:  # in the source, else the origin, else `meta`
-        places = [
-            each for each in (chain.meta.get("source"), origin, chain.meta) if isinstance(each, Mapping)
-        ]
+        places = (meta_of(chain, "source"), origin, chain.meta)
         values = (place[per] for place in places if isinstance(place.get(per), str | int))
         if (value := next(values, None)) is None:
             reason = f"it has no {per}, which {job.part.name} draws by"

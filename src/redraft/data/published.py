@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, Unpack
 
-from redraft.chain import Chain
+from redraft.chain import Chain, meta_of
 from redraft.chain.read.conversations import TREE, asks
 from redraft.chain.read.fields import Shape
 from redraft.chain.read.files import decode, name_of
@@ -295,11 +295,10 @@ _NAME = 60  # characters to show of a field's name
 
 
 def _line(chain: Chain) -> Imported:
-    unanswered, source = not is_answered(chain), chain.meta.get("source")
-    unused: tuple[str, ...] = ()
-    if unanswered and isinstance(source, dict):
-        held = (name for name, value in source.items() if value and isinstance(value, str | list | dict))
-        unused = tuple(name[:_NAME] for name in held if name not in ID_FIELDS)
+    unanswered = not is_answered(chain)
+    source = meta_of(chain, "source") if unanswered else {}
+    held = (name for name, value in source.items() if value and isinstance(value, str | list | dict))
+    unused = tuple(name[:_NAME] for name in held if name not in ID_FIELDS)
     licence, line = licence_in(chain.meta["origin"]), chain.to_json().encode()
     return Imported(chain.id, licence, line, unanswered, unused)
 

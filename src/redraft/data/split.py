@@ -21,9 +21,8 @@ from redraft.chain.read.conversations import answered_by, asked
 from redraft.chain.read.records import RawRecord
 from redraft.chain.selfee import render_steps
 from redraft.chain.spans import spans_of
-from redraft.chain.texts import answer_of
+from redraft.chain.texts import answer_of, asked_turns
 from redraft.data.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, lines_in, writing
-from redraft.data.texts import asked_in
 from redraft.errors import RecordError
 from redraft.jobs.formats import TrainingFormat
 
@@ -194,7 +193,7 @@ def _written(chain: Chain, format: TrainingFormat) -> tuple[str, int]:  # noqa: 
             spans = spans_of(chain, format, "full")
             return "".join(span.text for span in spans), 1 + sum(span.stop for span in spans)
     answer = render_steps(chain.steps) if chain.steps else answer_of(chain)
-    texts = [text for text in (*asked_in(chain), answer) if text]
+    texts = [text for text in (*(turn.text for turn in asked_turns(chain.prompt)), answer) if text]
     return "\n".join(texts), TURN_TOKENS * len(texts)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from redraft.chain import Chain, Prompt, content_of
-from redraft.chain.texts import Turn, answer_of, gold_answers, rationales, turns_of
+from pydantic import BaseModel
+
+from redraft.chain import Chain, Prompt, Step, meta_of
+from redraft.chain.texts import Turn, answer_of, asked_turns, gold_answers, rationales, turns_of
 
 Part = Literal["all", "query", "instruction"]
 """All texts, the first user turn, or that turn without its input."""
@@ -23,15 +25,9 @@ def text_of(chain: Chain, part: Part) -> str:
 
 def texts_in(chain: Chain) -> list[str]:
     """Return all nonblank texts."""
+    asked = (turn.text for turn in asked_turns(chain.prompt))
     replies = (text for step in chain.steps for text in (step.answer, step.criticism))
-    return [text for text in (*asked_in(chain), *replies, *gold_of(chain)) if text.strip()]
-
-
-def asked_in(chain: Chain) -> list[str]:
-    """Return the texts of the prompt's turns; an instruction and its input are one."""
-    if chain.prompt.messages is None:
-        return [chain.prompt.text]
-    return [content_of(message) for message in chain.prompt.messages]
+    return [text for text in (*asked, *replies, *gold_of(chain)) if text.strip()]
 
 
 def gold_of(chain: Chain) -> list[str]:
@@ -64,10 +60,10 @@ def leaking(chain: Chain) -> tuple[int, int]:
 
 def generated(chain: Chain, name: str) -> bool:
     """Whether `redraft generate chains` marked a chain in its `meta`, such as for `leaks`."""
-    about = chain.meta.get("generated")
-    return isinstance(about, dict) and bool(about.get(name))
+    return bool(meta_of(chain, "generated").get(name))
 
 
+Record = TypeVar("Record", bound=BaseModel)
 _Speaker = Literal["user", "assistant"]
 _Change = Callable[[_Speaker, str], str]
 """Returns a changed text. System messages count as the user's: the model reads both."""
@@ -78,24 +74,14 @@ GOLD = ("reference", "rationale")
 
 def with_texts(chain: Chain, change: _Change) -> Chain:
     """Change every text: prompt, answers, feedbacks and gold ones. An unchanged chain is returned itself."""
-    prompt = _prompt(chain.prompt, change)
-    steps = []
-    for step in chain.steps:
-        update: dict[str, Any] = {"answer": change("assistant", step.answer)}
-        same = update["answer"] == step.answer
-        if step.feedback and (text := change("assistant", step.feedback.text)) != step.feedback.text:
-            same, update["feedback"] = False, step.feedback.model_copy(update={"text": text})
-        steps.append(step if same else step.model_copy(update=update))
+    prompt, steps = _prompt(chain.prompt, change), tuple(_step(step, change) for step in chain.steps)
     gold = {name: chain.meta[name] for name in GOLD if name in chain.meta}
     for name, value in gold.items():
         if isinstance(value, str):
             gold[name] = change("assistant", value)
         elif isinstance(value, list):
             gold[name] = [change("assistant", each) if isinstance(each, str) else each for each in value]
-    same = prompt is chain.prompt and all(new is old for new, old in zip(steps, chain.steps, strict=True))
-    if same and all(chain.meta[name] == value for name, value in gold.items()):
-        return chain
-    return chain.model_copy(update={"prompt": prompt, "steps": tuple(steps), "meta": chain.meta | gold})
+    return _with(chain, prompt=prompt, steps=steps, meta=chain.meta | gold)
 
 
 def spoken_texts(chain: Chain) -> list[tuple[_Speaker, str]]:
@@ -110,18 +96,23 @@ def spoken_texts(chain: Chain) -> list[tuple[_Speaker, str]]:
     return found
 
 
+def _with(record: Record, **values: Any) -> Record:
+    """Return a record with other values, or itself if they are its own."""
+    own = ((getattr(record, name), value) for name, value in values.items())
+    return record if all(old is new or old == new for old, new in own) else record.model_copy(update=values)
+
+
 def _prompt(prompt: Prompt, change: _Change) -> Prompt:
-    if prompt.messages is None:
-        new: dict[str, Any] = {
-            "instruction": change("user", prompt.instruction),
-            "input": change("user", prompt.input),
-        }
-        same = (new["instruction"], new["input"]) == (prompt.instruction, prompt.input)
-    else:
-        messages = tuple(_message(each, change) for each in prompt.messages)
-        new = {"messages": messages}
-        same = all(new is old for new, old in zip(messages, prompt.messages, strict=True))
-    return prompt if same else prompt.model_copy(update=new)
+    if prompt.messages is not None:
+        return _with(prompt, messages=tuple(_message(each, change) for each in prompt.messages))
+    return _with(prompt, **{name: change("user", getattr(prompt, name)) for name in ("instruction", "input")})
+
+
+def _step(step: Step, change: _Change) -> Step:
+    answer, feedback = change("assistant", step.answer), step.feedback
+    if feedback:
+        feedback = _with(feedback, text=change("assistant", feedback.text))
+    return _with(step, answer=answer, feedback=feedback)
 
 
 def _message(message: dict[str, Any], change: _Change) -> dict[str, Any]:

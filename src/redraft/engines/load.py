@@ -450,15 +450,7 @@ async def _by_role(
 
 def _certain(adapters: Iterable[Path]) -> float:
     """Return how certain the criticism of a model with these adapters must be to count."""
-    from redraft.weights.checkpoint import read_json
-    from redraft.weights.gguf.reader import read_header
-
-    def said(adapter: Path) -> Any:
-        if adapter.is_file():
-            return read_header(adapter).metadata.get("redraft.certain")
-        return read_json(adapter / _ADAPTER).get("redraft_certain")
-
-    shares = (said(each) for each in adapters)
+    shares = (_said_by(adapter, "redraft.certain", "redraft_certain") for adapter in adapters)
     return max((each for each in shares if isinstance(each, float) and 0 < each <= 1), default=0.0)
 
 
@@ -593,10 +585,17 @@ def _no_model(path: Path) -> UsageError:
 
 def trained_on(adapter: Path) -> str:
     """Return the base model that an adapter folder or GGUF file names; empty if it names none."""
+    named = _said_by(adapter, "redraft.base", "base_model_name_or_path")
+    return named if isinstance(named, str) else ""
+
+
+def _said_by(adapter: Path, key: str, name: str) -> Any:
+    """Return what an adapter says of itself: a GGUF file by a key, and a folder by a name in its settings."""
     from redraft.weights.checkpoint import read_json
     from redraft.weights.gguf.reader import read_header
 
-    if adapter.is_file():
-        return read_header(adapter).text("redraft.base") or ""
-    named = read_json(adapter / _ADAPTER).get("base_model_name_or_path")
-    return named if isinstance(named, str) else ""
+    return (
+        read_header(adapter).metadata.get(key)
+        if adapter.is_file()
+        else read_json(adapter / _ADAPTER).get(name)
+    )

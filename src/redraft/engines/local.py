@@ -347,9 +347,8 @@ def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *
     if token * context <= free:
         return
     streams = f" for each of {parallel} streams" if parallel > 1 else ""
-    room = free // (
-        2 * cache_bytes(header)
-    )  # tokens in half of the free memory: the rest is for other programs
+    # Tokens in half of the free memory: the rest is for other programs.
+    room = free // (2 * cache_bytes(header))
     if room >= context:
         hint = f"Fewer streams: --parallel {room // context}"
     else:

@@ -244,6 +244,17 @@ def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}.", hint=hint) from None
 
 
+@contextmanager
+def written_to(folder: Path, what: str, hint: str) -> Iterator[None]:
+    """Make a folder, and raise `OutputError` with this hint if something cannot be written to it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        why = f"{what} cannot be written to {folder}: {error.strerror or error}."
+        raise OutputError(why, hint=hint) from error
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:

@@ -45,7 +45,6 @@ from redraft.train.processes import Say
 from redraft.weights.checkpoint import open_checkpoint, read_json
 from redraft.weights.folder import refuse_delta
 from redraft.weights.gguf.families import sizes_from_config
-from redraft.weights.gguf.reader import read_header
 from redraft.weights.header import by
 from redraft.weights.lora.adapter import CONFIG
 from redraft.weights.lora.gguf import lora_weights
@@ -302,10 +301,8 @@ def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
     """
     if gpu_bytes is None:
         return True, "no GPU is used"
-    full = parameters * _FULL
-    asks = (
-        f"full training takes {full / 1e9:.1f} GB before activations, and the GPU has {gpu_bytes / 1e9:.0f}"
-    )
+    full, has = parameters * _FULL, f"the GPU has {gpu_bytes / 1e9:.0f}"
+    asks = f"full training takes {full / 1e9:.1f} GB before activations, and {has}"
     return full > gpu_bytes * _FOR_ACTIVATIONS, asks
 
 
@@ -394,9 +391,7 @@ def _weights_of(adapter: Path, model: PeftModel) -> tuple[dict[str, torch.Tensor
     if adapter.is_dir():
         return load_peft_weights(str(adapter), device="cpu"), read_json(adapter / CONFIG)["lora_alpha"]
     base: Any = model.get_base_model()
-    weights = lora_weights(adapter, sizes_from_config(base.config.to_dict()))
-    alpha: Any = read_header(adapter).metadata.get("adapter.lora.alpha")  # as llama.cpp reads it
-    return weights, float(alpha or 0)
+    return lora_weights(adapter, sizes_from_config(base.config.to_dict()))
 
 
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:

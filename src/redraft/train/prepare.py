@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -30,9 +30,9 @@ from redraft.chain import Chain
 from redraft.chain.encoder import NO_ROOM, Cut, Example, Skipped
 from redraft.chain.read.files import STDIO, name_of, reading
 from redraft.chain.read.records import RawRecord, raw_records
-from redraft.errors import OutputError, UsageError
+from redraft.errors import UsageError
 from redraft.jobs.counting import counted
-from redraft.jobs.files import locked, open_locked, replace_file, sha256_of, sync_folder
+from redraft.jobs.files import locked, open_locked, replace_file, sha256_of, sync_folder, written_to
 from redraft.jobs.licences import MOST_ORIGINS, origin_of, rest_of
 from redraft.jobs.parallel import batches, spread
 from redraft.train.processes import Say, leads
@@ -279,7 +279,8 @@ def prepare(
         return found
     waiting = "waiting for another process, which tokenises the same data."
     lock = locked(cache / f"{folder.name}.lock", lambda: say(waiting) if leads() else None)
-    with _writing(cache), lock:
+    hint = "Make room there, or name another folder: --cache_dir DIR"
+    with written_to(cache, "prepared data", hint), lock:
         if found := open_prepared(folder, key):  # another process has just prepared it
             return found
         _remove_left(cache)
@@ -336,18 +337,6 @@ def _version(package: str) -> str:
     with suppress(PackageNotFoundError):
         return version(package)
     return ""
-
-
-@contextmanager
-def _writing(cache: Path) -> Iterator[None]:
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"prepared data cannot be written to {cache}: {error.strerror or error}.",
-            hint="Make room there, or name another folder: --cache_dir DIR",
-        ) from error
 
 
 def _remove_left(cache: Path) -> None:

@@ -46,13 +46,10 @@ class Verdict:
     def lines(self) -> list[str]:
         """The report as text."""
         verdict = counted(len(self.findings), "fault") if self.findings else "sound"
-        looked = (
-            f"{counted(self.files, 'file')}, {counted(self.tensors, 'tensor')}, {self.size / 1e6:,.2f} MB"
-        )
-        sums = (
-            counted(self.checksums, "checksum") + " as in the manifest" if self.checksums else "no checksums"
-        )
-        last = f"{self.path}: {verdict} ({looked}; {sums})"
+        read = f"{counted(self.files, 'file')}, {counted(self.tensors, 'tensor')}"
+        sums = f"{counted(self.checksums, 'checksum')} as in the manifest"
+        found = f"{read}, {self.size / 1e6:,.2f} MB; {sums if self.checksums else 'no checksums'}"
+        last = f"{self.path}: {verdict} ({found})"
         return [one_line(line) for line in (*self.findings, last)]
 
     def add(self, faults: list[str], kind: str) -> None:

@@ -260,7 +260,7 @@ def test_the_weights_are_those_that_peft_saved(architecture: str, tmp_path: Path
     base = tiny_folder(tmp_path / "base", architecture)
     adapter = lora(base, tmp_path / "adapter")
     lora_gguf(adapter, tmp_path / "adapter.gguf")
-    found = lora_weights(tmp_path / "adapter.gguf", sizes_from_config(read_json(base / "config.json")))
+    found, _ = lora_weights(tmp_path / "adapter.gguf", sizes_from_config(read_json(base / "config.json")))
     saved = load_file(adapter / "adapter_model.safetensors")
     assert found.keys() == saved.keys()
     assert all(torch.equal(found[name], values.float()) for name, values in saved.items())

@@ -16,7 +16,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator, Sized
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
@@ -166,14 +166,9 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
-@contextmanager
-def _packed(raw: IO[bytes], mode: Literal["rb", "wb"], *, packed: bool) -> Iterator[IO[bytes]]:
-    if packed:
-        # Without name and time, the same records give the same bytes.
-        with gzip.GzipFile("", mode, fileobj=raw, mtime=0) as file:
-            yield cast(IO[bytes], file)
-    else:
-        yield raw
+def _packed(raw: IO[bytes], mode: Literal["rb", "wb"], *, packed: bool) -> AbstractContextManager[Any]:
+    # Without name and time, the same records give the same bytes.
+    return gzip.GzipFile("", mode, fileobj=raw, mtime=0) if packed else nullcontext(raw)
 
 
 def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:

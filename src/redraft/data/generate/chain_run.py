@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from redraft.chain import Chain
+from redraft.chain import Chain, meta_of
 from redraft.data.generate import ACCEPT_SCORE
 from redraft.data.generate.chains import ChainCounts, ChainMaking
 from redraft.data.generate.options import ChainFlags, ChainOptions
@@ -55,7 +55,7 @@ class ChainRun(AnswerRun):
         """Say that the checks of records are not used: here a critic judges, or what `--verify` says."""
         super().prepare()
         first = next(self.records(), None)
-        if first is not None and "checks" in first.meta.get("source", ()):
+        if first is not None and "checks" in meta_of(first, "source"):
             self.plan.say("The `checks` of the records are not used. Checks for all: --check.")
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from redraft.chain import Chain
+from redraft.chain import Chain, meta_of
 from redraft.chain.selfee import has_heading
 from redraft.chain.texts import answer_of, gold_answers, gold_text, gold_texts
 from redraft.checks.base import Check
@@ -50,7 +50,7 @@ class ChainCounts(Summary):
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
         super().add(chain)
-        marks = chain.meta.get(_KEY, {})
+        marks = meta_of(chain, _KEY)
         self.verdicts.update(step.feedback.verdict for step in chain.steps if step.feedback)
         self.cleaned.update(marks.get("cleaned", {}))
         self.leaking += bool(marks.get("leaks"))
@@ -167,9 +167,8 @@ class ChainMaking:
         values = (*making, found, refused, sum(map(has_heading, texts)))
         marks = {name: value for name, value in zip(_MARKS, values, strict=True) if value}
         others = {name: value for name, value in chain.meta.items() if name != _KEY}
-        before = chain.meta.get(_KEY)  # of the record, such as the request that its task was generated in
-        if isinstance(before, dict):
-            marks = {name: value for name, value in before.items() if name not in _MARKS} | marks
+        before = meta_of(chain, _KEY)  # of the record, such as the request that its task was generated in
+        marks = {name: value for name, value in before.items() if name not in _MARKS} | marks
         return chain.model_copy(update={"meta": {**others, _KEY: marks} if marks else others})
 
 

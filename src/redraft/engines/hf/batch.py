@@ -374,9 +374,8 @@ class Batch:
             if token is None:
                 self._running.remove(request)
                 request.slot.tokens.clear()
-                said = (
-                    f"the model's logits are not finite (NaN or infinity) after {len(request.tokens)} tokens."
-                )
+                read = len(request.tokens)
+                said = f"the model's logits are not finite (NaN or infinity) after {read} tokens."
                 hint = "Its training may have diverged: redraft weights verify FOLDER counts such weights."
                 request.deliver(EngineError(said, hint=hint))
             elif request.take(token, chances, ends=token in self._ends):

@@ -30,6 +30,9 @@ _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _ROUNDING = 0.05
 """Allowed difference of two equivalent computations, relative to the largest logit; bf16 needs 0.01."""
 
+CLOSED: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""How transformers loads from a folder: nothing is fetched, and no code in it is run."""
+
 _ANOTHER = "Get the model again: weights and config.json do not belong together."
 _AS_GGUF = "Run it with llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
 
@@ -67,9 +70,7 @@ def load(
         own = adapter if adapter is not None and has_tokenizer(adapter) else folder
         tokenizer = load_tokenizer(own)
         with loading(f"{folder / 'config.json'}"):
-            config = transformers.AutoConfig.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
+            config = transformers.AutoConfig.from_pretrained(folder, **CLOSED)
         for key, value in (plan.config if plan else {}).items():
             setattr(config.get_text_config(), key, value)
         if lora is None or plan is None:
@@ -92,9 +93,7 @@ def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer of a folder, which must be a fast one."""
     check_tokenizer(folder)
     with loading(f"the tokenizer of {folder}"):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **CLOSED)
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{folder} has a slow tokenizer, without tokenizer.json.")
     return tokenizer

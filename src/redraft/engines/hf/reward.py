@@ -22,7 +22,7 @@ from redraft.chain import Prompt
 from redraft.chain.encoder import PairEncoder
 from redraft.engines.hf.batch import alike
 from redraft.engines.hf.folders import folder_for
-from redraft.engines.hf.load import load_tokenizer, loading, quiet, usual_dtype
+from redraft.engines.hf.load import CLOSED, load_tokenizer, loading, quiet, usual_dtype
 from redraft.errors import ModelError, UsageError
 from redraft.jobs.files import check_model_links
 from redraft.jobs.formats import TrainingFormat
@@ -131,16 +131,15 @@ def _checked(folder: Path, *, adapter: bool) -> dict[str, Any]:
 
 def _model(folder: Path, adapter: Path | None, tokens: int) -> Any:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = transformers.AutoConfig.from_pretrained(folder, **CLOSED)
     loader: Any = transformers.AutoModelForSequenceClassification
     model, report = loader.from_pretrained(
         folder,
         num_labels=1,
         dtype=usual_dtype(config.dtype, device),
-        local_files_only=True,
-        trust_remote_code=False,
         use_safetensors=True,
         output_loading_info=True,
+        **CLOSED,
     )
     missing = [name for name in report["missing_keys"] if adapter is None or not name.startswith("score.")]
     if missing or not isinstance(getattr(model, "score", None), torch.nn.Module):

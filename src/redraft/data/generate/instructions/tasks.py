@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from redraft.chain import Chain, Prompt, Step
+from redraft.chain import Chain, Prompt, Step, meta_of
 from redraft.chain.read.inputs import licensed_records
 from redraft.chain.texts import answer_of
 from redraft.data.words import words
@@ -141,14 +141,9 @@ def read_seeds(path: Path | None) -> Seeds:
 
 def task_of(chain: Chain) -> Task:
     """Return a chain as a task. Its output is the best answer, or the gold one."""
-    about = {**_meta(chain, "source"), **_meta(chain, GENERATED)}
+    about = {**meta_of(chain, "source"), **meta_of(chain, GENERATED)}
     kind = about.get("is_classification")
     extra = "" if chain.prompt.messages else chain.prompt.input
     instruction = chain.prompt.text if chain.prompt.messages else chain.prompt.instruction
     is_classification = kind if isinstance(kind, bool) else None
     return Task(instruction.strip(), extra.strip(), answer_of(chain).strip(), is_classification)
-
-
-def _meta(chain: Chain, name: str) -> dict[str, object]:
-    value = chain.meta.get(name)
-    return value if isinstance(value, dict) else {}
