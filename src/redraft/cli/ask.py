@@ -91,6 +91,8 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     from redraft.chain.documents import text_of_settings
 
     text = text_of_settings(file)
+    if (settings.get("model") or "default") == "default":
+        tell("the default model is small, and seldom does what an edit asks.", "Name another: -m small")
     with only_ours():
         chain = asyncio.run(_make(settings, None, cache, watch=False, given=text, places=places))
     if form:
