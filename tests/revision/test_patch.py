@@ -320,6 +320,7 @@ def test_parts_are_read_strictly(reply: str, parts: dict[int, str]) -> None:
         (["Owls are birds of the night and eat voles and frogs. They live in barns, too."], [False], None),
         (["[4] Voles.", "A mouse! Mouse!", "Owls eat voles."], [False, False], None),  # of no use: asked once
         ([OWLS, "Owls eat voles."], [False], None),
+        ([f"{OWLS} So it is.", "Owls eat voles."], [False], None),  # its fault is there still
         (["[1] A mouse!", "[1] More mouse!", "Owls eat voles."], [True, False], None),
     ],
 )

@@ -227,7 +227,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         new = (_new_parts if wanted[0].pointer is None else _new_values)(reply, answer, wanted)
         new = ["" if each and state.echoes(each, state.steps) else each for each in new]
     more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
-    half = 2 * len(reply.text) >= len(answer) and reply.text != answer.strip()
+    half = 2 * len(reply.text) >= len(answer) and not _copied(reply.text, answer, wanted)
     if reply.shown or (half and not any(new) and wanted[0].pointer is None and not edits[0].wish):
         marked = not (reply.shown or _MARK.search(answer))
         whole = _MARK.sub("", reply.text) if marked else reply.text
@@ -262,7 +262,8 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
 
     def another(text: str) -> bool:
         """Whether a reply so far is another answer: it is long, no copy, and has no numbers."""
-        return 2 * len(text) >= len(base.answer) and not (_MARK.search(text) or text.strip() in base.answer)
+        copy = text.strip() in base.answer or _copied(text, base.answer, edits)
+        return 2 * len(text) >= len(base.answer) and not (copy or _MARK.search(text))
 
     return ops.Ask(
         joined([*messages, shown, request]),
@@ -272,6 +273,10 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
         begun="",
         another=None if lists or edits[0].wish else another,
     )
+
+
+def _copied(text: str, answer: str, edits: Sequence[Edit]) -> bool:
+    return any(answer[edit.begin : edit.end] in text for edit in edits)
 
 
 def _touches(place: Place, edit: Edit) -> bool:
