@@ -119,6 +119,15 @@ def test_a_call_that_stays_wrong_is_passed_on_and_said_to_be_wrong() -> None:
     assert chain.steps[chain.best or 0].tool_calls
 
 
+def test_a_call_in_another_programs_chain_is_made_again() -> None:
+    said = redraft.Feedback(text="Not that one.", verdict="revise")
+    step = redraft.Step(answer="", tool_calls=(call("{"),), feedback=said)
+    chain = redraft.Chain(prompt=redraft.Prompt(instruction="Pay."), steps=(step,))
+    engine = ScriptedEngine([ScriptedReply(tool_calls=[call(GOOD)])])
+    made = redraft.revise("Pay.", model=engine, tools=[PAY], resume=chain)
+    assert (made.stop, made.steps[-1].tool_calls) == ("tool_calls", (call(GOOD),))
+
+
 def test_a_right_first_call_is_as_it_was() -> None:
     engine = ScriptedEngine([ScriptedReply(tool_calls=[call(GOOD)])])
     chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=2)

@@ -107,9 +107,10 @@ def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
 
 def told(step: Step) -> list[Message]:
     """Return the calls of a step, and what was wrong with each, as messages of their tools."""
-    calls = list(step.tool_calls)
+    calls, results = list(step.tool_calls), dict(enumerate(step.checks))
     said: list[Message] = [{"role": "assistant", "content": step.answer or None, "tool_calls": calls}]
-    for call, result in zip(calls, step.checks, strict=True):
-        content = RIGHT if result.passed else WRONG.format(found=result.message)
+    for number, call in enumerate(calls):
+        result = results.get(number)  # the chain may be another program's
+        content = WRONG.format(found=result.message) if result and not result.passed else RIGHT
         said.append({"role": "tool", "tool_call_id": str(call.get("id", "")), "content": content})
     return said

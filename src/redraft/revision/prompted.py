@@ -180,7 +180,7 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
     """Ask for the arguments alone that do not fit. Where a fault has no place, there is no step."""
     step, changed, usage = state.steps[-1], list[Place](), Usage()
     made = list(step.tool_calls)
-    for place, (call, result) in enumerate(zip(made, step.checks, strict=True)):
+    for place, (call, result) in enumerate(zip(step.tool_calls, step.checks, strict=False)):
         if result.passed:
             continue
         base, schema = calls.base_of(call, result, state.plan.options.tools)
