@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, RoleUsage, Step, Usage
@@ -149,6 +149,7 @@ def test_a_conversation_without_turns_is_one_piece() -> None:
 
 
 ROLES = st.sampled_from(["user", "assistant", "tool", "system"])
+EMPTY = (("user", ""), ("assistant", "a"), ("user", ""), ("assistant", "a"))
 MESSAGES = st.lists(
     st.fixed_dictionaries(
         {"role": ROLES, "content": st.text("a ", max_size=30)}, optional={"name": st.just("Ann")}
@@ -159,6 +160,7 @@ MESSAGES = st.lists(
 
 
 @given(MESSAGES, st.integers(0, 80), st.sampled_from(["chat", "vicuna", "selfee"]))
+@example([{"role": role, "content": text} for role, text in EMPTY], 0, "chat")
 def test_pieces_joined_are_the_conversation(said: list[Message], limit: int, form: TrainingFormat) -> None:
     chain = chain_of({"messages": said})
     pieces = parts_of(chain, words, limit, form)

@@ -16,7 +16,7 @@ from itertools import chain as joined
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
-from redraft.chain import Chain, Usage
+from redraft.chain import Chain, Prompt, Usage
 from redraft.chain.read.conversations import answered_by, asked
 from redraft.chain.read.records import RawRecord
 from redraft.chain.selfee import render_steps
@@ -142,9 +142,8 @@ def parts_of(
         if len(places) == len(exchanges):
             return chain
         last = places.stop == len(exchanges)
-        return (
-            chain.model_copy(update={"prompt": asked([*head, *turns])}) if last else _part(chain, head, turns)
-        )
+        whole = chain.model_copy(update={"prompt": _prompt([*head, *turns])})
+        return whole if last else _part(chain, head, turns)
 
     @cache
     def tokens(places: range) -> int:
@@ -212,7 +211,13 @@ def _part(chain: Chain, head: Sequence[_Message], turns: Sequence[_Message]) -> 
     nothing: dict[str, Any] = {"steps": (), "best": None, "stop": None, "usage": Usage()}
     part = chain.model_copy(update={**nothing, "sampling": {}, "usage_by_role": {}, "meta": meta})
     if turns[-1].get("role") != "assistant":
-        return part.model_copy(update={"prompt": asked([*head, *turns])})
-    found = answered_by([*head, *turns[:-1]], turns[-1])
-    update = {"prompt": found.prompt, "steps": found.steps, "best": 0, "meta": meta | found.meta}
+        return part.model_copy(update={"prompt": _prompt([*head, *turns])})
+    found, prompt = answered_by([], turns[-1]), _prompt([*head, *turns[:-1]])
+    update = {"prompt": prompt, "steps": found.steps, "best": 0, "meta": meta | found.meta}
     return part.model_copy(update=update)
+
+
+def _prompt(turns: Sequence[_Message]) -> Prompt:
+    """Return messages as a prompt. One that is empty, or has more than its text, is no instruction."""
+    plain = all(turn.keys() == {"role", "content"} and turn["content"] for turn in turns)
+    return asked(turns) if plain else Prompt(messages=tuple(turns))

@@ -47,11 +47,12 @@ export class Checks extends Component {
   };
 
   async take(text) {
-    const wanted = text.trim(), { at } = this.state, { owner } = this.props;
+    const wanted = text.trim(), { at, text: typed } = this.state, { owner } = this.props;
     const own = [...owner.settings.checks];
     if (wanted) {
       const fault = await faultOf(wanted).catch((error) => error.message);
-      if (fault) return this.setState({ at: at ?? "new", text, fault });
+      // What was typed meanwhile stays.
+      if (fault) return typed === this.state.text && this.setState({ at: at ?? "new", text, fault });
       if (typeof at === "number") own[at] = wanted;
       else own.push(wanted);
     } else if (typeof at === "number") own.splice(at, 1);
