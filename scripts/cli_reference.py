@@ -1,6 +1,6 @@
 """Writes docs/cli.md and docs/cli/ from what `redraft --help` and each verb's say. `make docs` runs it.
 
-It also writes the table of models in docs/engines.md, and those of what checks can do in docs/checks.md, from
+It also writes the table of models in docs/engines.md, and that of what checks can do in docs/checks.md, from
 the checks themselves: the cells are their docstrings.
 
 The text is the one that a terminal of 80 columns shows. A test fails when a page is not current.
@@ -131,7 +131,7 @@ EXAMPLES = {
     "A; B": "words<=9; lacks:a",
 }
 """What stands for the blanks in the forms of checks."""
-OTHERS = {"ifeval": "as below", "auto": "as its checks do", "judge": "", "reward": "", "language": ""}
+OTHERS = {"ifeval": "most types", "auto": "as its checks do", "judge": "", "reward": "", "language": ""}
 """What is said of checks that no example shows."""
 
 
@@ -159,16 +159,19 @@ def abilities_of(check: Check) -> list[str]:
 
 
 def tables_of_checks() -> str:
-    """The tables of docs/checks.md: what each kind can do, and each type of IFEval."""
-    rows = ["| check | steers | ends a text |", "|---|---|---|"]
+    """What docs/checks.md says of what each kind can do, and each type of IFEval. Equal rows are one."""
+    forms: dict[tuple[str, ...], list[str]] = {}
     with TemporaryDirectory() as folder:
         for name, kind in check_kinds().items():
             cells = [OTHERS[name]] * 2 if name in OTHERS else abilities_of(example_of(kind, folder))
-            rows.append(f"| `{kind.form}` | {' | '.join(cells)} |")
-    rows += ["", "| type of `ifeval` | steers | ends a text |", "|---|---|---|"]
-    for name in sorted(TYPES):
-        marks = ("✓" if each else "" for each in (TYPES[name].form, TYPES[name].lost))
-        rows.append(f"| `{name}` | {' | '.join(marks)} |")
+            forms.setdefault(tuple(cells), []).append(f"`{kind.form}`")
+    only_judge = ", ".join(forms.pop(("", "")))
+    rows = ["| check | steers | ends a text |", "|---|---|---|"]
+    rows += [f"| {', '.join(names)} | {' | '.join(cells)} |" for cells, names in forms.items()]
+    rows += ["", f"These only judge: {only_judge}.", ""]
+    steer = ", ".join(f"`{name}`" for name in sorted(TYPES) if not TYPES[name].form)
+    end = ", ".join(f"`{name}`" for name in sorted(TYPES) if not TYPES[name].lost)
+    rows += [f"All types of `ifeval` steer, except {steer}.", f"All end a text, except {end}."]
     return "\n".join(row.replace("  ", " ") for row in rows)
 
 
