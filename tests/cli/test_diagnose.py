@@ -66,7 +66,8 @@ def test_checks_say_what_is_right_of_other_chains() -> None:
         "The checks that score guided revising, too: a gain is nearly automatic.",
         "Guided by words<=9.",
     ]
-    assert own[-1].startswith("Revising does better here")
+    assert own[-1].startswith("Revising does better here: it adds 100.0 points (26.1 to 100.0)")
+    assert "then a gain is nearly automatic. Not at equal tokens: " in own[-1]
     score = shown(run("answers.jsonl", "--score", "ends:.", "--score", "contains:3"))
     assert score[-1].startswith("Don't: revising loses 100.0 points")
 

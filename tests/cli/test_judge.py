@@ -127,14 +127,6 @@ def test_grades_of_a_single_model() -> None:
     assert first["judge"] == ["script", "grades-mathematics"]
 
 
-def test_two_judges_and_their_agreement() -> None:
-    rows(judge(script("[[9, 6]]")))
-    rows(judge(script("[[8, 8]]", name="other"), "-o", "more.jsonl"))
-    pytest.importorskip("scipy")
-    shown = redraft("report", "out.jsonl", "more.jsonl")
-    assert "script and other, 6 reviews" in shown.stdout
-
-
 def test_the_judge_of_the_config_file_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("config.toml").write_text(f'[defaults]\nmodel = "none.gguf"\njudge = "{script("[[9, 6]]")}"\n')
     monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")

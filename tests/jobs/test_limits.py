@@ -9,35 +9,26 @@ import pytest
 from redraft.errors import EngineTimeout, UsageError
 from redraft.jobs.limits import Limits, Spent
 
-LIMITS = Limits(usd=1.0, tokens=100, seconds=60.0)
+ALONE = Limits(usd=1.0, tokens=100, seconds=60.0)
+LATER = ALONE.after(Spent(30, 0.3), 20.0).after(Spent(50, 0.5, estimated=True), 30.0)
 
 
 @pytest.mark.parametrize(
-    ("spent", "seconds", "said"),
+    ("limits", "spent", "seconds", "said"),
     [
-        (Spent(99, 0.99), 59.0, ""),
-        (Spent(usd=1.0), 0.0, "the limit of 1 USD is reached (1.0000 spent)"),
-        (Spent(100, estimated=True), 0.0, "the limit of 100 tokens is reached (100 generated, estimated)"),
-        (Spent(), 60.0, "the limit of 60 seconds is reached"),
+        (ALONE, Spent(99, 0.99), 59.0, ""),
+        (ALONE, Spent(usd=1.0), 0.0, "1 USD is reached (1.0000 spent)"),
+        (ALONE, Spent(100, estimated=True), 0.0, "100 tokens is reached (100 generated, estimated)"),
+        (ALONE, Spent(), 60.0, "60 seconds is reached"),
+        (LATER, Spent(19, 0.19), 9.0, ""),
+        (LATER, Spent(usd=0.3), 0.0, "1 USD is reached (1.1000 spent, estimated)"),
+        (LATER, Spent(20), 0.0, "100 tokens is reached (100 generated, estimated)"),
+        (LATER, Spent(), 10.0, "60 seconds is reached"),
     ],
 )
-def test_what_reaches_a_limit(spent: Spent, seconds: float, said: str) -> None:
-    assert LIMITS.reached(spent, seconds) == said
+def test_what_reaches_a_limit(limits: Limits, spent: Spent, seconds: float, said: str) -> None:
+    assert limits.reached(spent, seconds) == (said and f"the limit of {said}")
     assert Limits().reached(spent, seconds) == ""
-
-
-@pytest.mark.parametrize(
-    ("spent", "seconds", "said"),
-    [
-        (Spent(19, 0.19), 9.0, ""),
-        (Spent(usd=0.3), 0.0, "the limit of 1 USD is reached (1.1000 spent, estimated)"),
-        (Spent(20), 0.0, "the limit of 100 tokens is reached (100 generated, estimated)"),
-        (Spent(), 10.0, "the limit of 60 seconds is reached"),
-    ],
-)
-def test_earlier_jobs_of_a_run_count(spent: Spent, seconds: float, said: str) -> None:
-    later = LIMITS.after(Spent(30, 0.3), 20.0).after(Spent(50, 0.5, estimated=True), 30.0)
-    assert later.reached(spent, seconds) == said
 
 
 def test_the_time_to_open_models_is_what_is_left() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import socket
 import threading
 import time
 from typing import Any
@@ -146,13 +145,3 @@ def test_a_hook_that_crashes_after_its_task_was_cancelled_is_no_unheard_error(
     asyncio.run(run())
     gc.collect()
     assert not caplog.records
-
-
-def test_a_budget_that_ends_before_the_model_is_open_still_finishes() -> None:
-    seen: list[Event] = []
-    cancel = CancelToken()
-    cancel.cancel()
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        server = f"http://127.0.0.1:{silent.getsockname()[1]}/v1#gull"
-        chain = redraft.revise("Go.", model=server, cancel=cancel, on_event=seen.append)
-    assert seen == [Finished(chain)]

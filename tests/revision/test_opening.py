@@ -9,17 +9,16 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from typer.testing import CliRunner
 
 import redraft
 from redraft.chain import Chain, Feedback, Prompt, Step, Usage
-from redraft.cli import app
 from redraft.engines.base import Engine
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.api import Role, make
 from redraft.revision.cancel import CancelToken
-from redraft.revision.ops import Finished
+from redraft.revision.ops import Event, Finished
 from redraft.revision.options import check_options
+from tests.cli import verbs
 
 BUDGET = redraft.Budget(seconds=0.5)
 
@@ -40,19 +39,21 @@ def test_a_budget_of_seconds_ends_the_opening(role: str, silent: str) -> None:
 
 
 def test_ask_ends_with_its_budget_and_says_why(silent: str) -> None:
-    words = ["ask", "Hi.", "--model", silent, "--budget-seconds", "0.5"]
-    result = CliRunner().invoke(app, words, prog_name="redraft")
+    result = verbs.redraft("ask", "Hi.", "--model", silent, "--budget-seconds", "0.5")
     assert result.exit_code == 3
     assert "the budget of seconds was over before the model was ready." in result.stderr
 
 
 def test_cancelling_ends_the_opening_too(silent: str) -> None:
+    seen: list[Event] = []
+
     async def run() -> Chain:
         cancel = CancelToken()
         asyncio.get_running_loop().call_later(0.2, cancel.cancel)
-        return await redraft.arevise("Hi.", model=silent, cancel=cancel)
+        return await redraft.arevise("Hi.", model=silent, cancel=cancel, on_event=seen.append)
 
-    assert asyncio.run(run()).stop == "cancelled"
+    chain = asyncio.run(run())
+    assert (chain.stop, seen) == ("cancelled", [Finished(chain)])
 
 
 def test_the_time_of_the_opening_is_part_of_the_budget() -> None:

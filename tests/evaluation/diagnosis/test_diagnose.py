@@ -116,18 +116,6 @@ def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
     assert (of_turns["items"], of_turns["decision"]["p"]) == (10, pytest.approx(2 / 2**8))
 
 
-def test_a_gain_by_the_checks_that_guided_is_said_to_be_nearly_automatic() -> None:
-    steps = (step("x", guide="0"), step("y", guide="1"))
-    found = diagnose([Chain(id=str(n), steps=steps, best=1) for n in range(8)])
-    assert found.same
-    assert list(notes(found)) == [
-        "The checks that score guided revising, too: a gain is nearly automatic.",
-        "Guided by words<=9.",
-    ]
-    assert verdict(found).startswith("Revising does better here: it adds 100.0 points (26.1 to 100.0)")
-    assert "then a gain is nearly automatic. Not at equal tokens: " in verdict(found)
-
-
 @pytest.mark.parametrize("rights", ["01", "10", "00"])
 def test_no_sentence_stands_without_the_word_that_tokens_differ(rights: str) -> None:
     used = [Usage(completion_tokens=tokens) for tokens in (152, 139)]
