@@ -6,15 +6,13 @@ import asyncio
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from generate_job import working
 from measure import Figure, Goal, Row, in_turns, over
+from row_process import answer_peak
 from teacher import Teacher
-from weights_run import MB, run_command
 
 PARALLEL = 50
 OVERHEAD = "CPU time of a call, beside a bare loop of httpx"
@@ -86,27 +84,14 @@ def _choices(line: str) -> list[dict[str, dict[str, str]]]:
 
 def memory(prompts: int, _: int) -> Row:
     """Measure the peak memory with many prompts, and with a tenth of them."""
-    many, few = answer_peak(prompts), answer_peak(prompts // 10)
+    reply = ["A tower with a lamp at its top."]
+    many, few = (answer_peak(count, reply, revisions=0)[0] for count in (prompts, prompts // 10))
     figures = (
         Figure(f"{prompts:,} prompts", (many,), "MB", Goal("≤", 300.0)),
         Figure(f"{prompts // 10:,} prompts", (few,), "MB"),
     )
     note = f"Between the two, {(many - few) / (prompts - prompts // 10) * 1e6:.0f} bytes a prompt."
     return Row(MEMORY, MEMORY_HOW, figures, (note,))
-
-
-def answer_peak(prompts: int) -> float:
-    """Return the peak memory of `redraft answer` in MB."""
-    with tempfile.TemporaryDirectory() as name, working(prompts) as job:
-        script, out = Path(name, "script.jsonl"), job.folder / "out.jsonl"
-        script.write_text(json.dumps("A tower with a lamp at its top.") + "\n", "utf-8")
-        words = ["answer", str(job.folder / "prompts.txt"), "-o", str(out), "-m", f"script:{script}"]
-        more = ("--quiet", "--max-revisions", "0", "--parallel", "8")
-        took = run_command([sys.executable, "-m", "redraft", *words, *more])
-        with out.open("rb") as file:
-            written = sum(1 for _ in file)
-    assert written == prompts, f"{written} chains of {prompts} prompts"
-    return took.resident / MB
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from measure import Figure, Goal, Row, Size
@@ -45,18 +46,20 @@ def _pace(count: int, seconds: float) -> str:
     return f"{count / seconds:,.0f} chains/s"
 
 
-def answer_peak(count: int) -> tuple[float, float]:
+def answer_peak(
+    count: int, replies: Sequence[object] = REPLIES, *, revisions: int = 1
+) -> tuple[float, float]:
     """Peak memory of `redraft answer` over so many prompts, in MB (10⁶ bytes), and its seconds."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         script, prompts, out = folder / "script.jsonl", folder / "prompts.jsonl", folder / "out.jsonl"
-        script.write_text("".join(json.dumps(reply) + "\n" for reply in REPLIES), "utf-8")
+        script.write_text("".join(json.dumps(reply) + "\n" for reply in replies), "utf-8")
         with prompts.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps({"prompt": f"Describe lighthouse {n}."}) + "\n" for n in range(count))
         took = run_command(
             [
                 *(sys.executable, "-m", "redraft", "answer", str(prompts), "-o", str(out), "--quiet"),
-                *("-m", f"script:{script}", "--max-revisions", "1", "--parallel", "8"),
+                *("-m", f"script:{script}", "--max-revisions", str(revisions), "--parallel", "8"),
             ]
         )
         with out.open("rb") as file:

@@ -11,24 +11,16 @@ from tests.cli.test_answer import REPLIES, _prompts, answer
 from tests.cli.verbs import chains, redraft, script
 from tests.engines.fake_server import (
     DONE,
-    FakeServer,
-    Reply,
     chat_event,
     chat_reply,
+    chat_server,
     json_reply,
-    models_reply,
     sse_reply,
     usage_event,
 )
 from tests.revision.test_opening import silent
 
 __all__ = ["_prompts", "silent"]
-
-MODELS, CHAT = "GET /v1/models", "POST /v1/chat/completions"
-
-
-def server(*replies: Reply) -> FakeServer:
-    return FakeServer().on(MODELS, models_reply("m")).on(CHAT, *replies)
 
 
 def test_runs_with_a_limit_of_tokens_do_everything_in_the_end() -> None:
@@ -56,7 +48,7 @@ def test_a_limit_of_money_holds_for_a_server_without_counts(streams: bool) -> No
     said = "A gull is a grey bird. " * 22  # 506 letters, some 130 tokens
     record = {"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}
     pieces = (said[at : at + 9] for at in range(0, len(said), 9))
-    with server(chat_reply(*pieces) if streams else json_reply(record)) as silent_on_usage:
+    with chat_server(chat_reply(*pieces) if streams else json_reply(record)) as silent_on_usage:
         flags = ["-m", silent_on_usage.url, "--max-revisions", "0", "--price", "0,1000"]
         result = answer(*flags, "--limit-usd", "0.3")
     assert result.exit_code == 4, result.output
@@ -71,7 +63,7 @@ def test_a_limit_of_money_holds_for_a_server_without_counts(streams: bool) -> No
 )
 def test_a_limit_of_money_counts_each_model_at_its_price_in_the_config_file(role: str, reply: str) -> None:
     replies = [sse_reply(chat_event(text, "stop"), usage_event(5, 7), DONE) for text in ("A gull.", reply)]
-    with server(replies[0]) as writer, server(replies[1]) as other:
+    with chat_server(replies[0]) as writer, chat_server(replies[1]) as other:
         flags = ["-m", writer.url, f"--{role}", other.url, "--limit-usd", "10", "-j", "1"]
         flags += ["-c", "judge:Is it about gulls?"] if role == "judge" else []
         prices = f'[prices."{writer.host}#m"]\nprompt = 0\ncompletion = 1e5\n'
@@ -100,9 +92,9 @@ def test_a_limit_counts_each_call_and_not_only_finished_steps() -> None:
     big = sse_reply(chat_event("A gull.", "stop"), usage_event(5, 100), DONE)
     late_answer = sse_reply(0.3, chat_event("A tern.", "stop"), usage_event(5, 1), DONE)
     accepts = (chat_event("No revision is needed.", "stop"), usage_event(5, 1), DONE)
-    with server(big, late_answer, sse_reply(1.5, *accepts), sse_reply(*accepts)) as slow:
+    with chat_server(big, late_answer, sse_reply(1.5, *accepts), sse_reply(*accepts)) as slow:
         result = answer("-m", slow.url, "--limit-tokens", "50", "-j", "2", "--mode", "prompted")
-        assert (result.exit_code, len(slow.asked(CHAT))) == (4, 4), result.output
+        assert (result.exit_code, len(slow.asked("POST /v1/chat/completions"))) == (4, 4), result.output
     assert len(chains()) == 2
 
 

@@ -10,11 +10,10 @@ import pytest
 from typer.testing import Result
 
 from tests.cli.verbs import chains, redraft, script, start, wait_until
-from tests.engines.fake_server import FakeServer, Reply, chat_reply, error_reply, models_reply
-from tests.engines.flaky_server import WORDS, FlakyServer
+from tests.engines.fake_server import Reply, chat_reply, chat_server, error_reply
+from tests.engines.flaky_server import WHOLE, FlakyServer
 
-CHAT, MODELS = "POST /v1/chat/completions", "GET /v1/models"
-WHOLE = "".join(f"Word {number}. " for number in range(WORDS)).strip()
+CHAT = "POST /v1/chat/completions"
 OUT = Path("out.jsonl")
 
 
@@ -53,7 +52,7 @@ def test_a_restart_with_streams_in_flight_loses_nothing() -> None:
 
 def asked_of(*replies: Reply, patience: tuple[str, ...] = ("--patience", "0")) -> tuple[Result, int]:
     """Run a job whose requests get these replies, and count the requests."""
-    with FakeServer().on(MODELS, models_reply("m")).on(CHAT, *replies) as server:
+    with chat_server(*replies) as server:
         result = answer(f"{server.url}#m", "-j", "1", "--retries", "0", *patience)
         return result, len(server.asked(CHAT))
 
@@ -96,9 +95,8 @@ def test_waiting_is_no_part_of_how_an_output_was_made() -> None:
 def test_a_run_goes_on_with_its_servers_in_another_order_and_one_that_is_down() -> None:
     """It is the same run, and its cache is of the same model."""
     cache = ("--cache", "paid.db")
-    with FakeServer() as one, FakeServer() as two:
-        for server in (one, two):
-            server.on(MODELS, models_reply("m")).on(CHAT, chat_reply("It is a thing."))
+    said = chat_reply("It is a thing.")
+    with chat_server(said) as one, chat_server(said) as two:
         first = answer(f"{one.url}#m,{two.url}#m", *cache)
         assert first.exit_code == 0, first.output
         assert min(len(one.asked(CHAT)), len(two.asked(CHAT))) > 0

@@ -12,6 +12,7 @@ pytest.importorskip("scipy")
 
 from redraft.chain import Chain
 from tests.cli.verbs import chains, redraft, refused, script, write
+from tests.evaluation.tasks.test_tasks import RECORDS
 
 
 @pytest.fixture(autouse=True)
@@ -113,18 +114,8 @@ def test_an_unknown_task_names_the_nearest_or_lists_all() -> None:
     refused(plain(task="gsm9k"), "Did you mean 'gsm8k'?")
 
 
-PROGRAM = {
-    "task_id": 1,
-    "text": "Double a number.",
-    "code": "def twice(x):\n    return 2 * x",
-    "test_setup_code": "",
-    "test_list": ["assert twice(2) == 4"],
-    "challenge_test_list": [],
-}
-
-
 def test_programs_run_only_with_leave_and_one_that_prints_passed_is_wrong(a_sandbox: Path) -> None:
-    write("test.jsonl", [PROGRAM | {"task_id": n} for n in range(2)])
+    write("test.jsonl", [RECORDS["mbpp"] | {"task_id": n} for n in range(2)])
     fake = "print('1 passed')\nimport os\nos._exit(0)"
     script(*(f"```python\n{program}\n```" for program in (fake, "def twice(x): return x * 2")))
     refused(plain(task="mbpp"), "--run-code")

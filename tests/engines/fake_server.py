@@ -97,6 +97,11 @@ def models_reply(*names: str, **more: Any) -> Reply:
     return json_reply({"object": "list", "data": data})
 
 
+def chat_server(*replies: Says) -> FakeServer:
+    """A server whose model `m` says these replies in chats."""
+    return FakeServer().on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", *replies)
+
+
 class FakeServer:
     """Serves while its context is open. `dropped` is set when a client leaves before the end of its reply."""
 

@@ -21,6 +21,7 @@ from tests.engines.fake_server import DONE, FakeServer, chat_event, models_reply
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = 8
+WHOLE = " ".join(f"Word {number}." for number in range(WORDS))
 
 
 class FlakyServer:

@@ -15,13 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redraft.engines.base import Delta, EngineInfo, Sampling
+from redraft.engines.base import Delta, Sampling
 from redraft.engines.load import identity_of
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.engines.steering.form import Form
 from redraft.engines.wrapped import JournaledEngine
 from redraft.errors import ServerError
 from redraft.jobs.journal import Journal
+from tests.engines.able import Able
+from tests.engines.remote.asking import text_of
 
 PLAIN = Sampling()
 
@@ -45,10 +47,6 @@ def ask(
         return [delta async for delta in engine.chat([{"role": "user", "content": text}], sampling, stop)]
 
     return asyncio.run(deltas())
-
-
-def text_of(deltas: list[Delta]) -> str:
-    return "".join(delta.text for delta in deltas)
 
 
 def test_log_probabilities_are_replayed_and_are_another_question(journal: Journal) -> None:
@@ -226,16 +224,8 @@ def test_models_are_told_apart_by_their_files(tmp_path: Path) -> None:
 
 
 def test_a_number_format_that_was_asked_for_has_replies_of_its_own(tmp_path: Path) -> None:
-    class In(ScriptedEngine):
-        dtype = ""
-
-        @property
-        def info(self) -> EngineInfo:
-            return replace(super().info, dtype=self.dtype)
-
     async def ask(reply: str, dtype: str) -> str:
-        engine = In([reply])
-        engine.dtype = dtype
+        engine = Able([reply], about={"dtype": dtype})
         with Journal(tmp_path / "replies.db") as journal:
             journaled = JournaledEngine(engine, journal, identity="x")
             replies = journaled.chat([{"role": "user", "content": "?"}], Sampling())
@@ -268,12 +258,7 @@ def test_a_model_of_several_servers_is_the_same_whichever_they_are(tmp_path: Pat
 
 
 def test_what_is_left_to_a_server_is_another_question_than_the_same_number(journal: Journal) -> None:
-    class Own(ScriptedEngine):
-        @property
-        def info(self) -> EngineInfo:
-            return replace(super().info, own_sampling=True)
-
-    unset = Sampling(unset=frozenset({"temperature", "top_p", "max_tokens"}))
-    assert text_of(ask(journaled(Own(["Its own."]), journal), sampling=unset)) == "Its own."
-    assert text_of(ask(journaled(Own(["As asked."]), journal))) == "As asked."
+    own, unset = {"own_sampling": True}, Sampling(unset=frozenset({"temperature", "top_p", "max_tokens"}))
+    assert text_of(ask(journaled(Able(["Its own."], about=own), journal), sampling=unset)) == "Its own."
+    assert text_of(ask(journaled(Able(["As asked."], about=own), journal))) == "As asked."
     assert text_of(ask(journaled(ScriptedEngine(["No server."]), journal), sampling=unset)) == "As asked."

@@ -20,7 +20,7 @@ from redraft.engines.remote.server import Server
 from redraft.engines.retry import Patience
 from redraft.errors import ServerError
 from tests.cli import verbs
-from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
+from tests.engines.fake_server import FakeServer, chat_reply, chat_server, error_reply
 from tests.gguf_files import tiny_model
 
 CHAT = "POST /v1/chat/completions"
@@ -30,9 +30,7 @@ BODY, HEADER = "body-sesame", "header-sesame"
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("m"))
-        server.on(CHAT, chat_reply("It is", " wet."))
+    with chat_server(chat_reply("It is", " wet.")) as server:
         yield server
 
 

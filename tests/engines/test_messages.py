@@ -13,6 +13,7 @@ from redraft.engines.messages import folded, joined, message_of, plain
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError
 from redraft.revision.api import revise
+from tests.engines.able import OF_TEXT, Able
 from tests.engines.fake_server import FakeServer, chat_reply
 
 CHAT = "POST /v1/chat/completions"
@@ -29,12 +30,8 @@ TALK = [
 LOCAL = EngineInfo(name="small", engine="llamacpp")
 
 
-class Local(ScriptedEngine):
-    """Canned replies of an engine that takes text alone."""
-
-    @property
-    def info(self) -> EngineInfo:
-        return EngineInfo(name="small", engine="llamacpp", token_ids=True)
+def local(*replies: str) -> Able:
+    return Able(replies, about={"engine": "llamacpp", **OF_TEXT})
 
 
 def asked_of(server: FakeServer, prompt: Any, **options: Any) -> tuple[Chain, list[list[dict[str, Any]]]]:
@@ -91,7 +88,7 @@ def test_the_form_of_the_output_does_not_become_the_word_of_a_tool(server: FakeS
     ],
 )
 def test_an_engine_that_takes_text_alone_refuses_the_rest(message: dict[str, Any], part: str) -> None:
-    engine = Local(["A gull."])
+    engine = local("A gull.")
     prompt = [message, {"role": "user", "content": "What is this?"}]
     with pytest.raises(UsageError) as caught:
         revise(prompt, model=engine)
@@ -104,7 +101,7 @@ def test_an_engine_that_takes_text_alone_refuses_the_rest(message: dict[str, Any
 def test_the_role_developer_is_that_of_the_system_for_an_engine_that_takes_text_alone() -> None:
     message: Message = {"role": "developer", "content": "Be brief."}
     assert plain([message], LOCAL) == [{"role": "system", "content": "Be brief."}]
-    assert revise([message, {"role": "user", "content": "Hi."}], model=Local(["Hm."]), max_revisions=0).answer
+    assert revise([message, {"role": "user", "content": "Hi."}], model=local("Hm."), max_revisions=0).answer
 
 
 def test_a_name_goes_to_the_chat_template() -> None:
@@ -134,13 +131,13 @@ def test_native_revision_refuses_them_too() -> None:
 
 def test_a_critic_on_this_machine_refuses_them_before_anything_is_asked(server: FakeServer) -> None:
     with pytest.raises(UsageError, match="the engine llamacpp"):
-        revise([QUESTION], model=f"{server.url}#m", critic=Local(["Good."]))
+        revise([QUESTION], model=f"{server.url}#m", critic=local("Good."))
     assert server.asked(CHAT) == []
 
 
 def test_parts_that_are_all_text_are_a_text_everywhere() -> None:
     parts = [{"type": "text", "text": "What is "}, {"type": "text", "text": "rain?"}]
-    engine = Local(["Water.", "Revision is not needed."])
+    engine = local("Water.", "Revision is not needed.")
     assert revise([{"role": "user", "content": parts}], model=engine).answer == "Water."
     assert plain([{"role": "user", "content": parts}], LOCAL) == [
         {"role": "user", "content": "What is rain?"}

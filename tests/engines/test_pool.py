@@ -35,16 +35,11 @@ from tests.engines.fake_server import (
     sse_reply,
     usage_event,
 )
-from tests.engines.flaky_server import WORDS, FlakyServer
+from tests.engines.flaky_server import WHOLE, FlakyServer
 
 CHAT, MODELS = "POST /v1/chat/completions", "GET /v1/models"
 HI: list[Message] = [{"role": "user", "content": "Hi."}]
-WHOLE = "".join(f"Word {number}. " for number in range(WORDS)).strip()
 QUICK = Patience(backoff=0.01, tries=5)
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(work)
 
 
 def server(*replies: Any, **about: Any) -> FakeServer:
@@ -315,4 +310,4 @@ def test_whatever_fails_no_step_is_lost_or_made_twice(schedules: Sequence[list[F
         assert len(given) == 5 if chain.stop == "max_revisions" else chain.stop == "error"
         assert all(member.busy == 0 for member in pool._members)
 
-    run(check())
+    asyncio.run(check())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ from pydantic import BaseModel
 
 import redraft
 from redraft.chain import Finish, Prompt
-from redraft.engines.base import EngineInfo
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import ServerError, UsageError
 from redraft.revision.keywords import RevisionKeywords
 from redraft.revision.ops import StepDone
+from tests.engines.able import Able
 from tests.engines.fake_server import FakeServer, error_reply
 
 
@@ -32,20 +31,12 @@ def test_revise_takes_a_text_and_checks_in_short_form() -> None:
     assert chain.model == {"name": "scripted", "engine": "scripted", "revision_mode": "verified"}
 
 
-class WithRoles(ScriptedEngine):
-    """A model that has weights of their own for chains."""
-
-    @property
-    def info(self) -> EngineInfo:
-        return replace(super().info, native=True, roles=True)
-
-
 @pytest.mark.parametrize(
     ("given", "temperature"),
     [({}, None), ({"temperature": 0.7}, 0.7), ({"mode": "prompted"}, 0.7), ({"checks": ["words<=2"]}, 0.7)],
 )
 def test_a_model_with_weights_for_chains_has_a_temperature_of_its_own(given: Any, temperature: Any) -> None:
-    engine = WithRoles(lambda _: "Two words.", keeps_calls=False)
+    engine = Able(lambda _: "Two words.", about={"native": True, "roles": True})
     chain = redraft.revise("Go.", model=engine, max_revisions=0, **given)
     assert chain.sampling["temperature"] == temperature
 
@@ -290,14 +281,8 @@ def test_how_long_to_wait_for_a_server_is_said_by_the_names_of_the_flags() -> No
             assert len(server.asked("POST /v1/chat/completions")) - before == 1 + retries
 
 
-class Shipped(ScriptedEngine):
-    """The default model, as far as it decides who answers."""
-
-    @property
-    def info(self) -> EngineInfo:
-        return replace(super().info, native=True, roles=True, shipped=True)
-
-
+SHIPPED = {"native": True, "roles": True, "shipped": True}
+"""The default model, as far as it decides who answers."""
 SUM = "what's 25 plus 60?"
 HISTORY = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
 
@@ -324,9 +309,8 @@ HISTORY = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": 
 def test_the_default_model_answers_what_it_learnt_and_its_base_the_rest(
     asked: Any, options: dict[str, Any], learnt: bool
 ) -> None:
-    engine = Shipped(
-        ["85", "25 60: 5+0=5 [5], 2 6: 2+6=8 [85], so 85, and so on: the same. Revision is not needed."]
-    )
+    work = "25 60: 5+0=5 [5], 2 6: 2+6=8 [85], so 85, and so on: the same. Revision is not needed."
+    engine = Able(["85", work], about=SHIPPED)
     chain = redraft.revise(asked, model=engine, **options)
     native = [call for call in engine.calls if isinstance(call, str) or isinstance(call[0], int)]
     assert bool(native) == learnt

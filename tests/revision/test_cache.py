@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import zlib
 from collections.abc import Iterator
@@ -10,21 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import redraft
-from redraft.cli import app
 from redraft.errors import OutputError, UsageError
-from tests.engines.fake_server import FakeServer, chat_reply, models_reply
+from tests.cli import verbs
+from tests.engines.fake_server import FakeServer, chat_reply, chat_server
 
 CHAT = "POST /v1/chat/completions"
 
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("m"))
-        server.on(CHAT, *(chat_reply(f"Reply {number}.") for number in range(1, 6)))
+    with chat_server(*(chat_reply(f"Reply {number}.") for number in range(1, 6))) as server:
         yield server
 
 
@@ -38,13 +34,9 @@ def revise(server: FakeServer, cache: Path | None, prompt: str = "Go.", **option
     return redraft.revise(prompt, model=f"{server.url}#m", cache=cache, **options).answer
 
 
-def sent(server: FakeServer) -> int:
-    return sum(f"{request.method} {request.path}" == CHAT for request in server.requests)
-
-
 def test_an_equal_request_is_not_sent_again(server: FakeServer, cache: Path) -> None:
     assert [revise(server, cache) for _ in range(2)] == ["Reply 1."] * 2
-    assert sent(server) == 1
+    assert len(server.asked(CHAT)) == 1
     assert revise(server, None) == "Reply 2."
 
 
@@ -74,7 +66,7 @@ def test_headers_change_nothing_and_are_not_stored(server: FakeServer, cache: Pa
 def test_drafts_are_samples_of_their_own_and_replayed_in_order(server: FakeServer, cache: Path) -> None:
     asked: dict[str, Any] = {"drafts": 3, "checks": ["contains:3"], "tell_checks": False}
     assert [revise(server, cache, **asked) for _ in range(2)] == ["Reply 3."] * 2
-    assert sent(server) == 3
+    assert len(server.asked(CHAT)) == 3
     assert revise(server, cache) == "Reply 1.", "the first sample of the same request"
 
 
@@ -124,24 +116,20 @@ def test_a_reply_of_another_form_is_refused(
     with pytest.raises(OutputError, match=said) as caught:
         revise(server, cache)
     assert "replies.db" in caught.value.message
-    assert sent(server) == 1
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words], prog_name="redraft")
+    assert len(server.asked(CHAT)) == 1
 
 
 def test_ask_and_python_share_a_cache(server: FakeServer, cache: Path) -> None:
     asked = ["ask", "Go.", "--model", f"{server.url}#m", "--max-revisions", 0, "--cache", cache]
-    assert [run(*asked).stdout for _ in range(2)] == ["Reply 1.\n"] * 2
+    assert [verbs.redraft(*asked).stdout for _ in range(2)] == ["Reply 1.\n"] * 2
     assert revise(server, cache) == "Reply 1."
 
 
 def answers(server: FakeServer, folder: Path, *flags: Any) -> list[str]:
-    prompts, out = folder / "prompts.jsonl", folder / "out.jsonl"
-    prompts.write_text("".join(json.dumps({"id": name, "instruction": "Go."}) + "\n" for name in "ab"))
+    prompts = verbs.write(folder / "prompts.jsonl", [{"id": name, "instruction": "Go."} for name in "ab"])
+    out = folder / "out.jsonl"
     out.unlink(missing_ok=True)
-    done = run(
+    done = verbs.redraft(
         "answer", prompts, "-o", out, "--model", f"{server.url}#m", "--max-revisions", 0, "-j", 1, *flags
     )
     assert done.exit_code == 0, done.stderr

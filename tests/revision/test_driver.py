@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import redraft
 from redraft.chain import Chain, Prompt
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.function import FunctionCheck
-from redraft.engines.base import Delta, Message, PromptText, Sampling
+from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckError, ServerError
 from redraft.options import RETRIES
@@ -22,6 +23,7 @@ from redraft.revision.cancel import CancelToken
 from redraft.revision.driver import Driver
 from redraft.revision.ops import Event, Finished, Interrupted, Text
 from redraft.revision.state import Plan
+from tests.engines.able import Able
 from tests.revision.play import plan as plan_of
 
 
@@ -37,31 +39,18 @@ class Has:
 
 
 @dataclass
-class Watched(ScriptedEngine):
-    """A scripted engine that records its samplings and counts closed streams."""
+class Watched(Able):
+    """A scripted engine that counts closed streams."""
 
-    samplings: list[Sampling] = field(default_factory=list)
     closed: int = 0
 
-    async def _watch(self, deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
-        try:
-            async for delta in deltas:
-                yield delta
-        finally:
-            self.closed += 1
-            await deltas.aclose()
-
-    def chat(
-        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
-        self.samplings.append(sampling)
-        return self._watch(super().chat(messages, sampling, stop))
-
-    def stream(
-        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
-        self.samplings.append(sampling)
-        return self._watch(super().stream(prompt, sampling, stop))
+    async def _reply(self, *asked: Any) -> AsyncGenerator[Delta, None]:  # type: ignore[override]
+        async with aclosing(super()._reply(*asked)) as deltas:
+            try:
+                async for delta in deltas:
+                    yield delta
+            finally:
+                self.closed += 1
 
 
 def plan(engine: ScriptedEngine, **changes: object) -> Plan:
@@ -92,7 +81,7 @@ def test_seeds_differ_from_call_to_call_and_repeat_from_run_to_run() -> None:
         driver = Driver(engine, checks=[Has("never")])
         a_plan = plan(engine, mode="verified", checks=("has",), max_revisions=2, seed=7)
         asyncio.run(finish(driver, a_plan))
-        return [sampling.seed for sampling in engine.samplings]
+        return [sampling.seed for sampling in engine.asked]
 
     assert seeds() == seeds() == [7, 8, 9]
 
@@ -108,7 +97,7 @@ def test_adapters_with_roles_are_greedy_unless_told(
     info = replace(engine.info, native=True, roles=True)
     a_plan = replace(plan(engine, mode="native", **given), info=info)
     asyncio.run(finish(Driver(engine), a_plan))
-    found = [(sampling.role, sampling.temperature) for sampling in engine.samplings]
+    found = [(sampling.role, sampling.temperature) for sampling in engine.asked]
     assert found == [("answer", temperatures[0]), ("revise", temperatures[1]), ("", 0.7)]
 
 
@@ -117,7 +106,7 @@ def test_a_critic_gets_no_headers_and_no_body_of_the_writer() -> None:
     given: dict[str, Any] = {"extra_headers": {"X-Key": "secret"}, "extra_body": {"top_k": 5}}
     a_plan = plan(writer, mode="prompted", critic=critic.info, **given)
     asyncio.run(finish(Driver(writer, critic=critic), a_plan))
-    ((asked,), (reviewed,)) = writer.samplings, critic.samplings
+    ((asked,), (reviewed,)) = writer.asked, critic.asked
     assert (asked.extra_headers, asked.extra_body) == tuple(given.values())
     assert (reviewed.extra_headers, reviewed.extra_body) == (None, None)
 

@@ -23,6 +23,7 @@ from redraft.engines.base import EngineInfo, Message, Replies, Sampling
 from redraft.engines.steering.form import Form
 from redraft.errors import CheckError
 from redraft.revision.patch import pieces_of
+from tests.engines.able import Able
 
 FIRST, MOUSE = "Owls hunt at night. They see in the dark, as Dr. Hale says.", "A mouse is what they like."
 OWLS = f"{FIRST} {MOUSE} They live in barns."
@@ -427,23 +428,9 @@ PEOPLE = {
 }
 
 
-class Keeping(redraft.ScriptedEngine):
-    """A server that keeps to schemas, and keeps those that it was asked for."""
-
-    asked: Any = None
-
-    @property
-    def info(self) -> EngineInfo:
-        return replace(super().info, schemas=True)
-
-    def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        self.asked = sampling.schema
-        return super().chat(messages, sampling, stop)
-
-
-@pytest.mark.parametrize("kind", [redraft.ScriptedEngine, Keeping])
-def test_a_server_writes_values_by_pointer(kind: type[redraft.ScriptedEngine]) -> None:
-    engine = kind(['{"/born": 1815, "/trade": "mathematician"}'])
+@pytest.mark.parametrize("schemas", [False, True])
+def test_a_server_writes_values_by_pointer(schemas: bool) -> None:
+    engine = Able(['{"/born": 1815, "/trade": "mathematician"}'], about={"schemas": schemas})
     chain = redraft.revise("Who was Ada?", model=engine, given=TWO, output=Person)
     assert chain.answer == TWO.replace('"long ago"', "1815").replace("7", '"mathematician"')
     assert (chain.value.trade, chain.steps[1].patch, len(engine.calls)) == (
@@ -452,9 +439,10 @@ def test_a_server_writes_values_by_pointer(kind: type[redraft.ScriptedEngine]) -
         1,
     )
     assert '"/born": "long ago"\nWrong: ' in engine.calls[0][-1]["content"]  # type: ignore[index]
-    if isinstance(engine, Keeping):
-        assert engine.asked["properties"]["/born"]["type"] == "integer"
-        assert engine.asked["required"] == ["/born", "/trade"]
+    if schemas:
+        schema: Any = engine.asked[-1].schema
+        assert schema["properties"]["/born"]["type"] == "integer"
+        assert schema["required"] == ["/born", "/trade"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 from openai import OpenAI
+from pydantic import BaseModel
 
 from redraft.engines.base import Engine
 from redraft.engines.scripted import ScriptedEngine
@@ -35,6 +36,11 @@ from tests.cli.verbs import start
 LONG = "Rain is water, and it is wet, and it is cold."
 SHORT = "Rain is water that falls."
 HI = [{"role": "user", "content": "Hi."}]
+
+
+class Person(BaseModel):
+    name: str
+    born: int
 
 
 @dataclass

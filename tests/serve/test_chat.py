@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from pydantic import BaseModel
 
 from redraft.chain import Chain
-from redraft.engines.base import EngineInfo, Sampling
+from redraft.engines.base import Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError, EngineTimeout, ServerError
 from redraft.serve.requests import Revision
-from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
+from tests.engines.able import Able
+from tests.revision.test_api import SHIPPED
+from tests.serve.running import LONG, SHORT, Person, both, events_of, plain, served, short
 
 ASK: list[Any] = [{"role": "user", "content": "Describe rain."}]
 COMPLAINT = "The answer has 11 words, and at most 5 are allowed: 6 too many."
@@ -240,11 +240,6 @@ def test_earlier_turns_enter_the_prompt_as_final_answers() -> None:
     assert [message["content"] for message in engine.calls[0]][:3] == ["Be brief.", "One?", "Two."]  # type: ignore[index, union-attr]
 
 
-class Person(BaseModel):
-    name: str
-    born: int
-
-
 def test_an_answer_that_does_not_fit_the_schema_is_revised() -> None:
     with (
         served(both('{"name": "Ada"}', '{"name": "Ada", "born": 1815}')) as server,
@@ -367,14 +362,6 @@ def test_a_native_model_is_streamed_and_revised_too() -> None:
     assert message["reasoning_content"].startswith(f"Draft:\n{LONG}\n\nFeedback:\n{CRITICISM}\n\n")
 
 
-class Learnt(ScriptedEngine):
-    """The default model, as far as it decides who answers."""
-
-    @property
-    def info(self) -> EngineInfo:
-        return replace(super().info, native=True, roles=True, shipped=True)
-
-
 @pytest.mark.parametrize(
     ("asked", "beside", "content"),
     [
@@ -389,8 +376,9 @@ def test_a_name_that_revises_nothing_still_answers_what_its_model_learnt(
 ) -> None:
     work = "25 60: 5+0=5 [5], 2 6: 2+6=8 [85], so 85, and the answer says 80: different. Revision is needed."
     work += "\n\n### Revision 1:\n85"
-    engine = Learnt(
-        lambda call: work if "Feedback" in spelled(call) else "80" if spelled(call) else "No, 86."
+    engine = Able(
+        lambda call: work if "Feedback" in spelled(call) else "80" if spelled(call) else "No, 86.",
+        about=SHIPPED,
     )
     with served({"own": {"model": engine, "max_revisions": 0}}) as server:
         body = {"model": "own", "messages": [{"role": "user", "content": asked}], "stream": True, **beside}

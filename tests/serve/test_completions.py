@@ -8,9 +8,9 @@ import httpx
 import openai
 import pytest
 
-from redraft.engines.base import EngineInfo
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.serve.reader import ServerLimits
+from tests.engines.able import Able
 from tests.serve.running import Server, both, plain, served
 
 TEXT = "  that falls. END It is wet.\n"
@@ -45,19 +45,12 @@ def test_a_stream_has_the_same_text(usage: bool) -> None:
 
 
 def test_several_prompts_and_answers_are_in_order_and_have_their_own_seeds() -> None:
-    seeds = []
-
-    class Seeing(ScriptedEngine):
-        def stream(self, prompt: Any, sampling: Any, stop: Any = ()) -> Any:
-            seeds.append(sampling.seed)
-            return super().stream(prompt, sampling, stop)
-
-    engine = Seeing(["1", "2", "3", "4"])
+    engine = Able(["1", "2", "3", "4"])
     with served({"plain": plain(engine)}) as server:
         reply = complete(server, prompt=["a", "b"], n=2, seed=5).json()
     assert engine.calls == ["a", "a", "b", "b"]
     assert [(each["index"], each["text"]) for each in reply["choices"]] == list(enumerate("1234"))
-    assert len(set(seeds)) == 4
+    assert len({sampling.seed for sampling in engine.asked}) == 4
 
 
 def test_a_stop_string_and_max_tokens_end_a_text() -> None:
@@ -75,11 +68,6 @@ def test_a_text_that_takes_too_long_ends_with_what_there_is() -> None:
 
 
 def test_a_model_that_cannot_continue_texts_says_so() -> None:
-    class Chatting(ScriptedEngine):
-        @property
-        def info(self) -> EngineInfo:
-            return EngineInfo(name="x", engine="scripted", continues=False)
-
-    with served({"plain": plain(Chatting(["x"]))}) as server, server.client() as client:  # noqa: SIM117
+    with served(both("x", continues=False)) as server, server.client() as client:  # noqa: SIM117
         with pytest.raises(openai.BadRequestError, match="does not continue texts"):
             client.completions.create(model="plain", prompt="Rain is")

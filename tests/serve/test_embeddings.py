@@ -30,28 +30,22 @@ def post(server: Server, **body: Any) -> httpx.Response:
 
 
 @pytest.fixture
-def behind() -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(behind: FakeServer) -> Iterator[Server]:
-    engine = RemoteEngine(behind.url, "vectors", patience=Patience(tries=1))
+def server(upstream: FakeServer) -> Iterator[Server]:
+    engine = RemoteEngine(upstream.url, "vectors", patience=Patience(tries=1))
     with served({"plain": plain(engine), "local": plain(ScriptedEngine(["No."]))}) as running:
         yield running
 
 
-def test_a_request_and_its_reply_stay_as_they_are(behind: FakeServer, server: Server) -> None:
+def test_a_request_and_its_reply_stay_as_they_are(upstream: FakeServer, server: Server) -> None:
     data = [{"index": 1, "embedding": [3, 4]}, {"index": 0, "embedding": [1.5, 2]}]
-    behind.on(ROUTE, json_reply({"object": "list", "data": data, "usage": {"prompt_tokens": 7}}))
+    upstream.on(ROUTE, json_reply({"object": "list", "data": data, "usage": {"prompt_tokens": 7}}))
     asked: dict[str, Any] = {"input": [[1, 2], [3]], "dimensions": 2, "encoding_format": "base64"}
     reply = post(server, **asked).json()
-    assert behind.asked(ROUTE)[0].json == {**asked, "model": "vectors"}
+    assert upstream.asked(ROUTE)[0].json == {**asked, "model": "vectors"}
     assert (reply["model"], reply["data"], reply["usage"]) == ("plain", data, {"prompt_tokens": 7})
     with server.client() as client:
         client.embeddings.create(model="plain", input="Rain", encoding_format="float")
-    assert behind.asked(ROUTE)[1].json["encoding_format"] == "float"
+    assert upstream.asked(ROUTE)[1].json["encoding_format"] == "float"
 
 
 @pytest.mark.parametrize(
@@ -64,23 +58,23 @@ def test_a_request_and_its_reply_stay_as_they_are(behind: FakeServer, server: Se
         (json_reply({"data": [], "model": "m", "of": "\ud800"}), 502),
     ],
 )
-def test_what_is_no_reply(behind: FakeServer, server: Server, reply: Reply, status: int) -> None:
-    behind.on(ROUTE, reply)
+def test_what_is_no_reply(upstream: FakeServer, server: Server, reply: Reply, status: int) -> None:
+    upstream.on(ROUTE, reply)
     refused = post(server)
     assert refused.status_code == status
     assert refused.json()["error"]["message"]
 
 
-def test_a_count_that_no_server_can_mean_is_none(behind: FakeServer, server: Server) -> None:
-    behind.on(ROUTE, json_reply({"data": [], "usage": {"prompt_tokens": 10**400}}))
+def test_a_count_that_no_server_can_mean_is_none(upstream: FakeServer, server: Server) -> None:
+    upstream.on(ROUTE, json_reply({"data": [], "usage": {"prompt_tokens": 10**400}}))
     assert post(server).status_code == 200
     counted = httpx.get(f"{server.root}/metrics").text
     assert 'kind="prompt",model="plain"} 0.0' in counted
     assert 'kind="completion",model="plain"} 0.0' in counted
 
 
-def test_a_server_that_ends_waits_for_no_other(behind: FakeServer, server: Server) -> None:
-    behind.on(ROUTE, Reply(pieces=[20.0, b"{}"]))
+def test_a_server_that_ends_waits_for_no_other(upstream: FakeServer, server: Server) -> None:
+    upstream.on(ROUTE, Reply(pieces=[20.0, b"{}"]))
     with ThreadPoolExecutor(1) as threads:
         asked = threads.submit(post, server)
         while not server.gate.inside:
@@ -89,11 +83,11 @@ def test_a_server_that_ends_waits_for_no_other(behind: FakeServer, server: Serve
         assert asked.result(15).json()["error"]["code"] == "draining"
 
 
-def test_any_server_of_several_is_asked(behind: FakeServer) -> None:
-    behind.on(ROUTE, json_reply({"data": []}))
+def test_any_server_of_several_is_asked(upstream: FakeServer) -> None:
+    upstream.on(ROUTE, json_reply({"data": []}))
 
     async def opened() -> RemoteEngine:
-        return RemoteEngine(behind.url, "m", patience=Patience(tries=1))
+        return RemoteEngine(upstream.url, "m", patience=Patience(tries=1))
 
     pool = asyncio.run(PoolEngine.start([("a", opened), ("b", opened)], Patience()))
     with served({"plain": plain(pool)}) as server:
@@ -105,9 +99,9 @@ def test_a_model_of_this_machine_has_none(server: Server) -> None:
     assert (error["param"], error["code"]) == ("model", "unsupported")
 
 
-def test_a_key_for_other_models_gets_none(behind: FakeServer, tmp_path: Path) -> None:
-    behind.on(ROUTE, json_reply({"data": []}))
-    keys, engine = tmp_path / "keys", RemoteEngine(behind.url, "m", patience=Patience(tries=1))
+def test_a_key_for_other_models_gets_none(upstream: FakeServer, tmp_path: Path) -> None:
+    upstream.on(ROUTE, json_reply({"data": []}))
+    keys, engine = tmp_path / "keys", RemoteEngine(upstream.url, "m", patience=Patience(tries=1))
     keys.write_text(f"{'a' * 40} models=other\n{'b' * 40}\n")
     models = {"plain": plain(engine), "other": plain(ScriptedEngine(["No."]))}
     with served(models, keys=Keys.read(keys)) as server:
@@ -120,4 +114,4 @@ def test_a_key_for_other_models_gets_none(behind: FakeServer, tmp_path: Path) ->
             for key in "ab"
         ]
     assert statuses == [404, 200]
-    assert len(behind.asked(ROUTE)) == 1
+    assert len(upstream.asked(ROUTE)) == 1

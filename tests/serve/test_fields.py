@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterator
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 import pytest
 
 from redraft.chain import Finish
-from redraft.engines.base import Delta, EngineInfo, Sampling
+from redraft.engines.base import Delta, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from tests.engines.able import OF_TEXT, Able
 from tests.engines.fake_server import FakeServer, chat_reply, error_reply, raw_reply
 from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 from tests.serve.test_chat import ASK, CALL, TOOL
 from tests.serve.test_interrupted import broken
 
 
-class Probable(ScriptedEngine):
-    """Has the log-probability -0.5 for each token, and notes how it was asked."""
+@dataclass
+class Probable(Able):
+    """Has the log-probability -0.5 for each token."""
 
-    def __init__(self, replies: Any, **more: Any) -> None:
-        super().__init__(replies, **more)
-        self.asked: list[Sampling] = []
-
-    @property
-    def info(self) -> EngineInfo:
-        return replace(super().info, logprobs=True)
+    about: Mapping[str, Any] = field(default_factory=lambda: {"logprobs": True})
 
     async def _reply(self, *asked: Any) -> AsyncGenerator[Delta, None]:  # type: ignore[override]
         sampling: Sampling = asked[1]
-        self.asked.append(sampling)
         async for delta in super()._reply(*asked):
             logprobs = (-0.5,) * len(delta.text) if sampling.logprobs else ()
             likeliest = ((("r", -0.5), (111, -0.9), ("x", -3.0))[: sampling.top_logprobs],) * len(logprobs)
@@ -145,16 +140,8 @@ def test_a_criticism_has_no_tools_and_no_choice_of_one() -> None:
     assert asked == [(True, {"tool_choice": "auto"}), (False, {})] * 2
 
 
-class OfText(ScriptedEngine):
-    """Takes texts alone."""
-
-    @property
-    def info(self) -> EngineInfo:
-        return replace(super().info, any_request=False, any_message=False, tools=False)
-
-
 def test_a_model_that_takes_no_tools_says_so() -> None:
-    with served({"plain": plain(OfText([LONG]))}) as server:
+    with served({"plain": plain(Able([LONG], about=OF_TEXT))}) as server:
         error = server.post({"tools": [TOOL]}).json()["error"]
         assert server.post({"tools": []}).status_code == 200
     assert (error["param"], error["code"]) == ("tools", "unsupported")
@@ -163,7 +150,7 @@ def test_a_model_that_takes_no_tools_says_so() -> None:
 
 def test_a_model_that_takes_no_pictures_says_so_without_hints_for_a_shell() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
-    with served({"plain": plain(OfText([LONG]))}) as server:
+    with served({"plain": plain(Able([LONG], about=OF_TEXT))}) as server:
         reply = server.post({"messages": [{"role": "user", "content": [picture]}]})
     error = reply.json()["error"]
     assert (reply.status_code, error["param"]) == (400, "messages")
@@ -270,13 +257,6 @@ def test_turns_that_a_servers_template_refuses_are_folded(
     assert "CallExpression" not in error["message"]
 
 
-@pytest.fixture
-def upstream() -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        server.on("POST /v1/chat/completions", chat_reply("It rains."))
-        yield server
-
-
 # Errors and figures of all routes
 
 
@@ -298,8 +278,6 @@ def test_a_prompt_that_is_too_long_is_named_with_both_lengths(
     assert (reply.status_code, error["param"], error["code"]) == (400, param, "context_length_exceeded")
     said = f"This model's maximum context length is 50 tokens. However, your {param} resulted in 99 tokens."
     assert error["message"].startswith(said)  # OpenAI's words, which litellm reads
-    assert "99" in error["message"]
-    assert "50" in error["message"]
 
 
 MARKUP = "<script>alert(1)</script> [x](javascript:y) \\u2028 \u2028\r\ndata: [DONE]"
@@ -324,19 +302,11 @@ def test_a_reply_has_any_text_as_data(text: str) -> None:
     }
 
 
-class Native(Probable):
-    """Revises natively, as the default model does."""
-
-    @property
-    def info(self) -> EngineInfo:
-        return replace(super().info, native=True)
-
-
 @pytest.mark.parametrize("more", [{"stop": ["END"]}, {"logprobs": True}])
 def test_the_plain_name_of_a_model_that_revises_natively_takes_what_plain_models_take(
     more: dict[str, Any],
 ) -> None:
-    engine = Native([SHORT])
+    engine = Probable([SHORT], native=True)
     with served({"plain": plain(engine), "revised": {"model": engine}}) as server:
         reply = server.post(more)
         revised = server.post({"model": "revised", **more})
@@ -346,7 +316,7 @@ def test_the_plain_name_of_a_model_that_revises_natively_takes_what_plain_models
 
 
 def test_a_completion_of_such_a_model_has_log_probabilities() -> None:
-    with served({"plain": plain(Native([SHORT]))}) as server, server.client() as client:
+    with served({"plain": plain(Probable([SHORT], native=True))}) as server, server.client() as client:
         made = client.completions.create(model="plain", prompt="Once", logprobs=1)
     assert made.choices[0].logprobs
 

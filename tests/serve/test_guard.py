@@ -33,12 +33,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with served(both("Fine.")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def guarded(keys: Keys) -> Iterator[Server]:
     with served(both("Fine."), keys=keys) as running:
         yield running

@@ -19,6 +19,7 @@ from redraft.serve.keys import ANYONE, Key, Keys
 from redraft.serve.reader import object_of
 from tests.serve.running import HI, Server, both, plain, served
 from tests.serve.test_gate import WAIT, Held, is_true, request_of
+from tests.serve.test_refusals import ROUTES
 
 ALICE, BOB = "the-long-key-of-alice", "the-long-key-of-bob"
 
@@ -84,14 +85,7 @@ def test_a_key_sees_its_own_models_alone(server: Server) -> None:
             alice.models.retrieve("short")
 
 
-@pytest.mark.parametrize(
-    ("path", "asked"),
-    [
-        ("chat/completions", {"messages": HI}),
-        ("completions", {"prompt": "Hi."}),
-        ("responses", {"input": "Hi."}),
-    ],
-)
+@pytest.mark.parametrize(("path", "asked"), ROUTES.items())
 def test_a_model_of_others_does_not_exist(server: Server, path: str, asked: dict[str, Any]) -> None:
     reply = httpx.post(f"{server.url}/{path}", json={"model": "short", **asked}, headers=bearer(ALICE))
     error = reply.json()["error"]

@@ -37,12 +37,6 @@ def test_of_a_client_that_left_there_is_no_status_and_only_what_is_known() -> No
     assert str(entry) == "id=r1 method='GET' path='/a b' status=- seconds=0.5"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with served(both("Fine.")) as running:
-        yield running
-
-
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/nothing", "/v1/chat/completions"])
 def test_every_reply_has_an_id_and_no_two_the_same(server: Server, path: str) -> None:
     ids = [httpx.get(server.root + path).headers["x-request-id"] for _ in range(2)]

@@ -10,37 +10,24 @@ import httpx
 import pytest
 
 import redraft
-from redraft.engines.base import EngineInfo
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError
-from tests.engines.fake_server import FakeServer, chat_reply, raw_reply
-from tests.serve.running import HI, Server, plain, served
+from tests.engines.able import Able
+from tests.engines.fake_server import FakeServer
+from tests.serve.running import Server, plain, served
+from tests.serve.test_refusals import ROUTES
 
 SAMPLING = {"top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1, "frequency_penalty": 0.5, "presence_penalty": -1}
 BIAS = {"logit_bias": {"42": -100}}
 OF_TEMPLATE = {"chat_template_kwargs": {"enable_thinking": False}, "reasoning_effort": "low"}
-
-
-class Local(ScriptedEngine):
-    """An engine that takes few fields, as llama.cpp here."""
-
-    @property
-    def info(self) -> EngineInfo:
-        return EngineInfo("m", "local", fields=frozenset({"top_k"}))
-
-
-@pytest.fixture
-def upstream() -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        server.on("POST /v1/chat/completions", chat_reply("It rains."))
-        server.on("POST /v1/completions", raw_reply("It rains."))
-        yield server
+LOCAL = {"any_request": False, "fields": frozenset({"top_k"})}
+"""About an engine that takes few fields, as llama.cpp here."""
 
 
 @pytest.fixture
 def server(upstream: FakeServer) -> Iterator[Server]:
-    models = {"plain": plain(RemoteEngine(upstream.url, "m")), "local": plain(Local(["It rains."]))}
+    remote, local = RemoteEngine(upstream.url, "m"), Able(["It rains."], about=LOCAL)
+    models = {"plain": plain(remote), "local": plain(local)}
     with served(models, passes={"plain": frozenset({"guided_json", "top_k"})}) as running:
         yield running
 
@@ -54,14 +41,7 @@ def test_a_server_gets_them(server: Server, upstream: FakeServer) -> None:
     assert {**SAMPLING, **BIAS}.items() <= upstream.requests[-1].json.items()
 
 
-@pytest.mark.parametrize(
-    ("path", "asked"),
-    [
-        ("chat/completions", {"messages": HI}),
-        ("completions", {"prompt": "Rain"}),
-        ("responses", {"input": "Rain?"}),
-    ],
-)
+@pytest.mark.parametrize(("path", "asked"), ROUTES.items())
 def test_a_field_that_the_models_file_allows_goes_to_the_server(
     server: Server, upstream: FakeServer, path: str, asked: dict[str, Any]
 ) -> None:
@@ -106,7 +86,7 @@ def test_an_engine_that_cannot_take_one_says_which_it_takes(server: Server, fiel
     assert (reply.status_code, error["param"], error["code"]) == (400, next(iter(field)), "unsupported")
     assert f"takes no {next(iter(field))}. It takes top_k. Leave it out." in error["message"]
     with pytest.raises(UsageError, match=rf"takes no extra_body with '{next(iter(field))}'. It takes top_k"):
-        redraft.revise("Rain?", model=Local(["It rains."]), extra_body={"top_k": 3, **field})
+        redraft.revise("Rain?", model=Able(["It rains."], about=LOCAL), extra_body={"top_k": 3, **field})
 
 
 def test_neutral_values_are_no_demand(server: Server) -> None:

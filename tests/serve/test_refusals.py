@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from redraft.serve.reader import ServerLimits
-from tests.serve.running import HI, Server, both, served
+from tests.serve.running import HI, Server
 
 CHAT, TEXT, RESPONSE = "chat/completions", "completions", "responses"
 ROUTES: dict[str, dict[str, Any]] = {
@@ -18,12 +16,6 @@ ROUTES: dict[str, dict[str, Any]] = {
     TEXT: {"prompt": "Hi."},
     RESPONSE: {"input": "Hi."},
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with served(both("Fine."), limits=ServerLimits(body=1 << 20)) as running:
-        yield running
 
 
 def post(server: Server, route: str, body: dict[str, Any]) -> httpx.Response:

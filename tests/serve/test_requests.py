@@ -6,7 +6,6 @@ import json
 import re
 import threading
 import tracemalloc
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -46,12 +45,6 @@ def parts_of(value: Any) -> int:
     return sum(map(parts_of, inner)) + (
         1 + len(value) if isinstance(value, dict) else int(isinstance(value, list))
     )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with served(both("Fine."), limits=ServerLimits(body=1 << 20)) as running:
-        yield running
 
 
 @pytest.mark.parametrize("priced", [{"price": "1,1"}, {"price": Price(1, 1)}, {"engine": Price(1, 1)}])

@@ -9,12 +9,11 @@ import httpx
 import openai
 import pytest
 from openai.types.responses import Response
-from pydantic import BaseModel
 
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError
 from redraft.serve.responses import ResponseRequest
-from tests.serve.running import LONG, SHORT, Server, both, plain, served
+from tests.serve.running import LONG, SHORT, Person, Server, both, plain, served
 
 COMPLAINT = "The answer has 11 words, and at most 5 are allowed: 6 too many."
 STEPS = f"Draft:\n{LONG}\n\nFeedback:\n{COMPLAINT}"
@@ -83,11 +82,6 @@ def test_the_events_of_a_stream_are_in_order() -> None:
     with_logprobs = {kind for kind, event in zip(kinds, events, strict=True) if event.get("logprobs") == []}
     assert with_logprobs == {"output_text.delta", "output_text.done"}
     assert text.count("event: ") == len(events)
-
-
-class Person(BaseModel):
-    name: str
-    born: int
 
 
 def test_a_schema_is_a_check() -> None:

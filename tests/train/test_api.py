@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 from transformers import DefaultFlowCallback
-from typer.testing import CliRunner
 
 import redraft
-from redraft.cli import app
 from redraft.errors import OutputError, UsageError
 from redraft.jobs.progress import RunMessage
 from redraft.train.api import TrainEvent, TrainStep
+from tests.cli import verbs
 from tests.train.rewards import pairs
 from tests.train.tiny import chains
 
@@ -71,7 +70,7 @@ def test_what_a_function_began_a_command_goes_on_with(
     assert (result.steps, result.stopped_by) == (2, signal.SIGINT)
     assert "To resume, type the same command again." in result.message
     words = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
-    done = CliRunner().invoke(app, ["train", "sft", "--data_path", "chains.jsonl", *words])
+    done = verbs.redraft("train", "sft", "--data_path", "chains.jsonl", *words)
     assert done.exit_code == 0, done.output
     assert "resumes from out/checkpoint-2" in done.stderr
     assert redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings).steps == 4

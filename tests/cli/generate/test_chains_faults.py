@@ -22,12 +22,11 @@ from redraft.chain import Chain
 from redraft.engines.remote import batch
 from tests.cli.verbs import chains, lines, redraft, script, wait_until
 from tests.engines.batch_server import BatchServer, Fault
-from tests.engines.fake_server import FakeServer, Reply, chat_event, chat_reply, models_reply, sse_reply
+from tests.engines.fake_server import chat_event, chat_reply, chat_server, sse_reply
 from tests.engines.paid_server import BROKEN, CUT, PaidServer
 
 COUNT = 6
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
-CALL = "POST /v1/chat/completions"
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +46,6 @@ def scripted(*replies: Any, flags: tuple[str, ...] = ()) -> tuple[Result, Chain]
     result = generate(script(*replies), *flags)
     (chain,) = chains()
     return result, chain
-
-
-def served(*replies: Reply) -> FakeServer:
-    return FakeServer().on("GET /v1/models", models_reply("m")).on(CALL, *replies)
 
 
 def judged(messages: list[dict[str, Any]]) -> str:
@@ -105,9 +100,9 @@ def test_a_batch_that_expires_or_refuses_a_line_is_used_as_far_as_it_goes(fault:
 
 
 def test_a_reply_that_breaks_off_counts_for_the_limit() -> None:
-    with served(sse_reply(chat_event("A"), cut=True), chat_reply(GOOD)) as server:
+    with chat_server(sse_reply(chat_event("A"), cut=True), chat_reply(GOOD)) as server:
         result = generate(server.url, "--price", "1000,1000", "--limit-usd", "0.01", "--retries", "0")
-        assert len(server.asked(CALL)) == 1
+        assert len(server.asked("POST /v1/chat/completions")) == 1
     assert result.exit_code == 4, result.output
     assert "spent, estimated" in result.output
     (session,) = json.loads(Path("out.jsonl.run.json").read_text())["sessions"]
@@ -119,7 +114,7 @@ def test_a_run_that_was_interrupted_in_a_call_says_that_what_it_paid_is_estimate
         wait_until(lambda: server.sent == 20)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with served(sse_reply(*[chat_event("A"), 0.05] * 400)) as server:
+    with chat_server(sse_reply(*[chat_event("A"), 0.05] * 400)) as server:
         thread = threading.Thread(target=interrupt, daemon=True)
         thread.start()
         result = generate(server.url, "--price", "1000,1000")
@@ -142,7 +137,7 @@ def test_a_refusal_stays_a_refusal() -> None:
 
 
 def test_an_answer_that_a_content_filter_cut_fails_its_record_and_is_asked_for_again() -> None:
-    with served(chat_reply("A bi", finish="content_filter"), chat_reply(GOOD)) as server:
+    with chat_server(chat_reply("A bi", finish="content_filter"), chat_reply(GOOD)) as server:
         result = generate(server.url)
         assert result.exit_code == 3, result.output
         [failure] = lines("out.jsonl.errors.jsonl")

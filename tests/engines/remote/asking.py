@@ -75,6 +75,10 @@ def refused(engine: RemoteEngine, error: type[RedraftError] = ServerError) -> Re
     return caught.value
 
 
+def bodies(server: FakeServer) -> list[Any]:
+    return [request.json for request in server.asked(CHAT)]
+
+
 def connected(server: FakeServer, model: str | None = None, *, key: Key | None = None) -> EngineInfo:
     async def connect() -> EngineInfo:
         async with aclosing(await RemoteEngine.connect(server.url, model, key=key, patience=QUICK)) as one:

@@ -26,7 +26,7 @@ from tests.engines.fake_server import (
     models_reply,
     sse_reply,
 )
-from tests.engines.remote.asking import ASK, CHAT, ONCE, collected
+from tests.engines.remote.asking import ASK, CHAT, ONCE, bodies, collected
 
 CHECKS = ["lacks:,", "words<=9"]
 FORM = Form(without=frozenset(","))
@@ -43,10 +43,6 @@ def revise(server: FakeServer, *replies: Reply, owner: str = "llamacpp", **optio
     server.on(CHAT, *replies)
     given = {"checks": CHECKS, "max_revisions": 0, "max_tokens": 60, **options}
     return redraft.revise("Rain?", model=served(server, owner), **given)
-
-
-def bodies(server: FakeServer) -> list[Any]:
-    return [request.json for request in server.asked(CHAT)]
 
 
 def grammars(server: FakeServer) -> list[set[str]]:

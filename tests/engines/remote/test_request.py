@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 import redraft
-from redraft.engines.base import Delta, EngineInfo, Sampling
+from redraft.engines.base import Delta, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import EmptyReply, EngineError, UsageError
 from redraft.revision.ops import Event, Text
+from tests.engines.able import OF_TEXT, Able
 from tests.engines.fake_server import (
     DONE,
     FakeServer,
@@ -29,16 +28,13 @@ from tests.engines.fake_server import (
     usage_event,
 )
 from tests.engines.remote.asking import CHAT, ONCE, RAW, SECRET, chat, engine, revise
+from tests.engines.remote.test_schema import Person
 
 WEATHER = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {"town": {}}}},
 }
 ULM = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"town": "Ulm"}'}}
-
-
-class Person(BaseModel):
-    born: int
 
 
 def pieces(*calls: dict[str, Any]) -> Reply:
@@ -117,19 +113,11 @@ def test_a_schema_that_is_refused_leaves_the_tools_alone(server: FakeServer) -> 
     assert "tool_choice" not in server.requests[1].json
 
 
-class Narrow(ScriptedEngine):
-    """An engine like the local ones, which pass no parts of a request on."""
-
-    @property
-    def info(self) -> EngineInfo:
-        return replace(super().info, any_request=False, tools=False)
-
-
 @pytest.mark.parametrize(
     "options", [{"tools": [WEATHER]}, {"extra_body": {"top_k": 1}}, {"extra_headers": {"X-Team": "birds"}}]
 )
 def test_an_engine_that_takes_no_such_part_is_named(options: dict[str, Any]) -> None:
-    engine = Narrow(["a"])
+    engine = Able(["a"], about=OF_TEXT)
     with pytest.raises(UsageError, match=f"the engine scripted takes no {next(iter(options))}"):
         redraft.revise("Go.", model=engine, **options)
     assert engine.calls == []

@@ -15,14 +15,9 @@ import redraft
 from redraft.engines.base import Delta, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.errors import ServerError
-from tests.engines.fake_server import (
-    FakeServer,
-    chat_reply,
-    error_reply,
-    models_reply,
-)
+from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
 from tests.engines.remote import asking
-from tests.engines.remote.asking import ASK, CHAT, ONCE, chats, collected, engine, text_of, using
+from tests.engines.remote.asking import ASK, CHAT, ONCE, bodies, chats, collected, engine, text_of, using
 
 SCHEMA = {"type": "object", "properties": {"born": {"type": "integer"}}, "required": ["born"]}
 GOOD = '{"born": 1815}'
@@ -39,10 +34,6 @@ def ask(server: FakeServer, times: int = 1) -> list[str]:
 
 def revise(server: FakeServer, **options: Any) -> redraft.Chain:
     return asking.revise(server, "Who?", **options)
-
-
-def bodies(server: FakeServer) -> list[Any]:
-    return [request.json for request in server.asked(CHAT)]
 
 
 def test_a_schema_is_a_response_format(server: FakeServer) -> None:

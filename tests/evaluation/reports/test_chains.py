@@ -7,7 +7,6 @@ import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -17,21 +16,14 @@ from hypothesis import strategies as st
 pytest.importorskip("jinja2")
 pytest.importorskip("vl_convert")
 
-from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
+from redraft.chain import Chain, Prompt, Step
 from redraft.evaluation.reports.chains import BLOCK, Links, chains_page, entries, kinds_of
 from redraft.evaluation.reports.report import chains_of, describe, page
 from redraft.evaluation.tasks.tally import rights_of
 from redraft.jobs.counting import printable
 from tests.browser import Browser
+from tests.evaluation.diagnosis.made_chains import step
 from tests.evaluation.pages.reading import BAD, read
-
-
-def step(answer: str, *, passed: bool | None = None, **more: Any) -> Step:
-    if passed is None:
-        return Step(answer=answer, **more)
-    result = CheckResult(name="words<=3", passed=passed, score=float(passed), message="Count.")
-    found = Feedback(text="", verdict="accept" if passed else "revise", by="checks", checks=(result,))
-    return Step(answer=answer, feedback=found, **more)
 
 
 def chain(name: str, prompt: str, *steps: Step, best: int | None = 0) -> Chain:
@@ -39,11 +31,9 @@ def chain(name: str, prompt: str, *steps: Step, best: int | None = 0) -> Chain:
 
 
 REPAIRED = chain(
-    "q/1", "Describe rain.", step("It is very wet.", passed=False), step("It is wet.", passed=True), best=1
+    "q/1", "Describe rain.", step("It is very wet.", guide="0"), step("It is wet.", guide="1"), best=1
 )
-BROKEN = chain(
-    "q/2", "Describe snow.", step("It is cold.", passed=True), step("It is not hot.", passed=False)
-)
+BROKEN = chain("q/2", "Describe snow.", step("It is cold.", guide="1"), step("It is not hot.", guide="0"))
 TALK = chain("q/3", "Describe wind.", step("Here is my answer:", echo=True))
 
 
@@ -51,7 +41,7 @@ TALK = chain("q/3", "Describe wind.", step("Here is my answer:", echo=True))
 @given(st.text(), st.sampled_from([BAD, "<!--<script>", "\x00\u202e\u2028", "'\"&<", ""]))
 def test_no_text_becomes_markup_or_a_script(text: str, bad: str) -> None:
     text = (text + bad).encode(errors="replace").decode()
-    html = chains_page(text, entries([chain(text, text, step(text, passed=False))]), text)
+    html = chains_page(text, entries([chain(text, text, step(text, guide="0"))]), text)
     assert not {"\x00", "\u202e"} & {*html}
     [(_, index), (_, block), _] = read(html).scripts
     assert json.loads(index)[0][0] == printable(text)
@@ -64,8 +54,8 @@ def test_what_a_reader_may_look_for() -> None:
     empty = chain("q/4", "Describe hail.", best=None)
     kinds = [[*kinds_of(each, [*rights_of(each)])] for each in (REPAIRED, BROKEN, TALK, empty)]
     assert kinds == [
-        ["repaired", "failed words<=3"],
-        ["broken by a revision", "failed words<=3"],
+        ["repaired", "failed words<=9"],
+        ["broken by a revision", "failed words<=9"],
         ["fails", "echo"],
         ["no whole answer"],
     ]
@@ -119,7 +109,7 @@ def test_chains_are_filtered_searched_and_walked_through(browser: Browser, tmp_p
 def test_a_link_opens_its_chain_among_many_and_hostile_texts_run_nothing(
     browser: Browser, tmp_path: Path
 ) -> None:
-    many = (chain(f"q/{n}", f"Question {n}? {BAD}", step(BAD, passed=False)) for n in range(3 * BLOCK))
+    many = (chain(f"q/{n}", f"Question {n}? {BAD}", step(BAD, guide="0")) for n in range(3 * BLOCK))
     opened(browser, tmp_path / "c.html", *many, at=f"#q%2F{2 * BLOCK + 7}")
     shows(browser, f"Question {2 * BLOCK + 7}?")
     assert browser.js("document.title") == "out.jsonl"

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from redraft.chain import Chain, CheckResult, Feedback, Step, Usage, write_jsonl
+from redraft.chain import Chain, Step, Usage, write_jsonl
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.diagnosis.diagnose import diagnose
 from redraft.evaluation.reports.report import describe, page
@@ -18,36 +18,27 @@ from redraft.evaluation.reports.runs import RunReport
 from redraft.evaluation.stats import paired, proportion
 from redraft.evaluation.tasks.tasks import KEY
 from tests.cli.verbs import write
+from tests.evaluation.diagnosis.made_chains import step, told
 from tests.evaluation.made import lines
 from tests.evaluation.reports.test_page import BAD, data_of, read
 
 
 def scored(name: str, *rights: bool, groups: Sequence[str] = (), task: str = "gsm8k", **more: Any) -> Chain:
     """A chain of `redraft eval` whose answers are right or wrong; the last is the best."""
-    results = [
-        [{"name": "final number 1", "passed": right, "score": 1.0, "message": "1"}] for right in rights
-    ]
-    made = Chain(
-        id=name,
-        steps=tuple(Step(answer=f"answer {n}") for n in range(len(rights))),
-        best=len(rights) - 1,
-        stop="passed" if rights[-1] else "max_revisions",
-        usage=Usage(prompt_tokens=10, completion_tokens=5, cost_usd=0.01),
-        meta={KEY: {"task": task, "groups": list(groups), "steps": results}},
-    )
-    return made.model_copy(update=more)
+    usage = Usage(prompt_tokens=10, completion_tokens=5, cost_usd=0.01)
+    about: dict[str, Any] = {"stop": "passed" if rights[-1] else "max_revisions", "usage": usage, **more}
+    return told(name, marks(rights), task=task, truth={"groups": list(groups)}, **about)
 
 
 def checked(name: str, *rights: bool, category: str = "") -> Chain:
     """A chain of `redraft answer` whose answers pass their check or don't."""
-    steps = []
-    for right in rights:
-        result = CheckResult(name="words<=9", passed=right, score=float(right), message="9 words")
-        verdict: Any = "accept" if right else "revise"
-        feedback = Feedback(text="", verdict=verdict, by="checks", checks=(result,))
-        steps.append(Step(answer="x", feedback=feedback))
+    steps = tuple(step(guide=mark) for mark in marks(rights))
     meta = {"source": {"category": category}} if category else {}
-    return Chain(id=name, steps=tuple(steps), best=len(steps) - 1, stop="passed", meta=meta)
+    return Chain(id=name, steps=steps, best=len(steps) - 1, stop="passed", meta=meta)
+
+
+def marks(rights: Sequence[bool]) -> str:
+    return "".join(str(int(right)) for right in rights)
 
 
 def kept(path: Path, chains: Sequence[Chain]) -> Path:
@@ -177,7 +168,7 @@ def test_the_page_shows_the_answers_side_by_side_and_runs_nothing(tmp_path: Path
     assert (first["kinds"], second["kinds"]) == (["differ"], ["won"])
     assert first["row"] == "wrong · right"
     assert [each["title"] for each in first["notes"]] == ["old: wrong", "new: right"]
-    assert first["notes"][0]["text"] == "✗ final number 1: 1"
+    assert first["notes"][0]["text"] == "✗ final number 7: m"
     assert len(reader.scripts) == 2
 
 

@@ -12,19 +12,9 @@ from redraft.chain import Chain, Step
 from redraft.evaluation.stats import proportion
 from redraft.evaluation.tasks.tally import Share, Tally
 from redraft.evaluation.tasks.tasks import KEY
+from tests.evaluation.diagnosis.made_chains import told
 
 BESIDE = ("first answers", "loose", "constraints", "constraints, loose")
-
-
-def chain(name: str, *rights: bool, best: int | None = -1, **about: Any) -> Chain:
-    """A chain whose steps are right or wrong."""
-    steps = [[{"name": "final number 1", "passed": right, "score": float(right)}] for right in rights]
-    return Chain(
-        id=name,
-        steps=tuple(Step(answer="x") for _ in rights),
-        best=len(rights) - 1 if best == -1 else best,
-        meta={KEY: {"task": "gsm8k", "steps": steps, **about}},
-    )
 
 
 def tally_of(*chains: Chain, task: str = "gsm8k") -> Tally:
@@ -39,12 +29,7 @@ def counts(shares: dict[str, Share]) -> dict[str, tuple[int, int]]:
 
 
 def test_the_best_answer_scores_and_the_first_is_shown_beside_it_where_some_are_revised() -> None:
-    tally = tally_of(
-        chain("a", False, True),
-        chain("b", True, False, best=0),
-        chain("ü", False, False),
-        chain("d", True, False),
-    )
+    tally = tally_of(told("a", "01"), told("b", "10", best=0), told("ü", "00"), told("d", "10"))
     assert tally.table() == [
         "gsm8k: 4 answers",
         "score            50.0 %  15.0 to 85.0  2 of 4",
@@ -56,11 +41,11 @@ def test_the_best_answer_scores_and_the_first_is_shown_beside_it_where_some_are_
     assert (found["task"], found["wrong"], found["first_answers"]["hits"]) == ("gsm8k", ["ü", "d"], 2)
     ends = {"low": pytest.approx(0.15, abs=1e-3), "high": pytest.approx(0.85, abs=1e-3)}
     assert found["score"] == {"value": 0.5, **ends, "hits": 2, "count": 4}
-    assert tally_of(chain("a", True)).table() == ["gsm8k: 1 answer", "score  100.0 %  20.7 to 100.0  1 of 1"]
+    assert tally_of(told("a", "1")).table() == ["gsm8k: 1 answer", "score  100.0 %  20.7 to 100.0  1 of 1"]
 
 
 def test_a_chain_without_an_answer_or_without_truth_is_wrong() -> None:
-    tally = tally_of(chain("a", best=None), Chain(id="b", steps=(Step(answer="x"),), best=0))
+    tally = tally_of(told("a", "", best=None), Chain(id="b", steps=(Step(answer="x"),), best=0))
     assert (tally.score.hits, tally.score.count, tally.wrong) == (0, 2, ["a", "b"])
 
 
@@ -86,7 +71,7 @@ def test_an_echo_and_an_empty_text_are_wrong_in_every_figure() -> None:
 
 def test_runs_turns_and_constraints_of_one_item_are_not_independent() -> None:
     def turn(name: str, question: int, *, right: bool) -> Chain:
-        made = chain(name, right)
+        made = told(name, str(int(right)))
         return made.model_copy(update={"meta": {**made.meta, "source": {"question_id": question}}})
 
     turns = [turn(f"q/{n}{'~2' * second}", n, right=n < 10) for n in range(30) for second in (0, 1)]
@@ -97,9 +82,8 @@ def test_runs_turns_and_constraints_of_one_item_are_not_independent() -> None:
 
 
 def test_groups() -> None:
-    tally = tally_of(
-        chain("a", True, groups=["level 1", "Algebra"]), chain("b", False, groups=["level 2", "Algebra"])
-    )
+    first, second = ({"groups": [level, "Algebra"]} for level in ("level 1", "level 2"))
+    tally = tally_of(told("a", "1", truth=first), told("b", "0", truth=second))
     assert counts(tally.groups) == {"level 1": (1, 1), "level 2": (0, 1), "Algebra": (1, 2)}
     assert [line.split("  ")[0] for line in tally.table()[2:]] == ["Algebra", "level 1", "level 2"]
 

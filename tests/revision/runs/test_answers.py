@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 import redraft
-from redraft.cli import app
 from redraft.errors import OutputError, RecordError, UsageError
 from redraft.jobs.harness import RunEvent, RunProgress
 from redraft.jobs.progress import RunMessage
 from redraft.revision.runs.answers import FileResult
+from tests.cli import verbs
 
 MODEL = "script:replies.jsonl"
 OPTIONS: Any = {"model": MODEL, "max_revisions": 0, "check": ["words<=2"], "seed": 7}
@@ -66,7 +65,7 @@ def test_function_and_command_resume_each_other() -> None:
     command = ["answer", "prompts.txt", "-o", "out.jsonl", "-m", MODEL, "-j", "1", "--max-revisions", "0"]
     command += ["--check", "words<=2", "--seed", "7"]
     assert answered(quiet=True, limit=1).added == 1
-    told = CliRunner().invoke(app, command)
+    told = verbs.redraft(*command)
     assert (told.exit_code, told.stderr) == (1, "")
     assert "3 in out.jsonl, 1 of them from before" in told.stdout
     again = answered(quiet=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,12 +16,13 @@ from redraft.chain.write import to_alpaca
 from redraft.data.generate.instructions.flow import DRY
 from redraft.data.generate.instructions.run import Generated, generate_instructions
 from redraft.data.generate.options import Way
-from redraft.engines.base import Delta, EngineInfo, Message, Sampling
+from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError, OutputError, ServerError, UsageError
 from redraft.jobs.limits import STOPPED
 from tests.cli.verbs import lines, write
 from tests.data.generate.instructions.stand_in import teach, teacher
+from tests.engines.able import Able
 
 WAYS: tuple[Way, ...] = ("alpaca", "self-instruct")
 
@@ -261,16 +261,8 @@ def test_an_output_of_something_else_stays_as_it_is(tmp_path: Path) -> None:
     assert rejects.read_text() == "my notes\n"
 
 
-class Base(ScriptedEngine):
-    """A local model without a chat template."""
-
-    @property
-    def info(self) -> EngineInfo:
-        return replace(super().info, chats=False)
-
-
 def test_a_model_without_a_chat_template_is_refused_before_a_call(tmp_path: Path) -> None:
-    engine = Base(["x"], name="base-7b")
+    engine = Able(["x"], name="base-7b", about={"chats": False})
     with pytest.raises(UsageError, match="base-7b does not answer messages") as caught:
         made(tmp_path / "out.jsonl", engine)
     assert "chat template" in str(caught.value.hint)

@@ -1,0 +1,32 @@
+"""A scripted engine that tells abilities of itself as a test wants them, and keeps how it was asked.
+
+engine = Able(["Hi."], about={"native": True, "roles": True})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from redraft.engines.base import EngineInfo, Replies, Sampling
+from redraft.engines.scripted import Call, ScriptedEngine
+
+OF_TEXT = {"any_request": False, "any_message": False, "tools": False}
+"""About an engine that takes text alone."""
+
+
+@dataclass
+class Able(ScriptedEngine):
+    """The engine. `about` are fields of its `info`."""
+
+    about: Mapping[str, Any] = field(default_factory=dict)
+    asked: list[Sampling] = field(default_factory=list)
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, **self.about)
+
+    def _reply(self, asked: Call, sampling: Sampling, stop: Sequence[str], begun: str = "") -> Replies:
+        self.asked.append(sampling)
+        return super()._reply(asked, sampling, stop, begun)
