@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -196,13 +197,11 @@ def test_a_long_prompt_is_never_advised_more_than_was_trained_for(tmp_path: Path
     model = tiny_model(tmp_path / "tiny.gguf")
 
     async def hint_for(tokens: int) -> str:
-        engine = await LlamaCppEngine.start(model, machine=MachineOptions(ctx=64, threads=1))
-        try:
+        machine = MachineOptions(ctx=64, threads=1)
+        async with aclosing(await LlamaCppEngine.start(model, machine=machine)) as engine:
             with pytest.raises(ContextError) as caught:
                 await anext(engine.stream((5,) * tokens, Sampling()))
             return caught.value.hint or ""
-        finally:
-            await engine.aclose()
 
     assert asyncio.run(hint_for(100)).endswith("--ctx 256.")
     assert asyncio.run(hint_for(300)) == (

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -52,11 +52,8 @@ def named(*servers: FakeServer) -> str:
 
 @asynccontextmanager
 async def opened(*servers: FakeServer, patience: Patience = QUICK, **more: Any) -> AsyncGenerator[Engine]:
-    engine = await load_engine(named(*servers), patience=patience, **more)
-    try:
+    async with aclosing(await load_engine(named(*servers), patience=patience, **more)) as engine:
         yield engine
-    finally:
-        await engine.aclose()
 
 
 async def said(engine: Engine, message: str = "Hi.", chain: str = "") -> str:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from redraft.chain import Chain, Step
 from redraft.errors import ContextError, OutputError, RecordError
 from redraft.jobs.ledger import Ledger
 from redraft.jobs.provenance import Provenance
+from tests.cli.verbs import files_up_to
 
 PROVENANCE = Provenance("answer", {"model": "m", "seed": 1, "checks": ("words<=5",)})
 
@@ -255,15 +255,10 @@ def _nobody() -> Iterator[None]:
 def test_a_limit_on_the_file_leaves_whole_lines(tmp_path: Path) -> None:
     """RLIMIT_FSIZE cuts a write short in the middle of a line, as a full disk or a quota does."""
     out = tmp_path / "out.jsonl"
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Ledger(out, PROVENANCE) as ledger:
         ledger.append("a", line("a", "x" * 1000))
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-            with pytest.raises(OutputError) as caught:
-                ledger.append("b", line("b", "x" * 2000))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with files_up_to(2000), pytest.raises(OutputError) as caught:
+            ledger.append("b", line("b", "x" * 2000))
         assert names_in(ledger) == {"a"}
     assert out.read_text() == line("a", "x" * 1000) + "\n"
     assert "File too large" in caught.value.message

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import resource
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from redraft.train.options import SftOptions, parse
 from redraft.train.run import Ready, alone, get_ready
 from redraft.train.sft import with_loss
 from redraft.train.trained import Trained
+from tests.cli.verbs import files_up_to
 from tests.train.tiny import chains, lines
 from tests.train.tiny_models import EXPERTS, tiny
 
@@ -156,13 +156,8 @@ def test_memory_that_runs_out_says_what_to_change(
 def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path) -> None:
     """The library of the weights raises its own kind of error."""
     made = ready(model, "--lora", "False")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, before[1]))
-    try:
-        with pytest.raises(OutputError, match="cannot be written") as error:
-            made.train()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with files_up_to(1 << 15), pytest.raises(OutputError, match="cannot be written") as error:
+        made.train()
     assert "Make room" in str(error.value.hint)
 
 

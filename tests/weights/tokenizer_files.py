@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +159,8 @@ def llama_cpp_ids(
     """The ids that llama.cpp makes. `special`: control tokens in texts count; `start`: as prompts begin."""
 
     async def ask() -> list[list[int]]:
-        engine = await LlamaCppEngine.start(model)
-        try:
+        async with aclosing(await LlamaCppEngine.start(model)) as engine:
             return [list(await engine._tokenize(text, start=start, control=special)) for text in texts]
-        finally:
-            await engine.aclose()
 
     return asyncio.run(ask())
 

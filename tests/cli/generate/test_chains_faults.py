@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from typer.testing import Result
 
 from redraft.chain import Chain
 from redraft.engines.remote import batch
-from tests.cli.verbs import chains, lines, redraft, script, wait_until
+from tests.cli.verbs import chains, files_up_to, lines, redraft, script, wait_until
 from tests.engines.batch_server import BatchServer, Fault
 from tests.engines.fake_server import chat_event, chat_reply, chat_server, sse_reply
 from tests.engines.paid_server import BROKEN, CUT, PaidServer
@@ -149,17 +146,6 @@ def test_an_answer_that_a_content_filter_cut_fails_its_record_and_is_asked_for_a
 
 
 # The disk and the journal.
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """A disk that is full once a file has so many bytes. SQLite says so in other words than the system."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [2_000, 30_000])

@@ -242,12 +242,9 @@ async def test_a_template_that_refuses_says_why(tmp_path: Path) -> None:
     )
 
     model = tiny_model(tmp_path / "strict.gguf", {"tokenizer.chat_template": template})
-    engine = await LlamaCppEngine.start(model, machine=ONE)
-    try:
+    async with aclosing(await LlamaCppEngine.start(model, machine=ONE)) as engine:
         with pytest.raises(RecordError) as caught:
             await collect(engine.chat(FRANCE, GREEDY))
-    finally:
-        await engine.aclose()
     assert caught.value.message == "the chat template of tiny refuses these messages: not that country."
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,9 @@ def kill(engine: LlamaCppEngine, number: signal.Signals = signal.SIGKILL) -> Non
 
 @asynccontextmanager
 async def opened(model: Path, **how: Any) -> AsyncGenerator[LlamaCppEngine]:
-    engine = await LlamaCppEngine.start(model, **how, machine=MachineOptions(threads=1, ctx=256))
-    try:
+    machine = MachineOptions(threads=1, ctx=256)
+    async with aclosing(await LlamaCppEngine.start(model, **how, machine=machine)) as engine:
         yield engine
-    finally:
-        await engine.aclose()
 
 
 async def heard(

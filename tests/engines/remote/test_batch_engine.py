@@ -21,7 +21,7 @@ from redraft.errors import RedraftError, UsageError
 from redraft.jobs.journal import Journal
 from tests.engines.batch_server import BatchServer, Fault
 from tests.engines.fake_server import FakeServer, Reply
-from tests.engines.remote.asking import text_of
+from tests.engines.remote.asking import collected, text_of
 
 
 @pytest.fixture(autouse=True)
@@ -134,14 +134,10 @@ async def test_raw_text_messages_and_models_go_in_batches_of_their_own() -> None
                 gull, tern = keyed
                 raw = gull.stream("A gull", Sampling())
                 both = (_deltas(each, Sampling(), ()) for each in (gull, tern))
-                replies = await asyncio.gather(_all(raw), *both)
+                replies = await asyncio.gather(collected(raw), *both)
         assert list(map(text_of, replies)) == [" flies.", "A gull.", "A tern."]
         ends = [batch.record["endpoint"] for batch in server.batches.values()]
         assert sorted(ends) == ["/v1/chat/completions"] * 2 + ["/v1/completions"]
-
-
-async def _all(deltas: Any) -> list[Delta]:
-    return [delta async for delta in deltas]
 
 
 async def test_a_wave_waits_for_a_chain_that_runs_its_checks() -> None:

@@ -20,6 +20,7 @@ from redraft.engines.base import Delta, Replies, Sampling, Tokens
 from redraft.engines.steering.draft import closed
 from redraft.engines.steering.form import Form, joined
 from redraft.engines.steering.writer import Source, written
+from tests.engines.talking import collect
 
 WORDS = re.findall(
     r"\w+", "the rain town sea falls old house light far and I it is in a storm walks quiet green boat"
@@ -97,12 +98,8 @@ def form_for(checks: Sequence[str]) -> tuple[Form, tuple[str, ...]]:
     return joined((name, form) for name, form in found if form)
 
 
-async def _all(deltas: Replies) -> list[Delta]:
-    return [delta async for delta in deltas]
-
-
 def write(form: Form, source: Source, tokens: int = 400) -> tuple[str, Delta]:
-    deltas = asyncio.run(_all(written(form, Sampling(max_tokens=tokens, seed=1), "max_tokens", source)))
+    deltas = asyncio.run(collect(written(form, Sampling(max_tokens=tokens, seed=1), "max_tokens", source)))
     assert [delta for delta in deltas if delta.finish] == deltas[-1:]
     return "".join(delta.text for delta in deltas), deltas[-1]
 
@@ -396,7 +393,7 @@ def test_each_request_has_a_length_and_the_answer_no_more_tokens_than_asked() ->
     model = Words(2)
     sampling = Sampling(max_tokens=30, seed=1, unset=frozenset({"max_tokens", "top_p"}))
     form, _ = form_for(["bullets==20"])
-    *_, last = asyncio.run(_all(written(form, sampling, "max_tokens", model.source)))
+    *_, last = asyncio.run(collect(written(form, sampling, "max_tokens", model.source)))
     assert all("max_tokens" not in asked.unset for _, asked in model.asked)
     assert last.completion_tokens is not None
     assert last.completion_tokens <= 32

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from redraft.weights.gguf.quant import QUANTS
 from redraft.weights.gguf.reader import GGUFHeader, read_header
 from redraft.weights.gguf.to_folder import import_gguf
 from redraft.weights.output import Run
+from tests.engines.talking import continued
 from tests.weights.tiny_folders import ARCHITECTURES, SPECIAL, VOCABULARY, load, tiny_folder
 
 LLAMA3 = {
@@ -73,13 +75,10 @@ def said_by_llamacpp(file: Path, count: int) -> list[str]:
     """What llama.cpp says to each of the prompts, as text."""
 
     async def texts() -> list[str]:
-        engine = await LlamaCppEngine.start(file, machine=MachineOptions(threads=1, speculate=False))
-        try:
-            sampling = Sampling(temperature=0.0, max_tokens=count)
-            streams = [engine.stream(each, sampling) for each in prompts()]
-            return ["".join([delta.text async for delta in stream]) for stream in streams]
-        finally:
-            await engine.aclose()
+        machine, how = MachineOptions(threads=1, speculate=False), Sampling(temperature=0.0, max_tokens=count)
+        async with aclosing(await LlamaCppEngine.start(file, machine=machine)) as engine:
+            written = [await continued(engine, each, how) for each in prompts()]
+        return ["".join(delta.text for delta in deltas) for deltas in written]
 
     return asyncio.run(texts())
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from redraft.weights.lora.adapter import read_adapter
 from redraft.weights.lora.gguf import Half, lora_gguf, lora_weights, parts_of
 from redraft.weights.lora.merge import merge_lora
 from redraft.weights.output import Run
+from tests.engines.talking import continued, tokens_of
 from tests.weights.tiny_folders import ARCHITECTURES, LINEAR, load, lora, tiny_folder, with_adapter
 
 EVERYTHING = [*LINEAR, "lm_head"]
@@ -95,16 +97,9 @@ def plain_numbers(raw: torch.Tensor) -> torch.Tensor:
 
 
 async def greedy(model: Path, *adapters: Path) -> list[tuple[int, ...]]:
-    engine = await LlamaCppEngine.start(model, adapters, machine=MachineOptions(threads=1, ctx=64))
-    try:
-        return [await continued(engine, prompt) for prompt in PROMPTS]
-    finally:
-        await engine.aclose()
-
-
-async def continued(engine: LlamaCppEngine, prompt: tuple[int, ...]) -> tuple[int, ...]:
-    deltas = engine.stream(prompt, Sampling(temperature=0, max_tokens=8))
-    return tuple([token async for delta in deltas for token in delta.tokens or ()])
+    machine, how = MachineOptions(threads=1, ctx=64), Sampling(temperature=0, max_tokens=8)
+    async with aclosing(await LlamaCppEngine.start(model, adapters, machine=machine)) as engine:
+        return [tuple(tokens_of(await continued(engine, prompt, how))) for prompt in PROMPTS]
 
 
 @pytest.mark.parametrize(("architecture", "f16"), [("Llama", False), ("Qwen3", True)])
