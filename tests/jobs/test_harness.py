@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import ContextError, RecordError
@@ -107,6 +107,7 @@ def test_half_an_item_never_counts_as_done(tmp_path: Path, counts: list[int]) ->
     st.integers(1, 4),
     st.sampled_from(["tokens", "usd"]),
 )
+@example([5, 12, 11, 39, 0], 67, 1, "usd")  # whose sum is a little less than 0.67 in floating point
 def test_a_limit_holds_and_runs_with_it_do_everything_once(
     costs: list[int], limit: int, parallel: int, kind: str
 ) -> None:

@@ -62,7 +62,7 @@ class Limits:
         """Return which limit is reached, in words; an empty text if none is."""
         spent, seconds = self.spent_before.plus(spent), self.seconds_before + seconds
         how = ", estimated" if spent.estimated else ""
-        if self.usd is not None and spent.usd >= self.usd:
+        if self.usd is not None and round(spent.usd, 9) >= self.usd:
             return f"the limit of {Decimal(f'{self.usd:g}'):f} USD is reached ({spent.usd:.4f} spent{how})"
         if self.tokens is not None and spent.tokens >= self.tokens:
             return f"the limit of {self.tokens:,} tokens is reached ({spent.tokens:,} generated{how})"

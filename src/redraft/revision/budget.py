@@ -43,11 +43,11 @@ class Budget:
         """Return how many more tokens a model of this price may generate; None for no limit."""
         left = [] if self.tokens is None else [self.tokens - usage.completion_tokens]
         if self.usd is not None and price is not None and price.completion > 0:
-            left.append(int((self.usd - (usage.cost_usd or 0)) * 1e6 / price.completion))
+            left.append(int(round(self.usd - (usage.cost_usd or 0), 9) * 1e6 / price.completion))
         return max(min(left), 0) if left else None
 
     def spent(self, usage: Usage, price: Price | None, seconds: float) -> bool:
         """Return whether a limit is reached; `price` is that of the model to be asked next."""
-        out_of_money = self.usd is not None and (usage.cost_usd or 0) >= self.usd
+        out_of_money = self.usd is not None and round(usage.cost_usd or 0, 9) >= self.usd
         out_of_time = self.seconds is not None and seconds >= self.seconds
         return out_of_money or out_of_time or self.tokens_left(usage, price) == 0
