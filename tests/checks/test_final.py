@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from decimal import Decimal
 from itertools import islice
@@ -208,13 +207,13 @@ def test_hardly_any_tricky_text_is_judged_wrongly() -> None:
 
 
 NUMBERS = st.decimals(-(10**9), 10**9, places=3)
-WORDS = st.text(st.characters(categories=["L", "Zs", "Po"], exclude_characters=",.%/*\\xX×·"))
-
-JOINS = re.compile(r"(?i)\b(?:or|oder|ou|and|to|not|never|cannot|neither)\b|或|不是")  # "7 or 8" gives none
+LETTERS = st.characters(categories=["L", "Zs", "Po"], exclude_characters=",.%/*\\xX×·")
+# Of letters: a text is also drawn from the words in the source, such as "or", which mean something there.
+WORDS = st.lists(LETTERS).map("".join)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "none", "x2", "GPT-4", "-", "$", "...", "on 2024-01-05 at 12:30", "pages 5–7"]
+    "text", ["", "none", "x2, step 2.5", "GPT-4", "-", "$", "...", "on 2024-01-05 at 12:30", "pages 5–7"]
 )
 def test_no_number(text: str) -> None:
     assert final_number(text) is None
@@ -224,7 +223,6 @@ def test_no_number(text: str) -> None:
 
 @given(NUMBERS, WORDS, st.sampled_from(["{}", "{:,}", "${:,}", "{}%", "{}.", "**{}**", "({})"]), WORDS)
 def test_any_written_number_is_read_back(value: Decimal, before: str, form: str, after: str) -> None:
-    assume(not JOINS.search(f"{before} {after}"))
     assert final_number(f"7 {before} {form.format(value)} {after}") == value
 
 

@@ -51,7 +51,7 @@ _NUMBER = rf"""
 # What has digits and is no number: a reference (step 3, [2]), a term (x + 3), a name (x2, GPT-4), a date, a
 # time, a ratio, an address. Only scripts with capitals join digits to a word: 答案是42 has a number.
 _NAME = rf"""
-    \b(?i:step|figure|problem|question)[ ][0-9]++ | \[[0-9]++\]
+    \b(?i:step|figure|problem|question)[ ][0-9]++(?:\.[0-9]++)*+ | \[[0-9]++\]
     | (?<![{_CASED}\p{{N}}])[a-z](?:[ ][-+−*/][ ]|[+*/])[0-9]++
     | [{_CASED}_](?:[{_CASED}\p{{M}}_]|-?[0-9]|(?<=[0-9])\.[0-9])*+
     | (?<![0-9.])[0-9]++(?:(?::[0-9]++)++|(?P<by>[-./])[0-9]++(?:(?P=by)[0-9]++)++)(?![0-9])
