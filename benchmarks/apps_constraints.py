@@ -13,7 +13,7 @@ from material import records
 from redraft.chain import Prompt, Usage
 from redraft.checks.base import Check, demand_of, run_checks
 
-TOKENS, TEXTS = 128, 4
+TOKENS = 128
 TUNED = 30
 """The shortest prompts, on which the wording of requests was chosen."""
 MOST_WORDS, WORDS_IN = 80, {"words": 1, "sentences": 12}

@@ -6,7 +6,6 @@ its own to 4. Tests that use it are skipped where there is none.
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import os
@@ -121,7 +120,3 @@ class Browser:
         self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-
-    def picture(self, path: Path) -> None:
-        """Write a PNG of the window."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))

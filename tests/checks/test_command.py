@@ -18,6 +18,7 @@ from redraft.checks.base import AT_ONCE, run_check
 from redraft.checks.command import KEPT, Command
 from redraft.errors import CheckError, CheckSyntaxError
 from redraft.jobs.machine import all_cores
+from tests.cli.verbs import wait_until
 
 LONG = 60.0
 
@@ -126,12 +127,6 @@ def test_a_child_that_left_the_group_does_not_hold_up_the_result(tmp_path: Path)
             os.kill(int(note.read_text()), 9)
 
 
-def until_written(note: Path) -> None:
-    deadline = time.monotonic() + 20
-    while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
 @linux
 def test_cancelling_kills_the_program(tmp_path: Path) -> None:
     note = tmp_path / "pid"
@@ -139,7 +134,7 @@ def test_cancelling_kills_the_program(tmp_path: Path) -> None:
 
     async def cancelled() -> None:
         task = asyncio.ensure_future(run_check(python(code), "", Prompt()))
-        await asyncio.to_thread(until_written, note)
+        await asyncio.to_thread(wait_until, lambda: note.exists() and note.read_text(), 20)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -27,10 +27,6 @@ def found(what: str) -> Finding:
     return next(each for each in findings() if each.what == what)
 
 
-def faults(what: str) -> list[Finding]:
-    return [each for each in findings() if each.what == what and each.well is False]
-
-
 def configure(text: str, mode: int = 0o600) -> Path:
     path = config_path()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +116,8 @@ def test_keys_are_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_fault_of_one_key_does_not_hide_the_others() -> None:
     path = configure("[keys]\n'a.example' = 'sk-literal'\n'b.example' = 'env:NOT_SET_HERE'\n", mode=0o644)
     assert found("keys") == Finding("keys", well=True, found="a.example")
-    assert [each.type_next for each in faults("keys")] == ["export NOT_SET_HERE=…", f"chmod 600 {path}"]
+    faults = [each for each in findings() if each.what == "keys" and each.well is False]
+    assert [each.type_next for each in faults] == ["export NOT_SET_HERE=…", f"chmod 600 {path}"]
 
 
 def test_a_library_of_the_system_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

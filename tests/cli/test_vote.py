@@ -67,8 +67,8 @@ def vote(monkeypatch: pytest.MonkeyPatch) -> Visit:
     return visit
 
 
-def votes(path: str = "votes.jsonl") -> list[Review]:
-    return [review for _, review in read_reviews(raw_records(Path(path)))]
+def votes() -> list[Review]:
+    return [review for _, review in read_reviews(raw_records(Path("votes.jsonl")))]
 
 
 def for_new(review: Review) -> int:

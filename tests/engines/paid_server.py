@@ -19,7 +19,6 @@ from tests.engines.fake_server import (
     Reply,
     Request,
     chat_event,
-    chat_reply,
     error_reply,
     models_reply,
     sse_reply,
@@ -29,7 +28,6 @@ from tests.engines.fake_server import (
 MODEL = "gull"
 TOKENS = (10, 7)  # of a prompt, and of its reply
 
-EMPTY = chat_reply("")
 CUT = sse_reply(chat_event("A"), cut=True)
 BROKEN = sse_reply(b'data: {"choices\n\n', DONE)
 DOWN = error_reply(500, "Out of luck.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from redraft.chain import Chain, Feedback, Prompt, Step, Stop
+from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError
 from redraft.revision.api import arevise
@@ -17,10 +17,10 @@ REVISE = Feedback(text="Too long.", verdict="revise")
 ACCEPT = Feedback(text="Fine.", verdict="accept")
 
 
-def chain(prompt: Prompt, *answers: str, last: Feedback | None = ACCEPT, stop: Stop = "accepted") -> Chain:
+def chain(prompt: Prompt, *answers: str) -> Chain:
     drafts = [Step(answer=answer, feedback=REVISE) for answer in answers[:-1]]
-    steps = (*drafts, *(Step(answer=answer, feedback=last) for answer in answers[-1:]))
-    return Chain(prompt=prompt, steps=steps, best=len(steps) - 1 if steps else None, stop=stop)
+    steps = (*drafts, *(Step(answer=answer, feedback=ACCEPT) for answer in answers[-1:]))
+    return Chain(prompt=prompt, steps=steps, best=len(steps) - 1 if steps else None, stop="accepted")
 
 
 def talk(*turns: tuple[str, ...]) -> Conversation:

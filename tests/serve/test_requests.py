@@ -403,14 +403,10 @@ JSON = st.recursive(
 )
 
 
-def offered() -> Models:
+def accepted(body: dict[str, Any]) -> Accepted:
     models = Models()
     models.offer([Model("plain", check_options(plain(ScriptedEngine(["x"]))))])
-    return models
-
-
-def accepted(body: dict[str, Any]) -> Accepted:
-    return ChatRequest.of(body).accept(offered(), ServerLimits())
+    return ChatRequest.of(body).accept(models, ServerLimits())
 
 
 @settings(max_examples=25)

@@ -71,9 +71,10 @@ def test_a_client_is_told_that_it_waits_and_that_the_engine_stalls() -> None:
         health = Health(trouble="/secret was killed", stalled=True)
 
     stalling = {"short": short(Watched([LONG, SHORT], delay=0.02))}
+    asked = {"model": "short", "messages": [{"role": "user", "content": "Hi."}], **STREAMED}
     with (
         served(stalling, at_once=1) as server,
-        httpx.stream("POST", f"{server.url}/chat/completions", json=asked(), timeout=30) as first,
+        httpx.stream("POST", f"{server.url}/chat/completions", json=asked, timeout=30) as first,
     ):
         lines = first.iter_lines()
         said = next(lines)
@@ -82,10 +83,6 @@ def test_a_client_is_told_that_it_waits_and_that_the_engine_stalls() -> None:
     assert waiting[0]["type"] == "waiting"
     assert '"stalled"' in said
     assert "secret" not in said
-
-
-def asked() -> dict[str, Any]:
-    return {"model": "short", "messages": [{"role": "user", "content": "Hi."}], **STREAMED}
 
 
 def test_what_a_model_thinks_is_an_event_and_no_part_of_its_answer() -> None:

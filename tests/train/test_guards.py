@@ -83,11 +83,6 @@ def test_the_advice_is_a_learning_rate_that_trains(asked: float, usual: float, l
     assert f"--learning_rate {lower:.2g}," in str(no_number(moment).hint)
 
 
-def steps_until_tripped(losses: list[float], patience: int) -> int | None:
-    guard = Divergence(patience)
-    return next((n for n, loss in enumerate(losses, 1) if guard.add(loss)), None)
-
-
 @pytest.mark.parametrize(
     ("losses", "patience", "trips"),
     [
@@ -104,7 +99,8 @@ def steps_until_tripped(losses: list[float], patience: int) -> int | None:
 def test_a_loss_that_stays_far_too_high_is_divergence(
     losses: list[float], patience: int, trips: int | None
 ) -> None:
-    assert steps_until_tripped(losses, patience) == trips
+    guard = Divergence(patience)
+    assert next((n for n, loss in enumerate(losses, 1) if guard.add(loss)), None) == trips
 
 
 def test_the_diagnosis_of_divergence() -> None:

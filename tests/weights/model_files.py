@@ -77,13 +77,6 @@ def load(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def load_bin(folder: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("*.bin")):
-        found |= torch.load(file, weights_only=True)
-    return found
-
-
 def bits(shape: Sequence[int], dtype: torch.dtype, seed: int) -> torch.Tensor:
     """Any bit patterns, NaN and infinity among them. Booleans are 0 or 1."""
     drawn = torch.Generator().manual_seed(seed)
@@ -116,9 +109,9 @@ def llama(
     return dict(made.to(dtype).state_dict())
 
 
-def tuned(base: Tensors, seed: int = 1, by: float = 0.001) -> dict[str, torch.Tensor]:
+def tuned(base: Tensors, by: float = 0.001) -> dict[str, torch.Tensor]:
     """The same after a little training."""
-    drawn = torch.Generator().manual_seed(seed)
+    drawn = torch.Generator().manual_seed(1)
     return {
         name: (values.float() + torch.randn(values.shape, generator=drawn) * by).to(values.dtype)
         for name, values in base.items()

@@ -23,13 +23,10 @@ def test_a_card_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert sources_of(folder, "model") == MIX
     assert bases_of(folder) == ["org/one"]
     assert "| base | org/one | apache-2.0 |" in (folder / "README.md").read_text()
-    again = card_of({key: tuple(each) if isinstance(each, list) else each for key, each in keys(folder)})
+    kept = card_metadata(folder).items()
+    again = card_of({key: tuple(each) if isinstance(each, list) else each for key, each in kept})
     assert again is not None
     assert sources_of(card(tmp_path / "n", again), "model") == MIX
-
-
-def keys(folder: Path) -> list[tuple[str, object]]:
-    return list(card_metadata(folder).items())
 
 
 def test_any_name_can_be_written_and_read_again(tmp_path: Path) -> None:

@@ -188,7 +188,9 @@ class TestArrays:
         path = tmp_path / "x.json"
         path.write_bytes(b"[" + record + (b",\n" + record) * 10_000 + b"]")
         assert path.stat().st_size > 50_000_000
-        count, grown = map(int, python(GROWTH, path).split())
+        command = [sys.executable, "-c", GROWTH, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        count, grown = map(int, done.stdout.split())
         assert count == 10_001
         assert grown < 20_000_000
 
@@ -203,11 +205,6 @@ count = sum(1 for _ in read_lines(Path(sys.argv[1])))
 print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit)
 """
 """How many records a file has, and by how many bytes the process grew while it read them."""
-
-
-def python(code: str, *args: object) -> str:
-    command = [sys.executable, "-c", code, *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_name_that_is_not_utf_8_can_be_said() -> None:

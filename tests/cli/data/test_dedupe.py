@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -21,10 +20,6 @@ RECORDS = [
 
 def dedupe(*args: object) -> Result:
     return redraft("data", "dedupe", *args)
-
-
-def rows(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.fixture
@@ -44,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 def test_each_way_keeps_its_own(data: Path, args: list[str], kept: list[str]) -> None:
     result = dedupe(data, *args)
     assert result.exit_code == 0
-    assert [row["id"] for row in rows(result.stdout)] == kept
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == kept
     assert f"{len(kept)} kept, {4 - len(kept)} dropped" in result.stderr
 
 

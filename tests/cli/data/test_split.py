@@ -10,7 +10,7 @@ from typer.testing import Result
 
 from tests.cli.data.test_clean import talk
 from tests.cli.data.word_tokenizer import tokenizer_of_words
-from tests.cli.verbs import redraft, write
+from tests.cli.verbs import lines, redraft, write
 
 
 @pytest.fixture
@@ -32,16 +32,12 @@ def split(*args: object) -> Result:
     return redraft("data", "split", *args)
 
 
-def ids(out: str) -> list[str]:
-    return [json.loads(line)["id"] for line in out.splitlines()]
-
-
 def test_what_is_too_long_can_be_dropped_to_a_side_file(talks: Path, words: Path, tmp_path: Path) -> None:
     out, side = tmp_path / "out.jsonl", tmp_path / "side.jsonl"
     args = (talks, "--tokenizer", words, "--limit", 64, "--format", "chat", "-j", 1, "-o", out)
     args += ("--too-long", "drop")
     assert split(*args, "--dropped", side, "-q").stderr == ""
-    assert ids(out.read_text()) == ["talks/t0#2", "talks/t1"]
+    assert [each["id"] for each in lines(out)] == ["talks/t0#2", "talks/t1"]
     long, broken = map(json.loads, side.read_text().splitlines())
     assert (long["rule"], long["id"], long["where"]) == ("too-long", "talks/t0#1", f"{talks}:1")
     assert long["reason"] == "92 tokens, at most 64"

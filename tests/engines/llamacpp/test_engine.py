@@ -37,8 +37,6 @@ pytest.importorskip("xllamacpp")
 T = TypeVar("T")
 COUNT = "One two three four five"
 JAPANESE = "Translate to Japanese: Japanese language = 日本語. Japanese people ="
-# The vocabulary of the default model lacks some bytes, those of control characters and unused planes.
-WRITTEN = st.characters(max_codepoint=0x1FAFF, exclude_categories=["Cs", "Cn", "Co", "Cc"]) | st.just("\n")
 FRANCE: list[Message] = [{"role": "user", "content": "What is the capital of France?"}]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -33,11 +33,6 @@ def engine(server: FakeServer, model: str = "m", **options: Any) -> RemoteEngine
 
 async def collected(deltas: AsyncGenerator[Delta, None]) -> list[Delta]:
     return [delta async for delta in deltas]
-
-
-async def closing(engine: RemoteEngine, work: Coroutine[Any, Any, T]) -> T:
-    async with aclosing(engine):
-        return await work
 
 
 def using(engine: RemoteEngine, work: Callable[[RemoteEngine], Awaitable[T]]) -> T:

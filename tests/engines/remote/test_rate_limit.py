@@ -17,9 +17,7 @@ from tests.engines import clock
 from tests.engines.paid_server import DOWN, MODEL, PaidServer
 
 
-async def turns(
-    rate: RateLimit, tokens: Sequence[int], *, lasts: float = 0.05, at_once: int = 10
-) -> list[Turn]:
+async def turns(rate: RateLimit, tokens: Sequence[int], *, lasts: float = 0.05) -> list[Turn]:
     """Make calls that come to these tokens each, and take this long."""
     queue, found = list(tokens), list[Turn]()
 
@@ -31,7 +29,7 @@ async def turns(
             rate.over(turn)
             rate.used(amount)
 
-    await asyncio.gather(*(worker() for _ in range(at_once)))
+    await asyncio.gather(*(worker() for _ in range(10)))
     return found
 
 

@@ -15,7 +15,6 @@ from tests.engines.servers.processes import ServerProcess
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
 PUT = "import fsspec; s3 = fsspec.filesystem('s3'); s3.mkdir('bucket'); s3.put_file('{0}', 'bucket/{0}')"
-READ = "import fsspec; print(fsspec.filesystem('s3').cat_file('bucket/out.jsonl').decode(), end='')"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -88,11 +88,6 @@ def test_a_blind_retry_is_told_nothing_but_the_task(tmp_path: Path) -> None:
     assert revised < told.steps[1].usage.prompt_tokens
 
 
-def samples(*answers: str) -> Chain:
-    first, *others = (Step(answer=answer) for answer in answers)
-    return Chain(id="a", steps=(first,), drafts=tuple(others), best=0)
-
-
 @pytest.mark.parametrize(
     ("answers", "chosen"),
     [
@@ -103,7 +98,9 @@ def samples(*answers: str) -> Chain:
     ],
 )
 def test_a_vote_takes_what_most_answers_say(answers: list[str], chosen: str) -> None:
-    chain = voted(samples(*answers), Number.of("7").said)
+    first, *others = (Step(answer=answer) for answer in answers)
+    samples = Chain(id="a", steps=(first,), drafts=tuple(others), best=0)
+    chain = voted(samples, Number.of("7").said)
     assert chain.answer == chosen
     assert sorted(step.answer for step in (*chain.steps, *chain.drafts)) == sorted(answers)
 

@@ -18,7 +18,7 @@ from tests.evaluation.diagnosis.made_chains import shares, write_run
 Way = tuple[str, int, list[bool]]  # the name of its files, tokens a prompt, and which answers are right
 
 
-def folder_of(folder: Path, cells: dict[tuple[str, str], list[Way]], seeds: int = 1) -> Path:
+def folder_of(folder: Path, cells: dict[tuple[str, str], list[Way]]) -> Path:
     """Write the runs of models and tasks, as `redraft diagnose` does."""
     models, tasks = ({key[place]: key[place] for key in cells} for place in (0, 1))
     plan = {"models": models, "tasks": {name: {"task": "checks", "file": name} for name in tasks}}
@@ -26,8 +26,7 @@ def folder_of(folder: Path, cells: dict[tuple[str, str], list[Way]], seeds: int 
     (folder / "runs.json").write_text(json.dumps(plan))
     for (model, task), ways in cells.items():
         for way, tokens, rights in ways:
-            for seed in range(seeds):
-                write_run(folder / "runs" / model / task, way, tokens, rights, seed)
+            write_run(folder / "runs" / model / task, way, tokens, rights, 0)
     return folder
 
 

@@ -49,13 +49,10 @@ def test_exercises_name_the_licence_of_their_task() -> None:
 def drafted(count: int, right: int) -> list[Chain]:
     chains = list(lessons.training(TASK, "drafts", count, 1, set()))
     return [
-        chain.model_copy(update={"steps": (Step(answer=_sum(chain) if place < right else "12"),), "best": 0})
+        chain.model_copy(update={"steps": (Step(answer=answer if place < right else "12"),), "best": 0})
         for place, chain in enumerate(chains)
+        for answer in [TASK.right(chain.meta["values"])]
     ]
-
-
-def _sum(chain: Chain) -> str:
-    return TASK.right(chain.meta["values"])
 
 
 def test_half_of_the_first_drafts_are_wrong_whatever_the_model_could() -> None:

@@ -18,9 +18,6 @@ from redraft.data.generate.instructions.rules import (
 from redraft.data.generate.instructions.tasks import Task
 from redraft.data.generate.instructions.wording import AFTER_TASKS, Wanted, ask_tasks
 
-WANTED = Wanted("English")
-
-
 TASKS = (
     "Task 4\nInstruction: Add two.\nInput: 1 and 1\nOutput: 2",
     "Task 5\nInstruction: Sing.\nInput: <noinput>\nOutput: La",
