@@ -7,6 +7,7 @@ from pathlib import Path
 
 from material import default_model
 from measure import Figure, Goal, Row
+from report import drawn
 from weights_material import GIB, Pair, Scale, add_tokenizer, config_of, make_adapter, make_pair
 from weights_run import MB, forget, imports_of, remove, weights
 
@@ -37,21 +38,15 @@ def run(scale: Scale) -> Row:
             extra.setdefault(what, []).append((size / GIB, held / MB))
     remove(folder)
     figures = [figure for what, found in extra.items() for figure in _figures(what, found)]
-    return Row(MEASURE, HOW, tuple(figures), (table(extra),))
+    sizes = [f"{gib:.2g} GiB" for gib, _ in next(iter(extra.values()))]
+    cells = ([what, *(f"{held:.0f}" for _, held in found)] for what, found in extra.items())
+    return Row(MEASURE, HOW, tuple(figures), (drawn([["extra memory in MB", *sizes], *cells]),))
 
 
 def _figures(what: str, found: list[tuple[float, float]]) -> Iterator[Figure]:
     sizes = "; ".join(f"{gib:.2g} GiB {extra:.0f} MB" for gib, extra in found)
     yield Figure(what, (max(extra for _, extra in found),), "MB", MOST, sizes)
     yield Figure(f"{what}, largest less smallest", (found[-1][1] - found[0][1],), "MB", FLAT)
-
-
-def table(extra: dict[str, list[tuple[float, float]]]) -> str:
-    """Commands down, sizes across."""
-    sizes = [f"{gib:.2g} GiB" for gib, _ in next(iter(extra.values()))]
-    lines = [["extra memory in MB", *sizes], ["---"] * (len(sizes) + 1)]
-    lines += [[what, *(f"{figure:.0f}" for _, figure in found)] for what, found in extra.items()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _all_of(folder: Path, size: int, tokenizer: Path) -> Iterator[tuple[str, Arguments]]:

@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from redraft.train.batches import IGNORED
+from tests.train.tiny import SHAPE
 
 VOCABULARY = 64
 WINDOW = 5
@@ -50,11 +51,7 @@ def tiny(kind: str = "Llama", **changes: Any) -> Any:
     torch.manual_seed(3)
     said = {
         "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        **SHAPE,
         "head_dim": 8,
         "max_position_embeddings": 128,
         "initializer_range": 0.3,

@@ -23,6 +23,7 @@ from tests.cli import verbs
 from tests.cli.verbs import lines, redraft, wait_until
 from tests.engines.batch_server import FULL, Batch, BatchServer, Fault
 from tests.engines.fake_server import Reply, error_reply, json_reply
+from tests.engines.paid_server import said
 
 PROMPTS = 5
 CALLS = 3
@@ -35,11 +36,7 @@ FILE, JOURNAL = Path("out.jsonl.batches.jsonl"), Path("out.jsonl.journal.db")
 
 def says(body: dict[str, Any]) -> str:
     """Return a reply that depends only on the prompt and on the number of the call in its chain."""
-    messages = body["messages"]
-    before = sum(message["role"] == "assistant" for message in messages)
-    if before % 2:
-        return f"Draft {before} is too dull for thing {messages[0]['content']}. Revision is needed."
-    return f"Version {before} of a fine gull\u2028over the sea for {messages[0]['content']}"
+    return said(body["messages"]).replace("gull ", "gull\u2028")
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,13 @@
-"""A browser for the tests of a file. Each test has windows of its own."""
+"""A browser for the tests of a file, in which each test has windows of its own, and pairs to vote on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.evaluation.voting.test_ballots import Voting
 from tests.serve.page.browsing import Browsing, browsing
 
 
@@ -19,3 +21,8 @@ def chromium() -> Iterator[Browsing]:
 def browser(chromium: Browsing) -> Iterator[Browsing]:
     yield chromium
     chromium.close()
+
+
+@pytest.fixture
+def voting(tmp_path: Path) -> Voting:
+    return Voting(tmp_path)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,11 +15,6 @@ import pytest
 from redraft.jobs.files import locked
 from tests.evaluation.voting.test_ballots import Voting
 from tests.serve.page.booths import KEY, Served, serving
-
-
-@pytest.fixture
-def voting(tmp_path: Path) -> Voting:
-    return Voting(tmp_path)
 
 
 @pytest.fixture

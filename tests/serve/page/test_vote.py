@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,11 +22,6 @@ SIDES = "[...document.querySelectorAll('.sides .asis')].map((each) => each.textC
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with Browser(tmp_path_factory.mktemp("browser")) as found:
         yield found
-
-
-@pytest.fixture
-def voting(tmp_path: Path) -> Voting:
-    return Voting(tmp_path)
 
 
 @pytest.fixture
