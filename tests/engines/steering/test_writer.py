@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import exp, log
 
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from redraft.chain import Prompt
 from redraft.checks.base import form_of, run_checks
 from redraft.checks.parse import parse_check
-from redraft.engines.base import Delta, Replies, Sampling, Tokens
+from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.steering.draft import closed
 from redraft.engines.steering.form import Form, joined
 from redraft.engines.steering.writer import Source, written
@@ -79,15 +79,18 @@ class Words:
 
 
 class Says:
-    """Continues a text with the next of some texts, a word at a time, each followed by its end."""
+    """Continues a text with the next of some texts, a word at a time, and says what is likeliest."""
 
-    def __init__(self, *texts: str) -> None:
-        self._texts = [*texts]
+    def __init__(self, *texts: str, likeliest: Callable[[str], Likeliest] | None = None) -> None:
+        self._texts, self._likeliest = [*texts], likeliest
         self.asked: list[tuple[str, Sampling]] = []
         self.source = Source(self.go_on, None, 5)
 
     async def go_on(self, text: str, sampling: Sampling) -> Replies:
         self.asked.append((text, sampling))
+        if sampling.top_logprobs and self._likeliest:
+            yield Delta(" x", likeliest=(self._likeliest(text),))
+            return
         for piece in re.findall(r"\s*\S+", self._texts.pop(0) if self._texts else ""):
             yield Delta(piece)
         yield Delta(finish="stop")
@@ -149,16 +152,10 @@ def test_a_text_ends_with_the_last_sentence_that_fits() -> None:
 
 
 def test_a_sentence_that_is_too_long_ends_where_the_model_might_end_it() -> None:
-    class Long(Says):
-        async def go_on(self, text: str, sampling: Sampling) -> Replies:
-            if sampling.top_logprobs:
-                chance = log(0.4) if text.endswith("town") else log(0.001)
-                yield Delta(" x", likeliest=(((".", chance),),))
-            else:
-                async for delta in super().go_on(text, sampling):
-                    yield delta
-
-    model = Long("Rain falls on the old town and then the sea and the boat.")
+    model = Says(
+        "Rain falls on the old town and then the sea and the boat.",
+        likeliest=lambda text: ((".", log(0.4 if text.endswith("town") else 0.001)),),
+    )
     assert write(form_for(["words<=8"])[0], model.source)[0] == "Rain falls on the old town."
 
 
@@ -174,15 +171,9 @@ def test_a_forbidden_word_is_taken_back_and_its_beginning_banned_there() -> None
 
 
 def test_what_is_put_in_the_place_of_a_forbidden_word_is_none_itself() -> None:
-    class Top(Says):
-        async def go_on(self, text: str, sampling: Sampling) -> Replies:
-            if sampling.top_logprobs:
-                yield Delta(" x", likeliest=(((" the", -1.0), (" I", -1.1), (" my", -1.2)),))
-            else:
-                async for delta in super().go_on(text, sampling):
-                    yield delta
-
-    assert write(Form(lacks=("the", "I")), Top("It is the town.", " boat.").source)[0] == "It is my boat."
+    likeliest = ((" the", -1.0), (" I", -1.1), (" my", -1.2))
+    model = Says("It is the town.", " boat.", likeliest=lambda _: likeliest)
+    assert write(Form(lacks=("the", "I")), model.source)[0] == "It is my boat."
 
 
 def test_a_longer_word_that_begins_like_a_forbidden_one_may_come() -> None:
