@@ -67,23 +67,14 @@ class CheckKind(Kind):
 
 @dataclass(frozen=True)
 class Written:
-    """A check split into its parts: `command`, `10s`, `:pytest -q`.
-
-    Attributes:
-        kind: Its name.
-        form: The form of its kind, for errors.
-        option: The text in brackets, or None.
-        rest: All that follows, without the space around it.
-        judge: The model of `judge:` checks, if there is one.
-        nested: Parses a part of a check.
-    """
+    """A check split into its parts: `command`, `10s`, `:pytest -q`."""
 
     kind: str
-    form: str
-    option: str | None
-    rest: str
-    judge: Engine | None
-    nested: Callable[[str], Check]
+    form: str  # of its kind, for errors
+    option: str | None  # the text in brackets
+    rest: str  # all that follows, without the space around it
+    judge: Engine | None  # the model of `judge:` checks
+    nested: Callable[[str], Check]  # parses a part of a check
 
     @property
     def found(self) -> str:

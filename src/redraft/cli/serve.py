@@ -74,10 +74,10 @@ def serve(
     from redraft.serve.start import Server
 
     Budget(seconds=how.max_seconds)
-    entries, passes = _of_file(models, flags) if models else (_of_flags(fill_in(flags)), {})
+    entries, own = _of_file(models, flags) if models else (_of_flags(fill_in(flags)), {})
     settings = vars(how).copy()
     keys = None if (file := settings.pop("api_key_file")) is None else Keys.read(file)
-    server = Server(entries, tell, keys=keys, passes=passes, **settings)
+    server = Server(entries, tell, keys=keys, **own, **settings)
     server.check()
     with server_log(as_json=how.log_json):
         kept = PageVotes(how.votes)
@@ -102,20 +102,24 @@ def _of_flags(settings: Settings) -> list[ModelSettings]:
     return [(None, "", replace(settings, values=once)), (None, "-revise", settings)]
 
 
-def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, frozenset[str]]]:
-    """Return the models of a file, and the `server-fields` of each. Flags hold where an entry is silent."""
+def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, Any]]:
+    """Return the models of a file, and what else it says of each. Flags hold where an entry is silent."""
     from redraft.chain.documents import text_of_settings, yaml_of
     from redraft.options import Flags
-    from redraft.serve.start import PASSED, passed_fields
+    from redraft.serve.start import PASSED, WITHHELD, passed_fields, withheld_text
 
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict) or not document:
         raise UsageError(f"{path} has no models.", hint=_A_MODEL)
-    entries, passes = list[Any](), {}
+    entries, passes, withheld = list[Any](), {}, {}
     for name, keys in document.items():
         if not isinstance(name, str) or not isinstance(keys, dict):
             raise UsageError(f"{path}: {name!r:.80} is no name with keys.", hint=_A_MODEL)
         where, own = f"{path}: {name}: ", dict(keys)
         passes[name] = passed_fields(own.pop(PASSED, []), where)
-        entries.append((name, "", fill_in({**flags, **Flags.read_file(own, where=where).explicit})))
-    return entries, passes
+        instead = own.pop(WITHHELD, None)
+        settings = fill_in({**flags, **Flags.read_file(own, where=where).explicit})
+        entries.append((name, "", settings))
+        if instead is not None:
+            withheld[name] = withheld_text(instead, settings, where)
+    return entries, {"passes": passes, "withheld": withheld}

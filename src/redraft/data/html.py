@@ -230,14 +230,10 @@ class Mark(NamedTuple):
 
 
 class _Line:
-    """A paragraph.
-
-    Attributes:
-        flat: Line breaks become spaces, as in headings and cells.
-    """
+    """A paragraph."""
 
     def __init__(self) -> None:
-        self.flat = False
+        self.flat = False  # line breaks become spaces, as in headings and cells
         self.parts: list[str] = []
         self._gap = 0  # of _GAPS
         self._broken = False

@@ -475,14 +475,11 @@ class _Draw:
 
 
 class _Lot:
-    """The smallest of the offered numbers, up to a size.
-
-    Attributes:
-        limit: The largest of them, or a larger number while there is room.
-    """
+    """The smallest of the offered numbers, up to a size."""
 
     def __init__(self, size: int | None) -> None:
-        self._size, self.limit = size, -1 if size == 0 else 1 << 64
+        self._size = size
+        self.limit = -1 if size == 0 else 1 << 64  # the largest of them; a larger one while there is room
         self._largest_first: list[int] = []
 
     def offer(self, number: int) -> bool:

@@ -64,15 +64,11 @@ def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
 
 
 class Dropped:
-    """Count drops, write each to the side file, and `tell` the first unreadable records.
-
-    Attributes:
-        damage: The faults of damaged files.
-    """
+    """Count drops, write each to the side file, and `tell` the first unreadable records."""
 
     def __init__(self, side: IO[bytes] | None = None, tell: Callable[[str], None] | None = None) -> None:
         self.counts: Counter[str] = Counter()
-        self.damage: list[str] = []
+        self.damage: list[str] = []  # the faults of damaged files
         self._side, self._tell = side, tell
 
     def add(self, drop: Drop) -> None:

@@ -48,26 +48,18 @@ def guess(model: str) -> str:
 
 @dataclass(frozen=True)
 class Recommended:
-    """A model of the hub.
+    """A model of the hub."""
 
-    Attributes:
-        name: A reference of its own, such as `small`.
-        ref: The reference of its file.
-        size: Bytes of the file, as the hub has it.
-        memory: Bytes that it wants with one chain of 4,096 tokens: the file, keys and values of 16 bits, and
-            300 MB that llama.cpp computes in.
-        ifeval: Share of IFEval's instructions that it follows in per cent, as its publisher says.
-        good_for: The tasks and languages for which its publisher made it.
-    """
-
-    name: str
-    ref: str
+    name: str  # a reference of its own, such as `small`
+    ref: str  # the reference of its file
     billions: float
-    size: int
+    size: int  # bytes of the file, as the hub has it
+    # Bytes that it wants with one chain of 4,096 tokens: the file, keys and values of 16 bits, and 300 MB to
+    # compute in.
     memory: int
     licence: str
-    ifeval: float
-    good_for: str
+    ifeval: float  # share of IFEval's instructions that it follows in per cent, as its publisher says
+    good_for: str  # the tasks and languages for which its publisher made it
 
 
 RECOMMENDED = tuple(Recommended(name, **model) for name, model in _TABLES["models"].items())

@@ -39,27 +39,17 @@ _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.
 
 @dataclass(frozen=True)
 class Edit:
-    """What is written anew: the characters from `begin` to `end` of an answer.
-
-    Attributes:
-        lead: What comes before it: the name of a property that is missing.
-        pointer: Points to the value; None for a piece of text.
-        schema: That of a list with the value.
-        open: It goes on to the end of the answer.
-        gone: Nothing takes its place: a property that should not be there.
-        wish: What a person wants to be different there.
-        anywhere: It may stay, if the wish does not concern it.
-    """
+    """What is written anew: the characters from `begin` to `end` of an answer."""
 
     begin: int
     end: int
-    lead: str = ""
-    pointer: str | None = None
-    schema: Mapping[str, Any] | None = None
-    open: bool = False
-    gone: bool = False
-    wish: str = ""
-    anywhere: bool = False
+    lead: str = ""  # what comes before it: the name of a property that is missing
+    pointer: str | None = None  # to the value; None for a piece of text
+    schema: Mapping[str, Any] | None = None  # of a list with the value
+    open: bool = False  # it goes on to the end of the answer
+    gone: bool = False  # nothing takes its place: a property that should not be there
+    wish: str = ""  # what a person wants to be different there
+    anywhere: bool = False  # it may stay, if the wish does not concern it
 
 
 def edits_of(state: State) -> list[Edit]:

@@ -39,8 +39,8 @@ class CompletionRequest(requests.SampledRequest):
     def accept(self, models: Models, limits: ServerLimits) -> requests.Accepted:
         """Return the texts to continue: of each prompt as many as `n` asks for."""
         model, count = models.named(self.model), self.n or 1
-        if model.options.max_revisions != 0:
-            message = f"the model {model.name!r} revises answers, and a completion is not revised."
+        if model.options.max_revisions != 0 or model.withheld:
+            message = f"the model {model.name!r} checks or revises answers, and no completion is."
             raise invalid(f"{message} Ask it at /v1/chat/completions.", "model", code="unsupported")
         if not requests.engine_of(model.options).info.continues:
             message = f"the model {model.name!r} does not continue texts. Ask it at /v1/chat/completions."

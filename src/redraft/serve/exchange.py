@@ -26,7 +26,7 @@ from redraft.serve.errors import refusal_of, reply_of
 from redraft.serve.gate import GRACE, Gate
 from redraft.serve.log import REQUEST, parent_of
 from redraft.serve.models import watched_in
-from redraft.serve.replies import PING, Reply
+from redraft.serve.replies import PING, Reply, allowed
 from redraft.serve.requests import Accepted
 
 _log = logging.getLogger(__name__)
@@ -176,7 +176,8 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
                 async for event in events:
                     if isinstance(event, Interrupted):
                         _log.warning("a reply broke off (%s), its chain goes on", type(event.error).__name__)
-                    yield index, event
+                    if seen := allowed(event, asked):
+                        yield index, seen
         except EmptyReply as error:
             if error.chain is None or not (error.cut or (asked.sure and error.by_itself)):
                 raise

@@ -27,6 +27,7 @@ class Model:
 
     name: str
     options: RevisionOptions
+    withheld: str = ""  # what clients get instead of an answer that fails its checks
     # Seconds since 1970 at which it was opened.
     created: int = field(default_factory=lambda: int(time.time()))
 

@@ -13,9 +13,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from redraft.chain import Chain, Feedback, Finish, Usage, has_answer
+from redraft.chain import Chain, Feedback, Finish, Step, Usage, has_answer
 from redraft.checks.json_reading import text_of
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
 from redraft.revision.state import complete_drafts, complete_steps
@@ -208,6 +209,30 @@ def final_answer(chain: Chain) -> str:
     """Return the final answer, or its JSON alone if that was asked for. It may be cut, and empty."""
     index = _final(chain)
     return "" if index is None else text_of(chain, chain.steps[index].answer.strip())
+
+
+def allowed(event: Event, asked: Accepted) -> Event | None:
+    """Return what a client may see of an event.
+
+    Where answers that fail their checks are withheld, so are drafts, thoughts and criticism.
+
+    Raises:
+        Refusal: The answer does not fit the schema that it must.
+    """
+    if isinstance(event, Finished) and (index := _final(event.chain)) is not None:
+        step = event.chain.steps[index]
+        broken = [each for each in step.checks if not each.passed]
+        if asked.withheld:
+            if broken or not step.checks:
+                step = Step(answer=asked.withheld, finish="filtered")
+            alone = {"drafts": (), "steps": (step.model_copy(update={"reasoning": ""}),), "best": 0}
+            return Finished(event.chain.model_copy(update=alone))
+        for each in broken:
+            if each.name == asked.strict and step.finish == "stop":
+                message = f"the answer does not fit the schema: {each.message}"
+                raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "schema_failed", message)
+    hidden = asked.withheld and isinstance(event, Text | Thought | DraftDone | StepDone)
+    return None if hidden else event
 
 
 def _said_by_checks(feedback: Feedback) -> str:

@@ -128,6 +128,8 @@ class Accepted:
     with_steps: bool = False
     with_chain: bool = False
     echo: bool = False  # begin each text with its prompt
+    withheld: str = ""  # what the client gets instead of an answer that fails its checks
+    strict: str = ""  # the check of a schema that an answer must fit
     noted: Noting | None = None  # has the log-probabilities of each answer; None if they were not asked for
 
     @property
@@ -275,6 +277,9 @@ class RevisedRequest(ModelRequest):
             if choice not in (None, "none", "auto"):
                 raise invalid("tool_choice needs tools, and the request has none.", "tool_choice")
             return options
+        if model.withheld:
+            message = f"the model {model.name!r} withholds answers that fail checks, which read no calls."
+            raise invalid(message, "tools", code="unsupported")
         if not engine_of(options).info.tools:
             message = f"the model {model.name!r} takes no tools. Leave them out."
             raise invalid(message, "tools", code="unsupported")
@@ -336,7 +341,9 @@ class ChatRequest(SampledRequest, RevisedRequest):
             with_usage=bool(self.stream_options and self.stream_options.include_usage),
             with_steps=bool(self.stream_options and self.stream_options.include_steps),
             with_chain=bool(self.redraft),
-            noted=noted,
+            noted=None if model.withheld else noted,
+            withheld=model.withheld,
+            strict=strict_of(named, "response_format"),
         )
 
 
@@ -430,6 +437,11 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
         return [JsonSchema(param, validator_of(schema, param))]
     except UsageError as error:
         raise invalid(error.message, place) from None
+
+
+def strict_of(schema: Any, param: str) -> str:
+    """Return the name of a schema's check if the answer must fit it, as in OpenAI's strict mode."""
+    return f"json-schema:{param}" if isinstance(schema, dict) and schema.get("strict") is True else ""
 
 
 def passed_in(request: ModelRequest) -> dict[str, Any]:

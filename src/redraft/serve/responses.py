@@ -98,7 +98,13 @@ class ResponseRequest(requests.RevisedRequest):
         prompt = requests.prompt_in(self._messages(), "input")
         options = self.settle(prompt, options)
         return requests.Accepted(
-            model.name, (prompt,), options, stream=bool(self.stream), with_chain=bool(self.redraft)
+            model.name,
+            (prompt,),
+            options,
+            stream=bool(self.stream),
+            with_chain=bool(self.redraft),
+            withheld=model.withheld,
+            strict=requests.strict_of(wanted, "text.format"),
         )
 
     def _messages(self) -> list[Any]:

@@ -62,6 +62,7 @@ class Server:
     otel: bool
     # By a model's name: the fields of requests that its server takes beyond OpenAI's.
     passes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    withheld: Mapping[str, str] = field(default_factory=dict)  # by a model's name: `Model.withheld`
 
     def check(self) -> None:
         """Check what can be checked before a model is loaded."""
@@ -109,7 +110,8 @@ class Server:
             before, down = len(found), dict[int, EngineError]()
             for place, each in enumerate(opening.models):
                 try:
-                    found[place] = found.get(place) or await opening.open(*each)
+                    withheld = self.withheld.get(each[0] or "", "")
+                    found[place] = found.get(place) or await opening.open(*each, withheld)
                 except (ServerError, EngineTimeout) as failed:
                     if getattr(failed, "status", None) not in PASSING:
                         raise
@@ -153,7 +155,7 @@ class Opening:
     opens: Callable[..., Awaitable[Engine]] = load_engine
     _engines: dict[tuple[Any, ...], Engine] = field(default_factory=dict)
 
-    async def open(self, name: str | None, behind: str, settings: Settings) -> Model:
+    async def open(self, name: str | None, behind: str, settings: Settings, withheld: str) -> Model:
         """Open one of the models."""
         steered = any(each.get("steer") is not False for *_, each in self.models)
         because = "checks of requests steer it, unless --no-steer" if steered else ""
@@ -175,10 +177,10 @@ class Opening:
         usual = Path(reference.removeprefix("script:")).name.removesuffix(".gguf").removesuffix(".jsonl")
         if "://" in reference:
             usual = opened["model"].info.name
-        return Model((name or usual) + behind, options)
+        return Model((name or usual) + behind, options, withheld)
 
 
-PASSED = "server-fields"
+PASSED, WITHHELD = "server-fields", "withheld"
 
 
 def passed_fields(found: Any, where: str) -> frozenset[str]:
@@ -190,3 +192,13 @@ def passed_fields(found: Any, where: str) -> frozenset[str]:
         message = f"{where}{PASSED} has {wrong[0]!r}, and redraft reads {wrong[0]!r} itself."
         raise UsageError(message, hint="Leave it out of the list.")
     return frozenset(found)
+
+
+def withheld_text(found: Any, settings: Settings, where: str) -> str:
+    """Return what clients get instead of an answer that fails the checks of an entry of the models' file."""
+    if not isinstance(found, str) or not found.strip():
+        hint = f"A text: {WITHHELD}: I cannot answer that."
+        raise UsageError(f"{where}{WITHHELD} is {found!r:.80}.", hint=hint)
+    if not settings.get("check"):
+        raise UsageError(f"{where}{WITHHELD} needs a check.", hint="Add one: check: ['lacks:password']")
+    return found

@@ -45,16 +45,10 @@ SHORT = 3  # letters; a shorter token without a space is a part of many words
 
 @dataclass(frozen=True)
 class Source:
-    """What continues an answer, such as a model behind a prompt.
+    """What continues an answer, such as a model behind a prompt."""
 
-    Attributes:
-        go_on: Continues an answer of which a text is the beginning.
-        encode: Returns the ids of a text; None if the model has none. Then counts of tokens are estimates.
-        prompt_tokens: The length of the prompt.
-    """
-
-    go_on: Callable[[str, Sampling], Replies]
-    encode: Callable[[str], Awaitable[Tokens]] | None
+    go_on: Callable[[str, Sampling], Replies]  # continues an answer that begins with a text
+    encode: Callable[[str], Awaitable[Tokens]] | None  # ids of a text; without it, counts are estimates
     prompt_tokens: int
 
 

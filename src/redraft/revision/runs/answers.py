@@ -169,24 +169,17 @@ class FileResult(RunResult):
 
 @dataclass
 class AnswerRun:
-    """A run that makes a chain of each record. Subclasses say what more they do with it.
-
-    Attributes:
-        limit: The most records; None for all.
-        verb: The name in the provenance record.
-        options: The class of the options of the chains.
-        must_pass: Whether answers have to pass the checks of the run and of their record: if one does not,
-            the exit status is 1.
-    """
+    """A run that makes a chain of each record. Subclasses say what more they do with it."""
 
     settings: Settings
     source: Path
     plan: RunPlan
-    limit: int | None = None
-    verb: str = "answer"
+    limit: int | None = None  # the most records
+    verb: str = "answer"  # the name in the provenance record
     summary: Summary = field(default_factory=Summary)
     _url: str = field(default="", init=False)  # of a source in a store
-    options: ClassVar[type[OptionModel]] = Flags
+    options: ClassVar[type[OptionModel]] = Flags  # of the chains
+    # Whether answers have to pass the checks of the run and of their record: if one fails, the status is 1.
     must_pass: ClassVar[bool] = True
 
     @classmethod

@@ -39,17 +39,11 @@ _STEPS = tuple(number / 20 for number in range(20))
 
 @dataclass(frozen=True)
 class Revised:
-    """A revision of answer 0.
-
-    Attributes:
-        task: Its task.
-        certain: The probability of the least likely token of its criticism.
-        broken: It made a right answer wrong.
-    """
+    """A revision of answer 0."""
 
     task: str
-    certain: float
-    broken: bool
+    certain: float  # the probability of the least likely token of its criticism
+    broken: bool  # it made a right answer wrong
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:

@@ -156,6 +156,7 @@ class Asking:
         *,
         most: int = LONGEST_ANSWER,
         temperature: float = 0.7,
+        top_p: float | None = None,
         max_revisions: int = 0,
         mode: Any = "native",
     ) -> None:
@@ -168,6 +169,7 @@ class Asking:
             seed=self.seed,
             parallel=self.parallel,
             temperature=temperature,
+            top_p=top_p,
             max_revisions=max_revisions,
             max_tokens=most,
         )
@@ -175,19 +177,12 @@ class Asking:
 
 @dataclass(frozen=True)
 class Trial:
-    """A test.
-
-    Attributes:
-        files: Where its files are, its seed, and how many texts are made at once.
-        tasks: What is tested.
-        revising: The reference of the model that answers and revises.
-        count: Exercises a task.
-    """
+    """A test."""
 
     files: Asking
     tasks: Sequence[Task]
-    revising: str
-    count: int = 300
+    revising: str  # the reference of the model that answers and revises
+    count: int = 300  # exercises a task
 
     def held_out(self) -> list[Chain]:
         """Return the exercises to test on."""

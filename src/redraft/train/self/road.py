@@ -48,44 +48,30 @@ RANKS = {"answers": 4, "critic": 15}
 """Of the adapters. Together they take 12 MB in 16 bits."""
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """From the adapters of an earlier run: steps of about 1,000 tokens, and a lower rate than the recipe's."""
-DRAFTING = 1.0
-"""Temperature of the drafts to criticise: it brings out more of the model's own faults than greedy ones."""
+DRAFTING = {"temperature": 1.0, "top_p": 1.0}
+"""Sampling of the drafts to criticise: it brings out more of the model's own faults than greedy ones."""
 DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}
 """File of prompts -> file of the drafts for them."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is learnt and tested.
+    """How much is learnt and tested: exercises a task, and steps of the optimizer."""
 
-    Attributes:
-        answers: Exercises a task to learn answers from.
-        drafts: Exercises a task to draft, criticise and revise.
-        held_out: Exercises a task to test on, in wordings that nothing was trained on.
-        answer_steps: Optimizer steps on answers. 0 leaves the adapter of an earlier run as it is.
-        chain_steps: Optimizer steps on chains.
-    """
-
-    answers: int = 1600
-    drafts: int = 2400
-    held_out: int = 300
-    answer_steps: int = 150
+    answers: int = 1600  # to learn answers from
+    drafts: int = 2400  # to draft, criticise and revise
+    held_out: int = 300  # to test on, in wordings that nothing was trained on
+    answer_steps: int = 150  # 0 leaves the adapter of an earlier run as it is
     chain_steps: int = 1300
 
 
 @dataclass(frozen=True)
 class Start:
-    """The adapters of an earlier run, and what they have learnt.
+    """The adapters of an earlier run, and what they have learnt."""
 
-    Attributes:
-        answers: The adapter that answers, a GGUF file.
-        critic: The adapter that criticises and revises.
-        learnt: Tasks to rehearse.
-    """
-
-    answers: Path
-    critic: Path
-    learnt: Sequence[Task]
+    answers: Path  # a GGUF file
+    critic: Path  # of the adapter that criticises and revises
+    learnt: Sequence[Task]  # to rehearse
 
     @classmethod
     def of(cls, name: str) -> Start:
@@ -238,7 +224,7 @@ The test, on exercises in words that nothing was trained on:
         self._train("answers", "answers.jsonl", self.scale.answer_steps, "accepted")
         files.write("asked.jsonl", self._lessons("drafts", self.scale.drafts))
         for asked, most in (("asked", LONGEST_ANSWER), ("outside", LONGEST_EVERYDAY)):
-            files.answer(f"{asked}.jsonl", DRAFTED[asked], self.answering, most=most, temperature=DRAFTING)
+            files.answer(f"{asked}.jsonl", DRAFTED[asked], self.answering, most=most, **DRAFTING)
         files.write("chains.jsonl", self._chains())
         self._train("critic", "chains.jsonl", self.scale.chain_steps, "revision")
         self._calibrate()

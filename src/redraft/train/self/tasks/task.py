@@ -38,26 +38,16 @@ class Judged:
 
 @dataclass(frozen=True)
 class Task:
-    """One kind of exercise.
+    """One kind of exercise."""
 
-    Attributes:
-        name: In records and tables.
-        wordings: How people ask for it, with the names of values in braces. The last `HELD_OUT` are kept for
-            testing.
-        draw: Values by chance. An exercise is known by them: held-out ones share none with others.
-        right: A right answer.
-        spoil: An answer such as a small model gets wrong. It may happen to be right.
-        judge: What an exact check says of an answer, with its work.
-        licence: That of the exercises, for the card of what learns from them.
-    """
-
-    name: str
+    name: str  # in records and tables
+    # How people ask for it, with the names of values in braces. The last `HELD_OUT` are kept for testing.
     wordings: Sequence[str]
-    draw: Callable[[Random], Values]
-    right: Callable[[Values], str]
-    spoil: Callable[[Values, Random], str]
-    judge: Callable[[Values, str], Judged]
-    licence: str = UNKNOWN
+    draw: Callable[[Random], Values]  # by chance. Held-out exercises share no values with others.
+    right: Callable[[Values], str]  # a right answer
+    spoil: Callable[[Values, Random], str]  # an answer as a small model gets it wrong; it may be right
+    judge: Callable[[Values, str], Judged]  # what an exact check says of an answer, with its work
+    licence: str = UNKNOWN  # of the exercises, for the card of what learns from them
 
     def example(self, seed: int) -> str:
         """Return a prompt by chance."""

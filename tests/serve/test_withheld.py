@@ -1,0 +1,50 @@
+"""Answers that fail the checks of a server are withheld: no client sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from redraft.engines.scripted import ScriptedEngine
+from tests.cli.test_serve import refused
+from tests.serve.running import LONG, SHORT, served, short
+from tests.serve.test_chat import TOOL
+
+INSTEAD = "That is not for you."
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "responses"])
+@pytest.mark.parametrize(
+    "more", [{}, {"stream": True}, {"redraft": True}, {"stream": True, "revision": {"max": 0}}]
+)
+@pytest.mark.parametrize("last", [LONG, SHORT])
+def test_nothing_of_what_fails_reaches_a_client(path: str, more: dict[str, Any], last: str) -> None:
+    passes = last == SHORT and "revision" not in more
+    asked = {"messages": [{"role": "user", "content": "Hi."}]} if path[0] == "c" else {"input": "Hi."}
+    engine = ScriptedEngine([LONG, f"<think>{LONG}</think>{last}", LONG])
+    with served({"short": short(engine, max_revisions=1)}, withheld=INSTEAD) as server:
+        body = {"model": "short", **asked, **more}
+        reply = httpx.post(f"{server.url}/{path}", json=body, timeout=30)
+    assert reply.status_code == 200
+    assert "cold" not in reply.text
+    assert (INSTEAD in reply.text, SHORT in reply.text) == (not passes, passes)
+    assert ("content_filter" in reply.text) is not passes
+
+
+def test_what_no_check_reads_is_not_to_be_had() -> None:
+    with served({"short": short(ScriptedEngine([LONG]))}, withheld=INSTEAD) as server:
+        assert "withholds" in server.post({"model": "short", "tools": [TOOL]}).text
+        body = {"model": "short", "prompt": "Rain"}
+        assert httpx.post(f"{server.url}/completions", json=body).json()["error"]["code"] == "unsupported"
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [("{withheld: Sorry.}", "needs a check"), ("{check: ['words<=5'], withheld: ' '}", "withheld is ' '")],
+)
+def test_a_wrong_entry_is_refused(entry: str, said: str) -> None:
+    Path("models.yaml").write_text(f"rain: {entry}")
+    assert said in refused("--models", "models.yaml").stderr
