@@ -20,7 +20,7 @@ from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.engines.wrapped import Ask, WrappedEngine
 from redraft.errors import ServerError, UsageError
 
-SECRETS = ("A question?", "two words", "word")
+SECRETS = ("A question?", "two stones", "stone")
 
 
 class Spans:
@@ -53,7 +53,7 @@ def of(span: ReadableSpan) -> Mapping[str, Any]:
 
 
 def revised(spans: Spans, **more: Any) -> redraft.Chain:
-    engine = ScriptedEngine(["two words", "word"], name="tiny")
+    engine = ScriptedEngine(["two stones", "stone"], name="tiny")
     options: Any = {"model": engine, "checks": ["words<=1"], "trace": spans.provider, **more}
     return redraft.revise("A question?", **options)
 
@@ -81,6 +81,9 @@ def test_a_chain_is_a_span_and_each_call_one_below_it() -> None:
         assert used["gen_ai.response.time_to_first_chunk"] >= 0
         assert (used["redraft.role"], used["gen_ai.request.temperature"]) == ("writer", 0.7)
     assert [of(call)["gen_ai.request.seed"] for call in spans.calls] == [4, 5]
+    events = [dict(event.attributes or {}) for event in spans.chain.events]
+    labels = [(each["gen_ai.evaluation.score.label"], each["redraft.step"]) for each in events]
+    assert labels == [("fail", 0), ("pass", 1)]
 
 
 def test_texts_are_left_out() -> None:

@@ -37,7 +37,7 @@ class ChainSpan:
         return TracedEngine(engine, self._tracer, trace.set_span_in_context(self._span), named)
 
     def ended(self, chain: Chain) -> None:
-        """Note a chain: why it stopped, and the verdict and score of each step (-1 without checks)."""
+        """Note a chain: why it stopped, each step's verdict and score (-1 without checks), and each check."""
         scores = [-1.0 if step.score is None else step.score for step in chain.steps]
         found = {
             "gen_ai.request.model": chain.model.get("name"),
@@ -52,6 +52,12 @@ class ChainSpan:
             "redraft.cost_usd": chain.usage.cost_usd,
         }
         _set(self._span, found)
+        for number, step in enumerate(chain.steps):
+            for check in step.checks:
+                result = {"name": check.name, "score.value": check.score}
+                result |= {"score.label": "pass" if check.passed else "fail"}
+                said = {f"gen_ai.evaluation.{name}": value for name, value in result.items()}
+                self._span.add_event("gen_ai.evaluation.result", {**said, "redraft.step": number})
 
 
 def traced(engine: Engine, provider: TracerProvider | Literal[True]) -> Engine:
