@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from redraft.revision.api import patch as patch
     from redraft.revision.api import revise as revise
     from redraft.revision.api import stream as stream
-    from redraft.revision.budget import Budget as Budget
     from redraft.revision.cancel import CancelToken as CancelToken
     from redraft.revision.ops import DraftDone as DraftDone
     from redraft.revision.ops import Event as Event
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from redraft.revision.ops import StepDone as StepDone
     from redraft.revision.ops import Text as Text
     from redraft.revision.ops import Thought as Thought
+    from redraft.revision.options import Budget as Budget
     from redraft.revision.runs.answers import aanswer_file as aanswer_file
     from redraft.revision.runs.answers import answer_file as answer_file
     from redraft.train.api import train_ppo as train_ppo
@@ -83,9 +83,9 @@ _HOMES = {
     "redraft.data.generate.chain_run": "agenerate_chains generate_chains",
     "redraft.data.generate.instructions.run": "agenerate_instructions generate_instructions",
     "redraft.revision.api": "apatch arevise patch revise stream",
-    "redraft.revision.budget": "Budget",
     "redraft.revision.cancel": "CancelToken",
     "redraft.revision.ops": "DraftDone Event Finished Interrupted Progress StepDone Text Thought",
+    "redraft.revision.options": "Budget",
     "redraft.revision.runs.answers": "aanswer_file answer_file",
     "redraft.engines.steering.form": "Form",
     "redraft.train.api": "train_ppo train_reward train_sft",

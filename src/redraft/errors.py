@@ -218,13 +218,9 @@ class ContextError(EngineError):
 
 
 class ServerError(EngineError):
-    """A server refused, failed, or broke the protocol.
+    """A server refused, failed, or broke the protocol."""
 
-    Attributes:
-        retry_after: Seconds that the server asks to wait, or None.
-    """
-
-    retry_after: float | None = None
+    retry_after: float | None = None  # seconds that the server asks to wait
 
     def __init__(
         self, message: str, *, hint: str | None = None, status: int | None = None, passing: bool = False
@@ -234,14 +230,10 @@ class ServerError(EngineError):
 
 
 class EmptyReply(EngineError):
-    """A model ended without an answer: it called a tool, only thought, or generated nothing.
+    """A model ended without an answer: it called a tool, only thought, or generated nothing."""
 
-    Attributes:
-        by_itself: It generated nothing and ended by itself: an empty answer, where those are allowed.
-        cut: `max_tokens` was reached before an answer, or the context was full.
-    """
-
-    by_itself = cut = False
+    by_itself = False  # it generated nothing and ended by itself: an empty answer, where those are allowed
+    cut = False  # `max_tokens` was reached before an answer, or the context was full
 
 
 class EngineTimeout(EngineError):

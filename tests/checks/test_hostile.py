@@ -22,7 +22,7 @@ from redraft.checks.structure import JsonSchema
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import CheckError, CheckSyntaxError
 from redraft.revision.api import revise
-from redraft.revision.budget import Budget
+from redraft.revision.options import Budget
 
 SLOW = 12.0
 EVIL = "(a+)+$"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from redraft.chain import Usage
 from redraft.engines.base import Price
 from redraft.errors import UsageError
-from redraft.revision.budget import Budget
+from redraft.revision.options import Budget
 
 
 def test_cached_tokens_have_their_own_price() -> None:

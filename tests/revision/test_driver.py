@@ -18,10 +18,10 @@ from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckError, ServerError
 from redraft.options import RETRIES
-from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
 from redraft.revision.driver import Driver
 from redraft.revision.ops import Event, Finished, Interrupted, Text
+from redraft.revision.options import Budget
 from redraft.revision.state import Plan
 from tests.engines.able import Able
 from tests.revision.play import plan as plan_of

@@ -6,7 +6,7 @@ import pytest
 
 from redraft.chain import Step, best_step
 from redraft.errors import EmptyReply
-from redraft.revision.budget import Budget
+from redraft.revision.options import Budget
 from redraft.revision.state import Mode
 from tests.revision.play import NATIVE, Stream, plan, play
 

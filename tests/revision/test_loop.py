@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain
 from redraft.errors import EmptyReply
-from redraft.revision.budget import Budget
 from redraft.revision.ops import Finished, StepDone, Text
+from redraft.revision.options import Budget
 from redraft.revision.state import Plan
 from tests.revision.play import NATIVE, Stream, plan, play
 

@@ -11,8 +11,8 @@ from redraft.chain import Prompt
 from redraft.chain.selfee import DONE_PHRASES, parse, render_prompt
 from redraft.engines.base import EngineInfo
 from redraft.errors import ContextError, EmptyReply
-from redraft.revision.budget import Budget
 from redraft.revision.ops import Ask, Continue
+from redraft.revision.options import Budget
 from tests.revision.play import NATIVE, Stream, plan, play
 
 CHAIN = (

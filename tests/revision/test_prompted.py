@@ -10,8 +10,8 @@ from redraft.chain import Chain, Prompt
 from redraft.engines.base import EngineInfo, Price
 from redraft.errors import ContextError
 from redraft.revision import prompts
-from redraft.revision.budget import Budget
 from redraft.revision.ops import Ask, RunChecks
+from redraft.revision.options import Budget
 from redraft.revision.state import Mode
 from tests.revision.play import NATIVE, Clock, Stream, plan, play
 

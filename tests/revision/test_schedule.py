@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import redraft
 from redraft.errors import EmptyReply, UsageError
-from redraft.revision.budget import Budget
 from redraft.revision.ops import Ask
+from redraft.revision.options import Budget
 from tests.revision.play import Played, Stream, plan, play
 
 REFUSED = "An earlier answer failed:\nIt is not good."

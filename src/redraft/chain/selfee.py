@@ -177,16 +177,13 @@ class Parser:
 
     Text is held back only while it may begin a heading, or is white space at the end of a section. Time is
     linear in the text.
-
-    Attributes:
-        malformed: Why the text left the format, or None.
     """
 
     def __init__(self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
         """Start at the beginning of a section of the chain so far: for a feedback, of its last step."""
         self.kind = kind
         self.index = index
-        self.malformed: str | None = None
+        self.malformed: str | None = None  # why the text left the format
         self._steps = list(steps)
         self._answer = self._steps.pop().answer if steps and kind == "feedback" else ""
         self._text: list[str] = []

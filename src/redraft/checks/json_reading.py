@@ -28,15 +28,11 @@ _MEANT = re.compile(r"""(?:\[\s*)?\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*"[^"
 
 
 class NotJson(ValueError):
-    """A text has no JSON. The message is feedback for the model.
-
-    Attributes:
-        read: The share of the text before the fault, 0 to 1.
-    """
+    """A text has no JSON. The message is feedback for the model."""
 
     def __init__(self, message: str, read: float = 0.0) -> None:
         super().__init__(message)
-        self.read = read
+        self.read = read  # the share of the text before the fault, 0 to 1
 
 
 class Block(NamedTuple):

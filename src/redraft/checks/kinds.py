@@ -286,6 +286,12 @@ REWARD = CheckKind(
     writer="data",
     takes_option=True,
 )
+TOOL = _for_anyone(
+    "tool:pay.amount<=100",
+    "an argument of a call: a bound, or a check as in tool:mail.subject words<=8; "
+    "tool:pay once; tool:pay after search",
+    _written("tools", "ToolCheck.of"),
+)
 ANY = _for_anyone("any(A; B)", "at least one of these checks passes", _group)
 ALL = _for_anyone("all(A; B)", "every one of these checks passes", _group)
 AUTO = _for_anyone(

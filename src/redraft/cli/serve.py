@@ -68,7 +68,7 @@ def serve(
     and ends it.
     """
     from redraft.evaluation.voting import PageVotes
-    from redraft.revision.budget import Budget
+    from redraft.revision.options import Budget
     from redraft.serve.keys import Keys
     from redraft.serve.log import server_log
     from redraft.serve.start import Server

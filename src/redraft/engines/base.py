@@ -324,18 +324,12 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Health:
-    """The health of an engine that can lose its process or a server, and recover.
-
-    Attributes:
-        trouble: What does not work now, in words; empty if everything works.
-        down: Nothing works, and for some seconds after each failure no call tries.
-        stalled: Nothing is written until a process restarts or a server works again.
-    """
+    """The health of an engine that can lose its process or a server, and recover."""
 
     restarts: int = 0
-    trouble: str = ""
-    down: bool = False
-    stalled: bool = False
+    trouble: str = ""  # what does not work now, in words; empty if everything works
+    down: bool = False  # nothing works, and for some seconds after each failure no call tries
+    stalled: bool = False  # nothing is written until a process restarts or a server works again
 
 
 @runtime_checkable

@@ -43,26 +43,19 @@ class ModelProcess:
 
     It reads its settings from standard input as a line of JSON, and writes a line when its model is loaded:
     an object, with `error` if it is not. It ends when its standard input ends.
-
-    Attributes:
-        module: The module that runs in it.
-        library: The library that has the model, as messages name it.
-        extra: The extra that installs the library.
-        hint: What to try if it crashes.
-        replacing: Held while another process is started in place of this one, which died.
     """
 
-    module: ClassVar[str]
-    library: ClassVar[str]
-    extra: ClassVar[str]
-    hint: ClassVar[str]
+    module: ClassVar[str]  # what runs in it
+    library: ClassVar[str]  # that has the model, as messages name it
+    extra: ClassVar[str]  # that installs the library
+    hint: ClassVar[str]  # what to try if it crashes
 
     def __init__(self, model: Path, process: subprocess.Popen[bytes], key: str) -> None:
         self.model = model
         self._process = process
         self._key = key
         self._closed = False
-        self.replacing = asyncio.Lock()
+        self.replacing = asyncio.Lock()  # held while another process is started in place of one that died
         self._stderr = bytearray()
         self._drain = threading.Thread(target=self._keep_stderr, daemon=True)
         self._drain.start()

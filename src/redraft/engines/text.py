@@ -101,12 +101,7 @@ _MARK = "\n"  # precedes a text that continues another, so that the tokenizer's 
 
 
 class Tokenizer:
-    """A tokenizer of transformers, safe for several threads.
-
-    Attributes:
-        name: The model's name.
-        size: The largest id, plus one.
-    """
+    """A tokenizer of transformers, safe for several threads."""
 
     def __init__(self, tokenizer: Any, name: str) -> None:
         self._tokenizer: Any = tokenizer
@@ -115,7 +110,7 @@ class Tokenizer:
         # A call sets how the tokenizer treats control tokens, and fails while another thread uses it.
         self._lock = threading.Lock()
         self.vocabulary: dict[str, int] = tokenizer.get_vocab()
-        self.size = max(self.vocabulary.values(), default=-1) + 1
+        self.size = max(self.vocabulary.values(), default=-1) + 1  # the largest id, plus one
         self.tags = tags_of(str(tokenizer.chat_template or ""))
         self._shown = {self.vocabulary[tag]: tag for tag in self.tags.tokens if tag in self.vocabulary}
         self._mark = self._ids(_MARK)

@@ -1,7 +1,7 @@
 """Limits of one run of a job: money, tokens and time. A limit that is reached ends the run between two items.
 
 No new item is begun then, and those under way are finished, so a run goes over its limits by at most as many
-items as it does at once. A budget (`revision.budget`) is the limit of a single item.
+items as it does at once. A budget (`revision.options.Budget`) is the limit of a single item.
 """
 
 from __future__ import annotations

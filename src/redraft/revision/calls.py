@@ -6,15 +6,17 @@ A call that does not fit is told to the model as its tool would tell it, and the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Prompt, Step
-from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.base import Check, Outcome, failed, passed
 from redraft.checks.schema import validator_of
 from redraft.checks.structure import JsonSchema
+from redraft.checks.tools import ToolCheck
 from redraft.engines.base import Message
 from redraft.errors import CheckError, CheckSyntaxError
 
@@ -83,6 +85,30 @@ def _closed(schema: Any) -> Any:
         named = {name: _closed(part) for name, part in properties.items()}
         made = {"additionalProperties": False, **made, "properties": named}
     return made
+
+
+async def judged_by(
+    checks: Iterable[Check], calls: Sequence[Mapping[str, Any]], prompt: Prompt
+) -> tuple[CheckResult, ...]:
+    """Return what checks of tools say of each call whose arguments fit; the others pass."""
+    told = prompt.messages or ()
+    earlier = [call for message in told for call in message.get("tool_calls") or ()]
+    named = {call.get("id"): call.get("function", {}).get("name") for call in earlier}
+    answered = [named.get(message.get("tool_call_id")) for message in told if message.get("role") == "tool"]
+    found, before = list[CheckResult](), [*named.values()]
+    for call in calls:
+        tool, given = call["function"]["name"], call["function"].get("arguments")
+        mine = [check for check in checks if isinstance(check, ToolCheck) and check.tool == tool]
+        outcomes = list[Outcome]()
+        with suppress(TypeError, ValueError, RecursionError):  # the schema says so
+            value = json.loads(given or "{}")
+            outcomes = [await check.of_call(value, before, answered) for check in mine]
+        wrong = [each for each in outcomes if not each.passed]
+        places = [place for each in wrong for place in each.places] if all(w.places for w in wrong) else []
+        outcome = failed(" ".join(each.message for each in wrong), places=places) if wrong else passed("")
+        found.append(CheckResult(name=f"tool:{tool}", **vars(outcome)))
+        before.append(tool)
+    return tuple(found)
 
 
 def base_of(

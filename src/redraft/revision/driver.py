@@ -27,7 +27,7 @@ from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError, crash_of
 from redraft.jobs.signals import in_daemon_thread
 from redraft.options import RETRIES
-from redraft.revision import native, ops, prompted
+from redraft.revision import calls, native, ops, prompted
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.state import Plan, State, complete_drafts, complete_steps
 from redraft.revision.stop import spent
@@ -191,7 +191,10 @@ class Driver:
         await self._close()
         if isinstance(op, ops.RunChecks):
             try:
-                results = await run_checks(self.checks, op.answer, plan.prompt)
+                if op.calls:
+                    results = await calls.judged_by(self.checks, op.calls, plan.prompt)
+                else:
+                    results = await run_checks(self.checks, op.answer, plan.prompt)
                 return ops.Checked(results, usage=self._judged())
             except RedraftError as error:
                 return ops.Checked(error=error, usage=self._judged())

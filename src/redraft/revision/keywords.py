@@ -14,8 +14,8 @@ from redraft.chain import Chain, Place
 from redraft.checks.base import Check
 from redraft.engines.base import Engine, Price
 from redraft.options import MachineKeywords, Prompts
-from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
+from redraft.revision.options import Budget
 
 
 class PlainKeywords(TypedDict, total=False):

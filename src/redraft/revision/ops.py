@@ -62,9 +62,10 @@ class More:
 
 @dataclass(frozen=True)
 class RunChecks:
-    """Run the user's checks on an answer."""
+    """Run the user's checks on an answer, or on the calls of tools in its place."""
 
     answer: str
+    calls: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,11 @@ T = TypeVar("T")
 Loop = Generator[Op | Event, Reply, T]  # a part of the loop that returns a T
 
 
-def run_checks(answer: str, pay: Callable[[Usage], None]) -> Loop[Checked]:
+def run_checks(
+    answer: str, pay: Callable[[Usage], None], calls: tuple[Mapping[str, Any], ...] = ()
+) -> Loop[Checked]:
     """Yield `RunChecks`, book the judge's usage, and return the results or raise the error."""
-    checked = yield from reply_to(RunChecks(answer), Checked)
+    checked = yield from reply_to(RunChecks(answer, calls), Checked)
     pay(checked.usage)
     if checked.error is not None:
         raise checked.error

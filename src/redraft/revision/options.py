@@ -11,27 +11,70 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import PlainValidator
 
-from redraft.chain import Chain, Place, whole
+from redraft.chain import Chain, Place, Usage, whole
 from redraft.checks.base import Check
 from redraft.checks.exclusion import fault_of
 from redraft.checks.kinds import may_ask_judge
 from redraft.checks.output import OutputCheck, from_type
-from redraft.engines.base import Engine, EngineInfo, Price, Sampling, price_of
+from redraft.engines.base import Engine, EngineInfo, Price, Sampling, is_number, price_of
 from redraft.engines.load import references_of
 from redraft.engines.retry import Patience
 from redraft.errors import RecordError, UsageError, shown
 from redraft.options import A_HOOK, A_REFERENCE, PlainOptions, WaitOptions, is_async, option
-from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
 from redraft.revision.prompts import wording_of
 
 Mode = Literal["native", "prompted", "verified", "best-of", "repair"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that one chain may use. None means no limit.
+
+    Tokens and money count all attempts and all models together. A budget that is reached ends the chain with
+    its best answer so far: it never raises.
+
+    Attributes:
+        tokens: Generated tokens, over all answers and feedback. Only a judge's call may exceed it.
+        seconds: Wall-clock time. Work in the engine is cancelled at the limit.
+        usd: Money. Every model that is asked needs a price. No call starts once it is spent, and a call is
+            limited to the tokens that the rest pays for, so only a prompt's price or a judge's call may
+            exceed it.
+    """
+
+    tokens: int | None = None
+    seconds: float | None = None
+    usd: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "seconds", "usd"):
+            value = getattr(self, name)
+            whole = name == "tokens"
+            if value is not None and not (is_number(value, whole=whole) and value > 0):
+                raise UsageError(
+                    f"the budget of {name} is {value!r:.60}.",
+                    hint=f"Give a {'whole ' * whole}number above zero, or none.",
+                )
+
+    def tokens_left(self, usage: Usage, price: Price | None) -> int | None:
+        """Return how many more tokens a model of this price may generate; None for no limit."""
+        left = [] if self.tokens is None else [self.tokens - usage.completion_tokens]
+        if self.usd is not None and price is not None and price.completion > 0:
+            left.append(int(round(self.usd - (usage.cost_usd or 0), 9) * 1e6 / price.completion))
+        return max(min(left), 0) if left else None
+
+    def spent(self, usage: Usage, price: Price | None, seconds: float) -> bool:
+        """Return whether a limit is reached; `price` is that of the model to be asked next."""
+        out_of_money = self.usd is not None and round(usage.cost_usd or 0, 9) >= self.usd
+        out_of_time = self.seconds is not None and seconds >= self.seconds
+        return out_of_money or out_of_time or self.tokens_left(usage, price) == 0
+
 
 RECORDED = ("temperature", "top_p", "max_tokens", "seed")
 """The sampling parameters in the record of a chain. Others may hold secrets."""

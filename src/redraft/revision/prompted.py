@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from redraft.chain import CheckResult, Feedback, Place, Step, Stop, Usage, Verdict, best_step, is_blank, loop
@@ -153,7 +154,7 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     made = reply.tool_calls if reply.finish == "stop" else calls.whole(reply.tool_calls)
     if made:
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=made, reasoning=reply.reasoning)
-        return _judge_calls(state)
+        return (yield from _judge_calls(state))
     cut = rules.of_finish(state, reply.finish)
     if is_blank(reply.text) and not state.steps and plan.options.most_drafts == 1 and plan.told is None:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
@@ -165,9 +166,16 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     return rules.after_answer(state, cut, blank=is_blank(reply.text))
 
 
-def _judge_calls(state: State) -> Stop | None:
+def _judge_calls(state: State) -> ops.Loop[Stop | None]:
     """Judge the calls of the last step. Return None if they should be made again."""
-    results = calls.judged(state.steps[-1].tool_calls, state.plan.options.tools)
+    made = state.steps[-1].tool_calls
+    results = calls.judged(made, state.plan.options.tools)
+    if any(name.startswith("tool:") for name in state.plan.checks):
+        checked = yield from ops.run_checks("", partial(_pay_judge, state), made)
+        if checked.given_up:
+            return rules.of_finish(state, "cancelled")
+        pairs = zip(results, checked.results, strict=True)
+        results = tuple(second if first.passed else first for first, second in pairs)
     good = all(result.passed for result in results)
     if not good or state.revisions:
         text = "" if good else prompts.complaint(results, "stop")
@@ -195,7 +203,7 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
     if not changed:
         return rules.no_room(state)
     state.begin(step.answer, "stop", usage, tool_calls=tuple(made), patch=tuple(changed))
-    return _judge_calls(state)
+    return (yield from _judge_calls(state))
 
 
 Write = Callable[[State, Step, Sequence[patch.Edit], patch.Messages, int], ops.Loop[Step]]
@@ -284,15 +292,16 @@ def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
         return step.checks
     if not state.plan.checks or step.echo:
         return ()
-
-    def pay(usage: Usage) -> None:
-        state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(usage, "judge")})
-
     yield from ops.announce_progress(state)
-    checked = yield from ops.run_checks(step.answer, pay)
+    checked = yield from ops.run_checks(step.answer, partial(_pay_judge, state))
     if checked.given_up:
         return None
     return checked.results
+
+
+def _pay_judge(state: State, usage: Usage) -> None:
+    step = state.steps[-1]
+    state.steps[-1] = step.model_copy(update={"usage": step.usage + state.pay(usage, "judge")})
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:

@@ -22,8 +22,7 @@ from redraft.errors import UsageError, shown
 from redraft.options import MAX_SEED, wrong_item
 from redraft.options import TEXT as A_TEXT
 from redraft.revision.api import prompt_of, settled
-from redraft.revision.budget import Budget
-from redraft.revision.options import RevisionOptions, check_options
+from redraft.revision.options import Budget, RevisionOptions, check_options
 from redraft.serve.bodies import TEXT, Body, only, option, texts_schema
 from redraft.serve.errors import invalid, told
 from redraft.serve.logprobs import MOST_LIKELY, Noting, noting, only_answer

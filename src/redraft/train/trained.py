@@ -160,11 +160,9 @@ _SHARDS = "pytorch_model_fsdp*"  # files of FSDP's checkpoints
 class Trained:
     """A model that is trained.
 
-    Attributes:
-        model: The model, to evaluate and to save.
-        around: The module that computes the loss: the model, or one around it with weights of its own, such
-            as a value head. What is trained of those is saved with the states: the result does not need it.
-        wrapped: The model to call for gradients: DDP may be around it.
+    `around` is the module that computes the loss: the model, or one around it with weights of its own, such
+    as a value head. What is trained of those is saved with the states: the result does not need it. `wrapped` is
+    called for gradients: DDP may be around it.
     """
 
     card: str | None = None  # the text of the model card, or None

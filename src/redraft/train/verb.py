@@ -24,21 +24,14 @@ Own = TypeVar("Own", bound=RunOptions)
 
 
 class Verb(ABC, Generic[Own]):
-    """A verb.
+    """A verb."""
 
-    Attributes:
-        row: What a row is called.
-        marked: What a preview says of tokens with and without the mark of the prepared data. The first is
-            empty if no tokens have it.
-        parts: What the examples of a row are called in a preview; empty if they have no names.
-        measures: Whether the result is measured on the evaluation data, whatever `--eval_strategy` is.
-        scores: Whether the model is a classifier with one label, which does not pad with end-of-text.
-    """
-
-    row: str
+    row: str  # what a row is called
+    # What a preview says of tokens with the mark of the prepared data and without; "" for what no token has.
     marked: tuple[str, str]
-    parts: tuple[str, ...] = ()
-    measures = scores = False
+    parts: tuple[str, ...] = ()  # what the examples of a row are called in a preview
+    measures = False  # the result is measured on the evaluation data, whatever `--eval_strategy` is
+    scores = False  # the model is a classifier with one label, which does not pad with end-of-text
 
     def check(self, own: Own, model: str) -> None:
         """Raise `RedraftError` if settings do not fit together, before data and model are loaded."""

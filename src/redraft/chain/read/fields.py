@@ -105,29 +105,20 @@ def gold(reference: str | list[str] | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Shape(Kind):
-    """A shape: the fields that identify it, and its reader.
-
-    Attributes:
-        refused: Names what a record is, if only prompts, answers and chains can be read.
-    """
+    """A shape: the fields that identify it, and its reader."""
 
     name: str
     needs: Set[str]
     read: Callable[[Fields], Chain]
-    refused: str = ""
+    refused: str = ""  # names what a record is, if only prompts, answers and chains can be read
 
 
 @dataclass(frozen=True)
 class Format(Kind):
-    """The shapes of some records: what a plugin of `redraft.formats` is.
+    """The shapes of some records: what a plugin of `redraft.formats` is."""
 
-    Attributes:
-        shapes: In the order in which they are tried.
-        order: Formats of a lower one are tried first. Those of redraft have 1 to 5.
-    """
-
-    shapes: Sequence[Shape]
-    order: int = 0
+    shapes: Sequence[Shape]  # in the order in which they are tried
+    order: int = 0  # formats of a lower one are tried first; those of redraft have 1 to 5
 
     def __post_init__(self) -> None:
         """Refuse a field of a wrong type, or a shape that is none."""

@@ -35,20 +35,13 @@ class Damage(RecordError):
 
 
 class RawRecord(NamedTuple):
-    """A record of a file before decoding, which other processes may do.
+    """A record of a file before decoding, which other processes may do."""
 
-    Attributes:
-        where: The record's place as errors name it, such as `a.jsonl:12`.
-        stem: The file's name without endings, which begins the ids.
-        number: The record's place in the file, from 0.
-        damage: Set on the last record of a damaged file, which has no data.
-    """
-
-    where: str
-    stem: str
-    number: int
+    where: str  # its place as errors name it, such as `a.jsonl:12`
+    stem: str  # the file's name without endings, which begins the ids
+    number: int  # its place in the file, from 0
     data: bytes
-    damage: Damage | None = None
+    damage: Damage | None = None  # of the last record of a damaged file, which has no data
 
     def chain(self) -> Chain:
         """Decode the record as a chain with an id, which may not be unique in its file.

@@ -23,8 +23,7 @@ from redraft.jobs.progress import RunMessage
 from redraft.jobs.share import Share, share_of
 from redraft.jobs.stores import Store, url_of
 from redraft.revision.api import Role
-from redraft.revision.budget import Budget
-from redraft.revision.options import RevisionOptions, check_prices
+from redraft.revision.options import Budget, RevisionOptions, check_prices
 from redraft.revision.runs.options import IN_BATCHES, PARALLEL
 from redraft.revision.settings import Settings
 

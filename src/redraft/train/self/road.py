@@ -103,26 +103,18 @@ class Start:
 
 @dataclass(frozen=True)
 class Road:
-    """A run.
-
-    Attributes:
-        folder: Where its files are.
-        tasks: What is learnt.
-        everyday: A file of prompts outside all tasks, or None for `EVERYDAY`. The base's own answers to
-            them keep it as it was. What the adapter that answers drafts for them teaches the critic to say
-            that it does not know.
-        model: The base.
-        start: The run whose adapters are trained further, or None.
-    """
+    """A run."""
 
     folder: Path
     tasks: Sequence[Task]
+    # A file of prompts outside all tasks, or None for `EVERYDAY`. The base's own answers to them keep it as
+    # it was. What the adapter that answers drafts for them teaches the critic to say that it does not know.
     everyday: Path | None = None
     scale: Scale = Scale()
-    model: str = "default"
+    model: str = "default"  # the base
     seed: int = 1
     parallel: int = 32
-    start: Start | None = None
+    start: Start | None = None  # the run whose adapters are trained further
 
     @cached_property
     def rehearsed(self) -> Sequence[Task]:

@@ -132,17 +132,14 @@ class Rejects(AbstractContextManager["Rejects"]):
 
     Those of requests that are not `done` are left out, unless the output is `complete`: they come again.
 
-    Attributes:
-        counts: Rejects by rule.
-        claimed: Request, place and text of each instruction that was new, but whose answers were rejected.
-
     Raises:
         OutputError: The file cannot be written, or has something else in it.
     """
 
     def __init__(self, output: Path, done: Container[str], *, complete: bool = False) -> None:
         self.path = output.with_name(output.name + ".rejected.jsonl")
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()  # by rule
+        # Request, place and text of each instruction that was new, but whose answers were rejected.
         self.claimed: list[tuple[int, int, str]] = []
         self._lines: LineFile | None = None
         if self.path.exists():

@@ -1,0 +1,104 @@
+"""Checks of calls: what an argument of a tool must be, how often it may be called, and after what."""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redraft.chain import Prompt
+from redraft.checks.base import Check, Outcome, demand_of, failed, outcome_of, passed
+from redraft.checks.json_reading import pointer
+from redraft.checks.kinds import Written
+
+_FORM = re.compile(r"([\w-]+)((?:\.[\w-]+)*)\s*(.+)", re.DOTALL)
+_BOUND = re.compile(r"(<=|>=|<|>|==)\s*(-?\d+(?:\.\d+)?)", re.ASCII)
+_WORDS = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than", "==": "exactly"}
+_HOLDS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An argument is a number within a bound."""
+
+    name: str
+    sign: str
+    limit: float
+
+    @property
+    def demand(self) -> str:
+        """What the argument must be."""
+        return f"{_WORDS[self.sign]} {self.limit:g}"
+
+    def check(self, answer: str, _: Prompt) -> Outcome:
+        """Compare a number. A text that is one counts."""
+        try:
+            value = float(json.loads(answer))
+        except (TypeError, ValueError):
+            return failed(f"It is {answer[:40]}, and must be a number.")
+        found = f"It is {answer[:40]}, and must be {_WORDS[self.sign]} {self.limit:g}."
+        return passed(found) if _HOLDS[self.sign](value, self.limit) else failed(found)
+
+
+@dataclass(frozen=True)
+class ToolCheck:
+    """A check of the calls of one tool. A text without calls passes."""
+
+    name: str
+    tool: str
+    path: Sequence[str]  # the names to the argument; none for all arguments
+    inner: Check | None = None  # judges the argument, as text or JSON
+    after: str = ""  # the tool that must have answered before; without `inner` and this, one call is allowed
+
+    @classmethod
+    def of(cls, written: Written) -> ToolCheck:
+        """Return the check that is written."""
+        if not (found := _FORM.fullmatch(written.text)):
+            raise written.error(f"{written.text[:60]!r} names no tool with a check")
+        tool, path, rest = found[1], found[2].split(".")[1:], found[3].strip()
+        name = f"{written.kind}:{written.text}"
+        if rest == "once" and not path:
+            return cls(name, tool, path)
+        if rest.startswith("after ") and not path:
+            return cls(name, tool, path, after=rest.removeprefix("after ").strip())
+        bound = _BOUND.fullmatch(rest)
+        inner = Bound(name, bound[1], float(bound[2])) if bound else written.nested(rest)
+        return cls(name, tool, path, inner)
+
+    @property
+    def demand(self) -> str:
+        """What calls must do, for the writer."""
+        if self.after:
+            return f"Call {self.tool} only after {self.after} has answered."
+        if self.inner is None:
+            return f"Call {self.tool} once at most."
+        said = demand_of(self.inner)
+        return f"In calls of {self.tool}, {' '.join(self.path) or 'the object'}: {said}" if said else ""
+
+    def check(self, answer: str, _: Prompt) -> Outcome:  # noqa: ARG002
+        """Pass: a text calls nothing."""
+        return passed("No tool is called.")
+
+    async def of_call(self, arguments: Any, before: Sequence[str], answered: Sequence[str]) -> Outcome:
+        """Judge a call. `before` has the tools that were called before it, `answered` those that answered."""
+        if self.after:
+            early = f"Call {self.after} first, and {self.tool} when it has answered."
+            return passed("") if self.after in answered else failed(early)
+        if self.inner is None:
+            again = f"{self.tool} was called before, and may be called once."
+            return failed(again) if self.tool in before else passed("")
+        value = arguments
+        for key in self.path:
+            try:
+                value = value[int(key)] if isinstance(value, list) else value[key]
+            except (LookupError, TypeError, ValueError):
+                return passed("")  # whether it must be there is its schema's matter
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        outcome = await outcome_of(self.inner, text, Prompt())
+        if outcome.passed:
+            return outcome
+        where = [pointer(self.path)] if self.path else []
+        return failed(f"{'.'.join((self.tool, *self.path))}: {outcome.message}", places=where)

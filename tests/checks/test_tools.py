@@ -1,0 +1,81 @@
+"""`tool:`: what arguments of a call must be, how often a tool is called, and after what."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import redraft
+from redraft.checks.parse import parse_check
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from redraft.errors import CheckSyntaxError
+
+
+def call(name: str, call_id: str = "c1", **arguments: Any) -> dict[str, Any]:
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return {"id": call_id, "type": "function", "function": function}
+
+
+LOOSE = {"type": "object", "properties": {"amount": {}, "to": {"type": "string"}, "items": {"type": "array"}}}
+TOOLS = [{"type": "function", "function": {"name": name, "parameters": LOOSE}} for name in ("pay", "search")]
+
+
+def asked(checks: list[Any], *replies: Any, prompt: Any = "Pay Ann.", **options: Any) -> Any:
+    made = [ScriptedReply(tool_calls=reply) if isinstance(reply, list) else reply for reply in replies]
+    return redraft.revise(prompt, model=ScriptedEngine(made), tools=TOOLS, checks=checks, **options)
+
+
+@pytest.mark.parametrize(
+    ("check", "wrong", "said"),
+    [
+        ("tool:pay.amount<=100", {"amount": 500}, "It is 500, and must be at most 100."),
+        ("tool:pay.amount>0", {"amount": "none"}, "It is none, and must be a number."),
+        ("tool:pay.items.0.note words<=2", {"items": [{"note": "one two three"}]}, "3 words"),
+        ("tool:pay.to lacks:Bob", {"to": "Bob"}, "Bob"),
+        ("tool:pay keys:to", {"to": "Ann", "amount": 1}, "amount"),
+        ("tool:pay after search", {}, "Call search first, and pay when it has answered."),
+    ],
+)
+def test_a_call_that_fails_is_made_again(check: str, wrong: dict[str, Any], said: str) -> None:
+    chain = asked([check], [call("pay", **wrong)], "No.", "No.", max_revisions=1)
+    [found] = chain.steps[0].checks
+    assert not found.passed
+    assert said in found.message
+
+
+def test_the_argument_alone_is_mended() -> None:
+    chain = asked(["tool:pay.amount<=100"], [call("pay", amount=500, to="Ann")], '{"/amount": 50}')
+    [made] = chain.steps[-1].tool_calls
+    assert made["function"]["arguments"] == '{"amount": 50, "to": "Ann"}'
+    assert (chain.stop, chain.passed) == ("tool_calls", True)
+
+
+def test_a_call_that_passes_is_left_alone_and_so_is_a_text() -> None:
+    checks = ["tool:pay.amount<=100", "tool:search.amount words<=3", "tool:pay.to words<=1"]
+    made = [call("pay", amount=100)]
+    chain = asked(checks, made)
+    assert (chain.steps[0].tool_calls, chain.stop) == (tuple(made), "tool_calls")
+    assert asked(checks, "I paid.").passed
+
+
+def test_what_was_called_before_counts() -> None:
+    again = [call("pay", "c2")]
+    prompt = [
+        {"role": "user", "content": "Pay Ann."},
+        {"role": "assistant", "content": None, "tool_calls": [call("search")]},
+        {"role": "tool", "tool_call_id": "c1", "content": "Ann: A1"},
+    ]
+    chain = asked(["tool:pay after search", "tool:pay once"], again, prompt=prompt)
+    assert (chain.stop, len(chain.steps)) == ("tool_calls", 1)
+    twice = asked(["tool:pay once"], [call("pay"), call("pay", "c2")], "No.", max_revisions=1)
+    assert [found.passed for found in twice.steps[0].checks] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "check", ["tool", "tool:", "tool:pay", "tool:pay.a", "tool:pay sometimes", "tool:.a once"]
+)
+def test_a_wrong_form_is_refused(check: str) -> None:
+    with pytest.raises(CheckSyntaxError):
+        parse_check(check)
