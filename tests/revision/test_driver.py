@@ -112,21 +112,21 @@ def test_a_critic_gets_no_headers_and_no_body_of_the_writer() -> None:
 
 
 def test_a_budget_of_seconds_ends_a_stalled_stream() -> None:
-    engine = Watched([ScriptedReply("Half an", stall=60)])
+    engine = Watched([ScriptedReply("Half an", stall=60)], chunk=99)
     chain = asyncio.run(finish(Driver(engine), plan(engine, budget=Budget(seconds=0.2))))
     assert (chain.stop, chain.answer, chain.steps[0].finish) == ("budget", "Half an", "cancelled")
     assert engine.closed == 1
 
 
 def test_cancelling_keeps_what_there_is() -> None:
-    engine = Watched(["One.", ScriptedReply("Half a cri", stall=60)])
+    engine = Watched(["One.", ScriptedReply("Half a cri", stall=60)], chunk=99)
     cancel = CancelToken()
 
-    async def run() -> Chain:
-        asyncio.get_running_loop().call_later(0.2, cancel.cancel)
-        return await finish(Driver(engine, cancel=cancel), plan(engine))
+    def read(event: Event) -> None:
+        if isinstance(event, Text) and event.text == "Half a cri":
+            cancel.cancel()
 
-    chain = asyncio.run(run())
+    chain = asyncio.run(finish(Driver(engine, cancel=cancel, on_event=read), plan(engine)))
     assert (chain.stop, chain.answer, chain.steps[0].criticism) == ("cancelled", "One.", "Half a cri")
     assert engine.closed == 2
 
