@@ -161,8 +161,8 @@ class Trained:
     """A model that is trained.
 
     `around` is the module that computes the loss: the model, or one around it with weights of its own, such
-    as a value head. What is trained of those is saved with the states: the result does not need it. `wrapped` is
-    called for gradients: DDP may be around it.
+    as a value head. What is trained of those is saved with the states: the result does not need it.
+    `wrapped` is called for gradients: DDP may be around it.
     """
 
     card: str | None = None  # the text of the model card, or None
