@@ -155,7 +155,7 @@ class Opening:
     opens: Callable[..., Awaitable[Engine]] = load_engine
     _engines: dict[tuple[Any, ...], Engine] = field(default_factory=dict)
 
-    async def open(self, name: str | None, behind: str, settings: Settings, withheld: str) -> Model:
+    async def open(self, name: str | None, behind: str, settings: Settings, withheld: str = "") -> Model:
         """Open one of the models."""
         steered = any(each.get("steer") is not False for *_, each in self.models)
         because = "checks of requests steer it, unless --no-steer" if steered else ""
