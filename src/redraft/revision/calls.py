@@ -93,8 +93,10 @@ async def judged_by(
     """Return what checks of tools say of each call whose arguments fit; the others pass."""
     told = prompt.messages or ()
     earlier = [call for message in told for call in message.get("tool_calls") or ()]
-    named = {call.get("id"): call.get("function", {}).get("name") for call in earlier}
-    answered = [named.get(message.get("tool_call_id")) for message in told if message.get("role") == "tool"]
+    named = {call.get("id"): str(call.get("function", {}).get("name")) for call in earlier}
+    answered = [
+        named.get(message.get("tool_call_id"), "") for message in told if message.get("role") == "tool"
+    ]
     found, before = list[CheckResult](), [*named.values()]
     for call in calls:
         tool, given = call["function"]["name"], call["function"].get("arguments")

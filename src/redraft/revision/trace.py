@@ -54,7 +54,7 @@ class ChainSpan:
         _set(self._span, found)
         for number, step in enumerate(chain.steps):
             for check in step.checks:
-                result = {"name": check.name, "score.value": check.score}
+                result: dict[str, Any] = {"name": check.name, "score.value": check.score}
                 result |= {"score.label": "pass" if check.passed else "fail"}
                 said = {f"gen_ai.evaluation.{name}": value for name, value in result.items()}
                 self._span.add_event("gen_ai.evaluation.result", {**said, "redraft.step": number})

@@ -48,7 +48,7 @@ RANKS = {"answers": 4, "critic": 15}
 """Of the adapters. Together they take 12 MB in 16 bits."""
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """From the adapters of an earlier run: steps of about 1,000 tokens, and a lower rate than the recipe's."""
-DRAFTING = {"temperature": 1.0, "top_p": 1.0}
+DRAFTING: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0}
 """Sampling of the drafts to criticise: it brings out more of the model's own faults than greedy ones."""
 DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}
 """File of prompts -> file of the drafts for them."""
