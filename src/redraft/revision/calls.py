@@ -94,12 +94,11 @@ async def judged_by(
     told = prompt.messages or ()
     earlier = [call for message in told for call in message.get("tool_calls") or ()]
     named = {call.get("id"): str(call.get("function", {}).get("name")) for call in earlier}
-    answered = [
-        named.get(message.get("tool_call_id"), "") for message in told if message.get("role") == "tool"
-    ]
+    results = [message.get("tool_call_id") for message in told if message.get("role") == "tool"]
+    answered = [named[each] for each in results if each in named]
     found, before = list[CheckResult](), [*named.values()]
     for call in calls:
-        tool, given = call["function"]["name"], call["function"].get("arguments")
+        tool, given = (call.get("function", {}).get(part) for part in ("name", "arguments"))
         mine = [check for check in checks if isinstance(check, ToolCheck) and check.tool == tool]
         outcomes = list[Outcome]()
         with suppress(TypeError, ValueError, RecursionError):  # the schema says so
@@ -109,7 +108,7 @@ async def judged_by(
         places = [place for each in wrong for place in each.places] if all(w.places for w in wrong) else []
         outcome = failed(" ".join(each.message for each in wrong), places=places) if wrong else passed("")
         found.append(CheckResult(name=f"tool:{tool}", **vars(outcome)))
-        before.append(tool)
+        before.append(str(tool))
     return tuple(found)
 
 
