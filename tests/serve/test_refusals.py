@@ -88,7 +88,7 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "temperature": ["hot", 1e308, -5, 10**400],
         "max_output_tokens": [-1, 10**10],
         "instructions": [5],
-        "tools": [[{"type": "web_search"}]],
+        "tools": [[{"type": "function"}]],
     },
 }
 BODIES: list[tuple[str, dict[str, Any], str]] = [

@@ -13,6 +13,7 @@ from openai.types.responses import Response
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError
 from redraft.serve.responses import ResponseRequest
+from tests.engines.able import Able
 from tests.serve.running import LONG, SHORT, Person, Server, both, plain, served
 
 COMPLAINT = "The answer has 11 words, and at most 5 are allowed: 6 too many."
@@ -177,6 +178,31 @@ def test_calls_of_tools_are_items_and_come_back_with_what_they_gave() -> None:
         {"role": "assistant", "content": None, "tool_calls": [CALL]},
         {"role": "tool", "content": "Yes.", "tool_call_id": "call_1"},
     )
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_codex_sends_is_taken_and_tools_that_run_elsewhere_are_left_out(stream: bool) -> None:
+    shell = {"type": "function", "name": "exec_command", "strict": False, "parameters": {"type": "object"}}
+    others = [{"type": "namespace", "name": "x", "tools": []}, {"type": "web_search"}, {"type": "é\r\nx: y"}]
+    said = {"type": "message", "id": "msg_1", "role": "developer"}
+    body = {
+        "input": [
+            {**said, "content": [{"type": "input_text", "text": "Be brief."}]},
+            {"role": "user", "content": "Hi."},
+        ],
+        "tools": [shell, *others[:2]],
+        "reasoning": {"summary": "auto"},
+        "include": ["reasoning.encrypted_content"],
+        "client_metadata": {"turn_id": "1"},
+        "prompt_cache_key": "1",
+        "store": False,
+    }
+    engine = Able(["Hello."])
+    with served({"plain": plain(engine)}) as server:
+        reply, wrong = post(server, stream=stream, **body), post(server, tools=others)
+    assert (reply.status_code, reply.headers["x-redraft-left-out"]) == (200, "namespace, web_search")
+    assert [tool["function"]["name"] for tool in engine.asked[0].tools] == ["exec_command"]
+    assert wrong.status_code == 400
 
 
 def test_several_calls_of_one_turn_are_one_message() -> None:

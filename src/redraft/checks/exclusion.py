@@ -69,7 +69,6 @@ def _clash(one: Check, other: Check) -> str:
 
 
 def _bounds(check: Check) -> Bounds | None:
-    """Return the bounds of a check that counts."""
     return (check.unit, check.low or 0, check.high) if isinstance(check, Count) else None
 
 

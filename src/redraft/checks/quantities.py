@@ -68,7 +68,6 @@ tb:tb,terabyte c:c,°c,celsius,° f:f,°f,fahrenheit,° word:word character:char
 
 
 def _forms(table: str) -> dict[str, frozenset[str]]:
-    """Return what each way to write a unit may mean."""
     found: dict[str, frozenset[str]] = {}
     for name, _, forms in (entry.partition(":") for entry in table.split()):
         for form in forms.split(","):

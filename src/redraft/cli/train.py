@@ -64,7 +64,6 @@ def ppo(words: Words = None) -> None:
 
 
 def _run(name: str, words: list[str] | None) -> None:
-    """Do what the words after a verb say."""
     from redraft.train.options import LARGE, VERBS, parse
 
     use_large_pages()

@@ -161,7 +161,6 @@ class ScriptedEngine(Engine):
         )
 
     def _rest(self, begun: str) -> ScriptedReply | None:
-        """Return what is left of the canned reply that begins so."""
         canned = map(_reply_of, () if callable(self.replies) or not begun else self.replies)
         found = next((each for each in canned if each.text.startswith(begun)), None)
         return found and replace(found, text=found.text[len(begun) :])

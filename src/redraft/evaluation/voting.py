@@ -82,7 +82,6 @@ class VoteStore:
 
     @contextmanager
     def _open(self) -> Iterator[tuple[LineFile, list[bytes]]]:
-        """Lock the file, and yield it with its lines."""
         beside = self.path.with_name(f"{self.path.name}.lock")
         try:
             if not self.path.exists():

@@ -285,7 +285,6 @@ def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any], free: Collection[str] = ()) -> Iterator[str]:
-    """Yield how command and settings of two records differ."""
     if before.get("command") != after.get("command"):
         yield f"by {before.get('command')}, not by {after.get('command')}"
     old, new = before.get("config") or {}, after.get("config") or {}

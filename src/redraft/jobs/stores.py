@@ -129,7 +129,6 @@ def _folder(name: str) -> Path:
 
 
 def _opened(url: str) -> tuple[Any, str]:
-    """Return the file system of an address, and the path in it."""
     protocol = url.partition(":")[0]
     try:
         from fsspec.core import url_to_fs

@@ -213,7 +213,6 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
 
 
 def _to_patch(answer: Chain | str, prompt: Asked, options: Any) -> Any:
-    """Return the arguments with which `revise` patches an answer."""
     if not options.get("places"):
         raise UsageError("there is no place to patch.", hint="places=[('40 dollars', 'in euros')]")
     if isinstance(answer, str):

@@ -86,17 +86,17 @@ def option(
     return Checked(check, schema, name)
 
 
-def only(neutral: Any) -> Checked:
+def only(*neutral: Any) -> Checked:
     """Return how a field is checked that cannot be met: it may be what asks for what happens anyway."""
 
     def check(given: Any) -> Any:
         # In JSON, true is not 1.
-        if given == neutral and isinstance(given, bool) == isinstance(neutral, bool):
+        if any(given == each and isinstance(given, bool) == isinstance(each, bool) for each in neutral):
             return given
-        said = f" It may be {json.dumps(neutral)}."
+        said = f" It may be {' or '.join(map(json.dumps, neutral))}."
         raise PydanticCustomError("unsupported", "{said}", {"said": said})
 
-    return Checked(check, {"enum": [neutral]})
+    return Checked(check, {"enum": list(neutral)})
 
 
 OF_TEXTS = "a text, or a list of texts"

@@ -64,6 +64,8 @@ class Exchange(Response):
         self._sent, self._sending = 0, asyncio.Lock()
         self._cancel: CancelToken | None = None  # ends the work, once it has begun
         self._gone = False
+        left_out = ", ".join(self._asked.left_out).encode()
+        self._headers = [(b"x-redraft-left-out", left_out)] if left_out else []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and note what it took."""
@@ -112,7 +114,9 @@ class Exchange(Response):
             async for index, event in events:
                 for _ in self._reply.messages[index].take(event):
                     pass
-        await JSONResponse(self._reply.whole())(scope, receive, send)
+        reply = JSONResponse(self._reply.whole())
+        reply.raw_headers += self._headers
+        await reply(scope, receive, send)
 
     async def _stream(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         beside = [asyncio.ensure_future(self._ping(send)), asyncio.ensure_future(self._glance(send))]
@@ -155,7 +159,8 @@ class Exchange(Response):
                 return
             try:
                 if not self._sent:
-                    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+                    headers = [*_HEADERS, *self._headers]
+                    await send({"type": "http.response.start", "status": 200, "headers": headers})
                 self._sent += 1
                 await send({"type": "http.response.body", "body": data, "more_body": more})
             except ClientGone:

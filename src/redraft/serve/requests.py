@@ -129,6 +129,7 @@ class Accepted:
     echo: bool = False  # begin each text with its prompt
     withheld: str = ""  # what the client gets instead of an answer that fails its checks
     strict: str = ""  # the check of a schema that an answer must fit
+    left_out: tuple[str, ...] = ()  # types of tools that the model is not offered, told in a header
     noted: Noting | None = None  # has the log-probabilities of each answer; None if they were not asked for
 
     @property

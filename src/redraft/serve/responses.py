@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, PrivateAttr, WithJsonSchema
 
 from redraft.chain import Chain
 from redraft.errors import shown
@@ -73,9 +73,25 @@ class ResponseRequest(requests.RevisedRequest):
     text: TextFormat | None = None
     reasoning: Reasoning | None = None
     background: Annotated[Any, only(False)] = None  # noqa: FBT003
-    include: Annotated[Any, only([])] = None
+    include: Annotated[Any, only([], ["reasoning.encrypted_content"])] = None
+    client_metadata: Any = None
     top_logprobs: Annotated[Any, only(0)] = None
     truncation: Annotated[Any, only("disabled")] = None
+    _left_out: list[str] = PrivateAttr(default_factory=list)  # types of tools that are no functions
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any], models: Models) -> Self:
+        """Check a body. Tools that are no functions run at OpenAI: no model here is offered them."""
+        tools = given.get("tools")
+        kinds = [t.get("type") if isinstance(t, dict) else "" for t in tools] if type(tools) is list else []
+        others = [kind for kind in kinds if isinstance(kind, str) and kind.isidentifier() and kind.isascii()]
+        others = [kind for kind in others if kind != "function"]
+        if tools and others:
+            kept = [tool for tool, kind in zip(tools, kinds, strict=True) if kind not in others]
+            given = {**given, "tools": kept}
+        found = super().read(given, models)
+        found._left_out.extend(dict.fromkeys(others))  # noqa: SLF001  (its own)
+        return found
 
     def accept(self, models: Models, limits: ServerLimits) -> requests.Accepted:
         """Return the chain to make."""
@@ -105,6 +121,7 @@ class ResponseRequest(requests.RevisedRequest):
             with_chain=bool(self.redraft),
             withheld=model.withheld,
             strict=requests.strict_of(wanted, "text.format"),
+            left_out=tuple(self._left_out),
         )
 
     def _messages(self) -> list[Any]:

@@ -134,7 +134,6 @@ def _from_python(
 
 
 def _plain(value: Any) -> Any:
-    """Return a setting with its paths as texts, as in a recipe."""
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return str(value) if isinstance(value, Path) else value

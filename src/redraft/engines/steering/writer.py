@@ -219,7 +219,6 @@ class _Writer:
                     return
 
     async def _one(self, **changes: Any) -> None:
-        """Write one token, on terms of its own."""
         if self.spent >= self.room or self.over:
             return
         async for _ in self._more(self._request(1, likelier=(), **changes)):

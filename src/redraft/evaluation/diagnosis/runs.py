@@ -144,7 +144,6 @@ class StrategyRuns:
         return not fewer or max(self._tokens(way, first) for way in fewer) < max(others)
 
     def _tokens(self, strategy: Strategy, seed: int) -> int:
-        """Return the new tokens of a run."""
         return sum(chain.usage.completion_tokens for chain in read_jsonl(self._file(strategy, seed)))
 
     def _file(self, strategy: Strategy, seed: int) -> Path:

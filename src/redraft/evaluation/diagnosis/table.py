@@ -205,7 +205,6 @@ def _level_rows(table: Table) -> Iterator[list[str]]:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that figures come from."""
     files = [folder / PLAN, *(folder / "tasks").iterdir(), *(folder / RUNS).glob("*/*/seed-*/*.jsonl")]
     return {file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(files)}
 

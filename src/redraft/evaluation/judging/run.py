@@ -142,7 +142,6 @@ class JudgeRun:
         return config | {"way": self.way, "wording": wording_digest()}
 
     def _job(self) -> Job[ReviewItem]:
-        """Read all inputs, and return the job."""
         self._check()
         _ = self.matches
         inputs = [*self.answers, *([self.questions] if self.questions else [])]
@@ -193,7 +192,6 @@ class JudgeRun:
             yield work
 
     async def _judge(self, opened: Opened, session: Session) -> tuple[Engine, Price | None]:
-        """Open the judge. Return it with its price."""
         patience = self.plan.patience(self.settings, session)
         how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
         engine = await self.settings.load(opened.stack, "model", self.model, **how)

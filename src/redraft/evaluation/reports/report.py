@@ -79,7 +79,6 @@ def _place(report: RunReport, name: str, record: str) -> tuple[str, ...]:
 
 
 def _records(report: AnyReport, links: Links) -> Part | None:
-    """Return the records, to search and to walk through."""
     if isinstance(report, Report):
         title, count = "Pairs", sum(len(each.items) for each in report.comparisons)
         entries = (_pair(report, each, item) for each in report.comparisons for item in each.items)

@@ -112,7 +112,6 @@ def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
 
 
 def _ranking(ranking: Ranking) -> Part:
-    """Return the section with all models on one scale."""
     lines = tuple(Line(each.model, *percent(each.win_rate, 1)) for each in ranking.models)
     against = f"against {ranking.against}" if ranking.against else "against a model of mean strength"
     note = f"win rate {against}, by Bradley and Terry's model; {counted(ranking.questions, 'question')}"

@@ -242,7 +242,6 @@ class AnswerRun:
         return self._result(await self._job().arun(self._start))
 
     def _job(self) -> Job[Chain]:
-        """Check the options, and return the job."""
         self._url = url_of(self.source) or ""
         self.source = here(self.source)
         self.prepare()
@@ -282,7 +281,6 @@ class AnswerRun:
         return Provenance(self.verb, config, self.source, self._url or str(self.source), NOT_OF_THE_RESULT)
 
     def _count_found(self, line: bytes) -> None:
-        """Count a chain that is in the output already."""
         self.summary.before += 1
         self.summary.add(Chain.from_json(line, where=str(self.plan.out)))
 

@@ -228,7 +228,6 @@ def _source_of(part: Part) -> Path | None:
 
 
 def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:
-    """Yield the ids of all items in the order of their file."""
     config = parts[0].run.get("config") or {}
     if origin is None:
         return iter(())

@@ -318,7 +318,6 @@ class _Run:
         return limits
 
     def _take(self, actor: _Actor, reply: Any) -> None:
-        """Take what a process replied, or see that it is lost."""
         try:
             said: dict[str, Any] = json.loads(self.ray.get(reply))
         except self.ray.exceptions.RayTaskError as error:  # the process lives: this is a fault of the work

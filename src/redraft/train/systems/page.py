@@ -56,7 +56,6 @@ def _whole(ledger: Ledger, plan: Plan) -> Part:
 
 
 def _of_stage(ledger: Ledger, row: Row) -> Part:
-    """Return what a stage says, and links to its files."""
     stage, out = row.stage, ledger.out(row.stage)
     if row.state.kind is not Kind.DONE:
         return Part(title=stage.name, note=f"{row.state.kind.value}: {stage.made}")

@@ -177,7 +177,6 @@ def _general(
 def _write(
     file: FileWriter, checkpoint: Checkpoint, parts: list[Part], losses: Losses, progress: Progress
 ) -> None:
-    """Write the tensors, each at an aligned offset."""
     written: Part | None = None
     for part, values in ahead((each, values) for each in parts for values in values_of(checkpoint, each)):
         if part is not written:

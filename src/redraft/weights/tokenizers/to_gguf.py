@@ -118,7 +118,6 @@ def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
 
 
 def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
-    """Return the keys, once the vocabulary is complete."""
     missing = sum(f"<0x{byte:02X}>" not in source.ids for byte in range(256))
     if missing:
         source.elsewhere(f"{missing} of the 256 byte tokens are missing, but llama.cpp needs them")
