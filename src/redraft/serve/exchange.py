@@ -65,7 +65,7 @@ class Exchange(Response):
         self._cancel: CancelToken | None = None  # ends the work, once it has begun
         self._gone = False
         left_out = ", ".join(self._asked.left_out).encode()
-        self._headers = [(b"x-redraft-left-out", left_out)] if left_out else []
+        self._left_out = [(b"x-redraft-left-out", left_out)] if left_out else []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and note what it took."""
@@ -115,7 +115,7 @@ class Exchange(Response):
                 for _ in self._reply.messages[index].take(event):
                     pass
         reply = JSONResponse(self._reply.whole())
-        reply.raw_headers += self._headers
+        reply.raw_headers += self._left_out
         await reply(scope, receive, send)
 
     async def _stream(self, _scope: Scope, _receive: Receive, send: Send) -> None:
@@ -159,7 +159,7 @@ class Exchange(Response):
                 return
             try:
                 if not self._sent:
-                    headers = [*_HEADERS, *self._headers]
+                    headers = [*_HEADERS, *self._left_out]
                     await send({"type": "http.response.start", "status": 200, "headers": headers})
                 self._sent += 1
                 await send({"type": "http.response.body", "body": data, "more_body": more})
