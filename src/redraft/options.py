@@ -248,7 +248,7 @@ class PlainOptions(OptionModel):
     steer: bool = option("let checks steer the writer word by word, where its engine can", LOOP, default=True)
     system: str | None = option("a system message", LOOP, "TEXT")
     temperature: float | None = option("0 is greedy [0.7; a server's own]", SAMPLING, "T", ge=0, lt=100)
-    top_p: float | None = option("nucleus size [0.95; a server's own]", SAMPLING, "P", gt=0, le=1)
+    top_p: float | None = option("nucleus size [1; a server's own]", SAMPLING, "P", gt=0, le=1)
     max_tokens: int | None = option(
         "most new tokens of an answer or feedback; native: of a chain [2048; a server's own]",
         SAMPLING,

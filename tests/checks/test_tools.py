@@ -19,7 +19,10 @@ def call(name: str, call_id: str = "c1", **arguments: Any) -> dict[str, Any]:
 
 
 LOOSE = {"type": "object", "properties": {"amount": {}, "to": {"type": "string"}, "items": {"type": "array"}}}
-TOOLS = [{"type": "function", "function": {"name": name, "parameters": LOOSE}} for name in ("pay", "search")]
+TOOLS = [
+    {"type": "function", "function": {"name": name, "parameters": LOOSE}}
+    for name in ("pay", "bank.pay", "search")
+]
 
 
 def asked(checks: list[Any], *replies: Any, prompt: Any = "Pay Ann.", **options: Any) -> Any:
@@ -36,10 +39,13 @@ def asked(checks: list[Any], *replies: Any, prompt: Any = "Pay Ann.", **options:
         ("tool:pay.to lacks:Bob", {"to": "Bob"}, "Bob"),
         ("tool:pay keys:to", {"to": "Ann", "amount": 1}, "amount"),
         ("tool:pay after search", {}, "Call search first, and pay when it has answered."),
+        ("tool:bank.pay.amount<=100", {"amount": 500}, "at most 100"),
+        ("tool:bank.pay after search", {}, "Call search first"),
     ],
 )
 def test_a_call_that_fails_is_made_again(check: str, wrong: dict[str, Any], said: str) -> None:
-    chain = asked([check], [call("pay", **wrong)], "No.", "No.", max_revisions=1)
+    made = call("bank.pay" if "bank" in check else "pay", **wrong)
+    chain = asked([check], [made], "No.", "No.", max_revisions=1)
     [found] = chain.steps[0].checks
     assert not found.passed
     assert said in found.message
@@ -56,7 +62,7 @@ def test_a_call_that_passes_is_left_alone_and_so_is_a_text() -> None:
     checks = ["tool:pay.amount<=100", "tool:search.amount words<=3", "tool:pay.to words<=1"]
     made = [call("pay", amount=100)]
     chain = asked(checks, made)
-    assert (chain.steps[0].tool_calls, chain.stop) == (tuple(made), "tool_calls")
+    assert (chain.steps[0].tool_calls, chain.stop, chain.passed) == (tuple(made), "tool_calls", True)
     assert asked(checks, "I paid.").passed
 
 
@@ -71,6 +77,14 @@ def test_what_was_called_before_counts() -> None:
     assert (chain.stop, len(chain.steps)) == ("tool_calls", 1)
     twice = asked(["tool:pay once"], [call("pay"), call("pay", "c2")], "No.", max_revisions=1)
     assert [found.passed for found in twice.steps[0].checks] == [True, False]
+
+
+@pytest.mark.parametrize("arguments", ['{"amount": 1, "amount": 500}', "[" * 100_000, "1" * 5000])
+def test_what_programs_read_in_two_ways_or_not_at_all_is_refused(arguments: str) -> None:
+    made = {**call("pay"), "function": {"name": "pay", "arguments": arguments}}
+    chain = asked(["tool:pay.amount<=100"], [made], "No.", "No.", max_revisions=1)
+    assert "no JSON that can be read" in chain.steps[0].checks[0].message
+    assert "sys." not in chain.steps[0].checks[0].message
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,16 @@ def test_nothing_of_what_fails_reaches_a_client(path: str, more: dict[str, Any],
 
 def test_what_no_check_reads_is_not_to_be_had() -> None:
     with served({"short": short(ScriptedEngine([LONG]))}, withheld=INSTEAD) as server:
-        assert "withholds" in server.post({"model": "short", "tools": [TOOL]}).text
+        for more in ({"tools": [TOOL]}, {"stop": ["cold"]}):
+            assert "withholds" in server.post({"model": "short", **more}).text
         body = {"model": "short", "prompt": "Rain"}
         assert httpx.post(f"{server.url}/completions", json=body).json()["error"]["code"] == "unsupported"
+
+
+def test_a_text_that_is_cut_before_it_fails_is_withheld() -> None:
+    with served({"short": short(ScriptedEngine([LONG]), max_revisions=0)}, withheld=INSTEAD) as server:
+        [choice] = server.post({"model": "short", "max_tokens": 7}).json()["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (INSTEAD, "content_filter")
 
 
 @pytest.mark.parametrize(

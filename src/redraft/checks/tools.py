@@ -14,7 +14,7 @@ from redraft.checks.base import Check, Outcome, demand_of, failed, outcome_of, p
 from redraft.checks.json_reading import pointer
 from redraft.checks.kinds import Written
 
-_FORM = re.compile(r"([\w-]+)((?:\.[\w-]+)*)\s*(.+)", re.DOTALL)
+_FORM = re.compile(r"([\w-](?:[\w.-]*[\w-])?)(?:\s+|(?=[<>=]))(.+)", re.DOTALL)
 _BOUND = re.compile(r"(<=|>=|<|>|==)\s*(-?\d+(?:\.\d+)?)", re.ASCII)
 _WORDS = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than", "==": "exactly"}
 _HOLDS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq}
@@ -48,9 +48,8 @@ class ToolCheck:
     """A check of the calls of one tool. A text without calls passes."""
 
     name: str
-    tool: str
-    path: Sequence[str]  # the names to the argument; none for all arguments
-    inner: Check | None = None  # judges the argument, as text or JSON
+    target: str  # a tool, and behind dots the names to an argument. A tool's own name may have dots, too.
+    inner: Check | None = None  # judges the argument, or all of them, as text or JSON
     after: str = ""  # the tool that must have answered before; without `inner` and this, one call is allowed
 
     @classmethod
@@ -58,40 +57,45 @@ class ToolCheck:
         """Return the check that is written."""
         if not (found := _FORM.fullmatch(written.text)):
             raise written.error(f"{written.text[:60]!r} names no tool with a check")
-        tool, path, rest = found[1], found[2].split(".")[1:], found[3].strip()
-        name = f"{written.kind}:{written.text}"
-        if rest == "once" and not path:
-            return cls(name, tool, path)
-        if rest.startswith("after ") and not path:
-            return cls(name, tool, path, after=rest.removeprefix("after ").strip())
+        target, rest, name = found[1], found[2].strip(), f"{written.kind}:{written.text}"
+        if rest == "once":
+            return cls(name, target)
+        if rest.startswith("after "):
+            return cls(name, target, after=rest.removeprefix("after ").strip())
         bound = _BOUND.fullmatch(rest)
         inner = Bound(name, bound[1], float(bound[2])) if bound else written.nested(rest)
-        return cls(name, tool, path, inner)
+        return cls(name, target, inner)
 
     @property
     def demand(self) -> str:
         """What calls must do, for the writer."""
         if self.after:
-            return f"Call {self.tool} only after {self.after} has answered."
+            return f"Call {self.target} only after {self.after} has answered."
         if self.inner is None:
-            return f"Call {self.tool} once at most."
+            return f"Call {self.target} once at most."
         said = demand_of(self.inner)
-        return f"In calls of {self.tool}, {' '.join(self.path) or 'the object'}: {said}" if said else ""
+        return f"In calls of tools, {self.target}: {said}" if said else ""
 
     def check(self, answer: str, _: Prompt) -> Outcome:  # noqa: ARG002
         """Pass: a text calls nothing."""
         return passed("No tool is called.")
 
-    async def of_call(self, arguments: Any, before: Sequence[str], answered: Sequence[str]) -> Outcome:
+    def concerns(self, tool: str) -> bool:
+        """Whether it is about calls of a tool."""
+        return self.target == tool or (self.inner is not None and self.target.startswith(f"{tool}."))
+
+    async def of_call(
+        self, tool: str, arguments: Any, before: Sequence[str], answered: Sequence[str]
+    ) -> Outcome:
         """Judge a call. `before` has the tools that were called before it, `answered` those that answered."""
         if self.after:
-            early = f"Call {self.after} first, and {self.tool} when it has answered."
+            early = f"Call {self.after} first, and {tool} when it has answered."
             return passed("") if self.after in answered else failed(early)
         if self.inner is None:
-            again = f"{self.tool} was called before, and may be called once."
-            return failed(again) if self.tool in before else passed("")
-        value = arguments
-        for key in self.path:
+            again = f"{tool} was called before, and may be called once."
+            return failed(again) if tool in before else passed("")
+        value, path = arguments, self.target[len(tool) :].split(".")[1:]
+        for key in path:
             try:
                 value = value[int(key)] if isinstance(value, list) else value[key]
             except (LookupError, TypeError, ValueError):
@@ -100,5 +104,4 @@ class ToolCheck:
         outcome = await outcome_of(self.inner, text, Prompt())
         if outcome.passed:
             return outcome
-        where = [pointer(self.path)] if self.path else []
-        return failed(f"{'.'.join((self.tool, *self.path))}: {outcome.message}", places=where)
+        return failed(f"{self.target}: {outcome.message}", places=[pointer(path)] if path else [])

@@ -61,7 +61,7 @@ class Sampling:
 
     Attributes:
         temperature: 0 is greedy. 0.7 is SelFee's released default (reference/selfee.md).
-        top_p: Nucleus size, in (0, 1]. 0.95 is llama.cpp's default (`common/common.h`).
+        top_p: Nucleus size, in (0, 1].
         max_tokens: Most new tokens of one call. 2,048 is SelFee's released default.
         seed: Makes a run repeatable on the same engine and batch; None for a random seed.
         schema: A JSON Schema that an answer to messages should fit. Engines with `EngineInfo.schemas` keep
@@ -79,7 +79,7 @@ class Sampling:
         extra_headers: More headers of a request, on the same terms.
         logprobs: Report the log-probability of each token, from engines with `EngineInfo.logprobs`.
         unset: Which of `temperature`, `top_p` and `max_tokens` nobody set. A server uses its own values for
-            them (`EngineInfo.own_sampling`). A `top_p` other than its default counts as set.
+            them (`EngineInfo.own_sampling`). A `top_p` other than 1 counts as set.
         top_logprobs: How many of the likeliest tokens to report at each place, with `logprobs`.
         role: Which part of a chain is written. Engines with `EngineInfo.roles` have weights for each role.
         call_id: Names this call, with the same name in every run of a job. So a batch that was sent before a
@@ -88,7 +88,7 @@ class Sampling:
     """
 
     temperature: float = 0.7
-    top_p: float = 0.95
+    top_p: float = 1.0
     max_tokens: int = 2048
     seed: int | None = None
     schema: Mapping[str, Any] | None = None
@@ -110,7 +110,7 @@ class Sampling:
     @property
     def left_out(self) -> frozenset[str]:
         """The parameters that a request leaves to a server."""
-        return self.unset - {"top_p"} if self.top_p != Sampling.top_p else self.unset
+        return self.unset - {"top_p"} if self.top_p != 1.0 else self.unset
 
 
 @dataclass(frozen=True)

@@ -227,9 +227,8 @@ class JournaledEngine(WrappedEngine):
         del sampling["extra_headers"], sampling["call_id"], sampling["chain"]
         del sampling["unset"]
         if self.info.own_sampling:
-            for name in request["sampling"].left_out:
+            for name in request["sampling"].left_out - {"top_p"}:
                 del sampling[name]
-            sampling.setdefault("top_p", 1.0)  # as when that was the default
         always = ("temperature", "top_p", "max_tokens", "seed")
         sampling = {name: value for name, value in sampling.items() if value or name in always}
         if form := sampling.get("form"):

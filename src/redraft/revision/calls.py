@@ -44,14 +44,23 @@ def judged(calls: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]
 
 def _fits(arguments: Any, check: JsonSchema | None) -> Outcome:
     try:
-        value = json.loads(arguments or "{}")
+        value = json.loads(arguments or "{}", object_pairs_hook=_once)
         if not isinstance(value, dict):
             return failed("The arguments are no JSON object.")
         return check.check(json.dumps(value), Prompt()) if check else passed("")
     except CheckError:  # its patterns take too long
         return passed("")
-    except (TypeError, ValueError, RecursionError) as error:
-        return failed(f"The arguments are no JSON that can be read: {error}.")
+    except RecursionError:
+        return failed("The arguments are no JSON that can be read: they are nested too deep.")
+    except (TypeError, ValueError) as error:
+        return failed(f"The arguments are no JSON that can be read: {str(error).partition(';')[0]}.")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object. Programs read one that has a name twice in two ways."""
+    if len(made := dict(pairs)) < len(pairs):
+        raise ValueError("a name is there twice")
+    return made
 
 
 def _check_of(tool: Mapping[str, Any]) -> JsonSchema | None:
@@ -99,11 +108,11 @@ async def judged_by(
     found, before = list[CheckResult](), [*named.values()]
     for call in calls:
         tool, given = (call.get("function", {}).get(part) for part in ("name", "arguments"))
-        mine = [check for check in checks if isinstance(check, ToolCheck) and check.tool == tool]
+        mine = [check for check in checks if isinstance(check, ToolCheck) and check.concerns(str(tool))]
         outcomes = list[Outcome]()
         with suppress(TypeError, ValueError, RecursionError):  # the schema says so
             value = json.loads(given or "{}")
-            outcomes = [await check.of_call(value, before, answered) for check in mine]
+            outcomes = [await check.of_call(str(tool), value, before, answered) for check in mine]
         wrong = [each for each in outcomes if not each.passed]
         places = [place for each in wrong for place in each.places] if all(w.places for w in wrong) else []
         outcome = failed(" ".join(each.message for each in wrong), places=places) if wrong else passed("")

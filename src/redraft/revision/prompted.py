@@ -170,6 +170,7 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
     """Judge the calls of the last step. Return None if they should be made again."""
     made = state.steps[-1].tool_calls
     results = calls.judged(made, state.plan.options.tools)
+    checked = None
     if any(name.startswith("tool:") for name in state.plan.checks):
         checked = yield from ops.run_checks("", partial(_pay_judge, state), made)
         if checked.given_up:
@@ -177,7 +178,7 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
         pairs = zip(results, checked.results, strict=True)
         results = tuple(second if first.passed else first for first, second in pairs)
     good = all(result.passed for result in results)
-    if not good or state.revisions:
+    if not good or state.revisions or checked:
         text = "" if good else prompts.complaint(results, "stop")
         verdict: Verdict = "accept" if good else "revise"
         state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))

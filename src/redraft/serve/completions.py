@@ -40,7 +40,7 @@ class CompletionRequest(requests.SampledRequest):
         """Return the texts to continue: of each prompt as many as `n` asks for."""
         model, count = models.named(self.model), self.n or 1
         if model.options.max_revisions != 0 or model.withheld:
-            message = f"the model {model.name!r} checks or revises answers, and no completion is."
+            message = f"the model {model.name!r} checks or revises answers, and a completion gets neither."
             raise invalid(f"{message} Ask it at /v1/chat/completions.", "model", code="unsupported")
         if not requests.engine_of(model.options).info.continues:
             message = f"the model {model.name!r} does not continue texts. Ask it at /v1/chat/completions."

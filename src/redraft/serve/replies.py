@@ -223,7 +223,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
         step = event.chain.steps[index]
         broken = [each for each in step.checks if not each.passed]
         if asked.withheld:
-            if broken or not step.checks:
+            if broken or not step.checks or step.finish != "stop":  # what was cut may be cut to pass
                 step = Step(answer=asked.withheld, finish="filtered")
             alone = {"drafts": (), "steps": (step.model_copy(update={"reasoning": ""}),), "best": 0}
             return Finished(event.chain.model_copy(update=alone))

@@ -277,9 +277,6 @@ class RevisedRequest(ModelRequest):
             if choice not in (None, "none", "auto"):
                 raise invalid("tool_choice needs tools, and the request has none.", "tool_choice")
             return options
-        if model.withheld:
-            message = f"the model {model.name!r} withholds answers that fail checks, which read no calls."
-            raise invalid(message, "tools", code="unsupported")
         if not engine_of(options).info.tools:
             message = f"the model {model.name!r} takes no tools. Leave them out."
             raise invalid(message, "tools", code="unsupported")
@@ -389,6 +386,9 @@ def chain_options(
             f"revision.budget.usd needs a price, and {of}the model {model.name!r} has none on this server."
         )
         raise invalid(f"{message} Use revision.budget.tokens.", "revision.budget.usd")
+    if model.withheld and (wrong := [name for name in ("tools", "stop") if asked.get(name)]):
+        message = f"the model {model.name!r} withholds answers that fail checks, and takes no {wrong[0]}."
+        raise invalid(message, wrong[0], code="unsupported")
     try:
         return check_options(found)
     except UsageError as error:

@@ -156,7 +156,6 @@ class Asking:
         *,
         most: int = LONGEST_ANSWER,
         temperature: float = 0.7,
-        top_p: float | None = None,
         max_revisions: int = 0,
         mode: Any = "native",
     ) -> None:
@@ -169,7 +168,6 @@ class Asking:
             seed=self.seed,
             parallel=self.parallel,
             temperature=temperature,
-            top_p=top_p,
             max_revisions=max_revisions,
             max_tokens=most,
         )

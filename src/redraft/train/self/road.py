@@ -48,8 +48,8 @@ RANKS = {"answers": 4, "critic": 15}
 """Of the adapters. Together they take 12 MB in 16 bits."""
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """From the adapters of an earlier run: steps of about 1,000 tokens, and a lower rate than the recipe's."""
-DRAFTING: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0}
-"""Sampling of the drafts to criticise: it brings out more of the model's own faults than greedy ones."""
+DRAFTING = 1.0
+"""Temperature of the drafts to criticise: it brings out more of the model's own faults than greedy ones."""
 DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}
 """File of prompts -> file of the drafts for them."""
 
@@ -216,7 +216,7 @@ The test, on exercises in words that nothing was trained on:
         self._train("answers", "answers.jsonl", self.scale.answer_steps, "accepted")
         files.write("asked.jsonl", self._lessons("drafts", self.scale.drafts))
         for asked, most in (("asked", LONGEST_ANSWER), ("outside", LONGEST_EVERYDAY)):
-            files.answer(f"{asked}.jsonl", DRAFTED[asked], self.answering, most=most, **DRAFTING)
+            files.answer(f"{asked}.jsonl", DRAFTED[asked], self.answering, most=most, temperature=DRAFTING)
         files.write("chains.jsonl", self._chains())
         self._train("critic", "chains.jsonl", self.scale.chain_steps, "revision")
         self._calibrate()
