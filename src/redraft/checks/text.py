@@ -297,7 +297,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """The phrase is not in it; a part of a word is only checked."""
+        """The phrase is not in it; `lacks[part]` does not steer."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
@@ -333,7 +333,7 @@ class Starts(_Phrase):
         return Form(opening=self.text)
 
     def prefix(self, text: str) -> Prospect:
-        """Lost with as many words as the phrase has, and not the phrase."""
+        """Lost once it has as many words as the phrase, and does not begin with it."""
         begins = plain(settled(text)).lstrip()
         enough = len(begins.split()) >= len(plain(self.text).split())
         return "lost" if enough and not self._pattern(BEGINS).search(begins) else "open"

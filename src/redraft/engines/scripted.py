@@ -189,7 +189,6 @@ def _reply_of(reply: str | ScriptedReply) -> ScriptedReply:
 
 
 def _length(asked: Call) -> int:
-    """Return the characters of a prompt, or of the texts of messages."""
     texts = [content_of(each) for each in asked if isinstance(each, dict)] if isinstance(asked, tuple) else []
     return len("".join(texts)) if texts else len(asked)
 

@@ -208,7 +208,6 @@ class Job(Generic[T]):
 
     @contextmanager
     def _opened(self) -> Iterator[_OpenJob[T]]:
-        """Open the output, and begin a session if there is something to do."""
         self._fetch()
         total = self.goal.total if self.goal else self._count()
         ledger = Ledger(self.out, self.provenance, key=self.key, is_last=self.is_last, on_found=self.on_found)

@@ -417,7 +417,6 @@ class Loop:
         self.control.should_training_stop |= stops
 
     def _log_step(self) -> None:
-        """Write a line about the steps since the last one, if there are any."""
         if self.state.global_step == self._logged:
             return
         loss = float(self.trained.accelerator.gather(self._unlogged).mean())

@@ -399,7 +399,6 @@ class Ready:
             raise out_of_memory(error, self.own, self.loop.counts.longest) from error
 
     def _finish(self, checkpoint: SavedCheckpoint) -> int:
-        """Save the result of a run that was stopped after its last step."""
         shared = self.loop.trained.fsdp
         if not shared:
             self.loop.trained.load_model(checkpoint.folder)

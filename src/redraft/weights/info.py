@@ -156,7 +156,6 @@ def _uses(tensors: Iterable[tuple[str, int, int]]) -> tuple[Use, ...]:
 
 
 def _config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
-    """Yield what a config.json says; values of another type are left out."""
 
     def number(key: str) -> int | None:
         value = config.get(key)

@@ -170,7 +170,6 @@ class JudgeRun:
 
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[ReviewItem]]:
-        """Open the journal and the judge, and yield the work on a review."""
         async with self.plan.opened(session) as opened:
             assert opened.journal is not None  # noqa: S101  (the plan has one)
             names = ("temperature", "max_tokens", "seed")

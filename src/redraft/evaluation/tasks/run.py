@@ -245,7 +245,6 @@ def evaluate(
 
 
 def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[Chain, tuple[Check, ...]]]:
-    """Yield each record as it is asked, with the checks that score its answers."""
     task = tasks.task_named(name)
     if isinstance(records, str | Path):
         yield from (

@@ -286,7 +286,6 @@ class AnswerRun:
 
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[Chain]]:
-        """Open the journal and the models, and yield the work on one prompt."""
         async with self.plan.opened(session, finishing=True) as opened:
             options = await self._models(opened, session)
             journaled = None
@@ -321,7 +320,6 @@ class AnswerRun:
         return options
 
     def _note(self, counts: ItemCounts) -> str:
-        """Return a few words on the results so far, for the progress line."""
         found = self.summary
         well = f"{found.passed} passed" if found.checked else f"{found.stops['accepted']} accepted"
         return f"{well} · {counts.failed} failed" if counts.failed else well

@@ -174,7 +174,6 @@ class Road:
         return report
 
     def _card(self) -> str:
-        """Return a card that says what the adapters are made from, and how."""
         made = [folder for name in RANKS if (folder := self.path(name)).is_dir()]
         sources = [source for folder in made for source in sources_of(folder, "adapter")]
         scale = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in asdict(self.scale).items())
