@@ -66,6 +66,13 @@ def test_a_call_that_passes_is_left_alone_and_so_is_a_text() -> None:
     assert asked(checks, "I paid.").passed
 
 
+def test_a_name_that_no_tool_has_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    asked(["tool:pya.amount<=100", "tool:pay once"], [call("pay", amount=500)])
+    assert caplog.messages == [
+        "the check 'tool:pya.amount<=100' is about no tool that is offered: pay, bank.pay, search"
+    ]
+
+
 def test_what_was_called_before_counts() -> None:
     again = [call("pay", "c2")]
     prompt = [
@@ -88,7 +95,16 @@ def test_what_programs_read_in_two_ways_or_not_at_all_is_refused(arguments: str)
 
 
 @pytest.mark.parametrize(
-    "check", ["tool", "tool:", "tool:pay", "tool:pay.a", "tool:pay sometimes", "tool:.a once"]
+    "check",
+    [
+        "tool",
+        "tool:",
+        "tool:pay",
+        "tool:pay.a",
+        "tool:pay sometimes",
+        "tool:.a once",
+        "any(json; tool:pay once)",
+    ],
 )
 def test_a_wrong_form_is_refused(check: str) -> None:
     with pytest.raises(CheckSyntaxError):

@@ -93,7 +93,6 @@ def _conversation(chain: Chain, objective: Objective, style: _Style) -> list[Spa
 
 
 def _before(turns: Sequence[Turn], style: _Style, *, trained: bool) -> list[Span]:
-    """Return the turns before the assistant's."""
     system = "\n\n".join(turn.text for turn in turns if turn.role == "system")
     spoken = [turn for turn in turns if turn.role != "system"]
     if spoken and spoken[0].role == "assistant":  # dropped by FastChat's trainer too

@@ -330,7 +330,6 @@ def _plain(text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    """Return the letters and digits of a text, for comparing."""
     return regex.sub(r"[^\p{L}\p{M}\p{N}]+", " ", text.casefold()).strip()
 
 

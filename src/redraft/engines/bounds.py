@@ -226,7 +226,6 @@ class _Bounds:
         return {**part, "type": "array", "items": bounded, "maxItems": most}
 
     def _length(self, part: Any, within: tuple[str, ...]) -> int:
-        """Return the characters of a short value."""
         if not isinstance(part, Mapping):
             return 4 * MARKS
         if (found := self._named(part)) is not None:

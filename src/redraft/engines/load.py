@@ -276,7 +276,6 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
 
 
 def _meant(ref: str) -> str:
-    """Return the hint for a text that is no reference."""
     name, colon, model = ref.partition(":")
     if "," in ref:
         from redraft.engines.pool import ONE_MODEL

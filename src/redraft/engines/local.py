@@ -201,7 +201,6 @@ class LocalEngine(Engine):
         return written(form, asked_for, limit, Source(go_on, self.encode, len(prompt)))
 
     async def _named(self, likeliest: Sequence[Likeliest]) -> tuple[Likeliest, ...]:
-        """Return the likeliest tokens by their texts."""
         texts = {token: "" for top in likeliest for token, _ in top}
         for token in texts:
             texts[token] = token if isinstance(token, str) else await self.decode([token])

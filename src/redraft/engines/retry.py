@@ -157,7 +157,6 @@ class Retry:
 
 
 def _in_words(seconds: float) -> str:
-    """Format a length of time as `40 s` or `5 min`."""
     return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:g} s"
 
 

@@ -273,7 +273,6 @@ class Job(Generic[T]):
 
 @asynccontextmanager
 async def _ticking(progress: ItemProgress) -> AsyncGenerator[None]:
-    """Draw the progress while nothing ends."""
 
     async def tick() -> None:
         while True:

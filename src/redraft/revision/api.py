@@ -35,6 +35,7 @@ from redraft.errors import MissingExtra, RecordError, UsageError, shown
 from redraft.jobs.signals import in_daemon_thread
 from redraft.options import options_of
 from redraft.revision import patch as patching
+from redraft.revision.calls import tell_unmet
 from redraft.revision.cancel import CancelToken, OutOfTime
 from redraft.revision.driver import Driver, call_hook, with_value
 from redraft.revision.keywords import KeywordsButOutput, RevisionKeywords
@@ -368,6 +369,7 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
     if options.output is not None:
         checks = (options.output, *checks)
     check_checks(checks, options)
+    tell_unmet(checks, options.tools)
     if judge is not None and not checks and options.most_drafts > 1:
         checks = (Judge.of(CHOOSING, judge, MAX_SCORE),)
     writer = await opened("model", options.model)

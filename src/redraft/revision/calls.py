@@ -6,6 +6,7 @@ A call that does not fit is told to the model as its tool would tell it, and the
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -19,6 +20,8 @@ from redraft.checks.structure import JsonSchema
 from redraft.checks.tools import ToolCheck
 from redraft.engines.base import Message
 from redraft.errors import CheckError, CheckSyntaxError
+
+_log = logging.getLogger(__name__)
 
 WRONG = "This call was not run. {found} Call it again with arguments that fit."
 RIGHT = "This call fits, and was not run, because another one does not. Call it again as it was."
@@ -94,6 +97,14 @@ def _closed(schema: Any) -> Any:
         named = {name: _closed(part) for name, part in properties.items()}
         made = {"additionalProperties": False, **made, "properties": named}
     return made
+
+
+def tell_unmet(checks: Iterable[Check], tools: Sequence[Mapping[str, Any]]) -> None:
+    """Say which checks of tools are about no tool that is offered: their names may be misspelt."""
+    names = [str((tool.get("function") or tool).get("name")) for tool in tools]
+    for check in checks:
+        if names and isinstance(check, ToolCheck) and not any(map(check.concerns, names)):
+            _log.warning("the check %r is about no tool that is offered: %s", check.name, ", ".join(names))
 
 
 async def judged_by(

@@ -378,7 +378,6 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
 
 
 def _spans(answer: str, at: str) -> list[tuple[int, int]]:
-    """Return where a passage is, or the value of a JSON pointer."""
     found = [match.span() for match in re.finditer(re.escape(at), answer)]
     with suppress(NotJson):
         text = "" if found or not at.startswith("/") else read_json(answer)[1]

@@ -194,7 +194,6 @@ def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
 
 
 def _told(value: object) -> str:
-    """Return a value for a message, as JSON."""
     if isinstance(value, dict):
         return "an object"
     return json.dumps(value)[:80] if isinstance(value, str | bool) else shown(value)

@@ -510,7 +510,6 @@ class _Writer:
         return place, found.get(place, 0.0)
 
     async def _complete(self) -> None:
-        """Add what is missing at the end."""
         form, draft = self.form, self.draft
         if self.over or self.stop_text:
             return

@@ -175,7 +175,6 @@ class Matrix:
 
 
 def _split(texts: Iterable[str]) -> list[str]:
-    """Return the parts between commas, each once."""
     return list(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
 
 

@@ -124,7 +124,6 @@ def read_questions(file: Path) -> dict[str, AskedQuestion]:
 
 
 def _asked_in(tables: Sequence[Mapping[str, Found]], names: Sequence[str]) -> dict[str, AskedQuestion]:
-    """Return the questions that the answers' own records have."""
     asked: dict[str, AskedQuestion] = {}
     lacking = []
     for key, (first, _) in tables[0].items():

@@ -77,7 +77,6 @@ def _constraints(_: str, record: Chain) -> Sequence[Check]:
 
 
 def _own_checks(_: str, record: Chain) -> Sequence[Check]:
-    """Parse the checks that a record lists: at least one."""
     if not (found := checks_in(record)):
         empty = source_of(record).get("checks") == []
         raise CheckSyntaxError("its list of `checks` is empty." if empty else "it has no list of `checks`.")

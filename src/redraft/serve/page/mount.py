@@ -284,7 +284,6 @@ def _files() -> dict[str, bytes]:
 
 @cache
 def _digest() -> str:
-    """Return a name for the files as they are."""
     whole = hashlib.sha256()
     for name, data in sorted(_files().items()):
         whole.update(name.encode() + b"\0" + hashlib.sha256(data).digest())

@@ -243,7 +243,6 @@ The test, on exercises in words that nothing was trained on:
         yield from self._whole("everyday.jsonl")
 
     def _whole(self, name: str) -> Iterator[Chain]:
-        """Yield the everyday prompts with whole answers."""
         for chain in read_jsonl(self.path(name)):
             if chain.steps and chain.steps[0].complete:
                 yield chain
