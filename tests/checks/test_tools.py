@@ -41,6 +41,10 @@ def asked(checks: list[Any], *replies: Any, prompt: Any = "Pay Ann.", **options:
         ("tool:pay after search", {}, "Call search first, and pay when it has answered."),
         ("tool:bank.pay.amount<=100", {"amount": 500}, "at most 100"),
         ("tool:bank.pay after search", {}, "Call search first"),
+        ("tool:pay.amount<=100", {"amount": 10**400}, "at most 100"),
+        ("tool:pay.amount<=100", {"amount": True}, "must be a number"),
+        ("tool:pay.amount<=100", {"amount": "\ud800"}, "must be a number"),
+        ("tool:pay.to grounded", {"to": "Bob"}, "Bob"),
     ],
 )
 def test_a_call_that_fails_is_made_again(check: str, wrong: dict[str, Any], said: str) -> None:
@@ -69,7 +73,7 @@ def test_a_call_that_passes_is_left_alone_and_so_is_a_text() -> None:
 def test_a_name_that_no_tool_has_is_told(caplog: pytest.LogCaptureFixture) -> None:
     asked(["tool:pya.amount<=100", "tool:pay once"], [call("pay", amount=500)])
     assert caplog.messages == [
-        "the check 'tool:pya.amount<=100' is about no tool that is offered: pay, bank.pay, search"
+        "the check 'tool:pya.amount<=100' is about no tool that is offered: ['pay', 'bank.pay', 'search']"
     ]
 
 

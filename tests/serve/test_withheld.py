@@ -42,6 +42,26 @@ def test_what_no_check_reads_is_not_to_be_had() -> None:
         assert httpx.post(f"{server.url}/completions", json=body).json()["error"]["code"] == "unsupported"
 
 
+def test_an_error_of_a_check_and_a_guarded_critic_tell_nothing() -> None:
+    def crashes(answer: str) -> bool:
+        raise ValueError(answer)
+
+    with served(
+        {"short": {"model": ScriptedEngine([LONG]), "checks": [crashes]}}, withheld=INSTEAD
+    ) as server:
+        crashed = server.post({"model": "short"})
+        asked = server.post({"model": "short", "revision": {"critic": "short"}})
+    assert (crashed.json()["error"]["code"], "cold" in crashed.text) == ("check_failed", False)
+    assert asked.json()["error"]["param"] == "revision.critic"
+
+
+def test_thoughts_alone_are_withheld() -> None:
+    engine = ScriptedEngine([f"<think>{LONG}</think>"] * 4)
+    with served({"short": short(engine, drafts=2)}, withheld=INSTEAD) as server:
+        reply = server.post({"model": "short", "redraft": True, "max_tokens": 90})
+    assert "cold" not in reply.text
+
+
 def test_a_text_that_is_cut_before_it_fails_is_withheld() -> None:
     with served({"short": short(ScriptedEngine([LONG]), max_revisions=0)}, withheld=INSTEAD) as server:
         [choice] = server.post({"model": "short", "max_tokens": 7}).json()["choices"]

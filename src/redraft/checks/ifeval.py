@@ -97,7 +97,6 @@ def _count_words(text: str) -> int:
 
 
 def _slots(slot: str, count: str, relation: str = "") -> Callable[[Values], Form | None]:
-    """Return the form of a number of marks (`Layout.slots`)."""
 
     def form(values: Values) -> Form | None:
         if relation and values[relation] == "less than":

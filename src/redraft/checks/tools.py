@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redraft.chain import Prompt
+from redraft.chain import Prompt, whole
 from redraft.checks.base import Check, Outcome, demand_of, failed, outcome_of, passed
 from redraft.checks.json_reading import pointer
 from redraft.checks.kinds import Written
@@ -36,8 +36,10 @@ class Bound:
     def check(self, answer: str, _: Prompt) -> Outcome:
         """Compare a number. A text that is one counts."""
         try:
-            value = float(json.loads(answer))
-        except (TypeError, ValueError):
+            value = json.loads(answer)
+        except (ValueError, RecursionError):
+            value = None
+        if type(value) not in (int, float):
             return failed(f"It is {answer[:40]}, and must be a number.")
         found = f"It is {answer[:40]}, and must be {_WORDS[self.sign]} {self.limit:g}."
         return passed(found) if _HOLDS[self.sign](value, self.limit) else failed(found)
@@ -85,7 +87,7 @@ class ToolCheck:
         return self.target == tool or (self.inner is not None and self.target.startswith(f"{tool}."))
 
     async def of_call(
-        self, tool: str, arguments: Any, before: Sequence[str], answered: Sequence[str]
+        self, tool: str, arguments: Any, before: Sequence[str], answered: Sequence[str], prompt: Prompt
     ) -> Outcome:
         """Judge a call. `before` has the tools that were called before it, `answered` those that answered."""
         if self.after:
@@ -101,7 +103,7 @@ class ToolCheck:
             except (LookupError, TypeError, ValueError):
                 return passed("")  # whether it must be there is its schema's matter
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        outcome = await outcome_of(self.inner, text, Prompt())
+        outcome = await outcome_of(self.inner, whole(text), prompt)
         if outcome.passed:
             return outcome
         return failed(f"{self.target}: {outcome.message}", places=[pointer(path)] if path else [])

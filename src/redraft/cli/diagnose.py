@@ -91,7 +91,6 @@ def diagnose(
 
 
 def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json: bool) -> None:
-    """Make the runs of a folder, and report on them, or verify its report."""
     from redraft.evaluation.diagnosis.matrix import Matrix
     from redraft.evaluation.diagnosis.table import PAGE, TABLE, put_report, verified
 

@@ -98,7 +98,6 @@ def _few_are_left(output: DataOutput) -> bool:
 def _plan_of(
     like: str | None, rules: RuleNames | None, skip: RuleNames, languages: RuleNames, blocked: RuleNames
 ) -> Preset:
-    """Return the rules and settings that the arguments of `clean` ask for."""
     if like and rules is not None:
         raise UsageError(
             "--like and --rules both choose the rules.", hint="Use --skip to leave rules of --like out."

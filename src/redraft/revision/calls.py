@@ -104,7 +104,7 @@ def tell_unmet(checks: Iterable[Check], tools: Sequence[Mapping[str, Any]]) -> N
     names = [str((tool.get("function") or tool).get("name")) for tool in tools]
     for check in checks:
         if names and isinstance(check, ToolCheck) and not any(map(check.concerns, names)):
-            _log.warning("the check %r is about no tool that is offered: %s", check.name, ", ".join(names))
+            _log.warning("the check %r is about no tool that is offered: %.200r", check.name, names)
 
 
 async def judged_by(
@@ -123,7 +123,7 @@ async def judged_by(
         outcomes = list[Outcome]()
         with suppress(TypeError, ValueError, RecursionError):  # the schema says so
             value = json.loads(given or "{}")
-            outcomes = [await check.of_call(str(tool), value, before, answered) for check in mine]
+            outcomes = [await check.of_call(str(tool), value, before, answered, prompt) for check in mine]
         wrong = [each for each in outcomes if not each.passed]
         places = [place for each in wrong for place in each.places] if all(w.places for w in wrong) else []
         outcome = failed(" ".join(each.message for each in wrong), places=places) if wrong else passed("")

@@ -76,7 +76,6 @@ def saying(text: str, verdict: Verdict) -> str:
 
 
 def _of_json(reply: str) -> Critique | None:
-    """Read JSON, up to a cut if it was cut."""
     try:
         value, _ = read_json(reply)
     except NotJson:

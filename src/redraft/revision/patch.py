@@ -156,7 +156,6 @@ def written(
 
 
 def _lead(text: str, edit: Edit) -> str:
-    """Return what has to come between a beginning of an answer and a new value."""
     return ("" if text.rstrip().endswith("{") else ",") + edit.lead if edit.lead else ""
 
 
@@ -168,7 +167,6 @@ def _put(text: str, edit: Edit, piece: str, places: list[Place]) -> str:
 
 
 def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int) -> ops.Ask:
-    """Return the request for what follows a beginning of the answer."""
     form, given, schema, stop = None, state.plan.form or Form(), edit.schema, tuple[str, ...]()
     if edit.pointer is None:
         stop = ("|",) if before.rstrip().endswith("|") and not edit.open else ()  # a cell of a table

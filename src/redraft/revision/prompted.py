@@ -326,7 +326,6 @@ def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
 
 
 def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> ops.Loop[Stop | None]:
-    """Ask a model for a criticism. The checks' findings come before it."""
     failed = bool(results) and not _good(state, results)
     cut = state.steps[-1].finish == "max_tokens"
     faults = prompts.complaint(results, state.steps[-1].finish) if failed or cut else ""

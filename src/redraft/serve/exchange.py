@@ -12,17 +12,18 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from redraft.chain import Step, Usage
-from redraft.errors import EmptyReply
+from redraft.errors import CheckError, EmptyReply
 from redraft.revision.api import make
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event, Finished, Interrupted
-from redraft.serve.errors import refusal_of, reply_of
+from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.gate import GRACE, Gate
 from redraft.serve.log import REQUEST, parent_of
 from redraft.serve.models import watched_in
@@ -188,7 +189,14 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
                 raise
             empty = Step(answer="", usage=error.chain.usage, finish="max_tokens" if error.cut else "stop")
             ended = {"steps": (empty,), "stop": "max_tokens" if error.cut else "ended"}
-            yield index, Finished(error.chain.model_copy(update=ended))
+            if seen := allowed(Finished(error.chain.model_copy(update=ended)), asked):
+                yield index, seen
+        except CheckError as error:  # it may quote the answer
+            if not asked.withheld:
+                raise
+            _log.warning("an answer is withheld: %s", error)
+            message = "a check could not judge the answer."
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "check_failed", message) from None
 
 
 def patient(send: Send) -> Send:

@@ -219,13 +219,15 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
     Raises:
         Refusal: The answer does not fit the schema that it must.
     """
-    if isinstance(event, Finished) and (index := _final(event.chain)) is not None:
-        step = event.chain.steps[index]
+    if isinstance(event, Finished):
+        index = _final(event.chain)
+        step = Step(answer="") if index is None else event.chain.steps[index]
         broken = [each for each in step.checks if not each.passed]
         if asked.withheld:
             if broken or not step.checks or step.finish != "stop":  # what was cut may be cut to pass
                 step = Step(answer=asked.withheld, finish="filtered")
-            alone = {"drafts": (), "steps": (step.model_copy(update={"reasoning": ""}),), "best": 0}
+            bare = step.model_copy(update={"reasoning": "", "feedback": None})
+            alone = {"drafts": (), "steps": (bare,), "best": 0}
             return Finished(event.chain.model_copy(update=alone))
         for each in broken:
             if each.name == asked.strict and step.finish == "stop":

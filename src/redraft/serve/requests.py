@@ -259,7 +259,10 @@ class RevisedRequest(ModelRequest):
         name = self.revision and self.revision.critic
         if not name:
             return self.options
-        return {**self.options, "critic": models.named(name, "revision.critic").options.model}
+        critic = models.named(name, "revision.critic")
+        if critic.withheld:
+            raise invalid(f"the model {name!r} withholds what fails its checks.", "revision.critic")
+        return {**self.options, "critic": critic.options.model}
 
     def settle(self, prompt: Prompt, options: RevisionOptions, *, once: bool = False) -> RevisionOptions:
         """Return the options for who answers. A name that revises nothing revises what its model learnt."""

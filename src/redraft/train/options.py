@@ -407,7 +407,6 @@ def read_flags(words: Sequence[str], options: type[RunOptions]) -> dict[str, Any
 
 
 def _known(options: type[RunOptions]) -> dict[str, Option]:
-    """Return all names that a flag or a recipe may use, current and old ones."""
     current = options_of(options)
     return {**current, **{old: current[name] for old, name in OLD.items() if name in current}}
 
@@ -417,7 +416,6 @@ def _is_list(option: Option) -> bool:
 
 
 def _value(name: str, words: list[str], option: Option, options: type[RunOptions]) -> Any:
-    """Return the value of a flag: one word, several, or True of a switch."""
     if _is_list(option) and words:
         return words
     if len(words) > 1:

@@ -99,7 +99,6 @@ def _remarks(found: Figures) -> Iterator[str]:
 
 
 def _named(ids: Sequence[str]) -> str:
-    """Return a count of ids with the first of them."""
     return f"{len(ids):,} ({_few(ids)})"
 
 

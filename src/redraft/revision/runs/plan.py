@@ -244,7 +244,6 @@ class RunPlan:
     def _batches(
         self, stack: AsyncExitStack, journal: Journal | None, limit: Callable[[], str]
     ) -> Batches | None:
-        """Open the batches of the run, which `stack` closes. None if there are none."""
         file = _beside(self.out, ".batches.jsonl")
         if not self.batch and not file.exists():
             return None

@@ -203,7 +203,6 @@ The test, on exercises in words that nothing was trained on:
         record.begin(made, resume=begun)
 
     def _make(self) -> None:
-        """Learn answers, draft, and learn to criticise and revise the drafts."""
         files = self.files
         files.write("outside.jsonl", self._outside())
         if self.scale.answer_steps:

@@ -140,7 +140,6 @@ class Run:
         record.begin(made, resume=begun)
 
     def _begin(self, stage: Stage) -> bool:
-        """Return whether a stage is to be done, and say what happens with it."""
         state = self.ledger.state(stage, self._made(stage))
         if state.kind is Kind.DONE:
             if state.why:
@@ -155,7 +154,6 @@ class Run:
         return True
 
     def _do(self, stage: Stage) -> int:
-        """Do a stage in a process of its own, and return its exit status."""
         record, made = self.ledger.record(stage), self._made(stage)
         record.begin(made, resume=record.path.exists())
         found, stopped = self._child(stage)

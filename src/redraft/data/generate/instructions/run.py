@@ -222,7 +222,6 @@ class InstructionRun:
         self._found.add((about["request"], about["number"], chain.prompt.instruction))
 
     def _result(self, job: JobResult) -> Generated:
-        """Return what the run came to. Say if the teacher has nothing new any more."""
         out, kept = self.plan.out, self._pool.kept
         dry = self._is_dry and self._pool.missing > 0
         if dry:
