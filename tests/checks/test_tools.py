@@ -86,6 +86,12 @@ def test_what_was_called_before_counts() -> None:
     ]
     chain = asked(["tool:pay after search", "tool:pay once"], again, prompt=prompt)
     assert (chain.stop, len(chain.steps)) == ("tool_calls", 1)
+    odd: Any = [
+        *prompt,
+        {"role": "assistant", "content": "x", "tool_calls": ["x", {"id": [], "function": None}]},
+    ]
+    odd += [{"role": "user", "content": "Go."}]
+    assert asked(["tool:pay after search"], again, prompt=odd).stop == "tool_calls"
     twice = asked(["tool:pay once"], [call("pay"), call("pay", "c2")], "No.", max_revisions=1)
     assert [found.passed for found in twice.steps[0].checks] == [True, False]
 

@@ -26,8 +26,8 @@ def test_what_is_left_is_never_more_than_the_budget(tokens: int, used: int, usd:
     usage = Usage(completion_tokens=used, cost_usd=used * 2e-6)
     left = budget.tokens_left(usage, price)
     assert left is not None
-    assert left == max(0, min(tokens - used, int((usd - used * 2e-6) * 5e5)))
-    assert budget.spent(usage, price, 0) == (left == 0 or used * 2e-6 >= usd)
+    assert left == max(0, min(tokens - used, int(round(usd - used * 2e-6, 9) * 5e5)))
+    assert budget.spent(usage, price, 0) == (left == 0 or round(used * 2e-6, 9) >= usd)
 
 
 def test_no_limit_is_never_reached() -> None:

@@ -111,12 +111,13 @@ async def judged_by(
     checks: Iterable[Check], calls: Sequence[Mapping[str, Any]], prompt: Prompt
 ) -> tuple[CheckResult, ...]:
     """Return what checks of tools say of each call whose arguments fit; the others pass."""
-    told = prompt.messages or ()
-    earlier = [call for message in told for call in message.get("tool_calls") or ()]
-    named = {call.get("id"): str(call.get("function", {}).get("name")) for call in earlier}
-    results = [message.get("tool_call_id") for message in told if message.get("role") == "tool"]
-    answered = [named[each] for each in results if each in named]
-    found, before = list[CheckResult](), [*named.values()]
+    found, before, answered, named = list[CheckResult](), list[str](), list[str](), dict[str, str]()
+    for message in prompt.messages or ():
+        for call in message.get("tool_calls") or ():
+            before.append(_name_of(call))
+            named[str(call.get("id") if isinstance(call, Mapping) else "")] = before[-1]
+        if message.get("role") == "tool":
+            answered.append(named.get(str(message.get("tool_call_id")), ""))
     for call in calls:
         tool, given = (call.get("function", {}).get(part) for part in ("name", "arguments"))
         mine = [check for check in checks if isinstance(check, ToolCheck) and check.concerns(str(tool))]
@@ -130,6 +131,11 @@ async def judged_by(
         found.append(CheckResult(name=f"tool:{tool}", **vars(outcome)))
         before.append(str(tool))
     return tuple(found)
+
+
+def _name_of(call: Any) -> str:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    return str(function.get("name")) if isinstance(function, Mapping) else ""
 
 
 def base_of(

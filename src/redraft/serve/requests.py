@@ -379,8 +379,8 @@ def chain_options(
     if revision and own.get("max_revisions") == 0 and "max_revisions" not in asked:
         own = {name: value for name, value in own.items() if name not in ("max_revisions", "min_revisions")}
     found: dict[str, Any] = {**own, **asked}
-    if checks := [*read_checks(asked.get("checks", ())), *wanted]:
-        found["checks"] = [*own.get("checks", ()), *checks]
+    if checks := [*own.get("checks", ()), *read_checks(asked.get("checks", ())), *wanted]:
+        found["checks"] = checks
     budget = _budget(Budget(seconds=limits.seconds), model.options.budget, asked.get("budget"))
     found["budget"] = budget
     if budget.usd is not None and (lacks := RevisionOptions.read(found).unpriced):

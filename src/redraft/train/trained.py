@@ -143,7 +143,6 @@ _NO_DECAY = ("bias", "layernorm", "rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:
 
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Return the trained parameters: those with weight decay, and the others."""
     decayed = set(get_parameter_names(model, [nn.LayerNorm], _NO_DECAY))  # type: ignore[no-untyped-call]
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, each in model.named_parameters():

@@ -183,7 +183,6 @@ def _licence(sources: Iterable[Source]) -> tuple[str, bool]:
 
 
 def _plainly(source: Source) -> Source:
-    """Return a source in characters that a card may have."""
     kind, name, licence = (re.sub(r"[^\w./+-]+", " ", text).strip() for text in source)
     return Source(kind, name[:_LONGEST] or "without a name", " AND ".join(ids_of([source])) or licence)
 

@@ -66,5 +66,4 @@ def _plain(char: str) -> str:
 
 
 def _codes(chars: Iterable[str]) -> str:
-    """Return characters as a regular expression and a class of it have them."""
     return "".join(char if char in "\"',;:!<>=_#@&%~`" else f"\\u{{{ord(char):x}}}" for char in chars)

@@ -63,7 +63,6 @@ def needs(reference: str, how: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _files(reference: str) -> list[Path]:
-    """Return the files of a model, as far as they are on this machine."""
     named = parse_reference(reference)
     if named.kind not in ("default", "hub", "gguf", "folder") or fetches(reference):
         return []

@@ -254,7 +254,6 @@ class Page:
         return JSONResponse(await self._stored(lambda: booth.act(voter, act.do, act.id, act.note)))
 
     async def _stored(self, store: Callable[[], T]) -> T:
-        """Change a file of votes in a thread. The end of the server waits for it."""
         async with self.gate.entered(self):
             try:
                 return await in_daemon_thread(store)

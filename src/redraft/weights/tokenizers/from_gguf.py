@@ -180,7 +180,6 @@ def _merges(tokens: _Tokens, scores: Sequence[float]) -> list[tuple[str, str]]:
 
 
 def _added(tokens: _Tokens) -> list[dict[str, Any]]:
-    """Return the added tokens, which are found in a text before it is split."""
     found = [(number, text) for text, number in tokens.ids.items() if tokens.kinds[number] in _ADDED]
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return [
