@@ -60,7 +60,7 @@ def option(
     Args:
         name: The option.
         most: The server's own limit, of a number or of the length of a list.
-        single: A text stands for a list of that one.
+        single: A text means a list of that text.
         schema: The JSON Schema, where the option has none.
         folds: Returns the value that stands for one that OpenAI takes and the option does not.
     """

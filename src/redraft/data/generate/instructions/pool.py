@@ -52,7 +52,7 @@ class TaskPool:
 
     @property
     def last(self) -> int:
-        """The last request of which an instruction is kept; -1 if there is none."""
+        """The last request that has a kept instruction; -1 if there is none."""
         return self._made[-1][0] if self._made else -1
 
     def add(self, instruction: str) -> None:
