@@ -92,10 +92,15 @@ def run_command(command: Sequence[str]) -> Took:
 
 
 def _statuses(pid: int) -> Iterator[str]:
-    """`/proc/PID/status` of a process and of all its descendants; nothing of one that has just ended."""
-    for each in family(pid):
-        with suppress(OSError):
-            yield Path(f"/proc/{each}/status").read_text("utf-8")
+    """`/proc/PID/status` of a process and of its descendants; nothing of one that has just ended.
+
+    A child that has not begun its own program shares its parent's memory, and is left out.
+    """
+    with suppress(OSError):
+        program = Path(f"/proc/{pid}/cmdline").read_bytes()
+        for each in family(pid):
+            if each == pid or Path(f"/proc/{each}/cmdline").read_bytes() != program:
+                yield Path(f"/proc/{each}/status").read_text("utf-8")
 
 
 def _kib(pattern: re.Pattern[str], status: str) -> int:

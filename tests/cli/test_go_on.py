@@ -62,8 +62,8 @@ def insist_on_all() -> None:
             f"Version {n} of a fine gull over the sea for {asked}" for n in (0, 2, 4)
         ]
         assert chain.stop == "max_revisions"
-        # A reply that broke off after its first piece was paid for as well.
-        assert NEW * CALLS <= chain.usage.completion_tokens <= NEW * CALLS + 2
+        # A reply that broke off was paid for as well: at most its whole text, of which tokens are estimated.
+        assert NEW * CALLS <= chain.usage.completion_tokens <= NEW * CALLS + len(chain.answer) // 2
 
 
 @pytest.mark.slow
