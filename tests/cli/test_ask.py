@@ -134,7 +134,7 @@ def test_an_empty_prompt_and_words_that_are_no_flags_are_status_2() -> None:
     empty = ask("  \n ", "-m", script("one"))
     assert (empty.stdout, empty.exit_code) == ("", 2)
     assert empty.stderr == 'redraft: the prompt is empty.\n  redraft ask "Describe a lighthouse."\n'
-    assert "No such option: --temprature" in ask("Go.", "--temprature", "1").stderr
+    assert "redraft: no such option: --temprature" in ask("Go.", "--temprature", "1").stderr
     assert "--max-revisions is 'two'" in ask("Go.", "--max-revisions", "two").stderr
 
 

@@ -138,12 +138,12 @@ def test_help_is_grouped_and_plain() -> None:
 def test_a_mistyped_flag_is_a_usage_error_with_the_nearest() -> None:
     result = run(do_with_flags, "x", "--sed", "1")
     assert result.exit_code == 2
-    assert "No such option: --sed (Possible options: --seed)" in result.stderr
+    assert result.stderr.startswith("redraft: no such option: --sed (Possible options: --seed)\n  ")
 
 
 def test_what_needs_no_verb() -> None:
     mistyped = redraft("doktor")
-    assert (mistyped.exit_code, "No such command 'doktor'" in mistyped.stderr) == (2, True)
+    assert (mistyped.exit_code, "redraft: no such command 'doktor'" in mistyped.stderr) == (2, True)
     assert {redraft(flag).stdout for flag in ("--version", "-V", "-v")} == {f"redraft {__version__}\n"}
     assert redraft("help").stdout == redraft("--help").stdout
     assert redraft("help", "data", "stats").stdout == redraft("data", "stats", "--help").stdout

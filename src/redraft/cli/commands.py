@@ -21,12 +21,14 @@ from redraft.jobs.plugins import OWN, PluginError, plugins
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
 
-_FIRST = (
-    *("ask", "chat", "answer", "serve", "mcp", "show", "checks", "eval", "judge", "vote", "report"),
-    *("diagnose", "run", "merge", "doctor", "model", "generate", "data", "weights"),
-    "train",
-)
-"""The order of the help: verbs, then groups of verbs, then what other packages have."""
+_GROUPS = {
+    "Ask": ("ask", "chat", "answer", "show", "checks"),
+    "Serve": ("serve", "mcp"),
+    "Measure": ("eval", "judge", "vote", "report", "diagnose"),
+    "Build": ("generate", "data", "train", "weights", "run", "merge"),
+    "Set up": ("model", "doctor"),
+}
+_FIRST = [name for names in _GROUPS.values() for name in names]
 
 
 def verbs() -> list[str]:
@@ -93,9 +95,17 @@ class _App(Verbs):
 
     def format_commands(self, _ctx: Context, formatter: HelpFormatter) -> None:
         """List each command with the first sentence of its help. Its options are not made for that."""
-        width = formatter.width - 6 - max(map(len, verbs()))
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, self._short(name, width)) for name in verbs()])
+        longest, there = max(map(len, verbs())), set(verbs())
+        others = sorted(there.difference(_FIRST))
+        for title, names in {**_GROUPS, "Of other packages": others}.items():
+            shown = [
+                (name.ljust(longest), self._short(name, formatter.width - 6 - longest))
+                for name in names
+                if name in there
+            ]
+            if shown:
+                with formatter.section(title):
+                    formatter.write_dl(shown)
 
     @staticmethod
     def _short(name: str, width: int) -> str:

@@ -1,6 +1,4 @@
-"""How every verb behaves in a shell: messages with hints, and exit statuses. Typer itself handles
-usage errors (2, with the nearest flag), Ctrl-C (130), and a closed pipe.
-"""
+"""How every verb behaves in a shell: messages with hints, exit statuses. Typer handles Ctrl-C and pipes."""
 
 from __future__ import annotations
 
@@ -12,6 +10,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer._click.exceptions import NoArgsIsHelpError, UsageError
 from typer.core import TyperGroup
 
 from redraft.errors import MissingExtra, RedraftError
@@ -39,10 +38,16 @@ def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
 class Verbs(TyperGroup):
     """The commands. A `RedraftError` becomes a message, a hint and an exit status."""
 
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Parse the arguments before the verb."""
+        with _in_our_words():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Context) -> Any:
         """Run the verb. Errors of redraft and of files become messages."""
         try:
-            return super().invoke(ctx)
+            with _in_our_words():
+                return super().invoke(ctx)
         except RedraftError as error:
             tell(error.message, error.hint)
             raise typer.Exit(error.exit_status) from error
@@ -62,6 +67,19 @@ class Verbs(TyperGroup):
                 raise
             tell(f"{error.filename}: {error.strerror}.")
             raise typer.Exit(2) from error
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Show typer's errors of usage as redraft's own are shown."""
+    try:
+        yield
+    except NoArgsIsHelpError:
+        raise
+    except UsageError as error:
+        said = error.format_message()
+        tell(said[:1].lower() + said[1:], f"{error.ctx.command_path if error.ctx else 'redraft'} --help")
+        raise typer.Exit(error.exit_code) from error
 
 
 def write(text: str) -> None:
