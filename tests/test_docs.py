@@ -67,7 +67,9 @@ LONG = [
 ]
 LONG += ["docs/generate_instructions.md"]
 LONG += [f"docs/start/{name}.md" for name in ("terminal", "browser", "python", "evaluate")]
-LONG += [f"docs/tutorials/{name}.md" for name in ("application", "training", "research", "operating")]
+LONG += [
+    f"docs/tutorials/{name}.md" for name in ("agents", "application", "training", "research", "operating")
+]
 # Commands that import torch.
 WITH_TORCH = ("redraft train ", "redraft weights ")
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from redraft.checks.base import passed as passed
     from redraft.checks.function import demands as demands
     from redraft.checks.parse import parse_check as parse_check
+    from redraft.checks.tools import tool_check as tool_check
     from redraft.data.clean import clean as clean
     from redraft.data.dedupe import dedupe as dedupe
     from redraft.data.generate.chain_run import agenerate_chains as agenerate_chains
@@ -91,6 +92,7 @@ _HOMES = {
     "redraft.train.api": "train_ppo train_reward train_sft",
     "redraft.checks.base": "Check Outcome failed passed",
     "redraft.checks.function": "demands",
+    "redraft.checks.tools": "tool_check",
     "redraft.checks.parse": "parse_check",
 }
 _EXTRAS = {

@@ -36,7 +36,13 @@ def asked(checks: list[Any], *replies: Any, prompt: Any = "Pay Ann.", **options:
         ("tool:pay.amount<=100", {"amount": 500}, "It is 500, and must be at most 100."),
         ("tool:pay.amount>0", {"amount": "none"}, "It is none, and must be a number."),
         ("tool:pay.items.0.note words<=2", {"items": [{"note": "one two three"}]}, "3 words"),
+        (
+            "tool:pay.items.*.note words<=2",
+            {"items": [{"note": "a"}, {}, {"note": "a b c"}]},
+            "pay.items.2.note:",
+        ),
         ("tool:pay.to lacks:Bob", {"to": "Bob"}, "Bob"),
+        (r"tool:pay.to lacks[regex]:\(o+\)", {"to": "(oo)"}, "(oo)"),
         ("tool:pay keys:to", {"to": "Ann", "amount": 1}, "amount"),
         ("tool:pay after search", {}, "Call search first, and pay when it has answered."),
         ("tool:bank.pay.amount<=100", {"amount": 500}, "at most 100"),
@@ -62,6 +68,20 @@ def test_the_argument_alone_is_mended() -> None:
     assert (chain.stop, chain.passed) == ("tool_calls", True)
 
 
+def test_a_function_judges_the_value_itself() -> None:
+    cheap = redraft.tool_check("pay.amount", lambda amount: amount <= 100 or "Too much.")
+    chain = asked([cheap], [call("pay", amount=500)], '{"/amount": 50}')
+    assert chain.steps[0].checks[0].message == "pay.amount: Too much."
+    assert chain.passed
+
+
+def test_a_wrong_argument_is_mended_beside_one_that_the_tool_has_not() -> None:
+    made = call("pay", amount=500, to="Ann", note="lunch")
+    chain = asked(["tool:pay.amount<=100"], [made], '{"/amount": 50}')
+    assert chain.steps[-1].tool_calls[0]["function"]["arguments"] == '{"amount": 50, "to": "Ann"}'
+    assert (chain.passed, len(chain.steps)) == (True, 3)
+
+
 def test_a_call_that_passes_is_left_alone_and_so_is_a_text() -> None:
     checks = ["tool:pay.amount<=100", "tool:search.amount words<=3", "tool:pay.to words<=1"]
     made = [call("pay", amount=100)]
@@ -71,9 +91,11 @@ def test_a_call_that_passes_is_left_alone_and_so_is_a_text() -> None:
 
 
 def test_a_name_that_no_tool_has_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    asked(["tool:pya.amount<=100", "tool:pay once"], [call("pay", amount=500)])
+    checks = ["tool:pya.amount<=100", "tool:pay once", "tool:pay.items.*.x<=1", "tool:bank.pay.amuont<=9"]
+    asked(checks, [call("pay", amount=500)])
     assert caplog.messages == [
-        "the check 'tool:pya.amount<=100' is about no tool that is offered: ['pay', 'bank.pay', 'search']"
+        "the check 'tool:pya.amount<=100' is about no tool that is offered: ['pay', 'bank.pay', 'search']",
+        "the check 'tool:bank.pay.amuont<=9' is about 'amuont', and no argument of 'bank.pay' is called so",
     ]
 
 
@@ -113,7 +135,8 @@ def test_what_programs_read_in_two_ways_or_not_at_all_is_refused(arguments: str)
         "tool:pay.a",
         "tool:pay sometimes",
         "tool:.a once",
-        "any(json; tool:pay once)",
+        "any(json; tool :pay once)",
+        "tool:pay tool:pay once",
     ],
 )
 def test_a_wrong_form_is_refused(check: str) -> None:

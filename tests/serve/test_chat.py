@@ -9,11 +9,15 @@ import httpx
 import openai
 import pytest
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Prompt, Step
 from redraft.engines.base import Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError, EngineTimeout, ServerError
-from redraft.serve.requests import Revision
+from redraft.revision.ops import Finished
+from redraft.revision.options import RevisionOptions
+from redraft.serve.errors import Refusal
+from redraft.serve.replies import allowed
+from redraft.serve.requests import Accepted, Revision
 from tests.engines.able import Able
 from tests.revision.test_api import SHIPPED
 from tests.serve.running import LONG, SHORT, Person, both, events_of, plain, served, short
@@ -261,6 +265,17 @@ def test_a_strict_schema_holds_or_is_an_error_that_names_the_path(stream: bool) 
     error = json.loads(events_of(reply.text)[-1])["error"] if stream else reply.json()["error"]
     assert (error["code"], reply.status_code) == ("schema_failed", 200 if stream else 422)
     assert "born" in error["message"]
+
+
+def test_an_answer_that_was_not_checked_fits_no_strict_schema() -> None:
+    chain = Chain(
+        id="a", prompt=Prompt(instruction="Who?"), steps=(Step(answer="{}"),), best=0, stop="budget"
+    )
+    asked = Accepted(
+        "m", (chain.prompt,), RevisionOptions(model=ScriptedEngine(["x"])), strict="json-schema:x"
+    )
+    with pytest.raises(Refusal, match="the budget ended before it was checked"):
+        allowed(Finished(chain), asked)
 
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "search", "arguments": "{}"}}

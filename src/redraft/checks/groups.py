@@ -126,8 +126,6 @@ def group_of(written: Written) -> AllOf | AnyOf:
     parts = [inside[cut + 1 : to].strip() for cut, to in pairwise([-1, *cuts, len(inside)])]
     if "" in parts:
         raise written.error(f"part {parts.index('') + 1} of {kind}(…) is empty")
-    if any(part.startswith("tool:") for part in parts):
-        raise written.error(f"tool: stands alone, and {kind}(…) judges texts")
     checks = tuple(map(written.nested, parts))
     return AllOf(checks) if kind == "all" else AnyOf(checks)
 

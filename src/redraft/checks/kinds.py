@@ -74,7 +74,7 @@ class Written:
     option: str | None  # the text in brackets
     rest: str  # all that follows, without the space around it
     judge: Engine | None  # the model of `judge:` checks
-    nested: Callable[[str], Check]  # parses a part of a check
+    nested: Callable[..., Check]  # parses a part of a check
 
     @property
     def found(self) -> str:

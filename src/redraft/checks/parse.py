@@ -87,6 +87,7 @@ class _Parser:
     judge: Engine | None
     writer: Writer
     depth: int = 0
+    escaped: bool = False  # as what stands in a group is
 
     def check(self, text: str) -> Check:
         head = _HEAD.match(text)
@@ -107,14 +108,16 @@ class _Parser:
             raise CheckSyntaxError(f"the check {name!r} cannot be used {where}.", hint=hint)
         kind = known[name].load(CheckKind)
         rest = text[head.end() :].strip()
-        if self.depth and name not in ("any", "all"):  # their parts are unescaped one by one
+        if self.escaped and name not in ("any", "all"):  # their parts are unescaped one by one
             rest = unescape(rest)
         written = Written(name, kind.form, head["option"], rest, self.judge, self.nested)
+        if self.depth and name == "tool":
+            raise written.error("tool: stands alone: what is around it judges texts")
         if written.option is not None and not kind.takes_option:
             raise written.error(f"{name} has no option in brackets")
         return known[name].guarded(kind.make, Check)(written)
 
-    def nested(self, text: str) -> Check:
+    def nested(self, text: str, *, escaped: bool = True) -> Check:
         if self.depth == MAX_DEPTH:
             raise CheckSyntaxError(f"checks are nested more than {MAX_DEPTH} deep.", hint=SEE)
-        return replace(self, depth=self.depth + 1).check(text)
+        return replace(self, depth=self.depth + 1, escaped=escaped).check(text)

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from redraft.chain import Prompt, whole
 from redraft.checks.base import Check, Outcome, demand_of, failed, outcome_of, passed
+from redraft.checks.function import FunctionCheck
 from redraft.checks.json_reading import pointer
 from redraft.checks.kinds import Written
 
-_FORM = re.compile(r"([\w-](?:[\w.-]*[\w-])?)(?:\s+|(?=[<>=]))(.+)", re.DOTALL)
+_FORM = re.compile(r"([\w-](?:[\w.*-]*[\w*-])?)(?:\s+|(?=[<>=]))(.+)", re.DOTALL)
 _BOUND = re.compile(r"(<=|>=|<|>|==)\s*(-?\d+(?:\.\d+)?)", re.ASCII)
-_WORDS = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than", "==": "exactly"}
-_HOLDS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq}
+_SIGNS = {
+    "<=": ("at most", operator.le),
+    ">=": ("at least", operator.ge),
+    "<": ("less than", operator.lt),
+    ">": ("more than", operator.gt),
+    "==": ("exactly", operator.eq),
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Bound:
     @property
     def demand(self) -> str:
         """What the argument must be."""
-        return f"{_WORDS[self.sign]} {self.limit:g}"
+        return f"{_SIGNS[self.sign][0]} {self.limit:g}"
 
     def check(self, answer: str, _: Prompt) -> Outcome:
         """Compare a number. A text that is one counts."""
@@ -41,8 +48,8 @@ class Bound:
             value = None
         if type(value) not in (int, float):
             return failed(f"It is {answer[:40]}, and must be a number.")
-        found = f"It is {answer[:40]}, and must be {_WORDS[self.sign]} {self.limit:g}."
-        return passed(found) if _HOLDS[self.sign](value, self.limit) else failed(found)
+        found = f"It is {answer[:40]}, and must be {self.demand}."
+        return passed(found) if _SIGNS[self.sign][1](value, self.limit) else failed(found)
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,9 @@ class ToolCheck:
     """A check of the calls of one tool. A text without calls passes."""
 
     name: str
-    target: str  # a tool, and behind dots the names to an argument. A tool's own name may have dots, too.
+    target: str  # a tool, whose name may have dots, and behind dots the way to an argument; `*` is every item
     inner: Check | None = None  # judges the argument, or all of them, as text or JSON
+    typed: bool = False  # `inner` takes the value itself, and no text
     after: str = ""  # the tool that must have answered before; without `inner` and this, one call is allowed
 
     @classmethod
@@ -65,7 +73,7 @@ class ToolCheck:
         if rest.startswith("after "):
             return cls(name, target, after=rest.removeprefix("after ").strip())
         bound = _BOUND.fullmatch(rest)
-        inner = Bound(name, bound[1], float(bound[2])) if bound else written.nested(rest)
+        inner = Bound(name, bound[1], float(bound[2])) if bound else written.nested(rest, escaped=False)
         return cls(name, target, inner)
 
     @property
@@ -96,14 +104,37 @@ class ToolCheck:
         if self.inner is None:
             again = f"{tool} was called before, and may be called once."
             return failed(again) if tool in before else passed("")
-        value, path = arguments, self.target[len(tool) :].split(".")[1:]
-        for key in path:
-            try:
-                value = value[int(key)] if isinstance(value, list) else value[key]
-            except (LookupError, TypeError, ValueError):
-                return passed("")  # whether it must be there is its schema's matter
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        outcome = await outcome_of(self.inner, whole(text), prompt)
-        if outcome.passed:
-            return outcome
-        return failed(f"{self.target}: {outcome.message}", places=[pointer(path)] if path else [])
+        for path, value in _found(arguments, self.target[len(tool) :].split(".")[1:]):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            outcome = await outcome_of(self.inner, value if self.typed else whole(text), prompt)
+            if not outcome.passed:
+                message = f"{'.'.join((tool, *path))}: {outcome.message}"
+                return failed(message, places=[pointer(path)] if path else [])
+        return passed("")
+
+
+def tool_check(target: str, function: Callable[..., Any]) -> Check:
+    """Return a check of calls by a function: `tool_check("pay.amount", lambda amount: amount <= 100)`.
+
+    Args:
+        target: A tool, or an argument of it.
+        function: Takes all arguments as a dict, or the value of that argument. It returns what a function
+            that checks answers returns.
+
+    Raises:
+        CheckSyntaxError: The function cannot be called with one value.
+    """
+    inner = FunctionCheck.around(function)
+    return ToolCheck(f"tool:{target} {inner.name}", target, inner, typed=True)
+
+
+def _found(value: Any, way: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield what a way leads to. Whether it must be there is the schema's matter."""
+    if not way:
+        yield (), value
+        return
+    keys = map(str, range(len(value))) if way[0] == "*" and isinstance(value, list) else way[:1]
+    for key in keys:
+        with suppress(LookupError, TypeError, ValueError):
+            inner = value[int(key)] if isinstance(value, list) else value[key]
+            yield from (((key, *path), each) for path, each in _found(inner, way[1:]))

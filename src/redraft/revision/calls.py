@@ -100,11 +100,30 @@ def _closed(schema: Any) -> Any:
 
 
 def tell_unmet(checks: Iterable[Check], tools: Sequence[Mapping[str, Any]]) -> None:
-    """Say which checks of tools are about no tool that is offered: their names may be misspelt."""
-    names = [str((tool.get("function") or tool).get("name")) for tool in tools]
+    """Say which checks of tools are about no tool that is offered, or no argument of one: a misspelt name."""
+    functions = [tool.get("function") or tool for tool in tools]
+    offered = {str(function.get("name")): function for function in functions}
     for check in checks:
-        if names and isinstance(check, ToolCheck) and not any(map(check.concerns, names)):
-            _log.warning("the check %r is about no tool that is offered: %.200r", check.name, names)
+        if not (offered and isinstance(check, ToolCheck)):
+            continue
+        of = next(filter(check.concerns, offered), None)
+        if of is None:
+            _log.warning("the check %r is about no tool that is offered: %.200r", check.name, [*offered])
+        elif lost := _unknown(check.target[len(of) :].split(".")[1:], offered[of].get("parameters")):
+            _log.warning("the check %r is about %r, and no argument of %r is called so", check.name, lost, of)
+
+
+def _unknown(way: Sequence[str], schema: Any) -> str:
+    """Return the first name on the way to an argument that its tool's schema lacks, or nothing."""
+    for key in way:
+        schema = _closed(schema)
+        if not isinstance(schema, dict) or schema.keys() & _OPEN:
+            return ""
+        named = schema.get("properties") or {}
+        if key not in named and schema.get("additionalProperties") is False:
+            return key
+        schema = schema.get("items") if "items" in schema else named.get(key)
+    return ""
 
 
 async def judged_by(

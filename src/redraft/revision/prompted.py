@@ -93,8 +93,9 @@ def _draft(state: State) -> ops.Loop[Stop | None]:
 
 def _write_next(state: State) -> ops.Loop[Stop | None]:
     """Write the next answer, and announce it if it is the last. Return a reason to stop, or None."""
-    written = state.last
-    if state.steps and state.steps[-1].tool_calls and not state.steps[-1].patch:
+    written, last = state.last, state.steps[-1] if state.steps else None
+    asked = last and last.patch and last.usage.completion_tokens  # what is left out costs nothing
+    if last and last.tool_calls and not asked:
         stop = yield from _patch_calls(state)
         if stop is not None:
             yield ops.StepDone(state.last, state.steps[-1])

@@ -65,7 +65,7 @@ class Exchange(Response):
         self._sent, self._sending = 0, asyncio.Lock()
         self._cancel: CancelToken | None = None  # ends the work, once it has begun
         self._gone = False
-        left_out = ", ".join(self._asked.left_out).encode()
+        left_out = ", ".join(self._asked.left_out).encode()[:500]  # types of a client, who may send many
         self._left_out = [(b"x-redraft-left-out", left_out)] if left_out else []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -229,9 +229,11 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
             bare = step.model_copy(update={"reasoning": "", "feedback": None})
             alone = {"drafts": (), "steps": (bare,), "best": 0}
             return Finished(event.chain.model_copy(update=alone))
-        for each in broken:
-            if each.name == asked.strict and step.finish == "stop":
-                message = f"the answer does not fit the schema: {each.message}"
+        if asked.strict and index is not None and step.finish == "stop" and not step.tool_calls:
+            judged = next((each for each in step.checks if each.name == asked.strict), None)
+            if judged is None or not judged.passed:
+                why = judged.message if judged else "the budget ended before it was checked."
+                message = f"the answer does not fit the schema: {why}"
                 raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "schema_failed", message)
     hidden = asked.withheld and isinstance(event, Text | Thought | DraftDone | StepDone)
     return None if hidden else event
