@@ -298,7 +298,7 @@ CHOICES = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 @_type(
     "detectable_format:constrained_response",
     f"Say one of these: {_quoted(CHOICES)}.",
-    form=lambda _: Form(choices=CHOICES),
+    form=lambda _: Form(pattern=f"^({'|'.join(map(re.escape, CHOICES))})$"),
 )
 def _choice(answer: str, _: Values) -> Decision:
     found = next((choice for choice in CHOICES if choice in answer), None)

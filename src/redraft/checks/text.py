@@ -470,7 +470,7 @@ class Matches:
 
     @property
     def form(self) -> Form | None:
-        """The pattern, unless no grammar can have it."""
+        """The pattern, if it is for the whole answer and a grammar can have it."""
         return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002

@@ -190,7 +190,7 @@ class LocalEngine(Engine):
 
         form, thinks = sampling.form, self._tags.written
         forms = form is not None and (self._info.forms or form.one)
-        if form is None or form.by_grammar or thinks or not forms or sampling.schema is not None:
+        if form is None or form.pattern or thinks or not forms or sampling.schema is not None:
             free = replace(sampling, form=None) if thinks else sampling
             plain = self._reply(asked, prompt, free, stop)
             plain = thoughts_apart(plain, splitter) if splitter else plain

@@ -38,7 +38,7 @@ def test_a_text_comes_as_often_as_one_of_them_demands() -> None:
         (Form(layout=Layout(parts=2, between="\n")), Form(layout=Layout(parts=3, between="\n"))),
         (Form(layout=Layout(slots=("[…]",))), Form(without=frozenset("["))),
         (Form(layout=Layout(parts=2, mark="DAY {}")), Form(case="lower")),
-        (Form(layout=Layout(title=True)), Form(choices=("Yes.", "No."))),
+        (Form(pattern="^Yes|No$"), Form(lacks=("rain",))),
         (Form(), Form(has=(" ",))),
         (Form(), Form(lacks=("",))),
     ],

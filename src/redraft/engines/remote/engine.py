@@ -156,14 +156,15 @@ class RemoteEngine(Engine):
             sampling = replace(sampling, schema=for_servers_of_llamacpp(sampling.schema))
         body = wire.chat_body(self._info.name, messages, sampling, stop)
         own, begun = wire.GRAMMARS & (sampling.extra_body or {}).keys(), sampling.begun
-        if sampling.form is None or not self._info.forms or sampling.schema is not None or own:
+        form = sampling.form
+        if form is None or form.pattern or not self._info.forms or sampling.schema is not None or own:
             if begun:
                 return self._go_on(messages, begun, replace(sampling, form=None), stop)
-            free = sampling.form is None
+            free = form is None
             return thoughts_apart(self._deltas(_CHAT, body, sampling, steered=free), Splitter())
         read = wire.estimated_counts(body, 0).prompt
         source = Source(lambda text, asked: self._go_on(messages, begun + text, asked, stop), None, read)
-        return written(sampling.form, sampling, "max_tokens", source)
+        return written(form, sampling, "max_tokens", source)
 
     async def _go_on(
         self, messages: Sequence[Message], text: str, sampling: Sampling, stop: Sequence[str]

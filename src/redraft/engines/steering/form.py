@@ -84,8 +84,7 @@ class Form:
         postscript: The mark of a postscript, which has a line of its own.
         limits: Bounds on its words, sentences or anything else that is counted.
         quoted: It stands in double quotation marks.
-        pattern: A regular expression that is found in it.
-        choices: It begins with one of these texts.
+        pattern: A regular expression of all of it, `^…$`, beside which it has no other form.
         layout: Its title, its parts, and marks in it.
         json: It is a JSON object, with no more than words that it has or lacks.
         one: It is one sentence, or one line.
@@ -101,7 +100,6 @@ class Form:
     limits: tuple[Limit, ...] = ()
     quoted: bool = False
     pattern: str = ""
-    choices: tuple[str, ...] = ()
     layout: Layout = PLAIN
     json: bool = False
     one: bool = False
@@ -112,7 +110,7 @@ class Form:
         Raises:
             Conflict: There is none.
         """
-        single = ("case", "opening", "closing", "postscript", "pattern", "choices", "quoted", "json")
+        single = ("case", "opening", "closing", "postscript", "pattern", "quoted", "json")
         values: dict[str, Any] = {name: _one(getattr(self, name), getattr(other, name)) for name in single}
         joined = replace(
             self,
@@ -136,12 +134,6 @@ class Form:
         """Return a text in its case."""
         return {"upper": text.upper(), "lower": text.lower()}.get(self.case, text)
 
-    @property
-    def by_grammar(self) -> bool:
-        """Whether a grammar says all of it: a regular expression is for the whole answer."""
-        found = pattern_of(self.pattern) if self == Form(pattern=self.pattern) else None
-        return found is not None and found.begins and found.ends
-
     def check(self) -> None:
         """Raise `Conflict` if the form demands what it forbids, or more than fits into an answer."""
         if self.case not in ("", "upper", "lower"):
@@ -151,8 +143,9 @@ class Form:
         if not all(map(str.strip, (*self.has, *self.lacks))):
             raise Conflict("one of the texts is empty")
         self._check_layout()
-        self._check_pattern()
-        texts = [*self.has, self.opening, self.closing, self.postscript, self.layout.text, *self.choices[:1]]
+        if self.pattern and (self != Form(pattern=self.pattern) or not pattern_of(self.pattern)):
+            raise Conflict("a regular expression is for a whole answer, and what grammars have")
+        texts = [*self.has, self.opening, self.closing, self.postscript, self.layout.text]
         given = " ".join(filter(None, texts))
         if clash := next((char for char in self.without if char in given), None):
             raise Conflict(f"{clash!r} is demanded and forbidden")
@@ -165,26 +158,10 @@ class Form:
 
     def _check_layout(self) -> None:
         layout = self.layout
-        if self.choices and (self.opening or layout.title):
-            raise Conflict("an answer begins in one way")
         if self.in_case(layout.mark) != layout.mark or (self.case == "lower" and "ABC" in layout.slots):
             raise Conflict(f"a mark of the layout is not in {self.case} case")
         if layout.parts > MOST_PARTS or len(layout.slots) > MOST_PARTS:
             raise Conflict("these are too many parts for an answer")
-
-    def _check_pattern(self) -> None:
-        if not self.pattern:
-            return
-        found = pattern_of(self.pattern)
-        if found is None:
-            raise Conflict("no grammar has what the regular expression uses")
-        if found.begins and found.ends and self != Form(pattern=self.pattern):
-            raise Conflict("the regular expression is for the whole answer")
-        begins = self.opening or self.choices or self.layout.title or self.layout.mark
-        if (found.begins and begins) or (found.ends and (self.closing or self.postscript)):
-            raise Conflict("the regular expression is for where another text stands")
-        if self.case or self.quoted:
-            raise Conflict("what the regular expression matches may break another form")
 
 
 def _one(first: T, second: T) -> T:

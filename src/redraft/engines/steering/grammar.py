@@ -1,4 +1,4 @@
-r"""Grammars of what a form says letter by letter: characters, a regular expression, choices, and JSON.
+r"""Grammars of what a form says letter by letter: characters, a regular expression, and JSON.
 
 Words, sentences and what must come are the `writer`'s: a grammar that counts them makes a model glue letters.
 """
@@ -11,7 +11,6 @@ from redraft.engines.steering.form import Form
 from redraft.engines.steering.pattern import pattern_of
 
 HEAD = "%llguidance {}\n"
-_QUOTED = str.maketrans({'"': '\\"', "\\": "\\\\", "\n": "\\n"})
 _JSON = r"""
 start: "{" gap pair ("," gap pair){0,5} /\n?/ "}"
 gap: /[ \n]{0,4}/
@@ -31,10 +30,8 @@ def lark(form: Form, stop: Sequence[str] = ()) -> str:
     end = f"([ \\n]{{0,2}}({ended}))?" if ended else ""
     if form.json:
         return f"{HEAD}{_JSON}"
-    if form.choices:
-        return f"{HEAD}start: /({'|'.join(''.join(map(_plain, text)) for text in form.choices)}){end}/\n"
-    if form.pattern and (found := pattern_of(form.pattern)):
-        return f"{HEAD}start: /({found.text}){end}/\n"
+    if form.pattern:
+        return f"{HEAD}start: /({pattern_of(form.pattern)}){end}/\n"
     never = _codes(sorted(form.without))
     return f"{HEAD}start: /[^{never}]*{end}/\n" if never else ""
 
@@ -44,9 +41,6 @@ def gbnf(form: Form) -> str:
 
     XGrammar reads `[^…]` wrongly beyond ASCII, so the class has the ranges that may come.
     """
-    if form.choices:
-        literals = (f'"{text.translate(_QUOTED)}"' for text in form.choices)
-        return f"root ::= {' | '.join(literals)}"
     if not form.without:
         return ""
     ranges, start = "", 0

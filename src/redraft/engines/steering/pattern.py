@@ -1,8 +1,8 @@
-r"""Regular expressions as part of a grammar, where llguidance has what they use.
+r"""Regular expressions of whole answers as grammars, where llguidance has what they use.
 
 What is written may match less than the pattern: `\d` stands for ASCII digits, and repeats have a bound, so
 that the text ends. Whatever matches it matches the pattern. Grammars have no lookaround, no references and no
-boundaries of words.
+boundaries of words. What is only a part of an answer is left to the check: a model cannot write up to it.
 """
 
 from __future__ import annotations
@@ -12,42 +12,26 @@ import warnings
 from collections.abc import Callable, Iterable
 from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser  # type: ignore[attr-defined]
-from typing import Any, NamedTuple
+from typing import Any
 
 LONGEST_RUN = 24  # of repeats without a bound
 
 _CLASSES = {sre.CATEGORY_DIGIT: "0-9", sre.CATEGORY_WORD: "A-Za-z0-9_", sre.CATEGORY_SPACE: r" \n"}
-_BEGINS = (sre.AT_BEGINNING, sre.AT_BEGINNING_STRING)
-_ENDS = (sre.AT_END, sre.AT_END_STRING)
+_BEGINS = [(sre.AT, sre.AT_BEGINNING), (sre.AT, sre.AT_BEGINNING_STRING)]
+_ENDS = [(sre.AT, sre.AT_END), (sre.AT, sre.AT_END_STRING)]
 
 
-class Pattern(NamedTuple):
-    """A regular expression of llguidance, and whether the text begins and ends with it."""
-
-    text: str
-    begins: bool
-    ends: bool
-
-
-def pattern_of(pattern: str) -> Pattern | None:
-    """Return a pattern for a grammar; None if it uses what grammars do not have."""
+def pattern_of(pattern: str) -> str:
+    """Return `^…$` in llguidance's syntax; empty if it is for a part, or uses what grammars do not have."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             found = _parser.parse(pattern)
-    except (re.error, Warning, RecursionError, OverflowError):
-        return None
-    if found.state.flags & ~re.UNICODE:
-        return None
-    parts = list(found)
-    begins = bool(parts) and parts[0][0] is sre.AT and parts[0][1] in _BEGINS
-    parts = parts[begins:]
-    ends = bool(parts) and parts[-1][0] is sre.AT and parts[-1][1] in _ENDS
-    try:
-        text = _row(parts[: len(parts) - ends])
-    except (KeyError, RecursionError):
-        return None
-    return Pattern(text, begins, ends) if text else None
+        begin, *parts, end = found
+        whole = begin in _BEGINS and end in _ENDS and not found.state.flags & ~re.UNICODE
+        return _row(parts) if whole else ""
+    except (re.error, Warning, RecursionError, OverflowError, ValueError, KeyError):
+        return ""
 
 
 def _row(parts: Iterable[tuple[Any, Any]]) -> str:

@@ -20,13 +20,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-import regex
-
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.steering.draft import CLOSERS, STOPS, Draft, closed
 from redraft.engines.steering.form import Form, Limit
-from redraft.engines.steering.pattern import pattern_of
 from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
 
@@ -147,11 +144,7 @@ class _Writer:
         if form.layout.title:
             await self._title()
         draft.give(form.opening)
-        if form.pattern and (found := pattern_of(form.pattern)) and found.begins:
-            await self._asked(Form(pattern=form.pattern))
-        if form.choices:
-            await self._asked(Form(choices=form.choices))
-        elif form.layout.parts:
+        if form.layout.parts:
             await self._parts()
         else:
             await self._free(len(draft))
@@ -521,9 +514,6 @@ class _Writer:
                 self.placed = text
                 await self._put(text)
                 self.placed, self.likelier = "", LIKELIER
-        if form.pattern and not await asyncio.to_thread(_found, form.pattern, draft.text):
-            draft.give("\n\n" if draft.text else "")
-            await self._asked(Form(pattern=form.pattern))
         for slot in dict.fromkeys(form.layout.slots):
             await self._mark(slot, form.layout.slots.count(slot))
         if form.postscript and not re.search(rf"(?i){re.escape(form.postscript)}\W*\w", draft.text):
@@ -664,14 +654,6 @@ class _Writer:
             value = json.dumps(draft.text[begin:].strip(' \n"{}'), ensure_ascii=False)
             draft.cut(begin - 1)
             draft.give(value + "\n}")
-
-
-def _found(pattern: str, text: str) -> bool:
-    """Return whether a pattern is found. One that takes long is left to the check."""
-    try:
-        return regex.search(pattern, text, timeout=1.0, concurrent=True) is not None
-    except TimeoutError:
-        return True
 
 
 def _begins(token: str, text: str) -> bool:
