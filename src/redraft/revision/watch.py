@@ -25,21 +25,18 @@ class Watch:
     def __init__(self, checks: Sequence[Check], prompt: Prompt) -> None:
         self._checks = [check for check in checks if isinstance(check, Prefixed)]
         self._prompt = prompt
-        self._pieces: list[str] = []
-        self._length, self._next = 0, FIRST
+        self._text, self._next = "", FIRST
 
     def add(self, piece: str) -> None:
         """Take a piece of the answer."""
-        self._pieces.append(piece)
-        self._length += len(piece)
+        self._text += piece
 
     async def lost(self) -> bool:
         """Return whether no continuation can pass. Looks only if enough came since the last look."""
-        if self._length < self._next:
+        if len(self._text) < self._next:
             return False
-        self._next = self._length + max(self._length // SHARE, FIRST)
-        text = "".join(self._pieces).lstrip()
-        self._pieces = [text]
+        self._next = len(self._text) + max(len(self._text) // SHARE, FIRST)
+        text = self._text.lstrip()
         if is_blank(text):
             return False
         found = await _first(self._checks, "prefix", lambda check: prefix_of(check, text) == "lost", SECONDS)
