@@ -28,7 +28,7 @@ def checks(
     import json
 
     from redraft.chain import whole
-    from redraft.checks.derive import checks_in, nothing_in
+    from redraft.checks.derive import NOTHING, checks_in
 
     text = one_text(prompt or (), "checks")
     if text in ("", "-"):
@@ -41,4 +41,4 @@ def checks(
     elif found:
         write("\n".join(found))
     else:
-        tell(nothing_in(text))
+        tell(NOTHING)

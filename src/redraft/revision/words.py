@@ -115,9 +115,9 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
     if best.finish != "stop":
         yield f"the answer was cut: {why_cut(best, chain.stop)}.", None
     if with_checks and best.passed is None and chain.stop in ("passed", "ended"):
-        from redraft.checks.derive import nothing_in
+        from redraft.checks.derive import NOTHING
 
-        yield f"nothing was checked: {nothing_in(chain.prompt.said)}", "--check 'words<=50', for one"
+        yield f"nothing was checked: {NOTHING}", "--check 'words<=50', for one"
     elif with_checks and best.passed is None:
         yield "the checks were not done when the chain ended.", None
     failed = [result for result in best.checks if not result.passed]

