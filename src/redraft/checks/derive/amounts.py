@@ -45,14 +45,13 @@ _BEFORE = {
 """What stands before a number -> which bound it says, and what to add."""
 _LEAST_AFTER = r"or more|or longer|and more|and above|minimum|min|at ?least|\+"
 _MOST_AFTER = r"or less|or fewer|or shorter|and under|or under|maximum|max|at (?:the )?most|tops?|limit"
-_SINGLE = r"\ban? {} (?:at most|max|tops|or less)\b"
 
 _ALL_BEFORE = "|".join(_BEFORE.values())
 _AMOUNT = (
     rf"(?:\b(?P<before>{_ALL_BEFORE})\s(?:a total of\s)?)?(?<![\w.,$€£/-])(?P<n>{NUMBER})(?![\d.]*\d)"
     rf"(?:\s?(?:to|and|or|-|–)\s?(?P<m>{NUMBER}))?(?:\s?(?P<mid>{_LEAST_AFTER}|{_MOST_AFTER}))?"
 )
-_AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w| \d))?(?!,? (?:and )?max\w* (?:of )?\d)"
+_AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w| \d))?"
 _NOT_ALL = r"(?! (?:that|which|who|from|of (?:the|each|every|your|my|this|these|those|code)|per|each|starting|beginning|are|with|should|must|long ago|an? (?:day|week|time|minute)|left to|to (?:say|live|learn)(?=[.!?]|$))\b)"
 
 _KIND_OF = r"(?:(?!(?:word|line|letter|syllable|sentence|paragraph|more|extra|other|additional|new|last|first|next)\b)[a-z]+ )?"
@@ -149,20 +148,14 @@ def lengths(sentence: Sentence) -> Found:
 
 
 def _limits(sentence: Sentence, unit: str) -> Found:
-    """Yield what "Word limit: 80", "a line at most", "minimum 5 words, maximum 9" and "one-word answer" say."""
-    for _ in sentence.all(_SINGLE.format(unit[:-1])):
-        yield f"{unit}<=1"
-    both = rf"\bmin\w* (?:of )?(?P<n>{NUMBER}) {unit},? (?:and )?max\w* (?:of )?(?P<m>{NUMBER})"
-    for match in sentence.all(both):
-        yield f"{unit}={number(match['n'])}..{number(match['m'])}"
+    """Yield what "Word limit: 80" and "one-word answer" say."""
     limit = rf"\b(?:{unit[:-1]} (?:limit|maximum)|max(?:imum)? {unit[:-1]} count)(?: for (?:\w+ ){{1,3}}?)?"
     for match in sentence.all(rf"{limit}(?: ?is| ?of|:)? (?P<n>{NUMBER})\b"):
         yield f"{unit}<={number(match['n'])}"
     answer = rf"^\W*(?:in )?(?P<k>{NUMBER}) words?\W*$|(?P<n>{NUMBER})[- ]words? (?:answer|reply|response)s?\b|\b(?:answer|reply|respond)(?: \w+)? with (?:just |only |exactly )?(?P<m>{NUMBER}) words?\b(?! or| and)"
-    for match in sentence.all(answer if unit == "words" else "(?!)"):
-        if _FOLLOWED.match(sentence.text, match.end()):
-            continue
-        if (n := number(match["k"] or match["n"] or match["m"])) <= _SHORT:
+    for match in sentence.all(answer) if unit == "words" else ():
+        n = number(match["k"] or match["n"] or match["m"])
+        if n <= _SHORT and not _FOLLOWED.match(sentence.text, match.end()):
             yield f"words=={n}"
 
 
@@ -174,8 +167,6 @@ def _bounds(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bou
     n, word, after = number(match["n"]), (match["before"] or "").lower(), match["mid"] or match["post"] or ""
     says, more = next((key for key, form in _BEFORE.items() if re.fullmatch(form, word)), ("", 0))
     high = number(match["m"]) if match["m"] else n
-    if word == "you have" and unit not in ("words", "characters"):
-        return None
     if after:
         at_least = re.fullmatch(_LEAST_AFTER, after.lower())
         return None if says in ("least", "most") else (n, None) if at_least else (None, high)
@@ -199,12 +190,9 @@ def _plain(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Boun
     if unit == "headings":  # a title may be one more
         return (n, None) if stands else None
     if unit in _EXACT:
-        compound = match["joint"] == "-" or (
-            n > 1 and match[0].lower().endswith(unit[:-1])
-        )  # a 4-sentence text
-        compound = (
-            compound and unit in _GREETED and not re.match(r" (?:and|or)\b", match.string[match.end() :])
-        )
+        joined = match["joint"] == "-" or (n > 1 and match[0].lower().endswith(unit[:-1]))
+        more = re.match(r" (?:and|or)\b", match.string[match.end() :])
+        compound = joined and unit in _GREETED and not more  # a 4-sentence text
         return (n, n) if stands or compound else None
     return (n, n) if unit == "words" and n <= _SHORT and word == "in" else None
 
@@ -267,8 +255,5 @@ def shapes(sentence: Sentence) -> Found:
             count = compiled(_AFTERWARDS).match(sentence.text, match.end())
             most = f"<={number(count['n'] or count['m'])}" if count else ">=1"
             yield f"{unit}{'==0' if none else most}"
-    if any(
-        True
-        for _ in sentence.all(rf"{NO}(?:bullets?(?: points?)? (?:or|and) )?lists?\b(?! of)", negated=True)
-    ):
+    if any(sentence.all(rf"{NO}(?:bullets?(?: points?)? (?:or|and) )?lists?\b(?! of)", negated=True)):
         yield "items==0"

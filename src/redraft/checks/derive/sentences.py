@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 MOST_SENTENCES = 150
 """At the beginning and at the end; those between are not read."""
@@ -71,7 +72,7 @@ class Text:
 
     def shown(self, masked: str) -> str:
         """Return a part of the masked text as it was written."""
-        return re.sub(f"[{chr(BASE)}-{chr(LAST - 1)}]", lambda m: self.hidden[ord(m[0]) - BASE], masked)
+        return re.sub(QUOTED, lambda m: self.hidden[ord(m[0]) - BASE], masked)
 
     def has(self, pattern: str) -> bool:
         """Return whether the text has a pattern, written in any case."""
@@ -128,12 +129,10 @@ class Sentence:
         return text if text.isprintable() and len(text) <= LONGEST_PHRASE and "```" not in text else ""
 
 
-_cache: dict[str, re.Pattern[str]] = {}
-
-
+@cache
 def compiled(pattern: str) -> re.Pattern[str]:
     """Return a pattern of a rule, compiled once."""
-    return _cache.setdefault(pattern, re.compile(pattern, re.IGNORECASE))
+    return re.compile(pattern, re.IGNORECASE)
 
 
 _NO_DEMAND = re.compile(

@@ -23,7 +23,7 @@ def in_json(sentence: Sentence) -> Found:
     """Yield that the answer is JSON, with its keys where the prompt lists them."""
     if re.search(_ABOUT_CODE, sentence.text, re.I) or not re.search(_ASKS, sentence.text, re.I):
         return
-    if any(True for _ in sentence.all(_ASKED)):
+    if any(sentence.all(_ASKED)):
         keys = compiled(_KEYS).search(sentence.of.masked)
         names = [sentence.phrase(each) for each in re.split(r", and | and |, ", keys["keys"])] if keys else []
         yield f"keys:{','.join(names)}" if names and all(names) else "json"
@@ -42,8 +42,6 @@ def choices(sentence: Sentence) -> Found:
     for match in sentence.all(
         rf"(?:{_ANSWER}|{_ONLY})[^.?!:]{{0,30}}?\b(?P<options>{_PAIR})\b(?! \w*(?:questions?|quiz|answers?|statements?|facts?)\b)(?: only)?"
     ):
-        if _OTHERS_SAY.search(sentence.before(match)):
-            continue
         yield choice(re.split(r" or | ?/ ?", match["options"]), alone=bool(re.search(_ONLY, match[0], re.I)))
         return
     for match in sentence.all(
@@ -59,7 +57,6 @@ def choices(sentence: Sentence) -> Found:
         yield choice(re.split(r" or | ?/ ?", yes_no[1] or yes_no[2]))
 
 
-_OTHERS_SAY = re.compile(r"\b(?:i|he|she|they|we|someone|people|who)\b[^.;,:]*$", re.I)
 _DECIDES = re.compile(r"^\W*(?:is|are|do|does|did|can|could|should|will|would|was|were|has|have|had)\b", re.I)
 
 

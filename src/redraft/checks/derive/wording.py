@@ -92,12 +92,7 @@ def _of_a_part(sentence: Sentence, match: re.Match[str]) -> bool:
 _LAST = re.compile(r"\W*(?:the|its|your) (?:very )?last (?:sentence|line)\b", re.I)
 
 
-def _of_no_whole(sentence: Sentence, _: re.Match[str]) -> bool:
-    whole = r"\b(?:response|answer|output|reply|whole|entire|everything)\b"
-    return not re.search(whole, sentence.text, re.I)
-
-
-Unless = Callable[[Sentence, re.Match[str]], bool]
+Unless = Callable[[Sentence, re.Match[str]], object]
 
 
 def wordings(sentence: Sentence) -> Found:
@@ -105,7 +100,7 @@ def wordings(sentence: Sentence) -> Found:
     for check, negated, unless, patterns in _TABLE:
         for pattern in patterns:
             for match in sentence.all(pattern, negated=negated):
-                if not (unless and unless(sentence, match)):
+                if not unless(sentence, match):
                     kind = check.partition(":")[0]
                     yield from (check.format(quoted(each, kind)) for each in _phrases(sentence, match, check))
 
@@ -158,74 +153,63 @@ _NO_CAPITALS = (
     r"\ball (?:of )?(?:the |your )?letters\b[^.;,]{0,40}\blower[- ]?case"
     r"|\b(?:not|no|without|avoid)\b(?! more)[^.;,]{0,20}\bcapital(?: letter)?s?\b|n['’]t use (?:any )?capital"
 )
-_TABLE: tuple[tuple[str, bool, Unless | None, tuple[str, ...]], ...] = (
-    (
+
+
+def _said(
+    check: str, *patterns: str, negated: bool = False, unless: Unless = lambda *_: None
+) -> tuple[str, bool, Unless, tuple[str, ...]]:
+    return check, negated, unless, patterns
+
+
+_TABLE = (
+    _said(
         "lacks[part]:{}",
-        True,
-        lambda said, it: bool(re.search(r"\b(?:list|name|find|words?|names?)\b", said.before(it), re.I)),
-        (rf"\bwithout (?:using )?(?:the|any) letters? (?P<what>{QUOTED}|[a-z])\b",),
+        rf"\bwithout (?:using )?(?:the|any) letters? (?P<what>{QUOTED}|[a-z])\b",
+        negated=True,
     ),
-    (
+    _said(
         "lacks:{}",
-        True,
-        lambda _, it: bool(re.match(rf"(?:not|n['’]t)\s{QUOTED}", it[0], re.I)),  # as in: she is not "shy"
-        (
-            rf"{NO}{_QUOTES}{_ONCE}",
-            rf"{NO}{_NAMED}{_ONCE}",
-            _MENTION,
-            rf"\b{_NOUN}\s(?P<list>{_LIST})\s(?:should|must|may|can|shall|do|does)\s?(?:not|never)\s(?:appear|be|occur)",
-        ),
+        rf"{NO}{_QUOTES}{_ONCE}",
+        rf"{NO}{_NAMED}{_ONCE}",
+        _MENTION,
+        rf"\b{_NOUN}\s(?P<list>{_LIST})\s(?:should|must|may|can|shall|do|does)\s?(?:not|never)\s(?:appear|be|occur)",
+        negated=True,
     ),
-    (
+    _said(
         "contains:{}",
-        False,
-        lambda said, it: bool(_AT_AN_EDGE.search(said.text[: it.end()][-90:])) or is_of_a_thing(said, it),
-        (
-            rf"{_DO}{_NOUN}\s?:?\s?[\[(]?(?P<list>{_LIST}){_ONCE}",
-            rf"{_DO}{_NAMED}{_ONCE}",
-            rf"{_VERBS}(?P<list>{_LIST}){_ONCE}",
-            rf"\bthe (?:key)?words?\s(?P<list>{QUOTED}) at least once",
-            rf"\b(?:mention|include the names?|use the names?)\s(?P<bare>{_NAMES}){_END_OF_NAMES}",
-        ),
+        rf"{_DO}{_NOUN}\s?:?\s?[\[(]?(?P<list>{_LIST}){_ONCE}",
+        rf"{_DO}{_NAMED}{_ONCE}",
+        rf"{_VERBS}(?P<list>{_LIST}){_ONCE}",
+        rf"\bthe (?:key)?words?\s(?P<list>{QUOTED}) at least once",
+        rf"\b(?:mention|include the names?|use the names?)\s(?P<bare>{_NAMES}){_END_OF_NAMES}",
+        unless=lambda said, it: _AT_AN_EDGE.search(said.text[: it.end()][-90:]) or is_of_a_thing(said, it),
     ),
-    (
+    _said(
         "contains:{}",
-        False,
-        None,
-        (
-            r"\b(?:include|mention|add|use|with)\s(?:\w+\s){0,3}(?:number|link|url|website|code|hashtag|e-?mail|address)\s(?P<what>[\w#@:/.+-]*[\d@#/][\w#@:/.+-]*\w)",
-        ),
+        r"\b(?:include|mention|add|use|with)\s(?:\w+\s){0,3}(?:number|link|url|website|code|hashtag|e-?mail|address)\s(?P<what>[\w#@:/.+-]*[\d@#/][\w#@:/.+-]*\w)",
     ),
-    (
+    _said(
         "starts:{}",
-        False,
-        lambda said, it: bool(_OTHER_START.search(said.text)) or is_of_a_thing(said, it),
-        (
-            rf"\b(?:start|begin)(?:s|ning|ing)?\s{_WHOLE}with\s(?:{_SAYING}(?P<what>{QUOTED})|(?:the\s)?word\s(?P<bare>{WORD}))",
-        ),
+        rf"\b(?:start|begin)(?:s|ning|ing)?\s{_WHOLE}with\s(?:{_SAYING}(?P<what>{QUOTED})|(?:the\s)?word\s(?P<bare>{WORD}))",
+        unless=lambda said, it: _OTHER_START.search(said.text) or is_of_a_thing(said, it),
     ),
-    (
+    _said(
         "ends:{}",
-        False,
-        lambda said, it: (
-            bool(OF_PARTS.search(said.text) and not _LAST.match(said.text)) or is_of_a_thing(said, it)
-        ),
-        (
-            rf"\b(?:end|finish|conclude|close|sign off|sign it off|wrap up)(?:s|es|ing)?\s{_WHOLE}(?:with|by saying|by)\s{_SAYING}{_SAID}",
-            rf"\blast (?:sentence|words|line|phrase) (?:of (?:your|the) (?:\w+\s){{0,2}})?(?:should|must|has to) (?:be|read|say)\s{_SAYING}{_SAID}",
-            rf"\b(?:end|finish|conclude)\s{_WHOLE}with:\s(?P<what>[^{HIDDEN}]{{3,100}})$",
-            rf"\b(?:end|finish)(?:s|ing)?\s{_WHOLE}with\s(?:the\s)?word\s(?P<what>{WORD})",
+        rf"\b(?:end|finish|conclude|close|sign off|sign it off|wrap up)(?:s|es|ing)?\s{_WHOLE}(?:with|by saying|by)\s{_SAYING}{_SAID}",
+        rf"\blast (?:sentence|words|line|phrase) (?:of (?:your|the) (?:\w+\s){{0,2}})?(?:should|must|has to) (?:be|read|say)\s{_SAYING}{_SAID}",
+        rf"\b(?:end|finish|conclude)\s{_WHOLE}with:\s(?P<what>[^{HIDDEN}]{{3,100}})$",
+        unless=lambda said, it: (
+            (OF_PARTS.search(said.text) and not _LAST.match(said.text)) or is_of_a_thing(said, it)
         ),
     ),
-    ("lowercase", True, _of_a_part, (f"{_IN_CASE.format(_SMALL)}|{_NO_CAPITALS}",)),
-    ("uppercase", False, _of_a_part, (_IN_CASE.format(_LARGE),)),
+    _said("lowercase", f"{_IN_CASE.format(_SMALL)}|{_NO_CAPITALS}", negated=True, unless=_of_a_part),
+    _said("uppercase", _IN_CASE.format(_LARGE), unless=_of_a_part),
     *(
-        (f"lacks:{mark}", True, None, (rf"{NO}{_OTHER_MARKS}(?:{name}){_OF_A_TITLE}",))
+        _said(f"lacks:{mark}", rf"{NO}{_OTHER_MARKS}(?:{name}){_OF_A_TITLE}", negated=True)
         for mark, name in _MARKS.items()
     ),
-    ("lacks:,", True, None, (r"\bcomma-free\b",)),
-    ('starts:"', False, _of_no_whole, (_WRAP,)),
-    ('ends:"', False, _of_no_whole, (_WRAP,)),
+    _said('starts:"', _WRAP),
+    _said('ends:"', _WRAP),
 )
 """The check, with a place for each phrase; whether it counts behind a "not" too; where it means something else;
 and what people write.
