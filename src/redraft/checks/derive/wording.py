@@ -174,6 +174,7 @@ _TABLE = (
         _MENTION,
         rf"\b{_NOUN}\s(?P<list>{_LIST})\s(?:should|must|may|can|shall|do|does)\s?(?:not|never)\s(?:appear|be|occur)",
         negated=True,
+        unless=lambda _, it: re.match(rf"(?:not|n['’]t)\s{QUOTED}", it[0], re.I),  # as in: she is not "shy"
     ),
     _said(
         "contains:{}",
