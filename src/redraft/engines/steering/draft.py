@@ -26,7 +26,10 @@ _SEEN = 1000  # characters in which a sentence comes twice
 
 
 class Draft:
-    """The text so far, in pieces with their tokens. `sent` characters of it were handed on."""
+    """The text so far, in pieces with their tokens.
+
+    `sent` characters of it were handed on, and up to `unfilled` no limit is passed.
+    """
 
     def __init__(
         self,
@@ -38,7 +41,7 @@ class Draft:
         self._pieces: list[Delta] = []
         self._handed = 0  # of these
         self._given, self._due = False, ""  # whether it ends with a given text, and spaces of that
-        self.text, self.sent = "", 0
+        self.text, self.sent, self.unfilled = "", 0, 0.0
 
     def __len__(self) -> int:
         return len(self.text)
@@ -79,20 +82,21 @@ class Draft:
             kept.append(piece)
             left -= len(piece.text)
         self._pieces, self.text, self._given, self._due = kept, self.text[:place], False, ""
+        self.unfilled = min(self.unfilled, place)
 
     def write(self, text: str) -> None:
         """Put another text in place of all of it."""
         self.cut(0)
         self.give(text)
 
-    def token_at(self, place: int) -> int | None:
-        """Return the token in which a place is; None if that is not known."""
+    def token_at(self, place: int) -> frozenset[int]:
+        """Return the token in which a place is; none if that is not known."""
         end = 0
         for piece in self._pieces:
             end += len(piece.text)
             if end > place:
-                return piece.tokens[0] if piece.tokens else None
-        return None
+                return frozenset(piece.tokens[:1])
+        return frozenset()
 
     async def release(self, place: int) -> None:
         """Hand on the pieces that end before a place."""

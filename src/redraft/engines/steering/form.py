@@ -142,26 +142,21 @@ class Form:
             raise Conflict("JSON is steered by its syntax, and by the words that it has or lacks")
         if not all(map(str.strip, (*self.has, *self.lacks))):
             raise Conflict("one of the texts is empty")
-        self._check_layout()
-        if self.pattern and (self != Form(pattern=self.pattern) or not pattern_of(self.pattern)):
-            raise Conflict("a regular expression is for a whole answer, and what grammars have")
-        texts = [*self.has, self.opening, self.closing, self.postscript, self.layout.text]
-        given = " ".join(filter(None, texts))
-        if clash := next((char for char in self.without if char in given), None):
-            raise Conflict(f"{clash!r} is demanded and forbidden")
-        if self.quoted and '"' in given:
-            raise Conflict("quotation marks inside a quotation")
-        if clash := next((each for each in self.lacks if pattern_for(each.strip()).search(given)), None):
-            raise Conflict(f"{clash!r} is demanded and forbidden")
-        if any(each.high is not None and each.count(given) > each.high for each in self.limits):
-            raise Conflict("more is demanded than allowed")
-
-    def _check_layout(self) -> None:
         layout = self.layout
         if self.in_case(layout.mark) != layout.mark or (self.case == "lower" and "ABC" in layout.slots):
             raise Conflict(f"a mark of the layout is not in {self.case} case")
         if layout.parts > MOST_PARTS or len(layout.slots) > MOST_PARTS:
             raise Conflict("these are too many parts for an answer")
+        if self.pattern and (self != Form(pattern=self.pattern) or not pattern_of(self.pattern)):
+            raise Conflict("a regular expression is for a whole answer, and what grammars have")
+        texts = [*self.has, self.opening, self.closing, self.postscript, layout.text]
+        given = " ".join(filter(None, texts))
+        if clash := next((char for char in self.characters.without if char in given), None):
+            raise Conflict(f"{clash!r} is demanded and forbidden")
+        if clash := next((each for each in self.lacks if pattern_for(each.strip()).search(given)), None):
+            raise Conflict(f"{clash!r} is demanded and forbidden")
+        if any(each.high is not None and each.count(given) > each.high for each in self.limits):
+            raise Conflict("more is demanded than allowed")
 
 
 def _one(first: T, second: T) -> T:

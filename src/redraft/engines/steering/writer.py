@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Set
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.steering.draft import CLOSERS, STOPS, Draft, closed
-from redraft.engines.steering.form import Form, Limit
+from redraft.engines.steering.form import Form
 from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
 
@@ -73,7 +73,7 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
 class _Ended(NamedTuple):
     """Why a stretch of text ended, and where its text does."""
 
-    by: Literal["model", "tokens", "enough", "full", "mark", "forbidden"]
+    by: Literal["model", "mark", "forbidden", "limit"]
     place: int
     stop_text: str | None = None
 
@@ -91,21 +91,18 @@ class _Writer:
         characters = form.characters if form.characters != Form() else None
         # A server must keep to the tokens of each request.
         self.sampling = replace(sampling, form=characters, unset=sampling.unset - {"max_tokens"})
-        self.logprobs = sampling.logprobs
         self.room, self.spent, self.calls, self.cached = sampling.max_tokens, 0, 0, 0
         self.kept = min(self.room // 8, LOOKED_AT)  # tokens, to look for an end
         self.draft = Draft(self._hand_on, self._encode, form.in_case)
         self.lacks = [pattern_for(text.strip()) for text in form.lacks]
         closing = form.closing.strip()
         self.closing = pattern_for(closing) if closing else None
-        self.last_word = [closing] * (closing[:1].islower() and " " not in closing)  # the end of a sentence
+        self.last_word = closing[:1].islower() and " " not in closing  # the end is that of a sentence
         self.banned: frozenset[int] = frozenset()
-        self.longest = self.room if form.one else SENTENCE  # tokens of a sentence that stands alone
         self.chances: dict[str, dict[int, float]] = defaultdict(dict)  # of a text that must come, by place
         self.begins: dict[int, str] = {}  # texts that must come, by their first tokens
         self.likelier = LIKELIER
         self.placed = ""  # the text that the sentence at the end is to have
-        self.unfilled = 0  # length up to which no limit is passed
         self.stop_text: str | None = None
         self.over: Delta | None = None  # what ended the answer for good, such as a filter
         self.cut_short = False  # the text ends where the tokens did
@@ -125,7 +122,7 @@ class _Writer:
             self.deltas.put_nowait(error)
 
     def _hand_on(self, delta: Delta) -> None:
-        self.deltas.put_nowait(delta if self.logprobs else replace(delta, logprobs=(), likeliest=()))
+        self.deltas.put_nowait(delta if self.sampling.logprobs else replace(delta, logprobs=(), likeliest=()))
 
     def _counts(self) -> Delta:
         return Delta(
@@ -152,12 +149,11 @@ class _Writer:
         draft.give('"' * form.quoted)
 
     async def _finish(self) -> None:
-        finish: Finish = self.limit if self.cut_short and not self.form.closing else "stop"
         await self.draft.release(len(self.draft))
-        last = replace(self._counts(), finish=finish, stop_text=self.stop_text, unsteered=self.unsteered)
-        if self.over:
-            last = replace(last, finish=self.over.finish or finish, aside=self.over.aside)
-        self.deltas.put_nowait(last)
+        finish: Finish = self.limit if self.cut_short and not self.form.closing else "stop"
+        end = self.over or Delta(finish=finish)
+        last = replace(self._counts(), stop_text=self.stop_text, unsteered=self.unsteered)
+        self.deltas.put_nowait(replace(last, finish=end.finish, aside=end.aside))
 
     # Asking the model
 
@@ -169,9 +165,9 @@ class _Writer:
         seed = None if self.sampling.seed is None else self.sampling.seed + 7919 * self.calls
         self.calls += 1
         most = int(min(tokens, max(self.room - self.spent, 1)))
-        if self._wanted():
+        if missing := self._missing():
             changes |= {"logprobs": True, "top_logprobs": SEEN}
-        likely = (token for token, text in self.begins.items() if text in self._missing())
+        likely = (token for token, text in self.begins.items() if text in missing)
         changes.setdefault("likelier", tuple((token, self.likelier) for token in likely))
         return replace(self.sampling, **({"seed": seed, "max_tokens": most, "banned": self.banned} | changes))
 
@@ -180,7 +176,7 @@ class _Writer:
         before, first = self.spent, not self.draft.text
         async with aclosing(self._replies(self.draft.text, sampling)) as deltas:
             async for delta in deltas:
-                self._note(delta.likeliest[:1])
+                self._note(*delta.likeliest[:1])
                 self.draft.add(delta)
                 self.unsteered = self.unsteered or delta.unsteered
                 self.thought = self.thought or bool(delta.thought)
@@ -202,17 +198,12 @@ class _Writer:
                 raise
             self.spent = self.room
 
-    async def _asked(self, form: Form, banned: frozenset[int] = frozenset()) -> None:
-        """Write what a grammar says. An object ends with something forbidden, to be written anew."""
-        old = len(self.draft)
-        sampling = self._request(form=form, banned=banned | self.banned, likelier=())
-        async with aclosing(self._more(sampling)) as deltas:
-            async for _ in deltas:
-                if form.json and self._forbidden(old, whole=False) is not None:
-                    return
+    @property
+    def _is_over(self) -> bool:
+        return self.spent >= self.room or self.over is not None
 
     async def _one(self, **changes: Any) -> None:
-        if self.spent >= self.room or self.over:
+        if self._is_over:
             return
         async for _ in self._more(self._request(1, likelier=(), **changes)):
             pass
@@ -225,10 +216,10 @@ class _Writer:
         self.spent += 1
         return found[0] if found else ()
 
-    async def _stretch(self, begin: int, mark: str, until: int) -> _Ended | None:
+    async def _stretch(self, begin: int, mark: str, until: int) -> _Ended:
         """Write until something ends it: the model, a limit, a mark, or what may not come.
 
-        A text that must come is put where it begins, and nothing returned.
+        A text that must come is put where it begins.
 
         Args:
             begin: Where this part of the text begins.
@@ -236,38 +227,40 @@ class _Writer:
             until: The number of tokens after which it ends with a sentence.
         """
         draft, old = self.draft, len(self.draft)
-        if self.spent >= self.room or self.over:
-            return _Ended("tokens", len(draft))
+        if self._is_over:
+            return _Ended("limit", len(draft))
         sampling = self._request(max(self.room - self.spent - self.kept, 1))
         async with aclosing(self._more(sampling)) as deltas:
             async for delta in deltas:
                 if delta.tokens and delta.tokens[0] in dict(sampling.likelier):
-                    self._cut(old)
-                    draft.give(self._given(self.begins[delta.tokens[0]]))
-                    return None
+                    break
                 whole = delta.finish == "stop"
                 if ended := self._ended(begin, old, mark, whole=whole):
                     return ended
                 old = len(draft)
                 if delta.finish:
-                    return _Ended("model" if whole else "tokens", len(draft), delta.stop_text)
+                    return _Ended("model" if whole else "limit", len(draft), delta.stop_text)
                 if not delta.text or not (delta.text[0].isspace() or delta.text[-1].isspace()):
                     continue
                 at = max(begin, draft.sent)  # where an end was, unless it is the beginning
                 last = max(draft.ends(at), default=at if at > begin else 0)
-                if last and self.spent > until and (mark or self._low(draft.text[:last]) is None):
-                    return _Ended("enough", len(draft))
-                if mark and self.spent > until + self.longest:
-                    return _Ended("full", len(draft))
-                held = self.held or self.form.layout.slots or self._wanted() or last <= draft.sent
-                if not held and self._fits(draft.text[:last]):
+                if last and self.spent > until and (mark or not self._is_low(draft.text[:last])):
+                    return _Ended("limit", len(draft))
+                if mark and not self.form.one and self.spent > until + SENTENCE:
+                    return _Ended("limit", len(draft))
+                held = self.held or self.last_word or self.form.layout.slots or self._missing()
+                if not held and last > draft.sent and self._fits(draft.text[:last]):
                     await draft.release(last)
-        return _Ended("tokens", len(draft))
+            else:
+                return _Ended("limit", len(draft))
+        draft.cut(old)
+        draft.give(self._given(self.begins[delta.tokens[0]]))
+        return await self._stretch(begin, mark, until)
 
     def _ended(self, begin: int, old: int, mark: str, *, whole: bool) -> _Ended | None:
         """Return what ends a text that was `old` characters long before its last piece; None if nothing."""
         draft, text = self.draft, self.draft.text
-        if (word := self._forbidden(old, whole=whole)) is not None:
+        if (word := self._forbidden(text, old, whole=whole)) is not None:
             return _Ended("forbidden", word)
         if mark and (place := text.find(mark, max(begin, old - len(mark)))) >= 0:
             return _Ended("mark", place)
@@ -275,11 +268,11 @@ class _Writer:
             said = text[begin : found.start()].rstrip(' \n"“(')
             if not said:
                 return _Ended("forbidden", found.start())
-            if begin + len(said) in self.draft.ends(begin):
+            if begin + len(said) in draft.ends(begin):
                 return _Ended("model", begin + len(said))
         if (whole or not text[old:].isalnum()) and (again := draft.repeats(begin, whole=whole)) is not None:
-            return _Ended("model" if again in draft.ends(begin) else "full", again)
-        return _Ended("full", len(text)) if self._is_full() else None
+            return _Ended("model" if again in draft.ends(begin) else "limit", again)
+        return _Ended("limit", len(text)) if self._is_full() else None
 
     # What may not come
 
@@ -291,30 +284,31 @@ class _Writer:
         found = await asyncio.gather(*map(self._encode, texts))
         return frozenset(tokens[0] for tokens in found if len(tokens) == 1)
 
-    def _forbidden(self, old: int, *, whole: bool) -> int | None:
-        """Return where the last word of something forbidden begins. A text's last word may still grow."""
-        text = self.draft.text.replace("’", "'") if self.lacks else ""
+    def _forbidden(self, text: str, old: int, *, whole: bool = True) -> int | None:
+        """Return where the last word of something forbidden begins, of which a part came behind `old`.
+
+        The last word of a text that is not `whole` may still grow.
+        """
+        said = text.replace("’", "'") if self.lacks else ""
         for pattern in self.lacks:
-            for found in pattern.finditer(text, max(0, old - LONG)):
-                if found.end() > self.draft.sent and (found.end() < len(text) or whole):
+            for found in pattern.finditer(said, max(0, old - LONG)):
+                if found.end() > self.draft.sent and (found.end() < len(said) or whole):
                     place = found.end() - len(found[0].split()[-1])
-                    return place - (text[place - 1 : place] == " ")
+                    return place - (said[place - 1 : place] == " ")
         return None
+
+    def _is_allowed(self, text: str) -> bool:
+        return self._forbidden(text, len(text)) is None
 
     async def _without(self, place: int) -> None:
         """Go on from a place with another token than the one that came."""
         token, word = self.draft.token_at(place), self.draft.text[place:].split()[0].lower()
         self.draft.cut(place)
-        if token is not None:
-            return await self._one(banned=self.banned | {token})
+        if token:
+            return await self._one(banned=self.banned | token)
         top = [str(text) for text, _ in await self._likeliest(self.draft.text)]
         other = (text for text in top if text.strip() and not word.startswith(text.strip().lower()))
-        return self.draft.give(next((t for t in other if not self._has_lacking(self.draft.text + t)), ""))
-
-    def _has_lacking(self, text: str) -> bool:
-        """Return whether the end of a text has something forbidden."""
-        said = text.replace("’", "'")
-        return any(pattern.search(said, max(0, len(said) - LONG)) for pattern in self.lacks)
+        return self.draft.give(next((t for t in other if self._is_allowed(self.draft.text + t)), ""))
 
     # Limits
 
@@ -326,24 +320,29 @@ class _Writer:
         postscript = f"\n\n{form.postscript} And here is one more word." if form.postscript else ""
         return missing + postscript + (f" {form.closing}" if form.closing else "")
 
-    def _fits(self, text: str) -> bool:
-        tail = self._tail(text)
-        fits = all(each.high is None or each.count(text + tail) <= each.high for each in self.form.limits)
-        return fits and not self._has_lacking(text)
+    def _left(self, text: str) -> float:
+        """Return how much the upper limits leave behind a text and what has to follow it."""
+        text += self._tail(text)
+        limits = ((each.high, each.count) for each in self.form.limits)
+        return min((high - count(text) for high, count in limits if high is not None), default=math.inf)
+
+    def _is_low(self, text: str) -> bool:
+        """Return whether a text does not reach a lower limit."""
+        text += self._tail(text)
+        return any(each.count(text) < each.low for each in self.form.limits)
+
+    def _fits(self, text: str, *, enough: bool = False) -> bool:
+        """Return whether a text may stand. If it has to be `enough`, it reaches the lower limits."""
+        return self._left(text) >= 0 and self._is_allowed(text) and not (enough and self._is_low(text))
 
     def _is_full(self) -> bool:
         """Return whether a limit is passed. One that is `n` away needs `n` more characters at least."""
-        if len(self.draft) <= self.unfilled:
+        draft = self.draft
+        if len(draft) <= draft.unfilled:
             return False
-        text = self.draft.text + self._tail(self.draft.text)
-        left = [each.high - each.count(text) for each in self.form.limits if each.high is not None]
-        self.unfilled = len(self.draft) + max(min(left, default=self.room), 0)
-        return min(left, default=0) < 0
-
-    def _low(self, text: str) -> Limit | None:
-        """Return a lower limit that a text does not reach."""
-        text += self._tail(text)
-        return next((each for each in self.form.limits if each.low and each.count(text) < each.low), None)
+        left = self._left(draft.text)
+        draft.unfilled = len(draft) + max(left, 0)
+        return left < 0
 
     async def _free(self, begin: int, mark: str = "", most: int | None = None) -> None:
         """Write a part of the text that ends as `_stretch` says, and where a sentence does."""
@@ -352,8 +351,7 @@ class _Writer:
             most = max(int(self.room * CLOSE) - SENTENCE * len(self._missing()), self.room // 3) - self.spent
         while True:
             until = self.spent + most
-            while (ended := await self._stretch(begin, mark, until)) is None:
-                pass
+            ended = await self._stretch(begin, mark, until)
             over = self.spent >= self.room - self.kept or self.over is not None
             if ended.by == "forbidden" and taken < 4 * TRIES * max(len(self.lacks), 1):
                 taken += 1
@@ -362,7 +360,7 @@ class _Writer:
                 self.stop_text, self.cut_short = ended.stop_text, False
                 self._end_at(begin, ended)
                 own = ended.place == len(self.draft) and re.search(r"\w", self.draft.text[begin:])
-                ready = (own or self.draft.is_whole or longer) and not self._low(self.draft.text)
+                ready = (own or self.draft.is_whole or longer) and not self._is_low(self.draft.text)
                 thought = self.thought and not self.draft.text.strip()  # and answered nothing
                 if over or mark or ready or thought or ended.stop_text or longer == 4 * TRIES:
                     return
@@ -371,24 +369,20 @@ class _Writer:
             else:
                 least = POSSIBLE if again < TRIES and not over else -1
                 self.cut_short = False
-                self._cut(max(begin, ended.place))
+                self.draft.cut(max(begin, ended.place))
                 if self._back(begin, enough=not mark) or await self._closed(begin, least, enough=not mark):
                     return
                 if not self._back(begin) and not over:
-                    self._cut(max(begin, self.draft.sent))
+                    self.draft.cut(max(begin, self.draft.sent))
                 if over or again == TRIES:
                     self.cut_short = over and not self.draft.is_whole
                     return
                 again += 1
 
-    def _cut(self, place: int) -> None:
-        self.draft.cut(place)
-        self.unfilled = min(self.unfilled, place)
-
     def _end_at(self, begin: int, ended: _Ended) -> None:
         """End the text where it ended; in a sentence that goes on, with the sentence before it."""
         goes_on = ended.place < len(self.draft.text.rstrip()) and ended.by == "model"
-        self._cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
+        self.draft.cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
         if goes_on and not self.draft.is_whole:
             self._back(begin)
 
@@ -397,8 +391,8 @@ class _Writer:
         text = self.draft.text
         places = [end for end in self.draft.ends(begin, whole=True) if end >= self.draft.sent]
         for place in reversed(places):
-            if self._fits(text[:place]) and not (enough and self._low(text[:place])):
-                self._cut(place)
+            if self._fits(text[:place], enough=enough):
+                self.draft.cut(place)
                 return True
         return False
 
@@ -412,11 +406,7 @@ class _Writer:
         """
         text, start, best = self.draft.text, max(begin, self.draft.sent), 0
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text) if found.start() > start]
-        fitting = [
-            place
-            for place in places
-            if self._fits(text[:place] + ".") and not (enough and self._low(text[:place]))
-        ]
+        fitting = [place for place in places if self._fits(text[:place] + ".", enough=enough)]
         for place in reversed(fitting[-LOOKED_AT:]):
             if self.spent >= self.room:
                 break
@@ -427,26 +417,30 @@ class _Writer:
             if chance > LIKELY:
                 break
         if best:
-            self._cut(best)
+            self.draft.cut(best)
             self.draft.give(".")
         return bool(best)
 
     # Given parts
 
+    async def _words(self, mark: str, most: int) -> str:
+        """Write some words up to a mark, and take them back, to be given in another form."""
+        begin, self.held = len(self.draft), True
+        await self._free(begin, mark, most)
+        self.held, said = False, self.draft.text[begin:]
+        self.draft.cut(begin)
+        return said
+
     async def _title(self) -> None:
         self.draft.give("<<")
-        begin, self.held = len(self.draft), True
-        await self._free(begin, "\n", 12)
-        self.held = False
-        title = re.split(r">>|[.!?](?=\s|\Z)", self.draft.text[begin:])[0].strip(' "*#')
-        self._cut(begin)
+        title = re.split(r">>|[.!?](?=\s|\Z)", await self._words("\n", 12))[0].strip(' "*#')
         self.draft.give(" ".join(title.split()[:10]) + ">>\n\n")
 
     async def _parts(self) -> None:
-        layout, draft, parts = self.form.layout, self.draft, {""}
+        layout, draft, said = self.form.layout, self.draft, set[str]()
         mark = "\n" if layout.between == "\n" else layout.between.strip() or "\n\n"
         for number in range(1, layout.parts + 1):
-            if self.spent >= self.room or self.over:
+            if self._is_over:
                 self.cut_short = True
                 return
             draft.give(layout.between * (number > 1) + layout.mark.format(number))
@@ -459,14 +453,36 @@ class _Writer:
             if "{}" in layout.mark:  # models repeat the number
                 again = [await self._encode(text) for text in (f"{number}", f" {number}")]
                 banned |= {tokens[0] for tokens in again if tokens}
-            for _ in range(TRIES):
-                banned |= await self._begun(begin, banned, unending=number > 1)
-                await self._free(begin, *(() if is_last and layout.more else (mark, most)))
-                said = draft.text[begin:].strip()
-                if said not in parts or begin < draft.sent or self.spent > self.room // (2 if said else 1):
-                    break
-                self._cut(begin)
-            parts.add(said)
+            how = () if is_last and layout.more else (mark, most)
+            await self._part(said, banned, *how, unending=number > 1)
+            said.add(draft.text[begin:].strip())
+
+    async def _part(self, said: Set[str], banned: frozenset[int], *how: Any, unending: bool = True) -> bool:
+        """Write a part that has a word and was not `said`. Each try begins with another token.
+
+        `how` are the mark that ends it, and its length. Return whether there is one.
+        """
+        begin = len(self.draft)
+        for _ in range(TRIES):
+            if self._is_over:
+                break
+            await self._one(unending=unending, banned=banned)
+            banned |= self.draft.token_at(begin)
+            if self.draft.text[begin:].strip():
+                await self._free(begin, *how)
+            text = self.draft.text[begin:]
+            new = text.strip() not in said or begin < self.draft.sent or self.spent > self.room // 2
+            if new and re.search(r"\w", text):
+                return True
+            self.draft.cut(begin)
+        return False
+
+    async def _sentence(self) -> bool:
+        """Write on to the end of a sentence. Return whether it has a word."""
+        has = await self._part(set(), self.banned, "\n", 0)
+        if has:
+            self._end_comma()
+        return has
 
     # What must come
 
@@ -485,16 +501,11 @@ class _Writer:
             for _ in range(self.form.has.count(each) - len(pattern_for(each).findall(text)))
         ]
 
-    def _wanted(self) -> list[str]:
-        return [*self._missing(), *self.last_word]
-
-    def _note(self, likeliest: Sequence[Likeliest]) -> None:
+    def _note(self, top: Likeliest = ()) -> None:
         """Note how likely each text is that must come, at the end of the draft."""
-        for top in likeliest if self.draft.text else ():
-            for text in self._wanted():
-                chance = sum(math.exp(number) for token, number in top if _begins(str(token), text))
-                if chance:
-                    self.chances[text][len(self.draft)] = chance
+        for text in self._missing() if top and self.draft.text else ():
+            if chance := sum(math.exp(number) for token, number in top if _begins(str(token), text)):
+                self.chances[text][len(self.draft)] = chance
 
     def _place(self, text: str, begin: int) -> tuple[int, float]:
         """Return where a text is likeliest, rather late than early, and how likely it is there."""
@@ -507,8 +518,8 @@ class _Writer:
         if self.over or self.stop_text:
             return
         self._end_comma()
-        if (word := self._forbidden(len(draft), whole=True)) is not None:
-            self._cut(word)
+        if (word := self._forbidden(draft.text, len(draft))) is not None:
+            draft.cut(word)
         for text in self._missing():
             if text in self._missing():
                 self.placed = text
@@ -525,45 +536,28 @@ class _Writer:
 
     def _end_comma(self) -> None:
         if self.draft.text.endswith((",", ";")) and "." not in self.form.without:
-            self._cut(len(self.draft) - 1)
+            self.draft.cut(len(self.draft) - 1)
             self.draft.give(".")
 
     def _close(self) -> None:
-        """Add the end that was asked for: of a sentence, or behind one."""
-        draft, words = self.draft, self.form.closing.rstrip(STOPS)
-        if words and draft.text.rstrip(STOPS).endswith(words):
-            self._cut(len(draft.text.rstrip(STOPS)) - len(words))
-            return draft.give(self.form.closing)
+        """Add the end that was asked for: of a sentence, behind one, or on a line of its own if that fits."""
+        draft, closing = self.draft, self.form.closing
+        words, text = closing.rstrip(STOPS), draft.text.rstrip(STOPS)
+        if words and text.endswith(words):
+            draft.cut(len(text) - len(words))
+            return draft.give(closing)
         if self.last_word:
-            place, chance = self._place(self.last_word[0], len(draft) // 2)
-            self._cut(place if chance > POSSIBLE else len(draft.text.rstrip(STOPS)))
+            draft.cut(len(text))
         elif self.cut_short:
             comma = max(map(draft.text.rfind, ",;:"))
             said = comma > max(draft.ends(0), default=0) and not self._missing(draft.text[:comma])
-            self._cut(comma if said else len(draft.text.rstrip()))
+            draft.cut(comma if said else len(draft.text.rstrip()))
             draft.give(".")
-        return draft.give(self._last())
-
-    async def _begun(self, begin: int, banned: frozenset[int], *, unending: bool) -> frozenset[int]:
-        """Begin a part without the tokens that others of it began with. Return the one that came."""
-        await self._one(unending=unending, banned=banned)
-        token = self.draft.token_at(begin)
-        return frozenset() if token is None else frozenset([token])
-
-    async def _sentence(self) -> bool:
-        """Write on to the end of a sentence. Return whether it has a word."""
-        begin, banned = len(self.draft), self.banned
-        for _ in range(TRIES):
-            if self.spent >= self.room:
-                break
-            banned |= await self._begun(begin, banned, unending=True)
-            if self.draft.text[begin:].strip():
-                await self._free(begin, "\n", 0)
-            if re.search(r"\w", self.draft.text[begin:]):
-                self._end_comma()
-                return True
-            self._cut(begin)
-        return False
+        if not draft.text or not re.search(r"\w", closing):
+            return draft.give(closing)
+        behind = draft.text.rstrip(CLOSERS)[-1:] in STOPS and not closing[:1].islower()
+        apart = not self.last_word and not (behind and closing.rstrip()[-1:] in STOPS)
+        return draft.give(f"\n\n{closing}" if apart and self._fits(f"{draft.text}\n\n") else f" {closing}")
 
     async def _put(self, text: str) -> None:
         """Put a text where the model finds it likeliest, and write that sentence anew from there.
@@ -580,12 +574,12 @@ class _Writer:
                     return
                 place, chance = self._place(text, end)
             if chance > POSSIBLE or number == TRIES - 1:
-                self._cut(len(self.draft.text[:place].rstrip(" ")))
+                self.draft.cut(len(self.draft.text[:place].rstrip(" ")))
                 self.draft.give(self._given(text))
                 if await self._sentence() and self._fits(self.draft.text):
                     return
             if number < TRIES - 1:
-                self._cut(min(end, place))
+                self.draft.cut(min(end, place))
         self.draft.give("." * (not self.draft.is_whole))
 
     def _given(self, text: str) -> str:
@@ -595,26 +589,14 @@ class _Writer:
             text = text[0].upper() + text[1:]
         return text if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {text}"
 
-    def _last(self) -> str:
-        """Return the end that was asked for. What is no sentence behind one has its own line if that fits."""
-        closing, text = self.form.closing, self.draft.text
-        if not text or not re.search(r"\w", closing):
-            return closing
-        behind = text.rstrip(CLOSERS)[-1:] in STOPS and not closing[:1].islower()
-        apart = not self.last_word and not (behind and closing.rstrip()[-1:] in STOPS)
-        return f"\n\n{closing}" if apart and self._fits(f"{text}\n\n") else f" {closing}"
-
     async def _mark(self, slot: str, count: int) -> None:
         """Put marks around words that are there, the longest ones first; brackets get lines of their own."""
         draft = self.draft
         if slot == "[…]":
             for _ in range(count - len(re.findall(r"\[[^\n\]]*\]", draft.text))):
                 draft.give("\n[")
-                begin, self.held = len(draft), True
-                await self._free(begin, "]", 8)
-                name = re.match(r"[\w' -]*", draft.text[begin:])
-                self._cut(begin)
-                draft.give(f"{name[0].strip() if name and name[0].strip() else 'name'}]")
+                name = re.split(r"[^\w' -]", await self._words("]", 8))[0].strip()
+                draft.give(f"{name or 'name'}]")
             return
         capitals = slot == "ABC"
         has = re.findall(r"\b[A-Z]{2,}\b" if capitals else r"\*[^\n*]+\*", draft.text)
@@ -633,27 +615,31 @@ class _Writer:
 
         One that does not end is closed; a word that is missing names a value.
         """
-        draft, room, self.held = self.draft, self.room, True
-        self.room -= SENTENCE * min(len(self.form.has), TRIES)
-        banned = frozenset[int]()
-        await self._asked(Form(json=True))
-        while (word := self._forbidden(0, whole=True)) is not None and self.spent <= self.room // 2:
-            if (token := draft.token_at(word)) is None:
+        draft, banned = self.draft, self.banned
+        kept = SENTENCE * min(len(self.form.has), TRIES)
+        self.room -= kept
+        while True:
+            async with aclosing(
+                self._more(self._request(form=Form(json=True), banned=banned, likelier=()))
+            ) as deltas:
+                async for _ in deltas:
+                    if self._forbidden(draft.text, 0, whole=False) is not None:
+                        break
+            word = self._forbidden(draft.text, 0)
+            token = frozenset[int]() if word is None else draft.token_at(word)
+            if not token or self.spent > self.room // 2:
                 break
-            banned |= {token}
+            banned |= token
             draft.cut(0)
-            await self._asked(Form(json=True), banned)
         if word is not None or self.spent >= self.room:
             draft.write(closed(draft.text[:word]))
-        self.room = room
+        self.room += kept
         for text in self._missing():
             draft.cut(len(draft.text.rstrip("} \n")))
             draft.give(f',\n"{text}": "')
-            begin = len(draft)
-            await self._free(begin, '"', 12)
-            value = json.dumps(draft.text[begin:].strip(' \n"{}'), ensure_ascii=False)
-            draft.cut(begin - 1)
-            draft.give(value + "\n}")
+            value = (await self._words('"', 12)).strip(' \n"{}')
+            draft.cut(len(draft) - 1)
+            draft.give(json.dumps(value, ensure_ascii=False) + "\n}")
 
 
 def _begins(token: str, text: str) -> bool:
