@@ -51,7 +51,7 @@ _AMOUNT = (
     rf"(?:\b(?P<before>{_ALL_BEFORE})\s(?:a total of\s)?)?(?<![\w.,$€£/-])(?P<n>{NUMBER})(?![\d.]*\d)"
     rf"(?:\s?(?:to|and|or|-|–)\s?(?P<m>{NUMBER}))?(?:\s?(?P<mid>{_LEAST_AFTER}|{_MOST_AFTER}))?"
 )
-_AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w| \d))?"
+_AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w| \d))?(?!,? (?:and )?max\w* (?:of )?\d)"
 _NOT_ALL = r"(?! (?:that|which|who|from|of (?:the|each|every|your|my|this|these|those|code)|per|each|starting|beginning|are|with|should|must|long ago|an? (?:day|week|time|minute)|left to|to (?:say|live|learn)(?=[.!?]|$))\b)"
 
 _KIND_OF = r"(?:(?!(?:word|line|letter|syllable|sentence|paragraph|more|extra|other|additional|new|last|first|next)\b)[a-z]+ )?"
@@ -148,7 +148,10 @@ def lengths(sentence: Sentence) -> Found:
 
 
 def _limits(sentence: Sentence, unit: str) -> Found:
-    """Yield what "Word limit: 80" and "one-word answer" say."""
+    """Yield what "Word limit: 80", "minimum 5 words, maximum 9" and "one-word answer" say."""
+    both = rf"\bmin\w* (?:of )?(?P<n>{NUMBER}) {unit},? (?:and )?max\w* (?:of )?(?P<m>{NUMBER})"
+    for match in sentence.all(both):
+        yield f"{unit}={number(match['n'])}..{number(match['m'])}"
     limit = rf"\b(?:{unit[:-1]} (?:limit|maximum)|max(?:imum)? {unit[:-1]} count)(?: for (?:\w+ ){{1,3}}?)?"
     for match in sentence.all(rf"{limit}(?: ?is| ?of|:)? (?P<n>{NUMBER})\b"):
         yield f"{unit}<={number(match['n'])}"
