@@ -123,7 +123,7 @@ def engines_page() -> str:
 
 EXAMPLES = {
     "TEXT": "It is.",
-    "REGEX": "a",
+    "REGEX": "^a$",
     "FILE": "schema.json",
     "TYPE VALUES": 'keywords:existence {"keywords": ["rain"]}',
     "module.function": "operator.not_",

@@ -32,7 +32,6 @@ _MATERIAL = re.compile(
 """An order to work on a text, and the text: the rest of the line, or the lines below it."""
 _STOPS, _NEW = (".", "!", "?"), re.compile(r"\s+[A-Z]")
 _PRIVATE = re.compile(r"[\U000F0000-\U0010FFFF]")
-_ABBREVIATION = re.compile(r"\b(?:i\.e\.?|e\.g\.?|P\.\s?P\.\s?S\.?|P\.\s?S\.?|etc\.|vs\.)", re.IGNORECASE)
 _END = re.compile(
     r"(?<=[.!?;])(?<![Mm]ax\.)(?<![Mm]in\.)\s+|\n+|(?<=[.!?][)\U000F0000-\U000FFFF0])\s+(?=[A-Z])"
 )
@@ -40,7 +39,7 @@ _END = re.compile(
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt in which each quotation and abbreviation is one character that stands for it."""
+    """A prompt in which each quotation is one character that stands for it."""
 
     plain: str
     masked: str
@@ -58,7 +57,7 @@ class Text:
             return chr(min(BASE + len(hidden) - 1, LAST)) + "\n" * bool(ends)
 
         plain = _PRIVATE.sub(" ", text)
-        masked = _ABBREVIATION.sub(hide, _QUOTATION.sub(hide, plain))
+        masked = _QUOTATION.sub(hide, plain)
         masked = _MATERIAL.sub(lambda match: f"{match[1]} {hide(match)}", masked)
         return cls(plain.strip(), masked, tuple(hidden))
 
@@ -115,7 +114,7 @@ class Sentence:
         """Whether a place with "in" is the end of a question that is about something else."""
         says_in = re.search(r"\bin\b", self.text[max(0, match.start() - 4) : match.end()])
         ends = re.fullmatch(r"\W*", self.text[match.end() :])
-        return bool(says_in and ends and _WONDERS.search(self.text)) and not _COMPOSES.search(self.text)
+        return bool(says_in and ends and _WONDERS.search(self.text))
 
     def before(self, match: re.Match[str]) -> str:
         """Return what precedes a place."""
@@ -178,7 +177,6 @@ _ASKED_AFTER = re.compile(
 )
 """Behind a demand: the question that it is about."""
 _WONDERS = re.compile(r"^\W*(?:what|why|who|how (?!do i|can i|to|many)|where|when)\b", re.I)
-_COMPOSES = re.compile(r"\b(?:write|written|say|fit|read|speak|type|put|summari[sz]e)\b", re.I)
 _NOT_HERE = re.compile(
     r"(?:\b(?:not|never|avoid|without|nothing|nobody|no one|none|refrain|stop|quit)|n['’]t)\b(?! (?:only|forget|hesitate))",
     re.IGNORECASE,

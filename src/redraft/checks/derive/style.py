@@ -14,16 +14,13 @@ _ASKED = (
     r"(?:an? |the |valid |single |pure |only )*JSON\b(?! (?:parser|schema|file|library|lines|web|api|token))"
 )
 _ASKS = r"\b(?:output|format|extract|respond|response|answer|return|reply|give|provide|write|convert|turn|want|entire)\b"
-_ABOUT_CODE = r"\b(?:not|n't|avoid|parse|function|program|script|code|difference)\b[^.;]{0,30}\bJSON|\bJSON (?:and|vs|or)\b"
 _ITEM = rf"(?:{QUOTED}|{WORD})"
 _KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:|,)? (?P<keys>{_ITEM}(?:(?:, | and |, and ){_ITEM})*)(?=[.;:\n]|$|\s(?:for|from|of|based|about)\b)"
 
 
 def in_json(sentence: Sentence) -> Found:
     """Yield that the answer is JSON, with its keys where the prompt lists them."""
-    if re.search(_ABOUT_CODE, sentence.text, re.I) or not re.search(_ASKS, sentence.text, re.I):
-        return
-    if any(sentence.all(_ASKED)):
+    if re.search(_ASKS, sentence.text, re.I) and any(sentence.all(_ASKED)):
         keys = compiled(_KEYS).search(sentence.of.masked)
         names = [sentence.phrase(each) for each in re.split(r", and | and |, ", keys["keys"])] if keys else []
         yield f"keys:{','.join(names)}" if names and all(names) else "json"

@@ -468,7 +468,7 @@ class _Writer:
                 break
             await self._one(unending=unending, banned=banned)
             banned |= self.draft.token_at(begin)
-            if self.draft.text[begin:].strip():
+            if 0 not in how or self.draft.text[begin:].strip():  # a sentence begins with a word
                 await self._free(begin, *how)
             text = self.draft.text[begin:]
             new = text.strip() not in said or begin < self.draft.sent or self.spent > self.room // 2
