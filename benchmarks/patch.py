@@ -12,6 +12,7 @@ import random
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -33,10 +34,11 @@ from report import main
 WAYS: dict[str, dict[str, Any]] = {"patch": {}, "full revision": {"mode": "verified"}}
 SIZES = (20, 60, 130)  # values of the objects; the longest have some 2,000 tokens
 HOW = (
-    "{count} drafts. The default model behind llama.cpp, temperature 0.7, one stream, the same seeds and "
-    "checks in both ways, which begin with the same draft and revise once. patch: mode `auto`. full: mode "
-    "`verified`, steered alike, with speculation as by default. New tokens and seconds are medians over "
-    "chains. Changed outside: the share of answers in which another {part} of the draft is missing."
+    "{count} drafts. The default model behind llama.cpp, temperature 0.7, {streams} at once, the same seeds "
+    "and checks in both ways, which begin with the same draft and revise once. patch: mode `auto`. full: "
+    "mode `verified`, steered alike, with speculation as by default. New tokens and seconds are medians over "
+    "chains; several at once share their seconds. Changed outside: the share of answers in which another "
+    "{part} of the draft is missing."
 )
 KINDS: dict[str, tuple[Any, Callable[[random.Random], Any], Any]] = {
     "count": ({"type": "integer"}, lambda draw: draw.randrange(2, 900), "many"),
@@ -103,18 +105,26 @@ def objects(folder: Path, count: int) -> Iterator[Draft]:
         yield Draft(prompt, json.dumps(faulty, indent=2), f"json-schema:{file}", values, right)
 
 
-async def measured(name: str, part: str, goal: float, *, quick: bool) -> Row:
+async def measured(name: str, part: str, streams: int, goal: float, *, quick: bool) -> Row:
     """Make the chain of each draft in both ways, in turn."""
     made: dict[str, list[tuple[Chain, Draft]]] = {way: [] for way in WAYS}
-    engine, count = await load_engine("default", ctx=8192), 3 if quick else 20 if name == "texts" else 12
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    engine = await load_engine("default", ctx=8192, parallel=streams)
+
+    async def mended(draft: Draft, way: str, seed: int) -> tuple[Chain, Draft]:
+        given = {"given": draft.answer, "checks": [draft.check], "max_revisions": 1}
+        return await redraft.arevise(draft.prompt, model=engine, seed=seed, **given, **WAYS[way]), draft
+
     with tempfile.TemporaryDirectory() as folder:
-        found = await texts(engine, count) if name == "texts" else [*objects(Path(folder), count)]
-        for number, draft in enumerate(found):
-            for way in [*WAYS][:: 1 if number % 2 else -1]:
-                given = {"given": draft.answer, "checks": [draft.check], "max_revisions": 1}
-                seed = 1000 * number
-                chain = await redraft.arevise(draft.prompt, model=engine, seed=seed, **given, **WAYS[way])
-                made[way].append((chain, draft))
+        count = 3 if quick else 20 if part == "sentence" else 12
+        found = await texts(engine, count) if part == "sentence" else [*objects(Path(folder), count)]
+        for first in range(0, len(found), streams):
+            group = found[first : first + streams]
+            for way in [*WAYS][:: 1 if first // streams % 2 else -1]:
+                began = time.perf_counter()
+                tasks = (mended(draft, way, 1000 * (first + place)) for place, draft in enumerate(group))
+                made[way] += await asyncio.gather(*tasks)
+                seconds[way] += [(time.perf_counter() - began) / len(group)] * len(group)
     await engine.aclose()
     figures: list[Figure] = []
 
@@ -130,8 +140,11 @@ async def measured(name: str, part: str, goal: float, *, quick: bool) -> Row:
         "changed outside", "%", lambda chain, draft: not draft.has(draft.others, chain.answer), Goal("≤", 0.0)
     )
     add("new tokens", "tokens", lambda chain, _: chain.usage.completion_tokens, Goal("≤", goal))
-    add("seconds", "s", lambda chain, _: chain.usage.seconds)
-    return Row(f"patch: {name}", HOW.format(count=len(found), part=part), tuple(figures))
+    figures += [Figure(f"seconds, {way}", tuple(each), "s") for way, each in seconds.items()]
+    ratios = tuple(full / own for own, full in zip(*seconds.values(), strict=True))
+    figures.append(Figure("a full revision's seconds over a patch's", ratios, "×", Goal("≥", 5.0)))
+    how = HOW.format(count=len(found), part=part, streams=streams)
+    return Row(f"patch: {name}", how, tuple(figures))
 
 
 def run(*about: Any, quick: bool) -> Row:
@@ -140,7 +153,9 @@ def run(*about: Any, quick: bool) -> Row:
 
 
 ROWS = {
-    name: partial(run, name, *about) for name, *about in (("texts", "sentence", 40), ("objects", "value", 60))
+    "texts": partial(run, "texts", "sentence", 1, 40),
+    "eight": partial(run, "texts, eight at once", "sentence", 8, 40),
+    "objects": partial(run, "objects", "value", 1, 60),
 }
 
 if __name__ == "__main__":
