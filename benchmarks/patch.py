@@ -112,7 +112,7 @@ async def measured(name: str, part: str, streams: int, goal: float, *, quick: bo
     engine = await load_engine("default", ctx=8192, parallel=streams)
 
     async def mended(draft: Draft, way: str, seed: int) -> tuple[Chain, Draft]:
-        given = {"given": draft.answer, "checks": [draft.check], "max_revisions": 1}
+        given: dict[str, Any] = {"given": draft.answer, "checks": [draft.check], "max_revisions": 1}
         return await redraft.arevise(draft.prompt, model=engine, seed=seed, **given, **WAYS[way]), draft
 
     with tempfile.TemporaryDirectory() as folder:
