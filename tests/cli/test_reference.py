@@ -49,29 +49,13 @@ def test_the_table_of_models_is_current(reference: Any) -> None:
 def test_the_pages_have_every_command(pages: dict[Path, str]) -> None:
     lines = "\n".join(pages.values()).splitlines()
     headings = [line.lstrip("# ") for line in lines if re.match(r"##? redraft ", line)]
-    verbs = [
-        "ask",
-        "chat",
-        "answer",
-        "serve",
-        "mcp",
-        "show",
-        "checks",
-        "eval",
-        "judge",
-        "vote",
-        "report",
-        "diagnose",
-        "run",
-        "merge",
-        "doctor",
-        "model",
-        *(f"model {verb}" for verb in MODEL_VERBS),
-    ]
+    verbs = ["ask", "chat", "answer", "show", "checks", "serve", "mcp"]
+    verbs += ["eval", "judge", "vote", "report", "diagnose"]
     verbs += ["generate", "generate chains", "generate instructions"]
     verbs += ["data", *(f"data {verb}" for verb in DATA_VERBS)]
-    verbs += ["weights", *(f"weights {verb}" for verb in WEIGHTS_VERBS)]
     verbs += ["train", "train sft", "train reward", "train ppo", "train self"]
+    verbs += ["weights", *(f"weights {verb}" for verb in WEIGHTS_VERBS)]
+    verbs += ["run", "merge", "model", *(f"model {verb}" for verb in MODEL_VERBS), "doctor"]
     assert headings == [f"redraft {verb}" for verb in verbs]
 
 
