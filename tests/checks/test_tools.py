@@ -11,6 +11,7 @@ import redraft
 from redraft.checks.parse import parse_check
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckSyntaxError
+from redraft.revision.calls import tell_unmet
 
 
 def call(name: str, call_id: str = "c1", **arguments: Any) -> dict[str, Any]:
@@ -92,11 +93,34 @@ def test_a_call_that_passes_is_left_alone_and_so_is_a_text() -> None:
 
 def test_a_name_that_no_tool_has_is_told(caplog: pytest.LogCaptureFixture) -> None:
     checks = ["tool:pya.amount<=100", "tool:pay once", "tool:pay.items.*.x<=1", "tool:bank.pay.amuont<=9"]
+    checks += ["tool:pay after serch"]
     asked(checks, [call("pay", amount=500)])
     assert caplog.messages == [
         "the check 'tool:pya.amount<=100' is about no tool that is offered: ['pay', 'bank.pay', 'search']",
         "the check 'tool:bank.pay.amuont<=9' is about 'amuont', and no argument of 'bank.pay' is called so",
+        "the check 'tool:pay after serch' waits for no tool that is offered: ['pay', 'bank.pay', 'search']",
     ]
+
+
+def test_a_list_without_the_star_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    items = {"type": "array", "items": {"type": "object", "properties": {"price": {}}}}
+    parameters = {"type": "object", "properties": {"items": items}}
+    tools = [{"type": "function", "function": {"name": "pay", "parameters": parameters}}]
+    tell_unmet([parse_check(f"tool:pay.items{way}.price<=9") for way in ("", ".*", ".0")], tools)
+    assert [("'price'" in each, "items.price" in each) for each in caplog.messages] == [(True, True)]
+
+
+def test_every_wrong_item_is_told_and_mended() -> None:
+    made = call("pay", items=[{"x": 90}, {"x": 1}, {"x": 80}])
+    chain = asked(["tool:pay.items.*.x<=50"], [made], '{"/items/0/x": 9, "/items/2/x": 8}')
+    assert chain.steps[0].checks[0].message.count("at most 50") == 2
+    assert (chain.passed, len(chain.steps)) == (True, 2)
+
+
+@pytest.mark.parametrize("target", ["", "pay.", "tool:pay.amount", "pay once", None])
+def test_a_function_is_about_a_tool(target: Any) -> None:
+    with pytest.raises(CheckSyntaxError, match="names no tool"):
+        redraft.tool_check(target, bool)
 
 
 def test_what_was_called_before_counts() -> None:

@@ -15,8 +15,10 @@ from redraft.checks.base import Check, Outcome, demand_of, failed, outcome_of, p
 from redraft.checks.function import FunctionCheck
 from redraft.checks.json_reading import pointer
 from redraft.checks.kinds import Written
+from redraft.errors import CheckSyntaxError
 
-_FORM = re.compile(r"([\w-](?:[\w.*-]*[\w*-])?)(?:\s+|(?=[<>=]))(.+)", re.DOTALL)
+_TARGET = r"[\w-](?:[\w.*-]*[\w*-])?"
+_FORM = re.compile(rf"({_TARGET})(?:\s+|(?=[<>=]))(.+)", re.DOTALL)
 _BOUND = re.compile(r"(<=|>=|<|>|==)\s*(-?\d+(?:\.\d+)?)", re.ASCII)
 _SIGNS = {
     "<=": ("at most", operator.le),
@@ -104,13 +106,14 @@ class ToolCheck:
         if self.inner is None:
             again = f"{tool} was called before, and may be called once."
             return failed(again) if tool in before else passed("")
+        wrong, places = list[str](), list[str]()
         for path, value in _found(arguments, self.target[len(tool) :].split(".")[1:]):
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             outcome = await outcome_of(self.inner, value if self.typed else whole(text), prompt)
             if not outcome.passed:
-                message = f"{'.'.join((tool, *path))}: {outcome.message}"
-                return failed(message, places=[pointer(path)] if path else [])
-        return passed("")
+                wrong.append(f"{'.'.join((tool, *path))}: {outcome.message}")
+                places += [pointer(path)] if path else []
+        return failed(" ".join(wrong), places=places) if wrong else passed("")
 
 
 def tool_check(target: str, function: Callable[..., Any]) -> Check:
@@ -122,8 +125,11 @@ def tool_check(target: str, function: Callable[..., Any]) -> Check:
             that checks answers returns.
 
     Raises:
-        CheckSyntaxError: The function cannot be called with one value.
+        CheckSyntaxError: The target names no tool, or the function cannot be called with one value.
     """
+    if not isinstance(target, str) or not re.fullmatch(_TARGET, target):
+        hint = 'Write "pay", or for an argument "pay.amount".'
+        raise CheckSyntaxError(f"tool_check is about {target!r:.60}, which names no tool.", hint=hint)
     inner = FunctionCheck.around(function)
     return ToolCheck(f"tool:{target} {inner.name}", target, inner, typed=True)
 

@@ -109,6 +109,8 @@ def tell_unmet(checks: Iterable[Check], tools: Sequence[Mapping[str, Any]]) -> N
         of = next(filter(check.concerns, offered), None)
         if of is None:
             _log.warning("the check %r is about no tool that is offered: %.200r", check.name, [*offered])
+        elif check.after and check.after not in offered:
+            _log.warning("the check %r waits for no tool that is offered: %.200r", check.name, [*offered])
         elif lost := _unknown(check.target[len(of) :].split(".")[1:], offered[of].get("parameters")):
             _log.warning("the check %r is about %r, and no argument of %r is called so", check.name, lost, of)
 
@@ -119,10 +121,15 @@ def _unknown(way: Sequence[str], schema: Any) -> str:
         schema = _closed(schema)
         if not isinstance(schema, dict) or schema.keys() & _OPEN:
             return ""
+        if (items := schema.get("items")) is not None:
+            if key != "*" and not key.isdecimal():
+                return key
+            schema = items
+            continue
         named = schema.get("properties") or {}
         if key not in named and schema.get("additionalProperties") is False:
             return key
-        schema = schema.get("items") if "items" in schema else named.get(key)
+        schema = named.get(key)
     return ""
 
 

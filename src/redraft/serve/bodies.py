@@ -82,7 +82,7 @@ def option(
         about = PlainOptions.model_json_schema()["properties"][name]
         kind = next(each for each in about.get("anyOf", [about]) if each["type"] != "null")
         schema = {**kind, "description": about["description"], **({} if most is None else {"maximum": most})}
-        schema.pop("default", None)  # that of the model may be another
+        schema.pop("default", None)  # the model's may be another
     return Checked(check, schema, name)
 
 

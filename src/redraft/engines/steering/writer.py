@@ -97,7 +97,7 @@ class _Writer:
         self.lacks = [pattern_for(text.strip()) for text in form.lacks]
         closing = form.closing.strip()
         self.closing = pattern_for(closing) if closing else None
-        self.last_word = closing[:1].islower() and " " not in closing  # the end is that of a sentence
+        self.last_word = closing[:1].islower() and " " not in closing  # it ends a sentence
         self.banned: frozenset[int] = frozenset()
         self.chances: dict[str, dict[int, float]] = defaultdict(dict)  # of a text that must come, by place
         self.begins: dict[int, str] = {}  # texts that must come, by their first tokens
