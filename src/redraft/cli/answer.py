@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from redraft.cli.cluster import RayFlags
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import Out, check_files, print_result
+from redraft.cli.shell import argument
 
 FLAGS = "redraft.revision.runs.options:AnswerOptions"
 
@@ -17,7 +16,7 @@ FLAGS = "redraft.revision.runs.options:AnswerOptions"
 @takes(FLAGS)
 def answer(
     flags: Given,
-    source: Annotated[Path, typer.Argument(metavar="PROMPTS", help="A file of prompts, of any known shape.")],
+    source: Annotated[Path, argument("PROMPTS", "A file of prompts, of any known shape.")],
     out: Out,
     ray: RayFlags,
 ) -> None:

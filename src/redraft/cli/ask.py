@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft.cli.options import CacheFile, Given, fill_in, takes
-from redraft.cli.shell import flag, only_ours, tell, write
+from redraft.cli.shell import argument, flag, only_ours, setting, tell, write
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.counting import begin_line
 
@@ -33,11 +33,11 @@ _EXAMPLE = 'redraft ask "Describe a lighthouse."'
 def ask(
     flags: Given,
     prompt: Annotated[
-        list[str] | None, typer.Argument(metavar="PROMPT", help="What to ask. Text from a pipe is its input.")
+        list[str] | None, argument("PROMPT", "What to ask. Text from a pipe is its input.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the chain as one line of JSON.")] = False,
+    json: Annotated[bool, setting(None, "Print the chain as one line of JSON.", "--json")] = False,
     cache: CacheFile = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the best answer alone.")] = False,
+    quiet: Annotated[bool, setting(None, "Print the best answer alone.", "--quiet", "-q")] = False,
     edit: Annotated[
         Path | None, flag("FILE", "Change in the text of FILE only what PROMPT says, and print a diff.")
     ] = None,

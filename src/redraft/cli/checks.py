@@ -5,20 +5,17 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
-
 from redraft.cli.ask import one_text, read_piped
-from redraft.cli.shell import write
+from redraft.cli.shell import argument, setting, write
 from redraft.errors import UsageError
 from redraft.jobs.counting import tell
 
 
 def checks(
     prompt: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PROMPT", help="The prompt; '-' or nothing reads standard input."),
+        list[str] | None, argument("PROMPT", "The prompt; '-' or nothing reads standard input.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print them as a list of JSON.")] = False,
+    as_json: Annotated[bool, setting(None, "Print them as a list of JSON.", "--json")] = False,
 ) -> None:
     """Print what a prompt demands as checks, one a line.
 

@@ -12,15 +12,14 @@ import typer
 
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import AsJson, ReplacePage, RunCode
-from redraft.cli.shell import flag, only_ours, write
+from redraft.cli.shell import argument, flag, only_ours, setting, write
 from redraft.errors import UsageError
 from redraft.jobs.files import not_an_input
 
 FLAGS = "redraft.evaluation.diagnosis.options:DiagnoseOptions"
 
 Chains = Annotated[
-    list[Path],
-    typer.Argument(metavar="CHAINS...", help="Chains of redraft eval or answer, or a folder of --tasks."),
+    list[Path], argument("CHAINS...", "Chains of redraft eval or answer, or a folder of --tasks.")
 ]
 
 
@@ -30,7 +29,7 @@ def diagnose(
     files: Chains,
     score: Annotated[list[str] | None, flag("CHECK", "A check that says what is right; repeatable.")] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Recompute every figure of a folder from its records.")
+        bool, setting(None, "Recompute every figure of a folder from its records.", "--verify")
     ] = False,
     run_code: RunCode = False,
     html: Annotated[Path | None, flag("FILE", "Write a page, and one of chains.")] = None,

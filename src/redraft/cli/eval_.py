@@ -11,7 +11,7 @@ import typer
 from redraft.cli.cluster import RayFlags
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import Out, check_files, tell_failures
-from redraft.cli.shell import only_ours
+from redraft.cli.shell import argument, only_ours, setting
 
 FLAGS = "redraft.revision.runs.options:EvalFileOptions"
 
@@ -20,17 +20,12 @@ FLAGS = "redraft.revision.runs.options:EvalFileOptions"
 def evaluate(
     flags: Given,
     task: Annotated[
-        str,
-        typer.Argument(
-            metavar="TASK", help="gsm8k, aqua, math, humaneval, mbpp, ifeval, checks or exercises."
-        ),
+        str, argument("TASK", "gsm8k, aqua, math, humaneval, mbpp, ifeval, checks or exercises.")
     ],
-    source: Annotated[Path, typer.Argument(metavar="RECORDS", help="The task's file, as it is published.")],
+    source: Annotated[Path, argument("RECORDS", "The task's file, as it is published.")],
     out: Out,
     ray: RayFlags,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the scores as JSON, and nothing else.")
-    ] = False,
+    as_json: Annotated[bool, setting(None, "Print the scores as JSON, and nothing else.", "--json")] = False,
 ) -> None:
     """Score a model on a task whose truth can be checked.
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from redraft.cli.cluster import RayFlags
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import Out, check_files, print_result
+from redraft.cli.shell import argument, setting
 from redraft.cli.verb import group
 
 CHAIN_FLAGS = "redraft.data.generate.options:ChainOptions"
@@ -19,7 +18,7 @@ TASK_FLAGS = "redraft.data.generate.options:InstructionOptions"
 @takes(CHAIN_FLAGS)
 def chains(
     flags: Given,
-    source: Annotated[Path, typer.Argument(metavar="RECORDS", help="A file of records, of any known shape.")],
+    source: Annotated[Path, argument("RECORDS", "A file of records, of any known shape.")],
     out: Out,
     ray: RayFlags,
 ) -> None:
@@ -46,8 +45,7 @@ def chains(
 
 @takes(TASK_FLAGS)
 def instructions(
-    flags: Given,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the tasks go, as chains.")],
+    flags: Given, out: Annotated[Path, setting("FILE", "Where the tasks go, as chains.", "--out", "-o")]
 ) -> None:
     """Generate instructions with inputs and outputs.
 

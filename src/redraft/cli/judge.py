@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from redraft.cli.cluster import RayFlags
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import check_files, print_result
-from redraft.cli.shell import flag
+from redraft.cli.shell import argument, flag
 
 FLAGS = "redraft.evaluation.judging.options:JudgeFileOptions"
 
@@ -18,9 +16,7 @@ FLAGS = "redraft.evaluation.judging.options:JudgeFileOptions"
 @takes(FLAGS)
 def judge(
     flags: Given,
-    answers: Annotated[
-        list[Path], typer.Argument(metavar="ANSWERS...", help="Answers of a model A, and of its opponent B.")
-    ],
+    answers: Annotated[list[Path], argument("ANSWERS...", "Answers of a model A, and of its opponent B.")],
     out: Annotated[Path, flag("FILE", "Where the reviews go.", "--out", "-o")],
     ray: RayFlags,
 ) -> None:

@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
+from redraft.cli.shell import argument
+
 
 def merge(
-    out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="What the shares had as -o. If it exists, it is a part.")
-    ],
-    parts: Annotated[
-        list[Path], typer.Argument(metavar="PART...", help="Outputs of shares: out-*-of-00008.jsonl")
-    ],
+    out: Annotated[Path, argument("OUT", "What the shares had as -o. If it exists, it is a part.")],
+    parts: Annotated[list[Path], argument("PART...", "Outputs of shares: out-*-of-00008.jsonl")],
 ) -> None:
     """Put the outputs of shares (--shard) together.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from redraft.cli.shell import argument
 from redraft.cli.verb import group
 from redraft.jobs.counting import size_in_words
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 OF_DEFAULT = "small sums, products, dates and times; short texts and JSON with checks (docs/self.md)"
 
-Ref = Annotated[str, typer.Argument(metavar="REF", help="default, small, org/name, org/name:Q4_K_M …")]
+Ref = Annotated[str, argument("REF", "default, small, org/name, org/name:Q4_K_M …")]
 
 
 def get(ref: Ref = "default") -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from redraft.cli.running import AsJson, ReplacePage
-from redraft.cli.shell import flag, write
+from redraft.cli.shell import argument, flag, write
 from redraft.jobs.files import not_an_input
 
 
 def report(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Reviews, grades, or chains.")],
+    files: Annotated[list[Path], argument("FILES...", "Reviews, grades, or chains.")],
     answers: Annotated[list[Path] | None, flag("FILE", "Answers that were judged, one file a model.")] = None,
     questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
     html: Annotated[Path | None, flag("FILE", "Write a page with all answers, and one of chains.")] = None,

@@ -5,28 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from redraft.cli.shell import flag, tell, write
+from redraft.cli.shell import argument, flag, setting, tell, write
 
 
 def run(
-    recipe: Annotated[
-        str,
-        typer.Argument(metavar="RECIPE", help="A YAML file, or selfee, alpaca, vicuna, stablevicuna, self."),
-    ],
+    recipe: Annotated[str, argument("RECIPE", "A YAML file, or selfee, alpaca, vicuna, stablevicuna, self.")],
     out: Annotated[
         Path | None, flag("DIR", "The folder of the run.  [the recipe's name]", "--out", "-o")
     ] = None,
     small: Annotated[
-        bool, typer.Option("--small", help="Scale every stage down, to try the whole on 2 cores.")
+        bool, setting(None, "Scale every stage down, to try the whole on 2 cores.", "--small")
     ] = False,
     until: Annotated[str, flag("STAGE", "The last stage to do.")] = "",
     values: Annotated[
         list[str] | None, flag("NAME=VALUE", "Change a value of the recipe. Can be repeated.", "--set")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan, with hours, sizes and money, and do nothing.")
+        bool, setting(None, "Print the plan, with hours, sizes and money, and do nothing.", "--dry-run")
     ] = False,
 ) -> None:
     """Make a whole system by a recipe, from data to its report.

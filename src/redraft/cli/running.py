@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from redraft.cli.shell import only_ours, tell
+from redraft.cli.shell import only_ours, setting, tell
 from redraft.errors import UsageError
 from redraft.jobs.counting import counted
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from redraft.jobs.harness import JobResult
     from redraft.revision.runs.plan import RunResult
 
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")]
+Out = Annotated[Path, setting("FILE", "Where the chains go.", "--out", "-o")]
 RunCode = Annotated[
-    bool, typer.Option("--run-code", help="Let humaneval and mbpp run the model's programs, in a sandbox.")
+    bool, setting(None, "Let humaneval and mbpp run the model's programs, in a sandbox.", "--run-code")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-ReplacePage = Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")]
+AsJson = Annotated[bool, setting(None, "Print JSON instead of a table.", "--json")]
+ReplacePage = Annotated[bool, setting(None, "Replace the page if it exists.", "--force")]
 
 
 def print_result(run: Callable[[], RunResult | Generated], *, quiet: bool) -> NoReturn:

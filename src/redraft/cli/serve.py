@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from redraft.cli.cluster import NodeFlags
 from redraft.cli.options import Given, fill_in, takes
-from redraft.cli.shell import flag, tell
+from redraft.cli.shell import flag, setting, tell
 from redraft.errors import UsageError
 from redraft.jobs.counting import begin_line
 
@@ -23,32 +21,20 @@ if TYPE_CHECKING:
 class ServerFlags:
     """Where and how a server answers."""
 
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1"
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="The port; 0 is any free one.")] = (
-        8321
-    )
+    host: Annotated[str, setting("ADDRESS", "Where to listen.")] = "127.0.0.1"
+    port: Annotated[int, setting("N", "The port; 0 is any free one.", min=0, max=65535)] = 8321
     api_key_file: Annotated[
         Path | None, flag("FILE", "API keys, one a line. Needed for other addresses.")
     ] = None
-    parallel: Annotated[int, typer.Option(metavar="N", min=1, help="Chains at once, of each model.")] = 4
-    queue: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Requests that may wait, for each model.")
-    ] = 64
-    max_seconds: Annotated[
-        float, typer.Option(metavar="S", min=0.001, help="The longest that a chain may take.")
-    ] = 600.0
-    drain: Annotated[
-        float, typer.Option(metavar="S", min=0, help="Time for requests to finish at the end.")
-    ] = 60.0
-    linger: Annotated[
-        float, typer.Option(metavar="S", min=0, help="Time to answer after SIGTERM, while /ready says no.")
-    ] = 5.0
-    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve a web page too, at /.")] = True
-    votes: Annotated[Path, typer.Option(metavar="FILE", help="Where the votes of the page go.")] = Path(
-        "votes.jsonl"
-    )
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log objects of JSON, one a line.")] = False
-    otel: Annotated[bool, typer.Option("--otel", help="Report chains to OpenTelemetry.")] = False
+    parallel: Annotated[int, setting("N", "Chains at once, of each model.", min=1)] = 4
+    queue: Annotated[int, setting("N", "Requests that may wait, for each model.", min=0)] = 64
+    max_seconds: Annotated[float, setting("S", "The longest that a chain may take.", min=0.001)] = 600.0
+    drain: Annotated[float, setting("S", "Time for requests to finish at the end.", min=0)] = 60.0
+    linger: Annotated[float, setting("S", "Time to answer after SIGTERM, while /ready says no.", min=0)] = 5.0
+    page: Annotated[bool, setting(None, "Serve a web page too, at /.", "--page/--no-page")] = True
+    votes: Annotated[Path, setting("FILE", "Where the votes of the page go.")] = Path("votes.jsonl")
+    log_json: Annotated[bool, setting(None, "Log objects of JSON, one a line.", "--log-json")] = False
+    otel: Annotated[bool, setting(None, "Report chains to OpenTelemetry.", "--otel")] = False
 
 
 @takes()

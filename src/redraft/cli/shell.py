@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -32,7 +33,15 @@ _EXTRAS = {
 
 def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
     """Return an option of a verb, whose text says what happens without it."""
-    return typer.Option(*names, metavar=metavar, help=text, show_default=False, **more)
+    return typer.Option(*names, metavar=metavar, help=text, **{"show_default": False, **more})
+
+
+setting = partial(flag, show_default=True)  # its help shows what it is without it
+
+
+def argument(metavar: str, text: str) -> Any:
+    """Return an argument of a verb."""
+    return typer.Argument(metavar=metavar, help=text)
 
 
 class Verbs(TyperGroup):

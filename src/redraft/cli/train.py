@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.shell import command_line, flag, tell, write
+from redraft.cli.shell import argument, command_line, flag, tell, write
 from redraft.cli.verb import Sections, Verb
 from redraft.errors import UsageError
 from redraft.jobs.machine import give_back_large, keep_few_kernels, use_large_pages
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Train models on chains, and reward models on pairs of answers.", no_args_is_help=True)
 
 Words = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[RECIPE] [--NAME VALUE]...", help="A recipe, by name or path, and settings."),
+    list[str] | None, argument("[RECIPE] [--NAME VALUE]...", "A recipe, by name or path, and settings.")
 ]
 """The words of a verb."""
 
@@ -129,7 +128,7 @@ def _estimate(own: RunOptions, model: str, say: Say) -> None:
 
 
 def self_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.")],
+    folder: Annotated[Path, argument("DIR", "The folder of the run.")],
     task: Annotated[
         list[str] | None,
         flag("TASK", "What is learnt: add, subtract, dates, or python:module.TASK. All of these by default."),

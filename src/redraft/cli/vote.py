@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.shell import flag, tell
+from redraft.cli.shell import argument, flag, setting, tell
 from redraft.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -17,16 +17,12 @@ if TYPE_CHECKING:
 
 
 def vote(
-    answers: Annotated[
-        list[Path], typer.Argument(metavar="A B", help="Answers of a model A, and of its opponent B.")
-    ],
+    answers: Annotated[list[Path], argument("A B", "Answers of a model A, and of its opponent B.")],
     out: Annotated[Path, flag("FILE", "Where the votes go.", "--out", "-o")],
     questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
     voter: Annotated[str | None, flag("NAME", "Who votes.  [the page asks]")] = None,
-    port: Annotated[
-        int, typer.Option(metavar="N", min=0, max=65535, help="The page's port; 0 is any free one.")
-    ] = 0,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides the order and the sides.")] = 1,
+    port: Annotated[int, setting("N", "The page's port; 0 is any free one.", min=0, max=65535)] = 0,
+    seed: Annotated[int, setting("N", "Decides the order and the sides.", min=0)] = 1,
 ) -> None:
     """Judge the answers of two models blindly: which is better?
 

@@ -15,25 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from redraft.cli.shell import command_line, flag, tell, write
+from redraft.cli.shell import argument, command_line, flag, setting, tell, write
 from redraft.cli.verb import group
 from redraft.jobs.machine import give_back_large
 
 if TYPE_CHECKING:
     from redraft.weights.output import Run
 
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="PATH", help="The output.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output that redraft made.")]
-Pickle = Annotated[
-    bool, typer.Option("--allow-pickle", help="Read .bin files, with torch's restricted loader.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress and remarks.")]
-Dtype = Annotated[
-    Literal["fp16", "bf16", "fp32"] | None,
-    typer.Option(help="The dtype of the result.  [as it is]", show_default=False),
-]
-Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter: a peft folder, or org/name.")]
-Base = Annotated[str, typer.Argument(metavar="BASE", help="The base: a folder, a file, or org/name.")]
+Out = Annotated[Path, setting("PATH", "The output.", "--out", "-o")]
+Force = Annotated[bool, setting(None, "Replace an output that redraft made.", "--force")]
+Pickle = Annotated[bool, setting(None, "Read .bin files, with torch's restricted loader.", "--allow-pickle")]
+Quiet = Annotated[bool, setting(None, "Hide progress and remarks.", "--quiet", "-q")]
+Dtype = Annotated[Literal["fp16", "bf16", "fp32"] | None, flag(None, "The dtype of the result.  [as it is]")]
+Adapter = Annotated[str, argument("ADAPTER", "The adapter: a peft folder, or org/name.")]
+Base = Annotated[str, argument("BASE", "The base: a folder, a file, or org/name.")]
 
 
 @dataclass(frozen=True)
@@ -71,12 +66,10 @@ class Job:
 
 def diff(
     base: Base,
-    target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="The tuned model: a folder, a file, or org/name.")
-    ],
+    target: Annotated[str, argument("TARGET", "The tuned model: a folder, a file, or org/name.")],
     out: Out,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Make a delta that restores the target bit for bit.")
+        bool, setting(None, "Make a delta that restores the target bit for bit.", "--exact")
     ] = False,
     *,
     job: Job,
@@ -95,11 +88,11 @@ def diff(
 
 def apply(
     base: Base,
-    delta: Annotated[str, typer.Argument(metavar="DELTA", help="The delta: a folder, a file, or org/name.")],
+    delta: Annotated[str, argument("DELTA", "The delta: a folder, a file, or org/name.")],
     out: Out,
     vocab: Annotated[
         Literal["none", "zero", "mean"] | None,
-        typer.Option(help="What rows that the base lacks count as.  [as recorded]", show_default=False),
+        flag(None, "What rows that the base lacks count as.  [as recorded]"),
     ] = None,
     *,
     job: Job,
@@ -150,7 +143,7 @@ def lora_gguf(
 
 
 def convert(
-    src: Annotated[str, typer.Argument(metavar="SRC", help="A folder, a file, or org/name.")],
+    src: Annotated[str, argument("SRC", "A folder, a file, or org/name.")],
     out: Out,
     dtype: Dtype = None,
     *,
@@ -169,11 +162,9 @@ def convert(
 
 
 def gguf(
-    src: Annotated[str, typer.Argument(metavar="SRC", help="A folder, or org/name.")],
+    src: Annotated[str, argument("SRC", "A folder, or org/name.")],
     out: Out,
-    quant: Annotated[
-        str, typer.Option(metavar="KIND", help="f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0.")
-    ] = "f16",
+    quant: Annotated[str, setting("KIND", "f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0.")] = "f16",
     *,
     job: Job,
 ) -> None:
@@ -190,7 +181,7 @@ def gguf(
 
 
 def from_gguf(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A GGUF file, or default.")],
+    file: Annotated[str, argument("FILE", "A GGUF file, or default.")],
     out: Out,
     dtype: Dtype = None,
     force: Force = False,
@@ -208,7 +199,7 @@ def from_gguf(
 
 
 def verify(
-    path: Annotated[str, typer.Argument(metavar="DIR|FILE", help="A folder, a file, or org/name.")],
+    path: Annotated[str, argument("DIR|FILE", "A folder, a file, or org/name.")],
     allow_pickle: Pickle = False,
     quiet: Quiet = False,
 ) -> None:
@@ -228,7 +219,7 @@ def verify(
 
 
 def info(
-    path: Annotated[str, typer.Argument(metavar="DIR|FILE", help="A folder, a file, default, or org/name.")],
+    path: Annotated[str, argument("DIR|FILE", "A folder, a file, default, or org/name.")],
     allow_pickle: Pickle = False,
 ) -> None:
     """Describe a model, delta or adapter."""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from redraft.cli.data.common import Flags, Source, Tokenizer, Workers, token_count, tokenizer_fingerprint
-from redraft.cli.shell import flag, write
+from redraft.cli.shell import argument, flag, setting, write
 from redraft.cli.verb import group
 from redraft.jobs.formats import ExportFormat, TrainingFormat
 
@@ -20,9 +20,9 @@ from redraft.jobs.formats import ExportFormat, TrainingFormat
 def import_(
     paths: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="PATH...",
-            help="Files of JSON lines, JSON, CSV or Parquet, also .gz; folders of them; "
+        argument(
+            "PATH...",
+            "Files of JSON lines, JSON, CSV or Parquet, also .gz; folders of them; "
             "org/name or org/name/part of the hub; '-' is stdin.",
         ),
     ],
@@ -40,7 +40,7 @@ def import_(
     ] = None,
     licence: Annotated[str | None, flag("TEXT", "Override the source's licence.")] = None,
     which: Annotated[
-        Literal["best", "all"], typer.Option("--paths", help="Read the best path of a tree, or every path.")
+        Literal["best", "all"], setting(None, "Read the best path of a tree, or every path.", "--paths")
     ] = "best",
     *,
     flags: Flags,
@@ -55,12 +55,7 @@ def import_(
     import_files(paths, flags.out, name=name, fields=fields, licence=licence, which=which, **flags.options)
 
 
-def export(
-    file: Source,
-    to: Annotated[ExportFormat, typer.Option(help="The format.", show_default=False)],
-    *,
-    flags: Flags,
-) -> None:
+def export(file: Source, to: Annotated[ExportFormat, flag(None, "The format.")], *, flags: Flags) -> None:
     """Write chains in the formats of other programs.
 
     alpaca and sharegpt are one JSON array; the others are JSON lines. In a preference pair, the first answer
@@ -75,8 +70,7 @@ def export(
 def clean(
     file: Source,
     like: Annotated[
-        Literal["fastchat", "selfee"] | None,
-        typer.Option(help="Use the rules of Vicuna's or SelFee's data.", show_default=False),
+        Literal["fastchat", "selfee"] | None, flag(None, "Use the rules of Vicuna's or SelFee's data.")
     ] = None,
     rules: Annotated[str | None, flag("A,B…", "Apply only these rules.")] = None,
     skip: Annotated[str, flag("A,B…", "Leave these rules out.")] = "",
@@ -109,7 +103,7 @@ def clean(
 def dedupe(
     file: Source,
     by: Annotated[
-        Literal["exact", "query", "rouge", "minhash"], typer.Option(help="What makes two records duplicates.")
+        Literal["exact", "query", "rouge", "minhash"], setting(None, "What makes two records duplicates.")
     ] = "exact",
     threshold: Annotated[
         float | None,
@@ -121,10 +115,9 @@ def dedupe(
         ),
     ] = None,
     against: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Also drop duplicates of these records. Can be repeated."),
+        list[Path] | None, setting("FILE", "Also drop duplicates of these records. Can be repeated.")
     ] = None,
-    keep: Annotated[Literal["best", "first"], typer.Option(help="Which duplicate to keep.")] = "best",
+    keep: Annotated[Literal["best", "first"], setting(None, "Which duplicate to keep.")] = "best",
     *,
     flags: Flags,
 ) -> None:
@@ -144,12 +137,8 @@ def dedupe(
 
 def decontaminate(
     file: Source,
-    against: Annotated[
-        list[Path], typer.Option(metavar="FILE", help="Evaluation items of any known shape. Can be repeated.")
-    ],
-    ngram: Annotated[
-        int, typer.Option("--ngram", "-n", metavar="N", min=5, help="Consecutive words that make a match.")
-    ] = 13,
+    against: Annotated[list[Path], setting("FILE", "Evaluation items of any known shape. Can be repeated.")],
+    ngram: Annotated[int, setting("N", "Consecutive words that make a match.", "--ngram", "-n", min=5)] = 13,
     *,
     flags: Flags,
 ) -> None:
@@ -165,15 +154,13 @@ def decontaminate(
 
 
 def merge(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A YAML file, or selfee, alpaca, vicuna, stablevicuna.")
-    ],
+    recipe: Annotated[str, argument("RECIPE", "A YAML file, or selfee, alpaca, vicuna, stablevicuna.")],
     folder: Annotated[
         Path | None,
         flag("DIR", "Folder of the parts' files.  [the recipe's; this one for a shipped recipe]", "--from"),
     ] = None,
     seed: Annotated[int | None, flag("N", "Override the recipe's seed.", min=0)] = None,
-    skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave missing files out.")] = False,
+    skip_missing: Annotated[bool, setting(None, "Leave missing files out.", "--skip-missing")] = False,
     *,
     flags: Flags,
 ) -> None:
@@ -189,13 +176,13 @@ def merge(
 
 def split(
     file: Source,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Most tokens of a piece.")] = 2048,
+    limit: Annotated[int, setting("N", "Most tokens of a piece.", min=1)] = 2048,
     tokenizer: Tokenizer = "default",
     form: Annotated[
-        TrainingFormat, typer.Option("--format", help="The training text to count, as in `train sft`.")
+        TrainingFormat, setting(None, "The training text to count, as in `train sft`.", "--format")
     ] = "selfee",
     too_long: Annotated[
-        Literal["keep", "drop"], typer.Option(help="What to do with a single exchange over the limit.")
+        Literal["keep", "drop"], setting(None, "What to do with a single exchange over the limit.")
     ] = "keep",
     *,
     flags: Flags,
@@ -223,14 +210,10 @@ def split(
 
 
 def stats(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Records of any known shape; '-' is stdin.")
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    files: Annotated[list[Path], argument("FILE...", "Records of any known shape; '-' is stdin.")],
+    as_json: Annotated[bool, setting(None, "Print JSON instead of a table.", "--json")] = False,
     tokenizer: Annotated[str | None, flag("REF", "Count tokens of this folder or model.  [words]")] = None,
-    long: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Length above which a record is very long.")
-    ] = 2048,
+    long: Annotated[int, setting("N", "Length above which a record is very long.", min=1)] = 2048,
     workers: Workers = None,
 ) -> None:
     """Describe data, and warn of its faults.

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import typer
-
-from redraft.cli.shell import flag
+from redraft.cli.shell import argument, flag, setting
 
 if TYPE_CHECKING:
     from redraft.data.output import DataOptions
@@ -17,30 +15,23 @@ if TYPE_CHECKING:
 
 
 Source = Annotated[
-    Path,
-    typer.Argument(
-        metavar="FILE", help="Records of any known shape, as JSON lines or a JSON array; '-' is stdin."
-    ),
+    Path, argument("FILE", "Records of any known shape, as JSON lines or a JSON array; '-' is stdin.")
 ]
 Workers = Annotated[int | None, flag("N", "Processes.  [all cores]", "--workers", "-j", min=1)]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at a record that cannot be read.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+Strict = Annotated[bool, setting(None, "Stop at a record that cannot be read.", "--strict")]
+Force = Annotated[bool, setting(None, "Replace the output if it exists.", "--force")]
 
 
 @dataclass(frozen=True)
 class Flags:
     """The options of every command that writes chains."""
 
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go; '-' is stdout.")
-    ] = Path("-")
+    out: Annotated[Path, setting("FILE", "Where the chains go; '-' is stdout.", "--out", "-o")] = Path("-")
     dropped: Annotated[Path | None, flag("FILE", "Keep dropped records, with the reason.")] = None
     workers: Workers = None
     strict: Strict = False
     force: Force = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, and no counts at the end.")] = (
-        False
-    )
+    quiet: Annotated[bool, setting(None, "No progress, and no counts at the end.", "--quiet", "-q")] = False
 
     @property
     def options(self) -> DataOptions:
@@ -49,8 +40,7 @@ class Flags:
 
 
 Tokenizer = Annotated[
-    str,
-    typer.Option(metavar="REF", help="A folder with tokenizer.json, or a model: 'default', a GGUF file …"),
+    str, setting("REF", "A folder with tokenizer.json, or a model: 'default', a GGUF file …")
 ]
 
 
