@@ -63,7 +63,7 @@ def test_an_async_function_with_the_prompt(folder: Path) -> None:
     assert run(on_topic, "It will rain.").passed
     result = run(on_topic)
     assert not result.passed
-    assert result.message == "own_rules.on_topic rejects the answer, and does not say why."
+    assert result.message == "on_topic rejects the answer, and does not say why."
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ def call(arguments: Any, name: str = "pay", call_id: str = "c1") -> dict[str, An
         ({"amount": 3}, "'unit' is a required property"),
         ({**GOOD, "note": "x"}, "'note' was unexpected"),
         ({**GOOD, "to": {"id": "A1", "name": "x"}}, "'name' was unexpected"),
-        ({**GOOD, "amount": "3"}, "is not of type 'number'"),
+        ({**GOOD, "amount": "3"}, '$.amount: the text "3" should be the number 3.'),
+        ({**GOOD, "amount": "3 EUR"}, "'3 EUR' is not of type 'number'"),
         ({**GOOD, "unit": "euro"}, "is not one of"),
         ({**GOOD, "day": "2026-02-30"}, "is not a 'date'"),
         ({**GOOD, "to": {"id": "B7"}}, "does not match"),
@@ -108,7 +109,7 @@ def test_a_wrong_call_is_made_again_and_the_right_one_stays() -> None:
     *_, said, kept, refused = engine.calls[2]
     assert said["tool_calls"] == [right, wrong]  # type: ignore[index]
     assert "fits" in kept["content"]  # type: ignore[index]
-    assert "is not of type 'number'" in refused["content"]  # type: ignore[index]
+    assert "should be the number 3" in refused["content"]  # type: ignore[index]
     assert (kept["tool_call_id"], refused["tool_call_id"]) == ("a", "b")  # type: ignore[index]
 
 
@@ -117,6 +118,23 @@ def test_a_call_that_stays_wrong_is_passed_on_and_said_to_be_wrong() -> None:
     chain = redraft.revise("Pay.", model=ScriptedEngine(wrong), tools=[PAY], max_revisions=2)
     assert (chain.stop, chain.passed, len(chain.steps)) == ("max_revisions", False, 3)
     assert chain.steps[chain.best or 0].tool_calls
+
+
+@pytest.mark.parametrize(
+    ("reply", "choice", "stands"),
+    [
+        ("I may not pay that much.", "auto", True),
+        ("I may not pay that much.", "required", False),
+        ("I may not pay that much.", {"type": "function", "function": {"name": "pay"}}, False),
+        ('{"/amount": 3}', "auto", False),
+        ('Here it is:\n```json\n[{"op": "replace", "path": "/amount", "value": 3', "auto", False),
+    ],
+)
+def test_what_follows_a_wrong_call_is_a_call_or_an_answer(reply: str, choice: Any, stands: bool) -> None:
+    engine = ScriptedEngine([ScriptedReply(tool_calls=[call({**GOOD, "amount": 900})]), "No.", reply])
+    options: Any = {"checks": ["tool:pay.amount<=100"], "extra_body": {"tool_choice": choice}}
+    chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=1, **options)
+    assert (chain.passed, chain.best, chain.steps[1].echo) == (stands, int(stands), not stands)
 
 
 def test_a_call_in_another_programs_chain_is_made_again() -> None:

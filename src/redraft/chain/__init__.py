@@ -146,8 +146,8 @@ class Step(_Record):
 
     Attributes:
         finish: Why the answer ended, or the model's feedback if that was cut.
-        echo: The answer is none: it repeats the prompt or the feedback, or only acknowledges. It never passes
-            and is never the best one.
+        echo: The answer is none: it repeats the prompt or the feedback, only acknowledges, or stands
+            where a call failed and is due again. It never passes and is never the best one.
         reasoning: What the model thought before. Thoughts in tags in `answer` (`chain.thoughts`) go here.
             Recorded if there are any.
         tool_calls: Calls of tools, as in a message of the assistant. Recorded if there are any.

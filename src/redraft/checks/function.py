@@ -84,19 +84,20 @@ class FunctionCheck:
         return later() if inspect.isawaitable(result) else self._outcome(result)
 
     def _outcome(self, result: object) -> Outcome:
+        name = self.path.rpartition(".")[2].replace("<lambda>", "The check")
         if type(result).__module__ == "numpy":  # its booleans and numbers are none of Python's
             result = getattr(result, "item", lambda: result)()
         match result:
             case Outcome() if result.passed or result.message.strip():
                 return result
             case None | True:
-                return passed(f"{self.path} has no complaint.")
+                return passed(f"{name} has no complaint.")
             case False:
-                return failed(f"{self.path} rejects the answer, and does not say why.")
+                return failed(f"{name} rejects the answer, and does not say why.")
             case str() if result.strip():
                 return failed(result)
             case int() | float() if 0 <= result <= 1:
-                message = f"{self.path} gives the answer {result:.2g} of 1."
+                message = f"{name} gives the answer {result:.2g} of 1."
                 return passed(message) if result == 1 else failed(message, score=result)
         raise CheckError(
             f"the check {self.name!r} returned {result!r:.80}, which is no result of a check.",

@@ -8,6 +8,7 @@ this notation cannot express is shown as it is.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -168,18 +169,27 @@ class JsonSchema:
             return passed("The answer is JSON that fits the schema.")
         from jsonschema.exceptions import best_match
 
-        lines = []
         # Of a failed `anyOf`, the fault in the branch that fits best.
         nearer = [best_match([fault]) or fault for fault in found]
-        for nearest in nearer:
-            message = nearest.message if len(nearest.message) <= 200 else "…" + nearest.message[-199:]
-            lines.append(f"{nearest.json_path}: {message}")
+        lines = [f"{fault.json_path}: {_said(fault)}" for fault in nearer]
         count = min(len(found), MAX_COUNTED)
         shown = "; ".join(sorted(lines)[:MAX_ERRORS])
         more = f"; and {'more than ' * (len(found) > count)}{count - MAX_ERRORS} more" * (count > MAX_ERRORS)
         places = [place for fault in nearer for place in _places(fault)] if len(found) == count else []
         message = f"The JSON does not fit the schema: {shown}{more}."
         return failed(message, score=0.5 + 0.5 / (1 + count), places=places)
+
+
+_NUMBER_AS_TEXT = re.compile(r"-?(?:0|[1-9]\d{0,20})(\.\d{1,20})?", re.ASCII)
+
+
+def _said(fault: Any) -> str:
+    """Return what a fault is, in at most 200 characters. A number as text is hardly told from a number."""
+    text, kinds, message = fault.instance, fault.validator_value, fault.message
+    number = _NUMBER_AS_TEXT.fullmatch(text) if fault.validator == "type" and isinstance(text, str) else None
+    if number and ("number" in kinds or ("integer" in kinds and not number[1])):
+        return f'the text "{text}" should be the number {text}'
+    return message if len(message) <= 200 else f"…{message[-199:]}"
 
 
 def _places(fault: Any) -> list[str]:

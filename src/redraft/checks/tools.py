@@ -42,15 +42,15 @@ class Bound:
         """What the argument must be."""
         return f"{_SIGNS[self.sign][0]} {self.limit:g}"
 
-    def check(self, answer: str, _: Prompt) -> Outcome:
-        """Compare a number. A text that is one counts."""
-        try:
+    def check(self, answer: Any, _: Prompt) -> Outcome:
+        """Compare a number. A text that is one counts: it may have to be a text."""
+        value, text = answer, "the text " * isinstance(answer, str)
+        with suppress(TypeError, ValueError, RecursionError):
             value = json.loads(answer)
-        except (ValueError, RecursionError):
-            value = None
+        found = f"It is {text}{whole(json.dumps(answer, ensure_ascii=False))[:40]}, and must be "
         if type(value) not in (int, float):
-            return failed(f"It is {answer[:40]}, and must be a number.")
-        found = f"It is {answer[:40]}, and must be {self.demand}."
+            return failed(f"{found}a number.")
+        found = f"{found}{self.demand}."
         return passed(found) if _SIGNS[self.sign][1](value, self.limit) else failed(found)
 
 
@@ -76,7 +76,7 @@ class ToolCheck:
             return cls(name, target, after=rest.removeprefix("after ").strip())
         bound = _BOUND.fullmatch(rest)
         inner = Bound(name, bound[1], float(bound[2])) if bound else written.nested(rest, escaped=False)
-        return cls(name, target, inner)
+        return cls(name, target, inner, typed=bool(bound))
 
     @property
     def demand(self) -> str:

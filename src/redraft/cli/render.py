@@ -105,7 +105,7 @@ def notes(step: Step) -> list[Text]:
     places, tokens = counted(len(step.patch), "place"), step.usage.completion_tokens
     texts = [(f"Patched: {places}, {tokens:,} new tokens. The rest is as it was.", "dim")] * bool(step.patch)
     if step.echo:
-        echo = "This repeats the prompt or the criticism, or only acknowledges: it does not count."
+        echo = "No answer: it repeats the prompt or the criticism, only acknowledges, or replaces a call."
         texts.append((echo, "yellow"))
     if step.finish != "stop":  # if the whole chain was cancelled, its end says why
         texts.append(("Cut." if step.finish == "cancelled" else f"Cut: {why_cut(step)}.", "yellow"))

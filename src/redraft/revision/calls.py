@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -20,11 +21,14 @@ from redraft.checks.structure import JsonSchema
 from redraft.checks.tools import ToolCheck
 from redraft.engines.base import Message
 from redraft.errors import CheckError, CheckSyntaxError
+from redraft.revision.state import Plan
 
-_log = logging.getLogger(__name__)
+_warn = lru_cache(256)(logging.getLogger(__name__).warning)  # once: each chain has the same checks
 
 WRONG = "This call was not run. {found} Call it again with arguments that fit."
 RIGHT = "This call fits, and was not run, because another one does not. Call it again as it was."
+_DATA = re.compile(r"""\s*(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
+"""How a text begins that is a patch, or the arguments of a call, and no answer to a person."""
 _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}
 
 
@@ -34,15 +38,20 @@ def judged(calls: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]
     They may have no property that the schema does not name, and dates must be real ones. A tool that is no
     function takes anything.
     """
-    known = {(tool.get("function") or tool).get("name"): tool for tool in tools}
-    found = []
+    known, found = _named(tools), []
     for call in calls:
         name, arguments = (call.get("function", {}).get(part) for part in ("name", "arguments"))
-        outcome = failed(f"There is no tool {name!r:.80}. There are: {', '.join(map(str, known))}.")
+        outcome = failed(f"There is no tool {name!r:.80}. There are: {', '.join(known)}.")
         if name in known:
             outcome = _fits(arguments, _check_of(known[name]))
         found.append(CheckResult(name=f"tool:{name}", **vars(outcome)))
     return tuple(found)
+
+
+def _named(tools: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the functions of tools by name; a tool itself if it is no function."""
+    functions = [tool.get("function") or tool for tool in tools]
+    return {str(function.get("name")): function for function in functions}
 
 
 def _fits(arguments: Any, check: JsonSchema | None) -> Outcome:
@@ -66,8 +75,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _check_of(tool: Mapping[str, Any]) -> JsonSchema | None:
-    return _check(json.dumps((tool.get("function") or {}).get("parameters") or {}))
+def _check_of(function: Mapping[str, Any]) -> JsonSchema | None:
+    return _check(json.dumps(function.get("parameters") or {}))
 
 
 @lru_cache(256)
@@ -101,18 +110,18 @@ def _closed(schema: Any) -> Any:
 
 def tell_unmet(checks: Iterable[Check], tools: Sequence[Mapping[str, Any]]) -> None:
     """Say which checks of tools are about no tool that is offered, or no argument of one: a misspelt name."""
-    functions = [tool.get("function") or tool for tool in tools]
-    offered = {str(function.get("name")): function for function in functions}
+    offered = _named(tools)
+    known = f"no tool that is offered ({', '.join(offered)[:200] or 'there is none'})"
     for check in checks:
-        if not (offered and isinstance(check, ToolCheck)):
+        if not isinstance(check, ToolCheck):
             continue
         of = next(filter(check.concerns, offered), None)
         if of is None:
-            _log.warning("the check %r is about no tool that is offered: %.200r", check.name, [*offered])
+            _warn("the check %r is about %s", check.name, known)
         elif check.after and check.after not in offered:
-            _log.warning("the check %r waits for no tool that is offered: %.200r", check.name, [*offered])
+            _warn("the check %r waits for %s", check.name, known)
         elif lost := _unknown(check.target[len(of) :].split(".")[1:], offered[of].get("parameters")):
-            _log.warning("the check %r is about %r, and no argument of %r is called so", check.name, lost, of)
+            _warn("the check %r is about %r, and no argument of %r is called so", check.name, lost, of)
 
 
 def _unknown(way: Sequence[str], schema: Any) -> str:
@@ -121,15 +130,11 @@ def _unknown(way: Sequence[str], schema: Any) -> str:
         schema = _closed(schema)
         if not isinstance(schema, dict) or schema.keys() & _OPEN:
             return ""
-        if (items := schema.get("items")) is not None:
-            if key != "*" and not key.isdecimal():
-                return key
-            schema = items
-            continue
-        named = schema.get("properties") or {}
-        if key not in named and schema.get("additionalProperties") is False:
+        items, named = schema.get("items"), schema.get("properties") or {}
+        closed = key not in named and schema.get("additionalProperties") is False
+        if closed if items is None else key != "*" and not key.isdecimal():
             return key
-        schema = named.get(key)
+        schema = named.get(key) if items is None else items
     return ""
 
 
@@ -170,9 +175,16 @@ def base_of(
     """Return a call's arguments as an answer with what is wrong with them, and the schema that they break."""
     function = call["function"]
     criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
-    named = (tool for tool in tools if (tool.get("function") or tool).get("name") == function["name"])
-    check = _check_of(next(named, {}))
+    check = _check_of(_named(tools).get(function["name"], {}))
     return Step(answer=str(function.get("arguments")), feedback=criticism), check and check.schema
+
+
+def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
+    """Return whether a text stands for a call that failed, and may not: a patch, or where a call is due."""
+    choice = (plan.sampling.extra_body or {}).get("tool_choice")
+    named = isinstance(choice, Mapping) and choice.get("type") != "allowed_tools"
+    data = plan.json is None and _DATA.match(text)
+    return any(step.tool_calls for step in steps) and bool(data or named or choice == "required")
 
 
 def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

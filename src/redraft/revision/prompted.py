@@ -161,7 +161,8 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
     steered = () if reply.unsteered else plan.steered
     fresh = bool(state.steps) and way != "revision"
-    echo = reply.finish != "lost" and state.echoes(reply.text, state.steps)
+    no_answer = state.echoes(reply.text, state.steps) or calls.replaces(reply.text, state.steps, plan)
+    echo = reply.finish != "lost" and no_answer
     more: dict[str, Any] = {"fresh": fresh, "steered": steered, "reasoning": reply.reasoning}
     state.begin(reply.text, reply.finish, reply.usage, echo=echo, **more)
     return rules.after_answer(state, cut, blank=is_blank(reply.text))
@@ -316,7 +317,8 @@ def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
 def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
     step = state.steps[-1]
     if step.echo:
-        text = prompts.ECHOED if state.revisions else prompts.TALK
+        called = any(each.tool_calls for each in state.steps)
+        text = prompts.ECHOED if state.revisions and not called else prompts.TALK
         state.criticised(Feedback(text=text, verdict="revise", by="checks"))
     elif results:
         good = _good(state, results)

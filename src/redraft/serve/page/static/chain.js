@@ -129,7 +129,7 @@ export const whyCut = (step) => CUTS[step.finish] || STOPS[step.finish] || step.
 // Whether an answer is good, in words: [kind, sign, text]; null if nothing judged it.
 export function verdictOf(step) {
   const checks = checksOf(step), failed = checks.filter((check) => !check.passed);
-  if (step.echo) return ["bad", "✗", "repeats the prompt or the criticism, or only acknowledges"];
+  if (step.echo) return ["bad", "✗", "repeats the prompt or the criticism, only acknowledges, or replaces a call"];
   if (failed.length) return ["bad", "✗", `fails ${failed.length} of ${checks.length}: ${said(failed)}`];
   if (step.finish && step.finish !== "stop") return ["bad", "✗", `cut: ${whyCut(step)}`];
   if (checks.length) return ["good", "✓", `passes ${counted(checks.length, "check")}`];
