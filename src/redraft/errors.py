@@ -84,6 +84,29 @@ def shown(value: object) -> str:
         return "a number of thousands of digits"
 
 
+_ELSEWHERE = """
+max_tokens: n_predict num_predict max_new_tokens max_completion_tokens max_output_tokens
+max_revisions: revisions rounds iterations
+parallel: workers jobs concurrency max_concurrent batch_size
+model: url base_url api_base endpoint
+limit: max_samples num_samples
+host: bind address listen
+out: output output_file
+drafts: best_of
+json: format
+debug: verbose
+nothing: stream no_stream out
+learning_rate: lr
+num_train_epochs: epochs
+per_device_train_batch_size: batch_size
+model_name_or_path: model
+model_max_length: max_seq_length
+output_dir: output
+data_path: data dataset
+"""
+"""Our names of options, and what other programs call them."""
+
+
 def nearest(name: str, known: Iterable[str], before: str = "") -> str:
     """Return "Did you mean …?" with the known name nearest to another; empty if none is near it.
 
@@ -91,7 +114,12 @@ def nearest(name: str, known: Iterable[str], before: str = "") -> str:
     """
     from difflib import get_close_matches
 
-    near = get_close_matches(name[:80], list(known), n=1)
+    known, name, plain = list(known), name[:80], name.replace("-", "_")
+    ours = [line.split(":")[0] for line in _ELSEWHERE.splitlines() if plain in line.split()[1:]]
+    near = [each for each in known if each.replace("-", "_") in ours]
+    if not ours:
+        begun = [each for each in known if each.startswith(name) and len(name) > 2]
+        near = begun or get_close_matches(name, known, n=1)
     return f"Did you mean {before + near[0]!r}?" if near else ""
 
 

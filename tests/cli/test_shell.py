@@ -135,10 +135,23 @@ def test_help_is_grouped_and_plain() -> None:
     assert "Usage: redraft do [OPTIONS] FILE [OTHERS...]\n" in text
 
 
-def test_a_mistyped_flag_is_a_usage_error_with_the_nearest() -> None:
-    result = run(do_with_flags, "x", "--sed", "1")
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("ask --temp", "Did you mean '--temperature'?\n  redraft ask --help"),
+        ("ask --max_tokns=5", "Did you mean '--max-tokens'?\n  redraft ask --help"),
+        ("ask --n-predict", "Did you mean '--max-tokens'?\n  redraft ask --help"),
+        ("ask --output", "redraft ask --help"),
+        ("answer --output", "Did you mean '--out'?\n  redraft answer --help"),
+        ("serve --no-pag", "Did you mean '--no-page'?\n  redraft serve --help"),
+        ("train sft --lr", "Did you mean '--learning_rate'?\n  redraft train sft --help-all"),
+        ("ask --check", "redraft ask --help"),
+    ],
+)
+def test_a_wrong_flag_is_a_usage_error_with_the_one_that_is_meant(typed: str, hint: str) -> None:
+    result = redraft(*typed.split())
     assert result.exit_code == 2
-    assert result.stderr.startswith("redraft: no such option: --sed (Possible options: --seed)\n  ")
+    assert result.stderr.partition("\n")[2].startswith(f"  {hint}")
 
 
 def test_what_needs_no_verb() -> None:

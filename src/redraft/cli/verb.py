@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand
 
 from redraft.cli.options import WithOptions
-from redraft.errors import UsageError
+from redraft.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -75,10 +75,17 @@ class Verb(TyperCommand):
             if negative:
                 hint = f"Write {name}, or for no: {negative}"
                 raise UsageError(f"{name} takes no value.", hint=hint) from None
-            if name != "--debug":
-                raise
-            verb = ctx.command_path.removeprefix("redraft ")
-            raise UsageError("--debug goes before the command.", hint=f"redraft --debug {verb} …") from None
+            if name == "--debug":
+                verb = ctx.command_path.removeprefix("redraft ")
+                hint = f"redraft --debug {verb} …"
+                raise UsageError("--debug goes before the command.", hint=hint) from None
+            if hasattr(error, "possibilities"):  # a NoSuchOption. Click compares the dashes, too
+                known = [o[2:] for p in self.params for o in (*p.opts, *p.secondary_opts) if o[:2] == "--"]
+                near = nearest(name.lstrip("-").replace("_", "-"), [*known, "debug"], "--")
+                hint = f"{near}\n{ctx.command_path} --help".strip()
+                raise UsageError(f"no such option: {name}.", hint=hint) from None
+            error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
+            raise
 
     def collect_usage_pieces(self, ctx: Context) -> list[str]:
         """Return the options and arguments of the usage line: `[OPTIONS] FILES... [NAME]`."""
