@@ -21,7 +21,7 @@ DEMO_SECONDS := 45
 # By default the check steers the model, and its first draft passes. Without that and without chance, the draft is too
 # long and the revision is not, as llama.cpp computes it and, with other words, as OpenVINO does.
 DEMO_ASK := redraft ask "Describe a lighthouse." --check 'words<=30'
-DEMO_FLAGS := --mode verified --no-steer --no-tell-checks --temperature 0
+DEMO_FLAGS := --mode verified --no-steer --no-tell-checks --temperature 0 --steps
 DEMO_OWN := redraft ask "What is 73052 - 4618?"
 
 help:

@@ -39,7 +39,7 @@ SHARED = Path(os.environ.get("REDRAFT_SHARED", ROOT.parent / "shared"))
 REDRAFT = [sys.executable, "-m", "redraft"]
 PROMPT = "Describe a lighthouse."
 CHECK = "words<=30"
-FLAGS = "--mode verified --no-steer --no-tell-checks --temperature 0"
+FLAGS = "--mode verified --no-steer --no-tell-checks --temperature 0 --steps"
 WIDTH = 92  # columns of the terminal
 SIZE = {"width": 1000, "height": 720}  # pixels of the window
 

@@ -48,11 +48,7 @@ usages = st.builds(
     cost_usd=st.none() | numbers,
 )
 checks = st.builds(
-    CheckResult,
-    name=st.text(),
-    passed=st.booleans(),
-    score=st.floats(0, 1),
-    message=st.text(),
+    CheckResult, name=st.text(), passed=st.booleans(), score=st.floats(0, 1), message=st.text()
 )
 feedbacks = st.builds(
     Feedback,

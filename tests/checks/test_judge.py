@@ -49,15 +49,7 @@ def test_the_bar_decides(score: int, bar: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "last",
-    [
-        "Score: 8",
-        "8",
-        "8/10",
-        "Final score: 8 / 10.",
-        "Score: **8**",
-        "8 out of 10.",
-    ],
+    "last", ["Score: 8", "8", "8/10", "Final score: 8 / 10.", "Score: **8**", "8 out of 10."]
 )
 def test_forms_of_the_last_line(last: str) -> None:
     assert "8 of 10" in run(f"Good.\n{last}\n").message

@@ -39,11 +39,7 @@ def asked(checks: list[Any], *replies: Any, prompt: Any = "Pay Ann.", **options:
         ("tool:pay.amount>0", {"amount": "none"}, 'It is the text "none", and must be a number.'),
         ("tool:pay.amount<=100", {"amount": "500"}, 'It is the text "500", and must be at most 100.'),
         ("tool:pay.items.0.note words<=2", {"items": [{"note": "one two three"}]}, "3 words"),
-        (
-            "tool:pay.items.*.note words<=2",
-            {"items": [{"note": "a"}, {}, {"note": "a b c"}]},
-            "pay.items.2.note:",
-        ),
+        ("tool:pay.items.*.x words<=2", {"items": [{"x": "a"}, {}, {"x": "a b c"}]}, "pay.items.2.x:"),
         ("tool:pay.to lacks:Bob", {"to": "Bob"}, "Bob"),
         (r"tool:pay.to lacks[regex]:\(o+\)", {"to": "(oo)"}, "(oo)"),
         ("tool:pay keys:to", {"to": "Ann", "amount": 1}, "amount"),
@@ -133,11 +129,8 @@ def test_what_was_called_before_counts() -> None:
     ]
     chain = asked(["tool:pay after search", "tool:pay once"], again, prompt=prompt)
     assert (chain.stop, len(chain.steps)) == ("tool_calls", 1)
-    odd: Any = [
-        *prompt,
-        {"role": "assistant", "content": "x", "tool_calls": ["x", {"id": [], "function": None}]},
-    ]
-    odd += [{"role": "user", "content": "Go."}]
+    odd: Any = {"role": "assistant", "content": "x", "tool_calls": ["x", {"id": [], "function": None}]}
+    odd = [*prompt, odd, {"role": "user", "content": "Go."}]
     assert asked(["tool:pay after search"], again, prompt=odd).stop == "tool_calls"
     twice = asked(["tool:pay once"], [call("pay"), call("pay", "c2")], "No.", max_revisions=1)
     assert [found.passed for found in twice.steps[0].checks] == [True, False]

@@ -179,6 +179,16 @@ def test_a_terminal_sees_a_clock_until_the_model_writes() -> None:
     assert "Waiting for the model … 1 s" in shown
 
 
+def test_on_a_terminal_the_answer_comes_last_and_unbroken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    long = " ".join(map(str, range(40)))
+    args = ("Go.", "-m", script(f"{long} sea", long), "-c", "lacks:sea")
+    shown = on_a_terminal(*args)
+    assert shown.endswith(f"\r\n\r\n{long}\r\n")
+    assert ("Answer: " in shown, "[- sea-]" in shown) == (True, False)
+    assert "[- sea-]" in on_a_terminal(*args, "--steps")
+
+
 def test_quiet_is_plain_on_a_terminal_too() -> None:
     shown = on_a_terminal("Go.", "-m", script("one"), "--quiet", "--max-revisions", "0")
     assert shown == "one\r\n"

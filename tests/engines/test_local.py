@@ -14,14 +14,7 @@ from redraft.chain.spans import TEMPLATES
 from redraft.chain.thoughts import tags_of
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
 from redraft.engines.llamacpp.engine import LlamaCppEngine
-from redraft.engines.local import (
-    CACHE_BYTES,
-    LocalEngine,
-    Room,
-    Told,
-    cache_bytes,
-    check_memory,
-)
+from redraft.engines.local import CACHE_BYTES, LocalEngine, Room, Told, cache_bytes, check_memory
 from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import ContextError, EngineError, ModelError, UsageError
@@ -54,11 +47,7 @@ class Echo(LocalEngine):
         return "<end>"
 
     async def _continue(
-        self,
-        prompt: Tokens,
-        sampling: Sampling,
-        stop: Sequence[str],
-        room: Room,
+        self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
     ) -> AsyncGenerator[Delta, None]:
         self.stops = stop
         try:

@@ -9,13 +9,7 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
-from redraft.jobs.progress import (
-    LINE_SECONDS,
-    ByteProgress,
-    ItemProgress,
-    ProgressLine,
-    clock_time,
-)
+from redraft.jobs.progress import LINE_SECONDS, ByteProgress, ItemProgress, ProgressLine, clock_time
 
 
 @dataclass

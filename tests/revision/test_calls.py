@@ -165,17 +165,9 @@ DETAILED: dict[str, Any] = {**GOOD, "day": "2026-03-14", "to": {"id": "A7"}}
 
 def spoiled(kind: str) -> dict[str, Any]:
     """A right call, with a fault put in."""
-    made = json.loads(json.dumps(DETAILED))
-    changes: dict[str, Any] = {
-        "extra": "x",
-        "amount": "3",
-        "unit": "euro",
-        "day": "2026-02-30",
-        "to": {"id": "Ada"},
-    }
-    if kind in changes:
-        made[kind] = changes[kind]
-    elif kind == "missing":
+    changes: Any = {"extra": "x", "amount": "3", "unit": "euro", "day": "2026-02-30", "to": {"id": "Ada"}}
+    made = DETAILED | ({kind: changes[kind]} if kind in changes else {})
+    if kind == "missing":
         del made["unit"]
     return call(json.dumps(made)[: -9 if kind == "cut" else None], "pey" if kind == "name" else "pay")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft.cli.options import CacheFile, Given, fill_in, takes
-from redraft.cli.shell import argument, flag, only_ours, setting, tell, write
+from redraft.cli.shell import argument, flag, only_ours, switch, tell, write
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.counting import begin_line
 
@@ -35,9 +35,10 @@ def ask(
     prompt: Annotated[
         list[str] | None, argument("PROMPT", "What to ask. Text from a pipe is its input.")
     ] = None,
-    json: Annotated[bool, setting(None, "Print the chain as one line of JSON.", "--json")] = False,
+    json: Annotated[bool, switch("Print the chain as one line of JSON.", "--json")] = False,
     cache: CacheFile = None,
-    quiet: Annotated[bool, setting(None, "Print the best answer alone.", "--quiet", "-q")] = False,
+    quiet: Annotated[bool, switch("Print the best answer alone.", "--quiet", "-q")] = False,
+    steps: Annotated[bool, switch("On a terminal: show each text and change.", "--steps")] = False,
     edit: Annotated[
         Path | None, flag("FILE", "Change in the text of FILE only what PROMPT says, and print a diff.")
     ] = None,
@@ -48,8 +49,9 @@ def ask(
     Text from a pipe is the prompt's input: cat notes.txt | redraft ask "Summarise this." Without a prompt, or
     with '-', it is the prompt itself.
 
-    On a terminal the steps are shown as they come, each revision as a word diff against the draft before it.
-    In a pipe, or with --quiet, only the best answer is printed.
+    On a terminal, each step is a line, and the best answer comes last. With --steps, each text is shown as it
+    comes, a revision as a word diff against the draft before it. In a pipe, or with --quiet, only the best
+    answer is printed.
 
     With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
     The file stays as it is: "| patch notes.txt" takes the diff over, and --quiet prints the new text.
@@ -74,9 +76,9 @@ def ask(
         tell(f"checks from the prompt: {'; '.join(found)}" if found else NOTHING)
     try:
         with nullcontext() if watch else only_ours():
-            chain = asyncio.run(_make(settings, asked, cache, watch=watch))
+            chain = asyncio.run(_make(settings, asked, cache=cache, watch=watch, steps=steps))
     except RedraftError as error:
-        if error.chain is not None and not watch and (json or error.chain.answer):
+        if error.chain is not None and not (watch and steps) and (json or error.chain.answer):
             write(error.chain.to_json() if json else error.chain.answer)
         raise
     if not watch and (json or chain.answer.strip()):
@@ -94,7 +96,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     if (settings.get("model") or "default") == "default":
         tell("the default model is small, and seldom does what an edit asks.", "Name another: -m small")
     with only_ours():
-        chain = asyncio.run(_make(settings, None, cache, watch=False, given=text, places=places))
+        chain = asyncio.run(_make(settings, None, cache=cache, watch=False, given=text, places=places))
     if form:
         write(chain.to_json() if form == "json" else chain.answer.removesuffix("\n"))
     else:
@@ -124,7 +126,7 @@ def _prompt(words: Sequence[str]) -> Prompt:
 
 
 async def _make(
-    settings: Settings, prompt: Prompt | None, cache: Path | None, *, watch: bool, **more: Any
+    settings: Settings, prompt: Prompt | None, *, watch: bool, steps: bool = False, **more: Any
 ) -> Chain:
     """Make the chain, with more options. Ctrl-C ends it early and keeps its steps; again, the program."""
     from contextlib import AsyncExitStack
@@ -137,7 +139,7 @@ async def _make(
     async with AsyncExitStack() as stack:
         patience = settings.waiting(tell=say_wait if sys.stderr.isatty() else None)
         load = partial(settings.load, stack, patience=patience)
-        options = settings.options().model_copy(update={"cancel": cancel, "cache": cache, **more})
+        options = settings.options().model_copy(update={"cancel": cancel, **more})
 
         def stop() -> None:
             back()
@@ -151,7 +153,7 @@ async def _make(
 
         from redraft.cli.watch import Watch, loading
 
-        shown = stack.enter_context(Watch())
+        shown = stack.enter_context(Watch(steps=steps))
         events = await stack.enter_async_context(aclosing(make(asked, options, loading(load, shown))))
         return await finished(events, shown.show)
 

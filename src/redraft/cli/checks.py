@@ -6,7 +6,7 @@ import sys
 from typing import Annotated
 
 from redraft.cli.ask import one_text, read_piped
-from redraft.cli.shell import argument, setting, write
+from redraft.cli.shell import argument, switch, write
 from redraft.errors import UsageError
 from redraft.jobs.counting import tell
 
@@ -15,7 +15,7 @@ def checks(
     prompt: Annotated[
         list[str] | None, argument("PROMPT", "The prompt; '-' or nothing reads standard input.")
     ] = None,
-    as_json: Annotated[bool, setting(None, "Print them as a list of JSON.", "--json")] = False,
+    as_json: Annotated[bool, switch("Print them as a list of JSON.", "--json")] = False,
 ) -> None:
     """Print what a prompt demands as checks, one a line.
 

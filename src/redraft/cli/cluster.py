@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.shell import flag, only_ours, tell
+from redraft.cli.shell import flag, only_ours, setting, tell
 from redraft.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ class RayFlags:
             typer.echo(str(result))
 
 
-def _nodes(text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel="Many machines", **more)
+_nodes = partial(setting, rich_help_panel="Many machines")
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,10 @@ class NodeFlags:
     """Of a Ray cluster."""
 
     ray: Annotated[
-        str | None,
-        _nodes("Run the models on Ray: HOST:PORT, auto, or none for this machine.", metavar="[ADDRESS]"),
+        str | None, _nodes("[ADDRESS]", "Run the models on Ray: HOST:PORT, auto, or none for this machine.")
     ] = None
-    replicas: Annotated[str, _nodes("Replicas of each model: 2, or 0-4.", metavar="LEAST-MOST")] = "1"
-    app: Annotated[str, _nodes("The name of this server on the cluster.", metavar="NAME")] = "redraft"
+    replicas: Annotated[str, _nodes("LEAST-MOST", "Replicas of each model: 2, or 0-4.")] = "1"
+    app: Annotated[str, _nodes("NAME", "The name of this server on the cluster.")] = "redraft"
 
     @contextmanager
     def entered(self) -> Iterator[Applications | None]:

@@ -12,7 +12,7 @@ import typer
 
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import AsJson, ReplacePage, RunCode
-from redraft.cli.shell import argument, flag, only_ours, setting, write
+from redraft.cli.shell import argument, flag, only_ours, switch, write
 from redraft.errors import UsageError
 from redraft.jobs.files import not_an_input
 
@@ -29,7 +29,7 @@ def diagnose(
     files: Chains,
     score: Annotated[list[str] | None, flag("CHECK", "A check that says what is right; repeatable.")] = None,
     verify: Annotated[
-        bool, setting(None, "Recompute every figure of a folder from its records.", "--verify")
+        bool, switch("Recompute every figure of a folder from its records.", "--verify")
     ] = False,
     run_code: RunCode = False,
     html: Annotated[Path | None, flag("FILE", "Write a page, and one of chains.")] = None,

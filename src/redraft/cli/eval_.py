@@ -11,7 +11,7 @@ import typer
 from redraft.cli.cluster import RayFlags
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import Out, check_files, tell_failures
-from redraft.cli.shell import argument, only_ours, setting
+from redraft.cli.shell import argument, only_ours, switch
 
 FLAGS = "redraft.revision.runs.options:EvalFileOptions"
 
@@ -25,7 +25,7 @@ def evaluate(
     source: Annotated[Path, argument("RECORDS", "The task's file, as it is published.")],
     out: Out,
     ray: RayFlags,
-    as_json: Annotated[bool, setting(None, "Print the scores as JSON, and nothing else.", "--json")] = False,
+    as_json: Annotated[bool, switch("Print the scores as JSON, and nothing else.", "--json")] = False,
 ) -> None:
     """Score a model on a task whose truth can be checked.
 

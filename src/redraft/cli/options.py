@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from redraft.options import Option, OptionModel
     from redraft.revision.settings import Settings
 
-CacheFile = Annotated[
-    Path | None, flag("FILE", "Take replies from FILE, and send no request twice.", "--cache")
-]
+CacheFile = Annotated[Path | None, flag("FILE", "Take replies from FILE, and send no request twice.")]
 
 
 Given = Mapping[str, Any]  # the flags that were given, by name

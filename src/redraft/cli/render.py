@@ -96,8 +96,16 @@ def answer(step: Step, before: Step | None = None, console: Console | None = Non
     faults = faults_in(step)
     if before is None or console is None or not console.is_terminal:
         return _drawn([("same", shown(step.answer))], faults)
-    colour = console.color_system is not None
+    colour = console.color_system is not None and not console.no_color
     return word_diff(before.answer, step.answer, colour=colour, faults=faults)
+
+
+def outline(step: Step, name: str) -> list[Text]:
+    """Return what is said of an answer, as lines; none if nothing is."""
+    given = step.feedback
+    words = [Text(VERDICTS[given.verdict], _STYLES[given.verdict])] if given and given.by != "checks" else []
+    lines = [*notes(step), *(verdict(step.checks) or words)]
+    return [Text.assemble((f"{name}: ", "bold"), line) for line in lines]
 
 
 def notes(step: Step) -> list[Text]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from redraft.cli.shell import argument, flag, setting, tell, write
+from redraft.cli.shell import argument, flag, switch, tell, write
 
 
 def run(
@@ -13,15 +13,13 @@ def run(
     out: Annotated[
         Path | None, flag("DIR", "The folder of the run.  [the recipe's name]", "--out", "-o")
     ] = None,
-    small: Annotated[
-        bool, setting(None, "Scale every stage down, to try the whole on 2 cores.", "--small")
-    ] = False,
+    small: Annotated[bool, switch("Scale every stage down, to try the whole on 2 cores.", "--small")] = False,
     until: Annotated[str, flag("STAGE", "The last stage to do.")] = "",
     values: Annotated[
         list[str] | None, flag("NAME=VALUE", "Change a value of the recipe. Can be repeated.", "--set")
     ] = None,
     dry_run: Annotated[
-        bool, setting(None, "Print the plan, with hours, sizes and money, and do nothing.", "--dry-run")
+        bool, switch("Print the plan, with hours, sizes and money, and do nothing.", "--dry-run")
     ] = False,
 ) -> None:
     """Make a whole system by a recipe, from data to its report.

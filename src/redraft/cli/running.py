@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from redraft.cli.shell import only_ours, setting, tell
+from redraft.cli.shell import only_ours, setting, switch, tell
 from redraft.errors import UsageError
 from redraft.jobs.counting import counted
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, setting("FILE", "Where the chains go.", "--out", "-o")]
 RunCode = Annotated[
-    bool, setting(None, "Let humaneval and mbpp run the model's programs, in a sandbox.", "--run-code")
+    bool, switch("Let humaneval and mbpp run the model's programs, in a sandbox.", "--run-code")
 ]
-AsJson = Annotated[bool, setting(None, "Print JSON instead of a table.", "--json")]
-ReplacePage = Annotated[bool, setting(None, "Replace the page if it exists.", "--force")]
+AsJson = Annotated[bool, switch("Print JSON instead of a table.", "--json")]
+ReplacePage = Annotated[bool, switch("Replace the page if it exists.", "--force")]
 
 
 def print_result(run: Callable[[], RunResult | Generated], *, quiet: bool) -> NoReturn:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from redraft.cli.cluster import NodeFlags
 from redraft.cli.options import Given, fill_in, takes
-from redraft.cli.shell import flag, setting, tell
+from redraft.cli.shell import flag, setting, switch, tell
 from redraft.errors import UsageError
 from redraft.jobs.counting import begin_line
 
@@ -33,8 +33,8 @@ class ServerFlags:
     linger: Annotated[float, setting("S", "Time to answer after SIGTERM, while /ready says no.", min=0)] = 5.0
     page: Annotated[bool, setting(None, "Serve a web page too, at /.", "--page/--no-page")] = True
     votes: Annotated[Path, setting("FILE", "Where the votes of the page go.")] = Path("votes.jsonl")
-    log_json: Annotated[bool, setting(None, "Log objects of JSON, one a line.", "--log-json")] = False
-    otel: Annotated[bool, setting(None, "Report chains to OpenTelemetry.", "--otel")] = False
+    log_json: Annotated[bool, switch("Log objects of JSON, one a line.", "--log-json")] = False
+    otel: Annotated[bool, switch("Report chains to OpenTelemetry.", "--otel")] = False
 
 
 @takes()

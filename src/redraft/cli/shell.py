@@ -37,6 +37,7 @@ def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
 
 
 setting = partial(flag, show_default=True)  # its help shows what it is without it
+switch = partial(flag, None)
 
 
 def argument(metavar: str, text: str) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from redraft.cli.running import ReplacePage
-from redraft.cli.shell import flag, setting, write
+from redraft.cli.shell import flag, switch, write
 from redraft.errors import RecordError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def show(
     limit: Annotated[int | None, flag("N", "Show the first N.", min=0)] = None,
     html: Annotated[Path | None, flag("FILE", "Write one page to look through them in a browser.")] = None,
     force: ReplacePage = False,
-    as_json: Annotated[bool, setting(None, "Print chains as JSON, one a line.", "--json")] = False,
+    as_json: Annotated[bool, switch("Print chains as JSON, one a line.", "--json")] = False,
 ) -> None:
     """Show the chains of a file.
 

@@ -27,7 +27,7 @@ _MODEL = "model max_revisions check temperature max_tokens seed"
 _TRAINING = "model_name_or_path lora data_path output_dir learning_rate max_steps preview estimate"
 
 _EVERYDAY = {
-    "ask": f"json quiet critic recipe mode drafts system {_MODEL}",
+    "ask": f"json quiet steps critic recipe mode drafts system {_MODEL}",
     "chat": f"critic recipe mode drafts system {_MODEL}",
     "answer": f"out parallel quiet limit recipe mode {_MODEL}",
     "serve": "models host port api_key_file parallel page model critic recipe mode max_revisions check",

@@ -75,11 +75,14 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` are steps of the chain that were shown before.
+    `earlier` are steps of the chain that were shown before. Without `steps`, what is said of each is a line,
+    and the best answer comes last and unbroken, to be copied.
     """
 
-    def __init__(self, console: Console | None = None, *, earlier: Sequence[Step] = ()) -> None:
-        self.console = console or Console(highlight=False)
+    def __init__(
+        self, console: Console | None = None, *, earlier: Sequence[Step] = (), steps: bool = True
+    ) -> None:
+        self.console, self._steps = console or Console(highlight=False), steps
         self._moving = Moving(self.console)
         self._place: tuple[str, int] | None = None
         self._before: Step | None = earlier[-1] if earlier else None
@@ -133,7 +136,7 @@ class Watch:
             self._answer(place[1], Step(answer=text.strip()))
 
     def _answer(self, index: int, step: Step) -> None:
-        if index < self._answers_shown:
+        if index < self._answers_shown or not self._steps:
             return
         if index == 0 and step.answer in self._drafts:  # it stands there already
             number = self._drafts.index(step.answer) + 1
@@ -149,7 +152,8 @@ class Watch:
         self._place = None  # the moving text is printed here, under its own heading
         self._settle()
         self._drafts.append(event.step.answer)
-        for part in render.draft(event.step, f"Draft {event.index + 1}"):
+        name = f"Draft {event.index + 1}"
+        for part in render.draft(event.step, name) if self._steps else render.outline(event.step, name):
             self.console.print(part)
 
     def _step(self, index: int, step: Step) -> None:
@@ -157,14 +161,18 @@ class Watch:
             self._place = None  # the moving text is printed here, with its faults
         self._settle()
         self._answer(index, step)
-        for note in render.notes(step):
+        for note in render.notes(step) if self._steps else render.outline(step, name_of(index)):
             self.console.print(note)
-        if step.feedback is not None:
+        if step.feedback is not None and self._steps:
             self.console.print(render.feedback(step.feedback, index))
 
     def _finish(self, event: Finished) -> None:
         self._settle()
         chain = event.chain
+        if not self._steps:
+            self.console.print(render.summary(chain))
+            self.console.print(f"\n{printable(chain.answer)}", soft_wrap=True, markup=False)
+            return
         if not (chain.steps and chain.steps[-1].feedback):  # below feedback there is an empty line
             self.console.print(RichText())
         best = render.answer(chain.steps[chain.best or 0]) if chain.steps else RichText()

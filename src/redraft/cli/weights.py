@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from redraft.cli.shell import argument, command_line, flag, setting, tell, write
+from redraft.cli.shell import argument, command_line, flag, setting, switch, tell, write
 from redraft.cli.verb import group
 from redraft.jobs.machine import give_back_large
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from redraft.weights.output import Run
 
 Out = Annotated[Path, setting("PATH", "The output.", "--out", "-o")]
-Force = Annotated[bool, setting(None, "Replace an output that redraft made.", "--force")]
-Pickle = Annotated[bool, setting(None, "Read .bin files, with torch's restricted loader.", "--allow-pickle")]
-Quiet = Annotated[bool, setting(None, "Hide progress and remarks.", "--quiet", "-q")]
+Force = Annotated[bool, switch("Replace an output that redraft made.", "--force")]
+Pickle = Annotated[bool, switch("Read .bin files, with torch's restricted loader.", "--allow-pickle")]
+Quiet = Annotated[bool, switch("Hide progress and remarks.", "--quiet", "-q")]
 Dtype = Annotated[Literal["fp16", "bf16", "fp32"] | None, flag(None, "The dtype of the result.  [as it is]")]
 Adapter = Annotated[str, argument("ADAPTER", "The adapter: a peft folder, or org/name.")]
 Base = Annotated[str, argument("BASE", "The base: a folder, a file, or org/name.")]
@@ -68,9 +68,7 @@ def diff(
     base: Base,
     target: Annotated[str, argument("TARGET", "The tuned model: a folder, a file, or org/name.")],
     out: Out,
-    exact: Annotated[
-        bool, setting(None, "Make a delta that restores the target bit for bit.", "--exact")
-    ] = False,
+    exact: Annotated[bool, switch("Make a delta that restores the target bit for bit.", "--exact")] = False,
     *,
     job: Job,
 ) -> None:

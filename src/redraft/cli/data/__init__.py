@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from redraft.cli.data.common import Flags, Source, Tokenizer, Workers, token_count, tokenizer_fingerprint
-from redraft.cli.shell import argument, flag, setting, write
+from redraft.cli.shell import argument, flag, setting, switch, write
 from redraft.cli.verb import group
 from redraft.jobs.formats import ExportFormat, TrainingFormat
 
@@ -160,7 +160,7 @@ def merge(
         flag("DIR", "Folder of the parts' files.  [the recipe's; this one for a shipped recipe]", "--from"),
     ] = None,
     seed: Annotated[int | None, flag("N", "Override the recipe's seed.", min=0)] = None,
-    skip_missing: Annotated[bool, setting(None, "Leave missing files out.", "--skip-missing")] = False,
+    skip_missing: Annotated[bool, switch("Leave missing files out.", "--skip-missing")] = False,
     *,
     flags: Flags,
 ) -> None:
@@ -211,7 +211,7 @@ def split(
 
 def stats(
     files: Annotated[list[Path], argument("FILE...", "Records of any known shape; '-' is stdin.")],
-    as_json: Annotated[bool, setting(None, "Print JSON instead of a table.", "--json")] = False,
+    as_json: Annotated[bool, switch("Print JSON instead of a table.", "--json")] = False,
     tokenizer: Annotated[str | None, flag("REF", "Count tokens of this folder or model.  [words]")] = None,
     long: Annotated[int, setting("N", "Length above which a record is very long.", min=1)] = 2048,
     workers: Workers = None,

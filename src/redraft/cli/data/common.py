@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from redraft.cli.shell import argument, flag, setting
+from redraft.cli.shell import argument, flag, setting, switch
 
 if TYPE_CHECKING:
     from redraft.data.output import DataOptions
@@ -18,8 +18,8 @@ Source = Annotated[
     Path, argument("FILE", "Records of any known shape, as JSON lines or a JSON array; '-' is stdin.")
 ]
 Workers = Annotated[int | None, flag("N", "Processes.  [all cores]", "--workers", "-j", min=1)]
-Strict = Annotated[bool, setting(None, "Stop at a record that cannot be read.", "--strict")]
-Force = Annotated[bool, setting(None, "Replace the output if it exists.", "--force")]
+Strict = Annotated[bool, switch("Stop at a record that cannot be read.", "--strict")]
+Force = Annotated[bool, switch("Replace the output if it exists.", "--force")]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Flags:
     workers: Workers = None
     strict: Strict = False
     force: Force = False
-    quiet: Annotated[bool, setting(None, "No progress, and no counts at the end.", "--quiet", "-q")] = False
+    quiet: Annotated[bool, switch("No progress, and no counts at the end.", "--quiet", "-q")] = False
 
     @property
     def options(self) -> DataOptions:
