@@ -67,17 +67,15 @@ class Verb(TyperCommand):
             found: Any = next(iter(getattr(error.__cause__, "errors", list)()), {"type": ""})  # pydantic's
             if kind := _NUMBERS.get(found["type"].partition("_")[0]):
                 option = max(error.param.opts, key=len)  # type: ignore[attr-defined]  # a BadParameter
-                raise UsageError(
-                    f"{option} is {found['input']!r:.80}.", hint=f"It should be {kind}"
-                ) from None
-            name = getattr(error, "option_name", None)  # of click's NoSuchOption and BadOptionUsage
+                said = f"{option} is {found['input']!r:.80}."
+                raise UsageError(said, hint=f"It should be {kind}") from None
+            name: Any = getattr(error, "option_name", None)  # of click's NoSuchOption and BadOptionUsage
             negative = next((n for p in self.params if name in p.opts for n in p.secondary_opts), None)
             if negative:
                 hint = f"Write {name}, or for no: {negative}"
                 raise UsageError(f"{name} takes no value.", hint=hint) from None
             if name == "--debug":
-                verb = ctx.command_path.removeprefix("redraft ")
-                hint = f"redraft --debug {verb} …"
+                hint = f"redraft --debug {ctx.command_path.removeprefix('redraft ')} …"
                 raise UsageError("--debug goes before the command.", hint=hint) from None
             if hasattr(error, "possibilities"):  # a NoSuchOption. Click compares the dashes, too
                 known = [o[2:] for p in self.params for o in (*p.opts, *p.secondary_opts) if o[:2] == "--"]
