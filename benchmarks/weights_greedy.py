@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from material import QUESTIONS
-from redraft.engines.llamacpp.client import Child
+from redraft.engines.llamacpp.engine import Child
 
 TOP = 20
 LISTED = 3 * TOP

@@ -17,8 +17,8 @@ from redraft.chain.selfee import verdict_of
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.scripted import ScriptedReply
 from redraft.errors import UsageError
-from redraft.revision import critique
-from redraft.revision.critique import read_critique
+from redraft.revision import prompted
+from redraft.revision.prompted import read_critique
 from tests.engines.fake_server import FakeServer, chat_reply
 
 CHAT = "POST /v1/chat/completions"
@@ -107,7 +107,7 @@ def test_a_criticism_without_a_verdict_is_asked_for_it_once() -> None:
     chain, calls = taught(
         "Ten.", "It could be warmer.", "Revision is needed.", "Twenty.", "Nice.", "Well, perhaps."
     )
-    assert critique.AGAIN in calls[2]
+    assert prompted.AGAIN in calls[2]
     first, second = chain.steps
     assert first.criticism == "It could be warmer. Revision is needed."
     assert (second.verdict, second.criticism, chain.stop) == ("unknown", "Nice.", "ended")
@@ -174,7 +174,7 @@ def test_a_server_gives_the_verdict_as_a_field() -> None:
         "Right. Revision is not needed.",
     ]
     formats = [body.get("response_format", {}).get("json_schema", {}).get("schema") for body in bodies]
-    assert formats == [None, critique.SCHEMA, None, critique.SCHEMA]
+    assert formats == [None, prompted.SCHEMA, None, prompted.SCHEMA]
     assert [body["max_tokens"] for body in bodies] == [99, 77, 99, 77]
     assert '"revision_needed": boolean' in bodies[1]["messages"][-1]["content"]
 
@@ -234,7 +234,7 @@ def test_a_native_model_with_a_gold_answer_is_asked_to_criticise() -> None:
 def test_feedback_that_was_cut_is_asked_for_its_verdict() -> None:
     bad, cut = "Dull. Revision is needed.", "It has nothing that I would change, and"
     chain, calls = taught("Ten.", bad, "Twenty.", cut, "Revision is not needed.", feedback_tokens=30)
-    assert critique.AGAIN in calls[4]
+    assert prompted.AGAIN in calls[4]
     assert (chain.stop, chain.answer) == ("accepted", "Twenty.")
 
 
@@ -286,7 +286,7 @@ def test_a_cancel_may_come_in_the_second_question() -> None:
     token = redraft.CancelToken()
 
     def reply(asked: Any) -> str:
-        if critique.AGAIN in json.dumps(asked):
+        if prompted.AGAIN in json.dumps(asked):
             token.cancel()
         return "It is fine."
 

@@ -10,19 +10,34 @@ where checks steer, fresh drafts follow a text that failed; elsewhere two revisi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from redraft.chain import CheckResult, Feedback, Place, Step, Stop, Usage, Verdict, best_step, is_blank, loop
-from redraft.chain.selfee import verdict_of
+from redraft.chain import (
+    CheckResult,
+    Feedback,
+    Place,
+    Step,
+    Stop,
+    Usage,
+    Verdict,
+    best_step,
+    is_blank,
+    loop,
+    whole,
+)
+from redraft.chain.selfee import score_of, verdict_of
+from redraft.checks.json_reading import NotJson, json_so_far, read_json
+from redraft.checks.structure import demand_of_schema
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
-from redraft.revision import calls, critique, ops, patch, prompts
+from redraft.revision import calls, ops, patch, prompts
 from redraft.revision import stop as rules
-from redraft.revision.critique import Critique
+from redraft.revision.prompts import VERDICTS
 from redraft.revision.state import State, appended
 
 
@@ -339,7 +354,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> ops.Loop[Stop
     said_nothing = state.plan.wording.scores and _had_its_say(state, reply)
     if not reply.text and (cut_stop is not None or verdict == "unknown") and not said_nothing:
         return cut_stop or "ended"
-    said = found.text if verdict == found.verdict else critique.saying(found.text, verdict)
+    said = found.text if verdict == found.verdict else saying(found.text, verdict)
     feedback = Feedback(
         text=f"{faults}\n\n{said}" if faults else said,
         verdict=verdict,
@@ -357,8 +372,8 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> ops.Loop[Stop
 def _criticism(state: State, faults: str) -> ops.Loop[tuple[ops.Generated, Critique]]:
     """Ask for a criticism, and read it. If a teacher's lacks a text or a verdict, ask once more."""
     plan, role = state.plan, state.plan.critic_role
-    schema = critique.SCHEMA if plan.wording.scores and plan.models[role].schemas else None
-    demand = critique.IN_JSON if schema else critique.IN_WORDS
+    schema = SCHEMA if plan.wording.scores and plan.models[role].schemas else None
+    demand = IN_JSON if schema else IN_WORDS
     request = state.request("criticise", faults, gold=plan.options.gold, verdict=demand)
     messages = _conversation(state, request)
     room = state.length(role, most=plan.options.feedback_tokens)
@@ -366,10 +381,10 @@ def _criticism(state: State, faults: str) -> ops.Loop[tuple[ops.Generated, Criti
     reply = yield from ops.ask_model(state, ask, "feedback", state.last)
     if not plan.wording.scores:
         return reply, Critique(reply.text, verdict_of(reply.text))
-    found = critique.read_critique(reply.text, plan.options.accept_score)
+    found = read_critique(reply.text, plan.options.accept_score)
     if not found.text and _had_its_say(state, reply):
         second = yield from ops.ask_model(state, ask, "feedback", state.last)
-        found = critique.read_critique(second.text, plan.options.accept_score)
+        found = read_critique(second.text, plan.options.accept_score)
         return replace(second, usage=reply.usage + second.usage), found
     if found.verdict == "unknown" and found.text and reply.finish in ("stop", "max_tokens"):
         return (yield from _decided(state, messages, reply, found))
@@ -391,13 +406,13 @@ def _decided(
     if rules.spent(state, role):
         return replace(reply, finish="max_tokens"), found
     said: Message = {"role": "assistant", "content": reply.text}
-    again = joined([*messages, said, {"role": "user", "content": critique.AGAIN}])
-    ask = ops.Ask(again, state.length(role, most=critique.AGAIN_TOKENS), role)
+    again = joined([*messages, said, {"role": "user", "content": AGAIN}])
+    ask = ops.Ask(again, state.length(role, most=AGAIN_TOKENS), role)
     second = yield from ops.ask_model(state, ask, "feedback", state.last)
     verdict = verdict_of(second.text)
     cut = verdict == "unknown" and rules.of_finish(state, second.finish, role) not in (None, "max_tokens")
     usage, finish = reply.usage + second.usage, second.finish if cut else reply.finish
-    decided = Critique(critique.saying(found.text, verdict), verdict, found.score)
+    decided = Critique(saying(found.text, verdict), verdict, found.score)
     return replace(reply, usage=usage, finish=finish), decided
 
 
@@ -425,3 +440,79 @@ def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
         criticism: Message = {"role": "assistant", "content": step.criticism}
         messages += [state.request("criticise"), criticism, state.request("revise")]
     return joined([*messages, *request])
+
+
+# The criticism of a teacher. It is JSON if the engine keeps to schemas. In other replies, the score is the
+# last `8/10` or `8 out of 10`, and the verdict is a phrase of `VERDICTS`. Cut JSON is read up to the cut.
+
+MOST = 10  # the best score (reference/selfee.md)
+
+SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "feedback": {"type": "string"},
+        "score": {"type": "integer", "minimum": 0, "maximum": MOST},
+        "revision_needed": {"type": "boolean"},
+    },
+    "required": ["feedback", "score", "revision_needed"],
+    "additionalProperties": False,
+}
+IN_JSON = demand_of_schema(SCHEMA)
+IN_WORDS = (
+    f"Then give the answer a score from 0 to {MOST}, written as 7/{MOST}. End with the words "
+    f"'{VERDICTS[0]}.' if it should be corrected, or with the words '{VERDICTS[1]}.' if it can stay as it is."
+)
+AGAIN = f"Decide now. Say '{VERDICTS[0]}.' or '{VERDICTS[1]}.', and nothing else."
+"""Asks for a verdict that a criticism lacks."""
+
+AGAIN_TOKENS = 32  # room for it
+
+_SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?](?!\s|\Z)[^.!?\n]*)*[.!?]?\s*")
+_JSON = re.compile(r"\s*(?:```\w*\s*)?\{\s*(?:\"|\Z)")  # the beginning of an object in JSON
+
+
+@dataclass(frozen=True)
+class Critique:
+    """A criticism: its text, which says the verdict too, and a score from 0 to 10 if one was given."""
+
+    text: str
+    verdict: Verdict
+    score: float | None = None
+
+
+def read_critique(reply: str, accept_score: float | None) -> Critique:
+    """Read a reply, JSON or text. With an `accept_score` the score decides: that or more accepts."""
+    found, verdict = _of_json(reply), verdict_of(reply)
+    if found is None:
+        broken = verdict == "unknown" and _JSON.match(reply)
+        found = Critique("", verdict) if broken else Critique(reply, verdict, score_of(reply))
+    verdict = found.verdict
+    if accept_score is not None and found.score is not None:
+        verdict = "accept" if found.score >= accept_score else "revise"
+    return Critique(saying(found.text, verdict), verdict, found.score)
+
+
+def saying(text: str, verdict: Verdict) -> str:
+    """Return a criticism that says this verdict, without the sentences that say the other one."""
+    if verdict == "unknown" or verdict_of(text) == verdict:
+        return text
+    agrees = ("unknown", verdict)
+    text = _SENTENCE.sub(lambda found: found[0] if verdict_of(found[0]) in agrees else "", text).rstrip()
+    phrase = f"{VERDICTS[verdict == 'accept']}."
+    said = f"{text} {phrase}".strip()
+    return said if verdict_of(said) == verdict else f"{text}. {phrase}"  # it was cut after a "no"
+
+
+def _of_json(reply: str) -> Critique | None:
+    try:
+        value, _ = read_json(reply)
+    except NotJson:
+        # One that was not cut is broken: an inner quote would pass for the end of the text.
+        value = json_so_far(reply) if _JSON.match(reply) and not reply.rstrip().endswith("}") else None
+    if not isinstance(value, dict) or not isinstance(value.get("feedback"), str):
+        return None
+    needed, score = value.get("revision_needed"), value.get("score")
+    text = whole(value["feedback"].strip())
+    known = isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= MOST
+    verdict = verdict_of(text) if not isinstance(needed, bool) else "revise" if needed else "accept"
+    return Critique(text, verdict, score if known else None)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, Step
-from redraft.data.generate.cleanup import (
+from redraft.data.generate.chains import (
     cleaned,
     without_apologies,
     without_remarks,

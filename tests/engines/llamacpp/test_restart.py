@@ -14,8 +14,7 @@ import pytest
 
 from redraft.engines import process as restart
 from redraft.engines.base import Delta, Health, Message, Sampling
-from redraft.engines.llamacpp.client import Child
-from redraft.engines.llamacpp.engine import LlamaCppEngine
+from redraft.engines.llamacpp.engine import Child, LlamaCppEngine
 from redraft.engines.steering.form import Form
 from redraft.errors import EngineCrash, EngineError
 from redraft.options import MachineOptions

@@ -1,4 +1,4 @@
-"""llama.cpp models: a GGUF file, with or without LoRA adapters, in a child process (`client`, `child`).
+"""llama.cpp models: a GGUF file, with or without LoRA adapters, in a child process (`child`).
 
 Prompts go to llama.cpp as token ids, so a text never becomes a control token. The sampling settings of a
 model file are ignored, as in other engines. The token that ends an answer comes in a delta without text, as
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from redraft.chain import Finish
 from redraft.chain.thoughts import tags_of
@@ -33,9 +35,8 @@ from redraft.engines.base import (
 )
 from redraft.engines.bounds import within
 from redraft.engines.llamacpp.child import ChildSettings
-from redraft.engines.llamacpp.client import Child, ChildRefusal, error_of
 from redraft.engines.messages import beyond_text, plain, template_refuses, why_refused
-from redraft.engines.process import KeptProcess, ProcessEngine
+from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
 from redraft.engines.schemas import expressible
 from redraft.engines.steering.grammar import lark
@@ -47,6 +48,110 @@ from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 SPECULATES_UP_TO = 4
 """Most streams at which drafts are tried by default. Drafts slow down a batch of eight fresh texts, and speed
 up eight copying revisions only a little (benchmarks/RESULTS.md)."""
+
+
+_REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
+
+
+class ChildRefusal(Exception):
+    """A reply with another status than 200, with its error object."""
+
+    def __init__(self, status: int, error: dict[str, Any]) -> None:
+        super().__init__(str(error.get("message", error)))
+        self.status = status
+        self.error = error
+
+
+class Child(ModelProcess):
+    """A running llama.cpp process. Make one with `start`.
+
+    Its HTTP client is minimal, for one known server on 127.0.0.1: a general client takes more time for a
+    token than all of this. Each request has its own connection, so that closing it cancels the work, and so
+    that nothing is tied to an event loop.
+    """
+
+    module = "redraft.engines.llamacpp.child"
+    library = "llama.cpp"
+    extra = "local"
+    hint = "Check the file with its sha256, try a smaller --ctx, or --gpu-layers 0."
+
+    def _opened(self, reply: Mapping[str, Any]) -> None:
+        address = urlsplit(reply["address"])
+        self._host, self._port = str(address.hostname), int(address.port or 0)
+
+    def _reason(self, error: str) -> str:
+        found = _REASON.search(self._last_words())
+        return found[1].strip() if found else error
+
+    async def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Send JSON and return the JSON of the reply."""
+        async with self._exchange(path, body) as reader:
+            return json.loads(await reader.read())
+
+    async def events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Send JSON and yield the objects of the event stream. Closing the stream cancels the work."""
+        async with self._exchange(path, body) as reader:
+            rest = b""
+            while piece := await _chunk(reader):
+                *events, rest = (rest + piece).split(b"\n\n")
+                for event in events:
+                    if event.startswith(b"data: {"):
+                        yield json.loads(event[6:])
+
+    @asynccontextmanager
+    async def _exchange(self, path: str, body: dict[str, Any]) -> AsyncIterator[asyncio.StreamReader]:
+        if self._closed:
+            raise self._was_closed()
+        content = json.dumps(body).encode()
+        try:
+            async with _connection(self._host, self._port) as (reader, writer):
+                head = (
+                    f"POST {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n"
+                    f"Authorization: Bearer {self._key}\r\n"
+                    f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+                )
+                writer.write(head.encode() + content)
+                answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+                status = int(answer.split(None, 2)[1])
+                if status != 200:
+                    chunked = b"\r\ntransfer-encoding: chunked" in answer
+                    raw = b"" if chunked else await reader.read()
+                    while chunked and (piece := await _chunk(reader)):
+                        raw += piece
+                    try:
+                        refused = error_of(json.loads(raw))
+                    except (ValueError, KeyError, TypeError):
+                        refused = {"message": raw.decode("utf-8", "replace")[:500]}
+                    raise ChildRefusal(status, refused)
+                yield reader
+        except (OSError, EOFError) as error:
+            if self._closed:
+                raise self._was_closed() from None
+            raise await asyncio.to_thread(self._crash) from error
+
+
+@asynccontextmanager
+async def _connection(
+    host: str, port: int
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _chunk(reader: asyncio.StreamReader) -> bytes:
+    size = int(await reader.readuntil(b"\r\n"), 16)
+    return (await reader.readexactly(size + 2))[:-2]
+
+
+def error_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the `error` of a record. It has a `message`, of the whole error if the server gave none."""
+    error = record["error"]
+    return {"message": str(error), **(error if isinstance(error, dict) else {})}
 
 
 class LlamaCppEngine(ProcessEngine[Child]):
