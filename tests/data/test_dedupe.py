@@ -110,7 +110,6 @@ def test_the_best_is_answered_then_long() -> None:
     like = USUAL["query"]
     assert kept_ids([long, answered], like) == ["answered"]
     assert kept_ids([answered, better, long], like) == ["better"]
-    assert kept_ids([long, answered, better], like, first=True) == ["long"]
 
 
 def test_exact_looks_at_all_that_is_said_and_query_at_the_first_question() -> None:

@@ -18,6 +18,7 @@ from redraft.chain.texts import Turn
 from redraft.checks.segment import count_words
 from redraft.data.stats import (
     EXAMPLES,
+    LONG,
     OTHERS,
     DataFinding,
     DataReport,
@@ -38,10 +39,10 @@ def by_spaces(text: str) -> int:
     return len(text.split())
 
 
-def summary_of(*chains: Chain, long: int = 100) -> DataSummary:
+def summary_of(*chains: Chain) -> DataSummary:
     summary = DataSummary()
     for number, chain in enumerate(chains):
-        add_to(summary, chain, f"a.jsonl:{number}", "a", by_spaces, long)
+        add_to(summary, chain, f"a.jsonl:{number}", "a", by_spaces)
     return summary
 
 
@@ -258,10 +259,9 @@ def test_parts_add_up_to_the_whole(chains: list[Chain], cut: int) -> None:
 
 def test_where_there_is_no_answer_the_gold_one_is_counted_with_its_rationale() -> None:
     meta = {"reference": "4", "rationale": "Two and two."}
-    summary = summary_of(Chain(prompt=Prompt(instruction="What is 2 + 2?"), meta=meta), long=8)
+    summary = summary_of(Chain(prompt=Prompt(instruction="What is 2 + 2?"), meta=meta))
     assert summary.tables["answer length"] == {4: 1}
     assert summary.tables["record length"] == {9: 1}
-    assert summary.totals["long"] == 1
     assert summary.totals["answers"] == 0
 
 
@@ -362,9 +362,9 @@ def test_a_quantile_is_one_of_the_numbers(numbers: list[int]) -> None:
     assert sum(number < found for number in numbers) < 0.95 * len(numbers)
 
 
-def found(tmp_path: Path, *records: object, long: int = 2048) -> dict[str, DataFinding]:
+def found(tmp_path: Path, *records: object) -> dict[str, DataFinding]:
     path = write(tmp_path / "a.jsonl", records)
-    return said_of(describe([path], lambda text: len(text.split()), long=long))
+    return said_of(describe([path], lambda text: len(text.split())))
 
 
 ENGLISH = "Please describe how rain comes to fall from the clouds, number"
@@ -392,8 +392,7 @@ def test_faults_come_first(tmp_path: Path) -> None:
         tmp_path,
         {"x": 1},
         {"conversations": [{"from": "gpt", "value": "Hi."}, {"from": "human", "value": "Hi."}]},
-        {"messages": [{"role": "user", "content": "a b c d e"}, {"role": "assistant", "content": ""}]},
-        long=4,
+        {"messages": [{"role": "user", "content": "a b c " * LONG}, {"role": "assistant", "content": ""}]},
     )
     assert list(said) == ["unreadable", "roles", "empty answer", "long", "licence"]
     assert [each.level for each in said.values()] == ["fault", "fault", "fault", "warning", "note"]

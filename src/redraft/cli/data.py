@@ -151,7 +151,6 @@ def dedupe(
     against: Annotated[
         list[Path] | None, setting("FILE", "Also drop duplicates of these records. Can be repeated.")
     ] = None,
-    keep: Annotated[Literal["best", "first"], setting(None, "Which duplicate to keep.")] = "best",
     *,
     flags: Flags,
 ) -> None:
@@ -166,7 +165,7 @@ def dedupe(
     """
     from redraft.data.dedupe import dedupe as deduped
 
-    deduped(file, flags.out, by=by, threshold=threshold, against=against or (), keep=keep, **flags.options)
+    deduped(file, flags.out, by=by, threshold=threshold, against=against or (), **flags.options)
 
 
 def decontaminate(
@@ -215,9 +214,6 @@ def split(
     form: Annotated[
         TrainingFormat, setting(None, "The training text to count, as in `train sft`.", "--format")
     ] = "selfee",
-    too_long: Annotated[
-        Literal["keep", "drop"], setting(None, "What to do with a single exchange over the limit.")
-    ] = "keep",
     *,
     flags: Flags,
 ) -> None:
@@ -236,7 +232,6 @@ def split(
         count,
         limit=limit,
         format=form,
-        drop=too_long == "drop",
         tokenizer=tokenizer,
         fingerprint=tokenizer_fingerprint(count.path),
         **flags.options,
@@ -247,7 +242,6 @@ def stats(
     files: Annotated[list[Path], argument("FILE...", "Records of any known shape; '-' is stdin.")],
     as_json: Annotated[bool, switch("Print JSON instead of a table.", "--json")] = False,
     tokenizer: Annotated[str | None, flag("REF", "Count tokens of this folder or model.  [words]")] = None,
-    long: Annotated[int, setting("N", "Length above which a record is very long.", min=1)] = 2048,
     workers: Workers = None,
 ) -> None:
     """Describe data, and warn of its faults.
@@ -272,9 +266,7 @@ def stats(
     count = token_count(tokenizer) if tokenizer else count_words
     unit = "tokens" if tokenizer else "words"
     with RecordProgress(size_of(files)) as progress:
-        report = describe(
-            files, count, unit=unit, long=long, workers=workers or all_cores(), read=progress.advance
-        )
+        report = describe(files, count, unit=unit, workers=workers or all_cores(), read=progress.advance)
     write(json.dumps(asdict(report), ensure_ascii=False, indent=1) if as_json else "\n".join(lines(report)))
 
 

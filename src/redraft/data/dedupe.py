@@ -3,7 +3,7 @@
 The best record is kept: answered before unanswered, then the longest, then the one whose content has the
 smallest hash. For equal contents, data set and licence decide, then the smallest id; file and place of the
 origin depend on the input's order and do not count. `rouge` depends on the order in which its pool grows, and
-takes the records in this order. With `first` the order is the input's. Records of `against` come before all.
+takes the records in this order. Records of `against` come before all.
 
 There are two passes: each record is spooled to disk and leaves its id, rank and key in memory: about 450
 bytes for `exact` and `query`, and for `rouge` and `minhash` about 40 more per word.
@@ -74,7 +74,6 @@ def dedupe(
     by: By = "exact",
     threshold: float | None = None,
     against: str | Path | Sequence[str | Path] = (),
-    keep: Literal["best", "first"] = "best",
     **options: Unpack[DataOptions],
 ) -> DataResult:
     """Keep one of several duplicates. As `redraft data dedupe`, and in the same files.
@@ -88,7 +87,6 @@ def dedupe(
             filtered instructions, or the Jaccard similarity of word 3-shingles, for millions of records.
         threshold: Similarity of duplicates: above it for rouge, at least it for minhash.
         against: Files of further records; duplicates of these are dropped too.
-        keep: The best duplicate, whatever the order of the input, or the first.
         **options: How to run: `DataOptions`.
 
     Raises:
@@ -98,17 +96,16 @@ def dedupe(
     """
     file, others, run = here(source), paths_of(against), DataRun.of(out, options)
     not_twice(file, others)
-    one_of("keep", [keep], ["best", "first"])
     like = _likeness(by, threshold)
     pool, lines = lines_in(*others), lines_in(file)
-    provenance = run.provenance("data dedupe", source, **asdict(like), keep=keep)
+    provenance = run.provenance("data dedupe", source, **asdict(like))
     writer = writing(provenance, run, reads=[*others, file], against=others)
     with writer as output, TemporaryFile(dir=run.disk) as spool:
         known = output.spread(partial(examine, like=like, strict=True), pool)
         found = output.spread(partial(examine, like=like, strict=run.strict), lines)
         entries, fixed = output.gone.without(found), output.gone.without(known)
         compared = output.progress.compare
-        results = sift(entries, like, spool, against=fixed, first=keep == "first", compared=compared)
+        results = sift(entries, like, spool, against=fixed, compared=compared)
         output.sink.writelines(output.passing(results))
     output.tell_counts()
     return output.result()
@@ -198,12 +195,11 @@ def sift(
     spool: IO[bytes],
     *,
     against: Iterable[Entry] = (),
-    first: bool = False,
     compared: Callable[[int, int], None] | None = None,
 ) -> Iterator[bytes | Duplicate]:
     """Give each record's line if it is kept, or its drop, in the order of the input.
 
-    All are read before the first result, and wait in `spool`. The best is kept, or the `first`. Those of
+    All are read before the first result, and wait in `spool`. The best is kept. Those of
     `against` come before all, are always kept, and are not given out. `compared` receives now and then the
     number of compared records and the total.
     """
@@ -218,9 +214,7 @@ def sift(
         ids.append(entry.id)
         ranks.append(entry.rank)
         keys.append(entry.key)
-    order = list(range(len(ids)))
-    if not first:
-        order = sorted(order[:fixed], key=ranks.__getitem__) + sorted(order[fixed:], key=ranks.__getitem__)
+    order = sorted(range(len(ids)), key=lambda place: (place >= fixed, ranks[place]))
     kept = [(place, 1.0) for place in order]
     alike = _alike([keys[place] for place in order], like, fixed)
     for done, (place, (other, similarity)) in enumerate(zip(order, alike, strict=True)):

@@ -43,7 +43,6 @@ def split(
     *,
     limit: int = LIMIT,
     format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
-    drop: bool = False,
     tokenizer: str = "",
     fingerprint: Mapping[str, Any] | None = None,
     **options: Unpack[DataOptions],
@@ -51,11 +50,11 @@ def split(
     """Split long conversations at their turns. As `redraft data split`.
 
     `count` counts the tokens of a text; with several workers, it is a function of a module. Its name and its
-    fingerprint go into the provenance. `drop` is about single exchanges over the limit.
+    fingerprint go into the provenance.
     """
     run, total, lines = DataRun.of(out, options), Counter[str](), lines_in(source)
     work = partial(_split_line, count=count, limit=limit, format=format, strict=run.strict)
-    how = {"limit": limit, "tokenizer": tokenizer, "format": format, "too_long": "drop" if drop else "keep"}
+    how = {"limit": limit, "tokenizer": tokenizer, "format": format}
 
     def pieces(done: Iterable[Sequence[_Piece] | Drop]) -> Iterator[bytes | Drop]:
         for found in done:
@@ -64,9 +63,9 @@ def split(
                 continue
             total["split"] += len(found) > 1
             for line, too_long in found:
-                total["kept"] += not (too_long and drop)
-                total["too long"] += bool(too_long and not drop)
-                yield too_long if too_long and drop else line
+                total["kept"] += 1
+                total["too long"] += too_long
+                yield line
 
     provenance = run.provenance("data split", source, **how)
     with writing(provenance, run, about=lambda: {"tokenizer": fingerprint}) as output:
@@ -76,7 +75,7 @@ def split(
     return output.result(total)
 
 
-_Piece = tuple[bytes, Drop | None]  # a part as a line of JSON, and its drop if it is over the limit
+_Piece = tuple[bytes, bool]  # a part as a line of JSON, and whether it is over the limit
 
 
 def _split_line(
@@ -90,14 +89,8 @@ def _split_line(
     chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return chain
-    pieces: list[_Piece] = []
-    for part, tokens in parts_of(chain, count, limit, format):
-        over = None
-        if tokens > limit:
-            reason = f"{tokens:,} tokens, at most {limit:,}"
-            over = Drop("too-long", reason, line.where, part.id, part.model_dump(mode="json"))
-        pieces.append((part.to_json().encode() + b"\n", over))
-    return pieces
+    parts = parts_of(chain, count, limit, format)
+    return [(part.to_json().encode() + b"\n", tokens > limit) for part, tokens in parts]
 
 
 class SplitPart(NamedTuple):

@@ -46,7 +46,7 @@ VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
 """The phrase that carries the verdict of a SelFee feedback."""
 
 GOOD_SCORE = 9.0  # answers with a lower score should be revised (SelFee's instruction to the teacher)
-_LONG = 2048  # length of SelFee's and Vicuna's training sequences, in tokens
+LONG = 2048  # length of SelFee's and Vicuna's training sequences, in tokens
 DEPTHS = 9  # last step to count separately; later ones are counted together
 EXAMPLES = 5  # examples per finding
 
@@ -98,8 +98,8 @@ class DataSummary:
         return self
 
 
-def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _Count, long: int) -> None:
-    """Add a record to a summary. `source` is its data set if it names none; over `long` is very long."""
+def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _Count) -> None:
+    """Add a record to a summary. `source` is its data set if it names none."""
     turns = turns_of(chain)
     asked = turns[:-1] if chain.steps else turns
     origin, own = chain.meta.get("origin"), chain.meta.get("source")
@@ -114,7 +114,7 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _
     for hashes, text in ((summary.queries, text_of(chain, "query")), (summary.texts, text_of(chain, "all"))):
         if same := normalised(text):
             hashes.append(digest_of(same))
-    _note_lengths(summary, chain, asked, where, count, long)
+    _note_lengths(summary, chain, asked, where, count)
     _note_answers(summary, chain, where)
     _note_feedback(summary, chain, where)
     told, new = leaking(chain)
@@ -143,7 +143,7 @@ def _dataset(value: Any) -> str:
 
 
 def _note_lengths(
-    summary: DataSummary, chain: Chain, asked: Sequence[Turn], where: str, count: _Count, long: int
+    summary: DataSummary, chain: Chain, asked: Sequence[Turn], where: str, count: _Count
 ) -> None:
     prompt = sum(count(turn.text) for turn in asked)
     texts = [step.answer for step in chain.steps] or list(filter(None, [answer_of(chain)]))
@@ -155,7 +155,7 @@ def _note_lengths(
     summary.tables["feedback length"].update(judged)
     summary.tables["record length"][whole] += 1
     summary.totals["length"] += whole
-    if whole > long:
+    if whole > LONG:
         summary.warn("long", where)
 
 
@@ -263,7 +263,6 @@ def describe(
     count: _Count,
     *,
     unit: str = "words",
-    long: int = _LONG,
     workers: int = 1,
     read: Callable[[int], None] | None = None,
 ) -> DataReport:
@@ -273,18 +272,18 @@ def describe(
     """
     total, lines = DataSummary(), _read(paths, read)
     blocks = iter(lambda: tuple(islice(lines, _BLOCK)), ())
-    for part in spread(partial(summarize, count=count, long=long), blocks, workers):
+    for part in spread(partial(summarize, count=count), blocks, workers):
         total += part
     for failure in (failure for path in paths for failure in failures(path).values()):
         total.name("failures", str(failure["cause"]))
         total.warn("failed", f"{failure['cause']}: {failure.get('message')}")
     names = ("records", "answers", "feedbacks", "gold answers")
     totals = {name: total.totals[name] for name in names} | {unit: total.totals["length"]}
-    tables, found = dict(_tables(total, unit)), findings(total, unit, long)
+    tables, found = dict(_tables(total, unit)), findings(total, unit)
     return DataReport(tuple(map(name_of, paths)), unit, totals, tables, found)
 
 
-def summarize(lines: Sequence[RawRecord], *, count: _Count, long: int) -> DataSummary:
+def summarize(lines: Sequence[RawRecord], *, count: _Count) -> DataSummary:
     """Summarise some records."""
     summary = DataSummary()
     for line in lines:
@@ -292,7 +291,7 @@ def summarize(lines: Sequence[RawRecord], *, count: _Count, long: int) -> DataSu
         if isinstance(chain, Drop):
             summary.warn(UNREADABLE, chain.reason)
         else:
-            add_to(summary, chain, line.where, name_of(Path(line.stem)), count, long)
+            add_to(summary, chain, line.where, name_of(Path(line.stem)), count)
     return summary
 
 
@@ -365,7 +364,7 @@ def _by_step(summary: DataSummary) -> _Table:
     return rows
 
 
-def findings(summary: DataSummary, unit: str, long: int) -> list[DataFinding]:
+def findings(summary: DataSummary, unit: str) -> list[DataFinding]:
     """Return the findings of a summary, faults first."""
     totals, tables = summary.totals, summary.tables
     again, same = repeats(summary.queries), repeats(summary.texts)
@@ -379,9 +378,8 @@ def findings(summary: DataSummary, unit: str, long: int) -> list[DataFinding]:
         "records": totals["records"],
         "failures": _named(ranked(tables["failures"])[:4]),
         "role_faults": _named(ranked(tables["role faults"])[:4]),
-        "long": long,
         "unit": unit,
-        "usual_long": _LONG,
+        "long": LONG,
         "how_to_count": "" if unit == "tokens" else " --tokenizer counts tokens.",
         "quotes": counted(totals["leaking feedbacks"], "feedback"),
         "new_leaks": totals["new leaks"],

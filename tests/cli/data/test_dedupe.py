@@ -32,7 +32,6 @@ def data(tmp_path: Path) -> Path:
     [
         (["--by", "exact"], ["in/a", "in/b", "in/c", "in/d"]),
         (["--by", "query"], ["in/b", "in/c", "in/d"]),
-        (["--by", "query", "--keep", "first"], ["in/a", "in/b", "in/d"]),
         (["--by", "rouge", "--threshold", "0.9"], ["in/b", "in/c", "in/d"]),
     ],
 )

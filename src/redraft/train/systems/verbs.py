@@ -172,7 +172,6 @@ def split(
     tokenizer: str = "default",
     limit: int = 2048,
     format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
-    drop: bool = False,
     force: bool = False,
 ) -> Any:
     """Split long conversations, counted by the tokenizer of a GGUF file, of a folder, or of `default`."""
@@ -181,7 +180,7 @@ def split(
 
     file = _file(tokenizer)
     count = TokenCount(file / "tokenizer.json" if file.is_dir() else file)
-    how: Any = {"limit": limit, "tokenizer": tokenizer, "format": format, "drop": drop, "force": force}
+    how: Any = {"limit": limit, "tokenizer": tokenizer, "format": format, "force": force}
     return parted(source, out, count, **how)
 
 
