@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 from measure import Figure, Goal, NotMeasured, Row
-from redraft.jobs.provenance import commit
 
 PACKAGES = (
     *("redraft", "xllamacpp", "torch", "transformers", "peft", "gguf", "trl", "rapidfuzz", "selectolax"),
@@ -137,6 +137,8 @@ def _record(row: Row) -> Record:
 def circumstances(script: str) -> dict[str, str]:
     """Return when, where and with what something was measured."""
     found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=8"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     cpu = found[1].strip() if found else platform.processor() or "unknown processor"
     return {
@@ -144,7 +146,7 @@ def circumstances(script: str) -> dict[str, str]:
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "machine": f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GB, load {os.getloadavg()[0]:.1f}",
         "versions": f"Python {platform.python_version()}, {', '.join(_versions())}",
-        "commit": (commit() or "not a checkout")[:8],
+        "commit": commit or "not a checkout",
     }
 
 

@@ -232,8 +232,6 @@ class JournaledEngine(WrappedEngine):
         always = ("temperature", "top_p", "max_tokens", "seed")
         sampling = {name: value for name, value in sampling.items() if value or name in always}
         if form := sampling.get("form"):
-            if not form["one"]:  # as before there was one
-                del form["one"]
             form["without"] = sorted(form["without"])  # a set, which JSON lacks
             form["limits"] = [{**each, "count": each["count"].__qualname__} for each in form["limits"]]
         return key_of({**self._about, **request, "sampling": sampling})

@@ -7,15 +7,13 @@ change the speed (`--parallel`, threads) are not recorded as settings.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
 import re
 import socket
-import subprocess
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -44,7 +42,6 @@ class Provenance:
     config: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None  # the file that the items come from; `name` is its name, if not its path
     name: str | None = None
-    free: Collection[str] = ()  # names of settings that decide nothing; an older record may have them
 
     def fingerprint(self, length: int | None = None) -> dict[str, Any] | None:
         """Return name, size in bytes and SHA-256 of the source, or of its first `length` bytes."""
@@ -280,15 +277,15 @@ def _record(
 
 def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str]:
     now_is = {"command": provenance.command, "config": _as_json(provenance.config)}
-    yield from _changed(before, now_is, provenance.free)
+    yield from _changed(before, now_is)
     yield from _source_differences(before.get("source"), provenance)
 
 
-def _changed(before: dict[str, Any], after: dict[str, Any], free: Collection[str] = ()) -> Iterator[str]:
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     if before.get("command") != after.get("command"):
         yield f"by {before.get('command')}, not by {after.get('command')}"
     old, new = before.get("config") or {}, after.get("config") or {}
-    for name in sorted((old.keys() | new.keys()).difference(free)):
+    for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             was, now_is = _in_words(old.get(name)), _in_words(new.get(name))
             yield f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
@@ -367,7 +364,6 @@ def _as_json(config: dict[str, Any]) -> dict[str, Any]:
 def _session() -> dict[str, Any]:
     return {
         "redraft": redraft.__version__,
-        "commit": commit(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "started": now(),
@@ -377,25 +373,3 @@ def _session() -> dict[str, Any]:
 def now() -> str:
     """Return the time as records have it: UTC, in seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@functools.cache
-def commit() -> str | None:
-    """Return the git commit of this redraft, with `-dirty` if it is changed; None outside of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    root = package.parents[1]
-    if not (root / ".git").exists() or root / "src" / "redraft" != package:
-        return None
-    try:
-        head = _git(root, "rev-parse", "HEAD")
-        # `describe --dirty` would lock the index, and leave the lock behind if it is killed.
-        changed = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return f"{head}-dirty" if changed else head
-
-
-def _git(root: Path, *words: str) -> str:
-    command = ["git", "-C", str(root), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603
-    return done.stdout.strip()

@@ -278,7 +278,7 @@ class AnswerRun:
         models = {role: ref for role in ("model", "critic", "judge") if (ref := config.get(role))}
         config |= {role: model_of(ref) for role, ref in models.items()} | contents_of(models)
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
-        return Provenance(self.verb, config, self.source, self._url or str(self.source), NOT_OF_THE_RESULT)
+        return Provenance(self.verb, config, self.source, self._url or str(self.source))
 
     def _count_found(self, line: bytes) -> None:
         self.summary.before += 1
