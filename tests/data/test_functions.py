@@ -50,7 +50,6 @@ def test_rules_that_leave_nothing_say_so_and_a_wrong_name_is_an_error(source: Pa
         (redraft.dedupe, {"by": ["exact"]}, "by is a list", "one of: exact"),
         (redraft.dedupe, {"by": "rouge", "threshold": 70}, "threshold is 70", "from 0.1 to 1"),
         (redraft.dedupe, {"by": "rouge", "threshold": 0}, "threshold is 0", "from 0.1 to 1"),
-        (redraft.dedupe, {"keep": "last"}, "keep is 'last'", "one of: best, first"),
     ],
 )
 def test_a_wrong_option_is_told_with_what_is_allowed(

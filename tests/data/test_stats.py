@@ -252,7 +252,7 @@ def test_parts_add_up_to_the_whole(chains: list[Chain], cut: int) -> None:
     whole, first, second = DataSummary(), DataSummary(), DataSummary()
     for number, chain in enumerate(chains):
         for summary in (whole, first if number < cut else second):
-            add_to(summary, chain, f"a:{number}", "a", by_spaces, 4)
+            add_to(summary, chain, f"a:{number}", "a", by_spaces)
     first += pickle.loads(pickle.dumps(second))  # noqa: S301  (as between processes; it is our own)
     assert first == whole
 

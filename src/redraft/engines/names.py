@@ -52,6 +52,7 @@ class Recommended:
 
     name: str  # a reference of its own, such as `small`
     ref: str  # the reference of its file
+    billions: float
     size: int  # bytes of the file, as the hub has it
     # Bytes that it wants with one chain of 4,096 tokens: the file, keys and values of 16 bits, and 300 MB to
     # compute in.
