@@ -32,14 +32,12 @@ def split(*args: object) -> Result:
     return redraft("data", "split", *args)
 
 
-def test_what_is_too_long_can_be_dropped_to_a_side_file(talks: Path, words: Path, tmp_path: Path) -> None:
+def test_what_is_too_long_stays_whole_and_what_is_broken_goes_aside(
+    talks: Path, words: Path, tmp_path: Path
+) -> None:
     out, side = tmp_path / "out.jsonl", tmp_path / "side.jsonl"
     args = (talks, "--tokenizer", words, "--limit", 64, "--format", "chat", "-j", 1, "-o", out)
-    args += ("--too-long", "drop")
-    assert split(*args, "--dropped", side, "-q").stderr == ""
-    assert [each["id"] for each in lines(out)] == ["talks/t0#2", "talks/t1"]
-    long, broken = map(json.loads, side.read_text().splitlines())
-    assert (long["rule"], long["id"], long["where"]) == ("too-long", "talks/t0#1", f"{talks}:1")
-    assert long["reason"] == "92 tokens, at most 64"
-    assert long["record"]["steps"][0]["answer"] == "w " * 40
+    assert "1 split, 1 kept that are over 64 tokens" in split(*args, "--dropped", side).stderr
+    assert [each["id"] for each in lines(out)] == ["talks/t0#1", "talks/t0#2", "talks/t1"]
+    (broken,) = map(json.loads, side.read_text().splitlines())
     assert (broken["rule"], broken["where"]) == ("unreadable", f"{talks}:2")
