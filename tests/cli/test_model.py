@@ -25,22 +25,15 @@ def test_nothing_is_here(home: Path) -> None:
     listed = redraft("model", "list")
     assert (listed.exit_code, listed.stdout) == (0, "")
     assert "redraft model get default" in listed.stderr
-    result = redraft("model", "remove", "default")
-    assert result.exit_code == 3
-    assert result.stderr == "redraft: the model default is not here.\n  redraft model list\n"
 
 
-def test_a_model_of_the_hub_from_get_to_remove(hub: FakeServer) -> None:
+def test_a_model_of_the_hub_is_fetched_and_listed(hub: FakeServer) -> None:
     publish(hub, "org/tiny", {"a.gguf": b"GGUF"})
     got = redraft("model", "get", "org/tiny")
     assert got.exit_code == 0
     file = Path(got.stdout.strip())
     assert file.read_bytes() == b"GGUF"
     assert redraft("model", "list").stdout.split() == ["org/tiny/a.gguf", "4", "B", str(file)]
-    removed = redraft("model", "remove", "org/tiny")
-    assert (removed.exit_code, removed.stderr) == (0, "Removed org/tiny: 4 B.\n")
-    assert not file.exists()
-    assert redraft("model", "list").stdout == ""
 
 
 def test_a_recommended_model_is_fetched_by_its_name(hub: FakeServer) -> None:
@@ -50,7 +43,6 @@ def test_a_recommended_model_is_fetched_by_its_name(hub: FakeServer) -> None:
     assert got.stderr.startswith(f"redraft: fetching {repo}/{name}: ")
     assert Path(got.stdout.strip()).read_bytes() == b"GGUF"
     assert redraft("model", "list").stdout.split()[0] == f"{repo}/{name}"
-    assert redraft("model", "remove", "small").exit_code == 0
 
 
 def test_a_recommended_model_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +71,6 @@ def test_the_default_model(default_model: Path, home: Path) -> None:
     DEFAULT.path.symlink_to(default_model)
     assert redraft("model", "get").stdout.strip() == str(DEFAULT.path)
     assert redraft("model", "list").stdout.split()[:3] == ["default", "98.4", "MB"]
-    assert redraft("model", "remove", "default").stderr == "Removed default: 98.4 MB.\n"
 
 
 @pytest.mark.parametrize("ref", ["http://localhost:8000/v1#m", "m.gguf", "script:x.jsonl", "default+x.gguf"])

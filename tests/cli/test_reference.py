@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA_VERBS = ["import", "clean", "split", "dedupe", "decontaminate", "merge", "export", "stats"]
 WEIGHTS_VERBS = ["diff", "apply", "convert", "gguf", "from-gguf"]
 WEIGHTS_VERBS += ["merge-lora", "lora-gguf", "verify", "info"]
-MODEL_VERBS = ("get", "list", "remove")
+MODEL_VERBS = ("get", "list")
 
 
 @pytest.fixture(scope="module")

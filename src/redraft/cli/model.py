@@ -1,8 +1,8 @@
-"""`redraft model`: fetch, list, locate and remove models."""
+"""`redraft model`: fetch, list and locate models."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,24 +10,28 @@ from redraft.cli.shell import argument
 from redraft.cli.verb import group
 from redraft.jobs.counting import size_in_words
 
-if TYPE_CHECKING:
-    from redraft.engines.load import ModelReference
-
 OF_DEFAULT = "small sums, products, dates and times; short texts and JSON with checks (docs/self.md)"
 
-Ref = Annotated[str, argument("REF", "default, small, org/name, org/name:Q4_K_M …")]
 
-
-def get(ref: Ref = "default") -> None:
+def get(
+    ref: Annotated[str, argument("REF", "default, small, org/name, org/name:Q4_K_M …")] = "default",
+) -> None:
     """Fetch a model, unless it is here, and print its path.
 
     Standard error first has its size, its licence, and a warning if memory is short. Its checksum is checked.
     The default model is fetched again if it is damaged.
     """
     from redraft.engines.llamacpp import default_model
-    from redraft.engines.load import local_file
+    from redraft.engines.load import local_file, parse_reference
+    from redraft.errors import UsageError
 
-    named = _fetchable(ref)
+    named = parse_reference(ref)
+    if named.kind not in ("default", "hub") or named.adapters:
+        raise UsageError(
+            f"{ref} is not a model that redraft fetches.",
+            hint="Those are: default, small, medium, large, and GGUF files of the hub as org/name, "
+            "org/name:Q4_K_M or org/name/file.gguf",
+        )
     typer.echo(default_model.fetch_default() if named.kind == "default" else local_file(named))
 
 
@@ -61,35 +65,4 @@ def list_() -> None:
         typer.echo(f"  {model.name:8}{model.ref}\n          {facts}: {model.good_for}", err=True)
 
 
-def remove(ref: Ref) -> None:
-    """Remove a model from this machine.
-
-    org/name removes all its GGUF files, org/name:Q4_K_M one. Other programs share the cache of the hub.
-    """
-    from redraft.engines.llamacpp import default_model
-    from redraft.errors import ModelError
-    from redraft.jobs import hub
-
-    named = _fetchable(ref)
-    default = named.kind == "default"
-    freed = default_model.remove_default() if default else hub.remove(named.target, named.selects)
-    if not freed:
-        raise ModelError(f"the model {ref} is not here.", hint="redraft model list")
-    typer.echo(f"Removed {ref}: {size_in_words(freed)}.", err=True)
-
-
-def _fetchable(ref: str) -> ModelReference:
-    from redraft.engines.load import parse_reference
-    from redraft.errors import UsageError
-
-    named = parse_reference(ref)
-    if named.kind not in ("default", "hub") or named.adapters:
-        raise UsageError(
-            f"{ref} is not a model that redraft fetches.",
-            hint="Those are: default, small, medium, large, and GGUF files of the hub as org/name, "
-            "org/name:Q4_K_M or org/name/file.gguf",
-        )
-    return named
-
-
-app = group("Fetch, list, locate and remove models.", get, list_, remove)
+app = group("Fetch, list and locate models.", get, list_)

@@ -251,21 +251,6 @@ def find(repo: str, selects: str | None) -> Path | None:
         return None
 
 
-def remove(repo: str, selects: str | None) -> int:
-    """Remove a GGUF file, or all GGUF files of a repository, from the cache. Return the bytes freed."""
-    here = [file for file in cached() if file.repo == repo]
-    names = [file.name for file in here]
-    chosen = choose(repo, names, selects) if selects else names
-    freed = 0
-    for file in here:
-        if file.name in chosen:
-            blob = file.path.resolve()  # the cache holds the bytes in blobs, and links to them
-            freed += file.size if blob.exists() else 0
-            blob.unlink(missing_ok=True)
-            file.path.unlink(missing_ok=True)
-    return freed
-
-
 def cached() -> Iterator[Cached]:
     """Yield all GGUF files in the cache of huggingface_hub, older revisions first."""
     from huggingface_hub import constants, scan_cache_dir

