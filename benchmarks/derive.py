@@ -19,7 +19,7 @@ from typing import Any
 from material import records
 from measure import Figure, Goal, Row
 from redraft.checks.derive import checks_in
-from redraft.checks.derive.style import choice
+from redraft.checks.derive.wording import choice
 from redraft.evaluation.stats import proportion
 from report import told, write
 

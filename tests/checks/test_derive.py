@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import redraft
 from redraft.chain import Prompt
 from redraft.checks.derive import checks_in
-from redraft.checks.derive.style import choice
+from redraft.checks.derive.wording import choice
 from redraft.checks.parse import parse_check
 from tests.cli.verbs import redraft as run
 

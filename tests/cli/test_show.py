@@ -9,8 +9,8 @@ import pytest
 from typer.testing import Result
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage, write_jsonl
+from redraft.jobs.ledger import Unfinished
 from redraft.jobs.provenance import Provenance
-from redraft.jobs.unfinished import Unfinished
 from tests.cli.verbs import redraft, refused, write
 
 

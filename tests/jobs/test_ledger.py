@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain, Step
 from redraft.errors import ContextError, OutputError, RecordError
-from redraft.jobs.ledger import Ledger
+from redraft.jobs import ledger as ledgers
+from redraft.jobs.ledger import Ledger, Unfinished
 from redraft.jobs.provenance import Provenance
 from tests.cli.verbs import files_up_to
 
@@ -344,3 +345,25 @@ def test_a_damaged_record_of_how_it_was_made_is_told(tmp_path: Path) -> None:
     for each in damaged(raw):
         run.write_bytes(each)
         fill(out, [])
+
+
+def test_work_that_was_cut_is_written_again_before_its_file_grows_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tests/cli/test_go_on.py has the kills and the damage."""
+    monkeypatch.setattr(ledgers, "TIDIED_AT", 2000)
+    out, done = tmp_path / "out.jsonl", set[str]()
+    with Unfinished(out, PROVENANCE, done) as kept:
+        for number in range(100):
+            kept.keep(str(number), json.dumps("x" * 100))
+            done.add(str(number - 1))
+            assert kept.path.stat().st_size < 3000
+        assert kept.get("99") == "x" * 100
+    assert Unfinished(out, PROVENANCE, done).get("99") == "x" * 100
+    assert Unfinished(out, Provenance("ask"), done).get("99") is None
+
+
+def test_a_disk_that_is_full_only_ends_the_keeping(tmp_path: Path) -> None:
+    with Unfinished(tmp_path / "gone" / "out.jsonl", PROVENANCE, set()) as kept:
+        kept.keep("1", "[]")
+        assert kept.get("1") is None

@@ -25,13 +25,12 @@ from redraft.jobs.causes import UNFIT, in_words, is_doubtful, is_filtered, is_of
 from redraft.jobs.counting import begin_line, counted
 from redraft.jobs.hub import is_fetching
 from redraft.jobs.ids import IdSet
-from redraft.jobs.ledger import Ledger, done_in, record_id
+from redraft.jobs.ledger import Ledger, Unfinished, done_in, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
 from redraft.jobs.progress import DRAW_SECONDS, ItemProgress, RunMessage
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.signals import EndedBySignal, run_until_signal
 from redraft.jobs.stores import Store
-from redraft.jobs.unfinished import Unfinished
 
 _PATIENCE = 3
 """Doubtful failures in a row that end the job, or `parallel` if that is more. As many refused requests end it

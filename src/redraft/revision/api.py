@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
-from redraft.chain import Chain, Prompt, Step, best_step, content_of, is_system
+from redraft.chain import Chain, Prompt, Step, best_step, content_of, is_system, whole
 from redraft.checks.base import Prefixed, demand_of, schema_of
 from redraft.checks.derive import without_auto
 from redraft.checks.judge import MAX_SCORE, Judge
@@ -379,7 +379,9 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
 
 def prompt_of(prompt: Asked) -> Prompt:
     """Return the prompt as a record."""
-    if not _is_whole(prompt.model_dump() if isinstance(prompt, Prompt) else prompt):
+    given = prompt.model_dump() if isinstance(prompt, Prompt) else prompt
+    said = json.dumps(given, ensure_ascii=False, default=str)
+    if said != whole(said):
         raise UsageError(
             f"the prompt has a lone surrogate, half of a character: {prompt!a:.80}.",
             hint="Its bytes are not UTF-8. Convert them: iconv -f latin1 -t utf-8. "
@@ -392,14 +394,6 @@ def prompt_of(prompt: Asked) -> Prompt:
     if lack := prompt.lack:
         raise UsageError(f"{lack}.", hint="Give a question or an instruction.")
     return prompt
-
-
-def _is_whole(value: Any) -> bool:
-    """Return whether no text in a prompt has a lone surrogate."""
-    try:
-        return bool(json.dumps(value, ensure_ascii=False, default=str).encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:

@@ -9,7 +9,7 @@ attention (linear, chunked, with sinks) would leak, and are refused.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -40,26 +40,20 @@ class _Scoring(NamedTuple):
     window: int | None = None
 
 
-class Segments(TypedDict):
-    """The bounds of the examples of a row, by the names that transformers passes on to attention."""
+def segments(position_ids: Tensor) -> dict[str, Any]:
+    """Return the bounds of the examples of a row: one starts where the positions, [1, tokens], restart.
 
-    cu_seq_lens_q: Tensor  # the start of each example, and the end of the last: int32 [examples + 1]
-    cu_seq_lens_k: Tensor
-    max_length_q: int  # tokens of the longest example
-    max_length_k: int
-
-
-def segments(position_ids: Tensor) -> Segments:
-    """Return the examples of a row: one starts where the positions, [1, tokens], restart.
-
-    Computed once per batch, so that the layers do not wait for the GPU.
+    They have the names that transformers passes on to attention: `cu_seq_lens_q`, the start of each example
+    and the end of the last, int32 [examples + 1], and `max_length_q`, the tokens of the longest. The same for
+    `k`. Computed once per batch, so that the layers do not wait for the GPU.
     """
     positions = position_ids.flatten()
     begins = torch.ones_like(positions, dtype=torch.bool)
     begins[1:] = positions[1:] != positions[:-1] + 1
     bounds = functional.pad(begins.nonzero().flatten(), (0, 1), value=len(positions)).int()
-    longest = int(bounds.diff().max())
-    return Segments(cu_seq_lens_q=bounds, cu_seq_lens_k=bounds, max_length_q=longest, max_length_k=longest)
+    return dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), bounds) | dict.fromkeys(
+        ("max_length_q", "max_length_k"), int(bounds.diff().max())
+    )
 
 
 def use_segments(model: PreTrainedModel) -> None:
@@ -103,8 +97,8 @@ def attend(
         sliding_window: Number of tokens that a token sees, itself included.
         softcap: Bound of the scores (Gemma 2).
         position_ids: [1, tokens], if `cu_seq_lens_q` is not given.
-        cu_seq_lens_q: As in `Segments`.
-        max_length_q: As in `Segments`.
+        cu_seq_lens_q: As in `segments`.
+        max_length_q: As in `segments`.
         branches: Instead of examples, parts of a tree: their tokens, and the parts that they also see.
 
     Returns:

@@ -57,47 +57,36 @@ class Moment:
         )
 
 
-@dataclass(frozen=True)
-class Unsound:
-    """A tensor with values that are not finite."""
-
-    name: str
-    count: int
-    of: int
-    trained: bool  # whether the run trains it
-
-    def __str__(self) -> str:
-        return f"{self.name} has {self.count:,} of {self.of:,} numbers that are not finite"
-
-
-def unsound(model: Any) -> Unsound | None:
-    """Return a weight of a model that is not finite, or None. Frozen weights are searched first.
+def unsound(model: Any) -> tuple[str, bool] | None:
+    """Return what is wrong with a weight that is not finite, and whether it is trained. Frozen ones first.
 
     Of a sharded tensor, only the local shard is searched. Buffers are not: masks may be infinite.
     """
     for name, tensor in sorted(model.named_parameters(), key=lambda each: each[1].requires_grad):
         part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
         if part.is_floating_point() and (bad := int((~part.isfinite()).sum())):
-            return Unsound(name.removeprefix("base_model.model."), bad, part.numel(), tensor.requires_grad)
+            share = f"{bad:,} of {part.numel():,} numbers that are not finite"
+            return f"{name.removeprefix('base_model.model.')} has {share}", tensor.requires_grad
     return None
 
 
-def no_number(moment: Moment, found: Unsound | None = None) -> ModelError:
-    """Return the error for a loss or gradient that is NaN or infinite, before the optimizer's step."""
+def no_number(moment: Moment, found: tuple[str, bool] | None = None) -> ModelError:
+    """Return the error for a loss or gradient that is NaN or infinite. `found` is what `unsound` found."""
     what = "the gradient" if isfinite(moment.loss) else "the loss"
     again = f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}"
+    fault, trained = found or ("", False)
     why = ""
-    if found and found.trained and moment.begins and moment.resumed:
-        why = f", because the checkpoint {moment.resumed} holds broken weights: {found}"
+    if trained and moment.begins and moment.resumed:
+        why = f", because the checkpoint {moment.resumed} holds broken weights: {fault}"
         hint = (
             "The records are not the cause. Move that checkpoint away, and the same command resumes from the "
             "one before. Or start over (--overwrite_output_dir)."
         )
-    elif found and (moment.begins or not found.trained):
-        why = f", because the model was damaged before training: {found}"
+    elif found and (moment.begins or not trained):
+        why = f", because the model was damaged before training: {fault}"
         hint = "The records are not the cause. Start from an intact model: --model_name_or_path FOLDER"
     elif found:
-        why = f", because an earlier step broke the weights: {found}"
+        why = f", because an earlier step broke the weights: {fault}"
         hint = f"{again}, --max_grad_norm 0.5 or --warmup_ratio 0.1. Checkpoints may be broken too."
     elif moment.begins:
         hint = "No step was taken, and the weights are finite. Look at these records, and try "

@@ -91,7 +91,7 @@ def inputs_of(model: PreTrainedModel, input_ids: Tensor, inputs: dict[str, Any])
     positions = inputs.get("position_ids")
     packed = model.config._attn_implementation == attention.NAME  # noqa: SLF001 - the only way to ask
     if packed and positions is not None and len(positions) == 1 and "cu_seq_lens_q" not in inputs:
-        found = dict(attention.segments(positions))
+        found = attention.segments(positions)
     return {**inputs, **found, "input_ids": input_ids, "use_cache": False}
 
 

@@ -2,7 +2,7 @@
 
 The loop (`loop`) reads `Ppo`. An epoch of the loop is a rollout batch:
 
-1. Rollouts: the policy answers prompts, a chunk at a time (`samples`).
+1. Rollouts: the policy answers prompts, a chunk at a time (`policy`).
 2. Rewards: each chunk is judged (`rewards`) and written down.
 3. Advantages: when all answers are there, `Experience` makes tensors of them. `--algorithm` decides what
    becomes of the scores: see `algorithm` for each formula. β, the price of KL, is adapted after each batch.
@@ -46,9 +46,8 @@ from redraft.train.prepare import Ints
 from redraft.train.processes import Say, gathered, place, ranks, shared_out
 from redraft.train.rl import algorithm
 from redraft.train.rl.algorithm import RunningMoments
-from redraft.train.rl.policy import Policy, Seen, unwrapped
+from redraft.train.rl.policy import Policy, Response, Sampler, Samples, Seen, recorded, unwrapped
 from redraft.train.rl.rewards import Rewards, parse_rewards
-from redraft.train.rl.samples import Response, Sampler, Samples, recorded
 from redraft.train.verb import Verb, bare_of
 
 AT_ONCE = 16  # sequences of a forward pass without gradients

@@ -18,9 +18,8 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from redraft.chain import Chain
 from redraft.train import LOG, SAMPLES, checkpoints
 from redraft.train.ppo import BETA, Experience, padded
-from redraft.train.rl.policy import Policy
+from redraft.train.rl.policy import Policy, Response
 from redraft.train.rl.rewards import Reward, Rewards, parse_rewards
-from redraft.train.rl.samples import Response
 from tests.train.rl.tiny_policy import TOKENIZER, loop, policy, prompts, rollouts, shaken, share_of_e
 from tests.train.tiny import SHAPE, lines
 from tests.train.tokenizer_kinds import tokenizer

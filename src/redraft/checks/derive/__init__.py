@@ -16,8 +16,7 @@ from redraft.chain import Prompt, whole
 from redraft.checks.base import Check, Outcome, passed
 from redraft.checks.derive.amounts import lengths, lists, shapes
 from redraft.checks.derive.sentences import Rule, Text, asks_for_code
-from redraft.checks.derive.style import choices, in_json, language
-from redraft.checks.derive.wording import wordings
+from redraft.checks.derive.wording import choices, in_json, language, wordings
 
 READ = 20_000
 """Characters; of a longer prompt, half of them from its beginning and half from its end are read."""

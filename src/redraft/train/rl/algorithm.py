@@ -273,7 +273,7 @@ def rloo_advantages(scores: Tensor) -> Tensor:
     subtracted from its score first; the paper's loss is not clipped, TRL's is. All tokens of a sequence get
     its advantage.
     """
-    count, (_, centred) = _samples(scores), _centred(scores, (1,))
+    count, (_, centred) = scores.shape[1], _centred(scores, (1,))
     return (centred * count / (count - 1)).to(_wide(scores).dtype)  # x − (Σ − x) / (n − 1), with Σ = n·μ
 
 
@@ -285,15 +285,9 @@ def grpo_advantages(scores: Tensor) -> Tensor:
     much weight. In 32 bits, as in TRL, eight scores of 64.2 have −0.07 each. All tokens of a sequence get
     its advantage. The paper's KL term is `kl_k3`, added to the loss, not to the reward.
     """
-    count, (_, centred) = _samples(scores), _centred(scores, (1,))
+    count, (_, centred) = scores.shape[1], _centred(scores, (1,))
     spread = (centred.square().sum(1, keepdim=True) / (count - 1)).sqrt()
     return (centred / (spread + 1e-6)).to(_wide(scores).dtype)
-
-
-def _samples(scores: Tensor) -> int:
-    if (count := scores.shape[1]) < 2:
-        raise ValueError(f"RLOO and GRPO compare samples of one prompt: {count} is too few, give 2 or more.")
-    return count
 
 
 # Losses: sums over tokens. Divide by the real tokens of the whole step, over all micro-batches and processes:
