@@ -6,7 +6,6 @@ chain is a new chain. `chain.selfee` renders a chain as text for a model, and `r
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -426,7 +425,9 @@ class Chain(_Record, Generic[T_co]):
         try:
             return cls.model_validate_json(line)
         except ValidationError as error:
-            raise RecordError(f"{where}: {describe(error)}", hint=_version_hint(line)) from None
+            said = describe(error)
+            newer = f"A newer redraft made this file: {NEWER}" if said.startswith("version is") else None
+            raise RecordError(f"{where}: {said}", hint=newer) from None
 
 
 _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
@@ -491,16 +492,6 @@ def describe(error: ValidationError) -> str:
         found = "" if item["type"] in {"json_invalid", "missing", "value_error"} else found
         parts.append(f"{field}: {message}{found}" if field else message + found)
     return "; ".join(parts)
-
-
-def _version_hint(line: str | bytes) -> str | None:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    version = record.get("version") if isinstance(record, dict) else None
-    newer = isinstance(version, int) and version > VERSION
-    return f"A newer redraft made this file: {NEWER}" if newer else None
 
 
 def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:

@@ -44,10 +44,9 @@ def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
         what = "file" if path.suffix else "recipe"
         raise UsageError(f"there is no {what} {name!r:.200}.", hint=hint)
     document = yaml_of(text_of_settings(path), path)
-    if document is None:
-        raise UsageError(f"{path}: is empty.", hint="A recipe is names and values. A line reads: name: value")
     if not isinstance(document, dict):
-        raise UsageError(f"{path}: a recipe is names and values.", hint="A line reads: name: value")
+        found = "is empty" if document is None else "is no recipe"
+        raise UsageError(f"{path}: {found}.", hint="A recipe is names and values. A line reads: name: value")
     return str(path), {key: value for key, value in document.items() if key != "about"}
 
 

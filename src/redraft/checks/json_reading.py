@@ -114,20 +114,16 @@ def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tup
             at, tried = start.end(), tried + 1
             continue
         before, after = text[: start.start()].rpartition("\n")[2], text[at:].partition("\n")[0]
-        if _is_meant(value) or not (before.strip() or after.strip("` ")):
+        items = value if isinstance(value, list) else [value] * bool(value)
+        # `[1]` and `{}` in a sentence may be a part of it.
+        meant = any(isinstance(item, dict | list | str) for item in items)
+        if meant or not (before.strip() or after.strip("` ")):
             found.append((value, text[start.start() : at]))
     if len(found) > 1:
         raise NotJson(f"The answer has {len(found)} objects or lists of JSON, and exactly one is wanted.")
     if not found:
         raise _not_json(fault, text)
     return found[0]
-
-
-def _is_meant(value: Any) -> bool:
-    """Return whether an object or a list in a sentence is the answer: `[1]` and `{}` may be a part of it."""
-    return (
-        bool(value) if isinstance(value, dict) else any(isinstance(item, dict | list | str) for item in value)
-    )
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -199,8 +199,10 @@ class Summary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the summary, each a name and a text. Empty ones are left out."""
-        usd = self.usage.cost_usd
-        cost = "" if usd is None else cost_text(usd, self.costs, digits=4) + self.without_price
+        usd, were = self.usage.cost_usd, "was" if self.unpriced == 1 else "were"
+        cost = "" if usd is None else cost_text(usd, self.costs, digits=4)
+        if cost and self.unpriced:
+            cost += f"; {counted(self.unpriced, 'chain')} {were} made without a price"
         rows = [("revisions", self._revisions()), ("checks", self._checks()), ("stopped", self.stopped)]
         rows += [("tokens", self._tokens()), ("cost", cost)]
         return [(name, text) for name, text in rows if text]
@@ -209,14 +211,6 @@ class Summary:
     def estimated(self) -> str:
         """How usage that is estimated came to be so, in words."""
         return ESTIMATED if self.unreported else PARTLY
-
-    @property
-    def without_price(self) -> str:
-        """What the cost leaves out, in words after it; empty if that is nothing."""
-        if not self.unpriced or self.usage.cost_usd is None:
-            return ""
-        verb = "was" if self.unpriced == 1 else "were"
-        return f"; {counted(self.unpriced, 'chain')} {verb} made without a price"
 
     @property
     def stopped(self) -> str:

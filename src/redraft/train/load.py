@@ -356,9 +356,16 @@ def go_on_from(added: PeftModel, adapter: Path) -> None:
     """Put the weights of another adapter into a new one, whose rank may be larger.
 
     Rows of `lora_A` that the other one lacks stay random. Their columns of `lora_B` are 0, so they change
-    nothing yet.
+    nothing yet. A change that is not scaled has the alpha 0.
     """
-    theirs, alpha = _weights_of(adapter, added)
+    if adapter.is_dir():
+        theirs, alpha = (
+            load_peft_weights(str(adapter), device="cpu"),
+            read_json(adapter / CONFIG)["lora_alpha"],
+        )
+    else:
+        base: Any = added.get_base_model()
+        theirs, alpha = lora_weights(adapter, sizes_from_config(base.config.to_dict()))
     own = get_peft_model_state_dict(added, save_embedding_layers=False)
     for name in sorted(own.keys() ^ theirs.keys()):
         raise UsageError(f"--lora_from: only one of {adapter} and the new adapter changes {name!r:.120}.")
@@ -384,14 +391,6 @@ def _fits(shape: Sequence[int], own: Sequence[int], rank: int) -> bool:
         size == size_of_own or size < size_of_own == rank
         for size, size_of_own in zip(shape, own, strict=True)
     )
-
-
-def _weights_of(adapter: Path, model: PeftModel) -> tuple[dict[str, torch.Tensor], float]:
-    """Return the weights of an adapter by peft's names, and its alpha; 0 if the change is not scaled."""
-    if adapter.is_dir():
-        return load_peft_weights(str(adapter), device="cpu"), read_json(adapter / CONFIG)["lora_alpha"]
-    base: Any = model.get_base_model()
-    return lora_weights(adapter, sizes_from_config(base.config.to_dict()))
 
 
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:

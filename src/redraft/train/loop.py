@@ -85,7 +85,7 @@ class Log:
                 self._file = self._path.open("a", encoding="utf-8", buffering=1)  # flushed after each line
             yield
         finally:
-            self.interrupt()
+            self._progress.close()
             if self._file:
                 self._file.close()
 
@@ -100,10 +100,6 @@ class Log:
     def hide(self) -> None:
         """Show no progress."""
         self._progress = StepProgress(quiet=True)
-
-    def interrupt(self) -> None:
-        """End a line of progress that was being overwritten, so that others can print."""
-        self._progress.close()
 
 
 class StepCounts:

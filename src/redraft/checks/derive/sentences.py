@@ -99,16 +99,13 @@ class Sentence:
             before = self.before(match)
             if _TOLD.search(before):
                 continue
-            asks = self._only_asks and not _ASKED_AFTER.search(self.text, match.end())
+            # A question that is no request.
+            only_asks = self.text.rstrip().endswith("?") and not _REQUEST.search(self.text)
+            asks = only_asks and not _ASKED_AFTER.search(self.text, match.end())
             if asks and not (closing and self._closes(match)):
                 continue
             if negated or not is_negated(before):
                 yield match
-
-    @property
-    def _only_asks(self) -> bool:
-        """Whether it is a question, and no request."""
-        return self.text.rstrip().endswith("?") and not _REQUEST.search(self.text)
 
     def _closes(self, match: re.Match[str]) -> bool:
         """Whether a place with "in" is the end of a question that is about something else."""

@@ -213,18 +213,14 @@ def _same_origin(parts: Sequence[Part]) -> Path | None:
         OutputError: A part was made in another way than the first, or from another file.
     """
     first = parts[0]
-    origin = next((file for part in parts if (file := _source_of(part)) is not None), None)
+    sources = (part.run.get("source") or {} for part in parts)
+    files = (here(source["path"]) for source in sources if "sha256" in source)
+    origin = next(filter(Path.is_file, files), None)
     for part in parts:
         if found := next(differences(first.run, part.run, origin), None):
             hint = "Parts of one job have the same command, settings and input. Leave other parts out."
             raise OutputError(f"{part.path} is not of the job of {first.path}: {found}.", hint=hint)
     return origin
-
-
-def _source_of(part: Part) -> Path | None:
-    source = part.run.get("source")
-    path = here(source["path"]) if source and "sha256" in source else None
-    return path if path and path.is_file() else None
 
 
 def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:
