@@ -16,8 +16,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from redraft.chain import Chain, Feedback, Prompt, Step, is_blank
 from redraft.chain.encoder import (
+    CLOSE,
     LONGEST,
     NO_ROOM,
+    OPEN,
     SHORTEST,
     Cut,
     Encoder,
@@ -25,10 +27,10 @@ from redraft.chain.encoder import (
     PromptEncoder,
     Skipped,
     Uncut,
+    Vocabulary,
 )
 from redraft.chain.spans import spans_of
 from redraft.chain.thoughts import apart
-from redraft.chain.vocabulary import CLOSE, OPEN, Vocabulary
 from redraft.errors import ModelError, UsageError
 from redraft.jobs.formats import Objective, TrainingFormat
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
