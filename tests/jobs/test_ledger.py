@@ -20,7 +20,7 @@ from redraft.chain import Chain, Step
 from redraft.errors import ContextError, OutputError, RecordError
 from redraft.jobs import ledger as ledgers
 from redraft.jobs.ledger import Ledger, Unfinished
-from redraft.jobs.provenance import Provenance
+from redraft.jobs.provenance import ContentHashes, Provenance
 from tests.cli.verbs import files_up_to
 
 PROVENANCE = Provenance("answer", {"model": "m", "seed": 1, "checks": ("words<=5",)})
@@ -367,3 +367,18 @@ def test_a_disk_that_is_full_only_ends_the_keeping(tmp_path: Path) -> None:
     with Unfinished(tmp_path / "gone" / "out.jsonl", PROVENANCE, set()) as kept:
         kept.keep("1", "[]")
         assert kept.get("1") is None
+
+
+# Hashes of files are kept while the files are there.
+
+
+def test_files_that_are_gone_are_forgotten_when_another_is_read(tmp_path: Path) -> None:
+    kept, gone, new = (tmp_path / name for name in ("kept", "gone", "new"))
+    for path in (kept, gone, new):
+        path.write_text(path.name)
+    cache = tmp_path / "hashes.json"
+    for path in (kept, gone):
+        ContentHashes(cache).of(path)
+    gone.unlink()
+    ContentHashes(cache).of(new)
+    assert json.loads(cache.read_text()).keys() == {str(kept), str(new)}

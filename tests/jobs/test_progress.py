@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
-from redraft.jobs.progress import LINE_SECONDS, ByteProgress, ItemProgress, ProgressLine, clock_time
+from redraft.jobs.counting import counted, tell
+from redraft.jobs.progress import (
+    LINE_SECONDS,
+    ByteProgress,
+    ItemProgress,
+    ProgressLine,
+    clock_time,
+)
 
 
 @dataclass
@@ -131,3 +138,18 @@ def test_words_of_a_server_do_not_control_the_terminal(capsys: pytest.CaptureFix
     assert "\x1b" not in progress.line()
     progress.print("a batch\x1b[2J")
     assert "\x1b[2J" not in capsys.readouterr().err
+
+
+# What else is told.
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(count, "row") for count in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+
+
+def test_a_message_without_standard_error_goes_nowhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    tell("lost", "nobody reads it")
+    assert capsys.readouterr().out == ""

@@ -18,7 +18,7 @@ from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckError, ServerError
 from redraft.options import RETRIES
-from redraft.revision.cancel import CancelToken
+from redraft.revision.cancel import CancelToken, OutOfTime
 from redraft.revision.driver import Driver
 from redraft.revision.ops import Event, Finished, Interrupted, Text
 from redraft.revision.options import Budget
@@ -331,3 +331,62 @@ def test_the_record_has_no_number_that_was_left_to_the_server(mode: Any, length:
     info = replace(ScriptedEngine(["one"]).info, own_sampling=True)
     recorded = Plan(prompt=Prompt(), info=info, mode=mode).recorded_sampling
     assert recorded == {"temperature": None, "top_p": None, "max_tokens": length, "seed": None}
+
+
+# What ends the parts of a chain: a deadline, and a cancel from outside.
+
+
+def test_a_token_that_was_cancelled_before_lets_no_body_begin() -> None:
+    async def main() -> None:
+        token, begun = CancelToken(), []
+        token.cancel()
+        with pytest.raises(OutOfTime):
+            async with token.until(None):
+                begun.append(True)
+        assert not begun
+
+    asyncio.run(main())
+
+
+def test_a_limit_holds_for_all_its_bodies() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with CancelToken().limit(loop.time() + 0.05) as limit:
+            with limit:
+                await asyncio.sleep(0)
+            with pytest.raises(OutOfTime), limit:
+                await asyncio.sleep(60)
+            with pytest.raises(OutOfTime), limit:
+                raise AssertionError("it began")
+
+    asyncio.run(main())
+
+
+def test_a_body_that_ended_is_not_cancelled_later() -> None:
+    async def main() -> None:
+        token = CancelToken()
+        with token.limit(None) as limit:
+            with limit:
+                pass
+            token.cancel()
+            await asyncio.sleep(0.01)  # not in a body
+
+    asyncio.run(main())
+
+
+def test_a_cancellation_from_elsewhere_stays_one() -> None:
+    async def main() -> None:
+        token = CancelToken()
+
+        async def work() -> None:
+            async with token.until(None):
+                await asyncio.sleep(60)
+
+        working = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        token.cancel()
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+
+    asyncio.run(main())

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from redraft.chain import Chain, Prompt
+from redraft.chain import Chain, Prompt, Step, best_step
 from redraft.engines.base import EngineInfo, Price
-from redraft.errors import ContextError
+from redraft.errors import ContextError, EmptyReply
 from redraft.revision import prompts
 from redraft.revision.ops import Ask, RunChecks
 from redraft.revision.options import Budget
@@ -59,6 +59,8 @@ def test_min_revisions_overrides_an_accepting_critic() -> None:
     )
     assert [s.answer for s in played.chain.steps] == ["One.", "Two."]
     assert played.chain.stop == "accepted"
+    said = [step.criticism for step in played.chain.steps]
+    assert said == ["Revision is needed.", "Revision is not needed."]
 
 
 def test_max_revisions_ends_without_asking_the_critic_again() -> None:
@@ -269,3 +271,40 @@ def test_a_minimum_that_was_not_reached_is_noted() -> None:
     chain = play(plan(min_revisions=2), ["One.", "Bad.", Stream("Two", finish="filtered")]).chain
     assert (chain.stop, chain.revisions, chain.missing_revisions) == ("ended", 1, 1)
     assert Chain.from_json(chain.to_json()).missing_revisions == 1
+
+
+# A draft without a text is an error. A revision without one ends the chain and is never the best.
+
+
+@pytest.mark.parametrize("empty", ["", " \n", Stream("", finish="max_tokens")])
+@pytest.mark.parametrize("mode", ["verified", "prompted"])
+def test_with_checks_that_nothing_would_pass(mode: Mode, empty: str | Stream) -> None:
+    a_plan = plan(mode=mode, checks=("toy",), critic=NATIVE if mode == "prompted" else None)
+    streams = ["A draft that is too long.", *(["Revision is needed."] if mode == "prompted" else []), empty]
+    chain = play(a_plan, streams, lambda answer: len(answer) < 5).chain
+    assert (chain.answer, chain.passed) == ("A draft that is too long.", False)
+    assert chain.stop == ("max_tokens" if isinstance(empty, Stream) else "ended")
+
+
+def test_a_cut_answer_is_better_than_none() -> None:
+    assert best_step([Step(answer="One gu", finish="max_tokens"), Step(answer="")]) == 0
+
+
+@pytest.mark.parametrize("mode", ["verified", "prompted", "native"])
+@pytest.mark.parametrize(("empty", "hint"), [("", None), (Stream(" ", finish="max_tokens"), "--max-tokens")])
+def test_no_answer_at_all_is_an_error(mode: Mode, empty: str | Stream, hint: str | None) -> None:
+    checks = ("toy",) if mode == "verified" else ()
+    with pytest.raises(EmptyReply, match="'toy' gave no answer") as caught:
+        play(plan(mode=mode, checks=checks), [empty], lambda _: True)
+    assert (hint or "") in (caught.value.hint or "")
+    assert caught.value.chain
+    assert caught.value.chain.stop == "error"
+
+
+@pytest.mark.parametrize("mode", ["prompted", "native"])
+def test_a_budget_or_a_cancel_may_leave_no_answer(mode: Mode) -> None:
+    cancelled = play(plan(mode=mode), [Stream("", finish="cancelled")]).chain
+    assert (cancelled.stop, cancelled.best) == ("cancelled", None)
+    spent = plan(mode=mode, budget=Budget(tokens=1))
+    chain = play(spent, [Stream(" ", finish="max_tokens")]).chain
+    assert (chain.stop, chain.best) == ("budget", None)

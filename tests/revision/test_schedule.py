@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import redraft
-from redraft.errors import EmptyReply, UsageError
+from redraft.errors import EmptyReply
 from redraft.revision.ops import Ask
 from redraft.revision.options import Budget
 from tests.revision.play import Played, Stream, plan, play
@@ -134,11 +134,3 @@ def test_a_resumed_chain_goes_on_as_one_that_was_not_cut(
     used, begun = made.progress[min(place, len(made.progress) - 1)]
     rest = [*streams, streams[-1]][min(used, len(streams)) :]
     assert fresh(played(rest, told=before, earlier=begun)) == fresh(made)
-
-
-def test_repair_needs_checks_and_asks_no_critic() -> None:
-    engine = redraft.ScriptedEngine(["bad"])
-    with pytest.raises(UsageError, match="needs checks"):
-        redraft.revise("Say it.", model=engine, mode="repair")
-    with pytest.raises(UsageError, match="asks no critic"):
-        redraft.revise("Say it.", model=engine, critic=engine, checks=["words<=5"], mode="repair")
