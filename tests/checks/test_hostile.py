@@ -5,8 +5,12 @@ The bounds separate seconds of processor time from hours.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +22,7 @@ from redraft.checks.base import Outcome
 from redraft.checks.judge import _read_score
 from redraft.checks.output import from_type
 from redraft.checks.parse import parse_check
+from redraft.checks.pattern import late, search, within
 from redraft.checks.structure import JsonSchema
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import CheckError, CheckSyntaxError
@@ -176,3 +181,44 @@ def test_models_with_patterns_of_the_usual_engine_are_fast() -> None:
         code: Annotated[str, Field(pattern=EVIL)]
 
     assert not say(from_type(Usual), {"code": "a" * 100_000 + "b"}).passed
+
+
+# The limits count the processor time of the thread that works on a pattern or schema.
+
+
+@contextmanager
+def busy(threads: int) -> Iterator[None]:
+    """Other threads that keep the processor busy: a hash of a large text lets go of the interpreter."""
+    over, text = threading.Event(), bytes(1 << 20)
+
+    def work() -> None:
+        while not over.is_set():
+            hashlib.sha256(text).digest()
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for worker in workers:
+            worker.join()
+
+
+def test_a_search_has_its_time_whatever_other_threads_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.checks.pattern.REGEX_SECONDS", 0.05)
+    begun = time.thread_time()
+    with busy(3), pytest.raises(TimeoutError):
+        search("(a|aa)+$", "a" * 5000 + "b")
+    assert time.thread_time() - begun >= 0.05
+
+
+def test_a_schema_has_its_time_however_long_it_waits_for_the_processor() -> None:
+    with within(0.05):
+        time.sleep(0.1)
+        assert not late()
+        begun = time.thread_time()
+        while time.thread_time() - begun < 0.06:
+            pass
+        assert late() == "it took longer than 0.05 s"

@@ -128,13 +128,6 @@ def test_a_tokenizer_that_is_damaged_is_an_error(folder: Path) -> None:
     assert "redraft weights verify" in str(caught.value.hint)
 
 
-def test_a_tokenizer_with_more_ids_than_rows_is_an_error(folder: Path, tmp_path: Path) -> None:
-    small = tiny_folder(tmp_path / "small", dtype=torch.float32, vocab_size=200)
-    tokenizer = load_tokenizer(str(folder), say=silent)
-    with pytest.raises(ModelError, match=r"ids up to 259, and the model has 200 rows"):
-        fitted(small, tokenizer)
-
-
 def test_one_row_too_few_is_filled_for_a_new_padding_token_alone(folder: Path, tmp_path: Path) -> None:
     short = tiny_folder(tmp_path / "short", dtype=torch.float32, vocab_size=VOCABULARY - 1)
     tokenizer = load_tokenizer(str(folder), say=silent)

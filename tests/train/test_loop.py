@@ -448,13 +448,6 @@ def test_a_line_shows_the_reward_and_the_kl_of_a_rollout_batch(clock: list[float
     assert "step 1 of 4 · reward 0.250 · KL 1.5 · loss 1.2346" in screen.getvalue()
 
 
-def test_quiet_shows_nothing() -> None:
-    screen, console = screen_of(False)
-    for logs_ in (NUMBERS, {"eval_loss": 1.0}):
-        StepProgress(quiet=True, console=console).step(1, 2, logs_)
-    assert screen.getvalue() == ""
-
-
 @pytest.mark.parametrize("terminal", [True, False])
 def test_an_evaluation_has_a_line_of_its_own(terminal: bool) -> None:
     screen, console = screen_of(terminal)

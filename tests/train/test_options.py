@@ -173,6 +173,7 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--warmup_ratio 3", "--warmup_ratio is '3'.", "at least 0 and below 1"),
         ("--evaluation_strategy no --eval_strategy no", "two names", "Give --eval_strategy alone."),
         ("--fsdp zero3", "--fsdp has no 'zero3'.", "full_shard"),
+        ("selfee stray", "'stray' belongs to no flag", None),
         ("recipe-that-is-not", "there is no recipe 'recipe-that-is-not'.", "one of: alpaca, "),
         ("stablevicuna", "there is no setting 'num_rollouts'.", "redraft train ppo has it"),
     ],
@@ -189,11 +190,6 @@ def test_an_answer_is_drawn_from_all_tokens() -> None:
         with pytest.raises(UsageError, match=line.split()[0]) as error:
             parse(line.split(), PpoOptions)
         assert "drawn from all tokens" in str(error.value.hint)
-
-
-def test_a_word_of_no_flag_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'stray' belongs to no flag"):
-        parse([recipe(tmp_path, "seed: 1"), "stray"], SftOptions)
 
 
 def test_packing_stays_where_preprocessing_is_not_lazy() -> None:

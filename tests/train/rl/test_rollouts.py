@@ -399,11 +399,6 @@ def test_rewards_are_divided_by_a_deviation() -> None:
     assert returns.tolist() == pytest.approx([20 / deviation] * 2, rel=1e-5)
 
 
-def test_rewards_are_clipped() -> None:
-    made = experience(cliprange_reward=1.5, init_kl_coef=0.0, lam=1.0)
-    assert completed(made, (9.0, -9.0), 2, 2)["returns"][:, 0].tolist() == pytest.approx([1.5, -1.5])
-
-
 def written(folder: Path, **settings: Any) -> Experience:
     """After a rollout batch that the policy itself wrote."""
     source = rollouts(folder, shaken(policy(**settings)))
