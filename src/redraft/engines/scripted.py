@@ -10,13 +10,13 @@ pieces of any size; a token is a character, so ids are code points. A `ScriptedR
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from redraft.chain import Finish, content_of
+from redraft.chain.read.files import decode, read_lines
 from redraft.chain.thoughts import Splitter
 from redraft.engines.base import (
     Delta,
@@ -31,7 +31,7 @@ from redraft.engines.base import (
     first_stop,
     thoughts_apart,
 )
-from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, fault_of
+from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError
 from redraft.options import OptionModel, option
 
 
@@ -200,21 +200,8 @@ def read_script(path: Path) -> ScriptedEngine:
     """
     settings: dict[str, Any] = {}
     replies: list[str | ScriptedReply] = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        what = f"{path}: not a script: byte {error.start + 1} is not UTF-8."
-        raise RecordError(what, hint=_SCRIPT_HINT) from None
-    except OSError as error:
-        raise UsageError(f"the script {path} cannot be read: {error.strerror}.", hint=_SCRIPT_HINT) from None
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise RecordError(f"{where}: not JSON: {fault_of(error)}.", hint=_SCRIPT_HINT) from None
+    for where, line in read_lines(path):
+        record = decode(line, where)
         if isinstance(record, dict) and "settings" in record:
             settings = _read(record["settings"], _ScriptSettings, where)
         elif isinstance(record, str):
