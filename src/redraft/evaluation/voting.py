@@ -198,8 +198,12 @@ class Ballots:
         elif what == "skip":
             self._places[item_id] = next(self._moves)
         elif what in WINNERS and item_id in self._items:
-            is_new = self._store.add(_vote(self._items[item_id], WINNERS[what], note.strip()))
-            remark = "" if is_new else "You had judged that pair elsewhere, and that vote stands."
+            made = {"sides": "drawn", "swapped": self._items[item_id].swapped, "when": now()}
+            said = {"winner": WINNERS[what], "text": note.strip(), "judge": self.voter}
+            vote = self._items[item_id].review(reviewer_id="vote", metadata=made, **said)
+            remark = (
+                "" if self._store.add(vote) else "You had judged that pair elsewhere, and that vote stands."
+            )
         return replace(self.state(), remark=remark)
 
 
@@ -214,24 +218,6 @@ def _drawn(matches: Sequence[Match], voter: str, drawing: str) -> Iterator[Revie
     swapped = {match.question.id for match in by_side[len(by_side) // 2 :]}
     for item in items(ordered, voter, both_orders=False, about="vote"):
         yield replace(item, swapped=item.match.question.id in swapped)
-
-
-def _vote(item: ReviewItem, winner: Winner, note: str) -> Review:
-    first, second = item.answers
-    return Review(
-        review_id=item.id,
-        question_id=item.match.question.id,
-        answer1_id=first.id,
-        answer2_id=second.id,
-        reviewer_id="vote",
-        metadata={"sides": "drawn", "swapped": item.swapped, "when": now()},
-        text=note,
-        winner=winner,
-        model_1=first.name,
-        model_2=second.name,
-        judge=item.judge,
-        turn=item.turn,
-    )
 
 
 class Booth:

@@ -75,16 +75,11 @@ def test_a_line_of_mt_bench_is_a_review_in_each_order(tmp_path: Path) -> None:
     [
         ([1], "is a list, not a review"),
         ("9 8", "is '9 8', not a review"),
-        ({"prompt": "Why?"}, "is not a review; its fields are prompt"),
         ({"question_id": 1}, "answer1_id: Field required"),
         (review(1, "a", "b", (9, 8)) | {"score": ["nine", 8]}, "score.0: .*found 'nine'"),
         (review(1, "a", "b", (9, 8)) | {"score": [9]}, "score"),
         (review(1, "a", "b", (9, 8), text=None), "text"),
         (review(1, "a", "b", (9, 8), winner="me"), "winner"),
-        (
-            {"question_id": 1, "model": "a", "judgment": "[[8]]", "score": 8},
-            "is the grade of a single answer",
-        ),
         ({"question_id": 1, "g1_winner": "tie"}, "an MT-bench judgement without model_1, model_2, g2_winner"),
     ],
 )
@@ -92,5 +87,4 @@ def test_what_is_no_review_is_named(tmp_path: Path, record: Any, message: str) -
     path = write(tmp_path / "r.jsonl", [review(1, "a", "b", (9, 8)), record])
     with pytest.raises(RecordError, match=f"r.jsonl:2: {message}") as raised:
         list(read_reviews(raw_records(path)))
-    assert raised.value.hint
-    assert ("report of their own" if "grade" in message else "A review is") in raised.value.hint
+    assert "A review is" in (raised.value.hint or "")

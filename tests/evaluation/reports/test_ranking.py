@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ pytest.importorskip("scipy")
 
 from scipy import special
 
-from redraft.evaluation.reports.ranking import Battles, Fitted, Ranking
+from redraft.evaluation.reports.ranking import Battles, Ranking
 from redraft.evaluation.reports.reviews import Report
 from redraft.evaluation.tables import as_text
 from tests.cli.verbs import write
@@ -91,10 +90,9 @@ def test_intervals_of_20_questions_hold_the_truth(runs: int) -> None:
     dice, strengths, estimates = random.Random(1), (1.5, 0.5, 0.0), []
     met = np.array([[1.0, 0, -1], [0, 1, -1]] * 20)
     for _ in range(runs):
-        signs = [1 if dice.random() < special.expit(strengths[n % 2]) else -1 for n in range(40)]
-        games = tuple(SimpleNamespace(sign=sign) for sign in signs)
-        battles = Battles(("a", "b", "c"), games, met, tuple(n // 2 for n in range(40)))  # type: ignore[arg-type]
-        estimates += list(zip(Fitted(battles, 200).rates("c"), strengths, strict=True))[:2]
+        wins = np.array([float(dice.random() < special.expit(strengths[n % 2])) for n in range(40)])
+        battles = Battles(("a", "b", "c"), wins, met, tuple(n // 2 for n in range(40)))
+        estimates += list(zip(battles.rates("c", 200), strengths, strict=True))[:2]
     held = [each.low <= special.expit(strength) <= each.high for each, strength in estimates]
     assert sum(held) >= 0.93 * len(held)
     assert min(each.high - each.low for each, _ in estimates) > 0.05

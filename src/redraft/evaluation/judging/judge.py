@@ -65,6 +65,20 @@ class ReviewItem:
         """The answers in the order in which they are shown."""
         return self.match.answers[::-1] if self.swapped else self.match.answers
 
+    def review(self, **said: Any) -> Review:
+        """Return the review of two answers, with the fields that its judge decides."""
+        first, second = self.answers
+        return Review(
+            review_id=self.id,
+            question_id=self.match.question.id,
+            answer1_id=first.id,
+            answer2_id=second.id,
+            model_1=first.name,
+            model_2=second.name,
+            turn=self.turn,
+            **said,
+        )
+
 
 def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any) -> Iterator[ReviewItem]:
     """Yield every review to make. `about` are JSON values that decide replies, and so a part of the ids."""
@@ -154,11 +168,14 @@ class Judging:
         if self.price:
             metadata["cost_usd"] = self.price.cost(usage)
         prompt_id = f"{self.way}-{category_of(item.match.question.category)}"
-        record = (_grade if self.way == "grades" else _review)(item, self.judge.info.name, prompt_id, reply)
-        record["metadata"] = metadata
+        judge, said = self.judge.info.name, reply.said
         if self.way == "grades":
+            record = _grade(item, judge, prompt_id, reply) | {"metadata": metadata}
             return json.dumps(record, ensure_ascii=False)
-        return Review.of(record).to_json()
+        # One that cannot be read says so: its text is not searched for numbers again.
+        decided = {"score": said} if isinstance(said, tuple) else {"winner": said or "error"}
+        told = {"reviewer_id": prompt_id, "metadata": metadata, "text": reply.text, "judge": judge}
+        return item.review(**told, **decided).to_json()
 
     async def _ask(self, item: ReviewItem, what: Shown, sampling: Sampling) -> Reply:
         """Ask the judge, and once more if its reply cannot be read."""
@@ -213,26 +230,6 @@ def _review_of(reply: str) -> str:
         return reply
     review = fields.get("review") if isinstance(fields, dict) else None
     return review if isinstance(review, str) and review.strip() else reply
-
-
-def _review(item: ReviewItem, judge: str, prompt_id: str, reply: Reply) -> dict[str, Any]:
-    """Return a review. One that cannot be read says so: its text is not searched for numbers again."""
-    first, second = item.answers
-    scored = isinstance(reply.said, tuple)
-    return {
-        "review_id": item.id,
-        "question_id": item.match.question.id,
-        "answer1_id": first.id,
-        "answer2_id": second.id,
-        "reviewer_id": prompt_id,
-        "text": reply.text,
-        "score": reply.said if scored else None,
-        "model_1": first.name,
-        "model_2": second.name,
-        "judge": judge,
-        "turn": item.turn,
-        **({} if scored else {"winner": reply.said or "error"}),
-    }
 
 
 def _grade(item: ReviewItem, judge: str, prompt_id: str, reply: Reply) -> dict[str, Any]:

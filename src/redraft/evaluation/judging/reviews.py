@@ -226,14 +226,6 @@ def read_reviews(records: Iterable[RawRecord]) -> Iterator[tuple[str, Review]]:
             raise RecordError(f"{raw.where}: is {shown(record)}, not a review.", hint=_HINT)
         if "g1_winner" in record:
             yield from ((raw.where, each) for each in _mt_bench(record, raw.where))
-        elif "judgment" in record and "model" in record:
-            raise RecordError(
-                f"{raw.where}: is the grade of a single answer, not a review of two.",
-                hint="Give grades and reviews to a report of their own.",
-            )
-        elif "answer1_id" not in record and "question_id" not in record:
-            fields = ", ".join(list(map(str, record))[:6])
-            raise RecordError(f"{raw.where}: is not a review; its fields are {fields}.", hint=_HINT)
         else:
             yield raw.where, Review.of(record, raw.where)
 

@@ -81,13 +81,15 @@ def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
             right = None if chain.best is None else rights[chain.best]
             known = -1 if right is None else int(right)
             index.append([name, title_of(chain), known, len(chain.steps), own])
+    checks = Counter({name: count for name, count in kinds.items() if name.startswith("failed ")})
+    offered = [*(kinds - checks).most_common(), *checks.most_common(MOST_CHECKS)]
     return filled(
         "chains.html",
         ("page.css", "chains.css"),
         ("elements.js", "diff.js", "chains.js"),
         title=title,
         below=f"{len(index):,} chains",
-        kinds=[(name, f"{count:,}") for name, count in _offered(kinds)],
+        kinds=[(name, f"{count:,}") for name, count in offered],
         index=index,
         blocks=blocks,
         size=BLOCK,
@@ -118,11 +120,6 @@ def kinds_of(chain: Chain, rights: Sequence[bool | None]) -> Iterator[str]:
     yield from dict.fromkeys(
         f"failed {check.name}" for step in chain.steps for check in step.checks if not check.passed
     )
-
-
-def _offered(kinds: Counter[str]) -> list[tuple[str, int]]:
-    checks = Counter({name: count for name, count in kinds.items() if name.startswith("failed ")})
-    return [*((kinds - checks).most_common()), *checks.most_common(MOST_CHECKS)]
 
 
 def _rights(chain: Chain) -> list[bool | None]:

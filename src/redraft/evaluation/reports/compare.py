@@ -448,8 +448,11 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed]) -> Compariso
     for placed in group:
         question_id = str(placed.review.question_id)
         games = items.setdefault((question_id, placed.review.turn), [])
+        second, review = placed.names[1] == model, placed.review
         try:
-            games.append(_game(placed, model))
+            scores = None if review.score is None and review.winner is not None else review.scores()
+            game = Game(placed, second=False, scores=scores, sign=review.verdict())
+            games.append(game.turned if second else game)
         except Unreadable as error:
             unreadable.append(LeftOut(placed.where, question_id, str(error)))
     every = [Item(*key, tuple(games)) for key, games in items.items()]
@@ -470,11 +473,3 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed]) -> Compariso
         in_both_orders=in_both,
         usage=usage_in([placed.review.metadata for placed in group]),
     )
-
-
-def _game(placed: Placed, model: str) -> Game:
-    """Return a review from the model's side; raise `Unreadable` if it decides nothing."""
-    second, review = placed.names[1] == model, placed.review
-    scores = None if review.score is None and review.winner is not None else review.scores()
-    game = Game(placed, second=False, scores=scores, sign=review.verdict())
-    return game.turned if second else game

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from scipy import special
 
-from redraft.evaluation.reports.compare import Comparison, Game, shared
+from redraft.evaluation.reports.compare import Comparison, shared
 from redraft.evaluation.stats import SHARE, Bootstrap, Estimate, Numbers
 
 DRAWS = 1_000  # resamples: each fits the model anew
@@ -47,7 +47,7 @@ class Battles:
     """All readable reviews, each as a battle of two models."""
 
     names: tuple[str, ...]  # of models
-    games: tuple[Game, ...]
+    wins: Numbers  # of each game: 1 for its model, 0 for its opponent
     met: Numbers  # shape [games, models]: 1 for the model of the game, -1 for its opponent
     questions: tuple[int, ...]  # of each game
 
@@ -61,7 +61,8 @@ class Battles:
             row[names.index(each.model)], row[names.index(each.opponent)] = 1, -1
             asked.setdefault(item.question_id, len(asked))
         questions = tuple(asked[item.question_id] for _, item, _ in found)
-        return cls(tuple(names), tuple(game for _, _, game in found), met, questions)
+        wins = np.array([(1 + game.sign) / 2 for _, _, game in found])
+        return cls(tuple(names), wins, met, questions)
 
     @cached_property
     def count(self) -> int:
@@ -73,46 +74,38 @@ class Battles:
         """Whether battles lead from each model to each other one: else their scales have no relation."""
         return bool(np.linalg.matrix_rank(self.met.T @ self.met) == len(self.names) - 1)
 
-
-class Fitted:
-    """The models' strengths, fitted to all battles and to resamples of their questions."""
-
-    def __init__(self, battles: Battles, draws: int = DRAWS) -> None:
-        self.battles = battles
-        self.wins = np.array([(1 + game.sign) / 2 for game in battles.games])
-        self.sample = Bootstrap(np.eye(battles.count), draws=draws).fitted(self._fits)
-
     def _fits(self, times: Numbers) -> Numbers:
         """Return the strengths by how often each question counts, shape [..., questions]."""
-        weights = times[..., list(self.battles.questions)].reshape(-1, len(self.wins))
-        fits = [_fit(self.battles.met, self.wins, weight) for weight in weights]
+        weights = times[..., list(self.questions)].reshape(-1, len(self.wins))
+        fits = [_fit(self.met, self.wins, weight) for weight in weights]
         return np.reshape(fits, (*times.shape[:-1], -1))
 
-    def rates(self, against: str) -> list[Estimate]:
+    def rates(self, against: str, draws: int = DRAWS) -> list[Estimate]:
         """Return how likely each model beats another, or one of mean strength if it has no name."""
-        return [self._rate(place, against) for place in range(len(self.battles.names))]
+        sample = Bootstrap(np.eye(self.count), draws=draws).fitted(self._fits)
+        return [self._rate(sample, place, against) for place in range(len(self.names))]
 
-    def _rate(self, place: int, against: str) -> Estimate:
+    def _rate(self, sample: Bootstrap, place: int, against: str) -> Estimate:
         """Return a model's rate.
 
         If all resamples agree, as where it always wins, the ends are its rates if as many of its games as may
         be unseen had been lost, and won.
         """
-        names, mine = self.battles.names, self.battles.met[:, place]
+        names, mine = self.names, self.met[:, place]
 
         def rate(fits: Numbers) -> Numbers:
             base = fits[..., names.index(against)] if against else fits.mean(axis=-1)
             return np.asarray(special.expit(fits[..., place] - base))
 
-        found = self.sample.estimate(rate, SHARE)
+        found = sample.estimate(rate, SHARE)
         if names[place] == against:
             return Estimate(found.value, math.nan, math.nan)
-        if found.high - found.low > _ALIKE / self.battles.count:
+        if found.high - found.low > _ALIKE / self.count:
             return found
         ends = [found.low, found.high, found.value]
         for side in (1, -1):
-            turned = self.wins + self.sample.others * ((mine == side) - self.wins)
-            fit = _fit(self.battles.met, np.where(mine, turned, self.wins), np.ones(len(mine)))
+            turned = self.wins + sample.others * ((mine == side) - self.wins)
+            fit = _fit(self.met, np.where(mine, turned, self.wins), np.ones(len(mine)))
             ends.append(float(rate(fit)))
         return Estimate(found.value, min(ends), max(ends))
 
@@ -126,7 +119,7 @@ def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
     if len(battles.names) < 3 or not battles.connected:
         return None
     against = shared(comparisons)
-    rates = zip(battles.names, Fitted(battles).rates(against), strict=True)
+    rates = zip(battles.names, battles.rates(against), strict=True)
     found = sorted((Ranked(*each) for each in rates), key=lambda each: -each.win_rate.value)
     return Ranking(tuple(found), against, battles.count)
 
@@ -138,9 +131,8 @@ def _fit(met: Numbers, wins: Numbers, weight: Numbers) -> Numbers:
         slope = met.T @ (weight * (wins - chance)) - _PENALTY * beta
         curve = (met * (weight * chance * (1 - chance))[:, None]).T @ met + ridge
         step = np.linalg.solve(curve, slope)
-        step *= min(
-            1.0, 2.0 / max(float(np.abs(step).max()), 1e-12)
-        )  # where all wins are one's, steps would explode
+        # Where all wins are one's, steps would explode.
+        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
         beta = beta + step
         if np.abs(step).max() < 1e-8:
             break

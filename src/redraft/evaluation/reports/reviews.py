@@ -59,8 +59,13 @@ class Report:
             )
             facts = tuple(cost_facts(comparison.usage))
             yield Part(title, note, lines=[*_lines(self, comparison)], facts=facts)
-        if self.ranking:
-            yield _ranking(self.ranking)
+        if ranking := self.ranking:
+            lines = tuple(Line(each.model, *percent(each.win_rate, 1)) for each in ranking.models)
+            against = f"against {ranking.against or 'a model of mean strength'}"
+            asked = counted(ranking.questions, "question")
+            yield Part(
+                "All models", f"win rate {against}, by Bradley and Terry's model; {asked}", lines=lines
+            )
         if self.differences:
             lines = tuple(
                 Line(
@@ -109,13 +114,6 @@ def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
         tuple(filter(None, (compare.difference(two, one) for one, two in combinations(turned, 2)))),
         ranked(found),
     )
-
-
-def _ranking(ranking: Ranking) -> Part:
-    lines = tuple(Line(each.model, *percent(each.win_rate, 1)) for each in ranking.models)
-    against = f"against {ranking.against}" if ranking.against else "against a model of mean strength"
-    note = f"win rate {against}, by Bradley and Terry's model; {counted(ranking.questions, 'question')}"
-    return Part("All models", note, lines=lines)
 
 
 def _lines(report: Report, comparison: compare.Comparison) -> Iterator[Line]:
@@ -184,8 +182,7 @@ def _order(comparison: compare.Comparison) -> Iterator[Line]:
 
 
 def _named(found: Sequence[compare.LeftOut]) -> str:
-    shown = ", ".join(f"{each.where} ({each.reason})" for each in found[:_FEW])
-    return shown + " …" * (len(found) > _FEW)
+    return listed([f"{each.where} ({each.reason})" for each in found], _FEW)
 
 
 def _tally(tally: compare.Tally) -> str:
