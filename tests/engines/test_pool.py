@@ -196,8 +196,8 @@ async def test_servers_are_down_until_one_may_be_tried_and_what_they_said_stays_
                 await said(engine)
             assert "hush" not in str(caught.value)
             assert engine.health.down
-            later = pool._now() + LONGEST_BACKOFF
-            monkeypatch.setattr(pool, "_now", lambda: later)
+            later = pool.clock() + LONGEST_BACKOFF
+            monkeypatch.setattr(pool, "clock", lambda: later)
             assert not engine.health.down  # or a balancer would send no request again
             assert engine.health.trouble
 

@@ -162,7 +162,7 @@ async def test_each_role_has_its_engine_and_one_that_is_not_asked_is_not_opened(
 
     replies: dict[EngineRole, str] = {"": "Hello.", "answer": "41", "revise": CRITICISM}
     engines = {role: partial(opens, role, reply) for role, reply in replies.items()}
-    async with aclosing(await RoleEngine.start(engines)) as engine:
+    async with aclosing(RoleEngine(engines, await engines[""]())) as engine:
         assert list(opened) == [""]
         chain = await redraft.arevise("What is 40 + 2?", model=engine)
         assert [step.answer for step in chain.steps] == ["41", "42"]

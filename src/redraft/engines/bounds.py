@@ -39,15 +39,8 @@ _KINDS: Mapping[str, frozenset[str]] = {
 }
 """Keywords that imply the type of a value, if the schema names none."""
 _OPEN_NAMES = frozenset(
-    {
-        "propertyNames",
-        "dependentRequired",
-        "dependentSchemas",
-        "dependencies",
-        "unevaluatedProperties",
-        "not",
-        "if",
-    }
+    {"propertyNames", "unevaluatedProperties", "not", "if"}
+    | {"dependentRequired", "dependentSchemas", "dependencies"}
 )
 """Keywords that may ask for properties that are not named."""
 _LONG_FORMATS = frozenset({"email", "hostname", "uri"})

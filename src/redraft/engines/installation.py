@@ -67,15 +67,13 @@ def findings() -> Iterator[Finding]:
     yield Finding(
         "GPU", gpu or None, "there is one" if gpu else "none seen; everything works without, slower"
     )
-    yield _processor(has, system)
-    yield engine_for(has, llamacpp=has_llamacpp(), openvino=has_openvino(), gpu=gpu)
-
-
-def _processor(has: Mapping[str, bool] | None, system: str) -> Finding:
     if has is None:
-        return Finding("processor", None, f"its instructions are not known on {system}")
-    lacks = [f"no {name}" for name, there in has.items() if not there]
-    return Finding("processor", well=True, found=", ".join([*(name for name in has if has[name]), *lacks]))
+        yield Finding("processor", None, f"its instructions are not known on {system}")
+    else:
+        lacks = [f"no {name}" for name, there in has.items() if not there]
+        names = [*(name for name in has if has[name]), *lacks]
+        yield Finding("processor", well=True, found=", ".join(names))
+    yield engine_for(has, llamacpp=has_llamacpp(), openvino=has_openvino(), gpu=gpu)
 
 
 def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool, gpu: bool) -> Finding:

@@ -326,21 +326,8 @@ def _total(text: str) -> _Found:
 _KNOWN = frozenset(
     word for each in (_ADD, _LESS, _TIMES) for word in re.findall(r"[a-z']+", each.pattern) if len(word) > 3
 ).union(
-    (
-        "time",
-        "minute",
-        "minutes",
-        "hour",
-        "hours",
-        "days",
-        "day",
-        "week",
-        "weeks",
-        "year",
-        "years",
-        "starts",
-        "called",
-    )
+    ("time", "minute", "minutes", "hour", "hours", "starts", "called"),
+    ("days", "day", "week", "weeks", "year", "years"),
 )
 """Words that a typing error may be meant for."""
 
@@ -349,8 +336,7 @@ _KNOWN = frozenset(
 
 
 def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
-    """Yield the last digits of both numbers, with what is left of them written before; then those of the
-    rest.
+    """Yield the last digits of both numbers behind the numbers themselves; then those of what is left.
 
     A small model does not find the third digit from the right in numbers of unequal lengths. It can copy a
     number without its last digit, and then read the last one.
@@ -361,9 +347,7 @@ def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
 
 
 def _columns_of_sum(values: Mapping[str, Any]) -> str:
-    """Return the columns from the right, each with the digits so far: a small model cannot gather them at the
-    end.
-    """
+    """Return the columns from the right, each with the digits so far: no small model gathers them at last."""
     columns, carry, digits = [], 0, ""
     for left, x, y in _columns(values["a"], values["b"]):
         total = x + y + carry
@@ -404,9 +388,7 @@ def _columns_of_product(values: Mapping[str, Any]) -> str:
 
 
 def _one_by_one(values: Mapping[str, Any]) -> str:
-    """Return each number added to those before it, its tens before its units: a small model adds these at
-    once.
-    """
+    """Return each number added to those before it, its tens before its units, as a small model can."""
     so_far, *others = map(int, values["sum"].split(" + "))
     steps = []
     for number in others:

@@ -444,7 +444,7 @@ async def _by_role(
     if not named.roles:
         return await start(named.adapters)
     opens = {role: partial(start, bound) for role, bound in named.roles.items()}
-    return await RoleEngine.start(opens, _certain(named.roles["revise"]))
+    return RoleEngine(opens, await opens[""](), _certain(named.roles["revise"]))
 
 
 def _certain(adapters: Iterable[Path]) -> float:

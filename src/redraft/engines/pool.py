@@ -30,7 +30,7 @@ from redraft.engines.base import (
     Tokens,
     Watched,
 )
-from redraft.engines.retry import LONGEST_BACKOFF, Patience, backoff
+from redraft.engines.retry import LONGEST_BACKOFF, Patience, backoff, clock
 from redraft.errors import EngineCrash, EngineError, EngineTimeout, ModelError, ServerError
 from redraft.jobs.causes import is_refusal
 
@@ -136,7 +136,7 @@ class PoolEngine:
         return Health(
             restarts=sum(each.restarts for each in found),
             trouble="; ".join([*troubles, *(each.trouble for each in found if each.trouble)]),
-            down=all(member.trouble and not member.takes(_now()) for member in self._members),
+            down=all(member.trouble and not member.takes(clock()) for member in self._members),
             stalled=all(member.trouble for member in self._members),
         )
 
@@ -200,7 +200,10 @@ class PoolEngine:
                         yield piece
             except EngineError as error:
                 of_request = member.engine is not None and continues and not member.engine.info.continues
-                if of_request or not is_of_member(error):
+                of_member = error.passing or isinstance(error, EngineTimeout | EngineCrash)
+                if isinstance(error, ServerError):
+                    of_member = not is_refusal(error)
+                if of_request or not of_member:
                     raise
                 self._set_aside(member, error)
                 trial.tried.add(member)
@@ -216,7 +219,7 @@ class PoolEngine:
 
     async def _chosen(self, chain: str, trial: _Trial) -> Member:
         while True:
-            now = _now()
+            now = clock()
             able = [each for each in self._members if each.takes(now) and each not in trial.tried]
             if able:
                 least = min(able, key=lambda member: (member.busy, member.calls))
@@ -290,14 +293,14 @@ class PoolEngine:
 
         Calls that were under way fail with it, and count as one failure. A 500 may be of one request alone.
         """
-        if _now() < member.aside_until or (isinstance(error, ServerError) and error.status == 500):
+        if clock() < member.aside_until or (isinstance(error, ServerError) and error.status == 500):
             return
         if not member.failures:
             _log.warning("%s is set aside: %s", member.name, error.for_log)
         member.failures += 1
         member.trouble = error.for_log  # others are told, and the rest may quote this call's prompt
         asked = (isinstance(error, ServerError) and error.retry_after) or 0.0
-        member.aside_until = _now() + max(backoff(member.failures, self._patience.backoff), asked)
+        member.aside_until = clock() + max(backoff(member.failures, self._patience.backoff), asked)
 
     def _wake(self) -> None:
         """Let calls that wait look again. A new event, because one belongs to the loop that waited for it."""
@@ -313,13 +316,6 @@ class _Trial:
     error: EngineError | None = None
     rounds: int = 0
     since: float | None = None  # when it first waited
-
-
-def is_of_member(error: EngineError) -> bool:
-    """Return whether an engine failed, and not what it was asked."""
-    if isinstance(error, ServerError):
-        return not is_refusal(error)
-    return error.passing or isinstance(error, EngineTimeout | EngineCrash)
 
 
 async def _with_lost(deltas: Replies) -> Replies:
@@ -351,10 +347,6 @@ def _sum(last: Delta, lost: Sequence[Delta]) -> Delta:
         completion_tokens=sum(each.completion_tokens or 0 for each in every),
         estimated=any(each.estimated for each in every),
     )
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 _HINT = "Start one of them, or wait longer: --patience SECONDS"

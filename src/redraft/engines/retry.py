@@ -110,7 +110,7 @@ class Retry:
 
     def served(self) -> None:
         """Record that the server accepted a request for tokens."""
-        self._served_at = asyncio.get_running_loop().time()
+        self._served_at = clock()
         self.rate.grow()
         if self._down_since is not None:
             self._down_since = None
@@ -130,7 +130,7 @@ class Retry:
         return True
 
     def _delay(self, failure: Failure) -> float | None:
-        patience, now = self._patience, asyncio.get_running_loop().time()
+        patience, now = self._patience, clock()
         self._down_since = now - failure.silence if self._down_since is None else self._down_since
         lasted = now - self._down_since
         if (failure.retry_after or 0) > patience.longest:
@@ -215,7 +215,7 @@ class RateLimit:
         queued = self._door.locked()
         async with self._door:
             while True:
-                now = _now()
+                now = clock()
                 wait = max(self._requests.free, self._tokens.free, self._held_until) - now
                 if wait > 0:
                     queued = True
@@ -233,17 +233,17 @@ class RateLimit:
 
     def hold(self, seconds: float) -> None:
         """Make no request for this long: the server is down, or said so."""
-        self._held_until = max(self._held_until, _now() + seconds)
+        self._held_until = max(self._held_until, clock() + seconds)
 
     def over(self, turn: Turn) -> None:
         """Record that a request ended. What it was expected to use is given back: `used` books the rest."""
         self._under_way -= 1
-        self._tokens.book(-turn.tokens, _now())
+        self._tokens.book(-turn.tokens, clock())
         self._left.set()
 
     def used(self, tokens: int) -> None:
         """Record the tokens of a prompt and its reply."""
-        self._tokens.book(tokens, _now())
+        self._tokens.book(tokens, clock())
         self._calls += 1
         self._mean += (tokens - self._mean) / min(self._calls, LATEST)
 
@@ -255,8 +255,9 @@ class RateLimit:
         """Let fewer requests be under way, once for all that were `asked` before the last time."""
         if asked >= self._cut_at:
             self._most = max(1.0, CUT * min(self._most, self._under_way + 1))
-            self._cut_at = _now()
+            self._cut_at = clock()
 
 
-def _now() -> float:
+def clock() -> float:
+    """Return the time of the running event loop."""
     return asyncio.get_running_loop().time()

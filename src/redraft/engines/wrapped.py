@@ -294,7 +294,7 @@ def references_by_role(ref: str) -> dict[EngineRole, str]:
 
 
 class RoleEngine(WrappedEngine):
-    """One engine for each role, opened when it is first asked. Create it with `start`.
+    """One engine for each role, opened when it is first asked.
 
     `default+answers.gguf@answer+critic.gguf@revise` binds two adapters: one answers, and another
     criticises and revises. What teaches a model to criticise does not touch the weights that answer, so it
@@ -310,13 +310,6 @@ class RoleEngine(WrappedEngine):
         self._opens, self._certain = opens, certain
         self._engines: dict[EngineRole, Engine] = {"": base}
         self._opening = asyncio.Lock()
-
-    @classmethod
-    async def start(
-        cls, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]], certain: float = 0.0
-    ) -> RoleEngine:
-        """Open the engine that answers messages. `certain`: as in `EngineInfo`, of the one that revises."""
-        return cls(opens, await opens[""](), certain)
 
     @property
     def info(self) -> EngineInfo:

@@ -224,14 +224,22 @@ class Batch:
             self._changed.notify_all()
 
     def score(self, texts: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
-        """Score texts beside the sequences, in the caller's thread, as `score` does."""
+        """Return the log-probability of each token after the first, for each text.
+
+        They are computed beside the sequences, in the caller's thread.
+        """
         with self._changed:
             while self._held and not self._closed:
                 self._changed.wait()
             self._check_open()
             self._scoring += 1
+        found: list[tuple[float, ...]] = [()] * len(texts)
         try:
-            return score(self._model, texts, size=self._size, windows=self._windows)
+            for group in alike([len(text) for text in texts], READ):
+                scores = _scores(self._model, [texts[number] for number in group], self._size, self._windows)
+                for number, row in zip(group, scores, strict=True):
+                    found[number] = tuple(row[: len(texts[number]) - 1])
+            return found
         finally:
             with self._changed:
                 self._scoring -= 1
@@ -414,18 +422,6 @@ class Batch:
             self._running = []
         for request in ended:
             request.deliver(reported)
-
-
-def score(
-    model: Any, texts: Sequence[Sequence[int]], *, size: int, windows: dict[str, int | None]
-) -> list[tuple[float, ...]]:
-    """Return for each text the natural logarithm of the probability of each token after the first."""
-    found: list[tuple[float, ...]] = [()] * len(texts)
-    for group in alike([len(text) for text in texts], READ):
-        scores = _scores(model, [texts[number] for number in group], size, windows)
-        for number, row in zip(group, scores, strict=True):
-            found[number] = tuple(row[: len(texts[number]) - 1])
-    return found
 
 
 def alike(lengths: Sequence[int], most: int) -> list[list[int]]:

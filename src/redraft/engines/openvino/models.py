@@ -121,13 +121,8 @@ def _forget(home: Path) -> None:
 
 
 _ENDS = (
-    "</s>",
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
+    *("</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>"),
+    *("<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"),
 )
 """Control tokens that end a text besides the one that a file names, as in llama.cpp (src/llama-vocab.cpp)."""
 

@@ -210,8 +210,10 @@ class RemoteEngine(Engine):
                     not wire.GRAMMARS & body.keys() or bool(wire.GRAMMARS & reply.request.keys())
                 )
                 async for chunk in chunks:
-                    if piece := _piece(chunk, stops.add(chunk.text), steered=steered):
-                        yield piece
+                    text = stops.add(chunk.text)
+                    if text or chunk.logprobs or chunk.thought:
+                        piece = Delta(text, thought=chunk.thought, unsteered=not steered)
+                        yield replace(piece, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
                     if stops.found:  # the server writes on behind it
                         yield replace(reply.counted(), finish="stop", stop_text=stops.found)
                         return
@@ -477,14 +479,6 @@ class _Reply:
         if limit == inf:
             full = counts is not None and context is not None and counts.total >= context
         return "context" if full else "max_tokens"
-
-
-def _piece(chunk: wire.Chunk, text: str, *, steered: bool) -> Delta | None:
-    """Return a piece of a reply with the text that is final; None without anything."""
-    if not (text or chunk.logprobs or chunk.thought):
-        return None
-    found = Delta(text, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
-    return replace(found, thought=chunk.thought, unsteered=not steered)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,12 @@ class Refusal:
     @property
     def may_pass(self) -> bool:
         """Whether another try may help."""
-        return self.status in RETRIED and not self.of_account
+        return self.status in RETRIED and not (self.of_account or self.of_request)
+
+    @property
+    def of_request(self) -> bool:
+        """Whether the request itself is at fault, which llama.cpp says with a status of its own faults."""
+        return self.status == HTTPStatus.INTERNAL_SERVER_ERROR and self.complaint.about_request
 
 
 class Server:
@@ -280,8 +285,7 @@ class Server:
         reason = self.clean(why_refused(refusal.complaint.message))
         key = f"the key from {self._key.source}" if self._key else ""
         said = f"{host} refuses the request ({status}): {reason}"
-        if status == HTTPStatus.INTERNAL_SERVER_ERROR and refusal.complaint.about_request:
-            status = HTTPStatus.BAD_REQUEST
+        status = HTTPStatus.BAD_REQUEST if refusal.of_request else status
         if refusal.of_key:
             variable = variable_of(host) or key_variable(host)
             hint = f'export {variable}=…, or under [keys] of {config_path()}: "{host}" = "env:NAME"'
@@ -373,8 +377,7 @@ class Server:
         """Return a failure that may pass, or None. A server that never answered may have a wrong address."""
         if isinstance(reply, EngineError):
             return failed if self._reached else None
-        of_request = reply.status == HTTPStatus.INTERNAL_SERVER_ERROR and reply.complaint.about_request
-        if not reply.may_pass or of_request:
+        if not reply.may_pass:
             return None
         return replace(failed, status=reply.status, retry_after=reply.retry_after, asked=reply.asked)
 
