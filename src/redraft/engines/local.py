@@ -110,50 +110,39 @@ class LocalEngine(Engine):
     def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
         """Continue token ids that leave room."""
 
-    async def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue a text or token ids. Closing the generator frees its slot."""
+    async def stream(
+        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
+    ) -> Replies:
+        """Continue a text or token ids, behind what was `said`. Closing the generator frees its slot."""
         if isinstance(prompt, str):
             await self._check_length(prompt)
         tokens = await self.encode(prompt, special=True) if isinstance(prompt, str) else prompt
-        async with aclosing(self._steered(prompt, tokens, sampling, stop)) as deltas:
+        async with aclosing(self._steered(prompt, (*tokens, *said), sampling, stop)) as deltas:
             async for delta in deltas:
                 yield delta
 
     async def chat(
-        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
         """Answer messages with the model's template, or that of `converse`. Same deltas as `stream`."""
         tokens = await self._asked_tokens(messages, sampling)
-        splitter = await self._splitter(tokens)
-        async with aclosing(self._steered(messages, tokens, sampling, self._stops(stop), splitter)) as deltas:
+        # The prompt's end may open a thought.
+        end = await self.decode(tokens[-_OPENS:]) if self._tags.written and tokens else ""
+        splitter = Splitter(self._tags.pairs, self._tags.opened(end))
+        splitter.add(await self.decode(said) if said else "")
+        stop = [*stop, *self._template.stops] if self._template else stop
+        async with aclosing(self._steered(messages, (*tokens, *said), sampling, stop, splitter)) as deltas:
             async for delta in deltas:
                 yield delta
 
-    async def resume(
+    def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
         """Continue after tokens that another engine of this model wrote."""
         rest = replace(sampling, max_tokens=sampling.max_tokens - len(said), form=None)
         if isinstance(asked, str) or (asked and isinstance(asked[0], int)):
-            raw = cast("PromptText", asked)
-            prompt = await self.encode(raw, special=True) if isinstance(raw, str) else raw
-            replies = self._reply(asked, (*prompt, *said), rest, stop)
-        else:
-            prompt = await self._asked_tokens(cast("Sequence[Message]", asked), sampling)
-            splitter = await self._splitter(prompt)
-            splitter.add(await self.decode(said))
-            replies = thoughts_apart(self._reply(asked, (*prompt, *said), rest, self._stops(stop)), splitter)
-        async with aclosing(replies) as deltas:
-            async for delta in deltas:
-                yield delta
-
-    async def _splitter(self, prompt: Tokens) -> Splitter:
-        """Return what tells thoughts from the answer to a prompt, whose end may open a thought."""
-        end = await self.decode(prompt[-_OPENS:]) if self._tags.written and prompt else ""
-        return Splitter(self._tags.pairs, self._tags.opened(end))
-
-    def _stops(self, stop: Sequence[str]) -> Sequence[str]:
-        return [*stop, *self._template.stops] if self._template else stop
+            return self.stream(cast("PromptText", asked), rest, stop, said)
+        return self.chat(cast("Sequence[Message]", asked), rest, stop, said)
 
     async def _asked_tokens(self, messages: Sequence[Message], sampling: Sampling) -> Tokens:
         if not self._info.chats:

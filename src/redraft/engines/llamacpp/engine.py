@@ -102,45 +102,37 @@ class Child(ModelProcess):
     async def _exchange(self, path: str, body: dict[str, Any]) -> AsyncIterator[asyncio.StreamReader]:
         if self._closed:
             raise self._was_closed()
-        content = json.dumps(body).encode()
+        content, writer = json.dumps(body).encode(), None
         try:
-            async with _connection(self._host, self._port) as (reader, writer):
-                head = (
-                    f"POST {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n"
-                    f"Authorization: Bearer {self._key}\r\n"
-                    f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-                )
-                writer.write(head.encode() + content)
-                answer = (await reader.readuntil(b"\r\n\r\n")).lower()
-                status = int(answer.split(None, 2)[1])
-                if status != 200:
-                    chunked = b"\r\ntransfer-encoding: chunked" in answer
-                    raw = b"" if chunked else await reader.read()
-                    while chunked and (piece := await _chunk(reader)):
-                        raw += piece
-                    try:
-                        refused = error_of(json.loads(raw))
-                    except (ValueError, KeyError, TypeError):
-                        refused = {"message": raw.decode("utf-8", "replace")[:500]}
-                    raise ChildRefusal(status, refused)
-                yield reader
+            reader, writer = await asyncio.open_connection(self._host, self._port)
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n"
+                f"Authorization: Bearer {self._key}\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+            )
+            writer.write(head.encode() + content)
+            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+            status = int(answer.split(None, 2)[1])
+            if status != 200:
+                chunked = b"\r\ntransfer-encoding: chunked" in answer
+                raw = b"" if chunked else await reader.read()
+                while chunked and (piece := await _chunk(reader)):
+                    raw += piece
+                try:
+                    refused = error_of(json.loads(raw))
+                except (ValueError, KeyError, TypeError):
+                    refused = {"message": raw.decode("utf-8", "replace")[:500]}
+                raise ChildRefusal(status, refused)
+            yield reader
         except (OSError, EOFError) as error:
             if self._closed:
                 raise self._was_closed() from None
             raise await asyncio.to_thread(self._crash) from error
-
-
-@asynccontextmanager
-async def _connection(
-    host: str, port: int
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+        finally:
+            if writer:
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
 
 
 async def _chunk(reader: asyncio.StreamReader) -> bytes:
@@ -238,12 +230,12 @@ class LlamaCppEngine(ProcessEngine[Child]):
         )
 
     async def chat(
-        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
         """Answer messages. With tools, or calls of them, llama.cpp writes the prompt and reads the answer."""
         called = any(beyond_text(message) for message in messages) and self._info.tools
-        if not (sampling.tools or called):
-            async with aclosing(super().chat(messages, sampling, stop)) as deltas:
+        if said or not (sampling.tools or called):
+            async with aclosing(super().chat(messages, sampling, stop, said)) as deltas:
                 async for delta in deltas:
                     yield delta
             return

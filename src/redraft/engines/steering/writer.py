@@ -219,12 +219,8 @@ class _Writer:
     async def _stretch(self, begin: int, mark: str, until: int) -> _Ended:
         """Write until something ends it: the model, a limit, a mark, or what may not come.
 
-        A text that must come is put where it begins.
-
-        Args:
-            begin: Where this part of the text begins.
-            mark: What ends it.
-            until: The number of tokens after which it ends with a sentence.
+        A text that must come is put where it begins. This part of the text begins at `begin`, and ends with a
+        sentence after `until` tokens.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:
@@ -397,12 +393,9 @@ class _Writer:
         return False
 
     async def _closed(self, begin: int, least: float, *, enough: bool) -> bool:
-        """End a sentence at the last place where the model may end it. Return whether there is one.
+        """End a sentence at the last place where the model would, more likely than `least`.
 
-        Args:
-            begin: Where this part of the text begins.
-            least: The probability that an end must have.
-            enough: No lower limit is missed.
+        Return whether there is one at which the text fits, and has `enough`.
         """
         text, start, best = self.draft.text, max(begin, self.draft.sent), 0
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text) if found.start() > start]

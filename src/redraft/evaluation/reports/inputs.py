@@ -193,11 +193,7 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
 
 def _check_once(review: Review, where: str, ids: dict[object, str], named: Names | None) -> None:
     """Raise if a review was there before. Without an id, it is known by all that it says."""
-    key: object = str(review.review_id)
-    if not key:
-        key = (str(review.question_id), review.turn, review.answer1_id, review.answer2_id)
-        key = (*key, review.judge, review.reviewer_id, review.text, review.score)
-        key = (*key, named) if review.answer1_id is None else key
+    key = str(review.review_id) or (review.to_json(), named if review.answer1_id is None else None)
     if key in ids:
         what = f"the review {review.review_id!r}" if review.review_id else "this review"
         raise RecordError(
