@@ -170,11 +170,7 @@ async def _ask(found: Found) -> None:
 def kills(streams: int, length: int, replicas: int) -> Row:
     """Kill a replica every two seconds under many streams."""
     seconds = 3.0
-    with (
-        script(seconds, 50) as path,
-        nodes(1, replicas) as address,
-        on_ray(address, path, replicas, streams),
-    ):
+    with script(seconds, 50) as path, nodes(1, replicas) as address, on_ray(address, path, replicas, streams):
         found, killed = asyncio.run(_killed(streams, length))
     nothing = Goal("≤", 0.0)
     figures = (

@@ -21,11 +21,7 @@ def chains(*, quick: bool) -> Row:
     return row_chains.run(replace(QUICK, rounds=1) if quick else FULL, row_chains.MANY)
 
 
-ROWS = {
-    "chains": chains,
-    "engines": row_engines.run,
-    "memory": row_engines.memory,
-}
+ROWS = {"chains": chains, "engines": row_engines.run, "memory": row_engines.memory}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/cpu.py", __doc__, ROWS))

@@ -16,10 +16,7 @@ import ppo_memory
 import ppo_speed
 from report import main
 
-ROWS = {
-    "memory": ppo_memory.run,
-    "rollouts": ppo_speed.run,
-}
+ROWS = {"memory": ppo_memory.run, "rollouts": ppo_speed.run}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/ppo.py", __doc__, ROWS))

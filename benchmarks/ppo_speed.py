@@ -113,12 +113,5 @@ def by_engine(ready: Ready, epoch: int) -> tuple[int, float]:
         ctx = max(len(each.tokens) for each in asked) + own.max_new_tokens
         tokenizer = ready.loop.trained.tokenizer
         ends = frozenset({int(tokenizer.eos_token_id)})
-        engine = HfEngine(
-            bare,
-            tokenizer,
-            name="policy",
-            ctx=ctx,
-            parallel=own.chunk_size,
-            ends=ends,
-        )
+        engine = HfEngine(bare, tokenizer, name="policy", ctx=ctx, parallel=own.chunk_size, ends=ends)
         return asyncio.run(all_of(engine))

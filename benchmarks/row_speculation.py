@@ -137,9 +137,7 @@ async def _figure(case: Case, requests: Sequence[Request], size: Size) -> Figure
             stack.push_async_callback(engines[-1].aclose)
         on, off = engines
         rates = await alternate(
-            size.rounds,
-            lambda: timed(on, requests, case),
-            lambda: timed(off, requests, case),
+            size.rounds, lambda: timed(on, requests, case), lambda: timed(off, requests, case)
         )
     return rates.figure(case.what, case.goal, "on" if case.ours else "as chosen", "off")
 

@@ -149,10 +149,7 @@ async def peers(records: Sequence[dict[str, Any]], name: str, seed: int, texts: 
 
 
 async def curves(
-    records: Sequence[dict[str, Any]],
-    ways: Iterable[str],
-    tokens: int,
-    seeds: Iterable[int],
+    records: Sequence[dict[str, Any]], ways: Iterable[str], tokens: int, seeds: Iterable[int]
 ) -> dict[str, Curve]:
     """Runs ways with seeds. Peers have llama.cpp's server."""
     runs: dict[str, list[list[Made]]] = {way: [] for way in ways}
@@ -369,11 +366,7 @@ def all_prompts(*, quick: bool) -> Row:
     return Row("prompts of IFEval that pass", how, figures)
 
 
-ROWS = {
-    "natural": natural,
-    "held-out": held_out_prompts,
-    "all": all_prompts,
-}
+ROWS = {"natural": natural, "held-out": held_out_prompts, "all": all_prompts}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/steer.py", __doc__, ROWS))

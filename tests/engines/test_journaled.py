@@ -104,12 +104,6 @@ def test_raw_text_and_a_chat_of_it_are_two_things(journal: Journal) -> None:
     assert asyncio.run(raw(journaled(ScriptedEngine(["Three."]), journal))) == "One."
 
 
-def test_a_reply_that_failed_is_asked_again(journal: Journal) -> None:
-    with pytest.raises(ServerError):
-        ask(journaled(ScriptedEngine([ScriptedReply("Half an", ServerError("gone"))]), journal))
-    assert text_of(ask(journaled(ScriptedEngine(["Half an answer."]), journal))) == "Half an answer."
-
-
 def test_a_reply_that_was_closed_early_is_asked_again(journal: Journal) -> None:
     async def begin(engine: JournaledEngine) -> str:
         async with aclosing(engine.chat([{"role": "user", "content": "Hi"}], Sampling())) as deltas:

@@ -117,10 +117,7 @@ CRITICISM = "Wrong. Revision is needed.\n\n### Revision 1:\n42\n\n### Feedback 2
         ("default+a@b.gguf", ()),
         ("default+a.gguf@answer+b.gguf@revise", ("default", "default+a.gguf", "default+b.gguf")),
         ("default+b.gguf@revise", ("default", "default", "default+b.gguf")),
-        (
-            "default+c.gguf+a.gguf@answer",
-            ("default+c.gguf", "default+c.gguf+a.gguf", "default+c.gguf"),
-        ),
+        ("default+c.gguf+a.gguf@answer", ("default+c.gguf", "default+c.gguf+a.gguf", "default+c.gguf")),
         ("dir+a@answer+b@revise", ("dir", "dir+a", "dir+b")),
     ],
 )

@@ -66,8 +66,7 @@ async def test_a_form_is_of_its_own_text_alone(engine: HfEngine) -> None:
     free = Sampling(temperature=1.0, max_tokens=30, seed=4)
     alone = await continued(engine, "Rain?", free)
     steered, beside = await asyncio.gather(
-        continued(engine, "Rain?", hot(4, form_for("lacks:,"))),
-        continued(engine, "Rain?", free),
+        continued(engine, "Rain?", hot(4, form_for("lacks:,"))), continued(engine, "Rain?", free)
     )
     assert said(alone) == said(beside) != said(steered)
 

@@ -118,10 +118,7 @@ def test_a_whole_file_is_hashed_once(model: PackagedModel, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("damage", "fault"),
-    [
-        (BYTES[:-1], "has 2,051 bytes and should have 2,052"),
-        (b"X" + BYTES[1:], "has a wrong checksum"),
-    ],
+    [(BYTES[:-1], "has 2,051 bytes and should have 2,052"), (b"X" + BYTES[1:], "has a wrong checksum")],
 )
 def test_a_damaged_file_is_an_error_and_fetched_again(
     model: PackagedModel, damage: bytes, fault: str

@@ -20,12 +20,6 @@ from redraft.checks.json_reading import read_json
 from redraft.engines.base import Engine, Sampling
 from redraft.engines.load import load_engine
 
-
-class Tower(BaseModel):
-    kind: Literal["lighthouse", "castle"]
-    metres: Annotated[int, Field(ge=1, le=400)]
-
-
 OF_PYDANTIC_2_12 = {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}
 
 
@@ -34,25 +28,11 @@ class Bill(BaseModel):
     pieces: Annotated[set[Literal["tea", "cake"]], Field(min_length=1, max_length=2)]
 
 
-class Colour(TypedDict):
-    colour: Literal["red", "white"]
-
-
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     opened = asyncio.run(load_engine("default"))
     yield opened
     asyncio.run(opened.aclose())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("output", [Tower, list[Colour], Tower | Colour, Colour])
-async def test_a_weak_model_answers_in_the_form_at_once(engine: Engine, output: Any) -> None:
-    asked = "Describe a lighthouse. Name at most two colours."
-    options: Any = {"max_tokens": 150, "temperature": 0.0, "max_revisions": 0}
-    chain = await redraft.arevise(asked, model=engine, output=output, **options)
-    assert chain.passed, chain.answer
-    assert chain.value is not None
 
 
 class Step(TypedDict):

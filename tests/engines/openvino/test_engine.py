@@ -116,22 +116,6 @@ def test_it_has_to_be_installed(default_model: Path, monkeypatch: pytest.MonkeyP
         run(load_engine(str(default_model), engine="openvino"))
 
 
-PERSON = {
-    "type": "object",
-    "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer"}},
-    "required": ["name", "age"],
-    "additionalProperties": False,
-}
-
-
-@pytest.mark.slow
-async def test_an_answer_fits_its_schema(engine: OpenVinoEngine) -> None:
-    asked: list[Message] = [{"role": "user", "content": "Describe a person."}]
-    deltas = await collect(engine.chat(asked, Sampling(temperature=0.0, max_tokens=200, schema=PERSON)))
-    assert list(json.loads(said(deltas))) == ["name", "age"]
-    assert deltas[-1].finish == "stop"
-
-
 @pytest.mark.parametrize(
     "asked",
     [pytest.param("Write a long letter to a friend as JSON.", marks=pytest.mark.slow), "Repeat: na na na na"],

@@ -98,12 +98,13 @@ UNSTREAMED = {
         (sse_reply(CRLF), "a", "stop"),
         (sse_reply(chat_event("a"), STOP), "a", "stop"),
         (sse_reply(chat_event("a"), usage_event(3, 1), DONE), "a", "stop"),
+        (sse_reply(chat_event("a"), DONE), "a", "stop"),
         (json_reply(UNSTREAMED), "a", "stop"),
         (sse_reply(chat_event("a", "stop"), DONE, 30.0), "a", "stop"),
         (chat_reply("a\ud83d"), "a\ufffd", "stop"),
     ],
     ids=["stop", "length", "filter", "other", "thoughts are no text", "crlf and pings", "no done",
-         "no finish but counts", "not streamed", "counts that never come",
+         "no finish but counts", "no finish", "not streamed", "counts that never come",
          "half a character at the end"],
 )  # fmt: skip
 def test_replies_in_every_form(server: FakeServer, reply: Reply, text: str, finish: str) -> None:
@@ -134,12 +135,6 @@ def test_a_stream_that_was_cut_may_be_asked_for_again(server: FakeServer, pieces
     assert isinstance(error, ServerError)
     assert error.passing
     assert "broke the stream off" in error.message
-
-
-def test_a_text_that_ends_without_a_reason_is_kept(server: FakeServer) -> None:
-    server.on(CHAT, sse_reply(chat_event("One, two."), DONE))
-    last = chat(engine(server), Sampling())[-1]
-    assert last.finish == "stop"
 
 
 @pytest.mark.parametrize(

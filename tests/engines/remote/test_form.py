@@ -76,12 +76,7 @@ def test_a_chain_says_what_steered_it(server: FakeServer) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"owner": "openai"},
-        {"steer": False},
-        {"output": int},
-        {"extra_body": {"guided_grammar": "mine"}},
-    ],
+    [{"owner": "openai"}, {"steer": False}, {"output": int}, {"extra_body": {"guided_grammar": "mine"}}],
     ids=str,
 )
 def test_others_are_asked_without_and_no_step_says_that_it_was_steered(

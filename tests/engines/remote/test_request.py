@@ -167,10 +167,7 @@ def test_a_critic_elsewhere_sees_neither(server: FakeServer) -> None:
         other.on(CHAT, chat_reply("Revision is not needed."))
         other.on("GET /v1/models", json_reply({"data": [{"id": "big"}]}))
         revise(
-            server,
-            critic=f"{other.url}#big",
-            extra_body={"token": SECRET},
-            extra_headers={"X-Token": SECRET},
+            server, critic=f"{other.url}#big", extra_body={"token": SECRET}, extra_headers={"X-Token": SECRET}
         )
         assert len(other.requests) >= 1
         assert SECRET not in repr(other.requests)

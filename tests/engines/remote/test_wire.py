@@ -23,21 +23,6 @@ from redraft.engines.remote.wire import (
 )
 
 
-def test_a_chat_request() -> None:
-    body = chat_body("m", [{"role": "user", "content": "Hi"}], Sampling(0.2, 0.9, 50, 7), ["END"])
-    assert body == {
-        "model": "m",
-        "messages": [{"role": "user", "content": "Hi"}],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "temperature": 0.2,
-        "max_tokens": 50,
-        "top_p": 0.9,
-        "seed": 7,
-        "stop": ["END"],
-    }
-
-
 def test_logarithms_of_probabilities_are_asked_for_in_the_words_of_each_route() -> None:
     how = Sampling(logprobs=True)
     assert chat_body("m", [{"role": "user", "content": "Hi"}], how, [])["logprobs"] is True

@@ -310,15 +310,6 @@ def test_tokens_that_were_taken_back_are_counted() -> None:
     assert last.prompt_tokens == 5
 
 
-def test_an_error_of_the_model_is_raised() -> None:
-    async def fails(text: str, sampling: Sampling) -> Replies:
-        yield Delta("Rain ")
-        raise OSError("gone")
-
-    with pytest.raises(OSError, match="gone"):
-        write(Form(lacks=("x",)), Source(fails, None, 1))
-
-
 @pytest.mark.parametrize(
     ("cut", "whole"),
     [

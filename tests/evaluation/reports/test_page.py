@@ -29,9 +29,7 @@ def made(folder: Path, text: str = "fine", name: str = "new", *, count: int = 2)
         records_of = [answer("new" if model == name else model, n, f"{text} {model}") for n in range(count)]
         files.append(write(folder / f"{model}.jsonl", records_of))
     found = report(
-        [write(folder / "r.jsonl", records)],
-        answers=files,
-        questions=write(folder / "q.jsonl", asked),
+        [write(folder / "r.jsonl", records)], answers=files, questions=write(folder / "q.jsonl", asked)
     )
     return page(found, f"made {text}")
 

@@ -166,10 +166,7 @@ def test_unknown_tasks_and_programs_without_leave() -> None:
         task_of("humaneval")
     assert "--run-code" in (caught.value.hint or "")
     assert task_of("gsm8k") == task_named("gsm8k")
-    assert {*plugins("redraft.tasks")} == {
-        *ANSWERS,
-        "exercises",
-    }  # tests/evaluation/diagnosis, test_shots
+    assert {*plugins("redraft.tasks")} == {*ANSWERS, "exercises"}  # tests/evaluation/diagnosis, test_shots
 
 
 @pytest.mark.parametrize(
