@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_html import Block, fences_of
-from data_material import Conversations, Scale, write_conversations
-from data_run import CLEAN, data
+from data_material import CLEAN, Conversations, Scale, data, write_conversations
 from material import default_model, shared
 from measure import Figure, Goal, Row, in_turns, over
 from redraft.chain.read.records import read_records

@@ -11,6 +11,7 @@ import gzip
 import json
 import random
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,10 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from data_html import Block, cut, fences_of, render
+from weights_run import Took, run_command
 
 SEED = 4
 WINDOW = 2_000
 """Near-duplicates are of one of so many texts before them, so that a sample has them too."""
+
+CLEAN = ("--like", "fastchat", "--languages", "en")
+"""What both sides of the benchmark clean by."""
+
+
+def data(*arguments: str | Path, workers: int) -> Took:
+    """Runs a verb, quietly, with so many processes."""
+    command = [sys.executable, "-m", "redraft", "data", *map(str, arguments)]
+    return run_command([*command, "--workers", str(workers), "--quiet"])
 
 
 @dataclass(frozen=True)

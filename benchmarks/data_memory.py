@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from data_material import Conversations, Scale, write_bytes
-from data_run import CLEAN, data
+from data_material import CLEAN, Conversations, Scale, data, write_bytes
 from material import shared
 from measure import Figure, Goal, Row
 from weights_run import MB, remove

@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from data_material import Scale, instructions, write_instructions
-from data_run import data
+from data_material import Scale, data, instructions, write_instructions
 from material import shared
 from measure import Figure, Goal, Row
 from weights_run import MB, remove

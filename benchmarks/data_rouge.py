@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from data_material import SEED, Scale, instructions, write_instructions
-from data_run import data
+from data_material import SEED, Scale, data, instructions, write_instructions
 from material import shared
 from measure import Figure, Goal, Row, in_turn, over
 from redraft.data.similarity import ALPACA, Pool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from measure import Figure, Goal, Row
-from ppo_material import command
 from redraft.engines.hf.folders import folder_for
 from weights_run import MB, run_command
 
@@ -63,6 +63,12 @@ def write_records(path: Path, model: str, count: int, half: int) -> Path:
     record = {"instruction": "sea" + " sea" * words, "output": "sea" + " sea" * (half - 2)}
     path.write_text("".join(json.dumps({"id": f"r{n}", **record}) + "\n" for n in range(count)), "utf-8")
     return path
+
+
+def command(verb: str, **settings: object) -> list[str]:
+    """Return the words of `redraft train VERB` with these settings."""
+    words = (word for name, value in settings.items() for word in (f"--{name}", str(value)))
+    return [sys.executable, "-m", "redraft", "train", verb, *words, "--quiet"]
 
 
 def peak(verb: str, work: Path, model: str, data: Path, batch: int, half: int, **more: object) -> int:

@@ -13,7 +13,7 @@ from typing import cast
 
 from material import questions, write_prompts
 from measure import Goal, Rates, Row, in_turn
-from ppo_material import command
+from ppo_memory import command
 from redraft.chain import Chain
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.folders import folder_for
