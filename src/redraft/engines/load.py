@@ -34,7 +34,7 @@ from difflib import get_close_matches
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 from urllib.parse import urlsplit
 
 from redraft.chain.spans import TEMPLATES
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _BESIDE = "; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
-Local = TypeVar("Local", bound="LocalEngine")
 
 _ADAPTER = "adapter_config.json"
 DEFAULTS = ("default", "default-base")  # to train, to merge and to add adapters to, both are the bare model
@@ -405,8 +404,7 @@ async def _llamacpp(path: Path, named: ModelReference, opening: Opening) -> Engi
     engine = await LlamaCppEngine.start(
         path, named.adapters, named.roles, machine=opening.machine, parallel=opening.parallel
     )
-    engine.trust(_certain(named.roles.get("revise", named.adapters)), shipped=named.shipped)
-    return _finished(engine, opening)
+    return _finished(engine, named.roles.get("revise", named.adapters), named, opening)
 
 
 async def _openvino(path: Path, named: ModelReference, opening: Opening) -> Engine:
@@ -438,8 +436,7 @@ async def _by_role(
 
     async def start(adapters: tuple[Path, ...]) -> Engine:
         engine = await kind.start(path, adapters, machine=opening.machine, parallel=opening.parallel)
-        engine.trust(_certain(adapters), shipped=named.shipped)
-        return _finished(engine, opening)
+        return _finished(engine, adapters, named, opening)
 
     if not named.roles:
         return await start(named.adapters)
@@ -453,7 +450,10 @@ def _certain(adapters: Iterable[Path]) -> float:
     return max((each for each in shares if isinstance(each, float) and 0 < each <= 1), default=0.0)
 
 
-def _finished(engine: Local, opening: Opening) -> Local:
+def _finished(
+    engine: LocalEngine, adapters: Iterable[Path], named: ModelReference, opening: Opening
+) -> Engine:
+    engine.trust(_certain(adapters), shipped=named.shipped)
     if template := opening.machine.chat_template:
         engine.converse(TEMPLATES[template])
     return engine

@@ -107,7 +107,7 @@ class GuardedEngine(WrappedEngine):
         try:
             async with aclosing(ask(request["sampling"])) as deltas:
                 async for delta in deltas:
-                    if not _is_delta(delta):
+                    if not isinstance(cast("object", delta), Delta):
                         fault = f"gave {shown(delta)}, and no Delta"
                         break
                     finish = delta.finish or finish
@@ -123,10 +123,6 @@ class GuardedEngine(WrappedEngine):
 
 
 _DELTAS = "Yield Delta('text') for each piece, and Delta(finish='stop', completion_tokens=9) as the last."
-
-
-def _is_delta(value: object) -> bool:
-    return isinstance(value, Delta)
 
 
 class MeteredEngine(WrappedEngine):
@@ -320,12 +316,8 @@ class RoleEngine(WrappedEngine):
     def health(self) -> Health:
         """What troubles any of them."""
         found = [each.health for each in self._engines.values() if isinstance(each, Watched)]
-        return Health(
-            sum(each.restarts for each in found),
-            next((each.trouble for each in found if each.trouble), ""),
-            any(each.down for each in found),
-            any(each.stalled for each in found),
-        )
+        worst = max(found, key=lambda each: (each.down, each.stalled, each.trouble), default=Health())
+        return replace(worst, restarts=sum(each.restarts for each in found))
 
     def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens

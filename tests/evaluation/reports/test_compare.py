@@ -67,7 +67,7 @@ def test_two_turns_of_a_question_are_one_question_in_a_test_too(tmp_path: Path) 
 
 def test_categories_add_up(shared_data: Path) -> None:
     found = released(shared_data, 3)
-    categories = found.categories(found.comparisons[0])
+    categories = found.comparisons[0].by_category(found.material.questions)
     assert list(categories)[:3] == ["generic", "knowledge", "roleplay"]
     assert sum(each.questions for each in categories.values()) == 80
     assert sum(each.reviews.wins for each in categories.values()) == 87

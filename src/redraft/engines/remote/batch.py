@@ -59,11 +59,6 @@ _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
 _NONE: Mapping[str, str] = {}
 
 
-class _Counts(BaseModel):
-    completed: int = 0
-    failed: int = 0
-
-
 class _Fault(BaseModel):
     code: str | None = None
     line: int | None = None
@@ -86,7 +81,7 @@ class _Batch(_File):
     created_at: int
     output_file_id: str | None = None
     error_file_id: str | None = None
-    request_counts: _Counts = _Counts()
+    request_counts: dict[str, int] = {}
     errors: _Faults | None = None
 
 
@@ -370,7 +365,7 @@ class BatchServer(Server):
         said = ""
         while True:
             batch = await self._asked_for(_Batch, "GET", f"/batches/{sent.batch}")
-            done = batch.request_counts.completed + batch.request_counts.failed
+            done = sum(batch.request_counts.get(name, 0) for name in ("completed", "failed"))
             text = f"{done:,} of {len(sent.requests):,} done, {sent.batch} {batch.status}"
             if text != said:
                 said = text

@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -52,6 +52,7 @@ _SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-s
 _LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
 
 _BAD = object()
+Sign = Callable[[httpx.Request], httpx.Request]
 
 
 @dataclass(frozen=True)
@@ -360,9 +361,7 @@ class Server:
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit):
-                response = await self._lanes.send(
-                    **request, auth=Bearer(self._key.value) if self._key else None
-                )
+                response = await self._lanes.send(**request, auth=self._signed if self._key else None)
                 self._reached = True
                 response.extensions["asked_at"] = asked_at
                 return response if response.is_success else await self._refusal(response)
@@ -372,6 +371,12 @@ class Server:
         except httpx.RequestError as error:
             reason = self.clean(str(error)) or type(error).__name__
             return ServerError(f"no server answers at {self.url}: {reason}", hint=_DOWN_HINT)
+
+    def _signed(self, request: httpx.Request) -> httpx.Request:
+        """Add the key at the last moment, so that no request object in our code holds it."""
+        assert self._key  # noqa: S101  (others are not signed)
+        request.headers["Authorization"] = f"Bearer {self._key.value}"
+        return request
 
     def _failure(self, reply: Refusal | EngineError, failed: Failure) -> Failure | None:
         """Return a failure that may pass, or None. A server that never answered may have a wrong address."""
@@ -483,7 +488,7 @@ class Lanes:
         self._all: list[httpx.AsyncClient] = []
         self.closed = False
 
-    async def send(self, *, auth: httpx.Auth | None, **request: Any) -> httpx.Response:
+    async def send(self, *, auth: Sign | None, **request: Any) -> httpx.Response:
         """Send a request, given as the arguments of `build_request`. `close` gives its lane back."""
         if self._free:
             lane = self._free.pop()
@@ -514,15 +519,3 @@ class Lanes:
 
 
 _certificates = cache(httpx.create_ssl_context)
-
-
-class Bearer(httpx.Auth):
-    """Adds a key at the last moment, so that no request object in our code holds it."""
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the header."""
-        request.headers["Authorization"] = f"Bearer {self._value}"
-        yield request

@@ -102,8 +102,7 @@ class JudgeRun:
     @property
     def model(self) -> str:
         """The reference of the judge."""
-        reference: str = self.settings.get("model")
-        return reference
+        return str(self.settings.get("model"))
 
     @property
     def way(self) -> Way:

@@ -232,9 +232,9 @@ class Comparison:
         return self._result(self.sample)
 
     def by_category(self, questions: Mapping[str, AskedQuestion]) -> dict[str, Result]:
-        """Return the result of each category, in the order of the questions."""
+        """Return the result of each category, in the order of the questions; none without these."""
         places: dict[str, list[int]] = {question.category: [] for question in questions.values()}
-        for place, question_id in enumerate(self.question_ids):
+        for place, question_id in enumerate(self.question_ids if questions else ()):
             places[questions[question_id].category].append(place)
         return {
             name: self._result(Bootstrap(self.table[chosen])) for name, chosen in places.items() if chosen

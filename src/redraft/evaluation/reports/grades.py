@@ -145,13 +145,8 @@ class GradeReport:
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return without_nan(
-            {
-                "files": self.files,
-                "grades": [each.record(self.material) for each in self.grades],
-                "differences": self.differences,
-            }
-        )
+        grades = [each.record(self.material) for each in self.grades]
+        return without_nan({"files": self.files, "grades": grades, "differences": self.differences})
 
 
 def describe_grades(inputs: Sequence[Input], material: Material) -> GradeReport:

@@ -27,7 +27,6 @@ from redraft.revision.words import SHORT_STOPS
 AnyReport = Report | GradeReport | RunReport
 MOST_PAIRS = 2_000
 _LARGE = ("ratio of scores", "win rate", "mean", "score", "passed")  # figures that are shown large
-_OUTCOMES = ("won", "tied", "lost")
 _SIGNS = {1: "won", 0: "tied", -1: "lost"}
 
 Entry = dict[str, Any]
@@ -82,7 +81,7 @@ def _records(report: AnyReport, links: Links) -> Part | None:
     if isinstance(report, Report):
         title, count = "Pairs", sum(len(each.items) for each in report.comparisons)
         entries = (_pair(report, each, item) for each in report.comparisons for item in each.items)
-        kinds = {**dict(zip(_OUTCOMES, _OUTCOMES, strict=True)), "disagree": "orders disagree"}
+        kinds = {**{each: each for each in _SIGNS.values()}, "disagree": "orders disagree"}
     elif isinstance(report, GradeReport):
         by_key: dict[tuple[str, int], list[Grade]] = {}
         for grades in report.grades:

@@ -31,11 +31,6 @@ class Report:
     differences: tuple[compare.Difference, ...]
     ranking: Ranking | None = None  # of three models and more
 
-    def categories(self, comparison: compare.Comparison) -> dict[str, compare.Result]:
-        """Return a comparison's result in each category; none without the questions."""
-        questions = self.material.questions
-        return comparison.by_category(questions) if questions else {}
-
     def unasked(self, comparison: compare.Comparison) -> list[str]:
         """Return the questions that were given and have no review."""
         without = (*comparison.left_out, *comparison.unreadable)
@@ -79,18 +74,13 @@ class Report:
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return without_nan(
-            {
-                "files": self.files,
-                "comparisons": [
-                    without_nan(each)
-                    | {"categories": self.categories(each), "without_review": self.unasked(each)}
-                    for each in self.comparisons
-                ],
-                "ranking": self.ranking,
-                "differences": self.differences,
-            }
-        )
+        asked = self.material.questions
+        comparisons = [
+            without_nan(each) | {"categories": each.by_category(asked), "without_review": self.unasked(each)}
+            for each in self.comparisons
+        ]
+        beside = {"ranking": self.ranking, "differences": self.differences}
+        return without_nan({"files": self.files, "comparisons": comparisons, **beside})
 
 
 def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
@@ -140,7 +130,7 @@ def _lines(report: Report, comparison: compare.Comparison) -> Iterator[Line]:
             yield Line(name, f"{len(found):,}", "", _named(found))
     if unasked := report.unasked(comparison):
         yield Line("without a review", f"{len(unasked):,}", "", listed(unasked))
-    if categories := report.categories(comparison):
+    if categories := comparison.by_category(report.material.questions):
         yield Line("by category")
         for name, result in categories.items():
             note = f"{counted(result.questions, 'question')}; {_tally(result.reviews)}"
