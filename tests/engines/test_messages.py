@@ -52,11 +52,6 @@ def test_a_server_gets_every_message_unchanged(server: FakeServer) -> None:
     assert chain.answer == "A grey gull."
 
 
-def test_a_prompt_may_be_an_image_alone(server: FakeServer) -> None:
-    picture = [{"role": "user", "content": [PICTURE]}]
-    assert asked_of(server, picture)[1][0] == picture
-
-
 class Bird(BaseModel):
     name: str
 

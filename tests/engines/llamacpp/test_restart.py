@@ -33,9 +33,9 @@ PERSON = {
 }
 
 
-def kill(engine: LlamaCppEngine, number: signal.Signals = signal.SIGKILL) -> None:
+def kill(engine: LlamaCppEngine) -> None:
     process = engine._kept.child._process
-    process.send_signal(number)
+    process.kill()
     process.wait()
 
 
@@ -116,14 +116,6 @@ async def test_an_answer_that_was_steered_says_where_its_grammar_is_lost(default
         assert said(broken).startswith("Once upon a time")
         assert [each.unsteered for each in (broken[0], broken[-1])] == [False, True]
         assert broken[-1].finish
-        assert engine.health.restarts == 1
-
-
-async def test_small_requests_do_not_notice(tmp_path: Path) -> None:
-    async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
-        before = await engine.encode("abc")
-        kill(engine, signal.SIGSEGV)
-        assert await engine.encode("abc") == before
         assert engine.health.restarts == 1
 
 

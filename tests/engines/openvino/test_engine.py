@@ -18,7 +18,7 @@ import pytest
 from redraft.engines.base import Message, Sampling
 from redraft.engines.load import load_engine
 from redraft.engines.openvino.engine import OpenVinoEngine
-from redraft.errors import EngineError, MissingExtra, ModelError
+from redraft.errors import MissingExtra, ModelError
 from redraft.options import MachineOptions
 from tests.engines.contract import Contract
 from tests.engines.llamacpp.test_schema import NAMES, OPEN, PATTERN, closes
@@ -67,15 +67,6 @@ async def test_a_seed_gives_the_same_text_alone_and_among_others(engine: OpenVin
     assert len({texts[0], *texts[1:3], *texts[4:]}) == 5
     if engine.info.steady:
         assert [text == alone for text in texts] == [True, False, False, True, False, False]
-
-
-@pytest.mark.slow
-async def test_closing_twice_ends_it(default_model: Path) -> None:
-    engine = await OpenVinoEngine.start(default_model, machine=MachineOptions(ctx=96, threads=1))
-    await engine.aclose()
-    await engine.aclose()
-    with pytest.raises(EngineError, match="was closed"):
-        await continued(engine, "One")
 
 
 @pytest.mark.slow

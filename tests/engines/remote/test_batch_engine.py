@@ -14,13 +14,11 @@ from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.remote import batch
 from redraft.engines.remote.batch import Batches
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.remote.server import Server
 from redraft.engines.retry import Patience
 from redraft.engines.wrapped import JournaledEngine
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.journal import Journal
 from tests.engines.batch_server import BatchServer, Fault
-from tests.engines.fake_server import FakeServer, Reply
 from tests.engines.remote.asking import collected, text_of
 
 
@@ -170,14 +168,3 @@ def test_each_chain_gets_an_error_of_its_own() -> None:
         assert one is not other
         assert one.message == other.message
         assert "No." in one.message
-
-
-async def test_a_file_that_breaks_off_gives_its_whole_lines(server: FakeServer) -> None:
-    data = [json.dumps({"n": n, "text": "a\u2028b"}, ensure_ascii=False).encode() + b"\n" for n in range(3)]
-    server.on("GET /v1/f", Reply(200, {}, data), Reply(200, {}, [*data[:2], data[2][:5]], cut=True))
-    async with aclosing(Server(server.url, None, Patience(tries=2))) as asked:
-        assert [line["n"] async for line in asked.lines("/f")] == [0, 1, 2]
-        lines = asked.lines("/f")
-        assert [(await anext(lines))["n"] for _ in range(2)] == [0, 1]
-        with pytest.raises(RedraftError, match="broke off /f after 2 lines"):
-            await anext(lines)

@@ -116,13 +116,6 @@ def test_a_schema_that_is_refused_leaves_the_next_one_its_chance(server: FakeSer
     assert ["response_format" in body for body in bodies(server)] == [True, False, True]
 
 
-def test_other_refusals_stay_what_they_are(server: FakeServer) -> None:
-    server.on(CHAT, error_reply(400, "temperature must be at most 2"))
-    with pytest.raises(ServerError, match="temperature"):
-        ask(server)
-    assert len(bodies(server)) == 1
-
-
 def test_a_server_that_ignores_the_schema_is_revised_and_it_is_said_once(
     server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:

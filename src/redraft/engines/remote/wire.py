@@ -151,6 +151,9 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     refusal = _text(message.get("refusal"))
     reason = choice.get("finish_reason")
     chances = _chances(_table(choice.get("logprobs")))
+    # The matched stop string of vLLM, of SGLang and of llama.cpp. Numbers are tokens.
+    verbose = _table(record.get("__verbose"))
+    stops = (choice.get("stop_reason"), choice.get("matched_stop"), verbose.get("stopping_word"))
     return Chunk(
         text=text,
         generated=bool(text or thought or calls or refusal),
@@ -158,7 +161,7 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
         calls=calls,
         refusal=refusal,
         finish=_FINISHES.get(str(reason), "stop") if reason else None,
-        stop_text=_stop_text(record, choice),
+        stop_text=next((each for each in stops if isinstance(each, str) and each), None),
         counts=_counts(record.get("usage")),
         logprobs=tuple(number for number, _ in chances),
         likeliest=tuple(each for _, each in chances) if any(each for _, each in chances) else (),
@@ -233,15 +236,6 @@ def _chances(found: Mapping[str, Any]) -> list[tuple[float, Likeliest]]:
 def _is_log(number: Any) -> bool:
     """Return whether it is a number. Infinity is no JSON, but Python reads it."""
     return isinstance(number, int | float) and abs(number) < _MOST
-
-
-def _stop_text(record: Mapping[str, Any], choice: Mapping[str, Any]) -> str | None:
-    """Return the matched stop string: vLLM's `stop_reason`, SGLang's `matched_stop`; numbers are tokens."""
-    verbose = _table(record.get("__verbose"))
-    for found in (choice.get("stop_reason"), choice.get("matched_stop"), verbose.get("stopping_word")):
-        if isinstance(found, str) and found:
-            return found
-    return None
 
 
 def _counts(usage: Any) -> TokenCounts | None:

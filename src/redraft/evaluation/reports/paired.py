@@ -79,18 +79,15 @@ def side_by_side(runs: Sequence[Scores]) -> tuple[Paired, ...]:
 
 def sections(differences: Sequence[Paired], noun: str, *, as_percent: bool) -> Iterator[Part]:
     """Yield a section for each comparison."""
+    factor, digits = (100, 1) if as_percent else (1, 2)
     for each in differences:
-        lines = _lines(noun, 100 if as_percent else 1, each)
-        yield Part(f"{each.name} less {each.other}", each.about, lines=[*lines])
-
-
-def _lines(noun: str, factor: int, each: Paired) -> Iterator[Line]:
-    figures = plain(each.gain.times(factor), 1 if factor > 1 else 2, sign=True)
-    yield Line("difference", *figures, f"points; {counted(each.count, noun)} in both")
-    for name, ids in (("better", each.better), ("worse", each.worse)):
-        yield Line(f"  {name}", f"{len(ids):,}", "", listed(ids))
-    if each.better or each.worse:
-        of = f", of {each.moved[0]:,} better and {each.moved[1]:,} worse over all turns"
-        of *= each.moved != (len(each.better), len(each.worse))
-        several = f"; {each.holm:.2g} as one of {each.of}" * (each.of > 1)
-        yield Line("  p", f"{each.p:.2g}", "", f"exact test of signs{of}{several}")
+        figures = plain(each.gain.times(factor), digits, sign=True)
+        lines = [Line("difference", *figures, f"points; {counted(each.count, noun)} in both")]
+        for name, ids in (("better", each.better), ("worse", each.worse)):
+            lines.append(Line(f"  {name}", f"{len(ids):,}", "", listed(ids)))
+        if each.better or each.worse:
+            of = f", of {each.moved[0]:,} better and {each.moved[1]:,} worse over all turns"
+            of *= each.moved != (len(each.better), len(each.worse))
+            several = f"; {each.holm:.2g} as one of {each.of}" * (each.of > 1)
+            lines.append(Line("  p", f"{each.p:.2g}", "", f"exact test of signs{of}{several}"))
+        yield Part(f"{each.name} less {each.other}", each.about, lines=lines)
