@@ -7,16 +7,14 @@ from typing import Any
 
 from redraft.chain import Chain
 from redraft.chain.read.records import RawRecord
-from redraft.data.clean import Cleaned, clean_line
+from redraft.data.clean import Cleaned, clean_chain
 from redraft.data.clean_rules import USUAL, RuleSettings
 from redraft.data.output import Drop
 
 
-def clean(record: Any, *, strict: bool = False) -> Cleaned | Drop:
-    data = record if isinstance(record, bytes) else json.dumps(record).encode()
-    return clean_line(
-        RawRecord("a:7", "a", 6, data), names=USUAL.rules, settings=RuleSettings(), strict=strict
-    )
+def clean(record: Any) -> Cleaned | Drop:
+    chain = RawRecord("a:7", "a", 6, json.dumps(record).encode()).chain()
+    return clean_chain(chain, "a:7", names=USUAL.rules, settings=RuleSettings())
 
 
 def talk(*values: str) -> dict[str, Any]:

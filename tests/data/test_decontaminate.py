@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Prompt, Step
 from redraft.chain.read.records import RawRecord
 from redraft.data.decontaminate import CheckedRecord, Contaminated, Items, Match, Runs, check, contaminated
-from redraft.data.output import Drop
 from redraft.errors import RecordError, UsageError
 from tests.cli.verbs import write
 
@@ -156,17 +155,12 @@ def test_an_item_that_cannot_be_read_is_never_passed_over(tmp_path: Path) -> Non
 def test_a_record_is_checked_and_its_drop_names_what_it_has(tmp_path: Path) -> None:
     items = items_of(tmp_path, {"id": "q7", "prompt": LONG}, {"prompt": MEDIUM})
 
-    def checked(data: bytes) -> CheckedRecord | Drop:
-        return check(RawRecord("in.jsonl:1", "in", 0, data), tmp_path, strict=False)
+    def checked(record: dict[str, str]) -> CheckedRecord:
+        chain = RawRecord("in.jsonl:1", "in", 0, json.dumps(record).encode()).chain()
+        return check(chain, "in.jsonl:1", tmp_path)
 
-    clean, bad = checked(b'{"prompt": "Hello there!"}'), checked(b'{"prompt": ')
-    assert isinstance(clean, CheckedRecord)
-    assert clean.matches == ()
-    assert isinstance(bad, Drop)
-    assert bad.rule == "unreadable"
-    found = checked(json.dumps({"id": "r1", "prompt": f"{LONG} {MEDIUM}"}).encode())
-    assert isinstance(found, CheckedRecord)
-    drop = contaminated(found, items)
+    assert checked({"prompt": "Hello there!"}).matches == ()
+    drop = contaminated(checked({"id": "r1", "prompt": f"{LONG} {MEDIUM}"}), items)
     assert isinstance(drop, Contaminated)
     assert (drop.rule, drop.id, drop.where) == ("contaminated", "in/r1", "in.jsonl:1")
     assert drop.record["id"] == "in/r1"

@@ -26,9 +26,8 @@ WORDS = ["Write", "a", "poem", "about", "rain", "or", "snow"]
 
 
 def entry(record: dict[str, Any], like: Likeness, index: int = 0) -> Entry:
-    found = examine(RawRecord(f"in:{index}", "in", index, json.dumps(record).encode()), like, strict=True)
-    assert isinstance(found, Entry)
-    return found
+    chain = RawRecord(f"in:{index}", "in", index, json.dumps(record).encode()).chain()
+    return examine(chain, f"in:{index}", like)
 
 
 def run(records: list[dict[str, Any]], like: Likeness, **settings: Any) -> list[Chain | Duplicate]:

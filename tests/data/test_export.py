@@ -16,9 +16,9 @@ from redraft.chain.read.files import decode, read_lines, to_line
 from redraft.chain.read.records import chain_of, id_of, raw_records, read_records
 from redraft.chain.read.shapes import known_shape, read_as
 from redraft.chain.write import ARRAYS, MAKERS, Unfit, to_selfee
-from redraft.data.export import Exported, export_line, with_unique_ids, write_records
+from redraft.data.export import Exported, with_unique_ids, write_records
+from redraft.data.export import exported as export_chain
 from redraft.data.output import Drop
-from redraft.errors import RecordError
 from redraft.jobs.formats import ExportFormat
 
 FORMATS = get_args(ExportFormat)
@@ -235,7 +235,7 @@ def test_the_published_id_comes_back_and_that_of_a_piece_stays_its_own() -> None
 
 def exported(path: Path, to: ExportFormat) -> list[Any]:
     """Return the records of a file in a format, without those that are left out."""
-    found = [export_line(line, to=to, strict=True) for line in raw_records(path)]
+    found = [export_chain(line.chain(), line.where, to=to) for line in raw_records(path)]
     return [json.loads(line.data) for line in found if isinstance(line, Exported)]
 
 
@@ -329,22 +329,18 @@ def imported(path: Path) -> Iterator[Chain]:
 def test_an_answer_without_a_question_is_left_out(to: ExportFormat, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"question_id": 1, "answer_id": "a", "text": "Paris."}\n')
-    [gone] = (export_line(line, to=to, strict=False) for line in raw_records(path))
+    [gone] = (export_chain(line.chain(), line.where, to=to) for line in raw_records(path))
     assert isinstance(gone, Drop)
     assert (gone.rule, gone.where) == ("no-question", f"{path}:1")
 
 
 def test_what_is_left_out_says_where_and_why(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b'{"question": "Why?"\n{"instruction": "Go on."}\n')
-    bad, unanswered = (export_line(line, to="alpaca", strict=False) for line in raw_records(path))
-    assert isinstance(bad, Drop)
-    assert (bad.rule, bad.where) == ("unreadable", f"{path}:1")
+    path.write_bytes(b'{"instruction": "Go on."}\n')
+    [unanswered] = (export_chain(line.chain(), line.where, to="alpaca") for line in raw_records(path))
     assert isinstance(unanswered, Drop)
-    assert (unanswered.rule, unanswered.where, unanswered.id) == ("no-answer", f"{path}:2", "a/1")
+    assert (unanswered.rule, unanswered.where, unanswered.id) == ("no-answer", f"{path}:1", "a/0")
     assert unanswered.record["prompt"]["instruction"] == "Go on."
-    with pytest.raises(RecordError, match=r"a\.jsonl:1"):
-        export_line(next(raw_records(path)), to="alpaca", strict=True)
 
 
 def test_ids_of_two_files_stay_apart() -> None:

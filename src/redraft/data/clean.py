@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Unpack
 
-from redraft.chain.read.records import RawRecord
+from redraft.chain import Chain
 from redraft.checks.language import BY_NAME, LANGUAGES
 from redraft.data.clean_rules import LISTS, NAMES, PRESETS, RULES, USUAL, Preset, RuleSettings
 from redraft.data.html_evidence import has_tags
@@ -18,8 +18,6 @@ from redraft.data.output import (
     DataResult,
     DataRun,
     Drop,
-    chain_or_drop,
-    lines_in,
     one_of,
     writing,
 )
@@ -65,8 +63,8 @@ def clean(
         "blocked": [words.name for words in plan.settings.blocked],
         "like": like,
     }
-    work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=run.strict)
-    lines, left = lines_in(source), 0
+    work = partial(clean_chain, names=plan.rules, settings=plan.settings)
+    lines, left = run.lines(source), 0
     with writing(run.provenance("data clean", source, **config), run) as output:
         for cleaned in output.passing(output.spread(work, lines)):
             output.sink.write(cleaned.line)
@@ -143,18 +141,13 @@ class Cleaned(NamedTuple):
     has_html: bool  # the assistant's texts have HTML left outside code blocks
 
 
-def clean_line(
-    line: RawRecord, *, names: frozenset[str], settings: RuleSettings, strict: bool
-) -> Cleaned | Drop:
+def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings) -> Cleaned | Drop:
     """Apply the named rules to a record, in the order of `RULES`."""
-    chain = chain_or_drop(line, strict=strict)
-    if isinstance(chain, Drop):
-        return chain
     cleaned = chain
     for rule in (rule for rule in RULES if rule.name in names):
         outcome = rule.apply(cleaned, settings)
         if isinstance(outcome, str):
-            return Drop(rule.name, outcome, line.where, chain.id, chain.model_dump(mode="json"))
+            return Drop(rule.name, outcome, where, chain.id, chain.model_dump(mode="json"))
         cleaned = outcome
     data = cleaned.to_json().encode() + b"\n"
     # Most records have no end tag anywhere, and finding that is much faster than collecting the texts.

@@ -23,23 +23,12 @@ import numpy as np
 from redraft.chain import Chain, meta_of
 from redraft.chain.read.files import decode, name_of
 from redraft.chain.read.inputs import check_records
-from redraft.chain.read.records import RawRecord, raw_records
+from redraft.chain.read.records import raw_records
 from redraft.chain.texts import asked_turns, turns_of
-from redraft.data.output import (
-    DataOptions,
-    DataResult,
-    DataRun,
-    Drop,
-    chain_or_drop,
-    lines_in,
-    not_twice,
-    paths_of,
-    writing,
-)
+from redraft.data.output import DataOptions, DataResult, DataRun, Drop, paths_beside, writing
 from redraft.data.texts import gold_of, texts_in
 from redraft.data.words import Hashes, window_hashes, word_hashes, words
 from redraft.errors import UsageError
-from redraft.jobs.stores import here
 
 _RUN = 13  # words of a run (GPT-3's maximum)
 _SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
@@ -60,19 +49,18 @@ def decontaminate(
 
     `ngram` consecutive words make a match. The file of dropped records has the matches of each.
     """
-    file, others, run = here(source), paths_of(against), DataRun.of(out, options)
-    not_twice(file, others)
+    others, run = paths_beside(source, against), DataRun.of(out, options)
     items, seen = Items(ngram), set[int]()
     for path in others:
         check_records(path)
         items.add(path)
     writer = writing(run.provenance("data decontaminate", source, ngram=ngram), run, against=others)
-    lines = lines_in(file)
+    lines = run.lines(source)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))
         items.save(folder)
         output = stack.enter_context(writer)
-        checked = output.spread(partial(check, folder=folder, strict=run.strict), lines)
+        checked = output.spread(partial(check, folder=folder), lines)
         output.sink.writelines(output.passing(_judged(checked, items, seen)))
     output.tell_counts()
     by_file = Counter(items.files[item] for item in seen)
@@ -156,13 +144,6 @@ class Items:
         for name, values in arrays.items():
             np.save(folder / f"{name}.npy", values, allow_pickle=False)
 
-    def match(self, matches: Sequence[Match]) -> tuple[dict[str, Any], ...]:
-        """Return matches with the names of their items."""
-        return tuple(
-            {"eval": self.names[item], "file": self.files[item], "ngram": ngram, "count": total}
-            for item, ngram, total in matches
-        )
-
     def _runs(self, chain: Chain) -> Hashes:
         further = meta_of(chain, "source").get("turns")  # of an MT-bench question
         turns = [turn for turn in turns_of(chain) if turn.role != "system"]
@@ -220,13 +201,10 @@ class Runs:
         yield from zip(places[same].tolist(), self._owners[at[same]].tolist(), strict=True)
 
 
-def check(line: RawRecord, folder: Path, *, strict: bool) -> CheckedRecord | Drop:
-    """Check a record against the items in a folder. An unreadable record is a drop, without `strict`."""
-    chain = chain_or_drop(line, strict=strict)
-    if isinstance(chain, Drop):
-        return chain
+def check(chain: Chain, where: str, folder: Path) -> CheckedRecord:
+    """Check a record against the items in a folder."""
     matches = _runs_in(folder).matches(chain)
-    return CheckedRecord(chain.id, line.where, chain.to_json().encode() + b"\n", matches)
+    return CheckedRecord(chain.id, where, chain.to_json().encode() + b"\n", matches)
 
 
 _runs_in = lru_cache(maxsize=1)(Runs)
@@ -234,7 +212,10 @@ _runs_in = lru_cache(maxsize=1)(Runs)
 
 def contaminated(record: CheckedRecord, items: Items) -> Contaminated:
     """Return the drop of a record with matches."""
-    matches = items.match(record.matches)
+    matches = tuple(
+        {"eval": items.names[item], "file": items.files[item], "ngram": ngram, "count": total}
+        for item, ngram, total in record.matches
+    )
     most = max(matches, key=lambda match: match["count"])
     reason = f"shares with {most['eval']}: {most['ngram'][:_SHOWN]}"
     value = decode(record.line, record.where)

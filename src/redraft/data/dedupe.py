@@ -25,20 +25,8 @@ import numpy as np
 
 from redraft.chain import Chain
 from redraft.chain.read.files import decode, to_line
-from redraft.chain.read.records import RawRecord
 from redraft.chain.texts import gold_answers
-from redraft.data.output import (
-    DataOptions,
-    DataResult,
-    DataRun,
-    Drop,
-    chain_or_drop,
-    lines_in,
-    not_twice,
-    one_of,
-    paths_of,
-    writing,
-)
+from redraft.data.output import DataOptions, DataResult, DataRun, Drop, one_of, paths_beside, writing
 from redraft.data.similarity import Pool, clusters, jaccard, sets_of, shingles
 from redraft.data.texts import Part, text_of, texts_in
 from redraft.data.words import digest, normalised
@@ -94,15 +82,14 @@ def dedupe(
         RecordError: No record can be read; with `strict`, a record cannot be read.
         OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
-    file, others, run = here(source), paths_of(against), DataRun.of(out, options)
-    not_twice(file, others)
+    others, run = paths_beside(source, against), DataRun.of(out, options)
     like = _likeness(by, threshold)
-    pool, lines = lines_in(*others), lines_in(file)
+    pool, lines = run.lines(*others), run.lines(source)
     provenance = run.provenance("data dedupe", source, **asdict(like))
-    writer = writing(provenance, run, reads=[*others, file], against=others)
+    writer = writing(provenance, run, reads=[*others, here(source)], against=others)
     with writer as output, TemporaryFile(dir=run.disk) as spool:
-        known = output.spread(partial(examine, like=like, strict=True), pool)
-        found = output.spread(partial(examine, like=like, strict=run.strict), lines)
+        known = output.spread(partial(examine, like=like), pool, strict=True)
+        found = output.spread(partial(examine, like=like), lines)
         entries, fixed = output.gone.without(found), output.gone.without(known)
         compared = output.progress.compare
         results = sift(entries, like, spool, against=fixed, compared=compared)
@@ -154,12 +141,9 @@ class Entry(NamedTuple):
     line: bytes
 
 
-def examine(line: RawRecord, like: Likeness, *, strict: bool) -> Entry | Drop:
-    """Read a record as an entry. An unreadable record is a drop, without `strict`."""
-    chain = chain_or_drop(line, strict=strict)
-    if isinstance(chain, Drop):
-        return chain
-    return Entry(chain.id, rank_of(chain), key_of(chain, like), line.where, chain.to_json().encode() + b"\n")
+def examine(chain: Chain, where: str, like: Likeness) -> Entry:
+    """Return a record as an entry."""
+    return Entry(chain.id, rank_of(chain), key_of(chain, like), where, chain.to_json().encode() + b"\n")
 
 
 def rank_of(chain: Chain) -> bytes:

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple, Unpack
 
+from redraft.chain import Chain
 from redraft.chain.read.conversations import asks
 from redraft.chain.read.files import to_line
-from redraft.chain.read.records import Ids, RawRecord
+from redraft.chain.read.records import Ids
 from redraft.chain.write import ARRAYS, MAKERS, NO_QUESTION, Loss, Unfit, losses
-from redraft.data.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, lines_in, writing
+from redraft.data.output import DataOptions, DataResult, DataRun, Drop, writing
 from redraft.jobs.formats import ExportFormat
 from redraft.jobs.licences import UNKNOWN, licence_in
 
@@ -33,8 +34,8 @@ def export(
 
     As `redraft data export`.
     """
-    run, lines = DataRun.of(out, options), lines_in(source)
-    work = partial(export_line, to=to, strict=run.strict)
+    run = DataRun.of(out, options)
+    work, lines = partial(exported, to=to), run.lines(source)
     provenance = run.provenance("data export", source, to=to)
     lost, licences = Counter[Loss](), Counter[str]()
 
@@ -64,14 +65,11 @@ class Exported(NamedTuple):
     licence: str = UNKNOWN
 
 
-def export_line(raw: RawRecord, *, to: ExportFormat, strict: bool) -> Exported | Drop:
+def exported(chain: Chain, where: str, *, to: ExportFormat) -> Exported | Drop:
     """Convert a record to another format, or give the reason to leave it out."""
-    chain = chain_or_drop(raw, strict=strict)
-    if isinstance(chain, Drop):
-        return chain
     made = MAKERS[to](chain) if asks(chain.prompt) else NO_QUESTION
     if isinstance(made, Unfit):
-        return Drop(made.rule, made.reason, raw.where, chain.id, chain.model_dump(mode="json"))
+        return Drop(made.rule, made.reason, where, chain.id, chain.model_dump(mode="json"))
     licence = licence_in(chain.meta.get("origin"))
     return Exported(to_line(made), made.get("id"), chain.id, losses(chain, to), licence)
 

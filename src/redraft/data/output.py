@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 
@@ -58,9 +59,19 @@ def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
     except RecordError as error:
         if strict:
             raise
-        if isinstance(error, Damage):
-            return Drop(DAMAGED, error.message, raw.where)
-        return Drop(UNREADABLE, error.message, raw.where, record=raw.data)
+        return unread(error, raw.where, raw.data)
+
+
+def unread(error: RecordError, where: str, data: bytes | None) -> Drop:
+    """Return the drop of a record that cannot be read, or of what is lost of a damaged file."""
+    if isinstance(error, Damage):
+        return Drop(DAMAGED, error.message, where)
+    return Drop(UNREADABLE, error.message, where, record=data)
+
+
+def _worked(work: Callable[[Chain, str], R], raw: RawRecord, *, strict: bool) -> R | Drop:
+    chain = chain_or_drop(raw, strict=strict)
+    return chain if isinstance(chain, Drop) else work(chain, raw.where)
 
 
 class Dropped:
@@ -164,6 +175,14 @@ class DataRun:
         """Return how a command makes the output of one file, which may be one of a store."""
         return Provenance(command, {**config, "strict": self.strict}, here(source), url_of(source))
 
+    @staticmethod
+    def lines(*paths: str | Path) -> Iterator[RawRecord]:
+        """Read the records of files, up to damage in one. Raise for what only `import` reads."""
+        files = [*map(here, paths)]
+        for file in files:
+            check_records(file)
+        return (line for file in files for line in raw_records(file, damaged=True))
+
     @property
     def processes(self) -> int:
         """How many work."""
@@ -192,17 +211,11 @@ def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None
             raise UsageError(f"{name} is {shown(value)}.", hint=f"It should be one of: {allowed}.")
 
 
-def paths_of(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Return one path, or several, as a list."""
-    return [Path(paths)] if isinstance(paths, str | Path) else [*map(Path, paths)]
-
-
-def lines_in(*paths: str | Path) -> Iterator[RawRecord]:
-    """Read the records of files, up to the damage in a damaged one. Raise for what only `import` reads."""
-    files = [*map(here, paths)]
-    for file in files:
-        check_records(file)
-    return (line for file in files for line in raw_records(file, damaged=True))
+def paths_beside(source: str | Path, paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Return one path, or several, that are read beside a source. Raise if both are standard input."""
+    others = [Path(paths)] if isinstance(paths, str | Path) else [*map(Path, paths)]
+    not_twice(Path(source), others)
+    return others
 
 
 @dataclass
@@ -215,9 +228,12 @@ class DataOutput:
     progress: RecordProgress
     kept: int = 0
 
-    def spread(self, work: Callable[[L], R], lines: Iterable[L]) -> Iterator[R]:
-        """Give the results for watched records, in order."""
-        return spread(work, self.watch(lines), self.run.processes)
+    def spread(
+        self, work: Callable[[Chain, str], R], lines: Iterable[RawRecord], *, strict: bool | None = None
+    ) -> Iterator[R | Drop]:
+        """Give what comes of each chain and its place, in order, or the drop of what cannot be read."""
+        read = partial(_worked, work, strict=self.run.strict if strict is None else strict)
+        return spread(read, self.watch(lines), self.run.processes)
 
     def watch(self, lines: Iterable[L]) -> Iterator[L]:
         """Yield records, and count them by the length of their `data`."""

@@ -25,17 +25,7 @@ from redraft.chain.read.files import decode, name_of
 from redraft.chain.read.inputs import Input, inputs_of
 from redraft.chain.read.records import ID_FIELDS, Damage, Ids, chain_of, check_depth, id_of
 from redraft.chain.read.shapes import is_chain, known_shape, names, read_as, read_tree, shapes
-from redraft.data.output import (
-    DAMAGED,
-    UNREADABLE,
-    DataOptions,
-    DataOutput,
-    DataResult,
-    DataRun,
-    Drop,
-    not_twice,
-    writing,
-)
+from redraft.data.output import DataOptions, DataOutput, DataResult, DataRun, Drop, not_twice, unread, writing
 from redraft.data.texts import is_answered
 from redraft.errors import RecordError, UsageError, nearest
 from redraft.jobs.counting import counted
@@ -276,9 +266,8 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
     except RecordError as error:
         if strict:
             raise
-        reason = error.message.removeprefix(f"{item.where}: ")
-        rule = DAMAGED if isinstance(error, Damage) else UNREADABLE
-        return [Drop(rule, reason, item.where, record=line)]
+        error.message = error.message.removeprefix(f"{item.where}: ")
+        return [unread(error, item.where, line)]
     found: list[Imported | Drop] = []
     for chain in chains:
         if asks(chain.prompt):

@@ -18,11 +18,10 @@ from typing import Any, NamedTuple, Unpack
 
 from redraft.chain import Chain, Prompt, Usage
 from redraft.chain.read.conversations import answered_by, asked
-from redraft.chain.read.records import RawRecord
 from redraft.chain.selfee import render_steps
 from redraft.chain.spans import spans_of
 from redraft.chain.texts import answer_of, asked_turns
-from redraft.data.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, lines_in, writing
+from redraft.data.output import DataOptions, DataResult, DataRun, Drop, writing
 from redraft.errors import RecordError
 from redraft.jobs.formats import TrainingFormat
 
@@ -52,8 +51,8 @@ def split(
     `count` counts the tokens of a text; with several workers, it is a function of a module. Its name and its
     fingerprint go into the provenance.
     """
-    run, total, lines = DataRun.of(out, options), Counter[str](), lines_in(source)
-    work = partial(_split_line, count=count, limit=limit, format=format, strict=run.strict)
+    run, total = DataRun.of(out, options), Counter[str]()
+    work, lines = partial(_pieces, count=count, limit=limit, format=format), run.lines(source)
     how = {"limit": limit, "tokenizer": tokenizer, "format": format}
 
     def pieces(done: Iterable[Sequence[_Piece] | Drop]) -> Iterator[bytes | Drop]:
@@ -78,18 +77,8 @@ def split(
 _Piece = tuple[bytes, bool]  # a part as a line of JSON, and whether it is over the limit
 
 
-def _split_line(
-    line: RawRecord,
-    *,
-    count: _Count,
-    limit: int,
-    format: TrainingFormat,  # noqa: A002  (as above)
-    strict: bool,
-) -> list[_Piece] | Drop:
-    chain = chain_or_drop(line, strict=strict)
-    if isinstance(chain, Drop):
-        return chain
-    parts = parts_of(chain, count, limit, format)
+def _pieces(chain: Chain, _: str, *, limit: int, **how: Any) -> list[_Piece]:
+    parts = parts_of(chain, limit=limit, **how)
     return [(part.to_json().encode() + b"\n", tokens > limit) for part, tokens in parts]
 
 
