@@ -19,24 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from redraft.data.html_tags import (
-    BLOCKS,
-    CODE,
-    NAMES,
-    SKIPPED,
-    TOKEN,
-    WHITE,
-    Elements,
-    attribute,
-    class_language,
-    code_block,
-    decoded,
-    fenced,
-    number,
-    plain,
-    spanned,
-    tex_of,
-)
+from redraft.data import html_tags as tags
 
 DEPTH = 32  # most frames that are open at once
 
@@ -245,9 +228,9 @@ class _Line:
         if source == "\n":  # the most frequent text between tags
             self._gap = max(self._gap, 2)
             return
-        text = decoded(source)
-        rest = text.lstrip(WHITE)
-        core = rest.rstrip(WHITE)
+        text = tags.decoded(source)
+        rest = text.lstrip(tags.WHITE)
+        core = rest.rstrip(tags.WHITE)
         if len(rest) < len(text):
             self._widen(text[: len(text) - len(rest)])
         if not core:
@@ -325,7 +308,7 @@ _MARKS = {
     "sub": Mark("sub", "<sub>", "</sub>"),
 }
 _SHOWN_OF = re.compile(r"\d{1,4} / \d{1,4}")
-_SKIPPED = frozenset(SKIPPED.split())
+_SKIPPED = frozenset(tags.SKIPPED.split())
 
 
 def markdown_of(html: str) -> str:
@@ -336,7 +319,7 @@ def markdown_of(html: str) -> str:
 class _Page:
     def __init__(self, html: str) -> None:
         self.html, self.at = html, 0
-        self.elements = Elements(html)
+        self.elements = tags.Elements(html)
         self.line = _Line()
         self.frames = Frames()
         self.level = 0
@@ -350,7 +333,7 @@ class _Page:
             end = html.find(">", begin, begin + _WIDTH)
             if tag := _BARE.get(html[begin + 1 : end]) if end > 0 else None:
                 (handle, name), attributes, end = tag, "", end + 1
-            elif found := TOKEN.match(html, begin):
+            elif found := tags.TOKEN.match(html, begin):
                 slash, name, attributes = found.groups("")
                 name, end = name.lower(), found.end()
                 handle = _HANDLERS.get(slash + name) if name else _comment
@@ -408,7 +391,7 @@ def _paragraph(page: _Page, *_: str) -> None:
 
 def _link(page: _Page, _: str, attributes: str) -> None:
     page.line.finish("a")
-    address = attribute(attributes, "href")
+    address = tags.attribute(attributes, "href")
     if address and not address.lower().startswith(("#", "javascript:")):
         odd = any(char in address for char in " ()<>\n")
         page.line.begin(Mark("a", "[", f"](<{address}>)" if odd else f"]({address})"))
@@ -416,12 +399,12 @@ def _link(page: _Page, _: str, attributes: str) -> None:
 
 def _list(page: _Page, name: str, attributes: str) -> None:
     page.heading()
-    page.frames.push("ol" if name == "ol" else "ul", number(attributes, "start", 1))
+    page.frames.push("ol" if name == "ol" else "ul", tags.number(attributes, "start", 1))
 
 
 def _item(page: _Page, _: str, attributes: str) -> None:
     page.heading()
-    own = number(attributes, "value", -1)
+    own = tags.number(attributes, "value", -1)
     page.frames.item(own if own >= 0 else None)
 
 
@@ -441,28 +424,28 @@ def _rule(page: _Page, *_: str) -> None:
 
 
 def _picture(page: _Page, _: str, attributes: str) -> None:
-    if words := " ".join(attribute(attributes, "alt").split()):
+    if words := " ".join(tags.attribute(attributes, "alt").split()):
         page.line.write(words)
 
 
 def _cell(page: _Page, _: str, attributes: str) -> None:
     page.paragraph()
-    page.frames.cell(number(attributes, "colspan", 1))
+    page.frames.cell(tags.number(attributes, "colspan", 1))
     page.heading()
 
 
 def _preformatted(page: _Page, _: str, attributes: str) -> None:
     inside, page.at = page.elements.until("</pre", page.at) or (page.html[page.at :], len(page.html))
-    page.code(code_block(inside, attributes))
+    page.code(tags.code_block(inside, attributes))
 
 
 def _inline_code(page: _Page, name: str, attributes: str) -> None:
     inside, page.at = page.elements.until(f"</{name}", page.at) or ("", page.at)
-    code = plain(inside)
+    code = tags.plain(inside)
     if "\n" in code.strip():  # a block without <pre>
-        page.code(fenced(code.strip("\n"), class_language(attributes)))
+        page.code(tags.fenced(code.strip("\n"), tags.class_language(attributes)))
     elif code := code.strip():
-        page.line.write(spanned(code))
+        page.line.write(tags.spanned(code))
 
 
 def _skip(page: _Page, name: str, attributes: str) -> None:
@@ -475,7 +458,7 @@ def _math(page: _Page, _: str, attributes: str) -> None:
     inside, over = "", page.at
     if page.at >= page.drawn:  # else its end was found, and no TeX before it
         inside, over = page.elements.until("</math", page.at) or (inside, over)
-    if tex := tex_of(inside):
+    if tex := tags.tex_of(inside):
         page.formula(tex, display=page.display or 'display="block"' in attributes)
         page.at = over
     elif inside:
@@ -507,9 +490,9 @@ def _ends(close: Callable[[Frames], None]) -> _Handle:
 
 
 _STARTS: dict[str, _Handle] = {
-    **dict.fromkeys(BLOCKS.split(), _paragraph),
+    **dict.fromkeys(tags.BLOCKS.split(), _paragraph),
     **dict.fromkeys(_SKIPPED, _skip),
-    **dict.fromkeys(CODE.split(), _inline_code),
+    **dict.fromkeys(tags.CODE.split(), _inline_code),
     **dict.fromkeys(_MARKS, lambda page, name, _: page.line.begin(_MARKS[name])),
     **dict.fromkeys(_HEADINGS, lambda page, name, _: page.heading(int(name[1]))),
     **dict.fromkeys(("ul", "ol", "menu"), _list),
@@ -527,7 +510,7 @@ _STARTS: dict[str, _Handle] = {
     "tr": _row,
 }
 _ENDS: dict[str, _Handle] = {
-    **dict.fromkeys(BLOCKS.split(), _paragraph),
+    **dict.fromkeys(tags.BLOCKS.split(), _paragraph),
     **dict.fromkeys(_MARKS, lambda page, name, _: page.line.finish(_MARKS[name].kind)),
     **dict.fromkeys(_HEADINGS, lambda page, *_: page.heading()),
     **dict.fromkeys(("ul", "ol", "menu"), _ends(lambda frames: frames.leave(_LISTS, "cell"))),
@@ -542,7 +525,7 @@ _ENDS: dict[str, _Handle] = {
 _HANDLERS = _STARTS | {f"/{name}": handle for name, handle in _ENDS.items()}
 _BARE = {
     written: (_HANDLERS.get(f"{end}{name}"), name)
-    for name in NAMES
+    for name in tags.NAMES
     for end in ("", "/")
     for written in (f"{end}{name}", f"{end}{name.upper()}")
 } | dict.fromkeys(("br/", "br /"), (_STARTS["br"], "br"))

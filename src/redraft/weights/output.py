@@ -29,19 +29,7 @@ from redraft.jobs.machine import libc
 from redraft.weights.checkpoint import SAFETENSORS, ahead, raw_bytes
 from redraft.weights.header import TensorInfo, safetensors_header, torch_dtype
 from redraft.weights.losses import Losses, Say
-from redraft.weights.replace import (
-    MANIFEST,
-    check_room,
-    locked,
-    name_of,
-    output_errors,
-    refuse_existing,
-    refuse_inputs,
-    remove,
-    remove_left,
-    replace_folder,
-    write_json,
-)
+from redraft.weights.replace import MANIFEST, begun, check_room, replace_folder, write_json
 
 INDEX = "model.safetensors.index.json"
 SHARD_SIZE = 5_000_000_000
@@ -175,36 +163,12 @@ class OutputFolder:
 @contextmanager
 def new_folder(path: Path, run: Run = BY_DEFAULT, *, manifest: Mapping[str, Any]) -> Iterator[OutputFolder]:
     """Open a folder to write, and rename it into place at the end, with its manifest."""
-    aside = path.with_name(name_of(path) + ".partial")
-    refuse_inputs(path, manifest.get("inputs"), folder=True)
-    with _begun(path, aside, run):
+    with begun(path, ".partial", manifest.get("inputs"), folder=True, force=run.force) as aside:
         aside.mkdir()
         out = OutputFolder(path, aside, run)
         yield out
         out.complete(manifest)
         replace_folder(aside, path)
-
-
-@contextmanager
-def _begun(path: Path, aside: Path, run: Run) -> Iterator[None]:
-    """Lock an output, and leave nothing aside: neither of a killed run nor of this one."""
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path) as was_killed:
-            refuse_existing(path, force=run.force)
-            if was_killed:
-                remove_left(aside)
-            if os.path.lexists(aside):
-                raise OutputError(
-                    f"{aside} is needed to write {path}, but redraft did not make it.",
-                    hint="Move it away, or choose another output with -o.",
-                )
-            try:
-                yield
-            finally:
-                if os.path.lexists(aside):
-                    remove(aside)
-            sync_folder(path.parent)
 
 
 def _stamp(command: str) -> dict[str, Any]:
@@ -219,9 +183,8 @@ def new_file(
     """Open a writer for a file of `size` bytes, and rename it into place at the end, beside its manifest."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"-o {path}/NAME")
-    refuse_inputs(path, manifest.get("inputs"), folder=False)
-    aside = path.with_name(name_of(path) + ".redraft-partial")
-    with _begun(path, aside, run):
+    inputs = manifest.get("inputs")
+    with begun(path, ".redraft-partial", inputs, folder=False, force=run.force) as aside:
         check_room(path, size)
         with _written(aside) as writer:
             yield writer

@@ -26,11 +26,33 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LIBC = libc()
 
 
-def name_of(path: Path) -> str:
-    """Return the name of an output, and refuse `.`, `..` and `/`."""
+@contextmanager
+def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool) -> Iterator[Path]:
+    """Lock an output, and yield where it is written until it is complete.
+
+    Nothing is left there, neither of a killed run nor of this one. `inputs` are the manifest's.
+    """
     if not path.name or path.name == "..":
         raise OutputError(f"{path} does not name a new file or folder.", hint="-o NAME")
-    return path.name
+    _refuse_inputs(path, inputs, folder=folder)
+    aside = path.with_name(path.name + ending)
+    with _output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path) as was_killed:
+            refuse_existing(path, force=force)
+            if was_killed:
+                _remove_left(aside)
+            if os.path.lexists(aside):
+                raise OutputError(
+                    f"{aside} is needed to write {path}, but redraft did not make it.",
+                    hint="Move it away, or choose another output with -o.",
+                )
+            try:
+                yield aside
+            finally:
+                if os.path.lexists(aside):
+                    _remove(aside)
+            sync_folder(path.parent)
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
@@ -64,7 +86,7 @@ def _of_others(path: Path) -> str:
     return f"it holds {', '.join(more)}, which redraft did not make" if more else ""
 
 
-def refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
+def _refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
     """Raise if an output would overwrite one of its inputs, through links too.
 
     `inputs` are the manifest's: objects with a `path`, by name. A folder may not lie in an input either.
@@ -100,16 +122,16 @@ def replace_folder(new: Path, old: Path) -> None:
     if not os.path.lexists(old):
         new.rename(old)
     elif _exchange(new, old):
-        remove(new)
+        _remove(new)
     else:
         spare = old.with_name(old.name + ".redraft-old")
         old.rename(spare)
         new.rename(old)
-        remove(spare)
+        _remove(spare)
     sync_folder(old.parent)
 
 
-def remove_left(path: Path) -> None:
+def _remove_left(path: Path) -> None:
     """Remove what a killed run left: a file or a folder of this user, and no link."""
     if path.is_dir() and not path.is_symlink() and not is_foreign(path.lstat(), path.parent):
         shutil.rmtree(path)
@@ -117,7 +139,7 @@ def remove_left(path: Path) -> None:
         remove_own(path)
 
 
-def remove(path: Path) -> None:
+def _remove(path: Path) -> None:
     """Remove a file, a folder or a link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -135,18 +157,18 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 @contextmanager
-def locked(output: Path) -> Iterator[bool]:
+def _locked(output: Path) -> Iterator[bool]:
     """Hold the lock on an output.
 
     Yield whether an earlier holder was killed, so that its temporary files may still exist.
     """
     path = output.with_name(output.name + ".redraft-lock")
-    with output_errors(output):
+    with _output_errors(output):
         handle = open_locked(path)
     if handle is None:
         raise OutputError(f"another run is writing {output}.", hint="Wait until it has finished.")
     try:
-        with output_errors(output):
+        with _output_errors(output):
             content = os.pread(handle, len(_HELD) + 1, 0)
             if not _HELD.startswith(content):
                 hint = "Move it away, or choose another output with -o."
@@ -161,7 +183,7 @@ def locked(output: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def output_errors(path: Path) -> Iterator[None]:
+def _output_errors(path: Path) -> Iterator[None]:
     """Turn system errors into `OutputError`."""
     try:
         yield

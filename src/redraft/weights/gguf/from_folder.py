@@ -24,6 +24,7 @@ from redraft.weights.card import card_metadata, say_licences, sources_of
 from redraft.weights.checkpoint import Checkpoint, ahead, describe, open_checkpoint, portions
 from redraft.weights.folder import refuse_delta, refuse_quantised
 from redraft.weights.gguf import families
+from redraft.weights.gguf import quant as ggml
 from redraft.weights.gguf.config import (
     ModelNumbers,
     metadata_of,
@@ -31,17 +32,7 @@ from redraft.weights.gguf.config import (
     rope_factors,
     sampling_metadata,
 )
-from redraft.weights.gguf.quant import (
-    BLOCK,
-    Kind,
-    header_bytes,
-    kind_for,
-    lost,
-    pad,
-    quant_named,
-    quantize,
-    size_of,
-)
+from redraft.weights.gguf.quant import Kind
 from redraft.weights.gguf.reader import is_gguf, read_header
 from redraft.weights.header import FLOATS, TensorInfo
 from redraft.weights.lora.adapter import refuse_adapter
@@ -75,7 +66,7 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
     `quant` is f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors stay F32; matrices whose rows are not a
     multiple of 32 become F16, which is reported.
     """
-    chosen = quant_named(quant)
+    chosen = ggml.quant_named(quant)
     checkpoint = _open(src, allow_pickle=run.allow_pickle)
     config = checkpoint.json("config.json")
     if not config:
@@ -96,7 +87,7 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
     odd = [part for part in parts if part.kind is Kind.F16 is not chosen]
     if odd:
         run.tell(
-            f"{len(odd)} matrices become F16, because their rows are not a multiple of {BLOCK}: "
+            f"{len(odd)} matrices become F16, because their rows are not a multiple of {ggml.BLOCK}: "
             f"{odd[0].name} ({odd[0].shape[-1]}) …"
         )
     say_licences(sources_of(checkpoint.folder, "model"), run)
@@ -107,12 +98,12 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
         entries.insert(0, (ROPE_FACTORS, (numbers.sizes.head // 2,), Kind.F32))
     losses = Losses()
     facts = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name.lower()}
-    head = header_bytes(numbers.sizes.family.gguf, metadata, entries)
-    size = len(head) + sum(size_of(part.shape, part.kind) for part in parts)
+    head = ggml.header_bytes(numbers.sizes.family.gguf, metadata, entries)
+    size = len(head) + sum(ggml.size_of(part.shape, part.kind) for part in parts)
     with new_file(dst, run, manifest=facts, size=size) as file:
         file.write(head)
         if divisors:
-            pad(file)
+            ggml.pad(file)
             file.write(divisors)
         _write(file, checkpoint, parts, losses, run.progress)
     losses.say(warn=run.warn, tell=run.tell, wider="--quant bf16")
@@ -153,7 +144,7 @@ def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Kind) -> list[Pa
     parts = []
     for name, shape in sizes.tensors():
         heads = families.permuted_heads(sizes.family, name, sizes.heads, sizes.kv_heads)
-        kind = kind_for(name, shape, quant, tied=sizes.tied)
+        kind = ggml.kind_for(name, shape, quant, tied=sizes.tied)
         parts.append(Part(name, shape, kind, found[name], heads))
     return parts
 
@@ -180,15 +171,15 @@ def _write(
     written: Part | None = None
     for part, values in ahead((each, values) for each in parts for values in values_of(checkpoint, each)):
         if part is not written:
-            pad(file)
+            ggml.pad(file)
         written = part
         if _SAME.get(part.source.dtype) == part.kind:
             losses.count(part.source.name, values, values)
             file.write(values)
         else:
-            raw = quantize(values.float().numpy(), part.kind)
+            raw = ggml.quantize(values.float().numpy(), part.kind)
             odd = sum(not_finite(values))
-            losses.add(part.source.name, odd=odd, infinite=lost(raw, part.kind) - odd)
+            losses.add(part.source.name, odd=odd, infinite=ggml.lost(raw, part.kind) - odd)
             file.write(raw.reshape(-1).data)
         progress(values.nbytes)
-    pad(file)
+    ggml.pad(file)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import read_json, read_small
 from redraft.weights.header import AGAIN
-from redraft.weights.tokenizers import sentencepiece
+from redraft.weights.tokenizers import sentencepiece as sp
 
 ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 """The names of special tokens in transformers, and in GGUF."""
@@ -52,10 +52,10 @@ class TokenizerFolder:
         return read_json(self.folder / "special_tokens_map.json")
 
     @cached_property
-    def pieces(self) -> sentencepiece.SentencePiece | None:
+    def pieces(self) -> sp.SentencePiece | None:
         """tokenizer.model, if there is one."""
         path = self.folder / "tokenizer.model"
-        return sentencepiece.read_sentencepiece(path) if path.exists() else None
+        return sp.read_sentencepiece(path) if path.exists() else None
 
     @property
     def model(self) -> Mapping[str, Any]:
@@ -92,11 +92,8 @@ class TokenizerFolder:
             if not self.fast and text not in self.ids and number in self.texts:
                 # It replaces a piece of tokenizer.model, as in transformers.
                 del self.ids[self.texts.pop(number)]
-            if self.ids.get(text) != number or self.kinds[number] not in (
-                sentencepiece.UNKNOWN,
-                sentencepiece.BYTE,
-            ):
-                self.put(number, text, sentencepiece.CONTROL if special else sentencepiece.USER_DEFINED)
+            if self.ids.get(text) != number or self.kinds[number] not in (sp.UNKNOWN, sp.BYTE):
+                self.put(number, text, sp.CONTROL if special else sp.USER_DEFINED)
 
     def filled(self) -> tuple[list[str], list[int]]:
         """Return texts and types of all rows. Rows without a token get an unused one."""
@@ -106,7 +103,7 @@ class TokenizerFolder:
             while unused in self.ids:
                 unused += "_"
             texts.append(self.texts.get(row, unused))
-        return texts, [self.kinds.get(row, sentencepiece.UNUSED) for row in range(self.rows)]
+        return texts, [self.kinds.get(row, sp.UNUSED) for row in range(self.rows)]
 
     def special_id(self, role: str) -> int | None:
         """Return the id of the `bos`, `eos`, `unk` or `pad` token, from the first file that names it."""

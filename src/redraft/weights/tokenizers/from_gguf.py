@@ -21,21 +21,13 @@ from typing import Any
 from redraft.errors import MissingExtra, ModelError
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.replace import write_json
+from redraft.weights.tokenizers import sentencepiece as sp
 from redraft.weights.tokenizers.folder import ROLES
 from redraft.weights.tokenizers.pretokenizers import PreTokenizer, pre_tokenizer_json, pre_tokenizer_named
-from redraft.weights.tokenizers.sentencepiece import (
-    CONTROL,
-    MAX_TOKEN,
-    NORMAL,
-    SPACE,
-    UNKNOWN,
-    UNUSED,
-    USER_DEFINED,
-)
 
 # llama.cpp's default special tokens for SentencePiece (src/llama-vocab.cpp).
 _USUAL_IDS = {"bos": 1, "eos": 2, "unk": 0}
-_ADDED = (CONTROL, UNKNOWN, USER_DEFINED)
+_ADDED = (sp.CONTROL, sp.UNKNOWN, sp.USER_DEFINED)
 _AGAIN = "The file is damaged: download it again, or use the tokenizer of the model's own folder."
 
 
@@ -101,12 +93,12 @@ def _tokens(metadata: Mapping[str, Any]) -> _Tokens:
         )
     texts = _array(metadata, "tokens", str)
     typed = "tokenizer.ggml.token_type" in metadata
-    kinds = _array(metadata, "token_type", int) if typed else [NORMAL] * len(texts)
+    kinds = _array(metadata, "token_type", int) if typed else [sp.NORMAL] * len(texts)
     if len(kinds) != len(texts):
         raise _bad(f"{len(texts)} tokens and {len(kinds)} token types")
     ids: dict[str, int] = {}
     for number, text in enumerate(texts):
-        if kinds[number] == UNUSED and text == f"[PAD{number}]":
+        if kinds[number] == sp.UNUSED and text == f"[PAD{number}]":
             continue
         if text in ids:
             raise _bad(f"the token {text!r:.60} twice, as {ids[text]} and {number}")
@@ -136,12 +128,12 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, An
     if not all(map(isfinite, scores)):
         raise _bad("scores that are not finite")
     adds_space = _flag(metadata, "add_space_prefix", usual=True)
-    replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-    prepend = [{"type": "Prepend", "prepend": SPACE}] if adds_space else []
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": sp.SPACE}
+    prepend = [{"type": "Prepend", "prepend": sp.SPACE}] if adds_space else []
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if adds_space else []
-    back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+    back = {"type": "Replace", "pattern": {"String": sp.SPACE}, "content": " "}
     decoders = [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]
-    unknown = [text for text, number in tokens.ids.items() if tokens.kinds[number] == UNKNOWN]
+    unknown = [text for text, number in tokens.ids.items() if tokens.kinds[number] == sp.UNKNOWN]
     model = _bpe(tokens, _merges(tokens, scores))
     return {
         "normalizer": {"type": "Sequence", "normalizers": [*prepend, replace]},
@@ -169,10 +161,12 @@ def _bpe(tokens: _Tokens, merges: Sequence[Sequence[str]]) -> dict[str, Any]:
 
 def _merges(tokens: _Tokens, scores: Sequence[float]) -> list[tuple[str, str]]:
     """Return all pairs of tokens that form a token, best score first, then longest left half first."""
-    plain = {text: number for text, number in tokens.ids.items() if tokens.kinds[number] in (NORMAL, UNUSED)}
+    plain = {
+        text: number for text, number in tokens.ids.items() if tokens.kinds[number] in (sp.NORMAL, sp.UNUSED)
+    }
     merges = []
     for text in sorted(plain, key=lambda text: (-scores[plain[text]], plain[text])):
-        if len(text) > MAX_TOKEN:
+        if len(text) > sp.MAX_TOKEN:
             raise _bad(f"a token of {len(text)} characters: {text!r:.60}")
         halves = ((text[:at], text[at:]) for at in range(len(text) - 1, 0, -1))
         merges += [(left, right) for left, right in halves if left in plain and right in plain]
@@ -183,7 +177,7 @@ def _added(tokens: _Tokens) -> list[dict[str, Any]]:
     found = [(number, text) for text, number in tokens.ids.items() if tokens.kinds[number] in _ADDED]
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return [
-        {"id": number, "content": text, **flags, "special": tokens.kinds[number] != USER_DEFINED}
+        {"id": number, "content": text, **flags, "special": tokens.kinds[number] != sp.USER_DEFINED}
         for number, text in found
     ]
 

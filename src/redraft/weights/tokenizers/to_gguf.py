@@ -20,17 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import ModelError
+from redraft.weights.tokenizers import sentencepiece as sp
 from redraft.weights.tokenizers.folder import ROLES, TokenizerFolder, as_list, as_object
 from redraft.weights.tokenizers.pretokenizers import pre_tokenizer_of
-from redraft.weights.tokenizers.sentencepiece import (
-    BYTE,
-    MAX_TOKEN,
-    NORMAL,
-    SPACE,
-    UNKNOWN,
-    USER_DEFINED,
-    SentencePiece,
-)
 
 MAX_ROWS = 1 << 22  # rows of an embedding: fifteen times the largest vocabulary
 
@@ -82,7 +74,7 @@ def _byte_level(source: TokenizerFolder) -> dict[str, Any]:
     if as_object(source.fast.get("normalizer")).get("type", "NFC") != "NFC":
         source.elsewhere("tokenizer.json normalises texts in a way that llama.cpp does not")
     for text, number in vocabulary.items():
-        source.put(number, text, NORMAL)
+        source.put(number, text, sp.NORMAL)
     merges = _merges(source)
     if not merges:
         source.elsewhere("tokenizer.json has no merges, but llama.cpp needs some")
@@ -133,12 +125,12 @@ def _sentencepiece(source: TokenizerFolder) -> dict[str, Any]:
     }
 
 
-def _from_pieces(source: TokenizerFolder, model: SentencePiece) -> dict[str, Any]:
+def _from_pieces(source: TokenizerFolder, model: sp.SentencePiece) -> dict[str, Any]:
     if model.normalizes:
         source.elsewhere("tokenizer.model normalises texts in a way that llama.cpp does not")
     for number, piece in enumerate(model.pieces):
         # llama.cpp finds these in the original text, SentencePiece after spaces have become marks.
-        text = piece.text.replace(SPACE, " ") if piece.kind == USER_DEFINED else piece.text
+        text = piece.text.replace(sp.SPACE, " ") if piece.kind == sp.USER_DEFINED else piece.text
         source.put(number, text, piece.kind)
     return _sentencepiece(source) | {"add_space_prefix": model.adds_space}
 
@@ -149,7 +141,7 @@ def _from_fast(source: TokenizerFolder) -> dict[str, Any]:
     unknown = source.model.get("unk_token") or "<unk>"
     for text, number in _vocabulary(source).items():
         is_byte = re.fullmatch(r"<0x[0-9A-F]{2}>", text)
-        source.put(number, text, BYTE if is_byte else UNKNOWN if text == unknown else NORMAL)
+        source.put(number, text, sp.BYTE if is_byte else sp.UNKNOWN if text == unknown else sp.NORMAL)
     if source.model.get("ignore_merges"):
         source.elsewhere("tokenizer.json has ignore_merges, which llama.cpp does not support")
     return _sentencepiece(source) | {"add_space_prefix": _adds_space(source)}
@@ -170,7 +162,7 @@ def _adds_space(source: TokenizerFolder) -> bool:
             return bool(first)
         case ([], [{"type": "Metaspace", "replacement": "▁"}]):
             # Splitting at marks must make no difference: it is off, or no token has one inside.
-            if cuts[0].get("split") is False or not any(SPACE in text[1:] for text in source.ids):
+            if cuts[0].get("split") is False or not any(sp.SPACE in text[1:] for text in source.ids):
                 return bool(cuts[0].get("prepend_scheme", "always") != "never")
     return source.elsewhere("tokenizer.json treats spaces in a way that llama.cpp does not")
 
@@ -196,9 +188,9 @@ def _rank_scores(source: TokenizerFolder) -> dict[int, float]:
     for left, right in _merges(source):
         order.setdefault(left + right, len(order))
     for text, number in source.ids.items():
-        if source.kinds[number] != NORMAL or text in order:
+        if source.kinds[number] != sp.NORMAL or text in order:
             continue
-        if len(text) > MAX_TOKEN:
+        if len(text) > sp.MAX_TOKEN:
             source.bad(f"a token has {len(text)} characters: {text!r:.60}")
         # No merge forms the token, but llama.cpp would form it from two others.
         if any(text[:at] in source.ids and text[at:] in source.ids for at in range(1, len(text))):

@@ -16,20 +16,9 @@ from typing import Any
 
 from redraft.chain.thoughts import apart
 from redraft.checks.base import together
-from redraft.data.generate.instructions import wording
+from redraft.data.generate.instructions import rules, wording
 from redraft.data.generate.instructions.pool import LAG, Rejects, TaskPool, Turns, drawn
-from redraft.data.generate.instructions.rules import (
-    Fault,
-    Found,
-    check_answer,
-    check_instances,
-    check_instruction,
-    fault_of_reply,
-    read_instances,
-    read_instructions,
-    read_kind,
-    read_tasks,
-)
+from redraft.data.generate.instructions.rules import Fault, Found
 from redraft.data.generate.instructions.tasks import Origin, Task, to_chain
 from redraft.data.generate.instructions.wording import Wanted
 from redraft.data.generate.options import Way
@@ -224,13 +213,13 @@ class Flow:
         if not await self.commits.wait(request.number):
             return None
         made = Made()
-        found = read_tasks(reply.text, cut=reply.cut)[: wording.NEW_TASKS]
+        found = rules.read_tasks(reply.text, cut=reply.cut)[: wording.NEW_TASKS]
         for place, each in enumerate(found, start=1):
             # The instruction is compared last: only a good task keeps others out.
             fault = (
                 each.fault
-                or check_instruction(each.task, self.wanted)
-                or check_answer(each.task, self.wanted)
+                or rules.check_instruction(each.task, self.wanted)
+                or rules.check_answer(each.task, self.wanted)
             )
             origin = Origin(self.way, request.number, place)
             if self._claims(each.task, origin, fault, made):
@@ -256,10 +245,10 @@ class Flow:
         if not await self.claims.wait(request.number):
             return None
         made, works = Made(), []
-        listed = read_instructions(reply.text, cut=reply.cut)[: wording.NEW]
+        listed = rules.read_instructions(reply.text, cut=reply.cut)[: wording.NEW]
         for place, each in enumerate(listed, start=1):
             origin = Origin(self.way, request.number, place)
-            fault = each.fault or check_instruction(each.task, self.wanted)
+            fault = each.fault or rules.check_instruction(each.task, self.wanted)
             if self._claims(each.task, origin, fault, made):
                 works.append(self._solve(each.task, origin, made))
         self.claims.passed(request.number)
@@ -297,7 +286,7 @@ class Flow:
         reply = await self.teacher.ask(scope, text, replace(greedy, max_tokens=_KIND_TOKENS), ["\n\n"])
         if _is_refused(task, origin, reply, made):
             return
-        kind = read_kind(reply.text)
+        kind = rules.read_kind(reply.text)
         if kind is None:
             said = f"neither yes nor no to whether it is a classification: {reply.text[:60]!r}"
             made.reject(task, origin, Fault("kind", said), claimed=True)
@@ -310,9 +299,9 @@ class Flow:
             self._judge_instances(task, origin, reply, made)
 
     def _judge_instances(self, task: Task, origin: Origin, reply: _Reply, made: Made) -> None:
-        found = check_instances(read_instances(reply.text, task, cut=reply.cut), self.wanted)
+        found = rules.check_instances(rules.read_instances(reply.text, task, cut=reply.cut), self.wanted)
         if not found:
-            found = [Found(replace(task, output=reply.text), fault_of_reply(reply.text, cut=reply.cut))]
+            found = [Found(replace(task, output=reply.text), rules.fault_of_reply(reply.text, cut=reply.cut))]
         none_kept = all(each.fault for each in found)
         for place, each in enumerate(found, start=1):
             here = replace(origin, instance=place)
@@ -338,7 +327,7 @@ class Flow:
         """Write the rejects of a request, and return the lines of its tasks. The turn is this request's."""
         number = request.number
         if not (made.kept or made.rejects):
-            fault = _refusal(reply) or fault_of_reply(reply.text, cut=reply.cut)
+            fault = _refusal(reply) or rules.fault_of_reply(reply.text, cut=reply.cut)
             about = {"id": f"{self.way}/{number}", "request": number, "number": 0}
             made.rejects.append({**fault._asdict(), **about, "record": {"reply": reply.text}})
         self.rejects.add(*sorted(made.rejects, key=lambda record: record["number"]))
