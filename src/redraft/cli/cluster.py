@@ -36,11 +36,8 @@ class RayFlags:
     def make(self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any]) -> None:
         """Make all shares and merge them, if `--ray` was given. Return if all items are done.
 
-        Args:
-            function: Module and name of the coroutine of Python that does the verb's work.
-            inputs: Its arguments before the output. Each path, here and in the options, is of a file to read.
-            out: The output.
-            options: Its keyword arguments. With `quiet`, no progress and no summary is shown.
+        `function` is module and name of the coroutine that does the verb's work. It is called with the
+        inputs, `out` and the options. Each path in inputs and options is of a file to read.
         """
         if self.ray is None:
             if self.actors:

@@ -130,8 +130,7 @@ def clean(
         blocked=blocked,
         **flags.options,
     )
-    if result.exit_status:
-        raise typer.Exit(result.exit_status)
+    raise typer.Exit(result.exit_status)
 
 
 def dedupe(

@@ -92,12 +92,8 @@ def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
 class WithOptions:
     """A command with more options for typer to read. They are made when typer asks: for the verb in use.
 
-    A parameter of the command whose type is a dataclass becomes an option for each of its fields.
-
-    Args:
-        command: Receives the options together, as `flags`, if there are any.
-        options: Returns the options as parameters, with their annotations and defaults.
-        gather: Makes the value of `flags` from the options by name.
+    A parameter of the command whose type is a dataclass becomes an option for each of its fields. The other
+    options come together as `flags`, which `gather` makes of their values by name.
     """
 
     def __init__(

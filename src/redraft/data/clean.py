@@ -23,6 +23,7 @@ from redraft.data.output import (
 )
 from redraft.data.texts import spoken_texts
 from redraft.errors import UsageError, nearest
+from redraft.jobs.counting import tell
 
 _FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
 RuleNames = str | Iterable[str]  # names, or a text of names with commas between them
@@ -86,7 +87,7 @@ def _few_are_left(output: DataOutput) -> bool:
     if output.kept >= _FEWEST * total:
         return False
     [(rule, number)] = dropped.most_common(1)
-    output.run.warn(
+    tell(
         f"{output.kept:,} of {total:,} records are left: {rule} dropped {number:,}.",
         f"If the rule does not fit this data: --skip {rule}" if rule in NAMES else None,
     )

@@ -111,14 +111,10 @@ def _likeness(by: By, threshold: float | None) -> Likeness:
 
 @dataclass(frozen=True)
 class Duplicate(Drop):
-    """A record dropped as a duplicate.
-
-    Attributes:
-        similarity: Up to 1, in the rule's measure. With `minhash` it may be below the threshold, for a record
-            that resembles the kept one only through a third.
-    """
+    """A record dropped as a duplicate."""
 
     kept: str = ""
+    # Up to 1. Below the threshold of `minhash` for a record that resembles the kept one only through a third.
     similarity: float = 1.0
 
 

@@ -48,7 +48,7 @@ from redraft.chain.read.inputs import check_records
 from redraft.chain.read.records import Ids, RawRecord, raw_records
 from redraft.data.output import UNREADABLE, DataOptions, DataOutput, DataRun, Drop, Dropped, writing
 from redraft.errors import RecordError, UsageError
-from redraft.jobs.counting import counted
+from redraft.jobs.counting import counted, tell
 from redraft.jobs.licences import MOST_ORIGINS, UNKNOWN, Source, clash, ids_of, licence_in, remark, rest_of
 from redraft.jobs.parallel import spread
 from redraft.jobs.provenance import Provenance, fingerprint
@@ -262,12 +262,12 @@ def _tell_parts(run: DataRun, taken: Sequence[Taken], dropped: Sequence[str]) ->
     for part, licences in ((each.part, each.licences) for each in taken if each.part.licence != UNKNOWN):
         given = {*ids_of([Source("data", "", part.licence)])}
         if own := [each for each in sorted(licences) if {*ids_of([Source("data", "", each)])} != given]:
-            run.warn(
+            tell(
                 f"{part.name}: its records keep their own licence, {', '.join(own)}: the recipe's, "
                 f"{part.licence}, is for records without one."
             )
     if clash(sources):
-        run.warn(remark(sources))
+        tell(remark(sources))
 
 
 def _remark(taken: Taken) -> str:

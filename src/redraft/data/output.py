@@ -193,14 +193,10 @@ class DataRun:
         """The folder for temporary files as large as the output; None for the system's."""
         return None if self.out == _STREAM else self.out.parent
 
-    def warn(self, text: str, hint: str | None = None) -> None:
-        """Tell something, even if the run is quiet."""
-        tell(text, hint)
-
     def tell(self, text: str, hint: str | None = None) -> None:
         """Tell something, unless the run is quiet."""
         if not self.quiet:
-            self.warn(text, hint)
+            tell(text, hint)
 
 
 def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None:
@@ -288,7 +284,7 @@ def writing(
     with open_output(out, force=run.force) as sink:
         with ExitStack() as stack:
             side = run.dropped and open_output(run.dropped, force=run.force, flag="--dropped")
-            gone = Dropped(stack.enter_context(side) if side else None, None if run.quiet else run.warn)
+            gone = Dropped(stack.enter_context(side) if side else None, None if run.quiet else tell)
             progress = stack.enter_context(RecordProgress(size, out, quiet=run.quiet))
             output = DataOutput(run, sink, gone, progress)
             progress.results = output.counts

@@ -53,11 +53,7 @@ class Near(NamedTuple):
 
 
 class Pool:
-    """Texts to compare new ones with.
-
-    Args:
-        threshold: Texts with a larger F are similar.
-    """
+    """Texts to compare new ones with. Those with an F above `threshold` are similar."""
 
     def __init__(self, threshold: float = ALPACA) -> None:
         self.threshold = threshold
@@ -68,7 +64,7 @@ class Pool:
 
     def add(self, text: str) -> None:
         """Add a text without comparing it."""
-        coded = array("I", [self._ids.setdefault(word, len(self._ids)) for word in self._words(text)])
+        coded = array("I", [self._ids.setdefault(word, len(self._ids)) for word in words(text)[:_LONGEST]])
         for key in _counted(coded):
             self._having[key].append(len(self._texts))
         self._texts.append(coded)
@@ -81,7 +77,7 @@ class Pool:
     def near(self, text: str) -> list[Near]:
         """Return all similar texts of the pool, in order."""
         unknown = len(self._ids)  # no text of the pool has it
-        coded = array("I", [self._ids.get(word, unknown) for word in self._words(text)])
+        coded = array("I", [self._ids.get(word, unknown) for word in words(text)[:_LONGEST]])
         indices, lengths = self._possible(coded)
         if not len(indices):
             return []
@@ -94,9 +90,6 @@ class Pool:
         scores = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
         chosen = np.flatnonzero(scores > self.threshold)
         return [Near(int(indices[i]), float(scores[i])) for i in chosen]
-
-    def _words(self, text: str) -> list[str]:
-        return words(text)[:_LONGEST]
 
     def _possible(self, coded: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
         """Return places and lengths of the texts with enough common words."""
@@ -185,10 +178,7 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
     """Return the first set of each set's cluster. Similar pairs connect sets to clusters.
 
     `threshold` is the least Jaccard similarity of a similar pair, above 0. An empty set is similar to
-    nothing.
-
-    Returns:
-        An index per set: its own if it is the first of its cluster. Shape: (sets,).
+    nothing. A set has its own index if it is the first of its cluster. Shape: (sets,).
     """
     labels = _equals(sets)
     first = np.flatnonzero((labels == np.arange(len(sets))) & (sets.sizes > 0))

@@ -57,12 +57,9 @@ def option(
 ) -> Checked:
     """Return how a field is checked that is an option of redraft.
 
-    Args:
-        name: The option.
-        most: The server's own limit, of a number or of the length of a list.
-        single: A text means a list of that text.
-        schema: The JSON Schema, where the option has none.
-        folds: Returns the value that stands for one that OpenAI takes and the option does not.
+    `most` is the server's own limit, of a number or of the length of a list. With `single`, a text means a
+    list of that text. `schema` is for an option that has none. `folds` returns the value that stands for one
+    that OpenAI takes and the option does not.
     """
 
     def check(given: Any) -> Any:

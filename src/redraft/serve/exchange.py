@@ -48,11 +48,7 @@ class ClientGone(Exception):
 
 
 class Exchange(Response):
-    """Answers a checked request.
-
-    Args:
-        source: Makes the answers to the request, and yields their events with the index of the answer.
-    """
+    """Answers a checked request. `source` makes the answers, and yields events with an answer's index."""
 
     def __init__(
         self,

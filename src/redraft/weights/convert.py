@@ -17,11 +17,7 @@ from redraft.weights.output import BY_DEFAULT, Run, new_folder
 def convert(src: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None) -> None:
     """Write a converted checkpoint as a folder, with its configuration and tokenizer.
 
-    Args:
-        src: A folder or file.
-        dst: The output folder.
-        run: What all jobs share.
-        dtype: `F32`, `F16` or `BF16`. None keeps the dtype of each tensor.
+    `src` is a folder or file. `dtype` is F32, F16 or BF16; None keeps the dtype of each tensor.
     """
     source = open_checkpoint(src, allow_pickle=run.allow_pickle)
     refuse_adapter(source)

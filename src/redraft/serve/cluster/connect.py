@@ -70,9 +70,8 @@ def is_address(text: str) -> bool:
 def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
     """Connect to Ray, and give its module. At the end the connection is closed, and what was started ends.
 
-    Args:
-        address: `HOST:PORT` of a head, `auto` for the cluster of this machine, or `local` to start one.
-        cpus: How many processors the one that is started offers; None for those of the machine.
+    `address` is HOST:PORT of a head, `auto` for the cluster of this machine, or `local` to start one, which
+    offers `cpus` processors: by default those of the machine.
 
     Raises:
         MissingExtra: Ray is not installed.

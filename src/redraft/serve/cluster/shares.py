@@ -148,10 +148,8 @@ def make_shares(
     machines for them, and the most are started while there is room. None is for as many as fit.
 
     Raises:
-        MissingExtra: Ray is not installed.
-        ClusterError: There is no cluster, or it cannot do this work.
-        RedraftError: What ended a share. What was made until then is in the shares.
-        KeyboardInterrupt: The run was stopped. What was made until then is in the shares.
+        MissingExtra, ClusterError: There is no Ray, no cluster, or it cannot do this work.
+        RedraftError, KeyboardInterrupt: What ended a share or the run. What was made is in the shares.
     """
     cpus = max(pool.least if pool else 1, os.cpu_count() or 1)
     with _marked(work, out) as work, connected(address, cpus=cpus) as ray:

@@ -23,15 +23,9 @@ from redraft.errors import ModelError, UsageError
 from redraft.weights.card import card_metadata, say_licences, sources_of
 from redraft.weights.checkpoint import Checkpoint, ahead, describe, open_checkpoint, portions
 from redraft.weights.folder import refuse_delta, refuse_quantised
+from redraft.weights.gguf import config as keys
 from redraft.weights.gguf import families
 from redraft.weights.gguf import quant as ggml
-from redraft.weights.gguf.config import (
-    ModelNumbers,
-    metadata_of,
-    numbers_from_config,
-    rope_factors,
-    sampling_metadata,
-)
 from redraft.weights.gguf.quant import Kind
 from redraft.weights.gguf.reader import is_gguf, read_header
 from redraft.weights.header import FLOATS, TensorInfo
@@ -73,13 +67,13 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
         raise ModelError(f"{checkpoint.folder} has no config.json.", hint="Name the folder that has it.")
     refuse_delta(checkpoint)
     refuse_quantised(checkpoint)
-    numbers = numbers_from_config(config)
+    numbers = keys.numbers_from_config(config)
     parts = _plan(checkpoint, numbers, chosen)
     tokenizer = tokenizer_metadata(checkpoint.folder, numbers.sizes.vocabulary)
     metadata = {
         **_general(checkpoint, config, chosen, parts),
-        **sampling_metadata(checkpoint.json("generation_config.json")),
-        **metadata_of(numbers),
+        **keys.sampling_metadata(checkpoint.json("generation_config.json")),
+        **keys.metadata_of(numbers),
         **tokenizer,
     }
     if isinstance(native := config.get("redraft_format"), str):
@@ -94,7 +88,7 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
     divisors = b""
     entries = [(part.name, part.shape, part.kind) for part in parts]
     if numbers.rope.kind == "llama3":
-        divisors = np.array(rope_factors(numbers.rope, numbers.sizes.head), np.float32).tobytes()
+        divisors = np.array(keys.rope_factors(numbers.rope, numbers.sizes.head), np.float32).tobytes()
         entries.insert(0, (ROPE_FACTORS, (numbers.sizes.head // 2,), Kind.F32))
     losses = Losses()
     facts = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name.lower()}
@@ -127,7 +121,7 @@ def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
     return checkpoint
 
 
-def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Kind) -> list[Part]:
+def _plan(checkpoint: Checkpoint, numbers: keys.ModelNumbers, quant: Kind) -> list[Part]:
     found: dict[str, TensorInfo] = {}
     for name, tensor in checkpoint.tensors.items():
         if name.endswith(families.COMPUTED) or (numbers.sizes.tied and name == "lm_head.weight"):

@@ -18,17 +18,8 @@ from redraft.weights.card import join_cards
 from redraft.weights.checkpoint import CHUNK, Checkpoint, describe, open_checkpoint, portions
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, refuse_quantised, set_dtype
 from redraft.weights.header import FLOATS, TensorInfo
-from redraft.weights.lora.adapter import (
-    CONFIG,
-    Change,
-    LoraAdapter,
-    check_finite,
-    damaged,
-    other_model,
-    read_adapter,
-    refuse_adapter,
-    sizes,
-)
+from redraft.weights.lora import adapter as peft
+from redraft.weights.lora.adapter import Change, LoraAdapter
 from redraft.weights.output import BY_DEFAULT, Run, layout, new_folder
 
 OUTPUT = "lm_head.weight"
@@ -60,7 +51,7 @@ class MergePlan:
 
 def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> MergePlan:
     """Plan a merge into a result of one dtype, such as "BF16". None keeps the dtype of each tensor."""
-    refuse_adapter(base)
+    peft.refuse_adapter(base)
     refuse_delta(base)
     refuse_quantised(base)
     work = _Planner(base, adapter, {name: Target(info, base, name) for name, info in base.tensors.items()})
@@ -94,7 +85,7 @@ class _Planner:
         return self.targets[found]
 
     def unfit(self, why: str) -> ModelError:
-        return other_model(self.adapter, self.base.path, why)
+        return peft.other_model(self.adapter, self.base.path, why)
 
     def take_whole(self, name: str) -> None:
         """Replace a tensor of the base by one that the adapter holds whole, in the base's dtype."""
@@ -103,7 +94,7 @@ class _Planner:
         resized = old.name == OUTPUT or old.name.endswith(_INPUTS)
         longer = resized and len(new.shape) == 2 and new.shape[1:] == old.shape[1:]
         if new.shape != old.shape and not longer:
-            raise self.unfit(sizes(name, new.shape, old.shape))
+            raise self.unfit(peft.sizes(name, new.shape, old.shape))
         info = replace(old, shape=new.shape)
         self.targets[old.name] = replace(target, info=info, source=self.adapter.weights, origin=new.name)
 
@@ -111,9 +102,9 @@ class _Planner:
         target = self.target_of(f"{change.module}.weight")
         info = target.info
         if change.product != info.shape:
-            raise self.unfit(sizes(change.module, change.product, info.shape))
+            raise self.unfit(peft.sizes(change.module, change.product, info.shape))
         if target.change:
-            raise damaged(self.adapter.folder, f"it changes {info.name!r:.120} under two names")
+            raise peft.damaged(self.adapter.folder, f"it changes {info.name!r:.120} under two names")
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
@@ -191,16 +182,16 @@ def merge_lora(
     config.json. Without `dtype`, such as "BF16", weights keep the base's.
     """
     model = open_checkpoint(base, allow_pickle=run.allow_pickle)
-    lora = read_adapter(adapter, allow_pickle=run.allow_pickle)
+    lora = peft.read_adapter(adapter, allow_pickle=run.allow_pickle)
     plan = plan_merge(model, lora, dtype)
-    check_finite(lora)
+    peft.check_finite(lora)
     inputs = {"base": describe(model), "adapter": describe(lora.weights)}
     facts = {"inputs": inputs, "settings": dict(lora.config), "dtype": dtype}
     with new_folder(dst, run, manifest=facts) as out:
         own = has_tokenizer(lora.folder)
         copy_side_files(lora.weights, out.aside, tokenizer=own)
         copy_side_files(model, out.aside, tokenizer=not own)
-        (out.aside / CONFIG).unlink(missing_ok=True)  # this file would mark the folder as an adapter
+        (out.aside / peft.CONFIG).unlink(missing_ok=True)  # this file would mark the folder as an adapter
         if config := model.json("config.json"):
             named = {"redraft_format": lora.format} if lora.format else {}
             out.json("config.json", {**config, **plan.config, **named})

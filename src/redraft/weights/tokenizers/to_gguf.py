@@ -30,16 +30,6 @@ MAX_ROWS = 1 << 22  # rows of an embedding: fifteen times the largest vocabulary
 def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     """Return the GGUF keys of a folder's tokenizer, in the order of the file.
 
-    The keys have the prefix `tokenizer.ggml.` and these types:
-
-    * str: `model` (`llama` or `gpt2`), `pre`; and `tokenizer.chat_template`
-    * list of str: `tokens`, and `merges` with `gpt2`
-    * list of int (int32): `token_type`
-    * list of float (float32): `scores`, with `llama`
-    * int (uint32): `bos_token_id`, `eos_token_id`, `unknown_token_id`, `padding_token_id`; `eot_token_id` and
-      `eom_token_id` if more tokens end a text
-    * bool: `add_bos_token`, `add_eos_token`, `add_space_prefix`
-
     Rows of the embedding without a token get an unused one, `[PAD…]`.
     """
     if rows > MAX_ROWS:

@@ -62,11 +62,7 @@ class Teacher:
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> _Reply:
         """Return the reply to a text; an empty one if the model says nothing.
 
-        Args:
-            scope: What the reply is for: equal texts in two scopes get replies of their own.
-            text: What is asked.
-            sampling: As it is without a seed of this text.
-            stop: Texts that end the reply.
+        Equal texts in two scopes get replies of their own. The text gets a seed of its own.
 
         Raises:
             LimitReached: A limit of the run is reached, or an error has ended it.

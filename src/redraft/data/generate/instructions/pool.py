@@ -29,12 +29,9 @@ LAG = 32
 
 
 class TaskPool:
-    """Instructions that were generated, and the seeds.
+    """The seeds, and instructions that were generated, of which `wanted` are wanted.
 
-    Args:
-        seeds: The tasks to begin with.
-        wanted: How many instructions are wanted, seeds not counted.
-        similar: Instructions with a larger ROUGE-L F are not new.
+    Instructions with a larger ROUGE-L F than `similar` are not new.
     """
 
     def __init__(self, seeds: Sequence[Task], wanted: int, similar: float) -> None:

@@ -16,17 +16,9 @@ from pathlib import Path
 from typing import Any, Self, Unpack
 
 from redraft.chain import Chain
-from redraft.data.generate.instructions import wording
+from redraft.data.generate.instructions import tasks, wording
 from redraft.data.generate.instructions.flow import DRY, Flow, Request, Teacher
 from redraft.data.generate.instructions.pool import Rejects, TaskPool, Turns
-from redraft.data.generate.instructions.tasks import (
-    FEWEST,
-    GENERATED,
-    SHIPPED,
-    Seeds,
-    generated_in,
-    read_seeds,
-)
 from redraft.data.generate.options import InstructionOptions
 from redraft.engines.base import Engine, Sampling, price_of
 from redraft.engines.load import identity_of, model_of
@@ -136,7 +128,7 @@ class InstructionRun:
     settings: Settings
     plan: RunPlan
     engine: Engine | None = None
-    _seeds: Seeds = field(init=False)
+    _seeds: tasks.Seeds = field(init=False)
     _pool: TaskPool = field(init=False)
     _rejected: Counter[str] = field(default_factory=Counter, init=False)
     _found: set[tuple[int, int, str]] = field(default_factory=set, init=False)
@@ -181,14 +173,14 @@ class InstructionRun:
 
     def _read_seeds(self) -> None:
         path = self.options.seeds
-        self._seeds = read_seeds(Path(path) if path else None)
+        self._seeds = tasks.read_seeds(Path(path) if path else None)
         if self._seeds.repeats and not self.plan.quiet:
             self.plan.say(f"{path}: {self._seeds.repeats:,} seeds repeat another one, and are left out.")
         total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
-        if self.options.way == "alpaca" and solved < FEWEST:
+        if self.options.way == "alpaca" and solved < tasks.FEWEST:
             raise UsageError(
                 f"{solved} of the {total} tasks in {path} have an output, and requests "
-                f"of --way alpaca show at least {FEWEST} such tasks.",
+                f"of --way alpaca show at least {tasks.FEWEST} such tasks.",
                 hint="Add outputs, or use --way self-instruct.",
             )
 
@@ -199,7 +191,7 @@ class InstructionRun:
         self._pool = TaskPool(self._seeds.tasks, options.count, options.similar)
         shared = self.plan.of_job()
         shared["parallel"] *= AHEAD
-        seeds = {"name": Path(options.seeds or SHIPPED).name, "sha256": self._seeds.digest}
+        seeds = {"name": Path(options.seeds or tasks.SHIPPED).name, "sha256": self._seeds.digest}
         config = {name: getattr(options, name) for name in OF_THE_RESULT}
         config |= {"model": model_of(options.model or "default"), "seeds": seeds, "wording": wording.digest()}
         config |= contents_of({"model": options.model})
@@ -207,8 +199,8 @@ class InstructionRun:
             items=self._requests,
             source=str(options.seeds or "the shipped seeds"),
             provenance=Provenance("generate instructions", config),
-            key=lambda record: str(generated_in(record)["request"]),
-            is_last=lambda record: bool(generated_in(record)["is_last"]),
+            key=lambda record: str(tasks.generated_in(record)["request"]),
+            is_last=lambda record: bool(tasks.generated_in(record)["is_last"]),
             goal=Goal(options.count, lambda: self._pool.kept or len(self._found)),
             noun="request",
             on_found=self._find,
@@ -218,7 +210,7 @@ class InstructionRun:
 
     def _find(self, line: bytes) -> None:
         chain = Chain.from_json(line, where=str(self.plan.out))
-        about = chain.meta[GENERATED]
+        about = chain.meta[tasks.GENERATED]
         self._found.add((about["request"], about["number"], chain.prompt.instruction))
 
     def _result(self, job: JobResult) -> Generated:
@@ -231,8 +223,8 @@ class InstructionRun:
                 f"  Rejects: {rules or 'none'}. Try a stronger model, more seeds, or another --topic."
             )
         with out.open("rb") as file:
-            tasks = sum(1 for _ in file)
-        return Generated(out, kept, self._rejected, dry, tasks, job)
+            written = sum(1 for _ in file)
+        return Generated(out, kept, self._rejected, dry, written, job)
 
     @property
     def _is_dry(self) -> bool:
@@ -305,7 +297,7 @@ class InstructionRun:
                 extra_body={"presence_penalty": _PRESENCE_PENALTY} if penalty else None,
             ),
             pool=self._pool,
-            shipped=self._seeds.tasks if self._seeds.shipped else read_seeds(None).tasks,
+            shipped=self._seeds.tasks if self._seeds.shipped else tasks.read_seeds(None).tasks,
             teacher=teacher,
             rejects=rejects,
             commits=Turns(session.done),
