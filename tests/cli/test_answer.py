@@ -143,8 +143,6 @@ def test_an_engine_that_stays_down_ends_the_job() -> None:
         (None, [], "redraft: in.jsonl: cannot be read: No such file or directory."),
         ("\n", [], "redraft: in.jsonl: there is no prompt in it. Write one a line."),
         ('"A?"', ["--parallel", "0"], "parallel is 0."),
-        ('"A?"', ["--paralel", "2"], "--parallel"),
-        ('"A?"', ["--check", "wods<=3"], "words"),
         ('"A?"', ["-o", "-"], "redraft: the output has to be a file, not '-'."),
         ('"A?"', ["--limit-usd", "1"], "a limit of 1.0 USD needs the price"),
         ('"A?"', ["--limit-seconds", "nan"], "limit_seconds is nan"),

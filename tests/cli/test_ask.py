@@ -117,7 +117,6 @@ def test_a_prompt_without_demands_gives_no_checks() -> None:
     [
         (["--check", "word<=50"], "no check is called 'word'. Did you mean 'words'?"),
         (["--check", "matches:("], ""),
-        (["--recipe", "none-such"], "there is no recipe 'none-such'."),
         (["--budget-usd", "1"], "a limit of 1.0 USD needs the price of the model"),
         (["--min-revisions", "3", "--max-revisions", "1"], "min_revisions is 3 and max_revisions is 1."),
         (["--mode", "verified"], "mode 'verified' needs checks, and there are none."),

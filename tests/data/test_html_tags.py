@@ -12,12 +12,10 @@ BARS = [
     ("<div><span>C++</span><button>Copy</button></div><code>x</code>", "c++"),
     ("<div>pythonCopy code</div><code>x</code>", "python"),
     ("pythonCopyEdit<code>x</code>", "python"),
-    ("Copy code<code>x</code>", ""),
     ('<div>Python</div><code class="hljs language-py3">x</code>', "py3"),
     ('<code class="hljs javascript">x</code>', "javascript"),
     ("<code>x</code>", ""),
     ("<code>x</code>\n<button>Copy</button>", ""),
-    ("\n<code>x\n</code>\n", ""),
 ]
 
 

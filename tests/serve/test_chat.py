@@ -185,12 +185,6 @@ def test_a_plain_model_revises_with_an_empty_revision_up_to_three_times() -> Non
     assert (len(chain["steps"]), chain["stop"]) == (4, "max_revisions")
 
 
-def test_revising_can_be_turned_off() -> None:
-    with served() as server:
-        reply = server.post({"model": "short", "revision": {"max": 0}}).json()
-    assert reply["choices"][0]["message"]["content"] == LONG
-
-
 def test_a_models_own_checks_stay() -> None:
     with served() as server:
         body = {"model": "short", "revision": {"checks": ["contains:rain"]}, "redraft": True}

@@ -162,7 +162,6 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"messages": None}, 'messages is missing. It should be a list of messages: [{"role": '),
     (CHAT, {"max_tokens": 10**10}, "max_tokens is 10000000000, and this server allows 2,147,483,647"),
     (CHAT, {"stop": ["a"] * 17}, "stop has 17 texts, and this server allows 16 at most."),
-    (CHAT, {"stop": ""}, "stop is ''. It should be a text that is not empty."),
     (CHAT, {"stop": ["", 5]}, "stop: item 1 is ''. It should be a text that is not empty."),
     (CHAT, {"tools": [5]}, "tools: item 1 is 5. It should be a tool: {"),
     (
@@ -170,7 +169,6 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
         {"logit_bias": {"x": 1}},
         "logit_bias has 'x': 1. It should be an object of up to 1,024 token ids",
     ),
-    (CHAT, {"logit_bias": {"5": [1]}}, "logit_bias has '5': a list. It should be"),
     (
         CHAT,
         {"chat_template_kwargs": {"enable_thinking": 3}},
@@ -184,15 +182,8 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     ),
     (CHAT, {"revision": {"checks": ["words<=3", "words>=5"]}}, "no answer passes both words<=3 and words>=5"),
     (CHAT, {"revision": {"checks": ["words>=90"]}, "max_tokens": 9}, "no answer of at most 9 tokens passes"),
-    (TEXT, {"prompt": ["a", 5]}, "prompt: item 2 is 5. It should be a text that is not empty."),
     (TEXT, {"prompt": None}, "prompt is missing. It should be a text, or a list of texts."),
     (RESPONSE, {"input": [{**CALL, "call_id": None}]}, "input has a function_call whose call_id is None"),
-    (RESPONSE, {"input": [{**CALL, "arguments": {}}]}, "input has a function_call whose arguments is"),
-    (
-        RESPONSE,
-        {"input": [{"type": "function_call_output", "output": "Yes."}]},
-        "input has a function_call_output",
-    ),
     *(
         (RESPONSE, {"input": [before, CALL]}, "the prompt is no conversation")
         for before in ("Rain.", None, 3)
@@ -218,11 +209,9 @@ def test_the_message_names_the_part_that_is_wrong(
         (CHAT, {"stream_options": {"usage": True}}, "stream_options.usage", "include_usage"),
         (CHAT, {"extra_body": {"top_k": 3}}, "extra_body", "in a chat request"),
         (CHAT, {"cache": "/etc/passwd"}, "cache", ""),
-        (CHAT, {"prompts": "task"}, "prompts", ""),
         (CHAT, {"temperature": "hot", "verbosity": "high", "zzz": 1}, "zzz", ""),
         (TEXT, {"revision": {}}, "revision", "in a request for a completion"),
         (RESPONSE, {"inputs": "Hi."}, "inputs", "'input'"),
-        (RESPONSE, {"text": {"form": 1}}, "text.form", "'format'"),
         (RESPONSE, {"reasoning": {"efort": "low"}}, "reasoning.efort", "'effort'"),
     ],
 )

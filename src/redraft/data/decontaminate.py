@@ -212,7 +212,7 @@ _runs_in = lru_cache(maxsize=1)(Runs)
 
 def contaminated(record: CheckedRecord, items: Items) -> Contaminated:
     """Return the drop of a record with matches."""
-    matches = tuple(
+    matches: tuple[dict[str, Any], ...] = tuple(
         {"eval": items.names[item], "file": items.files[item], "ngram": ngram, "count": total}
         for item, ngram, total in record.matches
     )

@@ -69,7 +69,6 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
         (["--like", "fastchat"], ["good", "page", "german"]),
         (["--like", "selfee"], ["good", "page", "blocked"]),
         (["--like", "selfee", "--languages", "de"], ["page", "german"]),
-        (["--rules", "characters"], ["good", "page", "short", "blocked", "german"]),
         (["--blocked", "fastchat", "--skip", "short"], ["good", "page", "short", "german"]),
     ],
 )
@@ -108,7 +107,6 @@ def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path
         (["--languages", "english"], "--languages: unknown name 'english'.\n  Did you mean 'en'?"),
         (["--rules", ""], "no rule is left."),
         (["--rules", "language"], "the rule 'language' needs a list.\n  For example: --languages en"),
-        (["--blocked", "fastchats"], "--blocked: unknown name 'fastchats'.\n  Did you mean 'fastchat'?"),
         (["--like", "selfee", "--rules", "html"], "--like and --rules both choose the rules."),
     ],
 )

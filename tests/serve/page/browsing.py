@@ -138,6 +138,14 @@ class Browsing:
             page.locator("main option").first.wait_for(state="attached")
         return visit
 
+    def asking(self, url: str, question: str, model: str = "") -> Visit:
+        """Open the page, and ask a model."""
+        visit = self.open(url)
+        if model:
+            visit.choose(model)
+        visit.ask(question)
+        return visit
+
 
 @contextmanager
 def browsing() -> Iterator[Browsing]:

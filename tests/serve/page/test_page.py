@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cli.verbs import wait_until
-from tests.serve.page.browsing import Browsing, inside, serving
+from tests.serve.page.browsing import Browsing, serving
 
 DRAFT = "Rain is **water**, and it is wet, and it is cold, and it falls from the sky."
 MIDDLE = "Rain is **water**, and it falls from the sky."
@@ -97,8 +96,7 @@ def url(folder: Path) -> Iterator[str]:
 
 
 def test_an_answer_is_drafted_revised_and_judged(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.ask("Describe rain.")
+    visit = browser.asking(url, "Describe rain.")
     turn = visit.answered("Rain is water that falls.")
     steps = turn.locator("details.step")
     assert steps.locator("summary .name").all_inner_texts() == ["Draft", "Revision 1", "Revision 2"]
@@ -114,9 +112,7 @@ def test_an_answer_is_drafted_revised_and_judged(browser: Browsing, url: str) ->
 
 @pytest.mark.slow
 def test_an_answer_that_fails_says_so_in_words(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.choose("wordy")
-    visit.ask("Describe rain.")
+    visit = browser.asking(url, "Describe rain.", "wordy")
     said = visit.answered().locator(".verdict.bad").inner_text()
     assert said.startswith("✗ fails 1 of 2: 17 words, at most 5")
 
@@ -147,9 +143,7 @@ def test_checks_are_added_changed_and_removed(browser: Browsing, url: str) -> No
 
 @pytest.mark.slow
 def test_nothing_in_an_answer_does_anything(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.choose("bad")
-    visit.ask(BAD)
+    visit = browser.asking(url, BAD, "bad")
     turn = visit.answered("Hello")
     turn.locator(".katex").first.wait_for()
     visit.page.wait_for_timeout(300)
@@ -172,9 +166,7 @@ def test_nothing_in_an_answer_does_anything(browser: Browsing, url: str) -> None
 
 @pytest.mark.slow
 def test_a_long_answer_is_shown_as_it_is(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.choose("huge")
-    visit.ask("Write.")
+    visit = browser.asking(url, "Write.", "huge")
     turn = visit.answered("<b>")
     assert len(turn.locator(".final").inner_text()) > 1_000_000
     assert not turn.locator(".final b").count()
@@ -182,9 +174,7 @@ def test_a_long_answer_is_shown_as_it_is(browser: Browsing, url: str) -> None:
 
 @pytest.mark.slow
 def test_tables_mathematics_code_and_other_directions_are_shown_as_such(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.choose("rich")
-    visit.ask("Show.")
+    visit = browser.asking(url, "Show.", "rich")
     turn = visit.answered()
     turn.locator(".katex").first.wait_for()
     turn.locator(".hljs-keyword").first.wait_for()
@@ -201,9 +191,7 @@ def test_tables_mathematics_code_and_other_directions_are_shown_as_such(browser:
 
 @pytest.mark.slow
 def test_a_patch_says_what_it_took(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.choose("patched")
-    visit.ask("Describe rain.")
+    visit = browser.asking(url, "Describe rain.", "patched")
     turn = visit.answered("It rains and it pours, day and night. It drips.")
     assert turn.locator(".pill").all_inner_texts()[1] == "1 place patched in 13 tokens"
 
@@ -216,9 +204,7 @@ FAULTS = """async (places) => {
 
 
 def test_what_is_wrong_is_underlined_and_says_why(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.choose("wrong")
-    visit.ask("Describe rain.")
+    visit = browser.asking(url, "Describe rain.", "wrong")
     turn = visit.answered()
     for step in (turn.locator("details.step summary")).all():
         step.click()
@@ -243,9 +229,7 @@ SELECT = """(text) => {
 
 
 def test_a_passage_that_is_marked_is_changed_alone(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.choose("edited")
-    visit.ask("How is rain?")
+    visit = browser.asking(url, "How is rain?", "edited")
     visit.answered().locator(".final strong").evaluate(SELECT)
     form = visit.page.locator("form.editor")
     assert form.locator("q").inner_text() == "wet"
@@ -280,17 +264,6 @@ def test_the_parts_of_a_diff_are_both_texts_and_few(browser: Browsing, url: str)
         assert "".join(text for kind, text in found if kind != "new") == before
         assert "".join(text for kind, text in found if kind != "gone") == after
     assert whole == [None] * 3  # too different, or too long
-
-
-@pytest.mark.slow
-def test_a_closed_tab_frees_the_engine(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.choose("slow")
-    visit.ask("Wait.")
-    visit.page.locator(".writing").filter(has_text="Rain").wait_for()
-    assert inside(url) == 1
-    visit.page.close()
-    wait_until(lambda: not inside(url))  # its reply would take ten minutes
 
 
 @pytest.mark.slow

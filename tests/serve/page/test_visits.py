@@ -32,9 +32,8 @@ def url(folder: Path) -> Iterator[str]:
 
 
 def test_revise_retry_and_edit_make_branches(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
+    visit = browser.asking(url, "Describe rain.")
     page = visit.page
-    visit.ask("Describe rain.")
     turn = visit.answered("falls")
     turn.get_by_role("button", name="Revise again").click()
     page.get_by_text("2 of 2").wait_for()
@@ -65,9 +64,8 @@ def test_revise_retry_and_edit_make_branches(browser: Browsing, url: str) -> Non
 
 
 def test_conversations_are_kept_found_renamed_and_deleted(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
+    visit = browser.asking(url, "Describe rain.")
     page = visit.page
-    visit.ask("Describe rain.")
     visit.answered("falls")
     page.get_by_role("button", name="New conversation").click()
     page.locator(".empty").wait_for()
@@ -110,9 +108,8 @@ def saved(page: Any, label: str) -> str:
 
 
 def test_a_conversation_is_exported(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
+    visit = browser.asking(url, "Describe <b>rain</b>.")
     page = visit.page
-    visit.ask("Describe <b>rain</b>.")
     visit.answered("falls")
     [line] = saved(page, "Chains").splitlines()
     chain = Chain.from_json(line)
@@ -126,9 +123,7 @@ def test_a_conversation_is_exported(browser: Browsing, url: str) -> None:
 
 
 def test_a_stopped_answer_keeps_its_steps_and_is_a_chain(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.choose("slow")
-    visit.ask("Wait.")
+    visit = browser.asking(url, "Wait.", "slow")
     visit.page.locator(".writing").filter(has_text="Rain").wait_for()
     visit.page.keyboard.press("Escape")
     turn = visit.answered("Rain")
@@ -162,10 +157,8 @@ def test_settings_decide_how_an_answer_is_revised(browser: Browsing, url: str) -
 
 
 def test_errors_are_messages_on_the_page(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
+    visit = browser.asking(url, "Fail.", "broken")
     page = visit.page
-    visit.choose("broken")
-    visit.ask("Fail.")
     alert = page.locator(".turn [role=alert]")
     alert.wait_for()
     assert "the model fell over" in alert.inner_text()
@@ -333,8 +326,7 @@ def test_the_keyboard_reaches_everything(browser: Browsing, url: str) -> None:
 
 
 def test_a_screen_reader_is_told_of_steps(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.ask("Describe rain.")
+    visit = browser.asking(url, "Describe rain.")
     visit.answered()
     visit.page.locator("div.sr[role=status]", has_text="The answer is complete.").wait_for(state="attached")
     for said in ("You asked", "Answer"):
