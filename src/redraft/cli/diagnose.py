@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -15,6 +15,9 @@ from redraft.cli.running import AsJson, ReplacePage, RunCode
 from redraft.cli.shell import argument, flag, only_ours, switch, write
 from redraft.errors import UsageError
 from redraft.jobs.files import not_an_input
+
+if TYPE_CHECKING:
+    from redraft.revision.settings import Settings
 
 FLAGS = "redraft.evaluation.diagnosis.options:DiagnoseOptions"
 
@@ -96,10 +99,13 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
     status = 0
     if "tasks" in flags:
         settings = fill_in({**flags, **({"quiet": True} if as_json else {})}, FLAGS)
+        if settings.get("choose"):
+            _choose(folder, settings, run_code=run_code)
         with only_ours():
-            status, reached = Matrix.of(folder, settings).run(run_code=run_code)
-        if reached:
-            raise typer.Exit(status)
+            ended = Matrix.of(folder, settings).run(run_code=run_code)
+        if ended.reached:
+            raise typer.Exit(ended.status)
+        status = ended.status
     if verify:
         with only_ours():
             faults, said = verified(folder, run_code=run_code)
@@ -111,6 +117,21 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
         (folder / TABLE).read_text("utf-8").rstrip() if as_json else f"{table}\npage        {folder / PAGE}"
     )
     raise typer.Exit(status)
+
+
+def _choose(folder: Path, settings: Settings, *, run_code: bool) -> NoReturn:
+    from redraft.chain.documents import text_of_settings, yaml_of
+    from redraft.evaluation.diagnosis.choose import choose
+    from redraft.evaluation.diagnosis.matrix import Matrix
+
+    file = Path(settings.values.choose)
+    if file.exists() and "promise" not in (yaml_of(text_of_settings(file), file) or ()):
+        raise UsageError(f"{file} exists, and is no earlier choice.", hint="Name another file.")
+    with only_ours():
+        found = choose(Matrix.of(folder, settings), settings.values.margin / 100, run_code=run_code)
+    found.put(file)
+    write(f'{found}\nway         {file}: redraft ask "…" --recipe {file}')
+    raise typer.Exit(found.status)
 
 
 def _refuse(given: Mapping[str, Any], why: str, hint: str) -> None:

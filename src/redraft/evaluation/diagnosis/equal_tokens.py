@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Self
 
 from redraft.errors import UsageError
 from redraft.evaluation import stats
@@ -34,9 +34,10 @@ class Spent(NamedTuple):
     tokens: float  # new tokens of all texts; NaN if its chain has a text and no usage
     prompts: float  # tokens of all requests
 
-
-def _mean(found: Iterable[Spent]) -> Spent:
-    return Spent(*map(fmean, zip(*found, strict=True)))
+    @classmethod
+    def mean(cls, found: Iterable[Self]) -> Self:
+        """Return the mean of several."""
+        return cls(*map(fmean, zip(*found, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Point:
     @cached_property
     def mean(self) -> Spent:
         """What it made of an item on average."""
-        return _mean(self.spent)
+        return Spent.mean(self.spent)
 
     @property
     def tokens(self) -> float:
@@ -247,7 +248,9 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     if not common:
         raise UsageError(f"{folder}: no item is in every run.", hint="Run the same command again to go on.")
     points = tuple(
-        Point(way, tuple(_mean(run[name] for run in made for name in names) for names in common.values()))
+        Point(
+            way, tuple(Spent.mean(run[name] for run in made for name in names) for names in common.values())
+        )
         for way, made in runs.items()
     )
     left_out = len(items) - sum(map(len, common.values()))
@@ -270,13 +273,17 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
 
 def point_line(point: Point) -> Line:
     """Return the row of a run."""
-    if point.way.kind in ("revise", "repair", "blind", "shuffled"):
-        texts = f", {counted(point.way.texts - 1, 'revision')}"
-    else:
-        texts = f" of {point.way.texts}" if point.way.texts > 1 else ""
     note = f"{tokens_text(point.tokens)} new tokens an item, {point.mean.prompts:,.0f} in prompts"
-    name = named(point.way.kind).removesuffix(" of N")
-    return Line(f"{name}{texts}", *percent(point.score, 1), note)
+    return Line(titled(point.way), *percent(point.score, 1), note)
+
+
+def titled(way: Strategy) -> str:
+    """Return what a run is called: `best of 4`."""
+    if way.kind in ("revise", "repair", "blind", "shuffled"):
+        texts = f", {counted(way.texts - 1, 'revision')}"
+    else:
+        texts = f" of {way.texts}" * (way.texts > 1)
+    return "steered" if way == Strategy("steered", 1) else named(way.kind).removesuffix(" of N") + texts
 
 
 _FINDINGS = {"for": "better", "against": "worse", "open": "open", "none": "not comparable"}

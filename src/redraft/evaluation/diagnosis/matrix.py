@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from redraft.chain.read.files import stem_of
 from redraft.chain.read.records import read_records
 from redraft.engines.load import ModelReference, parse_reference
 from redraft.errors import OutputError, UsageError
-from redraft.evaluation.diagnosis.runs import StrategyRuns
+from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
 from redraft.evaluation.diagnosis.strategies import NAMES
 from redraft.evaluation.tasks.tasks import Task, asked, task_of
 from redraft.jobs.files import sha256_of, write_file
@@ -109,29 +110,33 @@ class Matrix:
         tasks = [TaskFile.of(each) for each in _split(told.tasks)]
         if settings.get("steer") is None:  # then only the way `steered` is
             settings = settings.over(steer=False)
-        return cls(settings, RunPlan.of(folder, settings), models, tasks, _split([told.ways]))
+        ways = list(dict.fromkeys((*ALWAYS, *_split([told.ways]))))
+        return cls(settings, RunPlan.of(folder, settings), models, tasks, ways)
 
-    def run(self, *, run_code: bool = False) -> tuple[int, str]:
-        """Make every run that is not finished. Return the highest exit status, and which limit ended them.
+    def run(self, first: int | None = None, *, run_code: bool = False) -> Ended:
+        """Make every run that is not finished.
 
-        `run_code` lets humaneval and mbpp run the model's programs, in a sandbox.
+        Args:
+            first: Answer only so many records of each task, drawn at random.
+            run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
 
         Raises:
             UsageError: A model, task, way or option is wrong. Nothing was asked then.
             OutputError: The folder has runs that were made in another way, or is in use.
         """
-        self._check(run_code=run_code)
+        self.prepare(run_code=run_code)
         limits, status = self.plan.limits, 0
         for model, folder in folders(self.models).items():
             for task in self.tasks:
-                if not self.plan.quiet:
+                if not self.plan.quiet and first is None:
                     self.plan.say(f"{model}, {task.name}")
                 runs = StrategyRuns(
                     self.settings.over(model=model),
                     task.put(self.plan.out / "tasks", self.settings.values.limit),
                     replace(self.plan, out=self.plan.out / RUNS / folder / task.name, limits=limits),
                     task.task,
-                    tuple(WAYS[way] for way in dict.fromkeys((*ALWAYS, *self.ways))),
+                    tuple(WAYS[way] for way in self.ways),
+                    first,
                 )
                 try:
                     ended = runs.run()
@@ -141,11 +146,14 @@ class Matrix:
                     raise
                 status, limits = max(status, ended.status), ended.left
                 if ended.reached:
-                    return status, ended.reached
-        return status, ""
+                    return ended._replace(status=status)
+        return Ended(status, "", limits)
 
-    def _check(self, *, run_code: bool) -> None:
-        """Raise every error that needs no model to find. Then write the folder's `PLAN`."""
+    def prepare(self, *, run_code: bool) -> int:
+        """Raise every error that needs no model to find. Then write the folder's `PLAN`.
+
+        Return how many records the largest task has.
+        """
         if unknown := [way for way in self.ways if way not in WAYS]:
             raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
         _check_options(self.settings)
@@ -172,6 +180,8 @@ class Matrix:
             {"version": 1, "models": before["models"] | models, "tasks": before["tasks"] | named}, indent=1
         )
         write_file(folder / PLAN, f"{text}\n".encode())
+        most = self.settings.values.limit
+        return max(sum(1 for _ in islice(read_records(file), most)) for file in files.values())
 
 
 def _split(texts: Iterable[str]) -> list[str]:

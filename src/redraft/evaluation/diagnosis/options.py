@@ -24,4 +24,17 @@ class DiagnoseOptions(SpendOptions, Flags):
     ways: str = option("the ways", WITH_TASKS, "WAY,…", default="one,revise,alone,vote,best")
     seeds: int = option("rounds over the prompts", WITH_TASKS, "N", default=3, ge=1)
     samples: int = option("most answers of best of N and a vote", WITH_TASKS, "N", default=8, ge=2)
+    choose: str | None = option(
+        "find the best way, with as few prompts as it takes, and write this recipe",
+        WITH_TASKS,
+        "FILE",
+    )
+    margin: float = option(
+        "with --choose: a cheaper way may have fewer answers right, by less than N points",
+        WITH_TASKS,
+        "N",
+        default=5.0,
+        gt=0,
+        le=100,
+    )
     limit: int | None = option("only the first N prompts of each task", WITH_TASKS, "N", ge=1)

@@ -6,9 +6,10 @@ share a cache, so no text is asked for twice: all strategies begin with the same
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,6 +108,7 @@ class StrategyRuns:
     plan: RunPlan  # how each run goes. `out` is the folder, and the limits are of all runs together
     task: str
     kinds: tuple[str, ...]  # the kinds of ways, each with no more drafts than need be
+    first: int | None = None  # only so many records, in an order of their own, with 2, 4, 8 … drafts
 
     def run(self) -> Ended:
         """Make every run that is not finished. The same call goes on after a signal.
@@ -118,9 +120,9 @@ class StrategyRuns:
         first, limits, status = self.settings.get("seed") or 0, self.plan.limits, 0
         runs = [*product(range(first, first + self.settings.values.seeds), self.strategies)]
         for number, (seed, strategy) in enumerate(runs, 1):
-            if strategy.kind in SAMPLED and not self._fits(strategy, seed):
+            if self.first is None and strategy.kind in SAMPLED and not self._fits(strategy, seed):
                 continue
-            if not self.plan.quiet:
+            if not self.plan.quiet and self.first is None:
                 self.plan.say(f"{strategy.name}, seed {seed}: run {number} of {len(runs)}")
             result = self._make(strategy, seed, limits)
             if result.counts.limit:
@@ -161,7 +163,9 @@ class StrategyRuns:
             )
         if not found:
             raise UsageError(f"{self.source} has no record.", hint="Give the task's file.")
-        return found
+        # A file may be sorted by topic, and what is drawn block by block has to be drawn at random.
+        mixed = sorted(found, key=lambda record: sha256(record.id.encode()).digest())
+        return found if self.first is None else tuple(mixed[: self.first])
 
     @cached_property
     def strategies(self) -> list[Strategy]:
@@ -169,7 +173,10 @@ class StrategyRuns:
         voting = reader_of(checks_of(task_named(self.task), self.records[0])) is not None
         kinds = [kind for kind in self.kinds if kind != "steered" or not self.settings.get("steer")]
         values = self.settings.values
-        return strategies_of(kinds, values.max_revisions, values.samples, voting=voting)
+        drawn: Sequence[int] = range(2, values.samples + 1)
+        if self.first is not None:
+            drawn = [count for count in drawn if count.bit_count() == 1]
+        return strategies_of(kinds, values.max_revisions, drawn, voting=voting)
 
     @cached_property
     def _common(self) -> Settings:

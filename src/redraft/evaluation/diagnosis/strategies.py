@@ -70,7 +70,9 @@ class Strategy:
         return {"mode": {"auto": "auto", "repair": "repair"}.get(self.kind, "verified"), **revisions}
 
 
-def strategies_of(kinds: Iterable[str], revisions: int, samples: int, *, voting: bool) -> list[Strategy]:
+def strategies_of(
+    kinds: Iterable[str], revisions: int, drawn: Sequence[int], *, voting: bool
+) -> list[Strategy]:
     """Return the ways of some kinds, in the order in which they have to run.
 
     Those of several drafts come last, since what the others took is known by then. Shuffled feedback is that
@@ -79,15 +81,14 @@ def strategies_of(kinds: Iterable[str], revisions: int, samples: int, *, voting:
     Args:
         kinds: Keys of `NAMES`.
         revisions: Most revisions.
-        samples: Most answers of best of N and majority vote.
+        drawn: How many answers best of N and majority vote take, from 2.
         voting: Whether answers have a short form, which a majority vote takes.
     """
-    drawn = range(2, samples + 1)
     texts: Mapping[str, Sequence[int]] = {
         "plain": (1,),
         "best-of": drawn,
         "vote": drawn[1:] if voting else (),  # two votes are one answer
-        "steered": range(1, samples + 1),
+        "steered": (1, *drawn),
     }
     rounds = range(2, revisions + 2)
     found = [Strategy(kind, count) for kind in kinds for count in texts.get(kind, rounds)]

@@ -1,0 +1,291 @@
+"""`redraft diagnose --choose`: find the way to answer prompts like these, and promise what it does.
+
+Each way answers the prompts block by block. After a block, a way that is behind another one for certain gets
+no more prompts. The runs end as soon as one way is left, or the cheapest that is left is behind no other one
+by the margin; else with the last prompt or limit. All that is said holds with 95 %, however often one looked
+(`evaluation.evidence`): the choice is behind no other way by the margin, if it is `certain`; and its promise.
+
+A hypothesis such as "best of 4 is the best way" is dropped by the mean of the e-values of all others against
+it. The best way has to survive that, and each certificate that it is not ahead of a cheaper one by the
+margin: each gets half of the 5 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+from scipy import special
+
+from redraft.chain.read.records import read_records
+from redraft.checks.parse import checks_in
+from redraft.errors import UsageError
+from redraft.evaluation.diagnosis.equal_tokens import Spent, titled
+from redraft.evaluation.diagnosis.matrix import RUNS, WAYS, Matrix
+from redraft.evaluation.diagnosis.strategies import Strategy
+from redraft.evaluation.diagnosis.truth import chains_of, known
+from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
+from redraft.evaluation.stats import Estimate
+from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
+from redraft.jobs.counting import counted
+from redraft.jobs.files import write_file
+from redraft.options import Flags
+from redraft.revision.settings import digest_of, types_of
+
+ERROR = 0.05  # the chance of a false choice, and of a broken promise
+FIRST = 20  # prompts of the first block
+FEW = {"seeds": 1, "samples": 4}  # if not given
+ONE = Strategy("plain", 1)
+CHOOSABLE = ("one", "revise", "best", "steered", "auto", "repair")
+"""The ways that other verbs can go, by the names that a user types. They see the checks that guide."""
+
+Seen = Mapping[Strategy, Mapping[str, Spent]]
+"""What each way made of each item, the mean over its runs."""
+
+
+def blocks(items: int) -> Iterable[int]:
+    """Yield after how many items of each task to look: ever fewer looks, as ever more is known."""
+    count = FIRST
+    while count < items:
+        yield count
+        count = max(count + FIRST // 2, count * 5 // 4)
+    yield items
+
+
+def seen_in(folders: Iterable[Path]) -> Seen:
+    """Return what the runs in the folders of tasks came to, `FOLDER/seed-0/revise-2.jsonl` and so on."""
+    found: dict[Strategy, dict[str, list[Spent]]] = {}
+    for folder in folders:
+        for file in sorted(folder.glob("seed-*/*.jsonl")):
+            chains = [] if "." in file.stem else list(chains_of(file))
+            for each in known(chains).chains if chains else ():
+                spent = Spent(each.best, each.tokens, each.chain.usage.prompt_tokens)
+                items = found.setdefault(Strategy.of(file.stem), {})
+                items.setdefault(f"{folder.name}/{each.item}", []).append(spent)
+    return {way: {name: Spent.mean(runs) for name, runs in items.items()} for way, items in found.items()}
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a way does, with 95 %, whatever was looked at. Shares of 0 to 1."""
+
+    right: float  # at least so many answers are right
+    gain: float  # at least so many more are than with one answer
+    harm: float  # at most so many are right with one answer, and wrong with this way
+    tokens: float  # new tokens an answer, as they were measured
+
+
+@dataclass(frozen=True)
+class Race:
+    """The ways that may be chosen, with what they made so far."""
+
+    seen: Seen
+    margin: float  # a cheaper way may be behind by less than this
+
+    @cached_property
+    def ways(self) -> list[Strategy]:
+        """All ways, the cheapest first."""
+        return sorted(self.seen, key=lambda way: (self.tokens(way), way.place))
+
+    def tokens(self, way: Strategy) -> float:
+        """Return the new tokens an item; infinite if they are not known."""
+        mean = fmean(each.tokens for each in self.seen[way].values())
+        return math.inf if math.isnan(mean) else mean
+
+    def right(self, way: Strategy) -> float:
+        """Return the share of right answers."""
+        return fmean(each.score for each in self.seen[way].values())
+
+    def gains(self, way: Strategy, other: Strategy) -> list[float]:
+        """Return by how much a way does better than another one, by item that both have."""
+        ours, theirs = self.seen[way], self.seen[other]
+        return [ours[name].score - theirs[name].score for name in ours if name in theirs]
+
+    @cached_property
+    def left(self) -> list[Strategy]:
+        """The ways that may still be the best one, the cheapest first."""
+        return [way for way in self.ways if not self._behind(way)]
+
+    def _behind(self, way: Strategy) -> bool:
+        others = [log_ahead(self.gains(other, way)) for other in self.ways if other != way]
+        return bool(others) and float(special.logsumexp(others)) - math.log(len(others)) >= math.log(
+            2 / ERROR
+        )
+
+    @cached_property
+    def certain(self) -> bool:
+        """Whether the cheapest way that is left is behind none of the others by the margin."""
+        first, *others = self.left
+        enough = math.log(2 * (len(self.ways) - 1 or 1) / ERROR)
+        return all(log_ahead(self.gains(first, other), -self.margin) >= enough for other in others)
+
+    @cached_property
+    def chosen(self) -> Strategy:
+        """The way to go. Until it is certain: one answer, unless a way is certain to gain."""
+        if self.certain:
+            return self.left[0]
+        better = [way for way in self.left if self.promise(way).gain > 0]
+        if not better and ONE in self.left:
+            return ONE
+        return max(better or self.left, key=self.right)
+
+    def gain(self, way: Strategy) -> Estimate:
+        """Return what a way gains over one answer, with its interval, which is one of several."""
+        gains, error = self.gains(way, ONE), ERROR / (2 * (len(self.ways) - 1))
+        return Estimate(fmean(gains), least_gain(gains, error), -least_gain([-gain for gain in gains], error))
+
+    def finding(self, way: Strategy) -> str:
+        """Return what is known of a way beside one answer."""
+        gain = self.gain(way)
+        if gain.low > 0:
+            return "better"
+        if gain.high < 0:
+            return "worse"
+        return "equal" if max(-gain.low, gain.high) < self.margin else "open"
+
+    def promise(self, way: Strategy) -> Promise:
+        """Return what a way can promise. The error is split over all ways and their three promises."""
+        error = ERROR / (3 * len(self.ways))
+        gains = self.gains(way, ONE)
+        right = least_mean([each.score for each in self.seen[way].values()], error)
+        if way == ONE:
+            return Promise(right, 0.0, 0.0, self.tokens(way))
+        harm = 1 - least_mean([1 - max(-gain, 0.0) for gain in gains], error)
+        return Promise(right, least_gain(gains, error), harm, self.tokens(way))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A race that has ended, and how."""
+
+    race: Race
+    matrix: Matrix  # as it ran last
+    items: int  # how many there are
+    status: int  # the exit status
+    reached: str  # which limit ended it; empty if none did
+
+    def __str__(self) -> str:
+        """Return what `redraft diagnose --choose` prints."""
+        return "\n".join(as_text([Part(*self._title(), lines=[*self._lines()]), Part(verdict=self.sentence)]))
+
+    def _title(self) -> tuple[str, str]:
+        return f"{self.matrix.models[0]}: right answers more than one answer has", "points"
+
+    def _lines(self) -> Iterator[Line]:
+        race = self.race
+        for way in race.ways:
+            right, tokens = f"{race.right(way) * 100:.1f} % right", tokens_text(race.tokens(way))
+            note = f"{right} of {len(race.seen[way]):,}, {tokens} new tokens"
+            if way == ONE:
+                yield Line(titled(way), "", "", note)
+                continue
+            gain, finding = race.gain(way), race.finding(way)
+            value, interval = plain(gain.times(100), 1, sign=True)
+            yield Line(titled(way), value, interval, f"{finding}; {note}")
+
+    @property
+    def _checks(self) -> Sequence[Any]:
+        """The checks that guided."""
+        folder = self.matrix.plan.out / "tasks"
+        files = (task.put(folder, self.matrix.settings.values.limit) for task in self.matrix.tasks)
+        of_prompts = (
+            check.name for file in files for each in read_records(file) for check in checks_in(each)
+        )
+        return self.matrix.settings.get("check") or [*of_prompts]
+
+    @property
+    def sentence(self) -> str:
+        """What was chosen, and what it promises."""
+        race, promise = self.race, self.race.promise(self.race.chosen)
+        seen = f"{len(race.seen[ONE]):,} of {counted(self.items, 'prompt')}"
+        points, name = f"{race.margin * 100:g} points", titled(race.chosen)
+        if race.certain:
+            said = f"Choose {name}: after {seen}, no way does better by {points} or more."
+        else:
+            said = f"Choose {name}, until more is known: after {seen}, another way may be better by {points}."
+        kept = f"at least {promise.right * 100:.1f} % right"
+        if race.chosen != ONE:
+            kept += (
+                f", at least {promise.gain * 100:.1f} points more than one answer, and at most "
+                f"{promise.harm * 100:.1f} % right answers made wrong"
+            )
+        return f"{said} It promises {kept}, with {promise.tokens:.0f} new tokens an answer."
+
+    def put(self, file: Path) -> None:
+        """Write the way as a recipe with its promise."""
+        race, matrix = self.race, self.matrix
+        way, promise = race.chosen, {k: round(v, 4) for k, v in vars(race.promise(race.chosen)).items()}
+        given = matrix.settings.values.explicit
+        flags = {name: given[name] for name in Flags.model_fields if given.get(name) not in (None, [])}
+        flags |= {"model": matrix.models[0], **way.options}
+        flags.pop("seed", None)
+        record = {
+            "about": self.sentence,
+            **{name.replace("_", "-"): value for name, value in flags.items()},
+            "promise": {
+                "way": way.name,
+                **promise,
+                "certain": race.certain,
+                "prompts": len(race.seen[ONE]),
+                "tasks": [task.name for task in matrix.tasks],
+                "checks": types_of(self._checks),
+                "evidence": str(matrix.plan.out),
+                "model": digest_of(matrix.models[0]),
+                "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            },
+        }
+        write_file(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=100).encode())
+
+
+def _refuse(matrix: Matrix) -> None:
+    """Raise if the ways cannot be compared for a choice, or not be gone later."""
+    told = matrix.settings
+    if len(matrix.models) > 1:
+        raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")
+    if told.get("ways") and (other := [way for way in matrix.ways if way not in CHOOSABLE]):
+        raise UsageError(
+            f"--choose cannot choose {other[0]!r}: no other verb goes that way.",
+            hint=f"Ways to choose from: {', '.join(CHOOSABLE)}",
+        )
+    if not told.get("check") and (task := [each for each in matrix.tasks if each.task != "checks"]):
+        raise UsageError(
+            f"the checks of {task[0].task} know the right answers, and in use nothing does.",
+            hint="Say what guides: --check 'words<=50'. Then the task's own checks only score.",
+        )
+
+
+def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> Choice:
+    """Run the ways block by block, until one can be chosen. The same call goes on after any stop.
+
+    Raises:
+        UsageError: As `Matrix.run`, or a way cannot be gone by other verbs.
+    """
+    _refuse(matrix)
+    settings = matrix.settings
+    if settings.get("ways") is None:
+        matrix = replace(matrix, ways=[*CHOOSABLE[:4]])
+    # More prompts tell more than more answers to the same ones, and fewer ways need less evidence.
+    few = {name: value for name, value in FEW.items() if settings.get(name) is None}
+    matrix = replace(matrix, settings=settings.over(**few))
+    ways, status, items = matrix.ways, 0, matrix.prepare(run_code=run_code)
+    for first in blocks(items):
+        ended = matrix.run(first, run_code=run_code)
+        folders = (matrix.plan.out / RUNS).glob("*/*")
+        race = Race(seen_in(folders), margin)
+        status = max(status, ended.status)
+        if not matrix.plan.quiet:
+            left = " · ".join(map(titled, race.left))
+            matrix.plan.say(f"{first} of {counted(items, 'prompt')}; may be the best: {left}")
+        if ended.reached or race.certain:
+            break
+        kinds = {way.kind for way in race.left}
+        ways = [way for way in ways if WAYS[way] in kinds or way == "one"]
+        matrix = replace(matrix, ways=ways, plan=replace(matrix.plan, limits=ended.left))
+    return Choice(race, matrix, items, status, ended.reached)

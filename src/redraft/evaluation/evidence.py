@@ -1,0 +1,53 @@
+"""Evidence that may be looked at after every item, and is right whenever one stops.
+
+An e-value is the wealth of a gambler who bets against a hypothesis, and begins with 1. If the hypothesis is
+true, its chance to ever reach 1/a is at most a (Ville's inequality), so nothing is lost by looking often.
+
+Sources: Ville, Étude critique de la notion de collectif (1939); Waudby-Smith and Ramdas, "Estimating means of
+bounded random variables by betting", JRSS B 86 (2024), 1, for bets on a mean; Ramdas and Wang, Hypothesis
+Testing with E-values (2024, arXiv 2410.23614), for means of e-values. Intervals of a fixed number of items
+are in `evaluation.stats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import special
+
+BETS = (np.arange(64) + 0.5) / 64
+"""The shares of what may be lost that are bet, in equal parts: no single one has to be chosen beforehand."""
+_HALVINGS = 30  # of the interval in which a bound lies: it is known to 1e-9
+
+
+def log_evidence(values: Sequence[float], mean: float) -> float:
+    """Return the log of the e-value against "the mean is at most `mean`".
+
+    Args:
+        values: What was drawn, each at least 0. Their order does not matter.
+        mean: Above 0.
+    """
+    found, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
+    wealth = np.log1p(BETS[:, None] * (found / mean - 1)) @ counts
+    return float(special.logsumexp(wealth) - np.log(len(BETS)))
+
+
+def least_mean(values: Sequence[float], error: float) -> float:
+    """Return what the mean of values between 0 and 1 exceeds, but for a chance of `error`."""
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        exceeded = log_evidence(values, middle) >= -np.log(error)
+        low, high = (middle, high) if exceeded else (low, middle)
+    return low
+
+
+def log_ahead(gains: Sequence[float], by: float = 0.0) -> float:
+    """Return the log of the e-value against "the mean gain is at most `by`", for gains between -1 and 1."""
+    return log_evidence([(1 + gain) / 2 for gain in gains], (1 + by) / 2)
+
+
+def least_gain(gains: Sequence[float], error: float) -> float:
+    """Return what the mean of gains between -1 and 1 exceeds, but for a chance of `error`."""
+    return 2 * least_mean([(1 + gain) / 2 for gain in gains], error) - 1
