@@ -23,7 +23,8 @@ PUBLIC = [
     "Usage", "__version__", "aanswer_file", "aevaluate_file", "agenerate_chains",
     "agenerate_instructions", "ajudge", "answer_file", "apatch", "arevise", "clean", "dedupe", "demands",
     "diagnose", "evaluate", "evaluate_file", "failed", "generate_chains", "generate_instructions",
-    "judge", "load_engine", "parse_check", "passed", "patch", "read_jsonl", "revise", "stream", "tool_check",
+    "judge", "load_engine", "parse_check", "passed", "patch", "read_jsonl", "recipe", "revise", "stream",
+    "tool_check",
     "train_ppo", "train_reward", "train_sft", "write_jsonl",
 ]  # fmt: skip
 

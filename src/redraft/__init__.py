@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from redraft.revision.options import Budget as Budget
     from redraft.revision.runs.answers import aanswer_file as aanswer_file
     from redraft.revision.runs.answers import answer_file as answer_file
+    from redraft.revision.settings import recipe as recipe
     from redraft.train.api import train_ppo as train_ppo
     from redraft.train.api import train_reward as train_reward
     from redraft.train.api import train_sft as train_sft
@@ -88,6 +89,7 @@ _HOMES = {
     "redraft.revision.ops": "DraftDone Event Finished Interrupted Progress StepDone Text Thought",
     "redraft.revision.options": "Budget",
     "redraft.revision.runs.answers": "aanswer_file answer_file",
+    "redraft.revision.settings": "recipe",
     "redraft.engines.steering.form": "Form",
     "redraft.train.api": "train_ppo train_reward train_sft",
     "redraft.checks.base": "Check Outcome failed passed",

@@ -13,6 +13,7 @@ from typer.testing import Result
 
 pytest.importorskip("scipy")
 
+from redraft import recipe, revise
 from redraft.chain import Chain
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.matrix import folders
@@ -263,3 +264,66 @@ def test_files_that_hold_no_questions_are_refused(whole: Path) -> None:
 def test_two_models_of_one_name_are_refused() -> None:
     with pytest.raises(UsageError, match="two of the models have one name"):
         folders(["script:a.jsonl", "script-a.jsonl"])
+
+
+def prompts(count: int) -> None:
+    write(
+        "own.jsonl", [{"prompt": f"Describe rain. ({n})", "checks": ["contains:rain"]} for n in range(count)]
+    )
+
+
+def chosen(*more: str, ways: str = "one,best") -> Result:
+    flags = ("-j", "1", "--models", "script:script.jsonl", "--ways", ways, "--margin", "10", *more)
+    return redraft("diagnose", "d", "--tasks", "own.jsonl", "--choose", "way.yaml", *flags)
+
+
+def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it() -> None:
+    prompts(200)
+    script(*["sun", "rain"] * 800)
+    result = chosen()
+    assert result.exit_code == 0, result.output
+    said = re.search(
+        r"Choose best of 4: after (\d+) of 200 prompts, no way does better by 10 points", result.stdout
+    )
+    assert said, result.stdout
+    assert len(run_of("plain")) == int(said[1]) < 200
+    text = Path("way.yaml").read_text()
+    assert "mode: best-of" in text
+    assert "drafts: 4" in text
+    before = files()
+    assert chosen().stdout == result.stdout
+    assert files() == before
+    asked = redraft("ask", "Describe rain.", "--recipe", "way.yaml", "--check", "contains:rain")
+    assert asked.stdout == "rain\n"
+    assert "promise" not in asked.stderr
+    options = recipe("way.yaml") | {"checks": ["contains:rain"]}
+    assert revise("Describe rain.", **options).answer == "rain"
+
+
+def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
+    prompts(30)
+    script(*["sun", "rain"] * 200)
+    assert chosen().exit_code == 0
+    script("rain", name="other")
+    asked = ("ask", "Describe rain.", "--recipe", "way.yaml", "--check")
+    other = redraft(*asked, "contains:rain", "--model", "script:other.jsonl")
+    assert "way.yaml does not promise anything here: its model is script:script.jsonl, and" in other.stderr
+    assert "has a check lacks." in redraft(*asked, "lacks:sun").stderr
+    script("rain", "and more")
+    assert "the files of its model have changed" in redraft(*asked, "contains:rain").stderr
+
+
+def test_while_nothing_is_certain_the_choice_says_so() -> None:
+    prompts(20)
+    script("rain")
+    result = chosen()
+    assert "So far, choose one answer: after 20 of 20 prompts" in result.stdout
+    assert "certain: false" in Path("way.yaml").read_text()
+
+
+def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> None:
+    prompts(3)
+    refused(chosen(ways="one,vote"), "--choose cannot choose 'vote'", "one, revise, best, steered")
+    refused(chosen("--tasks", GSM8K), "the checks of gsm8k know the right answers", "--check")
+    Path("way.yaml").write_text("check: [words<=9]\n")
+    refused(chosen(), "way.yaml exists, and is no earlier choice.")

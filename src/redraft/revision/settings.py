@@ -7,6 +7,7 @@ opens the models.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from redraft.chain.documents import recipe_of
 from redraft.checks.base import schema_of
@@ -29,11 +30,25 @@ from redraft.jobs.machine import cache_folder, instructions, many_streams
 from redraft.jobs.provenance import ContentHashes
 from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, ServerOptions
 from redraft.revision.api import Role
+from redraft.revision.keywords import RevisionKeywords
 from redraft.revision.options import RevisionOptions, check_options, check_prices, patience_of
 from redraft.revision.watch import forms_of
 
 if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches  # it needs httpx
+
+
+def recipe(name: str | Path) -> RevisionKeywords:
+    """Return the options of a recipe as arguments: `redraft.revise("…", **redraft.recipe("way.yaml"))`.
+
+    Args:
+        name: The path of a YAML file, or the name of a recipe that redraft ships.
+
+    Raises:
+        UsageError: There is no such recipe, or an option is wrong.
+    """
+    settings = Settings.read(Flags, {"recipe": name}, tell=logging.getLogger("redraft").warning)
+    return settings.arguments()
 
 
 def digest_of(reference: str) -> str:
@@ -118,19 +133,21 @@ class Settings:
         return replace(self, values=self.values.model_copy(update=values))
 
     def options(self) -> RevisionOptions:
+        """Return the arguments of `arevise`, checked."""
+        return check_options({**self.arguments(), **self.stand_ins})
+
+    def arguments(self) -> RevisionKeywords:
         """Return the arguments of `arevise`. Models are references.
 
         Checks are parsed here, unless they may need the judge.
         """
         flags: Flags = self.values
         plain = PlainOptions.model_fields
-        given: Any = {name: value for name, value in flags.explicit.items() if name in plain}
+        given = {name: value for name, value in flags.explicit.items() if name in plain}
         given["checks"] = flags.check if flags.judge else parse_checks(flags.check)
         given["budget"] = {name: getattr(flags, f"budget_{name}") for name in ("tokens", "seconds", "usd")}
         given["price"] = flags.price
-        for role, reference in self.references().items():
-            given[role] = reference
-        return check_options({**given, **self.stand_ins})
+        return cast("RevisionKeywords", given | self.references())
 
     def waiting(
         self,

@@ -28,7 +28,7 @@ from redraft.chain.read.records import read_records
 from redraft.checks.parse import checks_in
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.equal_tokens import Spent, titled
-from redraft.evaluation.diagnosis.matrix import RUNS, WAYS, Matrix
+from redraft.evaluation.diagnosis.matrix import CHOOSABLE, RUNS, WAYS, Matrix
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.truth import chains_of, known
 from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
@@ -43,8 +43,6 @@ ERROR = 0.05  # the chance of a false choice, and of a broken promise
 FIRST = 20  # prompts of the first block
 FEW = {"seeds": 1, "samples": 4}  # if not given
 ONE = Strategy("plain", 1)
-CHOOSABLE = ("one", "revise", "best", "steered", "auto", "repair")
-"""The ways that other verbs can go, by the names that a user types. They see the checks that guide."""
 
 Seen = Mapping[Strategy, Mapping[str, Spent]]
 """What each way made of each item, the mean over its runs."""
@@ -176,7 +174,7 @@ class Choice:
         return "\n".join(as_text([Part(*self._title(), lines=[*self._lines()]), Part(verdict=self.sentence)]))
 
     def _title(self) -> tuple[str, str]:
-        return f"{self.matrix.models[0]}: right answers more than one answer has", "points"
+        return f"{self.matrix.models[0]}, against one answer", "points ahead"
 
     def _lines(self) -> Iterator[Line]:
         race = self.race
@@ -209,12 +207,12 @@ class Choice:
         if race.certain:
             said = f"Choose {name}: after {seen}, no way does better by {points} or more."
         else:
-            said = f"Choose {name}, until more is known: after {seen}, another way may be better by {points}."
+            said = f"So far, choose {name}: after {seen}, another way may still be better by {points}."
         kept = f"at least {promise.right * 100:.1f} % right"
         if race.chosen != ONE:
             kept += (
-                f", at least {promise.gain * 100:.1f} points more than one answer, and at most "
-                f"{promise.harm * 100:.1f} % right answers made wrong"
+                f", at least {promise.gain * 100:.1f} points more than with one answer, and at most "
+                f"{promise.harm * 100:.1f} % wrong that are right with one answer"
             )
         return f"{said} It promises {kept}, with {promise.tokens:.0f} new tokens an answer."
 
@@ -249,7 +247,7 @@ def _refuse(matrix: Matrix) -> None:
     told = matrix.settings
     if len(matrix.models) > 1:
         raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")
-    if told.get("ways") and (other := [way for way in matrix.ways if way not in CHOOSABLE]):
+    if other := [way for way in matrix.ways if way not in CHOOSABLE]:
         raise UsageError(
             f"--choose cannot choose {other[0]!r}: no other verb goes that way.",
             hint=f"Ways to choose from: {', '.join(CHOOSABLE)}",
@@ -269,8 +267,6 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> Choice:
     """
     _refuse(matrix)
     settings = matrix.settings
-    if settings.get("ways") is None:
-        matrix = replace(matrix, ways=[*CHOOSABLE[:4]])
     # More prompts tell more than more answers to the same ones, and fewer ways need less evidence.
     few = {name: value for name, value in FEW.items() if settings.get(name) is None}
     matrix = replace(matrix, settings=settings.over(**few))

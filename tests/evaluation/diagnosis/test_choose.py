@@ -1,0 +1,109 @@
+"""The choice of a way: what is certain is true, and what is promised holds, however often one looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+pytest.importorskip("scipy")
+
+import numpy as np
+from scipy.special import ndtri
+
+from redraft.evaluation.diagnosis.choose import ONE, Race, blocks
+from redraft.evaluation.diagnosis.equal_tokens import Spent
+from redraft.evaluation.diagnosis.strategies import Strategy
+
+REVISE, BEST, STEERED = Strategy("revise", 2), Strategy("best-of", 4), Strategy("steered", 2)
+TOKENS = {ONE: 40, REVISE: 60, STEERED: 70, BEST: 90}
+MARGIN = 0.1
+
+
+def race(**scores: Sequence[float]) -> Race:
+    ways = {"one": ONE, "revise": REVISE, "best": BEST}
+    return Race({ways[name]: spent(ways[name], of) for name, of in scores.items()}, MARGIN)
+
+
+def spent(way: Strategy, scores: Sequence[float]) -> dict[str, Spent]:
+    return {str(place): Spent(score, TOKENS[way], 0) for place, score in enumerate(scores)}
+
+
+def test_looks_become_fewer_and_the_last_one_sees_all() -> None:
+    assert list(blocks(100)) == [20, 30, 40, 50, 62, 77, 96, 100]
+    assert list(blocks(7)) == [7]
+
+
+def test_a_way_that_does_better_for_certain_is_chosen_and_the_others_are_dropped() -> None:
+    found = race(one=[0] * 40 + [1] * 20, best=[1] * 60)
+    assert (found.left, found.certain, found.chosen) == ([BEST], True, BEST)
+    promise = found.promise(BEST)
+    assert 0.3 < promise.gain < 40 / 60
+    assert 0.8 < promise.right < 1
+    assert 0 < promise.harm < 0.15
+
+
+def test_of_ways_that_are_equal_within_the_margin_the_cheapest_is_chosen() -> None:
+    same = [1, 0] * 60
+    found = race(one=[0] * 120, revise=same, best=same)
+    assert (found.left, found.chosen, found.certain) == ([REVISE, BEST], REVISE, True)
+
+
+def test_while_little_is_known_one_answer_is_chosen_and_it_is_not_certain() -> None:
+    found = race(one=[1, 0] * 10, best=[1, 1, 1, 0] * 5)
+    assert (found.chosen, found.certain) == (ONE, False)
+    assert (found.promise(ONE).gain, found.promise(ONE).harm) == (0, 0)
+    assert found.finding(BEST) == "open"
+
+
+def test_what_a_way_breaks_is_in_its_promise() -> None:
+    found = race(one=[1] * 10 + [0] * 50, best=[0] * 10 + [1] * 50)
+    assert found.promise(BEST).harm > 10 / 60
+
+
+def test_ways_are_compared_on_the_items_that_both_have() -> None:
+    seen = {ONE: spent(ONE, [0] * 60), BEST: spent(BEST, [1] * 20)}
+    assert len(Race(seen, MARGIN).gains(BEST, ONE)) == 20
+
+
+def drawn(rng: Any, rates: Sequence[float], items: int) -> Any:
+    """Answers of ways with these shares of right ones, shape [items, ways]; hard items are hard for all."""
+    hard = rng.standard_normal((items, 1)) * 0.8
+    return (hard + rng.standard_normal((items, len(rates))) * 0.6 < ndtri(rates)).astype(float)
+
+
+def raced(answers: Any) -> tuple[Race, int]:
+    """Race ways to the end. Return how many answers it took, too."""
+    ways, running, count = list(TOKENS), set(TOKENS), 0
+    seen: dict[Strategy, dict[str, Spent]] = {way: {} for way in TOKENS}
+    for items in blocks(len(answers)):
+        for way in running:
+            count += items - len(seen[way])
+            seen[way] = spent(way, answers[:items, ways.index(way)])
+        found = Race(seen, MARGIN)
+        if found.certain:
+            break
+        running = {ONE, *found.left}
+    return found, count
+
+
+@pytest.mark.slow
+def test_choices_and_promises_hold_in_95_of_100_runs_and_racing_saves_answers() -> None:
+    rng, runs, items = np.random.default_rng(6), 1000, 200
+    false = broken = certain = count = 0
+    for _ in range(runs):
+        rates = rng.uniform(0.3, 0.7) + np.array([0, *rng.normal(0.08, 0.1, 3)]).clip(-0.25, 0.28)
+        found, took = raced(drawn(rng, rates, items))
+        many, true = drawn(rng, rates, 4000), dict(zip(TOKENS, rates, strict=True))
+        harm = dict(zip(TOKENS, np.maximum(many[:, :1] - many, 0).mean(axis=0), strict=True))
+        way, promise = found.chosen, found.promise(found.chosen)
+        certain, count = certain + found.certain, count + took
+        false += found.certain and true[way] <= max(rates) - MARGIN
+        kept = promise.right <= true[way] and promise.gain <= true[way] - true[ONE]
+        broken += not (kept and promise.harm >= harm[way] - 0.02)
+    print(f"{certain} of {runs} certain, {false} false, {broken} broken, {count / runs:.0f} answers")
+    assert false <= 0.05 * runs
+    assert broken <= 0.05 * runs
+    assert certain >= 0.4 * runs
+    assert count <= 0.8 * runs * items * len(TOKENS)
