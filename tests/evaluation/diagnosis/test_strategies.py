@@ -28,7 +28,7 @@ from redraft.options import Flags
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
-ALL = strategies_of(NAMES, 2, 4, voting=True)
+ALL = strategies_of(NAMES, 2, range(2, 5), voting=True)
 
 
 def test_every_way_has_a_name_of_its_own_and_those_of_several_drafts_come_last() -> None:
@@ -43,7 +43,7 @@ def test_every_way_has_a_name_of_its_own_and_those_of_several_drafts_come_last()
     assert ALL[16].options == {"mode": "best-of", "drafts": 1, "steer": True}
     assert Strategy.of("mellea-4") == Strategy("mellea", 4)
     assert Strategy.of("notes") == Strategy("notes", 1)
-    assert not [way for way in strategies_of(NAMES, 2, 4, voting=False) if way.kind == "vote"]
+    assert not [way for way in strategies_of(NAMES, 2, range(2, 5), voting=False) if way.kind == "vote"]
 
 
 @pytest.mark.parametrize("text", ["words<=2", "json"])
