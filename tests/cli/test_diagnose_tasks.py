@@ -313,6 +313,15 @@ def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
     assert "the files of its model have changed" in redraft(*asked, "contains:rain").stderr
 
 
+def test_answers_that_break_the_promise_are_told() -> None:
+    prompts(60)
+    script(*["sun", "rain"] * 300)
+    assert chosen().exit_code == 0
+    write("own.jsonl", [{"prompt": f"Describe sun. ({n})", "checks": ["contains:snow"]} for n in range(40)])
+    done = redraft("answer", "own.jsonl", "-o", "out.jsonl", "--recipe", "way.yaml", "-j", "1")
+    assert done.stderr.count("way.yaml promises that at least") == 1, done.stderr
+
+
 def test_while_nothing_is_certain_the_choice_says_so() -> None:
     prompts(20)
     script("rain")

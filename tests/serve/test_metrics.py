@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families as families
 
+from redraft.revision.promise import Watch
 from redraft.serve.keys import Keys
+from redraft.serve.metrics import Metrics
+from tests.revision.test_promise import answer
 from tests.serve.running import LONG, SHORT, Server, served
 
 
@@ -47,3 +51,13 @@ def test_a_clients_text_is_no_label() -> None:
         server.post({"model": "SECRET"})
         httpx.get(f"{server.root}/SECRET")
         assert "SECRET" not in httpx.get(f"{server.root}/metrics").text
+
+
+def test_a_broken_promise_is_a_figure_and_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch({"right": 0.9, "checks": ["words"]}, "way.yaml")
+    metrics = Metrics(lambda: 0, promises=lambda: {"model": watch})
+    for _ in range(20):
+        metrics.note({"model": "model", "chains": [answer(passed=False)]}, 0.1)
+    assert b'redraft_promise_broken{model="model"} 1.0' in metrics.text()
+    [line] = [record.message for record in caplog.records]
+    assert line.startswith("way.yaml promises that at least 90.0 % of answers pass")

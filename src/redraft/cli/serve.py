@@ -85,7 +85,7 @@ def _of_flags(settings: Settings) -> list[ModelSettings]:
         if name in ("system", "steer") or (known[name].group != LOOP and name not in ("critic", "judge"))
     }
     once = Flags(**plain, max_revisions=0)
-    return [(None, "", replace(settings, values=once)), (None, "-revise", settings)]
+    return [(None, "", replace(settings, values=once, watch=None)), (None, "-revise", settings)]
 
 
 def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, Any]]:

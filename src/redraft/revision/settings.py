@@ -6,13 +6,10 @@ opens the models.
 
 from __future__ import annotations
 
-import json
 import logging
-import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -22,16 +19,16 @@ from redraft.checks.base import schema_of
 from redraft.checks.derive import Auto
 from redraft.checks.parse import parse_checks
 from redraft.engines.base import Engine
-from redraft.engines.load import fetches, has_openvino, identity_of, load_engine
+from redraft.engines.load import has_openvino, load_engine
 from redraft.engines.retry import Patience
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError, shown
-from redraft.jobs.machine import cache_folder, instructions, many_streams
-from redraft.jobs.provenance import ContentHashes
+from redraft.jobs.machine import instructions, many_streams
 from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, ServerOptions
 from redraft.revision.api import Role
 from redraft.revision.keywords import RevisionKeywords
 from redraft.revision.options import RevisionOptions, check_options, check_prices, patience_of
+from redraft.revision.promise import Watch, breaks
 from redraft.revision.watch import forms_of
 
 if TYPE_CHECKING:
@@ -51,37 +48,6 @@ def recipe(name: str | Path) -> RevisionKeywords:
     return settings.arguments()
 
 
-def digest_of(reference: str) -> str:
-    """Return a digest of the files of a model; of one on a server, of its name and address."""
-    hashes = ContentHashes(cache_folder() / "hashes.json")
-
-    def contents(value: Any) -> Any:
-        if isinstance(value, tuple):  # a file's path, size and time
-            return hashes.of(Path(value[0]))
-        if isinstance(value, Mapping):
-            return {name: contents(each) for name, each in value.items()}
-        return [*map(contents, value)] if isinstance(value, list) else value
-
-    return sha256(json.dumps(contents(identity_of(reference)), sort_keys=True).encode()).hexdigest()
-
-
-def types_of(checks: Iterable[Any]) -> list[str]:
-    """Return the types of checks, each once: `words` of `words<=50`."""
-    return sorted({re.split(r"[^\w-]", str(check), maxsplit=1)[0] for check in checks})
-
-
-def _breaks(promise: Mapping[str, Any], own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why the promise of a way (`redraft diagnose --choose`) says nothing about a use of it."""
-    for name, value in own.items():
-        if name in asked and asked[name] != value and name != "check":
-            yield f"its {name.replace('_', '-')} is {value!s:.80}, and {asked[name]!s:.80} was given"
-    if new := {*types_of(asked.get("check", ()))} - {*promise.get("checks", ())}:
-        yield f"no prompt that it was chosen with has a check {new.pop()}"
-    model = own.get("model", "default")
-    if asked.get("model", model) == model and not fetches(model) and promise.get("model") != digest_of(model):
-        yield "the files of its model have changed"
-
-
 @dataclass(frozen=True)
 class Settings:
     """Values of options, with recipe and config file filled in. Those without a default may be missing."""
@@ -93,6 +59,7 @@ class Settings:
     llamacpp_because: str = ""
     judge_was_named: bool = False  # the judge is that of a flag or a recipe, and has to be asked
     recipe: str = ""
+    watch: Watch | None = None  # of the recipe's promise
     tell: Callable[[str], None] = lambda _: None
 
     @classmethod
@@ -110,19 +77,21 @@ class Settings:
         if not isinstance(name, str | Path | None):
             hint = "It should be the name of a recipe, or the path of a YAML file."
             raise UsageError(f"recipe is {shown(name)}.", hint=hint)
-        name = str(name or "")
+        name, promise = str(name or ""), None
         asked = group.read(given).explicit
         if name:
             path, document = recipe_of(name, group.RECIPES)
             promise = document.pop("promise", None)
             own = (group.IN_RECIPES or group).read_file(document, where=f"{path}: ").explicit
-            if isinstance(promise, dict) and (why := [*_breaks(promise, own, asked)]):
+            if isinstance(promise, dict) and (why := [*breaks(promise, own, asked)]):
                 tell(f"{path} does not promise anything here: {'; '.join(why)}.")
+                promise = None
             asked = {**own, **asked}
         if asked.get("batch"):  # the default of many at once is for what is not sent in batches
             below = {key: value for key, value in below.items() if key != "parallel"}
         values = group.model_construct(**{**group.OWN_DEFAULTS, **below, **asked})
-        return cls(values, judge_was_named="judge" in asked, recipe=name, tell=tell)
+        watch = Watch(promise, name) if isinstance(promise, dict) else None
+        return cls(values, judge_was_named="judge" in asked, recipe=name, watch=watch, tell=tell)
 
     def get(self, name: str) -> Any:
         """Return a value; None if it was not given."""

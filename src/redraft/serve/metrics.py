@@ -6,6 +6,7 @@ is a text of a client.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,7 +16,10 @@ from prometheus_client.registry import Collector
 
 from redraft.chain import Usage
 from redraft.engines.base import Health
+from redraft.revision.promise import Watch
 from redraft.serve.keys import ANYONE
+
+_log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -44,7 +48,13 @@ class _Engines(Collector):
 class Metrics:
     """The figures of one server."""
 
-    def __init__(self, inside: Callable[[], int], engines: Callable[[], Mapping[str, Health]] = dict) -> None:
+    def __init__(
+        self,
+        inside: Callable[[], int],
+        engines: Callable[[], Mapping[str, Health]] = dict,
+        promises: Callable[[], Mapping[str, Watch]] = dict,
+    ) -> None:
+        self._promises = promises
         self._registry = registry = CollectorRegistry()
         registry.register(_Engines(engines))
 
@@ -55,6 +65,12 @@ class Metrics:
         self._tokens = counter("tokens", "Tokens of all attempts", "model", "kind", "key")
         self._chains = counter("chains", "Chains, by why they ended", "model", "stop")
         self._revisions = counter("revisions", "Answers after the first", "model")
+        self._broken = Gauge(
+            "redraft_promise_broken",
+            "1 if fewer answers pass than the recipe promised",
+            ["model"],
+            registry=registry,
+        )
         self._seconds = Histogram(
             "redraft_request_seconds",
             "Requests to models, from the first byte to the last",
@@ -76,6 +92,9 @@ class Metrics:
         for chain in seen.get("chains", ()):
             self._chains.labels(model, str(chain.stop)).inc()
             self._revisions.labels(model).inc(chain.revisions)
+            if (watch := self._promises().get(model)) and (told := watch.add(chain)):
+                self._broken.labels(model).set(1)
+                _log.warning(told)
         self._tokens.labels(model, "prompt", key).inc(usage.prompt_tokens)
         self._tokens.labels(model, "completion", key).inc(usage.completion_tokens)
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from redraft.engines.base import Engine, Health, Watched
 from redraft.errors import nearest
 from redraft.revision.options import RevisionOptions
+from redraft.revision.promise import Watch
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import unavailable
 
@@ -28,6 +29,7 @@ class Model:
     name: str
     options: RevisionOptions
     withheld: str = ""  # what clients get instead of an answer that fails its checks
+    watch: Watch | None = None  # of the promise of its recipe
     # Seconds since 1970 at which it was opened.
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -87,6 +89,10 @@ class Models:
             before, now = found.get(engine.info.name, Health()), engine.health
             found[engine.info.name] = Health(before.restarts + now.restarts, before.trouble or now.trouble)
         return found
+
+    def promises(self) -> dict[str, Watch]:
+        """Return who watches the promises of models, by their names."""
+        return {model.name: model.watch for model in (self._by_name or {}).values() if model.watch}
 
     def named(self, name: str, param: str = "model") -> Model:
         """Return the model of a name, which stands in this field of the request."""

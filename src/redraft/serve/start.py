@@ -177,7 +177,7 @@ class Opening:
         usual = Path(reference.removeprefix("script:")).name.removesuffix(".gguf").removesuffix(".jsonl")
         if "://" in reference:
             usual = opened["model"].info.name
-        return Model((name or usual) + behind, options, withheld)
+        return Model((name or usual) + behind, options, withheld, settings.watch)
 
 
 PASSED, WITHHELD = "server-fields", "withheld"

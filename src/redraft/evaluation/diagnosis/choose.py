@@ -37,7 +37,7 @@ from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
 from redraft.jobs.counting import counted
 from redraft.jobs.files import write_file
 from redraft.options import Flags
-from redraft.revision.settings import digest_of, types_of
+from redraft.revision.promise import digest_of, types_of
 
 ERROR = 0.05  # the chance of a false choice, and of a broken promise
 FIRST = 20  # prompts of the first block

@@ -306,6 +306,8 @@ class AnswerRun:
                         raise
                 chain = await self.finish(made, asked)
                 self.summary.add(chain)
+                if self.settings.watch and (broken := self.settings.watch.add(chain)):
+                    self.plan.say(broken)
                 return [chain.to_json()]
 
             yield work

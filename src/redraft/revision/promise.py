@@ -1,0 +1,82 @@
+"""The promise of a recipe that `redraft diagnose --choose` wrote: where it holds, and whether it is kept."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from redraft.chain import Chain
+from redraft.engines.load import fetches, identity_of
+from redraft.jobs.machine import cache_folder
+from redraft.jobs.provenance import ContentHashes
+
+_ERROR = 0.05  # the chance that a kept promise is ever called broken
+_BETS = [(number + 0.5) / 16 for number in range(16)]  # as those of `evaluation.evidence`
+
+
+def digest_of(reference: str) -> str:
+    """Return a digest of the files of a model; of one on a server, of its name and address."""
+    hashes = ContentHashes(cache_folder() / "hashes.json")
+
+    def contents(value: Any) -> Any:
+        if isinstance(value, tuple):  # a file's path, size and time
+            return hashes.of(Path(value[0]))
+        if isinstance(value, Mapping):
+            return {name: contents(each) for name, each in value.items()}
+        return [*map(contents, value)] if isinstance(value, list) else value
+
+    return sha256(json.dumps(contents(identity_of(reference)), sort_keys=True).encode()).hexdigest()
+
+
+def types_of(checks: Iterable[Any]) -> list[str]:
+    """Return the types of checks, each once: `words` of `words<=50`."""
+    return sorted({re.split(r"[^\w-]", str(check), maxsplit=1)[0] for check in checks})
+
+
+def breaks(promise: Mapping[str, Any], own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why the promise of a way (`redraft diagnose --choose`) says nothing about a use of it."""
+    for name, value in own.items():
+        if name in asked and asked[name] != value and name != "check":
+            yield f"its {name.replace('_', '-')} is {value!s:.80}, and {asked[name]!s:.80} was given"
+    if new := {*types_of(asked.get("check", ()))} - {*promise.get("checks", ())}:
+        yield f"no prompt that it was chosen with has a check {new.pop()}"
+    model = own.get("model", "default")
+    if asked.get("model", model) == model and not fetches(model) and promise.get("model") != digest_of(model):
+        yield "the files of its model have changed"
+
+
+class Watch:
+    """Looks at answers as they come, and tells once if fewer pass than a recipe promised.
+
+    Each answer is a bet against "at least so many pass". The wealth of who bets exceeds 20 with a chance of
+    5 % at most, however long one watches (`evaluation.evidence` has the papers).
+    """
+
+    def __init__(self, promise: Mapping[str, Any], recipe: str) -> None:
+        self.least, self.recipe = float(promise.get("right", 0.0)), recipe
+        self.checks = {*promise.get("checks", ())}
+        self.count = self.passed = 0
+        self.broken = False
+
+    def add(self, chain: Chain) -> str:
+        """Count an answer, if it had such checks as the promise is of. Return what to tell, if anything."""
+        checked = {result.name for step in chain.steps for result in step.checks}
+        if chain.passed is None or self.broken or not self.checks.issuperset(types_of(checked)):
+            return ""
+        self.count, self.passed = self.count + 1, self.passed + chain.passed
+        failed = self.count - self.passed
+        gain = 1 / (1 - self.least) - 1 if self.least < 1 else math.inf
+        wealth = (self.passed * math.log1p(-bet) + failed * math.log1p(bet * gain) for bet in _BETS)
+        self.broken = failed > 0 and max(wealth) - math.log(len(_BETS)) > -math.log(_ERROR)
+        if not self.broken:
+            return ""
+        least, found = f"{self.least * 100:.1f} %", f"{self.passed:,} of {self.count:,}"
+        return (
+            f"{self.recipe} promises that at least {least} of answers pass, and {found} do. "
+            "Choose again: redraft diagnose DIR --tasks FILE --choose WAY"
+        )
