@@ -327,6 +327,17 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
     script("rain")
     result = chosen()
     assert "So far, choose one answer: after 20 of 20 prompts" in result.stdout
+    shorter = (
+        "--models",
+        "script:script.jsonl",
+        "--ways",
+        "one,best",
+        "--margin",
+        "10",
+        "--choose",
+        "d.yaml",
+    )
+    assert redraft("diagnose", "own.jsonl", *shorter, "-j", "1").stdout.startswith(result.stdout[:300])
     assert "certain: false" in Path("way.yaml").read_text()
 
 

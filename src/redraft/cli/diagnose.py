@@ -51,7 +51,7 @@ def diagnose(
     (docs/diagnose.md). The folder CHAINS gets the chains, table.json and index.html. The same command resumes
     after any stop; with more models, tasks, ways or seeds, it adds to the folder. Without --tasks, table and
     page are made again. --check guides; without it, the tasks' own checks do. A limit ends the command with
-    exit status 4.
+    exit status 4. With --choose way.yaml, CHAINS may be the tasks, and the folder is then called way.
 
     Ways: one answer; revise, told by the task's checks; revise alone, by the model's own criticism; vote, by
     majority; best of N, chosen by the checks; auto, repair, steered, blind, shuffled. Only steered is
@@ -64,6 +64,8 @@ def diagnose(
         if "judge" in check.partition(":")[0]:
             problem = f"the check {check!r:.60} asks a judge, and here there is none."
             raise UsageError(problem, hint="Leave it out.")
+    if "choose" in flags and "tasks" not in flags:  # what is given are the tasks
+        flags, files = {**flags, "tasks": [*map(str, files)]}, [Path(flags["choose"]).with_suffix("")]
     if "tasks" not in flags:
         why, hint = "is for --tasks.", "Leave it out, or make runs: --tasks gsm8k:test.jsonl runs"
         _refuse({name: value for name, value in flags.items() if name != "quiet"}, why, hint)

@@ -113,9 +113,7 @@ class Race:
 
     def _behind(self, way: Strategy) -> bool:
         others = [log_ahead(self.gains(other, way)) for other in self.ways if other != way]
-        return bool(others) and float(special.logsumexp(others)) - math.log(len(others)) >= math.log(
-            2 / ERROR
-        )
+        return bool(others) and bool(special.logsumexp(others) >= math.log(2 * len(others) / ERROR))
 
     @cached_property
     def certain(self) -> bool:
@@ -126,13 +124,8 @@ class Race:
 
     @cached_property
     def chosen(self) -> Strategy:
-        """The way to go. Until it is certain: one answer, unless a way is certain to gain."""
-        if self.certain:
-            return self.left[0]
-        better = [way for way in self.left if self.promise(way).gain > 0]
-        if not better and ONE in self.left:
-            return ONE
-        return max(better or self.left, key=self.right)
+        """The way to go. Until it is certain, the one with the most right answers, the cheapest of equals."""
+        return self.left[0] if self.certain else max(self.left, key=self.right)
 
     def gain(self, way: Strategy) -> Estimate:
         """Return what a way gains over one answer, with its interval, which is one of several."""
@@ -171,16 +164,15 @@ class Choice:
 
     def __str__(self) -> str:
         """Return what `redraft diagnose --choose` prints."""
-        return "\n".join(as_text([Part(*self._title(), lines=[*self._lines()]), Part(verdict=self.sentence)]))
-
-    def _title(self) -> tuple[str, str]:
-        return f"{self.matrix.models[0]}, against one answer", "points ahead"
+        title = f"{self.matrix.models[0]}, against one answer"
+        rows = Part(title, "points ahead", lines=[*self._lines()])
+        return "\n".join(as_text([rows, Part(verdict=self.sentence)]))
 
     def _lines(self) -> Iterator[Line]:
         race = self.race
         for way in race.ways:
-            right, tokens = f"{race.right(way) * 100:.1f} % right", tokens_text(race.tokens(way))
-            note = f"{right} of {len(race.seen[way]):,}, {tokens} new tokens"
+            right, tokens = f"{race.right(way) * 100:.1f} %", tokens_text(race.tokens(way))
+            note = f"{right} of {len(race.seen[way]):,} right, {tokens} new tokens"
             if way == ONE:
                 yield Line(titled(way), "", "", note)
                 continue

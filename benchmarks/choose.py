@@ -1,0 +1,96 @@
+"""Does `redraft diagnose --choose` choose well? Archived answers are drawn again, and raced.
+
+    python benchmarks/choose.py FOLDER    keep the answers of a folder of `diagnose --tasks`, then race
+    python benchmarks/choose.py           race the kept ones: 200 draws a task
+
+A draw has 200 items of a task, with replacement; the truth is the archive's. "best" and "chosen" are the
+right answers of the best fixed way and of the chosen ones, "false" the draws in which it was certain of a way
+that is behind the best by the margin, "broken" those whose promise the archive does not keep, "answers" how
+many of all were asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from redraft.evaluation.diagnosis.choose import ONE, Race, blocks, seen_in
+from redraft.evaluation.diagnosis.equal_tokens import Spent
+from redraft.evaluation.diagnosis.strategies import Strategy
+
+KEPT = Path(__file__).with_name("results") / "choose.json"
+DRAWS, ITEMS, MARGIN = 200, 200, 0.05
+Archive = dict[str, list[list[float]]]  # by way: score and tokens of each item
+
+
+def kept(folder: Path) -> dict[str, Archive]:
+    """Return the archive of each model and task in a folder of runs."""
+    found: dict[str, Archive] = {}
+    for runs in sorted((folder / "runs").glob("*/*")):
+        seen = seen_in([runs])
+        common = set.intersection(*(set(items) for items in seen.values()))
+        found["/".join(runs.parts[-2:])] = {
+            way.name: [[items[name].score, items[name].tokens] for name in sorted(common)]
+            for way, items in seen.items()
+        }
+    return found
+
+
+def raced(archive: Archive, rng: Any) -> tuple[Race, float]:
+    """Draw items and race the ways. Return the share of all answers that it took, too."""
+    ways = {Strategy.of(name): items for name, items in archive.items()}
+    drawn = rng.integers(0, len(archive[ONE.name]), ITEMS)
+    seen: dict[Strategy, dict[str, Spent]] = {way: {} for way in ways}
+    running, answers = set(ways), 0
+    for count in blocks(ITEMS):
+        for way in running:
+            answers += count - len(seen[way])
+            seen[way] = {str(n): Spent(*ways[way][item], 0) for n, item in enumerate(drawn[:count])}
+        race = Race(seen, MARGIN)
+        if race.certain:
+            break
+        running = {ONE, *race.left}
+    return race, answers / (ITEMS * len(ways))
+
+
+def row_of(archive: Archive) -> dict[str, Any]:
+    """Return the figures of a model and task."""
+    scores = {Strategy.of(name): [score for score, _ in items] for name, items in archive.items()}
+    true = {way: fmean(each) for way, each in scores.items()}
+    harm = {
+        way: fmean(max(a - b, 0.0) for a, b in zip(scores[ONE], each, strict=True))
+        for way, each in scores.items()
+    }
+    rng, best = np.random.default_rng(1), max(true.values())
+    chosen, certain, false, broken, answers = [], 0, 0, 0, []
+    for _ in range(DRAWS):
+        race, share = raced(archive, rng)
+        way, promise = race.chosen, race.promise(race.chosen)
+        chosen.append(true[way])
+        answers.append(share)
+        certain += race.certain
+        false += race.certain and true[way] <= best - MARGIN
+        kept_ = promise.right <= true[way] and promise.gain <= true[way] - true[ONE]
+        broken += not (kept_ and promise.harm >= harm[way])
+    return {
+        "one": true[ONE], "best": best, "chosen": fmean(chosen), "certain": certain / DRAWS,
+        "false": false / DRAWS, "broken": broken / DRAWS, "answers": fmean(answers),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Keep the answers of a folder, if one is named, and race what is kept."""
+    archives = kept(Path(sys.argv[1])) if sys.argv[1:] else json.loads(KEPT.read_text())["archives"]
+    rows = {name: row_of(archive) for name, archive in archives.items()}
+    KEPT.write_text(json.dumps({"rows": rows, "archives": archives}) + "\n")
+    for name, row in rows.items():
+        print(f"{name:28}", "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
