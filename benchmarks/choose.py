@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from measure import Figure, Goal, Row
 from redraft.evaluation.diagnosis.choose import ONE, Race, blocks, seen_in
 from redraft.evaluation.diagnosis.equal_tokens import Spent
 from redraft.evaluation.diagnosis.strategies import Strategy
+from report import told, write
 
-KEPT = Path(__file__).with_name("results") / "choose.json"
+KEPT = Path(__file__).with_name("choose_answers.json")
 DRAWS, ITEMS, MARGIN = 200, 200, 0.05
 Archive = dict[str, list[list[float]]]  # by way: score and tokens of each item
 
@@ -83,14 +85,29 @@ def row_of(archive: Archive) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main() -> None:
-    """Keep the answers of a folder, if one is named, and race what is kept."""
-    archives = kept(Path(sys.argv[1])) if sys.argv[1:] else json.loads(KEPT.read_text())["archives"]
-    rows = {name: row_of(archive) for name, archive in archives.items()}
-    KEPT.write_text(json.dumps({"rows": rows, "archives": archives}) + "\n")
+def measure(archives: dict[str, Archive]) -> Row:
+    """Return the worst figures over all models and tasks, each as it is, and with no way that steers."""
+    rows = {}
+    for name, archive in archives.items():
+        plain = {way: items for way, items in archive.items() if not way.startswith("steered")}
+        rows |= {name: row_of(archive), f"{name}, nothing steered": row_of(plain)}
     for name, row in rows.items():
-        print(f"{name:28}", "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
+        print(f"{name:42}", "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
+    behind = tuple(100 * (row["best"] - row["chosen"]) for row in rows.values())
+    what = "right answers less than with the best fixed way"
+    figures = [Figure(what, (max(behind),), "%", Goal("≤", 1), f"the worst of {len(rows)} rows")]
+    for key, goal in (("false", 5), ("broken", 5), ("answers", 60)):
+        of_rows = [100 * row[key] for row in rows.values()]
+        sides = f"{min(of_rows):.0f} to {max(of_rows):.0f} % of {len(rows)} rows"
+        value = fmean(of_rows) if key == "answers" else max(of_rows)
+        figures.append(Figure(key, (value,), "%", Goal("≤", goal), sides))
+    how = f"{DRAWS} draws of {ITEMS} items from the archived answers of {len(archives)} tasks."
+    return Row("`diagnose --choose`", how, tuple(figures))
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:]:
+        KEPT.write_text(json.dumps(kept(Path(sys.argv[1]))) + "\n")
+    row = measure(json.loads(KEPT.read_text()))
+    print(told(row))
+    write("benchmarks/choose.py", row)

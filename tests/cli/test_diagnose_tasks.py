@@ -345,5 +345,10 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     prompts(3)
     refused(chosen(ways="one,vote"), "--choose cannot choose 'vote'", "one, revise, best, steered")
     refused(chosen("--tasks", GSM8K), "the checks of gsm8k know the right answers", "--check")
+    assert redraft("diagnose", "e", "--tasks", "own.jsonl", *FEW).exit_code == 0
+    refused(
+        redraft("diagnose", "e", "--tasks", "own.jsonl", *FEW, "--choose", "x.yaml"),
+        "has runs without --choose",
+    )
     Path("way.yaml").write_text("check: [words<=9]\n")
     refused(chosen(), "way.yaml exists, and is no earlier choice.")

@@ -177,10 +177,21 @@ class Matrix:
         (folder / "tasks").mkdir(parents=True, exist_ok=True)
         files = {task.name: task.put(folder / "tasks", self.settings.values.limit) for task in self.tasks}
         named = {task.name: {"task": task.task, "file": files[task.name].name} for task in self.tasks}
-        before = read_plan(folder)
+        before, choosing = read_plan(folder), bool(self.settings.values.choose)
+        if before["tasks"] and before.get("choosing", False) != choosing:
+            raise OutputError(
+                f"{folder} has runs with{'out' * choosing} --choose, which orders prompts in its own way.",
+                hint="Name another folder.",
+            )
         models = {name: model for model, name in folders(self.models).items()}
         text = json.dumps(
-            {"version": 1, "models": before["models"] | models, "tasks": before["tasks"] | named}, indent=1
+            {
+                "version": 1,
+                "choosing": choosing,
+                "models": before["models"] | models,
+                "tasks": before["tasks"] | named,
+            },
+            indent=1,
         )
         write_file(folder / PLAN, f"{text}\n".encode())
         most = self.settings.values.limit

@@ -50,6 +50,7 @@ class StrategyRun(ScoredRun):
     given: tuple[Chain, ...] = ()
     guides: tuple[Check, ...] = ()  # the checks that guide; none for those of the task
     revised: Path = Path()  # the file of the strategy `revise`, which has the feedback on other answers
+    told: bool = False  # one answer is told the checks too, as in use
 
     def __post_init__(self) -> None:
         self.verb = f"diagnose {self.task}"
@@ -70,7 +71,7 @@ class StrategyRun(ScoredRun):
         revising alone does.
         """
         model = self.settings.references().get("model")
-        if self.strategy.kind != "plain" or model is None or len(references_of(model)) > 1:
+        if self.told or self.strategy.kind != "plain" or model is None or len(references_of(model)) > 1:
             return self.strategy.kind == "alone"
         return bool(parse_reference(model).roles)
 
@@ -219,4 +220,5 @@ class StrategyRuns:
             given=self.records,
             guides=parse_checks(checks),
             revised=self._file(replace(strategy, kind="revise"), seed),
+            told=self.first is not None,
         )
