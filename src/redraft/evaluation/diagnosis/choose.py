@@ -21,7 +21,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import yaml
 from scipy import special
 
 from redraft.chain.read.records import read_records
@@ -35,7 +34,6 @@ from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
 from redraft.jobs.counting import counted
-from redraft.jobs.files import write_file
 from redraft.options import Flags
 from redraft.revision.promise import digest_of, types_of
 
@@ -208,15 +206,15 @@ class Choice:
             )
         return f"{said} It promises {kept}, with {promise.tokens:.0f} new tokens an answer."
 
-    def put(self, file: Path) -> None:
-        """Write the way as a recipe with its promise."""
+    def record(self) -> dict[str, Any]:
+        """Return the way as a recipe with its promise."""
         race, matrix = self.race, self.matrix
         way, promise = race.chosen, {k: round(v, 4) for k, v in vars(race.promise(race.chosen)).items()}
         given = matrix.settings.values.explicit
         flags = {name: given[name] for name in Flags.model_fields if given.get(name) not in (None, [])}
         flags |= {"model": matrix.models[0], **way.options}
         flags.pop("seed", None)
-        record = {
+        return {
             "about": self.sentence,
             **{name.replace("_", "-"): value for name, value in flags.items()},
             "promise": {
@@ -231,7 +229,6 @@ class Choice:
                 "date": f"{datetime.now(UTC):%Y-%m-%d}",
             },
         }
-        write_file(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=100).encode())
 
 
 def _refuse(matrix: Matrix) -> None:
