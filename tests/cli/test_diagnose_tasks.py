@@ -292,6 +292,7 @@ def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it()
     assert "drafts: 4" in text
     before = files()
     assert chosen().stdout == result.stdout
+    assert json.loads(chosen("--json").stdout)["promise"]["way"] == "best-of-4"
     assert files() == before
     asked = redraft("ask", "Describe rain.", "--recipe", "way.yaml", "--check", "contains:rain")
     assert asked.stdout == "rain\n"

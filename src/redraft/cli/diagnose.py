@@ -14,7 +14,7 @@ from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import AsJson, ReplacePage, RunCode
 from redraft.cli.shell import argument, flag, only_ours, switch, write
 from redraft.errors import UsageError
-from redraft.jobs.files import not_an_input
+from redraft.jobs.files import not_an_input, write_file
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
@@ -102,7 +102,7 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
     if "tasks" in flags:
         settings = fill_in({**flags, **({"quiet": True} if as_json else {})}, FLAGS)
         if settings.get("choose"):
-            _choose(folder, settings, run_code=run_code)
+            _choose(folder, settings, run_code=run_code, as_json=as_json)
         with only_ours():
             ended = Matrix.of(folder, settings).run(run_code=run_code)
         if ended.reached:
@@ -121,7 +121,9 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
     raise typer.Exit(status)
 
 
-def _choose(folder: Path, settings: Settings, *, run_code: bool) -> NoReturn:
+def _choose(folder: Path, settings: Settings, *, run_code: bool, as_json: bool) -> NoReturn:
+    import yaml
+
     from redraft.chain.documents import text_of_settings, yaml_of
     from redraft.evaluation.diagnosis.choose import choose
     from redraft.evaluation.diagnosis.matrix import Matrix
@@ -131,8 +133,10 @@ def _choose(folder: Path, settings: Settings, *, run_code: bool) -> NoReturn:
         raise UsageError(f"{file} exists, and is no earlier choice.", hint="Name another file.")
     with only_ours():
         found = choose(Matrix.of(folder, settings), settings.values.margin / 100, run_code=run_code)
-    found.put(file)
-    write(f'{found}\nway         {file}: redraft ask "…" --recipe {file}')
+    record = found.record()
+    write_file(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=100).encode())
+    text = f'{found}\nway         {file}: redraft ask "…" --recipe {file}'
+    write(json.dumps(record, ensure_ascii=False, indent=1) if as_json else text)
     raise typer.Exit(found.status)
 
 
