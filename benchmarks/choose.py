@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from measure import Figure, Goal, Row
-from redraft.evaluation.diagnosis.choose import ONE, Race, blocks, seen_in
-from redraft.evaluation.diagnosis.equal_tokens import Spent
+from redraft.evaluation.diagnosis.choose import ONE, Race, blocks
+from redraft.evaluation.diagnosis.equal_tokens import Spent, curves_in
 from redraft.evaluation.diagnosis.strategies import Strategy
 from report import told, write
 
@@ -34,12 +34,10 @@ def kept(folder: Path) -> dict[str, Archive]:
     """Return the archive of each model and task in a folder of runs."""
     found: dict[str, Archive] = {}
     for runs in sorted((folder / "runs").glob("*/*")):
-        seen = seen_in([runs])
-        common = set.intersection(*(set(items) for items in seen.values()))
-        found["/".join(runs.parts[-2:])] = {
-            way.name: [[items[name].score, items[name].tokens] for name in sorted(common)]
-            for way, items in seen.items()
-        }
+        if curves := curves_in(runs, *runs.parts[-2:]):
+            found["/".join(runs.parts[-2:])] = {
+                point.way.name: [[each.score, each.tokens] for each in point.spent] for point in curves.points
+            }
     return found
 
 
@@ -47,13 +45,13 @@ def raced(archive: Archive, rng: Any) -> tuple[Race, float]:
     """Draw items and race the ways. Return the share of all answers that it took, too."""
     ways = {Strategy.of(name): items for name, items in archive.items()}
     drawn = rng.integers(0, len(archive[ONE.name]), ITEMS)
-    seen: dict[Strategy, dict[str, Spent]] = {way: {} for way in ways}
+    seen: dict[Strategy, dict[str, list[Spent]]] = {way: {} for way in ways}
     running, answers = set(ways), 0
     for count in blocks(ITEMS):
         for way in running:
             answers += count - len(seen[way])
-            seen[way] = {str(n): Spent(*ways[way][item], 0) for n, item in enumerate(drawn[:count])}
-        race = Race(seen, MARGIN)
+            seen[way] = {str(n): [Spent(*ways[way][item], 0)] for n, item in enumerate(drawn[:count])}
+        race = Race(seen, MARGIN, len(ways))
         if race.certain:
             break
         running = {ONE, *race.left}

@@ -272,8 +272,8 @@ def prompts(count: int) -> None:
     )
 
 
-def chosen(*more: str, ways: str = "one,best") -> Result:
-    flags = ("-j", "1", "--models", "script:script.jsonl", "--ways", ways, "--margin", "10", *more)
+def chosen(*more: str, ways: str = "one,best", model: str = "script") -> Result:
+    flags = ("-j", "1", "--models", f"script:{model}.jsonl", "--ways", ways, "--margin", "10", *more)
     return redraft("diagnose", "d", "--tasks", "own.jsonl", "--choose", "way.yaml", *flags)
 
 
@@ -297,8 +297,8 @@ def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it()
     asked = redraft("ask", "Describe rain.", "--recipe", "way.yaml", "--check", "contains:rain")
     assert asked.stdout == "rain\n"
     assert "promise" not in asked.stderr
-    options = recipe("way.yaml") | {"checks": ["contains:rain"]}
-    assert revise("Describe rain.", **options).answer == "rain"
+    options: Any = recipe("way.yaml")
+    assert revise("Describe rain.", checks=["contains:rain"], **options).answer == "rain"
 
 
 def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
@@ -310,6 +310,8 @@ def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
     other = redraft(*asked, "contains:rain", "--model", "script:other.jsonl")
     assert "way.yaml does not promise anything here: its model is script:script.jsonl, and" in other.stderr
     assert "has a check lacks." in redraft(*asked, "lacks:sun").stderr
+    warmer = redraft(*asked, "contains:rain", "--temperature", "1.5").stderr
+    assert "its temperature is not set, and 1.5 was given" in warmer
     script("rain", "and more")
     assert "the files of its model have changed" in redraft(*asked, "contains:rain").stderr
 
@@ -321,6 +323,9 @@ def test_answers_that_break_the_promise_are_told() -> None:
     write("own.jsonl", [{"prompt": f"Describe sun. ({n})", "checks": ["contains:snow"]} for n in range(40)])
     done = redraft("answer", "own.jsonl", "-o", "out.jsonl", "--recipe", "way.yaml", "-j", "1")
     assert done.stderr.count("way.yaml promises that at least") == 1, done.stderr
+    text = Path("way.yaml").read_text()
+    Path("way.yaml").write_text(text.replace("right: ", "right: about "))
+    refused(redraft("ask", "Hi.", "--recipe", "way.yaml"), "way.yaml: the promise cannot be read.")
 
 
 def test_while_nothing_is_certain_the_choice_says_so() -> None:
@@ -353,3 +358,39 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     )
     Path("way.yaml").write_text("check: [words<=9]\n")
     refused(chosen(), "way.yaml exists, and is no earlier choice.")
+    refused(chosen("--verify"), "--verify is for a table")
+    refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d would be the folder of the runs.", "d.yaml")
+
+
+def test_a_limit_before_the_first_block_is_whole_chooses_nothing() -> None:
+    prompts(30)
+    script(*["sun", "rain"] * 200)
+    limited = chosen("--price", "0,1000000", "--limit-usd", "40")
+    assert (limited.exit_code, limited.stdout) == (4, "")
+    assert not Path("way.yaml").exists()
+    assert chosen("--price", "0,1000000", "--limit-seconds", "0.001").exit_code == 4
+    assert "of 30 prompts" in chosen("--price", "0,1000000").stdout
+
+
+def test_prompts_may_be_added_and_other_runs_in_the_folder_do_not_count() -> None:
+    prompts(20)
+    script(*["sun", "rain"] * 400)
+    assert "20 of 20 prompts" in chosen().stdout
+    before = files()
+    prompts(60)
+    assert " of 60 prompts" in chosen().stdout
+    now = files()
+    assert all(now[name].startswith(text) for name, text in before.items())
+    script(*["rain"] * 400, name="other")
+    other = chosen(model="other")
+    assert "100.0 % of" in other.stdout
+    assert "50.0 %" not in other.stdout
+
+
+def test_of_tasks_of_unequal_size_each_prompt_counts_the_same() -> None:
+    prompts(30)
+    write("few.jsonl", [{"prompt": f"Describe snow. ({n})", "checks": ["contains:snow"]} for n in range(10)])
+    script("rain")
+    result = chosen("--tasks", "own.jsonl,few.jsonl")
+    assert "75.0 % of 40 right" in result.stdout, result.stdout
+    assert len(list(Path("d/runs").glob("*/few/seed-0/plain.jsonl"))) == 1

@@ -102,6 +102,7 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
     if "tasks" in flags:
         settings = fill_in({**flags, **({"quiet": True} if as_json else {})}, FLAGS)
         if settings.get("choose"):
+            _refuse({"verify": verify or None}, "is for a table, and --choose makes none.", "Leave it out.")
             _choose(folder, settings, run_code=run_code, as_json=as_json)
         with only_ours():
             ended = Matrix.of(folder, settings).run(run_code=run_code)
@@ -131,13 +132,17 @@ def _choose(folder: Path, settings: Settings, *, run_code: bool, as_json: bool) 
     file = Path(settings.values.choose)
     if file.exists() and "promise" not in (yaml_of(text_of_settings(file), file) or ()):
         raise UsageError(f"{file} exists, and is no earlier choice.", hint="Name another file.")
+    if file == folder:
+        raise UsageError(f"{file} would be the folder of the runs.", hint=f"Name a file: {file}.yaml")
     with only_ours():
-        found = choose(Matrix.of(folder, settings), settings.values.margin / 100, run_code=run_code)
+        status, found = choose(Matrix.of(folder, settings), settings.values.margin / 100, run_code=run_code)
+    if found is None:
+        raise typer.Exit(status)
     record = found.record()
     write_file(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=100).encode())
     text = f'{found}\nway         {file}: redraft ask "…" --recipe {file}'
     write(json.dumps(record, ensure_ascii=False, indent=1) if as_json else text)
-    raise typer.Exit(found.status)
+    raise typer.Exit(status)
 
 
 def _refuse(given: Mapping[str, Any], why: str, hint: str) -> None:

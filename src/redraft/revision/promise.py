@@ -12,8 +12,10 @@ from typing import Any
 
 from redraft.chain import Chain
 from redraft.engines.load import fetches, identity_of
+from redraft.errors import UsageError
 from redraft.jobs.machine import cache_folder
 from redraft.jobs.provenance import ContentHashes
+from redraft.options import PlainOptions
 
 _ERROR = 0.05  # the chance that a kept promise is ever called broken
 _BETS = [(number + 0.5) / 16 for number in range(16)]  # as those of `evaluation.evidence`
@@ -40,14 +42,32 @@ def types_of(checks: Iterable[Any]) -> list[str]:
 
 def breaks(promise: Mapping[str, Any], own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
     """Yield why the promise of a way (`redraft diagnose --choose`) says nothing about a use of it."""
-    for name, value in own.items():
-        if name in asked and asked[name] != value and name != "check":
-            yield f"its {name.replace('_', '-')} is {value!s:.80}, and {asked[name]!s:.80} was given"
-    if new := {*types_of(asked.get("check", ()))} - {*promise.get("checks", ())}:
+    for name in asked.keys() & {"model", "critic", *PlainOptions.model_fields} - {"seed"}:
+        if asked[name] != own.get(name):
+            had = f"its {name.replace('_', '-')} is {own.get(name, 'not set')!s:.80}"
+            yield f"{had}, and {asked[name]!s:.80} was given"
+    if new := {*types_of(asked.get("check", ()))} - {*promise["checks"]}:
         yield f"no prompt that it was chosen with has a check {new.pop()}"
     model = own.get("model", "default")
     if asked.get("model", model) == model and not fetches(model) and promise.get("model") != digest_of(model):
         yield "the files of its model have changed"
+
+
+def promise_of(recipe: dict[str, Any], path: str) -> Mapping[str, Any] | None:
+    """Take the promise out of a recipe.
+
+    Raises:
+        UsageError: It has not what one has.
+    """
+    promise = recipe.pop("promise", None)
+    if promise is None or (
+        isinstance(promise, Mapping)
+        and isinstance(promise.get("right"), int | float)
+        and isinstance(promise.get("checks"), list)
+    ):
+        return promise
+    hint = "Choose again, or delete 'promise' from it."
+    raise UsageError(f"{path}: the promise cannot be read.", hint=hint)
 
 
 class Watch:
@@ -58,8 +78,7 @@ class Watch:
     """
 
     def __init__(self, promise: Mapping[str, Any], recipe: str) -> None:
-        self.least, self.recipe = float(promise.get("right", 0.0)), recipe
-        self.checks = {*promise.get("checks", ())}
+        self.least, self.recipe, self.checks = float(promise["right"]), recipe, {*promise["checks"]}
         self.count = self.passed = 0
         self.broken = False
 
@@ -78,5 +97,5 @@ class Watch:
         least, found = f"{self.least * 100:.1f} %", f"{self.passed:,} of {self.count:,}"
         return (
             f"{self.recipe} promises that at least {least} of answers pass, and {found} do. "
-            "Choose again: redraft diagnose DIR --tasks FILE --choose WAY"
+            "Choose again, with new prompts: redraft diagnose FILE --choose WAY"
         )

@@ -28,7 +28,7 @@ from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, Se
 from redraft.revision.api import Role
 from redraft.revision.keywords import RevisionKeywords
 from redraft.revision.options import RevisionOptions, check_options, check_prices, patience_of
-from redraft.revision.promise import Watch, breaks
+from redraft.revision.promise import Watch, breaks, promise_of
 from redraft.revision.watch import forms_of
 
 if TYPE_CHECKING:
@@ -81,16 +81,16 @@ class Settings:
         asked = group.read(given).explicit
         if name:
             path, document = recipe_of(name, group.RECIPES)
-            promise = document.pop("promise", None)
+            promise = promise_of(document, path)
             own = (group.IN_RECIPES or group).read_file(document, where=f"{path}: ").explicit
-            if isinstance(promise, dict) and (why := [*breaks(promise, own, asked)]):
+            if promise and (why := [*breaks(promise, own, asked)]):
                 tell(f"{path} does not promise anything here: {'; '.join(why)}.")
                 promise = None
             asked = {**own, **asked}
         if asked.get("batch"):  # the default of many at once is for what is not sent in batches
             below = {key: value for key, value in below.items() if key != "parallel"}
         values = group.model_construct(**{**group.OWN_DEFAULTS, **below, **asked})
-        watch = Watch(promise, name) if isinstance(promise, dict) else None
+        watch = Watch(promise, name) if promise and promise.get("watched") else None
         return cls(values, judge_was_named="judge" in asked, recipe=name, watch=watch, tell=tell)
 
     def get(self, name: str) -> Any:
@@ -113,7 +113,8 @@ class Settings:
         flags: Flags = self.values
         plain = PlainOptions.model_fields
         given = {name: value for name, value in flags.explicit.items() if name in plain}
-        given["checks"] = flags.check if flags.judge else parse_checks(flags.check)
+        if flags.check:
+            given["checks"] = flags.check if flags.judge else parse_checks(flags.check)
         given["budget"] = {name: getattr(flags, f"budget_{name}") for name in ("tokens", "seconds", "usd")}
         given["price"] = flags.price
         return cast("RevisionKeywords", given | self.references())

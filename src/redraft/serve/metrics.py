@@ -92,9 +92,10 @@ class Metrics:
         for chain in seen.get("chains", ()):
             self._chains.labels(model, str(chain.stop)).inc()
             self._revisions.labels(model).inc(chain.revisions)
-            if (watch := self._promises().get(model)) and (told := watch.add(chain)):
-                self._broken.labels(model).set(1)
-                _log.warning(told)
+            if watch := self._promises().get(model):
+                if told := watch.add(chain):
+                    _log.warning(told)
+                self._broken.labels(model).set(watch.broken)
         self._tokens.labels(model, "prompt", key).inc(usage.prompt_tokens)
         self._tokens.labels(model, "completion", key).inc(usage.completion_tokens)
 

@@ -23,11 +23,11 @@ MARGIN = 0.1
 
 def race(**scores: Sequence[float]) -> Race:
     ways = {"one": ONE, "revise": REVISE, "best": BEST}
-    return Race({ways[name]: spent(ways[name], of) for name, of in scores.items()}, MARGIN)
+    return Race({ways[name]: spent(ways[name], of) for name, of in scores.items()}, MARGIN, len(scores))
 
 
-def spent(way: Strategy, scores: Sequence[float]) -> dict[str, Spent]:
-    return {str(place): Spent(score, TOKENS[way], 0) for place, score in enumerate(scores)}
+def spent(way: Strategy, scores: Sequence[float]) -> dict[str, list[Spent]]:
+    return {str(place): [Spent(score, TOKENS[way], 0)] for place, score in enumerate(scores)}
 
 
 def test_looks_become_fewer_and_the_last_one_sees_all() -> None:
@@ -64,7 +64,21 @@ def test_what_a_way_breaks_is_in_its_promise() -> None:
 
 def test_ways_are_compared_on_the_items_that_both_have() -> None:
     seen = {ONE: spent(ONE, [0] * 60), BEST: spent(BEST, [1] * 20)}
-    assert len(Race(seen, MARGIN).gains(BEST, ONE)) == 20
+    assert len(Race(seen, MARGIN, 2).gains(BEST, ONE)) == 20
+
+
+def test_a_way_that_made_nothing_leaves_the_choice_open() -> None:
+    found = race(one=[1] * 200)
+    assert found.certain
+    assert not Race(found.seen, MARGIN, 2).certain
+
+
+def test_seeds_that_break_and_mend_one_item_do_not_cancel_in_the_harm() -> None:
+    one, way = [[Spent(score, 40, 0) for score in scores] for scores in ([1, 0], [0, 1])]
+    names = [str(number) for number in range(300)]
+    found = Race({ONE: dict.fromkeys(names, one), REVISE: dict.fromkeys(names, way)}, MARGIN, 2)
+    assert found.gain(REVISE).value == 0
+    assert found.promise(REVISE).harm > 0.5
 
 
 def drawn(rng: Any, rates: Sequence[float], items: int) -> Any:
@@ -76,12 +90,12 @@ def drawn(rng: Any, rates: Sequence[float], items: int) -> Any:
 def raced(answers: Any) -> tuple[Race, int]:
     """Race ways to the end. Return how many answers it took, too."""
     ways, running, count = list(TOKENS), set(TOKENS), 0
-    seen: dict[Strategy, dict[str, Spent]] = {way: {} for way in TOKENS}
+    seen: dict[Strategy, dict[str, list[Spent]]] = {way: {} for way in TOKENS}
     for items in blocks(len(answers)):
         for way in running:
             count += items - len(seen[way])
             seen[way] = spent(way, answers[:items, ways.index(way)])
-        found = Race(seen, MARGIN)
+        found = Race(seen, MARGIN, len(TOKENS))
         if found.certain:
             break
         running = {ONE, *found.left}

@@ -2,8 +2,9 @@
 
 Each way answers the prompts block by block. After a block, a way that is behind another one for certain gets
 no more prompts. The runs end as soon as one way is left, or the cheapest that is left is behind no other one
-by the margin; else with the last prompt or limit. All that is said holds with 95 %, however often one looked
-(`evaluation.evidence`): the choice is behind no other way by the margin, if it is `certain`; and its promise.
+by the margin; else with the last prompt or limit. Two things hold with 95 % each, however often one looked
+(`evaluation.evidence`): a choice that is `certain` is behind no other way by the margin; and all of its
+promise, together with the intervals beside it.
 
 A hypothesis such as "best of 4 is the best way" is dropped by the mean of the e-values of all others against
 it. The best way has to survive that, and each certificate that it is not ahead of a cheaper one by the
@@ -17,7 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -27,7 +27,8 @@ from redraft.chain.read.records import read_records
 from redraft.checks.parse import checks_in
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.equal_tokens import Spent, titled
-from redraft.evaluation.diagnosis.matrix import CHOOSABLE, RUNS, WAYS, Matrix
+from redraft.evaluation.diagnosis.matrix import CHOOSABLE, WAYS, Matrix
+from redraft.evaluation.diagnosis.runs import StrategyRuns
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.truth import chains_of, known
 from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
@@ -42,12 +43,12 @@ FIRST = 20  # prompts of the first block
 FEW = {"seeds": 1, "samples": 4}  # if not given
 ONE = Strategy("plain", 1)
 
-Seen = Mapping[Strategy, Mapping[str, Spent]]
-"""What each way made of each item, the mean over its runs."""
+Seen = Mapping[Strategy, Mapping[str, list[Spent]]]
+"""What each way made of each item: its runs, in the order of seeds and turns."""
 
 
 def blocks(items: int) -> Iterable[int]:
-    """Yield after how many items of each task to look: ever fewer looks, as ever more is known."""
+    """Yield after how many items to look: ever fewer looks, as ever more is known."""
     count = FIRST
     while count < items:
         yield count
@@ -55,17 +56,19 @@ def blocks(items: int) -> Iterable[int]:
     yield items
 
 
-def seen_in(folders: Iterable[Path]) -> Seen:
-    """Return what the runs in the folders of tasks came to, `FOLDER/seed-0/revise-2.jsonl` and so on."""
+def seen_in(all_runs: Iterable[StrategyRuns]) -> Seen:
+    """Return what runs came to, of the records that they ask for."""
     found: dict[Strategy, dict[str, list[Spent]]] = {}
-    for folder in folders:
-        for file in sorted(folder.glob("seed-*/*.jsonl")):
-            chains = [] if "." in file.stem else list(chains_of(file))
-            for each in known(chains).chains if chains else ():
-                spent = Spent(each.best, each.tokens, each.chain.usage.prompt_tokens)
-                items = found.setdefault(Strategy.of(file.stem), {})
-                items.setdefault(f"{folder.name}/{each.item}", []).append(spent)
-    return {way: {name: Spent.mean(runs) for name, runs in items.items()} for way, items in found.items()}
+    for runs in all_runs:
+        asked = {record.id for record in runs.records}
+        for way in runs.strategies:
+            for file in sorted(runs.plan.out.glob(f"seed-*/{way.name}.jsonl")):
+                chains = [chain for chain in chains_of(file) if chain.id in asked]
+                for each in known(chains).chains if chains else ():
+                    spent = Spent(each.best, each.tokens, each.chain.usage.prompt_tokens)
+                    items = found.setdefault(way, {})
+                    items.setdefault(f"{runs.plan.out.name}/{each.item}", []).append(spent)
+    return found
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Race:
 
     seen: Seen
     margin: float  # a cheaper way may be behind by less than this
+    planned: int  # how many ways there are
 
     @cached_property
     def ways(self) -> list[Strategy]:
@@ -91,23 +95,31 @@ class Race:
         return sorted(self.seen, key=lambda way: (self.tokens(way), way.place))
 
     def tokens(self, way: Strategy) -> float:
-        """Return the new tokens an item; infinite if they are not known."""
-        mean = fmean(each.tokens for each in self.seen[way].values())
+        """Return the new tokens an answer; infinite if they are not known."""
+        mean = fmean(run.tokens for runs in self.seen[way].values() for run in runs)
         return math.inf if math.isnan(mean) else mean
+
+    @cached_property
+    def scores(self) -> Mapping[Strategy, Mapping[str, float]]:
+        """The score of each item in each way, the mean of its runs."""
+        return {
+            way: {name: fmean(run.score for run in runs) for name, runs in items.items()}
+            for way, items in self.seen.items()
+        }
 
     def right(self, way: Strategy) -> float:
         """Return the share of right answers."""
-        return fmean(each.score for each in self.seen[way].values())
+        return fmean(self.scores[way].values())
 
     def gains(self, way: Strategy, other: Strategy) -> list[float]:
         """Return by how much a way does better than another one, by item that both have."""
-        ours, theirs = self.seen[way], self.seen[other]
-        return [ours[name].score - theirs[name].score for name in ours if name in theirs]
+        ours, theirs = self.scores[way], self.scores[other]
+        return [ours[name] - theirs[name] for name in ours if name in theirs]
 
     @cached_property
     def left(self) -> list[Strategy]:
         """The ways that may still be the best one, the cheapest first."""
-        return [way for way in self.ways if not self._behind(way)]
+        return [way for way in self.ways if not self._behind(way)] or [max(self.ways, key=self.right)]
 
     def _behind(self, way: Strategy) -> bool:
         others = [log_ahead(self.gains(other, way)) for other in self.ways if other != way]
@@ -117,18 +129,25 @@ class Race:
     def certain(self) -> bool:
         """Whether the cheapest way that is left is behind none of the others by the margin."""
         first, *others = self.left
-        enough = math.log(2 * (len(self.ways) - 1 or 1) / ERROR)
-        return all(log_ahead(self.gains(first, other), -self.margin) >= enough for other in others)
+        enough = math.log(2 * self.planned / ERROR)
+        known = len(self.ways) >= self.planned  # a way that failed altogether may be any good
+        return known and all(log_ahead(self.gains(first, each), -self.margin) >= enough for each in others)
 
     @cached_property
     def chosen(self) -> Strategy:
         """The way to go. Until it is certain, the one with the most right answers, the cheapest of equals."""
         return self.left[0] if self.certain else max(self.left, key=self.right)
 
+    @property
+    def _error(self) -> float:
+        """The error of each of four statements on each way: all of them hold together with 95 %."""
+        return ERROR / (4 * self.planned)
+
     def gain(self, way: Strategy) -> Estimate:
-        """Return what a way gains over one answer, with its interval, which is one of several."""
-        gains, error = self.gains(way, ONE), ERROR / (2 * (len(self.ways) - 1))
-        return Estimate(fmean(gains), least_gain(gains, error), -least_gain([-gain for gain in gains], error))
+        """Return what a way gains over one answer, with its interval."""
+        gains = self.gains(way, ONE)
+        ends = least_gain(gains, self._error), -least_gain([-gain for gain in gains], self._error)
+        return Estimate(fmean(gains), *ends)
 
     def finding(self, way: Strategy) -> str:
         """Return what is known of a way beside one answer."""
@@ -140,14 +159,17 @@ class Race:
         return "equal" if max(-gain.low, gain.high) < self.margin else "open"
 
     def promise(self, way: Strategy) -> Promise:
-        """Return what a way can promise. The error is split over all ways and their three promises."""
-        error = ERROR / (3 * len(self.ways))
-        gains = self.gains(way, ONE)
-        right = least_mean([each.score for each in self.seen[way].values()], error)
+        """Return what a way can promise."""
+        right = least_mean([*self.scores[way].values()], self._error)
         if way == ONE:
             return Promise(right, 0.0, 0.0, self.tokens(way))
-        harm = 1 - least_mean([1 - max(-gain, 0.0) for gain in gains], error)
-        return Promise(right, least_gain(gains, error), harm, self.tokens(way))
+        broken = [
+            fmean(max(one.score - run.score, 0.0) for one, run in zip(ones, runs, strict=False))
+            for name, runs in self.seen[way].items()
+            if (ones := self.seen[ONE].get(name))
+        ]
+        harm = 1 - least_mean([1 - each for each in broken], self._error)
+        return Promise(right, self.gain(way).low, harm, self.tokens(way))
 
 
 @dataclass(frozen=True)
@@ -155,10 +177,9 @@ class Choice:
     """A race that has ended, and how."""
 
     race: Race
-    matrix: Matrix  # as it ran last
+    matrix: Matrix  # with all ways
     items: int  # how many there are
     status: int  # the exit status
-    reached: str  # which limit ended it; empty if none did
 
     def __str__(self) -> str:
         """Return what `redraft diagnose --choose` prints."""
@@ -197,13 +218,12 @@ class Choice:
         if race.certain:
             said = f"Choose {name}: after {seen}, no way does better by {points} or more."
         else:
-            said = f"So far, choose {name}: after {seen}, another way may still be better by {points}."
+            said = f"So far, choose {name}: after {seen}, another way may be better by {points} or more."
         kept = f"at least {promise.right * 100:.1f} % right"
         if race.chosen != ONE:
-            kept += (
-                f", at least {promise.gain * 100:.1f} points more than with one answer, and at most "
-                f"{promise.harm * 100:.1f} % wrong that are right with one answer"
-            )
+            more = f"at least {promise.gain * 100:.1f} points more than with one answer"
+            kept += f", {more if promise.gain > 0 else 'no certain gain over one answer'}, and at most "
+            kept += f"{promise.harm * 100:.1f} % wrong that are right with one answer"
         return f"{said} It promises {kept}, with {promise.tokens:.0f} new tokens an answer."
 
     def record(self) -> dict[str, Any]:
@@ -224,6 +244,7 @@ class Choice:
                 "prompts": len(race.seen[ONE]),
                 "tasks": [task.name for task in matrix.tasks],
                 "checks": types_of(self._checks),
+                "watched": not given.get("check") and all(task.task == "checks" for task in matrix.tasks),
                 "evidence": str(matrix.plan.out),
                 "model": digest_of(matrix.models[0]),
                 "date": f"{datetime.now(UTC):%Y-%m-%d}",
@@ -236,7 +257,7 @@ def _refuse(matrix: Matrix) -> None:
     told = matrix.settings
     if len(matrix.models) > 1:
         raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")
-    if other := [way for way in matrix.ways if way not in CHOOSABLE]:
+    if other := [way for way in matrix.ways if way in WAYS and way not in CHOOSABLE]:
         raise UsageError(
             f"--choose cannot choose {other[0]!r}: no other verb goes that way.",
             hint=f"Ways to choose from: {', '.join(CHOOSABLE)}",
@@ -248,29 +269,34 @@ def _refuse(matrix: Matrix) -> None:
         )
 
 
-def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> Choice:
+def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[int, Choice | None]:
     """Run the ways block by block, until one can be chosen. The same call goes on after any stop.
+
+    Return the exit status, and the choice by the blocks that are whole; None if a limit came before the
+    first one was.
 
     Raises:
         UsageError: As `Matrix.run`, or a way cannot be gone by other verbs.
     """
     _refuse(matrix)
-    settings = matrix.settings
+    settings, choice = matrix.settings, None
     # More prompts tell more than more answers to the same ones, and fewer ways need less evidence.
     few = {name: value for name, value in FEW.items() if settings.get(name) is None}
-    matrix = replace(matrix, settings=settings.over(**few))
-    ways, status, items = matrix.ways, 0, matrix.prepare(run_code=run_code)
-    for first in blocks(items):
-        ended = matrix.run(first, run_code=run_code)
-        folders = (matrix.plan.out / RUNS).glob("*/*")
-        race = Race(seen_in(folders), margin)
-        status = max(status, ended.status)
+    matrix = running = replace(matrix, settings=settings.over(**few))
+    items = matrix.prepare(run_code=run_code)
+    for count in blocks(items):
+        ended = running.run(count / items, run_code=run_code)
+        if ended.reached:
+            return ended.status, choice
+        all_runs = [runs for _, runs in matrix.runs(count / items)]
+        race = Race(seen_in(all_runs), margin, len({way for runs in all_runs for way in runs.strategies}))
+        choice = Choice(race, matrix, items, max(ended.status, choice.status if choice else 0))
         if not matrix.plan.quiet:
             left = " · ".join(map(titled, race.left))
-            matrix.plan.say(f"{first} of {counted(items, 'prompt')}; may be the best: {left}")
-        if ended.reached or race.certain:
+            matrix.plan.say(f"{count} of {counted(items, 'prompt')}; may be the best: {left}")
+        if race.certain:
             break
-        kinds = {way.kind for way in race.left}
-        ways = [way for way in ways if WAYS[way] in kinds or way == "one"]
-        matrix = replace(matrix, ways=ways, plan=replace(matrix.plan, limits=ended.left))
-    return Choice(race, matrix, items, status, ended.reached)
+        kinds = {"plain", *(way.kind for way in race.left)}
+        ways = [way for way in running.ways if WAYS[way] in kinds]
+        running = replace(running, ways=ways, plan=replace(running.plan, limits=ended.left))
+    return (choice.status if choice else 0), choice

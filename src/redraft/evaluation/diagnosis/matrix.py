@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
 from redraft.evaluation.diagnosis.strategies import NAMES
 from redraft.evaluation.tasks.tasks import Task, asked, task_of
-from redraft.jobs.files import sha256_of, write_file
+from redraft.jobs.files import write_file
 from redraft.jobs.plugins import load_all, plugins
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
@@ -80,7 +80,9 @@ class TaskFile:
         file = folder / self.source.name
         if not file.exists():
             write_file(file, self.source.read_bytes())
-        elif sha256_of(file) != sha256_of(self.source):
+        elif (now := self.source.read_bytes()).startswith(file.read_bytes()):  # it may have grown
+            write_file(file, now)
+        else:
             raise OutputError(
                 f"{self.source} has changed since it was answered: {file} is the earlier one.",
                 hint="Put it back, or name another folder for its runs.",
@@ -116,11 +118,27 @@ class Matrix:
         ways = list(dict.fromkeys((*always, *_split([settings.get("ways") or usual]))))
         return cls(settings, RunPlan.of(folder, settings), models, tasks, ways)
 
-    def run(self, first: int | None = None, *, run_code: bool = False) -> Ended:
+    def runs(self, share: float | None = None) -> Iterator[tuple[str, StrategyRuns]]:
+        """Yield the runs of each model on each task, after model and task. `share` is as for `run`."""
+        for model, folder in folders(self.models).items():
+            for task in self.tasks:
+                yield (
+                    f"{model}, {task.name}",
+                    StrategyRuns(
+                        self.settings.over(model=model),
+                        task.put(self.plan.out / "tasks", self.settings.values.limit),
+                        replace(self.plan, out=self.plan.out / RUNS / folder / task.name),
+                        task.task,
+                        tuple(WAYS[way] for way in self.ways),
+                        share,
+                    ),
+                )
+
+    def run(self, share: float | None = None, *, run_code: bool = False) -> Ended:
         """Make every run that is not finished.
 
         Args:
-            first: Answer only so many records of each task, drawn at random.
+            share: Answer only this part of each task's records, 0 to 1, drawn at random.
             run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
 
         Raises:
@@ -129,33 +147,24 @@ class Matrix:
         """
         self.prepare(run_code=run_code)
         limits, status = self.plan.limits, 0
-        for model, folder in folders(self.models).items():
-            for task in self.tasks:
-                if not self.plan.quiet and first is None:
-                    self.plan.say(f"{model}, {task.name}")
-                runs = StrategyRuns(
-                    self.settings.over(model=model),
-                    task.put(self.plan.out / "tasks", self.settings.values.limit),
-                    replace(self.plan, out=self.plan.out / RUNS / folder / task.name, limits=limits),
-                    task.task,
-                    tuple(WAYS[way] for way in self.ways),
-                    first,
-                )
-                try:
-                    ended = runs.run()
-                except OutputError as error:
-                    if "to start over" in (error.hint or ""):  # all runs are one output
-                        error.hint = f"Name another folder, or delete {self.plan.out} to start over."
-                    raise
-                status, limits = max(status, ended.status), ended.left
-                if ended.reached:
-                    return ended._replace(status=status)
+        for name, runs in self.runs(share):
+            if not self.plan.quiet and share is None:
+                self.plan.say(name)
+            try:
+                ended = replace(runs, plan=replace(runs.plan, limits=limits)).run()
+            except OutputError as error:
+                if "to start over" in (error.hint or ""):  # all runs are one output
+                    error.hint = f"Name another folder, or delete {self.plan.out} to start over."
+                raise
+            status, limits = max(status, ended.status), ended.left
+            if ended.reached:
+                return ended._replace(status=status)
         return Ended(status, "", limits)
 
     def prepare(self, *, run_code: bool) -> int:
         """Raise every error that needs no model to find. Then write the folder's `PLAN`.
 
-        Return how many records the largest task has.
+        Return how many records the tasks have.
         """
         if unknown := [way for way in self.ways if way not in WAYS]:
             raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
@@ -195,7 +204,7 @@ class Matrix:
         )
         write_file(folder / PLAN, f"{text}\n".encode())
         most = self.settings.values.limit
-        return max(sum(1 for _ in islice(read_records(file), most)) for file in files.values())
+        return sum(1 for file in files.values() for _ in islice(read_records(file), most))
 
 
 def _split(texts: Iterable[str]) -> list[str]:

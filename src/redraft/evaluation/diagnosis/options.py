@@ -35,6 +35,6 @@ class DiagnoseOptions(SpendOptions, Flags):
         "N",
         default=5.0,
         gt=0,
-        le=100,
+        le=50,
     )
     limit: int | None = option("only the first N prompts of each task", WITH_TASKS, "N", ge=1)

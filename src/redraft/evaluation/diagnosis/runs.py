@@ -109,7 +109,8 @@ class StrategyRuns:
     plan: RunPlan  # how each run goes. `out` is the folder, and the limits are of all runs together
     task: str
     kinds: tuple[str, ...]  # the kinds of ways, each with no more drafts than need be
-    first: int | None = None  # only so many records, in an order of their own, with 2, 4, 8 … drafts
+    # For --choose: which part of the records, drawn at random. Then there are 2, 4, 8 … drafts.
+    share: float | None = None
 
     def run(self) -> Ended:
         """Make every run that is not finished. The same call goes on after a signal.
@@ -121,9 +122,9 @@ class StrategyRuns:
         first, limits, status = self.settings.get("seed") or 0, self.plan.limits, 0
         runs = [*product(range(first, first + self.settings.values.seeds), self.strategies)]
         for number, (seed, strategy) in enumerate(runs, 1):
-            if self.first is None and strategy.kind in SAMPLED and not self._fits(strategy, seed):
+            if self.share is None and strategy.kind in SAMPLED and not self._fits(strategy, seed):
                 continue
-            if not self.plan.quiet and self.first is None:
+            if not self.plan.quiet and self.share is None:
                 self.plan.say(f"{strategy.name}, seed {seed}: run {number} of {len(runs)}")
             result = self._make(strategy, seed, limits)
             if result.counts.limit:
@@ -164,9 +165,13 @@ class StrategyRuns:
             )
         if not found:
             raise UsageError(f"{self.source} has no record.", hint="Give the task's file.")
-        # A file may be sorted by topic, and what is drawn block by block has to be drawn at random.
-        mixed = sorted(found, key=lambda record: sha256(record.id.encode()).digest())
-        return found if self.first is None else tuple(mixed[: self.first])
+        if self.share is None:
+            return found
+        # A file may be sorted by topic, and may have grown since some of its records were answered.
+        one = self._file(Strategy("plain", 1), self.settings.get("seed") or 0)
+        answered = {chain.id for chain in read_jsonl(one)} if one.exists() else set[str]()
+        mixed = sorted(found, key=lambda each: (each.id not in answered, sha256(each.id.encode()).digest()))
+        return tuple(mixed[: max(1, round(self.share * len(mixed)))])
 
     @cached_property
     def strategies(self) -> list[Strategy]:
@@ -175,7 +180,7 @@ class StrategyRuns:
         kinds = [kind for kind in self.kinds if kind != "steered" or not self.settings.get("steer")]
         values = self.settings.values
         drawn: Sequence[int] = range(2, values.samples + 1)
-        if self.first is not None:
+        if self.share is not None:
             drawn = [count for count in drawn if count.bit_count() == 1]
         return strategies_of(kinds, values.max_revisions, drawn, voting=voting)
 
@@ -220,5 +225,5 @@ class StrategyRuns:
             given=self.records,
             guides=parse_checks(checks),
             revised=self._file(replace(strategy, kind="revise"), seed),
-            told=self.first is not None,
+            told=self.share is not None,
         )

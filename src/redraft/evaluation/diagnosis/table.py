@@ -93,6 +93,8 @@ def table_of(folder: Path) -> Table:
             over.append(pooled(of_model))
         cells += of_model
         remarks += _natives(model, folder / RUNS / name)
+    if plan.get("choosing"):
+        remarks.append("--choose stopped when it was certain, and these tests do not allow for that.")
     if not cells:
         hint = f"Make them: redraft diagnose {folder} --tasks add --models default"
         if any(folder.glob("seed-*")):
