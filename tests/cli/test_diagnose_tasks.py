@@ -344,6 +344,9 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
         "d.yaml",
     )
     assert redraft("diagnose", "own.jsonl", *shorter, "-j", "1").stdout.startswith(result.stdout[:300])
+    usual = redraft("diagnose", "own.jsonl", *shorter[:2], "--choose", "e.yaml", "-j", "1")
+    assert "best of 4" in usual.stdout
+    assert "steered" not in usual.stdout, "a script cannot be steered"
     assert "certain: false" in Path("way.yaml").read_text()
 
 

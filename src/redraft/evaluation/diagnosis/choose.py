@@ -269,6 +269,12 @@ def _refuse(matrix: Matrix) -> None:
         )
 
 
+def _steers_nothing(seen: Seen) -> bool:
+    """Return whether steered drafts are those of best of N: then the engine or the checks cannot steer."""
+    pairs = [(seen[way], seen.get(Strategy("best-of", way.texts))) for way in seen if way.kind == "steered"]
+    return any(drafts for _, drafts in pairs) and all(ours == drafts for ours, drafts in pairs if drafts)
+
+
 def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[int, Choice | None]:
     """Run the ways block by block, until one can be chosen. The same call goes on after any stop.
 
@@ -289,7 +295,15 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
         if ended.reached:
             return ended.status, choice
         all_runs = [runs for _, runs in matrix.runs(count / items)]
-        race = Race(seen_in(all_runs), margin, len({way for runs in all_runs for way in runs.strategies}))
+        seen = seen_in(all_runs)
+        if _steers_nothing(seen):
+            matrix, running = (
+                replace(each, ways=[way for way in each.ways if way != "steered"])
+                for each in (matrix, running)
+            )
+            seen = {way: items for way, items in seen.items() if way.kind != "steered"}
+            all_runs = [runs for _, runs in matrix.runs(count / items)]
+        race = Race(seen, margin, len({way for runs in all_runs for way in runs.strategies}))
         choice = Choice(race, matrix, items, max(ended.status, choice.status if choice else 0))
         if not matrix.plan.quiet:
             left = " · ".join(map(titled, race.left))

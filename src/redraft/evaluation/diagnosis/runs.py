@@ -189,7 +189,8 @@ class StrategyRuns:
         """The settings of all runs. One engine computes them, since they are compared, and is told once."""
         guides = parse_checks(self.settings.get("check") or ())
         of_task = (check for record in self.records for check in checks_of(task_named(self.task), record))
-        steers = "steered" in self.kinds or self.settings.get("steer")
+        # In a race, one engine computes all blocks, whether the steered way is still in it or not.
+        steers = self.share is not None or "steered" in self.kinds or self.settings.get("steer")
         because = "one way is steered" if steers and any(map(form_of, guides or of_task)) else ""
         common = replace(self.settings, llamacpp_because=because, tell=cache(self.settings.tell))
         return replace(common, stand_ins={"checks": ("json",)})
