@@ -73,7 +73,7 @@ def promise_of(recipe: dict[str, Any], path: str) -> Mapping[str, Any] | None:
 class Watch:
     """Looks at answers as they come, and tells once if fewer pass than a recipe promised.
 
-    Each answer is a bet against "at least so many pass". The wealth of who bets exceeds 20 with a chance of
+    Each answer is a bet against the promised share. The wealth of who bets exceeds 20 with a chance of
     5 % at most, however long one watches (`evaluation.evidence` has the papers).
     """
 

@@ -386,7 +386,7 @@ def go_on_from(added: PeftModel, adapter: Path) -> None:
 
 
 def _fits(shape: Sequence[int], own: Sequence[int], rank: int) -> bool:
-    """Return whether two shapes are the same, but for the rank, of which the new one may have more."""
+    """Return whether two shapes are the same, except that the new rank may be larger."""
     return len(shape) == len(own) and all(
         size == size_of_own or size < size_of_own == rank
         for size, size_of_own in zip(shape, own, strict=True)

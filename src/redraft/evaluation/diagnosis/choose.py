@@ -57,7 +57,7 @@ def blocks(items: int) -> Iterable[int]:
 
 
 def seen_in(all_runs: Iterable[StrategyRuns]) -> Seen:
-    """Return what runs came to, of the records that they ask for."""
+    """Return the results of runs, for the records that they ask for."""
     found: dict[Strategy, dict[str, list[Spent]]] = {}
     for runs in all_runs:
         asked = {record.id for record in runs.records}
@@ -75,9 +75,9 @@ def seen_in(all_runs: Iterable[StrategyRuns]) -> Seen:
 class Promise:
     """What a way does, with 95 %, whatever was looked at. Shares of 0 to 1."""
 
-    right: float  # at least so many answers are right
-    gain: float  # at least so many more are than with one answer
-    harm: float  # at most so many are right with one answer, and wrong with this way
+    right: float  # the least share of right answers
+    gain: float  # the least gain over one answer
+    harm: float  # the largest share that is right with one answer, and wrong with this way
     tokens: float  # new tokens an answer, as they were measured
 
 

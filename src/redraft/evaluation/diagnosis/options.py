@@ -12,7 +12,7 @@ WITH_TASKS = "With --tasks"  # a heading
 
 
 class DiagnoseOptions(SpendOptions, Flags):
-    """The options of `diagnose`, of which all but `quiet` are for `--tasks`."""
+    """The options of `diagnose`. All but `quiet` are for `--tasks`."""
 
     OWN_DEFAULTS: ClassVar[Mapping[str, Any]] = {"max_revisions": 1}
     IN_RECIPES = Flags

@@ -126,7 +126,7 @@ def _check_values(verb: Verb, given: Mapping[str, Any]) -> None:
     function = verb.load()
     keywords, module = _keywords(function), vars(sys.modules[function.__module__])
     if verb.kind == "pays" and (model := module.get(keywords.replace("Keywords", "Options"))):
-        known = options_of(model).keys() - {"model"}  # of which a judge takes one or several
+        known = options_of(model).keys() - {"model"}  # a judge takes one or several models
         model.read({name: value for name, value in given.items() if name in known})
     types = get_type_hints(function)
     for name, value in given.items():

@@ -29,7 +29,7 @@ LAG = 32
 
 
 class TaskPool:
-    """The seeds, and instructions that were generated, of which `wanted` are wanted.
+    """The seeds, and the generated instructions; `wanted` says how many there should be.
 
     Instructions with a larger ROUGE-L F than `similar` are not new.
     """
