@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.data.similarity import clusters, jaccard, plan, sets_of, shingles
+from redraft.data.similarity import clusters, coded, jaccard, plan, sets_of
 
 
 def packed(texts: list[str]) -> list[bytes]:
-    return [shingles(text).tobytes() for text in texts]
+    return list(map(coded, texts))
 
 
 def plain_jaccard(one: str, other: str) -> float:
@@ -108,7 +108,7 @@ def test_short_and_wordless_texts_are_like_their_equals_alone() -> None:
 
 def test_scripts_without_spaces_have_shingles_of_characters() -> None:
     one, other = "请写一首关于春天的雨和夏天的风的短诗吧", "请写一首关于春天的雨和夏天的风的短诗"
-    assert len(shingles(one)) == len(one) - 2
+    assert sets_of([coded(one)]).sizes.tolist() == [len(one) - 2]
     assert clusters(sets_of(packed([one, other, "今天天气很好我们去公园散步吧"]))).tolist() == [0, 0, 2]
 
 

@@ -292,6 +292,8 @@ def visible(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Return whether a text shows nothing: spaces, characters that `visible` drops, and empty fences."""
+    if (first := text.lstrip()[:1]).isascii() and first.isalnum():  # as nearly always
+        return False
     return all(
         char.isspace() or unicodedata.category(char) in ("Cf", "Cc") or char in _FILLERS
         for char in _FENCE_LINE.sub("", text)
@@ -350,10 +352,10 @@ class Chain(_Record, Generic[T_co]):
             raise ValueError(f"version is {self.version}, and this redraft reads version {VERSION}")
         if self.best is not None and not 0 <= self.best < len(self.steps):
             raise ValueError(f"best is {self.best}, and there are {len(self.steps)} steps")
-        written = self.model_extra or {}
-        self._value = written.get("value")
-        for name in _DERIVED:
-            written.pop(name, None)
+        if written := self.model_extra:
+            self._value = written.get("value")
+            for name in _DERIVED:
+                written.pop(name, None)
         return self
 
     @property
@@ -385,7 +387,8 @@ class Chain(_Record, Generic[T_co]):
     @property
     def value(self) -> T_co | None:
         """The object in the best answer, if JSON was asked for and the complete answer fits."""
-        return cast("T_co | None", self._value)
+        private = self.__pydantic_private__ or {}  # `self._value` would take ten times as long
+        return cast("T_co | None", private.get("_value"))
 
     def with_value(self, value: Any) -> Chain:
         """Return the same chain with a parsed object."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import struct
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,12 +23,13 @@ from tempfile import TemporaryFile
 from typing import IO, Any, Literal, NamedTuple, Unpack
 
 import numpy as np
+from pydantic_core import to_json
 
 from redraft.chain import Chain
-from redraft.chain.read.files import decode, to_line
+from redraft.chain.read.files import decode
 from redraft.chain.texts import gold_answers
 from redraft.data.output import DataOptions, DataResult, DataRun, Drop, one_of, paths_beside, writing
-from redraft.data.similarity import Pool, clusters, jaccard, sets_of, shingles
+from redraft.data.similarity import Pool, clusters, coded, jaccard, sets_of
 from redraft.data.texts import Part, text_of, texts_in
 from redraft.data.words import digest, normalised
 from redraft.errors import UsageError, shown
@@ -38,21 +40,13 @@ _TOLD = 64  # comparisons between two progress updates
 
 By = Literal["exact", "query", "rouge", "minhash"]
 
-_REASONS = {
-    "exact": "same texts as {kept}",
-    "query": "same question as {kept}",
-    "rouge": "ROUGE-L {similarity:.3f} with {kept}",
-    "minhash": "Jaccard {similarity:.3f} with {kept}",
+_WAYS: dict[By, tuple[Part, float, str]] = {
+    "exact": ("all", 1.0, "same texts as {kept}"),
+    "query": ("query", 1.0, "same question as {kept}"),
+    "rouge": ("instruction", 0.7, "ROUGE-L {similarity:.3f} with {kept}"),
+    "minhash": ("all", 0.8, "Jaccard {similarity:.3f} with {kept}"),
 }
-
-
-_USUAL: dict[By, tuple[Part, float]] = {
-    "exact": ("all", 1.0),
-    "query": ("query", 1.0),
-    "rouge": ("instruction", 0.7),
-    "minhash": ("all", 0.8),
-}
-"""The usual part to compare, and the usual threshold."""
+"""The part to compare, the usual threshold, and why a record is dropped."""
 
 
 def dedupe(
@@ -100,13 +94,13 @@ def dedupe(
 
 def _likeness(by: By, threshold: float | None) -> Likeness:
     """Return the measure that the arguments ask for. Refuse those without effect."""
-    one_of("by", [by], [*_USUAL])
+    one_of("by", [by], [*_WAYS])
     if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
         raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")
-    usual_of, usual_threshold = _USUAL[by]
+    part, usual, _ = _WAYS[by]
     if threshold is not None and by in ("exact", "query"):
         raise UsageError(f"--threshold does nothing with --by {by}.", hint="It is for rouge and minhash.")
-    return Likeness(by, usual_of, threshold or usual_threshold)
+    return Likeness(by, part, threshold or usual)
 
 
 @dataclass(frozen=True)
@@ -132,40 +126,47 @@ class Entry(NamedTuple):
 
     id: str
     rank: bytes  # sorts records, the best first
-    key: bytes  # a digest, a text or a set of shingles to compare; empty for a record without duplicates
+    key: bytes  # a digest, a text or its coded words to compare; empty for a record without duplicates
     where: str
     line: bytes
 
 
 def examine(chain: Chain, where: str, like: Likeness) -> Entry:
     """Return a record as an entry."""
-    return Entry(chain.id, rank_of(chain), key_of(chain, like), where, chain.to_json().encode() + b"\n")
+    texts, line = texts_in(chain), chain.to_json()
+    rank, key = rank_of(chain, texts, line), key_of(chain, texts, like)
+    return Entry(chain.id, rank, key, where, line.encode() + b"\n")
 
 
-def rank_of(chain: Chain) -> bytes:
+def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
     """Return bytes that sort chains: answered, long, of small hash, of small id first."""
-    answered = bool(chain.steps or gold_answers(chain))
-    length = sum(map(len, texts_in(chain)))
+    answered, length = bool(chain.steps or gold_answers(chain)), sum(map(len, texts))
     origin = chain.meta.get("origin")
-    meta = {name: value for name, value in chain.meta.items() if name != "origin"}
-    content = digest(chain.model_copy(update={"id": "", "meta": meta}).to_json())
+    if "origin" in chain.meta:
+        meta = {name: value for name, value in chain.meta.items() if name != "origin"}
+        line = chain.model_copy(update={"meta": meta}).to_json()
+    start = line.index('"id":') + 5
+    content = digest(f'{line[:start]}""{line[start + len(to_json(chain.id).decode()) :]}')
     source = {name: origin.get(name) for name in _SOURCE} if isinstance(origin, dict) else None
     best = struct.pack(">?Q", not answered, 2**64 - 1 - length)
     return best + content + _hashed(source) + chain.id.encode() + b"\0" + _hashed(origin)
 
 
 def _hashed(value: Any) -> bytes:
-    return digest(json.dumps(value, sort_keys=True))
+    return _NULL if value is None else digest(_SORTED.encode(value))
 
 
-def key_of(chain: Chain, like: Likeness) -> bytes:
+_SORTED, _NULL = json.JSONEncoder(sort_keys=True), digest("null")
+
+
+def key_of(chain: Chain, texts: Sequence[str], like: Likeness) -> bytes:
     """Return the key to compare, empty if there is nothing to compare."""
+    parts = texts if like.of == "all" else [text_of(chain, like.of)]
     if like.by == "minhash":
-        return shingles(text_of(chain, like.of)).tobytes()
+        return coded("\n".join(parts))
     if like.by == "rouge":
-        return text_of(chain, like.of).encode()
-    parts = texts_in(chain) if like.of == "all" else [text_of(chain, like.of)]
-    text = "\0".join(normalised(part) for part in parts)
+        return "\n".join(parts).encode()
+    text = "\0".join(map(normalised, parts))
     return digest(text) if text else b""
 
 
@@ -190,27 +191,29 @@ def sift(
         keys.append(entry.key)
     fixed = len(ids)
     for entry in entries:
-        spool.write(to_line(entry.where) + entry.line)
+        spool.write(to_json(entry.where) + b"\n" + entry.line)
         ids.append(entry.id)
         ranks.append(entry.rank)
         keys.append(entry.key)
-    order = sorted(range(len(ids)), key=lambda place: (place >= fixed, ranks[place]))
-    kept = [(place, 1.0) for place in order]
+    order = sorted(range(fixed), key=ranks.__getitem__)
+    order += sorted(range(fixed, len(ids)), key=ranks.__getitem__)
+    ranks.clear()
+    kept, scores = array("q", order), array("d", [1.0]) * len(order)
     alike = _alike([keys[place] for place in order], like, fixed)
     for done, (place, (other, similarity)) in enumerate(zip(order, alike, strict=True)):
-        kept[place] = order[other], similarity
+        kept[place], scores[place] = order[other], similarity
         if compared and done % _TOLD == 0:
             compared(done, len(order))
     spool.seek(0)
     for number in range(fixed, len(ids)):
-        where, line = decode(spool.readline(), "spool"), spool.readline()
-        best, similarity = kept[number]
+        place, line = spool.readline(), spool.readline()
+        best, similarity = kept[number], scores[number]
         if best == number:
             yield line
             continue
-        reason = _REASONS[like.by].format(kept=ids[best], similarity=similarity)
-        record, rounded = decode(line, where), round(similarity, 6)
-        yield Duplicate(like.by, reason, where, ids[number], record, ids[best], rounded)
+        reason = _WAYS[like.by][2].format(kept=ids[best], similarity=similarity)
+        where, rounded = decode(place, "spool"), round(similarity, 6)
+        yield Duplicate(like.by, reason, where, ids[number], decode(line, where), ids[best], rounded)
 
 
 def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:

@@ -47,12 +47,12 @@ def export(
 
     with writing(provenance, run, about=lambda: {"licences": dict(licences)}) as output:
         records = with_unique_ids(counted_records(output.passing(output.spread(work, lines))))
-        count = write_records(output.sink, records, array=to in ARRAYS)
+        write_records(output.sink, records, array=to in ARRAYS)
     output.tell_counts()
     for part, many in sorted(lost.items()):
         said, keeps = _LOST[part]
         run.tell(f"{many:,} {said}", f"To keep them: --to {keeps}")
-    return output.result({"records": count} | {str(part): many for part, many in lost.items()})
+    return output.result({"records": output.kept} | {str(part): many for part, many in lost.items()})
 
 
 class Exported(NamedTuple):
@@ -87,14 +87,13 @@ def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:
             yield to_line({**json.loads(record.data), "id": name})
 
 
-def write_records(sink: IO[bytes], records: Iterable[bytes], *, array: bool) -> int:
-    """Write records one a line, as JSON lines or as an array. Return how many there were."""
-    count = 0
-    for count, record in enumerate(records, start=1):
-        if array:
-            sink.write((b"[\n" if count == 1 else b",\n") + record.removesuffix(b"\n"))
-        else:
-            sink.write(record)
-    if array:
-        sink.write(b"\n]\n" if count else b"[]\n")
-    return count
+def write_records(sink: IO[bytes], records: Iterable[bytes], *, array: bool) -> None:
+    """Write records one a line, as JSON lines or as an array."""
+    if not array:
+        sink.writelines(records)
+        return
+    before = b"["
+    for record in records:
+        sink.write(before + b"\n" + record.removesuffix(b"\n"))
+        before = b","
+    sink.write(b"[]\n" if before == b"[" else b"\n]\n")

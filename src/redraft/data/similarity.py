@@ -143,25 +143,33 @@ class Sets(NamedTuple):
         return len(self.starts) - 1
 
 
-def shingles(text: str) -> Hashes:
-    """Return the set of a text's shingles, ascending. Shape: (shingles,).
+def coded(text: str) -> bytes:
+    """Return the hashes of a text's words, of which `sets_of` makes the set of its shingles.
 
     A text of fewer than three words, or without words such as an emoji, is one shingle, so it is similar only
     to equal texts. White space alone has no shingles, and is similar to nothing.
     """
     parts = words(text)
     if len(parts) >= SHINGLE:
-        found = window_hashes(word_hashes(parts), SHINGLE)
-    else:
-        whole = " ".join(parts) or normalised(text)
-        found = np.frombuffer(digest(whole)[:8] if whole else b"", np.uint64)
-    return np.unique(found & _VALUE)
+        return word_hashes(parts).tobytes()
+    whole = " ".join(parts) or normalised(text)
+    return digest(whole)[:8] if whole else b""
 
 
-def sets_of(packed: Sequence[bytes]) -> Sets:
-    """Unpack sets from the bytes of `shingles` for each text."""
-    sizes = np.fromiter((len(each) // 8 for each in packed), np.int64, len(packed))
-    return Sets(np.frombuffer(b"".join(packed), np.uint64), np.concatenate([[0], np.cumsum(sizes)]))
+def sets_of(texts: Sequence[bytes]) -> Sets:
+    """Return the sets of the shingles of coded texts, made of many texts at once."""
+    lengths = np.fromiter((len(each) // 8 for each in texts), np.int64, len(texts))
+    values, sizes = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    for part in _parts(lengths, _PAIRS):
+        hashes, few = np.frombuffer(b"".join(texts[part]), np.uint64), lengths[part]
+        runs = window_hashes(np.append(hashes, np.zeros(SHINGLE - 1, np.uint64)), SHINGLE)
+        owners = np.repeat(np.arange(len(few)), few)
+        alone, left = few[owners] < SHINGLE, np.cumsum(few)[owners] - np.arange(len(hashes))
+        found = np.where(alone, hashes, runs) & _VALUE | owners.astype(np.uint64) << np.uint64(_VALUE_BITS)
+        found = np.unique(found[alone | (left >= SHINGLE)])
+        values.append(found & _VALUE)
+        sizes.append(np.bincount((found >> np.uint64(_VALUE_BITS)).astype(np.int64), minlength=len(few)))
+    return Sets(np.concatenate(values), np.concatenate([[0], np.cumsum(np.concatenate(sizes))]))
 
 
 def plan(threshold: float) -> tuple[int, int]:
@@ -272,11 +280,7 @@ def _windows(keys: Hashes, members: _Ints, most: int) -> Iterator[tuple[_Ints, _
 
 def _runs(keys: Hashes) -> _Ints:
     """Return how often the value at each place of a sorted array occurs."""
-    if not len(keys):
-        return np.empty(0, np.int64)
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    lengths = np.diff(np.append(starts, len(keys)))
-    return np.repeat(lengths, lengths)
+    return np.searchsorted(keys, keys, "right") - np.searchsorted(keys, keys)
 
 
 def _prefixes(sets: Sets, members: _Ints, threshold: float) -> tuple[_Ints, Hashes]:

@@ -7,7 +7,6 @@ that is too long by itself stays whole, and the caller decides about it.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -97,10 +96,10 @@ def parts_of(
 ) -> list[SplitPart]:
     """Split a chain into parts of at most `limit` tokens or a single exchange, each with its tokens.
 
-    A chain that fits or cannot be cut is returned unchanged; of one that fits, the tokens are an upper bound.
-    Otherwise each part repeats the leading system message and the fields `_WHOLE` of `meta`. Everything else,
-    such as steps, cost and gold answer, goes to the last part. The answer of an earlier part is a step
-    without feedback; the other fields of its message are in `meta.message`.
+    A chain that fits or cannot be cut is returned unchanged. Otherwise each part repeats the leading system
+    message and the fields `_WHOLE` of `meta`. Everything else, such as steps, cost and gold answer, goes to
+    the last part. The answer of an earlier part is a step without feedback; the other fields of its message
+    are in `meta.message`.
 
     Only turns before the user's first, which `clean` removes, can begin a part instead of a user's turn.
 
@@ -112,31 +111,31 @@ def parts_of(
     start = next((i for i, each in enumerate(messages) if each.get("role") != "system"), len(messages))
     head, exchanges = messages[:start], _exchanges(messages[start:])
 
-    text, own = _written(chain, format)
-    if (most := _most(text) + own) <= limit:  # fast, and enough for most conversations that fit
-        return [SplitPart(chain, most)]
-    whole = own + count(text)
-    if whole <= limit or len(exchanges) < 2:
-        return [SplitPart(chain, whole)]
-
     def part(places: range) -> Chain:
-        turns = list(joined(*exchanges[places.start : places.stop]))
         if len(places) == len(exchanges):
             return chain
-        last = places.stop == len(exchanges)
-        whole = chain.model_copy(update={"prompt": _prompt([*head, *turns])})
-        return whole if last else _part(chain, head, turns)
+        turns = list(joined(*exchanges[places.start : places.stop]))
+        if places.stop < len(exchanges):
+            return _part(chain, head, turns)
+        return chain.model_copy(update={"prompt": _prompt([*head, *turns])})
 
     @cache
     def tokens(places: range) -> int:
         text, own = _written(part(places), format)
         return own + count(text)
 
-    ranges = _packed(len(exchanges), lambda places: tokens(places) <= limit)
-    return [
-        SplitPart(part(places).model_copy(update={"id": f"{chain.id}#{i}"}), tokens(places))
-        for i, places in enumerate(ranges, start=1)
-    ]
+    everything = range(len(exchanges))
+    if len(exchanges) < 2 or tokens(everything) <= limit:
+        return [SplitPart(chain, tokens(everything))]
+    pieces, begin = list[SplitPart](), 0
+    while begin < len(exchanges):
+        end = begin + 1
+        while end < len(exchanges) and tokens(range(begin, end + 1)) <= limit:
+            end += 1
+        piece = part(range(begin, end)).model_copy(update={"id": f"{chain.id}#{len(pieces) + 1}"})
+        pieces.append(SplitPart(piece, tokens(range(begin, end))))
+        begin = end
+    return pieces
 
 
 def _exchanges(messages: Sequence[_Message]) -> list[list[_Message]]:
@@ -152,18 +151,6 @@ def _exchanges(messages: Sequence[_Message]) -> list[list[_Message]]:
     return exchanges
 
 
-def _packed(count: int, fits: Callable[[range], bool]) -> list[range]:
-    """Group exchanges, as many as fit and at least one."""
-    pieces, begin = [], 0
-    while begin < count:
-        end = begin + 1
-        while end < count and fits(range(begin, end + 1)):
-            end += 1
-        pieces.append(range(begin, end))
-        begin = end
-    return pieces
-
-
 def _written(chain: Chain, format: TrainingFormat) -> tuple[str, int]:  # noqa: A002  (as above)
     """Return the training text of a chain, and how many tokens it has beside: its first, and those that stop.
 
@@ -176,16 +163,6 @@ def _written(chain: Chain, format: TrainingFormat) -> tuple[str, int]:  # noqa: 
     answer = render_steps(chain.steps) if chain.steps else answer_of(chain)
     texts = [text for text in (*(turn.text for turn in asked_turns(chain.prompt)), answer) if text]
     return "\n".join(texts), TURN_TOKENS * len(texts)
-
-
-def _most(text: str) -> int:
-    """Return an upper bound of a text's tokens: its bytes, plus one for the beginning.
-
-    A tokenizer that normalises first may see more bytes, but no more than in the decomposed text.
-    """
-    if text.isascii():
-        return len(text) + 1
-    return max(len(text.encode()), len(unicodedata.normalize("NFKD", text).encode())) + 1
 
 
 def _part(chain: Chain, head: Sequence[_Message], turns: Sequence[_Message]) -> Chain:

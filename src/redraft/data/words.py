@@ -52,9 +52,8 @@ def digest(text: str) -> bytes:
 
 def word_hashes(parts: Sequence[str]) -> Hashes:
     """Hash words to numbers that are the same in every process. Shape: (words,)."""
-    return np.fromiter(
-        (_kept_hash(part) if len(part) <= _LONGEST else _hash(part) for part in parts), np.uint64, len(parts)
-    )
+    hash_of = _kept_hash if max(map(len, parts), default=0) <= _LONGEST else _hash
+    return np.fromiter(map(hash_of, parts), np.uint64, len(parts))
 
 
 def window_hashes(hashes: Hashes, size: int) -> Hashes:

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from redraft.errors import ModelError
-from redraft.weights.tokenizers.from_gguf import write_tokenizer
+from redraft.weights.tokenizers.from_gguf import TokenCount, write_tokenizer
 from redraft.weights.tokenizers.pretokenizers import (
     DIGIT,
     GPT2,
@@ -18,7 +21,16 @@ from redraft.weights.tokenizers.pretokenizers import (
     pre_tokenizer_of,
 )
 from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
-from tests.weights.tokenizer_files import TEXTS, byte_level, from_rule, ids, llama_cpp_ids, load, model_file
+from tests.weights.tokenizer_files import (
+    TEXTS,
+    byte_level,
+    from_rule,
+    ids,
+    llama_cpp_ids,
+    load,
+    model_file,
+    save,
+)
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 
@@ -51,6 +63,29 @@ def test_llama_cpp_makes_the_ids_of_the_tokenizers_library(name: str, tmp_path: 
     write_tokenizer(metadata, copy)
     assert by_llama_cpp == ids(load(copy), texts, special=True)
     assert tokenizer_metadata(copy, original.get_vocab_size()) == metadata
+
+
+@pytest.mark.parametrize("name", PRE_TOKENIZERS)
+def test_words_are_counted_as_the_whole_text_is(name: str, tmp_path: Path) -> None:
+    rule = PRE_TOKENIZERS[name]
+    whole = byte_level(tmp_path, from_rule(pre_tokenizer_json(rule)), nfc=rule.nfc)
+    count = TokenCount(tmp_path / "tokenizer.json")
+    pieces = st.sampled_from([" ", "  ", "\n", " \t", "\x1c", "\u0301", *TEXTS, *" ".join(TEXTS).split(" ")])
+
+    @given(st.lists(pieces | st.text(max_size=9)).map("".join))
+    def same(text: str) -> None:
+        assert count(text) == len(whole.encode(text, add_special_tokens=False))
+
+    same()
+
+
+@pytest.mark.parametrize("added", [AddedToken("dog jumps over"), AddedToken("<a>", lstrip=True, rstrip=True)])
+def test_a_token_over_a_space_is_counted_once(added: AddedToken, tmp_path: Path) -> None:
+    whole = byte_level(tmp_path, from_rule({**BYTES, "use_regex": True}))
+    whole.add_tokens([added])
+    save(tmp_path, whole)
+    text = "The dog jumps over . <a> . <a> ."
+    assert TokenCount(tmp_path / "tokenizer.json")(text) == len(whole.encode(text))
 
 
 def test_other_forms_of_a_rule_are_recognised() -> None:

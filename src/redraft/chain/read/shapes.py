@@ -140,7 +140,8 @@ def is_chain(record: Mapping[str, Any]) -> bool:
 
 def shape_of(record: Mapping[str, Any]) -> Shape | None:
     """Return a record's shape, if it is known."""
-    return next((shape for shape in shapes() if record.keys() >= shape.needs), None)
+    names = frozenset(record)
+    return next((shape for shape in shapes() if shape.needs <= names), None)
 
 
 def known_shape(record: Mapping[str, Any], where: str) -> Shape:
@@ -193,8 +194,9 @@ def names(record: Mapping[str, Any]) -> str:
 
 
 def _with_source(chain: Chain, fields: Fields) -> Chain:
-    source = {"source": fields.rest} if fields.rest else {}
-    return chain.model_copy(update={"meta": chain.meta | source})
+    if not fields.rest:
+        return chain
+    return chain.model_copy(update={"meta": chain.meta | {"source": fields.rest}})
 
 
 def _refused(what: str, where: str) -> RecordError:

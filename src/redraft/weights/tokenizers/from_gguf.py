@@ -11,6 +11,7 @@ Metadata is untrusted: types, lengths and ids are checked, and anything inconsis
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,9 +22,9 @@ from typing import Any
 from redraft.errors import MissingExtra, ModelError
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.replace import write_json
+from redraft.weights.tokenizers import pretokenizers as rules
 from redraft.weights.tokenizers import sentencepiece as sp
 from redraft.weights.tokenizers.folder import ROLES
-from redraft.weights.tokenizers.pretokenizers import PreTokenizer, pre_tokenizer_json, pre_tokenizer_named
 
 # llama.cpp's default special tokens for SentencePiece (src/llama-vocab.cpp).
 _USUAL_IDS = {"bos": 1, "eos": 2, "unk": 0}
@@ -47,7 +48,7 @@ def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return tokenizer.json and tokenizer_config.json by name: see `write_tokenizer`."""
     tokens = _tokens(metadata)
     byte_level = tokens.kind == "gpt2"
-    rule = pre_tokenizer_named(metadata.get("tokenizer.ggml.pre")) if byte_level else None
+    rule = rules.pre_tokenizer_named(metadata.get("tokenizer.ggml.pre")) if byte_level else None
     special = _special(metadata, tokens)
     begins = _flag(metadata, "add_bos_token", usual=rule.add_bos if rule else True) and "bos" in special
     ends = _flag(metadata, "add_eos_token", usual=False) and "eos" in special
@@ -106,7 +107,7 @@ def _tokens(metadata: Mapping[str, Any]) -> _Tokens:
     return _Tokens(kind, ids, kinds)
 
 
-def _byte_level(metadata: Mapping[str, Any], tokens: _Tokens, rule: PreTokenizer) -> dict[str, Any]:
+def _byte_level(metadata: Mapping[str, Any], tokens: _Tokens, rule: rules.PreTokenizer) -> dict[str, Any]:
     merges = [tuple(merge.split(" ")) for merge in _array(metadata, "merges", str)]
     for merge in merges:
         if len(merge) != 2 or not {*merge, "".join(merge)} <= tokens.ids.keys():
@@ -114,7 +115,7 @@ def _byte_level(metadata: Mapping[str, Any], tokens: _Tokens, rule: PreTokenizer
     model = _bpe(tokens, merges) | {"ignore_merges": rule.ignore_merges}
     return {
         "normalizer": {"type": "NFC"} if rule.nfc else None,
-        "pre_tokenizer": pre_tokenizer_json(rule),
+        "pre_tokenizer": rules.pre_tokenizer_json(rule),
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": model,
     }
@@ -235,6 +236,8 @@ def _bad(what: str) -> ModelError:
 # Counting tokens of texts, without chat template or special tokens.
 
 _PART = 1 << 16  # characters per call: a record of 50 MB would take gigabytes
+_SPACE = re.compile(r" (?<=\S )(?=\S)")  # a single one, between words
+_KNOWN, _LONGEST = 1 << 16, 1000  # most words to remember, and their most characters: 10 MB, hardly 100 MB
 
 
 @dataclass(frozen=True)
@@ -258,16 +261,43 @@ def _loaded(path: Path) -> Callable[[str], int]:
         import tokenizers
     except ModuleNotFoundError:
         raise MissingExtra("counting tokens", "data") from None
-    written = None if path.name == "tokenizer.json" else tokenizer_json(path)
+    written = "" if path.name == "tokenizer.json" else tokenizer_json(path)
     try:
-        kind = tokenizers.Tokenizer
-        tokenizer: Any = kind.from_str(written) if written else kind.from_file(str(path))
+        written = written or path.read_text("utf-8")
+        tokenizer: Any = tokenizers.Tokenizer.from_str(written)
     except Exception as error:  # noqa: BLE001  (the library raises no other)
         raise ModelError(f"{path}: its tokenizer cannot be loaded: {error}.") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    # This batch call skips token offsets, a sixth of the work.
-    return lambda text: len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
+
+    def count(text: str) -> int:
+        # This batch call skips token offsets, a sixth of the work.
+        return len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
+
+    known = lru_cache(_KNOWN)(lambda word: count(f" {word}"))
+
+    def count_by_words(text: str) -> int:
+        first, *words = _SPACE.split(text)
+        if max(map(len, words), default=0) > _LONGEST:
+            return count(text)
+        return count(first) + sum(map(known, words))
+
+    # Three times as fast, as most words were met before.
+    return count_by_words if _parts_at_spaces(json.loads(written)) else count
+
+
+_REACHING = ("lstrip", "rstrip", "single_word")  # what makes an added token look at its neighbours
+
+
+def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
+    """Whether no token reaches over a single space: in a known pattern, a part may only begin with one."""
+    try:
+        known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
+    except ModelError:
+        return False
+    for each in tokenizer.get("added_tokens") or ():
+        known = known and not (" " in each["content"] or any(map(each.get, _REACHING)))
+    return known and tokenizer.get("normalizer") in (None, {"type": "NFC"})
 
 
 def tokenizer_json(path: Path) -> str:
