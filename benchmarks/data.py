@@ -24,7 +24,6 @@ from report import main, scaled
 
 RUNS = {
     "rouge": data_rouge.run,
-    "pool": data_rouge.run_pool,
     "clean": data_clean.run,
     "minhash": data_minhash.run,
     "memory": data_memory.run,
@@ -37,8 +36,6 @@ FULL = partial(
     rounds=3,
     pool=20_000,
     candidates=20,
-    grow=86_000,
-    kept=52_000,
     conversations=70_000,
     sample=5_000,
     texts=1_000_000,
@@ -52,8 +49,6 @@ LITTLE = partial(
     rounds=1,
     pool=300,
     candidates=3,
-    grow=400,
-    kept=200,
     conversations=60,
     sample=30,
     texts=2_000,

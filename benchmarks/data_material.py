@@ -42,8 +42,6 @@ class Scale:
     rounds: int  # repetitions of what is short
     pool: int  # instructions that one candidate is compared with
     candidates: int  # how many are, one after the other
-    grow: int  # candidates of the growing pool
-    kept: int  # how many of those the pool has to have in the end
     conversations: int  # that are cleaned and split
     sample: int  # of those, how many the peer gets
     texts: int  # that MinHash compares

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any
 
-from data_material import SEED, Scale, data, instructions, write_instructions
+from data_material import Scale, instructions
 from material import shared
 from measure import Figure, Goal, Row, in_turn, over
 from redraft.data.similarity import ALPACA, Pool
-from weights_run import MB, remove
 
 MEASURE = "ROUGE-L filter, one candidate against {pool:,}, vs rouge_score"
 HOW = (
@@ -22,13 +19,6 @@ HOW = (
     "words before. redraft: `Pool.near`. The peer is `rouge_score` as Alpaca calls it: its tokenizer, and "
     "its score of the longest common subsequence for each text of the pool. They take turns. A decision: "
     "is F over {most}?"
-)
-GROW = "the whole Alpaca filter, growing a pool to {kept:,}"
-GROW_HOW = (
-    "`redraft data dedupe --by rouge --keep first` from the file to the file, with the start of its "
-    "processes, on {grow:,} candidates of the same generator. What the peer would take is its time for a "
-    "pair, measured on {pairs:,} pairs of them, times the pairs that the filter has to look at, over the "
-    "number of processes."
 )
 
 Near = Callable[[str], set[int]]
@@ -105,35 +95,3 @@ def rouge_score() -> tuple[Callable[[str], list[str]], Callable[[list[str], list
         return float(score.fmeasure)
 
     return tokenizers.DefaultTokenizer(use_stemmer=False).tokenize, f_measure
-
-
-def run_pool(scale: Scale) -> Row:
-    """Measures the row of the growing pool."""
-    pairs = scale.pool
-    measure, how = GROW.format(kept=scale.kept), GROW_HOW.format(grow=scale.grow, pairs=pairs)
-    folder = shared()
-    source, output = scale.work / "candidates.jsonl", scale.work / "pool.jsonl"
-    write_instructions(source, instructions(folder, scale.grow, SEED + 1))
-    took = data("dedupe", source, "--by", "rouge", "--keep", "first", "-o", output, workers=scale.workers)
-    with output.open(encoding="utf-8") as lines:
-        kept = [json.loads(line)["prompt"]["instruction"] for line in lines]
-    remove(source)
-    remove(output)
-    peer = _peer_seconds(kept, scale.grow, pairs) / scale.workers
-    sides = f"{scale.workers} processes; rouge_score, worked out: {peer / 3600:.2g} hours"
-    figures = (
-        Figure("time", (took.seconds,), "s", Goal("≤", 300.0), sides),
-        Figure("kept", (len(kept),), "texts", Goal("≥", scale.kept), f"of {scale.grow:,}"),
-        Figure("memory", (took.resident / MB,), "MB"),
-    )
-    return Row(measure, how, figures)
-
-
-def _peer_seconds(kept: Sequence[str], grow: int, pairs: int) -> float:
-    """A candidate meets half of the final pool on average, and all of it is scored before Alpaca decides."""
-    tokenize, f_measure = rouge_score()
-    words = [tokenize(text) for text in islice(kept, pairs + 1)]
-    start = time.perf_counter()
-    for other in words[1:]:
-        f_measure(words[0], other)
-    return (time.perf_counter() - start) / max(len(words) - 1, 1) * grow * len(kept) / 2

@@ -292,9 +292,8 @@ def visible(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Return whether a text shows nothing: spaces, characters that `visible` drops, and empty fences."""
-    if (first := text.lstrip()[:1]).isascii() and first.isalnum():  # as nearly always
-        return False
-    return all(
+    first = text.lstrip()[:1]  # mostly tells
+    return not (first.isascii() and first.isalnum()) and all(
         char.isspace() or unicodedata.category(char) in ("Cf", "Cc") or char in _FILLERS
         for char in _FENCE_LINE.sub("", text)
     )
@@ -387,8 +386,7 @@ class Chain(_Record, Generic[T_co]):
     @property
     def value(self) -> T_co | None:
         """The object in the best answer, if JSON was asked for and the complete answer fits."""
-        private = self.__pydantic_private__ or {}  # `self._value` would take ten times as long
-        return cast("T_co | None", private.get("_value"))
+        return cast("T_co | None", (self.__pydantic_private__ or {}).get("_value"))  # `_value` is slow
 
     def with_value(self, value: Any) -> Chain:
         """Return the same chain with a parsed object."""

@@ -60,7 +60,7 @@ def decontaminate(
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))
         items.save(folder)
         output = stack.enter_context(writer)
-        checked = output.spread(partial(check, folder=folder), lines)
+        checked = output.gone.without(output.spread(partial(check, folder=folder), lines))
         output.sink.writelines(output.passing(_judged(checked, items, seen)))
     output.tell_counts()
     by_file = Counter(items.files[item] for item in seen)
@@ -69,11 +69,9 @@ def decontaminate(
     return output.result({"items found": len(seen)})
 
 
-def _judged(checked: Iterable[CheckedRecord | Drop], items: Items, seen: set[int]) -> Iterator[bytes | Drop]:
+def _judged(checked: Iterable[CheckedRecord], items: Items, seen: set[int]) -> Iterator[bytes | Drop]:
     for each in checked:
-        if not isinstance(each, CheckedRecord):
-            yield each
-        elif not each.matches:
+        if not each.matches:
             yield each.line
         else:
             seen.update(match.item for match in each.matches)

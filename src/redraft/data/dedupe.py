@@ -20,7 +20,7 @@ from functools import partial
 from math import nextafter
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, Literal, NamedTuple, Unpack
+from typing import IO, Literal, NamedTuple, Unpack
 
 import numpy as np
 from pydantic_core import to_json
@@ -35,7 +35,7 @@ from redraft.data.words import digest, normalised
 from redraft.errors import UsageError, shown
 from redraft.jobs.stores import here
 
-_SOURCE = ("dataset", "licence")  # fields of an origin that do not depend on the record's place
+_sorted = json.JSONEncoder(sort_keys=True).encode
 _TOLD = 64  # comparisons between two progress updates
 
 By = Literal["exact", "query", "rouge", "minhash"]
@@ -140,23 +140,16 @@ def examine(chain: Chain, where: str, like: Likeness) -> Entry:
 
 def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
     """Return bytes that sort chains: answered, long, of small hash, of small id first."""
-    answered, length = bool(chain.steps or gold_answers(chain)), sum(map(len, texts))
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
         meta = {name: value for name, value in chain.meta.items() if name != "origin"}
         line = chain.model_copy(update={"meta": meta}).to_json()
     start = line.index('"id":') + 5
     content = digest(f'{line[:start]}""{line[start + len(to_json(chain.id).decode()) :]}')
-    source = {name: origin.get(name) for name in _SOURCE} if isinstance(origin, dict) else None
-    best = struct.pack(">?Q", not answered, 2**64 - 1 - length)
-    return best + content + _hashed(source) + chain.id.encode() + b"\0" + _hashed(origin)
-
-
-def _hashed(value: Any) -> bytes:
-    return _NULL if value is None else digest(_SORTED.encode(value))
-
-
-_SORTED, _NULL = json.JSONEncoder(sort_keys=True), digest("null")
+    # What of an origin does not depend on the record's place.
+    source = {name: origin.get(name) for name in ("dataset", "licence")} if isinstance(origin, dict) else None
+    best = struct.pack(">?Q", not (chain.steps or gold_answers(chain)), 2**64 - 1 - sum(map(len, texts)))
+    return best + content + digest(_sorted(source)) + chain.id.encode() + b"\0" + digest(_sorted(origin))
 
 
 def key_of(chain: Chain, texts: Sequence[str], like: Likeness) -> bytes:

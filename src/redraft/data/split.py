@@ -20,7 +20,7 @@ from redraft.chain.read.conversations import answered_by, asked
 from redraft.chain.selfee import render_steps
 from redraft.chain.spans import spans_of
 from redraft.chain.texts import answer_of, asked_turns
-from redraft.data.output import DataOptions, DataResult, DataRun, Drop, writing
+from redraft.data.output import DataOptions, DataResult, DataRun, writing
 from redraft.errors import RecordError
 from redraft.jobs.formats import TrainingFormat
 
@@ -54,11 +54,8 @@ def split(
     work, lines = partial(_pieces, count=count, limit=limit, format=format), run.lines(source)
     how = {"limit": limit, "tokenizer": tokenizer, "format": format}
 
-    def pieces(done: Iterable[Sequence[_Piece] | Drop]) -> Iterator[bytes | Drop]:
+    def pieces(done: Iterable[Sequence[_Piece]]) -> Iterator[bytes]:
         for found in done:
-            if isinstance(found, Drop):
-                yield found
-                continue
             total["split"] += len(found) > 1
             for line, too_long in found:
                 total["kept"] += 1
@@ -67,7 +64,8 @@ def split(
 
     provenance = run.provenance("data split", source, **how)
     with writing(provenance, run, about=lambda: {"tokenizer": fingerprint}) as output:
-        output.sink.writelines(output.passing(pieces(output.spread(work, lines))))
+        found = output.gone.without(output.spread(work, lines))
+        output.sink.writelines(output.passing(pieces(found)))
     output.tell_counts()
     run.tell(f"{total['split']:,} split, {total['too long']:,} kept that are over {limit:,} tokens")
     return output.result(total)
@@ -77,8 +75,7 @@ _Piece = tuple[bytes, bool]  # a part as a line of JSON, and whether it is over 
 
 
 def _pieces(chain: Chain, _: str, *, limit: int, **how: Any) -> list[_Piece]:
-    parts = parts_of(chain, limit=limit, **how)
-    return [(part.to_json().encode() + b"\n", tokens > limit) for part, tokens in parts]
+    return [(part.to_json().encode() + b"\n", n > limit) for part, n in parts_of(chain, limit=limit, **how)]
 
 
 class SplitPart(NamedTuple):

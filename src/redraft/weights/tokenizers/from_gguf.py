@@ -274,7 +274,7 @@ def _loaded(path: Path) -> Callable[[str], int]:
         # This batch call skips token offsets, a sixth of the work.
         return len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
-    known = lru_cache(_KNOWN)(lambda word: count(f" {word}"))
+    known = lru_cache(_KNOWN)(lambda word: count(f" {word}"))  # most words: that is three times as fast
 
     def count_by_words(text: str) -> int:
         first, *words = _SPACE.split(text)
@@ -282,11 +282,7 @@ def _loaded(path: Path) -> Callable[[str], int]:
             return count(text)
         return count(first) + sum(map(known, words))
 
-    # Three times as fast, as most words were met before.
     return count_by_words if _parts_at_spaces(json.loads(written)) else count
-
-
-_REACHING = ("lstrip", "rstrip", "single_word")  # what makes an added token look at its neighbours
 
 
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
@@ -296,7 +292,9 @@ def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
     except ModelError:
         return False
     for each in tokenizer.get("added_tokens") or ():
-        known = known and not (" " in each["content"] or any(map(each.get, _REACHING)))
+        known = known and not (
+            " " in each["content"] or any(map(each.get, ("lstrip", "rstrip", "single_word")))
+        )
     return known and tokenizer.get("normalizer") in (None, {"type": "NFC"})
 
 
