@@ -1,4 +1,4 @@
-"""Measures what `redraft train` promises about speed, memory and exactness, with its peers in the same run.
+"""Measures what `redraft train` promises about speed and memory, with its peers in the same run.
 
     python benchmarks/train.py                everything; writes results/train.json
     python benchmarks/train.py --only memory  one row
@@ -16,7 +16,6 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-import train_exact
 import train_memory
 import train_prepare
 import train_speed
@@ -27,8 +26,6 @@ from train_material import Scale
 RUNS = {
     "speed": train_speed.run,
     "memory": train_memory.run,
-    "packed": train_exact.run_packed,
-    "resumed": train_exact.run_resumed,
     "prepare": train_prepare.run,
 }
 """How full packed rows are is measured where they are prepared."""
