@@ -199,13 +199,13 @@ def sift(
             compared(done, len(order))
     spool.seek(0)
     for number in range(fixed, len(ids)):
-        place, line = spool.readline(), spool.readline()
+        named, line = spool.readline(), spool.readline()
         best, similarity = kept[number], scores[number]
         if best == number:
             yield line
             continue
         reason = _WAYS[like.by][2].format(kept=ids[best], similarity=similarity)
-        where, rounded = decode(place, "spool"), round(similarity, 6)
+        where, rounded = decode(named, "spool"), round(similarity, 6)
         yield Duplicate(like.by, reason, where, ids[number], decode(line, where), ids[best], rounded)
 
 
