@@ -180,7 +180,6 @@ async def test_when_all_stay_down_the_last_error_is_raised() -> None:
                 with pytest.raises(ServerError, match="no room") as caught:
                     await said(engine)
                 assert caught.value.status == 503
-            assert engine.health.stalled  # type: ignore[attr-defined]
 
 
 async def test_servers_are_down_until_one_may_be_tried_and_what_they_said_stays_with_its_call(

@@ -329,7 +329,6 @@ class Health:
     restarts: int = 0
     trouble: str = ""  # what does not work now, in words; empty if everything works
     down: bool = False  # nothing works, and for some seconds after each failure no call tries
-    stalled: bool = False  # nothing is written until a process restarts or a server works again
 
 
 @runtime_checkable

@@ -137,7 +137,6 @@ class PoolEngine:
             restarts=sum(each.restarts for each in found),
             trouble="; ".join([*troubles, *(each.trouble for each in found if each.trouble)]),
             down=all(member.trouble and not member.takes(clock()) for member in self._members),
-            stalled=all(member.trouble for member in self._members),
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:

@@ -189,8 +189,7 @@ class KeptProcess(Generic[P]):
     @property
     def health(self) -> Health:
         """How the process is."""
-        stalled = bool(self._trouble)
-        return Health(self._restarts, self._trouble, down=stalled and self._resting, stalled=stalled)
+        return Health(self._restarts, self._trouble, down=bool(self._trouble) and self._resting)
 
     @property
     def _resting(self) -> bool:

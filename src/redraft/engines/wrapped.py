@@ -316,7 +316,7 @@ class RoleEngine(WrappedEngine):
     def health(self) -> Health:
         """What troubles any of them."""
         found = [each.health for each in self._engines.values() if isinstance(each, Watched)]
-        worst = max(found, key=lambda each: (each.down, each.stalled, each.trouble), default=Health())
+        worst = max(found, key=lambda each: (each.down, each.trouble), default=Health())
         return replace(worst, restarts=sum(each.restarts for each in found))
 
     def resume(

@@ -26,14 +26,12 @@ from redraft.revision.ops import Event, Finished, Interrupted
 from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.gate import GRACE, Gate
 from redraft.serve.log import REQUEST, parent_of
-from redraft.serve.models import watched_in
 from redraft.serve.replies import PING, Reply, allowed
 from redraft.serve.requests import Accepted
 
 _log = logging.getLogger(__name__)
 
 SILENCE = 15.0  # seconds without a piece after which a comment is sent: proxies close quiet connections
-GLANCE = 0.5  # seconds between two looks at the health of an engine
 CLIENT_SECONDS = 60.0  # in which a client has to take a piece. Then it counts as gone, and loses its turn.
 
 _HEADERS = [
@@ -116,15 +114,14 @@ class Exchange(Response):
         await reply(scope, receive, send)
 
     async def _stream(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        beside = [asyncio.ensure_future(self._ping(send)), asyncio.ensure_future(self._glance(send))]
+        ping = asyncio.ensure_future(self._ping(send))
         try:
             async with aclosing(self._events()) as events:
                 async for index, event in events:
                     if lines := b"".join(self._reply.events(index, event)):
                         await self._send(send, lines)
         finally:
-            for task in beside:
-                await _ended(task)
+            await _ended(ping)
         if self._gone:
             raise ClientGone
         await self._send(send, b"".join(self._reply.end()), more=False)
@@ -135,16 +132,6 @@ class Exchange(Response):
             await asyncio.sleep(SILENCE)
             if self._sent == before:
                 await self._send(send, PING)
-
-    async def _glance(self, send: Send) -> None:
-        """Tell a client that shows steps when the engine stalls, and when it goes on."""
-        before = False
-        while watched := watched_in(self._asked.options):
-            now = any(engine.health.stalled for engine in watched)
-            if now != before:
-                await self._tell(send, "stalled" if now else "going")
-            before = now
-            await asyncio.sleep(GLANCE)
 
     async def _tell(self, send: Send, what: str) -> None:
         if self._asked.stream and (line := self._reply.state(what)):

@@ -199,7 +199,7 @@ async def test_a_process_that_dies_at_each_request_is_given_up(
         kill(engine)
         with pytest.raises(EngineCrash, match="was killed by SIGKILL, 5 times in a row"):
             await engine.encode("abc")
-        assert engine.health == Health(4, engine.health.trouble, down=True, stalled=True)
+        assert engine.health == Health(4, engine.health.trouble, down=True)
 
 
 async def test_closing_during_a_reply_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

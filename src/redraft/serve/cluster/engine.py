@@ -113,7 +113,7 @@ class RayEngine(Engine):
     @property
     def health(self) -> Health:
         """How the replicas are, as far as replies have shown."""
-        return Health(len(self._dead), self._trouble, stalled=bool(self._trouble))
+        return Health(len(self._dead), self._trouble)
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text."""

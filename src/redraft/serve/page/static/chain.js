@@ -47,7 +47,7 @@ export class Live {
     else if (event.type === "again") {
       this.steps.length = Math.min(this.steps.length, event.steps);
       this.drafts.length = Math.min(this.drafts.length, event.drafts);
-    } else this.state = event.type === "going" ? "" : event.type;
+    } else this.state = event.type;
     if (["draft", "step", "again"].includes(event.type)) {
       this.answer = this.feedback = "";
       this.again = event.type === "again";
@@ -60,7 +60,6 @@ export class Live {
 
   get doing() {
     if (this.state === "waiting") return "Waiting for a free place";
-    if (this.state === "stalled") return "The model failed. Trying again";
     const again = this.again ? " again: a reply broke off" : "";
     if (this.chain) return "Finishing";
     if (this.feedback) return `Criticising ${nameOf(this.index).toLowerCase()}${again}`;
