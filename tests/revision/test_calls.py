@@ -146,6 +146,17 @@ def test_a_call_in_another_programs_chain_is_made_again() -> None:
     assert (made.stop, made.steps[-1].tool_calls) == ("tool_calls", (call(GOOD),))
 
 
+def test_a_call_that_was_not_judged_is_judged_when_resumed() -> None:
+    prompt = redraft.Prompt(instruction="Pay.")
+    for text, replies in ((GOOD, 0), ("{", 1)):
+        step = redraft.Step(answer="", tool_calls=(call(text),))
+        chain = redraft.Chain(prompt=prompt, steps=(step,), stop="cancelled")
+        engine = ScriptedEngine([ScriptedReply(tool_calls=[call(GOOD)])])
+        made = redraft.revise("Pay.", model=engine, tools=[PAY], resume=chain)
+        assert (made.stop, made.steps[-1].tool_calls) == ("tool_calls", (call(GOOD),))
+        assert len(engine.calls) == replies
+
+
 def test_a_right_first_call_is_as_it_was() -> None:
     engine = ScriptedEngine([ScriptedReply(tool_calls=[call(GOOD)])])
     chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=2)

@@ -102,6 +102,7 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"redraft": True, "n": 2}, "redraft"),
     (CHAT, {"tools": [TOOL], "tool_choice": "search"}, "tool_choice"),
     (CHAT, {"tools": [TOOL], "tool_choice": 5}, "tool_choice"),
+    (CHAT, {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
     (CHAT, {"tools": [TOOL], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
     (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     (CHAT, message("Hi.", "wizard"), "messages"),

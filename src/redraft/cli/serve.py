@@ -31,6 +31,7 @@ class ServerFlags:
     max_seconds: Annotated[float, setting("S", "The longest that a chain may take.", min=0.001)] = 600.0
     drain: Annotated[float, setting("S", "Time for requests to finish at the end.", min=0)] = 60.0
     linger: Annotated[float, setting("S", "Time to answer after SIGTERM, while /ready says no.", min=0)] = 5.0
+    strict_tools: Annotated[bool, switch("A call that stays wrong is an error.", "--strict-tools")] = False
     page: Annotated[bool, setting(None, "Serve a web page too, at /.", "--page/--no-page")] = True
     votes: Annotated[Path, setting("FILE", "Where the votes of the page go.")] = Path("votes.jsonl")
     log_json: Annotated[bool, switch("Log objects of JSON, one a line.", "--log-json")] = False

@@ -26,6 +26,7 @@ from redraft.revision.state import Plan
 _warn = lru_cache(256)(logging.getLogger(__name__).warning)  # once: each chain has the same checks
 
 WRONG = "This call was not run. {found} Call it again with arguments that fit."
+NONE = CheckResult(name="tool_choice", passed=False, score=0.0, message="A call is due, and there is none.")
 RIGHT = "This call fits, and was not run, because another one does not. Call it again as it was."
 _DATA = re.compile(r"""\s*(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
 """How a text begins that is a patch, or the arguments of a call, and no answer to a person."""
@@ -41,7 +42,7 @@ def judged(calls: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]
     known, found = _named(tools), []
     for call in calls:
         name, arguments = (call.get("function", {}).get(part) for part in ("name", "arguments"))
-        outcome = failed(f"There is no tool {name!r:.80}. There are: {', '.join(known)}.")
+        outcome = failed(f"There is no tool {name!r:.80}. There are: {', '.join(known) or 'none'}.")
         if name in known:
             outcome = _fits(arguments, _check_of(known[name]))
         found.append(CheckResult(name=f"tool:{name}", **vars(outcome)))
@@ -179,12 +180,17 @@ def base_of(
     return Step(answer=str(function.get("arguments")), feedback=criticism), check and check.schema
 
 
-def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text stands for a call that failed, and may not: a patch, or where a call is due."""
+def due(plan: Plan) -> bool:
+    """Return whether the request demands a call."""
     choice = (plan.sampling.extra_body or {}).get("tool_choice")
     named = isinstance(choice, Mapping) and choice.get("type") != "allowed_tools"
+    return bool(plan.options.tools) and (named or choice == "required")
+
+
+def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
+    """Return whether a text stands for a call and may not: one is due, or one failed and this is a patch."""
     data = plan.json is None and _DATA.match(text)
-    return any(step.tool_calls for step in steps) and bool(data or named or choice == "required")
+    return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
 
 def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

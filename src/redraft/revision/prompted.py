@@ -286,8 +286,8 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:
     """Give the last answer its feedback. Return a reason to stop, or None to revise it."""
-    if state.steps[-1].tool_calls:
-        return None
+    if state.steps[-1].tool_calls:  # those of an earlier attempt may not be judged yet
+        return None if state.steps[-1].feedback else (yield from _judge_calls(state))
     if (same := rules.repeated(state)) is not None and same.feedback is not None:
         state.criticised(same.feedback)
         return rules.no_room(state)
@@ -334,7 +334,9 @@ def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
     if step.echo:
         called = any(each.tool_calls for each in state.steps)
         text = prompts.ECHOED if state.revisions and not called else prompts.TALK
-        state.criticised(Feedback(text=text, verdict="revise", by="checks"))
+        found = (calls.NONE,) if calls.due(state.plan) else ()
+        text = calls.NONE.message if found else text
+        state.criticised(Feedback(text=text, verdict="revise", by="checks", checks=found))
     elif results:
         good = _good(state, results)
         loops = step.finish == "stop" and all(result.passed for result in results)

@@ -40,6 +40,7 @@ class ServerLimits:
     body: int = 8 << 20  # bytes of a request's body
     held: int = 64 << 20  # bytes of the bodies of all requests that are not answered yet
     body_seconds: float = 30.0  # seconds in which the body has to come
+    strict_tools: bool = False  # whether a call that stays wrong is an error, whatever its request says
     reading: float = 5.0  # seconds in which the checks and the schema of a request have to be read
 
 

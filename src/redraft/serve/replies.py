@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from redraft.chain import Chain, Feedback, Finish, Step, Usage, has_answer
 from redraft.checks.json_reading import text_of
+from redraft.revision.calls import NONE
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
 from redraft.revision.state import complete_drafts, complete_steps
 from redraft.serve.errors import Refusal
@@ -181,6 +182,11 @@ class AnswerMessage:
         return FINISHES.get(step.finish, "length")
 
     @property
+    def unmet(self) -> dict[str, Any]:
+        """What the checks say of an answer or a call that stays wrong; nothing of one that passes."""
+        return {"unmet": found} if (found := _unmet(self.finished)) else {}
+
+    @property
     def tool_calls(self) -> tuple[dict[str, Any], ...]:
         """The calls of tools by the answer."""
         index = _final(self.finished)
@@ -205,6 +211,14 @@ def _final(chain: Chain) -> int | None:
     return len(chain.steps) - 1 if blank else chain.best
 
 
+def _unmet(chain: Chain) -> list[str]:
+    index = _final(chain)
+    step = Step(answer="") if index is None else chain.steps[index]
+    if step.tool_calls and not step.checks and chain.stop != "tool_calls":
+        return ["The budget ended before the call was checked."]
+    return [check.message for check in step.checks if not check.passed]
+
+
 def final_answer(chain: Chain) -> str:
     """Return the final answer, or its JSON alone if that was asked for. It may be cut, and empty."""
     index = _final(chain)
@@ -217,7 +231,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
     Where answers that fail their checks are withheld, so are drafts, thoughts and criticism.
 
     Raises:
-        Refusal: The answer does not fit the schema that it must.
+        Refusal: The answer does not fit the schema that it must, or a call its tool.
     """
     if isinstance(event, Finished):
         index = _final(event.chain)
@@ -229,6 +243,10 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
             bare = step.model_copy(update={"reasoning": "", "feedback": None})
             alone = {"drafts": (), "steps": (bare,), "best": 0}
             return Finished(event.chain.model_copy(update=alone))
+        called = step.tool_calls or NONE in broken
+        if asked.strict_tools and called and (wrong := _unmet(event.chain)):
+            message = f"the model's call stays wrong: {' '.join(wrong)}"
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "call_failed", message)
         if asked.strict and index is not None and step.finish == "stop" and not step.tool_calls:
             judged = next((each for each in step.checks if each.name == asked.strict), None)
             if judged is None or not judged.passed:
@@ -311,6 +329,7 @@ class ChatReply(Reply):
                 "message": message.as_json(),
                 "logprobs": self._new_logprobs(index),
                 "finish_reason": message.finish_reason,
+                **message.unmet,
             }
             for index, message in enumerate(self.messages)
         ]
@@ -362,7 +381,8 @@ class ChatReply(Reply):
             self._begun.add(index)
             delta = {"role": "assistant", **delta}
         logprobs = self._new_logprobs(index)
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        unmet = self.messages[index].unmet if finish else {}
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish, **unmet}
         return self._piece(choice, **more)
 
 

@@ -129,6 +129,7 @@ class Accepted:
     echo: bool = False  # begin each text with its prompt
     withheld: str = ""  # what the client gets instead of an answer that fails its checks
     strict: str = ""  # the check of a schema that an answer must fit
+    strict_tools: bool = False  # whether a call that stays wrong is an error
     left_out: tuple[str, ...] = ()  # types of tools that the model is not offered, told in a header
     noted: Noting | None = None  # has the log-probabilities of each answer; None if they were not asked for
 
@@ -280,7 +281,17 @@ class RevisedRequest(ModelRequest):
             if choice not in (None, "none", "auto"):
                 raise invalid("tool_choice needs tools, and the request has none.", "tool_choice")
             return options
-        if not engine_of(options).info.tools:
+        if named and isinstance(function := choice.get("function"), dict):
+            offered = [each.get("name") for each in functions_of(options)]
+            if function.get("name") not in offered:
+                known = ", ".join(map(str, offered))
+                message = f"tool_choice names {shown(function.get('name'))}, and the tools are: {known:.200}."
+                raise invalid(message, "tool_choice")
+        info = engine_of(options).info
+        if named and choice["type"] != "function" and not info.any_request:
+            message = f"the model {model.name!r} takes no tool_choice of the type {shown(choice['type'])}."
+            raise invalid(message, "tool_choice", code="unsupported")
+        if not info.tools:
             message = f"the model {model.name!r} takes no tools. Leave them out."
             raise invalid(message, "tools", code="unsupported")
         beside = {"tool_choice": choice, "parallel_tool_calls": self.parallel_tool_calls}
@@ -344,6 +355,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
             noted=None if model.withheld else noted,
             withheld=model.withheld,
             strict=strict_of(named, "response_format"),
+            strict_tools=strict_tools(options, limits),
         )
 
 
@@ -445,6 +457,16 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
 def strict_of(schema: Any, param: str) -> str:
     """Return the name of a schema's check if the answer must fit it, as in OpenAI's strict mode."""
     return f"json-schema:{param}" if isinstance(schema, dict) and schema.get("strict") is True else ""
+
+
+def strict_tools(options: RevisionOptions, limits: ServerLimits) -> bool:
+    """Return whether a call that stays wrong is an error: the server or one of the tools says so."""
+    return limits.strict_tools or any(each.get("strict") is True for each in functions_of(options))
+
+
+def functions_of(options: RevisionOptions) -> list[Mapping[str, Any]]:
+    """Return the functions among tools."""
+    return [each for tool in options.tools if isinstance(each := tool.get("function"), Mapping)]
 
 
 def passed_in(request: ModelRequest) -> dict[str, Any]:

@@ -121,6 +121,7 @@ class ResponseRequest(requests.RevisedRequest):
             with_chain=bool(self.redraft),
             withheld=model.withheld,
             strict=requests.strict_of(wanted, "text.format"),
+            strict_tools=requests.strict_tools(options, limits),
             left_out=tuple(self._left_out),
         )
 
@@ -289,6 +290,7 @@ class ResponseReply(Reply):
                 for tool in options.tools
             ],
             "usage": self._usage() if chain else None,
+            **(message.unmet if chain else {}),
             **more,
         }
 

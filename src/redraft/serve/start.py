@@ -56,6 +56,7 @@ class Server:
     max_seconds: float
     drain: float  # seconds for requests to finish at the end
     linger: float  # seconds after SIGTERM in which requests are still answered
+    strict_tools: bool  # a call that stays wrong is an error
     page: bool  # serve a web page too
     votes: Path
     log_json: bool
@@ -88,7 +89,8 @@ class Server:
             exits.callback(provider.shutdown)
         at_once = self.parallel * (nodes.replicas.most if nodes else 1)
         offered, gate = Models(self.passes), Gate(at_once, self.queue)
-        app = make_app(offered, gate, ServerLimits(seconds=self.max_seconds), self.keys, store)
+        limits = ServerLimits(seconds=self.max_seconds, strict_tools=self.strict_tools)
+        app = make_app(offered, gate, limits, self.keys, store)
         async with AsyncExitStack() as stack:
 
             async def load() -> None:

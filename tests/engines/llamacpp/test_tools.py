@@ -53,6 +53,22 @@ def test_a_local_model_calls_a_tool(engine: LlamaCppEngine) -> None:
     assert last.completion_tokens
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "pay"}}])
+def test_a_call_that_is_demanded_comes_and_fits_its_tool(engine: LlamaCppEngine, choice: Any) -> None:
+    amount = {"type": "object", "properties": {"euros": {"enum": [5, 7]}}, "required": ["euros"]}
+    pay = {"type": "function", "function": {"name": "pay", "parameters": amount}}
+    how = replace(
+        HOW, tools=(WEATHER, pay) if isinstance(choice, dict) else (pay,), extra_body={"tool_choice": choice}
+    )
+    said = run(collect(engine.chat([{"role": "user", "content": "Tell me a joke."}], how)))
+    (call,) = said[-1].tool_calls
+    assert (call["function"]["name"], "".join(delta.text for delta in said)) == ("pay", "")
+    assert json.loads(call["function"]["arguments"])["euros"] in (5, 7)
+    assert said[-1].prompt_tokens
+    cut = run(collect(engine.chat(ASKED, replace(how, max_tokens=2))))[-1]
+    assert cut.finish == "max_tokens"
+
+
 def test_a_server_passes_tools_on_to_a_local_model(engine: LlamaCppEngine) -> None:
     with served({"plain": {**plain(engine), "temperature": 0.0, "max_tokens": 60}}) as server:
         reply = server.post({"messages": ASKED, "tools": [WEATHER], "tool_choice": "auto"}).json()

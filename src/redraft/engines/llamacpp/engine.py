@@ -35,6 +35,7 @@ from redraft.engines.base import (
 )
 from redraft.engines.bounds import within
 from redraft.engines.llamacpp.child import ChildSettings
+from redraft.engines.llamacpp.due import PROBE, CallForm, tools_due
 from redraft.engines.messages import beyond_text, plain, template_refuses, why_refused
 from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
@@ -244,10 +245,14 @@ class LlamaCppEngine(ProcessEngine[Child]):
         child, limit = self._kept.child, min(sampling.max_tokens, self._context)
         request = _chat_request(messages, sampling, self._request((), sampling, stop, limit))
         try:
-            async with (
-                aclosing(child.events("/v1/chat/completions", request)) as events,
-                aclosing(_answers(self._info.name, events, limit)) as deltas,
-            ):
+            due = tools_due(sampling)
+            form = await _form_of(child, request) if due else None
+            if form:
+                grammar = {"prompt": form.prompt, "grammar": form.grammar(due, limit)}
+                made = self._called(child, form, self._request((), sampling, (), limit) | grammar)
+            else:
+                made = _answers(self._info.name, child.events("/v1/chat/completions", request), limit)
+            async with aclosing(made) as deltas:
                 async for delta in deltas:
                     self._kept.worked()
                     yield delta
@@ -261,6 +266,14 @@ class LlamaCppEngine(ProcessEngine[Child]):
             raise RecordError(
                 f"llama.cpp refuses the messages or the tools: {why_refused(str(refusal)):.200}"
             ) from None
+
+    async def _called(self, child: Child, form: CallForm, request: dict[str, Any]) -> Replies:
+        text = ""
+        async with aclosing(child.events("/completion", request)) as events:
+            async for delta in self._deltas(events, "max_tokens", Sampling()):
+                text += delta.text
+                calls = (form.read(text),) if delta.finish else ()
+                yield replace(delta, text="", tool_calls=calls)
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""
@@ -457,20 +470,28 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
     }
 
 
+async def _form_of(child: Child, request: dict[str, Any]) -> CallForm | None:
+    parts = {name: request[name] for name in ("messages", "tools", OF_TEMPLATE) if name in request}
+    probed = {**parts, "messages": [*request["messages"], *PROBE]}
+    prompt, written = [(await child.post("/apply-template", body))["prompt"] for body in (parts, probed)]
+    return CallForm.of(prompt, written)
+
+
 async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room: int) -> Replies:
     """Turn the events of a chat of at most `room` tokens into deltas. The last one has the calls."""
     calls: list[CallPiece] = []
     finish: Finish | None = None
     counts: TokenCounts | None = None
-    async for event in events:
-        if "choices" not in event:
-            reason = error_of({"error": event, **event})["message"]
-            raise EngineError(f"{name}: llama.cpp broke off the answer: {reason}")
-        chunk = read_chunk(event)
-        calls += chunk.calls
-        counts, finish = chunk.counts or counts, chunk.finish or finish
-        if chunk.text or chunk.thought:
-            yield Delta(chunk.text, thought=chunk.thought)
+    async with aclosing(events):
+        async for event in events:
+            if "choices" not in event:
+                reason = error_of({"error": event, **event})["message"]
+                raise EngineError(f"{name}: llama.cpp broke off the answer: {reason}")
+            chunk = read_chunk(event)
+            calls += chunk.calls
+            counts, finish = chunk.counts or counts, chunk.finish or finish
+            if chunk.text or chunk.thought:
+                yield Delta(chunk.text, thought=chunk.thought)
     if not finish or counts is None:
         raise EngineError(f"{name}: the stream ended without its last event.", hint="Try again.")
     yield Delta(
