@@ -252,10 +252,45 @@ class RevisedRequest(ModelRequest):
 
     revision: Revision | None = None
     redraft: bool | None = None
+    stream: bool | None = None
     tool_choice: Annotated[Any, WithJsonSchema(_CHOICE)] = None
     parallel_tool_calls: bool | None = None
 
-    def with_critic(self, models: Models) -> dict[str, Any]:
+    def accepted(
+        self,
+        models: Models,
+        limits: ServerLimits,
+        prompt: Prompt,
+        wanted: Mapping[str, Any],
+        places: tuple[str, str],
+        choice: Any,
+    ) -> Accepted:
+        """Return the chain to make.
+
+        `wanted` is the format of the answer: its type, schema, and whether it is strict. `places` are the
+        fields of the request that have the format, and its schema.
+        """
+        model = models.named(self.model)
+        checks = format_checks(wanted.get("type"), wanted.get("schema"), *places)
+        options = chain_options(model, limits, self._with_critic(models), self.revision, checks)
+        options = self._with_tools(options, choice, model)
+        asked = self.revision.options if self.revision else {}
+        once = bool(getattr(self, "logprobs", None)) or asked.get("max_revisions") == 0
+        # A name that revises nothing revises what its model learnt.
+        options = settled(prompt, options, engine_of(options).info, once=once)[0]
+        strict = any(each.get("strict") is True for each in functions_of(options))
+        return Accepted(
+            model.name,
+            (prompt,),
+            options,
+            stream=bool(self.stream),
+            with_chain=bool(self.redraft),
+            withheld=model.withheld,
+            strict=f"json-schema:{places[0]}" if wanted.get("strict") is True else "",
+            strict_tools=strict or limits.strict_tools,
+        )
+
+    def _with_critic(self, models: Models) -> dict[str, Any]:
         """Return the options, with the engine of the model that is to criticise."""
         name = self.revision and self.revision.critic
         if not name:
@@ -265,13 +300,7 @@ class RevisedRequest(ModelRequest):
             raise invalid(f"the model {name!r} withholds what fails its checks.", "revision.critic")
         return {**self.options, "critic": critic.options.model}
 
-    def settle(self, prompt: Prompt, options: RevisionOptions, *, once: bool = False) -> RevisionOptions:
-        """Return the options for who answers. A name that revises nothing revises what its model learnt."""
-        asked = self.revision.options if self.revision else {}
-        once = once or asked.get("max_revisions") == 0
-        return settled(prompt, options, engine_of(options).info, once=once)[0]
-
-    def with_tools(self, options: RevisionOptions, choice: Any, model: Model) -> RevisionOptions:
+    def _with_tools(self, options: RevisionOptions, choice: Any, model: Model) -> RevisionOptions:
         """Return the options with the fields beside `tools`, which go to the model's server as they are."""
         named = isinstance(choice, dict) and isinstance(choice.get("type"), str)
         if not (named or choice in (None, "none", "auto", "required")):
@@ -281,19 +310,17 @@ class RevisedRequest(ModelRequest):
             if choice not in (None, "none", "auto"):
                 raise invalid("tool_choice needs tools, and the request has none.", "tool_choice")
             return options
-        if named and isinstance(function := choice.get("function"), dict):
-            offered = [each.get("name") for each in functions_of(options)]
-            if function.get("name") not in offered:
-                known = ", ".join(map(str, offered))
-                message = f"tool_choice names {shown(function.get('name'))}, and the tools are: {known:.200}."
-                raise invalid(message, "tool_choice")
-        info = engine_of(options).info
-        if named and choice["type"] != "function" and not info.any_request:
-            message = f"the model {model.name!r} takes no tool_choice of the type {shown(choice['type'])}."
-            raise invalid(message, "tool_choice", code="unsupported")
+        info, names = engine_of(options).info, [each.get("name") for each in functions_of(options)]
         if not info.tools:
             message = f"the model {model.name!r} takes no tools. Leave them out."
             raise invalid(message, "tools", code="unsupported")
+        function = choice.get("function") if named else None
+        name = function.get("name") if isinstance(function, dict) else None
+        if named and name not in names and not (info.any_request and choice["type"] != "function"):
+            message = (
+                f"tool_choice names {shown(name)}, and the tools are: {', '.join(map(str, names)):.200}."
+            )
+            raise invalid(message, "tool_choice")
         beside = {"tool_choice": choice, "parallel_tool_calls": self.parallel_tool_calls}
         return beside_of(options, {name: value for name, value in beside.items() if value is not None})
 
@@ -324,38 +351,30 @@ class ChatRequest(SampledRequest, RevisedRequest):
 
     def accept(self, models: Models, limits: ServerLimits) -> Accepted:
         """Return the chains to make."""
-        model = models.named(self.model)
-        prompt, count = prompt_in(self.messages, "messages"), self.n or 1
+        model, prompt, count = models.named(self.model), prompt_in(self.messages, "messages"), self.n or 1
         if self.redraft and count > 1:
             raise invalid("redraft gives the chain of one answer, and n asks for more.", "redraft")
         wanted = {"type": "text"} if self.response_format is None else self.response_format
         named = wanted.get("json_schema")
-        schema = named.get("schema") if isinstance(named, dict) else None
-        place = "response_format.json_schema.schema"
-        checks = format_checks(wanted.get("type"), schema, "response_format", place)
-        options = chain_options(model, limits, self.with_critic(models), self.revision, checks)
-        options = self.with_tools(options, self.tool_choice, model)
-        options = self.settle(prompt, options, once=bool(self.logprobs))
-        beside = passed_in(self)
+        inner = named if isinstance(named, dict) else {}
+        wanted = {"type": wanted.get("type"), "schema": inner.get("schema"), "strict": inner.get("strict")}
+        places = ("response_format", "response_format.json_schema.schema")
+        made = self.accepted(models, limits, prompt, wanted, places, self.tool_choice)
+        options, beside, noted = made.options, passed_in(self), None
         if self.logprobs or options.stop or options.tools or OF_TEMPLATE in beside:
             options = by_messages(options)
-        options, noted = with_passed(options, beside, model), None
+        options = with_passed(options, beside, model)
         if self.logprobs:
             options, noted = noting(options, model.name, self.top_logprobs or 0)
         elif self.top_logprobs:
             raise invalid("top_logprobs needs logprobs to be true.", "top_logprobs")
-        return Accepted(
-            model.name,
-            (prompt,) * count,
-            options,
-            stream=bool(self.stream),
+        return replace(
+            made,
+            inputs=(prompt,) * count,
+            options=options,
             with_usage=bool(self.stream_options and self.stream_options.include_usage),
             with_steps=bool(self.stream_options and self.stream_options.include_steps),
-            with_chain=bool(self.redraft),
             noted=None if model.withheld else noted,
-            withheld=model.withheld,
-            strict=strict_of(named, "response_format"),
-            strict_tools=strict_tools(options, limits),
         )
 
 
@@ -452,16 +471,6 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
         return [JsonSchema(param, validator_of(schema, param))]
     except UsageError as error:
         raise invalid(error.message, place) from None
-
-
-def strict_of(schema: Any, param: str) -> str:
-    """Return the name of a schema's check if the answer must fit it, as in OpenAI's strict mode."""
-    return f"json-schema:{param}" if isinstance(schema, dict) and schema.get("strict") is True else ""
-
-
-def strict_tools(options: RevisionOptions, limits: ServerLimits) -> bool:
-    """Return whether a call that stays wrong is an error: the server or one of the tools says so."""
-    return limits.strict_tools or any(each.get("strict") is True for each in functions_of(options))
 
 
 def functions_of(options: RevisionOptions) -> list[Mapping[str, Any]]:

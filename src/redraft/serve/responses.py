@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, WithJsonSchema
@@ -65,7 +66,6 @@ class ResponseRequest(requests.RevisedRequest):
         str | list[Any], Field(description="a text or a list of messages"), WithJsonSchema(_INPUT)
     ]
     instructions: str | None = None
-    stream: bool | None = None
     temperature: Annotated[Any, option("temperature")] = None
     top_p: Annotated[Any, option("top_p")] = None
     max_output_tokens: Annotated[Any, option("max_tokens", requests.TOKENS)] = None
@@ -95,35 +95,20 @@ class ResponseRequest(requests.RevisedRequest):
 
     def accept(self, models: Models, limits: ServerLimits) -> requests.Accepted:
         """Return the chain to make."""
-        model = models.named(self.model)
         asked = self.text.format if self.text else None
-        wanted = {"type": "text"} if asked is None else asked
-        checks = requests.format_checks(
-            wanted.get("type"), wanted.get("schema"), "text.format", "text.format.schema"
-        )
-        options = requests.chain_options(model, limits, self.with_critic(models), self.revision, checks)
         choice = self.tool_choice
         if isinstance(choice, dict):
             if choice.get("type") != "function" or not isinstance(choice.get("name"), str):
                 raise invalid("tool_choice is an object that names no function.", "tool_choice")
             choice = {"type": "function", "function": {"name": choice["name"]}}  # as in chats
-        options = self.with_tools(options, choice, model)
+        prompt = requests.prompt_in(self._messages(), "input")
+        wanted, places = {"type": "text"} if asked is None else asked, ("text.format", "text.format.schema")
+        made = self.accepted(models, limits, prompt, wanted, places, choice)
+        model, options = models.named(self.model), made.options
         if self.reasoning and (effort := self.reasoning.effort):
             options = requests.with_passed(options, {"reasoning_effort": effort}, model, "reasoning.effort")
         options = requests.with_passed(options, requests.passed_in(self), model)
-        prompt = requests.prompt_in(self._messages(), "input")
-        options = self.settle(prompt, options)
-        return requests.Accepted(
-            model.name,
-            (prompt,),
-            options,
-            stream=bool(self.stream),
-            with_chain=bool(self.redraft),
-            withheld=model.withheld,
-            strict=requests.strict_of(wanted, "text.format"),
-            strict_tools=requests.strict_tools(options, limits),
-            left_out=tuple(self._left_out),
-        )
+        return replace(made, options=options, left_out=tuple(self._left_out))
 
     def _messages(self) -> list[Any]:
         """Return instructions and input as messages. Reasoning of earlier turns is left out."""
