@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -35,7 +36,6 @@ from redraft.engines.base import (
 )
 from redraft.engines.bounds import within
 from redraft.engines.llamacpp.child import ChildSettings
-from redraft.engines.llamacpp.due import PROBE, CallForm, tools_due
 from redraft.engines.messages import beyond_text, plain, template_refuses, why_refused
 from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
@@ -242,17 +242,18 @@ class LlamaCppEngine(ProcessEngine[Child]):
             return
         messages, told = plain(messages, self._info), (sampling.extra_body or {}).get(OF_TEMPLATE)
         await self._check_harmless(json.dumps([messages, list(sampling.tools), told], ensure_ascii=False))
+        if due := _due(sampling):
+            async with aclosing(self._called(messages, sampling, due)) as deltas:
+                async for delta in deltas:
+                    yield delta
+            return
         child, limit = self._kept.child, min(sampling.max_tokens, self._context)
         request = _chat_request(messages, sampling, self._request((), sampling, stop, limit))
         try:
-            due = tools_due(sampling)
-            form = await _form_of(child, request) if due else None
-            if form:
-                grammar = {"prompt": form.prompt, "grammar": form.grammar(due, limit)}
-                made = self._called(child, form, self._request((), sampling, (), limit) | grammar)
-            else:
-                made = _answers(self._info.name, child.events("/v1/chat/completions", request), limit)
-            async with aclosing(made) as deltas:
+            async with (
+                aclosing(child.events("/v1/chat/completions", request)) as events,
+                aclosing(_answers(self._info.name, events, limit)) as deltas,
+            ):
                 async for delta in deltas:
                     self._kept.worked()
                     yield delta
@@ -267,13 +268,16 @@ class LlamaCppEngine(ProcessEngine[Child]):
                 f"llama.cpp refuses the messages or the tools: {why_refused(str(refusal)):.200}"
             ) from None
 
-    async def _called(self, child: Child, form: CallForm, request: dict[str, Any]) -> Replies:
-        text = ""
-        async with aclosing(child.events("/completion", request)) as events:
-            async for delta in self._deltas(events, "max_tokens", Sampling()):
+    async def _called(self, messages: Sequence[Message], sampling: Sampling, due: Sequence[Any]) -> Replies:
+        """Write a call of a tool that is due as JSON. llama.cpp itself lets the model talk before it."""
+        told = (sampling.extra_body or {}).get(OF_TEMPLATE)
+        prompt = await self._render(messages, told, sampling.tools)  # which refuses what is no tool
+        tokens, text = await self._tokenize(prompt, start=True, control=True), ""
+        sampling = replace(sampling, schema=_schema_of_calls(due, sampling.max_tokens))
+        async with aclosing(self.stream(tokens, sampling)) as deltas:
+            async for delta in deltas:
                 text += delta.text
-                calls = (form.read(text),) if delta.finish else ()
-                yield replace(delta, text="", tool_calls=calls)
+                yield replace(delta, text="", tool_calls=_call_in(text) if delta.finish else ())
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""
@@ -364,10 +368,12 @@ class LlamaCppEngine(ProcessEngine[Child]):
             yield Delta(text=text, tokens=tuple(tokens), logprobs=logprobs, likeliest=likeliest)
         raise EngineError(f"{self._info.name}: the stream ended without its last event.", hint="Try again.")
 
-    async def _render(self, messages: Sequence[Message], told: local.Told = None) -> str:
+    async def _render(
+        self, messages: Sequence[Message], told: local.Told = None, tools: Sequence[Any] = ()
+    ) -> str:
         if told:
             await self._check_harmless(json.dumps(told, ensure_ascii=False))
-        body = {"messages": list(messages), OF_TEMPLATE: told or {}}
+        body = {"messages": list(messages), OF_TEMPLATE: told or {}, "tools": list(tools)}
         try:
             return str((await self._post("/apply-template", body))["prompt"])
         except ModelError as error:
@@ -470,11 +476,35 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
     }
 
 
-async def _form_of(child: Child, request: dict[str, Any]) -> CallForm | None:
-    parts = {name: request[name] for name in ("messages", "tools", OF_TEMPLATE) if name in request}
-    probed = {**parts, "messages": [*request["messages"], *PROBE]}
-    prompt, written = [(await child.post("/apply-template", body))["prompt"] for body in (parts, probed)]
-    return CallForm.of(prompt, written)
+def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
+    """Return the functions of which one must be called; none if the model may answer instead."""
+    choice = (sampling.extra_body or {}).get("tool_choice")
+    functions = [tool["function"] for tool in sampling.tools if isinstance(tool.get("function"), Mapping)]
+    if isinstance(choice, Mapping):
+        return [each for each in functions if each.get("name") == (choice.get("function") or {}).get("name")]
+    return functions if choice == "required" else []
+
+
+def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int) -> dict[str, Any]:
+    """Return the schema of a call in at most `room` tokens. `within` writes out references, which have a root."""
+    calls = [
+        {
+            "name": {"const": each["name"]},
+            "arguments": within(each.get("parameters") or {"type": "object"}, room),
+        }
+        for each in functions
+    ]
+    return {"anyOf": [{"type": "object", "properties": call, "required": [*call]} for call in calls]}
+
+
+def _call_in(text: str) -> tuple[dict[str, Any], ...]:
+    """Return the call that was written as JSON; none if it was cut."""
+    try:
+        made = json.loads(text)
+    except ValueError:
+        return ()
+    function = {"name": made["name"], "arguments": json.dumps(made["arguments"], ensure_ascii=False)}
+    return ({"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function},)
 
 
 async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room: int) -> Replies:
@@ -482,16 +512,15 @@ async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room
     calls: list[CallPiece] = []
     finish: Finish | None = None
     counts: TokenCounts | None = None
-    async with aclosing(events):
-        async for event in events:
-            if "choices" not in event:
-                reason = error_of({"error": event, **event})["message"]
-                raise EngineError(f"{name}: llama.cpp broke off the answer: {reason}")
-            chunk = read_chunk(event)
-            calls += chunk.calls
-            counts, finish = chunk.counts or counts, chunk.finish or finish
-            if chunk.text or chunk.thought:
-                yield Delta(chunk.text, thought=chunk.thought)
+    async for event in events:
+        if "choices" not in event:
+            reason = error_of({"error": event, **event})["message"]
+            raise EngineError(f"{name}: llama.cpp broke off the answer: {reason}")
+        chunk = read_chunk(event)
+        calls += chunk.calls
+        counts, finish = chunk.counts or counts, chunk.finish or finish
+        if chunk.text or chunk.thought:
+            yield Delta(chunk.text, thought=chunk.thought)
     if not finish or counts is None:
         raise EngineError(f"{name}: the stream ended without its last event.", hint="Try again.")
     yield Delta(
