@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,21 +16,12 @@ import pytest
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.jobs.machine import cache_folder
 from tests.engines.servers.environments import LIMIT, environment
-from tests.engines.servers.test_clients import CLIENTS, run
 from tests.serve.running import Server, served
 
 pytestmark = pytest.mark.slow
 
-SCRIPTS = re.findall(
-    r"^## (\S+)\n\n([^\n]+)\n\n```python\n(.*?)^```", (CLIENTS / "agents.md").read_text(), re.M | re.S
-)
-CODEX = """model = "agent"
-model_provider = "redraft"
-[model_providers.redraft]
-name = "redraft"
-base_url = "{url}"
-wire_api = "responses"
-"""
+TABLE = Path(__file__).parent / "clients" / "agents.md"
+SCRIPTS = re.findall(r"^## (\S+)\n\n(.+)\n\n```(\w+)\n([\s\S]*?)^```", TABLE.read_text(), re.M)
 
 
 def called(name: str, **arguments: Any) -> ScriptedReply:
@@ -43,12 +35,11 @@ def say(messages: Any) -> str | ScriptedReply:
     if "JSON pointers" in text:
         return '{"/unit": "C"}'
     if "18 degrees" in text:
-        done = f"It is {text}"
-        return called("final_answer", answer=done) if "final_answer" in whole else done
+        return called("final_answer", answer=text) if "final_answer" in whole else f"It is {text}"
     if "file listing" in whole:  # aider
-        return "hello.py\n```\nprint(2)\n```\n"
+        return 'hello.py\n```\nprint("Paris C")\n```\n'
     if "Codex" in whole:
-        return called("exec_command", cmd="echo 18 degrees C > weather.txt; cat weather.txt", note="x")
+        return called("exec_command", cmd="echo Paris C, 18 degrees | tee weather.txt", note="x")
     return called("weather", city="Paris", unit="Celsius")
 
 
@@ -58,40 +49,34 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def reaching(server: Server) -> dict[str, str]:
-    """The variables by which clients find a server."""
-    found = {"OPENAI_BASE_URL": server.url, "OPENAI_API_BASE": server.url, "OPENAI_API_KEY": "none"}
-    return found | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-
-
-@pytest.mark.parametrize(("name", "packages", "script"), SCRIPTS, ids=[name for name, *_ in SCRIPTS])
-def test_an_agent_runs_the_mended_call(
-    server: Server, tmp_path: Path, name: str, packages: str, script: str
-) -> None:
-    (tmp_path / "agent.py").write_text(script)
-    python = environment(name, packages) / "python"
-    said = run(python, "-W", "ignore", tmp_path / "agent.py", **reaching(server), HOME=str(tmp_path))
-    assert re.search(r"Paris.*\bC\b", said)
-    assert "Celsius" not in said
-
-
-def test_codex_runs_a_command(server: Server, tmp_path: Path) -> None:
-    home = cache_folder() / "servers" / "codex"
+def programs(name: str, packages: str) -> Path:
+    """The folder of a client's programs, from npm or PyPI."""
+    if not packages.startswith("@"):
+        return environment(name, packages)
     if not (npm := shutil.which("npm")):
         pytest.skip("npm is not installed")
-    if not (home / "node_modules").is_dir():
-        subprocess.run([npm, "install", "--prefix", home, "@openai/codex"], check=True, timeout=LIMIT)
-    (tmp_path / "config.toml").write_text(CODEX.format(url=server.url))
-    how = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-C", tmp_path]
-    run(home / "node_modules" / ".bin" / "codex", "exec", *how, "The weather?", CODEX_HOME=str(tmp_path))
-    assert (tmp_path / "weather.txt").read_text() == "18 degrees C\n"
+    home = cache_folder() / "servers" / name
+    if not (found := home / "node_modules" / ".bin").is_dir():
+        subprocess.run([npm, "install", "--prefix", home, packages], check=True, timeout=LIMIT)
+    return found
 
 
-def test_aider_edits_a_file(server: Server, tmp_path: Path) -> None:
-    (edited := tmp_path / "hello.py").write_text("print(1)\n")
-    quiet = ["--yes-always", "--no-git", "--no-check-update", "--no-show-model-warnings", "--no-analytics"]
-    aider = environment("aider", "aider-chat") / "aider"
-    kept = [f"--{each}-history-file={tmp_path / each}" for each in ("chat", "input")]
-    asked = [*kept, "--model", "openai/agent", "--message", "Print 2.", edited]
-    run(aider, *quiet, *asked, **reaching(server), HOME=str(tmp_path))
-    assert edited.read_text() == "print(2)\n"
+@pytest.mark.parametrize(("name", "packages", "kind", "script"), SCRIPTS, ids=[name for name, *_ in SCRIPTS])
+def test_an_agent_runs_the_mended_call(
+    server: Server, tmp_path: Path, name: str, packages: str, kind: str, script: str
+) -> None:
+    (tmp_path / "agent").write_text(script)
+    found, url = programs(name, packages), server.url
+    reached = {
+        "OPENAI_BASE_URL": url,
+        "OPENAI_API_BASE": url,
+        "OPENAI_API_KEY": "none",
+        "HOME": str(tmp_path),
+    }
+    env = {**os.environ, **reached, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONWARNINGS": "ignore"}
+    env["PATH"] = f"{found}{os.pathsep}{env['PATH']}"
+    how: Any = {"cwd": tmp_path, "env": env, "stdin": subprocess.DEVNULL, "capture_output": True}
+    done = subprocess.run([kind, "agent"], text=True, timeout=300, **how)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert re.search(r"Paris.*\bC\b", done.stdout)
+    assert "Celsius" not in done.stdout
