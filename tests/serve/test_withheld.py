@@ -55,6 +55,15 @@ def test_an_error_of_a_check_and_a_guarded_critic_tell_nothing() -> None:
     assert asked.json()["error"]["param"] == "revision.critic"
 
 
+def test_what_stands_has_no_fence_and_its_revisions_count() -> None:
+    engine = ScriptedEngine(["cold", '```json\n{"rain": 1}\n```'])
+    with served({"json": {"model": engine, "checks": ["json"]}}, withheld=INSTEAD) as server:
+        reply = server.post({"model": "json", "redraft": True})
+        figures = httpx.get(f"{server.root}/metrics").text
+    assert (reply.json()["choices"][0]["message"]["content"], "cold" in reply.text) == ('{"rain": 1}', False)
+    assert 'redraft_revisions_total{model="json"} 1.0' in figures
+
+
 def test_thoughts_alone_are_withheld() -> None:
     engine = ScriptedEngine([f"<think>{LONG}</think>"] * 4)
     with served({"short": short(engine, drafts=2)}, withheld=INSTEAD) as server:

@@ -16,6 +16,7 @@ from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Prompt, Step
 from redraft.checks.base import Check, Outcome, failed, passed
+from redraft.checks.json_reading import once
 from redraft.checks.schema import validator_of
 from redraft.checks.structure import JsonSchema
 from redraft.checks.tools import ToolCheck
@@ -57,7 +58,7 @@ def _named(tools: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
 def _fits(arguments: Any, check: JsonSchema | None) -> Outcome:
     try:
-        value = json.loads(arguments or "{}", object_pairs_hook=_once)
+        value = json.loads(arguments or "{}", object_pairs_hook=once)
         if not isinstance(value, dict):
             return failed("The arguments are no JSON object.")
         return check.check(json.dumps(value), Prompt()) if check else passed("")
@@ -67,13 +68,6 @@ def _fits(arguments: Any, check: JsonSchema | None) -> Outcome:
         return failed("The arguments are no JSON that can be read: they are nested too deep.")
     except (TypeError, ValueError) as error:
         return failed(f"The arguments are no JSON that can be read: {str(error).partition(';')[0]}.")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object. Programs read one that has a name twice in two ways."""
-    if len(made := dict(pairs)) < len(pairs):
-        raise ValueError("a name is there twice")
-    return made
 
 
 def _check_of(function: Mapping[str, Any]) -> JsonSchema | None:

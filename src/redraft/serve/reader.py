@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from redraft.checks.json_reading import once
 from redraft.errors import fault_of, shown
 from redraft.jobs.signals import in_daemon_thread
 from redraft.serve.errors import Refusal, invalid
@@ -105,7 +105,7 @@ def object_of(body: bytes) -> dict[str, Any]:
             raise invalid(message, code="too_many_parts")
     try:
         text = body.decode("utf-8")
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=once)
         if _SURROGATE.search(body):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
@@ -131,14 +131,6 @@ def counted(body: bytes, signs: bytes, most: int) -> int:
     others = bytes(set(range(256)) - {*signs, *b'"'})
     bare = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, others).replace(b'""', b"")
     return sum(map(len, bare.split(b'"')[::2]))
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"{twice!r:.80} is there twice in one object")
-    return found
 
 
 def _finite(number: str) -> float:

@@ -239,9 +239,12 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
         broken = [each for each in step.checks if not each.passed]
         if asked.withheld:
             if broken or not step.checks or step.finish != "stop":  # what was cut may be cut to pass
-                step = Step(answer=asked.withheld, finish="filtered")
-            bare = step.model_copy(update={"reasoning": "", "feedback": None})
-            alone = {"drafts": (), "steps": (bare,), "best": 0}
+                bare = Step(answer=asked.withheld, finish="filtered")
+            else:
+                shown = {"answer": final_answer(event.chain), "reasoning": "", "feedback": None}
+                bare = step.model_copy(update=shown)
+            blank, last = Step(answer=""), event.chain.revisions  # for the log's count
+            alone = {"drafts": (), "steps": (*[blank] * last, bare), "best": last}
             return Finished(event.chain.model_copy(update=alone))
         called = step.tool_calls or NONE in broken
         if asked.strict_tools and called and (wrong := _unmet(event.chain)):

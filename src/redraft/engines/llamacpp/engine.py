@@ -486,15 +486,13 @@ def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
 
 
 def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int) -> dict[str, Any]:
-    """Return the schema of a call in at most `room` tokens. `within` writes out references, which have a root."""
-    calls = [
-        {
-            "name": {"const": each["name"]},
-            "arguments": within(each.get("parameters") or {"type": "object"}, room),
-        }
-        for each in functions
-    ]
-    return {"anyOf": [{"type": "object", "properties": call, "required": [*call]} for call in calls]}
+    """Return the schema of a call in at most `room` tokens, with references, which have a root, written out."""
+    calls = []
+    for each in functions:
+        arguments = within(each.get("parameters") or {"type": "object"}, room)
+        call = {"name": {"const": each["name"]}, "arguments": arguments}
+        calls.append({"type": "object", "properties": call, "required": [*call]})
+    return {"anyOf": calls}
 
 
 def _call_in(text: str) -> tuple[dict[str, Any], ...]:

@@ -74,7 +74,7 @@
 
   const verdictOf = (step) => {
     const checks = step.feedback?.checks || [], failed = checks.filter((check) => !check.passed);
-    if (step.echo) return ["revise", "✗ repeats the prompt or the criticism, or only acknowledges"];
+    if (step.echo) return ["revise", "✗ repeats the prompt or the criticism, only acknowledges, or replaces a call"];
     if (failed.length) return ["revise", `✗ fails ${failed.length} of ${checks.length}`];
     if (step.finish && step.finish !== "stop") return ["revise", `✗ cut: ${STOPS[step.finish] || step.finish}`];
     if (checks.length) return ["accept", checks.length === 1 ? "✓ passes 1 check" : `✓ passes ${checks.length} checks`];
