@@ -166,17 +166,12 @@ class AnswerMessage:
     def reasoning_tokens(self) -> int:
         """The tokens of all but the final answer."""
         chain = self.finished
-        final = self._tokens.get(chain.steps[_final(chain) or 0].answer, 0) if chain.steps else 0
-        return max(chain.usage.completion_tokens - final, 0)
+        return max(chain.usage.completion_tokens - self._tokens.get(_final(chain).answer, 0), 0)
 
     @property
     def finish_reason(self) -> str:
         """Why the answer ended, in OpenAI's words."""
-        chain = self.finished
-        index = _final(chain)
-        if index is None:
-            return "length"
-        step = chain.steps[index]
+        step = _final(self.finished)
         if step.tool_calls or step.complete:  # the criticism of a complete answer may have been cut
             return "tool_calls" if step.tool_calls else "stop"
         return FINISHES.get(step.finish, "length")
@@ -189,8 +184,7 @@ class AnswerMessage:
     @property
     def tool_calls(self) -> tuple[dict[str, Any], ...]:
         """The calls of tools by the answer."""
-        index = _final(self.finished)
-        return () if index is None else self.finished.steps[index].tool_calls
+        return _final(self.finished).tool_calls
 
     def as_json(self) -> dict[str, Any]:
         """Return the whole message."""
@@ -205,15 +199,15 @@ class AnswerMessage:
         return message
 
 
-def _final(chain: Chain) -> int | None:
-    """Return the index of the final answer: the best one, or the last if none has a text."""
+def _final(chain: Chain) -> Step:
+    """Return the step of the final answer: the best one, or the last if none has a text, or an empty one."""
     blank = chain.best is None and chain.steps and not has_answer(chain.steps)
-    return len(chain.steps) - 1 if blank else chain.best
+    index = len(chain.steps) - 1 if blank else chain.best
+    return Step(answer="", finish="cancelled") if index is None else chain.steps[index]
 
 
 def _unmet(chain: Chain) -> list[str]:
-    index = _final(chain)
-    step = Step(answer="") if index is None else chain.steps[index]
+    step = _final(chain)
     if step.tool_calls and not step.checks and chain.stop != "tool_calls":
         return ["The budget ended before the call was checked."]
     return [check.message for check in step.checks if not check.passed]
@@ -221,8 +215,7 @@ def _unmet(chain: Chain) -> list[str]:
 
 def final_answer(chain: Chain) -> str:
     """Return the final answer, or its JSON alone if that was asked for. It may be cut, and empty."""
-    index = _final(chain)
-    return "" if index is None else text_of(chain, chain.steps[index].answer.strip())
+    return text_of(chain, _final(chain).answer.strip())
 
 
 def allowed(event: Event, asked: Accepted) -> Event | None:
@@ -234,8 +227,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
         Refusal: The answer does not fit the schema that it must, or a call its tool.
     """
     if isinstance(event, Finished):
-        index = _final(event.chain)
-        step = Step(answer="") if index is None else event.chain.steps[index]
+        step = _final(event.chain)
         broken = [each for each in step.checks if not each.passed]
         if asked.withheld:
             if broken or not step.checks or step.finish != "stop":  # what was cut may be cut to pass
@@ -250,7 +242,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
         if asked.strict_tools and called and (wrong := _unmet(event.chain)):
             message = f"the model's call stays wrong: {' '.join(wrong)}"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "call_failed", message)
-        if asked.strict and index is not None and step.finish == "stop" and not step.tool_calls:
+        if asked.strict and step.finish == "stop" and not step.tool_calls:
             judged = next((each for each in step.checks if each.name == asked.strict), None)
             if judged is None or not judged.passed:
                 why = judged.message if judged else "the budget ended before it was checked."

@@ -257,13 +257,7 @@ class RevisedRequest(ModelRequest):
     parallel_tool_calls: bool | None = None
 
     def accepted(
-        self,
-        models: Models,
-        limits: ServerLimits,
-        prompt: Prompt,
-        wanted: Mapping[str, Any],
-        places: tuple[str, str],
-        choice: Any,
+        self, models: Models, limits: ServerLimits, prompt: Prompt, wanted: Any, places: tuple[str, str]
     ) -> Accepted:
         """Return the chain to make.
 
@@ -273,11 +267,12 @@ class RevisedRequest(ModelRequest):
         model = models.named(self.model)
         checks = format_checks(wanted.get("type"), wanted.get("schema"), *places)
         options = chain_options(model, limits, self._with_critic(models), self.revision, checks)
-        options = self._with_tools(options, choice, model)
+        options = self._with_tools(options, model)
         asked = self.revision.options if self.revision else {}
         once = bool(getattr(self, "logprobs", None)) or asked.get("max_revisions") == 0
         # A name that revises nothing revises what its model learnt.
         options = settled(prompt, options, engine_of(options).info, once=once)[0]
+        options = with_passed(options, passed_in(self), model)
         strict = any(each.get("strict") is True for each in functions_of(options))
         return Accepted(
             model.name,
@@ -300,8 +295,11 @@ class RevisedRequest(ModelRequest):
             raise invalid(f"the model {name!r} withholds what fails its checks.", "revision.critic")
         return {**self.options, "critic": critic.options.model}
 
-    def _with_tools(self, options: RevisionOptions, choice: Any, model: Model) -> RevisionOptions:
+    def _with_tools(self, options: RevisionOptions, model: Model) -> RevisionOptions:
         """Return the options with the fields beside `tools`, which go to the model's server as they are."""
+        choice = self.tool_choice
+        if isinstance(choice, dict) and "name" in choice:  # as in responses
+            choice = {"type": choice.get("type"), "function": {"name": choice["name"]}}
         named = isinstance(choice, dict) and isinstance(choice.get("type"), str)
         if not (named or choice in (None, "none", "auto", "required")):
             message = f"tool_choice is {shown(choice)}. It should be none, auto, required or a tool's name."
@@ -316,7 +314,8 @@ class RevisedRequest(ModelRequest):
             raise invalid(message, "tools", code="unsupported")
         function = choice.get("function") if named else None
         name = function.get("name") if isinstance(function, dict) else None
-        if named and name not in names and not (info.any_request and choice["type"] != "function"):
+        passed = info.any_request and named and choice["type"] in ("allowed_tools", "custom")
+        if named and name not in names and not passed:
             message = (
                 f"tool_choice names {shown(name)}, and the tools are: {', '.join(map(str, names)):.200}."
             )
@@ -359,11 +358,10 @@ class ChatRequest(SampledRequest, RevisedRequest):
         inner = named if isinstance(named, dict) else {}
         wanted = {"type": wanted.get("type"), "schema": inner.get("schema"), "strict": inner.get("strict")}
         places = ("response_format", "response_format.json_schema.schema")
-        made = self.accepted(models, limits, prompt, wanted, places, self.tool_choice)
-        options, beside, noted = made.options, passed_in(self), None
-        if self.logprobs or options.stop or options.tools or OF_TEMPLATE in beside:
+        made = self.accepted(models, limits, prompt, wanted, places)
+        options, noted = made.options, None
+        if self.logprobs or options.stop or options.tools or self.chat_template_kwargs is not None:
             options = by_messages(options)
-        options = with_passed(options, beside, model)
         if self.logprobs:
             options, noted = noting(options, model.name, self.top_logprobs or 0)
         elif self.top_logprobs:

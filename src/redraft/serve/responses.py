@@ -96,18 +96,14 @@ class ResponseRequest(requests.RevisedRequest):
     def accept(self, models: Models, limits: ServerLimits) -> requests.Accepted:
         """Return the chain to make."""
         asked = self.text.format if self.text else None
-        choice = self.tool_choice
-        if isinstance(choice, dict):
-            if choice.get("type") != "function" or not isinstance(choice.get("name"), str):
-                raise invalid("tool_choice is an object that names no function.", "tool_choice")
-            choice = {"type": "function", "function": {"name": choice["name"]}}  # as in chats
         prompt = requests.prompt_in(self._messages(), "input")
         wanted, places = {"type": "text"} if asked is None else asked, ("text.format", "text.format.schema")
-        made = self.accepted(models, limits, prompt, wanted, places, choice)
-        model, options = models.named(self.model), made.options
-        if self.reasoning and (effort := self.reasoning.effort):
-            options = requests.with_passed(options, {"reasoning_effort": effort}, model, "reasoning.effort")
-        options = requests.with_passed(options, requests.passed_in(self), model)
+        made = self.accepted(models, limits, prompt, wanted, places)
+        effort = (
+            {"reasoning_effort": self.reasoning.effort} if self.reasoning and self.reasoning.effort else {}
+        )
+        model = models.named(self.model)
+        options = requests.with_passed(made.options, effort, model, "reasoning.effort")
         return replace(made, options=options, left_out=tuple(self._left_out))
 
     def _messages(self) -> list[Any]:
@@ -257,7 +253,7 @@ class ResponseReply(Reply):
         options = self.asked.options
         beside = options.extra_body or {}
         choice = beside.get("tool_choice", "auto")
-        if isinstance(choice, dict):
+        if isinstance(choice, dict) and "function" in choice:
             choice = {"type": "function", "name": choice["function"]["name"]}
         return {
             "id": self._id,

@@ -486,7 +486,7 @@ def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
 
 
 def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int) -> dict[str, Any]:
-    """Return the schema of a call in at most `room` tokens, with references, which have a root, written out."""
+    """Return the schema of a call in at most `room` tokens. References have a root, and are written out."""
     calls = []
     for each in functions:
         arguments = within(each.get("parameters") or {"type": "object"}, room)
