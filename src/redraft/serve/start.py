@@ -56,13 +56,13 @@ class Server:
     max_seconds: float
     drain: float  # seconds for requests to finish at the end
     linger: float  # seconds after SIGTERM in which requests are still answered
-    strict_tools: bool  # a call that stays wrong is an error
     page: bool  # serve a web page too
     votes: Path
     log_json: bool
     otel: bool
     # By a model's name: the fields of requests that its server takes beyond OpenAI's.
     passes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    strict_tools: bool = False  # a call that stays wrong is an error
     withheld: Mapping[str, str] = field(default_factory=dict)  # by a model's name: `Model.withheld`
 
     def check(self) -> None:
