@@ -22,7 +22,6 @@ A type that pydantic does not know has a reader: `price: Annotated[Price | None,
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -121,7 +120,7 @@ class OptionModel(BaseModel):
             if name not in known:
                 hint = nearest(str(name), known, table) or "Options: " + ", ".join(known)
                 raise UsageError(f"{where}there is no option {f'{table}{name}'!r:.80}.", hint=hint)
-            if isinstance(value, str) and not value.isascii() and _UNPAIRED.search(value):
+            if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
                 raise _wrong(where + table + name, value, known[name])
         try:
             return cls.model_validate(dict(values))
@@ -164,9 +163,6 @@ def options_of(group: type[OptionModel]) -> Mapping[str, Option]:
             raise TypeError("a field of an OptionModel is made with option(...)")
         found[name] = replace(about, type=each.annotation)
     return found
-
-
-_UNPAIRED = re.compile("[\ud800-\udfff]")  # half of a character: UTF-8 cannot encode it.
 
 
 def wrong_item(name: str, values: Any, item: Item) -> UsageError | None:

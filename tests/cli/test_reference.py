@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from redraft.checks.derive import Auto
+from redraft.checks.groups import Auto
 from redraft.checks.judge import Judge, Reward
 from redraft.checks.language import Language
 

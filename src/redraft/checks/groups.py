@@ -7,7 +7,7 @@ unbalanced parenthesis, and a backslash.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -106,6 +106,45 @@ class AnyOf(_Group):
                 return outcomes[-1]
         faults = " Or: ".join(outcome.message for outcome in outcomes)
         return failed(f"One of these has to be fixed. {faults}", score=max(o.score for o in outcomes))
+
+
+@dataclass(frozen=True)
+class Auto:
+    """`auto`: what the prompt itself demands, as far as rules find it.
+
+    A chain puts the derived checks in its place. Elsewhere, as in a group or a reward, it runs them itself.
+    """
+
+    name: str = "auto"
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:
+        """Pass if all derived checks pass."""
+        from redraft.checks.derive import NOTHING
+
+        if parts := derived(prompt):
+            return await AllOf(parts).check(answer, prompt)
+        return passed(f"Nothing is checked: {NOTHING}")
+
+
+def derived(prompt: Prompt) -> tuple[Check, ...]:
+    """Return the checks of a prompt: of its instruction, or of the last message of the user.
+
+    Raises:
+        MissingExtra: One of them needs a package that is not installed.
+    """
+    from redraft.checks.derive import checks_in
+    from redraft.checks.parse import parse_check
+
+    return tuple(map(parse_check, checks_in(prompt.text if prompt.messages else prompt.instruction)))
+
+
+def without_auto(checks: Iterable[Check], prompt: Prompt) -> tuple[Check, ...]:
+    """Return checks and, if `auto` is among them, those that the prompt demands in its place."""
+    checks = tuple(checks)
+    given = {check.name for check in checks}
+    found = derived(prompt) if any(isinstance(check, Auto) for check in checks) else ()
+    new = (part for part in found if part.name not in given)
+    return (*(check for check in checks if not isinstance(check, Auto)), *new)
 
 
 def group_of(written: Written) -> AllOf | AnyOf:

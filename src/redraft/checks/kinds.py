@@ -295,5 +295,5 @@ TOOL = _for_anyone(
 ANY = _for_anyone("any(A; B)", "at least one of these checks passes", _group)
 ALL = _for_anyone("all(A; B)", "every one of these checks passes", _group)
 AUTO = _for_anyone(
-    "auto", "what the prompt itself demands in plain words (redraft checks PROMPT)", _plain("derive", "Auto")
+    "auto", "what the prompt itself demands in plain words (redraft checks PROMPT)", _plain("groups", "Auto")
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import select
 import signal
@@ -56,6 +55,8 @@ def ask(
     With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
     The file stays as it is: "| patch notes.txt" takes the diff over, and --quiet prints the new text.
     """
+    import asyncio
+
     from redraft.checks.json_reading import text_of
     from redraft.engines.config import load_config
 
@@ -88,6 +89,7 @@ def ask(
 
 def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | None, form: str) -> int:
     """Print how a text differs with what is wanted at some places, or it whole. Return the exit status."""
+    import asyncio
     from difflib import unified_diff
 
     from redraft.chain.documents import text_of_settings

@@ -6,7 +6,6 @@ terminal, each line is a turn, and the answers alone are printed. `redraft.revis
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 from collections.abc import Callable
@@ -22,6 +21,8 @@ from redraft.errors import RedraftError, UsageError, nearest
 from redraft.jobs.counting import counted
 
 if TYPE_CHECKING:
+    import asyncio
+
     from redraft.chain import Chain, Prompt
     from redraft.revision.session import Session
 
@@ -45,6 +46,8 @@ def chat(flags: Given) -> None:
 
     Without a terminal, each line of the input is a question or a command, and the answers are printed.
     """
+    import asyncio
+
     from redraft.revision.session import Session
 
     settings, wait = fill_in(flags), say_wait if sys.stderr.isatty() else None

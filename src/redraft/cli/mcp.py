@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from redraft.cli.options import Given, fill_in, takes
 
 
@@ -15,6 +13,8 @@ def mcp(flags: Given) -> None:
     agent, starts it. The client chooses the prompt, and checks that run no programs and read no files; all
     else is as the options say. The model is loaded at the first question.
     """
+    import asyncio
+
     from redraft.integrations.mcp import serve
 
     asyncio.run(serve(fill_in(flags)))

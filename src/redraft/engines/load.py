@@ -37,13 +37,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 from urllib.parse import urlsplit
 
-from redraft.chain.spans import TEMPLATES
 from redraft.engines.base import Engine, EngineInfo, EngineRole, price_of
 from redraft.engines.config import Config, load_config
 from redraft.engines.llamacpp import default_model
 from redraft.engines.names import BY_NAME, SERVERS, guess, memory_of, variable_of
 from redraft.engines.retry import Patience
-from redraft.engines.scripted import read_script
 from redraft.engines.wrapped import GuardedEngine, RoleEngine, references_by_role
 from redraft.errors import EngineError, MissingExtra, ModelError, OutputError, UsageError
 from redraft.jobs import hub
@@ -455,6 +453,8 @@ def _finished(
 ) -> Engine:
     engine.trust(_certain(adapters), shipped=named.shipped)
     if template := opening.machine.chat_template:
+        from redraft.chain.spans import TEMPLATES
+
         engine.converse(TEMPLATES[template])
     return engine
 
@@ -513,6 +513,8 @@ REMOTE = EngineKind(
 
 
 async def _script(named: ModelReference, _opening: Opening) -> Engine:
+    from redraft.engines.scripted import read_script
+
     return read_script(Path(named.target))
 
 

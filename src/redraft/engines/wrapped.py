@@ -32,7 +32,6 @@ from redraft.engines.base import (
     Watched,
     thoughts_apart,
 )
-from redraft.engines.remote.wire import estimated_counts
 from redraft.errors import EngineError, RedraftError, crash_of, shown
 
 if TYPE_CHECKING:
@@ -158,6 +157,8 @@ class MeteredEngine(WrappedEngine):
                     yield last
         except (GeneratorExit, asyncio.CancelledError):
             if last.completion_tokens is None and self.info.engine == "remote":
+                from redraft.engines.remote.wire import estimated_counts
+
                 # Its server sends no counts, and may be paid. Only a piece shows that it read the prompt.
                 asked = request["asked"]
                 body = {"messages": asked} if isinstance(asked, list) else {"prompt": asked}

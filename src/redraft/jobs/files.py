@@ -9,9 +9,7 @@ of it is on the disk. Changes to a folder during a read are not covered.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -216,7 +214,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     If `path` is a link, the link is replaced, not its target.
     """
-    aside = path.parent.joinpath(f".{path.name}.{secrets.token_hex(4)}.part")
+    aside = path.parent.joinpath(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
         with create(aside) as file:
             yield file
@@ -257,6 +255,8 @@ def written_to(folder: Path, what: str, hint: str) -> Iterator[None]:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
+    import hashlib
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import ipaddress
 import os
 import platform
@@ -10,7 +9,10 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    import ctypes
 if sys.platform == "win32":
     from redraft.jobs import windows
 
@@ -81,6 +83,8 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
 
 def libc() -> ctypes.CDLL:
     """Return the C library, of whose functions some are on Linux alone."""
+    import ctypes
+
     return ctypes.CDLL(None if os.name == "posix" else "msvcrt")
 
 

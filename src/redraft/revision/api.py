@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from redraft.chain import Chain, Prompt, Step, best_step, content_of, is_system, whole
 from redraft.checks.base import Prefixed, demand_of, schema_of
-from redraft.checks.derive import without_auto
-from redraft.checks.judge import MAX_SCORE, Judge
+from redraft.checks.groups import without_auto
 from redraft.checks.parse import parse_checks
 from redraft.checks.structure import Json
-from redraft.engines import learnt
 from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine, EngineInfo
 from redraft.engines.config import load_config
 from redraft.engines.load import load_engine, references_of
@@ -371,6 +369,8 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
     check_checks(checks, options)
     tell_unmet(checks, options.tools)
     if judge is not None and not checks and options.most_drafts > 1:
+        from redraft.checks.judge import MAX_SCORE, Judge
+
         checks = (Judge.of(CHOOSING, judge, MAX_SCORE),)
     writer = await opened("model", options.model)
     critic = await opened("critic", options.critic)
@@ -444,9 +444,12 @@ def settled(
     beside = options.system or options.tools or options.stop or options.gold or options.output
     short = (options.budget.tokens or LONGEST_WORK) < LONGEST_WORK  # an exercise that is cut has no answer
     able = info.roles and not (once or beside or short or options.min_revisions)
-    if able and (options.max_tokens or SHORTEST) >= SHORTEST and (found := learnt.read(_alone(asked))):
-        revises = {} if options.most_revisions else {"max_revisions": 1}
-        return options.model_copy(update=revises), found.texts
+    if able and (options.max_tokens or SHORTEST) >= SHORTEST:
+        from redraft.engines import learnt
+
+        if found := learnt.read(_alone(asked)):
+            revises = {} if options.most_revisions else {"max_revisions": 1}
+            return options.model_copy(update=revises), found.texts
     if options.checked or options.gold:
         return options, ()
     given = {"max_revisions", "min_revisions"} & options.model_fields_set and not once

@@ -22,7 +22,6 @@ from redraft.checks.base import Check, run_checks, schema_of
 from redraft.checks.json_reading import NotJson, json_so_far, read_json
 from redraft.checks.output import OutputCheck, parse_output
 from redraft.engines.base import OF_TOOLS, Delta, Engine
-from redraft.engines.remote.wire import estimated_counts
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError, crash_of
 from redraft.jobs.signals import in_daemon_thread
@@ -261,6 +260,8 @@ class Driver:
                 body = {"prompt": prompt}
             case None:
                 return {}
+        from redraft.engines.remote.wire import estimated_counts
+
         return {"prompt_tokens": estimated_counts(body, 0).prompt, "estimated": True}
 
     def _given_up(self, op: ops.Op, counts: dict[str, Any]) -> ops.Reply:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redraft.chain import Finish, Prompt, Step, Stop, Usage, Verdict, is_blank, is_system, selfee
-from redraft.engines import learnt
 from redraft.engines.base import Delta, EngineRole, PromptText
 from redraft.errors import ContextError
 from redraft.revision import ops, prompts
@@ -124,6 +123,8 @@ class Stream:
         Of an exercise all of its work is followed, and each step has to be right.
         """
         if self.state.plan.exercises:
+            from redraft.engines import learnt
+
             return not all(
                 learnt.holds(step.criticism, self.asked) for step in self.steps()[index : index + 1]
             )

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from redraft.chain.documents import recipe_of
 from redraft.checks.base import schema_of
-from redraft.checks.derive import Auto
+from redraft.checks.groups import Auto
 from redraft.checks.parse import parse_checks
 from redraft.engines.base import Engine
 from redraft.engines.load import has_openvino, load_engine
 from redraft.engines.retry import Patience
-from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError, shown
 from redraft.jobs.machine import instructions, many_streams
 from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, ServerOptions
@@ -194,6 +193,8 @@ class Settings:
         """Return why steering keeps OpenVINO away, if a check steers: it is worth more than the speed."""
         if self.get("steer") is False or not (self.get("check") or self.stand_ins.get("checks")):
             return ""
+        from redraft.engines.scripted import ScriptedEngine
+
         checks = parse_checks(self.options().checks, judge=ScriptedEngine([""]))
         steer = any(isinstance(check, Auto) for check in checks) or await forms_of(checks)
         return "checks steer it, unless --no-steer" if steer and not any(map(schema_of, checks)) else ""

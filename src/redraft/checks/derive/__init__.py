@@ -9,11 +9,8 @@ Of a long text its beginning and its end are read, and of these no long sentence
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 
-from redraft.chain import Prompt, whole
-from redraft.checks.base import Check, Outcome, passed
+from redraft.chain import whole
 from redraft.checks.derive.amounts import lengths, lists, shapes
 from redraft.checks.derive.sentences import Rule, Text, asks_for_code
 from redraft.checks.derive.wording import choices, in_json, language, wordings
@@ -80,41 +77,3 @@ def _meet(checks: list[str]) -> bool:
         if op != ">=":
             highs.append(int(m or n))
     return len({*lows}) <= 1 and len({*highs}) <= 1 and (not lows or not highs or lows[0] <= highs[0])
-
-
-@dataclass(frozen=True)
-class Auto:
-    """`auto`: what the prompt itself demands, as far as rules find it.
-
-    A chain puts the derived checks in its place. Elsewhere, as in a group or a reward, it runs them itself.
-    """
-
-    name: str = "auto"
-
-    async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Pass if all derived checks pass."""
-        from redraft.checks.groups import AllOf
-
-        if parts := derived(prompt):
-            return await AllOf(parts).check(answer, prompt)
-        return passed(f"Nothing is checked: {NOTHING}")
-
-
-def derived(prompt: Prompt) -> tuple[Check, ...]:
-    """Return the checks of a prompt: of its instruction, or of the last message of the user.
-
-    Raises:
-        MissingExtra: One of them needs a package that is not installed.
-    """
-    from redraft.checks.parse import parse_check
-
-    return tuple(map(parse_check, checks_in(prompt.text if prompt.messages else prompt.instruction)))
-
-
-def without_auto(checks: Iterable[Check], prompt: Prompt) -> tuple[Check, ...]:
-    """Return checks and, if `auto` is among them, those that the prompt demands in its place."""
-    checks = tuple(checks)
-    given = {check.name for check in checks}
-    found = derived(prompt) if any(isinstance(check, Auto) for check in checks) else ()
-    new = (part for part in found if part.name not in given)
-    return (*(check for check in checks if not isinstance(check, Auto)), *new)
