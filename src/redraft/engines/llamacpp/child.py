@@ -100,11 +100,13 @@ def _serve(settings: ChildSettings) -> Any:
     params.n_ctx = settings["context"] * settings["parallel"]
     params.kv_unified = False
     params.cache_ram_mib = CACHE_MIB
-    if settings["gpu"]:
-        devices = xllamacpp.get_device_info()
-        if all(device["type"].name.endswith(("_CPU", "_ACCEL")) for device in devices):
+    devices = xllamacpp.get_device_info()
+    if all(device["type"].name.endswith(("_CPU", "_ACCEL")) for device in devices):
+        if settings["gpu"]:
             names = ", ".join(str(device["name"]) for device in devices)
             raise RuntimeError(f"it finds no GPU here, but {names}; --device cpu does without")
+        # It would load the model twice to see what fits a GPU, and compute with every adapter once.
+        params.fit_params = params.warmup = False
     if settings["threads"] is not None:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     if settings["gpu_layers"] is not None:
