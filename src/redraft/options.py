@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redraft.errors import UsageError, nearest, shown
 
 MODEL, LOOP, SAMPLING, BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
+RUN, LIMITS, BATCHES = "Options", "Limits of this run", "Batches of a server"
 SERVER = "Waiting for a server"
 
 MAX_THREADS = 512  # most threads of llama.cpp (GGML_MAX_N_THREADS in ggml.h); more end the process

@@ -47,8 +47,18 @@ def takes(group: str = USUAL) -> Callable[[Callable[..., None]], Callable[..., N
     """
 
     def parameters() -> list[inspect.Parameter]:
-        from redraft.options import BUDGET, LOOP, MODEL, SAMPLING, SERVER, Option, options_of
-        from redraft.revision.runs.options import BATCHES, LIMITS, RUN
+        from redraft.options import (
+            BATCHES,
+            BUDGET,
+            LIMITS,
+            LOOP,
+            MODEL,
+            RUN,
+            SAMPLING,
+            SERVER,
+            Option,
+            options_of,
+        )
 
         model: type[OptionModel] = resolve_name(group)
         shared, known = (MODEL, LOOP, SAMPLING, BUDGET, SERVER), options_of(model)
@@ -69,7 +79,7 @@ def takes(group: str = USUAL) -> Callable[[Callable[..., None]], Callable[..., N
 
 def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
     """Return an option as a parameter of a command, whose own default is `usual`. Typer checks the type."""
-    from redraft.revision.runs.options import BATCHES, RUN
+    from redraft.options import BATCHES, RUN
 
     kinds = (option.type, *get_args(option.type))
     kind = next((kind for kind in (bool, int, float, list[str]) if kind in kinds), str)

@@ -27,11 +27,11 @@ from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, Se
 from redraft.revision.api import Role
 from redraft.revision.keywords import RevisionKeywords
 from redraft.revision.options import RevisionOptions, check_options, check_prices, patience_of
-from redraft.revision.promise import Watch, breaks, promise_of
 from redraft.revision.watch import forms_of
 
 if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches  # it needs httpx
+    from redraft.revision.promise import Watch
 
 
 def recipe(name: str | Path) -> RevisionKeywords:
@@ -76,20 +76,22 @@ class Settings:
         if not isinstance(name, str | Path | None):
             hint = "It should be the name of a recipe, or the path of a YAML file."
             raise UsageError(f"recipe is {shown(name)}.", hint=hint)
-        name, promise = str(name or ""), None
+        name, watch = str(name or ""), None
         asked = group.read(given).explicit
         if name:
+            from redraft.revision.promise import Watch, breaks, promise_of
+
             path, document = recipe_of(name, group.RECIPES)
             promise = promise_of(document, path)
             own = (group.IN_RECIPES or group).read_file(document, where=f"{path}: ").explicit
             if promise and (why := [*breaks(promise, own, asked)]):
                 tell(f"{path} does not promise anything here: {'; '.join(why)}.")
                 promise = None
+            watch = Watch(promise, name) if promise and promise.get("watched") else None
             asked = {**own, **asked}
         if asked.get("batch"):  # the default of many at once is for what is not sent in batches
             below = {key: value for key, value in below.items() if key != "parallel"}
         values = group.model_construct(**{**group.OWN_DEFAULTS, **below, **asked})
-        watch = Watch(promise, name) if promise and promise.get("watched") else None
         return cls(values, judge_was_named="judge" in asked, recipe=name, watch=watch, tell=tell)
 
     def get(self, name: str) -> Any:

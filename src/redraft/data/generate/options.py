@@ -7,6 +7,7 @@ from typing import Literal
 from redraft.data.generate import USUAL
 from redraft.options import (
     MAX_SEED,
+    RUN,
     SAMPLING,
     SERVER,
     Flags,
@@ -15,7 +16,7 @@ from redraft.options import (
     ServerOptions,
     option,
 )
-from redraft.revision.runs.options import RUN, ItemOptions, RunOptions
+from redraft.revision.runs.options import ItemOptions, RunOptions
 
 TEACHER = "Teacher"
 """The heading of the flags that say what the teacher is shown and what is kept of its texts."""

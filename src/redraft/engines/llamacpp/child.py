@@ -96,6 +96,7 @@ def _serve(settings: ChildSettings) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = settings["model"]
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in settings["adapters"]]
+    params.lora_init_without_apply = True  # each request applies its own, and tests while loading none
     params.n_parallel = settings["parallel"]
     params.n_ctx = settings["context"] * settings["parallel"]
     params.kv_unified = False
@@ -105,8 +106,7 @@ def _serve(settings: ChildSettings) -> Any:
         if settings["gpu"]:
             names = ", ".join(str(device["name"]) for device in devices)
             raise RuntimeError(f"it finds no GPU here, but {names}; --device cpu does without")
-        # It would load the model twice to see what fits a GPU, and compute with every adapter once.
-        params.fit_params = params.warmup = False
+        params.fit_params = params.warmup = False  # the first loads the model twice, to see what fits a GPU
     if settings["threads"] is not None:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     if settings["gpu_layers"] is not None:

@@ -9,13 +9,14 @@ from redraft.options import (
     A_REFERENCE,
     MAX_SEED,
     MODEL,
+    RUN,
     SAMPLING,
     SERVER,
     MachineOptions,
     ServerOptions,
     option,
 )
-from redraft.revision.runs.options import A_PATH, RUN, ItemOptions
+from redraft.revision.runs.options import A_PATH, ItemOptions
 
 JUDGING = "Judging"  # the heading of the flags that say what is asked of a judge
 

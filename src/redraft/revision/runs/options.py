@@ -8,9 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainValidator
 
-from redraft.options import A_HOOK, EvalFlags, Flags, OptionModel, is_async, option
-
-RUN, LIMITS, BATCHES = "Options", "Limits of this run", "Batches of a server"
+from redraft.options import A_HOOK, BATCHES, LIMITS, RUN, EvalFlags, Flags, OptionModel, is_async, option
 
 PARALLEL = 4  # default number of chains at once. More is faster on a GPU or a server.
 IN_BATCHES = 1000  # default number with batches. They wait together, and each takes some memory.
