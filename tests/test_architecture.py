@@ -46,16 +46,8 @@ APART = {("data", "weights"), ("weights", "chain"), ("serve", "train"), ("serve"
 """Imports that point down and are not allowed, so that each can be read without the other."""
 
 HEAVY = {
-    "torch",
-    "transformers",
-    "pydantic",
-    "httpx",
-    "huggingface_hub",
-    "jsonschema",
-    "yaml",
-    "xllamacpp",
-    "regex",
-    "rich.console",
+    *("torch", "transformers", "pydantic", "httpx", "huggingface_hub", "jsonschema", "yaml", "xllamacpp"),
+    *("regex", "rich.console", "asyncio", "ctypes"),
 }
 BELOW = ("redraft.chain", "redraft.engines", "redraft.jobs.", "redraft.revision.")
 """What no help text needs, but for these, which are small."""
@@ -242,9 +234,30 @@ def test_help_imports_nothing_heavy(loaded: dict[str, set[str]], verb: str) -> N
     assert {name for name in loaded[verb] if name.startswith(BELOW)} <= SMALL
 
 
+def imported(code: str) -> set[str]:
+    """What a fresh Python has imported after some code."""
+    command = [sys.executable, "-c", f"import sys, {code}; print(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
 def test_importing_redraft_imports_nothing_heavy() -> None:
-    code = "import sys, redraft; print(*sys.modules, sep='\\n')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    modules = set(done.stdout.split())
+    modules = imported("redraft")
     assert modules & HEAVY == set()
     assert {name for name in modules if name.startswith("redraft.")} == set()
+
+
+OF_A_PROMPT = """chain chain.selfee chain.thoughts checks checks.base checks.function checks.groups
+checks.json_reading checks.kinds checks.output checks.parse checks.pattern checks.schema checks.structure
+checks.tools engines engines.base engines.config engines.llamacpp engines.llamacpp.default_model engines.load
+engines.messages engines.names engines.retry engines.steering engines.steering.draft engines.steering.form
+engines.steering.pattern engines.steering.phrase engines.wrapped errors jobs jobs.counting jobs.files jobs.hub
+jobs.machine jobs.plugins jobs.signals options revision revision.api revision.calls revision.cancel
+revision.driver revision.keywords revision.native revision.ops revision.options revision.patch
+revision.prompted revision.prompts revision.state revision.stop revision.watch"""
+"""What `revise` needs for any prompt and model. What one kind of check or engine needs is imported there."""
+
+
+def test_revise_imports_what_every_prompt_needs() -> None:
+    modules = imported("redraft; redraft.revise")
+    assert {name[8:] for name in modules if name.startswith("redraft.")} <= set(OF_A_PROMPT.split())
+    assert not modules & (HEAVY - {"asyncio", "pydantic", "regex"})

@@ -14,11 +14,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from redraft.chain import Finish, Prompt, content_of
 from redraft.chain.selfee import NATIVE_FORMAT
-from redraft.chain.spans import ConversationTemplate
 from redraft.chain.thoughts import Splitter, Tags, tags_of
 from redraft.engines.base import (
     OF_TEMPLATE,
@@ -39,6 +38,9 @@ from redraft.engines.steering.writer import Source, written
 from redraft.errors import ContextError, ModelError, RecordError, UsageError
 from redraft.jobs.machine import free_memory
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
+
+if TYPE_CHECKING:
+    from redraft.chain.spans import ConversationTemplate
 
 _log = logging.getLogger(__name__)
 

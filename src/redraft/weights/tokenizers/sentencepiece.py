@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redraft.errors import ModelError
-from redraft.weights.checkpoint import read_small
 from redraft.weights.header import AGAIN
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -54,6 +53,8 @@ class SentencePiece:
 def read_sentencepiece(path: Path) -> SentencePiece:
     """Read a model of the BPE kind."""
     try:
+        from redraft.weights.checkpoint import read_small
+
         return _model(path, read_small(path))
     except FileNotFoundError:
         raise ModelError(f"there is no file {path}.", hint="Check the path.") from None
