@@ -10,9 +10,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from math import fsum
 from operator import not_
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Generic, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
@@ -122,7 +122,7 @@ class CheckResult(_Record):
 
 def score_of(results: Sequence[CheckResult]) -> float | None:
     """Return the mean of scores; None if there are none."""
-    return fmean(result.score for result in results) if results else None
+    return fsum(result.score for result in results) / len(results) if results else None
 
 
 class Feedback(_Record):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean
+from math import fsum
 from typing import ClassVar
 
 from redraft.chain import Prompt
@@ -68,7 +68,7 @@ class AllOf(_Group):
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Run all parts concurrently. The message joins those of the failed parts."""
         outcomes = await together([outcome_of(part, answer, prompt) for part in self.parts])
-        score = fmean(outcome.score for outcome in outcomes)
+        score = fsum(outcome.score for outcome in outcomes) / len(outcomes)
         faults = [outcome for outcome in outcomes if not outcome.passed]
         if faults:
             known = all(outcome.places for outcome in faults)
