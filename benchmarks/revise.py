@@ -26,7 +26,8 @@ RUNS = {
     "speculation": row_speculation.run,
     "parse": row_parse.run,
     "memory": row_process.run_memory,
-    "help": row_process.run_help,
+    "start": row_process.run_start,
+    "first": row_process.run_first,
 }
 ROWS = {name: sized(run, (FULL,), (QUICK,)) for name, run in RUNS.items()}
 

@@ -22,7 +22,7 @@ from redraft.checks.base import Check, Prefixed, form_of, schema_of
 from redraft.checks.ifeval import TYPES
 from redraft.checks.kinds import CheckKind, check_kinds
 from redraft.checks.parse import parse_check
-from redraft.cli import app
+from redraft.cli.commands import app
 from redraft.cli.verb import everyday_options
 from redraft.engines.names import RECOMMENDED
 from redraft.jobs.counting import size_in_words

@@ -202,7 +202,7 @@ def test_nothing_of_the_workshop_is_left(pattern: re.Pattern[str]) -> None:
 
 HELPS = """
 import json, os, sys
-from redraft.cli import app
+from redraft.cli.commands import app
 for words in json.loads(sys.argv[1]):
     if not os.fork():
         try:

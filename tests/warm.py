@@ -24,7 +24,7 @@ from typing import Self
 
 from typer.main import get_group
 
-from redraft.cli import app
+from redraft.cli.commands import app
 
 ROOT = Path(__file__).resolve().parent.parent
 USUAL = (

@@ -33,9 +33,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from redraft.errors import UsageError, nearest, shown
 
-MODEL, LOOP, SAMPLING, BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
-RUN, LIMITS, BATCHES = "Options", "Limits of this run", "Batches of a server"
-SERVER = "Waiting for a server"
+OF_ANSWERS = "Model", "Revising", "Sampling", "Budget of the whole chain", "Waiting for a server"
+MODEL, LOOP, SAMPLING, BUDGET, SERVER = OF_ANSWERS
+OF_RUNS = RUN, LIMITS, BATCHES = "Options", "Limits of this run", "Batches of a server"
 
 MAX_THREADS = 512  # most threads of llama.cpp (GGML_MAX_N_THREADS in ggml.h); more end the process
 RETRIES = 4  # default number of retries of a request that a server failed

@@ -9,7 +9,7 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from redraft.cli import app
+from redraft.cli.commands import app
 from redraft.cli.verb import _EVERYDAY, everyday_options
 from tests.cli.verbs import redraft
 

@@ -119,7 +119,9 @@ def test_a_name_of_the_hub_is_fetched(here: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_help_does_not_import_torch() -> None:
-    code = "import sys; from redraft.cli import app; app(['weights', '--help'], standalone_mode=False);"
+    code = (
+        "import sys; from redraft.cli.commands import app; app(['weights', '--help'], standalone_mode=False);"
+    )
     code += "sys.exit(bool({'torch', 'numpy', 'gguf'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 

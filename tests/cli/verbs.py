@@ -18,7 +18,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, read_jsonl
-from redraft.cli import app
+from redraft.cli.commands import app
 
 REDRAFT = [sys.executable, "-m", "redraft"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from redraft.cli import app
+from redraft.cli.commands import app
 from tests.engines.servers.environments import environment
 from tests.train.tiny import chains, model_folder
 

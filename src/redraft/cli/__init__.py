@@ -11,12 +11,6 @@ import os
 import signal
 import sys
 
-TYPE_CHECKING = False  # see redraft/__init__.py
-if TYPE_CHECKING:
-    from typing import Any
-
-    from redraft.cli.commands import app as app
-
 INTERRUPTED = 130
 
 
@@ -61,11 +55,3 @@ def _flush() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def __getattr__(name: str) -> Any:
-    if name == "app":
-        from redraft.cli.commands import app
-
-        return app
-    raise AttributeError(name)

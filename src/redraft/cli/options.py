@@ -47,25 +47,12 @@ def takes(group: str = USUAL) -> Callable[[Callable[..., None]], Callable[..., N
     """
 
     def parameters() -> list[inspect.Parameter]:
-        from redraft.options import (
-            BATCHES,
-            BUDGET,
-            LIMITS,
-            LOOP,
-            MODEL,
-            RUN,
-            SAMPLING,
-            SERVER,
-            Option,
-            options_of,
-        )
+        from redraft.options import LOOP, OF_ANSWERS, OF_RUNS, Option, options_of
 
         model: type[OptionModel] = resolve_name(group)
-        shared, known = (MODEL, LOOP, SAMPLING, BUDGET, SERVER), options_of(model)
-        flags = {name: option for name, option in known.items() if option.group}
-        of_run = [RUN, LIMITS, BATCHES]
-        own = [each.group for each in flags.values() if each.group not in (*shared, *of_run)]
-        headings = [*of_run, *dict.fromkeys(own), *shared]
+        flags = {name: option for name, option in options_of(model).items() if option.group}
+        own = [each.group for each in flags.values() if each.group not in (*OF_ANSWERS, *OF_RUNS)]
+        headings = [*OF_RUNS, *dict.fromkeys(own), *OF_ANSWERS]
         text = "take flags from a recipe: a YAML file, or a shipped one"
         recipe = Option(text, own[0] if own else LOOP, "NAME|FILE")
         options = sorted([("recipe", recipe), *flags.items()], key=lambda o: headings.index(o[1].group))

@@ -27,11 +27,11 @@ from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, Se
 from redraft.revision.api import Role
 from redraft.revision.keywords import RevisionKeywords
 from redraft.revision.options import RevisionOptions, check_options, check_prices, patience_of
+from redraft.revision.promise import Watch, breaks, promise_of
 from redraft.revision.watch import forms_of
 
 if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches  # it needs httpx
-    from redraft.revision.promise import Watch
 
 
 def recipe(name: str | Path) -> RevisionKeywords:
@@ -79,8 +79,6 @@ class Settings:
         name, watch = str(name or ""), None
         asked = group.read(given).explicit
         if name:
-            from redraft.revision.promise import Watch, breaks, promise_of
-
             path, document = recipe_of(name, group.RECIPES)
             promise = promise_of(document, path)
             own = (group.IN_RECIPES or group).read_file(document, where=f"{path}: ").explicit

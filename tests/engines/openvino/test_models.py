@@ -170,7 +170,7 @@ def test_a_disk_without_room(tmp_path: Path, cache: Path, quant: str) -> None:
     model = exported(tmp_path, "Llama", quant)
     code = (
         "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        "from redraft.cli import app\napp(sys.argv[1:])"
+        "from redraft.cli.commands import app\napp(sys.argv[1:])"
     )
     (tmp_path / "p.txt").write_text("abc")
     words = (

@@ -297,7 +297,8 @@ class _Reader:
             return LongArray(length)
         if kind != _STRING:
             return struct.unpack_from(f"<{length}{_SCALARS[kind][1]}", self.data, begin)
-        return tuple(self._strings(begin, length))
+        self.at = begin
+        return tuple(self._string() for _ in range(length))
 
     def _skip_strings(self, count: int) -> None:
         at, size, read = self.at, self.size, struct.Struct("<Q").unpack_from
@@ -307,21 +308,6 @@ class _Reader:
             at += 8 + read(self.data, at)[0]
         self.at = at
         self._room_for(0, 0, "")
-
-    def _strings(self, at: int, count: int) -> Iterator[str]:
-        """Read texts that lie in the file, without a call for each: a vocabulary has 100,000 and more."""
-        data, read = self.data, struct.Struct("<Q").unpack_from
-        for _ in range(count):
-            [length] = read(data, at)
-            self.text -= length
-            if length > MAX_STRING or self.text < 0:
-                self._long(length)
-            begin = at + 8
-            at = begin + length
-            yield data[begin:at].decode("utf-8", "replace")
-
-    def _long(self, length: int) -> NoReturn:
-        self._odd(f"a text has {length} bytes, and all of them {MAX_TEXT - self.text}")
 
     def _tensor(self) -> Tensor:
         name = self._string()
@@ -369,7 +355,7 @@ class _Reader:
         self._room_for(length, 1, "bytes of text")
         self.text -= length
         if length > MAX_STRING or self.text < 0:
-            self._long(length)
+            self._odd(f"a text has {length} bytes, and all of them {MAX_TEXT - self.text}")
         raw = self.data[self.at : self.at + length]
         self.at += length
         return raw.decode("utf-8", "replace")
