@@ -27,7 +27,6 @@ RUNS = {
     "parse": row_parse.run,
     "memory": row_process.run_memory,
     "start": row_process.run_start,
-    "first": row_process.run_first,
 }
 ROWS = {name: sized(run, (FULL,), (QUICK,)) for name, run in RUNS.items()}
 

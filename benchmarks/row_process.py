@@ -1,21 +1,17 @@
-"""What the command itself costs, without a model: memory over many prompts, and how fast commands and answers start."""
+"""What the command itself costs: memory over many prompts, and how soon commands and answers come."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
 from pathlib import Path
 from statistics import median
 
-from measure import Figure, Goal, NotMeasured, Row, Size, over
-from redraft import arevise, load_engine
+from measure import Figure, Goal, Row, Size, over
 from weights_run import MB, run_command
 
 MEMORY = "memory of redraft answer over {many:,} prompts (scripted engine)"
@@ -30,23 +26,10 @@ REPLIES = (
     "The answer says nothing about the coast. Revision is needed.",
     "A lighthouse is a tower on the coast, whose lamp shows ships the way at night.",
 )
-START = "start: wall time of a new process"
-START_HOW = (
-    "Each command in turn, after one round that is not counted; {bare} alone takes {seconds:.2f} s, and the "
-    "ratios are to it. The peer is `llm` with its plugin `llm-echo`, which answers without a model, too."
-)
+START = "wall time of a new process, in turn"
+START_HOW = "`python -c '{}'`, and `llm` with llm-echo, which computes no model either, are there to compare."
 BARE, USE = "import httpx, pydantic", "import redraft; redraft.revise"
-GOALS = {
-    "--help": 0.12,
-    "-V": 0.08,
-    USE: 0.25,
-    "ask, scripted model": 0.45,
-    "ask, default model, one token": 0.9,
-}
-FIRST = "the first answer of a loaded model over the second"
-FIRST_HOW = (
-    "48 tokens for two prompts of one length, greedily; the default model is loaded anew for each pair."
-)
+GOALS = {"--help": 0.12, "-V": 0.08, USE: 0.25, "ask, a script": 0.45, "ask, one token": 0.9}
 
 
 def run_memory(size: Size) -> Row:
@@ -90,56 +73,30 @@ def answer_peak(
 
 def run_start(size: Size) -> Row:
     """Measures how long commands take, from the start of their process to its end."""
-    if (llm := shutil.which("llm")) is None:
-        raise NotMeasured("pip install llm llm-echo, and put it on the PATH")
-    with tempfile.TemporaryDirectory() as name:
-        script = Path(name) / "script.jsonl"
-        script.write_text(json.dumps(REPLIES[1]), "utf-8")
-        redraft = [sys.executable, "-m", "redraft"]
-        ask = [*redraft, "ask", "Name a colour.", "--max-tokens", "1"]
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as script:
+        print(json.dumps(REPLIES[1]), file=script, flush=True)
+        redraft, ask = [sys.executable, "-m", "redraft"], ["ask", "Name a colour."]
         commands = {
             BARE: [sys.executable, "-c", BARE],
-            **{word: [*redraft, word] for word in ("--help", "-V")},
+            "llm, echo": ["llm", "-m", "echo", "--no-log", "Name a colour."],
+            "--help": [*redraft, "--help"],
+            "-V": [*redraft, "-V"],
             USE: [sys.executable, "-c", USE],
-            "ask, scripted model": [*redraft, "ask", "Name a colour.", "-m", f"script:{script}"],
-            "ask, default model, one token": ask,
-            "llm --help": [llm, "--help"],
-            "llm, echo": [llm, "-m", "echo", "--no-log", "Name a colour."],
+            "ask, a script": [*redraft, *ask, "-m", f"script:{script.name}"],
+            "ask, one token": [*redraft, *ask, "--max-tokens", "1"],
         }
-        rounds = [
-            {what: seconds_of(words) for what, words in commands.items()} for _ in range(2 * size.rounds + 1)
-        ]
-    times = {what: tuple(each[what] for each in rounds[1:]) for what in commands}
-    bare = times.pop(BARE)
-    figures = [
-        Figure(what, found, "s", Goal("≤", GOALS[what]) if what in GOALS else None, _over(found, bare))
-        for what, found in times.items()
-    ]
-    return Row(START, START_HOW.format(bare=BARE, seconds=median(bare)), tuple(figures))
+        rounds = [[*map(seconds_of, commands.values())] for _ in range(2 * size.rounds + 1)][1:]
+    figures = []
+    for what, times in zip(commands, zip(*rounds, strict=True), strict=True):
+        sides = f"{median(over(times, [each[0] for each in rounds])):.2f}× the bare import"
+        goal = Goal("≤", GOALS[what]) if what in GOALS else None
+        figures.append(Figure(what, times, "s", goal, sides))
+    return Row(START, START_HOW.format(BARE), tuple(figures))
 
 
-def _over(times: Sequence[float], bare: Sequence[float]) -> str:
-    return f"{median(over(times, bare)):.2f}× a bare import"
-
-
-def seconds_of(command: Sequence[str]) -> float:
-    """How long one command takes."""
+def seconds_of(command: list[str]) -> float:
+    """How long one command takes. An answer of one token is cut, and exits with 1."""
     start = time.perf_counter()
-    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+    nowhere = subprocess.DEVNULL
+    subprocess.run(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, check=False)
     return time.perf_counter() - start
-
-
-def run_first(size: Size) -> Row:
-    """Measures whether the first answer of a loaded model waits for what the second does not."""
-    ratios = tuple(asyncio.run(_first_over_second()) for _ in range(size.rounds))
-    return Row(FIRST, FIRST_HOW, (Figure("default model", ratios, "×", Goal("≤", 1.3)),))
-
-
-async def _first_over_second() -> float:
-    seconds = []
-    async with aclosing(await load_engine("default")) as engine:
-        for word in ("lighthouse", "waterwheel"):
-            start = time.perf_counter()
-            await arevise(f"Describe a {word}.", model=engine, temperature=0, max_tokens=48)
-            seconds.append(time.perf_counter() - start)
-    return seconds[0] / seconds[1]

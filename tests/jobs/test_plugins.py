@@ -16,8 +16,7 @@ import redraft
 from redraft.chain.read.shapes import read_shape, shapes
 from redraft.checks.kinds import check_kinds, may_ask_judge
 from redraft.checks.parse import parse_check
-from redraft.cli.commands import app
-from redraft.cli.commands import _command
+from redraft.cli.commands import _command, app
 from redraft.errors import CheckSyntaxError, EngineError, RecordError, UsageError
 from redraft.evaluation.tasks.tasks import Task, checks_of, task_named
 from redraft.jobs import plugins as module

@@ -14,7 +14,7 @@ import typer
 from redraft.cli.shell import argument, command_line, flag, tell, write
 from redraft.cli.verb import Sections, Verb
 from redraft.errors import UsageError
-from redraft.jobs.machine import give_back_large, keep_few_kernels, use_large_pages
+from redraft.jobs.machine import cache_folder, give_back_large, keep_few_kernels, use_large_pages
 from redraft.train.processes import Say, leads, parting
 
 if TYPE_CHECKING:
@@ -100,7 +100,6 @@ def _look(own: RunOptions, say: Say) -> None:
 
     model = folder_for(own.model_name_or_path, command=command_line())
     if own.preview is not None and leads():
-        from redraft.jobs.machine import cache_folder
         from redraft.train.look import preview
 
         preview(own, model, cache_folder() / "train", show=write, say=say)
@@ -158,7 +157,6 @@ def self_(
     type the same command again. With --from, the tasks of --task are added to what a model can, and its own
     are rehearsed.
     """
-    from redraft.jobs.machine import use_large_pages
     from redraft.train.self.road import Road, Scale, Start
     from redraft.train.self.tasks import TASKS, find_task
 
