@@ -27,7 +27,6 @@ Unit = Literal[
     "tokens/s",
     "calls",
     "chains",
-    "programs",
     "errors",
     "",
 ]

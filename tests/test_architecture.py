@@ -47,7 +47,7 @@ APART = {("data", "weights"), ("weights", "chain"), ("serve", "train"), ("serve"
 
 HEAVY = {
     *("torch", "transformers", "pydantic", "httpx", "huggingface_hub", "jsonschema", "yaml", "xllamacpp"),
-    *("regex", "rich.console", "asyncio", "ctypes"),
+    *("regex", "rich.console", "asyncio", "ctypes", "numpy", "gguf"),
 }
 BELOW = ("redraft.chain", "redraft.engines", "redraft.jobs.", "redraft.revision.")
 """What no help text needs, but for these, which are small."""
@@ -247,10 +247,14 @@ revision.prompted revision.prompts revision.state revision.stop revision.watch""
 
 @pytest.mark.parametrize(
     ("code", "own", "heavy"),
-    [("redraft", "", set()), ("redraft; redraft.revise", OF_A_PROMPT, {"asyncio", "pydantic", "regex"})],
+    [
+        ("import redraft", "", set()),
+        ("import redraft; redraft.revise", OF_A_PROMPT, {"asyncio", "pydantic", "regex"}),
+        ("from redraft.checks.kinds import check_kinds; check_kinds()", OF_A_PROMPT, set()),
+    ],
 )
 def test_importing_redraft_imports_little(code: str, own: str, heavy: set[str]) -> None:
-    run = [sys.executable, "-c", f"import sys, {code}; print(*sys.modules)"]
+    run = [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"]
     modules = set(subprocess.run(run, capture_output=True, text=True, check=True).stdout.split())
     assert modules & HEAVY == heavy
     assert {name[8:] for name in modules if name.startswith("redraft.")} <= set(own.split())

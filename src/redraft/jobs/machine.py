@@ -9,10 +9,8 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    import ctypes
 if sys.platform == "win32":
     from redraft.jobs import windows
 
@@ -81,7 +79,7 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     return max(free, 0)
 
 
-def libc() -> ctypes.CDLL:
+def libc() -> Any:
     """Return the C library, of whose functions some are on Linux alone."""
     import ctypes
 
