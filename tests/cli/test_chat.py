@@ -132,6 +132,35 @@ def test_revise_goes_on_with_the_last_answer_and_undo_takes_it_back() -> None:
     assert {chain.id for name in "ab" for chain in saved(f"{name}.jsonl")} == {"turn-1"}
 
 
+def test_edit_changes_a_passage_alone_and_undo_takes_it_back() -> None:
+    model = script("The tower is old. A ticket costs 12 dollars.", "11 euros", "Dogs too.", "11 euros")
+    lines = (
+        "/edit Use euros.\nTower?\n/edit\n/edit 12 dollars -> in euros\n/save a.jsonl\n/edit pounds -> x\n"
+    )
+    done = chat(f"{lines}/undo\n/save b.jsonl\n", "-m", model, "--max-revisions", "0")
+    new = "The tower is old. A ticket costs 11 euros."
+    assert done.stdout.splitlines() == ["The tower is old. A ticket costs 12 dollars.", new]
+    for said in ("there is no answer to revise", "/edit needs more", "the passage 'pounds' 0 times"):
+        assert said in done.stderr
+    assert [chain.answer for name in "ab" for chain in saved(f"{name}.jsonl")] == [
+        new,
+        new.replace("11 euros", "12 dollars"),
+    ]
+    assert saved("a.jsonl")[0].steps[0].feedback.by == "person"  # type: ignore[union-attr]
+
+
+def test_an_edit_that_changes_nothing_keeps_the_turn() -> None:
+    done = chat(
+        "Tower?\n/edit old -> older\n/save a.jsonl\n",
+        "-m",
+        script("It is old.", "old"),
+        "--max-revisions",
+        "0",
+    )
+    assert "nothing was changed" in done.stderr
+    assert len(saved("a.jsonl")[0].steps) == 1
+
+
 def test_the_judge_that_chose_the_draft_judges_its_revision() -> None:
     judge = script("[[5]]", "[[4]]", "[[10]]", name="judge")
     args = ("-m", script("Water.", "Ice.", "Drops."), "--judge", judge, "--drafts", "2")

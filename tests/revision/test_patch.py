@@ -18,11 +18,11 @@ import redraft
 from redraft.chain import CheckResult, Step, is_blank
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.json_reading import keys_of, pointer, pointer_at, span_of, surplus_of
-from redraft.checks.schema import list_of_one
+from redraft.checks.schema import schema_at
 from redraft.engines.base import EngineInfo, Message, Replies, Sampling
-from redraft.engines.steering.form import Form
+from redraft.engines.steering.form import Form, Gap
 from redraft.errors import CheckError
-from redraft.revision.patch import pieces_of
+from redraft.revision.patch import Edit, gaps_of, pieces_of
 from tests.engines.able import Able
 
 FIRST, MOUSE = "Owls hunt at night. They see in the dark, as Dr. Hale says.", "A mouse is what they like."
@@ -78,6 +78,37 @@ def test_the_sentence_with_a_forbidden_word_is_written_anew() -> None:
     assert chain.answer[begin:end] == "Voles feed them well."
     (asked,) = engine.asked
     assert (asked.begun, asked.form) == (FIRST, Form(one=True, lacks=("mouse",)))
+
+
+def test_another_word_comes_first_and_then_another_sentence() -> None:
+    able = {"forms": True, "logprobs": True, "resumes": True}
+    engine = Able([" vole is what they like."], about=able)
+    chain = owls(engine)
+    assert chain.answer == OWLS.replace("mouse", "vole")
+    assert engine.asked[0].begun == f"{FIRST} A"
+    rest = " is what they like."
+    assert engine.asked[0].form == Form(one=True, lacks=("mouse",), gap=Gap(" mouse", rest, rest))
+    chain = owls(Able(["", "Voles do."], about=able))
+    assert (chain.answer, chain.usage.completion_tokens) == (OWLS.replace(MOUSE, "Voles do."), 9)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "gaps"),
+    [
+        ("Mouse, they say, is food.", [(" Mouse", ", they say, is food.", " They say, is food.")]),
+        ("A rat, mouse, or hare.", [(" mouse", ", or hare.", " or hare.")]),
+        ("mouse and mouse.", [(" mouse", " and ", " And "), (" mouse", ".", ".")]),
+        ("A dormouse.", []),
+        (
+            "A field mouse which is eaten (mouse)",
+            [(" mouse", " which is eaten (", " which is eaten ("), ("mouse", ")", ")")],
+        ),
+    ],
+)
+def test_a_word_and_what_stands_around_it(sentence: str, gaps: list[Any]) -> None:
+    answer = f"Owls hunt. {sentence}"
+    edit = Edit(11, len(answer), words=tuple(found.span() for found in re.finditer("(?i)mouse", answer)))
+    assert gaps_of(answer, edit) == gaps
 
 
 TABLE = "| owl | food |\n|---|---|\n| barn owl | a mouse. A rat |\n| eagle owl | hares |\n"
@@ -142,23 +173,21 @@ WITHOUT = PERSON.replace(f"{BORN},\n  ", "")
     [(f"```json\n{PERSON}\n```", BORN), (PERSON, BORN), (WITHOUT, WITHOUT[-2:])],
 )
 def test_a_value_that_is_wrong_or_missing_is_written_by_its_own_schema(answer: str, mended: str) -> None:
-    engine = Steered("[1815, 16")
+    engine = Steered("1815,")
     chain = redraft.revise("Who was Ada?", model=engine, given=answer, output=Person)
     new = '"born": 1815' if mended == BORN else f',\n  "born": 1815{mended}'
     assert chain.answer == answer.replace(mended, new)
     assert (chain.value.born, chain.steps[1].patch) == (1815, ("/born",))
     (asked,) = engine.asked
     assert asked.begun.endswith('"born":')
-    # A list of two, so that a comma may come behind the number.
-    items = {"title": "Born", "type": "integer"}
-    assert asked.schema == {"type": "array", "items": items, "minItems": 1, "maxItems": 2}
+    assert asked.schema == {"title": "Born", "type": "integer"}
 
 
 def test_a_word_in_a_value_is_a_fault_of_that_value() -> None:
     answer = "Here:\n```json\n" + PERSON.replace('"long ago"', "1815") + "\n```"
     for check, places in (("lacks:London", ("/city",)), ("lacks:born", ())):  # a name is no value
         options: dict[str, Any] = {"output": Person, "checks": [check], "max_revisions": 1}
-        chain = redraft.revise("Who was Ada?", model=Steered('["Bath"]'), given=answer, **options)
+        chain = redraft.revise("Who was Ada?", model=Steered('"Bath"'), given=answer, **options)
         assert chain.steps[1].patch == places
         assert not places or chain.answer == answer.replace("London", "Bath")
 
@@ -172,7 +201,7 @@ def test_an_engine_without_schemas_writes_a_value_and_checks_judge_it() -> None:
 
 def test_a_validator_is_told_from_the_second_try_on() -> None:
     kind = dict[str, Annotated[int, AfterValidator(even)]]
-    engine = Steered("[1815]", "[1816]")
+    engine = Steered("1815", "1816")
     answer = '{"daughter of Byron": 0, "born": 1817}'
     assert redraft.revise("Who was Ada?", model=engine, given=answer, output=kind).value["born"] == 1816
     assert ["it should be even" in str(call[-1]) for call in engine.calls] == [False, True]
@@ -250,7 +279,7 @@ def test_every_value_of_an_object_is_found_by_its_pointer(value: Any, indent: in
 
 
 @pytest.mark.parametrize(
-    ("schema", "path", "used", "items"),
+    ("schema", "path", "used", "part"),
     [
         ({"properties": {"a": {"type": "integer"}}}, "/a", 1, {"type": "integer"}),
         ({"items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"items": {"const": 1}}}}, "/3/0", 2, {"const": 1}),
@@ -258,9 +287,10 @@ def test_every_value_of_an_object_is_found_by_its_pointer(value: Any, indent: in
         ({"properties": {"a": {"$ref": "#"}}}, "/a", None, None),
     ],
 )
-def test_the_smallest_value_with_a_schema_of_its_own(schema: Any, path: str, used: Any, items: Any) -> None:
-    found = list_of_one(schema, keys_of(path))
-    assert (found and (found[0], found[1]["items"])) == (used and (used, items))
+def test_the_smallest_value_with_a_schema_of_its_own(schema: Any, path: str, used: Any, part: Any) -> None:
+    found = schema_at(schema, keys_of(path))
+    named = {name: each for name, each in schema.items() if name == "$defs"}
+    assert found == (used and (used, {**part, **named}))
 
 
 @pytest.mark.model

@@ -127,12 +127,11 @@ class _Impossible:
         return False
 
 
-def list_of_one(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
-    """Return the schema of a list with one value, that which `keys` lead to, and how many of them were used.
+def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
+    """Return the schema of the value that `keys` lead to, and how many of them were used.
 
     If a part of the schema does not say what is within, the value around is meant. False for what may not be
-    there. None: it refers to more than named parts. In a list, an engine that keeps to the schema knows where
-    a number ends.
+    there. None: it refers to more than named parts.
     """
     part, used = schema, 0
     for key in keys:
@@ -146,13 +145,15 @@ def list_of_one(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     references = re.findall(r'"\$(?:\w+R|r)ef": "([^"]*)"', json.dumps([part, named]))
     if not all(each.startswith(tuple(f"#/{name}/" for name in _NAMED)) for each in references):
         return None
-    return used, {"type": "array", "items": part, "minItems": 1, "maxItems": 1, **named}
+    return used, {**part, **named}
 
 
-def object_of(lists: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the schema of an object with the values of lists of one (`list_of_one`), by name."""
-    named = {name: part for each in lists.values() for name, part in each.items() if name in _NAMED}
-    values = {name: each["items"] for name, each in lists.items()}
+def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the schema of an object with values by name, each with its schema (`schema_at`)."""
+    named = {name: part for each in parts.values() for name, part in each.items() if name in _NAMED}
+    values = {
+        name: {key: part for key, part in each.items() if key not in _NAMED} for name, each in parts.items()
+    }
     return {
         "type": "object",
         "properties": values,

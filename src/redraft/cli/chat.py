@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 LEAVING = "Ctrl-D or /quit leaves."
 COMMANDS = {
     "/revise": "revise the last answer once more; after Ctrl-C, go on with it",
-    "/undo": "take back the last question and its answer, or the last /revise",
+    "/edit WISH": "change only what WISH says; in one passage: /edit 12 dollars -> in euros",
+    "/undo": "take back the last question and its answer, or the last /revise or /edit",
     "/save FILE": "save the conversation: a chain for each question",
     "/help": "show this",
     "/quit": "leave; Ctrl-D does too",
@@ -94,12 +95,13 @@ class Chat:
 
     def _obey(self, command: str, value: str) -> bool:
         session, talk = self.session, self.session.talk
-        if command not in (names := [usage.partition(" ")[0] for usage in COMMANDS]):
-            hint = nearest(command, names) or "/help lists the commands."
+        usages = {usage.partition(" ")[0]: usage for usage in COMMANDS}
+        if command not in usages:
+            hint = nearest(command, usages) or "/help lists the commands."
             hint += " To send it as a text, put a space before it."
             raise UsageError(f"there is no command {command!r:.40}.", hint=hint)
-        if command == "/save" and not value:
-            raise UsageError("/save needs more.", hint="/save FILE")
+        if usages[command] != command and not value:
+            raise UsageError(f"{command} needs more.", hint=usages[command])
         match command:
             case "/help":
                 width = max(map(len, COMMANDS))
@@ -107,9 +109,12 @@ class Chat:
             case "/undo":
                 talk.undo()
                 tell(f"{counted(len(talk.turns), 'question')} left.")
-            case "/revise":
-                again = talk.again()
-                self._answer(talk.turns[-1].prompt, **again, id=talk.turns[-1].id)
+            case "/revise" | "/edit":
+                more = talk.edited(value) if command == "/edit" else talk.again()
+                self._answer(talk.turns[-1].prompt, **more, id=talk.turns[-1].id)
+                if command == "/edit" and talk.turns[-1].stop == "unchanged":
+                    talk.undo()
+                    tell("nothing was changed.", "Say where: /edit PASSAGE -> WISH")
             case "/save":
                 path = session.save(value)
                 tell(f"{counted(len(talk.turns), 'question')} in {path}", f"redraft show {path}")

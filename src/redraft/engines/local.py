@@ -210,7 +210,7 @@ class LocalEngine(Engine):
             fits = sampling.max_tokens <= left
             room = Room(min(sampling.max_tokens, left), "max_tokens" if fits else "context")
             async with aclosing(self._continue(prompt, sampling, stop, room)) as deltas:
-                kept = sampling.schema is not None and self._info.schemas
+                kept = sampling.schema is not None and self._info.schemas and not sampling.begun
                 async for delta in _once_named(deltas, len(prompt)) if kept else deltas:
                     pieces.append(delta.text)
                     if delta.finish and kept and not delta.stop_text:

@@ -216,12 +216,16 @@ def _to_patch(answer: Chain | str, prompt: Asked, options: Any) -> Any:
         raise UsageError("there is no place to patch.", hint="places=[('40 dollars', 'in euros')]")
     if isinstance(answer, str):
         return {**options, "prompt": prompt, "given": answer}
-    if answer.best is None:
+    return {**options, "prompt": answer.prompt, "resume": from_best(answer)}
+
+
+def from_best(chain: Chain) -> Chain:
+    """Return a chain that goes on from its best answer. Raises `UsageError` if it has none."""
+    if chain.best is None:
         raise UsageError("the chain has no answer to patch.", hint="Give a text, or another chain.")
-    best, steps = answer.steps[answer.best], answer.steps
-    steps = steps if best is steps[-1] else (*steps, Step(answer=best.answer))  # which it goes on from
-    made = answer.model_copy(update={"steps": steps, "stop": None})
-    return {**options, "prompt": answer.prompt, "resume": made}
+    best, steps = chain.steps[chain.best], chain.steps
+    steps = steps if best is steps[-1] else (*steps, Step(answer=best.answer))
+    return chain.model_copy(update={"steps": steps, "stop": None})
 
 
 @overload

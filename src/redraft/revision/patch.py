@@ -18,11 +18,11 @@ from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Finish, Place, Step, Usage
 from redraft.checks.json_reading import NotJson, keys_of, pointer, pointer_at, read_json, span_of, surplus_of
-from redraft.checks.schema import list_of_one, object_of
+from redraft.checks.schema import object_of, schema_at
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.engines.steering.draft import LONG, STOPS, ends_of, segment_of
-from redraft.engines.steering.form import Form
+from redraft.engines.steering.form import Form, Gap
 from redraft.errors import UsageError
 from redraft.revision import ops, prompts
 from redraft.revision import stop as rules
@@ -30,9 +30,11 @@ from redraft.revision.state import State
 
 Messages = tuple[Message, ...]
 TRIES = 4
+WORDS = 3  # a place with no more gets another word, and the rest of its sentence stays
 ROOM = 48
 """Tokens that a new sentence or value may have, and half as many as the old one has characters. Each try
 has twice as many."""
+_BEHIND = re.compile(r"[ \t]*[^\w\s]")  # such as the bar behind the cell of a table
 _MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
 _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
 
@@ -45,7 +47,8 @@ class Edit:
     end: int
     lead: str = ""  # what comes before it: the name of a property that is missing
     pointer: str | None = None  # to the value; None for a piece of text
-    schema: Mapping[str, Any] | None = None  # of a list with the value
+    schema: Mapping[str, Any] | None = None  # of the value
+    words: tuple[tuple[int, int], ...] = ()  # the places in it, if other words may do
     open: bool = False  # it goes on to the end of the answer
     gone: bool = False  # nothing takes its place: a property that should not be there
     wish: str = ""  # what a person wants to be different there
@@ -77,13 +80,14 @@ def edits_of(state: State) -> list[Edit]:
         given = {*pointers, *filter(None, held)}
         return values_of(step.answer, given, plan.json) if all(held) else []
     size = len(step.answer)
-    found = [segment_of(step.answer, *span, led=resumes) for span in spans if 0 <= span[0] <= span[1] <= size]
+    inside = [span for span in spans if 0 <= span[0] <= span[1] <= size]
+    found = [Edit(*segment_of(step.answer, *span, led=resumes), words=(span,)) for span in inside]
     if not found or pointers:
         return []
     if step.finish == "lost":
-        begin = min(found)[0]
+        begin = min(each.begin for each in found)
         return [Edit(begin, size, open=True)] if begin else []
-    return _apart([Edit(*each) for each in found], size)
+    return _apart(found, size)
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
@@ -94,7 +98,7 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
         return []
     start = answer.find(text)
     for each in sorted(pointers):
-        part = list_of_one(schema, keys_of(each))
+        part = schema_at(schema, keys_of(each))
         keys = keys_of(each)[: part[0]] if part else []
         if part and part[1] is False:
             gone.append(keys)
@@ -116,8 +120,9 @@ def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
     """Return edits in order, those that overlap as one; none if they are half of a text of this size."""
     found: list[Edit] = []
     for edit in sorted(edits, key=lambda edit: (edit.begin, -edit.end)):
-        if found and (edit.begin < found[-1].end or edit == found[-1]):
-            found[-1] = replace(found[-1], end=max(edit.end, found[-1].end))
+        if found and (edit.begin < found[-1].end or edit.begin == edit.end == found[-1].begin):
+            words = tuple(sorted({*found[-1].words, *edit.words}))
+            found[-1] = replace(found[-1], end=max(edit.end, found[-1].end), words=words)
         else:
             found.append(edit)
     return found if 2 * sum(each.end - each.begin for each in found if not each.gone) < size else []
@@ -141,18 +146,68 @@ def written(
         if places and rules.spent(state):
             finish = "max_tokens"
             break
+        if number == 0 and edit.words:
+            reworded, paid = yield from _reworded(state, answer, edit, text, messages)
+            usage += paid
+            if reworded:
+                text, at = _put(text, edit, reworded, places), edit.end
+                continue
         begun = text + _lead(text, edit)
         ask = _ask(state, edit, begun, messages, number)
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         usage += reply.usage
         goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
-        piece = None if goes_on else _piece(edit, reply, listed=ask.schema is not None)
+        piece = None if goes_on else _piece(edit, reply)
         if piece and (edit.pointer is not None or piece not in answer):
             text, at = _put(text, edit, piece, places), edit.end
         if reply.finish != "stop" and (edit.open or not piece):
             finish = reply.finish
             break
     return Step(answer=text + answer[at:], finish=finish, usage=usage, patch=tuple(places))
+
+
+def _reworded(
+    state: State, answer: str, edit: Edit, text: str, messages: Messages
+) -> ops.Loop[tuple[str, Usage]]:
+    """Return a sentence with other words at its places, and the cost; "" if none is likely at one of them.
+
+    `text` is what comes before it.
+    """
+    info, given, usage = state.plan.info, state.plan.form or Form(), Usage()
+    gaps = gaps_of(answer, edit) if info.forms and info.logprobs and not given.case else []
+    new = text + answer[edit.begin : edit.words[0][0]]
+    for gap in gaps:
+        form, new = Form(without=given.without, lacks=given.lacks, gap=gap, one=True), new.rstrip(" ")
+        ask = ops.Ask(messages, state.length(most=ROOM), form=form, begun=new)
+        reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
+        usage += reply.usage
+        if not reply.text.endswith((gap.rest.rstrip(), gap.closed.rstrip() or gap.rest.rstrip())):
+            return "", usage
+        new += reply.text + gap.rest[len(gap.rest.rstrip()) :]
+    more = len(gaps[-1].rest) - edit.end + edit.words[-1][1] if gaps else len(new)  # behind the sentence
+    return new[len(text) : len(new) - more], usage
+
+
+def gaps_of(answer: str, edit: Edit) -> list[Gap]:
+    """Return the places of an edit as gaps for other words; none if these are long, or parts of words."""
+    found = list[Gap]()
+    for (begin, end), (following, _) in pairwise([*edit.words, (edit.end, edit.end)]):
+        old, rest = answer[begin:end], answer[end:following]
+        if not rest and (behind := _BEHIND.match(answer, end)):
+            rest = behind[0]
+        before, closed = answer[:begin].rstrip(" "), rest
+        space = answer[len(before) : begin][:1]
+        if not 0 < len(old.split()) <= WORDS or not rest.strip() or before + space != answer[:begin]:
+            return []
+        if (before + space)[-1:].isalnum() or rest[0].isalnum():
+            return []
+        if segment_of(answer, begin, end, led=False)[0] == begin:  # the sentence begins with the next word
+            closed = rest.lstrip(" ,;:")
+            closed = space + closed[:1].upper() + closed[1:]
+        elif before[-1:] in ",;:" and rest[0] in ",;:":
+            closed = rest[1:]
+        found.append(Gap(space + old, rest, closed))
+    return found
 
 
 def _lead(text: str, edit: Edit) -> str:
@@ -173,30 +228,24 @@ def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int)
         form = Form(without=given.without, case=given.case, lacks=given.lacks, one=not edit.open)
     elif state.plan.schema is None or not state.plan.info.token_ids:
         # Nothing tells it where a value ends: llama.cpp's server would read the beginning by the schema, too.
-        kind = schema["items"].get("type", "object") if schema else "object"
+        kind = schema.get("type", "object") if schema else "object"
         schema, stop = None, () if kind in ("object", "array") else ("\n",)
-    elif schema and schema["items"].get("type") in ("integer", "number"):
-        schema, stop = {**schema, "maxItems": 2}, (",",)  # without a comma, more digits would be likelier
     most = min((ROOM + (edit.end - edit.begin) // 2) << number, state.plan.sampling.max_tokens)
     room = state.length(most=None if edit.open else most)
     return ops.Ask(messages, room, schema=schema, form=form, stop=stop, begun=before.rstrip(" "))
 
 
-def _piece(edit: Edit, reply: ops.Generated, *, listed: bool) -> str | None:
-    """Return what goes into the place of an edit; None if the reply has nothing whole.
-
-    A value may be `listed`, the only one of a list.
-    """
+def _piece(edit: Edit, reply: ops.Generated) -> str | None:
+    """Return what goes into the place of an edit; None if the reply has nothing whole."""
     text, whole = reply.text.lstrip(), reply.finish == "stop"
     if edit.open:
         return text
     if edit.pointer is not None:
-        text = text.removeprefix("[" * listed)
         try:
             end = json.JSONDecoder().raw_decode(text)[1]
         except ValueError:
             return None
-        return text[:end] if whole or end < len(text) else None
+        return text[:end] if whole or text[end : end + 1].strip(".eE") else None  # `67.` goes on
     line = text.partition("\n")[0]
     ends = ends_of(line)
     return line[: ends[0]] if ends else line if whole or line != text else None
@@ -235,15 +284,15 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
 
 def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages) -> ops.Ask:
     """Return the request for places of an answer anew."""
-    parts, lists = list[str](), dict[str, Any]()
+    parts, schemas = list[str](), dict[str, Any]()
     for number, edit in enumerate(edits, start=1):
         said = [each.message for each in base.checks if any(_touches(place, edit) for place in each.places)]
         head = f"[{number}] " if edit.pointer is None else f"{json.dumps(edit.pointer, ensure_ascii=False)}: "
         old = base.answer[edit.begin : edit.end] or "(missing)"
         wrong = f"Wanted: {edit.wish}" if edit.wish else f"Wrong: {' '.join(dict.fromkeys(said))}"
         parts.append(head + old + ("" if edit.anywhere else f"\n{wrong}"))
-        lists |= {} if edit.pointer is None else {edit.pointer: edit.schema}
-    template = prompts.VALUES if lists else prompts.ANYWHERE if edits[0].anywhere else prompts.PARTS
+        schemas |= {} if edit.pointer is None else {edit.pointer: edit.schema}
+    template = prompts.VALUES if schemas else prompts.ANYWHERE if edits[0].anywhere else prompts.PARTS
     shown: Message = {"role": "assistant", "content": base.answer}
     asked = template.format(parts="\n\n".join(parts), wish=edits[0].wish)
     request: Message = {"role": "user", "content": asked}
@@ -256,10 +305,12 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
     return ops.Ask(
         joined([*messages, shown, request]),
         state.length(),
-        schema=object_of(lists) if lists and all(lists.values()) and state.plan.info.schemas else None,
+        schema=object_of(schemas)
+        if schemas and None not in schemas.values() and state.plan.info.schemas
+        else None,
         stop=tuple(state.plan.options.stop),
         begun="",
-        another=None if lists or edits[0].wish else another,
+        another=None if schemas or edits[0].wish else another,
     )
 
 

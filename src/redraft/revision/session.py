@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 from redraft.chain import Chain, Prompt, is_blank, write_jsonl
 from redraft.engines.base import Engine
 from redraft.errors import UsageError
-from redraft.revision.api import make
+from redraft.revision.api import from_best, make
 from redraft.revision.ops import Event
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
@@ -58,14 +58,25 @@ class Conversation:
 
         A chain that was cut is finished; another one gets one more revision.
         """
-        if not self.turns:
-            raise UsageError("there is no answer to revise.", hint="Ask something first.")
-        last = self.turns[-1]
+        last = self._last()
         chain = last if last.stop in CUT else last.model_copy(update={"stop": None})
         options: dict[str, Any] = {"resume": chain}
         if complete := len(complete_steps(chain)):
             options |= {"min_revisions": complete, "max_revisions": complete}
         return options
+
+    def edited(self, wish: str) -> dict[str, Any]:
+        """Return the options with which `revise` changes only what a wish concerns in the last answer.
+
+        It may name a passage: `12 dollars -> in euros`.
+        """
+        passage, _, said = (part.strip() for part in wish.rpartition("->"))
+        return {"resume": from_best(self._last()), "places": ((passage, said),) if passage else (said,)}
+
+    def _last(self) -> Chain:
+        if not self.turns:
+            raise UsageError("there is no answer to revise.", hint="Ask something first.")
+        return self.turns[-1]
 
 
 @dataclass

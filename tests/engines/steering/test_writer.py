@@ -18,7 +18,7 @@ from redraft.checks.base import form_of, run_checks
 from redraft.checks.parse import parse_check
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.steering.draft import closed
-from redraft.engines.steering.form import Form, joined
+from redraft.engines.steering.form import Form, Gap, joined
 from redraft.engines.steering.writer import Source, written
 from tests.engines.talking import collect
 
@@ -105,6 +105,30 @@ def write(form: Form, source: Source, tokens: int = 400) -> tuple[str, Delta]:
     deltas = asyncio.run(collect(written(form, Sampling(max_tokens=tokens, seed=1), "max_tokens", source)))
     assert [delta for delta in deltas if delta.finish] == deltas[-1:]
     return "".join(delta.text for delta in deltas), deltas[-1]
+
+
+BOAT = " boat is red."
+
+
+@pytest.mark.parametrize(
+    ("begins", "behind", "lacks", "text"),
+    [
+        ({}, {" small": " boat", " small boat": " is"}, (), f" small{BOAT}"),
+        ({" boat": -1.2}, {" small": " boat"}, (), BOAT),  # without a word
+        ({}, {" big": " boat", " small": " boat", " small boat": " is"}, (), f" small{BOAT}"),
+        ({}, {" big": " boat", " small": " boat", " small boat": " is"}, ("small",), f" big{BOAT}"),
+        ({" b": -1.0}, {}, (), BOAT),  # it may be the first token of "boat"
+        ({}, {" ol": " boat"}, (), ""),  # this is of "old"
+    ],
+)
+def test_a_gap_is_filled_with_what_is_likely_there(
+    begins: dict[str, float], behind: dict[str, str], lacks: tuple[str, ...], text: str
+) -> None:
+    first = {" big": -1.0, " small": -1.5, " ol": -1.6, "ly": -1.7, ".": -1.8, **begins}
+    model = Says(likeliest=lambda said: ((behind.get(said, "?"), -1.0),) if said else tuple(first.items()))
+    form = Form(one=True, lacks=lacks, gap=Gap(" old", BOAT, BOAT))
+    found, last = write(form, model.source)
+    assert (found, last.completion_tokens) == (text, len(model.asked))
 
 
 CHECKS = st.one_of(

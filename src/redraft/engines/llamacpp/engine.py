@@ -40,7 +40,7 @@ from redraft.engines.messages import beyond_text, plain, template_refuses, why_r
 from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
 from redraft.engines.schemas import expressible
-from redraft.engines.steering.grammar import lark
+from redraft.engines.steering.grammar import lark, value
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
 from redraft.options import MachineOptions
 from redraft.weights.gguf.reader import GGUFHeader
@@ -301,7 +301,8 @@ class LlamaCppEngine(ProcessEngine[Child]):
         request = self._request(prompt, sampling, stop, room.tokens)
         if sampling.schema is not None:
             self._schemas.leave(self._info.name, expressible(sampling.schema)[1])
-            request["json_schema"], _ = expressible(within(sampling.schema, room.tokens))
+            schema, _ = expressible(within(sampling.schema, room.tokens))
+            request |= {"grammar": value(schema)} if sampling.begun else {"json_schema": schema}
         elif sampling.form is not None:
             request["grammar"] = lark(sampling.form, stop)
         held: list[Delta] = []

@@ -50,6 +50,7 @@ class Request(TypedDict):
     sampling: dict[str, Any]  # fields of GenerationConfig
     ends: list[int]  # tokens that end a text
     schema: str  # a JSON Schema to keep to; empty for none
+    end: str  # a regular expression of what may follow it
 
 
 def main() -> None:
@@ -191,8 +192,10 @@ class Streams:
         config.stop_token_ids = set(request["ends"])
         if request["schema"]:
             self._schemas.add(number)
-            schema = openvino_genai.StructuredOutputConfig(json_schema=request["schema"])
-            config.structured_output_config = schema
+            kinds = openvino_genai.StructuredOutputConfig
+            schema, end = kinds.JSONSchema(request["schema"]), kinds.Regex(request["end"])
+            tags = kinds.Concat(schema, end) if request["end"] else schema
+            config.structured_output_config = kinds(structural_tags_config=tags)
         ids = openvino.Tensor(np.array([request["tokens"]], dtype=np.int64))
         return self._pipeline.add_request(number, ids, config)
 

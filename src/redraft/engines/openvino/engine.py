@@ -30,6 +30,7 @@ from redraft.engines.openvino.child import REFUSED, ChildSettings, Event, Reques
 from redraft.engines.openvino.models import GGUFTokenizer, check, loaded_bytes, prepare
 from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
 from redraft.engines.schemas import expressible, for_xgrammar
+from redraft.engines.steering.grammar import END_OF_VALUE
 from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineCrash, EngineError
 from redraft.jobs.machine import all_cores, free_memory, instructions
@@ -255,6 +256,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
             "sampling": fields,
             "ends": list(self._ends),
             "schema": self._schema(sampling, limit),
+            "end": END_OF_VALUE if sampling.begun else "",
         }
 
     def _schema(self, sampling: Sampling, limit: int) -> str:

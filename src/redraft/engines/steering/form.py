@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from redraft.engines.steering.pattern import pattern_of
 from redraft.engines.steering.phrase import pattern_for
@@ -70,6 +70,17 @@ class Conflict(Exception):
     """No text has both forms, or redraft cannot write one that has. An answer may have both."""
 
 
+class Gap(NamedTuple):
+    """A place for another word, in a text that stays.
+
+    `closed` is what stands behind it if it gets none; empty if it must have one.
+    """
+
+    old: str  # what stands there, with the space before it
+    rest: str
+    closed: str
+
+
 @dataclass(frozen=True)
 class Form:
     """The form of an answer. An empty one is any text.
@@ -88,6 +99,7 @@ class Form:
         layout: Its title, its parts, and marks in it.
         json: It is a JSON object, with no more than words that it has or lacks.
         one: It is one sentence, or one line.
+        gap: It is another word for a place in it, or none, and the rest; empty if no word is likely.
     """
 
     without: frozenset[str] = frozenset()
@@ -103,6 +115,7 @@ class Form:
     layout: Layout = PLAIN
     json: bool = False
     one: bool = False
+    gap: Gap | None = None
 
     def __and__(self, other: Form) -> Form:
         """Return the form of answers that have both.

@@ -5,12 +5,15 @@ Words, sentences and what must come are the `writer`'s: a grammar that counts th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from redraft.engines.steering.form import Form
 from redraft.engines.steering.pattern import pattern_of
 
 HEAD = "%llguidance {}\n"
+END_OF_VALUE = r"[ \n]*[,}\]]\n?"
 _JSON = r"""
 start: "{" gap pair ("," gap pair){0,5} /\n?/ "}"
 gap: /[ \n]{0,4}/
@@ -19,6 +22,11 @@ value: string | NUMBER | "[" string ("," gap string){0,3} "]"
 string: /"[^"\\\x00-\x1f]+"/
 NUMBER: /-?[0-9]{1,6}(\.[0-9]{1,3})?/
 """
+
+
+def value(schema: Mapping[str, Any]) -> str:
+    """Return the grammar of a value within JSON, with what ends it: a model has one token for `",`."""
+    return f"{HEAD}start: value end\nvalue: %json {json.dumps(schema)}\nend: /{END_OF_VALUE}/\n"
 
 
 def lark(form: Form, stop: Sequence[str] = ()) -> str:

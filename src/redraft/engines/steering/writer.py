@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.steering.draft import CLOSERS, STOPS, Draft, closed
-from redraft.engines.steering.form import Form
+from redraft.engines.steering.form import Form, Gap
 from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
 
@@ -38,6 +38,11 @@ SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
 BANNED = 40  # words whose tokens are banned; further ones are taken back where they come
 LONG = 200  # characters of a phrase, at most
 SHORT = 3  # letters; a shorter token without a space is a part of many words
+WORDS = 4  # that are tried in a gap
+LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as are the next two
+UNSURE = -3.0  # is added for a letter or two that may begin a word
+FITTING = -7.5  # the least log-probability of a word in a gap and of the one behind it
+_A_WORD, _FIRST = re.compile(r" ?[^\W\d_]+"), re.compile(r"\s*(?:\w+|\W)")
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,9 @@ class _Writer:
 
     async def _text(self) -> None:
         form, draft = self.form, self.draft
+        if form.gap:
+            await self._fill(form.gap)
+            return
         if form.one:
             self.cut_short = not await self._sentence() or self.cut_short
             return
@@ -211,8 +219,11 @@ class _Writer:
     async def _likeliest(self, text: str) -> Likeliest:
         """Return the likeliest tokens behind a text, as far as the source has them."""
         asked = self._request(1, logprobs=True, top_logprobs=SEEN, form=None, banned=frozenset(), likelier=())
+        found: list[Likeliest] = []
         async with aclosing(self._replies(text, asked)) as deltas:
-            found = [each async for delta in deltas for each in delta.likeliest]
+            async for delta in deltas:
+                found += delta.likeliest
+                self.cached = self.cached or delta.cached_tokens or 0
         self.spent += 1
         return found[0] if found else ()
 
@@ -477,6 +488,22 @@ class _Writer:
             self._end_comma()
         return has
 
+    async def _fill(self, gap: Gap) -> None:
+        """Write the word, or none, that is likeliest in a gap together with two words behind it."""
+        top, found = await self._likeliest(""), list[tuple[float, str, str]]()
+        if gap.closed:
+            found.append((LEFT_OUT + _begun(gap.closed, top), "", gap.closed))
+        words = [(str(text), chance) for text, chance in top if _fits_gap(str(text), gap)]
+        for word, chance in words[:WORDS]:
+            if self._forbidden(word + gap.rest, 0) is None:
+                found.append((chance + _begun(gap.rest, await self._likeliest(word)), word, gap.rest))
+        likely, best = [each for each in sorted(found, reverse=True) if each[0] > FITTING], (-math.inf, "")
+        for chance, word, rest in likely[:2]:
+            end = _FIRST.match(rest).end()  # type: ignore[union-attr]
+            behind = _begun(rest[end:], await self._likeliest(word + rest[:end]))
+            best = max(best, (chance + max(behind, FITTING), word + rest))
+        self.draft.add(Delta(text=best[1]))
+
     # What must come
 
     async def _begins(self) -> None:
@@ -633,6 +660,20 @@ class _Writer:
             value = (await self._words('"', 12)).strip(' \n"{}')
             draft.cut(len(draft) - 1)
             draft.give(json.dumps(value, ensure_ascii=False) + "\n}")
+
+
+def _begun(text: str, top: Likeliest) -> float:
+    """Return the log-probability of the first token of a text, if it is among these."""
+    begun = [(len(str(token)), chance) for token, chance in top if text.startswith(str(token) or "\0")]
+    part = [UNSURE * (size <= SHORT and text[size : size + 1].isalnum()) for size, _ in begun]
+    return max((chance + less for (_, chance), less in zip(begun, part, strict=True)), default=-math.inf)
+
+
+def _fits_gap(word: str, gap: Gap) -> bool:
+    """Return whether a token is a word, and not the beginning of the one that stood there."""
+    old = gap.old.lower()
+    spaced = word[:1].isspace() == old[:1].isspace()
+    return spaced and bool(_A_WORD.fullmatch(word)) and not old.startswith(word.lower())
 
 
 def _begins(token: str, text: str) -> bool:
