@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -26,7 +27,8 @@ from material import QUESTIONS
 from measure import Figure, Goal, Row, Unit
 from redraft.chain import Chain
 from redraft.checks.json_reading import json_so_far
-from redraft.engines.base import Engine
+from redraft.checks.parse import parse_check
+from redraft.engines.base import Engine, Message, Sampling
 from redraft.engines.load import load_engine
 from redraft.engines.steering.draft import ends_of
 from report import main
@@ -35,7 +37,8 @@ WAYS: dict[str, dict[str, Any]] = {"patch": {}, "full revision": {"mode": "verif
 SIZES = (20, 60, 130)  # values of the objects; the longest have some 2,000 tokens
 HOW = (
     "{count} drafts. The default model behind llama.cpp, temperature 0.7, {streams} at once, the same seeds "
-    "and checks in both ways, which begin with the same draft and revise once. patch: mode `auto`. full: "
+    "and checks in both ways, which begin with the same draft and revise once. The engine has just read the "
+    "draft, as behind one that it wrote. patch: mode `auto`. full: "
     "mode `verified`, steered alike, with speculation as by default. New tokens and seconds are medians over "
     "chains; several at once share their seconds. Changed outside: the share of answers in which another "
     "{part} of the draft is missing."
@@ -111,6 +114,12 @@ async def measured(name: str, part: str, streams: int, goal: float, *, quick: bo
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     engine = await load_engine("default", ctx=8192, parallel=streams)
 
+    async def read(draft: Draft) -> None:
+        asked: Message = {"role": "user", "content": f"{draft.prompt}\n\n{parse_check(draft.check).demand}"}
+        async with aclosing(engine.chat([asked], Sampling(max_tokens=1, begun=draft.answer))) as deltas:
+            async for _ in deltas:
+                pass
+
     async def mended(draft: Draft, way: str, seed: int) -> tuple[Chain, Draft]:
         given: dict[str, Any] = {"given": draft.answer, "checks": [draft.check], "max_revisions": 1}
         return await redraft.arevise(draft.prompt, model=engine, seed=seed, **given, **WAYS[way]), draft
@@ -121,6 +130,7 @@ async def measured(name: str, part: str, streams: int, goal: float, *, quick: bo
         for first in range(0, len(found), streams):
             group = found[first : first + streams]
             for way in [*WAYS][:: 1 if first // streams % 2 else -1]:
+                await asyncio.gather(*map(read, group))
                 began = time.perf_counter()
                 tasks = (mended(draft, way, 1000 * (first + place)) for place, draft in enumerate(group))
                 made[way] += await asyncio.gather(*tasks)

@@ -111,7 +111,7 @@ class Chat:
                 tell(f"{counted(len(talk.turns), 'question')} left.")
             case "/revise" | "/edit":
                 more = talk.edited(value) if command == "/edit" else talk.again()
-                self._answer(talk.turns[-1].prompt, **more, id=talk.turns[-1].id)
+                self._answer(**{"prompt": talk.turns[-1].prompt, **more}, id=talk.turns[-1].id)
                 if command == "/edit" and talk.turns[-1].stop == "unchanged":
                     talk.undo()
                     tell("nothing was changed.", "Say where: /edit PASSAGE -> WISH")

@@ -195,7 +195,7 @@ async def apatch(
     answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]
 ) -> Chain[Any]:
     """Write passages of an answer anew, and nothing else. Arguments and errors as for `patch`."""
-    return await arevise(**_to_patch(answer, prompt, options))
+    return await arevise(**to_patch(answer, prompt, options))
 
 
 def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]) -> Chain[Any]:
@@ -208,24 +208,21 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
             place is a passage that the answer has once, its characters from one number to before another, or
             the JSON pointer of a value. A wish without a place means whatever it concerns.
     """
-    return revise(**_to_patch(answer, prompt, options))
+    return revise(**to_patch(answer, prompt, options))
 
 
-def _to_patch(answer: Chain | str, prompt: Asked, options: Any) -> Any:
+def to_patch(answer: Chain | str, prompt: Asked, options: Any) -> Any:
+    """Return the arguments of `revise` that patch an answer."""
     if not options.get("places"):
         raise UsageError("there is no place to patch.", hint="places=[('40 dollars', 'in euros')]")
     if isinstance(answer, str):
         return {**options, "prompt": prompt, "given": answer}
-    return {**options, "prompt": answer.prompt, "resume": from_best(answer)}
-
-
-def from_best(chain: Chain) -> Chain:
-    """Return a chain that goes on from its best answer. Raises `UsageError` if it has none."""
-    if chain.best is None:
+    if answer.best is None:
         raise UsageError("the chain has no answer to patch.", hint="Give a text, or another chain.")
-    best, steps = chain.steps[chain.best], chain.steps
-    steps = steps if best is steps[-1] else (*steps, Step(answer=best.answer))
-    return chain.model_copy(update={"steps": steps, "stop": None})
+    best, steps = answer.steps[answer.best], answer.steps
+    steps = steps if best is steps[-1] else (*steps, Step(answer=best.answer))  # which it goes on from
+    made = answer.model_copy(update={"steps": steps, "stop": None})
+    return {**options, "prompt": answer.prompt, "resume": made}
 
 
 @overload

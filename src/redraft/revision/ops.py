@@ -52,7 +52,6 @@ class Ask:
     watched: bool = False  # the text may be ended when no continuation can pass
     tools: tuple[Mapping[str, Any], ...] = ()
     begun: str | None = None  # the answer begins so; only what follows is written, and not shown as it comes
-    another: Callable[[str], bool] | None = None  # tells what follows, and is shown then, from its beginning
 
 
 @dataclass(frozen=True)
@@ -239,7 +238,6 @@ class Generated:
     tool_calls: tuple[dict[str, Any], ...] = ()
     unsteered: bool = False
     reasoning: str = ""
-    shown: bool = False
 
 
 def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]:
@@ -252,7 +250,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
     meter, delta = CallMeter(state.clock, index), Delta()
     pieces: list[str] = []
     thoughts: list[str] = []
-    unsteered, shown = False, ask.begun is None
+    unsteered = False
     try:
         delta = yield from reply_to(ask, Delta)
         while True:
@@ -263,9 +261,8 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
                 yield Thought(kind, index, delta.thought)
             if delta.text:
                 pieces.append(delta.text)
-                if shown or (ask.another and ask.another("".join(pieces))):
-                    yield Text(kind, index, delta.text if shown else "".join(pieces))
-                    shown = True
+                if ask.begun is None:
+                    yield Text(kind, index, delta.text)
             if delta.finish:
                 break
             delta = yield from reply_to(More(), Delta)
@@ -275,14 +272,14 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
         delta = Delta(finish="context")
     except Exception:
         usage = state.pay(meter.usages(delta)[index], ask.who)
-        if kind == "answer" and pieces and shown:
+        if kind == "answer" and pieces and ask.begun is None:
             state.begin("".join(pieces).strip(), "error", usage, reasoning="".join(thoughts).strip())
         raise
     usage = state.pay(meter.usages(delta)[index], ask.who)
     opened, text = apart("".join(pieces))  # by the prompt, if its engine cannot tell
     reasoning, finish = "".join([*thoughts, opened]).strip(), delta.finish or "stop"
     whole = text.strip() if ask.begun is None else text.rstrip()
-    return Generated(whole, finish, usage, delta.aside, delta.tool_calls, unsteered, reasoning, shown)
+    return Generated(whole, finish, usage, delta.aside, delta.tool_calls, unsteered, reasoning)
 
 
 def announce_progress(state: State) -> Loop[None]:

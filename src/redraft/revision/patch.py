@@ -34,7 +34,6 @@ WORDS = 3  # a place with no more gets another word, and the rest of its sentenc
 ROOM = 48
 """Tokens that a new sentence or value may have, and half as many as the old one has characters. Each try
 has twice as many."""
-_BEHIND = re.compile(r"[ \t]*[^\w\s]")  # such as the bar behind the cell of a table
 _MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
 _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
 
@@ -48,7 +47,7 @@ class Edit:
     lead: str = ""  # what comes before it: the name of a property that is missing
     pointer: str | None = None  # to the value; None for a piece of text
     schema: Mapping[str, Any] | None = None  # of the value
-    words: tuple[tuple[int, int], ...] = ()  # the places in it, if other words may do
+    gap: Gap | None = None  # the one place in it, if another word may do there
     open: bool = False  # it goes on to the end of the answer
     gone: bool = False  # nothing takes its place: a property that should not be there
     wish: str = ""  # what a person wants to be different there
@@ -81,7 +80,12 @@ def edits_of(state: State) -> list[Edit]:
         return values_of(step.answer, given, plan.json) if all(held) else []
     size = len(step.answer)
     inside = [span for span in spans if 0 <= span[0] <= span[1] <= size]
-    found = [Edit(*segment_of(step.answer, *span, led=resumes), words=(span,)) for span in inside]
+    found = [Edit(*segment_of(step.answer, *span, led=resumes)) for span in inside]
+    if plan.info.forms and plan.info.logprobs:
+        found = [
+            replace(each, gap=_gap(step.answer, each, *span))
+            for each, span in zip(found, inside, strict=True)
+        ]
     if not found or pointers:
         return []
     if step.finish == "lost":
@@ -120,9 +124,8 @@ def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
     """Return edits in order, those that overlap as one; none if they are half of a text of this size."""
     found: list[Edit] = []
     for edit in sorted(edits, key=lambda edit: (edit.begin, -edit.end)):
-        if found and (edit.begin < found[-1].end or edit.begin == edit.end == found[-1].begin):
-            words = tuple(sorted({*found[-1].words, *edit.words}))
-            found[-1] = replace(found[-1], end=max(edit.end, found[-1].end), words=words)
+        if found and (edit.begin < found[-1].end or edit == found[-1]):
+            found[-1] = replace(found[-1], end=max(edit.end, found[-1].end), gap=None)
         else:
             found.append(edit)
     return found if 2 * sum(each.end - each.begin for each in found if not each.gone) < size else []
@@ -146,18 +149,15 @@ def written(
         if places and rules.spent(state):
             finish = "max_tokens"
             break
-        if number == 0 and edit.words:
-            reworded, paid = yield from _reworded(state, answer, edit, text, messages)
-            usage += paid
-            if reworded:
-                text, at = _put(text, edit, reworded, places), edit.end
-                continue
-        begun = text + _lead(text, edit)
-        ask = _ask(state, edit, begun, messages, number)
-        reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
-        usage += reply.usage
-        goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
-        piece = None if goes_on else _piece(edit, reply)
+        for way in [edit] * bool(edit.gap and number == 0) + [replace(edit, gap=None)]:
+            begun = text + _kept(answer, way) + _lead(text, edit)
+            ask = _ask(state, way, begun, messages, number)
+            reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
+            usage += reply.usage
+            goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
+            piece = None if goes_on else _piece(answer, way, reply)
+            if piece:
+                break
         if piece and (edit.pointer is not None or piece not in answer):
             text, at = _put(text, edit, piece, places), edit.end
         if reply.finish != "stop" and (edit.open or not piece):
@@ -166,48 +166,23 @@ def written(
     return Step(answer=text + answer[at:], finish=finish, usage=usage, patch=tuple(places))
 
 
-def _reworded(
-    state: State, answer: str, edit: Edit, text: str, messages: Messages
-) -> ops.Loop[tuple[str, Usage]]:
-    """Return a sentence with other words at its places, and the cost; "" if none is likely at one of them.
-
-    `text` is what comes before it.
-    """
-    info, given, usage = state.plan.info, state.plan.form or Form(), Usage()
-    gaps = gaps_of(answer, edit) if info.forms and info.logprobs and not given.case else []
-    new = text + answer[edit.begin : edit.words[0][0]]
-    for gap in gaps:
-        form, new = Form(without=given.without, lacks=given.lacks, gap=gap, one=True), new.rstrip(" ")
-        ask = ops.Ask(messages, state.length(most=ROOM), form=form, begun=new)
-        reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
-        usage += reply.usage
-        if not reply.text.endswith((gap.rest.rstrip(), gap.closed.rstrip() or gap.rest.rstrip())):
-            return "", usage
-        new += reply.text + gap.rest[len(gap.rest.rstrip()) :]
-    more = len(gaps[-1].rest) - edit.end + edit.words[-1][1] if gaps else len(new)  # behind the sentence
-    return new[len(text) : len(new) - more], usage
+def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
+    """Return a place in a sentence as a gap for another word; None if it is long, or a part of a word."""
+    old, before, rest = answer[begin:end], answer[:begin].rstrip(" "), answer[end : edit.end]
+    if not (0 < len(old.split()) <= WORDS and rest) or rest[0].isalnum() or answer[:begin][-1:].isalnum():
+        return None
+    space, closed = answer[len(before) : begin], rest
+    if segment_of(answer, begin, end, led=False)[0] == begin:  # the sentence begins with the next word
+        closed = rest.lstrip(" ,;:")
+        closed = space + closed[:1].upper() + closed[1:]
+    elif before[-1:] in ",;:" and rest[0] in ",;:":
+        closed = rest[1:]
+    return Gap(space + old, rest, closed)
 
 
-def gaps_of(answer: str, edit: Edit) -> list[Gap]:
-    """Return the places of an edit as gaps for other words; none if these are long, or parts of words."""
-    found = list[Gap]()
-    for (begin, end), (following, _) in pairwise([*edit.words, (edit.end, edit.end)]):
-        old, rest = answer[begin:end], answer[end:following]
-        if not rest and (behind := _BEHIND.match(answer, end)):
-            rest = behind[0]
-        before, closed = answer[:begin].rstrip(" "), rest
-        space = answer[len(before) : begin][:1]
-        if not 0 < len(old.split()) <= WORDS or not rest.strip() or before + space != answer[:begin]:
-            return []
-        if (before + space)[-1:].isalnum() or rest[0].isalnum():
-            return []
-        if segment_of(answer, begin, end, led=False)[0] == begin:  # the sentence begins with the next word
-            closed = rest.lstrip(" ,;:")
-            closed = space + closed[:1].upper() + closed[1:]
-        elif before[-1:] in ",;:" and rest[0] in ",;:":
-            closed = rest[1:]
-        found.append(Gap(space + old, rest, closed))
-    return found
+def _kept(answer: str, edit: Edit) -> str:
+    """Return what stands in a sentence before its gap."""
+    return answer[edit.begin : edit.end][: -len(edit.gap.old + edit.gap.rest)] if edit.gap else ""
 
 
 def _lead(text: str, edit: Edit) -> str:
@@ -225,7 +200,9 @@ def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int)
     form, given, schema, stop = None, state.plan.form or Form(), edit.schema, tuple[str, ...]()
     if edit.pointer is None:
         stop = ("|",) if before.rstrip().endswith("|") and not edit.open else ()  # a cell of a table
-        form = Form(without=given.without, case=given.case, lacks=given.lacks, one=not edit.open)
+        form = Form(
+            without=given.without, case=given.case, lacks=given.lacks, one=not edit.open, gap=edit.gap
+        )
     elif state.plan.schema is None or not state.plan.info.token_ids:
         # Nothing tells it where a value ends: llama.cpp's server would read the beginning by the schema, too.
         kind = schema.get("type", "object") if schema else "object"
@@ -235,11 +212,14 @@ def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int)
     return ops.Ask(messages, room, schema=schema, form=form, stop=stop, begun=before.rstrip(" "))
 
 
-def _piece(edit: Edit, reply: ops.Generated) -> str | None:
+def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
     """Return what goes into the place of an edit; None if the reply has nothing whole."""
     text, whole = reply.text.lstrip(), reply.finish == "stop"
     if edit.open:
         return text
+    if edit.gap:
+        rest = (edit.gap.rest, edit.gap.closed or edit.gap.rest)
+        return (_kept(answer, edit) + reply.text).lstrip() if reply.text.endswith(rest) else None
     if edit.pointer is not None:
         try:
             end = json.JSONDecoder().raw_decode(text)[1]
@@ -264,12 +244,11 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         new = (_new_parts if wanted[0].pointer is None else _new_values)(reply, answer, wanted)
         new = ["" if each and state.echoes(each, state.steps) else each for each in new]
     more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
-    half = 2 * len(reply.text) >= len(answer) and not _copied(reply.text, answer, wanted)
-    if reply.shown or (half and not any(new) and wanted[0].pointer is None and not edits[0].wish):
-        marked = not (reply.shown or _MARK.search(answer))
-        whole = _MARK.sub("", reply.text) if marked else reply.text
-        if not reply.shown:
-            yield ops.Text("answer", state.last + 1, whole)
+    copied = any(answer[edit.begin : edit.end] in reply.text for edit in wanted)
+    long = 2 * len(reply.text) >= len(answer) and not copied
+    if long and not any(new) and wanted[0].pointer is None and not edits[0].wish:
+        whole = reply.text if _MARK.search(answer) else _MARK.sub("", reply.text)
+        yield ops.Text("answer", state.last + 1, whole)
         return Step(answer=whole, finish=reply.finish, **more)
     text, at, places, left = "", 0, list[Place](), iter(new)
     for edit in edits:
@@ -296,12 +275,6 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
     shown: Message = {"role": "assistant", "content": base.answer}
     asked = template.format(parts="\n\n".join(parts), wish=edits[0].wish)
     request: Message = {"role": "user", "content": asked}
-
-    def another(text: str) -> bool:
-        """Whether a reply so far is another answer: it is long, no copy, and has no numbers."""
-        copy = text.strip() in base.answer or _copied(text, base.answer, edits)
-        return 2 * len(text) >= len(base.answer) and not (copy or _MARK.search(text))
-
     return ops.Ask(
         joined([*messages, shown, request]),
         state.length(),
@@ -310,12 +283,7 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
         else None,
         stop=tuple(state.plan.options.stop),
         begun="",
-        another=None if schemas or edits[0].wish else another,
     )
-
-
-def _copied(text: str, answer: str, edits: Sequence[Edit]) -> bool:
-    return any(answer[edit.begin : edit.end] in text for edit in edits)
 
 
 def _touches(place: Place, edit: Edit) -> bool:

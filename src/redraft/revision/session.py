@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 from redraft.chain import Chain, Prompt, is_blank, write_jsonl
 from redraft.engines.base import Engine
 from redraft.errors import UsageError
-from redraft.revision.api import from_best, make
+from redraft.revision.api import make, to_patch
 from redraft.revision.ops import Event
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
@@ -71,7 +71,7 @@ class Conversation:
         It may name a passage: `12 dollars -> in euros`.
         """
         passage, _, said = (part.strip() for part in wish.rpartition("->"))
-        return {"resume": from_best(self._last()), "places": ((passage, said),) if passage else (said,)}
+        return dict(to_patch(self._last(), "", {"places": [(passage, said) if passage else said]}))
 
     def _last(self) -> Chain:
         if not self.turns:

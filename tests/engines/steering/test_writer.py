@@ -113,10 +113,10 @@ BOAT = " boat is red."
 @pytest.mark.parametrize(
     ("begins", "behind", "lacks", "text"),
     [
-        ({}, {" small": " boat", " small boat": " is"}, (), f" small{BOAT}"),
+        ({}, {" small": " boat"}, (), f" small{BOAT}"),
         ({" boat": -1.2}, {" small": " boat"}, (), BOAT),  # without a word
-        ({}, {" big": " boat", " small": " boat", " small boat": " is"}, (), f" small{BOAT}"),
-        ({}, {" big": " boat", " small": " boat", " small boat": " is"}, ("small",), f" big{BOAT}"),
+        ({}, {" big": " boat", " small": " boat"}, (), f" big{BOAT}"),
+        ({}, {" big": " boat", " small": " boat"}, ("big",), f" small{BOAT}"),
         ({" b": -1.0}, {}, (), BOAT),  # it may be the first token of "boat"
         ({}, {" ol": " boat"}, (), ""),  # this is of "old"
     ],

@@ -71,14 +71,11 @@ class Conflict(Exception):
 
 
 class Gap(NamedTuple):
-    """A place for another word, in a text that stays.
+    """A place for another word in a sentence: the `old` one with the space before it, and the `rest`."""
 
-    `closed` is what stands behind it if it gets none; empty if it must have one.
-    """
-
-    old: str  # what stands there, with the space before it
+    old: str
     rest: str
-    closed: str
+    closed: str  # the rest if nothing takes its place
 
 
 @dataclass(frozen=True)

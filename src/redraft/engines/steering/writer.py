@@ -42,7 +42,6 @@ WORDS = 4  # that are tried in a gap
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as are the next two
 UNSURE = -3.0  # is added for a letter or two that may begin a word
 FITTING = -7.5  # the least log-probability of a word in a gap and of the one behind it
-_A_WORD, _FIRST = re.compile(r" ?[^\W\d_]+"), re.compile(r"\s*(?:\w+|\W)")
 
 
 @dataclass(frozen=True)
@@ -219,13 +218,11 @@ class _Writer:
     async def _likeliest(self, text: str) -> Likeliest:
         """Return the likeliest tokens behind a text, as far as the source has them."""
         asked = self._request(1, logprobs=True, top_logprobs=SEEN, form=None, banned=frozenset(), likelier=())
-        found: list[Likeliest] = []
         async with aclosing(self._replies(text, asked)) as deltas:
-            async for delta in deltas:
-                found += delta.likeliest
-                self.cached = self.cached or delta.cached_tokens or 0
+            found = [delta async for delta in deltas]
         self.spent += 1
-        return found[0] if found else ()
+        self.cached = self.cached or max((delta.cached_tokens or 0 for delta in found), default=0)
+        return next((top for delta in found for top in delta.likeliest), ())
 
     async def _stretch(self, begin: int, mark: str, until: int) -> _Ended:
         """Write until something ends it: the model, a limit, a mark, or what may not come.
@@ -489,20 +486,15 @@ class _Writer:
         return has
 
     async def _fill(self, gap: Gap) -> None:
-        """Write the word, or none, that is likeliest in a gap together with two words behind it."""
-        top, found = await self._likeliest(""), list[tuple[float, str, str]]()
-        if gap.closed:
-            found.append((LEFT_OUT + _begun(gap.closed, top), "", gap.closed))
-        words = [(str(text), chance) for text, chance in top if _fits_gap(str(text), gap)]
+        """Write the word, or none, that is likeliest in a gap together with what begins behind it."""
+        top = await self._likeliest("")
+        found = [(LEFT_OUT + _begun(gap.closed, top), gap.closed)]
+        words = [(str(text), chance) for text, chance in top if _is_word(str(text), gap.old.lower())]
         for word, chance in words[:WORDS]:
             if self._forbidden(word + gap.rest, 0) is None:
-                found.append((chance + _begun(gap.rest, await self._likeliest(word)), word, gap.rest))
-        likely, best = [each for each in sorted(found, reverse=True) if each[0] > FITTING], (-math.inf, "")
-        for chance, word, rest in likely[:2]:
-            end = _FIRST.match(rest).end()  # type: ignore[union-attr]
-            behind = _begun(rest[end:], await self._likeliest(word + rest[:end]))
-            best = max(best, (chance + max(behind, FITTING), word + rest))
-        self.draft.add(Delta(text=best[1]))
+                found.append((chance + _begun(gap.rest, await self._likeliest(word)), word + gap.rest))
+        chance, text = max(found)
+        self.draft.add(Delta(text=text if chance > FITTING else ""))
 
     # What must come
 
@@ -664,16 +656,15 @@ class _Writer:
 
 def _begun(text: str, top: Likeliest) -> float:
     """Return the log-probability of the first token of a text, if it is among these."""
-    begun = [(len(str(token)), chance) for token, chance in top if text.startswith(str(token) or "\0")]
-    part = [UNSURE * (size <= SHORT and text[size : size + 1].isalnum()) for size, _ in begun]
-    return max((chance + less for (_, chance), less in zip(begun, part, strict=True)), default=-math.inf)
+    found = [(len(str(token)), chance) for token, chance in top if token and text.startswith(str(token))]
+    parts = (chance + UNSURE * (size <= SHORT and text[size : size + 1].isalnum()) for size, chance in found)
+    return max(parts, default=-math.inf)
 
 
-def _fits_gap(word: str, gap: Gap) -> bool:
-    """Return whether a token is a word, and not the beginning of the one that stood there."""
-    old = gap.old.lower()
+def _is_word(word: str, old: str) -> bool:
+    """Return whether a token is a word, and not the beginning of the old one."""
     spaced = word[:1].isspace() == old[:1].isspace()
-    return spaced and bool(_A_WORD.fullmatch(word)) and not old.startswith(word.lower())
+    return spaced and word.lstrip(" ").isalpha() and not old.startswith(word.lower())
 
 
 def _begins(token: str, text: str) -> bool:
