@@ -39,8 +39,7 @@ BANNED = 40  # words whose tokens are banned; further ones are taken back where 
 LONG = 200  # characters of a phrase, at most
 SHORT = 3  # letters; a shorter token without a space is a part of many words
 WORDS = 4  # that are tried in a gap
-LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as are the next two
-UNSURE = -3.0  # is added for a letter or two that may begin a word
+LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
 FITTING = -7.5  # the least log-probability of a word in a gap and of the one behind it
 
 
@@ -488,13 +487,23 @@ class _Writer:
     async def _fill(self, gap: Gap) -> None:
         """Write the word, or none, that is likeliest in a gap together with what begins behind it."""
         top = await self._likeliest("")
-        found = [(LEFT_OUT + _begun(gap.closed, top), gap.closed)]
+        found = [(LEFT_OUT + await self._begun(gap.closed, top), gap.closed)]
         words = [(str(text), chance) for text, chance in top if _is_word(str(text), gap.old.lower())]
         for word, chance in words[:WORDS]:
             if self._forbidden(word + gap.rest, 0) is None:
-                found.append((chance + _begun(gap.rest, await self._likeliest(word)), word + gap.rest))
+                behind = await self._begun(gap.rest, await self._likeliest(word))
+                found.append((chance + behind, word + gap.rest))
         chance, text = max(found)
         self.draft.add(Delta(text=text if chance > FITTING else ""))
+
+    async def _begun(self, text: str, top: Likeliest) -> float:
+        """Return the log-probability of the first token of a text, if it is among these."""
+        first = (await self._encode(text))[:1]
+        for token, chance in [(str(token), chance) for token, chance in top if token]:
+            whole = first or len(token) > SHORT or not text[len(token) :][:1].isalnum()
+            if text.startswith(token) and whole and await self._encode(token) == first:
+                return chance
+        return -math.inf
 
     # What must come
 
@@ -652,13 +661,6 @@ class _Writer:
             value = (await self._words('"', 12)).strip(' \n"{}')
             draft.cut(len(draft) - 1)
             draft.give(json.dumps(value, ensure_ascii=False) + "\n}")
-
-
-def _begun(text: str, top: Likeliest) -> float:
-    """Return the log-probability of the first token of a text, if it is among these."""
-    found = [(len(str(token)), chance) for token, chance in top if token and text.startswith(str(token))]
-    parts = (chance + UNSURE * (size <= SHORT and text[size : size + 1].isalnum()) for size, chance in found)
-    return max(parts, default=-math.inf)
 
 
 def _is_word(word: str, old: str) -> bool:
