@@ -58,7 +58,9 @@ class Conversation:
 
         A chain that was cut is finished; another one gets one more revision.
         """
-        last = self._last()
+        if not self.turns:
+            raise UsageError("there is no answer to revise.", hint="Ask something first.")
+        last = self.turns[-1]
         chain = last if last.stop in CUT else last.model_copy(update={"stop": None})
         options: dict[str, Any] = {"resume": chain}
         if complete := len(complete_steps(chain)):
@@ -71,12 +73,7 @@ class Conversation:
         It may name a passage: `12 dollars -> in euros`.
         """
         passage, _, said = (part.strip() for part in wish.rpartition("->"))
-        return dict(to_patch(self._last(), "", {"places": [(passage, said) if passage else said]}))
-
-    def _last(self) -> Chain:
-        if not self.turns:
-            raise UsageError("there is no answer to revise.", hint="Ask something first.")
-        return self.turns[-1]
+        return dict(to_patch(self.again()["resume"], "", {"places": [(passage, said) if passage else said]}))
 
 
 @dataclass
