@@ -30,7 +30,6 @@ IFEVAL = [
     "startend:quotation",
     'change_case:capital_word_frequency {"capital_relation": "less than", "capital_frequency": 2}',
     "punctuation:no_comma",
-    "detectable_format:json_format",
 ]
 CHECKS = [
     "words<=2", "words==0", "sentences<=1", "sentences<=2", "sentences==3", "characters<=3", "paragraphs<=1",
@@ -106,7 +105,6 @@ SOON = [
     ("ifeval:change_case:english_lowercase", "rain I", "rain i"),
     ("ifeval:" + IFEVAL[13], "NASA and ESA ", "NASA and E"),
     ("ifeval:punctuation:no_comma", "Well,", "Well"),
-    ("ifeval:" + IFEVAL[15], "Here is", '```json\n{"a": tru'),
 ]  # fmt: skip
 
 

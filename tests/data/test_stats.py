@@ -28,10 +28,8 @@ from redraft.data.stats import (
     quantile,
     role_fault,
 )
-from redraft.errors import EmptyReply, RecordError
-from redraft.jobs.ledger import Ledger
+from redraft.errors import RecordError
 from redraft.jobs.licences import UNKNOWN
-from redraft.jobs.provenance import Provenance
 from tests.cli.verbs import write
 
 
@@ -319,33 +317,6 @@ def test_a_file_that_ends_too_early_is_used_as_far_as_it_goes(tmp_path: Path) ->
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="No such file"):
         describe([tmp_path / "none.jsonl"], count_words)
-
-
-CHAIN = Chain(id="a/1", prompt=Prompt(instruction="Hi"), steps=(Step(answer="Ho"),), best=0)
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """A run of three records: one is done, two failed, one of them twice."""
-    path = tmp_path / "out.jsonl"
-    with Ledger(path, Provenance("generate chains")) as ledger:
-        ledger.append("a/1", CHAIN.to_json())
-        ledger.fail("a/2", EmptyReply("a/2: no text."))
-        ledger.fail("a/2", RecordError("a/2 has no gold answer."))
-        ledger.fail("a/3", RecordError("a/3 has no gold answer."))
-    return path
-
-
-def test_failures_are_counted_by_cause_and_lines_of_other_programs_passed_over(out: Path) -> None:
-    report = describe([out], len)
-    assert report.totals["records"] == 1
-    assert rows(report, "failures") == [("bad prompt", 2, 1.0)]
-    failed = said_of(report)["failed"]
-    assert failed.text == "2 records failed when the chains were made: bad prompt (2)."
-    assert failed.examples[0] == "bad prompt: a/2 has no gold answer."
-    lines = ['{"id": 1, "error": "x"}', "[]", "{torn", '{"id": "b", "error": null}']
-    out.with_name("out.jsonl.errors.jsonl").write_text("\n".join(lines))
-    assert rows(describe([out], len), "failures") == []
 
 
 NUMBERS = st.lists(st.one_of(st.integers(0, 30), st.integers(0, 10**7)), min_size=1, max_size=60)

@@ -21,6 +21,7 @@ from redraft.chain import Prompt
 from redraft.checks.base import Outcome, Prospect, failed, passed
 from redraft.checks.language import Language, language_name, likeliest
 from redraft.checks.segment import settled, words
+from redraft.checks.structure import Json
 from redraft.checks.text import count_sentences
 from redraft.engines.steering.form import Form, Layout, Limit
 from redraft.errors import CheckSyntaxError, shown
@@ -337,16 +338,9 @@ def _sections(answer: str, values: Values) -> Decision:
 FENCES = ("```json", "```Json", "```JSON", "```")
 
 
-def _no_json(text: str, _: Values) -> bool:
-    plain = re.sub(r"^`*(?:json)?\s*", "", text.strip(), flags=re.IGNORECASE)
-    return plain[:1] not in ("", *'{["-0123456789tfnNIj')
-
-
 @_type(
     "detectable_format:json_format",
     "Write the whole answer as JSON.",
-    form=lambda _: Form(json=True),
-    lost=_no_json,
 )
 def _json(answer: str, _: Values) -> Decision:
     text = answer.strip()
@@ -521,8 +515,13 @@ class Constraint:
         return TYPES[self.kind].demand.format(**(texts | told))
 
     @property
+    def schema(self) -> Any:
+        """That of JSON, where the whole answer is to be JSON."""
+        return Json().schema if self.kind == "detectable_format:json_format" else None
+
+    @property
     def form(self) -> Form | None:
-        """What of the constraint steers a model."""
+        """What else of the constraint steers a model."""
         make = TYPES[self.kind].form
         return make(self.values) if make else None
 

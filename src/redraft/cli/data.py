@@ -246,8 +246,7 @@ def stats(
     """Describe data, and warn of its faults.
 
     Counts turns, lengths, languages, sources, licences, answers, verdicts and scores. Warns of leaked gold
-    answers, missing verdicts, low last scores, repeats, empty answers and roles out of order. Of a file that
-    a teacher's run wrote, also counts failures (FILE.errors.jsonl).
+    answers, missing verdicts, low last scores, repeats, empty answers and roles out of order.
     """
     import json
     from dataclasses import asdict

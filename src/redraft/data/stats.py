@@ -38,7 +38,6 @@ from redraft.data.texts import GOLD_LENGTH, generated, is_answered, leaking, tex
 from redraft.data.words import normalised
 from redraft.jobs.counting import counted
 from redraft.jobs.ids import digest_of
-from redraft.jobs.ledger import failures
 from redraft.jobs.licences import UNKNOWN, forbids_commerce, licence_in
 from redraft.jobs.parallel import spread
 
@@ -231,7 +230,7 @@ _Table = list[dict[str, _Value]]
 """Rows by the names of columns. `share` has shares of 1."""
 _Level = Literal["fault", "warning", "note"]
 _LEVELS: tuple[_Level, ...] = ("fault", "warning", "note")
-_KINDS = ("sources", "languages", "licences", "stops", "failures")
+_KINDS = ("sources", "languages", "licences", "stops")
 _VERDICTS = ("accept", "revise", "unknown")
 
 
@@ -274,9 +273,6 @@ def describe(
     blocks = iter(lambda: tuple(islice(lines, _BLOCK)), ())
     for part in spread(partial(summarize, count=count), blocks, workers):
         total += part
-    for failure in (failure for path in paths for failure in failures(path).values()):
-        total.name("failures", str(failure["cause"]))
-        total.warn("failed", f"{failure['cause']}: {failure.get('message')}")
     names = ("records", "answers", "feedbacks", "gold answers")
     totals = {name: total.totals[name] for name in names} | {unit: total.totals["length"]}
     tables, found = dict(_tables(total, unit)), findings(total, unit)
@@ -376,8 +372,7 @@ def findings(summary: DataSummary, unit: str) -> list[DataFinding]:
     }
     figures = {
         "records": totals["records"],
-        "failures": _named(ranked(tables["failures"])[:4]),
-        "role_faults": _named(ranked(tables["role faults"])[:4]),
+        "role_faults": ", ".join(f"{name} ({n:,})" for name, n in ranked(tables["role faults"])[:4]),
         "unit": unit,
         "long": LONG,
         "how_to_count": "" if unit == "tokens" else " --tokenizer counts tokens.",
@@ -407,10 +402,6 @@ def repeats(hashes: array[int]) -> int:
     import numpy as np
 
     return len(hashes) - len(np.unique(np.frombuffer(hashes, dtype=np.int64))) if hashes else 0
-
-
-def _named(counts: list[tuple[str, int]]) -> str:
-    return ", ".join(f"{name} ({times:,})" for name, times in counts)
 
 
 _ROWS = 8  # rows of a table to show; JSON has all

@@ -82,10 +82,8 @@ def edits_of(state: State) -> list[Edit]:
     inside = [span for span in spans if 0 <= span[0] <= span[1] <= size]
     found = [Edit(*segment_of(step.answer, *span, led=resumes)) for span in inside]
     if plan.info.forms and plan.info.logprobs:
-        found = [
-            replace(each, gap=_gap(step.answer, each, *span))
-            for each, span in zip(found, inside, strict=True)
-        ]
+        pairs = zip(found, inside, strict=True)
+        found = [replace(each, gap=_gap(step.answer, each, *span)) for each, span in pairs]
     if not found or pointers:
         return []
     if step.finish == "lost":
@@ -275,12 +273,11 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
     shown: Message = {"role": "assistant", "content": base.answer}
     asked = template.format(parts="\n\n".join(parts), wish=edits[0].wish)
     request: Message = {"role": "user", "content": asked}
+    steered = schemas and None not in schemas.values() and state.plan.info.schemas
     return ops.Ask(
         joined([*messages, shown, request]),
         state.length(),
-        schema=object_of(schemas)
-        if schemas and None not in schemas.values() and state.plan.info.schemas
-        else None,
+        schema=object_of(schemas) if steered else None,
         stop=tuple(state.plan.options.stop),
         begun="",
     )

@@ -86,9 +86,8 @@ class Exchange(Response):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with self._gate.entered(
-                self._asked.options.model, partial(self._tell, send, "waiting")
-            ) as self._cancel:
+            told = partial(self._tell, send)
+            async with self._gate.entered(self._asked.options.model, told) as self._cancel:
                 await (self._stream if self._asked.stream else self._whole)(scope, receive, send)
         except ClientGone:
             raise
@@ -133,8 +132,8 @@ class Exchange(Response):
             if self._sent == before:
                 await self._send(send, PING)
 
-    async def _tell(self, send: Send, what: str) -> None:
-        if self._asked.stream and (line := self._reply.state(what)):
+    async def _tell(self, send: Send) -> None:
+        if self._asked.stream and (line := self._reply.waiting()):
             await self._send(send, line)
 
     async def _send(self, send: Send, data: bytes, *, more: bool = True) -> None:

@@ -284,8 +284,8 @@ class Reply(ABC):
             yield event_of({**self._head(1), "choices": [], "usage": self._usage()})
         yield DONE
 
-    def state(self, what: str) -> bytes:  # noqa: ARG002
-        """Return what is streamed when an answer waits or goes on: nothing, unless steps were asked for."""
+    def waiting(self) -> bytes:
+        """Return what is streamed when an answer waits: nothing, unless steps were asked for."""
         return b""
 
     def failed(self, refusal: Refusal) -> bytes:
@@ -344,9 +344,9 @@ class ChatReply(Reply):
                 yield self._chunk(index, {"tool_calls": calls})
             yield self._chunk(index, {}, message.finish_reason, **self._chain())
 
-    def state(self, what: str) -> bytes:
-        """Return the event of a state, such as `waiting`, if steps were asked for."""
-        return self._chunk(0, {"redraft": {"type": what}}) if self.asked.with_steps else b""
+    def waiting(self) -> bytes:
+        """Return the event that it waits, if steps were asked for."""
+        return self._chunk(0, {"redraft": {"type": "waiting"}}) if self.asked.with_steps else b""
 
     def _chain(self) -> dict[str, Any]:
         asked = self.asked.with_chain

@@ -316,9 +316,7 @@ class RevisedRequest(ModelRequest):
         name = function.get("name") if isinstance(function, dict) else None
         passed = info.any_request and named and choice["type"] in ("allowed_tools", "custom")
         if named and name not in names and not passed:
-            message = (
-                f"tool_choice names {shown(name)}, and the tools are: {', '.join(map(str, names)):.200}."
-            )
+            message = f"tool_choice names {shown(name)}. The tools: {', '.join(map(str, names)):.200}."
             raise invalid(message, "tool_choice")
         beside = {"tool_choice": choice, "parallel_tool_calls": self.parallel_tool_calls}
         return beside_of(options, {name: value for name, value in beside.items() if value is not None})

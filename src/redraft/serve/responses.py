@@ -99,11 +99,9 @@ class ResponseRequest(requests.RevisedRequest):
         prompt = requests.prompt_in(self._messages(), "input")
         wanted, places = {"type": "text"} if asked is None else asked, ("text.format", "text.format.schema")
         made = self.accepted(models, limits, prompt, wanted, places)
-        effort = (
-            {"reasoning_effort": self.reasoning.effort} if self.reasoning and self.reasoning.effort else {}
-        )
-        model = models.named(self.model)
-        options = requests.with_passed(made.options, effort, model, "reasoning.effort")
+        effort, model = self.reasoning and self.reasoning.effort, models.named(self.model)
+        passed = {"reasoning_effort": effort} if effort else {}
+        options = requests.with_passed(made.options, passed, model, "reasoning.effort")
         return replace(made, options=options, left_out=tuple(self._left_out))
 
     def _messages(self) -> list[Any]:

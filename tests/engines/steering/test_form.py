@@ -33,7 +33,6 @@ def test_a_text_comes_as_often_as_one_of_them_demands() -> None:
         (Form(closing="Yes, you may."), Form(without=frozenset(","))),
         (Form(has=("one", "two", "three four")), limited(0, 3)),
         (Form(quoted=True), Form(has=('"so"',))),
-        (Form(json=True), Form(closing="rain")),
         (Form(case="upper"), Form(case="lower")),
         (Form(layout=Layout(parts=2, between="\n")), Form(layout=Layout(parts=3, between="\n"))),
         (Form(layout=Layout(slots=("[…]",))), Form(without=frozenset("["))),

@@ -74,13 +74,11 @@ def test_what_no_grammar_has_is_only_checked(pattern: str) -> None:
     assert joined((name, form) for name, form in forms if form)[1] == ("lacks:x",)
 
 
-def test_choices_and_objects() -> None:
+def test_choices() -> None:
     choices = form_of(parse_check("ifeval:detectable_format:constrained_response"))
     assert choices
     assert accepts(lark(choices), "My answer is no.")
     assert not accepts(lark(choices), "My answer is: no.")
-    assert accepts(lark(Form(json=True)), '{"rain": ["now", "later"], "at": 5}')
-    assert not accepts(lark(Form(json=True)), "[1]")
 
 
 def test_a_string_that_ends_a_text_may_follow_it() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -17,7 +16,6 @@ from redraft.chain import Prompt
 from redraft.checks.base import form_of, run_checks
 from redraft.checks.parse import parse_check
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
-from redraft.engines.steering.draft import closed
 from redraft.engines.steering.form import Form, Gap, joined
 from redraft.engines.steering.writer import Source, written
 from tests.engines.talking import collect
@@ -335,23 +333,6 @@ def test_tokens_that_were_taken_back_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cut", "whole"),
-    [
-        ('{"a": 1, "b": "two words and', '{"a": 1}'),
-        ('{"a": "two words and', '{"a": "two words"}'),
-        ('{"a": ["x", "y', '{"a": ["x"]}'),
-        ('{"a": {"b": 1}, "c', '{"a": {"b": 1}}'),
-        ('{"a": "say \\"so\\"", "b": ', '{"a": "say \\"so\\""}'),
-        ('{"a', "{}"),
-        ('{"a": "', "{}"),
-        ('{"a": "tw', "{}"),
-    ],
-)
-def test_an_object_that_was_cut_is_closed(cut: str, whole: str) -> None:
-    assert closed(cut) == whole
-
-
-@pytest.mark.parametrize(
     ("form", "said"),
     [
         (Form(lacks=("zebra",)), "```\nif a:\n  b()\n  }\n  }\n  }\n```"),
@@ -371,28 +352,6 @@ def test_a_title_is_handed_on_once() -> None:
     form, _ = form_for(["ifeval:detectable_format:title"])
     text, _ = write(form, Says("What is rain? It falls.\n", "Rain is water.").source)
     assert text == "<<What is rain>>\n\nRain is water."
-
-
-def test_an_object_gets_a_word_that_it_lacks_as_a_name() -> None:
-    form, _ = form_for(["ifeval:detectable_format:json_format", "contains:Tom"])
-    text, _ = write(form, Says('{"a": 1}', 'He is old. He is far." }').source)
-    assert json.loads(text) == {"a": 1, "Tom": "He is old. He is far."}
-
-
-def test_an_object_with_a_forbidden_word_is_written_anew_without_the_token_that_began_it() -> None:
-    asked = []
-
-    async def object_of(text: str, sampling: Sampling) -> Replies:
-        asked.append(sampling.banned)
-        word = ("storm", 2) if {1} <= sampling.banned else ("flea", 1)
-        yield Delta('{"a": "', (9,))
-        yield Delta(word[0], (word[1],))
-        yield Delta('"}', (8,))
-        yield Delta(finish="stop")
-
-    form = Form(json=True, lacks=("flea",))
-    assert (write(form, Source(object_of, None, 1))[0], len(asked)) == ('{"a": "storm"}', 2)
-    assert write(form, Source(object_of, None, 1), tokens=5)[0] == "{}"
 
 
 def test_each_request_has_a_length_and_the_answer_no_more_tokens_than_asked() -> None:

@@ -159,25 +159,3 @@ def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[in
     word = _WORD.match(text, mark.end()) if led and mark and first == start else None
     first = word.end() if word and word.end() <= begin else min(mark.end() if mark else first, begin)
     return first, min((each for each in ends if each >= end), default=stop)
-
-
-def closed(text: str) -> str:
-    """Close a JSON object that was cut, behind its last whole value, or its only text behind a word."""
-    closers, best, place = list[str](), "", 0
-    for found in re.finditer(r'"(?:[^"\\]|\\.)*("|\Z)|[{}\[\],]', text):
-        piece, place = found[0], found.start()
-        if piece in ("{", "["):
-            closers.insert(0, "}" if piece == "{" else "]")
-            continue
-        if piece in ("}", "]"):
-            closers.pop(0)
-        elif piece[0] == '"' and not (found[1] and _is_value(text[:place], closers)):
-            continue
-        best = text[: place if piece == "," else found.end()] + "".join(closers)
-    if best or not _is_value(text[:place], closers) or not re.search(r"\w\W+\w", text[place + 1 :]):
-        return best or "{}"
-    return re.sub(r"\W+\w*\Z", "", text) + '"' + "".join(closers)
-
-
-def _is_value(before: str, closers: list[str]) -> bool:
-    return closers[:1] == ["]"] or before.rstrip().endswith(":")

@@ -94,7 +94,6 @@ class Form:
         quoted: It stands in double quotation marks.
         pattern: A regular expression of all of it, `^…$`, beside which it has no other form.
         layout: Its title, its parts, and marks in it.
-        json: It is a JSON object, with no more than words that it has or lacks.
         one: It is one sentence, or one line.
         gap: It is another word for a place in it, or none, and the rest; empty if no word is likely.
     """
@@ -110,7 +109,6 @@ class Form:
     quoted: bool = False
     pattern: str = ""
     layout: Layout = PLAIN
-    json: bool = False
     one: bool = False
     gap: Gap | None = None
 
@@ -120,7 +118,7 @@ class Form:
         Raises:
             Conflict: There is none.
         """
-        single = ("case", "opening", "closing", "postscript", "pattern", "quoted", "json")
+        single = ("case", "opening", "closing", "postscript", "pattern", "quoted")
         values: dict[str, Any] = {name: _one(getattr(self, name), getattr(other, name)) for name in single}
         joined = replace(
             self,
@@ -148,8 +146,6 @@ class Form:
         """Raise `Conflict` if the form demands what it forbids, or more than fits into an answer."""
         if self.case not in ("", "upper", "lower"):
             raise ValueError(f"case is {self.case!r}, and neither 'upper' nor 'lower'")
-        if self.json and replace(self, has=(), lacks=()) != Form(json=True):
-            raise Conflict("JSON is steered by its syntax, and by the words that it has or lacks")
         if not all(map(str.strip, (*self.has, *self.lacks))):
             raise Conflict("one of the texts is empty")
         layout = self.layout

@@ -14,14 +14,6 @@ from redraft.engines.steering.pattern import pattern_of
 
 HEAD = "%llguidance {}\n"
 END_OF_VALUE = r"[ \n]*[,}\]]\n?"
-_JSON = r"""
-start: "{" gap pair ("," gap pair){0,5} /\n?/ "}"
-gap: /[ \n]{0,4}/
-pair: string ":" gap value
-value: string | NUMBER | "[" string ("," gap string){0,3} "]"
-string: /"[^"\\\x00-\x1f]+"/
-NUMBER: /-?[0-9]{1,6}(\.[0-9]{1,3})?/
-"""
 
 
 def value(schema: Mapping[str, Any]) -> str:
@@ -36,8 +28,6 @@ def lark(form: Form, stop: Sequence[str] = ()) -> str:
     """
     ended = "|".join("".join(map(_plain, text)) for text in stop if text)
     end = f"([ \\n]{{0,2}}({ended}))?" if ended else ""
-    if form.json:
-        return f"{HEAD}{_JSON}"
     if form.pattern:
         return f"{HEAD}start: /({pattern_of(form.pattern)}){end}/\n"
     never = _codes(sorted(form.without))

@@ -11,7 +11,6 @@ What may still be taken back is held, so a steered text comes by sentences.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import re
 from collections import defaultdict
@@ -22,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
-from redraft.engines.steering.draft import CLOSERS, STOPS, Draft, closed
+from redraft.engines.steering.draft import CLOSERS, STOPS, Draft
 from redraft.engines.steering.form import Form, Gap
 from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
@@ -117,7 +116,7 @@ class _Writer:
         try:
             self.banned = await self._bans()
             await self._begins()
-            await (self._object() if self.form.json else self._text())
+            await self._text()
             await self._finish()
         except BaseException as error:  # noqa: BLE001  (it is raised where the deltas are read)
             await self.draft.release(len(self.draft))
@@ -628,39 +627,6 @@ class _Writer:
             new = word.upper() if capitals else f"*{word}*"
             text = re.sub(rf"(?<![\w*]){word}(?![\w*])", new, text, count=1)
         draft.write(text)
-
-    # JSON
-
-    async def _object(self) -> None:
-        """Write an object, anew without what began a forbidden word.
-
-        One that does not end is closed; a word that is missing names a value.
-        """
-        draft, banned = self.draft, self.banned
-        kept = SENTENCE * min(len(self.form.has), TRIES)
-        self.room -= kept
-        while True:
-            async with aclosing(
-                self._more(self._request(form=Form(json=True), banned=banned, likelier=()))
-            ) as deltas:
-                async for _ in deltas:
-                    if self._forbidden(draft.text, 0, whole=False) is not None:
-                        break
-            word = self._forbidden(draft.text, 0)
-            token = frozenset[int]() if word is None else draft.token_at(word)
-            if not token or self.spent > self.room // 2:
-                break
-            banned |= token
-            draft.cut(0)
-        if word is not None or self.spent >= self.room:
-            draft.write(closed(draft.text[:word]))
-        self.room += kept
-        for text in self._missing():
-            draft.cut(len(draft.text.rstrip("} \n")))
-            draft.give(f',\n"{text}": "')
-            value = (await self._words('"', 12)).strip(' \n"{}')
-            draft.cut(len(draft) - 1)
-            draft.give(json.dumps(value, ensure_ascii=False) + "\n}")
 
 
 def _is_word(word: str, old: str) -> bool:
