@@ -19,7 +19,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from redraft.checks.base import Check, Prefixed, form_of, schema_of
-from redraft.checks.ifeval import TYPES
+from redraft.checks.ifeval import TYPES, Constraint
 from redraft.checks.kinds import CheckKind, check_kinds
 from redraft.checks.parse import parse_check
 from redraft.cli.commands import app
@@ -169,7 +169,9 @@ def tables_of_checks() -> str:
     rows = ["| check | steers | ends a text |", "|---|---|---|"]
     rows += [f"| {', '.join(names)} | {' | '.join(cells)} |" for cells, names in forms.items()]
     rows += ["", f"These only judge: {only_judge}.", ""]
-    steer = ", ".join(f"`{name}`" for name in sorted(TYPES) if not TYPES[name].form)
+    steer = ", ".join(
+        f"`{name}`" for name in sorted(TYPES) if not (TYPES[name].form or Constraint(name).schema)
+    )
     end = ", ".join(f"`{name}`" for name in sorted(TYPES) if not TYPES[name].lost)
     rows += [f"All types of `ifeval` steer, except {steer}.", f"All end a text, except {end}."]
     return "\n".join(row.replace("  ", " ") for row in rows)
