@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Prompt
-from redraft.checks.base import demand_of
+from redraft.checks.base import demand_of, schema_of
 from redraft.checks.groups import AnyOf
 from redraft.checks.ifeval import OF_LANGUAGE, TYPES, Constraint, loosened
 from redraft.checks.parse import parse_check
@@ -203,6 +203,12 @@ def test_a_wrong_constraint_says_what_to_type(written: str, problem: str) -> Non
         parse_check(written)
     assert problem in caught.value.message
     assert "ifeval:" in (caught.value.hint or "") or "It has: " in (caught.value.hint or "")
+
+
+def test_json_steers_by_its_schema_and_nothing_else_does() -> None:
+    found = {kind: schema_of(Constraint(kind)) for kind in TYPES}
+    assert found.pop("detectable_format:json_format") == {"type": ["object", "array"]}
+    assert not any(found.values())
 
 
 def test_every_constraint_of_the_541_prompts_is_read(shared_data: Path) -> None:
