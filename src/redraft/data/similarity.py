@@ -144,7 +144,7 @@ class Sets(NamedTuple):
 
 
 def coded(text: str) -> bytes:
-    """Return the hashes of a text's words, of which `sets_of` makes the set of its shingles.
+    """Return the hashes of a text's words. `sets_of` makes the set of its shingles from them.
 
     A text of fewer than three words, or without words such as an emoji, is one shingle, so it is similar only
     to equal texts. White space alone has no shingles, and is similar to nothing.

@@ -271,7 +271,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def _called(self, messages: Sequence[Message], sampling: Sampling, due: Sequence[Any]) -> Replies:
         """Write a call of a tool that is due as JSON. llama.cpp itself lets the model talk before it."""
         told = (sampling.extra_body or {}).get(OF_TEMPLATE)
-        prompt = await self._render(messages, told, sampling.tools)  # which refuses what is no tool
+        prompt = await self._render(messages, told, sampling.tools)  # it refuses a tool that is malformed
         tokens, text = await self._tokenize(prompt, start=True, control=True), ""
         sampling = replace(sampling, schema=_schema_of_calls(due, sampling.max_tokens))
         async with aclosing(self.stream(tokens, sampling)) as deltas:
@@ -478,7 +478,7 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
 
 
 def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
-    """Return the functions of which one must be called; none if the model may answer instead."""
+    """Return the functions, one of them to be called; none if the model may answer instead."""
     choice = (sampling.extra_body or {}).get("tool_choice")
     functions = [tool["function"] for tool in sampling.tools if isinstance(tool.get("function"), Mapping)]
     if isinstance(choice, Mapping):

@@ -484,7 +484,7 @@ class _Writer:
         return has
 
     async def _fill(self, gap: Gap) -> None:
-        """Write the word, or none, that is likeliest in a gap together with what begins behind it."""
+        """Fill a gap with the word, or with none, that is likeliest together with the text behind it."""
         top = await self._likeliest("")
         found = [(LEFT_OUT + await self._begun(gap.closed, top), gap.closed)]
         words = [(str(text), chance) for text, chance in top if _is_word(str(text), gap.old.lower())]
