@@ -47,11 +47,6 @@ class World:
         return np.sign(self.scores[:, ::2] - self.scores[:, 1::2]).astype(int)
 
     @property
-    def crossed(self) -> Numbers:
-        """The verdicts of both orders, one-hot, shape [questions, 9]."""
-        return np.eye(9)[(1 - self.signs[:, 0]) * 3 + 1 - self.signs[:, 1]]
-
-    @property
     def wins(self) -> Numbers:
         """The share of each question's reviews that the model won; a tie is a half."""
         return np.asarray((self.signs + 1).mean(axis=1) / 2)
@@ -116,8 +111,7 @@ SUMS: dict[str, tuple[Table, Formula]] = {
     ),
     "win rate": (lambda w: _with_ones(w.wins), stats.ratio_of),
     "correlation": (lambda w: stats.moments(w.gap, _leads(w)), stats.correlation_of),
-    "agreement": (lambda w: w.crossed, stats.agreed_of),
-    "kappa": (lambda w: w.crossed, stats.kappa_of),
+    "agreement": (lambda w: _with_ones(w.signs[:, 0] == w.signs[:, 1]), stats.ratio_of),
     "balanced accuracy": (lambda w: w.judged, _balanced),
 }
 """Figures of sums: what is counted of each question, and the figure."""

@@ -117,22 +117,6 @@ def test_numbers_that_differ_by_rounding_only_do_not_correlate() -> None:
     assert math.isnan(stats.correlation_of(sums))
 
 
-def test_kappa_is_that_of_the_textbook() -> None:
-    # The proposals that two readers grant: 20 both, 15 neither, 5 and 10 one alone. Kappa is 0.4.
-    first = ["yes"] * 20 + ["no"] * 15 + ["yes"] * 5 + ["no"] * 10
-    second = ["yes"] * 20 + ["no"] * 15 + ["no"] * 5 + ["yes"] * 10
-
-    def kappa(one: Sequence[str], other: Sequence[str]) -> Estimate:
-        return stats.Bootstrap(stats.crossed(one, other)).estimate(stats.kappa_of, stats.CHANGE)
-
-    found = kappa(first, second)
-    assert found.value == pytest.approx(0.4)
-    assert 0.1 < found.low < 0.4 < found.high < 0.7
-    assert kappa("abcabc", "abcabc").value == pytest.approx(1)
-    assert math.isnan(kappa("aaa", "aaa").value)
-    assert math.isnan(kappa("", "").value)
-
-
 def test_balanced_accuracy_shows_a_collapse_that_plain_accuracy_hides() -> None:
     accepts_all = [Judged(accepted=1, right=1)] * 90 + [Judged(wrong=1)] * 10
     assert stats.balanced(accepts_all).value == 0.5

@@ -50,7 +50,7 @@ Bounds = tuple[float, float]  # the least and the greatest value of a figure
 Scale = Literal["plain", "ratio", "correlation"]
 
 SHARE: Bounds = (0.0, 1.0)
-CHANGE: Bounds = (-1.0, 1.0)  # those of a share, and of a difference of shares, a correlation or kappa
+CHANGE: Bounds = (-1.0, 1.0)  # those of a share, and of a difference of shares or a correlation
 
 Figure = Callable[[Numbers], Numbers]
 """A figure of sums. The last axis of its argument has the columns; the one before, if any, the resamples."""
@@ -340,41 +340,6 @@ def correlation_of(sums: Numbers) -> Numbers:
     spread_a, spread_b = aa - a * a / n, bb - b * b / n
     spread = np.where((spread_a > 1e-9 * n) & (spread_b > 1e-9 * n), spread_a * spread_b, np.nan)
     return np.asarray(np.clip((ab - a * b / n) / np.sqrt(spread), -1.0, 1.0))
-
-
-def crossed(first: Sequence[Hashable], second: Sequence[Hashable]) -> Numbers:
-    """Return which pair of labels each item has, one-hot, shape [items, labels²]."""
-    pairs = list(zip(first, second, strict=True))
-    labels = {label: place for place, label in enumerate(dict.fromkeys([*first, *second]))}
-    table = np.zeros((len(pairs), len(labels) ** 2))
-    cells = [labels[one] * len(labels) + labels[other] for one, other in pairs]
-    table[np.arange(len(pairs)), cells] = 1
-    return table
-
-
-def agreed_of(sums: Numbers) -> Numbers:
-    """Return the share of items with equal labels, from the sums of crossed labels."""
-    cells = _squared(sums)
-    return np.asarray(np.trace(cells, axis1=-2, axis2=-1) / cells.sum(axis=(-2, -1)))
-
-
-def kappa_of(sums: Numbers) -> Numbers:
-    """Return the agreement of two raters beyond chance, from the sums of crossed labels: Cohen's kappa.
-
-    1 is full agreement and 0 that of chance; not defined where both always give one and the same label.
-
-    Source: Cohen, Educational and Psychological Measurement 20 (1960), 37.
-    """
-    cells = _squared(sums)
-    shares = cells / cells.sum(axis=(-2, -1), keepdims=True)
-    chance = (shares.sum(axis=-1) * shares.sum(axis=-2)).sum(axis=-1)
-    agreed = np.trace(shares, axis1=-2, axis2=-1)
-    return np.asarray((agreed - chance) / np.where(chance < 1 - 1e-12, 1 - chance, np.nan))
-
-
-def _squared(sums: Numbers) -> Numbers:
-    side = math.isqrt(sums.shape[-1])
-    return sums.reshape(*sums.shape[:-1], side, side)
 
 
 @dataclass(frozen=True)

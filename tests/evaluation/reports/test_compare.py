@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +109,6 @@ def test_a_judge_that_prefers_the_first_answer_is_found_out(tmp_path: Path) -> N
     assert found.order_bias.points
     assert (found.shown_first, found.order_bias.points.value) == (Tally(40, 0, 0), 2)
     assert found.order_bias.agreement.value == 0
-    assert math.isnan(found.order_bias.kappa.value) or found.order_bias.kappa.value <= 0
 
 
 def test_a_question_is_won_by_winning_in_both_orders(tmp_path: Path) -> None:

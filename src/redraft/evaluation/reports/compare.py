@@ -28,13 +28,11 @@ from redraft.evaluation.stats import Bootstrap, Estimate, Numbers
 _NAMES = (
     *("model_1", "opponent_1", "model_2", "opponent_2"),
     *("wins", "ties", "losses", "both_wins", "both_ties", "both_losses"),
-    *("first", "neither", "second", "points", "scored"),
+    *("first", "neither", "second", "points", "scored", "agreed"),
 )
 _COLUMN = {name: place for place, name in enumerate(_NAMES)}
-_CROSSED = slice(len(_NAMES), len(_NAMES) + 9)
-_MOMENTS = slice(_CROSSED.stop, _CROSSED.stop + 6)
+_MOMENTS = slice(len(_NAMES), len(_NAMES) + 6)
 _OUTCOMES = ("wins", "ties", "losses")
-_SIGNS = (1, 0, -1)
 _BOTH_WAYS = 0.2  # share of questions with each side longer, below which equal length is hardly seen
 _RATIO = (LOWEST / HIGHEST, HIGHEST / LOWEST)
 _POINTS = (float(LOWEST - HIGHEST), float(HIGHEST - LOWEST))
@@ -76,7 +74,6 @@ class OrderBias:
 
     points: Estimate | None  # score of the answer shown first less that of the other; None without scores
     agreement: Estimate  # share of items with the same verdict in both orders
-    kappa: Estimate
 
 
 @dataclass(frozen=True)
@@ -155,8 +152,8 @@ class Item:
         return one if one == other else 0
 
     def row(self) -> list[float]:
-        """Return what is counted of the item, in the order of `_NAMES`, and the verdicts crossed."""
-        row = [0.0] * _CROSSED.stop
+        """Return what is counted of the item, in the order of `_NAMES`."""
+        row = [0.0] * len(_NAMES)
         for game in self.games:
             row[_COLUMN["wins"] + 1 - game.sign] += 1
             row[_COLUMN["first"] + (1 + game.sign if game.second else 1 - game.sign)] += 1
@@ -168,8 +165,7 @@ class Item:
                 row[_COLUMN["scored"]] += 1
         if (both := self.both) is not None:
             row[_COLUMN["both_wins"] + 1 - both] += 1
-            one, other = (_SIGNS.index(self.sign(second=second) or 0) for second in (False, True))
-            row[_CROSSED.start + 3 * one + other] += 1
+            row[_COLUMN["agreed"]] += self.sign(second=False) == self.sign(second=True)
         return row
 
 
@@ -215,7 +211,7 @@ class Comparison:
     @cached_property
     def table(self) -> Numbers:
         """What is counted of each question, shape [questions, columns]."""
-        rows = np.reshape([item.row() for item in self.items], (-1, _CROSSED.stop))
+        rows = np.reshape([item.row() for item in self.items], (-1, len(_NAMES)))
         return stats.clustered(rows, [item.question_id for item in self.items])
 
     @cached_property
@@ -274,8 +270,10 @@ class Comparison:
         points = self.sample.estimate(lambda sums: _column(sums, "points") / _column(sums, "scored"), _POINTS)
         return OrderBias(
             points=points if self.sample.sums[_COLUMN["scored"]] else None,
-            agreement=self.sample.estimate(lambda sums: stats.agreed_of(sums[..., _CROSSED]), stats.SHARE),
-            kappa=self.sample.estimate(lambda sums: stats.kappa_of(sums[..., _CROSSED]), stats.CHANGE),
+            agreement=self.sample.estimate(
+                lambda sums: _column(sums, "agreed") / _column(sums, "both_wins", "both_ties", "both_losses"),
+                stats.SHARE,
+            ),
         )
 
     @cached_property
@@ -312,12 +310,9 @@ class Comparison:
             )
             common = [key for key in ours if key in theirs]
             if first and second and common:
-                crossed = stats.crossed(*([said[key] for key in common] for said in (ours, theirs)))
-                rows = stats.clustered(crossed, [question_id for question_id, _, _ in common])
-                sample = Bootstrap(rows)
-                agreement = sample.estimate(stats.agreed_of, stats.SHARE)
-                kappa = sample.estimate(stats.kappa_of, stats.CHANGE)
-                found.append(JudgeAgreement(first, second, len(common), agreement, kappa))
+                same, questions = [ours[key] == theirs[key] for key in common], [key[0] for key in common]
+                agreement = stats.mean(same, questions, stats.SHARE)
+                found.append(JudgeAgreement(first, second, len(common), agreement))
         return found
 
     @property
@@ -415,7 +410,6 @@ class JudgeAgreement:
     second: str
     reviews: int
     agreement: Estimate
-    kappa: Estimate
 
 
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:

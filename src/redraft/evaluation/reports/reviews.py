@@ -122,7 +122,6 @@ def _lines(report: Report, comparison: compare.Comparison) -> Iterator[Line]:
     for each in comparison.judges:
         note = f"{each.first} and {each.second}, {counted(each.reviews, 'review')}"
         yield Line("judges agree", *percent(each.agreement, 1), note)
-        yield Line("  kappa", *plain(each.kappa, 2))
     if comparison.length_bias:
         yield from _length(comparison, comparison.length_bias)
     for name, found in (("unreadable", comparison.unreadable), ("not counted", comparison.left_out)):
@@ -168,7 +167,6 @@ def _order(comparison: compare.Comparison) -> Iterator[Line]:
     if bias.points:
         yield Line("shown first adds", *plain(bias.points, 2, sign=True), f"points; {first}")
     yield Line("both orders agree", *percent(bias.agreement, 1), "of questions: the same winner, or a tie")
-    yield Line("  kappa", *plain(bias.kappa, 2))
 
 
 def _named(found: Sequence[compare.LeftOut]) -> str:
