@@ -141,32 +141,6 @@ def test_verdicts_against_the_truth() -> None:
     assert "verdicts: finding answers that need revision" not in str(diagnose([told("a", "1")]))
 
 
-@pytest.mark.parametrize(
-    ("said", "always"),
-    [
-        (["a"] * 20, "accept"),
-        (["r"] * 20, "revise"),
-        (["u"] * 20, ""),
-        (["a"] * 17 + ["r"] * 3, ""),
-        (["a"] * 10 + ["r"] * 10, ""),
-    ],
-)
-def test_a_critic_that_always_says_the_same_is_named(said: list[str], always: str) -> None:
-    rights = "1" * 10 + "0" * 10
-    chains = [told(str(n), right, word) for n, (right, word) in enumerate(zip(rights, said, strict=True))]
-    found = diagnose(chains)
-    assert found.verdicts.collapse == always
-    assert any("Nearly all verdicts" in note for note in notes(found)) == bool(always)
-
-
-@pytest.mark.parametrize(("said", "right", "other"), [("r", "0", "1"), ("a", "1", "0")])
-def test_few_answers_of_the_other_kind_tell_nothing_about_verdicts(said: str, right: str, other: str) -> None:
-    chains = [told(str(n), right, said) for n in range(95)]
-    others = [told(f"other {n}", other, said) for n in range(5)]
-    assert diagnose([*chains, *others[:4]]).verdicts.collapse == ""
-    assert diagnose([*chains, *others]).verdicts.collapse == {"r": "revise", "a": "accept"}[said]
-
-
 def test_what_is_broken_in_the_end() -> None:
     kept = [told("b", "01"), told("c", "10", best=0), told("d", "10"), told("e", "010")]
     shown = rows(diagnose(kept), "what revising did")

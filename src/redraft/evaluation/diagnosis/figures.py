@@ -24,8 +24,6 @@ from redraft.jobs.counting import counted
 
 LEVEL = 0.05  # a difference counts if p is below
 MOST = 10  # revisions that get figures of their own
-COLLAPSED = 0.95  # share of equal verdicts, 0 to 1, that counts as always the same
-OTHERS = 5  # with fewer answers of the other kind, equal verdicts may all be right
 Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and after, and the id of its item
 
 
@@ -187,7 +185,7 @@ class Level:
 class Verdicts:
     """Verdicts of feedback against the truth: do they find the answers that need revision?"""
 
-    IN_JSON: ClassVar = "total unknown collapse precision recall balanced"
+    IN_JSON: ClassVar = "total unknown precision recall balanced"
 
     judged: tuple[stats.Judged, ...]  # the counts of each item
     unknown: int  # verdicts that say neither
@@ -213,18 +211,6 @@ class Verdicts:
     def total(self) -> stats.Judged:
         """The counts of all items."""
         return stats.Judged(*map(sum, zip(*map(astuple, self.judged), strict=True)))
-
-    @property
-    def collapse(self) -> str:
-        """`accept` or `revise` if nearly all verdicts are this one, though some answers need the other."""
-        total = self.total
-        rejected = total.rejected + total.alarms
-        accepted = total.wrong + total.right - rejected - self.unknown
-        enough = COLLAPSED * (total.wrong + total.right)
-        if accepted >= enough and total.wrong >= OTHERS and total.rejected * 2 < total.wrong:
-            return "accept"
-        always = rejected >= enough and total.right >= OTHERS and total.accepted * 2 < total.right
-        return "revise" if always else ""
 
 
 @dataclass(frozen=True)
