@@ -202,11 +202,11 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     copytree(whole, "d")
     text = Path("d/table.json").read_text()
     found = json.loads(text)
-    found["cells"][0]["levels"][0]["right"]["value"] = 0.9
+    found["cells"][0]["points"][0]["score"]["value"] = 0.9
     Path("d/table.json").write_text(json.dumps(found))
     done = verify()
     assert done.exit_code == 1
-    assert done.stdout.startswith("table.json: cells[0].levels[0].right.value is 0.9, and")
+    assert done.stdout.startswith("table.json: cells[0].points[0].score.value is 0.9, and")
     Path("d/table.json").write_text(text)
     [*_, last] = map(Path, files())
     last.unlink()

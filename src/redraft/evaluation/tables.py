@@ -42,7 +42,6 @@ class Part:
     tiles: Mapping[str, str] = field(default_factory=dict)  # large figures by name
     notes: Sequence[str] = ()
     lines: Sequence[tuple[str, str, str, str]] = ()  # `Line`s, whose names spaces may indent
-    table: Sequence[Sequence[str]] = ()  # the names of columns, then rows
     facts: Sequence[tuple[str, str]] = ()  # names and texts without an interval, such as the cost
     chart: str = ""  # SVG
     items: Sequence[Item] = ()

@@ -108,19 +108,10 @@ class Versus:
 
 
 @dataclass(frozen=True)
-class Reached:
-    """What a way reaches with the tokens that revising took."""
-
-    way: str
-    right: Estimate
-    equal: bool  # whether it has runs of that many tokens; if not, `right` is that of its nearest run
-
-
-@dataclass(frozen=True)
 class Curves:
     """All runs of a model on a task, each a point."""
 
-    IN_JSON: ClassVar = "model task items seeds left_out unfinished levels points"
+    IN_JSON: ClassVar = "model task items seeds left_out unfinished points"
 
     model: str
     task: str
@@ -152,17 +143,6 @@ class Curves:
         own.sort(key=lambda point: point.tokens)
         single = (point for point in self.points if point.way.kind == "plain")
         return (*(point for point in single if own and point.tokens < own[0].tokens), *own)
-
-    @cached_property
-    def levels(self) -> list[Reached]:
-        """What each way reaches with the tokens that revising took."""
-        tokens, found = self.last("revise").tokens, []
-        for kind in self.kinds:
-            curve = self.curve(kind)
-            equal = bool(curve) and curve[0].tokens <= tokens <= curve[-1].tokens
-            scores = self.scores(kind, tokens) if equal else self.nearest(kind, tokens).scores
-            found.append(Reached(kind, stats.proportions(scores, [1] * len(scores)), equal))
-        return found
 
     def against(self, ours: str, kind: str) -> Versus:
         """Compare a way's run of most texts with another way, at the most tokens that both reach."""

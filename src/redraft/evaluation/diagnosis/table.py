@@ -36,7 +36,7 @@ from redraft.evaluation.diagnosis.truth import chains_of
 from redraft.evaluation.pages.charts import curves as drawn
 from redraft.evaluation.pages.page import render
 from redraft.evaluation.stats import without_nan
-from redraft.evaluation.tables import Part, as_text, percent
+from redraft.evaluation.tables import Part, as_text
 from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, scored, task_of
 from redraft.jobs.counting import counted
 from redraft.jobs.files import sha256_of, write_file
@@ -45,7 +45,6 @@ TABLE, PAGE = "table.json", "index.html"
 _MOST = 20  # differing figures to list
 _HOW = """\
 Each way may spend as many new tokens as revising did: best of N and a vote draw as many answers as fit. \
-≠ marks a way without a run of that many tokens; its nearest run is shown.
 One answer, a vote and revising alone see no checks. The other ways see those that guide: the task's own, \
 which score, or those of --check. Revising alone is compared only with ways that see none.
 Intervals are at 95 %, paired by prompt. Holm's procedure corrects p: once for all comparisons over all \
@@ -155,8 +154,7 @@ def put_report(folder: Path) -> Table:
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     made = f"redraft {__version__} · redraft diagnose {folder.name} --verify recomputes all figures"
     head = Part(verdict=" ".join(sentences(table)), notes=_HOW)
-    grid = Part("Right answers, with the tokens that revising took", table=[*_level_rows(table)])
-    parts = [head, grid, *parts_of(table, charts=True)]
+    parts = [head, *parts_of(table, charts=True)]
     write_file(folder / PAGE, render("Who should revise, when, and how?", "", parts, made).encode())
     return table
 
@@ -191,19 +189,6 @@ def sentences(table: Table) -> Iterator[str]:
                 ]
                 if found:
                     yield f"Within tasks, it does {word} in {'; '.join(found)}."
-
-
-def _level_rows(table: Table) -> Iterator[list[str]]:
-    kinds = list(dict.fromkeys(level.way for each in table.cells for level in each.levels))
-    yield ["model", "task", *map(named, kinds)]
-    for each in table.cells:
-        found = {level.way: level for level in each.levels}
-        cells = []
-        for kind in kinds:
-            level = found.get(kind)
-            shown = "{} ({})".format(*percent(level.right, 1)) if level else "–"
-            cells.append(shown + " ≠" * (level is not None and not level.equal))
-        yield [each.model, each.task, *cells]
 
 
 def _hashes(folder: Path) -> dict[str, str]:
