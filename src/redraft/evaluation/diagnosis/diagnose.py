@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -15,12 +16,12 @@ from redraft.evaluation.diagnosis.figures import Changes, Figures, sentence
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
 from redraft.evaluation.pages.page import render
 from redraft.evaluation.records import listed
-from redraft.evaluation.reports.chains import Links, Listed, entries, title_of
+from redraft.evaluation.reports.chains import Links, Listed, entries
 from redraft.evaluation.stats import without_nan
-from redraft.evaluation.tables import Item, Line, Part, as_text, p_text, p_value, percent, plain, tokens_text
+from redraft.evaluation.tables import Item, Line, Part, as_text, p_text, p_value, percent, tokens_text
 from redraft.jobs.counting import counted, printable
 
-_FEW, _MOST = 5, 50  # ids to name, and items to list
+_FEW = 5  # ids to name
 _CELLS = ((False, True), (True, False), (True, True), (False, False))  # right before, right after
 
 
@@ -67,8 +68,6 @@ def notes(found: Figures) -> Iterator[str]:
     """Yield what to know before reading the figures."""
     if found.same:
         yield "The checks that score guided revising, too: a gain is nearly automatic."
-    if found.revised and found.guides:
-        yield f"Guided by {_few(found.guides)}" + "." * (len(found.guides) <= _FEW)
     if len(found.tasks) > 1:
         yield "Several tasks are mixed. Diagnose them one by one for the figures of each."
     for why, ids in found.left_out.items():
@@ -115,8 +114,7 @@ def sections(found: Figures) -> Iterator[Part]:
 
 def _levels(found: Figures) -> Iterator[Line]:
     for level in found.levels:
-        guide = f"; the guiding checks pass {level.guide.value * 100:.1f} %" if level.guide else ""
-        yield Line(level.name, *percent(level.right, 1), f"{level.hits:,} of {level.count:,}{guide}")
+        yield Line(level.name, *percent(level.right, 1), f"{level.hits:,} of {level.count:,}")
 
 
 def _transitions(found: Figures) -> Iterator[Line]:
@@ -190,15 +188,7 @@ def verdict(found: Figures) -> str:
 
 def page(found: Figures, made: str, links: Links | None = None) -> str:
     """Return the page. `made` says how it was made; `links` lead to the page of `chains_of`."""
-    first, best = found.levels[0].right, found.levels[-1].right
-    gain, interval = plain(found.decision.gain.times(100), 1, sign=True)
-    tiles = {
-        "first answers are right": percent(first, 1)[0],
-        "best answers are right": percent(best, 1)[0],
-        f"points gained{f', {interval}' if interval else ''}": gain,
-        "McNemar's p": p_value(found.decision.p),
-    }
-    head = Part(verdict=verdict(found), tiles=tiles, notes=[*notes(found)])
+    head = Part(verdict=verdict(found), notes=[*notes(found)])
     parts = [head, *sections(found), *_changed(found, links or Links())]
     return render("Does revising pay?", ": ".join(title(found)), parts, made)
 
@@ -210,15 +200,12 @@ def chains_of(found: Figures) -> list[Listed]:
 
 
 def _changed(found: Figures, links: Links) -> Iterator[Part]:
-    """Yield the items that revising made right, and those that it made wrong."""
-    chains = chains_of(found)
-    for kind in ("wrong → right", "right → wrong"):
-        changed = [entry for entry in chains if kind in entry.kinds]
-        items = [
-            Item(title_of(entry.chain) or entry.name, links.to(entry.name), entry.name)
-            for entry in changed[:_MOST]
-        ]
-        if (more := len(changed) - _MOST) > 0:
-            items.append(Item(f"{more:,} more", links.to(f"only={kind}"), ""))
-        if items:
-            yield Part(f"{kind}, first to best", counted(len(changed), "answer"), items=items)
+    """Yield links to the chains that revising made right, and to those that it made wrong."""
+    counts = Counter(kind for entry in chains_of(found) for kind in entry.kinds)
+    items = [
+        Item(kind, links.to(f"only={kind}"), counted(counts[kind], "answer"))
+        for kind in ("wrong → right", "right → wrong")
+        if counts[kind]
+    ]
+    if items:
+        yield Part("first to best", items=items)

@@ -178,7 +178,6 @@ class Level:
     right: Estimate  # share of right answers
     hits: int
     count: int
-    guide: Estimate | None  # share that passes the checks that guided; None without such
 
 
 @dataclass(frozen=True)
@@ -217,9 +216,7 @@ class Verdicts:
 class Figures:
     """What revising did."""
 
-    IN_JSON: ClassVar = (
-        "tasks items same guides left_out levels revisions of_revised fixed broken verdicts decision"
-    )
+    IN_JSON: ClassVar = "tasks items same left_out levels revisions of_revised fixed broken verdicts decision"
 
     chains: tuple[Known, ...]  # those that count
     left_out: Mapping[str, tuple[str, ...]]  # ids of the others, by reason
@@ -238,11 +235,6 @@ class Figures:
     def revised(self) -> tuple[Known, ...]:
         """The chains with a revision."""
         return tuple(each for each in self.chains if each.chain.revisions)
-
-    @cached_property
-    def guides(self) -> list[str]:
-        """The names of the checks that guided revising; of IFEval's, their types."""
-        return list(dict.fromkeys(type_of(name) for each in self.chains for name in each.guided))
 
     @property
     def same(self) -> bool:
@@ -319,23 +311,6 @@ class Figures:
 
 def _level(name: str, chains: Sequence[Known], places: Sequence[int | None]) -> Level:
     """Describe one answer of each chain. A chain without that answer is wrong."""
-    guided = any(each.guided for each in chains)
     rights = [at is not None and each.rights[at] for each, at in zip(chains, places, strict=True)]
-    checked = [
-        (each, at)
-        for each, at in zip(chains, places, strict=True)
-        if guided and at is not None and (each.empty or each.guide[at] is not None)
-    ]
-    passed = [each.guide[at] is True for each, at in checked]
-    return Level(
-        name,
-        stats.proportions(rights, [1] * len(rights), [each.item for each in chains]),
-        sum(rights),
-        len(rights),
-        stats.proportions(passed, [1] * len(passed), [each.item for each, _ in checked]) if passed else None,
-    )
-
-
-def type_of(check: str) -> str:
-    """Return the type of one of IFEval's constraints, or the name of another check."""
-    return check.removeprefix("ifeval:").split(" {")[0] if check.startswith("ifeval:") else check
+    share = stats.proportions(rights, [1] * len(rights), [each.item for each in chains])
+    return Level(name, share, sum(rights), len(rights))

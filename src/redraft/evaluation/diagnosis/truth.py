@@ -74,11 +74,6 @@ class Known:
         """New tokens of all texts; NaN if there is a text and no usage."""
         return self.chain.usage.completion_tokens or (0 if self.empty else math.nan)
 
-    @cached_property
-    def guide(self) -> tuple[bool | None, ...]:
-        """Whether each answer passes the checks that guided revising; None where it was not checked."""
-        return tuple(step.passed for step in _checked_steps(self.chain))
-
     @property
     def guided(self) -> Set[str]:
         """The names of the checks that guided revising, in their order."""
