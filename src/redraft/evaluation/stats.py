@@ -379,7 +379,7 @@ def balanced(judged: Sequence[Judged]) -> Estimate:
 def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estimate:
     """Estimate the win rate that answers of equal length would have.
 
-    A logistic regression, by Newton's method, of wins on tanh(length difference / its standard deviation);
+    A logistic regression of wins on tanh(length difference / its standard deviation);
     the estimate is its value at no difference. The interval is Wald's, with Huber and White's standard error.
     Not defined if lengths or wins do not vary, or if lengths separate wins from losses.
 
@@ -394,26 +394,38 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
     if len(y) < 3 or gap.std() == 0 or y.std() == 0:
         return NOTHING
     x = np.stack([np.ones_like(gap), np.tanh(gap / gap.std())], axis=-1)
-    beta = np.zeros(2)
-    for _ in range(_STEPS):
-        chance = special.expit(x @ beta)
-        information = (x * (chance * (1 - chance))[:, None]).T @ x
-        if np.linalg.cond(information) > 1e12:
-            return NOTHING
-        bread = np.linalg.inv(information)
-        step = bread @ x.T @ (y - chance)
-        beta = beta + step
-        if np.abs(beta).max() > _FAR:
-            return NOTHING
-        if np.abs(step).max() < 1e-10:
-            break
-    else:
+    beta = logistic(x, y, np.ones_like(y))
+    if np.abs(beta).max() > _FAR:
         return NOTHING
-    meat = (x * (y - special.expit(x @ beta))[:, None]).T
+    chance = special.expit(x @ beta)
+    bread = np.linalg.inv((x * (chance * (1 - chance))[:, None]).T @ x)
+    meat = (x * (y - chance)[:, None]).T
     error = math.sqrt((bread @ meat @ meat.T @ bread)[0, 0] * len(y) / (len(y) - 2))
     half = float(special.stdtrit(len(y) - 2, 1 - _TAIL)) * error
     low, value, high = (float(special.expit(beta[0] + each)) for each in (-half, 0.0, half))
     return Estimate(value, low, high)
+
+
+def logistic(x: Numbers, y: Numbers, weight: Numbers, penalty: float = 0.0) -> Numbers:
+    """Return the coefficients of a logistic regression, by Newton's method.
+
+    Args:
+        x: Shape [rows, coefficients].
+        y: The outcome of each row, 0 to 1.
+        weight: How often each row counts.
+        penalty: Half of it, times each squared coefficient, is taken off the log-likelihood.
+    """
+    beta = np.zeros(x.shape[1])
+    for _ in range(_STEPS):
+        chance = special.expit(x @ beta)
+        slope = x.T @ (weight * (y - chance)) - penalty * beta
+        curve = (x * (weight * chance * (1 - chance))[:, None]).T @ x + penalty * np.eye(len(beta))
+        step = np.linalg.lstsq(curve, slope)[0]
+        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))  # where all wins are one's, it explodes
+        beta = beta + step
+        if np.abs(step).max() < 1e-8:
+            break
+    return beta
 
 
 def without_nan(values: Any) -> dict[str, Any]:

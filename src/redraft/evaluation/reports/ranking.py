@@ -17,11 +17,10 @@ import numpy as np
 from scipy import special
 
 from redraft.evaluation.reports.compare import Comparison, shared
-from redraft.evaluation.stats import SHARE, Bootstrap, Estimate, Numbers
+from redraft.evaluation.stats import SHARE, Bootstrap, Estimate, Numbers, logistic
 
 DRAWS = 1_000  # resamples: each fits the model anew
-_PENALTY = 1e-3  # half of it, times each squared coefficient, is taken off the log-likelihood
-_STEPS = 40
+_PENALTY = 1e-3
 _ALIKE = 0.2  # over the number of questions: resamples whose rates differ by less have the same outcomes
 
 
@@ -77,7 +76,7 @@ class Battles:
     def _fits(self, times: Numbers) -> Numbers:
         """Return the strengths by how often each question counts, shape [..., questions]."""
         weights = times[..., list(self.questions)].reshape(-1, len(self.wins))
-        fits = [_fit(self.met, self.wins, weight) for weight in weights]
+        fits = [logistic(self.met, self.wins, weight, _PENALTY) for weight in weights]
         return np.reshape(fits, (*times.shape[:-1], -1))
 
     def rates(self, against: str, draws: int = DRAWS) -> list[Estimate]:
@@ -105,7 +104,7 @@ class Battles:
         ends = [found.low, found.high, found.value]
         for side in (1, -1):
             turned = self.wins + sample.others * ((mine == side) - self.wins)
-            fit = _fit(self.met, np.where(mine, turned, self.wins), np.ones(len(mine)))
+            fit = logistic(self.met, np.where(mine, turned, self.wins), np.ones(len(mine)), _PENALTY)
             ends.append(float(rate(fit)))
         return Estimate(found.value, min(ends), max(ends))
 
@@ -122,18 +121,3 @@ def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
     rates = zip(battles.names, battles.rates(against), strict=True)
     found = sorted((Ranked(*each) for each in rates), key=lambda each: -each.win_rate.value)
     return Ranking(tuple(found), against, battles.count)
-
-
-def _fit(met: Numbers, wins: Numbers, weight: Numbers) -> Numbers:
-    beta, ridge = np.zeros(met.shape[1]), _PENALTY * np.eye(met.shape[1])
-    for _ in range(_STEPS):
-        chance = special.expit(met @ beta)
-        slope = met.T @ (weight * (wins - chance)) - _PENALTY * beta
-        curve = (met * (weight * chance * (1 - chance))[:, None]).T @ met + ridge
-        step = np.linalg.solve(curve, slope)
-        # Where all wins are one's, steps would explode.
-        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
-        beta = beta + step
-        if np.abs(step).max() < 1e-8:
-            break
-    return beta
