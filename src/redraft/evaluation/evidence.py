@@ -4,9 +4,9 @@ An e-value is the wealth of a gambler who bets against a hypothesis, and begins 
 true, its chance to ever reach 1/a is at most a (Ville's inequality), so nothing is lost by looking often.
 
 Sources: Ville, Étude critique de la notion de collectif (1939); Waudby-Smith and Ramdas, "Estimating means of
-bounded random variables by betting", JRSS B 86 (2024), 1, for bets on a mean; Ramdas and Wang, Hypothesis
-Testing with E-values (2024, arXiv 2410.23614), for means of e-values. Intervals of a fixed number of items
-are in `evaluation.stats`.
+bounded random variables by betting", JRSS B 86 (2024), 1, for bets on a mean; Krichevsky and Trofimov, IEEE
+Trans. Inf. Theory 27 (1981), 199, for their mixture; Ramdas and Wang, Hypothesis Testing with E-values (2024,
+arXiv 2410.23614), for means of e-values. Intervals of a fixed number of items are in `evaluation.stats`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special
 
-BETS = (np.arange(64) + 0.5) / 64
-"""The shares of what may be lost that are bet, in equal parts: no single one has to be chosen beforehand."""
+BETS = np.sin(np.pi / 2 * (np.arange(64) + 0.5) / 64) ** 2
+"""The shares of what may be lost that are bet, in equal parts: no single one has to be chosen beforehand.
+
+They follow the arcsine law, Krichevsky and Trofimov's mixture: where values are all alike, the largest bet is
+the best one, and equal steps have few that are large.
+"""
 _HALVINGS = 30  # of the interval in which a bound lies: it is known to 1e-9
 
 

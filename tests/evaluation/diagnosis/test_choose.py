@@ -50,6 +50,11 @@ def test_of_ways_that_are_equal_within_the_margin_the_cheapest_is_chosen() -> No
     assert (found.left, found.chosen, found.certain) == ([REVISE, BEST], REVISE, True)
 
 
+def test_a_dearer_way_that_leads_is_chosen_before_it_is_known_how_far_a_cheaper_one_is_behind() -> None:
+    found = race(one=[0] * 60, revise=[0] * 4 + [1] * 56, best=[1] * 60)
+    assert (found.left, found.chosen, found.certain) == ([REVISE, BEST], BEST, True)
+
+
 def test_while_little_is_known_what_did_best_so_far_is_chosen_and_it_is_not_certain() -> None:
     found = race(one=[1, 0] * 10, revise=[1, 1, 1, 0] * 5, best=[1, 1, 1, 0] * 5)
     assert (found.chosen, found.certain, found.finding(BEST)) == (REVISE, False, "open")
@@ -119,5 +124,5 @@ def test_choices_and_promises_hold_in_95_of_100_runs_and_racing_saves_answers() 
     print(f"{certain} of {runs} certain, {false} false, {broken} broken, {count / runs:.0f} answers")
     assert false <= 0.05 * runs
     assert broken <= 0.05 * runs
-    assert certain >= 0.4 * runs
-    assert count <= 0.8 * runs * items * len(TOKENS)
+    assert certain >= 0.7 * runs
+    assert count <= 0.65 * runs * items * len(TOKENS)

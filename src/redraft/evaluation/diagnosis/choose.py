@@ -1,14 +1,14 @@
 """`redraft diagnose --choose`: find the way to answer prompts like these, and promise what it does.
 
 Each way answers the prompts block by block. After a block, a way that is behind another one for certain gets
-no more prompts. The runs end as soon as one way is left, or the cheapest that is left is behind no other one
-by the margin; else with the last prompt or limit. Two things hold with 95 % each, however often one looked
-(`evaluation.evidence`): a choice that is `certain` is behind no other way by the margin; and all of its
-promise, together with the intervals beside it.
+no more prompts. The runs end as soon as a way that is left is behind no other one by the margin, and the
+cheapest such way is chosen; else with the last prompt or limit. Two things hold with 95 % each, however often
+one looked (`evaluation.evidence`): a choice that is `certain` is behind no other way by the margin; and all
+of its promise, together with the intervals beside it.
 
 A hypothesis such as "best of 4 is the best way" is dropped by the mean of the e-values of all others against
-it. The best way has to survive that, and each certificate that it is not ahead of a cheaper one by the
-margin: each gets half of the 5 %.
+it. The best way has to survive that, and each certificate that it is not ahead of another one by the margin:
+each gets half of the 5 %.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Race:
     """The ways that may be chosen, with what they made so far."""
 
     seen: Seen
-    margin: float  # a cheaper way may be behind by less than this
+    margin: float  # the chosen way may be behind by less than this
     planned: int  # how many ways there are
 
     @cached_property
@@ -127,16 +127,19 @@ class Race:
 
     @cached_property
     def certain(self) -> bool:
-        """Whether the cheapest way that is left is behind none of the others by the margin."""
-        first, *others = self.left
-        enough = math.log(2 * self.planned / ERROR)
+        """Whether a way that is left is behind none of the others by the margin."""
         known = len(self.ways) >= self.planned  # a way that failed altogether may be any good
-        return known and all(log_ahead(self.gains(first, each), -self.margin) >= enough for each in others)
+        return known and any(map(self._leads, self.left))
+
+    def _leads(self, way: Strategy) -> bool:
+        enough = math.log(2 * self.planned / ERROR)
+        others = (each for each in self.left if each != way)
+        return all(log_ahead(self.gains(way, each), -self.margin) >= enough for each in others)
 
     @cached_property
     def chosen(self) -> Strategy:
         """The way to go. Until it is certain, the one with the most right answers, the cheapest of equals."""
-        return self.left[0] if self.certain else max(self.left, key=self.right)
+        return next(filter(self._leads, self.left)) if self.certain else max(self.left, key=self.right)
 
     @property
     def _error(self) -> float:

@@ -30,7 +30,7 @@ class DiagnoseOptions(SpendOptions, Flags):
         "FILE",
     )
     margin: float = option(
-        "with --choose: a cheaper way may have fewer answers right, by less than N points",
+        "with --choose: another way may have more answers right, by less than N points",
         WITH_TASKS,
         "N",
         default=5.0,
