@@ -316,6 +316,17 @@ def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
     assert "the files of its model have changed" in redraft(*asked, "contains:rain").stderr
 
 
+@pytest.mark.parametrize("words", [("ask", "Describe rain."), ("chat",)])
+def test_a_use_without_checks_is_told(words: tuple[str, ...]) -> None:
+    prompts(30)
+    script("rain")
+    assert chosen(ways="one").exit_code == 0
+    asked = (*words, "--recipe", "way.yaml")
+    said = "way.yaml promises nothing for answers without checks: its own are contains."
+    assert redraft(*asked, stdin="Describe rain.\n").stderr.count(said) == 1
+    assert said not in redraft(*asked, "--check", "contains:rain", stdin="Describe rain.\n").stderr
+
+
 def test_answers_that_break_the_promise_are_told() -> None:
     prompts(60)
     script(*["sun", "rain"] * 300)
@@ -323,7 +334,12 @@ def test_answers_that_break_the_promise_are_told() -> None:
     write("own.jsonl", [{"prompt": f"Describe sun. ({n})", "checks": ["contains:snow"]} for n in range(40)])
     done = redraft("answer", "own.jsonl", "-o", "out.jsonl", "--recipe", "way.yaml", "-j", "1")
     assert done.stderr.count("way.yaml promises that at least") == 1, done.stderr
+    assert all(len(chain.drafts) == 3 for chain in chains_of("out.jsonl"))
     text = Path("way.yaml").read_text()
+    Path("way.yaml").write_text(text.replace("drift: tell", "drift: one"))
+    redraft("answer", "own.jsonl", "-o", "one.jsonl", "--recipe", "way.yaml", "-j", "1")
+    drafts = [len(chain.drafts) for chain in chains_of("one.jsonl")]
+    assert (drafts[0], drafts[-1]) == (3, 0)
     Path("way.yaml").write_text(text.replace("right: ", "right: about "))
     refused(redraft("ask", "Hi.", "--recipe", "way.yaml"), "way.yaml: the promise cannot be read.")
 

@@ -34,11 +34,33 @@ def test_a_promise_that_is_kept_is_seldom_called_broken() -> None:
     assert sum(bool(told(0.8, seed)) for seed in range(200)) <= 10
 
 
-@pytest.mark.parametrize("other", [answer(passed=False, check="lacks:rain"), Chain(id="b")])
-def test_answers_that_the_promise_is_not_of_do_not_count(other: Chain) -> None:
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (answer(passed=False, check="lacks:rain"), "for answers with a check lacks: its own are words."),
+        (Chain(id="b", steps=(Step(answer="Rain."),), best=0), "for answers without checks: its own are "),
+        (Chain(id="b"), ""),
+    ],
+)
+def test_answers_that_the_promise_is_not_of_do_not_count_and_are_told_once(other: Chain, told: str) -> None:
     watch = Watch(PROMISE, "way.yaml")
-    assert not any(watch.add(other) for _ in range(100))
+    first, *more = (watch.add(other) for _ in range(100))
+    assert told in first
+    assert bool(told) == bool(first)
+    assert not any(more)
     assert watch.count == 0
+
+
+@pytest.mark.parametrize("way", ["best-of-4", "steered-4"])
+def test_a_drift_steps_back_to_one_answer_if_the_promise_says_so(way: str) -> None:
+    promise = {**PROMISE, "way": way}
+    kept, telling = Watch({**promise, "drift": "one"}, "way.yaml"), Watch(promise, "way.yaml")
+    assert not kept.instead
+    said = [kept.add(answer(passed=False)) for _ in range(30)]
+    assert any("From now on, each prompt gets one answer." in each for each in said)
+    assert (kept.instead["drafts"], kept.instead.get("steer")) == (1, False if "steered" in way else None)
+    assert any(telling.add(answer(passed=False)) for _ in range(30))
+    assert not telling.instead
 
 
 def test_types_are_what_comes_before_the_limit_of_a_check() -> None:

@@ -9,9 +9,14 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as families
 
+from redraft.engines.scripted import ScriptedEngine
+from redraft.revision.options import check_options
 from redraft.revision.promise import Watch
 from redraft.serve.keys import Keys
 from redraft.serve.metrics import Metrics
+from redraft.serve.models import Model
+from redraft.serve.reader import ServerLimits
+from redraft.serve.requests import chain_options
 from tests.revision.test_promise import answer
 from tests.serve.running import LONG, SHORT, Server, served
 
@@ -61,3 +66,16 @@ def test_a_broken_promise_is_a_figure_and_a_line(caplog: pytest.LogCaptureFixtur
     assert b'redraft_promise_broken{model="model"} 1.0' in metrics.text()
     [line] = [record.message for record in caplog.records]
     assert line.startswith("way.yaml promises that at least 90.0 % of answers pass")
+
+
+def test_a_promise_that_breaks_steps_back_to_one_answer_unless_a_request_says_otherwise() -> None:
+    watch = Watch({"right": 0.9, "checks": ["words"], "drift": "one"}, "way.yaml")
+    own = check_options(
+        {"model": ScriptedEngine(["x"]), "mode": "best-of", "drafts": 4, "checks": ["words<=9"]}
+    )
+    model = Model("model", own, watch=watch)
+    assert chain_options(model, ServerLimits(), {}, None).most_drafts == 4
+    for _ in range(20):
+        watch.add(answer(passed=False))
+    assert chain_options(model, ServerLimits(), {}, None).most_drafts == 1
+    assert chain_options(model, ServerLimits(), {"drafts": 2}, None).most_drafts == 2

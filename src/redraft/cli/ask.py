@@ -82,6 +82,8 @@ def ask(
         if error.chain is not None and not (watch and steps) and (json or error.chain.answer):
             write(error.chain.to_json() if json else error.chain.answer)
         raise
+    if settings.watch and (said := settings.watch.add(chain)):
+        tell(said)
     if not watch and (json or chain.answer.strip()):
         write(chain.to_json() if json else text_of(chain, chain.answer))
     raise typer.Exit(say_faults(chain, with_checks=bool(settings.get("check")), shown=watch))

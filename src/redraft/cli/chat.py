@@ -138,7 +138,9 @@ class Chat:
         self.status = self.status or status
 
     def _keep(self, chain: Chain) -> None:
-        kept = self.session.talk.add(chain)
+        kept, watch = self.session.talk.add(chain), self.session.settings.watch
+        if watch and (said := watch.add(chain)):
+            tell(said)
         if self.watching and not kept:
             tell("there is no answer, so the question is not kept.")
         elif kept and not self.watching:

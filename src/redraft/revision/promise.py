@@ -18,6 +18,7 @@ from redraft.jobs.provenance import ContentHashes
 from redraft.options import PlainOptions
 
 _ERROR = 0.05  # the chance that a kept promise is ever called broken
+_ONE = {"mode": "auto", "drafts": 1, "min_revisions": 0, "max_revisions": 0}  # the options of one answer
 _BETS = [(number + 0.5) / 16 for number in range(16)]  # as those of `evaluation.evidence`
 
 
@@ -64,6 +65,7 @@ def promise_of(recipe: dict[str, Any], path: str) -> Mapping[str, Any] | None:
         isinstance(promise, Mapping)
         and isinstance(promise.get("right"), int | float)
         and isinstance(promise.get("checks"), list)
+        and promise.get("drift", "tell") in ("tell", "one")
     ):
         return promise
     hint = "Choose again, or delete 'promise' from it."
@@ -73,19 +75,34 @@ def promise_of(recipe: dict[str, Any], path: str) -> Mapping[str, Any] | None:
 class Watch:
     """Looks at answers as they come, and tells once if fewer pass than a recipe promised.
 
+    It also tells once if an answer has other checks than the promise is of, or none.
+
     Each answer is a bet against the promised share. The wealth of who bets exceeds 20 with a chance of
     5 % at most, however long one watches (`evaluation.evidence` has the papers).
     """
 
     def __init__(self, promise: Mapping[str, Any], recipe: str) -> None:
         self.least, self.recipe, self.checks = float(promise["right"]), recipe, {*promise["checks"]}
+        self.drift, self.steered = promise.get("drift"), str(promise.get("way")).startswith("steered")
         self.count = self.passed = 0
-        self.broken = False
+        self.broken = self.strange = False
+
+    @property
+    def instead(self) -> dict[str, Any]:
+        """The options to put over the way's own: those of one answer, if the promise breaks and says so."""
+        if self.drift != "one" or not self.broken:
+            return {}
+        return {**_ONE, "steer": False} if self.steered else {**_ONE}
 
     def add(self, chain: Chain) -> str:
         """Count an answer, if it had such checks as the promise is of. Return what to tell, if anything."""
-        checked = {result.name for step in chain.steps for result in step.checks}
-        if chain.passed is None or self.broken or not self.checks.issuperset(types_of(checked)):
+        types = {*types_of(result.name for step in chain.steps for result in step.checks)}
+        if (new := types - self.checks) or (chain.steps and not types):
+            told, self.strange = self.strange, True
+            which = f"with a check {min(new)}" if new else "without checks"
+            known = ", ".join(sorted(self.checks))
+            return "" if told else f"{self.recipe} promises nothing for answers {which}: its own are {known}."
+        if chain.passed is None or self.broken:
             return ""
         self.count, self.passed = self.count + 1, self.passed + chain.passed
         failed = self.count - self.passed
@@ -97,5 +114,6 @@ class Watch:
         least, found = f"{self.least * 100:.1f} %", f"{self.passed:,} of {self.count:,}"
         return (
             f"{self.recipe} promises that at least {least} of answers pass, and {found} do. "
-            "Choose again, with new prompts: redraft diagnose FILE --choose WAY"
+            + "From now on, each prompt gets one answer. " * bool(self.instead)
+            + "Choose again, with new prompts: redraft diagnose FILE --choose WAY"
         )

@@ -402,7 +402,7 @@ def chain_options(
 ) -> RevisionOptions:
     """Return the options of a chain: the model's own, and over them those of the request."""
     asked = {**given, **(revision.options if revision else {})}
-    own = model.options.explicit
+    own = {**model.options.explicit, **(model.watch.instead if model.watch else {})}
     if revision and own.get("max_revisions") == 0 and "max_revisions" not in asked:
         own = {name: value for name, value in own.items() if name not in ("max_revisions", "min_revisions")}
     found: dict[str, Any] = {**own, **asked}

@@ -247,6 +247,7 @@ class Choice:
                 "prompts": len(race.seen[ONE]),
                 "tasks": [task.name for task in matrix.tasks],
                 "checks": types_of(self._checks),
+                "drift": "tell",
                 "watched": not given.get("check") and all(task.task == "checks" for task in matrix.tasks),
                 "evidence": str(matrix.plan.out),
                 "model": digest_of(matrix.models[0]),

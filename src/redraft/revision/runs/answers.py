@@ -296,7 +296,9 @@ class AnswerRun:
                 journaled = Journaled(opened.journal, models, self.plan.own_replies is not None)
 
             async def work(asked: Chain) -> list[str]:
-                own = options.model_copy(update=self.options_of(asked))
+                watch = self.settings.watch
+                instead = watch.instead if watch else {}
+                own = options.model_copy(update={**self.options_of(asked), **instead})
                 with under_way(opened.batches):
                     attempt = Attempt(asked, self.settings.get("seed"), own, session, journaled)
                     try:
@@ -306,8 +308,8 @@ class AnswerRun:
                         raise
                 chain = await self.finish(made, asked)
                 self.summary.add(chain)
-                if self.settings.watch and (broken := self.settings.watch.add(chain)):
-                    self.plan.say(broken)
+                if watch and (said := watch.add(chain)):
+                    self.plan.say(said)
                 return [chain.to_json()]
 
             yield work
