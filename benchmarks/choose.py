@@ -51,7 +51,7 @@ def raced(archive: Archive, rng: Any) -> tuple[Race, float]:
         for way in running:
             answers += count - len(seen[way])
             seen[way] = {str(n): [Spent(*ways[way][item], 0)] for n, item in enumerate(drawn[:count])}
-        race = Race(seen, MARGIN, len(ways))
+        race = Race(seen, MARGIN)
         if race.certain:
             break
         running = {ONE, *race.left}

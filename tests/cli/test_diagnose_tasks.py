@@ -301,6 +301,34 @@ def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it()
     assert revise("Describe rain.", checks=["contains:rain"], **options).answer == "rain"
 
 
+def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
+    prompts(30)
+    script(*["sun", "rain"] * 200)
+    assert chosen().exit_code == 0
+    Path("script.jsonl").rename("gone.jsonl")
+    done = redraft("diagnose", "way.yaml", "--verify")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert re.fullmatch(r"Verified: the promise, and \d+ answers\.\n", done.stdout)
+    text, [file] = Path("way.yaml").read_text(), Path("d/runs").glob("*/own/seed-0/best-of-4.jsonl")
+    Path("way.yaml").write_text(re.sub("  gain: .*", "  gain: 0.99", text.replace("drafts: 4", "drafts: 2")))
+    done = redraft("diagnose", "way.yaml", "--verify")
+    assert done.exit_code == 1
+    for said in ("gain is 0.99, and the records give 0.", "drafts is 2, and the records give 4."):
+        assert f"way.yaml: {said}" in done.stdout
+    Path("way.yaml").write_text(text)
+    chains = file.read_text()
+    file.write_text(chains.replace('"passed":true', '"passed":false'))
+    edited = redraft("diagnose", "way.yaml", "--verify").stdout
+    assert "its record disagrees with its task's checks" in edited
+    assert "way.yaml: right is " in edited
+    file.write_text("".join(chains.splitlines(keepends=True)[1:]))
+    assert "way.yaml: right is " in redraft("diagnose", "way.yaml", "--verify").stdout
+    Path("d").rename("elsewhere")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "d has not the answers", "way.yaml rests on")
+    Path("elsewhere").rename("way")
+    assert redraft("diagnose", "way.yaml", "--verify").stdout.startswith("way.yaml: right is ")
+
+
 def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
     prompts(30)
     script(*["sun", "rain"] * 200)
@@ -377,7 +405,8 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     )
     Path("way.yaml").write_text("check: [words<=9]\n")
     refused(chosen(), "way.yaml exists, and is no earlier choice.")
-    refused(chosen("--verify"), "--verify is for a table")
+    refused(chosen("--verify"), "--verify is for", "redraft diagnose way.yaml --verify")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise that can be verified")
     refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d would be the folder of the runs.", "d.yaml")
 
 

@@ -32,7 +32,7 @@ def diagnose(
     files: Chains,
     score: Annotated[list[str] | None, flag("CHECK", "A check that says what is right; repeatable.")] = None,
     verify: Annotated[
-        bool, switch("Recompute every figure of a folder from its records.", "--verify")
+        bool, switch("Recompute the figures of a folder, or of a chosen way.", "--verify")
     ] = False,
     run_code: RunCode = False,
     html: Annotated[Path | None, flag("FILE", "Write a page, and one of chains.")] = None,
@@ -52,6 +52,7 @@ def diagnose(
     after any stop; with more models, tasks, ways or seeds, it adds to the folder. Without --tasks, table and
     page are made again. --check guides; without it, the tasks' own checks do. A limit ends the command with
     exit status 4. With --choose way.yaml, CHAINS may be the tasks, and the folder is then called way.
+    redraft diagnose way.yaml --verify computes its promise again.
 
     Ways: one answer; revise, told by the task's checks; revise alone, by the model's own criticism; vote, by
     majority; best of N, chosen by the checks; auto, repair, steered, blind, shuffled. Only steered is
@@ -95,6 +96,7 @@ def diagnose(
 
 
 def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json: bool) -> None:
+    from redraft.evaluation.diagnosis import choose
     from redraft.evaluation.diagnosis.matrix import Matrix
     from redraft.evaluation.diagnosis.table import PAGE, TABLE, put_report, verified
 
@@ -102,7 +104,8 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
     if "tasks" in flags:
         settings = fill_in({**flags, **({"quiet": True} if as_json else {})}, FLAGS)
         if settings.get("choose"):
-            _refuse({"verify": verify or None}, "is for a table, and --choose makes none.", "Leave it out.")
+            hint = f"Afterwards: redraft diagnose {settings.get('choose')} --verify"
+            _refuse({"verify": verify or None}, "is for a choice that was made.", hint)
             _choose(folder, settings, run_code=run_code, as_json=as_json)
         with only_ours():
             ended = Matrix.of(folder, settings).run(run_code=run_code)
@@ -111,7 +114,8 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
         status = ended.status
     if verify:
         with only_ours():
-            faults, said = verified(folder, run_code=run_code)
+            check = choose.verified if folder.is_file() else verified
+            faults, said = check(folder, run_code=run_code)
         write("\n".join([*faults, said]))
         raise typer.Exit(1 if faults else 0)
     with only_ours():

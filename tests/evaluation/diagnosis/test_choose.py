@@ -23,7 +23,7 @@ MARGIN = 0.1
 
 def race(**scores: Sequence[float]) -> Race:
     ways = {"one": ONE, "revise": REVISE, "best": BEST}
-    return Race({ways[name]: spent(ways[name], of) for name, of in scores.items()}, MARGIN, len(scores))
+    return Race({ways[name]: spent(ways[name], of) for name, of in scores.items()}, MARGIN)
 
 
 def spent(way: Strategy, scores: Sequence[float]) -> dict[str, list[Spent]]:
@@ -69,19 +69,19 @@ def test_what_a_way_breaks_is_in_its_promise() -> None:
 
 def test_ways_are_compared_on_the_items_that_both_have() -> None:
     seen = {ONE: spent(ONE, [0] * 60), BEST: spent(BEST, [1] * 20)}
-    assert len(Race(seen, MARGIN, 2).gains(BEST, ONE)) == 20
+    assert len(Race(seen, MARGIN).gains(BEST, ONE)) == 20
 
 
 def test_a_way_that_made_nothing_leaves_the_choice_open() -> None:
     found = race(one=[1] * 200)
     assert found.certain
-    assert not Race(found.seen, MARGIN, 2).certain
+    assert not Race({**found.seen, BEST: {}}, MARGIN).certain
 
 
 def test_seeds_that_break_and_mend_one_item_do_not_cancel_in_the_harm() -> None:
     one, way = [[Spent(score, 40, 0) for score in scores] for scores in ([1, 0], [0, 1])]
     names = [str(number) for number in range(300)]
-    found = Race({ONE: dict.fromkeys(names, one), REVISE: dict.fromkeys(names, way)}, MARGIN, 2)
+    found = Race({ONE: dict.fromkeys(names, one), REVISE: dict.fromkeys(names, way)}, MARGIN)
     assert found.gain(REVISE).value == 0
     assert found.promise(REVISE).harm > 0.5
 
@@ -100,7 +100,7 @@ def raced(answers: Any) -> tuple[Race, int]:
         for way in running:
             count += items - len(seen[way])
             seen[way] = spent(way, answers[:items, ways.index(way)])
-        found = Race(seen, MARGIN, len(TOKENS))
+        found = Race(seen, MARGIN)
         if found.certain:
             break
         running = {ONE, *found.left}

@@ -14,29 +14,31 @@ each gets half of the 5 %.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from scipy import special
 
+from redraft.chain.documents import recipe_of
 from redraft.chain.read.records import read_records
 from redraft.checks.parse import checks_in
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.equal_tokens import Spent, titled
-from redraft.evaluation.diagnosis.matrix import CHOOSABLE, WAYS, Matrix
-from redraft.evaluation.diagnosis.runs import StrategyRuns
+from redraft.evaluation.diagnosis.matrix import CHOOSABLE, RUNS, WAYS, Matrix, folders
 from redraft.evaluation.diagnosis.strategies import Strategy
+from redraft.evaluation.diagnosis.table import some, wrong_truths
 from redraft.evaluation.diagnosis.truth import chains_of, known
 from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
 from redraft.jobs.counting import counted
 from redraft.options import Flags
-from redraft.revision.promise import digest_of, types_of
+from redraft.revision.promise import digest_of, promise_of, types_of
 
 ERROR = 0.05  # the chance of a false choice, and of a broken promise
 FIRST = 20  # prompts of the first block
@@ -44,7 +46,9 @@ FEW = {"seeds": 1, "samples": 4}  # if not given
 ONE = Strategy("plain", 1)
 
 Seen = Mapping[Strategy, Mapping[str, list[Spent]]]
-"""What each way made of each item: its runs, in the order of seeds and turns."""
+"""What each way made of each item: its runs, in the order of seeds and turns. A way may have made nothing."""
+Runs = tuple[Path, Iterable[Strategy], Container[str] | None]
+"""The folder of a task, its ways, and the ids of the records that count; None for all."""
 
 
 def blocks(items: int) -> Iterable[int]:
@@ -56,18 +60,16 @@ def blocks(items: int) -> Iterable[int]:
     yield items
 
 
-def seen_in(all_runs: Iterable[StrategyRuns]) -> Seen:
-    """Return the results of runs, for the records that they ask for."""
+def seen_in(tasks: Iterable[Runs]) -> Seen:
+    """Return the results of the runs of tasks."""
     found: dict[Strategy, dict[str, list[Spent]]] = {}
-    for runs in all_runs:
-        asked = {record.id for record in runs.records}
-        for way in runs.strategies:
-            for file in sorted(runs.plan.out.glob(f"seed-*/{way.name}.jsonl")):
-                chains = [chain for chain in chains_of(file) if chain.id in asked]
-                for each in known(chains).chains if chains else ():
-                    spent = Spent(each.best, each.tokens, each.chain.usage.prompt_tokens)
-                    items = found.setdefault(way, {})
-                    items.setdefault(f"{runs.plan.out.name}/{each.item}", []).append(spent)
+    for folder, way, asked in ((folder, way, asked) for folder, ways, asked in tasks for way in ways):
+        items = found.setdefault(way, {})
+        for file in sorted(folder.glob(f"seed-*/{way.name}.jsonl")):
+            chains = [chain for chain in chains_of(file) if asked is None or chain.id in asked]
+            for each in known(chains).chains if chains else ():
+                spent = Spent(each.best, each.tokens, each.chain.usage.prompt_tokens)
+                items.setdefault(f"{folder.name}/{each.item}", []).append(spent)
     return found
 
 
@@ -87,12 +89,12 @@ class Race:
 
     seen: Seen
     margin: float  # the chosen way may be behind by less than this
-    planned: int  # how many ways there are
 
     @cached_property
     def ways(self) -> list[Strategy]:
-        """All ways, the cheapest first."""
-        return sorted(self.seen, key=lambda way: (self.tokens(way), way.place))
+        """All ways that made something, the cheapest first."""
+        made = (way for way, items in self.seen.items() if items)
+        return sorted(made, key=lambda way: (self.tokens(way), way.place))
 
     def tokens(self, way: Strategy) -> float:
         """Return the new tokens an answer; infinite if they are not known."""
@@ -105,6 +107,7 @@ class Race:
         return {
             way: {name: fmean(run.score for run in runs) for name, runs in items.items()}
             for way, items in self.seen.items()
+            if items
         }
 
     def right(self, way: Strategy) -> float:
@@ -128,11 +131,11 @@ class Race:
     @cached_property
     def certain(self) -> bool:
         """Whether a way that is left is behind none of the others by the margin."""
-        known = len(self.ways) >= self.planned  # a way that failed altogether may be any good
+        known = len(self.ways) == len(self.seen)  # a way that failed altogether may be any good
         return known and any(map(self._leads, self.left))
 
     def _leads(self, way: Strategy) -> bool:
-        enough = math.log(2 * self.planned / ERROR)
+        enough = math.log(2 * len(self.seen) / ERROR)
         others = (each for each in self.left if each != way)
         return all(log_ahead(self.gains(way, each), -self.margin) >= enough for each in others)
 
@@ -144,7 +147,7 @@ class Race:
     @property
     def _error(self) -> float:
         """The error of each of four statements on each way: all of them hold together with 95 %."""
-        return ERROR / (4 * self.planned)
+        return ERROR / (4 * len(self.seen))
 
     def gain(self, way: Strategy) -> Estimate:
         """Return what a way gains over one answer, with its interval."""
@@ -173,6 +176,18 @@ class Race:
         ]
         harm = 1 - least_mean([1 - each for each in broken], self._error)
         return Promise(right, self.gain(way).low, harm, self.tokens(way))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The chosen way, what it promises, and what that rests on."""
+        return {
+            "way": self.chosen.name,
+            **{name: round(value, 4) for name, value in vars(self.promise(self.chosen)).items()},
+            "certain": self.certain,
+            "prompts": len(self.seen[ONE]),
+            "margin": self.margin,
+            "ways": [way.name for way in self.seen],
+        }
 
 
 @dataclass(frozen=True)
@@ -231,20 +246,16 @@ class Choice:
 
     def record(self) -> dict[str, Any]:
         """Return the way as a recipe with its promise."""
-        race, matrix = self.race, self.matrix
-        way, promise = race.chosen, {k: round(v, 4) for k, v in vars(race.promise(race.chosen)).items()}
+        matrix = self.matrix
         given = matrix.settings.values.explicit
         flags = {name: given[name] for name in Flags.model_fields if given.get(name) not in (None, [])}
-        flags |= {"model": matrix.models[0], **way.options}
+        flags |= {"model": matrix.models[0], **self.race.chosen.options}
         flags.pop("seed", None)
         return {
             "about": self.sentence,
             **{name.replace("_", "-"): value for name, value in flags.items()},
             "promise": {
-                "way": way.name,
-                **promise,
-                "certain": race.certain,
-                "prompts": len(race.seen[ONE]),
+                **self.race.record,
                 "tasks": [task.name for task in matrix.tasks],
                 "checks": types_of(self._checks),
                 "drift": "tell",
@@ -298,16 +309,17 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
         ended = running.run(count / items, run_code=run_code)
         if ended.reached:
             return ended.status, choice
-        all_runs = [runs for _, runs in matrix.runs(count / items)]
-        seen = seen_in(all_runs)
+        seen = seen_in(
+            (runs.plan.out, runs.strategies, {record.id for record in runs.records})
+            for _, runs in matrix.runs(count / items)
+        )
         if _steers_nothing(seen):
             matrix, running = (
                 replace(each, ways=[way for way in each.ways if way != "steered"])
                 for each in (matrix, running)
             )
             seen = {way: items for way, items in seen.items() if way.kind != "steered"}
-            all_runs = [runs for _, runs in matrix.runs(count / items)]
-        race = Race(seen, margin, len({way for runs in all_runs for way in runs.strategies}))
+        race = Race(seen, margin)
         choice = Choice(race, matrix, items, max(ended.status, choice.status if choice else 0))
         if not matrix.plan.quiet:
             left = " · ".join(map(titled, race.left))
@@ -318,3 +330,30 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
         ways = [way for way in running.ways if WAYS[way] in kinds]
         running = replace(running, ways=ways, plan=replace(running.plan, limits=ended.left))
     return (choice.status if choice else 0), choice
+
+
+def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
+    """Compute a promise again, from the chains that it rests on. Return what differs, and a sentence.
+
+    Raises:
+        UsageError: The file has no promise, its chains are gone, or as `table.verified`.
+    """
+    path, recipe = recipe_of(str(file))
+    promise = promise_of(recipe, path) or {}
+    if not promise.keys() >= {"ways", "margin", "tasks", "evidence"}:
+        raise UsageError(f"{path} has no promise that can be verified.", hint="Give the file of --choose.")
+    folder = beside if (beside := file.with_suffix("")).is_dir() else Path(promise["evidence"])
+    [model] = folders([recipe["model"]]).values()
+    ways = [Strategy.of(name) for name in promise["ways"]]
+    seen = seen_in((folder / RUNS / model / task, ways, None) for task in promise["tasks"])
+    if not seen.get(ONE):
+        raise UsageError(f"{folder} has not the answers that {path} rests on.", hint="Put them back.")
+    answers, wrong = wrong_truths(folder, run_code=run_code)
+    race, told = Race(seen, promise["margin"]), {**recipe, **promise}
+    now = race.record | {name.replace("_", "-"): value for name, value in race.chosen.options.items()}
+    faults = [
+        f"{path}: {name} is {told.get(name)!r:.60}, and the records give {value!r:.60}."
+        for name, value in now.items()
+        if told.get(name) != value
+    ] + some(wrong)
+    return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."

@@ -213,14 +213,14 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     faults += [f"{name}: is gone." for name in before if name not in hashes]
     changed = [name for name in hashes if before.get(name, hashes[name]) != hashes[name]]
     faults += [f"{name}: was changed after the table was made." for name in changed]
-    answers, wrong = _wrong_truths(folder, run_code=run_code)
-    faults += _some(wrong)
+    answers, wrong = wrong_truths(folder, run_code=run_code)
+    faults += some(wrong)
     try:
         now = json.loads(json.dumps(without_nan(table_of(folder))))
     except (RecordError, OutputError) as error:
         return [*faults, error.message], "The figures cannot be recomputed."
     told, made = (dict(_leaves(values, "")) for values in ({name: table.get(name) for name in now}, now))
-    faults += _some(
+    faults += some(
         [
             f"{TABLE}: {place} is {told.get(place)!r:.60}, and the records give {made.get(place)!r:.60}."
             for place in (told | made)
@@ -234,11 +234,12 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     return [], f"Verified: {figures:,} figures from {files}, and the truth of {counted(answers, 'answer')}."
 
 
-def _some(faults: list[str]) -> list[str]:
+def some(faults: list[str]) -> list[str]:
+    """Return the first faults, and how many more there are."""
     return [*faults[:_MOST], *[f"{len(faults) - _MOST:,} more differ."] * (len(faults) > _MOST)]
 
 
-def _wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
+def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
     """Check the answers of all chains again. Return their number, and where the records disagree."""
     plan, count, faults = read_plan(folder), 0, list[str]()
     for name, task in plan["tasks"].items():
