@@ -327,6 +327,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     refused(redraft("diagnose", "way.yaml", "--verify"), "d has not the answers", "way.yaml rests on")
     Path("elsewhere").rename("way")
     assert redraft("diagnose", "way.yaml", "--verify").stdout.startswith("way.yaml: right is ")
+    refused(redraft("diagnose", "way", "--verify"), "way has no table", "redraft diagnose way.yaml --verify")
 
 
 def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:

@@ -203,7 +203,9 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         OutputError: There is no table, or it is damaged.
         UsageError: A task runs a model's programs, and `run_code` was not given.
     """
-    file, hint = folder / TABLE, f"Make it: redraft diagnose {folder}"
+    file, hint, way = folder / TABLE, f"Make it: redraft diagnose {folder}", Path(f"{folder}.yaml")
+    if way.exists():
+        hint = f"Verify the way that was chosen: redraft diagnose {way} --verify"
     if not file.exists():
         raise OutputError(f"{folder} has no {TABLE}.", hint=hint)
     if (table := stored(file, "files")) is None:
