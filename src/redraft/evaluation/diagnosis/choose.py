@@ -7,8 +7,8 @@ one looked (`evaluation.evidence`): a choice that is `certain` is behind no othe
 of its promise, together with the intervals beside it.
 
 A hypothesis such as "best of 4 is the best way" is dropped by the mean of the e-values of all others against
-it. The best way has to survive that, and each certificate that it is not ahead of another one by the margin:
-each gets half of the 5 %.
+it. The best way has to survive that, which gets a fifth of the 5 %; and no certificate may be wrong that says
+that it is not ahead of another one by the margin. These take most items, and get the rest.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from redraft.options import Flags
 from redraft.revision.promise import digest_of, promise_of, types_of
 
 ERROR = 0.05  # the chance of a false choice, and of a broken promise
+SURVIVING = ERROR / 5  # the part of it that the best way is dropped
 FIRST = 20  # prompts of the first block
 FEW = {"seeds": 1, "samples": 4}  # if not given
 ONE = Strategy("plain", 1)
@@ -126,7 +127,7 @@ class Race:
 
     def _behind(self, way: Strategy) -> bool:
         others = [log_ahead(self.gains(other, way)) for other in self.ways if other != way]
-        return bool(others) and bool(special.logsumexp(others) >= math.log(2 * len(others) / ERROR))
+        return bool(others) and bool(special.logsumexp(others) >= math.log(len(others) / SURVIVING))
 
     @cached_property
     def certain(self) -> bool:
@@ -135,7 +136,7 @@ class Race:
         return known and any(map(self._leads, self.left))
 
     def _leads(self, way: Strategy) -> bool:
-        enough = math.log(2 * len(self.seen) / ERROR)
+        enough = math.log(len(self.seen) / (ERROR - SURVIVING))
         others = (each for each in self.left if each != way)
         return all(log_ahead(self.gains(way, each), -self.margin) >= enough for each in others)
 
