@@ -277,7 +277,9 @@ def chosen(*more: str, ways: str = "one,best", model: str = "script") -> Result:
     return redraft("diagnose", "d", "--tasks", "own.jsonl", "--choose", "way.yaml", *flags)
 
 
-def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it() -> None:
+def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     prompts(200)
     script(*["sun", "rain"] * 800)
     result = chosen()
@@ -297,8 +299,12 @@ def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it()
     asked = redraft("ask", "Describe rain.", "--recipe", "way.yaml", "--check", "contains:rain")
     assert asked.stdout == "rain\n"
     assert "promise" not in asked.stderr
-    options: Any = recipe("way.yaml")
-    assert revise("Describe rain.", checks=["contains:rain"], **options).answer == "rain"
+    options: Any = recipe("way.yaml", ["contains:rain"])
+    assert revise("Describe rain.", **options).answer == "rain"
+    assert not caplog.messages
+    recipe("way.yaml", ["lacks:sun"])
+    said = "way.yaml promises nothing for answers with a check lacks: its own are contains."
+    assert caplog.messages == [said]
 
 
 def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:

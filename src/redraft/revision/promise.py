@@ -82,7 +82,7 @@ class Watch:
     """
 
     def __init__(self, promise: Mapping[str, Any], recipe: str) -> None:
-        self.least, self.recipe, self.checks = float(promise["right"]), recipe, {*promise["checks"]}
+        self.least, self.recipe, self.checks = float(promise["right"]), recipe, promise["checks"]
         self.drift, self.steered = promise.get("drift"), str(promise.get("way")).startswith("steered")
         self.count = self.passed = 0
         self.broken = self.strange = False
@@ -94,14 +94,20 @@ class Watch:
             return {}
         return {**_ONE, "steer": False} if self.steered else {**_ONE}
 
+    def nothing_for(self, checks: Iterable[Any]) -> str:
+        """Say that the promise is not of answers with these checks; nothing if it is."""
+        types = {*types_of(getattr(check, "name", check) for check in checks)}
+        if types and not (new := types.difference(self.checks)):
+            return ""
+        which = f"with a check {min(new)}" if types else "without checks"
+        return f"{self.recipe} promises nothing for answers {which}: its own are {', '.join(self.checks)}."
+
     def add(self, chain: Chain) -> str:
         """Count an answer, if it had such checks as the promise is of. Return what to tell, if anything."""
-        types = {*types_of(result.name for step in chain.steps for result in step.checks)}
-        if (new := types - self.checks) or (chain.steps and not types):
+        names = [result.name for step in chain.steps for result in step.checks]
+        if chain.steps and (strange := self.nothing_for(names)):
             told, self.strange = self.strange, True
-            which = f"with a check {min(new)}" if new else "without checks"
-            known = ", ".join(sorted(self.checks))
-            return "" if told else f"{self.recipe} promises nothing for answers {which}: its own are {known}."
+            return "" if told else strange
         if chain.passed is None or self.broken:
             return ""
         self.count, self.passed = self.count + 1, self.passed + chain.passed

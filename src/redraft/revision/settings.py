@@ -7,7 +7,7 @@ opens the models.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from redraft.chain.documents import recipe_of
-from redraft.checks.base import schema_of
+from redraft.checks.base import Check, schema_of
 from redraft.checks.groups import Auto
 from redraft.checks.parse import parse_checks
 from redraft.engines.base import Engine
@@ -34,17 +34,23 @@ if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches  # it needs httpx
 
 
-def recipe(name: str | Path) -> RevisionKeywords:
+def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> RevisionKeywords:
     """Return the options of a recipe as arguments: `redraft.revise("…", **redraft.recipe("way.yaml"))`.
 
     Args:
         name: The path of a YAML file, or the name of a recipe that redraft ships.
+        checks: Checks to put in the place of its own. If a way was not chosen with such, a warning says so.
 
     Raises:
         UsageError: There is no such recipe, or an option is wrong.
     """
-    settings = Settings.read(Flags, {"recipe": name}, tell=logging.getLogger("redraft").warning)
-    return settings.arguments()
+    warn = logging.getLogger("redraft").warning
+    settings = Settings.read(Flags, {"recipe": name}, tell=warn)
+    if checks is None:
+        return settings.arguments()
+    if settings.watch and (strange := settings.watch.nothing_for(checks)):
+        warn(strange)
+    return {**settings.arguments(), "checks": checks}
 
 
 @dataclass(frozen=True)
