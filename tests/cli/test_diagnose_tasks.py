@@ -321,7 +321,13 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     assert done.exit_code == 1
     for said in ("gain is 0.99, and the records give 0.", "drafts is 2, and the records give 4."):
         assert f"way.yaml: {said}" in done.stdout
+    Path("way.yaml").write_text(text.replace("margin: 0.1", "margin: none"))
+    refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise that can be verified")
     Path("way.yaml").write_text(text)
+    plan = Path("d/runs.json").read_text()
+    Path("d/runs.json").unlink()
+    assert "d/runs.json: has no task own." in redraft("diagnose", "way.yaml", "--verify").stdout
+    Path("d/runs.json").write_text(plan)
     chains = file.read_text()
     file.write_text(chains.replace('"passed":true', '"passed":false'))
     edited = redraft("diagnose", "way.yaml", "--verify").stdout

@@ -29,7 +29,7 @@ from redraft.chain.read.records import read_records
 from redraft.checks.parse import checks_in
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.equal_tokens import Spent, titled
-from redraft.evaluation.diagnosis.matrix import CHOOSABLE, RUNS, WAYS, Matrix, folders
+from redraft.evaluation.diagnosis.matrix import CHOOSABLE, PLAN, RUNS, WAYS, Matrix, folders, read_plan
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.table import some, wrong_truths
 from redraft.evaluation.diagnosis.truth import chains_of, known
@@ -341,12 +341,13 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     """
     path, recipe = recipe_of(str(file))
     promise = promise_of(recipe, path) or {}
-    if not promise.keys() >= {"ways", "margin", "tasks", "evidence"}:
+    shape = {"ways": list, "tasks": list, "margin": float, "evidence": str}
+    if not all(isinstance(promise.get(name), kind) for name, kind in shape.items()):
         raise UsageError(f"{path} has no promise that can be verified.", hint="Give the file of --choose.")
     folder = beside if (beside := file.with_suffix("")).is_dir() else Path(promise["evidence"])
-    [model] = folders([recipe["model"]]).values()
-    ways = [Strategy.of(name) for name in promise["ways"]]
-    seen = seen_in((folder / RUNS / model / task, ways, None) for task in promise["tasks"])
+    [model] = folders([str(recipe.get("model"))]).values()
+    ways, tasks = [Strategy.of(str(way)) for way in promise["ways"]], [*map(str, promise["tasks"])]
+    seen = seen_in((folder / RUNS / model / task, ways, None) for task in tasks)
     if not seen.get(ONE):
         raise UsageError(f"{folder} has not the answers that {path} rests on.", hint="Put them back.")
     answers, wrong = wrong_truths(folder, run_code=run_code)
@@ -356,5 +357,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         f"{path}: {name} is {told.get(name)!r:.60}, and the records give {value!r:.60}."
         for name, value in now.items()
         if told.get(name) != value
-    ] + some(wrong)
+    ]
+    lost = {*tasks} - read_plan(folder)["tasks"].keys()
+    faults += [*some(wrong), *(f"{folder / PLAN}: has no task {task}." for task in sorted(lost))]
     return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."
