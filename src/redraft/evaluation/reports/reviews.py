@@ -31,12 +31,6 @@ class Report:
     differences: tuple[compare.Difference, ...]
     ranking: Ranking | None = None  # of three models and more
 
-    def unasked(self, comparison: compare.Comparison) -> list[str]:
-        """Return the questions that were given and have no review."""
-        without = (*comparison.left_out, *comparison.unreadable)
-        known = {*comparison.question_ids, *(each.question_id for each in without)}
-        return [question_id for question_id in self.material.questions if question_id not in known]
-
     @property
     def title(self) -> str:
         """The title of the page."""
@@ -76,8 +70,7 @@ class Report:
         """Return the report as JSON values."""
         asked = self.material.questions
         comparisons = [
-            without_nan(each) | {"categories": each.by_category(asked), "without_review": self.unasked(each)}
-            for each in self.comparisons
+            without_nan(each) | {"categories": each.by_category(asked)} for each in self.comparisons
         ]
         beside = {"ranking": self.ranking, "differences": self.differences}
         return without_nan({"files": self.files, "comparisons": comparisons, **beside})
@@ -127,8 +120,6 @@ def _lines(report: Report, comparison: compare.Comparison) -> Iterator[Line]:
     for name, found in (("unreadable", comparison.unreadable), ("not counted", comparison.left_out)):
         if found:
             yield Line(name, f"{len(found):,}", "", _named(found))
-    if unasked := report.unasked(comparison):
-        yield Line("without a review", f"{len(unasked):,}", "", listed(unasked))
     if categories := comparison.by_category(report.material.questions):
         yield Line("by category")
         for name, result in categories.items():
