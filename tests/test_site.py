@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import Browser
+from tests.browser import browsed
 from tests.test_docs import PAGES, ROOT
 
 pytestmark = pytest.mark.slow
@@ -64,9 +64,9 @@ def test_what_a_model_printed_is_called_an_example(site: Path) -> None:
     assert "Example output" not in (site / "api" / "chain" / "index.html").read_text("utf-8")
 
 
-def test_nothing_comes_from_elsewhere(site: Path, address: str, tmp_path: Path) -> None:
+def test_nothing_comes_from_elsewhere(site: Path, address: str) -> None:
     """Each page, as a browser loads it; then a search, which a worker answers."""
-    with Browser(tmp_path) as browser:
+    with browsed() as browser:
         for page in site.rglob("index.html"):
             browser.open(f"{address}{page.parent.relative_to(site)}/")
             loaded = browser.js("performance.getEntriesByType('resource').map(each => each.name)")
@@ -74,8 +74,8 @@ def test_nothing_comes_from_elsewhere(site: Path, address: str, tmp_path: Path) 
             assert [name for name in loaded if not name.startswith((address, "data:"))] == []
         browser.open(address)
         browser.js("document.querySelector('.md-search__input').focus()")
-        browser.type("steer")
+        browser.page.keyboard.insert_text("steer")
         browser.until("document.querySelector('.md-search-result__link[href*=checks]')")
         dark = "document.body.dataset.mdColorScheme === 'slate'"
-        browser.look(width=1200, dark=True)
+        browser.page.emulate_media(color_scheme="dark")
         browser.until(dark)

@@ -21,7 +21,7 @@ from redraft.evaluation.reports.chains import BLOCK, Links, chains_page, entries
 from redraft.evaluation.reports.report import chains_of, describe, page
 from redraft.evaluation.tasks.tally import rights_of
 from redraft.jobs.counting import printable
-from tests.browser import Browser
+from tests.browser import Browser, browsed
 from tests.evaluation.diagnosis.made_chains import step
 from tests.evaluation.pages.reading import BAD, read
 
@@ -62,8 +62,8 @@ def test_what_a_reader_may_look_for() -> None:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("browser")) as opened:
+def browser() -> Iterator[Browser]:
+    with browsed() as opened:
         yield opened
 
 
@@ -95,7 +95,7 @@ def test_chains_are_filtered_searched_and_walked_through(browser: Browser, tmp_p
     assert browser.js("document.querySelector('#count').innerText") == "1 of 3"
     browser.js(f"{{ document.querySelector('#only').value = ''; {only} }}")
     browser.press("/")
-    browser.type("not HOT")
+    browser.page.keyboard.insert_text("not HOT")
     shows(browser, "Describe snow.")
     browser.press("Escape")
     browser.js("document.querySelector('#search').value = ''")
@@ -120,13 +120,12 @@ def test_a_link_opens_its_chain_among_many_and_hostile_texts_run_nothing(
 
 def prints_in_its_colours(browser: Browser) -> None:
     """A printed page is light, keeps colours, and has tables as a screen does."""
-    browser.look(width=700, dark=True)
-    dark = {"name": "prefers-color-scheme", "value": "dark"}
-    browser.call("Emulation.setEmulatedMedia", media="print", features=[dark])
+    browser.page.set_viewport_size({"width": 700, "height": 900})
+    browser.page.emulate_media(media="print", color_scheme="dark")
     style = "getComputedStyle(document.querySelector('tr'))"
     found = browser.js(f"(a => [a.printColorAdjust, a.color, a.display])({style})")
     assert found == ["exact", "rgb(32, 34, 38)", "table-row"]
-    browser.call("Emulation.setEmulatedMedia", media="")
+    browser.page.emulate_media(media="screen")
 
 
 def test_a_report_links_each_answer_to_its_chain(browser: Browser, tmp_path: Path) -> None:

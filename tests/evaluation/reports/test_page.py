@@ -12,7 +12,7 @@ pytest.importorskip("scipy")
 pytest.importorskip("vl_convert")
 
 from redraft.evaluation.reports.report import MOST_PAIRS, page
-from tests.browser import Browser
+from tests.browser import browsed
 from tests.cli.verbs import write
 from tests.evaluation.made import answer, both, report, review
 from tests.evaluation.pages.reading import BAD, Reader, read
@@ -106,7 +106,7 @@ def test_a_page_says_of_how_many_pairs_it_shows_the_first(
 def test_a_browser_shows_the_pairs_and_runs_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text(made(tmp_path, f"{BAD} über 🌳"), "utf-8")
-    with Browser(tmp_path) as browser:
+    with browsed() as browser:
         browser.open(f"file://{path}#pair-2")
         browser.until("document.querySelector('#pair').innerText.includes('new 9 : 8 old')")
         assert browser.js("document.title").startswith("Report on 4 reviews")

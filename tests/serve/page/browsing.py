@@ -7,7 +7,6 @@ with serving(tmp_path, {"rain": ["Rain is wet."]}) as url, browsing() as browser
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import socket
@@ -20,10 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
-
-from tests.browser import CHROMIUM
-from tests.lacking import lack_chromium
+from tests.browser import chromium
 
 WAIT = 60
 LATE = 30_000  # milliseconds
@@ -150,13 +146,5 @@ class Browsing:
 @contextmanager
 def browsing() -> Iterator[Browsing]:
     """Start Chromium, or skip the test where there is none."""
-    if CHROMIUM is None:
-        lack_chromium()
-    sync_api = pytest.importorskip("playwright.sync_api", reason="the page is tested with Playwright")
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], env=env)
-        try:
-            yield Browsing(browser)
-        finally:
-            browser.close()
+    with chromium() as browser:
+        yield Browsing(browser)

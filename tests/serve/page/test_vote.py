@@ -7,20 +7,19 @@ from dataclasses import replace
 
 import pytest
 
-from tests.browser import Browser
+from tests.browser import Browser, browsed
 from tests.evaluation.voting.test_ballots import Voting
 from tests.serve.page.booths import KEY, Served, serving
 
 pytestmark = pytest.mark.slow
 
 BAD = "</pre><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> über 🌳"
-LOADED = "document.readyState === 'complete'"
 SIDES = "[...document.querySelectorAll('.sides .asis')].map((each) => each.textContent)"
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("browser")) as found:
+def browser() -> Iterator[Browser]:
+    with browsed() as found:
         yield found
 
 
@@ -40,7 +39,7 @@ def test_keys_vote_tie_note_skip_and_undo(browser: Browser, server: Served, voti
     judged(browser, 0)
     first = browser.js(SIDES)
     browser.press("n")
-    browser.type("1 = ü 🌳")
+    browser.page.keyboard.insert_text("1 = ü 🌳")
     browser.press("1")  # in the note, keys are text
     browser.press("Escape")
     browser.press("2")
@@ -68,11 +67,10 @@ def test_keys_vote_tie_note_skip_and_undo(browser: Browser, server: Served, voti
 def test_a_double_click_is_one_vote(browser: Browser, server: Served, voting: Voting) -> None:
     browser.open(server.url)
     judged(browser, 0)
-    box = browser.js("document.querySelector('[data-do=\"1\"]').getBoundingClientRect().toJSON()")
-    spot = {"x": box["left"] + 9, "y": box["top"] + 9, "button": "left"}
+    browser.page.hover('[data-do="1"]')
     for count in (1, 2):
-        browser.call("Input.dispatchMouseEvent", type="mousePressed", clickCount=count, **spot)
-        browser.call("Input.dispatchMouseEvent", type="mouseReleased", clickCount=count, **spot)
+        browser.page.mouse.down(click_count=count)
+        browser.page.mouse.up(click_count=count)
         judged(browser, 1)
     browser.press("u")
     judged(browser, 0)
@@ -88,13 +86,12 @@ def test_the_page_asks_for_a_name_and_keeps_it(browser: Browser, voting: Voting)
         assert browser.js("document.getElementById('name').value") == "login"
         assert browser.js("document.activeElement.id") == "name"
         browser.js("document.getElementById('name').select()")
-        browser.type("Béa 1")
+        browser.page.keyboard.insert_text("Béa 1")
         browser.press("Enter")
         judged(browser, 0)
         browser.js("document.querySelector('[data-do=\"1\"]').click()")
         judged(browser, 1)
-        browser.js("location.reload()")
-        browser.until(f"performance.getEntriesByType('navigation')[0]?.type === 'reload' && {LOADED}")
+        browser.page.reload()
         judged(browser, 1)
         assert {each.judge for each in voting.votes()} == {"Béa 1"}
 
