@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from tests.browser import chromium
 
 WAIT = 60
