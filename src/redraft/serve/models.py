@@ -49,6 +49,8 @@ class Model:
             "drafts": options.most_drafts,
             "checks": [str(getattr(check, "name", check)) for check in options.checks],
             "images": engine.info.any_message,
+            "context": engine.info.context,
+            "weights": engine.info.parameters,
         }
         own = {"object": "model", "created": self.created, "owned_by": "redraft"}
         return {"id": self.name, **own, "redraft": does}

@@ -94,6 +94,12 @@ class Visit:
         turn.locator(".actions").wait_for()
         return turn
 
+    def steps(self) -> Any:
+        """Show how the last answer came to be. Return its steps."""
+        path = self.page.locator(".turn").last.locator("details.path")
+        path.locator("summary").first.click()
+        return path.locator("details.step")
+
     def choose(self, name: str, label: str = "Model") -> None:
         self.page.get_by_label(label, exact=True).last.select_option(name)
 

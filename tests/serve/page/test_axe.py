@@ -46,6 +46,7 @@ def test_nothing_is_wrong_on_any_view(browser: Browsing, url: str, width: int, l
         visit.ask(question)
         page.get_by_text(question).last.wait_for()
         visit.answered()
+    page.locator(".path > summary").first.click()
     page.locator(".step summary").nth(1).click()
     page.locator(".katex").first.wait_for()
     page.get_by_role("button", name="+ Check").click()

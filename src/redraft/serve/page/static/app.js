@@ -2,59 +2,76 @@
 import { Compare } from "./compare.js";
 import { Composer } from "./composer.js";
 import { post } from "./api.js";
-import { html, render } from "./dom.js";
+import { filledBy } from "./chain.js";
+import { Icon, html, render } from "./dom.js";
 import { exported } from "./export.js";
-import { Checks, ModelChoice, Settings } from "./settings.js";
+import { Checks, ModelChoice, Settings, beingOf, doingOf } from "./settings.js";
 import * as store from "./store.js";
-import { path, state, titleOf, update, watch } from "./store.js";
+import { path, periodOf, state, titleOf, update, watch } from "./store.js";
 import * as talk from "./talk.js";
 import { Turn } from "./turn.js";
 import { Vote } from "./vote.js";
 
+const MARK = new URL("./icon.svg", import.meta.url).href;
 const EXAMPLES = [
-  ["Describe a lighthouse in two sentences.", "words<=25"],
-  ["Explain to a child why the sky is blue.", "sentences<=3"],
+  ["Describe a lighthouse in two sentences.", "sentences=2"],
+  ["Explain to a child why the sky is blue.", "words<=40"],
   ["Who was Ada Lovelace? Give name and year of birth as JSON.", "json"],
 ];
 
 function Conversations() {
   const words = state.query.toLowerCase().split(/\s+/).filter(Boolean);
   const has = (each) => {
-    const text = [titleOf(each), ...Object.values(each.turns).flatMap((turn) => [turn.text, ...(turn.chain?.steps || []).map((step) => step.answer)])].join("\n").toLowerCase();
+    const text = [titleOf(each), each.folder || "", ...Object.values(each.turns).flatMap((turn) => [turn.text, ...(turn.chain?.steps || []).map((step) => step.answer)])].join("\n").toLowerCase();
     return words.every((word) => text.includes(word));
   };
   const found = state.conversations.filter((each) => Object.keys(each.turns).length && has(each)).sort((a, b) => b.when - a.when);
+  const list = (all) => html`<ul>${all.map((each) => html`<${Kept} key=${each.id} conversation=${each} />`)}</ul>`;
   return html`<nav id="conversations" aria-label="Conversations">
-    <div class="head"><p class="name">redraft</p><button type="button" class="quiet only-small" aria-label="Close the list"
-      onClick=${() => update({ panel: "" })}>✕</button></div>
-    <button type="button" class="wide" onClick=${() => talk.begin()}>New conversation</button>
+    <div class="head"><p class="name"><img src=${MARK} alt="" width="24" height="24" />redraft</p><button type="button" class="quiet only-small" aria-label="Close the list"
+      onClick=${() => update({ panel: "" })}><${Icon} name="close" /></button></div>
+    <button type="button" class="wide" onClick=${() => talk.begin()}><${Icon} name="new" />New conversation</button>
     <button type="button" class="wide" aria-current=${state.view === "compare" ? "page" : null}
-      onClick=${() => { location.hash = "#/compare"; }}>Compare two models</button>
+      onClick=${() => { location.hash = "#/compare"; }}><${Icon} name="compare" />Compare two models</button>
     <input type="search" aria-label="Search conversations" placeholder="Search" value=${state.query}
       onInput=${(event) => update({ query: event.target.value })} />
-    <ul>${found.map((each) => html`<${Kept} key=${each.id} conversation=${each} />`)}</ul>
-    ${!found.length && html`<p class="note">${words.length ? "Nothing is found." : "Conversations are kept in this browser alone."}</p>`}
-    <div class="foot"><button type="button" class="quiet" onClick=${turnLights}>Light or dark</button>
-      ${state.keys && html`<button type="button" class="quiet" onClick=${leave}>Log out</button>`}</div>
+    <div class="kept">${grouped(found, (each) => each.folder).map(([folder, all]) => (folder
+      ? html`<details class="folder" open key=${folder}><summary><${Icon} name="folder" /><span dir="auto">${folder}</span></summary>${list(all)}</details>`
+      : grouped(all, (each) => periodOf(each.when)).map(([period, some]) => html`<h2 class="label">${period}</h2>${list(some)}`)))}
+      ${!found.length && html`<p class="note">${words.length ? "Nothing is found." : "Conversations are kept in this browser alone."}</p>`}</div>
+    <div class="foot"><button type="button" class="quiet" onClick=${turnLights}><${Icon} name="look" />Light or dark</button>
+      ${state.keys && html`<button type="button" class="quiet" onClick=${leave}><${Icon} name="leave" />Log out</button>`}</div>
   </nav>`;
 }
 
+// Conversations in groups, in the order of their newest; those without a name come last.
+function grouped(all, nameOf) {
+  const groups = Map.groupBy(all, (each) => nameOf(each) || "");
+  return [...groups].sort(([one], [other]) => !one - !other);
+}
+
 function Kept({ conversation }) {
-  const current = state.current === conversation && state.view === "chat";
+  const current = state.current === conversation && state.view === "chat", edited = state.naming?.id === conversation.id && state.naming.what;
   const named = (event) => {
     if (event.key === "Escape") event.stopPropagation();
     if (event.key === "Enter") {
-      conversation.title = event.target.value.trim();
+      conversation[edited] = event.target.value.trim();
       store.keep(conversation);
     }
-    if (["Enter", "Escape"].includes(event.key)) update({ naming: "" });
+    if (["Enter", "Escape"].includes(event.key)) update({ naming: null });
   };
-  if (state.naming === conversation.id)
-    return html`<li class="current"><input aria-label="The conversation's name" defaultValue=${titleOf(conversation)} onKeyDown=${named}
-      onBlur=${() => update({ naming: "" })} ref=${(box) => box && document.activeElement !== box && box.select()} /></li>`;
+  const begin = (what) => () => update({ naming: { id: conversation.id, what } });
+  if (edited) {
+    const folder = edited === "folder", folders = new Set(state.conversations.map((each) => each.folder).filter(Boolean));
+    return html`<li class="current"><input aria-label=${folder ? "The conversation's folder" : "The conversation's name"} onKeyDown=${named}
+      defaultValue=${folder ? conversation.folder || "" : titleOf(conversation)} placeholder=${folder ? "Folder; empty for none" : ""} list="folders" dir="auto"
+      onBlur=${() => update({ naming: null })} ref=${(box) => box && document.activeElement !== box && box.select()} />
+      ${folder && html`<datalist id="folders">${[...folders].map((each) => html`<option value=${each} />`)}</datalist>`}</li>`;
+  }
   return html`<li class=${current ? "current" : ""}>
-    <a href=${`#/c/${conversation.id}`} aria-current=${current ? "page" : null} dir="auto">${titleOf(conversation)}</a>
-    ${current && html`<span class="tools"><button type="button" class="quiet" onClick=${() => update({ naming: conversation.id })}>Rename</button>
+    <a href=${`#/c/${conversation.id}`} aria-current=${current ? "page" : null} dir="auto" title=${new Date(conversation.when).toLocaleString()}>${titleOf(conversation)}</a>
+    ${current && html`<span class="tools"><button type="button" class="quiet" onClick=${begin("title")}>Rename</button>
+      <button type="button" class="quiet" onClick=${begin("folder")}>Move</button>
       <button type="button" class="quiet" onClick=${() => talk.remove(conversation)}>Delete</button></span>`}</li>`;
 }
 
@@ -63,20 +80,29 @@ function Chat() {
   return html`<main id="chat"><h1 class="sr">${turns.length ? titleOf(conversation) : "redraft"}</h1>
     <${Head}><${ModelChoice} owner=${conversation} />
       ${turns.length > 0 && html`<${Export} conversation=${conversation} />`}
-      <button type="button" aria-expanded=${state.panel === "settings"} aria-controls="settings"
-        onClick=${() => update({ panel: state.panel === "settings" ? "" : "settings" })}>Settings</button><//>
+      <button type="button" class="quiet" aria-expanded=${state.panel === "settings"} aria-controls="settings"
+        onClick=${() => update({ panel: state.panel === "settings" ? "" : "settings" })}><${Icon} name="settings" />Settings</button><//>
     <div id="turns">
       ${!turns.length && html`<${Empty} />`}
       ${turns.map((turn) => html`<${Turn} key=${turn.id} conversation=${conversation} turn=${turn} />`)}
     </div>
-    <div id="foot"><${Checks} key=${conversation.id} owner=${conversation} /><${Composer} key=${`box-${conversation.id}`} conversation=${conversation} /></div>
+    <div id="foot"><${Composer} key=${conversation.id} conversation=${conversation}><${Checks} owner=${conversation} /><//>
+      <${Filled} turn=${turns.at(-1)} settings=${conversation.settings} /></div>
   </main>`;
 }
 
+// How much of the model's context a conversation fills.
+function Filled({ turn, settings }) {
+  const filled = filledBy(turn?.chain), room = talk.modelOf(settings)?.redraft.context;
+  if (!filled) return null;
+  const said = `${filled.toLocaleString("en")}${room ? ` of ${room.toLocaleString("en")}` : ""} tokens of context`;
+  return html`<p class="filled">${room && html`<meter max=${room} high=${0.8 * room} value=${filled} aria-label="Context used"></meter>`} ${said}</p>`;
+}
+
 function Head({ children }) {
-  return html`<header id="head"><button type="button" class="only-small" aria-expanded=${state.panel === "conversations"}
+  return html`<header id="head"><button type="button" class="quiet only-small" aria-expanded=${state.panel === "conversations"}
     aria-controls="conversations" aria-label="Conversations"
-    onClick=${() => update({ panel: state.panel === "conversations" ? "" : "conversations" })}>☰</button>${children}</header>`;
+    onClick=${() => update({ panel: state.panel === "conversations" ? "" : "conversations" })}><${Icon} name="menu" /></button>${children}</header>`;
 }
 
 function Export({ conversation }) {
@@ -85,20 +111,17 @@ function Export({ conversation }) {
     event.currentTarget.closest("details").open = false;
     exported(conversation, kind);
   };
-  return html`<details class="menu"><summary>Export</summary><div>${kinds.map(([label, kind]) => html`
+  return html`<details class="menu"><summary><${Icon} name="save" />Export</summary><div>${kinds.map(([label, kind]) => html`
     <button type="button" onClick=${(event) => done(event, kind)}>${label}</button>`)}</div></details>`;
 }
 
 function Empty() {
-  const asked = ([text, check]) => {
-    const { settings } = state.current;
-    if (!settings.checks.length) settings.checks = [check];
-    talk.ask(state.current, text);
-  };
-  return html`<div class="empty"><h2>What would you like to know?</h2>
-    <p>The model drafts an answer, checks it and rewrites it. Each step can be opened.</p>
-    <div class="row">${EXAMPLES.map((each) => html`<button type="button" disabled=${!state.ready}
-      onClick=${() => asked(each)}>${each[0]}</button>`)}</div></div>`;
+  const model = talk.modelOf(state.current.settings);
+  return html`<div class="empty"><img src=${MARK} alt="" width="44" height="44" /><h2>What would you like to know?</h2>
+    ${model && html`<p><b>${model.id}</b> ${doingOf(model)}${model.redraft.max > 0 && " until the answer passes your checks. Each step can be opened"}.
+      <small>${beingOf(model)}</small></p>`}
+    <div class="examples">${EXAMPLES.map(([text, check]) => html`<button type="button" disabled=${!state.ready}
+      onClick=${() => talk.ask(state.current, text, [], [check])}>${text}<small>checked: ${check}</small></button>`)}</div></div>`;
 }
 
 function Login() {
@@ -113,7 +136,7 @@ function Login() {
       update({ wrong: error.message });
     }
   };
-  return html`<main id="login"><form onSubmit=${enter}><h1>Log in</h1><p>Enter the API key that you were given.</p>
+  return html`<main id="login"><form onSubmit=${enter}><img src=${MARK} alt="" width="44" height="44" /><h1>Log in to redraft</h1><p>Enter the API key that you were given.</p>
     <label>API key<input id="key" name="key" type="password" autocomplete="current-password" required
       ref=${(box) => box && document.activeElement === document.body && box.focus()} /></label>
     <button class="main">Log in</button>${state.wrong && html`<p class="alert" role="alert">${state.wrong}</p>`}</form></main>`;
@@ -128,7 +151,7 @@ function Toast() {
   if (!state.toast) return null;
   return html`<div id="toast" role="status">${state.toast.text}
     ${state.toast.undo && html`<button type="button" onClick=${state.toast.undo}>Undo</button>`}
-    <button type="button" class="quiet" aria-label="Close this note" onClick=${() => update({ toast: null })}>✕</button></div>`;
+    <button type="button" class="quiet" aria-label="Close this note" onClick=${() => update({ toast: null })}><${Icon} name="close" /></button></div>`;
 }
 
 function Page() {
@@ -140,6 +163,13 @@ function Page() {
     ${state.view === "chat" && state.panel === "settings" && html`<${Settings} owner=${state.current} />`}
     ${state.trouble && html`<div id="trouble" role="alert">${state.trouble}</div>`}
     <${Toast} /><div class="sr" role="status" aria-live="polite">${saying()}</div></div>`;
+}
+
+function tabTitle() {
+  if (state.locked) return "Log in · redraft";
+  if (state.view === "compare") return "Compare · redraft";
+  const title = path(state.current).length ? `${titleOf(state.current)} · redraft` : "redraft";
+  return talk.running(state.current) ? `… ${title}` : title;
 }
 
 // What a screen reader says: what goes on, and at the end that it is done.
@@ -165,6 +195,7 @@ function draw() {
   requestAnimationFrame(() => {
     asked = false;
     render(html`<${Page} />`, document.getElementById("page"));
+    if (state.view !== "vote") document.title = tabTitle();
     if (store.busy.size) until = Date.now() + 500; // the end of an answer is drawn a moment later
     if (following && Date.now() < until) scrollTo(0, document.documentElement.scrollHeight);
   });

@@ -121,30 +121,70 @@ export function placeOf(text, box) {
   return [begin, begin + [...found[0]].length];
 }
 
-const VERDICTS = { accept: ["good", "accepted"], revise: ["bad", "to be revised"], unknown: ["plain", "no verdict"] };
-
 export const whyCut = (step) => CUTS[step.finish] || STOPS[step.finish] || step.finish;
 
-// Whether an answer is good, in words: [kind, sign, text]; null if nothing judged it.
-export function verdictOf(step) {
-  const checks = checksOf(step), failed = checks.filter((check) => !check.passed);
-  if (step.echo) return ["bad", "✗", "repeats the prompt or the criticism, only acknowledges, or replaces a call"];
-  if (failed.length) return ["bad", "✗", `fails ${failed.length} of ${checks.length}: ${said(failed)}`];
-  if (step.finish && step.finish !== "stop") return ["bad", "✗", `cut: ${whyCut(step)}`];
-  if (checks.length) return ["good", "✓", `passes ${counted(checks.length, "check")}`];
-  if (step.feedback?.verdict === "accept") return ["good", "✓", "accepted by its critic"];
-  if (step.feedback?.verdict === "revise") return ["bad", "✗", "its critic wants it revised"];
-  return null;
-}
+const MOST_FOUND = 4; // results of checks that are shown without a click
+const JUDGED = /^(?:judge|pick)\b/; // checks in which a model judged the content: others measure what they name
+const COUNT = /^[a-z]+(<=|>=|==|=)(\d+)(?:\.\.(\d+))?$/;
 
-function said(failed) {
-  const words = failed.slice(0, 3).map((check) => inShort(check.message));
-  return words.join("; ") + (failed.length > 3 ? `; and ${failed.length - 3} more` : "");
+// What a check found, in a few words: "28 words, at most 30".
+export function foundBy(check) {
+  const told = inShort(check.message.trim().split("\n").at(-1)), [, sign, low, high] = COUNT.exec(check.name) || [];
+  if (!told || told.length > 120) return check.name;
+  if (!check.passed || !sign) return told;
+  return `${told}, ${high ? `${low} to ${high}` : { "<=": `at most ${low}`, ">=": `at least ${low}` }[sign] || "as wanted"}`;
 }
 
 // "The answer has 16 words, and at most 8 are allowed: 8 too many." is "16 words, at most 8".
 const inShort = (message) => message.replace(/\.$/, "")
-  .replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2");
+  .replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
+  .replace(/^The answer (?:has |is )?/, "");
+
+// What was found of an answer: [kind, sign, text] each, faults first. Only where its content was judged is one "good".
+export function verdictsOf(step) {
+  if (step.echo) return [["bad", "✗", "no answer: it repeats the prompt or the criticism, only acknowledges, or replaces a call"]];
+  const { by, verdict } = step.feedback || {}, checks = by === "person" ? [] : checksOf(step);
+  const found = [...checks.filter((check) => !check.passed), ...checks.filter((check) => check.passed)].map((check) => {
+    if (!check.passed) return ["bad", "✗", foundBy(check)];
+    return [JUDGED.test(check.name) ? "good" : "plain", "✓", foundBy(check)];
+  });
+  if (["model", "both"].includes(by) && verdict === "accept") found.push(["good", "✓", "its critic accepts it"]);
+  if (by === "model" && verdict === "revise") found.push(["bad", "✗", "its critic wants it revised"]);
+  if (by === "model" && verdict === "unknown") found.push(["plain", "–", "its critic gave no verdict"]);
+  return found;
+}
+
+// The first of them, and how many others there are.
+export function shortly(found, most = MOST_FOUND) {
+  return found.length <= most ? found : [...found.slice(0, most), ["plain", "", `and ${found.length - most} more`]];
+}
+
+const times = (n) => ["", "once", "twice"][n] || `${n} times`;
+
+// How an answer came to be, in a sentence or two; empty if the first draft is all there is.
+export function pathOf(chain) {
+  const { steps, drafts = [] } = chain, best = finalIndex(chain), revised = steps.filter((step, index) => index && !step.fresh);
+  const all = 1 + drafts.length + steps.filter((step) => step.fresh).length, parts = [];
+  if (steps[0]?.feedback?.by === "person" && revised.length) return "Changed as you asked";
+  if (all > 1) parts.push(`The best of ${counted(all, "draft")}`);
+  const faults = steps.length ? verdictsOf(steps[0]).filter(([kind]) => kind === "bad") : [];
+  if (revised.length) parts.push(`Revised ${times(revised.length)}`);
+  if (revised.length && faults.length) parts.push(`the draft: ${shortly(faults, 1).map(([, sign, text]) => `${sign} ${text}`).join(" ").trim()}`);
+  if (revised.length && best !== null && best < steps.length - 1) parts.push(best ? `revision ${best} was kept` : "the draft was kept");
+  return parts.join(" · ");
+}
+
+// Why an answer is not whole, as a sentence; empty if it is.
+export function brokenOff(turn) {
+  const { chain } = turn, step = chain && finalStep(chain);
+  if (turn.left) return "This was not finished: the page was left, or another window still writes it.";
+  if (!chain) return turn.error ? "" : "You stopped before there was an answer.";
+  if (chain.stop === "cancelled") return step?.finish === "cancelled" ? "You stopped this answer before its end." : "You stopped it while it was revised. This is the best so far.";
+  if (chain.stop === "error") return "The answer broke off.";
+  if (!step || !step.finish || step.finish === "stop") return "";
+  const room = { max_tokens: " Allow more in Settings, under Advanced.", length: " Allow more in Settings, under Advanced.", context: " A new conversation has room." };
+  return `The answer was cut: ${whyCut(step)}.${room[step.finish] || ""}`;
+}
 
 const MOST_FAULTS = 100; // places that are underlined in an answer
 const faults = new WeakMap(); // of steps
@@ -193,32 +233,30 @@ function spanOf(text, pointer) {
 }
 
 export function* pillsOf(step, before, best) {
-  if (step.echo) yield ["bad", "is no answer"];
-  const patched = `${counted(step.patch?.length || 0, "place")} patched`;
-  if (step.patch?.length) yield ["plain", `${patched} in ${counted(step.usage?.completion_tokens || 0, "token")}`];
+  const patched = `${counted(step.patch?.length || 0, "place")} rewritten`;
+  if (step.patch?.length) yield ["plain", `${patched}, ${counted(step.usage?.completion_tokens || 0, "token")}`];
   if (step.fresh) yield ["plain", "another draft"];
-  const checks = checksOf(step), missed = checks.filter((check) => !check.passed).length;
-  const one = checks.length === 1;
-  if (step.feedback?.by === "person") yield ["plain", "a person marked it"];
-  else if (missed) yield ["bad", one ? "✗ fails its check" : `✗ fails ${missed} of ${checks.length} checks`];
-  else if (checks.length) yield ["good", one ? "✓ passes its check" : `✓ passes ${checks.length} checks`];
-  else if (step.feedback) yield VERDICTS[step.feedback.verdict] || VERDICTS.unknown;
+  if (step.feedback?.by === "person") yield ["plain", "you marked a passage"];
+  for (const [kind, sign, text] of shortly(verdictsOf(step), 2)) yield [kind, `${sign} ${text}`.trim()];
   if (step.finish && step.finish !== "stop") yield ["plain", `cut: ${whyCut(step)}`];
   if (before && before.answer === step.answer) yield ["plain", "unchanged"];
   if (best) yield ["best", "the answer"];
 }
 
-export function endOf(chain) {
-  const used = chain.usage || {}, parts = [], revised = chain.steps.length - 1;
-  if (chain.stop && (revised > 0 || ["budget", "max_tokens", "context", "malformed", "cancelled"].includes(chain.stop)))
-    parts.push(STOPS[chain.stop] || chain.stop);
-  if (revised > 0) parts.push(counted(revised, "revision"));
-  if (chain.meta?.answered_by) parts.unshift(`answered by ${chain.meta.answered_by}`);
+// What an answer took: time, length, speed, price.
+export function endOf(chain, model = "") {
+  const used = chain.usage || {}, parts = [model || chain.model?.name].filter(Boolean);
   if (used.seconds) parts.push(`${used.seconds.toFixed(1)} s`);
-  if (used.completion_tokens) parts.push(counted(used.completion_tokens, "token") + (used.estimated ? " (estimated)" : ""));
+  const speed = used.completion_tokens && used.seconds ? `, ${(used.completion_tokens / used.seconds).toFixed(0)} a second` : "";
+  if (used.completion_tokens) parts.push(counted(used.completion_tokens, "token") + speed + (used.estimated ? " (estimated)" : ""));
   if (used.cost_usd) parts.push(`${used.cost_usd.toFixed(4)} USD`);
   return parts.join(" · ");
 }
+
+// The tokens of the context that the last answer of a chain filled; 0 if unknown.
+export const filledBy = (chain) => (chain?.steps.at(-1)?.usage?.prompt_tokens || 0) + (chain?.steps.at(-1)?.usage?.completion_tokens || 0);
+
+export const whyEnded = (chain) => (chain.stop ? STOPS[chain.stop] || chain.stop : "");
 
 // An answer without what the model thought first.
 export function parted(text) {
@@ -254,7 +292,7 @@ export function changes(before, after) {
 }
 
 // The runs of words that two lists have in common: [place in one, place in the other, length].
-function common(old, now) {
+export function common(old, now) {
   const wide = now.length + 1, longest = new Uint16Array((old.length + 1) * wide);
   for (let i = old.length - 1; i >= 0; i--)
     for (let k = now.length - 1; k >= 0; k--)

@@ -1,13 +1,13 @@
 // Two models answer the same questions side by side. Which side a model is on is drawn, and both texts are
 // shown as they are written, without names or steps. The vote shows them, and is kept by the server.
 import { post } from "./api.js";
-import { Live, answerOf, finalIndex, parted } from "./chain.js";
-import { Component, html, newId } from "./dom.js";
+import { Live, answerOf, parted } from "./chain.js";
+import { Component, Icon, grow, html, newId } from "./dom.js";
 import { Text } from "./markdown.js";
 import { faultIn } from "./settings.js";
 import { readSetting, state, update, writeSetting } from "./store.js";
 import * as talk from "./talk.js";
-import { Final, Steps } from "./turn.js";
+import { Final, Path } from "./turn.js";
 
 const VOTES = [["1", "Answer 1 is better"], ["tie", "Equally good"], ["2", "Answer 2 is better"], ["bad", "Both are bad"]];
 
@@ -96,10 +96,10 @@ function Choice({ side, label }) {
     side.settings.max = text === "" ? undefined : Number(text);
     update();
   };
-  return html`<fieldset disabled=${!!match.busy || (match.rounds.length > 0 && !match.voted)}><legend>${label}</legend>
+  return html`<fieldset disabled=${!!match.busy || (match.rounds.length > 0 && !match.voted)}><legend class="sr">${label}</legend>
     <select aria-label=${label} onChange=${(event) => { side.settings.model = event.target.value; update(); }}>
       ${state.models.map((model) => html`<option value=${model.id} selected=${model === talk.modelOf(side.settings)}>${model.id}</option>`)}</select>
-    <label>Revisions, at most <input type="number" min="0" max="16" value=${side.settings.max ?? ""} placeholder=${own?.max} onInput=${number} /></label>
+    <label>revisions, at most <input type="number" min="0" max="16" value=${side.settings.max ?? ""} placeholder=${own?.max} onInput=${number} /></label>
   </fieldset>`;
 }
 
@@ -108,7 +108,7 @@ function Side({ round, at, place, last }) {
   const text = parted(live.chain ? answerOf(live.chain) : live.answer || live.steps.at(-1)?.answer || "").answer;
   return html`<article class="side" aria-label=${`Answer ${place + 1}`}>
     <h2>Answer ${place + 1}${match.voted ? ` · ${nameOf(sides[at])}` : ""}</h2>
-    ${open ? html`<${Steps} steps=${chain.steps} best=${finalIndex(chain)} turn=${{ id: `${match.id}-${last}-${at}` }} folded /><${Final} chain=${chain} />`
+    ${open ? html`<${Path} chain=${chain} turn=${{ id: `${match.id}-${last}-${at}` }} /><${Final} chain=${chain} model=${talk.modelOf(sides[at].settings).id} />`
       : html`<${Text} text=${text} />`}
     ${!live.chain && !chain && html`<p class="status"><span class="dots"></span>Answering …</p>`}</article>`;
 }
@@ -135,6 +135,7 @@ export class Compare extends Component {
     const text = this.box.value;
     if (!text.trim() || match.busy || !state.ready) return;
     this.box.value = "";
+    grow(this.box);
     ask(text).then(() => {
       if (match.wrong && !this.box.value) this.box.value = text;
     });
@@ -152,22 +153,25 @@ export class Compare extends Component {
   render({ head }) {
     sides[1].settings.model ||= state.models[1]?.id;
     const ready = match.rounds.length > 0 && !match.busy && match.rounds.at(-1).chains.every(Boolean);
-    return html`<main id="compare"><${head}><h1>Compare</h1><//>
-      <p class="note">Two models answer the same questions. You vote without knowing which is which, then the names are shown.</p>
-      ${state.ready && html`<div class="row choices"><${Choice} side=${sides[0]} label="One model" /><${Choice} side=${sides[1]} label="The other model" /></div>`}
-      <div id="rounds">${match.rounds.map((round, number) => html`<section aria-label="Question and answers"><p class="you"><span class="asis" dir="auto">${round.text}</span></p>
-        <div class="sides">${shown().map((at, place) => html`<${Side} round=${round} at=${at} place=${place} last=${number} />`)}</div></section>`)}</div>
-      ${match.wrong && html`<p class="alert" role="alert">${match.wrong}</p>`}
-      ${ready && !match.voted && html`<div id="votes" class="row">${VOTES.map(([what, label]) => html`
-        <button type="button" onClick=${() => vote(what)}>${label}</button>`)}
-        ${!state.keys && html`<label>Your name, kept with the vote <input value=${voter} maxlength="100" placeholder="anonymous"
-          onInput=${(event) => { voter = event.target.value; }} /></label>`}</div>`}
-      ${match.voted && html`<p class="done">Thank you, the vote is stored. <button type="button" onClick=${this.again}>Compare again</button></p>`}
-      <form id="asking" class="line" onSubmit=${this.send}>
-        <textarea id="question" rows="1" aria-label="Question for both" dir="auto" placeholder=${match.rounds.length && !match.voted ? "Ask on" : "A question for both"}
-          ref=${(box) => { this.box = box || this.box; }} onKeyDown=${this.keys}></textarea>
-        ${match.busy ? html`<button type="button" id="stop-both" onClick=${() => match.busy.abort()}>Stop</button>`
-          : html`<button class="main">Ask both</button>`}</form>
-      <${Tally} /></main>`;
+    return html`<main id="compare"><${head}><h1>Compare</h1>
+      ${state.ready && html`<div class="row choices"><${Choice} side=${sides[0]} label="One model" /><span class="label">and</span><${Choice} side=${sides[1]} label="The other model" /></div>`}<//>
+      <div id="turns">
+        ${!match.rounds.length && html`<div class="empty"><h2>Which model answers better?</h2>
+          <p>Both answer your question, side by side and without names. You vote; then you see which was which, and their steps.</p></div>`}
+        <div id="rounds">${match.rounds.map((round, number) => html`<section aria-label="Question and answers"><p class="you"><span class="asis" dir="auto">${round.text}</span></p>
+          <div class="sides">${shown().map((at, place) => html`<${Side} round=${round} at=${at} place=${place} last=${number} />`)}</div></section>`)}</div>
+        ${match.wrong && html`<p class="alert" role="alert">${match.wrong}</p>`}
+        ${ready && !match.voted && html`<div id="votes" class="row">${VOTES.map(([what, label]) => html`
+          <button type="button" onClick=${() => vote(what)}>${label}</button>`)}
+          ${!state.keys && html`<label>Your name, kept with the vote <input value=${voter} maxlength="100" placeholder="anonymous"
+            onInput=${(event) => { voter = event.target.value; }} /></label>`}</div>`}
+        ${match.voted && html`<p class="done">Thank you, the vote is stored. <button type="button" onClick=${this.again}>Compare again</button></p>`}
+        <${Tally} />
+      </div>
+      <div id="foot"><form id="asking" class="box" onSubmit=${this.send}>
+        <textarea id="question" rows="1" aria-label="Question for both" dir="auto" placeholder=${match.rounds.length && !match.voted ? "Ask both the next question" : "A question for both"}
+          ref=${(box) => { this.box = box || this.box; }} onKeyDown=${this.keys} onInput=${() => grow(this.box)}></textarea>
+        <div class="line">${match.busy ? html`<button type="button" id="stop-both" onClick=${() => match.busy.abort()}><${Icon} name="stop" />Stop</button>`
+          : html`<button class="main"><${Icon} name="send" />Ask both</button>`}</div></form></div></main>`;
   }
 }

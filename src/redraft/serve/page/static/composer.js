@@ -1,5 +1,5 @@
 // The box for questions.
-import { Component, debounce, html } from "./dom.js";
+import { Component, Icon, debounce, grow, html } from "./dom.js";
 import { faultIn } from "./settings.js";
 import { keep, state, update, writeSetting } from "./store.js";
 import * as talk from "./talk.js";
@@ -19,7 +19,7 @@ export class Composer extends Component {
   componentDidMount() {
     if (!matchMedia("(pointer: coarse)").matches) this.box.focus();
     this.box.setSelectionRange(this.box.value.length, this.box.value.length);
-    this.fit();
+    grow(this.box);
     this.componentDidUpdate();
   }
 
@@ -32,14 +32,9 @@ export class Composer extends Component {
     this.busy = !!talk.running(this.props.conversation);
   }
 
-  fit() {
-    this.box.style.height = "auto";
-    this.box.style.height = `${Math.min(this.box.scrollHeight + 2, innerHeight * 0.4)}px`;
-  }
-
   type = (event) => {
     this.props.conversation.unsent = event.target.value;
-    this.fit();
+    grow(this.box);
     this.#kept();
   };
 
@@ -61,7 +56,7 @@ export class Composer extends Component {
     if (fault) return;
     Object.assign(conversation, { unsent: "", files: [] });
     this.box.value = "";
-    this.fit();
+    grow(this.box);
     writeSetting("unsent", "");
     talk.ask(conversation, text, files);
     requestAnimationFrame(() => scrollTo(0, document.documentElement.scrollHeight));
@@ -90,7 +85,7 @@ export class Composer extends Component {
     this.setState({ fault: "" });
   }
 
-  render({ conversation }, { fault }) {
+  render({ conversation, children }, { fault }) {
     const busy = talk.running(conversation);
     const given = (event) => { this.attach([...event.target.files]); event.target.value = ""; };
     const pasted = (event) => {
@@ -98,18 +93,18 @@ export class Composer extends Component {
       if (files.length) { event.preventDefault(); this.attach(files); }
     };
     const dropped = (event) => { event.preventDefault(); this.attach([...event.dataTransfer.files]); };
-    return html`<form id="composer" onSubmit=${(event) => { event.preventDefault(); this.send(); }}
+    return html`<form id="composer" class="box" onSubmit=${(event) => { event.preventDefault(); this.send(); }}
         onDragOver=${(event) => event.preventDefault()} onDrop=${dropped}>
       ${conversation.files?.length > 0 && html`<div class="row files">${conversation.files.map((file) => html`
         <span class="chip">${file.name}<button type="button" class="drop" aria-label=${`Remove ${file.name}`}
           onClick=${() => this.drop(file)}>×</button></span>`)}</div>`}
+      <textarea id="box" rows="1" aria-label="Your message" placeholder="Ask something" dir="auto" defaultValue=${conversation.unsent}
+        ref=${(box) => { this.box = box || this.box; }} onInput=${this.type} onKeyDown=${this.keys} onPaste=${pasted}></textarea>
       <div class="line">
-        <label class="attach"><span class="sr">Attach files</span><svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true">
-          <path d="M8 12.5 14.5 6a3 3 0 0 1 4.2 4.2l-8 8a5 5 0 0 1-7-7L11 4" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" /></svg><input type="file" multiple onChange=${given} /></label>
-        <textarea id="box" rows="1" aria-label="Your message" placeholder="Ask something" dir="auto" defaultValue=${conversation.unsent}
-          ref=${(box) => { this.box = box || this.box; }} onInput=${this.type} onKeyDown=${this.keys} onPaste=${pasted}></textarea>
-        ${busy ? html`<button type="button" id="stop" onClick=${() => talk.stop(conversation)}>Stop</button>`
-          : html`<button id="send" class="main">Send</button>`}
+        <label class="attach"><span class="sr">Attach files</span><${Icon} name="attach" /><input type="file" multiple onChange=${given} /></label>
+        ${children}
+        ${busy ? html`<button type="button" id="stop" onClick=${() => talk.stop(conversation)}><${Icon} name="stop" />Stop</button>`
+          : html`<button id="send" class="main"><${Icon} name="send" />Send</button>`}
       </div>
       <p class="fault" role="status">${fault}</p></form>`;
   }

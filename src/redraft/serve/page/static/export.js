@@ -1,5 +1,5 @@
 // A conversation as a file.
-import { answerOf, checksOf, nameOf, parted, verdictOf, finalStep } from "./chain.js";
+import { answerOf, brokenOff, checksOf, finalStep, nameOf, parted, pathOf, verdictsOf } from "./chain.js";
 import { saveAs } from "./dom.js";
 import { rendered } from "./markdown.js";
 import { path, titleOf } from "./store.js";
@@ -15,8 +15,8 @@ export function exported(conversation, kind) {
 const asChains = (_, turns) => turns.map((turn) => `${JSON.stringify(turn.chain)}\n`).join("");
 
 function verdictText(turn) {
-  const found = finalStep(turn.chain) && verdictOf(finalStep(turn.chain));
-  return found ? `${found[1]} ${found[2]}` : "";
+  const found = finalStep(turn.chain) ? verdictsOf(finalStep(turn.chain)) : [];
+  return [...found.map(([, sign, text]) => `${sign} ${text}`), brokenOff(turn)].filter(Boolean).join(" · ");
 }
 
 function asMarkdown(title, turns) {
@@ -31,7 +31,9 @@ function asMarkdown(title, turns) {
 const STYLE = `body { font: 1rem/1.55 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
 .you { background: #e4ecf5; border-radius: 12px; padding: .6rem 1rem; white-space: pre-wrap } pre { background: #f1efe9; padding: .7rem; overflow: auto }
 table { border-collapse: collapse } td, th { border: 1px solid #dedbd3; padding: .2rem .6rem } .note { color: #5d6066; font-size: .9rem }
-body { color: #202226; background: #faf9f6; overflow-wrap: anywhere }`;
+body { color: #202226; background: #faf9f6; overflow-wrap: anywhere }
+@media (prefers-color-scheme: dark) { body { color: #e6e4df; background: #17181b } .you { background: #263850 } pre { background: #292b30 }
+td, th { border-color: #3a3d44 } .note { color: #a9acb3 } a { color: #7fb0e2 } }`;
 
 function asHtml(title, turns) {
   const page = document.implementation.createHTMLDocument(title), add = (to, tag, text = "", name = "") => {
@@ -40,14 +42,17 @@ function asHtml(title, turns) {
     if (name) made.className = name;
     return to.appendChild(made);
   };
-  const meta = add(page.head, "meta");
-  meta.setAttribute("charset", "utf-8");
-  add(page.body, "h1", title);
+  page.documentElement.lang = navigator.language || "en";
+  add(page.head, "meta").setAttribute("charset", "utf-8");
+  Object.assign(add(page.head, "meta"), { name: "viewport", content: "width=device-width" });
+  Object.assign(add(page.head, "meta"), { name: "color-scheme", content: "light dark" });
+  const main = add(page.body, "main");
+  add(main, "h1", title);
   for (const turn of turns) {
-    add(page.body, "p", turn.text, "you").dir = "auto";
-    add(page.body, "div").append(page.adoptNode(bare(parted(answerOf(turn.chain)).answer)));
-    if (verdictText(turn)) add(page.body, "p", verdictText(turn), "note");
-    if (turn.chain.steps.length > 1) steps(page, add, turn.chain);
+    add(main, "p", turn.text, "you").dir = "auto";
+    add(main, "div").append(page.adoptNode(bare(parted(answerOf(turn.chain)).answer)));
+    if (verdictText(turn)) add(main, "p", verdictText(turn), "note");
+    if (turn.chain.steps.length > 1) steps(main, page, add, turn.chain);
   }
   // A style element in a document of this page would be blocked by its policy.
   return `<!doctype html>\n${page.documentElement.outerHTML.replace("</head>", `<style>${STYLE}</style></head>`)}\n`;
@@ -60,11 +65,11 @@ function bare(text) {
   return holder;
 }
 
-function steps(page, add, chain) {
-  const folded = add(page.body, "details");
-  add(folded, "summary", "Steps");
+function steps(main, page, add, chain) {
+  const folded = add(main, "details");
+  add(folded, "summary", pathOf(chain) || "Steps");
   chain.steps.forEach((step, index) => {
-    add(folded, "h3", nameOf(index));
+    add(folded, "h2", nameOf(index));
     add(folded, "div").append(page.adoptNode(bare(step.answer)));
     for (const check of checksOf(step)) add(folded, "p", `${check.passed ? "✓" : "✗"} ${check.name}: ${check.message}`, "note");
   });

@@ -1,6 +1,7 @@
 // Texts of models as elements that can do nothing: they load nothing, run nothing and look like nothing else.
 // Markdown is rendered without HTML and built again from the few tags that are allowed. Pictures become their
 // description, because loading one would tell its server of the conversation. Links say where they lead.
+import { compare, wrap } from "./diff.js";
 import { Component, html } from "./dom.js";
 import MarkdownIt from "./vendor/markdown-it.js";
 import "./vendor/purify.js";
@@ -115,20 +116,7 @@ function underline(nodes, text, faults) {
     const at = parts.slice(0, printable(text.slice(0, begin)).split(said).length).join(said).length;
     if (at >= (found.at(-1)?.[1] ?? 0)) found.push([at, at + said.length, message]);
   }
-  let place = shown.length;
-  for (const piece of pieces.reverse()) {
-    place -= piece.data.length;
-    for (const [begin, end, message] of found.toReversed()) {
-      const first = Math.max(begin - place, 0), last = Math.min(end - place, piece.data.length);
-      if (first >= last) continue;
-      piece.splitText(last);
-      const mark = document.createElement("u");
-      Object.assign(mark, { className: "wrong", title: message });
-      const inside = piece.splitText(first);
-      inside.replaceWith(mark);
-      mark.append(inside);
-    }
-  }
+  wrap(nodes, found, "u", (mark, [, , message]) => Object.assign(mark, { className: "wrong", title: message }), pieces);
 }
 
 // Elements for a text in Markdown, with its faults underlined. `settled` is false if a library is still to come.
@@ -141,15 +129,30 @@ export function rendered(text, faults = []) {
     whole.textContent = text;
     return { nodes: whole, settled: true };
   }
-  const nodes = globalThis.DOMPurify.sanitize(markdown.render(text), CLEAN);
+  const nodes = parsed(text), settled = dressed(nodes);
+  if (faults.length) underline(nodes, own, faults);
+  return { nodes, settled };
+}
+
+// The same, with what changed since an earlier text. The two should have much in common.
+export function compared(before, text, faults = []) {
+  const nodes = parsed(printable(text));
+  if (faults.length) underline(nodes, text, faults);
+  compare(parsed(printable(before)), nodes);
+  return { nodes, settled: dressed(nodes) };
+}
+
+const parsed = (text) => globalThis.DOMPurify.sanitize(markdown.render(text), CLEAN);
+
+// Gives elements their looks. False if a library is still to come.
+function dressed(nodes) {
   let settled = true;
   for (const each of nodes.querySelectorAll("p, li, h1, h2, h3, h4, h5, h6, td, th, blockquote")) each.dir = "auto";
   for (const each of nodes.querySelectorAll("a")) link(each);
   for (const each of nodes.querySelectorAll("table")) around(each, "table", "Table");
   for (const each of nodes.querySelectorAll("pre")) settled = code(each) && settled;
   for (const each of nodes.querySelectorAll(".math")) settled = formula(each) && settled;
-  if (faults.length) underline(nodes, own, faults);
-  return { nodes, settled };
+  return settled;
 }
 
 function link(each) {
@@ -187,7 +190,8 @@ function code(pre) {
   head.append(name);
   box.dir = "ltr";
   pre.tabIndex = 0;
-  if (navigator.clipboard) {
+  const changed = !!pre.querySelector("ins, del"); // then it is no code to copy
+  if (navigator.clipboard && !changed) {
     Object.assign(copy, { type: "button", className: "copy", textContent: "Copy" });
     copy.setAttribute("aria-label", "Copy the code");
     copy.onclick = () => copied(copy, { "text/plain": text });
@@ -195,7 +199,7 @@ function code(pre) {
   }
   pre.replaceWith(box);
   box.append(head, pre);
-  if (!name || text.length > LONGEST_CODE) return true;
+  if (!name || changed || text.length > LONGEST_CODE) return true;
   const highlight = need("highlight");
   if (!highlight) return false;
   if (!highlight.getLanguage(name)) return true;
@@ -205,6 +209,7 @@ function code(pre) {
 }
 
 function formula(each) {
+  if (each.querySelector("ins, del")) return true;
   const katex = need("katex");
   if (!katex) return false;
   const tex = each.textContent, block = each.classList.contains("block");
@@ -220,10 +225,10 @@ function formula(each) {
 export async function copied(button, forms) {
   const blobs = Object.entries(forms).map(([type, text]) => [type, new Blob([text], { type })]);
   await navigator.clipboard.write([new ClipboardItem(Object.fromEntries(blobs))]);
-  const before = button.textContent;
-  button.textContent = "Copied";
+  const label = button.querySelector("span") || button, before = label.textContent;
+  label.textContent = "Copied";
   button.classList.add("copied");
-  setTimeout(() => { button.textContent = before; button.classList.remove("copied"); }, 1500);
+  setTimeout(() => { label.textContent = before; button.classList.remove("copied"); }, 1500);
 }
 
 const PAUSE = 80; // least milliseconds between two drawings of a text that grows
@@ -257,7 +262,8 @@ export class Text extends Component {
   draw() {
     this.#timer = 0;
     if (!this.element) return;
-    const began = performance.now(), { nodes, settled } = rendered(this.props.text, this.props.faults);
+    const { before, text, faults } = this.props, began = performance.now();
+    const { nodes, settled } = before === undefined ? rendered(text, faults) : compared(before, text, faults);
     this.element.replaceChildren(nodes);
     if (settled) waiting.delete(this);
     else waiting.add(this);

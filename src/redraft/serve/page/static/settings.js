@@ -1,6 +1,6 @@
 // What a conversation asks for: its checks as chips, how answers are revised, and what goes to the model.
 import { faultOf } from "./api.js";
-import { Component, debounce, html } from "./dom.js";
+import { Component, Icon, debounce, grow, html } from "./dom.js";
 import { keepSoon, state, update, writeSetting } from "./store.js";
 import { modelOf } from "./talk.js";
 
@@ -19,12 +19,27 @@ export function change(owner, patch) {
   update();
 }
 
+// What a model does, after its name: "drafts, and revises up to 3 times".
+export function doingOf({ redraft: own }) {
+  const most = own.max === 1 ? "once" : `${own.min === own.max ? "" : "up to "}${own.max} times`;
+  if (own.max) return `drafts${own.drafts > 1 ? ` ${own.drafts} answers` : ""}, and revises ${most}`;
+  return own.drafts > 1 ? `keeps the best of ${own.drafts} drafts` : "answers once";
+}
+
+// What a model is: "135 million weights · context of 4,096 tokens".
+export const beingOf = ({ redraft: own }) => [
+  own.weights && `${SHORT.format(own.weights)} weights`, own.context && `context of ${own.context.toLocaleString("en")} tokens`,
+  own.images && "takes images",
+].filter(Boolean).join(" · ");
+
+const SHORT = new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 3 });
+
 export function ModelChoice({ owner, label = "Model" }) {
   const model = modelOf(owner.settings);
   return html`<label class="model"><span class="sr">${label}</span>
     <select aria-label=${label} value=${model?.id} onChange=${(event) => change(owner, { model: event.target.value })}>
       ${state.models.map((each) => html`<option value=${each.id} selected=${each === model}>${each.id}</option>`)}
-    </select></label>`;
+    </select></label>${model && html`<p class="about">${doingOf(model)}</p>`}`;
 }
 
 // The checks of an owner of settings: those of its model, which stay, and its own, which can be changed.
@@ -144,8 +159,9 @@ export function Settings({ owner }) {
   const own = modelOf(owner.settings)?.redraft || {};
   return html`<section id="settings" aria-label="Settings">
     <div class="head"><h2>Settings</h2><button type="button" class="quiet" aria-label="Close the settings"
-      onClick=${() => update({ panel: "" })}>✕</button></div>
-    <p class="note">${own.max ? "This model drafts, criticises and rewrites." : "This model answers once."} An empty box means the model's own.</p>
+      onClick=${() => update({ panel: "" })}><${Icon} name="close" /></button></div>
+    ${state.models.length > 0 && html`<p class="note"><b>${modelOf(owner.settings).id}</b> ${doingOf(modelOf(owner.settings))}. ${beingOf(modelOf(owner.settings))}</p>
+    <p class="note">An empty box means the model's own.</p>`}
     <${Number_} owner=${owner} name="min" label=${NAMES.min} own=${own.min} max="16" />
     <${Number_} owner=${owner} name="max" label=${NAMES.max} own=${own.max} max="16" />
     <label>Mode<select value=${owner.settings.mode || ""} onChange=${(event) => change(owner, { mode: event.target.value || undefined })}>
@@ -156,7 +172,7 @@ export function Settings({ owner }) {
       <option value="">the model's own</option>
       ${state.models.map(({ id }) => html`<option value=${id} selected=${owner.settings.critic === id}>${id}</option>`)}</select></label>`}
     <details class="advanced"><summary>Advanced</summary>
-      <label>System prompt<textarea rows="4" dir="auto" value=${owner.settings.system || ""}
+      <label>System prompt<textarea rows="3" dir="auto" value=${owner.settings.system || ""} ref=${(box) => box && grow(box)}
         onInput=${(event) => change(owner, { system: event.target.value || undefined })}></textarea></label>
       <${Number_} owner=${owner} name="temperature" label=${NAMES.temperature} own="the model's own" max="2" step="0.1" />
       <${Number_} owner=${owner} name="max_tokens" label="Tokens of each text, at most" own="2048" min="1" max="16384" />

@@ -84,7 +84,7 @@ export async function drop(id) {
 
 export function newConversation(settings = {}) {
   return {
-    id: newId(), title: "", when: Date.now(), turns: {}, chosen: {}, unsent: "", files: [],
+    id: newId(), title: "", folder: "", when: Date.now(), turns: {}, chosen: {}, unsent: "", files: [],
     settings: { checks: [], ...settings },
   };
 }
@@ -98,6 +98,17 @@ export function path(conversation) {
 
 export const siblings = (conversation, turn) =>
   Object.values(conversation.turns).filter((each) => each.parent === turn.parent).sort((a, b) => a.when - b.when);
+
+const DAY = 86_400_000; // milliseconds
+
+// The heading under which a conversation stands, by the time of its last question.
+export function periodOf(when, now = Date.now()) {
+  const midnight = new Date(now).setHours(0, 0, 0, 0);
+  if (when >= midnight) return "Today";
+  if (when >= midnight - DAY) return "Yesterday";
+  if (when >= midnight - 7 * DAY) return "The last 7 days";
+  return new Date(when).toLocaleDateString("en", { month: "long", year: "numeric" });
+}
 
 export const titleOf = (conversation) =>
   conversation.title || path(conversation)[0]?.text.trim().split("\n")[0].slice(0, 80) || "New conversation";

@@ -67,8 +67,9 @@ export function troubled(error) {
 async function run(conversation, turn, revision) {
   const live = new Live(messagesOf(conversation, turn)), stop = new AbortController();
   const body = fieldsOf(conversation.settings);
+  if (turn.checks?.length) body.revision = { ...body.revision, checks: [...new Set([...(body.revision?.checks || []), ...turn.checks])] };
   if (revision) body.revision = { ...body.revision, ...revision };
-  turn.model = body.model;
+  Object.assign(turn, { model: body.model, left: true }); // until it is finished
   busy.set(turn.id, { live, stop });
   let kept = 0;
   const drawn = () => {
@@ -82,7 +83,7 @@ async function run(conversation, turn, revision) {
   update({ said: "" });
   const clock = setInterval(update, 1000);
   const { chain, error = "" } = await answer(live, body, stop.signal, drawn);
-  Object.assign(turn, { chain, error });
+  Object.assign(turn, { chain, error, left: false });
   clearInterval(clock);
   Object.assign(turn, { thought: live.thought, thoughts: live.thoughts });
   busy.delete(turn.id);
@@ -96,35 +97,37 @@ function add(conversation, turn, revision) {
   conversation.when = Date.now();
   if (!state.conversations.includes(conversation)) state.conversations.push(conversation);
   if (location.hash !== `#/c/${conversation.id}`) history.pushState(null, "", `#/c/${conversation.id}`);
+  const done = run(conversation, turn, revision);
   keep(conversation);
-  return run(conversation, turn, revision);
+  return done;
 }
 
 export const running = (conversation) => path(conversation).find((turn) => busy.has(turn.id));
 
-export function ask(conversation, text, files = []) {
+// `checks` are for this question alone.
+export function ask(conversation, text, files = [], checks = []) {
   const parent = path(conversation).at(-1)?.id || "";
-  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, chain: null, error: "" });
+  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, checks, chain: null, error: "" });
 }
 
 // Ask a question once more, changed or not, in a branch of its own.
 export function again(conversation, turn, text = turn.text) {
-  const { parent, files } = turn;
-  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, chain: null, error: "" });
+  const { parent, files } = turn, checks = text === turn.text ? turn.checks : [];
+  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, checks, chain: null, error: "" });
 }
 
 // Let the answer of a turn be revised once more, in a branch of its own.
 export function revise(conversation, turn) {
-  const { parent, files, text } = turn;
+  const { parent, files, text, checks } = turn;
   const revision = { given: answerOf(turn.chain), min: 1, max: 1, drafts: undefined, mode: undefined };
-  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, chain: null, error: "" }, revision);
+  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, checks, chain: null, error: "" }, revision);
 }
 
 // Let one passage of the answer be written anew, as a person wants it, in a branch of its own.
 export function patch(conversation, turn, place, wish) {
-  const { parent, files, text } = turn, whole = { min: undefined, max: undefined, drafts: undefined, mode: undefined };
+  const { parent, files, text, checks } = turn, whole = { min: undefined, max: undefined, drafts: undefined, mode: undefined };
   const revision = { ...whole, given: answerOf(turn.chain), places: [[place, wish]] };
-  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, chain: null, error: "" }, revision);
+  return add(conversation, { id: newId(), parent, when: Date.now(), text, files, checks, chain: null, error: "" }, revision);
 }
 
 export function stop(conversation) {

@@ -1,10 +1,10 @@
 // A question with the steps of its answer.
 import { busy, siblings, state, update } from "./store.js";
 import {
-  answerOf, changes, checksOf, endOf, faultsOf, finalIndex, finalStep, nameOf, parted, pillsOf, placeOf,
-  verdictOf,
+  answerOf, brokenOff, changes, checksOf, endOf, faultsOf, finalIndex, finalStep, nameOf, parted, pathOf, pillsOf, placeOf,
+  shortly, verdictsOf, whyCut, whyEnded,
 } from "./chain.js";
-import { counted, html } from "./dom.js";
+import { Icon, counted, grow, html } from "./dom.js";
 import { Text, copied, printable, rendered } from "./markdown.js";
 import * as talk from "./talk.js";
 
@@ -30,9 +30,10 @@ function Question({ conversation, turn }) {
     ${long && html`<details class="more"><summary>Show all</summary></details>`}
     <p class="asis" dir="auto">${printable(turn.text)}</p>
     <div class="row">
+      ${turn.checks?.length > 0 && html`<span class="label">Checked: ${turn.checks.map((check) => html`<code>${check}</code>`)}</span>`}
       <${Branches} conversation=${conversation} turn=${turn} />
       <button type="button" class="quiet" disabled=${!!talk.running(conversation)}
-        onClick=${() => update({ editing: turn.id })}>Edit<span class="sr"> this question</span></button>
+        onClick=${() => update({ editing: turn.id })}><${Icon} name="edit" />Edit<span class="sr"> this question</span></button>
     </div>
   </div>`;
 }
@@ -62,9 +63,10 @@ function Editor({ conversation, turn }) {
   const place = (element) => {
     if (element && element !== box && document.activeElement !== element) element.focus();
     box = element || box;
+    if (element) grow(element);
   };
   return html`<form class="you editor" onSubmit=${send}>
-    <textarea aria-label="Edit the question" rows="3" dir="auto" ref=${place} onKeyDown=${keys}
+    <textarea aria-label="Edit the question" rows="1" dir="auto" ref=${place} onKeyDown=${keys} onInput=${() => grow(box)}
       defaultValue=${turn.text}></textarea>
     <div class="row"><button type="button" onClick=${leave}>Cancel</button><button class="main">Ask again</button></div>
   </form>`;
@@ -87,12 +89,13 @@ export function Thought({ text, seconds, thinking }) {
 }
 
 function Done({ conversation, turn, last }) {
-  const chain = turn.chain;
+  const { chain } = turn, broken = brokenOff(turn);
   return html`
-    ${chain && html`<${Steps} steps=${chain.steps} best=${finalIndex(chain)} turn=${turn} folded />
+    ${chain && html`<${Path} chain=${chain} turn=${turn} />
       <div onMouseUp=${(event) => mark(turn, event.currentTarget)}>
-        <${Final} chain=${chain} thought=${turn.thought} apart=${turn.thoughts} /></div>
+        <${Final} chain=${chain} model=${turn.model} thought=${turn.thought} apart=${turn.thoughts} /></div>
       <${Marked} conversation=${conversation} turn=${turn} />`}
+    ${broken && html`<p class="broken">${broken}</p>`}
     ${turn.error && html`<p class="alert" role="alert"><span class="sr">Error: </span>${printable(turn.error)}</p>`}
     <${Actions} conversation=${conversation} turn=${turn} last=${last} />`;
 }
@@ -121,24 +124,31 @@ function Marked({ conversation, turn }) {
   </form>`;
 }
 
-// The answer of a chain, with a verdict beside it.
-export function Final({ chain, thought, apart }) {
+// The answer of a chain, with what was found of it.
+export function Final({ chain, model, thought, apart }) {
   const step = finalStep(chain);
-  if (!step || !answerOf(chain)) return html`<p class="alert" role="alert">There is no answer.</p>`;
+  if (!step || !answerOf(chain)) return html`<p class="alert" role="alert">There is no answer: ${whyNone(chain)}.</p>`;
   const parts = parted(answerOf(chain));
   parts.thought ||= apart?.[finalIndex(chain)] || chain.steps[finalIndex(chain)]?.reasoning || "";
   return html`<h2 class="sr">Answer</h2>
     ${parts.thought && html`<${Thought} text=${parts.thought} seconds=${thought} />`}
     <div class="final"><${Text} text=${parts.answer} faults=${step.answer.startsWith(parts.answer) ? faultsOf(step) : undefined} /></div>
     <${Verdict} step=${step} />
-    <p class="meta">${endOf(chain)}</p>`;
+    <p class="meta">${endOf(chain, model)}</p>`;
 }
 
-export function Verdict({ step }) {
-  const found = verdictOf(step);
-  if (!found) return null;
-  const [kind, sign, text] = found;
-  return html`<p class=${`verdict ${kind}`}><span aria-hidden="true">${sign} </span>${printable(text)}</p>`;
+function whyNone(chain) {
+  const step = chain.steps.at(-1);
+  if (step?.echo) return "the model only repeated or acknowledged what it was given";
+  return step?.finish && step.finish !== "stop" ? whyCut(step) : "the model wrote nothing";
+}
+
+function Verdict({ step }) {
+  const found = verdictsOf(step);
+  if (!found.length) return null;
+  return html`<details class="verdict"><summary>${shortly(found).map(([kind, sign, text]) => html`
+    <span class=${kind}><span aria-hidden="true">${sign} </span>${kind === "bad" && html`<span class="sr">failed: </span>`}${printable(text)}</span> `)}</summary>
+    ${step.feedback && html`<${Feedback} given=${step.feedback} />`}</details>`;
 }
 
 function Actions({ conversation, turn }) {
@@ -150,32 +160,42 @@ function Actions({ conversation, turn }) {
     copied(event.currentTarget, { "text/plain": answer, "text/html": holder.innerHTML });
   };
   return html`<div class="row actions">
-    ${text && navigator.clipboard && html`<button type="button" class="quiet" onClick=${copy}>Copy</button>`}
+    ${text && navigator.clipboard && html`<button type="button" class="quiet" onClick=${copy}><${Icon} name="copy" /><span>Copy</span></button>`}
     ${text && html`<button type="button" class="quiet" disabled=${stopped}
-      onClick=${() => talk.revise(conversation, turn)}>Revise again</button>`}
+      onClick=${() => talk.revise(conversation, turn)}><${Icon} name="revise" />Revise again</button>`}
     <button type="button" class="quiet" disabled=${stopped}
-      onClick=${() => talk.again(conversation, turn)}>Retry</button>
+      onClick=${() => talk.again(conversation, turn)}><${Icon} name="again" />Retry</button>
   </div>`;
 }
 
-// The steps of a chain, folded. `best` is the one that became the answer.
-export function Steps({ steps, best, turn, folded }) {
-  if (folded && steps.length < 2 && !steps[0]?.feedback) return null;
-  return html`<div class="steps">${steps.map((step, index) => html`<${Step} key=${index} id=${`${turn.id}-${index}`}
-    step=${step} index=${index} before=${steps[index - 1]} best=${folded && index === best} many=${steps.length > 1} />`)}</div>`;
+// How the answer of a chain came to be: in a line, and each step at a click.
+export function Path({ chain, turn }) {
+  const said = pathOf(chain), { drafts = [] } = chain;
+  if (!said) return null;
+  return html`<details class="path"><summary>${printable(said)}</summary>
+    <${Steps} steps=${chain.steps} best=${finalIndex(chain)} turn=${turn} />
+    ${drafts.length > 0 && html`<div class="steps">${drafts.map((step, index) => html`<${Step} key=${index} id=${`${turn.id}-d${index}`}
+      name="Draft not chosen" step=${step} />`)}</div>`}
+    ${chain.stop && html`<p class="meta">Then it ended: ${whyEnded(chain)}.</p>`}</details>`;
+}
+
+// Steps, each folded. `best` is the one that became the answer.
+function Steps({ steps, best, turn }) {
+  return html`<div class="steps">${steps.map((step, index) => html`<${Step} key=${index} id=${`${turn.id}-${index}`} name=${nameOf(index)}
+    step=${step} before=${steps[index - 1]} best=${index === best && steps.length > 1} />`)}</div>`;
 }
 
 const opened = new Set(); // ids of steps
 
-function Step({ id, step, index, before, best, many }) {
+function Step({ id, name, step, before, best }) {
   const open = opened.has(id);
   const toggled = (event) => {
     if (event.currentTarget.open === open) return;
     opened[open ? "delete" : "add"](id);
     update();
   };
-  return html`<details class="step" open=${open} onToggle=${toggled}><summary><span class="name">${nameOf(index)}</span>
-    ${[...pillsOf(step, before, best && many)].map(([kind, text]) => html` <span class=${`pill ${kind}`}>${text}</span>`)}
+  return html`<details class="step" open=${open} onToggle=${toggled}><summary><span class="name">${name}</span>
+    ${[...pillsOf(step, before, best)].map(([kind, text]) => html` <span class=${`pill ${kind}`}>${text}</span>`)}
     </summary>
     ${open && html`<div class="body">
       ${before ? html`<${Diff} before=${before.answer} after=${step.answer} faults=${faultsOf(step)} />`
@@ -184,46 +204,22 @@ function Step({ id, step, index, before, best, many }) {
     </div>`}</details>`;
 }
 
-const known = new Map(); // diffs that were made
+const known = new Map(); // whether two texts have enough in common to mark what changed
 
-function diffOf(before, after) {
+function comparable(before, after) {
   const key = `${before}\0${after}`;
   if (!known.has(key)) {
     if (known.size > 500) known.clear();
-    known.set(key, changes(printable(before), printable(after)));
+    known.set(key, changes(printable(before), printable(after)) !== null);
   }
   return known.get(key);
 }
 
-const TAGS = { gone: "del", new: "ins" };
-
-// A part of a text that begins at a place, with its faults underlined.
-function marked(text, at, faults) {
-  const pieces = [];
-  let done = at;
-  for (const [begin, end, message] of faults) {
-    const [first, last] = [Math.max(begin, done), Math.min(end, at + text.length)];
-    if (first >= last) continue;
-    pieces.push(text.slice(done - at, first - at), html`<u class="wrong" title=${message}>${text.slice(first - at, last - at)}</u>`);
-    done = last;
-  }
-  return [...pieces, text.slice(done - at)];
-}
-
-export function Diff({ before, after, faults = [] }) {
+function Diff({ before, after, faults = [] }) {
   if (before === after) return html`<p class="label">Nothing was changed.</p>`;
-  const parts = diffOf(before, after), same = printable(after) === after;
-  const placed = (place) => (same ? place : printable(after.slice(0, place)).length);
-  if (!parts) return html`<p class="label">Rewritten as a whole.</p><${Text} text=${after} faults=${faults} />`;
-  const wrong = faults.map(([begin, end, message]) => [placed(begin), placed(end), message]);
-  let at = 0;
-  const drawn = parts.map(([kind, text]) => {
-    const inside = kind === "gone" ? text : marked(text, at, wrong);
-    at += kind === "gone" ? 0 : text.length;
-    return TAGS[kind] ? html`<${TAGS[kind]}>${inside}<//>` : inside;
-  });
+  if (!comparable(before, after)) return html`<p class="label">Rewritten as a whole.</p><${Text} text=${after} faults=${faults} />`;
   return html`<p class="label">Changes: <ins>added</ins> <del>removed</del></p>
-    <p class="diff asis" dir="auto">${drawn}</p>`;
+    <div class="diff"><${Text} before=${before} text=${after} faults=${faults} /></div>`;
 }
 
 function Feedback({ given }) {
