@@ -82,6 +82,18 @@ def test_a_model_has_two_names_and_a_signal_ends_the_server() -> None:
 
 
 @pytest.mark.slow
+def test_each_model_that_is_named_is_served_by_its_own_names() -> None:
+    Path("snow.jsonl").write_text('"Snow."\n')
+    rain, snow = ("--model", "script:rain.jsonl"), ("-m", "script:snow.jsonl")
+    with running(*rain, *snow) as server:
+        assert server.said.startswith("redraft: serving rain and rain-revise and snow and snow-revise at ")
+        assert server.ask("snow")["choices"][0]["message"]["content"] == "Snow."
+        assert server.ask("rain-revise")["choices"][0]["message"]["content"] == LONG
+    assert "two models are called rain." in refused("--port", "0", *rain, *rain).stderr
+    assert "names the models to serve" in refused("--models", "models.yaml", *rain, *snow).stderr
+
+
+@pytest.mark.slow
 def test_a_second_signal_ends_what_is_under_way() -> None:
     Path("slow.jsonl").write_text('{"text": "Rain", "stall": 600}\n')
     body = {"model": "slow", "messages": [{"role": "user", "content": "Hi."}], "stream": True}

@@ -39,11 +39,11 @@ def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
     return Settings.read(model, given, below=below, tell=tell)
 
 
-def takes(group: str = USUAL) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the flags of a group, and `--recipe`. It receives those that were given as `flags`.
 
     `group` is module and name of an `OptionModel`. It is imported when typer asks for the flags: for the
-    command that is called.
+    command that is called. `repeated` names a flag whose values come as a list.
     """
 
     def parameters() -> list[inspect.Parameter]:
@@ -56,7 +56,8 @@ def takes(group: str = USUAL) -> Callable[[Callable[..., None]], Callable[..., N
         text = "take flags from a recipe: a YAML file, or a shipped one"
         recipe = Option(text, own[0] if own else LOOP, "NAME|FILE")
         options = sorted([("recipe", recipe), *flags.items()], key=lambda o: headings.index(o[1].group))
-        return [_parameter(name, option, model.OWN_DEFAULTS.get(name)) for name, option in options]
+        own_defaults = model.OWN_DEFAULTS
+        return [_parameter(name, each, own_defaults.get(name), name == repeated) for name, each in options]
 
     def given(values: dict[str, Any]) -> Given:
         return {name: value for name, value in values.items() if value is not None}
@@ -64,12 +65,13 @@ def takes(group: str = USUAL) -> Callable[[Callable[..., None]], Callable[..., N
     return lambda command: WithOptions(command, parameters, given)
 
 
-def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
+def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect.Parameter:
     """Return an option as a parameter of a command, whose own default is `usual`. Typer checks the type."""
     from redraft.options import BATCHES, RUN
 
     kinds = (option.type, *get_args(option.type))
     kind = next((kind for kind in (bool, int, float, list[str]) if kind in kinds), str)
+    kind = list[str] if repeated else kind
     default = option.default if usual is None else usual
     text = option.text if usual is None else option.text.partition(" [")[0]
     if not isinstance(default, bool) and default not in (None, []):

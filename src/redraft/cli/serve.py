@@ -38,7 +38,7 @@ class ServerFlags:
     otel: Annotated[bool, switch("Report chains to OpenTelemetry.", "--otel")] = False
 
 
-@takes()
+@takes(repeated="model")
 def serve(
     flags: Given,
     nodes: NodeFlags,
@@ -49,7 +49,7 @@ def serve(
     """Serve models with an API like OpenAI's.
 
     A model has two names: NAME gives one answer, and NAME-revise revises it as the flags say. Drafts and
-    feedback are reasoning_content, the final answer is content.
+    feedback are reasoning_content, the final answer is content. Each --model is served by its own names.
 
     The server listens to this machine alone, unless there are keys. SIGTERM or Ctrl-C lets requests finish
     and ends it.
@@ -61,7 +61,12 @@ def serve(
     from redraft.serve.start import Server
 
     Budget(seconds=how.max_seconds)
-    entries, own = _of_file(models, flags) if models else (_of_flags(fill_in(flags)), {})
+    given = [{**flags, "model": reference} for reference in flags.get("model") or [None]]
+    if models and len(given) > 1:
+        hint = "Give one --model, for the entries that name none."
+        raise UsageError(f"{models} names the models to serve.", hint=hint)
+    of_flags = [entry for each in given for entry in _of_flags(fill_in(each))] if not models else []
+    entries, own = _of_file(models, given[0]) if models else (of_flags, {})
     settings = vars(how).copy()
     keys = None if (file := settings.pop("api_key_file")) is None else Keys.read(file)
     server = Server(entries, tell, keys=keys, **own, **settings)

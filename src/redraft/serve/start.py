@@ -121,7 +121,8 @@ class Server:
             if not found:
                 raise next(iter(down.values()))
             usual = next(iter(found.values())).name
-            names = [(opening.models[place][0] or usual) + opening.models[place][1] for place in down]
+            asked = {place: opening.models[place] for place in down}
+            names = [(name or usual_name(each) or usual) + rest for name, rest, each in asked.values()]
             offered.offer((found[place] for place in sorted(found)), names)
             if len(found) > before:
                 self._announce([*map(attrgetter("name"), offered.all())], sock)
@@ -156,6 +157,7 @@ class Opening:
     provider: Any = None
     opens: Callable[..., Awaitable[Engine]] = load_engine
     _engines: dict[tuple[Any, ...], Engine] = field(default_factory=dict)
+    _names: set[str] = field(default_factory=set)
 
     async def open(self, name: str | None, behind: str, settings: Settings, withheld: str = "") -> Model:
         """Open one of the models."""
@@ -175,11 +177,19 @@ class Opening:
             opened[role] = self._engines[key]
         options = options.model_copy(update=opened)
         check_prices(options)
-        reference, *_ = references_of(settings.references()["model"])
-        usual = Path(reference.removeprefix("script:")).name.removesuffix(".gguf").removesuffix(".jsonl")
-        if "://" in reference:
-            usual = opened["model"].info.name
-        return Model((name or usual) + behind, options, withheld, settings.watch)
+        called = (name or usual_name(settings) or opened["model"].info.name) + behind
+        if called in self._names:
+            raise UsageError(f"two models are called {called}.", hint="--models FILE gives them other names.")
+        self._names.add(called)
+        return Model(called, options, withheld, settings.watch)
+
+
+def usual_name(settings: Settings) -> str:
+    """Return the name of a model by its reference: empty if it is that of the only model of its server."""
+    reference, *_ = references_of(settings.references()["model"])
+    if "://" in reference:
+        return reference.partition("#")[2]
+    return Path(reference.removeprefix("script:")).name.removesuffix(".gguf").removesuffix(".jsonl")
 
 
 PASSED, WITHHELD = "server-fields", "withheld"

@@ -180,7 +180,7 @@ export function brokenOff(turn) {
   if (turn.left) return "This was not finished: the page was left, or another window still writes it.";
   if (!chain) return turn.error ? "" : "You stopped before there was an answer.";
   if (chain.stop === "cancelled") return step?.finish === "cancelled" ? "You stopped this answer before its end." : "You stopped it while it was revised. This is the best so far.";
-  if (chain.stop === "error") return "The answer broke off.";
+  if (chain.stop === "error") return ""; // the error says it
   if (!step || !step.finish || step.finish === "stop") return "";
   const room = { max_tokens: " Allow more in Settings, under Advanced.", length: " Allow more in Settings, under Advanced.", context: " A new conversation has room." };
   return `The answer was cut: ${whyCut(step)}.${room[step.finish] || ""}`;
@@ -247,7 +247,7 @@ export function* pillsOf(step, before, best) {
 export function endOf(chain, model = "") {
   const used = chain.usage || {}, parts = [model || chain.model?.name].filter(Boolean);
   if (used.seconds) parts.push(`${used.seconds.toFixed(1)} s`);
-  const speed = used.completion_tokens && used.seconds ? `, ${(used.completion_tokens / used.seconds).toFixed(0)} a second` : "";
+  const speed = used.completion_tokens && used.seconds ? `, ${Math.round(used.completion_tokens / used.seconds).toLocaleString("en")} a second` : "";
   if (used.completion_tokens) parts.push(counted(used.completion_tokens, "token") + speed + (used.estimated ? " (estimated)" : ""));
   if (used.cost_usd) parts.push(`${used.cost_usd.toFixed(4)} USD`);
   return parts.join(" · ");

@@ -93,7 +93,7 @@ export class Checks extends Component {
   };
 
   box() {
-    const { text, fault } = this.state;
+    const { at, text, fault } = this.state, removes = typeof at === "number" && !text.trim();
     const focused = (element) => {
       if (element && element !== this.shown) element.focus();
       this.shown = element;
@@ -101,7 +101,7 @@ export class Checks extends Component {
     return html`<span class="typing"><input value=${text} onInput=${this.type} onKeyDown=${this.keys} ref=${focused}
       aria-label="Check" aria-invalid=${fault ? "true" : "false"} aria-describedby="check-fault" list="kinds"
       placeholder="words<=50" size=${Math.max(14, text.length + 1)} spellcheck=${false} autocapitalize="off" />
-      <button type="button" onClick=${() => this.take(text)} disabled=${!!fault}>${text.trim() ? "Keep" : "Remove"}</button>
+      <button type="button" onClick=${() => this.take(text)} disabled=${!!fault || (at === "new" && !text.trim())}>${removes ? "Remove" : "Keep"}</button>
       <button type="button" onClick=${() => this.edit(null)}>Cancel</button></span>`;
   }
 

@@ -96,7 +96,7 @@ function Done({ conversation, turn, last }) {
         <${Final} chain=${chain} model=${turn.model} thought=${turn.thought} apart=${turn.thoughts} /></div>
       <${Marked} conversation=${conversation} turn=${turn} />`}
     ${broken && html`<p class="broken">${broken}</p>`}
-    ${turn.error && html`<p class="alert" role="alert"><span class="sr">Error: </span>${printable(turn.error)}</p>`}
+    ${turn.error && html`<p class="alert" role="alert">${chain ? "The answer broke off" : "There is no answer"}: ${printable(turn.error)}</p>`}
     <${Actions} conversation=${conversation} turn=${turn} last=${last} />`;
 }
 
@@ -176,13 +176,13 @@ export function Path({ chain, turn }) {
     <${Steps} steps=${chain.steps} best=${finalIndex(chain)} turn=${turn} />
     ${drafts.length > 0 && html`<div class="steps">${drafts.map((step, index) => html`<${Step} key=${index} id=${`${turn.id}-d${index}`}
       name="Draft not chosen" step=${step} />`)}</div>`}
-    ${chain.stop && html`<p class="meta">Then it ended: ${whyEnded(chain)}.</p>`}</details>`;
+    ${chain.stop && chain.steps.length > 1 && html`<p class="meta">Then it ended: ${whyEnded(chain)}.</p>`}</details>`;
 }
 
 // Steps, each folded. `best` is the one that became the answer.
 function Steps({ steps, best, turn }) {
   return html`<div class="steps">${steps.map((step, index) => html`<${Step} key=${index} id=${`${turn.id}-${index}`} name=${nameOf(index)}
-    step=${step} before=${steps[index - 1]} best=${index === best && steps.length > 1} />`)}</div>`;
+    step=${step} before=${steps[index - 1]} best=${index === best} />`)}</div>`;
 }
 
 const opened = new Set(); // ids of steps
