@@ -56,8 +56,7 @@ def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., Non
         text = "take flags from a recipe: a YAML file, or a shipped one"
         recipe = Option(text, own[0] if own else LOOP, "NAME|FILE")
         options = sorted([("recipe", recipe), *flags.items()], key=lambda o: headings.index(o[1].group))
-        own_defaults = model.OWN_DEFAULTS
-        return [_parameter(name, each, own_defaults.get(name), name == repeated) for name, each in options]
+        return [_parameter(name, o, model.OWN_DEFAULTS.get(name), name == repeated) for name, o in options]
 
     def given(values: dict[str, Any]) -> Given:
         return {name: value for name, value in values.items() if value is not None}
@@ -70,8 +69,7 @@ def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect
     from redraft.options import BATCHES, RUN
 
     kinds = (option.type, *get_args(option.type))
-    kind = next((kind for kind in (bool, int, float, list[str]) if kind in kinds), str)
-    kind = list[str] if repeated else kind
+    kind = list[str] if repeated else next((k for k in (bool, int, float, list[str]) if k in kinds), str)
     default = option.default if usual is None else usual
     text = option.text if usual is None else option.text.partition(" [")[0]
     if not isinstance(default, bool) and default not in (None, []):

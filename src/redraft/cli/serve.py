@@ -63,9 +63,8 @@ def serve(
     Budget(seconds=how.max_seconds)
     given = [{**flags, "model": reference} for reference in flags.get("model") or [None]]
     if models and len(given) > 1:
-        hint = "Give one --model, for the entries that name none."
-        raise UsageError(f"{models} names the models to serve.", hint=hint)
-    of_flags = [entry for each in given for entry in _of_flags(fill_in(each))] if not models else []
+        raise UsageError(f"{models} names the models to serve: give one --model, for entries without one.")
+    of_flags = [] if models else [entry for each in given for entry in _of_flags(fill_in(each))]
     entries, own = _of_file(models, given[0]) if models else (of_flags, {})
     settings = vars(how).copy()
     keys = None if (file := settings.pop("api_key_file")) is None else Keys.read(file)

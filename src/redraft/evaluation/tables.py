@@ -47,6 +47,7 @@ class Part:
     items: Sequence[Item] = ()
     records: Sequence[Mapping[str, Any]] = ()  # what `browse.js` shows of each record
     kinds: Mapping[str, str] = field(default_factory=dict)  # what a reader can choose by: name by kind
+    claim: str = ""  # what it shows, as a sentence: a page's heading
 
 
 def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
@@ -61,6 +62,12 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
     value = "–" if math.isnan(estimate.value) else format(estimate.value, form)
     interval = "" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
     return value, interval
+
+
+def claimed(name: str, other: str, lead: Estimate, level: float, told: str) -> str:
+    """Return which of two is better, as far as the interval tells: at `level`, both are equal."""
+    better = "is better than" if lead.low > level else "is neither better nor worse than"
+    return f"{name} {'is worse than' if lead.high < level else better} {other}: {told}"
 
 
 def p_value(p: float) -> str:

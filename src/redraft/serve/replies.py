@@ -356,7 +356,6 @@ class ChatReply(Reply):
         return usage_of(self.messages)
 
     def _new_logprobs(self, index: int) -> dict[str, Any] | None:
-        """Return the log-probabilities that came since the last time, if they were asked for."""
         return of_chat(self.asked.noted.take(index)[1]) if self.asked.noted else None
 
     def _said(self, index: int, piece: Piece) -> bytes:

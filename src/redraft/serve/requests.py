@@ -286,7 +286,6 @@ class RevisedRequest(ModelRequest):
         )
 
     def _with_critic(self, models: Models) -> dict[str, Any]:
-        """Return the options, with the engine of the model that is to criticise."""
         name = self.revision and self.revision.critic
         if not name:
             return self.options

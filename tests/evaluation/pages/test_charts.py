@@ -24,9 +24,9 @@ def texts(svg: str, tag: str = "text") -> list[str]:
 
 def test_figures_without_an_interval_are_drawn() -> None:
     svg = curves(
-        {"a": [(5, 20, math.nan, math.nan, "x")], "b": [(5, 20, 19, 21, "y"), (7, 2, 1, 3, "z")]}, "n", "m"
+        {"a": [(5, 20, math.nan, math.nan, "x")], "b": [(5, 20, 19, 21, "y"), (7, 2, 1, 3, "z")]}, "n", "m, %"
     )
-    assert {"a", "b", "n", "m"} <= {*texts(svg)}
+    assert {"a", "b", "n", "m, %", "20 %"} <= {*texts(svg)}
     assert {"x", "y", "z"} <= {*texts(svg, "title")}
     assert "NaN" not in svg
 

@@ -135,7 +135,10 @@ def test_checks_are_added_changed_and_removed(browser: Browsing, url: str) -> No
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Change the check words<=5").wait_for()
     visit.ask("Describe rain.")
-    assert visit.answered(SHORT.replace("*", "")).locator(".verdict summary").inner_text() == "✓ 5 words, at most 5"
+    assert (
+        visit.answered(SHORT.replace("*", "")).locator(".verdict summary").inner_text()
+        == "✓ 5 words, at most 5"
+    )
     page.get_by_role("button", name="Remove the check words<=5").click()
     visit.ask("And snow?")
     visit.page.locator(".turn").nth(1).wait_for()

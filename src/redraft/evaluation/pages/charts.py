@@ -61,7 +61,7 @@ def curves(
     x = {**number, "field": "x", "title": _drawable(x_name), "axis": {"tickCount": 7}}
     x["scale"] = {"domain": domain, "nice": False, "zero": False}
     y = {**number, "field": "y", "title": _drawable(y_name), "scale": {"zero": False, "nice": True}}
-    y["axis"] = {"tickCount": 5, "format": ",~r"}
+    y["axis"] = {"tickCount": 5, "labelExpr": "format(datum.value, ',~r')" + "+' %'" * y_name.endswith("%")}
     both = {"x": x, "y": y, "color": colour}
     whisker = {"type": "rule", "opacity": 0.45, "strokeWidth": 1.5}
     line, mark = {"type": "line", "strokeWidth": 2}, {"type": "point", "filled": True, "size": 55}

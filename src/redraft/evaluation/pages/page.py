@@ -38,14 +38,7 @@ TERMS: Mapping[str, str] = {
 
 
 def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:
-    """Return a whole page.
-
-    Args:
-        title: Its title.
-        below: A line below the title.
-        parts: Its sections.
-        made: Says in the foot how it was made.
-    """
+    """Return a whole page: `below` stands under its title, and `made` in its foot."""
     scripts = ("elements.js", "diff.js", "browse.js") if any(part.records for part in parts) else ()
     texts = {"title": title, "below": below, "parts": parts, "made": made}
     return filled("page.html", ("page.css",), scripts, **texts)
@@ -54,16 +47,11 @@ def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:
 def filled(name: str, styles: Sequence[str], scripts: Sequence[str], **texts: Any) -> str:
     """Return a page of a template, with its styles and scripts in it. No other script runs in it."""
     style, script = ("".join(map(asset, names)) for names in (styles, scripts))
+    allowed = f"; script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" * bool(script)
     page: str = _template(name).render(
-        **texts, style=Markup(style), script=Markup(script), policy=_policy(script)
+        **texts, style=Markup(style), script=Markup(script), policy=POLICY + allowed
     )
     return page
-
-
-def _policy(script: str) -> str:
-    if not script:
-        return POLICY
-    return f"{POLICY}; script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
 
 
 def asset(name: str) -> str:

@@ -140,7 +140,8 @@ class GradeReport:
             title = f"{each.model} graded" + f" by {each.judge}" * bool(each.judge)
             note = f"{counted(each.questions, 'question')}, {counted(len(each.found), 'grade')}"
             lines, facts = tuple(each.lines(self.material)), tuple(cost_facts(each.usage))
-            yield Part(title, note, lines=lines, facts=facts)
+            claim = f"{title}: {lines[0].value} of 10, {lines[0].interval}"
+            yield Part(title, note, lines=lines, facts=facts, claim=claim)
         yield from sections(self.differences, "question", as_percent=False)
 
     def record(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from redraft.evaluation.judging.reviews import Key
 from redraft.evaluation.records import listed
 from redraft.evaluation.stats import SHARE, Bounds, Estimate, clustered, difference, holm, sign_test
-from redraft.evaluation.tables import Line, Part, plain
+from redraft.evaluation.tables import Line, Part, claimed, plain
 from redraft.jobs.counting import counted
 
 
@@ -90,4 +90,5 @@ def sections(differences: Sequence[Paired], noun: str, *, as_percent: bool) -> I
             of *= each.moved != (len(each.better), len(each.worse))
             several = f"; {each.holm:.2g} as one of {each.of}" * (each.of > 1)
             lines.append(Line("  p", f"{each.p:.2g}", "", f"exact test of signs{of}{several}"))
-        yield Part(f"{each.name} less {each.other}", each.about, lines=lines)
+        claim = claimed(each.name, each.other, each.gain, 0, f"{figures[0]} points ({figures[1]})")
+        yield Part(f"{each.name} less {each.other}", each.about, lines=lines, claim=claim)

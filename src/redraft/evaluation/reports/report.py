@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from redraft.evaluation.pages.page import render
 from redraft.evaluation.reports.chains import Links, Listed
 from redraft.evaluation.reports.compare import Comparison, Game, Item
 from redraft.evaluation.reports.grades import GradeReport, describe_grades
-from redraft.evaluation.reports.inputs import Answer, Material, kind_of, opened
+from redraft.evaluation.reports.inputs import Material, kind_of, opened
 from redraft.evaluation.reports.reviews import Report, describe_reviews
 from redraft.evaluation.reports.runs import RunReport, Shown, describe_runs
 from redraft.evaluation.tables import Part
@@ -26,12 +25,11 @@ from redraft.revision.words import SHORT_STOPS
 
 AnyReport = Report | GradeReport | RunReport
 MOST_PAIRS = 2_000
-_LARGE = ("ratio of scores", "win rate", "mean", "score", "passed")  # figures that are shown large
 _SIGNS = {1: "won", 0: "tied", -1: "lost"}
 
 Entry = dict[str, Any]
 """What `browse.js` shows of a record: `about`, `question`, `row` for the list, `kind` for its colour, `kinds`
-to choose by, `answers` (`name`, `text`, and `chain`, a link or empty), and `notes` on them (`kind`, `title`,
+to choose by, `answers` (`name`, `text`, and perhaps `chain`, a link), and `notes` on them (`kind`, `title`,
 `by`, `text` or null)."""
 
 
@@ -54,11 +52,7 @@ def describe(
 
 def page(report: AnyReport, made: str, links: Links | None = None) -> str:
     """Return the page. `made` says how the report was made, `links` lead to the page of `chains_of`."""
-    parts = []
-    for each in report.sections():
-        large = (line for line in each.lines if line[0] in _LARGE)
-        tiles = {f"{name}, {interval or 'no interval'}": value for name, value, interval, _ in large}
-        parts.append(replace(each, tiles=tiles))
+    parts = [*report.sections()]
     if records := _records(report, links or Links()):
         parts.append(records)
     below = " · ".join(Path(name).name for name in report.files[:50])
@@ -104,7 +98,7 @@ def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:
     names = (comparison.model, comparison.opponent)
     if placed := item.games[0].placed.answers:
         order = reversed(placed) if item.games[0].second else placed
-        answers = [_judged(name, each) for name, each in zip(names, order, strict=True)]
+        answers = [{"name": name, "text": each.text} for name, each in zip(names, order, strict=True)]
     both = None if item.drawn else item.both
     votes = sum(game.sign for game in item.games)
     kind = _SIGNS[(votes > 0) - (votes < 0) if both is None else both]
@@ -122,10 +116,6 @@ def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:
         "answers": answers,
         "notes": [_review(comparison, game) for game in games],
     }
-
-
-def _judged(name: str, answer: Answer) -> Entry:
-    return {"name": name, "text": answer.text, "chain": ""}
 
 
 def _asked(report: Report | GradeReport, record: str, turn: int, outcome: str = "") -> Entry:
@@ -157,7 +147,7 @@ def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) 
         "kind": "tied",
         "kinds": ["unreadable"] if "–" in scores else [],
         "row": " · ".join(scores),
-        "answers": [_judged(*each) for each in answers.items()],
+        "answers": [{"name": name, "text": each.text} for name, each in answers.items()],
         "notes": [
             {
                 "kind": "tied" if each.is_readable else "lost",
@@ -192,7 +182,6 @@ def _answered(report: RunReport, links: Links, record: str, shown: Shown) -> Ent
 
 
 def _checked(title: str, chain: Chain, kind: str) -> Entry:
-    """Return how a chain ended, and what the checks found of its best answer."""
     stop = chain.stop or "unknown"
     by = f"{counted(chain.revisions, 'revision')}, {SHORT_STOPS.get(stop, stop)}"
     found = (f"{'✓' if each.passed else '✗'} {each.name}: {each.message}" for each in results_of(chain))

@@ -15,7 +15,7 @@ from redraft.evaluation.reports import compare
 from redraft.evaluation.reports.inputs import Input, Material, place
 from redraft.evaluation.reports.ranking import Ranking, ranked
 from redraft.evaluation.stats import Estimate, without_nan
-from redraft.evaluation.tables import Line, Part, cost_facts, percent, plain
+from redraft.evaluation.tables import Line, Part, claimed, cost_facts, percent, plain
 from redraft.jobs.counting import counted
 
 _FEW = 5  # reviews to name in a row
@@ -46,15 +46,16 @@ class Report:
             note = (
                 f"{counted(whole.questions, 'question')}, {counted(whole.reviews.total, 'review')} {orders}"
             )
-            facts = tuple(cost_facts(comparison.usage))
-            yield Part(title, note, lines=[*_lines(self, comparison)], facts=facts)
+            facts, (value, interval) = tuple(cost_facts(comparison.usage)), percent(whole.win_rate, 1)
+            told = f"its win rate is {value} ({interval or 'no interval'})"
+            claim = claimed(comparison.model, comparison.opponent, whole.win_rate, 0.5, told)
+            yield Part(title, note, lines=[*_lines(self, comparison)], facts=facts, claim=claim)
         if ranking := self.ranking:
             lines = tuple(Line(each.model, *percent(each.win_rate, 1)) for each in ranking.models)
             against = f"against {ranking.against or 'a model of mean strength'}"
             asked = counted(ranking.questions, "question")
-            yield Part(
-                "All models", f"win rate {against}, by Bradley and Terry's model; {asked}", lines=lines
-            )
+            note = f"win rate {against}, by Bradley and Terry's model; {asked}"
+            yield Part("All models", note, lines=lines, claim=f"{ranking.models[0].model} wins most")
         if self.differences:
             lines = tuple(
                 Line(

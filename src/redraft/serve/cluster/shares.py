@@ -241,8 +241,6 @@ def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
 
 @dataclass
 class _Actor:
-    """A process of Ray, and what it does."""
-
     handle: Any
     machine: str = ""
     share: Share | None = None

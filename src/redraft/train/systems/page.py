@@ -61,7 +61,8 @@ def _of_stage(ledger: Ledger, row: Row) -> Part:
         return Part(title=stage.name, note=f"{row.state.kind.value}: {stage.made}")
     says = (ledger.record(stage).read() or {}).get("says") or ""
     pages = sorted({out, *out.parent.glob(f"{out.name}*.html")})
-    plain = ((name, v if isinstance(v, str) else json.dumps(v)) for name, v in stage.options.items())
+    texts = {name: ", ".join(map(str, v)) if isinstance(v, list) else v for name, v in stage.options.items()}
+    plain = ((name, v if isinstance(v, str) else json.dumps(v)) for name, v in texts.items())
     facts = [("verb", stage.verb or stage.command), *plain, *[("said", says)] * bool(says)]
     return Part(
         title=stage.name,
@@ -71,7 +72,6 @@ def _of_stage(ledger: Ledger, row: Row) -> Part:
 
 
 def _sources(folder: Path) -> list[Source]:
-    """Return what the models of a run were trained on, by their records."""
     found = dict[Source, None]()
     for path in sorted(folder.rglob("*.run.json")):
         out = path.with_name(path.name.removesuffix(".run.json"))
@@ -104,7 +104,6 @@ def _licences(sources: list[Source]) -> Part:
 
 
 def _card(title: str, system: System, ledger: Ledger, plan: Plan, sources: list[Source]) -> str:
-    """Return the model card: the front matter of the hub, sources, licences, stages and figures."""
     lines = [card_text(title, sources), remark(sources), "", system.about, "", "## How it was made", ""]
     lines += ["| stage | verb | from | time |", "|---|---|---|---|"]
     for row in plan.rows:
