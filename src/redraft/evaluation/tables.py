@@ -66,7 +66,7 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
 
 def claimed(name: str, other: str, lead: Estimate, level: float, told: str) -> str:
     """Return which of two is better, as far as the interval tells: at `level`, both are equal."""
-    better = "is better than" if lead.low > level else "is neither better nor worse than"
+    better = "is better than" if lead.low > level else "is not shown to differ from"
     return f"{name} {'is worse than' if lead.high < level else better} {other}: {told}"
 
 

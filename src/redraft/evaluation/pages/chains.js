@@ -72,12 +72,24 @@
     return box;
   }
 
+  // What checks found, in a few words: the first two, and how many others there are.
+  const few = (checks) => checks.slice(0, 2).map((check) => inShort(check)).join("; ") + (checks.length > 2 ? `; and ${checks.length - 2} more` : "");
+
+  // "The answer has 28 words." of words<=30 is "28 words, at most 30".
+  function inShort({ name, message, passed }) {
+    const told = message.replace(/\.$/, "").replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
+      .replace(/^The answer (?:has |is )?/, "");
+    const [, sign, low, high] = /^[a-z]+(<=|>=|==|=)(\d+)(?:\.\.(\d+))?$/.exec(name) || [];
+    if (!told || told.length > 120) return name;
+    return passed && sign ? `${told}, ${high ? `${low} to ${high}` : { "<=": `at most ${low}`, ">=": `at least ${low}` }[sign] || "as wanted"}` : told;
+  }
+
   const verdictOf = (step) => {
     const checks = step.feedback?.checks || [], failed = checks.filter((check) => !check.passed);
     if (step.echo) return ["revise", "✗ repeats the prompt or the criticism, only acknowledges, or replaces a call"];
-    if (failed.length) return ["revise", `✗ fails ${failed.length} of ${checks.length}`];
+    if (failed.length) return ["revise", `✗ ${few(failed)}`];
     if (step.finish && step.finish !== "stop") return ["revise", `✗ cut: ${STOPS[step.finish] || step.finish}`];
-    if (checks.length) return ["accept", checks.length === 1 ? "✓ passes 1 check" : `✓ passes ${checks.length} checks`];
+    if (checks.length) return ["accept", `✓ ${few(checks)}`];
     return [step.feedback?.verdict === "accept" ? "accept" : "", ""];
   };
 

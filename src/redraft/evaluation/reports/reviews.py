@@ -53,9 +53,9 @@ class Report:
         if ranking := self.ranking:
             lines = tuple(Line(each.model, *percent(each.win_rate, 1)) for each in ranking.models)
             against = f"against {ranking.against or 'a model of mean strength'}"
-            asked = counted(ranking.questions, "question")
-            note = f"win rate {against}, by Bradley and Terry's model; {asked}"
-            yield Part("All models", note, lines=lines, claim=f"{ranking.models[0].model} wins most")
+            note = f"win rate {against}, by Bradley and Terry; {counted(ranking.questions, 'question')}"
+            claim = f"{lines[0].name} wins most: {lines[0].value} ({lines[0].interval})"
+            yield Part("All models", note, lines=lines, claim=claim)
         if self.differences:
             lines = tuple(
                 Line(
