@@ -35,6 +35,13 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
+def found(page: Any) -> list[str]:
+    """What axe finds, each with the first element."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    wrong = axe.run(page).response["violations"]
+    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in wrong]
+
+
 @contextmanager
 def browsed() -> Iterator[Browser]:
     """Start a browser with one page."""

@@ -21,7 +21,7 @@ from redraft.evaluation.reports.chains import BLOCK, Links, chains_page, entries
 from redraft.evaluation.reports.report import chains_of, describe, page
 from redraft.evaluation.tasks.tally import rights_of
 from redraft.jobs.counting import printable
-from tests.browser import Browser, browsed
+from tests.browser import Browser, browsed, found
 from tests.evaluation.diagnosis.made_chains import step
 from tests.evaluation.pages.reading import BAD, read
 
@@ -131,14 +131,16 @@ def prints_in_its_colours(browser: Browser) -> None:
 def test_a_report_links_each_answer_to_its_chain(browser: Browser, tmp_path: Path) -> None:
     for run, chains in (("old", [BROKEN, TALK]), ("new", [REPAIRED, BROKEN])):
         (tmp_path / f"{run}.jsonl").write_text("".join(f"{each.to_json()}\n" for each in chains))
-    found = describe([tmp_path / "old.jsonl", tmp_path / "new.jsonl"])
+    report = describe([tmp_path / "old.jsonl", tmp_path / "new.jsonl"])
     path = tmp_path / "all 100%.html"
-    links = Links.write(path, "Chains", [*chains_of(found)], "redraft", force=False)
-    path.write_text(page(found, "redraft", links), "utf-8")
+    links = Links.write(path, "Chains", [*chains_of(report)], "redraft", force=False)
+    path.write_text(page(report, "redraft", links), "utf-8")
     browser.open(f"file://{quote(str(path))}#pair-1")
     assert browser.js("document.querySelectorAll('#pair a').length") == 2
+    assert found(browser.page) == []
     prints_in_its_colours(browser)
     browser.js("document.querySelectorAll('#pair a')[1].click()")
     browser.until("document.title === 'Chains' && document.querySelector('#chain')?.innerText")
     shows(browser, "new/q/2")
     shows(browser, "Describe snow.")
+    assert found(browser.page) == []
