@@ -16,7 +16,7 @@ const MARK = new URL("./icon.svg", import.meta.url).href;
 const EXAMPLES = [
   ["Describe a lighthouse in two sentences.", "sentences=2"],
   ["Explain to a child why the sky is blue.", "words<=40"],
-  ["Who was Ada Lovelace? Give name and year of birth as JSON.", "json"],
+  ["Who was Ada Lovelace? Give name and year of birth as JSON.", "keys:name,year"],
 ];
 
 function Conversations() {

@@ -14,8 +14,8 @@ export class Live {
   thought = 0; // seconds
   thoughts = {}; // what a server keeps apart, by index of the answer
 
-  constructor(messages) {
-    this.messages = messages;
+  constructor(messages, begins = "Thinking") {
+    Object.assign(this, { messages, begins }); // what it does until there is a text
   }
 
   take(chunk) {
@@ -64,7 +64,7 @@ export class Live {
     if (this.chain) return "Finishing";
     if (this.feedback) return `Criticising ${nameOf(this.index).toLowerCase()}${again}`;
     const index = this.answer ? this.index : this.steps.length;
-    if (!this.answer && !this.steps.length && !this.drafts.length && !again) return "Thinking";
+    if (!this.answer && !this.steps.length && !this.drafts.length && !again) return this.begins;
     const number = this.drafts.length && !index ? ` ${this.drafts.length + 1}` : "";
     return `Writing ${index ? nameOf(index).toLowerCase() : "a draft"}${number}${again}`;
   }
@@ -181,6 +181,7 @@ export function brokenOff(turn) {
   if (!chain) return turn.error ? "" : "You stopped before there was an answer.";
   if (chain.stop === "cancelled") return step?.finish === "cancelled" ? "You stopped this answer before its end." : "You stopped it while it was revised. This is the best so far.";
   if (chain.stop === "error") return ""; // the error says it
+  if (step?.feedback?.by === "person") return "The passage was not changed: the model wrote nothing that fits there. Ask again, or mark a whole sentence.";
   if (!step || !step.finish || step.finish === "stop") return "";
   const room = { max_tokens: " Allow more in Settings, under Advanced.", length: " Allow more in Settings, under Advanced.", context: " A new conversation has room." };
   return `The answer was cut: ${whyCut(step)}.${room[step.finish] || ""}`;

@@ -161,14 +161,15 @@ export class Compare extends Component {
         <div id="rounds">${match.rounds.map((round, number) => html`<section aria-label="Question and answers"><p class="you"><span class="asis" dir="auto">${round.text}</span></p>
           <div class="sides">${shown().map((at, place) => html`<${Side} round=${round} at=${at} place=${place} last=${number} />`)}</div></section>`)}</div>
         ${match.wrong && html`<p class="alert" role="alert">${match.wrong}</p>`}
+        ${match.voted && html`<p class="done">Thank you, the vote is stored. <button type="button" onClick=${this.again}>Compare again</button></p>`}
+        <${Tally} />
+      </div>
+      <div id="foot">
         ${ready && !match.voted && html`<div id="votes" class="row">${VOTES.map(([what, label]) => html`
           <button type="button" onClick=${() => vote(what)}>${label}</button>`)}
           ${!state.keys && html`<label>Your name, kept with the vote <input value=${voter} maxlength="100" placeholder="anonymous"
             onInput=${(event) => { voter = event.target.value; }} /></label>`}</div>`}
-        ${match.voted && html`<p class="done">Thank you, the vote is stored. <button type="button" onClick=${this.again}>Compare again</button></p>`}
-        <${Tally} />
-      </div>
-      <div id="foot"><form id="asking" class="box" onSubmit=${this.send}>
+        <form id="asking" class="box" onSubmit=${this.send}>
         <textarea id="question" rows="1" aria-label="Question for both" dir="auto" placeholder=${match.rounds.length && !match.voted ? "Ask both the next question" : "A question for both"}
           ref=${(box) => { this.box = box || this.box; }} onKeyDown=${this.keys} onInput=${() => grow(this.box)}></textarea>
         <div class="line">${match.busy ? html`<button type="button" id="stop-both" onClick=${() => match.busy.abort()}><${Icon} name="stop" />Stop</button>`

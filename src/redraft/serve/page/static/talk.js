@@ -65,23 +65,27 @@ export function troubled(error) {
 }
 
 async function run(conversation, turn, revision) {
-  const live = new Live(messagesOf(conversation, turn)), stop = new AbortController();
+  const live = new Live(messagesOf(conversation, turn), revision?.places && "Rewriting the passage"), stop = new AbortController();
   const body = fieldsOf(conversation.settings);
   if (turn.checks?.length) body.revision = { ...body.revision, checks: [...new Set([...(body.revision?.checks || []), ...turn.checks])] };
   if (revision) body.revision = { ...body.revision, ...revision };
   Object.assign(turn, { model: body.model, left: true }); // until it is finished
   busy.set(turn.id, { live, stop });
   let kept = 0;
+  const save = () => { // what there is survives a reload
+    kept = live.steps.length;
+    turn.chain = live.cut("cancelled");
+    keep(conversation);
+  };
   const drawn = () => {
-    if (live.steps.length > kept) {
-      kept = live.steps.length; // what is complete survives a reload
-      turn.chain = live.cut("cancelled");
-      keep(conversation);
-    }
+    if (live.steps.length > kept) save();
     update();
   };
   update({ said: "" });
-  const clock = setInterval(update, 1000);
+  const clock = setInterval(() => {
+    if (live.answer && !live.chain) save();
+    update();
+  }, 1000);
   const { chain, error = "" } = await answer(live, body, stop.signal, drawn);
   Object.assign(turn, { chain, error, left: false });
   clearInterval(clock);

@@ -132,7 +132,7 @@ export function Final({ chain, model, thought, apart }) {
   parts.thought ||= apart?.[finalIndex(chain)] || chain.steps[finalIndex(chain)]?.reasoning || "";
   return html`<h2 class="sr">Answer</h2>
     ${parts.thought && html`<${Thought} text=${parts.thought} seconds=${thought} />`}
-    <div class="final"><${Text} text=${parts.answer} faults=${step.answer.startsWith(parts.answer) ? faultsOf(step) : undefined} /></div>
+    <div class="final"><${Text} text=${parts.answer} faults=${step.answer.startsWith(parts.answer) && step.feedback?.by !== "person" ? faultsOf(step) : undefined} /></div>
     <${Verdict} step=${step} />
     <p class="meta">${endOf(chain, model)}</p>`;
 }
