@@ -1,7 +1,4 @@
-"""Drives a real browser with one page: Chromium without a window, by Playwright.
-
-Tests that use it are skipped where there is none.
-"""
+"""Drives a real browser, Chromium without a window, by Playwright. Without one, tests are skipped."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -17,7 +13,6 @@ import pytest
 from tests.lacking import lack_chromium
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-_PATIENCE = 60_000  # milliseconds
 
 
 @contextmanager
@@ -33,41 +28,3 @@ def chromium() -> Iterator[Any]:
             yield browser
         finally:
             browser.close()
-
-
-def found(page: Any) -> list[str]:
-    """What axe finds, each with the first element."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    wrong = axe.run(page).response["violations"]
-    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in wrong]
-
-
-@contextmanager
-def browsed() -> Iterator[Browser]:
-    """Start a browser with one page."""
-    with chromium() as browser:
-        yield Browser(browser.new_page())
-
-
-@dataclass
-class Browser:
-    """A page of Playwright's, by expressions of JavaScript."""
-
-    page: Any
-
-    def open(self, url: str) -> None:
-        """Go to a page, and wait until it is loaded."""
-        self.page.goto("about:blank")  # another fragment alone loads nothing
-        self.page.goto(url)
-
-    def js(self, code: str) -> Any:
-        """Return the value of JavaScript in the page."""
-        return self.page.evaluate(code)
-
-    def until(self, code: str) -> None:
-        """Wait until JavaScript in the page gives something true."""
-        self.page.wait_for_function(f"() => !!({code})", timeout=_PATIENCE, polling=20)
-
-    def press(self, key: str) -> None:
-        """Press a key: a character, Escape, Enter or Tab."""
-        self.page.keyboard.press(key)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import browsed
+from tests.browser import chromium
 from tests.test_docs import PAGES, ROOT
 
 pytestmark = pytest.mark.slow
@@ -66,16 +66,17 @@ def test_what_a_model_printed_is_called_an_example(site: Path) -> None:
 
 def test_nothing_comes_from_elsewhere(site: Path, address: str) -> None:
     """Each page, as a browser loads it; then a search, which a worker answers."""
-    with browsed() as browser:
+    with chromium() as opened:
+        browser = opened.new_page()
         for page in site.rglob("index.html"):
-            browser.open(f"{address}{page.parent.relative_to(site)}/")
-            loaded = browser.js("performance.getEntriesByType('resource').map(each => each.name)")
+            browser.goto(f"{address}{page.parent.relative_to(site)}/")
+            loaded = browser.evaluate("performance.getEntriesByType('resource').map(each => each.name)")
             assert loaded
             assert [name for name in loaded if not name.startswith((address, "data:"))] == []
-        browser.open(address)
-        browser.js("document.querySelector('.md-search__input').focus()")
-        browser.page.keyboard.insert_text("steer")
-        browser.until("document.querySelector('.md-search-result__link[href*=checks]')")
+        browser.goto(address)
+        browser.evaluate("document.querySelector('.md-search__input').focus()")
+        browser.keyboard.insert_text("steer")
+        browser.wait_for_function("document.querySelector('.md-search-result__link[href*=checks]')")
         dark = "document.body.dataset.mdColorScheme === 'slate'"
-        browser.page.emulate_media(color_scheme="dark")
-        browser.until(dark)
+        browser.emulate_media(color_scheme="dark")
+        browser.wait_for_function(dark)

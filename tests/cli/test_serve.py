@@ -179,15 +179,6 @@ def test_a_model_that_cannot_be_loaded_ends_the_server() -> None:
     assert "Traceback" not in log
 
 
-@pytest.mark.slow
-def test_keys_are_needed_once_they_are_given() -> None:
-    Path("keys.txt").write_text("a-key-of-ann-for-tests\n")
-    with running("--model", "script:rain.jsonl", "--api-key-file", "keys.txt") as server:
-        assert httpx.get(f"{server.url}/models").status_code == 401
-        with OpenAI(base_url=server.url, api_key="a-key-of-ann-for-tests") as client:
-            assert len(client.models.list().data) == 2
-
-
 @pytest.mark.model
 def test_the_default_model_streams_and_revises(default_model: Path) -> None:
     words = ("--model", str(default_model), "--max-tokens", "24", "--seed", "1", "--ctx", "1024")

@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -21,9 +22,10 @@ from redraft.evaluation.reports.chains import BLOCK, Links, chains_page, entries
 from redraft.evaluation.reports.report import chains_of, describe, page
 from redraft.evaluation.tasks.tally import rights_of
 from redraft.jobs.counting import printable
-from tests.browser import Browser, browsed, found
+from tests.browser import chromium
 from tests.evaluation.diagnosis.made_chains import step
 from tests.evaluation.pages.reading import BAD, read
+from tests.serve.page.test_axe import found
 
 
 def chain(name: str, prompt: str, *steps: Step, best: int | None = 0) -> Chain:
@@ -62,85 +64,82 @@ def test_what_a_reader_may_look_for() -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsed() as opened:
-        yield opened
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser.new_page()
 
 
-def opened(browser: Browser, path: Path, *chains: Chain, at: str = "") -> None:
+def opened(browser: Any, path: Path, *chains: Chain, at: str = "") -> None:
     path.write_text(chains_page("out.jsonl", entries(chains), "redraft"), "utf-8")
-    browser.open(f"file://{path}{at}")
-    browser.until("document.querySelector('#chain').innerText")
+    browser.goto(f"file://{path}{at}")
+    browser.wait_for_function("document.querySelector('#chain').innerText")
 
 
-def shows(browser: Browser, text: str) -> None:
-    browser.until(f"document.querySelector('#chain').innerText.includes({json.dumps(text)})")
+def shows(browser: Any, text: str) -> None:
+    browser.wait_for_function(f"document.querySelector('#chain').innerText.includes({json.dumps(text)})")
 
 
-def test_a_chain_is_a_timeline_with_changes(browser: Browser, tmp_path: Path) -> None:
+def test_a_chain_is_a_timeline_with_changes(browser: Any, tmp_path: Path) -> None:
     opened(browser, tmp_path / "a.html", REPAIRED, BROKEN, TALK)
     shows(browser, "Describe rain.")
     shows(browser, "✗ m")
     shows(browser, "✓ m, at most 9 · the answer")
-    assert browser.js("document.querySelector('#chain del').innerText.trim()") == "very"
-    browser.press("d")
-    browser.until("!document.querySelector('#chain del')")
+    assert browser.evaluate("document.querySelector('#chain del').innerText.trim()") == "very"
+    browser.keyboard.press("d")
+    browser.wait_for_function("!document.querySelector('#chain del')")
 
 
-def test_chains_are_filtered_searched_and_walked_through(browser: Browser, tmp_path: Path) -> None:
+def test_chains_are_filtered_searched_and_walked_through(browser: Any, tmp_path: Path) -> None:
     opened(browser, tmp_path / "b.html", REPAIRED, BROKEN, TALK)
-    only = "const only = document.querySelector('#only'); only.dispatchEvent(new Event('change'))"
-    browser.js(f"{{ document.querySelector('#only').value = 'echo'; {only} }}")
+    browser.select_option("#only", "echo")
     shows(browser, "Describe wind.")
-    assert browser.js("document.querySelector('#count').innerText") == "1 of 3"
-    browser.js(f"{{ document.querySelector('#only').value = ''; {only} }}")
-    browser.press("/")
-    browser.page.keyboard.insert_text("not HOT")
+    assert browser.evaluate("document.querySelector('#count').innerText") == "1 of 3"
+    browser.select_option("#only", "")
+    browser.locator("#list").focus()
+    browser.keyboard.press("/")
+    browser.keyboard.insert_text("not HOT")
     shows(browser, "Describe snow.")
-    browser.press("Escape")
-    browser.js("document.querySelector('#search').value = ''")
-    browser.js("document.querySelector('#search').dispatchEvent(new Event('input'))")
-    browser.until("document.querySelector('#count').innerText === '3 of 3'")
-    browser.press("j")
+    browser.keyboard.press("Escape")
+    browser.locator("#count", has_text="3 of 3").wait_for()  # the box is empty
+    browser.keyboard.press("j")
     shows(browser, "Describe wind.")
-    assert browser.js("location.hash") == "#q%2F3"
+    assert browser.evaluate("location.hash") == "#q%2F3"
 
 
 def test_a_link_opens_its_chain_among_many_and_hostile_texts_run_nothing(
-    browser: Browser, tmp_path: Path
+    browser: Any, tmp_path: Path
 ) -> None:
     many = (chain(f"q/{n}", f"Question {n}? {BAD}", step(BAD, guide="0")) for n in range(3 * BLOCK))
     opened(browser, tmp_path / "c.html", *many, at=f"#q%2F{2 * BLOCK + 7}")
     shows(browser, f"Question {2 * BLOCK + 7}?")
-    assert browser.js("document.title") == "out.jsonl"
-    assert browser.js("document.querySelectorAll('.row').length") < 60
-    row = browser.js("document.querySelector('[aria-selected=true]').innerText")
+    assert browser.evaluate("document.title") == "out.jsonl"
+    assert browser.evaluate("document.querySelectorAll('.row').length") < 60
+    row = browser.evaluate("document.querySelector('[aria-selected=true]').innerText")
     assert row.startswith(f"✗ Question {2 * BLOCK + 7}?")
 
 
-def prints_in_its_colours(browser: Browser) -> None:
+def prints_in_its_colours(browser: Any) -> None:
     """A printed page is light, keeps colours, and has tables as a screen does."""
-    browser.page.set_viewport_size({"width": 700, "height": 900})
-    browser.page.emulate_media(media="print", color_scheme="dark")
+    browser.set_viewport_size({"width": 700, "height": 900})
+    browser.emulate_media(media="print", color_scheme="dark")
     style = "getComputedStyle(document.querySelector('tr'))"
-    found = browser.js(f"(a => [a.printColorAdjust, a.color, a.display])({style})")
+    found = browser.evaluate(f"(a => [a.printColorAdjust, a.color, a.display])({style})")
     assert found == ["exact", "rgb(32, 34, 38)", "table-row"]
-    browser.page.emulate_media(media="screen")
+    browser.emulate_media(media="screen")
 
 
-def test_a_report_links_each_answer_to_its_chain(browser: Browser, tmp_path: Path) -> None:
+def test_a_report_links_each_answer_to_its_chain(browser: Any, tmp_path: Path) -> None:
     for run, chains in (("old", [BROKEN, TALK]), ("new", [REPAIRED, BROKEN])):
         (tmp_path / f"{run}.jsonl").write_text("".join(f"{each.to_json()}\n" for each in chains))
     report = describe([tmp_path / "old.jsonl", tmp_path / "new.jsonl"])
     path = tmp_path / "all 100%.html"
     links = Links.write(path, "Chains", [*chains_of(report)], "redraft", force=False)
     path.write_text(page(report, "redraft", links), "utf-8")
-    browser.open(f"file://{quote(str(path))}#pair-1")
-    assert browser.js("document.querySelectorAll('#pair a').length") == 2
-    assert found(browser.page) == []
+    browser.goto(f"file://{quote(str(path))}#pair-1")
+    assert browser.evaluate("document.querySelectorAll('#pair a').length") == 2
     prints_in_its_colours(browser)
-    browser.js("document.querySelectorAll('#pair a')[1].click()")
-    browser.until("document.title === 'Chains' && document.querySelector('#chain')?.innerText")
+    browser.evaluate("document.querySelectorAll('#pair a')[1].click()")
+    browser.wait_for_function("document.title === 'Chains' && document.querySelector('#chain')?.innerText")
     shows(browser, "new/q/2")
     shows(browser, "Describe snow.")
-    assert found(browser.page) == []
+    assert found(browser) == []

@@ -12,7 +12,7 @@ pytest.importorskip("scipy")
 pytest.importorskip("vl_convert")
 
 from redraft.evaluation.reports.report import MOST_PAIRS, page
-from tests.browser import browsed
+from tests.browser import chromium
 from tests.cli.verbs import write
 from tests.evaluation.made import answer, both, report, review
 from tests.evaluation.pages.reading import BAD, Reader, read
@@ -107,15 +107,16 @@ def test_a_page_says_of_how_many_pairs_it_shows_the_first(
 def test_a_browser_shows_the_pairs_and_runs_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text(made(tmp_path, f"{BAD} über 🌳"), "utf-8")
-    with browsed() as browser:
-        browser.open(f"file://{path}#pair-2")
-        browser.until("document.querySelector('#pair').innerText.includes('new 9 : 8 old')")
-        assert browser.js("document.title").startswith("Report on 4 reviews")
-        assert browser.js("document.querySelectorAll('#browse li').length") == 2
-        shown = browser.js("document.body.innerText")
+    with chromium() as opened:
+        browser = opened.new_page()
+        browser.goto(f"file://{path}#pair-2")
+        browser.wait_for_function("document.querySelector('#pair').innerText.includes('new 9 : 8 old')")
+        assert browser.evaluate("document.title").startswith("Report on 4 reviews")
+        assert browser.evaluate("document.querySelectorAll('#browse li').length") == 2
+        shown = browser.evaluate("document.body.innerText")
         assert f"{BAD} über 🌳" in shown
         assert "2 of 2" in shown
-        assert browser.js("document.querySelectorAll('img').length") == 0
+        assert browser.evaluate("document.querySelectorAll('img').length") == 0
 
 
 def test_a_pair_of_votes_has_the_outcome_of_all_voters(tmp_path: Path) -> None:

@@ -94,6 +94,11 @@ class Visit:
         turn.locator(".actions").wait_for()
         return turn
 
+    def told(self, module: str, code: str, given: Any) -> Any:
+        """What a function of JavaScript tells of `given`. It gets a module of the page as `own`."""
+        path = f"document.querySelector('script').src.replace('app.js', '{module}')"
+        return self.page.evaluate(f"async (given) => {{ const own = await import({path}); {code} }}", given)
+
     def steps(self) -> Any:
         """Show how the last answer came to be. Return its steps."""
         path = self.page.locator(".turn").last.locator("details.path")

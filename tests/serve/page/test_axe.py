@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tests.browser import found
 from tests.evaluation.voting.test_ballots import Voting
 from tests.serve.page import booths
 from tests.serve.page.browsing import Browsing, serving
@@ -28,6 +27,13 @@ LOOKS = [
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with serving(tmp_path_factory.mktemp("axe"), MODELS) as address:
         yield address
+
+
+def found(page: Any) -> list[str]:
+    """What axe finds, each with the first element."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    wrong = axe.run(page).response["violations"]
+    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in wrong]
 
 
 @pytest.mark.parametrize(("width", "look"), LOOKS)

@@ -109,7 +109,52 @@ def test_an_answer_is_drafted_revised_and_judged(browser: Browsing, url: str) ->
     assert "5 words" in steps.nth(2).locator("li.pass").inner_text()
     assert turn.locator(".final strong").inner_text() == "water"
     assert turn.locator(".verdict summary").inner_text() == "✓ 5 words, at most 5"
+    assert visit.page.locator(".about").inner_text() == "drafts, and revises up to 3 times"
+    assert visit.page.title() == "Describe rain. · redraft"
     assert (visit.faults, visit.foreign()) == ([], set())
+
+
+def test_an_unrevised_answer_stands_once_and_a_tick_is_no_approval(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    visit.choose("plain")
+    visit.page.get_by_role("button", name="Describe a lighthouse").click()
+    turn = visit.answered()
+    assert "Checked: sentences=2" in turn.locator(".you").inner_text()
+    assert "1 sentence, exactly 2" in turn.locator(".verdict .bad").inner_text()
+    visit.check("words>=3")  # the example's check was for its question alone
+    visit.ask("Describe rain.")
+    visit.page.locator(".turn").nth(1).wait_for()
+    turn = visit.answered()
+    assert turn.locator(".verdict summary").inner_text() == "✓ 17 words, at least 3"
+    assert not turn.locator(".path, .step, .good, .bad").count()
+    assert turn.inner_text().count("falls from the sky") == 1
+    assert turn.locator(".meta").inner_text().startswith("plain · ")
+    turn.locator(".verdict summary").click()
+    assert turn.locator(".verdict li code").inner_text() == "words>=3"
+    assert visit.faults == []
+
+
+WORDS = "return given.map((t) => ((t.chain && own.pathOf(t.chain)) || own.brokenOff(t)).split(':')[0]);"
+
+
+def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Browsing, url: str) -> None:
+    def turn(*steps: Any, **chain: Any) -> dict[str, Any]:
+        return {"chain": {"steps": [{"answer": "x", **each} for each in steps], "best": 0, **chain}}
+
+    mine, stopped = {"feedback": {"by": "person", "verdict": "revise"}}, {"stop": "cancelled"}
+    said = {
+        "This was not finished": {"left": True},
+        "You stopped before there was an answer.": {},
+        "You stopped this answer before its end.": turn({"finish": "cancelled"}, **stopped),
+        "You stopped it while it was revised. This is the best so far.": turn({}, **stopped),
+        "The answer was cut": turn({"finish": "max_tokens"}),
+        "The passage was not changed": turn(mine, stop="ended"),
+        "Changed as you asked": turn(mine, {}, best=1),
+        "Revised twice · the draft was kept": turn({}, {}, {}),
+        "The best of 2 drafts": turn({}, drafts=[{"answer": "y"}]),
+        "": turn({}, stop="ended"),
+    }
+    assert browser.open(url).told("chain.js", WORDS, [*said.values()]) == [*said]
 
 
 @pytest.mark.slow
@@ -135,10 +180,8 @@ def test_checks_are_added_changed_and_removed(browser: Browsing, url: str) -> No
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Change the check words<=5").wait_for()
     visit.ask("Describe rain.")
-    assert (
-        visit.answered(SHORT.replace("*", "")).locator(".verdict summary").inner_text()
-        == "✓ 5 words, at most 5"
-    )
+    verdict = visit.answered(SHORT.replace("*", "")).locator(".verdict summary")
+    assert verdict.inner_text() == "✓ 5 words, at most 5"
     page.get_by_role("button", name="Remove the check words<=5").click()
     visit.ask("And snow?")
     visit.page.locator(".turn").nth(1).wait_for()
@@ -201,11 +244,10 @@ def test_a_patch_says_what_it_took(browser: Browsing, url: str) -> None:
     assert visit.steps().locator(".pill").all_inner_texts()[1] == "1 place rewritten, 13 tokens"
 
 
-FAULTS = """async (places) => {
-  const { faultsOf } = await import(document.querySelector("script").src.replace("app.js", "chain.js"));
-  const checks = [{ passed: false, message: "No.", places }];
-  return faultsOf({ answer: 'So: {"a/b": [7, {"c": "🌧 x"}], "d": 1}', feedback: { checks } });
-}"""
+FAULTS = """
+  const checks = [{ passed: false, message: "No.", places: given }];
+  return own.faultsOf({ answer: 'So: {"a/b": [7, {"c": "🌧 x"}], "d": 1}', feedback: { checks } });
+"""
 
 
 def test_what_is_wrong_is_underlined_and_says_why(browser: Browsing, url: str) -> None:
@@ -222,7 +264,7 @@ def test_what_is_wrong_is_underlined_and_says_why(browser: Browsing, url: str) -
     shown = WRONG.replace("**", "").replace("`", "")
     assert f"{shown} It falls." in turn.locator(".diff").inner_text()
     odd = [[-1, 2], [5, 4], [0, 99], ["x", 2], [1], 7, None, {}, "", "/d/1", "/a~1b/2", "/e", "c"]
-    found = visit.page.evaluate(FAULTS, [*odd, "/a~1b/0", "/a~1b/1", "/d", [27, 28]])
+    found = visit.told("chain.js", FAULTS, [*odd, "/a~1b/0", "/a~1b/1", "/d", [27, 28]])
     kept = [(begin, end - begin) for begin, end, _ in found]
     assert kept == [(4, 35), (13, 1), (16, 13), (28, 1), (37, 1)]
     assert (visit.faults, visit.foreign()) == ([], set())
@@ -249,10 +291,7 @@ def test_a_passage_that_is_marked_is_changed_alone(browser: Browsing, url: str) 
     assert (visit.faults, visit.foreign()) == ([], set())
 
 
-DIFFS = """async (pairs) => {
-  const { changes } = await import(document.querySelector("script").src.replace("app.js", "chain.js"));
-  return pairs.map(([before, after]) => changes(before, after));
-}"""
+DIFFS = "return given.map(([before, after]) => own.changes(before, after));"
 
 
 def test_the_parts_of_a_diff_are_both_texts_and_few(browser: Browsing, url: str) -> None:
@@ -264,12 +303,31 @@ def test_the_parts_of_a_diff_are_both_texts_and_few(browser: Browsing, url: str)
         ["word " * 3000, "word " * 3001],
         ["", "Rain."],
     ]
-    first, second, third, *whole = browser.open(url).page.evaluate(DIFFS, pairs)
+    first, second, third, *whole = browser.open(url).told("chain.js", DIFFS, pairs)
     assert first == [["same", "Rain is wet"], ["gone", ", cold"], ["same", " and grey."]]
     for found, (before, after) in zip((first, second, third), pairs, strict=False):
         assert "".join(text for kind, text in found if kind != "new") == before
         assert "".join(text for kind, text in found if kind != "gone") == after
     assert whole == [None] * 3  # too different, or too long
+
+
+DOCUMENT = """
+  const box = document.createElement("div");
+  box.append(own.compared(...given).nodes);
+  const shown = [...box.querySelectorAll("td, li, p, pre code")];
+  return shown.map(({ tagName, innerHTML }) => `${tagName} ${innerHTML.trim()}`);
+"""
+
+
+def test_a_diff_marks_words_in_cells_items_and_lines(browser: Browsing, url: str) -> None:
+    before = "| a | b |\n|-|-|\n| rain | 12 |\n| snow | 3 |\n\n- one\n- two\n\n```\nx = 1\n```\n\nماء بارد"
+    after = before.replace("| rain | 12 |\n", "").replace("3", "7").replace("- two", "- two and three")
+    pair = [before, after.replace("x = 1", "x = 2").replace("بارد", "دافئ")]
+    assert browser.open(url).told("markdown.js", DOCUMENT, pair) == [
+        "TD <del>rain</del>", "TD <del>12</del>", "TD snow", "TD <del>3</del><ins>7</ins>", "LI one",
+        "LI two<ins> and three</ins>", "CODE x =<del> 1</del><ins> 2</ins>",
+        "P ماء<del> بارد</del><ins> دافئ</ins>",
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

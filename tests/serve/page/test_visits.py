@@ -82,12 +82,18 @@ def test_conversations_are_kept_found_renamed_and_deleted(browser: Browsing, url
     kept = page.locator("#conversations li")
     assert kept.count() == 2
     page.get_by_label("Search conversations").fill("water falls")
+    kept.get_by_text("How do I print?").wait_for(state="detached")
     assert kept.locator("a").all_inner_texts() == ["Describe rain."]
     page.get_by_label("Search conversations").fill("")
     page.get_by_role("button", name="Rename").click()
     page.get_by_label("The conversation's name").fill("Weather")
     page.keyboard.press("Enter")
     page.get_by_role("link", name="Weather").wait_for()
+    page.get_by_role("button", name="Move").click()
+    page.get_by_label("The conversation's folder").fill("Sky")
+    page.keyboard.press("Enter")
+    page.locator(".folder", has_text="Sky").get_by_role("link", name="Weather").wait_for()
+    assert page.locator(".kept > h2").all_inner_texts() == ["Today"]
     page.get_by_role("button", name="Delete").click()
     page.locator(".empty").wait_for()
     assert kept.count() == 1
@@ -118,6 +124,8 @@ def test_a_conversation_is_exported(browser: Browsing, url: str) -> None:
     html = saved(page, "HTML")
     assert "&lt;b&gt;rain" in html
     assert "<strong>water</strong>" in html
+    assert '<html lang="en' in html
+    assert "<title>Describe &lt;b&gt;rain&lt;/b&gt;.</title>" in html
     assert visit.faults == []
 
 
@@ -130,6 +138,19 @@ def test_a_stopped_answer_keeps_its_steps_and_is_a_chain(browser: Browsing, url:
     wait_until(lambda: not inside(url))
     chain = Chain.from_json(saved(visit.page, "Chains"))
     assert (chain.stop, chain.steps[0].answer, chain.steps[0].finish) == ("cancelled", "Rain", "cancelled")
+
+
+def test_what_there_is_of_an_answer_survives_a_reload(browser: Browsing, url: str) -> None:
+    visit = browser.asking(url, "Wait.", "slow")
+    page = visit.page
+    page.locator(".writing").filter(has_text="Rain").wait_for()
+    page.locator(".clock", has_text="2 s").wait_for()
+    page.reload()
+    assert "the page was left" in visit.answered("Rain").locator(".broken").inner_text()
+    low = page.locator("#box").bounding_box()["height"]
+    page.fill("#box", "A line\n" * 6)
+    assert page.locator("#box").bounding_box()["height"] > 3 * low
+    wait_until(lambda: not inside(url))
 
 
 def test_settings_decide_how_an_answer_is_revised(browser: Browsing, url: str) -> None:
@@ -160,6 +181,7 @@ def test_errors_are_messages_on_the_page(browser: Browsing, url: str) -> None:
     page = visit.page
     alert = page.locator(".turn [role=alert]")
     alert.wait_for()
+    assert alert.inner_text().startswith("The answer broke off: ")
     assert "the model fell over" in alert.inner_text()
     assert "Traceback" not in page.inner_text("body")
     assert "Rain is" in page.locator(".turn .final").inner_text()

@@ -90,6 +90,7 @@
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target === search) {
       if (event.key === "Escape" || event.key === "Enter") search.blur();
+      if (event.key === "Escape") { search.value = ""; filter(); }
     } else if (keys[event.key]) {
       event.preventDefault();
       keys[event.key]();

@@ -178,6 +178,7 @@
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const does = event.target === search || event.target === only ? null : keys[event.key] || (event.target === list && arrows[event.key]);
     if (event.target === search && (event.key === "Escape" || event.key === "Enter")) search.blur();
+    if (event.target === search && event.key === "Escape") { search.value = ""; filter(); }
     if (does) { event.preventDefault(); does(); }
   });
   list.addEventListener("scroll", draw);
