@@ -29,7 +29,6 @@ export function doingOf({ redraft: own }) {
 // What a model is: "135 million weights · context of 4,096 tokens".
 export const beingOf = ({ redraft: own }) => [
   own.weights && `${SHORT.format(own.weights)} weights`, own.context && `context of ${own.context.toLocaleString("en")} tokens`,
-  own.images && "takes images",
 ].filter(Boolean).join(" · ");
 
 const SHORT = new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 3 });
