@@ -61,7 +61,7 @@ def draw_page() -> None:
     """Ask on the page of `redraft serve`, and open the revision that became the answer."""
     serve = [*REDRAFT, "serve", "--model", "default", "--engine", "llamacpp", "--port", "0"]
     with subprocess.Popen(
-        [*serve, "--check", CHECK, *FLAGS.split()], stderr=subprocess.PIPE, text=True
+        [*serve, "--check", CHECK, *FLAGS.removesuffix(" --steps").split()], stderr=subprocess.PIPE, text=True
     ) as server:
         assert server.stderr
         said = server.stderr.readline() + server.stderr.readline()
@@ -73,7 +73,9 @@ def draw_page() -> None:
             page.press("#box", "Enter")
             page.locator(".final").wait_for(timeout=120_000)
             page.locator(".actions").wait_for()
-            page.locator("details.step:has(.pill.best) summary").click()
+            page.wait_for_timeout(1000)  # the page no longer follows the answer
+            page.locator("details.path > summary").click()
+            page.locator("details.step:has(.pill.best) > summary").click()
             keep(page, "page.png")
         server.terminate()
 
