@@ -209,8 +209,14 @@ function route() {
   else if (state.view !== "chat" || Object.keys(state.current.turns).length) talk.begin({ push: false });
 }
 
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+});
+
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || state.view === "vote" || event.defaultPrevented) return;
+  const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
+  if (menu) menu.open = false;
+  if (menu || event.key !== "Escape" || state.view === "vote" || event.defaultPrevented) return;
   if (state.panel) update({ panel: "" });
   else if (state.view === "chat") talk.stop(state.current);
   else document.getElementById("stop-both")?.click();

@@ -16,7 +16,7 @@ const asChains = (_, turns) => turns.map((turn) => `${JSON.stringify(turn.chain)
 
 function verdictText(turn) {
   const found = finalStep(turn.chain) ? verdictsOf(finalStep(turn.chain)) : [];
-  return [...found.map(([, sign, text]) => `${sign} ${text}`), brokenOff(turn)].filter(Boolean).join(" · ");
+  return [...found.map(([, sign, text]) => `${sign} ${text}`), brokenOff(turn), turn.error && `The answer broke off: ${turn.error}`].filter(Boolean).join(" · ");
 }
 
 function asMarkdown(title, turns) {
@@ -30,10 +30,11 @@ function asMarkdown(title, turns) {
 
 const STYLE = `body { font: 1rem/1.55 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
 .you { background: #e4ecf5; border-radius: 12px; padding: .6rem 1rem; white-space: pre-wrap } pre { background: #f1efe9; padding: .7rem; overflow: auto }
-table { border-collapse: collapse } td, th { border: 1px solid #dedbd3; padding: .2rem .6rem } .note { color: #5d6066; font-size: .9rem }
+table { border-collapse: collapse } td, th { border: 1px solid #dedbd3; padding: .2rem .6rem } .note { color: #5d6066; font-size: .9rem } h1 { font-size: 1.5rem }
+details { border-left: 3px solid #dedbd3; padding-left: 1rem; margin-bottom: 1.5rem } summary { cursor: pointer } details h2 { font-size: 1rem; margin-bottom: .3rem }
 body { color: #202226; background: #faf9f6; overflow-wrap: anywhere }
 @media (prefers-color-scheme: dark) { body { color: #e6e4df; background: #17181b } .you { background: #263850 } pre { background: #292b30 }
-td, th { border-color: #3a3d44 } .note { color: #a9acb3 } a { color: #7fb0e2 } }`;
+td, th, details { border-color: #3a3d44 } .note { color: #a9acb3 } a { color: #7fb0e2 } }`;
 
 function asHtml(title, turns) {
   const page = document.implementation.createHTMLDocument(title), add = (to, tag, text = "", name = "") => {
