@@ -320,12 +320,14 @@ DOCUMENT = """
 
 
 def test_a_diff_marks_words_in_cells_items_and_lines(browser: Browsing, url: str) -> None:
-    before = "| a | b |\n|-|-|\n| rain | 12 |\n| snow | 3 |\n\n- one\n- two\n\n```\nx = 1\n```\n\nماء بارد"
+    before = (
+        "| a |||\n|-|-|-|\n| rain | 12 |\n| snow | 3 | 7 |\n\n- one\n- two\n\n```\nx = 1\n```\n\nماء بارد"
+    )
     after = before.replace("| rain | 12 |\n", "").replace("3", "7").replace("- two", "- two and three")
     pair = [before, after.replace("x = 1", "x = 2").replace("بارد", "دافئ")]
     assert browser.open(url).told("markdown.js", DOCUMENT, pair) == [
-        "TD <del>rain</del>", "TD <del>12</del>", "TD snow", "TD <del>3</del><ins>7</ins>", "LI one",
-        "LI two<ins> and three</ins>", "CODE x =<del> 1</del><ins> 2</ins>",
+        "TD <del>rain</del>", "TD <del>12</del>", "TD ", "TD snow", "TD <del>3</del><ins>7</ins>", "TD 7",
+        "LI one", "LI two<ins> and three</ins>", "CODE x =<del> 1</del><ins> 2</ins>",
         "P ماء<del> بارد</del><ins> دافئ</ins>",
     ]  # fmt: skip
 
