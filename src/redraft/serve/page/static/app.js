@@ -81,7 +81,7 @@ function Chat() {
     <${Head}><${ModelChoice} owner=${conversation} />
       ${turns.length > 0 && html`<${Export} conversation=${conversation} />`}
       <button type="button" class="quiet" aria-expanded=${state.panel === "settings"} aria-controls="settings"
-        onClick=${() => update({ panel: state.panel === "settings" ? "" : "settings" })}><${Icon} name="settings" />Settings</button><//>
+        onClick=${() => update({ panel: state.panel === "settings" ? "" : "settings" })}><${Icon} name="settings" /><span>Settings</span></button><//>
     <div id="turns">
       ${!turns.length && html`<${Empty} />`}
       ${turns.map((turn) => html`<${Turn} key=${turn.id} conversation=${conversation} turn=${turn} />`)}
@@ -111,7 +111,7 @@ function Export({ conversation }) {
     event.currentTarget.closest("details").open = false;
     exported(conversation, kind);
   };
-  return html`<details class="menu"><summary><${Icon} name="save" />Export</summary><div>${kinds.map(([label, kind]) => html`
+  return html`<details class="menu"><summary><${Icon} name="save" /><span>Export</span></summary><div>${kinds.map(([label, kind]) => html`
     <button type="button" onClick=${(event) => done(event, kind)}>${label}</button>`)}</div></details>`;
 }
 
