@@ -12,8 +12,8 @@ pytest.importorskip("vl_convert")
 from redraft.evaluation.diagnosis import diagnose as diagnosis
 from redraft.evaluation.reports.chains import Links
 from redraft.evaluation.reports.report import chains_of, describe, page
+from tests.browser import chromium
 from tests.evaluation.diagnosis.made_chains import told
-from tests.serve.page.browsing import browsing
 from tests.serve.page.test_axe import found
 
 pytestmark = pytest.mark.slow
@@ -27,10 +27,10 @@ def test_nothing_is_wrong_on_the_pages_of_reports(tmp_path: Path) -> None:
     links = Links.write(whole, "Chains", [*chains_of(report := describe([runs]))], "made", force=False)
     whole.write_text(page(report, "made", links))
     (tmp_path / "diagnosis.html").write_text(diagnosis.page(diagnosis.diagnose(chains), "made", links))
-    with browsing() as browser:
+    with chromium() as browser:
         for width, look in LOOKS:
             size: Any = {"width": width, "height": 850}
-            seen = browser.browser.new_context(viewport=size, color_scheme=look, bypass_csp=True).new_page()
+            seen = browser.new_context(viewport=size, color_scheme=look, bypass_csp=True).new_page()
             for file in tmp_path.glob("*.html"):
                 seen.goto(file.as_uri())
                 assert found(seen) == [], (file, width, look)

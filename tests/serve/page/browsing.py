@@ -1,7 +1,7 @@
 """The page in a real browser: `redraft serve` in a process of its own, with scripted models, and Chromium.
 
-with serving(tmp_path, {"rain": ["Rain is wet."]}) as url, browsing() as browser:
-    page = browser.open(url)
+with serving(tmp_path, {"rain": ["Rain is wet."]}) as url, chromium() as browser:
+    visit = Browsing(browser).open(url)
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-
-from tests.browser import chromium
 
 WAIT = 60
 LATE = 30_000  # milliseconds
@@ -153,10 +151,3 @@ class Browsing:
             visit.choose(model)
         visit.ask(question)
         return visit
-
-
-@contextmanager
-def browsing() -> Iterator[Browsing]:
-    """Start Chromium, or skip the test where there is none."""
-    with chromium() as browser:
-        yield Browsing(browser)

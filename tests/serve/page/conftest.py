@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests import browser as browsers
 from tests.evaluation.voting.test_ballots import Voting
-from tests.serve.page.browsing import Browsing, browsing
+from tests.serve.page.browsing import Browsing
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browsing]:
-    with browsing() as each:
-        yield each
+    with browsers.chromium() as each:
+        yield Browsing(each)
 
 
 @pytest.fixture

@@ -128,7 +128,8 @@ def test_an_unrevised_answer_stands_once_and_a_tick_is_no_approval(browser: Brow
     assert turn.locator(".verdict summary").inner_text() == "✓ 17 words, at least 3"
     assert not turn.locator(".path, .step, .good, .bad").count()
     assert turn.inner_text().count("falls from the sky") == 1
-    assert turn.locator(".meta").inner_text().startswith("plain · ")
+    assert " a second" in turn.locator(".meta", has_text="plain · ").inner_text()
+    assert visit.page.locator(".filled").inner_text().endswith(" tokens of context")
     turn.locator(".verdict summary").click()
     assert turn.locator(".verdict li code").inner_text() == "words>=3"
     assert visit.faults == []

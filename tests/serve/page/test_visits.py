@@ -122,6 +122,9 @@ def test_a_conversation_is_exported(browser: Browsing, url: str) -> None:
     assert chain.prompt.text == "Describe <b>rain</b>."
     assert f"> Describe <b>rain</b>.\n\n{SHORT}\n\n*✓ 5 words, at most 5*" in saved(page, "Markdown")
     html = saved(page, "HTML")
+    page.get_by_text("Export", exact=True).click()
+    page.locator(".turn").click()  # elsewhere
+    assert not page.locator("details.menu[open]").count()
     assert "&lt;b&gt;rain" in html
     assert "<strong>water</strong>" in html
     assert '<html lang="en' in html
