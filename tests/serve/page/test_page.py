@@ -155,7 +155,11 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
         "The best of 2 drafts": turn({}, drafts=[{"answer": "y"}]),
         "": turn({}, stop="ended"),
     }
-    assert browser.open(url).told("chain.js", WORDS, [*said.values()]) == [*said]
+    visit, told = browser.open(url), "Well.\nThe judge gives the answer 9 of 10."
+    assert visit.told("chain.js", WORDS, [*said.values()]) == [*said]
+    judged = {"feedback": {"checks": [{"name": "judge:kind", "passed": True, "message": told}]}}
+    [found] = visit.told("chain.js", "return own.verdictsOf(given);", judged)
+    assert found == ["good", "✓", "The judge gives the answer 9 of 10"]  # its content was judged
 
 
 @pytest.mark.slow

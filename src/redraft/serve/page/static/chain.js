@@ -124,7 +124,7 @@ export function placeOf(text, box) {
 export const whyCut = (step) => CUTS[step.finish] || STOPS[step.finish] || step.finish;
 
 const MOST_FOUND = 4; // results of checks that are shown without a click
-const JUDGED = /^(?:judge|pick)\b/; // checks in which a model judged the content: others measure what they name
+const JUDGED = /^(?:judge|reward)\b/; // checks in which a model judged the content: others measure what they name
 const COUNT = /^[a-z]+(<=|>=|==|=)(\d+)(?:\.\.(\d+))?$/;
 
 // What a check found, in a few words: "28 words, at most 30".
