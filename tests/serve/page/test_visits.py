@@ -93,7 +93,9 @@ def test_conversations_are_kept_found_renamed_and_deleted(browser: Browsing, url
     page.get_by_label("The conversation's folder").fill("Sky")
     page.keyboard.press("Enter")
     page.locator(".folder", has_text="Sky").get_by_role("link", name="Weather").wait_for()
-    assert page.locator(".kept > h2").all_inner_texts() == ["Today"]
+    periods = "return given.map((day) => own.periodOf(new Date(2026, 4, day), new Date(2026, 4, 20, 12)));"
+    found = visit.told("store.js", periods, [20, 19, 14, -20])
+    assert found == ["Today", "Yesterday", "The last 7 days", "April 2026"]
     page.get_by_role("button", name="Delete").click()
     page.locator(".empty").wait_for()
     assert kept.count() == 1
