@@ -13,7 +13,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
-from processor import spent
 from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Sampling, Tokens
 
 
@@ -29,8 +28,6 @@ class Request:
     started: float = field(default_factory=time.perf_counter)
     first: float | None = None  # when its first token came; None if none did
     ended: float | None = None  # when its last delta came; None if it was closed before
-    # The processor time of all processes at `first` and at `ended`.
-    busy: list[float] = field(default_factory=list)
     deltas: int = 0  # how many were taken
     text: str = ""  # what came
     tokens: Tokens = ()  # the ids of what came
@@ -47,14 +44,12 @@ class Request:
         now = time.perf_counter()
         if self.first is None and (delta.text or delta.tokens):
             self.first = now
-            self.busy.append(spent())
         self.deltas += 1
         self.text += delta.text
         self.tokens += delta.tokens
         self.last = delta
         if delta.finish:
             self.ended = now
-            self.busy.append(spent())
 
 
 @dataclass
