@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # what speaks HTTP belongs to the tests
-from tests.engines.fake_server import DONE, Request, chat_event, event, read_request, usage_event
+from tests.engines.fake_server import DONE, Request, chat_event, read_request, usage_event
 
 MODEL = "teacher"
 VERDICTS = ("Revision is needed.", "No revision is needed.")
@@ -199,12 +199,10 @@ class _Served:
         words = reply_to(body).split(" ")
         early = fault in ("stall", "cut")
         sent = words[: len(words) // 2] if early else words
-        counts = tokens_of(body), len(sent)
-        streamed = bool(body.get("stream"))
-        whole = _streamed(sent, counts) if streamed else _at_once(sent, counts)
+        whole = _streamed(sent, (tokens_of(body), len(sent)))
         if fault == "json":
             whole = whole.replace(b'"choices"', b'"choices', 1)
-        head = _head(200, len(whole), streamed=streamed)
+        head = _head(200, "text/event-stream", "Transfer-Encoding: chunked")
         if early:
             writer.write(head + whole[: len(whole) // 2])
             await asyncio.sleep(self.ways.stalls if fault == "stall" else 0)
@@ -217,7 +215,7 @@ class _Served:
 
     def _send(self, writer: asyncio.StreamWriter, status: int, record: Any) -> None:
         data = json.dumps(record).encode()
-        writer.write(_head(status, len(data), streamed=False) + data)
+        writer.write(_head(status, "application/json", f"Content-Length: {len(data)}") + data)
 
 
 def digest_of(body: Any) -> str:
@@ -232,29 +230,9 @@ def tokens_of(body: Any) -> int:
 
 
 def reply_to(body: Any) -> str:
-    """Return the reply to a request: words and a verdict, or what fits its JSON schema."""
+    """Return the reply to a request: words and a verdict."""
     draws = random.Random(digest_of(body))
-    if (schema := _schema(body)) is not None:
-        return json.dumps(_value(schema, draws))
     return f"{' '.join(draws.choices(WORDS, k=draws.randint(8, 24)))}. {draws.choice(VERDICTS)}"
-
-
-def _schema(body: Any) -> Any:
-    """Return the JSON schema that the reply must fit, or None."""
-    return (body.get("response_format") or {}).get("json_schema", {}).get("schema")
-
-
-def _value(schema: Any, draws: random.Random) -> Any:
-    """Return a value that fits a plain schema."""
-    if "enum" in schema:
-        return draws.choice(schema["enum"])
-    kind = schema.get("type")
-    if kind == "object" or "properties" in schema:
-        return {name: _value(each, draws) for name, each in schema.get("properties", {}).items()}
-    if kind == "array":
-        return [_value(schema.get("items", {}), draws)]
-    numbers = {"integer": draws.randint(0, 9), "number": draws.random(), "boolean": draws.random() < 0.5}
-    return numbers[kind] if kind in numbers else " ".join(draws.choices(WORDS, k=8))
 
 
 def _streamed(words: Sequence[str], counts: tuple[int, int]) -> bytes:
@@ -265,17 +243,7 @@ def _streamed(words: Sequence[str], counts: tuple[int, int]) -> bytes:
     return b"%x\r\n%s\r\n0\r\n\r\n" % (len(events), events)
 
 
-def _at_once(words: Sequence[str], counts: tuple[int, int]) -> bytes:
-    """Return a reply as one record."""
-    message = {"role": "assistant", "content": " ".join(words)}
-    usage = {"prompt_tokens": counts[0], "completion_tokens": counts[1]}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return event({"choices": [choice], "usage": usage}).removeprefix(b"data: ").strip()
-
-
-def _head(status: int, length: int, *, streamed: bool) -> bytes:
-    kind = "text/event-stream" if streamed else "application/json"
-    framing = "Transfer-Encoding: chunked" if streamed else f"Content-Length: {length}"
+def _head(status: int, kind: str, framing: str) -> bytes:
     return f"HTTP/1.1 {status} Said\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n".encode()
 
 
