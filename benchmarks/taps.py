@@ -26,7 +26,6 @@ class Request:
     stop: tuple[str, ...]
     # When it was made, on the clock of `time.perf_counter`.
     started: float = field(default_factory=time.perf_counter)
-    first: float | None = None  # when its first token came; None if none did
     ended: float | None = None  # when its last delta came; None if it was closed before
     deltas: int = 0  # how many were taken
     text: str = ""  # what came
@@ -41,15 +40,12 @@ class Request:
 
     def note(self, delta: Delta) -> None:
         """Writes a delta down."""
-        now = time.perf_counter()
-        if self.first is None and (delta.text or delta.tokens):
-            self.first = now
         self.deltas += 1
         self.text += delta.text
         self.tokens += delta.tokens
         self.last = delta
         if delta.finish:
-            self.ended = now
+            self.ended = time.perf_counter()
 
 
 @dataclass
