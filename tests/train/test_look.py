@@ -100,7 +100,7 @@ def ready(model: str, folder: Path, *words: str) -> Ready:
 @pytest.mark.parametrize("words", ["--gradient_accumulation_steps 3", "--packing False", "--max_steps 1000"])
 def test_two_steps_say_what_all_of_them_take(model: str, tmp_path: Path, words: str) -> None:
     made = ready(model, tmp_path, *words.split())
-    steps, lengths = made.steps, made.data.rows.lengths
+    steps, lengths = made.loop.steps, made.data.rows.lengths
     found = estimate(made)
     assert found
     rows = 2 * len(lengths) if made.own.max_steps is None else 2000  # two passes, or steps of two rows

@@ -43,7 +43,7 @@ def losses(output: str = "out") -> list[float]:
 
 def test_a_model_comes_out_that_transformers_loads(model: str, here: Path) -> None:
     made = ready(model, "--lora", "False")
-    assert made.train() == made.steps == 3
+    assert made.train() == made.loop.steps == 3
     trained = AutoModelForCausalLM.from_pretrained("out")
     assert trained.config.redraft_format == "selfee-1"
     assert AutoTokenizer.from_pretrained("out").eos_token_id == trained.config.eos_token_id
@@ -118,7 +118,7 @@ def test_what_the_machine_chose_can_be_said(model: str, here: Path) -> None:
 def test_steps_are_those_that_trainer_takes(model: str, here: Path) -> None:
     usual = USUAL.replace("--max_steps 3", "--num_train_epochs 1.5 --gradient_accumulation_steps 2")
     made = ready(model, "--lora", "False", "--packing", "False", usual=usual)
-    assert made.train() == made.steps == 5  # 24 records are 3 steps of 8
+    assert made.train() == made.loop.steps == 5  # 24 records are 3 steps of 8
 
 
 def test_an_evaluation_needs_data(model: str, here: Path) -> None:

@@ -165,7 +165,7 @@ def train(
         ready = ready_for(own, model, tell=tell)
         if on_step:
             ready.loop.log.hide()
-            ready.loop.callbacks.append(_Reports(on_step, ready.steps))
+            ready.loop.callbacks.append(_Reports(on_step, ready.loop.steps))
         done = _train(ready, say=say, tell=tell)
         if done is not None and not ready.stopped_early(done):
             ready.verb.finish(ready.own, ready.loop, ready.base, command=command, say=say, warn=tell)
@@ -234,7 +234,7 @@ def _result(ready: Ready, done: int | None) -> TrainResult:
     if stopped is not None and ready.stopped_early(done):
         afresh = ready.own.overwrite_output_dir
         again = "the command again without --overwrite_output_dir" if afresh else "the same command again"
-        message = f"stopped after step {done:,} of {ready.steps:,}. To resume, type {again}."
+        message = f"stopped after step {done:,} of {ready.loop.steps:,}. To resume, type {again}."
         return TrainResult(output, done, loss, Signals(stopped), message)
     following = ready.verb.following(ready.own, ready.base)
     return TrainResult(output, done, loss, None, f"{output} holds {ready.method}. {following}")

@@ -164,7 +164,7 @@ def estimate(ready: Ready) -> Estimate | None:
 
     Its model is trained a little and must not be used.
     """
-    args, steps, epoch = ready.args, ready.steps, ready.loop.steps_an_epoch
+    args, steps, epoch = ready.args, ready.loop.steps, ready.loop.steps_an_epoch
     weights = list(ready.loop.trained.model.parameters())
     times = args.gradient_accumulation_steps
     args.max_steps, args.logging_steps = _STEPS, 1

@@ -293,11 +293,6 @@ class Ready:
         return f"an adapter of rank {own.lora_r} on weights in {own.dtype}"
 
     @property
-    def steps(self) -> int:
-        """All steps of the run."""
-        return self.loop.steps
-
-    @property
     def rows_a_step(self) -> int:
         """Rows per step of the optimizer, over all processes."""
         return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
@@ -305,7 +300,7 @@ class Ready:
     @property
     def is_complete(self) -> bool:
         """Whether the checkpoint to resume from is that of the last step."""
-        return self.checkpoint is not None and self.checkpoint.step >= self.steps
+        return self.checkpoint is not None and self.checkpoint.step >= self.loop.steps
 
     @property
     def writes(self) -> bool:
@@ -326,7 +321,7 @@ class Ready:
             **{name: getattr(self.args, name) for name in ("learning_rate", "bf16")},
             "method": self.method,
             "rows_a_step": self.rows_a_step,
-            "steps": self.steps,
+            "steps": self.loop.steps,
             "tokens_sha256": self.tokens_sha256,
             **contents_of({**ours, "model_name_or_path": self.base}),
         }
@@ -347,7 +342,7 @@ class Ready:
         full = f", {rows.efficiency:.1%} full" if rows.kind == "packed" else ""
         row = "answer" if self.writes else self.verb.row
         plan = (
-            f"{counted(self.steps, 'step')} of {counted(self.rows_a_step, row)} "
+            f"{counted(self.loop.steps, 'step')} of {counted(self.rows_a_step, row)} "
             f"(of {counted(len(rows), self.verb.row)}{full}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
@@ -385,7 +380,7 @@ class Ready:
 
     def stopped_early(self, done: int) -> bool:
         """Return whether a signal stopped the run before its last step."""
-        return self.loop.stopped is not None and done < self.steps
+        return self.loop.stopped is not None and done < self.loop.steps
 
     def steps_alone(self) -> int:
         """Train without saving a result, and return the steps done."""
