@@ -15,7 +15,7 @@ otherwise a line of ten thousand spaces or dashes, which weak models write, woul
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from redraft.checks.language import BY_NAME, language_of, near
@@ -73,53 +73,48 @@ def fault_of_reply(text: str, *, cut: bool) -> Fault:
 
 def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
     """Return the first fault of an instruction, or None. Whether it is new is the pool's to say."""
-    return next(_instruction_faults(task.instruction, wanted), None)
-
-
-def _instruction_faults(text: str, wanted: Wanted) -> Iterator[Fault]:
+    text = task.instruction
     if not text:
-        yield Fault("empty", "the instruction is empty")
+        return Fault("empty", "the instruction is empty")
     number = count_words(text)
     if number < LEAST_WORDS:
-        yield Fault("short", f"the instruction has {number} words, at least {LEAST_WORDS}")
+        return Fault("short", f"the instruction has {number} words, at least {LEAST_WORDS}")
     if number > MOST_WORDS:
-        yield Fault("long", f"the instruction has {number} words, at most {MOST_WORDS}")
+        return Fault("long", f"the instruction has {number} words, at most {MOST_WORDS}")
     first = text[0]
     foreign = not first.isascii() and _code(wanted.language) == "en"
     if first not in _OPENING and (foreign or not first.isalnum()):
-        yield Fault("start", f"the instruction begins with {first!r}")
+        return Fault("start", f"the instruction begins with {first!r}")
     if word := ALPACA.find(text):
-        yield Fault("blocked", f"{word!r}: not a task for text alone")
+        return Fault("blocked", f"{word!r}: not a task for text alone")
     if text.casefold().startswith(_PROGRAM):
-        yield Fault("program", f"begins with {_PROGRAM!r}, without saying for what to run it")
-    yield from _marked(text)
+        return Fault("program", f"begins with {_PROGRAM!r}, without saying for what to run it")
+    return _marked(text)
 
 
-def _marked(text: str) -> Iterator[Fault]:
-    if found := _MARKERS.search(text):
-        yield Fault("markers", f"{found[0].strip()!r} belongs to the form of a prompt")
+def _marked(text: str) -> Fault | None:
+    found = _MARKERS.search(text)
+    return Fault("markers", f"{found[0].strip()!r} belongs to the form of a prompt") if found else None
 
 
 def check_answer(task: Task, wanted: Wanted) -> Fault | None:
     """Return the first fault of a task's input and output, or None."""
-    return next(_answer_faults(task, wanted), None)
-
-
-def _answer_faults(task: Task, wanted: Wanted) -> Iterator[Fault]:
     if not task.output:
-        yield Fault("empty", "the output is empty")
+        return Fault("empty", "the output is empty")
     if is_refusal(task.output):
-        yield Fault("refusal", f"the output refuses: {task.output[:60]!r}")
+        return Fault("refusal", f"the output refuses: {task.output[:60]!r}")
     if looped := repeats(task.output) or repeats(task.input):
-        yield Fault("repeats", f"{looped[:60]!r} again and again")
-    yield from _marked(f"{task.input}\n{task.output}")
+        return Fault("repeats", f"{looped[:60]!r} again and again")
+    if marked := _marked(f"{task.input}\n{task.output}"):
+        return marked
     if task.output == task.input:
-        yield Fault("same", "the output is the input")
+        return Fault("same", "the output is the input")
     if task.output.endswith(":") or task.input.endswith(":"):
-        yield Fault("colon", "input or output ends with a colon: something is missing")
+        return Fault("colon", "input or output ends with a colon: something is missing")
     text = f"{task.instruction}\n{task.output}"
     if (wrong := language_of(text)) and (code := _code(wanted.language)) and code not in near(wrong):
-        yield Fault("language", f"is in {wrong!r}, not in {code!r}")
+        return Fault("language", f"is in {wrong!r}, not in {code!r}")
+    return None
 
 
 def _code(language: str) -> str:
