@@ -42,14 +42,9 @@ class Verb:
     out: str = "out"  # the parameter that takes the output
     kind: str = ""  # whether it takes the options of `data` or of `weights`, or pays for tokens of a model
 
-    def load(self) -> Callable[..., Any]:
-        """Import the function."""
-        found: Callable[..., Any] = resolve_name(self.function)
-        return found
-
     def call(self, options: Mapping[str, Any], out: str) -> Any:
         """Call the function."""
-        function, given = self.load(), {**options, self.out: out}
+        function, given = resolve_name(self.function), {**options, self.out: out}
         if self.kind == "weights":
             from redraft.weights.output import Run
 
@@ -123,7 +118,7 @@ def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
 
 
 def _check_values(verb: Verb, given: Mapping[str, Any]) -> None:
-    function = verb.load()
+    function = resolve_name(verb.function)
     keywords, module = _keywords(function), vars(sys.modules[function.__module__])
     if verb.kind == "pays" and (model := module.get(keywords.replace("Keywords", "Options"))):
         known = options_of(model).keys() - {"model"}  # a judge takes one or several models
@@ -145,7 +140,7 @@ def _keywords(function: Callable[..., Any]) -> str:
 
 def _parameters(verb: Verb) -> tuple[dict[str, None], list[str]]:
     """Return the names of a function's options, and of those without a default."""
-    function = verb.load()
+    function = resolve_name(verb.function)
     known, needed = dict[str, None](), list[str]()
     for name, each in inspect.signature(function).parameters.items():
         if each.kind is inspect.Parameter.VAR_KEYWORD:
