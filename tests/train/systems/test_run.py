@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from redraft.chain.documents import shipped_recipes
 from redraft.data.merge import part_files, read_recipe, recipe_path
 from redraft.errors import OutputError, RedraftError, UsageError
 from redraft.jobs.files import open_locked
 from redraft.train.self.tasks import find_task
-from redraft.train.systems.recipe import read_system, shipped_systems
+from redraft.train.systems.recipe import FOLDER, read_system
 from redraft.train.systems.run import Run, StageError
 from redraft.train.systems.verbs import filled
 
@@ -74,7 +75,7 @@ def test_verbs_are_done_in_order_with_a_page_and_a_card() -> None:
     assert "| answers | `redraft answer` | questions |" in Path("made/README.md").read_text()
 
 
-@pytest.mark.parametrize("system", shipped_systems())
+@pytest.mark.parametrize("system", shipped_recipes(FOLDER))
 def test_what_a_small_system_reads_is_there(system: str) -> None:
     run = Run(read_system(system, small=True), Path("made"))
     run.plan().check(run.system, run.folder)
@@ -88,7 +89,7 @@ def test_what_a_small_system_reads_is_there(system: str) -> None:
 
 
 @pytest.mark.parametrize("small", [False, True])
-@pytest.mark.parametrize("system", shipped_systems())
+@pytest.mark.parametrize("system", shipped_recipes(FOLDER))
 def test_a_system_learns_tasks_that_there_are(system: str, small: bool) -> None:
     for stage in read_system(system, small=small).stages.values():
         for name in stage.options.get("tasks", ()):
@@ -253,7 +254,7 @@ def test_ten_kills_change_nothing() -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
-@pytest.mark.parametrize("system", shipped_systems())
+@pytest.mark.parametrize("system", shipped_recipes(FOLDER))
 def test_a_small_system_is_made_by_one_command(system: str) -> None:
     assert start(system, "--small").wait() == 0
     made = Path(f"{system}-small")

@@ -141,7 +141,7 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
             hint = f"Its values: {', '.join(known) or 'none'}"
             raise UsageError(f"{path} has no value {name!r:.80}.", hint=hint)
         known[name] = value
-    base, shipped = Path(path).parent, recipe in shipped_systems()
+    base, shipped = Path(path).parent, recipe in shipped_recipes(FOLDER)
     if not keys.stages:
         raise UsageError(f"{path} has no stages.", hint="stages: {NAME: {verb: …, out: …, options: {…}}}")
     try:
@@ -153,11 +153,6 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
     return System(Path(path).stem, ordered, files, small, str(about).strip())
-
-
-def shipped_systems() -> list[str]:
-    """Return the names of the recipes that redraft ships."""
-    return list(shipped_recipes(FOLDER))
 
 
 def _file(base: Path, name: str, given: Any, *, shipped: bool) -> FileKeys:
