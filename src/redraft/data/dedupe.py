@@ -178,16 +178,14 @@ def sift(
     number of compared records and the total.
     """
     ids, ranks, keys = list[str](), list[bytes](), list[bytes]()
-    for entry in against:
-        ids.append(entry.id)
-        ranks.append(entry.rank)
-        keys.append(entry.key)
-    fixed = len(ids)
-    for entry in entries:
-        spool.write(to_json(entry.where) + b"\n" + entry.line)
-        ids.append(entry.id)
-        ranks.append(entry.rank)
-        keys.append(entry.key)
+    for spooled, given in ((False, against), (True, entries)):
+        fixed = len(ids)  # in the end, how many of `against`
+        for entry in given:
+            if spooled:
+                spool.write(to_json(entry.where) + b"\n" + entry.line)
+            ids.append(entry.id)
+            ranks.append(entry.rank)
+            keys.append(entry.key)
     order = sorted(range(fixed), key=ranks.__getitem__)
     order += sorted(range(fixed, len(ids)), key=ranks.__getitem__)
     ranks.clear()
