@@ -292,16 +292,11 @@ def _check_config(base: Checkpoint, delta: Checkpoint) -> None:
             raise _other_architecture(base, delta, "delta", why)
 
 
-def is_table(name: str) -> bool:
-    """Return whether a tensor has a row for each token."""
-    return name.endswith(_TABLES)
-
-
 def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
     """Return the number of added rows of each table that has more rows than the base's and the same width."""
     added = {}
-    for name in filter(is_table, other.tensors):
-        if name not in base.tensors:
+    for name in other.tensors:
+        if name not in base.tensors or not name.endswith(_TABLES):
             continue
         ours, theirs = base.tensors[name].shape, other.tensors[name].shape
         if len(theirs) == len(ours) > 0 and theirs[1:] == ours[1:] and theirs[0] > ours[0]:

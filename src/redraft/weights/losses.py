@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from redraft.jobs.counting import counted
 from redraft.weights.header import dtype_name
 
 Say = Callable[[str], None]  # called with a message for the user
@@ -76,8 +77,7 @@ def not_finite(values: torch.Tensor) -> tuple[int, int]:
 def _counted(counts: Mapping[str, int], became: str) -> str:
     """Return a phrase with the total and the tensor with the most, which may be one of many with as many."""
     worst = max(counts, key=lambda name: counts[name])
-    total = sum(counts.values())
-    numbers = f"{total:,} number{'s' if total > 1 else ''}"
+    numbers = counted(sum(counts.values()), "number")
     if len(counts) == 1:
         return f"{numbers} in {worst!r:.80} {became}"
     most = f"at most {counts[worst]:,} in one of them, {worst!r:.80}"
