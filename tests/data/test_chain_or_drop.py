@@ -83,21 +83,21 @@ def test_what_has_a_version_and_no_steps_is_not_taken_for_a_chain() -> None:
 DEEP: dict[str, Any] = {"instruction": "Why?", "output": "So."}
 
 
-def nested(depth: int) -> dict[str, Any]:
+def deep(depth: int) -> dict[str, Any]:
     return DEEP | {"x": json.loads("[" * depth + "]" * depth)}
 
 
 @pytest.mark.parametrize("depth", [200, 220, 300])
 def test_what_is_nested_too_deep_to_be_written_is_a_drop(depth: int) -> None:
-    drop = chain_or_drop(line_of(nested(depth)), strict=False)
+    drop = chain_or_drop(line_of(deep(depth)), strict=False)
     reason = "a.jsonl:1: is nested too deep to be written and read again."
-    assert drop == Drop("unreadable", reason, "a.jsonl:1", record=line_of(nested(depth)).data)
+    assert drop == Drop("unreadable", reason, "a.jsonl:1", record=line_of(deep(depth)).data)
     with pytest.raises(RecordError, match="too deep"):
-        chain_or_drop(line_of(nested(depth)), strict=True)
+        chain_or_drop(line_of(deep(depth)), strict=True)
 
 
 def test_what_is_nested_deep_and_can_be_written_is_kept() -> None:
-    chain = chain_or_drop(line_of(nested(180)), strict=True)
+    chain = chain_or_drop(line_of(deep(180)), strict=True)
     assert isinstance(chain, Chain)
     assert Chain.from_json(chain.to_json()) == chain
 
