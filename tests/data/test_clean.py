@@ -1,15 +1,21 @@
-"""Clean a record."""
+"""Clean a record; the verbs of data as functions: what they return, and what they tell."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+import redraft
 from redraft.chain import Chain
 from redraft.chain.read.records import RawRecord
 from redraft.data.clean import Cleaned, clean_chain
 from redraft.data.clean_rules import USUAL, RuleSettings
 from redraft.data.output import Drop
+from redraft.errors import OutputError, UsageError
+from tests.cli.verbs import write
 
 
 def clean(record: Any) -> Cleaned | Drop:
@@ -35,3 +41,57 @@ def test_a_dropped_record_is_kept_as_it_was() -> None:
     assert isinstance(drop, Drop)
     assert (drop.rule, drop.where, drop.id) == ("empty", "a:7", "a/x")
     assert drop.record["prompt"]["instruction"] == "What\x00?"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    said = ["Name a river, please.", "Name a river, please!", "Hm", "Name a lake, please."]
+    return write(tmp_path / "in.jsonl", ({"instruction": text, "output": "Why?"} for text in said))
+
+
+def test_clean_returns_what_it_came_to_and_prints_what_the_command_prints(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = source.with_name("out.jsonl")
+    result = redraft.clean(source, out, rules="answered,short", dropped=source.with_name("gone.jsonl"))
+    assert (result.path, result.kept, dict(result.dropped), result.exit_status) == (out, 3, {"short": 1}, 0)
+    assert capsys.readouterr().err == "redraft: 3 kept, 1 dropped\n  short          1\n"
+    assert json.loads(source.with_name("gone.jsonl").read_text())["rule"] == "short"
+    assert json.loads(Path(f"{out}.run.json").read_text())["command"] == "data clean"
+    with pytest.raises(OutputError, match="exists"):
+        redraft.clean(source, out)
+    assert redraft.clean(source, out, rules=["roles"], force=True, quiet=True).kept == 4
+
+
+def test_rules_that_leave_nothing_say_so_and_a_wrong_name_is_an_error(source: Path) -> None:
+    result = redraft.clean(source, source.with_name("out.jsonl"), rules=["answer-question"], quiet=True)
+    assert (result.kept, result.exit_status) == (0, 1)
+    with pytest.raises(UsageError, match="unknown name 'rolls'"):
+        redraft.clean(source, source.with_name("b.jsonl"), rules=["rolls"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "said", "allowed"),
+    [
+        (redraft.clean, {"like": "foo"}, "like is 'foo'", "one of: None, fastchat, selfee"),
+        (redraft.clean, {"workers": 0}, "workers is 0", "from 1"),
+        (redraft.clean, {"wokers": 1}, "the option is 'wokers'", "one of: dropped, workers"),
+        (redraft.dedupe, {"by": "foo"}, "by is 'foo'", "one of: exact, query, rouge, minhash"),
+        (redraft.dedupe, {"by": ["exact"]}, "by is a list", "one of: exact"),
+        (redraft.dedupe, {"by": "rouge", "threshold": 70}, "threshold is 70", "from 0.1 to 1"),
+        (redraft.dedupe, {"by": "rouge", "threshold": 0}, "threshold is 0", "from 0.1 to 1"),
+    ],
+)
+def test_a_wrong_option_is_told_with_what_is_allowed(
+    verb: Any, options: dict[str, Any], said: str, allowed: str, source: Path
+) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        verb(source, source.with_name("out.jsonl"), **options)
+    assert allowed in (caught.value.hint or "")
+
+
+def test_one_list_or_file_may_be_given_alone(source: Path) -> None:
+    out = source.with_name("out.jsonl")
+    assert redraft.clean(source, out, blocked="fastchat", quiet=True).kept == 3
+    same = redraft.dedupe(source, out, against=str(source), force=True, quiet=True)
+    assert same.kept == 0
