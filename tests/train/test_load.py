@@ -33,7 +33,7 @@ from redraft.weights.delta import diff
 from redraft.weights.gguf.to_folder import import_gguf
 from redraft.weights.lora.gguf import lora_gguf
 from tests.train.tiny import SHAPE
-from tests.train.tiny_models import VOCABULARY, tiny
+from tests.train.tiny_models import tiny
 from tests.weights.tiny_folders import VOCABULARY, lora, tiny_folder
 
 
@@ -344,7 +344,7 @@ def test_a_name_that_no_layer_has_is_an_error_that_lists_them() -> None:
 @pytest.mark.parametrize("whole", [False, True])
 def test_the_vocabulary_is_saved_where_rows_were_added(tmp_path: Path, whole: bool) -> None:
     model = tiny()
-    model.resize_token_embeddings(VOCABULARY + 1, mean_resizing=False)
+    model.resize_token_embeddings(model.config.vocab_size + 1, mean_resizing=False)
     made = add_adapter(model, SftOptions(), note={}, whole_vocabulary=whole)
     made.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
