@@ -18,13 +18,10 @@ def tiny(bench: Any) -> Any:
     return bench.measure.Size(rounds=2, questions=2, tokens=800, prompts=(2, 20), threads=1)
 
 
-# Requests that are written down and made again.
-
 NATIVE = [
     "An answer.\n\n### Feedback 1:\nGood. Revision is not needed.",
     ".\n\n### Revision 1:\nA better answer.",
 ]
-ENFORCED: Any = {"mode": "native", "min_revisions": 1, "max_revisions": 1, "max_tokens": 400}
 
 
 # Rows.
@@ -133,7 +130,7 @@ def test_our_decisions_are_those_of_rouge_score_and_a_wrong_one_is_counted(bench
 
 
 @pytest.mark.parametrize(
-    "row", ["rouge", "pool", pytest.param("clean", marks=pytest.mark.model), "minhash", "memory"]
+    "row", ["rouge", pytest.param("clean", marks=pytest.mark.model), "minhash", "memory"]
 )
 def test_a_row_of_data_is_measured_and_leaves_nothing(
     bench: Any, row: str, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
