@@ -18,14 +18,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from generate_job import Job, ended, working
 from measure import Figure, Goal, Row
-from ray_machines import Machines, machines
+from ray_machines import Machines
 from redraft.chain import Chain, Prompt, Step
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.jobs.share import Share
@@ -88,7 +88,7 @@ def speed(prompts: int, counts: tuple[int, ...]) -> Row:
 
 def ray_speed(prompts: int, counts: tuple[int, ...]) -> Row:
     """Answer the prompts with more and more processes of Ray."""
-    with machines(4) as cluster:
+    with closing(Machines(4)) as cluster:
         return _speed(prompts, counts, "processes of Ray", RAY_SPEED_HOW, partial(_on_ray, cluster.address))
 
 
@@ -155,7 +155,7 @@ def kills(prompts: int, times: int) -> Row:
 
 def ray(prompts: int, workers: int, nodes: int) -> Row:
     """Kill processes and machines of a Ray cluster under one command, and count."""
-    with working(prompts) as job, Teacher(delay=RAY_DELAY) as teacher, machines(3) as cluster:
+    with working(prompts) as job, Teacher(delay=RAY_DELAY) as teacher, closing(Machines(3)) as cluster:
         more = ("--parallel", "4", "--max-revisions", "1", "--ray", cluster.address)
         driver = job.start(teacher, *more)
         most = prompts // (workers + nodes + 1)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,40 +45,22 @@ class Machines:
             else:
                 return
 
-    def remove(self, number: int) -> None:
-        """Kill all processes of a machine at once."""
-        self._cluster.remove_node(self._nodes.pop(number), allow_graceful=False)
-
-    def workers(self) -> list[int]:
-        """Return the ids of the processes that make shares."""
-        raylets = [node.all_processes["raylet"][0].process.pid for node in self._nodes]
-        return [each for raylet in raylets for each in family(raylet) if "ShareActor" in _name(each)]
-
     def kill_worker(self, number: int) -> bool:
         """Kill a process that makes shares, if there is one: that of a number, counted round."""
-        found = self.workers()
+        raylets = [node.all_processes["raylet"][0].process.pid for node in self._nodes]
+        found = [each for raylet in raylets for each in family(raylet) if "ShareActor" in _name(each)]
         if found:
             os.kill(found[number % len(found)], signal.SIGKILL)
         return bool(found)
 
     def kill_machine(self) -> None:
         """Kill all processes of a machine at once, and start another."""
-        self.remove(0)
+        self._cluster.remove_node(self._nodes.pop(0), allow_graceful=False)
         self.add()
 
     def close(self) -> None:
         """End all machines."""
         self._cluster.shutdown()
-
-
-@contextmanager
-def machines(count: int) -> Iterator[Machines]:
-    """Yield running machines."""
-    running = Machines(count)
-    try:
-        yield running
-    finally:
-        running.close()
 
 
 def _name(process: int) -> str:
