@@ -53,13 +53,10 @@ async def _figures(size: Size) -> list[Figure]:
         questions = QUESTIONS[:count]
         for way in WAYS:
             rates = await measure_way(engine, way, questions, size, streams)
-            figures.append(rates.figure(f"{way}, {_streams(streams)}", GOAL, "loop", "raw"))
+            many = "one stream" if streams == 1 else f"{streams} streams"
+            figures.append(rates.figure(f"{way}, {many}", GOAL, "loop", "raw"))
         await engine.aclose()
     return figures
-
-
-def _streams(count: int) -> str:
-    return "one stream" if count == 1 else f"{count} streams"
 
 
 async def measure_way(engine: Engine, way: str, questions: Sequence[str], size: Size, streams: int) -> Rates:

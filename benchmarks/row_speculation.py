@@ -127,7 +127,7 @@ async def first_revision(engine: Engine, question: str, check: str, tokens: int)
 
 async def _figure(case: Case, requests: Sequence[Request], size: Size) -> Figure:
     if case.fresh:
-        requests = [_fresh(request) for request in requests]
+        requests = [replace(request, messages=request.messages[:1]) for request in requests]
     async with AsyncExitStack() as stack:
         engines = []
         for speculate in (case.ours, False):
@@ -138,10 +138,6 @@ async def _figure(case: Case, requests: Sequence[Request], size: Size) -> Figure
             size.rounds, lambda: timed(on, requests, case), lambda: timed(off, requests, case)
         )
     return rates.figure(case.what, case.goal, "on" if case.ours else "as chosen", "off")
-
-
-def _fresh(request: Request) -> Request:
-    return replace(request, messages=request.messages[:1])
 
 
 async def timed(engine: Engine, requests: Sequence[Request], case: Case) -> tuple[int, float]:

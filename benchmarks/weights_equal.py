@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from material import default_model
@@ -68,16 +67,11 @@ def unlike_file(file: Path, folder: Path) -> list[tuple[str, bool]]:
 
 def unlike_folder(file: Path, folder: Path) -> list[tuple[str, bool]]:
     """Each tensor of a folder, and whether a file has what gguf makes of it in the file's type."""
-    return list(_unlike_folder(file, folder))
-
-
-def _unlike_folder(file: Path, folder: Path) -> Iterator[tuple[str, bool]]:
     from gguf.quants import quantize
 
     stored = read(file)
-    for name, values in tensors_for(folder):
-        data, kind = stored[name]
-        yield name, same_bits(data, quantize(values, kind))
+    made = ((name, values, *stored[name]) for name, values in tensors_for(folder))
+    return [(name, same_bits(data, quantize(values, kind))) for name, values, data, kind in made]
 
 
 def unlike(one: Path, other: Path) -> list[tuple[str, bool]]:
