@@ -7,7 +7,6 @@ that stages wrote themselves are linked.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from redraft import __version__
@@ -113,12 +112,8 @@ def _card(title: str, system: System, ledger: Ledger, plan: Plan, sources: list[
         verb += ledger.edited(row.stage)
         lines.append(f"| {row.stage.name} | {verb} | {read} | {clock_time(seconds)} |")
     lines += ["", f"`redraft run {system.name}{' --small' * system.small}`, redraft {__version__}.", ""]
-    lines += _figures(ledger, plan)
-    return "\n".join(lines) + "\n"
-
-
-def _figures(ledger: Ledger, plan: Plan) -> Iterator[str]:
     for row in plan.rows:
         says = (ledger.record(row.stage).read() or {}).get("says")
         if says and row.stage.verb in ("report", "eval", "train self"):
-            yield from (f"## {row.stage.name}", "", "```text", says, "```", "")
+            lines += [f"## {row.stage.name}", "", "```text", says, "```", ""]
+    return "\n".join(lines) + "\n"
