@@ -204,20 +204,20 @@ def test_an_unknown_command_is_no_question() -> None:
     assert "/save FILE" in done.stdout
 
 
-def test_a_terminal_shows_steps_and_diffs_and_what_it_is_told() -> None:
+def test_a_terminal_says_how_each_step_did_and_shows_the_answer_last() -> None:
     model = script("Rain is cold water that falls.", "Rain is water that falls.")
     with Terminal("-m", model, "-c", "words<=5", "-c", "lacks:snow") as terminal:
         assert "loading the model …" in terminal.see("the model is ready")
         terminal.see("> ")
         terminal.type("Describe rain.\r")
-        terminal.see("✗ fails 1 of 2: 6 words, and at most 5 are allowed")
-        terminal.see("Revision 1 ───")
-        terminal.see("✓ passes 2 checks")
+        terminal.see("Answer: ✗ fails 1 of 2: 6 words, at most 5")
+        terminal.see("Revision 1: ✓ passes 2 checks")
         terminal.see("every check passed")
+        terminal.see("\n\nRain is water that falls.\n")
         terminal.see("\n> ")
         assert "there is no command '/x'" in terminal.say("/x")
         assert "1 question in chat.jsonl" in terminal.say("/save chat.jsonl")
-        terminal.type("\x04")
+        terminal.type("exit\r")
         assert terminal.status() == 0
     assert [step.answer for step in saved()[0].steps][1] == "Rain is water that falls."
 
@@ -226,10 +226,10 @@ def test_a_terminal_shows_the_new_steps_alone_when_it_revises_again() -> None:
     model = script("Rain is cold water.", "Too long. Revision is needed.", "Rain is water.")
     with Terminal("-m", model, "-c", "words<=5") as terminal:
         terminal.see("> ")
-        assert "Answer ───" in terminal.say("Describe rain.")
+        assert "Answer: ✓" in terminal.say("Describe rain.")
         shown = terminal.say("/revise")
         assert "Answer ───" not in shown.partition("Revision 1 ───")[0]
-        assert "Feedback 1 · to be revised" in shown
+        assert "Feedback 1 · needs revision" in shown
 
 
 @pytest.mark.slow

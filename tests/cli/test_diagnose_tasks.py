@@ -172,7 +172,7 @@ def test_quiet_says_nothing_but_the_result() -> None:
     assert run(GSM8K, "--ways", "blind").stderr.splitlines() == [
         "redraft: script:script.jsonl, test",
         *(
-            f"redraft: {way}, seed 0: run {number} of 3"
+            f"redraft: {way}, seed 0: run {number} of at most 3"
             for number, way in enumerate(("plain", "revise-2", "blind-2"), 1)
         ),
     ]

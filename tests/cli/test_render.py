@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from redraft.chain import Chain, CheckResult, Feedback, Place, Prompt, Step, Usage
+from redraft.checks.base import Outcome
+from redraft.checks.parse import parse_check
 from redraft.cli.render import render_chain, verdict, word_diff
 from redraft.cli.watch import Watch
 from redraft.jobs.counting import printable
@@ -112,7 +114,7 @@ def test_the_verdict_of_checks_is_said_in_colour_and_words() -> None:
         CheckResult(name=f"c{n}", passed=n > 1, score=1, message=f"The answer has {n}.") for n in range(3)
     ]
     text = drawn(CHAIN, terminal=True)
-    assert "\x1b[1;31m✗ fails its check: It has cold." in text
+    assert "\x1b[1;31m✗ lacks:cold: It has cold." in text
     assert verdict_of(results[1:]) == "fails 1 of 2: 1."
     assert verdict_of(results) == "fails 2 of 3"
     assert [str(line).strip() for line in verdict(results)] == [
@@ -120,7 +122,7 @@ def test_the_verdict_of_checks_is_said_in_colour_and_words() -> None:
         "✗ c0  The answer has 0.",
         "✗ c1  The answer has 1.",
     ]
-    assert [str(line) for line in verdict(results[2:])] == ["✓ passes its check"]
+    assert [str(line) for line in verdict(results[2:])] == ["✓ c2: 2."]
 
 
 def test_a_revision_that_changes_nothing_is_one_line() -> None:
@@ -129,16 +131,15 @@ def test_a_revision_that_changes_nothing_is_one_line() -> None:
     for text in (drawn(same), shown):
         assert "Revision 1 · the same text again" in text
     assert drawn(same).count("Rain is water that falls.") == 1
-    assert shown.count("Rain is water that falls.") == 2, (
-        "as the first answer, and as the best one at the end"
-    )
-
-
-def test_a_long_best_answer_is_not_printed_again() -> None:
-    long = Step(answer="\n".join(f"Line {n}." for n in range(20)))
-    shown = watched(CHAIN.model_copy(update={"steps": (long, CHAIN.steps[2]), "best": 0}))
-    assert shown.count("Line 7.") == 1
+    assert shown.count("Rain is water that falls.") == 2, "as the first answer, and alone at the end"
     assert "best     the first answer" in shown
+
+
+def test_a_count_that_fails_is_said_with_its_limit() -> None:
+    found = parse_check("words<=3").check("Rain is falling water.", Prompt(instruction="Describe rain."))
+    assert isinstance(found, Outcome)
+    result = CheckResult(name="words<=3", passed=found.passed, score=0, message=found.message)
+    assert verdict_of([result]) == "words<=3: 4 words, at most 3"
 
 
 def test_every_stop_reason_has_words() -> None:
@@ -163,11 +164,11 @@ def watched(chain: Chain) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_watching_shows_each_step_once_and_the_best_again() -> None:
+def test_watching_shows_each_step_once_and_the_best_alone_at_the_end() -> None:
     text = watched(CHAIN)
     assert text.count("Rain is water that falls and is cold.") == 1
     assert text.count("Rain is water that falls.\n") == 2
-    assert text.index("Revision 1 · best") > text.index("Revision 2")
+    assert text.endswith("\n\nRain is water that falls.\n")
 
 
 def test_the_draft_that_is_gone_on_with_is_printed_once_and_named() -> None:

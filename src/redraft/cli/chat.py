@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from redraft.chain import Chain, Prompt
     from redraft.revision.session import Session
 
-LEAVING = "Ctrl-D or /quit leaves."
+LEAVING = "exit or Ctrl-D leaves."
 COMMANDS = {
     "/revise": "revise the last answer once more; after Ctrl-C, go on with it",
-    "/edit WISH": "change only what WISH says; in one passage: /edit 12 dollars -> in euros",
-    "/undo": "take back the last question and its answer, or the last /revise or /edit",
+    "/edit WISH": "change only what WISH says; or: /edit 12 dollars -> in euros",
+    "/undo": "take back the last question, or the last /revise or /edit",
     "/save FILE": "save the conversation: a chain for each question",
     "/help": "show this",
-    "/quit": "leave; Ctrl-D does too",
+    "/quit": "leave, as exit and Ctrl-D do",
 }
 
 
@@ -41,9 +41,9 @@ COMMANDS = {
 def chat(flags: Given) -> None:
     """Talk with a model that revises its answers.
 
-    Drafts, feedback and revisions are shown as they come. Earlier questions are sent with their final answers
-    alone. /help lists the commands, such as /revise and /save FILE. Ctrl-C stops an answer and keeps its
-    steps; Ctrl-D leaves. A text of several lines is pasted.
+    Each step becomes a line, and the best answer comes last; /revise and /edit show what they change. Earlier
+    questions are sent with their final answers alone. /help lists the commands. Ctrl-C stops an answer and
+    keeps its steps; exit or Ctrl-D leaves. A text of several lines can be pasted.
 
     Without a terminal, each line of the input is a question or a command, and the answers are printed.
     """
@@ -79,12 +79,14 @@ class Chat:
         self.watching, self.status = False, 0
 
     def do(self, text: str) -> bool:
-        """Answer a text, or obey a command. Return False if it was to leave. An error ends only this."""
+        """Answer a text or obey a command. Return False to leave. An error ends only this turn."""
         try:
             if text.startswith("/") and "\n" not in text:
                 command, _, value = text.partition(" ")
                 return self._obey(command, value.strip())
-            if asked := text.strip():
+            if (asked := text.strip()) in ("exit", "quit"):
+                return False
+            if asked:
                 self._answer(self.session.talk.prompt(asked))
         except RedraftError as error:
             self.status = self.status or error.exit_status

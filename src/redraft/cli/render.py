@@ -101,7 +101,7 @@ def answer(step: Step, before: Step | None = None, console: Console | None = Non
 
 
 def outline(step: Step, name: str) -> list[Text]:
-    """Return what is said of an answer, as lines; none if nothing is."""
+    """Return the notes and the verdict on an answer, each as a line with its name."""
     given = step.feedback
     words = [Text(VERDICTS[given.verdict], _STYLES[given.verdict])] if given and given.by != "checks" else []
     lines = [*notes(step), *(verdict(step.checks) or words)]
@@ -109,7 +109,7 @@ def outline(step: Step, name: str) -> list[Text]:
 
 
 def notes(step: Step) -> list[Text]:
-    """Return notes on a step: what a patch took, and whether it is an echo or was cut."""
+    """Return notes on a step: how much was patched, and whether it is an echo or was cut."""
     places, tokens = counted(len(step.patch), "place"), step.usage.completion_tokens
     texts = [(f"Patched: {places}, {tokens:,} new tokens. The rest is as it was.", "dim")] * bool(step.patch)
     if step.echo:
@@ -133,31 +133,34 @@ def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableT
 
 
 def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text]:
-    """Render what checks found: passed or failed in colour and words, and lines for what that leaves out."""
+    """Render what checks found: the verdict, then a line for each failed check, or for `every` one."""
     if not results:
         return []
     failed = [result for result in results if not result.passed]
     mark, style = ("✗", "bold red") if failed else ("✓", "bold green")
     lines = [Text(f"{mark} {shown(verdict_of(results))}", style)]
-    for each in results if every else failed if len(failed) > 1 else []:
+    for each in results if every and len(results) > 1 else failed if len(failed) > 1 else []:
         passed = ("✓ ", "green") if each.passed else ("✗ ", "red")
         lines.append(Text.assemble(passed, (shown(each.name), "bold"), "  ", shown(each.message)))
     return lines
 
 
 def summary(chain: Chain) -> RenderableType:
-    """Render the end of a chain: the best answer with its verdict, why it stopped, and the cost."""
+    """Render the end of a chain: which answer is best, why it stopped, and the cost."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
     if chain.best is not None and len(chain.steps) + len(chain.drafts) > 1:
         first = "the best draft" if chain.drafts else "the first answer"
-        name = first if chain.best == 0 else f"revision {chain.best}"
-        table.add_row("best", Group(Text(name), *verdict(chain.steps[chain.best].checks)))
+        table.add_row("best", first if chain.best == 0 else f"revision {chain.best}")
     if by := chain.meta.get(ANSWERED):
         table.add_row("answered by", by)
     if chain.stop is not None and (chain.stop != "max_revisions" or len(chain.steps) > 1):
-        table.add_row("stopped", STOPS[chain.stop])
+        failure = chain.meta.get("failure")
+        if chain.stop == "error" and isinstance(failure, dict):
+            table.add_row("failed", Text(shown(str(failure.get("message"))), "red"))
+        else:
+            table.add_row("stopped", STOPS[chain.stop])
     table.add_row("used", usage_line(chain))
     return table
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from redraft.cli.running import ReplacePage
-from redraft.cli.shell import flag, switch, write
+from redraft.cli.shell import argument, flag, switch, write
 from redraft.errors import RecordError, UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def show(
-    files: Annotated[list[Path], typer.Argument(help="Files of chains, answers, conversations or prompts.")],
+    files: Annotated[list[Path], argument("FILES...", "Files of chains, answers, conversations or prompts.")],
     chain_id: Annotated[str | None, flag("ID", "Show this one alone; 12 is x/12.", "--id")] = None,
     limit: Annotated[int | None, flag("N", "Show the first N.", min=0)] = None,
     html: Annotated[Path | None, flag("FILE", "Write one page to look through them in a browser.")] = None,
@@ -34,9 +32,8 @@ def show(
     With --html, writes one page without other files: each chain as a timeline, with filters and search.
     """
     from rich.console import Console
-    from rich.text import Text
 
-    from redraft.cli.render import render_chain, shown
+    from redraft.cli.render import render_chain
 
     if html is not None:
         if as_json:
@@ -51,9 +48,6 @@ def show(
         if number:
             console.print()
         console.print(render_chain(chain, console))
-        failure = chain.meta.get("failure")
-        if chain.stop == "error" and isinstance(failure, dict):
-            console.print(Text(f"failed   {shown(str(failure.get('message')))}", "red"))
 
 
 def _write_page(html: Path, files: Sequence[Path], chains: Iterator[Chain], *, force: bool) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 HELP_ALL = "--help-all"
-_NUMBERS = {"float": "a number, such as 0.5", "int": "a whole number, such as 5"}
+_NUMBERS = {"float": "a number, such as 0.5.", "int": "a whole number, such as 5."}
 CHECKS = "Checks: words<=50, contains:TEXT, lacks:TEXT, json, python:module.function … See docs/checks.md"
 
 _MODEL = "model max_revisions check temperature max_tokens seed"

@@ -27,8 +27,6 @@ from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progre
 from redraft.revision.state import complete_steps
 from redraft.revision.words import name_of
 
-FINISHED_LINES = 12  # an answer of more lines is not printed again at the end
-
 
 class Moving:
     """One moving part at a time, below what was printed before. It is removed when it ends."""
@@ -75,8 +73,8 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` are steps of the chain that were shown before. Without `steps`, what is said of each is a line,
-    and the best answer comes last and unbroken, to be copied.
+    `earlier` are steps of the chain that were shown before. Without `steps`, a line says how each text did.
+    The best answer comes last and unbroken, to be copied.
     """
 
     def __init__(
@@ -169,29 +167,21 @@ class Watch:
     def _finish(self, event: Finished) -> None:
         self._settle()
         chain = event.chain
-        if not self._steps:
-            self.console.print(render.summary(chain))
-            self.console.print(f"\n{printable(chain.answer)}", soft_wrap=True, markup=False)
-            return
-        if not (chain.steps and chain.steps[-1].feedback):  # below feedback there is an empty line
-            self.console.print(RichText())
-        best = render.answer(chain.steps[chain.best or 0]) if chain.steps else RichText()
-        is_last = chain.best in (None, len(chain.steps) - 1)
-        if not is_last and len(best.wrap(self.console, self.console.width)) <= FINISHED_LINES:
-            self.console.print(render.heading(chain.best or 0, best=True))
-            self.console.print(best)
+        if self._steps and not (chain.steps and chain.steps[-1].feedback):  # below feedback is an empty line
             self.console.print(RichText())
         self.console.print(render.summary(chain))
+        if len(chain.steps) > 1 or not self._steps:  # else it stands above, unbroken
+            self.console.print(f"\n{printable(chain.answer)}", soft_wrap=True, markup=False)
 
 
 async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made: Chain | None) -> Chain:
-    """Show the events of a chain after the steps that it has. Ctrl-C ends it, however often it comes."""
+    """Show the events of a chain. If some steps are `made`, show how the new texts differ. Ctrl-C ends it."""
     earlier = complete_steps(made) if made else ()
     async with aclosing(events):
         with (
             handled(lambda *_: cancel.cancel(), signal.SIGINT),
             without_echo(),
-            Watch(earlier=earlier) as watch,
+            Watch(earlier=earlier, steps=made is not None) as watch,
         ):
             watch.wait()
             return await finished(events, watch.show)

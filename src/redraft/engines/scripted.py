@@ -239,4 +239,4 @@ def _read(record: object, group: type[OptionModel], where: str) -> dict[str, Any
     try:
         return group.read(record, where=f"{where}: ").explicit
     except UsageError as error:
-        raise RecordError(error.message, hint=f"{error.hint} {_SCRIPT_HINT}") from None
+        raise RecordError(error.message, hint=f"{error.hint}\n{_SCRIPT_HINT}") from None

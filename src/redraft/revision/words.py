@@ -22,7 +22,7 @@ COMPARABLE = 100_000
 """Most pairs of equal words, one of each text, for a diff. Its time grows with their number, to half
 a second. Two answers of 2,000 English words have some 80,000."""
 ISLAND = 2  # fewest words in a row that count as common
-VERDICTS: dict[Verdict, str] = {"accept": "accepted", "revise": "to be revised", "unknown": "no verdict"}
+VERDICTS: dict[Verdict, str] = {"accept": "accepted", "revise": "needs revision", "unknown": "no verdict"}
 STOPS = {
     "accepted": "the feedback accepted it",
     "passed": "every check passed",
@@ -81,13 +81,15 @@ def name_of(index: int) -> str:
 
 
 def verdict_of(results: Sequence[CheckResult]) -> str:
-    """Return what checks found in words: `passes 3 checks`, `fails 1 of 3: 16 words, and at most 8 …`."""
+    """Return what checks found: `words<=8: 7 words.`, `passes 3 checks`, `fails 1 of 3: 16 words, at …`."""
     failed = [result for result in results if not result.passed]
-    if not failed:
-        return "passes its check" if len(results) == 1 else f"passes {len(results)} checks"
-    of = "its check" if len(results) == 1 else f"{len(failed)} of {len(results)}"
-    brief = re.sub(r"^The answer (has )?", "", failed[0].message)  # its subject stands before it
-    return f"fails {of}: {brief}" if len(failed) == 1 else f"fails {of}"
+    of = f"fails {len(failed)} of {len(results)}" if failed else f"passes {len(results)} checks"
+    if len(results) > 1 and len(failed) != 1:
+        return of
+    [told] = failed or results
+    brief = re.sub(r"^The answer (has )?", "", told.message)  # its subject stands before it
+    brief = re.sub(r", and ([^,]*) (?:is|are) (?:allowed|needed|wanted|required)\b.*", r", \1", brief)
+    return f"{told.name if len(results) == 1 else of}: {brief}"
 
 
 def why_cut(step: Step, stop: Stop | None = None) -> str:

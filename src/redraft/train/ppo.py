@@ -460,7 +460,7 @@ class Experience:
     def _compared(self, rewards: Tensor, mask: Tensor) -> Tensor:
         """Return advantages of answers over others to their prompt."""
         of = algorithm.rloo_advantages if self._own.algorithm == "rloo" else algorithm.grpo_advantages
-        scores = (rewards * mask).sum(1)  # less what KL costs
+        scores = (rewards * mask).sum(1)  # minus what KL costs
         return of(scores.view(-1, samples_each(self._own))).flatten()[:, None] * mask
 
     def _adapt(self, count: int) -> None:

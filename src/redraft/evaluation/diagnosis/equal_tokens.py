@@ -282,7 +282,7 @@ def versus_line(versus: Versus) -> Line:
         at = f"no usage in some chains of {named(which)}"
     else:
         at = f"{tokens_text(versus.tokens)} tokens against {tokens_text(versus.at)}"
-    name = f"{named(versus.ours)} less {named(versus.kind)}"
+    name = f"{named(versus.ours)} minus {named(versus.kind)}"
     found = f"{_FINDINGS[versus.finding]}, corrected p {p_value(versus.p)}; {at}; {counts}"
     return Line(name, *plain(decision.gain.times(100), 1, sign=True), found)
 

@@ -36,7 +36,7 @@ class Decision:
     items: int  # how many items both ways answered
     better: int  # items in which the second way scores higher
     worse: int  # items in which it scores lower
-    gain: Estimate  # mean score of the second way less that of the first, -1 to 1
+    gain: Estimate  # mean score of the second way minus that of the first, -1 to 1
     p: float  # of McNemar's exact test; for scores between 0 and 1, by random flips of the signs
 
     @property

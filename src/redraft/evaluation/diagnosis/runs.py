@@ -121,11 +121,10 @@ class StrategyRuns:
         self._check_folder()
         first, limits, status = self.settings.get("seed") or 0, self.plan.limits, 0
         runs = [*product(range(first, first + self.settings.values.seeds), self.strategies)]
-        for number, (seed, strategy) in enumerate(runs, 1):
-            if self.share is None and strategy.kind in SAMPLED and not self._fits(strategy, seed):
-                continue
+        needed = ((seed, way) for seed, way in runs if self.share is not None or self._fits(way, seed))
+        for number, (seed, strategy) in enumerate(needed, 1):
             if not self.plan.quiet and self.share is None:
-                self.plan.say(f"{strategy.name}, seed {seed}: run {number} of {len(runs)}")
+                self.plan.say(f"{strategy.name}, seed {seed}: run {number} of at most {len(runs)}")
             result = self._make(strategy, seed, limits)
             if result.counts.limit:
                 return Ended(result.exit_status, result.counts.limit, limits)
@@ -134,11 +133,13 @@ class StrategyRuns:
         return Ended(status, "", limits)
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:
-        """Decide whether a run with this many drafts is needed.
+        """Decide whether a run is needed.
 
-        It is not if fewer drafts took as many tokens as every other way, in the first seed. Later seeds
+        More drafts are not if fewer took as many tokens as every other way, in the first seed. Later seeds
         repeat the runs of the first one.
         """
+        if strategy.kind not in SAMPLED:
+            return True
         first = self.settings.get("seed") or 0
         if seed != first:
             return self._file(strategy, first).exists()

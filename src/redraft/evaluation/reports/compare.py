@@ -72,7 +72,7 @@ class Result:
 class OrderBias:
     """What the judge makes of the order of answers."""
 
-    points: Estimate | None  # score of the answer shown first less that of the other; None without scores
+    points: Estimate | None  # score of the answer shown first minus that of the other; None without scores
     agreement: Estimate  # share of items with the same verdict in both orders
 
 
@@ -336,7 +336,7 @@ class Comparison:
 
     @cached_property
     def _leads(self) -> Numbers:
-        """By how much the model's score is higher, of each question; without scores, its wins less losses."""
+        """How much higher the model scores on each question; without scores, its wins minus its losses."""
         if not self._of("scored").any():
             return np.asarray((self._of("wins") - self._of("losses")) / self._of(*_OUTCOMES))
         ours, theirs = self._of("model_1", "model_2"), self._of("opponent_1", "opponent_2")

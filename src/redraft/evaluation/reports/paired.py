@@ -67,7 +67,7 @@ def paired(run: Scores, other: Scores) -> Paired | None:
 
 
 def side_by_side(runs: Sequence[Scores]) -> tuple[Paired, ...]:
-    """Return the comparison of each two runs of the same task or judge, the later less the earlier.
+    """Return the comparison of each two runs of the same task or judge, the later minus the earlier.
 
     Their p-values are corrected for how many they are.
     """

@@ -59,7 +59,7 @@ class Report:
         if self.differences:
             lines = tuple(
                 Line(
-                    f"{each.model} less {each.other}",
+                    f"{each.model} minus {each.other}",
                     *plain(each.ratio.times(100), 2, sign=True),
                     f"points; {counted(each.questions, 'question')}",
                 )

@@ -133,7 +133,7 @@ def without_spread(scores: Tensor) -> Tensor:
 
 
 def _centred(values: Tensor, dims: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
-    """Return the mean over some dimensions, or all, and values less it: in 64 bits, 0 if all are equal."""
+    """Return the mean over some dimensions, or all, and values minus it: in 64 bits, 0 if all are equal."""
     values = values.double()
     if not values.numel():
         return values.sum(), values
@@ -180,7 +180,7 @@ def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: flo
 
 
 def penalise_missing_eos(scores: Tensor, has_eos: Tensor, penalty: float) -> Tensor:
-    """Return scores, less `penalty` where a sequence has no EOS, [sequences].
+    """Return scores, minus `penalty` where a sequence has no EOS, [sequences].
 
     As TRL's `missing_eos_penalty`. Others give such sequences one fixed score instead.
     """
@@ -257,7 +257,7 @@ def gae(
 
     Args:
         values: V of the state before each token, from the policy that sampled.
-        lam: 1 gives the Monte-Carlo return less V, 0 the error of one step.
+        lam: 1 gives the Monte-Carlo return minus V, 0 the error of one step.
     """
     rewards, values = _real(rewards, mask), _real(values, mask)
     advantages = rewards + gamma * pad(values[:, 1:], (0, 1)) - values
@@ -267,7 +267,7 @@ def gae(
 
 
 def rloo_advantages(scores: Tensor) -> Tensor:
-    """Return each score less the mean of the prompt's other scores, [prompts, samples].
+    """Return each score minus the mean of the prompt's other scores, [prompts, samples].
 
     2402.14740, the RLOO estimator. There, as in TRL, β times the summed log-ratio of the sequence is
     subtracted from its score first; the paper's loss is not clipped, TRL's is. All tokens of a sequence get
