@@ -15,9 +15,6 @@ BIN := .venv/bin
 EXTRAS := cpu,data,train,serve,cluster,otel,eval,dev
 DEMO := .venv-demo
 PIP := pip --disable-pip-version-check install --constraint constraints.txt
-# How much of the disk a demo may take beside the model, in MB, and how long it may last, in seconds.
-DEMO_MB := 250
-DEMO_SECONDS := 45
 # By default the check steers the model, and its first draft passes. Without that and without chance, the draft is too
 # long and the revision is not, as llama.cpp computes it and, with other words, as OpenVINO does.
 DEMO_ASK := redraft ask "Describe a lighthouse." --check 'words<=30'
@@ -65,20 +62,18 @@ endef
 
 # `ask` ends with 1 when a check did not pass in the end. That is an honest result, and no failure of the demo.
 demo:
-	@start=$$(date +%s) && \
-	$(MAKE) --no-print-directory $(DEMO)/.stamp && \
+	@$(MAKE) --no-print-directory $(DEMO)/.stamp && \
 	$(DEMO)/bin/redraft model get default && \
 	echo && printf '$$ %s \\\n    %s\n\n' '$(subst ','\'',$(DEMO_ASK))' '$(DEMO_FLAGS)' && \
 	{ $(DEMO)/bin/$(DEMO_ASK) $(DEMO_FLAGS) || test $$? = 1; } && \
-	echo && echo 'No check says that a difference is wrong. The default model has learnt to find that out by itself (docs/self.md):' && \
+	echo && echo 'No check finds a slip in a sum. The default model has learnt to find its own:' && \
 	echo && printf '$$ %s\n\n' '$(DEMO_OWN)' && $(DEMO)/bin/$(DEMO_OWN) && \
-	echo && echo "$$(( $$(date +%s) - start )) s in all (at most $(DEMO_SECONDS) with a warm package cache)," \
-	  "$$(du -sm $(DEMO) | cut -f1) MB installed beside the model (at most $(DEMO_MB))." && \
-	printf '\nNext, after `PATH=$$PWD/$(DEMO)/bin:$$PATH`:\n' && \
+	printf '\nTo go on, type: PATH=$$PWD/$(DEMO)/bin:$$PATH\n' && \
 	printf '\n  %s\n    %s\n' \
-	  '$(subst ','\'',$(DEMO_ASK))' 'As it is by default: the check steers the model, and its first draft passes.' \
+	  '$(subst ','\'',$(DEMO_ASK))' 'By default the check steers the model, and the first draft passes.' \
 	  '$(subst ','\'',$(DEMO_ASK)) -m ollama:qwen3' 'A model of yours. Others: redraft model list, docs/engines.md.' \
-	  "pip install '.[local,serve]' && redraft serve --check 'words<=30'" "The same in a browser, and as an API like OpenAI's."
+	  "pip install '.[local,serve]' && redraft serve --check 'words<=30'" "The same in a browser, and as an API like OpenAI's." && \
+	printf '\n%s\n' 'Now ask a question of your own, and say with --check what its answer must be.'
 
 model: .venv/.stamp
 	@$(BIN)/redraft model get default
