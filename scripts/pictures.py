@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
@@ -44,9 +45,17 @@ WIDTH = 92  # columns of the terminal
 SIZE = {"width": 1000, "height": 720}  # pixels of the window
 
 
+class Folding(Console):
+    """A console that folds long lines, as a terminal does. In SVG they would be cut."""
+
+    def print(self, *parts: object, **how: Any) -> None:
+        """Print with folds."""
+        super().print(*parts, **{**how, "soft_wrap": False})
+
+
 async def draw_ask() -> None:
     """Run the command of `make demo` and keep the terminal as SVG."""
-    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
+    console = Folding(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
     typed = f"redraft ask \"{PROMPT}\" --check '{CHECK}' \\\n    {FLAGS}\n"
     console.print(RichText.assemble(("$ ", "green"), typed))
     how = {"mode": "verified", "steer": False, "tell_checks": False, "temperature": 0}
