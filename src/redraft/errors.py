@@ -49,7 +49,7 @@ class RedraftError(Exception):
 
 
 def fault_of(error: Exception) -> str:
-    """Return in words why a parser refused a text; Python's own explain neither depth nor long numbers."""
+    """Return why a parser refused a text. Python's own messages explain neither depth nor long numbers."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     said = " ".join(str(error).split())
@@ -75,7 +75,7 @@ def crash_of(error: BaseException) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value for a message. Lists and mappings may hold one another: only their type is shown."""
+    """Return a value for a message. Of lists and mappings, which may contain themselves, only the type."""
     if isinstance(value, list | dict):
         return f"a {type(value).__name__}" if value else f"an empty {type(value).__name__}"
     try:
@@ -108,9 +108,9 @@ data_path: data dataset
 
 
 def nearest(name: str, known: Iterable[str], before: str = "") -> str:
-    """Return "Did you mean …?" with the known name nearest to another; empty if none is near it.
+    """Return "Did you mean …?" with the nearest known name; empty if none is near.
 
-    `before` is put in front of it, such as dashes. A long name is cut: comparing takes 40 times its memory.
+    `before`, such as dashes, is put before it. Long names are cut: comparing takes 40 times their memory.
     """
     from difflib import get_close_matches
 
@@ -130,7 +130,7 @@ class UsageError(RedraftError):
 
 
 class RecordError(UsageError):
-    """A record is invalid, or has a part that an engine does not take.
+    """A record is invalid, or has a part that an engine does not accept.
 
     The message names file, line and field, or the part of the message.
     """
@@ -141,7 +141,7 @@ class CheckSyntaxError(UsageError):
 
 
 def install(extra: str) -> str:
-    """Return the command that installs an extra. There is no release yet: it is typed in a checkout."""
+    """Return the command that installs an extra. There is no release yet, so it is for a checkout."""
     return f"pip install '.[{extra}]', in the checkout of redraft"
 
 
@@ -156,7 +156,7 @@ class MissingExtra(UsageError, ImportError):
 
 
 class _Absent(type):
-    """The type of what stands in for a name whose extra is not installed. All use of it is an error."""
+    """The type of a stand-in for a name whose extra is not installed. Any use of it is an error."""
 
     _extra = ""
 
@@ -170,7 +170,7 @@ class _Absent(type):
 
 
 def absent(name: str, extra: str) -> type:
-    """Return what stands in for a public name while its extra is not installed, so that it can be listed."""
+    """Return a stand-in for a public name while its extra is not installed, so that it can be listed."""
     about = f"Not installed. {install(extra)}"
     return _Absent(name, (), {"__doc__": about, "__module__": "redraft", "_extra": extra})
 
@@ -210,7 +210,7 @@ class EngineError(RedraftError):
 
     @property
     def for_log(self) -> str:
-        """The message up to its first colon. Behind it are a server's words, which may quote a prompt."""
+        """The message up to its first colon. The rest is a server's words, which may quote a prompt."""
         return self.message.partition(": ")[0]
 
 

@@ -70,7 +70,7 @@ class Option:
     type: Any = str
 
     def __call__(self, schema: dict[str, Any]) -> None:
-        """Add nothing to the JSON Schema. pydantic keeps an `Option` where a field may add to it."""
+        """Add nothing to the JSON Schema. pydantic keeps an `Option` where a field may extend the schema."""
 
 
 def option(
@@ -149,7 +149,7 @@ class OptionModel(BaseModel):
 
     @property
     def explicit(self) -> dict[str, Any]:
-        """What was given, by name. None stands for what was not."""
+        """The given values by name. A missing name was not given."""
         values = ((name, getattr(self, name)) for name in type(self).model_fields)
         return {name: v for name, v in values if v is not None and name in self.model_fields_set}
 
@@ -167,7 +167,7 @@ def options_of(group: type[OptionModel]) -> Mapping[str, Option]:
 
 
 def wrong_item(name: str, values: Any, item: Item) -> UsageError | None:
-    """Return the error of the first item that a list may not have, or None; `item` is that of `Option`."""
+    """Return the error of the first invalid item of a list, or None; `item` is that of `Option`."""
     fits, what = item
     for number, value in enumerate(values, 1):
         if not fits(value):
@@ -278,7 +278,7 @@ class ModelOptions(ModelOption):
 
 
 def is_async(value: Any) -> bool:
-    """Return whether a function, or what is called like one, has to be awaited."""
+    """Return whether a function or callable object must be awaited."""
     kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
     return any(is_kind(f) for is_kind in kinds for f in (value, getattr(value, "__call__", None)))  # noqa: B004
 

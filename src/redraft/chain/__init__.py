@@ -268,7 +268,7 @@ def other_parts(message: Mapping[str, Any]) -> list[str]:
 
 
 def calls_of(message: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """Return a message's tool calls. The one call of OpenAI's older `function_call` is one of these."""
+    """Return a message's tool calls, including the one call of OpenAI's older `function_call`."""
     calls, older = message.get("tool_calls"), message.get("function_call")
     if not calls and isinstance(older, Mapping):
         calls = [{"type": "function", "function": dict(older)}]
@@ -286,12 +286,12 @@ def thoughts_of(message: Mapping[str, Any]) -> str:
 
 
 def visible(text: str) -> str:
-    """Return a text without characters that show nothing: zero-width, soft hyphens, direction marks."""
+    """Return a text without invisible characters: zero-width, soft hyphens, direction marks."""
     return text if text.isascii() else "".join(char for char in text if unicodedata.category(char) != "Cf")
 
 
 def is_blank(text: str) -> bool:
-    """Return whether a text shows nothing: spaces, characters that `visible` drops, and empty fences."""
+    """Return whether a text is blank: spaces, characters that `visible` drops, and empty fences."""
     first = text.lstrip()[:1]  # mostly tells
     return not (first.isascii() and first.isalnum()) and all(
         char.isspace() or unicodedata.category(char) in ("Cf", "Cc") or char in _FILLERS
@@ -395,7 +395,7 @@ class Chain(_Record, Generic[T_co]):
         return chain
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy. One with other answers has no value: it was read from the old one."""
+        """Return a copy. It has no value if its answers differ: the value was read from the old ones."""
         copy = super().model_copy(update=update, deep=deep)
         if update and not update.keys().isdisjoint(("steps", "best")):
             copy._value = None  # noqa: SLF001  (its own private attribute)
@@ -404,7 +404,7 @@ class Chain(_Record, Generic[T_co]):
     def to_json(self) -> str:
         """Return one line of JSON, without the line break.
 
-        `answer`, `passed` and `value` are there for other programs. They are read again from the steps.
+        `answer`, `passed` and `value` are for other programs. A reader computes them from the steps again.
         """
         empty = {name for name in ("drafts", "usage_by_role") if not getattr(self, name)}
         derived = to_json(
@@ -435,13 +435,13 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return where the end of a text says a phrase for the second of three times; None if it does not."""
+    """Return the position where a phrase at the end of a text begins its second of three repeats, or None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 
 
 def meta_of(chain: Chain, name: str) -> dict[str, Any]:
-    """Return an object of a chain's `meta`; an empty one if it is none, because others write chains too."""
+    """Return an object of a chain's `meta`. Anything else, as from another program, counts as empty."""
     value = chain.meta.get(name)
     return value if isinstance(value, dict) else {}
 
@@ -454,10 +454,10 @@ def has_answer(steps: Sequence[Step]) -> bool:
 def best_step(steps: Sequence[Step]) -> int | None:
     """Return the index of the best answer, or None if there is none (`has_answer`).
 
-    With checks: one that passes, then one that does not end in a loop, then one that was not lost, then the
-    higher score, then a complete one, then the earlier. Without: the last complete one, but for one that
-    nothing could judge before a fresh one. Last are echoes, and an answer that a person wanted different
-    with all before it.
+    With checks, in this order: an answer that passes, does not end in a loop, was not given up as lost, has
+    the higher score, is complete, is earlier. Without checks: the last complete one, but not one that nothing
+    could judge if a fresh draft follows. Echoes come last, and so does an answer that a person wanted
+    changed, with all before it.
     """
     if not has_answer(steps):
         return None
@@ -529,7 +529,7 @@ def read_jsonl(path: str | Path) -> Iterator[Chain]:
 
 
 def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
-    """Return the chain with an id, or the only one whose id ends in `/` and it. Errors name `where`.
+    """Return the chain with an id, or the only one whose id ends in `/` and that id. Errors name `where`.
 
     Raises:
         UsageError: There is none, or several end so.

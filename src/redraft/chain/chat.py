@@ -1,11 +1,11 @@
 """Render training texts with a model's own chat template, and put loss on what the model writes.
 
 Most templates do not say which part the model writes, so it is found here. Every text of a message carries a
-numbered mark in its middle, where a template that trims or compares texts does not meet it. So each text's
-place is known, and so is a text that the template left out. The model writes from the end of an answer's
-prompt to the control token that ends its turn. A turn that a later message changes, such as one whose
-thoughts are dropped, is read and carries no loss. Control tokens that a text spells out stay text: a break in
-them hides them from the template and from the search for control tokens.
+numbered mark in its middle, where templates that trim or compare texts do not notice it. The marks show where
+each text stands, and which texts the template left out. The model writes from the end of an answer's prompt
+to the control token that ends its turn. A turn that a later message changes, such as one whose thoughts are
+dropped, carries no loss. Control tokens spelled out in a text stay text: a break inside hides them from the
+template and from the search for control tokens.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ChatTemplate:
 
     @cached_property
     def found(self) -> re.Pattern[str]:
-        """Finds control tokens, the longest where one is part of another."""
+        """Finds control tokens; the longest one where several match."""
         longest = sorted(self.controls, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
 
@@ -140,7 +140,7 @@ class _LostThoughts(RecordError):
 
 
 class _Form(NamedTuple):
-    """A form of messages with calls. Templates want one or another, and none says which."""
+    """A form of messages with calls. Templates differ in the form they want, and none says which."""
 
     empty: str | None  # the content beside calls without a text
     arguments_as_text: bool
@@ -150,7 +150,7 @@ _FORMS = tuple(_Form(empty, as_text) for as_text in (False, True) for empty in (
 
 
 class _Text(NamedTuple):
-    """A text of message `turn`, whose mark comes after `at` characters. That of a tool has turn -1."""
+    """A text of message `turn`, with its mark after `at` characters. A tool's text has turn -1."""
 
     turn: int
     what: str
@@ -159,7 +159,7 @@ class _Text(NamedTuple):
 
 
 class _Leaf(NamedTuple):
-    """The place of a text in the rendered one; `exact` if it stands there as it is, but for trimmed ends."""
+    """The place of a text in the rendered one; `exact` if it is unchanged except for trimmed ends."""
 
     start: int
     end: int
@@ -203,7 +203,7 @@ class _Layout:
     # The marks.
 
     def _plain(self, text: str) -> str:
-        """Return a text whose control tokens are broken."""
+        """Return a text whose control tokens are broken, so that they stay text."""
         if strange := _STRANGE.search(text):
             raise RecordError(f"U+{ord(strange[0]):04X}, which is no character")
         return self._template.found.sub(_broken, text)
@@ -220,7 +220,7 @@ class _Layout:
         return f"{text[:at]}{_OPEN}{len(self._texts) - 1}{_CLOSE}{text[at:]}"
 
     def _marked(self, turn: int, message: Message) -> Message:
-        """Return a message as templates read it, with its marks."""
+        """Return a message in the form for templates, with its marks."""
         calls = [self._call(turn, call) for call in calls_of(message)]
         thoughts = self._mark(turn, "thoughts", thoughts_of(message))
         rest = {key: value for key, value in message.items() if value is not None and key != "function_call"}
@@ -233,7 +233,7 @@ class _Layout:
         return made | (dict.fromkeys(THOUGHTS, thoughts) if thoughts else {})
 
     def _call(self, turn: int, call: Message) -> Message:
-        """Mark a call's name and the texts of its arguments, which become an object."""
+        """Mark a call's name and the texts of its arguments, which become a JSON object."""
         function = call.get("function")
         inner = dict(function if isinstance(function, Mapping) else call)
         mark = partial(self._mark, turn, "a tool call")
@@ -271,7 +271,7 @@ class _Layout:
     # What the model writes.
 
     def regions(self) -> dict[int, Place]:
-        """Return where the model writes each of its turns. One that a later message changes has none.
+        """Return where the model writes each turn. A turn that a later message changes is left out.
 
         Raises:
             RecordError: The template leaves out a text, or changes what comes before the last turn.
@@ -311,7 +311,7 @@ class _Layout:
         return start, end if self.text[last:end] == after[last:end] else last
 
     def _keeps(self, after: str, turn: int) -> bool:
-        """Return whether a text up to a turn has all of that turn. Raise if words are lost for good."""
+        """Return whether the text up to a turn has all of that turn. Raise if words are always lost."""
         kept = {int(mark[1]) for mark in _MARK.finditer(after)}
         lost = [text for n, text in enumerate(self._texts) if text.turn == turn and n not in kept]
         for text in lost:
@@ -322,7 +322,7 @@ class _Layout:
         return not lost
 
     def _end(self, turn: int, at: int) -> int:
-        """Return the end of the control token that ends a turn, whose texts end at `at`."""
+        """Return the end of the control token that ends a turn whose texts end at `at`."""
         later = (leaf.start for leaf in self.leaves if leaf.of.turn > turn and leaf.start >= at)
         limit = min(later, default=len(self.text))
         if (start := self.text.find(self._stop, at, limit)) >= 0:
@@ -363,7 +363,7 @@ class _Layout:
         return spans if own[-1].stop else spans[:ended]
 
     def _cuts(self, regions: Mapping[int, Place]) -> Iterator[tuple[int, int, int | None, _Leaf | None]]:
-        """Cut the text at the ends of regions and texts: start, end, the turn of a region, the text there."""
+        """Cut at the ends of regions and texts. Yield start, end, the region's turn, and the text."""
         exact = [leaf for leaf in self.leaves if leaf.exact]
         places = [*regions.values(), *((leaf.start, leaf.end) for leaf in exact)]
         ordered = sorted({0, len(self.text), *(edge for place in places for edge in place)})
@@ -379,7 +379,7 @@ class _Layout:
 
 
 def _parted(text: str, content: Sequence[Span]) -> Iterator[Span]:
-    """Yield the parts of the last content: what the template kept of each span."""
+    """Yield the parts of the last content: the text of each span that the template kept."""
     text = _mended(text)
     whole = "".join(span.text for span in content)
     begins = whole.find(text)
@@ -394,7 +394,7 @@ def _parted(text: str, content: Sequence[Span]) -> Iterator[Span]:
 
 
 def _apart(message: Message) -> Message:
-    """Return a message of the assistant with the thoughts in its content beside it."""
+    """Return a message of the assistant with its thoughts taken out of its content."""
     if message["role"] != "assistant" or thoughts_of(message):
         return message
     thoughts, content = apart(content_of(message))
@@ -415,7 +415,7 @@ def _mended(text: str) -> str:
 
 
 def _same(one: str, other: str) -> int:
-    """Count the characters with which both texts begin."""
+    """Count the characters of the common beginning."""
     most = min(len(one), len(other))
     return next((k for k in range(most) if one[k] != other[k]), most)
 
@@ -434,7 +434,7 @@ def _bare(value: Any) -> Any:
 
 
 def _object(arguments: Any) -> Any:
-    """Return a call's arguments as an object. A text that is none stays."""
+    """Return a call's arguments as an object. A text that is not JSON stays."""
     try:
         found = json.loads(arguments)
     except (ValueError, TypeError):

@@ -206,7 +206,7 @@ def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
 
 
 def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
-    """Return the id that each id stands for: of a mark, its control token; of any other, itself."""
+    """Return the id that each id stands for: for a mark, its control token; for any other, itself."""
     ids = {mark: backend.token_to_id(mark) for mark in marks}
     meant = np.arange(1 + max(*backend.get_vocab(with_added_tokens=True).values(), *marks.values()))
     for mark, number in marks.items():
@@ -223,9 +223,9 @@ def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _lead(backend: Tokenizer, mark: str) -> str:
-    """Return what to put before a text so that SentencePiece adds no space to it.
+    """Return a text to put in front, so that SentencePiece adds no space to the text.
 
-    After a mark it adds none, except with older files. For these, a line break helps: it is a byte token
+    It adds none after a mark, except with older files. For these, a line break helps: it is a byte token
     there and merges with nothing.
     """
     alone = backend.encode("a")
@@ -289,7 +289,7 @@ class Uncut:
 
     @property
     def learnt(self) -> int:
-        """Tokens of the first turn with loss, from the first with loss to the last."""
+        """Return the tokens of the first turn with loss, from its first token with loss to its last."""
         turn = next(end for end in self.turns if end > self.first)
         return int(np.flatnonzero(self.trained[self.first : turn])[-1]) + 1
 
@@ -359,7 +359,7 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that decides a chain's example, apart from the code."""
+        """A hash of all settings that decide a chain's example. Code is left out."""
         parts = [self.vocabulary.fingerprint, self.format, self.objective, self.max_length, self.first]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -405,7 +405,7 @@ class Encoder:
         )
 
     def _tokens(self, text: str, borders: Sequence[int]) -> Tokens:
-        """Tokenise a text as a whole, or in pieces if a prompt's tokens depend on what follows its border."""
+        """Tokenise a text as a whole, or in pieces if a prompt's tokens depend on the text after it."""
         whole = self.vocabulary.encode(text)
         cuts = [border for border in borders if not self._clean(text, border, whole)]
         if not cuts:
@@ -421,7 +421,7 @@ class Encoder:
         )
 
     def _clean(self, text: str, border: int, whole: Tokens) -> bool:
-        """Return whether the prompt up to `border` has the same tokens alone. Marks always separate texts."""
+        """Return whether the prompt up to `border` has the same tokens if tokenised alone. Marks do."""
         start = max(text.rfind(OPEN, 0, border), 0)
         first, end = np.searchsorted(whole.starts, (start, border))
         if end and whole.ends[end - 1] > border:
@@ -492,7 +492,7 @@ class PromptEncoder(Encoder):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that decides a prompt's tokens, apart from the code."""
+        """A hash of all settings that decide a prompt's tokens. Code is left out."""
         return hashlib.sha256(f"prompts {super().fingerprint} {self._most}".encode()).hexdigest()
 
     def encode(self, chain: Chain) -> Example | Skipped:
@@ -537,7 +537,7 @@ class PairEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that decides a chain's pair, apart from the code."""
+        """A hash of all settings that decide a chain's pair. Code is left out."""
         parts = ["pairs", self._encoder.fingerprint]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -559,7 +559,7 @@ class PairEncoder:
         return _parted(*found)  # type: ignore[arg-type]  # none is skipped
 
     def read(self, prompt: Prompt, answer: str) -> Example:
-        """Return a prompt with one answer, as in a pair. Of an empty answer, that is its stop token."""
+        """Return the tokens of a prompt with one answer. An empty answer is its stop token."""
         empty = is_blank(answer)
         asked = Chain(prompt=prompt)
         # An empty turn is no answer to the formats.
@@ -605,7 +605,7 @@ def _written(message: Mapping[str, Any]) -> str:
 
 
 def _parted(chosen: Example, rejected: Example) -> Pair | Skipped:
-    """Mark the tokens from where the two part."""
+    """Mark the tokens from the first where the two answers differ."""
     shorter = min(len(chosen.ids), len(rejected.ids))
     differs = np.flatnonzero(chosen.ids[:shorter] != rejected.ids[:shorter])
     if not len(differs) and len(chosen.ids) == len(rejected.ids):

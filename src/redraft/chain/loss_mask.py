@@ -52,12 +52,12 @@ class Span:
 
 
 def framed(text: str) -> Span:
-    """Return text of the format."""
+    """Return a span of text that belongs to the format."""
     return Span(text, trained=False, given=True, control=True)
 
 
 def asked_span(text: str) -> Span:
-    """Return text of a user or system."""
+    """Return a span of text by the user or the system."""
     return Span(text, trained=False, given=True)
 
 
@@ -67,7 +67,7 @@ def answer_spans(text: str, *, trained: bool) -> list[Span]:
 
 
 def known_turns(prompt: Prompt, roles: Sequence[str] = _ROLES_OF_CHAT) -> list[Turn]:
-    """Return the turns before the answer, with OpenAI's `developer` and `function` by their usual names."""
+    """Return the turns before the answer. OpenAI's `developer` and `function` get their usual names."""
     turns = [turn._replace(role=_RENAMED.get(turn.role, turn.role)) for turn in asked_turns(prompt)]
     for turn in turns:
         if turn.role not in roles:
@@ -78,7 +78,7 @@ def known_turns(prompt: Prompt, roles: Sequence[str] = _ROLES_OF_CHAT) -> list[T
 
 
 def only_text(chain: Chain) -> Chain:
-    """Return the chain if its messages are texts alone.
+    """Return the chain. Raise if its messages are more than texts.
 
     Raises:
         RecordError: A message is a tool's, or one has a tool call or thoughts beside its text.
@@ -94,7 +94,7 @@ def only_text(chain: Chain) -> Chain:
 
 
 def ending_in_answer(chain: Chain) -> Chain:
-    """Return a conversation that ends in the user's turn or a tool's as one that ends in its last answer."""
+    """Drop turns of the user or a tool after the last answer, and make that the chain's answer."""
     if chain.steps or gold_text(chain):
         return chain
     turns = chain.prompt.messages or ()
@@ -107,7 +107,7 @@ def ending_in_answer(chain: Chain) -> Chain:
 
 
 def is_learnt(message: Mapping[str, Any]) -> bool:
-    """Return whether a message of the assistant is learnt: not with OpenAI's weight 0, or with train false.
+    """Return whether the model learns an assistant's message: not with OpenAI's `weight` 0 or `train` false.
 
     Raises:
         RecordError: Its weight is neither 0 nor 1.
@@ -119,14 +119,14 @@ def is_learnt(message: Mapping[str, Any]) -> bool:
 
 
 def last_turn(chain: Chain, objective: Objective) -> list[Span]:
-    """Return the assistant's last turn: a single answer, or all steps."""
+    """Return the assistant's last turn as spans: a single answer, or all steps."""
     if objective == "answer":
         return best_answer(chain, objective)
     return whole_chain(chain, objective, plain=True)
 
 
 def first_alone(chain: Chain) -> Chain:
-    """Return the chain as answer 0 without its feedback. Pairs and gold answers alone stay as they are."""
+    """Return the chain as answer 0 without its feedback. Pairs and gold answers are unchanged."""
     if not chain.steps or _is_pair(chain):
         return chain
     step = chain.steps[0]
@@ -209,7 +209,7 @@ def _rejected(step: Step) -> bool:
 
 
 def _feedback(step: Step) -> Feedback | None:
-    """Return the feedback to write. Checks accept without text, which is not written."""
+    """Return the feedback to write. Feedback of checks that only accept has no text, and is left out."""
     feedback = step.feedback
     return None if feedback and not feedback.text and feedback.verdict == "accept" else feedback
 

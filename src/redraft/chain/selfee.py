@@ -165,7 +165,7 @@ def verdict_of(text: str) -> Verdict:
 
 @dataclass(frozen=True)
 class SectionText:
-    """Text of a section that is certain. Its joined pieces are the section without white space around it."""
+    """Text of a section that cannot change any more. The joined pieces are the section, stripped."""
 
     kind: SectionKind
     index: int  # as headings count: answer 0, feedback 1, answer 1 (`### Revision 1:`), feedback 2
@@ -180,7 +180,7 @@ class Parser:
     """
 
     def __init__(self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
-        """Start at the beginning of a section of the chain so far: for a feedback, of its last step."""
+        """Start at the beginning of a section; a feedback judges the last of `steps`."""
         self.kind = kind
         self.index = index
         self.malformed: str | None = None  # why the text left the format
@@ -229,7 +229,7 @@ class Parser:
         return ()
 
     def _heading(self, found: re.Match[str]) -> int:
-        """Open the section that is due. Return where text continues: after the heading, or with it."""
+        """Open the section that is due. Return where its text begins; a quoted heading is part of it."""
         backslashes, kind, number = found.groups()
         if backslashes:
             return found.start() + 1
@@ -248,7 +248,7 @@ class Parser:
         return found.start()
 
     def _emit(self, text: str, pieces: list[SectionText]) -> None:
-        """Add text to the section without the white space around it."""
+        """Add text to the section, without surrounding white space."""
         if not self._text:
             text = text.lstrip()
         body = text.rstrip()
@@ -272,7 +272,7 @@ def _may_be_heading(line: str) -> bool:
 
 
 def judged(answer: str, feedback: str | None) -> Step:
-    """Return an answer with its feedback, if there is any, and the verdict in its text."""
+    """Return an answer with its feedback, if any, and the verdict found in its text."""
     if feedback is None:
         return Step(answer=answer)
     return Step(answer=answer, feedback=Feedback(text=feedback, verdict=verdict_of(feedback)))

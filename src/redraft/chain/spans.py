@@ -70,7 +70,7 @@ def _prompt(prompt: Prompt, last: str) -> list[Span]:
 
 @dataclass(frozen=True)
 class _Style:
-    """The texts around the turns of a conversation."""
+    """The texts around the turns of a conversation, as a format has them."""
 
     system: str  # start of a conversation without a system message
     after_system: str  # after either
@@ -160,7 +160,7 @@ def check_parts(format: TrainingFormat, objective: Objective) -> None:  # noqa: 
 
 
 def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, spans: Sequence[Span]) -> bool:  # noqa: A002  (as above)
-    """Whether earlier answers carry no loss only because of the format, or of the model's template."""
+    """Whether earlier answers carry no loss because the format or the model's template prevents it."""
     answered = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
     return (
         objective in WHOLE

@@ -102,7 +102,7 @@ def turns_of(chain: Chain) -> tuple[Turn, ...]:
 def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
     """Return the chain with some of its turns, or the chain itself if these are all.
 
-    A final answer becomes the best one: in place of the best step, or as the only step. Without a final
+    A final answer becomes the best one: it replaces the best step, or becomes the only step. Without a final
     answer the chain has no steps.
     """
     if tuple(turns) == turns_of(chain):

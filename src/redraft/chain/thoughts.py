@@ -1,7 +1,7 @@
-"""Tell what a model thinks, in tags inside its text, from its answer.
+"""Separate a model's thoughts, in tags inside its text, from its answer.
 
 `<think>hm</think>Rain.` is the answer "Rain." with the reasoning "hm". Engines split while a text streams
-(`Splitter`), and a `Step` splits what it is made of (`apart`). A tag counts at the beginning of a line and
+(`Splitter`), and a `Step` splits its whole text (`apart`). A tag counts at the beginning of a line and
 outside fences, so prose about tags stays. The tags are those of known models (`PAIRS`), and those around the
 reasoning in a model's own template (`tags_of`).
 """
@@ -56,18 +56,18 @@ _TOKEN = re.compile(r"<[^<>]+>|\[[^\[\]]+\]|◁[^◁▷]+▷")
 
 
 class Tags(NamedTuple):
-    """The tags of a model, and those of them that its template writes."""
+    """The tags of a model, and which of them its template writes."""
 
     pairs: Pairs = PAIRS
     written: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """What may be control tokens in them, which a decoder has to write out."""
+        """The tags that may be control tokens, so that a decoder must write them out."""
         return tuple(dict.fromkeys(found[0] for tag in self.written for found in _TOKEN.finditer(tag)))
 
     def opened(self, prompt: str) -> str:
-        """Return what closes the thought that a prompt ends in; empty if it ends in none."""
+        """Return the tag that closes the thought at the end of a prompt; empty if none is open."""
         end = prompt.rstrip()
         return next((close for start, close in self.pairs if close and end.endswith(start)), "")
 
@@ -83,7 +83,7 @@ def tags_of(template: str) -> Tags:
 class Splitter:
     """Split a text that comes in pieces into thoughts and an answer.
 
-    `until` is what closes the thought under way, if the prompt has opened one.
+    `until` is the tag that closes a thought which the prompt opened.
     """
 
     pairs: Pairs = PAIRS
@@ -99,7 +99,7 @@ class Splitter:
         self._thought = bool(self.until)
 
     def add(self, text: str) -> tuple[str, str]:
-        """Return what is now certain: of thoughts, and of the answer. The rest may become a tag."""
+        """Return the new certain text: thoughts, and answer. The rest is kept, as it may become a tag."""
         self._held += text
         return self._taken(last=False)
 
@@ -172,9 +172,9 @@ def apart(text: str) -> tuple[str, str]:
 
 
 def _opened_before(text: str) -> str:
-    """Return the tag in a text that closes a thought which nothing in the text opens; empty without one.
+    """Return the tag that closes a thought which the text itself does not open; empty without one.
 
-    In code, in quotation marks and within a sentence a tag is spoken of.
+    A tag in code, in quotation marks or within a sentence does not count.
     """
     for start, close in _PAIRED:
         at = text.find(close)
@@ -187,5 +187,5 @@ def _opened_before(text: str) -> str:
 
 
 def together(reasoning: str, answer: str) -> str:
-    """Return an answer with its reasoning before it, in the tags that most models know."""
+    """Return an answer with its reasoning in front, in the tags that most models know."""
     return f"<think>\n{reasoning}\n</think>\n\n{answer}" if reasoning else answer

@@ -1,8 +1,8 @@
 """Write chains in the formats of other programs.
 
-A record that is written can be read back, and writing it again gives the same. Every format holds less than a
-chain; each function says what is lost. Texts are written unchanged. A gold answer is written where there is
-no other.
+A written record can be read back, and writing it again gives the same. Every format holds less than a chain;
+each function says what is lost. Texts are written unchanged. A gold answer is written where there is no
+other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Unfit:
-    """Why a format cannot hold a chain: the rule that drops the chain, and the reason in words."""
+    """Why a format cannot hold a chain: the name of the rule, and the reason in words."""
 
     rule: str
     reason: str
@@ -103,8 +103,8 @@ def to_sharegpt(chain: Chain) -> Record | Unfit:
 def to_messages(chain: Chain) -> Record | Unfit:
     """Return chat messages that end in the best answer, else the gold one.
 
-    Lost: drafts, feedback, where an input began, cost, model and settings; `meta` but for the tools and the
-    other fields of the answer's message. Reading also loses the other fields of a single question.
+    Lost: drafts, feedback, where an input began, cost, model and settings; all of `meta` except the tools and
+    the further fields of the answer's message. Reading also loses those of a single question.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):
@@ -147,7 +147,7 @@ def _written(chain: Chain) -> str:
 
 
 def _is_better(chosen: Step, rejected: Step) -> bool:
-    """Whether the one was judged better than the other: by checks, else by scores, else by verdicts."""
+    """Whether `chosen` was judged better than `rejected`: by checks, else by scores, else by verdicts."""
     checked = (chosen.score, rejected.score)
     for one, other in (checked, (teacher_score(chosen.feedback), teacher_score(rejected.feedback))):
         if one is not None and other is not None:
@@ -161,7 +161,7 @@ def _rank(step: Step) -> tuple[bool, bool, float]:
 
 
 def teacher_score(feedback: Feedback | None) -> float | None:
-    """Return the score that a teacher gave, 0 to 10: an extra field."""
+    """Return the score from 0 to 10 that a teacher gave, an extra field of the feedback."""
     score = getattr(feedback, "score", None)
     return score if isinstance(score, int | float) and not isinstance(score, bool) else None
 

@@ -90,9 +90,9 @@ def schema_of(check: Check) -> Mapping[str, Any] | None:
 
 
 def form_of(check: Check) -> Form | None:
-    """Return the form of the answers that pass a check, its property `form`; None if it has none.
+    """Return the form of passing answers, a check's property `form`; None if it has none or it raises.
 
-    None, too, if it fails. It steers a model while it writes, and need not say all that the check demands.
+    The form steers a model while it writes. It need not cover all that the check demands.
     """
     if (check.name, "form") in _unasked:
         return None
@@ -111,16 +111,16 @@ def form_of(check: Check) -> Form | None:
 
 @runtime_checkable
 class Prefixed(Check, Protocol):
-    """A check that knows of the beginning of an answer whether any continuation can pass.
+    """A check that can tell from the beginning of an answer that no continuation will pass.
 
-    A draft that is lost is ended at once if another text follows it.
+    Such a draft is ended at once if another text follows it.
     """
 
     def prefix(self, text: str) -> Prospect:
-        """Judge the beginning of an answer: `lost` if no continuation passes, not even none.
+        """Judge the beginning of an answer: `lost` if no continuation passes, not even an empty one.
 
-        The last word may still grow ("light" becomes "lighthouse"), and the answer will have no white space
-        around it. It is called often: some milliseconds are too long.
+        The last word may still grow ("light" becomes "lighthouse"), and white space around the answer is
+        stripped. It is called often: a few milliseconds are too long.
         """
         ...
 
@@ -130,7 +130,7 @@ _unasked: set[tuple[str, str]] = set()
 
 
 def prefix_of(check: Check, text: str) -> Prospect:
-    """Return what a check says of the beginning of an answer; `open` if it has no `prefix`, or that fails."""
+    """Return a check's verdict on the beginning of an answer; `open` without a working `prefix`."""
     if not isinstance(check, Prefixed) or (check.name, "prefix") in _unasked:
         return "open"
     try:
@@ -146,14 +146,14 @@ def prefix_of(check: Check, text: str) -> Prospect:
 
 
 def ask_no_more(check: Check, what: str, fault: str) -> None:
-    """Say once what is wrong with the `prefix` or `form` of a check, and do not ask for it again."""
+    """Say once that a check's `prefix` or `form` fails and how, and do not call it again."""
     if (check.name, what) not in _unasked:
         _unasked.add((check.name, what))
         _log.warning("the %s of the check %r %s. It is not asked again.", what, check.name, fault)
 
 
 async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
-    """Run a check. A sync one runs in a daemon thread, so a slow one delays neither streams nor the exit."""
+    """Run a check. A synchronous one runs in a daemon thread, to delay neither streams nor the exit."""
     try:
         if inspect.iscoroutinefunction(check.check):
             found: Outcome | Awaitable[Outcome] = check.check(answer, prompt)
@@ -178,7 +178,7 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
 
 
 def is_crash(error: BaseException) -> bool:
-    """Return whether an error is that of the user's code, which may raise anything: it may call sys.exit().
+    """Return whether an error comes from the user's code, which may raise anything, even SystemExit.
 
     False if the task that waits for the code was cancelled or dropped.
     """
@@ -213,8 +213,8 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
 async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Thoughts in tags (`chain.thoughts`) are no part of the answer. An answer that shows nothing (`is_blank`)
-    fails every check, even one that only forbids something.
+    Thoughts in tags (`chain.thoughts`) are no part of the answer. A blank answer (`is_blank`) fails every
+    check, even one that only forbids something.
     """
     answer = apart(answer)[1]
     if is_blank(answer):
@@ -228,8 +228,8 @@ async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tu
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines concurrently, and return their results in order.
 
-    If one fails, the others are finished first: a call of a model may be paid. If the caller is cancelled,
-    they are cancelled and have ended on return.
+    If one fails, the others still finish, because a call of a model may cost money. If the caller is
+    cancelled, they are cancelled and have ended on return.
     """
     tasks = [asyncio.ensure_future(piece) for piece in work]
     try:
@@ -250,5 +250,5 @@ _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = Weak
 
 
 def turn() -> asyncio.Semaphore:
-    """Return what a check enters before its processes start, and leaves after their end."""
+    """Return the semaphore to hold while a check's processes run."""
     return _of_loop.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))

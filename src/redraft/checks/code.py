@@ -1,6 +1,6 @@
 """A check that runs a model's Python program against unit tests, in a sandbox.
 
-docs/checks.md says what a program can fake. Only Python code makes this check: it has no short form, so no
+docs/checks.md says what a program can fake. Only Python code can make this check: it has no short form, so no
 `--check`, recipe or file can start a program that a model wrote.
 """
 
@@ -54,7 +54,7 @@ class CodeCheck:
 
     @property
     def demand(self) -> str:
-        """What to write, with the names that the tests use."""
+        """The demand to write a program, with the names that the tests use."""
         names = dict.fromkeys(name for _, names in self._prepared for name in names)
         defining = f" that defines {', '.join(names)}" if names else ""
         return (
@@ -63,7 +63,7 @@ class CodeCheck:
 
     @cached_property
     def _prepared(self) -> list[tuple[str, list[str]]]:
-        """Each test, with the modules that it lacks, and the names that it takes from the program."""
+        """The tests, each with the imports it lacks and the names it takes from the program."""
         known = _bound(_parse(self.setup, "the setup of a code check"))
         trees = [_parse(test, f"test {at} of a code check") for at, test in enumerate(self.tests, start=1)]
         return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]
@@ -112,8 +112,8 @@ def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
 def program_of(answer: str) -> tuple[str, bool]:
     """Return the program in an answer, and whether it was fenced.
 
-    It is all blocks that are marked as Python, else all that are not marked, else the whole answer. Other
-    lines become empty, so that a line of the program has the number of its line in the answer.
+    It is all blocks marked as Python, else all unmarked blocks, else the whole answer. Other lines become
+    empty, so that line numbers of the program are those of the answer.
     """
     text = answer.replace("\r\n", "\n")
     blocks = fenced(text)
@@ -154,7 +154,7 @@ def _bound(tree: ast.AST) -> set[str]:
 
 
 def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[str]]:
-    """Return a test with imports of modules that it lacks (`math.isclose(…)`), and the program's names."""
+    """Return a test with imports for modules it lacks (`math.isclose(…)`), and the names of the program."""
     bound = _bound(tree) | known | {*dir(builtins)}
     nodes = list(ast.walk(tree))
     parts = [node.value for node in nodes if isinstance(node, ast.Attribute)]

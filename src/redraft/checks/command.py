@@ -95,7 +95,7 @@ class Command:
             return status, str(output)
 
     def _started(self, given: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Start the program in a group of its own, without a wait in which it could be lost."""
+        """Start the program in its own process group, without an await at which it could get lost."""
         try:
             return subprocess.Popen(  # noqa: S603
                 shlex.split(self.line),
@@ -111,7 +111,7 @@ class Command:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and those of its group; on Windows, those below it."""
+    """Kill a process and its group; on Windows, its descendants."""
     if sys.platform == "win32":
         command = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
         subprocess.run(command, capture_output=True, check=False)  # noqa: S603

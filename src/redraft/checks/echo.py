@@ -1,7 +1,7 @@
-"""Tell a text that is no answer: it repeats the prompt or a criticism, or only acknowledges ("Okay.").
+"""Recognise a text that is no answer: it repeats the prompt or a criticism, or only acknowledges ("Okay.").
 
-Nothing else counts but a text that shows nothing (`chain.is_blank`), in any language, so an honest answer is
-hardly ever refused. Talk in other words passes here, and checks judge it as they judge any text.
+A blank text (`chain.is_blank`) is no answer either. Nothing else counts, so an honest answer in any language
+is hardly ever refused. Small talk in other words passes here, and checks judge it as they judge any text.
 benchmarks/RESULTS.md has the rates of both errors.
 """
 
@@ -63,7 +63,7 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
 
 
 def _repeats(own: list[str], message: list[str]) -> bool:
-    """Return whether words are a message, once or several times. The last may be cut."""
+    """Return whether the words repeat a message, once or several times. The last repeat may be cut."""
     if not FEWEST <= len(message) <= len(own) or {*message} == {_NUMBER}:  # other numbers are no copy
         return False
     return own == (message * (len(own) // len(message) + 1))[: len(own)]

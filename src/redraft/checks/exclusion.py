@@ -1,7 +1,7 @@
-"""What no answer can pass: checks that exclude each other, and texts longer than they may be.
+"""Find checks that no answer can pass: those that exclude each other, or demand more text than is allowed.
 
-Only what is certain is told, since it is told in place of an answer. So many a pair that no answer is likely
-to pass goes through: `lacks:3` and `contains:3,`, because of "3,5".
+Only certain cases count, since the error replaces an answer. So unlikely pairs are let through, such as
+`lacks:3` and `contains:3,`, which "3,5" passes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
 
 
 def _parts(check: Check) -> Iterator[Check]:
-    """Yield the checks that all have to pass. Those of `any(…)` do not."""
+    """Yield the checks that must all pass. The parts of `any(…)` need not."""
     if isinstance(check, AllOf):
         for part in check.parts:
             yield from _parts(part)
@@ -59,7 +59,7 @@ def _parts(check: Check) -> Iterator[Check]:
 
 
 def _clash(one: Check, other: Check) -> str:
-    """Return why two checks exclude each other, as far as the first tells; empty if they may not."""
+    """Return why two checks exclude each other, as far as the first one tells; empty if they do not."""
     first, second = _bounds(one), _bounds(other)
     if first and second and (why := _outside(first, second)):
         return why
@@ -73,7 +73,7 @@ def _bounds(check: Check) -> Bounds | None:
 
 
 def _outside(first: Bounds, second: Bounds) -> str:
-    """Return why two bounds exclude each other: the fewest of one are more than the most of the other."""
+    """Return why two bounds exclude each other: one demands at least more than the other allows."""
     (what, low, _), (other, _, high) = first, second
     held: str | None = what
     while held and held != other:
@@ -86,9 +86,9 @@ def _outside(first: Bounds, second: Bounds) -> str:
 
 
 def _has(check: Check, lacked: Lacks) -> bool:
-    """Return whether a check demands what another forbids, whatever stands around it.
+    """Return whether a check demands a text that another forbids, in any surroundings.
 
-    At an edge of the demanded text that is no letter or digit, a word may go on: "3," in "3,5".
+    If the demanded text begins or ends with a mark, a word may go on there: "3," in "3,5".
     """
     if not isinstance(check, Contains | Starts | Ends) or check.part:
         return False

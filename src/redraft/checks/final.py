@@ -1,9 +1,9 @@
 r"""Checks of the result of an answer against the right one: a number, a letter, mathematics.
 
-An answer ends where a next question begins, and what it takes back or denies does not count. Its result
-stands behind a mark, the last of `####`, of `\boxed{…}`, of "the answer is"; without a mark at the end: the
-last number or formula, the one letter that is left. A place that offers two results ("42 or 43") has none.
-Names hold the right result; messages never do, as a model would copy it. Units and number words are not read.
+An answer ends where a next question begins, and statements it takes back or denies do not count. Its result
+follows a mark: the last `####`, `\\boxed{…}` or "the answer is". Without a mark it is the last number or
+formula, or the one letter that remains. A place that offers two results ("42 or 43") has none. Names hold the
+right result; messages never do, as a model would copy it. Units and number words are not read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Value = Decimal | Fraction  # a number as it is written: a fraction stays one
 
 
 class Percent(Decimal):
-    """A number before `%`. It is right for 25 and for 0.25, since both are asked for."""
+    """A number before `%`. It equals both 25 and 0.25, since questions ask for either."""
 
 
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "萬": 4, "亿": 8, "億": 8}
@@ -142,7 +142,7 @@ _AFFIRMED = regex.compile(
 
 
 def _readings(answer: str) -> Iterator[str]:
-    """Yield the texts in which to look for a result: what counts in the end, then more of it."""
+    """Yield the texts in which to look for a result: the final statement, then more of the answer."""
     answer = usual(answer).strip()
     end = _NEXT.search(answer)
     own = answer[: end.start()] if end else answer
@@ -150,9 +150,9 @@ def _readings(answer: str) -> Iterator[str]:
 
 
 def _last_word(answer: str) -> str:
-    """Return what follows where a text last takes something back; the whole text if it does not.
+    """Return the text after the last correction; the whole text without one.
 
-    A text that checks its answer and finds it right takes nothing back.
+    Checking an answer and finding it right is no correction.
     """
     for match in reversed(list(_CORRECTION.finditer(answer))[-_MARKS:]):
         rest = answer[match.end() :]
@@ -223,7 +223,7 @@ def _joins(between: regex.Pattern[str], one: _Run, other: _Run) -> bool:
 
 
 def _results(run: _Run) -> list[Value]:
-    """Return the last side that is one number, else what the last side comes to; of a range both ends."""
+    """Return the last side that is one number, else the value of the last side; both ends of a range."""
     text, sides = run[0].string, [[run[0]]]
     for last, match in pairwise(run):
         gap = text[last.end() : match.start()]
@@ -385,7 +385,7 @@ def _short(value: object, longest: int) -> str:
 
 
 class _Final(ABC):
-    """A check of what an answer says in the end. Its name holds the gold answer, so no model may see it."""
+    """A check of an answer's final result. Its name holds the gold answer, so no model may see it."""
 
     reference: Any
     kind: ClassVar[str]
@@ -408,7 +408,7 @@ class _Final(ABC):
         return bool(found == self.reference)
 
     def said(self, answer: str) -> Hashable:
-        """Return what an answer says, for a vote; None if it says nothing."""
+        """Return the result of an answer in a form for voting; None if it has none."""
         found: Hashable = self.read(answer)
         return found
 
@@ -464,7 +464,7 @@ def _number_of(text: str, written: str) -> Value:
 
 @dataclass(frozen=True)
 class FinalLetter(_Final):
-    """The final answer is this option of all `letters`."""
+    """The final answer is this letter, out of all `letters`."""
 
     reference: str
     letters: str = "ABCDE"
@@ -499,7 +499,7 @@ class FinalMaths(_Final):
         return final_maths(answer)
 
     def is_right(self, found: str) -> bool:
-        """Whether both are the same."""
+        """Whether both results are the same."""
         return same(found, self.reference)
 
     def said(self, answer: str) -> Hashable:

@@ -33,7 +33,7 @@ class FunctionCheck:
     function: Callable[..., Any] = field(repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be called with an answer, before one is paid for."""
+        """Refuse a function that cannot be called with an answer, before an answer is paid for."""
         hint = "Give a function of the answer, or of the answer and the prompt."
         if isinstance(self.function, type):
             raise CheckSyntaxError(f"{self.name}: this is a class.", hint=hint)

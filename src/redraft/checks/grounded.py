@@ -136,7 +136,7 @@ _STOP = regex.compile(r"\n|[.;] ")
 
 
 class Amount(NamedTuple):
-    """A number as it may be meant."""
+    """A number in one of its possible readings."""
 
     value: Decimal
     scale: int = 1
@@ -145,12 +145,12 @@ class Amount(NamedTuple):
 
     @property
     def total(self) -> Decimal:
-        """What it is worth."""
+        """Its value."""
         return self.value * self.scale
 
 
 class Date(NamedTuple):
-    """What is known of a date."""
+    """A date, as far as it is known."""
 
     year: int | None
     month: int
@@ -168,7 +168,7 @@ class Date(NamedTuple):
 
 
 def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
-    """Yield what a match of `AMOUNT` or `SPOKEN` may be: `5m` is five million or metres, 5% is 0.05."""
+    """Yield the readings of a match of `AMOUNT` or `SPOKEN`: `5m` is five million or metres, 5% is 0.05."""
     given = match.groupdict()
     scale, sign = (given.get("scale") or "").lower().removesuffix("s"), -1 if given["sign"] else 1
     before = _STOP.split(match.string[max(match.start() - _NEAR, 0) : match.start()])[-1]
@@ -187,7 +187,7 @@ def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
 
 
 def amounts_in(text: str) -> Iterator[Amount]:
-    """Yield all numbers of a text, also those within words, and what they may be."""
+    """Yield the readings of all numbers in a text, also those within words."""
     rest = DATE.sub(" . ", text)
     for pattern in (AMOUNT, SPOKEN):
         for match in pattern.finditer(rest):
@@ -205,7 +205,7 @@ def scales_in(text: str) -> frozenset[int]:
 
 
 def _readings(text: str) -> Iterator[Decimal]:
-    """Yield what digits may be worth: `1,23` is 123 or 1.23, but `1,234` is 1234."""
+    """Yield the values that digits may have: `1,23` is 123 or 1.23, but `1,234` is 1234."""
     digits = text.replace(" ", "").replace("'", "")
     readings = {digits.replace(",", "")}
     if "," in digits and not THOUSANDS.fullmatch(digits):
@@ -220,7 +220,7 @@ def _readings(text: str) -> Iterator[Decimal]:
 
 
 def spoken(text: str) -> list[Decimal]:
-    """Return the numbers that words say: `two hundred and five` is one, `two and five` are two."""
+    """Return the numbers in words: `two hundred and five` is one, `two and five` are two."""
     found = list[Decimal]()
     total = group = Decimal(0)
     for word in regex.findall(r"[a-z]+", text.lower()):
@@ -239,7 +239,7 @@ def spoken(text: str) -> list[Decimal]:
 
 
 def dates_of(match: regex.Match[str]) -> Iterator[Date]:
-    """Yield what a date may be: 3/4/24 is of March or April, and of 1924 or 2024; 3 to 5 May is two."""
+    """Yield the readings of a date: 3/4/24 is in March or April, in 1924 or 2024; 3 to 5 May is two."""
     given = match.groupdict()
     year = int(given["year"]) if given["year"] else None
     years = [year] if year is None or year > 99 else [1900 + year, 2000 + year]
@@ -257,7 +257,7 @@ def dates_of(match: regex.Match[str]) -> Iterator[Date]:
 
 
 def times_of(match: regex.Match[str]) -> set[int]:
-    """Return what a time may be, in minutes: 3:30 is in the morning or in the afternoon."""
+    """Return the readings of a time, in minutes: 3:30 is in the morning or in the afternoon."""
     hour, minute = int(match["hour"]), int(match["minute"] or 0)
     if match["half"]:
         return {(hour % 12 + 12 * (match["half"].lower() == "p")) * 60 + minute}
@@ -297,7 +297,7 @@ _MOST_SHOWN = 8
 
 @dataclass(frozen=True)
 class Source:
-    """What a prompt has."""
+    """The facts of a prompt."""
 
     text: str
     words: frozenset[str]  # and other forms of them
@@ -335,18 +335,18 @@ class Source:
         )
 
     def has(self, text: str) -> bool:
-        """Return whether words occur in this order, whatever stands between them but letters and digits."""
+        """Return whether words occur in this order, with only spaces and marks between them."""
         return f" {_bare(text)} ".replace("  ", " ") in f" {self.text} "
 
     def has_word(self, word: str) -> bool:
-        """Return whether a word occurs in some form; a word in capitals also as initials, or as a unit."""
+        """Return whether a word occurs in some form; one in capitals also as initials, or as a unit."""
         initials = "US" if word == "USA" else word
         unit = UNITS.get(word.lower(), frozenset())
         others = word.isupper() and (initials in self.initials or not unit.isdisjoint(self.units))
         return others or not self.words.isdisjoint(_stems(word))
 
     def has_amount(self, amount: Amount, scales: frozenset[int]) -> bool:
-        """Return whether a number occurs with what belongs to it. `scales` stand elsewhere in the answer."""
+        """Return whether a number occurs with its unit and sign. The answer names `scales` elsewhere."""
         return any(
             self._same(amount, found, scales)
             and amount.sign * found.sign >= 0
@@ -357,7 +357,7 @@ class Source:
         )
 
     def _same(self, amount: Amount, found: Amount, scales: frozenset[int]) -> bool:
-        """Return whether two numbers are equal. One may have its scale elsewhere: `(in millions)`."""
+        """Return whether two numbers are equal. The scale of one may be named elsewhere: `(in millions)`."""
         if amount.total == found.total or amount.value != found.value:
             return amount.total == found.total
         return (
@@ -365,7 +365,7 @@ class Source:
         )
 
     def has_date(self, date: Date) -> bool:
-        """Return whether a date occurs, as far as it is given. Its year may stand elsewhere."""
+        """Return whether a date occurs, with all its known parts. Its year may stand elsewhere."""
         for other in self.dates:
             year = date.year in (None, other.year) or (
                 other.year is None and Decimal(date.year or 0) in self.amounts
@@ -415,7 +415,7 @@ class Grounded:
 
 
 def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int, int]]]:
-    """Yield quotations, dates, numbers and names of an answer, in words; whether a source has each; where."""
+    """Yield quotations, dates, numbers and names: in words, whether the source has it, and where."""
     rest = _LIST_MARK.sub(_end, _PLACEHOLDER.sub(_end, answer))
     for what, pattern, holds in _KINDS:
         kept, pieces = 0, list[str]()
@@ -430,7 +430,7 @@ def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int
 
 
 def _unescaped(text: str) -> str:
-    """Return a text; of JSON the characters that its escapes stand for, without those beyond 16 bits."""
+    """Return a text, in JSON with its escapes replaced, except those of characters beyond 16 bits."""
     if not _is_json(text):
         return text
     text = regex.sub(
@@ -491,7 +491,7 @@ _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]]
 
 
 def _names(text: str, source: Source) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the names in a text, those that follow each other as one, and where they are."""
+    """Yield the names in a text and their places. Names next to each other are one."""
     ends = [0, *accumulate(map(len, text.splitlines(keepends=True)))]
     lines = list(filter(None, (list(_WORD.finditer(text, *line)) for line in pairwise(ends))))
     words = [word[0] for line in lines for word in line]
@@ -544,13 +544,13 @@ def _in_list(word: str) -> bool:
 
 
 def is_english(words: Iterable[str]) -> bool:
-    """Return whether most words without a capital are common ones of English."""
+    """Return whether most words without a capital are common English ones."""
     small = [word for word in words if word.islower()]
     return sum(map(_in_list, small)) >= _ENGLISH * len(small)
 
 
 def _stems(word: str) -> set[str]:
-    """Return a word and what is left of it without an ending: Italy and Italian share one."""
+    """Return a word, and the word without its ending: Italy and Italian share one."""
     low = regex.sub(r"(?<=\w\w\w)s\Z", "", regex.sub(r"'s?\Z", "", word.casefold()))
     return {low} | {
         low.removesuffix(end) for end in _ENDINGS if low.endswith(end) and len(low) > len(end) + 2
@@ -558,7 +558,7 @@ def _stems(word: str) -> set[str]:
 
 
 def _in_english(word: str) -> str:
-    """Return the English name of a month or a day, and any other word as it is."""
+    """Return the English name of a month or a day; any other word unchanged."""
     low = word.lower()
     return ENGLISH.get(low) or ENGLISH.get(low.removesuffix("s"), word)
 
@@ -572,5 +572,5 @@ def _bare(text: str) -> str:
 
 
 def _end(match: regex.Match[str]) -> str:
-    """Return as many characters, after which a sentence begins."""
+    """Return as many full stops, so that a sentence begins after them."""
     return "." * len(match[0])

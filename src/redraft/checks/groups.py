@@ -57,7 +57,7 @@ class AllOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """The forms of all parts, as far as they go together."""
+        """The joined forms of all parts, as far as they can be joined."""
         form, _ = joined((part.name, form) for part in self.parts if (form := form_of(part)))
         return form
 
@@ -90,7 +90,7 @@ class AnyOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """What the first part that steers says."""
+        """The form of the first part that steers."""
         return next(filter(None, map(form_of, self.parts)), None)
 
     def prefix(self, text: str) -> Prospect:
@@ -110,9 +110,9 @@ class AnyOf(_Group):
 
 @dataclass(frozen=True)
 class Auto:
-    """`auto`: what the prompt itself demands, as far as rules find it.
+    """`auto`: the demands of the prompt itself, as far as rules find them.
 
-    A chain puts the derived checks in its place. Elsewhere, as in a group or a reward, it runs them itself.
+    A chain replaces it by the derived checks. Elsewhere, as in a group or a reward, it runs them itself.
     """
 
     name: str = "auto"
@@ -127,7 +127,7 @@ class Auto:
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:
-    """Return the checks of a prompt: of its instruction, or of the last message of the user.
+    """Return the checks that a prompt demands: its instruction, or the user's last message.
 
     Raises:
         MissingExtra: One of them needs a package that is not installed.
@@ -139,7 +139,7 @@ def derived(prompt: Prompt) -> tuple[Check, ...]:
 
 
 def without_auto(checks: Iterable[Check], prompt: Prompt) -> tuple[Check, ...]:
-    """Return checks and, if `auto` is among them, those that the prompt demands in its place."""
+    """Return checks with `auto` replaced by those that the prompt demands."""
     checks = tuple(checks)
     given = {check.name for check in checks}
     found = derived(prompt) if any(isinstance(check, Auto) for check in checks) else ()

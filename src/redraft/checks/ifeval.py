@@ -1,9 +1,9 @@
 """IFEval's 25 types of constraints as checks: `ifeval:keywords:existence {"keywords": ["rain"]}`.
 
-Each decides as in the paper's program (Zhou et al., arXiv:2311.07911), so that scores compare with published
-ones. Sentences and words in capitals are split by `segment` and not nltk, and languages told by fastText and
-not langdetect: docs/evaluate.md says where that differs. With each type stands its form, and when the
-beginning of an answer has broken it for good.
+Each decides as the paper's program does (Zhou et al., arXiv:2311.07911), so that scores compare with
+published ones. Sentences and words in capitals are split by `segment` instead of nltk, and fastText
+recognises languages instead of langdetect: docs/evaluate.md says where that differs. Each type has its form,
+and a rule for when the beginning of an answer has broken it for good.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def _type(
 ) -> Callable[[Decide], Decide]:
     """Return a decorator that makes a function the judgement of a type. Its values are those in the demand.
 
-    `grows` is for what is lost once it is broken, if its relation is not "at least": it returns the part of a
-    text that stays as it is.
+    `grows` is for types that are lost once broken, if their relation is not "at least": it returns the part
+    of a text that can no longer change.
     """
 
     def add(decide: Decide) -> Decide:
@@ -80,7 +80,7 @@ def _type(
 
 
 def _form_of(value: str) -> Any:
-    """Return the type of a value of IFEval by its name. All its names follow this."""
+    """Return the JSON type of an IFEval argument by its name; all names follow this pattern."""
     if value.endswith("relation"):
         return _RELATION
     if value in ("keywords", "forbidden_words"):
@@ -108,7 +108,7 @@ def _slots(slot: str, count: str, relation: str = "") -> Callable[[Values], Form
 
 
 def _too_many(parts: list[str], most: int) -> bool:
-    """Return whether a text has more parts than `most`, or an empty one. The last part still grows."""
+    """Return whether a text has more parts than `most`, or an empty part. The last part may still grow."""
     *complete, last = (part.strip() for part in parts)
     return "" in complete[1:] or sum(map(bool, complete)) + bool(last.strip("*")) > most
 
@@ -516,12 +516,12 @@ class Constraint:
 
     @property
     def schema(self) -> Any:
-        """That of JSON, where the whole answer is to be JSON."""
+        """The JSON Schema, if the constraint wants the whole answer to be JSON."""
         return Json().schema if self.kind == "detectable_format:json_format" else None
 
     @property
     def form(self) -> Form | None:
-        """What else of the constraint steers a model."""
+        """The form by which the rest of the constraint steers a model."""
         make = TYPES[self.kind].form
         return make(self.values) if make else None
 
@@ -539,7 +539,7 @@ class Constraint:
         return failed(message, places=self._places(answer))
 
     def _places(self, answer: str) -> list[tuple[int, int]]:
-        """Return what breaks the form, if without it the constraint would be met."""
+        """Return the places that break the form, if removing them would meet the constraint."""
         form = self.form or Form()
         parts = [*map(re.escape, form.without), *(rf"(?i:\b{re.escape(word)}\b)" for word in form.lacks)]
         parts += {"upper": [r"\p{Ll}+"], "lower": [r"\p{Lu}+"]}.get(form.case, [])

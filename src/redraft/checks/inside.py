@@ -1,8 +1,8 @@
-"""Run a program and its tests: what `sandbox` starts inside the sandbox, by this file's path.
+"""Run a program and its tests. `sandbox` starts this file inside the sandbox.
 
-A job comes on standard input, and a line of JSON goes out when this is ready, when the program is loaded, and
-after each test. Program and tests share this interpreter, which docs/checks.md says what it means. Only the
-standard library is there.
+A job comes on standard input. A line of JSON is written when this is ready, when the program is loaded, and
+after each test. Program and tests share this interpreter; docs/checks.md says what a program could fake
+because of that. Only the standard library is available.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _load(program: str, setup: str, space: dict[str, Any]) -> None:
 
 
 def _tried(test: str, names: dict[str, Any]) -> dict[str, Any]:
-    """Run a test. Return `passed`, and for a failed one what the program did, and nothing of the test."""
+    """Run a test. Return `passed`, or what the program did, without anything of the test."""
     last: dict[str, str] = {}
     space = dict(names)
     for name, value in names.items():
@@ -101,7 +101,7 @@ def _tried(test: str, names: dict[str, Any]) -> dict[str, Any]:
 
 
 def _noted(name: str, function: Callable[..., Any], last: dict[str, str]) -> Callable[..., Any]:
-    """Return a function that writes its last call down, with the value if it returned one."""
+    """Return a function that records its last call, with the value if it returned one."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

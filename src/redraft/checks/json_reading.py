@@ -1,8 +1,8 @@
 """Find the JSON in a text, and read it: the one way for checks, `output=`, criticisms and the server.
 
-Models put fences and sentences around JSON. The JSON of a text is the whole of it, else its one block that is
-marked as json, else the inside of the fence that it is, else its one object or list. JSON that is broken or
-gives a name twice is never passed over for other JSON in the text. Several objects are refused.
+Models put fences and sentences around JSON. The JSON of a text is the whole text, else its one block marked
+as json, else the inside of a fence around the text, else its one object or list. Broken JSON, or an object
+with a repeated name, is never skipped for other JSON in the text. Several objects are refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MEANT = re.compile(r"""(?:\[\s*)?\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*"[^"
 
 
 class NotJson(ValueError):
-    """A text has no JSON. The message is feedback for the model."""
+    """No JSON was found in a text. The message is feedback for the model."""
 
     def __init__(self, message: str, read: float = 0.0) -> None:
         super().__init__(message)
@@ -63,7 +63,7 @@ def read_json(answer: str) -> tuple[Any, str]:
 
 
 def text_of(chain: Chain, answer: str) -> str:
-    """Return a chain's answer for other programs: the JSON in it alone, if JSON was asked for and found."""
+    """Return a chain's answer for other programs: only its JSON, if JSON was asked for and found."""
     return answer if chain.value is None else read_json(answer)[1]
 
 
@@ -71,7 +71,7 @@ _BEGINS = re.compile(r"[{\[]")
 
 
 def json_so_far(text: str) -> Any:
-    """Return what the JSON of a text that is still written holds so far; None if it has not begun."""
+    """Return the value of unfinished JSON so far; None before it begins."""
     marked = [block.begin for block in fenced(text) if block.mark == "json"]
     begin = _BEGINS.search(text, marked[0] if marked else 0)
     if begin is None:
@@ -86,7 +86,7 @@ def json_so_far(text: str) -> Any:
 
 
 def fenced(text: str) -> list[Block]:
-    """Return the fenced blocks of a text. The last one may be without its end."""
+    """Return the fenced blocks of a text. The last one may be unclosed."""
     found: list[Block] = []
     fence, mark, begin, at = "", "", 0, 0
     for line in text.split("\n"):
@@ -101,7 +101,7 @@ def fenced(text: str) -> list[Block]:
 
 
 def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tuple[Any, str]:
-    """Return the one object or list in a part of a text, which as a whole has a fault."""
+    """Return the one object or list in a part of a text that is not JSON as a whole because of `fault`."""
     found: list[tuple[Any, str]] = []
     at, tried = begin, 0
     while (start := _START.search(text, at, end)) and tried < MOST_STARTS:
@@ -131,7 +131,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON, for `object_pairs_hook`. ValueError: it gives a name twice."""
+    """Return a JSON object, for `object_pairs_hook`. Raises ValueError if a name is repeated."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -156,7 +156,7 @@ def _raw(text: str, begin: int, end: int) -> tuple[Any, int]:
 
 
 def _decoded(text: str, begin: int, end: int) -> tuple[Any, str]:
-    """Return the value that a part of a text is, and its own text."""
+    """Return the value of a part of a text that is JSON, and its own text."""
     start = _SPACE.match(text, begin, end).end()  # type: ignore[union-attr]
     value, at = _raw(text, start, end)
     after = _SPACE.match(text, at, end).end()  # type: ignore[union-attr]
@@ -177,7 +177,7 @@ def keys_of(pointer: str) -> list[str]:
 
 @lru_cache(maxsize=8)
 def _json_in(answer: str) -> tuple[int, str]:
-    """Return where the JSON of an answer begins, and its text; -1 if it has none, or other line breaks."""
+    """Return where the JSON of an answer begins, and its text; -1 if there is none, or line breaks differ."""
     try:
         text = read_json(answer)[1]
     except NotJson:
@@ -186,7 +186,7 @@ def _json_in(answer: str) -> tuple[int, str]:
 
 
 def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
-    """Return where an answer has a place; None if it has none such, as in a file of another program."""
+    """Return the characters of a place in an answer; None if the answer lacks that place."""
     if not isinstance(place, str):
         return place if 0 <= place[0] <= place[1] <= len(answer) else None
     first, text = _json_in(answer)
@@ -195,7 +195,7 @@ def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
 
 
 def pointer_at(answer: str, begin: int, end: int) -> str | None:
-    """Return the pointer of the smallest value that has these characters of an answer; None if none has."""
+    """Return the pointer of the smallest value that covers these characters of an answer, or None."""
     (first, text), path, at = _json_in(answer), list[str | int](), 0
     if first < 0 or not first <= begin <= end <= first + len(text):
         return None
@@ -208,9 +208,9 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 
 
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
-    """Return where a value begins and ends in a text that is JSON, and what has to come before it.
+    """Return where a value begins and ends in a JSON text, and the text to insert before it.
 
-    That is the name of a property which its object lacks: it goes behind the last one. None: there is no
+    For a property that its object lacks, that is its name: it goes after the last property. None: there is no
     such place.
     """
     begin, end = _after_space(text, 0), len(text.rstrip())
@@ -228,7 +228,7 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
 
 
 def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]) -> tuple[int, int] | None:
-    """Return what has to go from a text that is JSON with a member, as `others` beside it do."""
+    """Return the span to remove from a JSON text with a member, when `others` beside it are removed too."""
     around = span_of(text, keys[:-1])
     members = [*_members(text, around[0])] if around and not around[2] else []
     names = [str(name) for name, *_ in members]
@@ -248,7 +248,7 @@ def _after_space(text: str, at: int) -> int:
 
 
 def _members(text: str, at: int) -> Iterator[tuple[str | int, int, int]]:
-    """Yield the name or number of each member of an object or list, and where its value begins and ends."""
+    """Yield each member of an object or list: its name or number, and where its value begins and ends."""
     if text[at] not in "{[":
         return
     named, number, at = text[at] == "{", 0, _after_space(text, at + 1)

@@ -119,7 +119,7 @@ class Judge:
 
 
 def _quoted(reasons: str, answer: str) -> list[tuple[int, int]]:
-    """Return the passages that a judge quotes: one at least a sentence, and each once in the answer."""
+    """Return the passages that a judge quotes. Every sentence must quote one that is once in the answer."""
     quotes = [next(filter(None, match.groups())).rstrip(".,…") for match in QUOTED.finditer(reasons)]
     other = [said for said in sentences(QUOTED.sub("“”", reasons)) if "“”" not in said]  # another fault
     if other or not all(quote and answer.count(quote) == 1 for quote in quotes):

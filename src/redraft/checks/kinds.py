@@ -1,4 +1,4 @@
-"""The kinds of checks: how each is written, what `--help` says of it, and how it is made.
+"""The kinds of checks: how each is written, its line in `--help`, and how it is made.
 
 A kind is a plugin of the group `redraft.checks`. Those of redraft are here. The modules of the checks are
 imported when one is made, so that `--help` stays fast.
@@ -53,7 +53,7 @@ class CheckKind(Kind):
     asks_judge: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a field of a wrong type, or a writer that is none."""
+        """Refuse a field of a wrong type, or an unknown writer."""
         super().__post_init__()
         if self.writer not in get_args(Writer):
             known = ", ".join(get_args(Writer))
@@ -98,7 +98,7 @@ class Written:
 
 @cache
 def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
-    """Return the kinds that a writer may use, by name: redraft's in the order of this module, then others."""
+    """Return the kinds that a writer may use, by name: redraft's in this module's order, then plugins'."""
     found = load_all("redraft.checks", CheckKind)
     places = {id(value): place for place, value in enumerate(globals().values())}
     names = sorted(found, key=lambda name: places.get(id(found[name]), len(places)))
@@ -106,7 +106,7 @@ def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
 
 
 def may_ask_judge(check: str) -> bool:
-    """Return whether a check, as it is written, names a kind that asks a judge."""
+    """Return whether the short form of a check names a kind that asks a judge."""
     known = plugins("redraft.checks")
     for name in known.keys() & set(re.findall(r"[\w-]+", check)):
         with suppress(RedraftError):  # one that does not load asks none: the name may be a mere word
@@ -116,7 +116,7 @@ def may_ask_judge(check: str) -> bool:
 
 
 def _made(take: Callable[[Written], Any], module: str, maker: str) -> Callable[[Written], Check]:
-    """Return what makes a check of what is written, or a part of it: a function of a module, or a class."""
+    """Return a function that makes a check from its written parts, by a function or class of a module."""
 
     def make(written: Written) -> Check:
         found: Check = attrgetter(maker)(import_module(f"redraft.checks.{module}"))(take(written))
@@ -129,7 +129,7 @@ _of_text, _written = partial(_made, attrgetter("text")), partial(_made, lambda w
 
 
 def _plain(module: str, maker: str, *given: str, guess: str = "") -> Callable[[Written], Check]:
-    """Return what makes a check that takes no argument: a class. `guess` is what one may have meant."""
+    """Return a function that makes a check without an argument. `guess` is a kind that was perhaps meant."""
 
     def make(written: Written) -> Check:
         if written.rest:

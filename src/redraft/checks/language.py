@@ -61,7 +61,7 @@ def language_of(text: str) -> str | None:
 
 
 def near(code: str) -> frozenset[str]:
-    """Return the languages that a short text does not tell from this one, and this one."""
+    """Return this language, and those that a short text cannot be told from."""
     families = (frozenset(family.split()) for family in NEAR.split("|"))
     return next((family for family in families if code in family), frozenset([code]))
 
@@ -121,7 +121,7 @@ class Language:
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Fail if it is clearly another language. A miss scores the probability of the language.
 
-        A short text, with a name or a foreign word in it, says little: the less of it there is, the less
+        A short text, with a name or a foreign word in it, is weak evidence: the shorter it is, the less
         probable the language must be for a verdict. Without a verdict, the answer passes.
         """
         text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
@@ -132,7 +132,7 @@ class Language:
         return failed(outcome.message, score=outcome.score, places=self._places(text))
 
     def _places(self, text: str) -> list[tuple[int, int]]:
-        """Return the sentences in another language, if without them the text would pass."""
+        """Return the sentences in another language, if the text would pass without them."""
         found, rest, at = list[tuple[int, int]](), "", 0
         for sentence in sentences(text):
             begin = text.find(sentence, at)
@@ -163,7 +163,7 @@ class Language:
         )
 
     def _alike(self, text: str, letters: int) -> frozenset[str]:
-        """Return the languages that a text in this one may be taken for."""
+        """Return the languages that a text in this language may be mistaken for."""
         family = near(self.code)
         if "hr" in family:  # one language by its words, and Serbian has two scripts
             apart = self.code in ("hr", "bs") and bool(regex.search(r"\p{Cyrillic}", text))

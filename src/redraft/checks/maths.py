@@ -2,7 +2,7 @@ r"""Tell whether two texts are the same mathematical answer: `\frac12`, `1/2`, `
 
 Spellings are brought to one form, and formulas to their value: units, `x =` in front and the order of a list
 do not count. Rational numbers stay exact; others are compared to nine digits. Letters get values at three
-points: formulas that agree at all of them are the same but for a chance of less than one in a million.
+points: formulas that agree at all of them are the same, with an error of less than one in a million.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _OPEN, _CLOSE = "([{⟦", ")]}⟧"
 
 
 def canonical(text: str) -> Hashable:
-    """Return a value that is equal for spellings of the same answer. A longer text is itself."""
+    """Return a value that is equal for all spellings of an answer. A long text is its own value."""
     return _value(_spelled(text)) if len(text) <= MOST_CHARACTERS else text
 
 
@@ -191,9 +191,9 @@ _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
 
 
 def value_of(formula: str) -> Hashable | None:
-    """Return a value that is equal for formulas that are; None for what is no formula.
+    """Return a value that is equal for equal formulas; None if the text is not a formula.
 
-    Equations and inequalities have the value of the difference of their sides, but for a factor.
+    Equations and inequalities have the value of the difference of their sides, up to a factor.
     """
     try:
         found = [_Reader(_TOKEN.findall(formula), point).whole() for point in range(_POINTS)]
@@ -221,7 +221,7 @@ def _size(value: Scalar) -> Scalar:
 
 
 class _Reader:
-    """Computes a formula from left to right, or raises an error. A point says which values letters have."""
+    """Computes a formula from left to right, or raises an error. A point gives the values of its letters."""
 
     def __init__(self, tokens: list[str], point: int) -> None:
         self.tokens = [*tokens, ""]
@@ -233,7 +233,7 @@ class _Reader:
         return self.tokens[self.place]
 
     def take(self, *wanted: str) -> str:
-        """Return the next token if it is one of those wanted, and go on; else an empty text."""
+        """Return the next token and advance, if it is one of those wanted; else return an empty text."""
         found = self.next
         if not found or (wanted and found not in wanted):
             return ""
@@ -280,7 +280,7 @@ class _Reader:
         return -self.signed() if self.take("-") else self.mixed()
 
     def mixed(self) -> Scalar:
-        r"""Read a factor. A whole number before a fraction of such is added to it: `1\frac{3}{4}`."""
+        r"""Read a factor. A whole number before a fraction is added to it: `1\frac{3}{4}`."""
         whole = self.next.isdecimal()
         value = self.power()
         if whole and self.next == r"\frac" and isinstance(value, Fraction):

@@ -26,7 +26,7 @@ from redraft.errors import UsageError, shown
 
 @dataclass(frozen=True)
 class OutputCheck:
-    """The answer is JSON that makes a value of a type."""
+    """The answer is JSON from which pydantic makes a value of a type."""
 
     type: Any  # what the user gave: a pydantic model, `list[Model]`, a union, a TypedDict
     adapter: TypeAdapter[Any] = field(repr=False, compare=False)
@@ -39,7 +39,7 @@ class OutputCheck:
 
     @property
     def schema(self) -> Mapping[str, Any]:
-        """The JSON schema of the type, without room for fields that pydantic would ignore.
+        """The JSON schema of the type, without additional fields, which pydantic would ignore.
 
         Weak models fill a text with invented fields where a schema allows them.
         """

@@ -82,7 +82,7 @@ def checks_in(record: Chain) -> tuple[Check, ...]:
 
 @dataclass(frozen=True)
 class _Parser:
-    """Parses checks of one writer, `depth` groups deep."""
+    """Parses the checks of one writer. `depth` counts the groups around them."""
 
     judge: Engine | None
     writer: Writer

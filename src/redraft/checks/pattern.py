@@ -45,7 +45,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def late() -> str:
-    """Return that the time of `within` is over, as a clause; empty if it is not."""
+    """Describe the timeout of `within`, or return ""."""
     deadline, seconds = _limit.get()
     return f"it took longer than {seconds:g} s" if time.thread_time() > deadline else ""
 
@@ -55,7 +55,7 @@ class BadPattern(ValueError):
 
 
 def readable(text: str) -> str:
-    """Return a text without the digits of a Unicode that `regex` knows, and Python's `int` not yet."""
+    """Return a text without digits that `regex` knows, but Python's `int` does not know yet."""
     return regex.sub(r"(?![0-9])\p{Nd}", lambda digit: digit[0] if digit[0].isdecimal() else "\ufffd", text)
 
 

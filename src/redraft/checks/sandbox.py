@@ -1,8 +1,8 @@
-"""The sandbox for programs that a model wrote: bubblewrap, in which nothing of this machine is shared.
+"""The sandbox for programs that a model wrote: bubblewrap, sharing nothing of this machine.
 
 Inside there are /usr and Python, read-only, an empty /tmp of 64 MB in memory, and nothing else: no network,
 home, environment, devices or /proc. Bubblewrap applies the filter of system calls below; `inside` limits
-itself. The sandbox protects neither from faults of the kernel or the processor, nor hides the time,
+itself. The sandbox does not protect from faults of the kernel or the processor, and does not hide the time,
 the kernel's version, or the software in /usr.
 """
 
@@ -71,7 +71,7 @@ async def run_job(job: Job, seconds: float) -> list[Report]:
 
 
 async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
-    """Return the next line. What a program writes among them ends the job."""
+    """Return the next line. Other text that the program writes ends the job."""
     try:
         async with asyncio.timeout(seconds):
             report = json.loads(await lines.readline())
@@ -86,7 +86,7 @@ async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
 def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
     """Run `inside` in the sandbox, and kill it at the end.
 
-    It takes milliseconds. asyncio's own processes would wait for ever if they are cancelled while they start.
+    It takes milliseconds. asyncio's own processes would hang if cancelled while they start.
     """
     with filtering() as number:
         process = subprocess.Popen(  # noqa: S603
@@ -108,7 +108,7 @@ def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
 
 @functools.cache
 def find_sandbox() -> None:
-    """Raise a UsageError, which says what to install or to allow, unless the sandbox works here."""
+    """Raise a UsageError that says what to install or allow, unless the sandbox works here."""
     if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
         found = f"{sys.platform} on {platform.machine()}"
         raise UsageError(
@@ -166,12 +166,12 @@ _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
 
 
 def _python() -> str:
-    """Return the Python below a virtual environment: programs have the standard library alone."""
+    """Return the Python below a virtual environment, so that programs get the standard library only."""
     return str(Path(sys.executable).resolve())
 
 
 def _folders() -> list[str]:
-    """Return the folders that the sandbox has. Outer ones come first."""
+    """Return the folders to bind into the sandbox, outer ones first."""
     here: list[str] = []
     for folder in (*_SYSTEM, sys.base_prefix, str(Path(_python()).parent)):
         if Path(folder).exists() and not any(Path(folder).is_relative_to(other) for other in here):

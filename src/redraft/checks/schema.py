@@ -41,7 +41,7 @@ Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
 
 
 class GivenUp(Exception):
-    """A validation was stopped: why, as a clause, and what to change in the schema."""
+    """A validation was stopped. It has the reason, as a clause, and what to change in the schema."""
 
     def __init__(self, reason: str, hint: str) -> None:
         super().__init__(reason)
@@ -78,7 +78,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
 
 
 def impossible(schema: Any) -> bool:
-    """Return whether no JSON fits a schema. A contradiction that only several keywords make is not seen."""
+    """Return whether no JSON fits a schema. Contradictions between several keywords are not seen."""
     return _Impossible(schema).part(schema, ())
 
 
@@ -87,7 +87,7 @@ class _Impossible:
         self._whole, self._looked = schema, 0
 
     def part(self, part: Any, within: tuple[str, ...]) -> bool:
-        """Return whether nothing fits a part. A type that must be within itself has no end."""
+        """Return whether nothing fits a part. A type that must contain itself has no end."""
         self._looked += 1
         if not isinstance(part, Mapping) or self._looked > MOST_PARTS:
             return part is False
@@ -130,8 +130,8 @@ class _Impossible:
 def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     """Return the schema of the value that `keys` lead to, and how many of them were used.
 
-    If a part of the schema does not say what is within, the value around is meant. False for what may not be
-    there. None: it refers to more than named parts.
+    If a part of the schema says nothing about its inside, the value around it is returned. False: the value
+    may not exist. None: the schema has references that are not followed.
     """
     part, used = schema, 0
     for key in keys:
@@ -164,9 +164,9 @@ def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _within(schema: Any, part: Any, key: str) -> Any:
-    """Return the schema of a value within one; False if there may be none; None if it does not say.
+    """Return the schema of a value inside; False if there may be none; None if the schema does not say.
 
-    In a union that is what one of its branches says.
+    In a union, one of its branches decides.
     """
     parts, found = [part], list[Any]()
     for each in parts:
@@ -195,7 +195,7 @@ def target_of(schema: Any, reference: str) -> Any:
 
 
 def _checked(kind: Any, schema: Schema, name: str) -> Validator:
-    """Return the validator of a schema, which was checked in every part, and tried on empty values."""
+    """Return the validator of a schema, after checking all its parts and trying it on empty values."""
     from jsonschema.exceptions import SchemaError
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
     from referencing.jsonschema import DRAFT202012, SchemaResource

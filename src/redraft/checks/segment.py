@@ -82,9 +82,9 @@ def sentences(text: str) -> list[str]:
 
 
 def settled(text: str) -> str:
-    """Return the beginning of a text that is still written, up to its last space or wide stop.
+    """Return a streaming text up to its last space or wide stop.
 
-    Its words are complete: nothing that follows combines with them or makes a part of them.
+    Its words are complete: later text cannot change them.
     """
     return text[: max(map(text.rfind, " \n\t。！？｡")) + 1]
 

@@ -89,7 +89,7 @@ class Keys:
         }
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the keys are these. JSON that misses scores at least 1/2, the rest by the keys it has."""
+        """Pass if the keys are these. Other JSON objects score from 1/2 up, by the keys they have."""
         try:
             value, _ = read_json(answer)
         except NotJson as error:
@@ -184,7 +184,7 @@ _NUMBER_AS_TEXT = re.compile(r"-?(?:0|[1-9]\d{0,20})(\.\d{1,20})?", re.ASCII)
 
 
 def _said(fault: Any) -> str:
-    """Return what a fault is, in at most 200 characters. A number as text is hardly told from a number."""
+    """Return a fault in at most 200 characters, or that a number stands in quotation marks."""
     text, kinds, message = fault.instance, fault.validator_value, fault.message
     number = _NUMBER_AS_TEXT.fullmatch(text) if fault.validator == "type" and isinstance(text, str) else None
     if number and ("number" in kinds or ("integer" in kinds and not number[1])):
@@ -193,7 +193,7 @@ def _said(fault: Any) -> str:
 
 
 def _places(fault: Any) -> list[str]:
-    """Return pointers to the value at fault, or to the properties that it lacks or has besides."""
+    """Return pointers to the faulty value, or to its missing or surplus properties."""
     path, names, known = list(fault.absolute_path), fault.validator_value, fault.schema.get("properties", {})
     if fault.validator == "required" and isinstance(names, list):
         return [pointer([*path, name]) for name in names if name not in fault.instance]
@@ -234,7 +234,7 @@ _OTHERS = {
 
 
 def sketch(schema: Any) -> str | None:
-    """Return the shape of the JSON that a schema allows; None if it would leave out a part of the schema."""
+    """Return the shape of the JSON that a schema allows; None if the notation cannot express the schema."""
     try:
         return _Sketch(schema).shape(schema)
     except (_Unsaid, RecursionError):
@@ -242,11 +242,11 @@ def sketch(schema: Any) -> str | None:
 
 
 class _Unsaid(Exception):
-    """A schema has a part that the notation does not have."""
+    """A part of a schema that the notation cannot express."""
 
 
 class _Sketch:
-    """Writes the shapes of a schema and its parts. Each method removes from `said` what it writes."""
+    """Writes the shapes of a schema and its parts. Each method removes the keywords it writes from `said`."""
 
     def __init__(self, schema: Any) -> None:
         self._root = schema

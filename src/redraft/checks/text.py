@@ -1,11 +1,11 @@
 """Checks of an answer's text: its length, lines and case, phrases in it, its beginning and its end.
 
-A line within a code fence is no bullet, item or heading: `# x` is a comment there. What a line counts as
-never changes when more follows, so that counts only grow.
+A line within a code fence is no bullet, item or heading: `# x` is a comment there. Later text never changes
+how a line counts, so counts only grow.
 
 Phrases match whole words (`steering.phrase`): `lacks:light` finds "Light" and "light's", but neither
-"lighthouse" nor "light2". Case, the kind of apostrophe, spacing, Unicode's form, characters that show
-nothing, and emphasis of Markdown around a word make no difference.
+"lighthouse" nor "light2". Case, the kind of apostrophe, spacing, Unicode's form, invisible characters, and
+emphasis of Markdown around a word make no difference.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"
 
 @dataclass(frozen=True)
 class Count:
-    """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for none."""
+    """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for no limit."""
 
     unit: str
     low: int | None = None
@@ -144,7 +144,7 @@ class Count:
 
     @property
     def form(self) -> Form:
-        """The bounds."""
+        """The bounds, for steering."""
         limits = (Limit(COUNTERS[self.unit], self.low or 0, self.high),)
         if not self.low or self.unit not in PARTS:
             return Form(limits=limits)
@@ -387,7 +387,7 @@ _QUOTES = [(pair[0], pair[1]) for pair in ('""', "''", "“”", "‘’", "„�
 
 
 def unwrapped(text: str) -> str:
-    """Return a phrase without the quotation marks around it, unless they are several phrases' or its own."""
+    """Return a phrase without quotation marks around it, unless they are its own, or several phrases'."""
     for first, last in _QUOTES:
         inside = text[1:-1]
         one = not {first, last} & {*inside} or (inside[0] == first and inside[-1] == last and len(inside) > 1)
@@ -403,16 +403,16 @@ _TWO = regex.compile(r"[\w'’.+#-]+, [\w'’.+#-]+")
 
 
 def _is_list(text: str, kind: str) -> bool:
-    """Whether a text is rather a list than a phrase: `a,b`, `"a", "b"` or `a, b, c`.
+    """Whether a text looks like a list, not a phrase: `a,b`, `"a", "b"` or `a, b, c`.
 
-    `contains:Hello, world` is a phrase; but `lacks:Tom, Ann` would pass each of its words without a line.
+    `contains:Hello, world` is a phrase; but `lacks:Tom, Ann` would never find one of its words alone.
     """
     lists = (_QUOTED_LIST, _WORD_LIST, *[_TWO] * (kind == "lacks"))
     return any(each.fullmatch(text) for each in lists)
 
 
 def quoted(text: str, kind: str) -> str:
-    """Return a phrase as the short form of its check has it: in quotation marks where it needs them."""
+    """Return a phrase as the short form of its check writes it: quoted where necessary."""
     free = (pair for pair in _QUOTES if not {*pair} & {*text})
     first, last = next(free, _QUOTES[0]) if unwrapped(text) != text or _is_list(text, kind) else ("", "")
     return f"{first}{text}{last}"
@@ -422,7 +422,7 @@ _ONE = str.maketrans(dict.fromkeys("’‘ʼʻ′", "'") | dict.fromkeys("‐‑
 
 
 def plain(text: str) -> str:
-    """Return a text in one form, for phrases. It has the same lines."""
+    """Return a text in one spelling, for finding phrases. It has the same lines."""
     text = visible(text)
     if not text.isascii():  # a raised sign stays one: "light²" and "light™" have the word "light"
         kept = (
@@ -439,7 +439,7 @@ def plain(text: str) -> str:
 class Matches:
     """`matches:REGEX`: the regular expression, in the syntax of `regex`, is found in the answer.
 
-    `lacks[regex]:REGEX`: it is not, and `absent` is true.
+    `lacks[regex]:REGEX`: it is not found, and `absent` is true.
     """
 
     pattern: str
@@ -470,11 +470,11 @@ class Matches:
 
     @property
     def form(self) -> Form | None:
-        """The pattern, if it is for the whole answer and a grammar can have it."""
+        """The pattern, if it covers the whole answer and a grammar can express it."""
         return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the pattern is found, or is not. Of one that is, the score is 1/2 for one match."""
+        """Pass if the pattern is found, or with `absent` if not. One unwanted match scores 1/2, two 1/3."""
         try:
             found = search(self.pattern, answer, most=MOST_PLACES + 1 if self.absent else 1)
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""Checks of calls: what an argument of a tool must be, how often it may be called, and after what."""
+"""Checks of tool calls: the values of an argument, how often a tool is called, and after which other."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Bound:
 
     @property
     def demand(self) -> str:
-        """What the argument must be."""
+        """The bound in words."""
         return f"{_SIGNS[self.sign][0]} {self.limit:g}"
 
     def check(self, answer: Any, _: Prompt) -> Outcome:
-        """Compare a number. A text that is one counts: it may have to be a text."""
+        """Compare a number. A text that is a number counts: the tool may take a text."""
         value, text = answer, "the text " * isinstance(answer, str)
         with suppress(TypeError, ValueError, RecursionError):
             value = json.loads(answer)
@@ -93,7 +93,7 @@ class ToolCheck:
         return passed("No tool is called.")
 
     def concerns(self, tool: str) -> bool:
-        """Whether it is about calls of a tool."""
+        """Whether the check is about calls of a tool."""
         return self.target == tool or (self.inner is not None and self.target.startswith(f"{tool}."))
 
     async def of_call(
@@ -135,7 +135,7 @@ def tool_check(target: str, function: Callable[..., Any]) -> Check:
 
 
 def _found(value: Any, way: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield what a way leads to. Whether it must be there is the schema's matter."""
+    """Yield the values that a path leads to. Whether they must exist is up to the schema."""
     if not way:
         yield (), value
         return

@@ -90,7 +90,7 @@ def ask(
 
 
 def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | None, form: str) -> int:
-    """Print how a text differs with what is wanted at some places, or it whole. Return the exit status."""
+    """Patch some places of a text, and print the diff or the new text. Return the exit status."""
     import asyncio
     from difflib import unified_diff
 
@@ -114,7 +114,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
 
 
 def _prompt(words: Sequence[str]) -> Prompt:
-    """Return what is asked: the words, with what is piped in as their input, or that alone."""
+    """Return the prompt: its words with the piped text as input, or the piped text alone."""
     from redraft.chain import Prompt
 
     text = one_text(words, "ask").strip("\n")
@@ -132,7 +132,7 @@ def _prompt(words: Sequence[str]) -> Prompt:
 async def _make(
     settings: Settings, prompt: Prompt | None, *, watch: bool, steps: bool = False, **more: Any
 ) -> Chain:
-    """Make the chain, with more options. Ctrl-C ends it early and keeps its steps; again, the program."""
+    """Make the chain. The first Ctrl-C ends it early and keeps its steps; the second ends the program."""
     from contextlib import AsyncExitStack
 
     from redraft.jobs.signals import on_signal
@@ -163,7 +163,7 @@ async def _make(
 
 
 def one_text(words: Sequence[str], verb: str) -> str:
-    """Return the prompt. Raise `UsageError` if it is several arguments, as without quotes."""
+    """Return the prompt. Raise `UsageError` if it is several arguments, because quotes are missing."""
     if len(words) > 1:
         quoted = '"{}"'.format(re.sub(r'(["\\$`])', r"\\\1", " ".join(words)))
         hint = f"Put quotes around it: redraft {verb} {quoted}"
@@ -174,7 +174,7 @@ def one_text(words: Sequence[str], verb: str) -> str:
 def read_piped(*, beside: bool) -> str:
     """Return the text that is piped in; "" at a terminal. Bytes that are not UTF-8 become surrogates.
 
-    `beside` is whether there is a prompt too. Then an open pipe may be there by chance, and a line says so.
+    `beside` is whether there is a prompt too. The pipe may then be open by chance, so a line says so.
     """
     if sys.stdin.isatty():
         return ""
@@ -186,7 +186,7 @@ def read_piped(*, beside: bool) -> str:
 
 
 def say_wait(reason: str) -> None:
-    """Write to standard error why a server is waited for, when a wait begins."""
+    """Write to standard error why redraft waits for a server. An empty reason is not written."""
     if reason:
         tell(f"{reason}.")
 
@@ -194,7 +194,7 @@ def say_wait(reason: str) -> None:
 def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
     """Write to standard error what is wrong with the best answer, and return the exit status.
 
-    `shown` is whether the chain was shown, which says it.
+    Write nothing if the chain was `shown`: that says it.
     """
     from redraft.revision.words import exit_status_of, faults_of
 

@@ -72,7 +72,7 @@ def chat(flags: Given) -> None:
 
 
 class Chat:
-    """A conversation on the terminal, which is watched step by step, or in a pipe."""
+    """A conversation on the terminal, where each turn is shown while it is made, or in a pipe."""
 
     def __init__(self, session: Session, runner: asyncio.Runner) -> None:
         self.session, self.runner = session, runner
@@ -152,7 +152,7 @@ class Chat:
 
 
 def read_terminal(do: Callable[[str], bool]) -> None:
-    """Ask for lines until the end of the input, or until `do` returns False. Ctrl-C does not leave."""
+    """Ask for lines until the input ends or `do` returns False. Ctrl-C does not leave."""
     with suppress(ImportError):  # few Pythons lack it
         import readline
 
@@ -171,7 +171,7 @@ def read_terminal(do: Callable[[str], bool]) -> None:
 
 
 def _typed() -> str | None:
-    """Return what is typed at the prompt; None at its end. Ctrl-C raises KeyboardInterrupt here."""
+    """Return the line typed at the prompt; None at the end of the input. Ctrl-C raises KeyboardInterrupt."""
     from redraft.jobs.signals import handled
 
     with suppress(EOFError), handled(signal.default_int_handler, signal.SIGINT):
@@ -181,4 +181,4 @@ def _typed() -> str | None:
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing about Ctrl-C: child processes would inherit SIG_IGN."""
+    """Ignore Ctrl-C. This is a function because child processes would inherit SIG_IGN."""

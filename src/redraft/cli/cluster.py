@@ -34,10 +34,10 @@ class RayFlags:
     ] = None
 
     def make(self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any]) -> None:
-        """Make all shares and merge them, if `--ray` was given. Return if all items are done.
+        """Make all shares and merge them, if `--ray` was given. Return whether all items are done.
 
-        `function` is module and name of the coroutine that does the verb's work. It is called with the
-        inputs, `out` and the options. Each path in inputs and options is of a file to read.
+        `function` names the coroutine that does the verb's work, as `module:name`. It is called with the
+        inputs, `out` and the options. Every path in inputs and options is a file to read.
         """
         if self.ray is None:
             if self.actors:
@@ -64,7 +64,7 @@ _nodes = partial(setting, rich_help_panel="Many machines")
 
 @dataclass(frozen=True)
 class NodeFlags:
-    """Of a Ray cluster."""
+    """The flag that names a Ray cluster."""
 
     ray: Annotated[
         str | None, _nodes("[ADDRESS]", "Run the models on Ray: HOST:PORT, auto, or none for this machine.")

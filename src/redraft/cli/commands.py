@@ -38,7 +38,7 @@ def verbs() -> list[str]:
 
 
 class _Commands(Mapping[str, "Command"]):
-    """The commands by name. Only the one that is asked for is imported: each start is that much shorter."""
+    """The commands by name. Only the requested one is imported, so that redraft starts faster."""
 
     def __getitem__(self, name: str) -> Command:
         if name not in plugins("redraft.commands"):
@@ -67,7 +67,7 @@ def _command(name: str) -> Command:
 
 
 def _loaded(name: str) -> Any:
-    """Return the function or the group of a command. One that is broken has a function that says so."""
+    """Return the function or group of a command. A broken plugin gets a function that raises its error."""
     try:
         found = (plugin := plugins("redraft.commands")[name]).load(object)
         plain = inspect.isfunction(found) and not inspect.iscoroutinefunction(found)
@@ -94,7 +94,7 @@ class _App(Verbs):
         return super().parse_args(ctx, [*args[1:], "--help"] if asks else args)
 
     def format_commands(self, _ctx: Context, formatter: HelpFormatter) -> None:
-        """List each command with the first sentence of its help. Its options are not made for that."""
+        """List each command with the first sentence of its help, without making its options."""
         longest, there = max(map(len, verbs())), set(verbs())
         others = sorted(there.difference(_FIRST))
         for title, names in {**_GROUPS, "Of other packages": others}.items():

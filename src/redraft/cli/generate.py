@@ -27,12 +27,12 @@ def chains(
     FILE gets a chain for each record. The model answers, criticises its answer with a score and a verdict,
     and corrects it until the score is good enough.
 
-    Every reply is stored before it is used, in FILE.journal.db: after any stop, the same command goes on, and
+    Every reply is stored in FILE.journal.db before it is used: after any stop, the same command resumes, and
     nothing is paid for twice. Failures are in FILE.errors.jsonl and are tried again.
 
     With --gold the critic sees the record's gold answer, and the writer never does; feedback that quotes it
-    is counted. With --first the record's own answer is criticised. With --verify a check with the gold answer
-    gives the verdict.
+    is counted. With --first the record's own answer is criticised. With --verify a check against the gold
+    answer gives the verdict.
     """
     from redraft.data.generate.chain_run import ChainRun
 
@@ -49,15 +49,15 @@ def instructions(
 ) -> None:
     """Generate instructions with inputs and outputs.
 
-    FILE gets a chain for each task; for Alpaca's shape: redraft data export FILE --to alpaca. The same
-    command goes on after any stop, and a larger --count from what is there. Each reply is stored in
-    FILE.journal.db before it is used, so none is paid for twice.
+    FILE gets a chain for each task; for Alpaca's shape: redraft data export FILE --to alpaca. After any stop,
+    the same command resumes, and a larger --count adds tasks. Each reply is stored in FILE.journal.db before
+    it is used, so none is paid for twice.
 
     Rejected tasks are in FILE.rejected.jsonl, with the rule and the nearest instruction. FILE.html shows
     verbs, lengths and rejects. FILE.run.json records how FILE was made.
 
     The run ends when there are enough instructions, at a limit (exit status 4), or when 25 requests in a row
-    give nothing that is new and sound (exit status 3).
+    give nothing new and sound (exit status 3).
     """
     from redraft.data.generate.instructions.run import InstructionRun
 

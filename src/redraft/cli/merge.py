@@ -17,11 +17,11 @@ def merge(
     """Put the outputs of shares (--shard) together.
 
     OUT gets each record once, in the order of the input. The journals, failures and run records of the parts
-    are put beside it, as one machine would have written them, and a run can go on from there. Parts may
-    be unfinished. Merging again does no harm.
+    are put beside it, as if one machine had written them, and a run can resume from there. Parts may be
+    unfinished. Merging again does no harm.
 
-    Two equal answers to a record become one. Two that differ are refused, and so are parts that were made in
-    different ways or are still being written.
+    Of two equal answers to a record, one is kept. Answers that differ are refused, and so are parts that were
+    made in different ways or are still being written.
     """
     from redraft.revision.runs.merge import merge as merged
 

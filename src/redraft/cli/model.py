@@ -18,8 +18,8 @@ def get(
 ) -> None:
     """Fetch a model, unless it is here, and print its path.
 
-    Standard error first has its size, its licence, and a warning if memory is short. Its checksum is checked.
-    The default model is fetched again if it is damaged.
+    Standard error first shows its size, its licence, and a warning if memory is short. Its checksum is
+    checked. A damaged default model is fetched again.
     """
     from redraft.engines.llamacpp import default_model
     from redraft.engines.load import local_file, parse_reference
@@ -38,8 +38,8 @@ def get(
 def list_() -> None:
     """List the models that are here, and those that are recommended.
 
-    Each line has the reference for --model, the size, and the path. Standard error lists models to fetch: the
-    memory that each needs, its uses, and its share of IFEval's instructions, as its publisher measured it.
+    Each line has the reference for --model, the size, and the path. Standard error lists models to fetch:
+    their memory, their uses, and how many of IFEval's instructions they follow (by the publisher).
     """
     from redraft.engines.llamacpp.default_model import DEFAULT
     from redraft.engines.names import RECOMMENDED

@@ -89,8 +89,8 @@ def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect
 class WithOptions:
     """A command with more options for typer to read. They are made when typer asks: for the verb in use.
 
-    A parameter of the command whose type is a dataclass becomes an option for each of its fields. The other
-    options come together as `flags`, which `gather` makes of their values by name.
+    A parameter whose type is a dataclass becomes one option for each of its fields. The command gets the
+    other options together as `flags`: `gather` makes them of the values by name.
     """
 
     def __init__(

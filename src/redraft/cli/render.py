@@ -1,7 +1,7 @@
 """Render chains for a terminal: answers, feedback, and revisions as word diffs.
 
-Text of a model is not trusted: control characters are replaced, and markup is not interpreted. Without
-colours, a diff is written with `[-gone-]` and `{+new+}`. Where checks found a fault is underlined.
+A model's text is not trusted: control characters are replaced, and markup is not interpreted. Without
+colours, a diff is written with `[-gone-]` and `{+new+}`. Faults that checks found are underlined.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _drawn(parts: Sequence[tuple[str, str]], faults: Spans, *, colour: bool = Tr
 
 
 def faults_in(step: Step) -> list[tuple[int, int]]:
-    """Return where the shown answer has what its failed checks found. Places that it lacks are left out."""
+    """Return the faults that checks found in an answer, as spans of its shown text. Others are left out."""
     answer, failed = step.answer, [result for result in step.checks if not result.passed]
     places = [place for result in failed for place in result.places if len(answer) <= LONGEST][:MOST_PLACES]
     spans = filter(None, (characters_of(answer, place) for place in places))
@@ -62,7 +62,7 @@ def faults_in(step: Step) -> list[tuple[int, int]]:
 
 
 def shown(text: str) -> str:
-    """Return the text made printable. A very long one is cut, and the rest counted."""
+    """Return the text made printable. A very long one is cut, with a count of the rest."""
     if len(text) <= LONGEST:
         return printable(text)
     left = f"{len(text) - LONGEST:,}"
@@ -70,9 +70,9 @@ def shown(text: str) -> str:
 
 
 def heading(index: int, *, best: bool = False, chosen: bool = False, same: bool = False) -> RenderableType:
-    """Return the line above an answer. `chosen` is whether it is the best of several drafts.
+    """Return the line above an answer. `chosen` marks the best of several drafts.
 
-    `same` is whether it repeats the answer before it. Then this line is all that is shown of it.
+    `same` marks an answer that repeats the one before; then only this line is shown.
     """
     marks = " · the same text again" * same + " · best draft" * chosen + " · best" * best
     return rule(name_of(index) + marks)
@@ -92,7 +92,7 @@ def draft(step: Step, name: str) -> Iterator[RenderableType]:
 
 
 def answer(step: Step, before: Step | None = None, console: Console | None = None) -> Text:
-    """Render an answer; a revision on a terminal as a diff against the answer before it."""
+    """Render an answer. On a terminal, a revision is a diff against the answer before it."""
     faults = faults_in(step)
     if before is None or console is None or not console.is_terminal:
         return _drawn([("same", shown(step.answer))], faults)
@@ -166,7 +166,7 @@ def summary(chain: Chain) -> RenderableType:
 
 
 def render_prompt(chain: Chain) -> RenderableType:
-    """Render the prompt."""
+    """Render the prompt, or each message of a conversation with its role."""
     if not chain.prompt.messages:
         return Text(shown(chain.prompt.text), "cyan")
     lines = []

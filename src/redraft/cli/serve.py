@@ -94,7 +94,7 @@ def _of_flags(settings: Settings) -> list[ModelSettings]:
 
 
 def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, Any]]:
-    """Return the models of a file, and what else it says of each. Flags hold where an entry is silent."""
+    """Return the models of a file, and the further keys of each. Flags apply where an entry is silent."""
     from redraft.chain.documents import text_of_settings, yaml_of
     from redraft.options import Flags
     from redraft.serve.start import PASSED, WITHHELD, passed_fields, withheld_text

@@ -32,7 +32,7 @@ _EXTRAS = {
 
 
 def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
-    """Return an option of a verb, whose text says what happens without it."""
+    """Return an option of a verb. Its text says what happens without it."""
     return typer.Option(*names, metavar=metavar, help=text, **{"show_default": False, **more})
 
 
@@ -81,7 +81,7 @@ class Verbs(TyperGroup):
 
 @contextmanager
 def _in_our_words() -> Iterator[None]:
-    """Show typer's errors of usage as redraft's own are shown."""
+    """Show typer's usage errors in the form of redraft's own."""
     try:
         yield
     except NoArgsIsHelpError:
@@ -121,9 +121,9 @@ def debug_log() -> Iterator[None]:
 
 @contextmanager
 def only_ours() -> Iterator[None]:
-    """Send prints of others, such as a user's check or its programs, to standard error.
+    """Send prints of other code, such as a user's check or its programs, to standard error.
 
-    Standard output is for the answer, which may go into a pipe, and is written afterwards.
+    Standard output is for the answer, which may go into a pipe and is written afterwards.
     """
     sys.stdout.flush()
     kept = os.dup(1)

@@ -43,10 +43,10 @@ def sft(words: Words = None) -> None:
 def reward(words: Words = None) -> None:
     """Train a reward model: a number for an answer.
 
-    It is higher for the answer that people, or checks, preferred. The data are pairs of answers to a prompt:
-    HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and rejected, or redraft's chains, whose
-    rejected drafts stand against their accepted revisions. With --eval_data_path, the result is measured on
-    held-out pairs. Recipes, flags and resuming are as in `redraft train sft`.
+    The number is higher for the answer that people, or checks, preferred. The data are pairs of answers to a
+    prompt: HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and rejected, or redraft's chains,
+    whose rejected drafts stand against their accepted revisions. With --eval_data_path, the result is
+    measured on held-out pairs. Recipes, flags and resuming are as in `redraft train sft`.
     """
     _run("reward", words)
 
@@ -150,12 +150,12 @@ def self_(
 ) -> None:
     """Train a model to check and revise its own answers to tasks.
 
-    Each task draws prompts, and has an exact check that shows its work. One adapter learns right answers.
-    It drafts answers to other prompts, the check criticises them, and a second adapter learns to criticise
-    and revise. The model is then tested on prompts in words that it was not trained on: its first answers,
-    and its revised ones. All files are in DIR, with a card that has the figures. To resume a stopped run,
-    type the same command again. With --from, the tasks of --task are added to what a model can, and its own
-    are rehearsed.
+    Each task draws prompts, and has an exact check that shows its work. One adapter learns right answers. It
+    drafts answers to other prompts, the check criticises them, and a second adapter learns to criticise and
+    revise. The model is then tested on prompts worded differently from its training: its first answers, and
+    its revised ones. All files are in DIR, with a card that has the figures. To resume a stopped run, type
+    the same command again. With --from, the tasks of --task are added to those that a model has learnt, and
+    its own are rehearsed.
     """
     from redraft.train.self.road import Road, Scale, Start
     from redraft.train.self.tasks import TASKS, find_task
@@ -169,7 +169,7 @@ def self_(
 
 
 class _Trains(Verb):
-    """A command whose flags are not typer's: they are names of a recipe as well."""
+    """A command whose flags typer does not know, because recipes use the same names."""
 
     def sections(self, ctx: Context) -> Sections:
         """Return the settings by groups, after the options."""

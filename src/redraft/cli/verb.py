@@ -127,7 +127,7 @@ class Verb(TyperCommand):
 
 
 def _with_address(args: list[str]) -> list[str]:
-    """Give `--ray` without an address that of this machine."""
+    """Give a `--ray` without an address the address of this machine."""
     from redraft.serve.cluster.connect import HERE, is_address
 
     after = args.index("--ray") + 1
@@ -136,7 +136,7 @@ def _with_address(args: list[str]) -> list[str]:
 
 
 def _name(argument: TyperArgument) -> str:
-    """Return the name of an argument, as its metavar says: `PROMPT`, or `FILES...` for several."""
+    """Return the name of an argument: its metavar, such as `PROMPT`, or `FILES...` for several."""
     return argument.metavar or (argument.name or "").upper() + ("..." if argument.nargs != 1 else "")
 
 

@@ -30,7 +30,7 @@ def vote(
     only, and is served until Ctrl-C.
 
     Each vote is stored in FILE at once, as a review that redraft report reads. After any stop, the same
-    command goes on. Several voters may share FILE.
+    command resumes. Several voters may share FILE.
     """
     from redraft.evaluation.judging.pairs import read_matches
     from redraft.evaluation.voting import Ballots, VoteStore, voter_of

@@ -1,4 +1,4 @@
-"""Show a chain on the terminal while it is made: new text moves, complete answers stay."""
+"""Show a chain on the terminal while it is made: unfinished text moves, complete answers stay."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from redraft.revision.words import name_of
 
 
 class Moving:
-    """One moving part at a time, below what was printed before. It is removed when it ends."""
+    """The text that is being written, below the finished ones. It is removed when it ends."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -50,7 +50,7 @@ class Moving:
         self._live.start()
 
     def add(self, piece: str) -> None:
-        """Write on."""
+        """Add a piece of text."""
         self._pieces.append(piece)
 
     def end(self) -> str:
@@ -61,7 +61,7 @@ class Moving:
         return text
 
     def _drawn(self) -> RenderableType:
-        """Return the title and the end of the text, as much as the screen holds."""
+        """Return the title and the end of the text, as much as fits the screen."""
         lines = printable("".join(self._pieces)).splitlines()
         room = max(self._console.height - 4, 3)
         tail = RichText("\n".join(lines[-room:]))
@@ -94,7 +94,7 @@ class Watch:
         self._settle()
 
     def wait(self, title: str = "Waiting for the model") -> None:
-        """Show what is waited for, and for how long, until there is something else to show."""
+        """Show the title with a clock, until there is something else to show."""
         self._settle()
         self._moving.begin(title)
 
@@ -188,7 +188,7 @@ async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made
 
 
 def loading(load: Load, watch: Watch) -> Load:
-    """Return a `load` that is shown. A model that is not here shows how it is fetched."""
+    """Return a `load` that shows what it loads. The download of a missing model shows itself."""
 
     async def shown(role: Role, reference: str) -> Engine:
         if not fetches(reference):
@@ -202,7 +202,7 @@ def loading(load: Load, watch: Watch) -> Load:
 
 @contextmanager
 def without_echo() -> Iterator[None]:
-    """Do not show keys within the moving text. What is typed is there at the next prompt."""
+    """Hide typed keys while the text moves. They appear at the next prompt."""
     if not (sys.stdin.isatty() and find_spec("termios")):  # Windows has none
         yield
         return

@@ -45,7 +45,7 @@ class Job:
 
     @contextmanager
     def run(self, source: Path) -> Iterator[Run]:
-        """Prepare the work: its progress over the weights of a file or folder, its remarks and its warnings.
+        """Prepare the work: its progress over the weights, its remarks and its warnings.
 
         Warnings about NaN and infinite values are printed even with --quiet, and make the exit status 1.
         """
@@ -269,7 +269,7 @@ def local_path(ref: str) -> Path:
 
 
 def dtype_of(flag: str | None) -> str | None:
-    """Return the name that a value of `--dtype` has in safetensors files."""
+    """Return the name in safetensors files of a value of `--dtype`."""
     from redraft.weights.header import FLAGS
 
     return FLAGS[flag] if flag else None

@@ -80,7 +80,7 @@ def clean(
 
 
 def _few_are_left(output: DataOutput) -> bool:
-    """Tell if rules leave hardly a record. What cannot be read is told elsewhere."""
+    """Warn if the rules leave hardly a record. Unreadable records are reported elsewhere."""
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()

@@ -113,8 +113,8 @@ def _roles(chain: Chain, _: RuleSettings) -> _Outcome:
     """Require that user and assistant alternate, after at most one system message.
 
     The first turn is the user's, the last one the assistant's; turns before and after them are cut off. Tools
-    may speak between two turns of the assistant. A gold answer is a last turn of the assistant. Where its
-    question is cut off, it goes too.
+    may speak between two turns of the assistant. A gold answer counts as a last turn of the assistant. If its
+    question is cut off, it is dropped too.
     """
     if chain.prompt.messages is None:
         return chain
@@ -137,7 +137,7 @@ def _roles(chain: Chain, _: RuleSettings) -> _Outcome:
 
 
 def _up_to_answer(turns: list[Turn]) -> list[Turn]:
-    """Cut off questions at the end that have no answer yet, with the calls of tools that they led to."""
+    """Cut off unanswered questions at the end, with the tool calls that they led to."""
     end = len(turns)
     while end and turns[end - 1].role in ("user", "tool"):
         if turns[end - 1].role == "tool":  # the question before it has no answer yet
@@ -181,7 +181,7 @@ def _empty(chain: Chain, _: RuleSettings) -> _Outcome:
 
 
 def _short(chain: Chain, _: RuleSettings) -> _Outcome:
-    """A question alone is no conversation, and may be short."""
+    """Drop short conversations. A question alone is no conversation, and may be short."""
     turns = answered_turns(chain)
     if len(turns) == 1 and chain.prompt.messages is None:
         return chain
@@ -214,7 +214,7 @@ def _wrong_format(chain: Chain, _: RuleSettings) -> _Outcome:
 
 
 def _broken_list(text: str) -> bool:
-    """Whether a list is numbered 1, 1 without, between them, a heading that begins another list."""
+    """Whether list numbers repeat 1 without a heading between them that begins another list."""
     if text.count("1.") + text.count("1)") < 2 or len(_FIRST.findall(text)) < 2:
         return False
     last: dict[str, int] = {}
@@ -230,7 +230,7 @@ def _broken_list(text: str) -> bool:
 
 
 def _question(chain: Chain, _: RuleSettings) -> _Outcome:
-    """A task, which is an instruction with its answer and no conversation, may be an order."""
+    """Drop conversations without a question. A task, an instruction with its answer, may be an order."""
     reviewed = any(step.feedback for step in chain.steps)
     if chain.prompt.messages is None and (reviewed or chain.prompt.input or gold_answers(chain)):
         return chain

@@ -127,7 +127,7 @@ class Items:
             )
 
     def save(self, folder: Path) -> None:
-        """Write the arrays that `Runs` reads. A shared run belongs to its first item."""
+        """Write the arrays that `Runs` reads. A run of words in several items belongs to the first."""
         owners = np.repeat(np.arange(len(self.names)), [len(each) for each in self._hashes])
         hashes, first = np.unique(np.concatenate(self._hashes), return_index=True)
         bits = (len(hashes) * _SLOTS).bit_length()
@@ -209,7 +209,7 @@ _runs_in = lru_cache(maxsize=1)(Runs)
 
 
 def contaminated(record: CheckedRecord, items: Items) -> Contaminated:
-    """Return the drop of a record with matches."""
+    """Return the drop of a record that has matches."""
     matches: tuple[dict[str, Any], ...] = tuple(
         {"eval": items.names[item], "file": items.files[item], "ngram": ngram, "count": total}
         for item, ngram, total in record.matches

@@ -2,8 +2,8 @@
 
 The best record is kept: answered before unanswered, then the longest, then the one whose content has the
 smallest hash. For equal contents, data set and licence decide, then the smallest id; file and place of the
-origin depend on the input's order and do not count. `rouge` depends on the order in which its pool grows, and
-takes the records in this order. Records of `against` come before all.
+origin depend on the input's order and do not count. The result of `rouge` depends on the order in which its
+pool grows, and takes the records in this order. Records of `against` come before all.
 
 There are two passes: each record is spooled to disk and leaves its id, rank and key in memory: about 450
 bytes for `exact` and `query`, and for `rouge` and `minhash` about 40 more per word.
@@ -93,7 +93,7 @@ def dedupe(
 
 
 def _likeness(by: By, threshold: float | None) -> Likeness:
-    """Return the measure that the arguments ask for. Refuse those without effect."""
+    """Return the measure that the arguments ask for. Refuse arguments without effect."""
     one_of("by", [by], [*_WAYS])
     if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
         raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")
@@ -132,14 +132,14 @@ class Entry(NamedTuple):
 
 
 def examine(chain: Chain, where: str, like: Likeness) -> Entry:
-    """Return a record as an entry."""
+    """Return a record as an entry, with its id, rank and key."""
     texts, line = texts_in(chain), chain.to_json()
     rank, key = rank_of(chain, texts, line), key_of(chain, texts, like)
     return Entry(chain.id, rank, key, where, line.encode() + b"\n")
 
 
 def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
-    """Return bytes that sort chains: answered, long, of small hash, of small id first."""
+    """Return bytes that sort chains: answered first, then long, then by hash, then by id."""
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
         meta = {name: value for name, value in chain.meta.items() if name != "origin"}
@@ -171,11 +171,11 @@ def sift(
     against: Iterable[Entry] = (),
     compared: Callable[[int, int], None] | None = None,
 ) -> Iterator[bytes | Duplicate]:
-    """Give each record's line if it is kept, or its drop, in the order of the input.
+    """Yield each record's line if it is kept, or its drop, in the order of the input.
 
-    All are read before the first result, and wait in `spool`. The best is kept. Those of
-    `against` come before all, are always kept, and are not given out. `compared` receives now and then the
-    number of compared records and the total.
+    All are read before the first result, and wait in `spool`. The best is kept. Records of `against` come
+    before all, are always kept, and are not yielded. `compared` is called from time to time with the number
+    of compared records and the total.
     """
     ids, ranks, keys = list[str](), list[bytes](), list[bytes]()
     for spooled, given in ((False, against), (True, entries)):
@@ -208,7 +208,7 @@ def sift(
 
 
 def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:
-    """Give, for each key, the place of the kept one and the similarity, the best first."""
+    """Yield, for each key, the place of the kept one and the similarity, the best first."""
     if like.by == "minhash":
         sets = sets_of(keys)
         labels = clusters(sets, like.threshold)

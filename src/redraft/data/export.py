@@ -75,7 +75,7 @@ def exported(chain: Chain, where: str, *, to: ExportFormat) -> Exported | Drop:
 
 
 def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:
-    """Give the records' lines. A record whose own id is taken gets its chain's id."""
+    """Yield the records' lines. A record whose own id is taken gets its chain's id."""
     ids = Ids()
     for record in records:
         own = str(record.own)

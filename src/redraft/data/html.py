@@ -83,7 +83,7 @@ class Frames:
             self._beyond[kind] += 1
 
     def leave(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
-        """Close the innermost frame of these kinds, which may have been too deep to open."""
+        """Close the innermost frame of these kinds. It may have been too deep to be opened."""
         deep = next((kind for kind in kinds if self._beyond[kind]), None)
         if deep:
             self._beyond[deep] -= 1
@@ -259,7 +259,7 @@ class _Line:
         self._broken = True
 
     def begin(self, mark: Mark) -> None:
-        """Begin a mark unless one of its kind is open."""
+        """Begin a mark, unless one of its kind is open."""
         if all(mark.kind != other.kind for other in (*self._open, *self._waiting)):
             self._waiting.append(mark)
 

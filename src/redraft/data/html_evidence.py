@@ -55,7 +55,7 @@ _BARE = re.compile(r"[<>]|&(?!\w{2,31};|#\w{1,7};)")
 
 @dataclass(frozen=True)
 class Evidence:
-    """Whether a conversation is HTML."""
+    """Whether the texts of a conversation are HTML."""
 
     shared: bool  # an answer has the classes of a shared page
     pages: bool
@@ -105,7 +105,7 @@ def _wrapped(text: str) -> bool:
 
 
 def _prose(text: str) -> bool:
-    """Whether every `<` begins a tag of prose, at least one is telling, and there is no markdown or code."""
+    """Whether every `<` begins a tag of prose, at least one is typical, and there is no markdown or code."""
     text = _PRE.sub("<pre>", text)
     if "<" not in text or _NOT_HTML.search(text):
         return False
@@ -117,7 +117,7 @@ def _prose(text: str) -> bool:
 
 
 def _matched(text: str, *, wrapped: bool) -> bool:
-    """Whether tags are used, not mentioned: closed, unless `wrapped` allows it, and no word of a sentence."""
+    """Whether tags are used, not mentioned: closed, or allowed by `wrapped`, and not a word of a sentence."""
     held: list[tuple[str, int]] = []
     for tag in ANY_TAG.finditer(text):
         name = tag["name"].lower()
@@ -141,7 +141,7 @@ def _matched(text: str, *, wrapped: bool) -> bool:
 
 
 def has_tags(text: str) -> bool:
-    """Whether a text has end tags of prose outside its code, mostly leftovers of a page."""
+    """Whether a text has end tags of prose outside its code, which are mostly leftovers of a page."""
     return "</" in text and bool(_END.search(_MARKED.sub("", text)))
 
 

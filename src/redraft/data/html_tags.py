@@ -71,7 +71,7 @@ def number(attributes: str, name: str, default: int) -> int:
 
 
 class Elements:
-    """Finds where elements end. A missing end is searched for once, not for each tag."""
+    """Finds where elements end. The text is searched for a missing end once, not for each tag."""
 
     def __init__(self, html: str) -> None:
         self._html = html
@@ -169,7 +169,7 @@ def code_block(inside: str, attributes: str = "") -> str:
 
 
 def _bar(source: str) -> str | None:
-    """Return the language that a bar names, or an empty text; None if this is no bar."""
+    """Return the language in a bar above code, or an empty text; None if this is no bar."""
     if len(source) > _BAR:
         return None
     elements, shown, at = Elements(source), "", 0

@@ -63,7 +63,7 @@ class Identity(NamedTuple):
 
 
 def conversations_about(identity: Identity) -> Iterator[dict[str, Any]]:
-    """Give records with `messages`, each of one question and one answer of `identity.yaml`."""
+    """Yield records with `messages`: one question and one answer of `identity.yaml` each."""
     maker = identity.maker
     names = {"name": identity.name, "maker": maker, "maker_first": maker[:1].upper() + maker[1:]}
     path = Path(__file__).with_name("identity.yaml")
@@ -136,12 +136,12 @@ def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
 
 
 def parts_folder(path: Path, folder: str | Path | None, *, shipped: bool) -> Path:
-    """Return the folder of a recipe's parts: by default the recipe's own, for a shipped one this one."""
+    """Return the folder of a recipe's parts: by default the recipe's, for a shipped one the current one."""
     return Path(folder) if folder is not None else Path() if shipped else path.parent
 
 
 def part_files(recipe: str | Path, folder: str | Path | None) -> list[Path]:
-    """Return the files of a recipe's parts that are there."""
+    """Return the existing files of a recipe's parts."""
     path, shipped = recipe_path(recipe)
     parts = parts_folder(path, folder, shipped=shipped)
     return [file for part in read_recipe(path).parts if (file := parts / part.file).is_file()]
@@ -189,7 +189,7 @@ _FILES = 128  # scratch files. Every system lets a process open more.
 
 @dataclass
 class Taken:
-    """The records taken of one part."""
+    """The records taken from one part."""
 
     part: MixPart
     found: int = 0  # records in its file, readable or not
@@ -201,11 +201,11 @@ class Taken:
 
     @property
     def short(self) -> int:
-        """Count the records that the part lacks."""
+        """Return how many records the part lacks."""
         return 0 if self.part.count is None else self.part.count * self.groups - self.count
 
     def written(self, folder: Path) -> dict[str, object]:
-        """Return the part as JSON for the record of the run."""
+        """Return the part as JSON, for the run's record."""
         part = self.part
         return {
             "name": part.name,
@@ -228,10 +228,10 @@ def merge(
     skip_missing: bool = False,
     **options: Unpack[DataOptions],
 ) -> list[Taken]:
-    """Mix files of chains by a recipe, and return what was taken of each part. As `redraft data merge`.
+    """Mix files of chains by a recipe, and return the records taken from each part. As `redraft data merge`.
 
     `recipe` is a YAML file, or the name of a recipe that redraft ships. `folder` has the parts' files: by
-    default the recipe's folder, for a shipped one this one.
+    default the recipe's folder, for a shipped recipe the current one.
     """
     path, shipped = recipe_path(recipe)
     run, plan = DataRun.of(out, options), read_recipe(path)
@@ -282,9 +282,9 @@ def _remark(taken: Taken) -> str:
 
 
 def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bool = False) -> list[Taken]:
-    """Write the mix of files in a folder, and return the taken records of each part.
+    """Write the mix of files in a folder, and return the records taken from each part.
 
-    Records that would be taken so far, but are unreadable or lack the field `per`, are dropped.
+    Records that would be taken but are unreadable, or lack the field `per`, are dropped.
     """
     taken = [
         Taken(part, missing=part.identity is None and not (folder / part.file).is_file())
@@ -327,7 +327,7 @@ def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> Usage
 
 
 def sources_in(taken: Sequence[Taken]) -> list[Source]:
-    """Return what a mix is made of, with licences."""
+    """Return the sources of a mix, with licences."""
     return [Source("data", each.part.name, licence) for each in taken for licence in sorted(each.licences)]
 
 
@@ -354,7 +354,7 @@ class Drawn(NamedTuple):
 
 
 class Undrawable(NamedTuple):
-    """A record that cannot be taken, which matters only if it would be drawn."""
+    """A record that cannot be taken. That matters only if it would be drawn."""
 
     at: int
     number: int
@@ -401,7 +401,7 @@ class _Draw:
         self._licences: dict[str, int] = {}
 
     def jobs(self, folder: Path, output: DataOutput) -> Iterator[Candidate]:
-        """Give the records of all parts, except those that certainly will not be taken."""
+        """Yield the records of all parts, except those that will certainly not be taken."""
         for index, taken in enumerate(self._taken):
             part = taken.part
             if taken.missing:
@@ -428,7 +428,7 @@ class _Draw:
         return lot is None or number <= self._sizes[lot].limit
 
     def _drop(self, unfit: Undrawable, dropped: Dropped) -> None:
-        """Count a drop that there would be room for: with few processes, others are not even decoded."""
+        """Count a drop if there was room for it. With many processes, more records are decoded in vain."""
         if not self._may_be_taken(unfit.at, unfit.number):
             return
         if self._strict and unfit.error:
@@ -456,7 +456,7 @@ class _Draw:
         files[found.place * _FILES >> 64].write(marshal.dumps(waiting))
 
     def ordered(self, file: IO[bytes]) -> Iterator[bytes]:
-        """Give the taken records of one scratch file, in the order of their places."""
+        """Yield the taken records of one scratch file, in the order of their places."""
         file.seek(0, 2)
         size, kept = file.tell(), []
         file.seek(0)
@@ -483,7 +483,7 @@ class _Lot:
         self._largest_first: list[int] = []
 
     def offer(self, number: int) -> bool:
-        """Whether the number is one of them so far."""
+        """Offer a number. Return whether it is among the smallest so far."""
         if self._size is None:
             return True
         if len(self._largest_first) < self._size:

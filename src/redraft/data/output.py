@@ -1,7 +1,7 @@
-"""The runs of `redraft data`: what they write, drop, count and tell.
+"""The runs of `redraft data`: writing, dropping, counting and reporting.
 
-A verb gives its records to a `DataOutput`: they are written aside, and under the output's name when it is
-complete. The record in `OUT.run.json` then says how it was made.
+A verb gives its records to a `DataOutput`. They are written to a temporary file, which gets the output's name
+when it is complete. The record in `OUT.run.json` then says how it was made.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Drop:
 
 
 def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
-    """Return a record's chain, or the drop of a record that cannot be read: with `strict`, its error."""
+    """Return a record's chain, or a drop if it cannot be read; with `strict`, raise instead."""
     try:
         return raw.chain()
     except RecordError as error:
@@ -63,7 +63,7 @@ def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
 
 
 def unread(error: RecordError, where: str, data: bytes | None) -> Drop:
-    """Return the drop of a record that cannot be read, or of what is lost of a damaged file."""
+    """Return the drop of a record that cannot be read, or of the lost rest of a damaged file."""
     if isinstance(error, Damage):
         return Drop(DAMAGED, error.message, where)
     return Drop(UNREADABLE, error.message, where, record=data)
@@ -102,7 +102,7 @@ class Dropped:
         self._side.write(written)
 
     def without(self, results: Iterable[T | Drop]) -> Iterator[T]:
-        """Give the results without the drops, which are counted."""
+        """Yield the results without the drops, which are counted."""
         for each in results:
             if isinstance(each, Drop):
                 self.add(each)
@@ -128,7 +128,7 @@ class DataOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class DataResult:
-    """What a run came to."""
+    """The result of a run."""
 
     path: Path
     kept: int
@@ -139,7 +139,7 @@ class DataResult:
 
 @dataclass(frozen=True)
 class DataRun:
-    """How a verb runs: its output, and `DataOptions`."""
+    """The settings of a verb's run: its output, and `DataOptions`."""
 
     out: Path
     dropped: Path | None = None
@@ -177,7 +177,7 @@ class DataRun:
 
     @staticmethod
     def lines(*paths: str | Path) -> Iterator[RawRecord]:
-        """Read the records of files, up to damage in one. Raise for what only `import` reads."""
+        """Read the records of files, up to any damage. Raise for files that only `import` reads."""
         files = [*map(here, paths)]
         for file in files:
             check_records(file)
@@ -185,7 +185,7 @@ class DataRun:
 
     @property
     def processes(self) -> int:
-        """How many work."""
+        """The number of worker processes."""
         return all_cores() if self.workers is None else self.workers
 
     @property
@@ -194,7 +194,7 @@ class DataRun:
         return None if self.out == _STREAM else self.out.parent
 
     def tell(self, text: str, hint: str | None = None) -> None:
-        """Tell something, unless the run is quiet."""
+        """Write a message, unless the run is quiet."""
         if not self.quiet:
             tell(text, hint)
 
@@ -227,7 +227,7 @@ class DataOutput:
     def spread(
         self, work: Callable[[Chain, str], R], lines: Iterable[RawRecord], *, strict: bool | None = None
     ) -> Iterator[R | Drop]:
-        """Give what comes of each chain and its place, in order, or the drop of what cannot be read."""
+        """Yield the result of each chain and its place, in order, or the drop of an unreadable record."""
         read = partial(_worked, work, strict=self.run.strict if strict is None else strict)
         return spread(read, self.watch(lines), self.run.processes)
 
@@ -239,13 +239,13 @@ class DataOutput:
             yield line
 
     def passing(self, results: Iterable[T | Drop]) -> Iterator[T]:
-        """Give kept records, and count kept and dropped ones."""
+        """Yield kept records, and count kept and dropped ones."""
         for record in self.gone.without(results):
             self.kept += 1
             yield record
 
     def tell_counts(self) -> None:
-        """Tell the counts of kept and dropped records. Raise for a damaged file, after its good records."""
+        """Report the kept and dropped records. Raise for a damaged file, after its good records."""
         self.run.tell(self.counts(), "\n".join(self.gone.lines()) or None)
         if self.gone.damage:
             raise RecordError("\n  ".join(self.gone.damage), hint="The other records are in the output.")
@@ -255,7 +255,7 @@ class DataOutput:
         return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
 
     def result(self, counts: Mapping[str, int] | None = None, *, exit_status: int = 0) -> DataResult:
-        """What the run came to."""
+        """The result of the run."""
         return DataResult(self.run.out, self.kept, self.gone.counts.copy(), counts or {}, exit_status)
 
 
@@ -308,7 +308,7 @@ def writing(
 
 
 def _licences(found: Mapping[str, int] | None, reads: Iterable[Path]) -> dict[str, Any]:
-    """Return the licences of an output: `found` by its records, and those beside its inputs."""
+    """Return the licences of an output: those in its records, and those in records beside its inputs."""
     inherited = dict.fromkeys(name for path in reads for name in licences_beside(path))
     if found is None and not inherited:
         return {}

@@ -37,7 +37,7 @@ from redraft.jobs.stores import here
 
 @dataclass(frozen=True)
 class FieldMap:
-    """A record's fields by the names under which they are read, those of a known shape."""
+    """A map from the field names of a known shape to those of a record."""
 
     fields: Mapping[str, str]
 
@@ -83,7 +83,7 @@ class FieldMap:
         return {name: value for name, value in record.items() if name not in taken} | texts
 
     def in_own_names(self, said: str, record: Any) -> str:
-        """Return what is wrong with a record that was renamed, said of the fields that it had."""
+        """Return an error about a renamed record in terms of its original fields."""
         about, *found = said.split(" (found ", 1)
         had = {name: own for name, own in self.fields.items() if own in record}
         known = re.compile(rf"(?:(?<=: )|(?<='))(?:{'|'.join(map(re.escape, had))})(?=[ .'])")
@@ -120,7 +120,7 @@ class Published:
         return fitting
 
     def has_made(self, record: _Record) -> bool:
-        """Return whether a record can only come from here."""
+        """Return whether a record can only come from this source."""
         if not (self.fields or self.holds) or not record.keys() >= {*self.fields, *self.holds}:
             return False
         texts = ((record[name], pattern) for name, pattern in self.holds.items())
@@ -217,7 +217,7 @@ class Imported(NamedTuple):
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
-    """Read the records of files. A damaged file ends with its error."""
+    """Yield the records of files. A damaged file ends with its error."""
     for file in files:
         number = -1
         try:
@@ -232,7 +232,7 @@ def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
 def import_all(
     items: Iterable[ImportItem], reader: Reader, *, workers: int = 1, strict: bool = False
 ) -> Iterator[Imported | Drop]:
-    """Import records in order, as chains with unique ids or as drops; with `strict`, raise for the first."""
+    """Import records in order, as chains with unique ids or as drops; with `strict`, raise for a drop."""
     ids = Ids()
     work = partial(_import, reader, strict=strict)
     for results in spread(work, _checked(items, reader.fields), workers):
@@ -245,7 +245,7 @@ def import_all(
 
 
 def _checked(items: Iterable[ImportItem], unknown: FieldMap | None) -> Iterator[ImportItem]:
-    """Give the items. The first readable one must have the fields of the map."""
+    """Yield the items. The first readable one must have the fields of the map."""
     for item in items:
         if unknown and isinstance(item.data, bytes):
             with suppress(RecordError):
@@ -363,7 +363,7 @@ def import_files(
 
 @dataclass
 class _Counts:
-    """What an import counts, to say what it could not use."""
+    """The counts of an import, for its report."""
 
     name: str | None  # the source that was named
     licences: Counter[str] = field(default_factory=Counter)
@@ -393,7 +393,7 @@ class _Counts:
         )
 
     def tell(self, output: DataOutput) -> None:
-        """Tell what was left out or is not known."""
+        """Report what was left out or is not known."""
         tell = output.run.tell
         if output.gone.counts[_NO_QUESTION]:
             tell(_unasked(output), _JOIN)

@@ -53,7 +53,7 @@ class Near(NamedTuple):
 
 
 class Pool:
-    """Texts to compare new ones with. Those with an F above `threshold` are similar."""
+    """The texts to compare new ones with. A new text with an F above `threshold` is similar."""
 
     def __init__(self, threshold: float = ALPACA) -> None:
         self.threshold = threshold
@@ -104,7 +104,7 @@ class Pool:
 
 
 def _counted(coded: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Number the repeats of each word, so that texts share a word as often as both have it."""
+    """Number repeated words, so that two texts share a word as often as both have it."""
     seen: defaultdict[int, int] = defaultdict(int)
     for word in coded:
         yield word, seen[word]
@@ -157,7 +157,7 @@ def coded(text: str) -> bytes:
 
 
 def sets_of(texts: Sequence[bytes]) -> Sets:
-    """Return the sets of the shingles of coded texts, made of many texts at once."""
+    """Return the sets of shingles of many coded texts."""
     lengths = np.fromiter((len(each) // 8 for each in texts), np.int64, len(texts))
     values, sizes = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for part in _parts(lengths, _PAIRS):
@@ -215,7 +215,7 @@ def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
 
 
 def _equals(sets: Sets) -> _Ints:
-    """Return the first equal set of each set; for an empty one, itself."""
+    """Return the first equal set of each set; an empty set equals only itself."""
     full = np.flatnonzero(sets.sizes)
     labels = np.arange(len(sets))
     if len(full):
@@ -231,7 +231,7 @@ def _equals(sets: Sets) -> _Ints:
 
 
 def _band_keys(sets: Sets, first: int, rows: int) -> Hashes:
-    """Return each set's key in a band, made of its smallest numbers in `rows` orders. Shape: (sets,)."""
+    """Return each set's key in a band, from its smallest numbers in `rows` orders. Shape: (sets,)."""
     keys = np.zeros(len(sets), np.uint64)
     for part in _parts(sets.sizes, len(sets)):
         values = sets.values[sets.starts[part.start] : sets.starts[part.stop]]
@@ -251,7 +251,7 @@ def _ordered(values: Hashes, row: int) -> Hashes:
 
 
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
-    """Give candidate pairs: first of each band, then of the second sieve."""
+    """Yield candidate pairs: first of each band, then of the second sieve."""
     crowd = np.zeros(len(sets), np.bool_)
     rows, bands = plan(threshold)
     for band in range(bands):
@@ -321,7 +321,7 @@ def _joined(labels: _Ints, left: _Ints, right: _Ints) -> _Ints:
 
 
 def _shared(sets: Sets, left: _Ints, right: _Ints) -> _Ints:
-    """Return how many numbers the two sets of each pair share: those that occur twice for a pair."""
+    """Return how many numbers the two sets of each pair share."""
     rows = []
     for picked in (_chosen(sets, left), _chosen(sets, right)):
         # The number of the pair goes to the first bits.

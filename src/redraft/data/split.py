@@ -47,8 +47,8 @@ def split(
 ) -> DataResult:
     """Split long conversations at their turns. As `redraft data split`.
 
-    `count` counts the tokens of a text; with several workers, it is a function of a module. Its name and its
-    fingerprint go into the provenance.
+    `count` counts the tokens of a text. With several workers, it must be a function of a module. Its name and
+    its fingerprint go into the provenance.
     """
     run, total = DataRun.of(out, options), Counter[str]()
     work, lines = partial(_pieces, count=count, limit=limit, format=format), run.lines(source)
@@ -149,9 +149,9 @@ def _exchanges(messages: Sequence[_Message]) -> list[list[_Message]]:
 
 
 def _written(chain: Chain, format: TrainingFormat) -> tuple[str, int]:  # noqa: A002  (as above)
-    """Return the training text of a chain, and how many tokens it has beside: its first, and those that stop.
+    """Return the training text of a chain, and its number of further tokens: its first, and those that stop.
 
-    For `chat`, whose template belongs to a model, and for what a format cannot write, it is the texts.
+    For `chat`, whose template belongs to a model, and for chains that a format cannot write, it is the texts.
     """
     if format != "chat":
         with suppress(RecordError):
@@ -174,6 +174,6 @@ def _part(chain: Chain, head: Sequence[_Message], turns: Sequence[_Message]) -> 
 
 
 def _prompt(turns: Sequence[_Message]) -> Prompt:
-    """Return messages as a prompt. One that is empty, or has more than its text, is no instruction."""
+    """Return messages as a prompt. An empty message, or one with more than text, is no instruction."""
     plain = all(turn.keys() == {"role", "content"} and turn["content"] for turn in turns)
     return asked(turns) if plain else Prompt(messages=tuple(turns))

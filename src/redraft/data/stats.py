@@ -76,7 +76,7 @@ class DataSummary:
         kinds[name if name in kinds or len(kinds) < _MOST else OTHERS] += times
 
     def warn(self, about: str, where: str) -> None:
-        """Count a record for a warning."""
+        """Count a record under a warning."""
         self.totals[about] += 1
         places = self.examples[about]
         if len(places) < EXAMPLES and where not in places:
@@ -202,7 +202,7 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def score_in(feedback: Feedback) -> float | None:
-    """Return the score that a feedback has, or else the one that it names, or None."""
+    """Return the score in a feedback's field, else the one in its text, else None."""
     score = teacher_score(feedback)
     return score_of(feedback.text) if score is None else score
 
@@ -305,7 +305,7 @@ def ranked(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def quantile(counts: Counter[Any], share: float) -> Any:
-    """Return the number that a share of counted numbers does not exceed: one of them."""
+    """Return the smallest counted number that a given share of the numbers does not exceed."""
     seen, values = 0, sorted(counts)
     for value in values:
         seen += counts[value]
@@ -341,7 +341,7 @@ def _shares(counts: Sequence[tuple[str, int]]) -> _Table:
 
 
 def _by_step(summary: DataSummary) -> _Table:
-    """Return verdicts and scores of feedback by step: 1 is the first answer."""
+    """Return verdicts and scores of feedback by step; step 1 is the first answer."""
 
     def by_place(name: str) -> dict[int, Counter[Any]]:
         places: dict[int, Counter[Any]] = {}
@@ -408,7 +408,7 @@ _ROWS = 8  # rows of a table to show; JSON has all
 
 
 def lines(report: DataReport) -> Iterator[str]:
-    """Give the lines of a report, with its findings or without."""
+    """Yield the lines of a report, with its findings or without."""
     yield " · ".join(counted(number, what.removesuffix("s")) for what, number in report.totals.items())
     for title, table in report.tables.items():
         yield from ("", title)

@@ -1,8 +1,8 @@
-"""JSON schemas with bounds, so that an answer is complete before its tokens end.
+"""JSON schemas with bounds, so that an answer is complete before its tokens run out.
 
-Models run on in a text, a number, a name, a list or the levels of a tree until they are cut, and half an
-object is none. Where the model is on this machine, what has no bound gets one that the tokens have room for.
-The new schema is narrower: what fits it fits the old one. Parts of `allOf`, and beside `anyOf`, are left.
+In a text, a number, a name, a list or the levels of a tree, models go on until they are cut, and half an
+object is useless. For models on this machine, unbounded parts get a bound that the tokens have room for. The
+new schema is narrower: what fits it fits the old one. Parts of `allOf`, and beside `anyOf`, are left.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ _LONG_FORMATS = frozenset({"email", "hostname", "uri"})
 def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """Return a schema with bounds on all its parts, so that JSON of about `tokens` tokens fits it.
 
-    A bound that it has stays unless the tokens have no room for it. An object has the properties that it
-    names, if it names any. A type is within itself at most `LEVELS` times. Emoji may take more tokens.
+    Existing bounds stay unless the tokens have no room for them. An object has the properties that it names,
+    if it names any. A type may contain itself at most `LEVELS` times. Emoji may take more tokens.
     """
     found: Any = None
     for levels in LEVELS:
@@ -64,13 +64,13 @@ def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
 
 
 def _ended(names: str) -> str:
-    """Return a pattern of names with an end, if it has a start only: `^x_` took all tokens for one name."""
+    """Return a pattern of names with an end, if it has only a start: `^x_` took all tokens for one name."""
     open_ended = names.startswith("^") and not re.search(r"[|$\\]", names)
     return f"{names}[{_LETTERS}.-]{{0,12}}$" if open_ended else names
 
 
 def width(pattern: str) -> tuple[int, int]:
-    """Return how many characters a pattern matches, at least and at most. ValueError: it is not known."""
+    """Return the least and the most characters that a pattern matches. ValueError: unknown."""
     try:
         least, most = _parser.parse(pattern).getwidth()
     except (re.error, RecursionError, OverflowError):
@@ -79,13 +79,14 @@ def width(pattern: str) -> tuple[int, int]:
 
 
 class _Bounds:
-    """Shares out characters among the parts of a schema."""
+    """Divides characters among the parts of a schema."""
 
     def __init__(self, schema: Mapping[str, Any], levels: int) -> None:
         self._whole, self._levels, self.parts = schema, levels, 0
 
     def part(self, part: Any, room: int, within: tuple[str, ...]) -> Any:
-        """Return a part that has about `room` characters; None if there is none, or not again within itself.
+        """Return a part bounded to about `room` characters; None if none fits, or it contains itself too
+        often.
 
         `within` has the references that lead to it.
         """
@@ -128,7 +129,7 @@ class _Bounds:
         return None if deep else self.part(found, room, (*within, name))
 
     def _named(self, part: Any) -> Any:
-        """Return what a reference within the schema names; None if a part is none."""
+        """Return the part that a reference within the schema names; None if a part has no reference."""
         name = part.get("$ref") if isinstance(part, Mapping) else None
         if not isinstance(name, str) or not (name == "#" or name.startswith("#/")):
             return None
@@ -178,7 +179,7 @@ class _Bounds:
     def _families(
         self, part: Mapping[str, Any], given: Mapping[str, Any], room: int, within: tuple[str, ...]
     ) -> Any:
-        """Return an object whose names have patterns. If it names some, it has these alone."""
+        """Return an object whose names follow patterns. If it names some, it has only these."""
         if given:
             return part
         each = LEAST + 2 * MARKS
@@ -228,7 +229,7 @@ class _Bounds:
         return MARKS + (sum(len(name) + self._length(each, within) for name, each in given) or LEAST)
 
     def _shares(self, part: Any, within: tuple[str, ...]) -> int:
-        """Return the shares of a value in the room of its object: a list has two, a number none."""
+        """Return the shares of the object's room that a value needs: a list two, a number none."""
         if not isinstance(part, Mapping):
             return 1
         if (found := self._named(part)) is not None and part["$ref"] not in within:
@@ -248,7 +249,7 @@ def _text(part: Mapping[str, Any], room: int) -> dict[str, Any]:
 
 
 def _is_short(part: Mapping[str, Any]) -> bool:
-    """Return whether a text is short by what the schema says, or cannot be bounded."""
+    """Return whether the schema keeps a text short, or it cannot be bounded."""
     if {"enum", "const"} & part.keys() or part.get("format", "email") not in _LONG_FORMATS:
         return True
     least, most = _width(part)
@@ -256,7 +257,7 @@ def _is_short(part: Mapping[str, Any]) -> bool:
 
 
 def _width(part: Mapping[str, Any]) -> tuple[int, float]:
-    """Return how many characters the pattern of a text matches: as many as you like if it need not be all."""
+    """Return how many characters the pattern of a text matches; any number if it need not match all."""
     pattern = part.get("pattern")
     if pattern is None:
         return 0, inf

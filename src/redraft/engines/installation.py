@@ -1,4 +1,4 @@
-"""The installation: what of redraft is installed, what works on this machine, and what to type.
+"""The installation: which parts of redraft are installed, what works on this machine, and what to type.
 
 It looks at this machine only: no server is asked, and no key is shown. `redraft doctor` prints it.
 """
@@ -77,7 +77,7 @@ def findings() -> Iterator[Finding]:
 
 
 def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool, gpu: bool) -> Finding:
-    """Return which engine is best for GGUF files, and why. `has` are the processor's `instructions`."""
+    """Return which engine is best for GGUF files, and why. `has` are the processor's instruction sets."""
     wide = [name for name in ("AVX-512", "VNNI", "AMX") if has and has[name]]
     why = f"it uses {' and '.join(wide)}" if wide else "it computes them as one batch"
     many = f"{many_streams(has)} streams and more: {why}"

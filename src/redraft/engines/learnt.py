@@ -1,8 +1,8 @@
 """The gate before the default model: it tells exercises from other prompts before anything is drafted.
 
-A prompt is an exercise if it has values that the adapters work out well and words that ask for a task, and if
-nothing in it asks for more (`_ASKS_MORE`). A decimal, a third number, a story, code or another language
-leaves it to the base. The adapters are asked in the words of their training, however a person asked.
+A prompt is an exercise if it has values that the adapters can handle and words that ask for a task, and
+nothing in it asks for more (`_ASKS_MORE`). A prompt with a decimal, a third number, a story, code or another
+language goes to the base model. The adapters are asked in the words of their training.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _NUMBER = re.compile(r"0|[1-9]\d{0,4}|[1-9]\d?,\d{3}")
 
 
 def read(prompt: str) -> Exercise | None:
-    """Return the exercise that a prompt is, or None if the base is to answer it."""
+    """Return the exercise that a prompt is, or None if the base model should answer it."""
     text = " ".join(prompt.translate(_SIGNS).split())
     numbers = len(re.findall(r"\d+", text))
     if len(prompt) > LONGEST or not 1 <= numbers <= 6 or _OTHER.search(text) or _ASKS_MORE.search(text):
@@ -66,7 +66,7 @@ def read(prompt: str) -> Exercise | None:
 
 
 def holds(work: str, asked: str) -> bool:
-    """Return whether a criticism works out what was asked, each step right."""
+    """Return whether a criticism works out the exercise, with every step right."""
     if (found := read(asked)) is None:
         return False
     task, values, _ = found
@@ -74,9 +74,9 @@ def holds(work: str, asked: str) -> bool:
 
 
 def _read_words(text: str) -> tuple[str, list[int]]:
-    """Return words and signs in lower case, with spaces between and `#` for each number, and the numbers.
+    """Return the words and signs in lower case, with `#` for each number, and the numbers.
 
-    One unit is left out, wherever it stands; a typing error is mended.
+    One unit is left out, wherever it stands; typing errors are corrected.
     """
     found = _TOKEN.findall(text.lower())
     units = _UNITS.intersection(found)
@@ -197,7 +197,7 @@ _FORTH = re.compile(
 
 
 def _of_years(said: str, a: int, b: int) -> _Found:
-    """Read the years between two years, or the year that lies a number of years before or after another."""
+    """Read the years between two years, or the year that lies some years before or after another."""
     years = [number for number in (a, b) if 1000 <= number <= 2999]
     if not years or _OF_ONE.search(said):
         return None
@@ -336,7 +336,7 @@ _KNOWN = frozenset(
 
 
 def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
-    """Yield the last digits of both numbers behind the numbers themselves; then those of what is left.
+    """Yield the last digits of both numbers with the numbers before them; then those of the rest.
 
     A small model does not find the third digit from the right in numbers of unequal lengths. It can copy a
     number without its last digit, and then read the last one.
@@ -347,7 +347,7 @@ def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
 
 
 def _columns_of_sum(values: Mapping[str, Any]) -> str:
-    """Return the columns from the right, each with the digits so far: no small model gathers them at last."""
+    """Return the columns from the right, each with all digits so far: no small model collects them later."""
     columns, carry, digits = [], 0, ""
     for left, x, y in _columns(values["a"], values["b"]):
         total = x + y + carry
@@ -360,7 +360,7 @@ def _columns_of_sum(values: Mapping[str, Any]) -> str:
 def _columns_of_difference(values: Mapping[str, Any]) -> str:
     """Return the columns from the right, each with the digits so far.
 
-    What is taken away is written first: whether to borrow cannot be said before both digits are read.
+    The subtracted digit is written first: whether to borrow is known only after reading both digits.
     """
     columns, borrowed, digits = [], 0, ""
     for left, x, y in _columns(values["a"], values["b"]):
@@ -375,7 +375,7 @@ def _columns_of_difference(values: Mapping[str, Any]) -> str:
 
 
 def _columns_of_product(values: Mapping[str, Any]) -> str:
-    """Return the columns from the right, as those of a sum: a digit times the other factor, and the carry."""
+    """Return the columns from the right, as of a sum: a digit times the other factor, and the carry."""
     (a, b), columns, carry, digits = (values["a"], values["b"]), [], 0, ""
     while a:
         product = a % 10 * b
@@ -388,7 +388,7 @@ def _columns_of_product(values: Mapping[str, Any]) -> str:
 
 
 def _one_by_one(values: Mapping[str, Any]) -> str:
-    """Return each number added to those before it, its tens before its units, as a small model can."""
+    """Return each number added to the sum before it, tens before units, as a small model can."""
     so_far, *others = map(int, values["sum"].split(" + "))
     steps = []
     for number in others:

@@ -85,7 +85,7 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class Opening:
-    """What an engine is opened with. A price is looked up by the whole reference."""
+    """The arguments with which an engine is opened. A price is looked up by the whole reference."""
 
     ref: str
     machine: MachineOptions
@@ -98,7 +98,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class EngineKind(Kind):
-    """A kind of engine: a plugin of the group `redraft.engines`. Its name is the kind of its references."""
+    """A kind of engine: a plugin of the group `redraft.engines`. References begin with its name."""
 
     form: str  # how its references are written, such as `NAME:TARGET`
     open: Callable[[ModelReference, Opening], Awaitable[Engine]]
@@ -119,9 +119,9 @@ def forms() -> str:
 
 
 def references_of(ref: str) -> tuple[str, ...]:
-    """Return the references in a reference: several if it names several engines of one model.
+    """Return the references in a text: several if it names several engines of one model.
 
-    Short names of servers are spelled out.
+    Short names of servers are resolved.
     """
     if _exists(ref.strip()):
         return (ref.strip(),)
@@ -138,7 +138,7 @@ def references_of(ref: str) -> tuple[str, ...]:
 
 
 def _spelled_out(ref: str) -> str:
-    """Return `ollama:qwen3` as that server's address and model, and any other reference as it is."""
+    """Return `ollama:qwen3` as that server's address and model, and any other reference unchanged."""
     name, colon, model = ref.partition(":")
     if not colon or not re.fullmatch(r"[\w-]+", name) or _is_address(ref) or _named(ref):
         return ref
@@ -166,8 +166,8 @@ def _exists(text: str) -> bool:
 def model_of(ref: str) -> str:
     """Return a reference as records of runs have it.
 
-    Of several servers it is the model's name alone, because the same run may go on with others. Of a name
-    such as `small` it is what the name stands for, because a later version may recommend another model.
+    For several servers it is the model's name alone, because the run may resume with others. A name such as
+    `small` is resolved, because a later version may recommend another model.
     """
     parts = references_of(ref)
     if len(parts) == 1:
@@ -389,7 +389,7 @@ def has_llamacpp() -> bool:
 
 
 def has_openvino() -> bool:
-    """Return whether OpenVINO is installed, with what its engine needs beside it."""
+    """Return whether OpenVINO is installed, with the packages that its engine needs."""
     needed = ("openvino_genai", "gguf", "jinja2", "numpy", "tokenizers")
     return os.name == "posix" and all(map(importlib.util.find_spec, needed))
 
@@ -443,7 +443,7 @@ async def _by_role(
 
 
 def _certain(adapters: Iterable[Path]) -> float:
-    """Return how certain the criticism of a model with these adapters must be to count."""
+    """Return how certain a model with these adapters must be of its criticism for it to count."""
     shares = (_said_by(adapter, "redraft.certain", "redraft_certain") for adapter in adapters)
     return max((each for each in shares if isinstance(each, float) and 0 < each <= 1), default=0.0)
 
@@ -480,7 +480,7 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
 
 
 def _files(path: Path, named: ModelReference) -> Any:
-    """Tell files apart by path, size in bytes and time of change in ns."""
+    """Return path, size in bytes and time of change in ns of files, which tell them apart."""
 
     def of(path: Path) -> list[tuple[str, int, int]]:
         resolved = path.resolve()
@@ -522,10 +522,10 @@ SCRIPT = EngineKind("script:replies.jsonl", _script, lambda named: _files(Path(n
 
 
 def identity_of(reference: str) -> Any:
-    """Return JSON values that tell the model of a reference from every other: server, files, adapters.
+    """Return JSON values that tell a reference's model from every other: server, files, adapters.
 
-    Files are told apart by path, size and time of change. Call it when the model is loaded: a model that was
-    fetched is a file then.
+    Files are told apart by path, size and time of change. Call it after loading: a model that was fetched is
+    a file then.
     """
     if len(parts := references_of(reference)) > 1:
         # Which of several servers has the model does not matter.
@@ -591,7 +591,7 @@ def trained_on(adapter: Path) -> str:
 
 
 def _said_by(adapter: Path, key: str, name: str) -> Any:
-    """Return what an adapter says of itself: a GGUF file by a key, and a folder by a name in its settings."""
+    """Return a metadata value of an adapter: by `key` of a GGUF file, by `name` in a folder's settings."""
     from redraft.weights.checkpoint import read_json
     from redraft.weights.gguf.reader import read_header
 

@@ -1,7 +1,7 @@
 """The common part of engines on this machine: prompts become token ids, and must leave room for an answer.
 
-Settings are checked before a model is loaded, by the header of its file: a context that is too long takes
-memory without notice, and a model writes noise beyond the length that it was trained for.
+Settings are checked before a model is loaded, by the header of its file. A context that is too long takes
+memory unnoticed, and a model writes noise beyond its trained length.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Told = Mapping[str, Any] | None
 
 
 class Room(NamedTuple):
-    """The number of tokens that may come, and the finish reason after that many."""
+    """The number of tokens that may come, and the finish reason if they are used up."""
 
     tokens: int
     limit: Finish
@@ -83,11 +83,11 @@ class LocalEngine(Engine):
         return self._info
 
     def trust(self, certain: float, *, shipped: bool = False) -> None:
-        """Set how certain its criticism must be to count, and whether redraft ships it."""
+        """Set the certainty that makes its criticism count, and whether redraft ships the model."""
         self._info = replace(self._info, certain=certain, shipped=shipped)
 
     def converse(self, template: ConversationTemplate) -> None:
-        """Render messages in this format from now on, instead of with the model's own template."""
+        """Render messages in this format from now on, instead of the model's own template."""
         self._template = template
         fields = self._info.fields - {OF_TEMPLATE}
         self._info = replace(self._info, chats=True, template=template.name, tools=False, fields=fields)
@@ -110,12 +110,12 @@ class LocalEngine(Engine):
 
     @abstractmethod
     def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
-        """Continue token ids that leave room."""
+        """Continue token ids within the given room."""
 
     async def stream(
         self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Continue a text or token ids, behind what was `said`. Closing the generator frees its slot."""
+        """Continue a text or token ids, after the tokens `said`. Closing the generator frees its slot."""
         if isinstance(prompt, str):
             await self._check_length(prompt)
         tokens = await self.encode(prompt, special=True) if isinstance(prompt, str) else prompt
@@ -126,7 +126,7 @@ class LocalEngine(Engine):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Answer messages with the model's template, or that of `converse`. Same deltas as `stream`."""
+        """Answer messages with the model's template, or the one of `converse`. Same deltas as `stream`."""
         tokens = await self._asked_tokens(messages, sampling)
         # The prompt's end may open a thought.
         end = await self.decode(tokens[-_OPENS:]) if self._tags.written and tokens else ""
@@ -168,7 +168,7 @@ class LocalEngine(Engine):
         stop: Sequence[str],
         splitter: Splitter | None = None,
     ) -> Replies:
-        """Continue token ids in a form, and keep thoughts apart if there is a splitter.
+        """Continue token ids in a form, and separate thoughts with the splitter, if any.
 
         A model whose template writes thoughts is not steered: it would think in the form, or not at all.
         """
@@ -236,7 +236,7 @@ class LocalEngine(Engine):
         return tokens if as_text == as_control else await self._pieced(messages, told)
 
     async def _check_length(self, text: str) -> None:
-        """Refuse a text whose beginning is too long already: encoding megabytes takes seconds."""
+        """Refuse a text whose first part is too long already: encoding megabytes takes seconds."""
         size = SPARSE * self._context
         while size < len(text):
             count = len(await self._tokenize(text[:size], control=False))
@@ -254,7 +254,7 @@ class LocalEngine(Engine):
         return self._template.text(Prompt(messages=tuple(map(dict, messages))), await self._end())
 
     async def _pieced(self, messages: Sequence[Message], told: Told = None) -> Tokens:
-        """Render with marks in place of contents and names, and encode these as plain text."""
+        """Render with marks in place of contents and names, and encode the real ones as plain text."""
         mark, texts = secrets.token_hex(8), _texts_of(messages)
         marked: list[Message] = []
         for number, message in enumerate(messages):
@@ -277,12 +277,12 @@ async def _unsteered(deltas: Replies) -> Replies:
 
 
 def _texts_of(messages: Sequence[Message]) -> list[str]:
-    """Return the contents of messages, and then who speaks in each, if that is known."""
+    """Return the contents of messages, and then the speakers' names, where known."""
     return [*map(content_of, messages), *(str(each.get("name") or "") for each in messages)]
 
 
 def empty_prompt() -> UsageError:
-    """Return the error for a prompt without a token."""
+    """Return the error for a prompt without tokens."""
     return UsageError("the prompt is empty.", hint="Give the model something to continue.")
 
 
@@ -290,7 +290,7 @@ CACHE_BYTES = 2  # bytes of a number in the key-value cache, which llama.cpp kee
 
 
 def context_of(model: Path, asked: int | None, trained: int | None) -> int:
-    """Return the tokens that a chain may fill: those asked for, else 4,096 or the trained length if less."""
+    """Return the tokens that a chain may fill: those asked for, else at most 4,096 and the trained length."""
     if asked is not None and trained is not None and asked > trained:
         raise UsageError(
             f"--ctx is {asked}, and {model} was trained for contexts of {trained} tokens.",
@@ -300,7 +300,7 @@ def context_of(model: Path, asked: int | None, trained: int | None) -> int:
 
 
 def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
-    """Return the headers of a GGUF model, read as a whole, and of adapters that fit it."""
+    """Return the complete headers of a GGUF model, and of adapters that fit it."""
     headers = [read_header(model, whole=True)]
     check_model(model, headers[0])
     for path in adapters:
@@ -310,7 +310,7 @@ def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
 
 
 def gguf_info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
-    """Return what the headers of a model and its adapters say of it, for any engine that reads GGUF files."""
+    """Return the info in the headers of a model and its adapters, for any engine that reads GGUF files."""
     return EngineInfo(
         name=headers[0].text("general.name") or model.stem,
         engine="",
@@ -375,7 +375,7 @@ def cache_bytes(header: GGUFHeader) -> int:
 
 
 async def _once_named(deltas: Replies, prompt: int) -> Replies:
-    """Yield the deltas of JSON up to a name that an object has already. It is closed there, and ends."""
+    """Yield the deltas of JSON up to a name that its object already has. It is closed there, and ends."""
     names, held, said, count = Names(), list[Delta](), "", 0
     async for delta in deltas:
         held.append(delta)

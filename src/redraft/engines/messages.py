@@ -1,7 +1,7 @@
 """Messages with more than text: images, sound, files, names, tool calls and further roles.
 
-An engine that renders messages into a prompt itself has no place for these. It must refuse them: if it
-dropped them, the model would answer another question than the user asked.
+An engine that renders messages into a prompt itself cannot send these. It must refuse them: if it dropped
+them, the model would answer another question than the user asked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OF_TOOLS = ("tool_calls", "tool_call_id")
 
 
 def message_of(record: Mapping[str, Any]) -> Message:
-    """Return the message to send for a recorded one, without fields that the protocol does not have."""
+    """Return the message to send for a recorded one, without fields outside the protocol."""
     more = {name: record[name] for name in FIELDS if record.get(name)}
     content = record.get("content")
     content = "" if content is None and not more else content
@@ -33,9 +33,9 @@ def message_of(record: Mapping[str, Any]) -> Message:
 
 
 def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
-    """Return messages for an engine that takes only text, or text and tools; `RecordError` names the rest.
+    """Return messages for an engine that takes only text, or text and tools; `RecordError` names other parts.
 
-    Text parts are joined, and `developer` is `system`. A name stays: a chat template may write it.
+    Text parts are joined, and `developer` becomes `system`. A name stays: a chat template may write it.
     """
     found = list(messages)
     for number, message in enumerate(found, start=1):
@@ -54,7 +54,7 @@ def _plain(message: Message) -> Message:
 
 
 def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
-    """Describe a part of a message other than text, and tools if they are taken; empty if there is none."""
+    """Describe a part of a message other than text, and other than tools if they are accepted; else ""."""
     role = str(message.get("role"))
     if role not in _PLAIN_ROLES and not is_system(message) and not (tools and role == "tool"):
         return f"the role {role!r:.40}"
@@ -65,7 +65,7 @@ def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
 
 
 def with_text(message: Message, *texts: str) -> Message:
-    """Append paragraphs of text to a message. Parts stay parts."""
+    """Append paragraphs of text to a message. A list of parts stays one."""
     content = message["content"]
     if isinstance(content, list):
         return {**message, "content": [*content, *({"type": "text", "text": text} for text in texts)]}
@@ -73,13 +73,13 @@ def with_text(message: Message, *texts: str) -> Message:
 
 
 def folded(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Return messages for a chat template that has no system turns, or only turns that alternate."""
+    """Return messages for a chat template without system turns, or with strictly alternating turns."""
     nameless = [cast(Message, {k: v for k, v in each.items() if k != "name"}) for each in messages]
     return joined([{**each, "role": "user"} if is_system(each) else each for each in nameless])
 
 
 def why_refused(said: str) -> str:
-    """Return why a chat template refuses messages, without the place in the template that llama.cpp shows."""
+    """Return why a chat template refuses messages, without the template's position, which llama.cpp adds."""
     return said.rpartition("Jinja Exception: ")[2].rpartition("\nError: ")[2]
 
 
@@ -93,7 +93,7 @@ def template_refuses(model: str, said: str) -> RecordError:
 
 
 def joined(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Join plain neighbours of one role: many chat templates want strictly alternating turns."""
+    """Join neighbouring plain messages of one role: many chat templates want strictly alternating turns."""
     runs: list[tuple[Message, list[str]]] = []  # there may be thousands, so each run is joined once
     for message in messages:
         content = message["content"]

@@ -1,8 +1,8 @@
 """Short names: of servers with the OpenAI protocol (`openai:gpt-5-mini`), and of models (`small`).
 
-They stand in `names.toml`, and the config file names more servers (`[servers]`). All the models answer at
-once: what a thinking model thinks would be a part of its answer here. A thinking switch in the template, as
-Qwen3-0.6B and Qwen3-8B have it, is on unless a request turns it off.
+They are in `names.toml`, and the config file adds servers (`[servers]`). The recommended models answer
+without thinking first, because redraft would read their thoughts as part of the answer. A thinking switch in
+the template, as in Qwen3-0.6B and Qwen3-8B, is on unless a request turns it off.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class KnownServer:
-    """A server."""
+    """A server with a short name."""
 
     url: str
     variable: str = ""  # the environment variable in which its users keep their key; empty if it needs none
@@ -42,13 +42,13 @@ def variable_of(host: str) -> str:
 
 
 def guess(model: str) -> str:
-    """Return the reference that the bare name of a model may stand for; empty if it looks like no name."""
+    """Return the reference that a model's bare name may stand for; empty if it does not look like one."""
     return next((f"{before}{model}" for start, before in _MODELS if re.match(start, model)), "")
 
 
 @dataclass(frozen=True)
 class Recommended:
-    """A model of the hub."""
+    """A recommended model of the hub."""
 
     name: str  # a reference of its own, such as `small`
     ref: str  # the reference of its file
@@ -67,6 +67,6 @@ BY_NAME = {model.name: model for model in RECOMMENDED}
 
 
 def memory_of(repo: str, selects: str | None) -> int:
-    """Return the bytes that a file of the hub wants, if it is recommended, else 0."""
+    """Return the bytes of memory that a recommended file of the hub wants; 0 for other files."""
     refs = {model.ref: model.memory for model in RECOMMENDED}
     return refs.get(f"{repo}:{selects}", 0)

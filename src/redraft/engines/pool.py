@@ -1,11 +1,11 @@
 """Several engines behind one name: `http://a/v1#m,http://b/v1#m`.
 
-A call goes to the member that has the fewest under way. One of a chain goes where the chain began, because
+A call goes to the member with the fewest active calls. The calls of a chain go where the chain began, because
 its prompt is cached there. A member that fails is set aside, and tried again by a single call, after a pause
 that grows with each failure.
 
-A call that fails before its first piece is made again elsewhere, and nobody notices. One that fails later
-raises its error with `ready`: the chain goes on from its last complete step (`revision.driver`).
+A call that fails before its first piece is repeated elsewhere, unnoticed. One that fails later raises its
+error with `ready`: the chain resumes after its last complete step (`revision.driver`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Member:
     trouble: str = ""  # what was wrong the last time, in words; empty if it works
 
     def takes(self, now: float) -> bool:
-        """Return whether it takes a call. One that failed gets a single call, to see if it works again."""
+        """Return whether it takes a call. After a failure it gets a single call, as a test."""
         return not self.failures or (now >= self.aside_until and not self.busy)
 
 
@@ -85,7 +85,7 @@ class PoolEngine:
 
     @classmethod
     async def start(cls, opens: Sequence[tuple[str, Open]], patience: Patience) -> Self:
-        """Open the engines, all at once. One whose server does not answer is set aside.
+        """Open the engines, all at once. A member whose server does not answer is set aside.
 
         Raises:
             ModelError: The engines do not have the same model, or not in the same way.
@@ -129,7 +129,7 @@ class PoolEngine:
 
     @property
     def health(self) -> Health:
-        """How the members are."""
+        """The health of all members."""
         engines: list[object] = [member.engine for member in self._members]
         found = [engine.health for engine in engines if isinstance(engine, Watched)]
         troubles = [f"{member.name}: {member.trouble}" for member in self._members if member.trouble]
@@ -182,7 +182,7 @@ class PoolEngine:
     ) -> AsyncGenerator[T, None]:
         """Ask members until one replies. Calls of the same `chain` go to the same member.
 
-        `is_count` tells a piece that only counts what a failed reply has cost.
+        `is_count` recognises a piece that only reports the cost of a failed reply.
         """
         trial = _Trial()
         while True:
@@ -227,7 +227,7 @@ class PoolEngine:
             await self._wait(trial, now)
 
     async def _wait(self, trial: _Trial, now: float) -> None:
-        """Wait until a member may be asked, and begin another round. Raise if that would take too long."""
+        """Wait until a member may be asked, and begin another round. Raise if that takes too long."""
         patience, failed = self._patience, bool(trial.tried)
         aside = [member.aside_until - now for member in self._members if member.failures and not member.busy]
         own = backoff(trial.rounds + 1, patience.backoff) if failed else 0.0
@@ -290,7 +290,7 @@ class PoolEngine:
     def _set_aside(self, member: Member, error: EngineError) -> None:
         """Give a member no calls for a while.
 
-        Calls that were under way fail with it, and count as one failure. A 500 may be of one request alone.
+        Its active calls fail with it, and count as one failure. A status 500 may concern one request alone.
         """
         if clock() < member.aside_until or (isinstance(error, ServerError) and error.status == 500):
             return
@@ -302,14 +302,14 @@ class PoolEngine:
         member.aside_until = clock() + max(backoff(member.failures, self._patience.backoff), asked)
 
     def _wake(self) -> None:
-        """Let calls that wait look again. A new event, because one belongs to the loop that waited for it."""
+        """Let waiting calls look again. The event is new: one belongs to the loop that waited for it."""
         self._changed.set()
         self._changed = asyncio.Event()
 
 
 @dataclass
 class _Trial:
-    """One call's tries."""
+    """The tries of one call."""
 
     tried: set[Member] = field(default_factory=set)  # the members that failed since the last wait
     error: EngineError | None = None
@@ -318,7 +318,7 @@ class _Trial:
 
 
 async def _with_lost(deltas: Replies) -> Replies:
-    """Add what failed tries have cost to the counts of the last delta."""
+    """Add the cost of failed tries to the counts of the last delta."""
     lost: list[Delta] = []
     try:
         async with aclosing(deltas):

@@ -1,7 +1,7 @@
-"""A model in a process of its own: start it, notice its death, start it again, and end it.
+"""A model in its own process: start it, notice its death, restart it, and end it.
 
-Native code may crash on a damaged file, and must not take the program down. A reply that was begun goes on
-where it was, in the next process. What is sent to a process, and how, is for its engine to say.
+Native code may crash on a damaged file, and must not take the program down. An unfinished reply is continued
+in the next process. Its engine defines the messages to the process.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class ModelProcess:
 
     @abstractmethod
     def _opened(self, reply: Mapping[str, Any]) -> None:
-        """Take the line of a process that has loaded its model."""
+        """Read the first line of a process, which it writes after loading its model."""
 
     def _reason(self, error: str) -> str:
         """Return why the model was not loaded, from the error of the process."""
@@ -158,7 +158,7 @@ class ModelProcess:
             self.bury()
 
     def bury(self) -> None:
-        """Release what a process holds that has ended. One that has not is killed."""
+        """Release the resources of an ended process. One that still runs is killed."""
         self._process.kill()  # no-op if it has ended
         self._process.wait()
         self._drain.join()
@@ -172,7 +172,7 @@ P = TypeVar("P", bound=ModelProcess)
 
 
 class KeptProcess(Generic[P]):
-    """A model process, and the next one when it dies.
+    """A model process, and its successor when it dies.
 
     The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row the
     error is raised; from then on a call tries one more start, and calls during the pause after that fail at
@@ -188,7 +188,7 @@ class KeptProcess(Generic[P]):
 
     @property
     def health(self) -> Health:
-        """How the process is."""
+        """The health of the process."""
         return Health(self._restarts, self._trouble, down=bool(self._trouble) and self._resting)
 
     @property
@@ -203,10 +203,10 @@ class KeptProcess(Generic[P]):
         self._crashes = 0
 
     async def replace(self, dead: P, crash: EngineCrash, crashes: int) -> None:
-        """Start a process in place of one that died, unless another call has done so.
+        """Start a process in place of a dead one, unless another call has done so.
 
-        If this call is cancelled, the start goes on: it may take minutes. The call has seen it crash
-        `crashes` times without a new token. Raises if there were too many in a row.
+        If this call is cancelled, the start continues: it may take minutes. The call has seen `crashes`
+        crashes without a new token. Raises if there were too many in a row.
         """
         if crashes >= TRIES:
             self._crashes = max(crashes, self._crashes)
@@ -264,7 +264,7 @@ class KeptProcess(Generic[P]):
 
 
 class ProcessEngine(LocalEngine, Generic[P]):
-    """An engine whose model is in a process, and in another one when that dies."""
+    """An engine whose model runs in a process, which is replaced when it dies."""
 
     def __init__(
         self, info: EngineInfo, context: int, kept: KeptProcess[P], *, trained: int | None = None
@@ -286,9 +286,9 @@ class ProcessEngine(LocalEngine, Generic[P]):
         """Continue token ids in this process."""
 
     async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
-        """Continue token ids. If the process dies, another one goes on where it was.
+        """Continue token ids. If the process dies, another one continues the reply.
 
-        A JSON Schema cannot be kept to from the middle on: the error is raised then, with `ready`. A form
+        A JSON Schema cannot be enforced from the middle on: then the error is raised, with `ready`. A form
         cannot either, but checks judge the answer: the rest is written without it.
         """
         said: list[int] = []

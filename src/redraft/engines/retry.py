@@ -1,4 +1,4 @@
-"""Retries: how long to wait before something that failed is tried again, and when to give it up.
+"""Retries: how long to wait before a failed call is repeated, and when to give up.
 
 `Patience` has the limits, and `backoff` the pauses: for requests to a server, for the servers of a `pool`,
 and for llama.cpp's process. All streams to one server share a `Retry`. While the server is down, overloaded
@@ -63,7 +63,7 @@ class Patience:
         return max(self.outage, self.longest_asked) if self.outage else self.longest_wait
 
     def within(self, seconds: float | None) -> Patience:
-        """Return the same, but with no longer wait for a connection or a small reply than these seconds."""
+        """Return a copy that waits for a connection or a small reply at most these seconds."""
         limit = inf if seconds is None else seconds
         return replace(self, connect=min(self.connect, limit), between_tokens=min(self.between_tokens, limit))
 
@@ -81,12 +81,12 @@ class Failure:
 
     @property
     def of_server(self) -> bool:
-        """Whether it may be the server that fails: other requests would then fail as well."""
+        """Whether the server itself may have failed: then other requests would fail too."""
         return self.status in (None, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
     @property
     def is_told(self) -> bool:
-        """Whether the server says that it wants no requests now."""
+        """Whether the server says that it accepts no requests now."""
         busy = self.status == HTTPStatus.SERVICE_UNAVAILABLE and self.retry_after is not None
         return busy or self.status == HTTPStatus.TOO_MANY_REQUESTS
 
@@ -100,7 +100,7 @@ class Failure:
 
 
 class Retry:
-    """Decides whether and when failed requests to one server are made again."""
+    """Decides whether and when failed requests to one server are repeated."""
 
     def __init__(self, patience: Patience, host: str) -> None:
         self._patience, self._host = patience, host
@@ -173,20 +173,20 @@ LATEST = 50  # how many of the latest calls the mean of tokens stands for
 
 
 class Schedule:
-    """An amount a minute, spread evenly. `free` is when the next call may be made."""
+    """An amount a minute, spread evenly. `free` is the time of the next possible call."""
 
     def __init__(self, a_minute: int | None) -> None:
         self._seconds = SLACK * 60 / a_minute if a_minute else 0.0
         self.free = 0.0
 
     def book(self, amount: float, now: float, catch_up: float = CATCH_UP) -> None:
-        """Use an amount, or give it back if it is negative. Time without calls is lost but for `catch_up`."""
+        """Use an amount, or return it if it is negative. Idle time is lost, except `catch_up` seconds."""
         if self._seconds:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 
 
 class Turn(NamedTuple):
-    """A request that may be made: when it began, on the event loop's clock, and the tokens expected of it."""
+    """A request that may be made: its start on the event loop's clock, and the tokens expected of it."""
 
     at: float
     tokens: float
@@ -208,9 +208,9 @@ class RateLimit:
         self._mean, self._calls = 0.0, 0
 
     async def turn(self, most: int) -> Turn:
-        """Wait until a request may be made: first come, first served. It ends with `over`.
+        """Wait until a request may be made: first come, first served. Call `over` at its end.
 
-        `most` tokens are what it may come to, used until there is a mean.
+        `most` is the most tokens it may use, which counts until there is a mean.
         """
         queued = self._door.locked()
         async with self._door:
@@ -232,11 +232,11 @@ class RateLimit:
             return turn
 
     def hold(self, seconds: float) -> None:
-        """Make no request for this long: the server is down, or said so."""
+        """Make no request for this long: the server is down, or asked for a pause."""
         self._held_until = max(self._held_until, clock() + seconds)
 
     def over(self, turn: Turn) -> None:
-        """Record that a request ended. What it was expected to use is given back: `used` books the rest."""
+        """Record that a request ended. Its expected tokens are returned: `used` books the real ones."""
         self._under_way -= 1
         self._tokens.book(-turn.tokens, clock())
         self._left.set()
@@ -248,11 +248,11 @@ class RateLimit:
         self._mean += (tokens - self._mean) / min(self._calls, LATEST)
 
     def grow(self) -> None:
-        """Let more requests be under way: one more for each round of replies."""
+        """Allow more active requests: one more for each round of replies."""
         self._most += 1 / self._most
 
     def shrink(self, asked: float) -> None:
-        """Let fewer requests be under way, once for all that were `asked` before the last time."""
+        """Allow fewer active requests, once for all that were `asked` before the last time."""
         if asked >= self._cut_at:
             self._most = max(1.0, CUT * min(self._most, self._under_way + 1))
             self._cut_at = clock()

@@ -1,6 +1,6 @@
-"""JSON schemas of answers: without what grammars misread, and watched in what models answer.
+"""JSON schemas of answers: without the parts that grammars misread, and compared with the answers.
 
-What a grammar cannot express is left out for it, and the answer is checked against the schema of the user.
+Keywords that a grammar cannot express are left to the check against the user's schema.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNBOUND = "replies are only checked, or read as text"
 
 
 class SchemaWatch:
-    """Looks at the answers of one engine, and warns in the log once."""
+    """Looks at the answers of one engine, and warns once in the log."""
 
     def __init__(self) -> None:
         self._warned = False
@@ -43,7 +43,7 @@ class SchemaWatch:
             _log.warning("%s keeps to the JSON schema but for %s, which is only checked.", name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
-        """Warn at the first answer that is no JSON. One that was cut off may be the beginning of some."""
+        """Warn at the first answer that is not JSON, unless it was cut off and may begin some."""
         text = answer.strip()
         if self._warned or not text or (finish != "stop" and text[0] in _FIRST):
             return
@@ -116,11 +116,11 @@ def _throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, An
 
 
 def for_servers_of_llamacpp(schema: Any) -> Any:
-    r"""Return a schema without what the grammars of llama.cpp's own server and of Ollama misread or refuse.
+    r"""Return a schema without the parts that llama.cpp's own server and Ollama misread or refuse.
 
-    They match a pattern with the text between the quotes of JSON, so that `.` ends the text with a bare quote
-    and the reply fails, and know no `\d`. They refuse a whole request for a length above `MOST_REPEATS`, and
-    take only `{}` for an object whose names have patterns alone. All that is left to the check.
+    Their grammars match a pattern between the quotes of JSON, so that `.` may match the closing quote and the
+    reply fails, and know no `\d`. They refuse a whole request for a length above `MOST_REPEATS`, and take
+    only `{}` for an object whose names have patterns alone. All that is left to the check.
     """
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,9 +133,9 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
 
 
 def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
-    """Return a schema that XGrammar, with which OpenVINO keeps to schemas, does not misread.
+    """Return a schema that XGrammar, OpenVINO's library for schemas, reads rightly, and the removed keywords.
 
-    And the keywords that are left to checking: it drops multiples, and lengths beside a pattern.
+    It ignores multiples, and lengths beside a pattern; these are left to the check.
     """
     left = set[str]()
 
@@ -172,7 +172,7 @@ _MOST_ITEMS = 10_000  # 100,000 are refused
 
 
 def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
-    """Return the schema for the grammar, and the keywords that are left to checking."""
+    """Return the schema for the grammar, and the keywords that are left to the check."""
     left = set[str]()
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,10 +203,10 @@ _OF_SETS = re.compile(r"(?!^)\[|&&|--|~~")
 
 @lru_cache(maxsize=256)
 def _usable(pattern: str) -> bool:
-    """Return whether llguidance takes a pattern, and as the check does.
+    """Return whether llguidance accepts a pattern, with the same meaning as in the check.
 
-    It takes the syntax of Rust's `regex`, as pydantic does, without words' edges, and `^` and `$` at the ends
-    only. Sets in classes (`[a&&b]`) and the flags m and x are refused because their meaning differs.
+    It takes the syntax of Rust's `regex`, as pydantic does, without word boundaries, and `^` and `$` at the
+    ends only. Sets in classes (`[a&&b]`) and the flags m and x are refused because their meaning differs.
     """
     if {"b", "B", "<", ">"} & set(_ESCAPE.findall(pattern)) or "{," in pattern:
         return False
@@ -230,7 +230,7 @@ def _all_required(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG00
 def _one_family(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
     """Return whether `patternProperties` can be expressed: several patterns would have to be disjoint.
 
-    `additionalProperties` depends on them: without them it would refuse their properties.
+    `additionalProperties` depends on them: without the patterns it would refuse their properties.
     """
     patterns = schema.get("patternProperties", {})
     return len(patterns) <= 1 and all(map(_usable, patterns))

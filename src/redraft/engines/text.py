@@ -1,6 +1,6 @@
-"""Token ids and texts, of engines that have the tokenizer: encode texts and messages, detokenize streams.
+"""Token ids and texts for engines with the tokenizer: encode texts and messages, detokenize streams.
 
-A user's text never becomes a control token: only the chat template writes those. A stream gives whole
+A user's text never becomes a control token: only the chat template writes those. A stream yields whole
 characters, and no text that may become a stop string: tokens are held back until their text is final, and
 then released with it. So the tokens of a piece always spell its text.
 """
@@ -47,7 +47,7 @@ class Spelling:
     def after(
         cls, prompt: Sequence[int], decode: Callable[[Sequence[int]], str], stop: Sequence[str]
     ) -> Spelling:
-        """Start behind a prompt."""
+        """Start after a prompt."""
         return cls(decode, list(prompt[-_CONTEXT:]), tuple(filter(None, stop)))
 
     def add(self, token: int) -> FinalText:
@@ -92,7 +92,7 @@ class Spelling:
 
 
 def joined(pieces: Sequence[FinalText]) -> FinalText:
-    """Return pieces that follow each other as one. Only the last may end at a stop string."""
+    """Join consecutive pieces. Only the last may end at a stop string."""
     text, tokens = "".join(p.text for p in pieces), tuple(token for p in pieces for token in p.tokens)
     return FinalText(text, tokens, pieces[-1].stop_text if pieces else None)
 
@@ -170,7 +170,7 @@ class Tokenizer:
         return self._first + tokens if start and tokens[: len(self._first)] != self._first else tokens
 
     def render(self, messages: Sequence[Message], told: Told = None) -> str:
-        """Render messages with the chat template, which is told more by name.
+        """Render messages with the chat template. `told` are further variables of the template.
 
         Raises:
             RecordError: The template refuses the messages.
@@ -229,6 +229,6 @@ class TokenizedEngine(LocalEngine):
             )
 
     def _spelling(self, prompt: Tokens, stop: Sequence[str]) -> Spelling:
-        """Return what spells the text behind a prompt."""
+        """Return the detokenizer of the text after a prompt."""
         tokenizer = self._tokenizer  # not self: streams outlive the loop, and would keep the engine
         return Spelling.after(prompt, lambda ids: tokenizer.decode(ids, control=False), stop)

@@ -48,7 +48,7 @@ class WrappedEngine(ABC):
 
     @property
     def wrapped(self) -> Engine:
-        """The engine around which it is."""
+        """The inner engine."""
         return self._engine
 
     @property
@@ -83,22 +83,22 @@ class WrappedEngine(ABC):
 
     @abstractmethod
     def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
-        """Reply to what determines it. `ask` asks the wrapped engine, with this sampling or a changed one."""
+        """Reply to a request. `ask` asks the wrapped engine, with this sampling or a changed one."""
 
 
 class GuardedEngine(WrappedEngine):
-    """The engine of another package: what it raises becomes an `EngineError`, and so does a wrong delta."""
+    """The engine of another package: its exceptions become `EngineError`s, and so does a wrong delta."""
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the engine has beside the methods of every engine."""
+        """Return attributes of the engine beyond the methods of every engine."""
         return getattr(self._engine, name)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages, with thoughts in tags apart from the answer."""
+        """Answer messages, with thoughts in tags separated from the answer."""
         return thoughts_apart(super().chat(messages, sampling, stop), Splitter())
 
     async def aclose(self) -> None:
-        """Close the engine, which nobody else can."""
+        """Close the engine, as nobody else can."""
         await self._engine.aclose()
 
     async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
@@ -128,7 +128,7 @@ class MeteredEngine(WrappedEngine):
     """Add up the usage of an engine's calls.
 
     `ended` is called when the usage of a call was added. `writing` gets the number of new tokens of each
-    piece, and at the end of the call, with a minus, of all pieces.
+    piece, and at the end of the call the negative sum of all pieces.
     """
 
     def __init__(
@@ -188,8 +188,8 @@ class JournaledEngine(WrappedEngine):
     has no scope: equal requests get equal replies, whoever asks. Replies that the caller closes early are not
     stored. Closing it closes neither the engine nor the journal.
 
-    `identity` has JSON values that tell this model from every other, and `used` is the number of replies that
-    a resumed chain has already: it gets none of them again.
+    `identity` has JSON values that tell this model from every other. `used` is the number of replies that a
+    resumed chain already has: it gets none of them again.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ _BOUND = re.compile(r"\+([^+]*?)@(answer|revise)(?=\+|$)")
 
 
 def references_by_role(ref: str) -> dict[EngineRole, str]:
-    """Return the reference of each role; nothing if no adapter is bound to one."""
+    """Return the reference of each role; empty if no adapter is bound to one."""
 
     def of(role: EngineRole) -> str:
         return _BOUND.sub(lambda found: f"+{found[1]}" if found[2] == role else "", ref)
@@ -293,11 +293,10 @@ def references_by_role(ref: str) -> dict[EngineRole, str]:
 class RoleEngine(WrappedEngine):
     """One engine for each role, opened when it is first asked.
 
-    `default+answers.gguf@answer+critic.gguf@revise` binds two adapters: one answers, and another
-    criticises and revises. What teaches a model to criticise does not touch the weights that answer, so it
-    costs the first answer nothing. A bound adapter writes chains alone: messages are answered without it. An
-    adapter without a role belongs to everything. llama.cpp switches by itself; other engines are opened once
-    a role.
+    `default+answers.gguf@answer+critic.gguf@revise` binds two adapters: one answers, and the other criticises
+    and revises. Teaching a model to criticise then leaves the weights that answer untouched, so it costs the
+    first answer nothing. A bound adapter writes only chains: messages are answered without it. An adapter
+    without a role is always used. llama.cpp switches by itself; other engines are opened once a role.
     """
 
     def __init__(
@@ -310,12 +309,12 @@ class RoleEngine(WrappedEngine):
 
     @property
     def info(self) -> EngineInfo:
-        """That of the engine that answers messages, for a model that writes chains."""
+        """The info of the engine that answers messages, marked as a model that writes chains."""
         return replace(self._engine.info, native=True, roles=True, certain=self._certain)
 
     @property
     def health(self) -> Health:
-        """What troubles any of them."""
+        """The health of the worst of the engines."""
         found = [each.health for each in self._engines.values() if isinstance(each, Watched)]
         worst = max(found, key=lambda each: (each.down, each.trouble), default=Health())
         return replace(worst, restarts=sum(each.restarts for each in found))
@@ -323,7 +322,7 @@ class RoleEngine(WrappedEngine):
     def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
-        """Go on with the engine of `Sampling.role`."""
+        """Resume with the engine of `Sampling.role`."""
         return self._of_role(
             sampling.role, lambda engine: cast("Resumer", engine).resume(asked, sampling, stop, said)
         )

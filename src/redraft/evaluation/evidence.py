@@ -1,4 +1,4 @@
-"""Evidence that may be looked at after every item, and is right whenever one stops.
+"""Evidence that may be looked at after every item, and holds whenever one stops.
 
 An e-value is the wealth of a gambler who bets against a hypothesis, and begins with 1. If the hypothesis is
 true, its chance to ever reach 1/a is at most a (Ville's inequality), so nothing is lost by looking often.
@@ -38,7 +38,7 @@ def log_evidence(values: Sequence[float], mean: float) -> float:
 
 
 def least_mean(values: Sequence[float], error: float) -> float:
-    """Return what the mean of values between 0 and 1 exceeds, but for a chance of `error`."""
+    """Return a lower bound on the mean of values between 0 and 1, wrong with a chance of at most `error`."""
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -53,5 +53,5 @@ def log_ahead(gains: Sequence[float], by: float = 0.0) -> float:
 
 
 def least_gain(gains: Sequence[float], error: float) -> float:
-    """Return what the mean of gains between -1 and 1 exceeds, but for a chance of `error`."""
+    """Return a lower bound on the mean of gains between -1 and 1, wrong with a chance of at most `error`."""
     return 2 * least_mean([(1 + gain) / 2 for gain in gains], error) - 1

@@ -1,4 +1,4 @@
-"""What the records of several files have in common: the question's id, and the name of each file."""
+"""Fields that records of several files share: the question's id, and the name of each file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def question_id(chain: Chain) -> str:
 
 
 def item_of(chain: Chain) -> str:
-    """Return what a chain is drawn with: runs and turns of one question are one item, not several.
+    """Return the item of a chain: runs and turns of one question are one item.
 
     It is the chain's id, with the `question_id` of its record if that has one. Further answers to a record
-    (`redraft eval --samples`) are its item.
+    (`redraft eval --samples`) belong to its item.
     """
     if of := chain.meta.get(SAMPLE_OF):
         return str(of)
@@ -31,7 +31,7 @@ def item_of(chain: Chain) -> str:
 
 
 def source_of(record: Chain) -> Mapping[str, Any]:
-    """Return the fields of the record that a chain was made from, as they were published."""
+    """Return the published fields of the record that a chain was made from."""
     source = record.meta.get("source")
     return source if isinstance(source, Mapping) else {}
 

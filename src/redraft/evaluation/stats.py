@@ -1,10 +1,10 @@
 """Estimate figures from questions, each with its 95 % interval.
 
-Questions are what is drawn at random, so they are resampled, each with all of its reviews: two reviews of the
-same question are not independent. Figures are functions of sums over questions, so that a resample costs one
-row of a matrix product. Below `FEW` questions the interval is Student's instead. A proportion of independent
-hits has Wilson's interval, which is honest at 0 % and 100 % where the bootstrap is not. Only `holm` corrects
-for several comparisons. Only `scipy.special` is imported: `scipy.stats` takes two seconds.
+Questions are the random sample, so they are resampled, each with all of its reviews: two reviews of the same
+question are not independent. Figures are functions of sums over questions, so that a resample costs one row
+of a matrix product. Below `FEW` questions the interval is Student's instead. A proportion of independent hits
+has Wilson's interval, which is honest at 0 % and 100 % where the bootstrap is not. Only `holm` corrects for
+several comparisons. Only `scipy.special` is imported: `scipy.stats` takes two seconds.
 
 Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13, for percentile intervals, and
 ch. 11, for the jackknife; Hesterberg, What Teachers Should Know About the Bootstrap, The American
@@ -60,8 +60,8 @@ Figure = Callable[[Numbers], Numbers]
 class Estimate:
     """A figure and its 95 % interval.
 
-    The value is NaN where nothing was counted. The ends are NaN where there is no interval: where all
-    questions agree, or there is one only, and the figure has no bounds.
+    The value is NaN if nothing was counted. The ends are NaN without an interval: if all questions agree, or
+    there is only one, and the figure has no bounds.
     """
 
     value: float
@@ -116,7 +116,7 @@ class Bootstrap:
         return 1 - float(_TAIL ** (1 / self.questions))
 
     def fitted(self, fit: Figure) -> Bootstrap:
-        """Return the same resamples with what is fitted to their sums in the place of these."""
+        """Return the same resamples with their sums replaced by a fit."""
         found = copy(self)
         found.sums = fit(self.sums)
         found.without = None if self.without is None else fit(self.without)
@@ -133,11 +133,11 @@ class Bootstrap:
     ) -> Estimate:
         """Return a figure with its interval: expanded percentiles, or Student's for few questions.
 
-        Resamples in which the figure is not defined are left out. If one question decides whether it is, of
-        few, the interval is all between the bounds.
+        Resamples without a defined figure are left out. If there are few questions and one decides whether it
+        is defined, the interval is the whole range between the bounds.
 
-        Where all questions agree, a share of others may not. If these were more than 1 - 0.025^(1/n), one
-        would be among n questions with a chance of 97.5 % (Clopper and Pearson, Biometrika 26 (1934), 404).
+        If all questions agree, unseen ones may not. If more than 1 - 0.025^(1/n) of all questions disagreed,
+        one of them would be among n with a chance of 97.5 % (Clopper and Pearson, Biometrika 26 (1934), 404).
 
         Args:
             figure: The figure.
@@ -167,7 +167,7 @@ class Bootstrap:
         return Estimate(value, *(float(end) if math.isfinite(end) else math.nan for end in (low, high)))
 
     def _students(self, figure: Figure, value: float, scale: Scale) -> tuple[float, float] | None:
-        """Return Student's interval with the jackknife's error: that of leaving out each question."""
+        """Return Student's interval with the jackknife's error, from leaving out each question in turn."""
         if self.without is None or self.questions < 2:
             return None
         there, back = _SCALES[scale]
@@ -183,8 +183,8 @@ class Bootstrap:
 def expanded_tail(questions: int) -> float:
     """Return the share of resamples to cut at each end.
 
-    The spread of resamples is that of n, not n - 1, questions, and knows no Student's t. Cutting
-    Φ(-√(n/(n-1)) · t) instead of 2.5 % makes up for both, exactly for a mean of normal numbers (Hesterberg).
+    Resamples spread as n, not n - 1, questions do, and do not follow Student's t. Cutting Φ(-√(n/(n-1)) · t)
+    instead of 2.5 % makes up for both, exactly for a mean of normal numbers (Hesterberg).
     """
     t = float(special.stdtrit(questions - 1, 1 - _TAIL))
     return float(special.ndtr(-math.sqrt(questions / (questions - 1)) * t))
@@ -227,7 +227,7 @@ def difference(
     clusters: Sequence[Hashable] | None = None,
     bounds: Bounds | None = None,
 ) -> Estimate:
-    """Estimate by how much `after` is greater than `before` on average; questions stay pairs.
+    """Estimate how much greater `after` is than `before` on average. Questions stay pairs.
 
     `bounds` are those of the difference.
     """
@@ -236,10 +236,10 @@ def difference(
 
 
 def proportion(hits: float, count: float) -> Estimate:
-    """Estimate a proportion of independent hits by Wilson's score interval. A hit may be half a one: a tie.
+    """Estimate a proportion of independent hits by Wilson's score interval. A tie counts as half a hit.
 
     Source: Wilson, JASA 22 (1927), 209; recommended by Brown, Cai and DasGupta, Statistical Science 16
-    (2001), 101. Hits that come in clusters, such as two reviews of a question, need `mean`.
+    (2001), 101. Hits in clusters, such as two reviews of a question, need `mean`.
     """
     if not count:
         return NOTHING
@@ -256,9 +256,9 @@ def proportions(
 ) -> Estimate:
     """Estimate the share of hits among the trials of each row.
 
-    Wilson's interval where no cluster has more than one trial; else that of the bootstrap over clusters. Of
-    few clusters it is Wilson's too, as if each had one outcome, and were so few as weigh the same if equally
-    large (Kish, Journal of Official Statistics 8 (1992), 183).
+    Wilson's interval if no cluster has more than one trial; else that of the bootstrap over clusters. For few
+    clusters it is Wilson's too, as if each had one outcome, with the number of equally large clusters that
+    would weigh the same (Kish, Journal of Official Statistics 8 (1992), 183).
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]
@@ -270,16 +270,16 @@ def proportions(
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Return the exact two-sided p of so uneven a split, if both were equally probable. Ties don't count."""
+    """Return the exact two-sided p of a split at least this uneven, if both sides were equally probable."""
     changed = wins + losses
     return min(1.0, 2 * float(special.bdtr(min(wins, losses), changed, 0.5))) if changed else 1.0
 
 
 def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAWS, seed: int = SEED) -> float:
-    """Return the two-sided p of so great a mean difference, if each pair could as well be swapped.
+    """Return the two-sided p of a mean difference at least this great, if pairs could be swapped.
 
     Exact for pairs of 0 and 1, where it is McNemar's, and for few pairs; else by random flips of the signs.
-    If it is `LEAST`, none of these was as extreme, and p is at most that. Of a NaN it is NaN.
+    `LEAST` means that no flip was as extreme, so p is at most that. It is NaN if a value is.
 
     Sources: McNemar, Psychometrika 12 (1947), 153; Fisher, The Design of Experiments (1935), §21. Counting
     the observed flip among the random ones keeps the level: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol.
@@ -304,7 +304,7 @@ def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAW
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values corrected for being several, in their order: any of them is below 5 % in 5 % of cases.
+    """Return p-values corrected for their number: without effects, any is below 5 % in 5 % of cases.
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65.
     """
@@ -322,7 +322,7 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> Estimate:
 
 
 def moments(x: npt.ArrayLike, y: npt.ArrayLike) -> Numbers:
-    """Return what `correlation_of` needs of each pair, shape [pairs, 6]: 1, x, y, x², y², xy.
+    """Return the terms that `correlation_of` needs of each pair, shape [pairs, 6]: 1, x, y, x², y², xy.
 
     Both are centred and scaled first, which changes no correlation and keeps the digits of large numbers.
     """
@@ -335,7 +335,7 @@ def moments(x: npt.ArrayLike, y: npt.ArrayLike) -> Numbers:
 
 
 def correlation_of(sums: Numbers) -> Numbers:
-    """Return the correlation from sums of moments; not finite where a side does not vary."""
+    """Return the correlation from sums of moments; not finite if a side does not vary."""
     n, a, b, aa, bb, ab = np.moveaxis(sums, -1, 0)
     spread_a, spread_b = aa - a * a / n, bb - b * b / n
     spread = np.where((spread_a > 1e-9 * n) & (spread_b > 1e-9 * n), spread_a * spread_b, np.nan)
@@ -344,7 +344,7 @@ def correlation_of(sums: Numbers) -> Numbers:
 
 @dataclass(frozen=True)
 class Judged:
-    """Verdicts on some answers of a question whose truth is known. One that says neither is none of these."""
+    """Counts of verdicts on answers of known truth. Answers without a verdict are not counted."""
 
     rejected: int = 0  # wrong answers that were rejected, of `wrong` ones
     wrong: int = 0

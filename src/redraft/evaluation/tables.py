@@ -1,6 +1,6 @@
 """Parts of a report: a title with rows of figures. Terminal and page show the same ones.
 
-A figure that is not defined is a dash in a table and null in JSON.
+An undefined figure is a dash in a table and null in JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from redraft.evaluation.stats import LEAST, Estimate
 
 
 class Line(NamedTuple):
-    """A row of a table, as texts: what is measured, the figure, its interval, and what the figure counts."""
+    """A row of a table, as texts: its name, the figure, its interval, and the counts behind it."""
 
     name: str
     value: str = ""
@@ -24,7 +24,7 @@ class Line(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A record that a part names: where it is to be seen, if anywhere, and a note."""
+    """A record named in a part: its link, if any, and a note."""
 
     title: str
     place: str
@@ -33,7 +33,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a report. Texts are plain, and what is empty is left out."""
+    """A part of a report. Texts are plain, and empty fields are left out."""
 
     title: str = ""
     note: str = ""  # such as how much was counted
@@ -96,7 +96,7 @@ def cost_facts(usage: Usage) -> Iterator[tuple[str, str]]:
 
 
 def as_text(parts: Iterable[Part]) -> Iterator[str]:
-    """Yield the lines of a report for the terminal: what a page draws or lists is left out."""
+    """Yield the lines of a report for the terminal, without the charts and lists of the page."""
     for number, part in enumerate(parts):
         yield from [""] * (number > 0)
         if part.title:

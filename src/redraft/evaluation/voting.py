@@ -1,7 +1,7 @@
 """Blind votes by people on pairs of answers, as Alpaca was judged. The page is in `serve.page`.
 
-A voter sees answers without names, in an order and with sides of the voter's own. Both are drawn from a seed,
-the output's name and the voter's, so they are the same after a stop. One model is on the left in half of the
+Each voter sees answers without names, in an own order and with own sides. Both are drawn from a seed, the
+output's name and the voter's, so they are the same after a stop. One model is on the left in half of the
 questions. A vote is a review whose judge is the voter and whose text is the note, one a line in a file.
 Several voters and processes add to it at once: it is open only while it is read or changed, under a lock
 beside it, and a vote is on the disk before the next pair is shown.
@@ -49,7 +49,7 @@ class VoteStore:
             run.begin(provenance, resume=bool(lines))
 
     def of(self, voter: str) -> list[Vote]:
-        """Return the votes of a voter, the last one last."""
+        """Return the votes of a voter, the latest last."""
         with self._open() as (_, lines):
             return [vote for vote in map(self._vote, lines) if vote["judge"] == voter]
 
@@ -59,7 +59,7 @@ class VoteStore:
             return Counter(vote["judge"] for vote in map(self._vote, lines))
 
     def add(self, vote: Review) -> bool:
-        """Add a vote. Return False if the voter has judged the pair before: that vote stands."""
+        """Add a vote. Return False if the voter has judged the pair before: the earlier vote stays."""
         with self._open() as (file, lines):
             is_new = all(each["review_id"] != vote.review_id for each in map(self._vote, lines))
             if is_new:
@@ -67,7 +67,7 @@ class VoteStore:
         return is_new
 
     def undo(self, voter: str) -> Vote | None:
-        """Take a voter's last vote out of the file, and return it; None if there is none."""
+        """Remove a voter's last vote from the file, and return it; None if there is none."""
         with self._open() as (_, lines):
             for place in reversed(range(len(lines))):
                 vote = self._vote(lines[place])
@@ -109,7 +109,7 @@ class VoteStore:
 
 
 def _whole(file: LineFile) -> list[bytes]:
-    """Return the lines, without what a killed process left half written, which is cut off."""
+    """Return the complete lines. A half-written one, of a killed process, is cut off."""
     lines = list(read_lines(file.path))
     if lines and not lines[-1].endswith(b"\n"):
         if parse_line(lines[-1] + b"\n") is None:
@@ -139,7 +139,7 @@ def voter_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """What is shown of a question. Names and ids of the answers are not in it."""
+    """A question and its answers as shown, without the answers' names and ids."""
 
     id: str  # the vote's id
     questions: tuple[str, ...]  # the turns of the question. The answers to the last one are judged
@@ -158,7 +158,7 @@ class State:
 
 
 class Ballots:
-    """The pairs that a voter has to judge. What is judged stands in the store and nowhere else."""
+    """The pairs that a voter has to judge. Judged pairs are recorded only in the store."""
 
     def __init__(self, matches: Sequence[Match], store: VoteStore, voter: str, seed: int) -> None:
         self.voter = voter
@@ -170,7 +170,7 @@ class Ballots:
         self._notes: dict[str, str] = {}
 
     def state(self) -> State:
-        """Return what to judge next, as the votes in the file have it."""
+        """Return the next pair to judge, according to the votes in the file."""
         done = {vote["review_id"] for vote in self._store.of(self.voter)}
         left = [item_id for item_id in self._items if item_id not in done]
         chosen = min(left, key=lambda item_id: self._places.get(item_id, 0), default=None)
@@ -182,9 +182,9 @@ class Ballots:
         return State(pair, len(self._items) - len(left), len(self._items))
 
     def act(self, what: str, item_id: str = "", note: str = "") -> State:
-        """Do what the voter wants, and return what to judge next.
+        """Do a voter's action, and return the next pair to judge.
 
-        That is a key of `WINNERS`, `skip`, `undo`, or nothing. A vote on an unknown pair does nothing.
+        The action is a key of `WINNERS`, `skip`, `undo`, or nothing. A vote on an unknown pair does nothing.
         """
         if item_id in self._items:
             self._notes[item_id] = note
@@ -208,7 +208,7 @@ class Ballots:
 
 
 def _drawn(matches: Sequence[Match], voter: str, drawing: str) -> Iterator[ReviewItem]:
-    """Yield the pairs in the voter's order. The turns of a question stay together, and on their sides."""
+    """Yield the pairs in the voter's order. The turns of a question stay together, on the same sides."""
 
     def draw(match: Match, what: str) -> bytes:
         return hashlib.sha256(f"{drawing} {what} {match.question.id}".encode()).digest()
@@ -221,7 +221,7 @@ def _drawn(matches: Sequence[Match], voter: str, drawing: str) -> Iterator[Revie
 
 
 class Booth:
-    """Lets several voters vote at once. Each has ballots, which are opened at the first request."""
+    """Lets several voters vote at once. A voter's ballots are opened at the first request."""
 
     def __init__(self, ballots_of: Callable[[str], Ballots]) -> None:
         self._ballots_of, self._open, self._lock = ballots_of, dict[str, Ballots](), Lock()
@@ -238,7 +238,7 @@ class Booth:
 class PageVotes:
     """Votes from the page of `redraft serve`, where people compare two models on questions of their own.
 
-    A vote holds the question and both answers, which are nowhere else.
+    A vote contains the question and both answers, which are stored nowhere else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -246,7 +246,7 @@ class PageVotes:
         self._store: VoteStore | None = None
 
     def add(self, *, id: str, voter: str, bad: bool, **vote: Any) -> bool:  # noqa: A002
-        """Store a vote. Return False if there is one on that question: it stands.
+        """Store a vote. Return False if that question has one, which stays.
 
         A file of votes on other answers is an error, as is a voter without a name.
 

@@ -20,7 +20,7 @@ Given = str | Check | Callable[..., Any]
 
 
 class Judged(NamedTuple):
-    """What checks say of a text."""
+    """The score, verdict and feedback of checks on a text."""
 
     score: float  # the weighted mean of their scores, 0 to 1
     passed: bool  # whether all of them passed
@@ -55,6 +55,6 @@ def _text_of(reply: object) -> str:
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine from code that is not async, in a thread: the caller keeps its loop and signals."""
+    """Run a coroutine from synchronous code, in a thread, so that the caller keeps its loop and signals."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()

@@ -55,7 +55,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 
 
 def _ask(item: pytest.Item, prompt: Any, *, times: int = 10, share: float = 1.0, **options: Any) -> str:
-    """Make the chains, and return what is wrong with them; empty if enough pass."""
+    """Make the chains, and return why the test fails; empty if enough answers pass."""
     import redraft
     from redraft.evaluation.stats import proportion
 
@@ -75,7 +75,7 @@ def _ask(item: pytest.Item, prompt: Any, *, times: int = 10, share: float = 1.0,
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show what was found, of tests that passed too."""
+    """Show the results, also of tests that passed."""
     if found := config.stash[_FOUND]:
         terminalreporter.section("redraft")
         terminalreporter.write_line("\n".join(found))

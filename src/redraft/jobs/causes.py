@@ -1,4 +1,4 @@
-"""Why items failed, in a few words that can be counted, and whether others would fail so too."""
+"""Why items failed, in a few words that can be counted, and whether other items would fail too."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def is_of_item(error: errors.RedraftError) -> bool:
 
 
 def is_refusal(error: errors.RedraftError) -> bool:
-    """Whether a server refused a request for its content. All requests may share it: a wrong model name."""
+    """Whether a server refused a request's content. All requests may share it, as with a wrong model name."""
     if not isinstance(error, errors.ServerError):
         return False
     return error.status in _REFUSED or (error.status == 403 and is_filtered(error))

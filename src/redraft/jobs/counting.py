@@ -1,4 +1,4 @@
-"""Texts for people: counts with their nouns, and the words of models and servers, who are not trusted."""
+"""Texts for people: counts with their nouns, and untrusted text from models and servers."""
 
 import re
 import sys
@@ -21,7 +21,7 @@ def tell(message: str, hint: str | None = None) -> None:
 
 
 def begin_line() -> None:
-    """Begin a line on a terminal: Ctrl-C has left its ^C on the last one."""
+    """Begin a new line on a terminal, because Ctrl-C left its ^C on the last one."""
     if sys.stderr is not None and sys.stderr.isatty():
         print(file=sys.stderr, flush=True)
 

@@ -73,7 +73,7 @@ def open_inside(path: Path) -> BinaryIO:
 
 
 def open_plain(path: Path, flags: int) -> int:
-    """Open a file as `os.open` does, but follow no link and wait for no pipe. Others may rename it then."""
+    """Open a file as `os.open` does, but follow no link and wait for no pipe. Others may still rename it."""
     if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if sys.platform == "win32":
@@ -108,7 +108,7 @@ def _fault(found: os.stat_result, path: Path) -> str | None:
 
 
 def is_foreign(found: os.stat_result, folder: Path) -> bool:
-    """Return whether something in a folder is another user's. On Windows, nothing counts as that."""
+    """Return whether something in a folder belongs to another user. On Windows, nothing does."""
     if not hasattr(os, "geteuid"):
         return False
     # Some file systems give every file the owner of the folder.
@@ -125,9 +125,9 @@ def _in_the_way(path: Path, what: str) -> OutputError:
 def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
     """Lock an open file or folder. The lock ends when it is closed, or with the process.
 
-    A `shared` lock, for reading, keeps others that are not out.
+    A `shared` lock, for reading, excludes only exclusive ones.
 
-    A file system without locks locks nothing: other processes cannot be seen there.
+    On a file system without locks nothing is locked: other processes cannot be seen there.
 
     Returns:
         False if another process holds the lock.

@@ -1,4 +1,4 @@
-"""Published records and training texts, to and from chains. Here are the names of formats, once for all."""
+"""Published records and training texts, to and from chains. The names of all formats are defined here."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ Work = Callable[[T], Awaitable[list[str] | None]]
 
 @dataclass
 class ItemCounts:
-    """Counts of items of this run."""
+    """Counts of items in this run."""
 
     added: int = 0
     failed: int = 0
@@ -84,7 +84,7 @@ RunEvent = RunProgress | RunMessage
 
 @dataclass(frozen=True)
 class Session:
-    """One run of a job, as the work on an item sees it."""
+    """One run of a job, as the code that works on an item sees it."""
 
     unfinished: Unfinished
     progress: ItemProgress
@@ -106,7 +106,7 @@ Start = Callable[[Session], AbstractAsyncContextManager[Work[T]]]
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a run came to."""
+    """The result of a run."""
 
     counts: ItemCounts
     spent: Spent
@@ -120,7 +120,7 @@ class JobResult:
 
     @property
     def exit_status(self) -> int:
-        """That of a limit, or the highest of a failure; else 0."""
+        """The exit status of a limit, or the highest of a failure; else 0."""
         return STOPPED if self.counts.limit else self.counts.exit_status
 
     def rows(self, results: str, before: int, now: int) -> list[tuple[str, str]]:
@@ -143,7 +143,7 @@ class JobResult:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wanted of a job whose number of items is not known before, and how much there is."""
+    """The wanted results of a job whose number of items is not known before, and how many there are."""
 
     total: int
     done: Callable[[], int]
@@ -151,7 +151,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """What is to be done, where results go, and within which limits."""
+    """The items to do, where results go, and within which limits."""
 
     # Returns all items, in the same order each time. Called twice: to count them, and to do them. With
     # a goal, it is called once.
@@ -246,7 +246,7 @@ class Job(Generic[T]):
                     raise
 
     def _fetch(self) -> None:
-        """Fetch the output from its store, and read what is done in that of the whole."""
+        """Fetch the output from its store. For a share, read the ids that the whole output already has."""
         if self.store:
             self.store.pull()
         if self.whole and self.whole.exists():
@@ -255,7 +255,7 @@ class Job(Generic[T]):
             self._made.update(i for i in done_in(self.whole, self.provenance, self.key) if i not in own)
 
     def _count(self) -> int:
-        """Return the number of items. A bad one is found here, before anything is paid for."""
+        """Return the number of items. Invalid ones are found here, before anything is paid for."""
         seen = IdSet()
         for item in self.undone():
             if not seen.add(item.id):
@@ -266,7 +266,7 @@ class Job(Generic[T]):
         return len(seen)
 
     def undone(self) -> Iterator[T]:
-        """Yield the items that are not in the output of the whole."""
+        """Yield the items that are not in the whole output."""
         return (item for item in self.items() if item.id not in self._made)
 
 
@@ -298,7 +298,7 @@ class _OpenJob(Generic[T]):
     _refusals: int = 0
 
     async def work(self, start: Start[T], session: Session) -> None:
-        """Do the items. Each result is in the ledger, whatever ends the job."""
+        """Do the items. However the job ends, each result is in the ledger."""
         items = self.job.undone()
         try:
             async with _ticking(session.progress), start(session) as work, asyncio.TaskGroup() as group:
@@ -311,7 +311,7 @@ class _OpenJob(Generic[T]):
             raise session.counts.error
 
     async def _worker(self, items: Iterator[T], work: Work[T], session: Session) -> None:
-        """Take items one by one. After an error of the engine, others finish what they do: it may be paid."""
+        """Take items one by one. After an engine error, other workers finish theirs, which may be paid."""
         counts, progress = session.counts, session.progress
         for item in items:
             if item.id in self.ledger.done:
@@ -349,7 +349,7 @@ class _OpenJob(Generic[T]):
             return
 
     def _fail(self, item_id: str, error: RedraftError, counts: ItemCounts) -> None:
-        """Record a failure. Raise it if it ends the job: at once, or after as many doubtful ones in a row."""
+        """Record a failure. Raise it if it ends the job: at once, or after several doubtful ones in a row."""
         doubtful = is_doubtful(error)
         if not doubtful and not is_of_item(error):
             raise error
@@ -367,12 +367,12 @@ class _OpenJob(Generic[T]):
 
     @property
     def done(self) -> int:
-        """What is done: items or, with a goal, what counts for it."""
+        """The number of items done or, with a goal, of results that count for it."""
         return self.job.goal.done() if self.job.goal else len(self.ledger.done)
 
     @property
     def left(self) -> str:
-        """How far the job is, and how to go on."""
+        """How far the job is, and how to resume it."""
         return f"{self.done} of {self.total} done; {GO_ON}."
 
     def show(self) -> None:
@@ -395,7 +395,7 @@ class _OpenJob(Generic[T]):
         )
 
     def result(self) -> JobResult:
-        """Return what the run came to, now that its output is closed."""
+        """Return the result of the run, now that its output is closed."""
         ledger, session = self.ledger, self.session
         url = self.job.store.url if self.job.store else ""
         if session is None:

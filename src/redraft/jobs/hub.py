@@ -86,7 +86,7 @@ _fetching = Event()
 
 @contextmanager
 def fetching() -> Iterator[None]:
-    """Note that a file is fetched, whose progress is shown: no other is to be drawn over it."""
+    """Note that a file is being fetched with a progress of its own, so no other is drawn over it."""
     _fetching.set()
     try:
         yield
@@ -95,15 +95,15 @@ def fetching() -> Iterator[None]:
 
 
 def is_fetching() -> bool:
-    """Return whether a file is fetched now."""
+    """Return whether a file is being fetched now."""
     return _fetching.is_set()
 
 
 def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
     """Fetch a GGUF file unless it is cached, and check it. huggingface_hub shows the progress.
 
-    What is fetched is told first: the size, the licence, and whether this machine has the `memory` that the
-    model wants, in bytes; 0 if only the size of its file is known.
+    First the user is told the size, the licence, and whether this machine has the `memory` that the model
+    wants, in bytes; 0 if only the size of its file is known.
 
     Raises:
         ModelError: No such repository or file, no permission, a wrong checksum, or no connection and nothing
@@ -136,7 +136,7 @@ def _is_here(repo: str, revision: str | None, name: str) -> bool:
 
 
 def _announce(repo: str, files: Sequence[Any], licence: str | None, memory: int) -> None:
-    """Tell what is about to be fetched, and that the memory does not suffice, if so."""
+    """Tell what is about to be fetched, and warn if memory is too small."""
     size = sum(file.size or 0 for file in files)
     names = ", ".join(file.rfilename for file in files)
     tell(f"fetching {repo}/{names}: {size_in_words(size)}, licence {licence or 'unknown'}.")
@@ -149,7 +149,7 @@ def _announce(repo: str, files: Sequence[Any], licence: str | None, memory: int)
 
 
 def _downloaded(repo: str, file: Any, *, check: bool) -> Path:
-    """Download a file unless it is cached. Remove it if it is not what the hub's record says."""
+    """Download a file unless it is cached. Remove it if its hash is not that of the hub's record."""
     from huggingface_hub import hf_hub_download
 
     path = Path(hf_hub_download(repo, file.rfilename, endpoint=_endpoint()))
@@ -189,7 +189,7 @@ def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
 
 
 def fetch_card(repo: str) -> Path | None:
-    """Fetch the card of a model unless it is cached. Return its folder, or None if it cannot be had."""
+    """Fetch the card of a model unless it is cached. Return its folder, or None without a card."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -269,7 +269,7 @@ def cached() -> Iterator[Cached]:
 
 
 def _is_model(name: str) -> bool:
-    """Return whether a file is a language model, and not the projector of a vision model."""
+    """Return whether a file is a language model, not the projector of a vision model."""
     return name.lower().endswith(".gguf") and "mmproj" not in name.lower()
 
 

@@ -45,7 +45,7 @@ class IdSet:
         return True
 
     def update(self, ids: Iterable[str]) -> None:
-        """Add several."""
+        """Add several ids."""
         for item_id in ids:
             self.add(item_id)
 
@@ -58,7 +58,7 @@ class IdSet:
 
 
 def digest_of(item_id: object) -> int:
-    """Return a text's hash, the same in each process. It is not 0, which stands for an empty slot."""
+    """Return a text's hash, the same in each process. It is never 0, which marks an empty slot."""
     digest = hashlib.blake2b(str(item_id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True) or 1
 

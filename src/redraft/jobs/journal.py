@@ -1,15 +1,15 @@
 """Paid replies on disk, each under a key made of everything that determines it.
 
-A journal is one SQLite file in WAL mode. A reply is written to it at once, so that a killed process has lost
-none that it had read, and synced before the caller uses it, so that a power cut makes nobody pay twice. A
-sync takes milliseconds, so it is done in a thread, for all replies that were written meanwhile. Several
-processes may use one file.
+A journal is one SQLite file in WAL mode. A reply is written to it at once, so that a killed process loses no
+reply it had read, and is synced before the caller uses it, so that a power cut makes nobody pay twice. A sync
+takes milliseconds, so it is done in a thread, for all replies written meanwhile. Several processes may use
+one file.
 
 SQLite's own sync would hold up every reply that arrives. So it writes without one (`synchronous = NORMAL`: it
 syncs when it moves the log into the database), and the log `-wal` is synced here.
 
-The journal stores JSON and knows nothing of models: `redraft.engines.wrapped` stores replies in it. It
-compresses each reply: most of one is the same few field names at each token.
+The journal stores JSON and knows nothing of models: `redraft.engines.wrapped` stores replies in it. Replies
+are compressed: most of each is the same few field names at each token.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def key_of(asked: Any) -> str:
 
 
 def raw_key(key: str) -> str:
-    """Return the key of a reply as its server gave it. Storing what was read of it under `key` removes it."""
+    """Return the key of a reply as its server gave it. Storing the parsed reply under `key` removes it."""
     return key_of(["batch", key])
 
 
@@ -104,7 +104,7 @@ class Journal(AbstractContextManager["Journal"]):
             raise self.unusable("a reply in it is damaged") from None
 
     def put(self, replies: Mapping[str, Any]) -> None:
-        """Store replies under their keys: all or none. The first under a key is kept: it may be in use."""
+        """Store replies under their keys: all or none. A key keeps its first reply, which may be in use."""
         self._write(replies)
         self._sync()
 
@@ -116,7 +116,7 @@ class Journal(AbstractContextManager["Journal"]):
         await asyncio.shield(self._next)
 
     def add_all(self, other: Path) -> None:
-        """Add the replies of another journal. The first under a key is kept."""
+        """Add the replies of another journal. A key keeps its first reply."""
         with Journal(other):  # takes what a killed process left in the log
             pass
         with self._usable():
@@ -126,7 +126,7 @@ class Journal(AbstractContextManager["Journal"]):
             self._db.execute("DETACH other")
 
     def _look_up(self, base: Path) -> None:
-        """Look replies up in a finished journal too, without a lock: it may lie on a network file system."""
+        """Also look replies up in a finished journal, without a lock: it may lie on a network file system."""
         log = base.with_name(f"{base.name}-wal")
         if log.exists() and log.stat().st_size:
             with Journal(base):  # takes what a killed process left in the log
@@ -147,7 +147,7 @@ class Journal(AbstractContextManager["Journal"]):
             await asyncio.to_thread(self._sync)
 
     def _sync(self) -> None:
-        """Wait until all that was written is on the disk. Without a log, SQLite has synced it."""
+        """Wait until all writes are on the disk. Without a log, SQLite has synced them."""
         with self._usable(), suppress(FileNotFoundError):
             sync(Path(f"{os.path.realpath(self.path)}-wal"))
 

@@ -1,16 +1,16 @@
-"""An output file that is its own ledger: what is in it is done.
+"""An output file that is its own ledger: an item is done if its result is in the file.
 
-An item's result is one line of JSON that holds the item's id, or several, of which the last one says so.
-Nothing else remembers what was done, so nothing can disagree with the output. An item that gave no line is
-done again by the next run.
+An item's result is one line of JSON with the item's id, or several lines, the last of which is marked.
+Nothing else records what was done, so nothing can disagree with the output. An item without a line is done
+again by the next run.
 
-A killed process leaves at most one item's torn result, and the next run cuts it off. The file is locked while
-it is open. Failed items are written to `OUT.errors.jsonl` and are tried again by the next run. Results stand
-in the order in which they were finished. A power cut may lose the last lines, which are synced on closing.
+A killed process leaves at most one torn result, and the next run cuts it off. The file is locked while it is
+open. Failed items are written to `OUT.errors.jsonl` and are tried again by the next run. Results stand in the
+order in which they were finished. A power cut may lose the last lines, which are synced on closing.
 
-Work that was cut is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice:
-the last line of an item counts. That file never breaks a run: lines that are torn, damaged or of other
-settings are skipped, and if it cannot be written, nothing is kept. Its lines are written at once and synced
+Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice:
+the last line of an item counts. That file never breaks a run: torn or damaged lines, and those of other
+settings, are skipped, and if it cannot be written, nothing is kept. Its lines are written at once and synced
 once a second, so a power cut costs the last second's work.
 """
 
@@ -67,7 +67,7 @@ def failures(output: Path) -> dict[str, dict[str, Any]]:
 
 
 def done_in(path: Path, provenance: Provenance, key: Callable[[dict[str, Any]], str]) -> Iterator[str]:
-    """Yield the ids of what is done in an output that nobody writes to, with one line an item.
+    """Yield the ids of the items done in an output that nobody writes to, with one line an item.
 
     Raises:
         OutputError: It is being written, or was made in another way.
@@ -122,7 +122,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         is_last: Callable[[dict[str, Any]], bool] = lambda _: True,
         on_found: Callable[[bytes], None] = lambda _: None,
     ) -> None:
-        """Open and lock the file, cut off what is torn, and read what is done. Arguments are as in `Job`.
+        """Open and lock the file, cut off a torn end, and read what is done. Arguments are as in `Job`.
 
         Raises:
             OutputError: It cannot be written, is in use by another process, was made in another way,
@@ -245,7 +245,7 @@ SYNCED_EVERY = 1.0  # seconds between two syncs. All streams wait during a sync.
 
 
 class Unfinished(AbstractContextManager["Unfinished"]):
-    """The unfinished items of an output.
+    """The unfinished work on an output's items.
 
     Args:
         output: The output file, locked by this process.
@@ -274,11 +274,11 @@ class Unfinished(AbstractContextManager["Unfinished"]):
                 self.path.unlink()
 
     def get(self, item_id: str) -> Any:
-        """Return the JSON value kept last for an item, or None."""
+        """Return the last JSON value kept for an item, or None."""
         return json.loads(self._kept[item_id])["work"] if item_id in self._kept else None
 
     def keep(self, item_id: str, work: str) -> None:
-        """Keep the work on an item: one JSON value, which replaces the one before."""
+        """Keep the work on an item as one JSON value, which replaces the earlier one."""
         if not self._usable:
             return
         head = json.dumps({"id": item_id, "settings": self._settings})[:-1]
@@ -310,7 +310,7 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         self.close()
 
     def _read(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the items of the file with their lines. It is a plain file, and never a link.
+        """Yield the items of the file with their lines. The file may not be a link.
 
         Raises:
             OSError: It does not exist, or is something else.

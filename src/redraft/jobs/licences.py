@@ -1,6 +1,6 @@
-"""Licences of records and models: read, counted, and put together where a result has several sources.
+"""Licences of records and models: read, counted, and joined where a result has several sources.
 
-Licences are repeated, not judged, but for one question: whether a name forbids commercial use.
+Licences are passed on, not judged, except for one question: whether a name forbids commercial use.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def licence_in(origin: Any) -> str:
 
 
 def origin_of(meta: Mapping[str, Any], file: str) -> tuple[str, str]:
-    """Return data set and licence of a record, from its `meta`. Without a data set, the file is one."""
+    """Return data set and licence of a record, from its `meta`. The file stands in for a missing data set."""
     origin = meta.get("origin")
     named = origin.get("dataset") if isinstance(origin, Mapping) else None
     return (named[:_LONGEST] if isinstance(named, str) and named.strip() else file), licence_in(origin)
 
 
 def rest_of(licence: str) -> str:
-    """Return under which name a licence is counted when there are too many."""
+    """Return the name under which a licence is counted when there are too many."""
     return OTHERS[forbids_commerce(licence)]
 
 
@@ -55,7 +55,7 @@ def forbids_commerce(licence: str) -> bool:
 
 
 def ids_of(sources: Iterable[Source]) -> dict[str, list[Source]]:
-    """Return the licences of some sources as ids in the hub's form, `cc-by-nc-4.0`, with who has them."""
+    """Return the sources' licences as ids in the hub's form, `cc-by-nc-4.0`, each with its sources."""
     found: dict[str, dict[tuple[str, str], Source]] = {}  # each source once, however its licence is spelled
     for source in sources:
         for name in _SEVERAL.split(source.licence):
@@ -65,13 +65,13 @@ def ids_of(sources: Iterable[Source]) -> dict[str, list[Source]]:
 
 
 def clash(sources: Sequence[Source]) -> bool:
-    """Return whether licences that are known differ, or one forbids commercial use."""
+    """Return whether known licences differ, or one forbids commercial use."""
     names = ids_of(sources).keys() - {UNKNOWN}
     return len(names) > 1 or any(map(forbids_commerce, names))
 
 
 def remark(sources: Sequence[Source]) -> str:
-    """Return what a user should know of the licences together; an empty text if there is one for all."""
+    """Return a remark for the user on several licences together; empty if all sources share one."""
     found = ids_of(sources)
     listed = "; ".join(f"{name} ({_named(of)})" for name, of in found.items())
     closed = [name for name in found if forbids_commerce(name)]

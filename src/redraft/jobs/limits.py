@@ -1,6 +1,6 @@
-"""Limits of one run of a job: money, tokens and time. A limit that is reached ends the run between two items.
+"""Limits of one run of a job: money, tokens and time. A run that reaches one ends between two items.
 
-No new item is begun then, and those under way are finished, so a run goes over its limits by at most as many
+No new item is begun then, and active ones are finished, so a run goes over its limits by at most as many
 items as it does at once. A budget (`revision.options.Budget`) is the limit of a single item.
 """
 
@@ -20,7 +20,7 @@ STOPPED = 4  # the exit status of a run that a limit ended
 
 @dataclass
 class Spent:
-    """What a run has paid for so far, failed items included."""
+    """The money and tokens that a run has paid for so far, failed items included."""
 
     tokens: int = 0  # generated tokens
     usd: float = 0.0  # money
@@ -28,7 +28,7 @@ class Spent:
     estimated: bool = False  # tokens and money are estimates, at least in part
 
     def plus(self, other: Spent) -> Spent:
-        """Return what both have paid for."""
+        """Return the sum of both."""
         return Spent(
             self.tokens + other.tokens,
             self.usd + other.usd,
@@ -71,13 +71,13 @@ class Limits:
         return ""
 
     def after(self, spent: Spent, seconds: float) -> Limits:
-        """Return the limits of the run's next job: what this one paid for and how long it took count too."""
+        """Return the limits of the run's next job, reduced by this one's cost and time."""
         before = self.seconds_before + seconds
         return replace(self, spent_before=self.spent_before.plus(spent), seconds_before=before)
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Let a run open its models until its limit of seconds; it has taken `seconds` so far.
+        """Open models only until the run's limit of seconds; it has taken `seconds` so far.
 
         Raises:
             EngineTimeout: The limit is reached.

@@ -25,7 +25,7 @@ class LineFile:
     """A file that grows by whole lines; `size` is its length in bytes."""
 
     def __init__(self, path: Path, *, made_up: bool = False) -> None:
-        """Open the file, or create it. A link is not followed if redraft made the name up.
+        """Open the file, or create it. If redraft chose its name, a link is not followed.
 
         Raises:
             OutputError: It cannot be written, or is not a plain file.
@@ -114,7 +114,7 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 
 
 def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -> Iterator[dict[str, Any]]:
-    """Yield the records of a file whose name redraft made up; none if there is no file.
+    """Yield the records of a file that redraft named; none if there is no file.
 
     A torn last line is left out: a process was killed there.
 

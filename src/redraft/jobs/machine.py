@@ -1,4 +1,4 @@
-"""What this machine has to give: processors and memory, and how freed memory goes back to it."""
+"""The resources of this machine: processors and memory, and how freed memory is returned to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SETS = {"AVX2": {"avx2"}, "AVX-512": {"avx512f"}, "VNNI": {"avx512_vnni", "avx_
 
 
 def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, bool] | None:
-    """Return which sets of instructions an x86 processor has; None where the system does not say so."""
+    """Return the instruction sets of an x86 processor; None where the system does not report them."""
     try:
         lines = cpuinfo.read_text("utf-8").splitlines()
     except (OSError, ValueError):
@@ -45,9 +45,9 @@ def lacks_avx2() -> bool:
 def many_streams(has: Mapping[str, bool] | None) -> int:
     """Return from how many streams OpenVINO is faster than llama.cpp; `has` are the `instructions`.
 
-    Its tokens a second of processor time over llama.cpp's, with one thread and the default model: with
-    AVX-512 and VNNI 0.9 with one stream, 2.0 with 4 and 2.4 with 8. Tokens a second on two cores with AVX2
-    alone: 0.5 with one, 1.2 with 8 (of 24 answers, its later start included), 1.7 with 12, 2.6 with 16.
+    Measured with the default model: OpenVINO's tokens a second over llama.cpp's. On one thread with AVX-512
+    and VNNI: 0.9 with one stream, 2.0 with 4 and 2.4 with 8. On two cores with only AVX2: 0.5 with one, 1.2
+    with 8 (of 24 answers, its later start included), 1.7 with 12, 2.6 with 16.
     """
     return 8 if has and not (has["AVX-512"] or has["VNNI"]) else 4
 
@@ -80,14 +80,14 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def libc() -> Any:
-    """Return the C library, of whose functions some are on Linux alone."""
+    """Return the C library. Some of its functions exist only on Linux."""
     import ctypes
 
     return ctypes.CDLL(None if os.name == "posix" else "msvcrt")
 
 
 def trim_heap() -> None:
-    """Return freed memory in the heap to the system, where the C library can (glibc)."""
+    """Return the heap's freed memory to the system, where the C library can (glibc)."""
     if trim := getattr(libc(), "malloc_trim", None):
         trim(0)
 
@@ -105,8 +105,8 @@ def give_back_large(least: int) -> None:
 def keep_few_kernels() -> None:
     """Let oneDNN cache the kernels of a step or two instead of 1,024.
 
-    It makes one for each shape, and rows of packed data have hundreds of lengths. Call this before torch is
-    imported. A value that the user has set is kept.
+    It makes one for each shape, and packed rows have hundreds of lengths. Call this before torch is imported.
+    A value that the user has set is kept.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 
@@ -120,7 +120,7 @@ def use_large_pages() -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a name or address always means this machine. What other names mean, DNS decides."""
+    """Return whether a name or address always means this machine. Other names depend on DNS."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

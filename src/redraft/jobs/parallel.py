@@ -29,7 +29,7 @@ WAITING_BYTES = 1 << 26  # bytes of records in progress, 64 MiB, unless one reco
 
 
 def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> Iterator[R]:
-    """Give the function's result for each item, in order.
+    """Yield the function's result for each item, in order.
 
     Args:
         function: With several workers, a function of a module or a `partial` of one.
@@ -70,7 +70,7 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
 
 
 def _begin() -> None:
-    """Leave Ctrl-C to the parent, and end with it, even if it is killed."""
+    """Leave Ctrl-C to the parent process, and end with it, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def end() -> None:
@@ -87,7 +87,7 @@ def _results(function: Callable[[T], R], batch: list[T]) -> list[R]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM while a process may start: one that is not known yet cannot be ended."""
+    """Delay Ctrl-C and SIGTERM while a process may start, because an unknown one could not be ended."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -102,7 +102,7 @@ def _uninterrupted() -> Iterator[None]:
 def batches(
     items: Iterable[T], size_of: Callable[[T], int], most: int, most_bytes: int
 ) -> Iterator[tuple[list[T], int]]:
-    """Yield batches of at most `most` items, each with its size. One of `most_bytes` or more is full."""
+    """Yield batches of at most `most` items, each with its size. A batch of `most_bytes` is full."""
     batch: list[T] = []
     size = 0
     for item in items:

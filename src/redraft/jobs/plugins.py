@@ -1,8 +1,8 @@
-"""Plugins: the engines, checks, rewards, formats, tasks and commands of packages, redraft among them.
+"""Plugins: the engines, checks, rewards, formats, tasks and commands of packages, including redraft's own.
 
-A package offers them as entry points. redraft finds its own in the same way: `pyproject.toml` lists them.
-Names are read from the metadata of the packages, which imports nothing; a plugin is imported when it is used.
-docs/extending.md shows how to write one.
+A package offers them as entry points; `pyproject.toml` lists redraft's. Names are read from the metadata of
+the packages, which imports nothing; a plugin is imported when it is used. docs/extending.md shows how to
+write one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ KINDS: Mapping[str, str] = {
 
 
 class PluginError(UsageError):
-    """A plugin cannot be imported, crashed, is or returns what it should not, or has a wrong name."""
+    """A plugin cannot be imported, crashes, has a wrong name, or is or returns something of a wrong type."""
 
 
 class PluginWarning(UserWarning):
@@ -69,7 +69,7 @@ _TYPES: Mapping[str, tuple[Any, str]] = {
 
 
 class Kind:
-    """What a plugin is: a dataclass that refuses fields of a wrong type, which would harm other plugins."""
+    """The base of what plugins are: a dataclass that refuses wrong types, which would harm other plugins."""
 
     def __post_init__(self) -> None:
         """Compare the fields with the annotations, which are texts here."""
@@ -176,7 +176,7 @@ def all_plugins() -> list[Plugin]:
 
 
 def load_all(group: Group, kind: type[T]) -> dict[str, T]:
-    """Import all plugins of a group. One that is broken is left out, with a warning the first time."""
+    """Import all plugins of a group. A broken one is left out, with a warning the first time."""
     loaded: dict[str, T] = {}
     for name, plugin in plugins(group).items():
         try:

@@ -1,7 +1,7 @@
 """Progress: a line that is redrawn on a terminal, elsewhere a line every 15 seconds.
 
-A kind of work counts in a `ProgressLine` of its own, which words the line. Rates and the time left are those
-of this run.
+A kind of work counts in its own `ProgressLine`, which words the line. Rates and the time left are those of
+this run.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class ProgressLine:
             self.print(self.line())
 
     def print(self, text: str) -> None:
-        """Print a line of its own, above the one that is redrawn."""
+        """Print a line above the one that is redrawn."""
         if not self._quiet:
             self._console.print(Text(printable(f"redraft: {text}")), soft_wrap=True)
 
@@ -162,7 +162,7 @@ class ItemProgress(ProgressLine):
         super().update(now=now)
 
     def parts(self) -> list[str]:
-        """Return the items done, tokens a second, the time, the note, and what is waited for or worked on."""
+        """Return the items done, tokens a second, the time, the note, and the current item or wait."""
         done, left = super().parts()
         pace = f"{self.per_second(self.tokens + self.writing):.0f} tokens/s"
         if self.opening:
@@ -171,7 +171,7 @@ class ItemProgress(ProgressLine):
         return [done, pace, left or begun, self.note, self.waiting or self._now()]
 
     def _now(self) -> str:
-        """Return what is worked on: the first id, without the name of its file, and how many more."""
+        """Return the current work: the first id, without the name of its file, and how many more."""
         if not self.current:
             return ""
         first, *others = self.current
@@ -180,15 +180,15 @@ class ItemProgress(ProgressLine):
         return f"now {name}" + (f" +{len(others)}" if others else "")
 
     def tick(self) -> None:
-        """Show that time passes. That is no step of the run."""
+        """Redraw the clock while no step is done."""
         super().update()
 
     def write(self, tokens: int) -> None:
-        """Count tokens of a reply that is being written, or, with a minus, of one that has ended."""
+        """Add the tokens of a reply that is being written; subtract them when it ends."""
         self.writing += tokens
 
     def wait(self, reason: str) -> None:
-        """Show what the job waits for. An empty text ends the wait."""
+        """Show the reason for a wait. An empty text ends the wait."""
         begins = bool(reason and not self.waiting)
         self.waiting = reason
         self.update(now=begins or self._live is not None)
@@ -258,7 +258,7 @@ def size_of(paths: Sequence[Path]) -> int | None:
 
 
 def _takes_the_terminal(out: Path | None) -> bool:
-    """Whether records go to a terminal, or to a process that may write to it: lines of both would mix."""
+    """Whether records go to a terminal, or to a process that may write to it: lines would mix."""
     if out is not None and str(out) != "-":
         return False
     mode = os.fstat(sys.stdout.fileno()).st_mode
@@ -274,7 +274,7 @@ def clock_time(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class RunMessage:
-    """Something that the user should know, such as a limit that was reached, with a hint below it."""
+    """A message for the user, such as a limit that was reached, with a hint below it."""
 
     text: str
     hint: str | None = None

@@ -1,6 +1,6 @@
 """The provenance of an output, in `OUT.run.json` beside it: settings, input, and each session that wrote.
 
-Only the same command with the same settings and input may add to an output, so that all of it was made alike.
+Only the same command with the same settings and input may add to an output, so that all of it is made alike.
 The input may have grown at its end, but not changed, because ids are often line numbers. Options that only
 change the speed (`--parallel`, threads) are not recorded as settings.
 """
@@ -78,12 +78,12 @@ class RunFile:
         return record if _is_record(record) else None
 
     def holder(self) -> int | None:
-        """Return the process id of the last session if that session did not end, or else None."""
+        """Return the process id of the last session if it has not ended, else None."""
         sessions = (self.read() or {}).get("sessions") or [{}]
         return None if "ended" in sessions[-1] else sessions[-1].get("pid")
 
     def check(self, provenance: Provenance) -> None:
-        """Check that existing results were made in this way.
+        """Raise if existing results were made in another way.
 
         Raises:
             OutputError: They were made in another way, or no record says how.
@@ -107,7 +107,7 @@ class RunFile:
             )
 
     def is_of(self, provenance: Provenance) -> bool:
-        """Return whether there is a record, of results that are made in this way."""
+        """Return whether there is a record of results made in this way."""
         before = self.read()
         return before is not None and not any(_differences(before, provenance))
 
@@ -142,14 +142,14 @@ class RunFile:
         self.write(_record(provenance, source, [_session() | {"ended": now()} | figures]) | about)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Write a record as it is."""
+        """Write a record unchanged."""
         self.record = record
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
         write_file(self.path, text.encode("utf-8", "replace"), hint=f"Make room, or write {self._elsewhere}.")
 
 
 def _is_record(record: Any) -> bool:
-    """Whether a JSON value has the fields that are read again, with their types."""
+    """Whether a JSON value has the fields that will be read again, with their types."""
     if not isinstance(record, dict) or not isinstance(record.get("config", {}), dict | None):
         return False
     sessions, source = record.get("sessions", []), record.get("source")
@@ -161,7 +161,7 @@ def _is_record(record: Any) -> bool:
 
 
 def licences_beside(output: Path) -> list[str]:
-    """Return the licences of the records that an output was made from, as its record lists them."""
+    """Return the licences of an output's sources, as its record lists them."""
     found = (RunFile(output).read() or {}).get("licences")
     return sorted(map(str, found)) if isinstance(found, dict) else []
 
@@ -199,7 +199,7 @@ def fingerprint(
 
 
 class ContentHashes:
-    """SHA-256 of files and folders. What was not touched since is not read again: size and time say it."""
+    """SHA-256 of files and folders. A file of unchanged size and time is not read again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -208,7 +208,7 @@ class ContentHashes:
             self._known = dict(json.loads(path.read_bytes()).items())
 
     def of(self, path: Path) -> str | None:
-        """Return the hash of a file, or of a folder's files with their names; None if it is not there."""
+        """Return the hash of a file, or of a folder's files with their names; None if it is missing."""
         files = sorted(_files(path))
         if not files:
             return None
@@ -239,9 +239,9 @@ def _hash(lines: Iterator[str]) -> str:
 
 
 def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
-    """Return the hashes of the files and folders that options name, as settings of a record.
+    """Return the hashes of the files and folders that options name, for the record's settings.
 
-    A script of replies is left out: it stands for a server, whose replies to come may be changed.
+    A script of replies is left out: it stands for a server, whose later replies may be changed.
     """
     hashes = ContentHashes(cache_folder() / "hashes.json")
     files = {name: each for name, each in named.items() if not str(each).startswith("script:")}
@@ -250,7 +250,7 @@ def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
 
 
 def paths_in(value: Any) -> Iterator[Path]:
-    """Yield the files and folders that a value names: those of `base+adapter`, and that of `judge:FILE`."""
+    """Yield the files and folders in a value, such as both of `base+adapter`, and the one of `judge:FILE`."""
     if isinstance(value, list | tuple | Mapping):
         for each in value.values() if isinstance(value, Mapping) else value:
             yield from paths_in(each)
@@ -294,7 +294,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
 def differences(first: dict[str, Any], other: dict[str, Any], source: Path | None) -> Iterator[str]:
     """Yield how the records of two outputs differ, in words.
 
-    One input may be the beginning of the other. That takes the longer one, `source`, to tell.
+    One input may be the beginning of the other; `source`, the longer one, is needed to tell.
     """
     yield from _changed(first, other)
     for name in _INPUTS:
@@ -313,7 +313,7 @@ def differences(first: dict[str, Any], other: dict[str, Any], source: Path | Non
 
 
 def united(records: Sequence[dict[str, Any]], counted: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the record of an output that unites these records'. Figures of the `counted` are added."""
+    """Return the record of an output that unites others. The figures of the `counted` ones are added."""
     sessions = {json.dumps(each, sort_keys=True): each for r in records for each in r.get("sessions", ())}
     ordered = sorted(sessions.values(), key=lambda session: str(session.get("started")))
     longest = max(records, key=lambda record: (record.get("source") or {}).get("bytes") or 0)
@@ -341,7 +341,7 @@ def _source_differences(old: dict[str, Any] | None, provenance: Provenance) -> I
 
 
 def _in_words(value: Any) -> str:
-    """Return a setting as a user would say it. Of a file or a wording, that is its name."""
+    """Return a setting as a user would say it; for a file or a wording, its name."""
     if isinstance(value, bool | None):
         return {True: "on", False: "off", None: "not set"}[value]
     if isinstance(value, list):
@@ -356,7 +356,7 @@ def _in_words(value: Any) -> str:
 
 
 def _as_json(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the values as JSON gives them back, with lists for tuples."""
+    """Return the values as they come back from JSON, with lists for tuples."""
     record: dict[str, Any] = json.loads(json.dumps(config))
     return record
 
@@ -371,5 +371,5 @@ def _session() -> dict[str, Any]:
 
 
 def now() -> str:
-    """Return the time as records have it: UTC, in seconds."""
+    """Return the current UTC time in seconds, as records write it."""
     return datetime.now(UTC).isoformat(timespec="seconds")

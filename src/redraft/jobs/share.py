@@ -1,7 +1,7 @@
-"""A share of a job: those of its items whose ids have a certain hash.
+"""A share of a job: the items whose ids have a certain hash.
 
 Shares are numbered from 0, as ranks of Slurm, Kubernetes, torchrun and SkyPilot are (docs/cluster.md). The
-hash does not depend on the order of the items, so items that are added later move no other.
+hash does not depend on the order of the items, so items added later move no other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MOST = 99_999  # five digits in the names of files, as in data sets on the Hugg
 
 @dataclass(frozen=True)
 class Share:
-    """Share `index` of `count`, from 0."""
+    """Share number `index` of `count`, counted from 0."""
 
     index: int
     count: int

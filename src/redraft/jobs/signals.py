@@ -34,9 +34,9 @@ class EndedBySignal(KeyboardInterrupt):
 
 
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine as `asyncio.run` does, and cancel it on a signal. A second one cancels its cleaning up.
+    """Run a coroutine as `asyncio.run` does, and cancel it on a signal. A second one cancels its clean-up.
 
-    Where a loop runs already, as in a notebook, the coroutine gets a thread of its own, and Ctrl-C ends it.
+    Where a loop already runs, as in a notebook, the coroutine gets its own thread, and Ctrl-C ends it.
     """
     if asyncio._get_running_loop() is not None:  # noqa: SLF001  (the public one raises)
         return _run_in_thread(work)
@@ -64,7 +64,7 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
 
 
 def on_signal(signum: int, do: Callable[[], None]) -> Callable[[], object]:
-    """Do something in the running loop at each signal. Return what ends that. Loops of Windows take none."""
+    """Call `do` in the running loop at each signal. Return what ends that. Does nothing on Windows."""
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signum, do)
@@ -75,7 +75,7 @@ def on_signal(signum: int, do: Callable[[], None]) -> Callable[[], object]:
 
 
 def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in a loop of its own, and wait for its end. Ctrl-C cancels it."""
+    """Run a coroutine in a loop of another thread, and wait for its end. Ctrl-C cancels it."""
     runner, tasks = ThreadPoolExecutor(1), list[asyncio.Task[T]]()
 
     async def noted() -> T:
@@ -108,8 +108,8 @@ def ended_by_sigterm() -> Iterator[None]:
 class Signals(ExitStack):
     """Note the first signal inside a `with` block, so that the work can save itself after its current step.
 
-    Machines that are taken away send SIGTERM first, and schedulers repeat it: a second one is ignored. A
-    second Ctrl-C stops at once, without saving.
+    Preempted machines send SIGTERM first, and schedulers repeat it: a second one is ignored. A second Ctrl-C
+    stops at once, without saving.
     """
 
     received: int | None = None  # the first signal, or None
@@ -134,9 +134,9 @@ class Signals(ExitStack):
 
 
 async def unless_stopped(work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what some work gives, or None if `Signals` noted a signal before its end.
+    """Return the result of some work, or None if `Signals` noted a signal before its end.
 
-    For work that waits for others, such as a server that is down: it may never end by itself.
+    For work that waits, such as for a server that is down: it may never end by itself.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -158,7 +158,7 @@ def exit_status(signum: int) -> int:
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None], *signums: int) -> Iterator[None]:
-    """Handle signals, in the main thread only: others, such as a notebook's worker, may not set handlers."""
+    """Handle signals, in the main thread only: other threads, as in a notebook, may not set handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -2,7 +2,7 @@
 
 Any path that fsspec knows will do: `s3://` and `gs://` with an extra, `hf://` without. Inputs and outputs are
 fetched before the work, and outputs are sent whole at its end, with the files beside them. A run that ended
-before that goes on from its copy, on the machine that has it: in `~/.cache/redraft/stores`, by address.
+before that resumes from its copy, on the machine that has it: in `~/.cache/redraft/stores`, by address.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 def url_of(path: str | Path) -> str | None:
-    """Return the address that a path was written as; None for a path of this machine."""
+    """Return the address in a store that a path stands for; None for a local path."""
     found = _URL.fullmatch(str(path))
     return f"{found[1]}://{found[2]}" if found else None
 
 
 def here(path: str | Path) -> Path:
-    """Return the copy of a file of a store on this machine; a path of this machine as it is.
+    """Return the local copy of a file in a store; a local path unchanged.
 
     Raises:
         UsageError: The file cannot be read.
@@ -62,18 +62,18 @@ class Store:
     """An output in a store, with its copy on this machine."""
 
     def __init__(self, url: str, base: Store | None = None) -> None:
-        """`base` is the output of the whole, if this is that of a share: it is fetched too."""
+        """Name the output; for a share, `base` is the whole output, which is fetched too."""
         self.url, self.base = url, base
         self._system, self._key = _opened(url)
         self.copy = _folder(url) / Path(self._key).name
 
     def exists(self) -> bool:
-        """Whether the output is there."""
+        """Whether the output is in the store."""
         with _reading(self.url):
             return bool(self._system.exists(self._key))
 
     def pull(self) -> None:
-        """Fetch the output and the files beside it, unless the copy is longer: then it was not sent.
+        """Fetch the output and the files beside it. A longer local copy is kept: it was not sent yet.
 
         Raises:
             UsageError: It cannot be read.
@@ -92,7 +92,7 @@ class Store:
                     self._system.get_file(self._key + ending, str(file))
 
     def begin(self) -> None:
-        """Send the record before anything is paid for: the store may refuse it. Errors as for `close`."""
+        """Send the record before anything is paid for, as the store may refuse it. Errors as for `close`."""
         self._send(".run.json")
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""What Windows does in its own way: files that others may rename while they are open, locks, free memory.
+"""Windows' own ways: files that others may rename while they are open, locks, free memory.
 
-Imported there alone. Names and numbers are those of the Windows API (fileapi.h, minwinbase.h, sysinfoapi.h).
+Imported only there. Names and numbers are those of the Windows API (fileapi.h, minwinbase.h, sysinfoapi.h).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Memory(ctypes.Structure):
 
 
 def open_file(path: str, flags: int) -> int:
-    """Do as `os.open` of POSIX: links are not followed, and others may rename or remove the file."""
+    """Open a file as POSIX's `os.open` does: links are not followed, and others may rename or remove it."""
     access = _winapi.GENERIC_READ | (_winapi.GENERIC_WRITE if flags & (os.O_RDWR | os.O_WRONLY) else 0)
     how = _CREATE_NEW if flags & os.O_EXCL else _OPEN_ALWAYS if flags & os.O_CREAT else _OPEN_EXISTING
     handle = _winapi.CreateFile(path, access, _SHARE_ALL, 0, how, _NORMAL | _OPEN_REPARSE_POINT, 0)

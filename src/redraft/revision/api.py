@@ -88,7 +88,7 @@ class Background:
             raise
 
     async def keep(self, reference: str, patience: Patience) -> Engine:
-        """Return the engine of a reference, loaded once for each key and patience. For use in `run`."""
+        """Return the engine of a reference, loaded once for each key and patience. Call it inside `run`."""
         # A relative path names another file in another folder.
         key: object = reference if reference == "default" else (Path.cwd(), reference)
         if servers := [part for part in references_of(reference) if "://" in part]:
@@ -117,7 +117,7 @@ class Background:
         await asyncio.gather(*(engine.aclose() for engine in engines))
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        """Return the running loop. A forked process has no copy of the thread and starts its own.
+        """Return the running loop. A forked process starts its own thread.
 
         It keeps the parent's engines unused: freeing them here would kill the processes of their models.
         """
@@ -194,12 +194,12 @@ async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
 async def apatch(
     answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]
 ) -> Chain[Any]:
-    """Write passages of an answer anew, and nothing else. Arguments and errors as for `patch`."""
+    """Rewrite passages of an answer, and nothing else. Arguments and errors as for `patch`."""
     return await arevise(**to_patch(answer, prompt, options))
 
 
 def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]) -> Chain[Any]:
-    """Write passages of an answer anew, and nothing else: a person's revision, without `await`.
+    """Rewrite passages of an answer, and nothing else: a person's revision, without `await`.
 
     Args:
         answer: A text, or a chain, whose best answer is meant.
@@ -212,7 +212,7 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
 
 
 def to_patch(answer: Chain | str, prompt: Asked, options: Any) -> Any:
-    """Return the arguments of `revise` that patch an answer."""
+    """Return the arguments with which `revise` patches an answer."""
     if not options.get("places"):
         raise UsageError("there is no place to patch.", hint="places=[('40 dollars', 'in euros')]")
     if isinstance(answer, str):
@@ -259,7 +259,7 @@ async def _revise_kept(prompt: Asked, options: RevisionOptions) -> Chain:
 async def finished(
     events: AsyncGenerator[Event, None], show: Callable[[Event], None] = lambda _: None
 ) -> Chain:
-    """Return the chain of its last event. `show` is called with every event."""
+    """Return the chain of the last event. `show` is called with every event."""
     async for event in events:
         show(event)
         if isinstance(event, Finished):
@@ -268,7 +268,7 @@ async def finished(
 
 
 async def no_engine(_role: Role, reference: str) -> Engine:
-    """Open no engine: all are open."""
+    """Reject: engines must be open already."""
     raise AssertionError(f"the engine of {reference} is not open")
 
 
@@ -300,9 +300,9 @@ async def make(
 
 
 def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Load:
-    """Return a `load` whose engines take replies from a cache. The writer takes none that `made` has.
+    """Return a `load` whose engines take replies from a cache, except those that the writer used in `made`.
 
-    SQLite is imported here: most chains are made without a cache.
+    SQLite is imported here, because most chains need no cache.
     """
     from redraft.engines.load import identity_of
     from redraft.engines.wrapped import JournaledEngine
@@ -423,7 +423,7 @@ SHORTEST = 16
 def settled(
     asked: Prompt, options: RevisionOptions, info: EngineInfo, *, once: bool | None = None
 ) -> tuple[RevisionOptions, tuple[str, ...]]:
-    """Decide who answers: the default model's adapters, or its base alone.
+    """Decide who answers: the default model's adapters, or its base model alone.
 
     Args:
         once: Nothing may be revised. By default, the options say so.
@@ -459,7 +459,7 @@ def settled(
 
 
 def _alone(asked: Prompt) -> str:
-    """Return the last question of a conversation of plain texts; "" if a system message says more."""
+    """Return the last question of a plain-text conversation; "" if there is a system message."""
     if not asked.messages:
         return asked.text
     if any(is_system(each) or beyond_text(each) for each in asked.messages):

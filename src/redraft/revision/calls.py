@@ -1,6 +1,6 @@
-"""Calls of tools are judged before anyone runs them: by their tool's name and JSON Schema.
+"""Judge tool calls before anyone runs them: by their tool's name and JSON Schema.
 
-A call that does not fit is told to the model as its tool would tell it, and the model calls again.
+The model gets the error that its tool would raise, and calls again.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedPro
 def judged(calls: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> tuple[CheckResult, ...]:
     """Return whether each call names a tool, and its arguments fit that tool's schema.
 
-    They may have no property that the schema does not name, and dates must be real ones. A tool that is no
-    function takes anything.
+    Properties that the schema does not name are refused, and dates must be real. A tool that is no function
+    takes anything.
     """
     known, found = _named(tools), []
     for call in calls:
@@ -76,7 +76,7 @@ def _check_of(function: Mapping[str, Any]) -> JsonSchema | None:
 
 @lru_cache(256)
 def _check(parameters: str) -> JsonSchema | None:
-    """Return the check of a tool's arguments; None if its schema is none, which is its server's matter."""
+    """Return the check of a tool's arguments; None without a valid schema, which the server will report."""
     from jsonschema import FormatChecker
 
     formats = FormatChecker(["date", "ipv4", "ipv6"])
@@ -93,7 +93,7 @@ def _check(parameters: str) -> JsonSchema | None:
 
 
 def _closed(schema: Any) -> Any:
-    """Return a schema whose objects have only the properties that it names."""
+    """Return the schema with all unnamed properties forbidden."""
     if not isinstance(schema, dict) or schema.keys() & _OPEN:
         return schema
     made = {name: _closed(part) if name == "items" else part for name, part in schema.items()}
@@ -104,7 +104,7 @@ def _closed(schema: Any) -> Any:
 
 
 def tell_unmet(checks: Iterable[Check], tools: Sequence[Mapping[str, Any]]) -> None:
-    """Say which checks of tools are about no tool that is offered, or no argument of one: a misspelt name."""
+    """Warn of checks that name a tool, or an argument, that the request does not offer."""
     offered = _named(tools)
     known = f"no tool that is offered ({', '.join(offered)[:200] or 'there is none'})"
     for check in checks:
@@ -120,7 +120,7 @@ def tell_unmet(checks: Iterable[Check], tools: Sequence[Mapping[str, Any]]) -> N
 
 
 def _unknown(way: Sequence[str], schema: Any) -> str:
-    """Return the first name on the way to an argument that its tool's schema lacks, or nothing."""
+    """Return the first name in an argument's path that the tool's schema lacks; "" if it has all."""
     for key in way:
         schema = _closed(schema)
         if not isinstance(schema, dict) or schema.keys() & _OPEN:
@@ -136,7 +136,7 @@ def _unknown(way: Sequence[str], schema: Any) -> str:
 async def judged_by(
     checks: Iterable[Check], calls: Sequence[Mapping[str, Any]], prompt: Prompt
 ) -> tuple[CheckResult, ...]:
-    """Return what checks of tools say of each call whose arguments fit; the others pass."""
+    """Return the results of tool checks on each call whose arguments fit; other calls pass."""
     found, before, answered, named = list[CheckResult](), list[str](), list[str](), dict[str, str]()
     for message in prompt.messages or ():
         for call in message.get("tool_calls") or ():
@@ -167,7 +167,7 @@ def _name_of(call: Any) -> str:
 def base_of(
     call: Mapping[str, Any], found: CheckResult, tools: Sequence[Mapping[str, Any]]
 ) -> tuple[Step, Any]:
-    """Return a call's arguments as an answer with what is wrong with them, and the schema that they break."""
+    """Return a call's arguments as an answer, its faults, and the schema that they break."""
     function = call["function"]
     criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
     check = _check_of(_named(tools).get(function["name"], {}))
@@ -175,20 +175,20 @@ def base_of(
 
 
 def due(plan: Plan) -> bool:
-    """Return whether the request demands a call."""
+    """Return whether the request demands a tool call."""
     choice = (plan.sampling.extra_body or {}).get("tool_choice")
     named = isinstance(choice, Mapping) and choice.get("type") != "allowed_tools"
     return bool(plan.options.tools) and (named or choice == "required")
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text stands for a call and may not: one is due, or one failed and this is a patch."""
+    """Return whether a text replaces a tool call and must not: a call is due, or a failed one is patched."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
 
 def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Return the calls of a reply that was cut without the last one if that is cut, too."""
+    """Return the calls of a reply, without the last one if it was cut."""
     try:
         json.loads(calls[-1]["function"]["arguments"])
     except (LookupError, TypeError, ValueError, RecursionError):
@@ -197,7 +197,7 @@ def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
 
 
 def told(step: Step) -> list[Message]:
-    """Return the calls of a step, and what was wrong with each, as messages of their tools."""
+    """Return the calls of a step with the fault of each, as messages of their tools."""
     calls, results = list(step.tool_calls), dict(enumerate(step.checks))
     said: list[Message] = [{"role": "assistant", "content": step.answer or None, "tool_calls": calls}]
     for number, call in enumerate(calls):

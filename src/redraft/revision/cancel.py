@@ -9,7 +9,7 @@ from types import TracebackType
 
 
 class OutOfTime(Exception):
-    """A deadline came, or the chain was cancelled. A TimeoutError would mix this up with an engine's own."""
+    """A deadline came, or the chain was cancelled. A TimeoutError could be an engine's own."""
 
 
 class CancelToken:
@@ -28,7 +28,7 @@ class CancelToken:
 
     @contextmanager
     def limit(self, deadline: float | None) -> Iterator[Limit]:
-        """Yield a limit for bodies one after the other. A timer for each of many pieces would cost more."""
+        """Yield one limit for many bodies in turn. A timer for each piece of text would cost more."""
         loop, limit = asyncio.get_running_loop(), Limit()
         timer = None if deadline is None else loop.call_at(deadline, limit.end)
         self._limits[limit] = loop
@@ -43,13 +43,13 @@ class CancelToken:
 
     @asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
-        """Cancel the body at a deadline, or at once when cancelled: it raises `OutOfTime`."""
+        """Cancel the body at a deadline, or when the token is cancelled. Raises `OutOfTime` there."""
         with self.limit(deadline) as limit, limit:
             yield
 
 
 class Limit:
-    """Cancels its body when it ends, and each later body before it begins: they raise `OutOfTime`.
+    """Cancels its body at the deadline, and each later body before it begins. They raise `OutOfTime`.
 
     The rules are those of `asyncio.timeout`, which holds for one body only.
     """
@@ -77,7 +77,7 @@ class Limit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End a body. A cancellation from elsewhere stays one."""
+        """Leave a body. A cancellation that came from elsewhere is passed on."""
         task, self._task = self._task, None
         if self._cancelled and task is not None:
             self._cancelled = False

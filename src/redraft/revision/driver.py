@@ -34,7 +34,7 @@ from redraft.revision.watch import Watch
 
 
 async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> None:
-    """Call a hook with an event, in a thread, and wait for it. The error of the last event has the chain."""
+    """Call a hook with an event, in a thread, and wait. An error at the last event has the chain."""
 
     def call() -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -106,7 +106,7 @@ class Driver:
     async def run(self, plan: Plan) -> AsyncGenerator[ops.Event, None]:
         """Make one chain and yield its events; the last one is `Finished`. Its error has the chain so far.
 
-        A chain whose reply broke off goes on if its engine is ready for the same request again.
+        A chain whose reply broke off resumes if its engine can take the same request again.
         """
         in_a_row, broken, self._chain = 0, None, plan.options.id or token_hex(8)
         while True:
@@ -127,7 +127,7 @@ class Driver:
                 return
 
     async def _run(self, plan: Plan, broken: ops.Interrupted | None) -> AsyncGenerator[ops.Event, None]:
-        """Go on with one chain until a reply breaks off. `broken` is the event of one that did."""
+        """Continue a chain until a reply breaks off. `broken` is the event of an earlier break."""
         self._calls = plan.texts  # for the seeds
         self._over = False
         steps = loop(plan)
@@ -171,7 +171,7 @@ class Driver:
     async def _perform(
         self, steps: ops.Loop[Chain], op: ops.Op, plan: Plan, limit: Limit
     ) -> ops.Op | ops.Event:
-        """Perform an operation and send the outcome into the loop. Return what the loop yields next."""
+        """Perform an operation, send the result into the loop, and return what the loop yields next."""
         try:
             if self._over:
                 return steps.send(self._given_up(op, {}))
@@ -228,7 +228,7 @@ class Driver:
         return self.writer.chat(op.messages, replace(given, **new), op.stop)
 
     async def _more(self) -> Delta:
-        """Return the next piece; the last one if the text is lost. A text that ends with it stays whole."""
+        """Return the next piece. If the text can no longer pass, it is the last one."""
         watch = self._watch
         lost = watch is not None and await watch.lost()
         delta = await anext(self._stream, None) if self._stream is not None else None
@@ -252,7 +252,7 @@ class Driver:
         return self.judge.take() if self.judge else Usage()
 
     def _counts(self) -> dict[str, Any]:
-        """Return the estimated tokens of the open stream's prompt: a stream that is ended does not tell."""
+        """Return the estimated prompt tokens of the open stream. A stream that is cut reports none."""
         match self._asked:
             case ops.Ask(messages=messages, tools=tools):
                 body = {"messages": list(messages), "tools": list(tools)}
@@ -271,13 +271,13 @@ class Driver:
 
 
 def _texts(plan: Plan) -> tuple[int, int]:
-    """Return how many answers and feedbacks of an earlier attempt are complete."""
+    """Return how many answers and feedbacks of the earlier attempt are complete."""
     steps = (*complete_drafts(plan.earlier), *complete_steps(plan.earlier))
     return len(steps), sum(step.feedback is not None for step in steps)
 
 
 def with_value(event: ops.Event, checks: Sequence[Check], output: OutputCheck | None) -> ops.Event:
-    """Return an event whose chain has the value of its JSON, if it is finished and JSON was asked for.
+    """Add the JSON value to the chain of a finished event, if JSON was asked for.
 
     A cut answer has none: a cut number is another number.
     """

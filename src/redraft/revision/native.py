@@ -1,8 +1,8 @@
 """Revise with a model that was trained on chains: one stream continues the SelFee text.
 
 The model decides when to stop. If it is not certain of its feedback (`EngineInfo.certain`), the verdict is
-`unknown`, and the answer stays. If its adapters are bound to roles, and it is certain that it cannot judge,
-the base answers anew. Until there are `min_revisions`, a phrase that ends the chain is cut at its token
+`unknown`, and the answer stays. If its adapters are bound to roles and it cannot judge its answer, the base
+model answers instead. Until there are `min_revisions`, a phrase that ends the chain is cut at its token
 boundary and replaced by `Revision is needed`. A stop string counts only in the section it is meant for: an
 answer may quote it. The feedback is the model's own: checks and another critic need another mode.
 """
@@ -27,7 +27,7 @@ LONGEST_WORK = 512
 
 @dataclass
 class Transcript:
-    """The text and tokens after the prompt. Kept so that the engine finds all but the newest in its cache."""
+    """The text and tokens after the prompt, kept so that the engine's cache covers all but the newest."""
 
     prompt: PromptText  # the prompt's text, or its tokens if the engine takes them
     text: str = ""
@@ -49,7 +49,7 @@ class Transcript:
     def force(self, text: str, *, heading: bool = False) -> ops.Loop[None]:
         """Append a text that was not generated. It replaces tokens without text, such as a stop string's.
 
-        The line breaks of a heading replace white space at the end.
+        The line breaks of a heading replace trailing white space.
         """
         kept = self.text.rstrip() if heading else self.text
         while self.marks[-1][1] > len(kept):
@@ -90,12 +90,12 @@ class Stream:
 
     @property
     def place(self) -> tuple[selfee.SectionKind, int]:
-        """The section that is being written."""
+        """The section that is being written: an answer or feedback."""
         return self.parser.kind, self.parser.index
 
     @property
     def role(self) -> EngineRole:
-        """The role that writes next, of a model that has weights for each."""
+        """The role that writes next, for a model with weights for each role."""
         if not self.state.plan.info.roles:
             return ""
         return "answer" if self.place == ("answer", 0) else "revise"
@@ -107,7 +107,7 @@ class Stream:
     def room(self) -> int:
         """Return the most tokens that the next request may generate.
 
-        `max_tokens` limits the answer of an exercise, and that is a few: its work has a length of its own.
+        For an exercise, `max_tokens` limits the short answer only: the work before it has a limit of its own.
         """
         return self.state.room(used=self.generated, most=LONGEST_WORK if self.state.plan.exercises else None)
 
@@ -118,9 +118,9 @@ class Stream:
         return (heading, *selfee.DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
     def unsure(self, index: int) -> bool:
-        """Return whether the model's own feedback on an answer does not count: it is not certain of it.
+        """Return whether the model's own feedback on an answer is too uncertain to count.
 
-        Of an exercise all of its work is followed, and each step has to be right.
+        In an exercise every step of the work must be certain.
         """
         if self.state.plan.exercises:
             from redraft.engines import learnt
@@ -131,7 +131,7 @@ class Stream:
         return math.exp(self.least.get(index, 0.0)) < self.state.plan.info.certain
 
     def ends(self) -> Stop | None:
-        """Return why the chain ends where a section begins, although the model would write on."""
+        """Return why the chain ends at a section start, although the model would write on."""
         kind, index = self.parser.kind, self.index
         unsure = kind == "answer" and self.unsure(index - 1)
         return rules.in_text(self.state, kind, index, self.steps(), unsure=unsure)
@@ -159,8 +159,8 @@ class Stream:
     def keep(self, finish: Finish) -> None:
         """Put the steps so far into the state; the last one ended with `finish`.
 
-        If the text was cut before the last step has any of its own, that step is left out. So is one after
-        feedback that the model is not certain of, which came in the same delta.
+        A last step that was cut before any text of its own is left out. So is a step after uncertain feedback
+        that came in the same delta.
         """
         steps, before = self.steps(), len(self.before)
         cut = not steps[-1].answer and steps[-1].feedback is None and finish != "stop"
@@ -233,8 +233,8 @@ class Stream:
 def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why it ended.
 
-    An exercise is asked in other words if the model could not judge its answer. If none help, or it has not
-    learnt what is asked, the base answers.
+    If the model cannot judge its answer to an exercise, the exercise is worded differently. If no wording
+    helps, or the task was not learnt, the base model answers.
     """
     plan = state.plan
     asked = _with_system(plan.asked, plan.options.system)
@@ -246,7 +246,7 @@ def run(state: State) -> ops.Loop[Stop]:
 
 
 def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
-    """Let the model write a text. That on an exercise follows the steps of those before."""
+    """Let the model write a chain. A reworded exercise follows the steps of earlier attempts."""
     text = selfee.render_prompt(asked)
     prompt: PromptText = text
     if state.plan.info.token_ids:
@@ -270,8 +270,8 @@ def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
 def _is_beyond(stream: Stream, stop: Stop) -> bool:
     """Return whether the model cannot judge answer 0.
 
-    It must be certain of the criticism of an exercise, which must lead to the answer. Of anything else, it
-    must be certain that it has learnt nothing like it.
+    It must be certain of its criticism of an exercise. For any other prompt it must be certain that it has
+    learnt nothing like it.
     """
     info, steps = stream.state.plan.info, stream.state.steps[len(stream.before) :]
     if stream.state.plan.exercises:
@@ -282,9 +282,9 @@ def _is_beyond(stream: Stream, stop: Stop) -> bool:
 
 
 def _ask_base(state: State) -> ops.Loop[Stop]:
-    """Let the base answer, as it answers messages. A limit of tokens is that of its answer.
+    """Let the base model answer, as it answers messages. `max_tokens` limits its answer.
 
-    With checks, it does so as always (`prompted`).
+    With checks, mode `prompted` does this.
     """
     if state.plan.checks:
         return "ended"
@@ -300,7 +300,7 @@ def _ask_base(state: State) -> ops.Loop[Stop]:
 
 
 def _resume(stream: Stream, steps: tuple[Step, ...]) -> ops.Loop[tuple[Stop | None, Finish]]:
-    """Start with the steps of an earlier attempt. Return a reason to stop or None, and how the text ended."""
+    """Start with the steps of an earlier attempt. Return a reason to stop or None, and the last finish."""
     state, criticised = stream.state, steps[-1].feedback is not None
     heading = selfee.revision_heading(len(steps)) if criticised else selfee.feedback_heading(len(steps))
     stream.take_up(steps)
@@ -325,7 +325,7 @@ def _with_system(prompt: Prompt, system: str | None) -> Prompt:
 
 
 def _write(stream: Stream) -> ops.Loop[tuple[Stop, Finish]]:
-    """Send requests until there is a reason to stop. Return it, and how the last text ended."""
+    """Send requests until there is a reason to stop. Return it, and the last finish."""
     while True:
         last = yield from _request(stream)
         if not isinstance(last, Delta):

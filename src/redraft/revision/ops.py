@@ -90,7 +90,7 @@ class Encode:
 class Text:
     """Event: a piece of an answer or of feedback. Feedback `index` judges answer `index`.
 
-    All drafts have index 0.
+    Every draft of several has index 0.
     """
 
     kind: Kind
@@ -100,7 +100,7 @@ class Text:
 
     @property
     def value(self) -> Any:
-        """The JSON of an answer as far as it has come, if `output=` was given; None if nothing has come."""
+        """The JSON value of an answer so far, if `output=` was given; None before it begins."""
         return self.read() if self.read else None
 
 
@@ -142,7 +142,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """Event: a reply broke off, and the chain goes on from its last complete step.
+    """Event: a reply broke off, and the chain resumes after its last complete step.
 
     Text after that step is void, and is written again.
 
@@ -207,7 +207,7 @@ class CallMeter:
         self._last = now
 
     def usages(self, last: Delta) -> dict[int, Usage]:
-        """Return each step's usage. The counts of the last delta, where it has any, override ours.
+        """Return each step's usage. Counts that the last delta reports replace ours.
 
         The prompt counts for the step in which the call began.
         """
@@ -229,7 +229,7 @@ class CallMeter:
 
 @dataclass(frozen=True)
 class Generated:
-    """A generated text, why it ended, its usage, its tool calls, and what else came (`Delta`)."""
+    """A generated text, why it ended, its usage, its tool calls, and the other fields of its `Delta`."""
 
     text: str
     finish: Finish

@@ -1,6 +1,6 @@
 """The options of `revise`, and whether they fit together.
 
-`check_options` checks whatever needs no model, before one is loaded. `choose_mode` checks what the model can
+`check_options` checks all that needs no model, before one is loaded. `choose_mode` checks what the model can
 do.
 """
 
@@ -69,7 +69,7 @@ class Budget:
         return max(min(left), 0) if left else None
 
     def spent(self, usage: Usage, price: Price | None, seconds: float) -> bool:
-        """Return whether a limit is reached; `price` is that of the model to be asked next."""
+        """Return whether a limit is reached. `price` is that of the next model to be asked."""
         out_of_money = self.usd is not None and round(usage.cost_usd or 0, 9) >= self.usd
         out_of_time = self.seconds is not None and seconds >= self.seconds
         return out_of_money or out_of_time or self.tokens_left(usage, price) == 0
@@ -85,7 +85,7 @@ def is_text(value: Any) -> bool:
 
 
 def is_full(value: Any) -> bool:
-    """Return whether a value is such a text, and not empty."""
+    """Return whether a value is a non-empty text that UTF-8 can encode."""
     return is_text(value) and value != ""
 
 
@@ -93,7 +93,7 @@ FULL = is_full, "a text that is not empty"
 
 
 def _if(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
-    """Return a reader that takes values that pass a test, as they are."""
+    """Return a reader that accepts values that pass a test, unchanged."""
 
     def read(value: Any) -> Any:
         if not holds(value):
@@ -115,7 +115,7 @@ def _or_nothing(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def budget_of(value: Any) -> Budget:
-    """Return a budget, which JSON gives by its parts; None is one without limits."""
+    """Return a budget from one, from its parts in JSON, or from None, which has no limits."""
     if value is None or isinstance(value, Budget):
         return value or Budget()
     if not isinstance(value, Mapping):
@@ -152,7 +152,7 @@ _OF_CONNECTION = re.compile(
 
 
 def _headers(value: Any) -> Mapping[str, str] | None:
-    """Return headers of a request. A message names the wrong one, and shows no value: it may be a secret."""
+    """Return the headers of a request. Errors name the wrong one but show no value, which may be secret."""
     if value is not None and not isinstance(value, Mapping):
         raise ValueError
     for name, text in (value or {}).items():
@@ -177,7 +177,7 @@ _PLACES = "pairs of a place and a wish: ('40 dollars', 'in euros')"
 
 
 def is_place(value: Any) -> bool:
-    """Return whether a value is a wish, or a place (a passage, characters or a JSON pointer) and a wish."""
+    """Return whether a value is a wish, or a place (passage, characters, JSON pointer) with a wish."""
     pair: Any = value if isinstance(value, list | tuple) and len(value) == 2 else ("-", value)
     if isinstance(pair[0], list | tuple):
         return len(pair[0]) == 2 and all(type(each) is int for each in pair[0]) and is_place(pair[1])
@@ -307,7 +307,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def most_revisions(self) -> int:
-        """The most revisions. By default there are as many as have to be made, at least."""
+        """The most revisions. The default is raised to the minimum."""
         given = "max_revisions" in self.model_fields_set
         return self.max_revisions if given else max(self.max_revisions, self.min_revisions)
 
@@ -318,16 +318,16 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether a judge may be asked: by a check, or to choose among drafts. Checks as values may."""
+        """Whether a judge may be asked: by a check, also by one given as a value, or to choose a draft."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
 
     @property
     def unpriced(self) -> tuple[str, str] | None:
-        """Role and name of a model whose price the budget of money lacks.
+        """Role and name of a model without a price for the budget of money.
 
-        A server's model given by reference is none: its price is known once its engine is open.
+        A model on a server, given by reference, is not counted: its price is known once its engine is open.
         """
         if self.budget.usd is None:
             return None
@@ -403,7 +403,7 @@ def check_together(found: RevisionOptions) -> None:
 
 
 def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
-    """Check that an answer may pass all checks, as far as that is certain. They may be those of a record."""
+    """Raise if no answer can pass all checks, as far as that is certain. They may be a record's own."""
     if not checks:
         return
     from redraft.checks.exclusion import fault_of
@@ -413,7 +413,7 @@ def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
 
 
 def check_prices(options: RevisionOptions) -> None:
-    """Check that a budget of money has a price of every model."""
+    """Raise if a budget of money lacks the price of a model."""
     if (found := options.unpriced) is None:
         return
     role, name = found
@@ -442,7 +442,7 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 
 
 def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
-    """Yield why no critic would be shown a gold answer, or asked for a score."""
+    """Yield why no critic would see the gold answer, or be asked for a score."""
     wording = wording_of(options.prompts)
     if options.gold and options.mode not in ("auto", "prompted"):
         hint = "Use mode='prompted'."
@@ -456,7 +456,7 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 
 
 def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
-    """Yield what the mode lacks, and what is given that it does not use."""
+    """Yield what the mode lacks, and the options that it does not use."""
     drafts, critic = options.most_drafts, options.critic is not None
     if options.places and not (options.given or options.resume):
         yield "places were given, and no answer that has them.", "Use redraft.patch(answer, places=[…])."
@@ -492,7 +492,7 @@ def choose_mode(
 ) -> Mode:
     """Return the mode for a model and a call.
 
-    `mode` may be `auto`. `by_chat`: native revision has no place for something, a first or a gold answer.
+    `mode` may be `auto`. `by_chat` is why native revision cannot be used, such as a first or gold answer.
     """
     if mode == "native" and not info.continues:
         raise UsageError(

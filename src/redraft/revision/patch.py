@@ -1,9 +1,9 @@
-"""A revision that writes only what failed: the sentence, item or line, or the value of an object.
+"""Revise only the part that failed: a sentence, item or line, or a value of a JSON object.
 
-Checks say where (`CheckResult.places`), or a person. All else is kept to the byte. An engine that
-goes on with an answer (`EngineInfo.resumes`) writes on behind what stands before a place, and does not read
-what stands behind it; a text that was ended at a fault goes on from there to its end. Any other engine is
-shown the answer and its faulty parts by number, and asked for these anew, or for the values at pointers.
+Checks say where (`CheckResult.places`), or a person does. The rest stays byte for byte. An engine that can
+continue an answer (`EngineInfo.resumes`) writes after the text before a place, without reading the text
+behind it. A text that was ended at a fault is continued from there. Any other engine sees the answer with its
+faulty parts numbered, and is asked for new parts, or for new values at pointers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.
 
 @dataclass(frozen=True)
 class Edit:
-    """What is written anew: the characters from `begin` to `end` of an answer."""
+    """A part of an answer to rewrite: the characters from `begin` to `end`."""
 
     begin: int
     end: int
@@ -55,10 +55,10 @@ class Edit:
 
 
 def edits_of(state: State) -> list[Edit]:
-    """Return what a patch of the last answer writes anew, in order; nothing if there should be none.
+    """Return the parts of the last answer to rewrite, in order; empty if it should not be patched.
 
-    All that failed must have a place, and all places together less than half of the text. A patch follows
-    another only if that came closer.
+    Every fault must have a place, and all places together less than half of the text. A second patch follows
+    only if the first came closer.
     """
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]
@@ -93,7 +93,7 @@ def edits_of(state: State) -> list[Edit]:
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
-    """Return what is written anew of JSON: values that it has, lacks, or should not have."""
+    """Return the edits for faulty values of JSON: wrong, missing and surplus ones."""
     try:
         text, found, gone = read_json(answer)[1], list[Edit](), list[list[str]]()
     except NotJson:  # it was a check of the user's that saw values
@@ -119,7 +119,7 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
 
 
 def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
-    """Return edits in order, those that overlap as one; none if they are half of a text of this size."""
+    """Return edits in order, overlapping ones joined; empty if they cover half of the text."""
     found: list[Edit] = []
     for edit in sorted(edits, key=lambda edit: (edit.begin, -edit.end)):
         if found and (edit.begin < found[-1].end or edit == found[-1]):
@@ -132,9 +132,9 @@ def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
 def written(
     state: State, base: Step, edits: Sequence[Edit], messages: Messages, number: int
 ) -> ops.Loop[Step]:
-    """Write places of an answer anew, each behind all that stands before it. Return the new step.
+    """Rewrite places of an answer, each after all that stands before it. Return the new step.
 
-    A place at which nothing new came stays as it was. `number` is that of the try, from 0.
+    A place without new text stays as it was. `number` counts the tries from 0.
     """
     answer, at, text, usage = base.answer, 0, "", Usage()
     places: list[Place] = []
@@ -165,7 +165,7 @@ def written(
 
 
 def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
-    """Return a place in a sentence as a gap for another word; None if it is long, or a part of a word."""
+    """Return a place in a sentence as a gap for another word; None if it is long or part of a word."""
     old, before, rest = answer[begin:end], answer[:begin].rstrip(" "), answer[end : edit.end]
     if not (0 < len(old.split()) <= WORDS and rest) or rest[0].isalnum() or answer[:begin][-1:].isalnum():
         return None
@@ -179,7 +179,7 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
 
 
 def _kept(answer: str, edit: Edit) -> str:
-    """Return what stands in a sentence before its gap."""
+    """Return the text of a sentence before its gap."""
     return answer[edit.begin : edit.end][: -len(edit.gap.old + edit.gap.rest)] if edit.gap else ""
 
 
@@ -188,7 +188,7 @@ def _lead(text: str, edit: Edit) -> str:
 
 
 def _put(text: str, edit: Edit, piece: str, places: list[Place]) -> str:
-    """Return a beginning of an answer with what comes behind it. Add where that is to `places`."""
+    """Return the answer so far with the new piece at its end, and add the piece's span to `places`."""
     text += _lead(text, edit)
     places.append((len(text), len(text) + len(piece)) if edit.pointer is None else edit.pointer)
     return text + piece
@@ -211,7 +211,7 @@ def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int)
 
 
 def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
-    """Return what goes into the place of an edit; None if the reply has nothing whole."""
+    """Return the text for the place of an edit; None if the reply has nothing complete."""
     text, whole = reply.text.lstrip(), reply.finish == "stop"
     if edit.open:
         return text
@@ -230,9 +230,9 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
 
 
 def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _: int) -> ops.Loop[Step]:
-    """Ask for places of an answer anew, by number or pointer. Return the new step.
+    """Ask for new text at places, by number or pointer. Return the new step.
 
-    A reply that is another answer is that of the step, which has no `patch`. One of no use leaves it empty.
+    If the reply is a whole other answer, the step has no `patch`. A useless reply leaves the step empty.
     """
     answer, wanted = base.answer, [edit for edit in edits if not edit.gone]
     reply, new = ops.Generated("", "stop", Usage()), list[str]()
@@ -260,7 +260,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
 
 
 def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages) -> ops.Ask:
-    """Return the request for places of an answer anew."""
+    """Return the messages that ask for new text at places of an answer."""
     parts, schemas = list[str](), dict[str, Any]()
     for number, edit in enumerate(edits, start=1):
         said = [each.message for each in base.checks if any(_touches(place, edit) for place in each.places)]
@@ -290,7 +290,7 @@ def _touches(place: Place, edit: Edit) -> bool:
 
 
 def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return what a reply gives for each place of a text; "" for what it lacks, or what is there already."""
+    """Return the reply's new text for each place; "" where it is missing or unchanged."""
     short = (edits[0].wish or 2 * len(reply.text) < len(answer)) and not _NUMBER.search(reply.text)
     said = f"[1] {reply.text}" if short and len(edits) == 1 else reply.text
     olds = [answer[edit.begin : edit.end] for edit in edits]
@@ -313,9 +313,9 @@ def fitted(text: str, old: str) -> str:
 
 
 def _new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return what a reply gives for each value; "" for what it lacks, or what is there already.
+    """Return the reply's new text for each value; "" where it is missing or unchanged.
 
-    It is an object with pointers for names, or like the one that was shown: only these values are taken.
+    The reply has pointers as names, or is like the object shown. Other values in it are ignored.
     """
     try:
         value, text = read_json(reply.text)
@@ -333,10 +333,10 @@ def _new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> lis
 
 
 def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True) -> dict[int, str]:
-    """Return the new text of the parts that a reply has, by number; nothing if it has another form.
+    """Return the numbered parts of a reply by number; empty if it has another form.
 
-    The new text of a line is one, whatever is remarked below it. In a reply that is not `whole`, the last
-    part is cut.
+    A part for a line is one line; remarks below it are dropped. If the reply is not `whole`, its last part is
+    cut.
     """
     lead, *found = _NUMBER.split(reply)
     numbers = [*map(int, found[::2])]
@@ -355,7 +355,7 @@ def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True) -> dict[in
 
 
 def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
-    """Return what a person marks in an answer, in order. A wish without a place is about all sentences.
+    """Return the edits of a person's marks, in order. A wish without a place concerns all sentences.
 
     Raises:
         UsageError: A place is not there, or there more than once, or two overlap.
@@ -401,7 +401,7 @@ def _spans(answer: str, at: str) -> list[tuple[int, int]]:
 
 
 def feedback_of(answer: str, edits: Sequence[Edit]) -> Feedback:
-    """Return the feedback that a person's marks are."""
+    """Return a person's marks as feedback."""
     said, results = list[str](), list[CheckResult]()
     for edit in edits:
         said.append(edit.wish if edit.anywhere else f"“{answer[edit.begin : edit.end]}”: {edit.wish}")

@@ -1,4 +1,4 @@
-"""The promise of a recipe that `redraft diagnose --choose` wrote: where it holds, and whether it is kept."""
+"""The promise that `redraft diagnose --choose` wrote into a recipe: where it holds, and if it is kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BETS = [(number + 0.5) / 16 for number in range(16)]  # as those of `evaluation
 
 
 def digest_of(reference: str) -> str:
-    """Return a digest of the files of a model; of one on a server, of its name and address."""
+    """Return a digest of a model's files; for one on a server, of its name and address."""
     hashes = ContentHashes(cache_folder() / "hashes.json")
 
     def contents(value: Any) -> Any:
@@ -42,7 +42,7 @@ def types_of(checks: Iterable[Any]) -> list[str]:
 
 
 def breaks(promise: Mapping[str, Any], own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why the promise of a way (`redraft diagnose --choose`) says nothing about a use of it."""
+    """Yield why a recipe's promise does not apply to this use of it."""
     for name in asked.keys() & {"model", "critic", *PlainOptions.model_fields} - {"seed"}:
         if asked[name] != own.get(name):
             had = f"its {name.replace('_', '-')} is {own.get(name, 'not set')!s:.80}"

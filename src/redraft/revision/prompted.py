@@ -2,7 +2,7 @@
 
 Checks judge first, if there are any. An answer that passes is left alone. One that fails is revised by the
 checks' messages (`verified`), or by these and a model's criticism (`prompted` with checks). In `repair`, the
-model gets these messages and writes another. The wording is in `prompts`; this module decides when to stop.
+model gets these messages for a fresh draft. The wording is in `prompts`; this module decides when to stop.
 
 By default checks have one schedule (`Plan.told`). A text whose faults have places is patched (`patch`). Then,
 where checks steer, fresh drafts follow a text that failed; elsewhere two revisions, and then fresh drafts.
@@ -61,7 +61,7 @@ def run(state: State) -> ops.Loop[Stop]:
 
 
 def _check_own(state: State) -> ops.Loop[Stop | None]:
-    """Let checks judge an answer that the model accepted by itself. Its criticism comes before theirs."""
+    """Run the checks on an answer that the model itself accepted. Its criticism stands before theirs."""
     step = state.steps[-1]
     state.steps[-1] = step.model_copy(update={"feedback": None})
     stop = yield from _criticise(state)
@@ -131,7 +131,7 @@ Way = Literal["draft", "repair", "revision"]
 
 
 def _next_way(state: State) -> Way:
-    """Return how the next answer is written. After a revision that changed nothing, it is a fresh draft."""
+    """Return how the next answer is written. A fresh draft follows a revision that changed nothing."""
     plan = state.plan
     if not state.steps or (plan.exercises and state.steps[-1].verdict == "unknown"):
         return "draft"
@@ -151,7 +151,7 @@ def _base(state: State, told: str = "") -> tuple[Message, ...]:
 
 
 def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
-    """Write the next answer. Return a reason to stop, or None. Checks judge a text that was cut, too.
+    """Write the next answer. Return a reason to stop, or None. A text that was cut is checked, too.
 
     A tool call that fits its tool ends the chain: the caller runs it.
     """
@@ -184,7 +184,7 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
 
 
 def _judge_calls(state: State) -> ops.Loop[Stop | None]:
-    """Judge the calls of the last step. Return None if they should be made again."""
+    """Judge the tool calls of the last step. Return None if they should be made again."""
     made = state.steps[-1].tool_calls
     results = calls.judged(made, state.plan.options.tools)
     checked = None
@@ -203,7 +203,7 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 
 
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
-    """Ask for the arguments alone that do not fit. Where a fault has no place, there is no step."""
+    """Ask only for the arguments that do not fit. Without a place for each fault, make no step."""
     step, changed, usage = state.steps[-1], list[Place](), Usage()
     made = list(step.tool_calls)
     for place, (call, result) in enumerate(zip(step.tool_calls, step.checks, strict=False)):
@@ -228,7 +228,7 @@ Write = Callable[[State, Step, Sequence[patch.Edit], patch.Messages, int], ops.L
 
 
 def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[Stop | None]:
-    """Write what failed anew, several times if need be. The try that passes, or the best, is the next step.
+    """Rewrite the faulty parts, in some tries. The next step is the first that passes, or the best.
 
     Return a reason to stop, or None. If nothing new comes, or the context has no room, there is no step.
     """
@@ -270,7 +270,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[
 
 
 def _by_person(state: State) -> ops.Loop[Stop]:
-    """Write anew what a person marks in the last answer, several times if need be, and nothing else."""
+    """Rewrite the parts that a person marked in the last answer, in several tries if needed."""
     if not state.steps:
         state.begin(state.plan.options.given, "stop", Usage())
     base = state.steps[-1]
@@ -304,7 +304,7 @@ def _criticise(state: State) -> ops.Loop[Stop | None]:
 
 
 def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
-    """Return the results of the last answer's checks; None if there was no time for them."""
+    """Return the check results of the last answer; None if the time was over."""
     step = state.steps[-1]
     if step.feedback is not None:
         return step.checks
@@ -323,7 +323,7 @@ def _pay_judge(state: State, usage: Usage) -> None:
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
-    """Return whether the last text passes, and reads as an answer if another text may follow."""
+    """Return whether the last text passes. If another text may follow, it must also read as an answer."""
     step = state.steps[-1]
     reads = not rules.another(state) or loop(step.answer) is None
     return bool(results) and all(result.passed for result in results) and step.finish == "stop" and reads
@@ -394,7 +394,7 @@ def _criticism(state: State, faults: str) -> ops.Loop[tuple[ops.Generated, Criti
 
 
 def _had_its_say(state: State, reply: ops.Generated) -> bool:
-    """Return whether a teacher ended by itself, by its limit, or by a filter, and may be asked again."""
+    """Return whether a teacher ended by itself, at its limit, or by a filter. Then it may be asked again."""
     return reply.finish in ("stop", "max_tokens", "filtered") and not rules.spent(
         state, state.plan.critic_role
     )
@@ -403,7 +403,7 @@ def _had_its_say(state: State, reply: ops.Generated) -> bool:
 def _decided(
     state: State, messages: tuple[Message, ...], reply: ops.Generated, found: Critique
 ) -> ops.Loop[tuple[ops.Generated, Critique]]:
-    """Ask for the verdict that a criticism lacks. It counts as cut if the budget or a cancel leaves none."""
+    """Ask for the verdict that a criticism lacks. Without budget or time for that, it counts as cut."""
     role = state.plan.critic_role
     if rules.spent(state, role):
         return replace(reply, finish="max_tokens"), found
@@ -419,9 +419,9 @@ def _decided(
 
 
 def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
-    """Return the prompt, the steps that the context policy shows with requests to revise, and a last request.
+    """Return the messages: the prompt, the steps that the context policy shows, and a last request.
 
-    Echoes are not shown: the last real answer is, with its feedback. Nor is what stands before a fresh draft.
+    An echo is replaced by the last real answer with its feedback. Steps before a fresh draft are left out.
     """
     steps = state.steps
     afresh = max((i for i, step in enumerate(steps) if step.fresh), default=0)
@@ -475,7 +475,7 @@ _JSON = re.compile(r"\s*(?:```\w*\s*)?\{\s*(?:\"|\Z)")  # the beginning of an ob
 
 @dataclass(frozen=True)
 class Critique:
-    """A criticism: its text, which says the verdict too, and a score from 0 to 10 if one was given."""
+    """A criticism with its verdict, and a score from 0 to 10 if one was given."""
 
     text: str
     verdict: Verdict
@@ -483,7 +483,7 @@ class Critique:
 
 
 def read_critique(reply: str, accept_score: float | None) -> Critique:
-    """Read a reply, JSON or text. With an `accept_score` the score decides: that or more accepts."""
+    """Read a reply, JSON or text. With an `accept_score`, a score of that or more accepts."""
     found, verdict = _of_json(reply), verdict_of(reply)
     if found is None:
         broken = verdict == "unknown" and _JSON.match(reply)
@@ -495,7 +495,7 @@ def read_critique(reply: str, accept_score: float | None) -> Critique:
 
 
 def saying(text: str, verdict: Verdict) -> str:
-    """Return a criticism that says this verdict, without the sentences that say the other one."""
+    """Return a criticism that states this verdict, without sentences that state the other one."""
     if verdict == "unknown" or verdict_of(text) == verdict:
         return text
     agrees = ("unknown", verdict)

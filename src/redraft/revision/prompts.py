@@ -1,4 +1,4 @@
-"""The wording with which a chat model is asked to criticise and to revise: two templates (`Wording`).
+"""The wording that asks a chat model to criticise and to revise: two templates (`Wording`).
 
 Verdicts are asked for in SelFee's phrases, so that one parser reads both trained and prompted models.
 benchmarks/LOST.md says which wording is best.
@@ -85,12 +85,12 @@ class Wording:
 
     @property
     def scores(self) -> bool:
-        """Whether criticisms are a teacher's: they have a score, and the writer is told them by the user."""
+        """Whether criticisms are a teacher's: they have a score, and reach the writer as a user's message."""
         return "verdict" in _places(self.criticise)
 
     @property
     def shows_gold(self) -> bool:
-        """Whether a critic is shown a right answer, if there is one."""
+        """Whether the critic sees the gold answer, if there is one."""
         return "gold" in _places(self.criticise)
 
     @property
@@ -100,13 +100,13 @@ class Wording:
 
     @cached_property
     def record(self) -> dict[str, str]:
-        """The wording as a chain's `meta` names it: its name, and the SHA-256 of both templates."""
+        """The wording as it stands in a chain's `meta`: its name, and the SHA-256 of both templates."""
         both = f"{self.criticise}\0{self.revise}".encode()
         return {"name": self.name, "sha256": hashlib.sha256(both).hexdigest()}
 
     @cached_property
     def requests(self) -> tuple[str, ...]:
-        """Every text that a writer is shown besides feedback and prompt, and may repeat."""
+        """Every text besides feedback and prompt that a writer is shown, and so may repeat."""
         pieces = [
             piece.strip()
             for template in (self.criticise, self.revise, PARTS, VALUES)
@@ -141,7 +141,7 @@ def _check_template(name: str, template: Any) -> None:
 
 
 def filled(template: str, *, found: str, prompt: str, gold: str = "", verdict: str = "") -> str:
-    """Return a template with its places filled in. A paragraph with an empty `{found}` or `{gold}` goes."""
+    """Return a template, filled in. A paragraph with an empty `{found}` or `{gold}` is dropped."""
     texts = {"found": found, "prompt": prompt, "gold": gold, "verdict": verdict}
     empty = {name for name in _MAY_BE_EMPTY if not texts[name]}
     kept = [paragraph for paragraph in _BLANK.split(template.strip()) if not empty & _places(paragraph)]
@@ -191,7 +191,7 @@ DEFAULT = SHIPPED["task"]
 
 
 def wording_of(value: Any) -> Wording:
-    """Return a wording by its templates or its shipped name, or as it is."""
+    """Return a `Wording` from itself, from its two templates, or from a shipped name."""
     if isinstance(value, Wording):
         return value
     if isinstance(value, str) and value in SHIPPED:
@@ -217,7 +217,7 @@ def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
 
 
 def complaint(results: Sequence[CheckResult], finish: Finish) -> str:
-    """Return the feedback of checks: the messages of those that failed, each once, as one text."""
+    """Return the feedback of checks: the messages of the failed ones, each once, as one text."""
     ended = {"max_tokens": CUT, "lost": LOST}.get(finish, "")
     found = [result.message for result in results if not result.passed]
     messages = list(dict.fromkeys(filter(None, [*found, ended])))

@@ -1,4 +1,4 @@
-"""A conversation with open models: what `redraft chat` does, without its terminal."""
+"""A conversation with open models: the work of `redraft chat`, without its terminal."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from redraft.revision.state import CUT, complete_steps
 
 @dataclass
 class Conversation:
-    """The turns so far, each a chain with an answer, and what `undo` takes back."""
+    """The turns so far, each a chain with an answer, and the earlier states for `undo`."""
 
     turns: tuple[Chain, ...] = ()
     _earlier: list[tuple[Chain, ...]] = field(default_factory=list, init=False)
 
     def prompt(self, text: str) -> Prompt:
-        """Return the prompt of the next turn: what was asked and answered, and at last this text."""
+        """Return the prompt of the next turn: earlier questions and answers, then this text."""
         messages: list[dict[str, Any]] = []
         for chain in self.turns:
             messages.append({"role": "user", "content": chain.prompt.text})
@@ -36,7 +36,7 @@ class Conversation:
         return Prompt(messages=(*messages, {"role": "user", "content": text}))
 
     def add(self, chain: Chain) -> bool:
-        """Add a turn, or replace the last one if the chain goes on with it.
+        """Add a turn, or replace the last one if the chain continues it.
 
         A chain without an answer is left out; return False then.
         """
@@ -48,13 +48,13 @@ class Conversation:
         return True
 
     def undo(self) -> None:
-        """Take back the last turn, or the last time it was revised again."""
+        """Take back the last turn, or its last revision."""
         if not self._earlier:
             raise UsageError("there is nothing to undo.", hint="No question was answered yet.")
         self.turns = self._earlier.pop()
 
     def again(self) -> dict[str, Any]:
-        """Return the options with which `revise` goes on with the last chain.
+        """Return the options with which `revise` continues the last chain.
 
         A chain that was cut is finished; another one gets one more revision.
         """
@@ -68,9 +68,9 @@ class Conversation:
         return options
 
     def edited(self, wish: str) -> dict[str, Any]:
-        """Return the options with which `revise` changes only what a wish concerns in the last answer.
+        """Return the options with which `revise` changes only the part of the last answer in a wish.
 
-        It may name a passage: `12 dollars -> in euros`.
+        The wish may name a passage: `12 dollars -> in euros`.
         """
         passage, _, said = (part.strip() for part in wish.rpartition("->"))
         return dict(to_patch(self.again()["resume"], "", {"places": [(passage, said) if passage else said]}))
@@ -91,7 +91,7 @@ class Session:
     async def open(
         cls, settings: Settings, stack: AsyncExitStack, wait: Callable[[str], None] | None = None
     ) -> Self:
-        """Open the models. Errors as for `Settings.opened`. `wait` is told why a server is waited for."""
+        """Open the models. Errors as for `Settings.opened`. `wait` is told the reason for each wait."""
         return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
 
     @property
@@ -100,7 +100,7 @@ class Session:
         return cast("Engine", self.options.model)
 
     def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:
-        """Make the chain of a turn, with more options. `talk.add` keeps it."""
+        """Make the chain of a turn, with more options. Call `talk.add` to keep it."""
         options = self.options.model_copy(update={"id": f"turn-{len(self.talk.turns) + 1}", **more})
         return make(prompt, options, partial(self.settings.load, self.stack))
 

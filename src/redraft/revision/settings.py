@@ -1,7 +1,7 @@
 """The values of a command's options, and the models that they name.
 
-Flags, recipes and keyword arguments all become `Settings`. It makes the arguments of `revise` of them, and
-opens the models.
+Flags, recipes and keyword arguments all become `Settings`, which gives the arguments of `revise` and opens
+the models.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Settings:
         return getattr(self.values, name, None) if name in self.values.model_fields_set else None
 
     def over(self, **values: Any) -> Self:
-        """Return the same with other values, which need no check."""
+        """Return a copy with other values, which are not checked."""
         return replace(self, values=self.values.model_copy(update=values))
 
     def options(self) -> RevisionOptions:
@@ -133,8 +133,8 @@ class Settings:
     ) -> Patience:
         """Return how long to wait for servers, and how fast to ask them.
 
-        By default a server that is down is waited for `usual` seconds. One that asks for a wait gets at most
-        `limit_seconds`. `tell` gets the reason when a wait begins, and an empty text at its end.
+        By default, wait `usual` seconds for a server that is down, and at most `limit_seconds` for one that
+        asks for a wait. `tell` gets the reason when a wait begins, and an empty text at its end.
         """
         server: ServerOptions = self.values
         rates = {"rpm": server.rpm, "tpm": server.tpm}
@@ -146,7 +146,7 @@ class Settings:
         return patience_of(server, usual=usual, **known)
 
     def references(self) -> dict[Role, str]:
-        """Return the references of the models to open, by role. A judge of the config file may be idle."""
+        """Return the references of the models to open, by role. An unused judge of the config is left out."""
         flags = self.values
         judged = self.judge_was_named
         if isinstance(flags, Flags) and not judged:
@@ -169,8 +169,8 @@ class Settings:
     ) -> Engine:
         """Open one model. The flags of the model do not apply to critic and judge.
 
-        Without `engine`, OpenVINO computes a GGUF file for `many_streams`, unless checks steer them. `opens`
-        takes what `load_engine` takes.
+        Without `engine`, OpenVINO runs a GGUF file for `many_streams`, unless checks steer it. `opens` has
+        further arguments of `load_engine`.
         """
         machine, reason, many = dict[str, Any](), "", parallel >= many_streams(instructions())
         told = role == "model" and many and has_openvino() and not self.get("engine")
@@ -196,7 +196,7 @@ class Settings:
         return engine
 
     async def _steering(self) -> str:
-        """Return why steering keeps OpenVINO away, if a check steers: it is worth more than the speed."""
+        """Return why OpenVINO is avoided if a check steers: steering is worth more than its speed."""
         if self.get("steer") is False or not (self.get("check") or self.stand_ins.get("checks")):
             return ""
         from redraft.engines.scripted import ScriptedEngine
@@ -213,7 +213,7 @@ class Settings:
         patience: Patience | None = None,
         batches: Batches | None = None,
     ) -> RevisionOptions:
-        """Return the options with model, critic and judge opened, once all values fit."""
+        """Check that all values fit, and return the options with model, critic and judge opened."""
         options = self.options()
         how: Any = {"parallel": parallel, "patience": patience, "batches": batches}
         named = self.references().items()

@@ -1,6 +1,6 @@
 """A chain under construction, and the rules that need no model.
 
-Steps so far, their usage, which answer is best, and whether it is time to stop. No generated text is ever
+It has the steps so far, their usage and the best answer, and knows when to stop. No generated text is ever
 dropped: a text that was cut is a step with its `finish`. When a chain is resumed, the text that was cut is
 generated again. Everything before it is kept, and so is the usage of all of it.
 """
@@ -45,7 +45,7 @@ OWN = "own_steps"
 
 @dataclass(frozen=True)
 class Plan:
-    """The options of a chain, and what they come to with its models and checks."""
+    """The options of a chain, and what follows from them with its models and checks."""
 
     prompt: Prompt
     info: EngineInfo
@@ -86,7 +86,7 @@ class Plan:
 
     @property
     def texts(self) -> int:
-        """How many complete texts the earlier attempt wrote. Feedback on a repeated answer is a copy."""
+        """How many complete texts the earlier attempt wrote, without feedback copied to repeated answers."""
         made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by in ("model", "both") for step in made]
         copied = [(b.answer, b.feedback) == (a.answer, a.feedback) for a, b in pairwise(made)]
@@ -106,7 +106,7 @@ class Plan:
 
     @property
     def recorded_sampling(self) -> dict[str, Any]:
-        """The sampling parameters, None for those that the writer's model or server has of its own."""
+        """The sampling parameters; None for those left to the writer's model or server."""
         own = self.sampling.left_out if self.info.own_sampling else frozenset[str]()
         if self.mode == "native":  # a raw text has a length always
             own -= {"max_tokens"}
@@ -150,7 +150,7 @@ class State:
         self.started = self.clock() - earlier.usage.seconds
 
     def _take_up_drafts(self) -> bool:
-        """Return whether drafts are still to be written or checked. One that was not checked comes next."""
+        """Resume the drafts of an earlier attempt. Return whether some are still to be written or checked."""
         written = [*self.steps, *self.drafts]  # the chosen one first: it wins every tie
         unchecked = [step for step in written if step.feedback is None][-1:]
         passed = any(step.passed and step.finish == "stop" for step in written)
@@ -181,7 +181,7 @@ class State:
         return len(self.steps) - 1
 
     def forced(self, index: int) -> bool:
-        """Return whether answer `index` must be revised, whatever its feedback says."""
+        """Return whether answer `index` must be revised, even if its feedback accepts it."""
         return index < self.plan.options.min_revisions
 
     def room(self, role: Role = "writer", *, used: int = 0, most: int | None = None) -> int:
@@ -218,7 +218,7 @@ class State:
         return usage
 
     def begin(self, answer: str, finish: Finish, usage: Usage, **more: Any) -> None:
-        """Add an answer, with more fields of its `Step`."""
+        """Add an answer. `more` are further fields of its `Step`."""
         self.steps.append(Step(answer=answer, finish=finish, usage=usage, **more))
 
     def criticised(self, feedback: Feedback, usage: Usage | None = None) -> Step:
@@ -252,9 +252,9 @@ class State:
         return is_echo(answer, self.plan.prompt, (*found, *items, *sent, *requests), self.plan.demand)
 
     def request(self, what: Literal["criticise", "revise"], found: str = "", **more: str) -> Message:
-        """Return the request for a criticism or the next answer, with more places of the template.
+        """Return the request for a criticism or the next answer.
 
-        `found` is what checks or a criticism found.
+        `found` are faults; `more` fills the template.
         """
         template = self.plan.wording.templates[what]
         content = filled(template, found=found, prompt=self.plan.asked.text, **more)
@@ -262,21 +262,21 @@ class State:
 
     @property
     def holds(self) -> bool:
-        """Whether the adapters are certain of their work on an exercise, which leads to their answer."""
+        """Whether the adapters are certain of every step of their work on an exercise."""
         own = self.steps[: self.own] or [Step(answer="")]
         begun = max((index for index, step in enumerate(own) if step.fresh), default=0)
         led = own[-1].complete and f"so {own[-1].answer.strip()}, and" in own[begun].criticism
         return led and own[begun].verdict != "unknown"
 
     def best(self) -> int | None:
-        """Return the index of the best answer. What nothing judged of an exercise is none."""
+        """Return the index of the best answer; None for an exercise that nothing judged."""
         if not self.plan.exercises or self.holds:
             return best_step(self.steps)
         rest = enumerate(self.steps)
         return best_step([step if i >= self.own or step.passed else Step(answer="") for i, step in rest])
 
     def check_answered(self, stop: Stop | None, aside: str = "", *, by_itself: bool = False) -> None:
-        """Refuse a chain without any answer, which would count as done, unless budget or cancel ended it.
+        """Raise for a chain without any answer, unless budget or cancel ended it: it would count as done.
 
         `aside` came instead of a text (`Delta.aside`); the model ended its text `by_itself`.
         """
@@ -295,7 +295,7 @@ class State:
         raise error
 
     def chain(self, stop: Stop | None) -> Chain:
-        """Return the chain as it stands; `stop` is None while it goes on."""
+        """Return the chain as it stands. While it continues, `stop` is None."""
         if self.drafting and self.drafts:
             state = copy.copy(self)
             state.choose_draft()
@@ -386,7 +386,7 @@ def complete_steps(chain: Chain) -> tuple[Step, ...]:
 
 
 def complete_drafts(chain: Chain) -> tuple[Step, ...]:
-    """Return the drafts to resume from, without the chosen one. Only the last of them may be cut."""
+    """Return the drafts to resume from, without the chosen one. Only the last may be cut."""
     cut = chain.drafts and _is_cut(chain.drafts[-1], chain)
     return chain.drafts[:-1] if cut else chain.drafts
 

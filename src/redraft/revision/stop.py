@@ -1,8 +1,8 @@
 """Every rule that ends a chain.
 
-A rule is asked at one point of the loop. It returns why the chain ends there, or None if it goes on. First
-come the rules of every mode, then those of `prompted`, then those of `native`. `chain.best_step` says which
-answer is the best one at the end.
+Each rule is asked at one point of the loop. It returns why the chain ends there, or None if it continues.
+First come the rules of every mode, then those of `prompted`, then those of `native`. `chain.best_step` says
+which answer is the best one at the end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def spent(state: State, role: Role = "writer") -> bool:
 
 
 def of_finish(state: State, finish: Finish, role: Role = "writer") -> Stop | None:
-    """Return why the chain ends when a role's text ends so; None if the text is complete."""
+    """Return why the chain ends when a role's text has this finish; None if the text is complete."""
     if finish in ("max_tokens", "cancelled") and spent(state, role):
         return "budget"
     return STOP_OF_FINISH.get(finish)
@@ -54,9 +54,9 @@ def repeated(state: State) -> Step | None:
 
 
 def followed(state: State) -> bool:
-    """Return whether another text follows the one to be written, if that does not pass.
+    """Return whether another text follows the next one if that does not pass.
 
-    Chains to learn from, a teacher's, are written in full.
+    Teacher chains for training are always written in full.
     """
     plan, drafting = state.plan, not state.steps
     another = drafting and len(state.drafts) + 1 < plan.options.most_drafts
@@ -70,12 +70,12 @@ def another(state: State) -> bool:
 
 
 def when_resumed(state: State) -> Stop | None:
-    """Ask before an answer that an earlier attempt did not get to."""
+    """Return why a resumed chain ends before its next answer."""
     return "max_revisions" if state.revisions >= state.plan.max_revisions else no_room(state)
 
 
 def after_draft(state: State, *, good: bool) -> Stop | None:
-    """Ask after each of several drafts. An empty or a long one is no reason: another may be better."""
+    """Return why the chain ends after one of several drafts. After an empty or long one it does not."""
     if good:
         return "passed"
     cut = of_finish(state, state.steps[-1].finish)
@@ -83,7 +83,7 @@ def after_draft(state: State, *, good: bool) -> Stop | None:
 
 
 def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
-    """Ask after each answer. `cut` is what its finish says. Checks judge a text that was cut, too."""
+    """Return why the chain ends after an answer, whose finish is the reason `cut`. Checks judge it, too."""
     plan = state.plan
     # At temperature 0 a fresh draft would be the same text again. A teacher's chain is to be learned from,
     # and a fresh draft is no correction.
@@ -97,7 +97,7 @@ def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
 
 
 def before_criticism(state: State, *, good: bool) -> Stop | None:
-    """Ask after the checks, before a model is asked for a criticism. `good`: the answer passes them."""
+    """Return why the chain ends after the checks, before a model criticises. `good`: the answer passes."""
     cut = of_finish(state, state.steps[-1].finish)
     if cut not in (None, "max_tokens") and not (cut == "ended" and state.plan.told is not None):
         return cut
@@ -109,7 +109,7 @@ def before_criticism(state: State, *, good: bool) -> Stop | None:
 
 
 def after_criticism(state: State, verdict: Verdict, cut: Stop | None) -> Stop | None:
-    """Ask after a criticism. `cut` is what its finish says."""
+    """Return why the chain ends after a criticism. `cut` is the reason of its finish."""
     if cut not in (None, "max_tokens"):
         return cut
     if verdict == "revise":
@@ -125,8 +125,8 @@ def in_text(
 ) -> Stop | None:
     """Decide whether to stop at a section start, although the model would write on.
 
-    The answer `index` is written or judged there. `steps` are as they were read from the text. `unsure`: the
-    model is not certain of its feedback on the answer before.
+    The section answers or judges answer `index`. `steps` were read from the text so far. `unsure`: the model
+    is not certain of its feedback on the answer before.
     """
     before = steps[index - 1] if index else None
     if before is None or state.forced(index - 1):
@@ -139,19 +139,19 @@ def in_text(
 
 
 def after_own_answer(state: State, index: int) -> Stop | None:
-    """Ask where the model stops after an answer."""
+    """Return why the chain ends where the model stops after an answer."""
     if index >= state.plan.max_revisions:
         return "max_revisions"
     return None if state.forced(index) else "ended"
 
 
 def after_own_feedback(state: State, index: int, verdict: Verdict) -> Stop | None:
-    """Ask where the model's own feedback ends."""
+    """Return why the chain ends after the model's own feedback."""
     if state.forced(index):
         return None
     return "accepted" if verdict == "accept" else "ended"
 
 
 def before_request(state: State, room: int) -> Stop | None:
-    """Ask before the text is continued by at most `room` tokens."""
+    """Return why the chain ends before the text is continued by at most `room` tokens."""
     return "budget" if spent(state) else "max_tokens" if room <= 0 else None

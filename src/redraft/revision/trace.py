@@ -1,8 +1,7 @@
-"""Traces for OpenTelemetry: a span a chain, and below it a span for each call, which has its usage.
+"""Traces for OpenTelemetry: a span for each chain, and below it a span for each call with its usage.
 
-The names are those of the GenAI semantic conventions; what these have no name for begins with `redraft.`.
-Prompts and answers are left out. No span is made current here, because a generator must not change the
-context of whoever reads it.
+The names are those of the GenAI semantic conventions; others begin with `redraft.`. Prompts and answers are
+left out. No span is made current here, because a generator must not change its reader's context.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class ChainSpan:
         return TracedEngine(engine, self._tracer, trace.set_span_in_context(self._span), named)
 
     def ended(self, chain: Chain) -> None:
-        """Note a chain: why it stopped, each step's verdict and score (-1 without checks), and each check."""
+        """Record why a chain stopped, each step's verdict and score (-1 without checks), and each check."""
         scores = [-1.0 if step.score is None else step.score for step in chain.steps]
         found = {
             "gen_ai.request.model": chain.model.get("name"),
@@ -143,7 +142,7 @@ def _set(span: Span, found: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _ending(span: Span) -> Iterator[None]:
-    """End a span with the body. What the caller cancels or leaves is no error."""
+    """End a span with its body. Cancelling or leaving early is not recorded as an error."""
     try:
         yield
     except Exception as error:

@@ -1,6 +1,6 @@
-"""Ask checks what they say before the answer is whole: its form, and whether its beginning is lost.
+"""Ask checks about an answer while it streams: its form, and whether it can still pass.
 
-A check may be the user's, and raise or hang.
+A user's check may raise or hang.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FORM_SECONDS = 10.0  # a `form`, which is asked for once
 
 
 class Watch:
-    """Looks at an answer now and then."""
+    """Looks at an answer from time to time."""
 
     def __init__(self, checks: Sequence[Check], prompt: Prompt) -> None:
         self._checks = [check for check in checks if isinstance(check, Prefixed)]
@@ -32,7 +32,7 @@ class Watch:
         self._text += piece
 
     async def lost(self) -> bool:
-        """Return whether no continuation can pass. Looks only if enough came since the last look."""
+        """Return whether no continuation can pass. Looks only after enough new text."""
         if len(self._text) < self._next:
             return False
         self._next = len(self._text) + max(len(self._text) // SHARE, FIRST)
@@ -64,7 +64,7 @@ async def forms_of(checks: Sequence[Check]) -> list[tuple[str, Form]]:
 async def _first(
     checks: Sequence[Check], what: str, holds: Callable[[Check], bool], seconds: float
 ) -> Check | None:
-    """Return the first check for which a test is true. The test runs in a thread, where it may hang."""
+    """Return the first check for which a test is true. The test runs in a thread, since it may hang."""
     asked: Check | None = None
 
     def look() -> Check | None:

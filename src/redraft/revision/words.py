@@ -1,7 +1,4 @@
-"""Chains in words for people: verdicts, why a chain ended, what a revision changed, and a summary of many.
-
-The terminal and the page show the same. How it looks is theirs.
-"""
+"""Chains in words for people: verdicts, why a chain ended, what a revision changed, and a summary of many."""
 
 from __future__ import annotations
 
@@ -211,7 +208,7 @@ class Summary:
 
     @property
     def estimated(self) -> str:
-        """How usage that is estimated came to be so, in words."""
+        """Why usage is estimated, in words."""
         return ESTIMATED if self.unreported else PARTLY
 
     @property
@@ -257,7 +254,7 @@ class Summary:
 
 
 def is_unreported(chain: Chain) -> bool:
-    """Whether a server did not report the usage of a whole reply. It cannot report one that broke off."""
+    """Whether a server did not report the usage of a complete reply. For one that broke off, it cannot."""
     return any(step.usage.estimated and step.complete for step in chain.steps)
 
 

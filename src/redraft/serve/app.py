@@ -1,7 +1,7 @@
 """The routes of the server.
 
-Every error has OpenAI's shape, those of unknown paths and methods too. The documentation pages of FastAPI are
-off, because they load scripts from elsewhere; `/openapi.json` is there.
+Every error has OpenAI's shape, also those of unknown paths and methods. The documentation pages of FastAPI
+are off, because they load scripts from elsewhere; `/openapi.json` is there.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def make_app(
 
 
 class _Route(APIRoute):
-    """A route that reads a body itself: FastAPI would take NaN, a name twice, and a body of any size."""
+    """A route that reads a body itself: FastAPI would accept NaN, repeated names, and a body of any size."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what reads the body, checks it by the endpoint's model and calls the endpoint."""
+        """Return a handler that reads the body, checks it by the endpoint's model and calls the endpoint."""
         endpoint, kind = self.endpoint, get_type_hints(self.endpoint)["body"]
 
         async def handle(request: Request) -> Response:
@@ -162,7 +162,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
 
     @router.get("/ready")
     async def ready() -> dict[str, str]:
-        """Say whether requests are answered: models are loaded and work, and the server does not end."""
+        """Say whether requests are answered: the models are loaded and work, and the server is not ending."""
         offered, engines = models.all(), models.watched().values()
         if gate.ending:
             raise unavailable("draining", "the server is about to end.")
@@ -185,7 +185,7 @@ def _checking(reader: Reader) -> APIRouter:
 
     @router.get("/v1/checks")
     async def list_checks(check: str | None = None) -> dict[str, Any]:
-        """List the kinds of checks that a request may hold; or say what is wrong with one, if anything is."""
+        """List the kinds of checks that a request may have, or say what is wrong with `check`."""
         if check is not None:
             error = None
             try:

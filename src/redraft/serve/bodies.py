@@ -1,8 +1,8 @@
 """The body of a request, checked by a model of pydantic.
 
-The models are in `requests` and beside what answers them, and `/openapi.json` comes from them. A field that
-is an option of redraft has that option's type and range, and the server's own limit. Fields that would be
-ignored are refused, unless they ask for what happens anyway.
+The models are in `requests` and beside the code that answers them, and `/openapi.json` is made from them. A
+field that is an option of redraft has that option's type and range, and the server's own limit. A field that
+would be ignored is refused, unless its value asks for what happens anyway.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redraft.serve.errors import Refusal, invalid, told
 
 @dataclass(frozen=True)
 class Checked:
-    """How a field is checked that a type does not describe. Null is as if the field were left out."""
+    """How to check a field that its type does not describe. Null counts as missing."""
 
     # Returns the value as it is read. Its ValueError says what follows the field's name.
     check: Callable[[Any], Any]
@@ -55,11 +55,11 @@ def option(
     schema: Mapping[str, Any] | None = None,
     folds: Callable[[Any], Any] | None = None,
 ) -> Checked:
-    """Return how a field is checked that is an option of redraft.
+    """Return how to check a field that is an option of redraft.
 
     `most` is the server's own limit, of a number or of the length of a list. With `single`, a text means a
-    list of that text. `schema` is for an option that has none. `folds` returns the value that stands for one
-    that OpenAI takes and the option does not.
+    list of that text. `schema` is for an option that has none. `folds` replaces a value that OpenAI accepts
+    and the option does not.
     """
 
     def check(given: Any) -> Any:
@@ -84,7 +84,7 @@ def option(
 
 
 def only(*neutral: Any) -> Checked:
-    """Return how a field is checked that cannot be met: it may be what asks for what happens anyway."""
+    """Return how to check a field that redraft cannot obey: only values that change nothing are accepted."""
 
     def check(given: Any) -> Any:
         # In JSON, true is not 1.
@@ -100,7 +100,7 @@ OF_TEXTS = "a text, or a list of texts"
 
 
 def texts(most: int) -> Checked:
-    """Return how a field is checked that is a text or a list of up to `most` texts, none of them empty."""
+    """Return how to check a field that is a text or a list of up to `most` texts, none of them empty."""
 
     def check(given: Any) -> tuple[str, ...]:
         if isinstance(given, list) and (wrong := wrong_item("", given, FULL)):
@@ -124,7 +124,7 @@ class Body(BaseModel):
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Check a body. The refusal tells of unknown fields first, and then of those that cannot be met."""
+        """Check a body. Unknown fields are reported first, then fields that cannot be obeyed."""
         try:
             return cls.model_validate(_few(cls, given, cls.never))
         except ValidationError as error:
@@ -149,7 +149,7 @@ class Body(BaseModel):
 
 
 def _few(kind: type[Body], part: Mapping[str, Any], never: tuple[str, ...]) -> dict[str, Any]:
-    """Leave out all unknown fields but the one that is told of, as `of` ranks them: each costs an error."""
+    """Leave out all unknown fields except the one to report, as `of` ranks them: each would cost an error."""
     known = kind.model_fields
     found = {name: part[name] for name in known if name in part}
     for name, value in found.items():

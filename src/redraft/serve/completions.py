@@ -1,6 +1,6 @@
-"""`/v1/completions`: a model continues a text, as it is. Nothing is revised, and no chat template is applied.
+"""`/v1/completions`: a model continues a text. Nothing is revised, and no chat template is applied.
 
-That is what clients of the servers of vLLM and llama.cpp expect of it. A model that revises refuses.
+Clients of vLLM's and llama.cpp's servers expect this. A model that revises refuses.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CompletionRequest(requests.SampledRequest):
     suffix: str | None = None
 
     def accept(self, models: Models, limits: ServerLimits) -> requests.Accepted:
-        """Return the texts to continue: of each prompt as many as `n` asks for."""
+        """Return the texts to continue: each prompt `n` times."""
         model, count = models.named(self.model), self.n or 1
         if model.options.max_revisions != 0 or model.withheld:
             message = f"the model {model.name!r} checks or revises answers, and a completion gets neither."
@@ -70,7 +70,7 @@ class CompletionRequest(requests.SampledRequest):
 async def continuations(
     asked: requests.Accepted, cancel: CancelToken
 ) -> AsyncGenerator[tuple[int, Delta], None]:
-    """Continue one text after the other, and yield the pieces. What takes too long ends with what it has."""
+    """Continue one text after the other, and yield the pieces. At a timeout, the text so far is kept."""
     engine = requests.engine_of(asked.options)
     if provider := asked.options.trace:
         from redraft.revision.trace import traced

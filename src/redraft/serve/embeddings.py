@@ -19,7 +19,7 @@ from redraft.serve.models import Model
 
 
 class EmbeddingRequest(Body):
-    """A request for vectors. Its server judges the fields."""
+    """A request for vectors. The model's server checks the fields."""
 
     whole: ClassVar[str] = "a request for embeddings"
     model: Annotated[str, Field(description="the name of a model")]
@@ -30,7 +30,7 @@ class EmbeddingRequest(Body):
 
 
 async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict[str, Any]) -> JSONResponse:
-    """Return the reply of a model's server. What it took is noted in `seen`, the state of the request."""
+    """Return the reply of a model's server. Its usage is recorded in `seen`, the state of the request."""
     engine = model.options.model
     if not isinstance(engine, RemoteEngine | PoolEngine) or engine.info.engine != "remote":
         message = f"the model {model.name!r} has no embeddings. Ask a model of a server."

@@ -41,7 +41,7 @@ _KINDS = {
 
 
 class Refusal(errors.RedraftError):
-    """A request that gets an error for an answer."""
+    """A request that gets an error as its reply."""
 
     def __init__(
         self,
@@ -83,13 +83,13 @@ def told(error: errors.RedraftError) -> str:
 
 
 def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
-    """Return the reply to a request that is refused. Its code is noted for the log."""
+    """Return the reply to a refused request. Its code is recorded for the log."""
     scope["state"]["error"] = refusal.code
     return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
 
 def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
-    """Return what a client is told about an error. A bug goes into the log, and the client learns no more."""
+    """Return the error that a client sees. A bug goes into the log, and the client learns no details."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, errors.ContextError):

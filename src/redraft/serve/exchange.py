@@ -1,8 +1,8 @@
 """One request to a model and its reply, streamed or not.
 
-A client that leaves ends the work: its chain is cancelled, and with it the call in the engine. What it took
-is noted nevertheless. The status of a stream is sent with the first piece, so that an error before it has a
-status of its own; if nothing comes for a while, the stream begins with a comment.
+A client that leaves ends the work: its chain is cancelled, and with it the call in the engine. Its usage is
+recorded nevertheless. The status of a stream is sent with the first piece, so that an error before it has its
+own status; if nothing comes for a while, the stream begins with a comment.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Exchange(Response):
         self._left_out = [(b"x-redraft-left-out", left_out)] if left_out else []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, and note what it took."""
+        """Answer a request, and record its usage."""
         scope["state"]["model"] = self._asked.model
         with parent_of(self._asked.options.trace, scope):
             try:
@@ -78,7 +78,7 @@ class Exchange(Response):
         scope["state"]["usage"] = sum((message.usage for message in messages), Usage())
 
     def _leave(self) -> bool:
-        """End the work for a client that has left. Return whether it ends by itself, with what it took."""
+        """End the work for a client that left. Return whether it will end by itself, with its usage."""
         self._gone = True
         if self._cancel is not None:
             self._cancel.cancel()
@@ -153,8 +153,8 @@ class Exchange(Response):
 async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
     """Make one chain after the other, and yield their events.
 
-    A model that says nothing, or nothing before `max_tokens`, has given an empty answer, as for OpenAI's
-    clients. It cannot be revised.
+    If a model generates nothing, or nothing before `max_tokens`, its answer is empty, as OpenAI's clients
+    expect. It cannot be revised.
     """
     for index, prompt in enumerate(asked.inputs):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
@@ -195,7 +195,7 @@ def patient(send: Send) -> Send:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
-    """Do work for a client, whose request was read. If it leaves, `leave` says whether the work soon ends.
+    """Do work for a client whose request was read. If it leaves, `leave` says whether the work soon ends.
 
     Raises:
         ClientGone: It left before the end. The work has ended, or was cancelled.

@@ -1,9 +1,9 @@
 """How many requests are answered at once, how many wait, and the end of the server.
 
-A request passes the gate before its model is asked. Each engine has a lane of its own, so that a slow model
-holds up no other; a request that finds its lane full gets 429. A server that ends says so first, while it
-answers, so that load balancers send it no more requests. Then it finishes those inside, and answers new ones
-with 503. Chains that take longer than it waits are cancelled, and end with their best answer so far.
+A request passes the gate before its model is asked. Each engine has its own lane, so that a slow model delays
+no other; a request that finds its lane full gets 429. A server announces its end while it still answers, so
+that load balancers send it no more requests. Then it finishes the active ones, and answers new ones with 503.
+Chains that take longer than it waits are cancelled, and end with their best answer so far.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Gate:
     async def entered(
         self, engine: object, wait: Callable[[], Awaitable[None]] | None = None
     ) -> AsyncIterator[CancelToken]:
-        """Wait for a turn in the lane of an engine, calling `wait` if there is none, and hold it in the body.
+        """Wait for a turn in the lane of an engine, calling `wait` if it is full, and hold it in the body.
 
-        Yields what ends the request's chains: `cut` does.
+        Yields a token that cancels the request's chains, as `cut` does.
         """
         if self.draining:
             raise unavailable("draining", "the server is about to end, and takes no new requests.")
@@ -77,9 +77,9 @@ class Gate:
                 self._empty.set()
 
     async def drain(self, seconds: float, linger: float = 0.0) -> None:
-        """Let nobody in, and wait until all have left; those that take too long are cancelled.
+        """Admit nobody, and wait until all have left; those that take too long are cancelled.
 
-        For `linger` seconds before that, requests are still answered, and `ending` says what is to come.
+        For `linger` seconds before that, requests are still answered, and `ending` announces the end.
         """
         self.ending = True
         empty, cut = (asyncio.ensure_future(event.wait()) for event in (self._empty, self._cut))
@@ -91,7 +91,7 @@ class Gate:
         empty.cancel()
 
     def cut(self) -> None:
-        """Cancel all chains. `drain` then waits `GRACE` seconds for what they still send."""
+        """Cancel all chains. `drain` then waits `GRACE` seconds for their last output."""
         self._cut.set()
         for token in self._tokens:
             token.cancel()

@@ -48,7 +48,7 @@ class Guard:
     page: Page | None = None  # the web page, whose files need no key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, and note what it took."""
+        """Answer a request, and record its usage."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -1,8 +1,8 @@
-"""API keys: what each may use, and how much. The server keeps their digests alone.
+"""API keys: what each may use, and how much. The server keeps only their digests.
 
-A line of a file has a key, as it is or as `sha256:` and its digest, and what holds for it: docs/serve.md.
-Minutes slide: what happened in the last 60 seconds counts, and a request counts before its body is read.
-Quotas of tokens, days and money are left to a gateway: a request's cost is known only when it has ended.
+A line of a file has a key, in plain text or as `sha256:` and its digest, and its limits: docs/serve.md.
+Minutes slide: the last 60 seconds count, and a request counts before its body is read. Quotas of tokens, days
+and money are left to a gateway: a request's cost is known only when it has ended.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SETTINGS = ("name", "models", "requests-per-minute", "parallel")  # of a key
 
 @dataclass
 class Used:
-    """What was used with a key."""
+    """The recent usage of a key."""
 
     begun: deque[float] = field(default_factory=deque)  # when the requests of the last minute came
     inside: int = 0  # requests under way
@@ -47,7 +47,7 @@ class Used:
 
 @dataclass
 class Key:
-    """A key, and what was used with it of late."""
+    """A key, and its recent usage."""
 
     digest: bytes = field(default=b"", repr=False)
     name: str = ""  # for the log; the beginning of the digest if the file has none
@@ -57,7 +57,7 @@ class Key:
     used: Used = field(default_factory=Used, repr=False, compare=False)
 
     def allows(self, model: str) -> bool:
-        """Return whether it may use a model. What it may not use, it does not see."""
+        """Return whether the key may use a model. Other models are invisible to it."""
         return self.models is None or model in self.models
 
     @contextmanager
@@ -105,7 +105,7 @@ class Keys:
 
     @classmethod
     def once(cls, key: str) -> Self:
-        """Return a key that is in no file."""
+        """Return a key that is not in any file."""
         return cls((Key(digest_of(key)),), Path())
 
     def find(self, authorization: str) -> Key | None:
@@ -117,12 +117,13 @@ class Keys:
         return matches[0] if matches and scheme.lower() == "bearer" else None
 
     def now(self, key: Key) -> Key | None:
-        """Return a key that was found before as it is now; None if it was revoked."""
+        """Return the present state of a key found before; None if it was revoked."""
         self._read_again()
         return next((each for each in self.all if each.digest == key.digest), None)
 
     def _read_again(self) -> None:
-        """Read the file if it has changed. If it is wrong, say so, and keep the keys; none revokes all."""
+        """Read the file if it changed. If it is invalid, say so and keep the keys. An empty file revokes all.
+        """
         if self.path == Path() or (seen := _seen(self.path)) == self._seen:
             return
         self._seen = seen
@@ -204,5 +205,5 @@ def _digest(word: str, where: str) -> bytes:
 
 
 def digest_of(key: str) -> bytes:
-    """Return what is kept of a key, or of a cookie that stands for one."""
+    """Return the stored digest of a key, or of a cookie that stands for one."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,4 +1,4 @@
-"""What is written down of each request, without its texts: a line, for people or as JSON, and traces."""
+"""The log of requests, without their texts: a line each, for people or as JSON, and traces."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _CLIENTS = ("method", "path", "model")  # facts that are texts of a client: they
 
 
 class Entry(dict[str, Any]):
-    """What is noted of a request that has ended, by name. What is unknown or does not apply is None."""
+    """The log entry of a finished request, by field. Unknown values are None."""
 
     @classmethod
     def of(cls, scope: Mapping[str, Any], seconds: float) -> Self:
-        """Return the entry of a request, from what was noted in its state."""
+        """Return the entry of a request, from the values in its state."""
         seen = scope["state"]
         chains, key, usage = seen.get("chains") or (), seen.get("key"), seen.get("usage")
         return cls(
@@ -70,7 +70,7 @@ class LineFormatter(logging.Formatter):
         return f"{line} id={request}" if request and not isinstance(record.msg, Entry) else line
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's name)
-        """Return the traceback, indented: the message of an error may have lines too."""
+        """Return the traceback, indented, as the message of an error may have lines too."""
         return indent(printable(super().formatException(ei)), "  ")
 
 
@@ -92,9 +92,9 @@ class JsonFormatter(logging.Formatter):
 
 
 def otlp_provider() -> TracerProvider:
-    """Return a provider that sends spans by OTLP over HTTP, where the variables `OTEL_…` say.
+    """Return a provider that sends spans by OTLP over HTTP, as the variables `OTEL_…` say.
 
-    The caller shuts it down, which sends what is left.
+    The caller shuts it down, which sends the remaining ones.
     """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -110,7 +110,7 @@ def otlp_provider() -> TracerProvider:
 
 @contextmanager
 def parent_of(provider: Any, scope: Scope) -> Iterator[None]:
-    """Make the span that a request names (`traceparent`) the parent of what its chains report."""
+    """Make the span that a request names (`traceparent`) the parent of its chains' spans."""
     if not provider:
         yield
         return

@@ -1,7 +1,7 @@
 """Log-probabilities of the tokens of an answer, in OpenAI's shapes.
 
-An engine around the model's own asks for them and notes them, so that chains need not carry them. An answer
-that is revised has none: it is several calls.
+A wrapper around the model's engine asks for them and records them, so that chains need not carry them. A
+revised answer has none: it comes from several calls.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Token(NamedTuple):
 
 
 class Noting(WrappedEngine):
-    """An engine that notes the log-probabilities of each answer. Answers are written one after the other."""
+    """An engine that records the log-probabilities of each answer, one answer after the other."""
 
     def __init__(self, engine: Engine, most: int = 0) -> None:
         super().__init__(engine)
@@ -40,7 +40,7 @@ class Noting(WrappedEngine):
         self._taken: dict[int, tuple[int, int]] = {}
 
     def take(self, index: int) -> tuple[int, list[Token]]:
-        """Return the new tokens of an answer, and the length of the text of those that were taken before."""
+        """Return the new tokens of an answer, and the length of the text of those taken before."""
         taken, before = self._taken.get(index, (0, 0))
         tokens = self._answers[index][taken:] if index < len(self._answers) else []  # it may never have begun
         self._taken[index] = taken + len(tokens), before + sum(len(token.text) for token in tokens)
@@ -60,7 +60,7 @@ class Noting(WrappedEngine):
             raise
 
     async def _of(self, delta: Delta) -> list[Token]:
-        """Return the tokens of a delta. Without ids, the first one has the text of them all."""
+        """Return the tokens of a delta. Without ids, the first one gets the whole text."""
         texts = [delta.text, *[""] * (len(delta.logprobs) - 1)]
         if len(delta.tokens) == len(delta.logprobs) > 1:
             texts = [await self.decode([token]) for token in delta.tokens]
@@ -84,9 +84,9 @@ def only_answer(options: RevisionOptions) -> bool:
 
 
 def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[RevisionOptions, Noting]:
-    """Return options whose engine notes log-probabilities, and that engine.
+    """Return options whose engine records log-probabilities, and that engine.
 
-    `most` is how many of the likeliest tokens it notes at each place.
+    `most` is how many of the likeliest tokens it records at each place.
     """
     engine = options.model
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)

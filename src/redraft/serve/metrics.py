@@ -1,7 +1,7 @@
-"""What Prometheus reads at `/metrics`: requests, tokens, and how chains end, by model.
+"""The figures for Prometheus at `/metrics`: requests, tokens, and how chains end, by model.
 
-Labels are names of models that are served and of keys, and redraft's own words. There are few, because none
-is a text of a client.
+Labels are names of served models and of keys, and redraft's own words. There are few, because none is a
+client's text.
 """
 
 from __future__ import annotations

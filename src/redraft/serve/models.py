@@ -17,14 +17,14 @@ from redraft.serve.gate import unavailable
 
 
 def watched_in(options: RevisionOptions) -> list[Watched]:
-    """Return the engines of options that can lose a process or a server."""
+    """Return the engines in some options that report their health."""
     engines: list[Any] = [options.model, options.critic, options.judge]
     return [engine for engine in engines if isinstance(engine, Watched)]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A name that clients ask."""
+    """A model name that clients may ask."""
 
     name: str
     options: RevisionOptions
@@ -35,12 +35,12 @@ class Model:
 
     @property
     def down(self) -> bool:
-        """Whether an engine that it needs does not work at all."""
+        """Whether an engine that it needs is out of service."""
         return any(engine.health.down for engine in watched_in(self.options))
 
     @property
     def record(self) -> dict[str, Any]:
-        """The model as `/v1/models` lists it, with what it does by itself."""
+        """The model as `/v1/models` lists it, with its defaults."""
         options, engine = self.options, cast("Engine", self.options.model)
         does = {
             "min": options.min_revisions,
@@ -69,7 +69,7 @@ class Models:
         self._by_name, self.down = {model.name: model for model in models}, frozenset(down)
 
     def within(self, allowed: Callable[[str], bool]) -> Models:
-        """Return those whose names are allowed, as if there were no others."""
+        """Return only the models with allowed names."""
         found = Models({name: fields for name, fields in self.passes.items() if allowed(name)})
         if self._by_name is not None:
             models = [model for model in self._by_name.values() if allowed(model.name)]
@@ -93,11 +93,11 @@ class Models:
         return found
 
     def promises(self) -> dict[str, Watch]:
-        """Return who watches the promises of models, by their names."""
+        """Return the watches over the models' promises, by model name."""
         return {model.name: model.watch for model in (self._by_name or {}).values() if model.watch}
 
     def named(self, name: str, param: str = "model") -> Model:
-        """Return the model of a name, which stands in this field of the request."""
+        """Return the model with a name. Errors name `param`, the request's field with the name."""
         found = {model.name: model for model in self.all()}
         if name in found:
             return found[name]

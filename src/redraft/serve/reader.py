@@ -34,7 +34,7 @@ VALUES = 1 << 21  # most values, such as token ids: writing as many anew holds u
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """The limits of a server. What is beyond one is refused, and never cut quietly."""
+    """The limits of a server. A request beyond one is refused, never cut silently."""
 
     seconds: float = 600.0
     body: int = 8 << 20  # bytes of a request's body
@@ -76,11 +76,11 @@ class Reader:
         return b"".join(parts)
 
     def release(self, seen: dict[str, Any]) -> None:
-        """Give up the bytes of a request that has ended. `seen` is the state of its scope."""
+        """Release the bytes of a finished request. `seen` is the state of its scope."""
         self._held -= seen.pop("held", 0)
 
     async def read(self, request: Request, check: Callable[[dict[str, Any]], T]) -> T:
-        """Return what `check` makes of the body of a request. Only a small one is read on the event loop."""
+        """Return the result of `check` on a request's body. Only a small one is read on the event loop."""
         raw = await self.bytes_of(request)
 
         def work() -> T:
@@ -89,7 +89,7 @@ class Reader:
         return work() if len(raw) <= LIGHT else await self.in_thread(work, len(raw))
 
     async def in_thread(self, work: Callable[[], T], size: int = 0) -> T:
-        """Do work on a body of some bytes in a thread, when it is its turn."""
+        """Process a body of some bytes in a thread, when it is its turn."""
         async with self._large if size > LARGE else self._threads:
             return await in_daemon_thread(work)
 
@@ -98,7 +98,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # it may be alone, or half of a 
 
 
 def object_of(body: bytes) -> dict[str, Any]:
-    """Return a JSON object without null fields. A name twice is refused: a proxy could read the other one."""
+    """Return a JSON object without null fields. Repeated names are refused: a proxy could read another."""
     for signs, most, what in ((b"[{:", PARTS, "lists, objects and names"), (b",", VALUES, "values")):
         if (parts := counted(body, signs, most)) > most:
             message = f"the body has {parts:,} {what}, and this server allows {most:,} at most."
@@ -121,7 +121,7 @@ def object_of(body: bytes) -> dict[str, Any]:
 
 
 def counted(body: bytes, signs: bytes, most: int) -> int:
-    """Return how many of these signs JSON has outside of texts, or a number that is too high but allowed.
+    """Return how many of these signs JSON has outside of texts, or a larger number up to the limit.
 
     Every step runs in C: 8 MiB take at most a tenth of a second.
     """

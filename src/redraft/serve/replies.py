@@ -55,7 +55,7 @@ def _heading(place: Place) -> str:
 
 @dataclass
 class AnswerMessage:
-    """The message that one chain becomes."""
+    """The message made from one chain."""
 
     sure: bool  # the first answer is certain to be the final one
     chain: Chain | None = None
@@ -99,7 +99,7 @@ class AnswerMessage:
         yield from self.take(event)
 
     def _begin_again(self, chain: Chain) -> Iterator[Piece]:
-        """Drop what is written again, and say so. What was streamed as reasoning comes twice."""
+        """Discard the restarted section and tell the client. Streamed reasoning comes twice."""
         self._sent, self._held = "", ""
         steps = complete_steps(chain)
         while self._sections:
@@ -126,7 +126,7 @@ class AnswerMessage:
         yield Piece("reasoning_content", event.text)
 
     def _answer(self, text: str) -> Iterator[Piece]:
-        """Send content without the white space around the whole answer, which is not part of it."""
+        """Send content without white space around the whole answer."""
         text = self._held + text
         text = text if self._sent else text.lstrip()
         new = text.rstrip()
@@ -136,7 +136,7 @@ class AnswerMessage:
             yield Piece("content", new)
 
     def _count(self, event: Event) -> None:
-        """Note all tokens, and those of each answer before feedback and checks are added to its step."""
+        """Record all tokens, and those of each answer before feedback and checks are added to its step."""
         if isinstance(event, Text | Thought):
             self._pieces += 1
         elif isinstance(event, Progress | Finished):
@@ -146,25 +146,25 @@ class AnswerMessage:
 
     @property
     def finished(self) -> Chain:
-        """The chain. Only once it is finished."""
+        """The chain. Raises before it is finished."""
         assert self.chain is not None  # noqa: S101  (`make` always ends with `Finished`)
         return self.chain
 
     @property
     def usage(self) -> Usage:
-        """The usage of all attempts so far. A piece that the engine has not counted is a token."""
+        """The usage of all attempts so far. A piece without counts is one token."""
         return self._counted + Usage(completion_tokens=self._pieces)
 
     @property
     def reasoning(self) -> str:
-        """What came before the answer: the same as was streamed, without the answer itself."""
+        """The text before the answer, as it was streamed, without the answer itself."""
         said = [(place, "".join(texts).strip()) for place, texts in self._sections]
         answer = final_answer(self.finished)
         return "\n\n".join(f"{_heading(place)}{text}" for place, text in said if text != answer)
 
     @property
     def reasoning_tokens(self) -> int:
-        """The tokens of all but the final answer."""
+        """The tokens of everything but the final answer."""
         chain = self.finished
         return max(chain.usage.completion_tokens - self._tokens.get(_final(chain).answer, 0), 0)
 
@@ -178,7 +178,7 @@ class AnswerMessage:
 
     @property
     def unmet(self) -> dict[str, Any]:
-        """What the checks say of an answer or a call that stays wrong; nothing of one that passes."""
+        """The messages of the checks that the final answer or call fails; empty if it passes."""
         return {"unmet": found} if (found := _unmet(self.finished)) else {}
 
     @property
@@ -200,7 +200,7 @@ class AnswerMessage:
 
 
 def _final(chain: Chain) -> Step:
-    """Return the step of the final answer: the best one, or the last if none has a text, or an empty one."""
+    """Return the step of the final answer: the best one, else the last one with a text, else an empty one."""
     blank = chain.best is None and chain.steps and not has_answer(chain.steps)
     index = len(chain.steps) - 1 if blank else chain.best
     return Step(answer="", finish="cancelled") if index is None else chain.steps[index]
@@ -214,14 +214,14 @@ def _unmet(chain: Chain) -> list[str]:
 
 
 def final_answer(chain: Chain) -> str:
-    """Return the final answer, or its JSON alone if that was asked for. It may be cut, and empty."""
+    """Return the final answer, or only its JSON if JSON was asked for. It may be cut, and empty."""
     return text_of(chain, _final(chain).answer.strip())
 
 
 def allowed(event: Event, asked: Accepted) -> Event | None:
-    """Return what a client may see of an event.
+    """Return the part of an event that a client may see.
 
-    Where answers that fail their checks are withheld, so are drafts, thoughts and criticism.
+    If failing answers are withheld, so are drafts, thoughts and criticism.
 
     Raises:
         Refusal: The answer does not fit the schema that it must, or a call its tool.
@@ -253,7 +253,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
 
 
 def _said_by_checks(feedback: Feedback) -> str:
-    """Return the words of checks or a person. Those of a model were streamed."""
+    """Return the words of checks or a person. A model's words were streamed."""
     if feedback.by in ("checks", "person"):
         return feedback.text
     failed = [check.message for check in feedback.checks if not check.passed]
@@ -276,7 +276,7 @@ class Reply(ABC):
 
     @abstractmethod
     def events(self, index: int, event: Any) -> Iterator[bytes]:
-        """Take an event of an answer, and yield what is streamed for it."""
+        """Take an event of an answer, and yield the events to stream."""
 
     def end(self) -> Iterator[bytes]:
         """Yield the end of a stream."""
@@ -285,7 +285,7 @@ class Reply(ABC):
         yield DONE
 
     def waiting(self) -> bytes:
-        """Return what is streamed when an answer waits: nothing, unless steps were asked for."""
+        """Return the event to stream while an answer waits; none unless steps were asked for."""
         return b""
 
     def failed(self, refusal: Refusal) -> bytes:
@@ -331,7 +331,7 @@ class ChatReply(Reply):
         return {**self._head(), "choices": choices, "usage": self._usage(), **self._chain()}
 
     def events(self, index: int, event: Event) -> Iterator[bytes]:
-        """Take an event of the chain of an answer, and yield what is streamed for it."""
+        """Take an event of an answer's chain, and yield the events to stream."""
         message, steps = self.messages[index], self.asked.with_steps
         if steps and (said := step_event(event, live=message.sure)):
             yield self._chunk(index, {"redraft": said})
@@ -345,7 +345,7 @@ class ChatReply(Reply):
             yield self._chunk(index, {}, message.finish_reason, **self._chain())
 
     def waiting(self) -> bytes:
-        """Return the event that it waits, if steps were asked for."""
+        """Return the event that the answer waits, if steps were asked for."""
         return self._chunk(0, {"redraft": {"type": "waiting"}}) if self.asked.with_steps else b""
 
     def _chain(self) -> dict[str, Any]:
@@ -359,7 +359,7 @@ class ChatReply(Reply):
         return of_chat(self.asked.noted.take(index)[1]) if self.asked.noted else None
 
     def _said(self, index: int, piece: Piece) -> bytes:
-        """Return the chunk of a piece. Most are equal but for their text, so that is put into one of them."""
+        """Return the chunk of a piece. Most differ only in their text, so a template is filled."""
         if index not in self._begun or self.asked.noted:
             return self._chunk(index, {piece.field: piece.text})
         place = (index, piece.field)
@@ -381,9 +381,9 @@ class ChatReply(Reply):
 
 
 def step_event(event: Event, *, live: bool) -> dict[str, Any] | None:
-    """Return an event of a chain for clients that show its steps; None if it says nothing about them.
+    """Return an event of a chain for clients that show its steps; None if it does not concern them.
 
-    `live` says that the text of the answer is streamed as content.
+    `live`: the text of the answer is streamed as content.
     """
     match event:
         case Text(kind, index, text) if not (live and kind == "answer"):

@@ -88,7 +88,7 @@ _SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "descript
 
 
 def _seed(given: Any) -> Any:
-    """Return a seed of 64 bits, as OpenAI takes it, as one that engines take."""
+    """Return OpenAI's seed of 64 bits as one that engines accept."""
     if type(given) is int and not -(2**63) <= given < 2**63:
         raise ValueError(f" is {shown(given)}. It should be a whole number of 64 bits.")
     return given % (MAX_SEED + 1) if type(given) is int else given
@@ -135,9 +135,9 @@ class Accepted:
 
     @property
     def sure(self) -> bool:
-        """Whether the first answer is certain to be the final one, as it is written.
+        """Whether the first text is certain to be the final answer, unchanged.
 
-        JSON of a model that keeps to no schema may have a fence, which is taken off at the end.
+        Without an enforced schema, JSON may have a fence around it, which is removed at the end.
         """
         kept = engine_of(self.options).info.schemas
         return only_answer(self.options) and (
@@ -155,7 +155,7 @@ class Accepted:
 
 
 def engine_of(options: RevisionOptions) -> Engine:
-    """Return the engine that options have. Those of a server are open."""
+    """Return the engine in some options. A server's engines are open."""
     return cast("Engine", options.model)
 
 
@@ -164,7 +164,7 @@ Effort = Annotated[str | None, Field(max_length=40, description="a text, such as
 
 
 class ModelRequest(Body):
-    """A request to a model, with fields that say nothing about the answer."""
+    """A request to a model, with fields that do not concern the answer."""
 
     model: Annotated[str, Field(description="the name of a model")]
     user: Any = None
@@ -187,12 +187,12 @@ class ModelRequest(Body):
 
     @property
     def beside(self) -> dict[str, Any]:
-        """The fields that the models' file allows: they go to the model's server as they are."""
+        """The fields that the models' file allows. They go to the model's server unchanged."""
         return self._beside
 
     @abstractmethod
     def accept(self, models: Models, limits: ServerLimits) -> Accepted:
-        """Return what is to be made. It may take seconds if there is a large schema: not for the event loop.
+        """Return what to make. A large schema may take seconds, so do not call it on the event loop.
 
         Raises:
             Refusal: A field is wrong, as `param` says; or there is no such model, or it cannot do that.
@@ -207,7 +207,7 @@ class StreamOptions(Body):
 
 
 class SampledRequest(ModelRequest):
-    """What chats and completions share. The penalties have OpenAI's own ranges."""
+    """The fields that chats and completions share. The penalties have OpenAI's own ranges."""
 
     temperature: Annotated[Any, option("temperature")] = None
     top_p: Annotated[Any, option("top_p", schema=_TOP_P, folds=lambda p: _LEAST_P if p == 0 else p)] = None
@@ -248,7 +248,7 @@ class ChatStreamOptions(StreamOptions):
 
 
 class RevisedRequest(ModelRequest):
-    """What chats and responses share."""
+    """The fields that chats and responses share."""
 
     revision: Revision | None = None
     redraft: bool | None = None
@@ -262,7 +262,7 @@ class RevisedRequest(ModelRequest):
         """Return the chain to make.
 
         `wanted` is the format of the answer: its type, schema, and whether it is strict. `places` are the
-        fields of the request that have the format, and its schema.
+        request's fields with the format, and its schema.
         """
         model = models.named(self.model)
         checks = format_checks(wanted.get("type"), wanted.get("schema"), *places)
@@ -295,7 +295,7 @@ class RevisedRequest(ModelRequest):
         return {**self.options, "critic": critic.options.model}
 
     def _with_tools(self, options: RevisionOptions, model: Model) -> RevisionOptions:
-        """Return the options with the fields beside `tools`, which go to the model's server as they are."""
+        """Return the options with the tools and their fields, which go to the model's server unchanged."""
         choice = self.tool_choice
         if isinstance(choice, dict) and "name" in choice:  # as in responses
             choice = {"type": choice.get("type"), "function": {"name": choice["name"]}}
@@ -374,16 +374,19 @@ class ChatRequest(SampledRequest, RevisedRequest):
 
 
 def by_messages(options: RevisionOptions) -> RevisionOptions:
-    """Return options that answer by messages where a model that revises natively is only to answer.
+    """Return options that answer by messages, for a natively revising model that is only to answer.
 
-    Its one text has no place for stop strings, tools or log-probabilities.
+    Its single stream has no place for stop strings, tools or log-probabilities.
     """
     plain = only_answer(options) and options.mode == "auto" and engine_of(options).info.chats
     return options.model_copy(update={"mode": "prompted"}) if plain and not options.checks else options
 
 
 def prompt_in(messages: list[Any], param: str) -> Prompt:
-    """Return messages as a prompt, the last of system messages alone as the user's. Errors name the field."""
+    """Return messages as a prompt.
+
+    Of system messages alone, the last becomes the user's. Errors name `param`.
+    """
     if messages and all(isinstance(each, dict) and is_system(each) for each in messages):
         messages = [*messages[:-1], {**messages[-1], "role": "user"}]
     try:
@@ -399,7 +402,7 @@ def chain_options(
     revision: Revision | None,
     wanted: Sequence[Check] = (),
 ) -> RevisionOptions:
-    """Return the options of a chain: the model's own, and over them those of the request."""
+    """Return the options of a chain: the model's own, overridden by those of the request."""
     asked = {**given, **(revision.options if revision else {})}
     own = {**model.options.explicit, **(model.watch.instead if model.watch else {})}
     if revision and own.get("max_revisions") == 0 and "max_revisions" not in asked:
@@ -425,7 +428,7 @@ def chain_options(
 
 
 def read_checks(texts: Sequence[Any]) -> list[Check]:
-    """Read the checks of a request. Those that could run or read something are not known here."""
+    """Read the checks of a request. Kinds that could run or read something are unknown here."""
     if wrong := wrong_item("revision.checks", texts, A_TEXT):
         raise invalid(told(wrong), "revision.checks")
     if (size := max(map(len, texts), default=0)) > CHECK:
@@ -438,7 +441,7 @@ def read_checks(texts: Sequence[Any]) -> list[Check]:
 
 
 def _budget(first: Budget, *others: Budget | None) -> Budget:
-    """Return the budget of a chain: the least of that of the server, the model and the request."""
+    """Return the budget of a chain: the lowest of the server's, the model's and the request's."""
     for other in filter(None, others):
         pairs = {name: (getattr(first, name), getattr(other, name)) for name in vars(first)}
         least = {name: min((n for n in pair if n is not None), default=None) for name, pair in pairs.items()}
@@ -474,7 +477,7 @@ def functions_of(options: RevisionOptions) -> list[Mapping[str, Any]]:
 
 
 def passed_in(request: ModelRequest) -> dict[str, Any]:
-    """Return the fields that go to the model's engine as they are."""
+    """Return the fields that go to the model's engine unchanged."""
     names = (*sorted(SAMPLING_FIELDS), OF_TEMPLATE, "reasoning_effort")
     values = {name: getattr(request, name, None) for name in names}
     return {**{name: value for name, value in values.items() if value is not None}, **request.beside}

@@ -31,7 +31,7 @@ _INPUT = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "obj
 
 
 def _tools(given: Any) -> Any:
-    """Return tools as in chats, where functions have their own object."""
+    """Return tools in the form of chats, where functions have their own object."""
     if type(given) is not list:
         raise ValueError(f" is {shown(given)}. It should be a list of tools.")
     for tool in given:
@@ -51,7 +51,7 @@ class TextFormat(Body):
 
 
 class Reasoning(Body):
-    """How long to reason, and what to show of it."""
+    """How long to reason, and how much of it to show."""
 
     effort: requests.Effort = None
     summary: Annotated[Any, only("auto")] = None
@@ -81,7 +81,7 @@ class ResponseRequest(requests.RevisedRequest):
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
-        """Check a body. Tools that are no functions run at OpenAI: no model here is offered them."""
+        """Check a body. Tools other than functions run at OpenAI, so no model here is offered them."""
         tools = given.get("tools")
         kinds = [t.get("type") if isinstance(t, dict) else "" for t in tools] if type(tools) is list else []
         others = [kind for kind in kinds if isinstance(kind, str) and kind.isidentifier() and kind.isascii()]
@@ -120,7 +120,7 @@ class ResponseRequest(requests.RevisedRequest):
 
 
 def _message(item: Any) -> Any:
-    """Return an item of the input as a message. What is no message is left to the check of messages."""
+    """Return an item of the input as a message. Other items are left to the check of messages."""
     if not isinstance(item, Mapping):
         return item
     kind = item.get("type", "message")
@@ -176,7 +176,7 @@ class ResponseReply(Reply):
         return self._response(message.finished)
 
     def events(self, _index: int, event: Event) -> Iterator[bytes]:
-        """Take an event of the chain, and yield what is streamed for it."""
+        """Take an event of the chain, and yield the events to stream."""
         if not self._number:
             yield self._event("response.created", response=self._response(None))
             yield self._event("response.in_progress", response=self._response(None))
@@ -197,7 +197,7 @@ class ResponseReply(Reply):
         return iter(())
 
     def failed(self, refusal: Refusal) -> bytes:
-        """Return the event of an error after the stream has begun. SDKs raise what stands in `error`."""
+        """Return the event of an error after the stream has begun. SDKs raise the content of `error`."""
         error = refusal.body["error"]
         return self._event("error", **{**error, "type": "error"}, error=error)
 

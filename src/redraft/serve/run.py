@@ -1,8 +1,8 @@
 """Run the server: listen, load the models, serve, and drain at a signal.
 
-It listens before its models are loaded, so that `/health` and `/ready` tell what goes on. The first SIGTERM
-or Ctrl-C drains, as `gate` says; the second cancels what is left. Only SIGTERM lingers: it comes from what
-sends requests elsewhere, and needs a while for that.
+It listens before its models are loaded, so that `/health` and `/ready` can report. The first SIGTERM or
+Ctrl-C drains, as `gate` describes; the second cancels what is left. Only SIGTERM lingers: it comes from a
+system that needs a while to send requests elsewhere.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Waiting:
         self._of: dict[str, dict[_Protocol, None]] = {}  # of each address, the oldest first
 
     def add(self, one: _Protocol) -> None:
-        """Add a connection. If there are too many, close the oldest one, of the address with the most."""
+        """Add a connection. If there are too many, close the oldest one of the address with the most."""
         mine = self._of.setdefault(one.address, {})
         if one in mine:
             return
@@ -95,7 +95,7 @@ class _Protocol(H11Protocol):
             self._sort()
 
     def _sort(self) -> bool:
-        """Note whether a whole request is still to come. Return whether one is being answered."""
+        """Record whether a whole request is still to come. Return whether one is being answered."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering and self.conn.their_state is not h11.SEND_BODY:
             self._waiting.remove(self)
@@ -148,7 +148,7 @@ async def run(
     drain: float,
     linger: float = 0.0,
 ) -> None:
-    """Serve until told to end."""
+    """Serve until a signal."""
     config = uvicorn.Config(
         app,
         http=cast("Any", partial(_Protocol, _Waiting())),

@@ -66,7 +66,7 @@ class Server:
     withheld: Mapping[str, str] = field(default_factory=dict)  # by a model's name: `Model.withheld`
 
     def check(self) -> None:
-        """Check what can be checked before a model is loaded."""
+        """Raise for faults that can be found before a model is loaded."""
         for _, _, settings in self.models:
             settings.options()
         if self.page and not self.votes.parent.is_dir():
@@ -106,7 +106,7 @@ class Server:
                 await run(app, gate, sock, load, told, drain=self.drain, linger=self.linger)
 
     async def _load(self, opening: Opening, offered: Models, sock: socket.socket) -> None:
-        """Open the models and offer them. Those whose servers are down are tried again until they answer."""
+        """Open the models and offer them. If a model's server is down, try again until it answers."""
         found: dict[int, Model] = {}
         for tries in count(1):
             before, down = len(found), dict[int, EngineError]()
@@ -149,7 +149,7 @@ class Server:
 
 @dataclass
 class Opening:
-    """Opens models, each engine once. Requests may bring checks, and llama.cpp lets them steer."""
+    """Opens models, each engine once. Requests may have checks, which llama.cpp lets steer."""
 
     stack: AsyncExitStack
     models: Sequence[ModelSettings]
@@ -196,7 +196,7 @@ PASSED, WITHHELD = "server-fields", "withheld"
 
 
 def passed_fields(found: Any, where: str) -> frozenset[str]:
-    """Return the fields of requests that an entry of the models' file lets pass to the model's server."""
+    """Return the request fields that an entry of the models' file passes to the model's server."""
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise UsageError(f"{where}{PASSED} is {found!r:.80}.", hint=f"A list: {PASSED}: [guided_json, top_k]")
     own = {name for kind in (ChatRequest, CompletionRequest, ResponseRequest) for name in kind.model_fields}
@@ -207,7 +207,7 @@ def passed_fields(found: Any, where: str) -> frozenset[str]:
 
 
 def withheld_text(found: Any, settings: Settings, where: str) -> str:
-    """Return what clients get instead of an answer that fails the checks of an entry of the models' file."""
+    """Return the text that an entry of the models' file gives clients instead of a failing answer."""
     if not isinstance(found, str) or not found.strip():
         hint = f"A text: {WITHHELD}: I cannot answer that."
         raise UsageError(f"{where}{WITHHELD} is {found!r:.80}.", hint=hint)

@@ -1,7 +1,7 @@
 """Runs of `redraft train`, for the command line and for Python: settings in, a trained folder out.
 
-`train` is the run that all share: it locates the model, makes everything ready, trains, keeps the record
-beside the output, and measures or exports the result.
+`train` is the run that all share: it locates the model, prepares everything, trains, keeps the record beside
+the output, and measures or exports the result.
 """
 
 from __future__ import annotations

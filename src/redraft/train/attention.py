@@ -1,9 +1,9 @@
-"""Keep the examples of a packed row apart: each attends to itself alone, in a call of its own.
+"""Keep the examples of a packed row apart: each attends only to itself, in its own call.
 
-Positions restart at 0 with each example. That alone separates nothing: in stock attention with a cache, an
-example reads those before it (logits differed by 0.6). On a CPU this is a loop; on a GPU in 16 bits, one call
-of torch's flash attention for varied lengths. Rows that are not packed get the mask of `sdpa`. Other kinds of
-attention (linear, chunked, with sinks) would leak, and are refused.
+Positions restart at 0 with each example. That alone does not separate them: in stock attention with a cache,
+an example reads those before it (logits differed by 0.6). On a CPU this is a loop; on a GPU in 16 bits, one
+call of torch's flash attention for varied lengths. Rows that are not packed get the mask of `sdpa`. Other
+kinds of attention (linear, chunked, with sinks) would leak, and are refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ oneDNN also makes and keeps kernels for every length: some 20 MB a step."""
 
 
 class _Scoring(NamedTuple):
-    """How scores are computed: the arguments of `attend` by these names."""
+    """The settings of the scores: arguments of `attend` with these names."""
 
     dropout: float
     scaling: float | None
@@ -128,7 +128,7 @@ def attend(
 def _joined(
     query: Tensor, key: Tensor, value: Tensor, parts: Sequence[tuple[int, Sequence[int]]], how: _Scoring
 ) -> Tensor:
-    """Attend in each part of a row, to what it also sees and to itself. [1, tokens, heads, width]."""
+    """Attend within each part of a row, also to the earlier tokens it sees. [1, tokens, heads, width]."""
     # Not slices: the gradient of each is as large as the whole row.
     q, k, v = (torch.split(each, [count for count, _ in parts], dim=2) for each in (query, key, value))
     found = []

@@ -2,8 +2,8 @@
 
 Examples of a row must not see each other: position ids restart with each, and attention follows them
 (`model.attention`). Ranks share each batch: with equally many rows a step, one process and eight take the
-same rows at the same step. The last step of an epoch takes the rows that are left, and a rank without rows
-gets one token without loss. Labels are not shifted: whoever computes the loss does that.
+same rows at the same step. The last step of an epoch takes the remaining rows, and a rank without rows gets
+one token without loss. Labels are not shifted: the code that computes the loss does that.
 """
 
 from __future__ import annotations
@@ -140,16 +140,16 @@ class Order:
 
 
 def counted_in(batch: Batch) -> int:
-    """Return what the loss of a step is divided by: pairs, or tokens that carry loss."""
+    """Return the divisor of a step's loss: pairs, or tokens that carry loss."""
     if "pairs" in batch:
         return int(batch["pairs"])
     return int((batch["labels"][..., 1:] != IGNORED).sum())
 
 
 class SharedMeans:
-    """Numbers that are added up over steps and processes, until the log has a line for them.
+    """Sums accumulated over steps and processes, until the log has a line for them.
 
-    They stay on their device until they are read. The sum called `count` is what the others are means over.
+    They stay on their device until they are read. The other sums are divided by the one called `count`.
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class SharedMeans:
         self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach()
 
     def take(self) -> dict[str, float]:
-        """Return the means over all processes, and begin again."""
+        """Return the means over all processes, and reset."""
         parts = gathered({name: float(each) for name, each in self._sums.items()})
         self._sums = {}
         whole = {name: sum(part.get(name, 0.0) for part in parts) for part in parts for name in part}
@@ -170,16 +170,16 @@ class SharedMeans:
 
 
 class Source(ABC):
-    """What a loop trains on: epochs of batches. Every rank has the same number of them."""
+    """The data of a loop: epochs of batches. Every rank has the same number of them."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def batches(self, epoch: int, first: int = 0, stops: Callable[[], bool] = ...) -> Iterator[Batch]:
-        """Yield the batches of an epoch of this rank, from batch `first`.
+        """Yield this rank's batches of an epoch, from batch `first`.
 
-        One whose batches take minutes asks `stops` now and then, and ends early if it is true.
+        A source whose batches take minutes calls `stops` from time to time, and ends early if it is true.
         """
 
     @abstractmethod
@@ -192,14 +192,14 @@ class Source(ABC):
 
     @abstractmethod
     def counted(self, batch: Batch) -> int:
-        """Return what the loss of a step is divided by: the sum of this over its batches."""
+        """Return a batch's part of the divisor of a step's loss."""
 
     def metrics(self) -> dict[str, float]:
-        """Return what else the next line of the log says, since the last call."""
+        """Return further numbers for the next line of the log, since the last call."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold to read on; empty if step and seed are enough."""
+        """Return what a checkpoint needs to continue reading; empty if step and seed are enough."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  (most keep nothing)
@@ -208,7 +208,7 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Data(Source):
-    """Rows of prepared examples, their order, and what makes a batch of some."""
+    """Rows of prepared examples, their order, and how batches are made of them."""
 
     prepared: Prepared
     rows: Rows
@@ -229,7 +229,7 @@ class Data(Source):
             yield self.collate([[self.prepared[int(each)] for each in self.rows[row]] for row in rows])
 
     def counted(self, batch: Batch) -> int:
-        """Return what the loss of a step is divided by: the sum of this over its batches."""
+        """Return a batch's part of the divisor of a step's loss."""
         return counted_in(batch)
 
     def names(self, epoch: int, number: int) -> list[str]:
@@ -246,7 +246,7 @@ class Data(Source):
 def collated(rows: Sequence[Row], *, pad: int | None, pairs: bool = False) -> Batch:
     """Return rows as a batch: padded with this token, or joined without padding.
 
-    Of pairs, their number is there too: `pairs`, a scalar.
+    For pairs it also has their number: `pairs`, a scalar.
     """
     batch = joined(rows) if pad is None else padded(rows, pad=pad)
     if pairs:

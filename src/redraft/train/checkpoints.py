@@ -286,6 +286,6 @@ def remove_all(output: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Delete a checkpoint, without errors: a run must not stop for it. It loses its name first."""
+    """Delete a checkpoint, ignoring errors, as a run must not stop for it. It loses its name first."""
     with suppress(OSError):
         shutil.rmtree(folder.rename(folder.with_name(f"{_ASIDE}{folder.name}")))

@@ -58,7 +58,7 @@ class Moment:
 
 
 def unsound(model: Any) -> tuple[str, bool] | None:
-    """Return what is wrong with a weight that is not finite, and whether it is trained. Frozen ones first.
+    """Return the fault of a weight that is not finite, and whether it is trained. Frozen ones come first.
 
     Of a sharded tensor, only the local shard is searched. Buffers are not: masks may be infinite.
     """

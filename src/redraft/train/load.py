@@ -160,7 +160,7 @@ def load_tokenizer(
 
 
 def computes_bf16(*, gpu: bool = True) -> bool:
-    """Return whether the GPU, or else the CPU, has bf16 instructions. Without, it is slower than 32 bits."""
+    """Return whether the GPU, or else the CPU, has bf16 instructions, without which bf16 is slow."""
     if gpu and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return computes_in_bfloat16()
@@ -294,7 +294,7 @@ _FOR_ACTIVATIONS = 0.75  # the share of a GPU's memory for the above. The rest i
 
 
 def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
-    """Return whether to train an adapter by default, and why: if the whole model does not fit a GPU.
+    """Return whether to train an adapter by default, and why: it does if the whole model exceeds a GPU.
 
     Args:
         gpu_bytes: Memory of the GPU, or of all that share the model; None without a GPU.
@@ -308,7 +308,7 @@ def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
 
 @dataclass
 class _Config(LoraConfig):
-    """peft's config, with redraft's notes on the result, which peft ignores."""
+    """peft's config, with further fields for redraft that peft ignores."""
 
     redraft_format: str | None = field(default=None)
     redraft_reward: dict[str, Any] | None = field(default=None)
@@ -356,7 +356,7 @@ def go_on_from(added: PeftModel, adapter: Path) -> None:
     """Put the weights of another adapter into a new one, whose rank may be larger.
 
     Rows of `lora_A` that the other one lacks stay random. Their columns of `lora_B` are 0, so they change
-    nothing yet. A change that is not scaled has the alpha 0.
+    nothing yet. An adapter without scaling has alpha 0.
     """
     if adapter.is_dir():
         theirs, alpha = (

@@ -1,4 +1,4 @@
-"""Look at a run before it begins: its training data as the model will see them, and what it will take.
+"""Look at a run before it begins: its training data as the model will see them, and its cost.
 
 A preview decodes the stored tokens, not the text they came from. So a missing stop token, a prompt with loss,
 or a control token that is only text cannot hide. No model is loaded.
@@ -61,7 +61,7 @@ def _heading(prepared: Prepared, number: int, place: int, verb: Verb[Any]) -> st
 
 
 def shown(example: Stored, tokenizer: Any) -> str:
-    """Return the text of an example, with ⟦ and ⟧ around what is marked."""
+    """Return the text of an example, with ⟦ and ⟧ around marked tokens."""
     pieces = _pieces(example, tokenizer)
     return "".join(f"{OPEN}{piece}{CLOSE}" if marked else piece for marked, piece in pieces)
 
@@ -76,7 +76,7 @@ def _pieces(example: Stored, tokenizer: Any) -> Iterator[tuple[bool, str]]:
     before = tokenizer.encode("a", add_special_tokens=False)[-1:]
 
     def decoded(ids: list[int]) -> str:
-        """Decode behind a letter: SentencePiece drops the space of a first token."""
+        """Decode after a letter, because SentencePiece drops the space of a first token."""
         text: str = tokenizer.decode([*before, *ids], clean_up_tokenization_spaces=False)
         return visible(text.removeprefix(tokenizer.decode(before)))
 

@@ -1,4 +1,4 @@
-"""The loop of a run: steps, guards, evaluations, checkpoints, and what is logged.
+"""The loop of a run: steps, guards, evaluations, checkpoints, and the log.
 
 A step sums the loss of its batches and divides it by the trained tokens in them, over all processes. So the
 result does not depend on how its rows are divided among batches and processes. transformers' callbacks decide
@@ -105,7 +105,7 @@ class Log:
 class StepCounts:
     """Counts since the last line of the log: without padding, over all processes.
 
-    `longest` is of this process's longest batch, with padding, over the whole session.
+    `longest` is the length of this process's longest batch in the session, with padding.
     """
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class StepProgress(ProgressLine):
         self.update(now=first or step == total)
 
     def parts(self) -> list[str]:
-        """Return the step, what it was like, tokens a second, the memory, and the time left."""
+        """Return the step, its numbers, tokens a second, the memory, and the time left."""
         logs = self._logs
         return [
             f"step {self.done} of {self.total}",
@@ -281,9 +281,9 @@ class Loop:
     # A step.
 
     def _batches(self) -> Iterator[list[Batch]]:
-        """Yield the batches of each step that is not done, epoch after epoch.
+        """Yield the batches of each remaining step, epoch after epoch.
 
-        A signal while they are made ends this with a checkpoint.
+        A signal meanwhile ends this with a checkpoint.
         """
         times = self.args.gradient_accumulation_steps
         epoch, step = divmod(self.state.global_step, self.steps_an_epoch)
@@ -298,7 +298,7 @@ class Loop:
             self._tell("save")
 
     def _stops(self) -> bool:
-        """Return whether a process got a signal, the same in all: the run stops at the step that is done."""
+        """Return whether any process got a signal, so that all stop at the same step."""
         counts = self.trained.sums([self.signals.received == number for number in _STOPPING])
         self.stopped = next((each for each, count in zip(_STOPPING, counts, strict=True) if count), None)
         return self.stopped is not None
@@ -396,7 +396,7 @@ class Loop:
     def _after_step(self) -> None:
         """Log, evaluate and save if they are due. A signal stops the run with a checkpoint.
 
-        A checkpoint has a line of the log before it, so that no number is left over for the next session.
+        A line of the log comes before each checkpoint, so that no number is left for the next session.
         """
         step, last = self.state.global_step, self.steps
         self._tell("step_end")
@@ -432,9 +432,9 @@ class Loop:
         self.log.write(self.state.global_step, self.steps, logs)
 
     def evaluate(self) -> float:
-        """Return the mean loss of what the evaluation data count, over all processes.
+        """Return the mean loss on the evaluation data, over all processes.
 
-        Other sums that the model's output has (`sums`) become means in the same way, and are logged.
+        Other sums in the model's output (`sums`) become means in the same way, and are logged.
         """
         if self.eval_data is None:
             return math.inf

@@ -72,7 +72,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def signature_of(whole: Callable[..., Any]) -> Signature:
-    """Return the signature of the new forward. Libraries look there for the argument of positions."""
+    """Return the signature of the new forward, where libraries look for the argument of positions."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
         Parameter("inputs", Parameter.VAR_KEYWORD),
@@ -225,7 +225,7 @@ def _is_here(head: Any) -> bool:
 
 
 def has_plain_head(model: PreTrainedModel) -> bool:
-    """Return whether a model's logits are its last hidden states times a matrix, and nothing else.
+    """Return whether a model's logits are exactly its last hidden states times a matrix.
 
     This is tried on one token: large numbers replace the head's output, and the model must return them
     unchanged.

@@ -223,7 +223,7 @@ class Ppo(Source):
             yield self._minibatch(self._rows(epoch, number))
 
     def _made(self, epoch: int, stops: Callable[[], bool]) -> bool:
-        """Make a rollout batch. Return False if it is to stop before all responses are there."""
+        """Make a rollout batch. Return False if a signal came before all responses were there."""
         asked = self._asked(epoch)
         if not self._rank:
             self._samples.open(epoch)
@@ -243,7 +243,7 @@ class Ppo(Source):
     # 1. Rollouts.
 
     def _asked(self, epoch: int) -> list[RolloutPrompt]:
-        """Return the prompts of a rollout batch. Each pass over the data has an order of its own."""
+        """Return the prompts of a rollout batch. Each pass over the data has its own order."""
         samples, count = samples_each(self.own), len(self.prompts)
         wanted = self.own.num_rollouts // samples
         found: list[RolloutPrompt] = []
@@ -300,7 +300,7 @@ class Ppo(Source):
     # 4. Updates. (3 is `Experience`, below.)
 
     def _rows(self, epoch: int, number: int) -> list[int]:
-        """Return the responses of a minibatch, over all processes. Each pass has an order of its own."""
+        """Return the responses of a minibatch, over all processes. Each pass has its own order."""
         a_pass = len(self) // self.own.ppo_epochs
         of_pass, number = divmod(number, a_pass)
         order = np.random.default_rng((self._seed, epoch, of_pass)).permutation(self.own.num_rollouts)
@@ -308,7 +308,7 @@ class Ppo(Source):
         return rows
 
     def _minibatch(self, rows: list[int]) -> Batch:
-        """Return this process's share of a minibatch, without the padding that no row of it needs."""
+        """Return this process's share of a minibatch, padded only to its longest row."""
         taken = {name: each[rows[self._rank :: self._ranks]] for name, each in self._batch.items()}
         longest = max(int(taken["mask"].sum(1).max()), 1)
         length = int((taken["starts"] + taken["mask"].sum(1)).max())
@@ -332,12 +332,12 @@ class Ppo(Source):
         return [asked[row].record.id for row in self._rows(epoch, number)[self._rank :: self._ranks]]
 
     def metrics(self) -> dict[str, float]:
-        """Return the numbers of the policy's steps, and of a rollout batch that is new."""
+        """Return the numbers of the policy's steps, and of a new rollout batch."""
         taken, self._experience.metrics = {**self._experience.metrics, **self.policy.sums.take()}, {}
         return taken
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: the rollout batch, β and the moments of rewards."""
+        """Return the state for a checkpoint: the rollout batch, β and the moments of rewards."""
         experience = self._experience.state_dict()
         return {"epoch": self._epoch, "batch": self._batch, "experience": experience}
 
@@ -348,7 +348,7 @@ class Ppo(Source):
 
 
 class Experience:
-    """Makes tensors of rollout batches of `size` sequences, and keeps what they need of earlier ones.
+    """Makes tensors of rollout batches of `size` sequences, with statistics of earlier ones.
 
     Log-probabilities and values are those of the policy that wrote the responses, computed once.
     """
@@ -371,7 +371,7 @@ class Experience:
     def complete(
         self, asked: Sequence[RolloutPrompt], responses: Sequence[Response], scores: Sequence[_Score]
     ) -> Batch:
-        """Return the tensors of a rollout batch: what `Learner` takes, without its last argument."""
+        """Return the tensors of a rollout batch: the arguments of `Learner` except the last."""
         own, batch = self._own, padded(asked, responses)
         mask = batch["mask"]
         ended = torch.tensor([each.ended for each in responses])
@@ -417,7 +417,7 @@ class Experience:
         }
 
     def _seen(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> tuple[Seen, Tensor]:
-        """Return what the policy and its reference say of all responses. The processes share them."""
+        """Return the outputs of policy and reference on all responses. The processes share the work."""
         device = self._policy.value_head.weight.device
         lengths = starts + mask.sum(1)
         # Those of a length together, or those of a prompt.
@@ -442,10 +442,10 @@ class Experience:
         return clipped / (self._moments.std if own.scale_reward == "running" else 1.0)
 
     def _lifted(self, rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Raise the value head's bias, and so all values, to the mean of what is to come, at the start.
+        """Raise the value head's bias at the start, so that all values equal the mean return.
 
         From 0, steps of the usual size take thousands to reach rewards around 10. Until then all advantages
-        are of one sign, and grow with the distance from the end.
+        have the same sign, and grow with the distance from the end.
         """
         made, _ = self._of_each(rewards, torch.zeros_like(values), mask, lam=1.0)
         bias = algorithm.masked_mean(made - values, mask).float()
@@ -458,7 +458,7 @@ class Experience:
         return algorithm.gae(given, values.double(), mask, self._own.gamma, lam)
 
     def _compared(self, rewards: Tensor, mask: Tensor) -> Tensor:
-        """Return advantages of answers over others to their prompt."""
+        """Return the advantage of each answer over others to its prompt."""
         of = algorithm.rloo_advantages if self._own.algorithm == "rloo" else algorithm.grpo_advantages
         scores = (rewards * mask).sum(1)  # minus what KL costs
         return of(scores.view(-1, samples_each(self._own))).flatten()[:, None] * mask
@@ -521,14 +521,14 @@ def of_policy(seen: Seen, ref: Tensor, mask: Tensor) -> dict[str, float]:
 
 
 def of_sampler(log_probs: Tensor, drawn: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return the KL of a token from the sampler to the trainer, in nats; nothing if it kept none."""
+    """Return the KL of a token from the sampler to the trainer, in nats; empty if none was kept."""
     if not (known := mask & ~drawn.isnan()).any():
         return {}
     return {"sampler_kl": float(algorithm.masked_mean(algorithm.kl_k3(drawn, log_probs, known), known))}
 
 
 def of_groups(scores: Tensor, samples: int) -> dict[str, float]:
-    """Return the share of prompts whose answers have equal scores; nothing if each prompt has one answer."""
+    """Return the share of prompts whose answers have equal scores; empty if each prompt has one answer."""
     if samples == 1:
         return {}
     alike = algorithm.without_spread(scores.view(-1, samples))

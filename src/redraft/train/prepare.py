@@ -1,8 +1,8 @@
 """Prepare training data: read, render and tokenise files of records once, then map the tokens into memory.
 
 Workers return arrays, in order (`jobs/parallel.py`): any number of them gives the same result. Prepared data
-lies in a cache folder named by a hash of all that decides it: the bytes of the data, the tokenizer, format,
-objective and length, and the source code that turns a record into tokens. It holds three arrays and
+lies in a cache folder named by a hash of everything that determines it: the bytes of the data, the tokenizer,
+format, objective and length, and the source code that turns a record into tokens. It holds three arrays and
 `prepared.json`, which has a hash of each, so that incomplete and damaged folders are recognised and replaced.
 """
 
@@ -120,7 +120,7 @@ class DataReport:
         of[one] = of.get(one, 0) + 1
 
     def lines(self, marked: str = "with loss") -> list[str]:
-        """Return the report as lines of text. `marked` says what the marked tokens are, if any are."""
+        """Return the report as lines of text. `marked` names the marked tokens, if there are any."""
         share = self.trained / max(self.tokens, 1)
         of_them = f", {self.trained:,} of them {marked} ({share:.0%})" if marked else ""
         read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
@@ -218,7 +218,7 @@ class Encodes(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that decides the examples of a record, apart from the code."""
+        """A hash of all settings that determine a record's examples. Code is left out."""
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
         """Return the chains of a record that become examples."""

@@ -1,4 +1,4 @@
-"""The processes of a distributed run: their number, how they start and end, and what they say together."""
+"""The processes of a distributed run: their number, their start and end, and their common output."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def leads() -> bool:
 def parting() -> Iterator[None]:
     """Leave the process group, if there is one, when the block ends.
 
-    If the block succeeds, wait for all processes. If it fails, do not: the others notice and fail too.
+    If the block succeeds, wait for all processes. If it fails, do not wait: the others notice and fail too.
     Without this, torch's threads run on until a process is gone, and abort.
     """
     from torch import distributed  # slow to import, and not needed to make tokens
@@ -66,7 +66,7 @@ def place() -> tuple[int, int]:
 
 
 def gathered(mine: T) -> list[T]:
-    """Return what each process gives, in their order. All processes call it, and have the same result.
+    """Return the objects of all processes, in their order. Every process must call it.
 
     Objects are pickled between the processes of a run, which trust each other.
     """

@@ -151,7 +151,7 @@ class Reward(Verb[RewardOptions]):
                 say(line)
 
     def following(self, own: RewardOptions, base: str) -> str:  # noqa: ARG002
-        """Return what to type next with the result."""
+        """Return the next command for the result."""
         form = f"{own.model_name_or_path}+{own.output_dir}" if own.lora else own.output_dir
         return f"Try it: redraft ask … --mode best-of --check {shlex.quote(f'reward:{form}')}"
 
@@ -171,7 +171,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bin:
-    """Pairs for which the model was about as sure."""
+    """Pairs for which the model was about equally sure."""
 
     low: float
     high: float
@@ -182,7 +182,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a reward model does on held-out pairs."""
+    """The figures of a reward model on held-out pairs."""
 
     pairs: int
     accuracy: Estimate  # the share whose chosen answer has the higher reward. A tie counts half
@@ -272,7 +272,7 @@ def _bins(gap: Numbers) -> Iterator[Bin]:
 
 
 def _tokens(batch: Batch) -> Numbers:
-    """Return the tokens of each answer from where the two of a pair part: [pairs, 2]."""
+    """Return the tokens of each answer from the first where the two of a pair differ: [pairs, 2]."""
     starts, ends = bounds(batch["position_ids"], batch.get("attention_mask"))
     marked = np.concatenate([[0], np.cumsum((batch["labels"].flatten() != IGNORED).numpy())])
     counts = marked[ends.numpy()] - marked[starts.numpy()]

@@ -65,7 +65,7 @@ def check_output(output: Path, *refs: str) -> None:
 
 
 def _parts(ref: str) -> Iterator[Path]:
-    """Yield the folders that a reference may name: of the model and of adapters. A name may have a plus.
+    """Yield the folders that a reference may name: of the model and of adapters. A name may contain a plus.
 
     `default` is always the embedded model.
     """
@@ -129,7 +129,7 @@ def results_in(folder: Path) -> list[Path]:
 
 
 def _decides(path: Path) -> bool:
-    """Return whether a file makes a folder a model or an adapter: it is moved last and deleted first."""
+    """Return whether a file marks a folder as a model or adapter. It is moved last and deleted first."""
     return path.name in {"config.json", "adapter_config.json"}
 
 
@@ -160,7 +160,7 @@ def licensed(
 
 
 def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
-    """Yield the data sets. The licence of a format without a place for it is in the record beside it."""
+    """Yield the data sets. If a format has no place for a licence, it is in the record beside the file."""
     beside = {stem_of(Path(path)): licences_beside(Path(path)) for path in paths}
     for name, licences in sorted(prepared.report.origins.items()):
         for licence in sorted(licences):
@@ -271,7 +271,7 @@ _ELSEWHERE = frozenset(
 
 @dataclass(frozen=True)
 class Ready:
-    """A run with everything done except the steps."""
+    """A prepared run, before its first step."""
 
     own: RunOptions
     base: str  # the base model: a folder, or org/name on the hub
@@ -304,7 +304,7 @@ class Ready:
 
     @property
     def writes(self) -> bool:
-        """Whether the run writes what it learns from (rollouts)."""
+        """Whether the run writes its own training data (rollouts)."""
         return not isinstance(self.loop.data, Data)
 
     @cached_property
@@ -314,7 +314,7 @@ class Ready:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """All that decides the trained weights, as JSON values. Files and folders count by their content."""
+        """All that determines the trained weights, as JSON values. Files count by their content."""
         ours = {name: each for name, each in vars(self.own).items() if name not in _ELSEWHERE}
         return {
             **ours,
@@ -356,7 +356,7 @@ class Ready:
 
     @property
     def caution(self) -> str:
-        """What a user should know before publishing the result: licences that clash."""
+        """A warning before publishing the result: licences that clash."""
         return remark(self.sources) if clash(self.sources) else ""
 
     def train(self, begin: Callable[[], object] | None = None) -> int:
@@ -402,7 +402,7 @@ class Ready:
 
 
 def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say | None = None) -> Ready:
-    """Do everything except the steps, quick checks first. Even a quiet run tells what `warn` gets."""
+    """Do everything except the steps, quick checks first. Even a quiet run shows the warnings of `warn`."""
     tell, alarm = (say, warn or say) if leads() else (lambda _: None,) * 2
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     verb = verb_of(type(asked))

@@ -50,7 +50,7 @@ class Sft(Verb[SftOptions]):
     def model(
         self, own: SftOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
-        """Load a model with the loss of `loss`. The result says that it writes chains, if it learns them."""
+        """Load a model with the loss of `loss`. If it learns chains, the result is marked as writing them."""
         native = own.format == "selfee" and own.training_objective != "answer"
         note = {"redraft_format": NATIVE_FORMAT} if native else {}
         model = load_trained(own, ref, tokenizer, seed=own.seed, note=note)
@@ -73,7 +73,7 @@ class Sft(Verb[SftOptions]):
             export_gguf(loop.folder, target, run)
 
     def following(self, own: SftOptions, base: str) -> str:
-        """Return what to type next with the result."""
+        """Return the next command for the result."""
         return what_follows(own, base, own.gguf)
 
 
@@ -107,7 +107,7 @@ def _check_gguf(gguf: str, model: str) -> None:
 
 
 def _base_folder(base: str) -> Path:
-    """Return the folder of the base; for one on the hub, where it was downloaded to."""
+    """Return the folder of the base; for one on the hub, its download."""
     if Path(base).exists():
         return Path(base)
     from huggingface_hub import try_to_load_from_cache

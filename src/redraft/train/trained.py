@@ -157,11 +157,11 @@ _SHARDS = "pytorch_model_fsdp*"  # files of FSDP's checkpoints
 
 
 class Trained:
-    """A model that is trained.
+    """A model in training.
 
     `around` is the module that computes the loss: the model, or one around it with weights of its own, such
-    as a value head. What is trained of those is saved with the states: the result does not need it.
-    `wrapped` is called for gradients: DDP may be around it.
+    as a value head. Those weights are saved with the states, because the result does not need them. `wrapped`
+    is called for gradients; it may be DDP.
     """
 
     card: str | None = None  # the text of the model card, or None
@@ -228,7 +228,7 @@ class Trained:
         self.save_texts(folder)
 
     def save_texts(self, folder: Path) -> None:
-        """Save what belongs to a model beside its weights: the tokenizer, and the card."""
+        """Save a model's files beside its weights: the tokenizer, and the card."""
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
         if self.card is not None:
@@ -319,7 +319,7 @@ def _accelerator(args: TrainingArguments) -> Accelerator:
 
 
 def _load_whole(model: torch.nn.Module, folder: Path) -> None:
-    """Load all weights. Those that share another's memory are saved once."""
+    """Load all weights. Tensors that share memory are saved once."""
     missing = dict(model.named_parameters()).keys() | dict(model.named_buffers()).keys()
     unexpected: list[str] = []
     for path in sorted(folder.glob("model*.safetensors")) or [part_of(folder, "model.safetensors")]:

@@ -1,4 +1,4 @@
-"""What the verbs of `redraft train` do differently; `run` is the same for all."""
+"""The parts of `redraft train` that differ by verb; `run` is the same for all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Own = TypeVar("Own", bound=RunOptions)
 
 
 class Verb(ABC, Generic[Own]):
-    """A verb."""
+    """A verb of `redraft train`."""
 
     row: str  # what a row is called
     # What a preview says of tokens with the mark of the prepared data and without; "" for what no token has.
@@ -38,7 +38,7 @@ class Verb(ABC, Generic[Own]):
 
     @abstractmethod
     def encoder(self, own: Own, tokenizer: PreTrainedTokenizerBase) -> Encodes:
-        """Return what turns records into examples."""
+        """Return the encoder that turns records into examples."""
 
     @abstractmethod
     def rows(self, lengths: Ints, own: Own) -> Rows:
@@ -62,10 +62,10 @@ class Verb(ABC, Generic[Own]):
         return data, None
 
     def finish(self, own: Own, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:
-        """Do what follows the last step, in all processes."""
+        """Do the work after the last step, in all processes."""
 
     def following(self, own: Own, base: str) -> str:
-        """Return what to type next with the result."""
+        """Return the next command for the result."""
         return what_follows(own, base)
 
 
@@ -76,7 +76,7 @@ def verb_of(options: type[RunOptions]) -> Verb[Any]:
 
 
 def bare_of(model: Any) -> Any:
-    """Return a model of transformers without what peft puts around it."""
+    """Return a transformers model without peft's wrapper."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
@@ -93,7 +93,7 @@ def can_join(model: PreTrainedModel, *, say: Say, needed: bool = False) -> bool:
 
 
 def what_follows(own: RunOptions, base: str, gguf: str | None = None) -> str:
-    """Return what to type next with a language model or an adapter, and its GGUF file if there is one."""
+    """Return the next command for a language model or an adapter, and its GGUF file if there is one."""
     named, output = own.model_name_or_path, str(own.output_dir)
     if not own.lora:
         return _try(gguf or output)

@@ -76,7 +76,7 @@ def card_of(metadata: Mapping[str, Any]) -> str | None:
 
 
 def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) -> str:
-    """Return a card for what was made from some sources. `bases` are base models, as org/name on the hub."""
+    """Return a card for a result of some sources. `bases` are base models, as org/name on the hub."""
     name, listed = _licence(sources)
     licence = [f"license: {name}"] if listed else [f"license: {OTHER}", f"license_name: {name}"]
     data = dict.fromkeys(each.name for each in sources if each.kind == "data" and " " not in each.name)
@@ -89,9 +89,9 @@ def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) 
 
 
 def sources_of(folder: Path, kind: str, name: str = "") -> tuple[Source, ...]:
-    """Return what a model or an adapter was made from, by the card in its folder.
+    """Return the sources of a model or an adapter, by the card in its folder.
 
-    `kind` is what it is itself, if the card lists no sources, or says another licence than these have.
+    `kind` is its own kind, used if the card lists no sources, or its licence differs from theirs.
     """
     fields = _fields(folder)
     own, listed = fields.get("license", []), _listed(fields)
@@ -119,10 +119,9 @@ def is_known(sources: Iterable[Source]) -> bool:
 
 
 def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
-    """Replace the card in an output that is made from two checkpoints, unless the first one's says it all.
+    """Replace the card of an output made from two checkpoints, unless the first one's card says it all.
 
-    Say what a user should know of the licences. The output has the first one's card, which stands if nothing
-    is known of a base.
+    Warn about the licences. The output has the first one's card, which stays if nothing is known of a base.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)
@@ -145,7 +144,7 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
 
 
 def say_licences(sources: Sequence[Source], run: Run) -> None:
-    """Say what a user should know of the licences of an output, even a quiet one if they clash."""
+    """Warn about the licences of an output; if they clash, even in a quiet run."""
     if text := remark(sources):
         (run.caution if clash(sources) else run.tell)(text)
 
@@ -177,7 +176,7 @@ def _listed(fields: Mapping[str, Sequence[str]]) -> tuple[Source, ...]:
 
 
 def _licence(sources: Iterable[Source]) -> tuple[str, bool]:
-    """Return the licence of what some sources make, as an id, and whether the hub knows it by that."""
+    """Return the licence of a result of some sources, as an id, and whether the hub knows that id."""
     ids = list(ids_of(sources))
     return "-and-".join(ids)[:_MOST], len(ids) == 1 and _LISTED.fullmatch(ids[0]) is not None
 

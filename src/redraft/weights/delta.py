@@ -59,7 +59,7 @@ _COMPUTED = "rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a delta was made, as far as applying it depends on that."""
+    """How a delta was made, as far as applying it requires."""
 
     exact: bool  # whether it holds differences of bit patterns
     vocabulary: Convention  # what rows that the base lacks count as
@@ -162,7 +162,7 @@ def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torc
 
 
 def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bool) -> torch.Tensor:
-    """Change values by the base: their bit patterns if `exact` or integers, else as rounded floats."""
+    """Change values by the base: bit patterns if `exact` or integers, else rounded floats."""
     base = piece.base
     if base is None:
         return values
@@ -320,8 +320,8 @@ def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
     """Return the convention of a delta, and the reason as a phrase.
 
-    `asked` is the user's choice, which must fit the shapes. It is needed if the delta adds rows: they do not
-    show what they are a difference from.
+    `asked` is the user's choice, which must fit the shapes. It is needed if the delta adds rows, which do not
+    show what they were subtracted from.
     """
     added = added_rows(base, delta)
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}

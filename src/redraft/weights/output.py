@@ -43,7 +43,7 @@ Progress = Callable[[int], None]  # called with a number of bytes when they are 
 
 @dataclass(frozen=True)
 class Run:
-    """What all jobs on weights share."""
+    """The settings that all jobs on weights share."""
 
     force: bool = False  # replace an output that redraft made
     allow_pickle: bool = False  # read `.bin` files

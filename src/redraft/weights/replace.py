@@ -28,9 +28,9 @@ _LIBC = libc()
 
 @contextmanager
 def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool) -> Iterator[Path]:
-    """Lock an output, and yield where it is written until it is complete.
+    """Lock an output, and yield the temporary path to write it to.
 
-    Nothing is left there, neither of a killed run nor of this one. `inputs` are the manifest's.
+    Remains of a killed run are removed, and so are this one's. `inputs` are the manifest's.
     """
     if not path.name or path.name == "..":
         raise OutputError(f"{path} does not name a new file or folder.", hint="-o NAME")
@@ -132,7 +132,7 @@ def replace_folder(new: Path, old: Path) -> None:
 
 
 def _remove_left(path: Path) -> None:
-    """Remove what a killed run left: a file or a folder of this user, and no link."""
+    """Remove the remains of a killed run: a file or a folder of this user, and no link."""
     if path.is_dir() and not path.is_symlink() and not is_foreign(path.lstat(), path.parent):
         shutil.rmtree(path)
     else:

@@ -103,7 +103,7 @@ def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
 
 
 def asks(prompt: Prompt) -> bool:
-    """Whether a prompt asks anything. Answer files, such as FastChat's, have their questions elsewhere."""
+    """Whether a prompt asks anything. Files of answers, such as FastChat's, have no questions."""
     if prompt.messages is None:
         return not is_blank(prompt.text)
     others = [turn for turn in prompt.messages if turn.get("role") != "assistant"]
@@ -124,7 +124,7 @@ class TreeMessage:
 
 
 def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
-    """Read each path of an OASST1 tree to an answer without later answers, with the last message's id."""
+    """Read each path of an OASST1 tree that ends in an answer, with the id of its last message."""
     for path in _paths(_grown(fields)):
         yield path[-1].id, _path_chain(fields, path)
 
@@ -143,7 +143,7 @@ def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
 
 
 def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:
-    """Give paths, the better first. A loop, because hostile trees may be deep."""
+    """Yield paths, the better first. A loop, because hostile trees may be too deep for recursion."""
     waiting: list[tuple[TreeMessage, ...]] = [(root,)]
     while waiting:
         path = waiting.pop()
@@ -154,7 +154,7 @@ def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:
 
 
 def _grown(fields: Fields) -> TreeMessage:
-    """Build a record's tree. Replies to a deleted message are left out with it."""
+    """Build a record's tree. A deleted message is left out with its replies."""
     root = fields.inner("prompt")
     if root.rest.get("deleted"):
         fields.fail("prompt", "was deleted")
@@ -213,7 +213,7 @@ _SPEAKER = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
 
 def preferred(prompt: Prompt, rejected: str, chosen: str) -> Chain:
-    """Return a pair."""
+    """Return a pair as a chain of two steps."""
     steps = (Step(answer=rejected), Step(answer=chosen))
     return Chain(prompt=prompt, steps=steps, best=1, meta={"preference": True})
 
@@ -281,7 +281,7 @@ def _turns(fields: Fields, name: str, text: str) -> list[tuple[dict[str, Any], i
 
 
 def _shared(ours: Sequence[Any], theirs: Sequence[Any]) -> int:
-    """Count common first turns, without the last turn of the shorter dialogue."""
+    """Count the common first turns, without the last turn of the shorter dialogue."""
     most = min(len(ours), len(theirs)) - 1
     return next((i for i in range(max(most, 0)) if ours[i] != theirs[i]), max(most, 0))
 

@@ -115,13 +115,13 @@ class Shape(Kind):
 
 @dataclass(frozen=True)
 class Format(Kind):
-    """The shapes of some records: what a plugin of `redraft.formats` is."""
+    """The shapes of some records, as a plugin of `redraft.formats` gives them."""
 
     shapes: Sequence[Shape]  # in the order in which they are tried
     order: int = 0  # formats of a lower one are tried first; those of redraft have 1 to 5
 
     def __post_init__(self) -> None:
-        """Refuse a field of a wrong type, or a shape that is none."""
+        """Refuse a field of a wrong type, or an invalid shape."""
         super().__post_init__()
         for each in self.shapes:
             if not isinstance(each, Shape):

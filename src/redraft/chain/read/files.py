@@ -157,7 +157,7 @@ def _decoded(data: bytes, where: str) -> Any:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn an OSError into an OutputError. A reader that went away is not the file's fault."""
+    """Turn an OSError into an OutputError. A reader that went away, as of a pipe, is passed on."""
     try:
         yield
     except BrokenPipeError:
@@ -268,7 +268,7 @@ class _Text:
         return RecordError(f"{name_of(self._path)}: {problem}.", hint=_NOT_JSON)
 
     def value(self, where: str) -> str:
-        """Return the text of the next value. Read twice as much each time until it is complete."""
+        """Return the text of the next value. The amount read doubles until the value is complete."""
         if not self.next():
             raise self._error("ends inside its array")
         while True:

@@ -134,7 +134,7 @@ def ids_of(path: Path) -> Iterator[str]:
 
 
 def sample_id(record: str, number: int) -> str:
-    """Return the id of the answer with this number to a record. The first has the record's own."""
+    """Return the id of a record's answer number `number`. The first has the record's own id."""
     return record if number == 1 else f"{record}#{number}"
 
 
@@ -144,7 +144,7 @@ def with_id(chain: Chain, name: str) -> Chain:
 
 
 def check_depth(record: Any, data: bytes, where: str) -> None:
-    """Raise if a record is nested too deep for the next command to read it. Nearly none is tried."""
+    """Raise if a record is nested too deeply for the next command. Only suspicious records are tested."""
     if data.count(b"[") + data.count(b"{") <= _DEEP:
         return
     depth, level = 0, [record]

@@ -1,7 +1,7 @@
 """Recognise the shape of a published record by its fields, and read it as a chain.
 
 The first of `shapes()` that fits is used; they are plugins. A record's fields go to the prompt, the steps,
-and of `meta` to `reference` (the gold answer), `rationale`, `tests` and `lang`; all others to `source`, so
+and in `meta` to `reference` (the gold answer), `rationale`, `tests` and `lang`; all others to `source`, so
 that nothing is lost. This module reads answers and prompts; `tasks` and `conversations` read the rest.
 """
 
@@ -75,7 +75,7 @@ def _fastchat_answer(fields: Fields) -> Chain:
 
 
 def _sample(fields: Fields) -> Chain:
-    """Read an answer of a policy, with its reward, from samples.jsonl. Its tokens are left out."""
+    """Read an answer from a trainer's samples.jsonl, with its reward. Its tokens are left out."""
     prompt, text = Prompt(instruction=fields.text("prompt")), fields.text("answer")
     for name in ("tokens", "log_probs", "settings", "judge"):
         fields.rest.pop(name, None)

@@ -91,7 +91,7 @@ def mbpp(fields: Fields) -> Chain:
 
 
 def human_eval(fields: Fields) -> Chain:
-    """Read HumanEval: the beginning of a program, the setup too, and the tests, in a function `check`."""
+    """Read HumanEval: the beginning of a program, also the setup, and the tests in a function `check`."""
     asked, name, test = fields.text("prompt"), fields.rest["entry_point"], fields.rest["test"]
     tests = None
     if isinstance(name, str) and name.isidentifier() and isinstance(test, str) and "def check(" in test:

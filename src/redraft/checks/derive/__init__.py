@@ -1,9 +1,9 @@
 """Checks from a prompt, by rules for what people write: "at most 50 words" gives `words<=50`.
 
-A rule is unsure about most texts, and then says nothing: a wrong check costs an answer, a missing one costs
-nothing. To add one, put a function into `RULES`: it sees one sentence (`Sentence`).
+A rule stays silent where it is unsure: a wrong check costs an answer, a missing one costs nothing. To add
+one, put a function into `RULES`: it sees one sentence (`Sentence`).
 
-Of a long text its beginning and its end are read, and of these no long sentence: the time is bounded.
+Of a long text only beginning and end are read, and long sentences are skipped: the time is bounded.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ NOTHING = "no demand was found in this prompt. Only English ones are read."
 
 
 def checks_in(prompt: str) -> tuple[str, ...]:
-    """Return what a prompt demands in plain words as checks, in their short form, without repeats.
+    """Return the checks that a prompt demands in plain words, in their short form, without repeats.
 
-    Never more than 50. Those that contradict each other are left out.
+    There are at most 50. Checks that contradict each other are left out.
     """
     if len(prompt) > READ:
         prompt = f"{prompt[: READ // 2]}\n\n{prompt[-READ // 2 :]}"
@@ -45,7 +45,7 @@ _ONE_ONLY = ("language:", "uppercase", "lowercase", "json", "keys:", "starts:", 
 
 
 def consistent(found: list[str]) -> list[str]:
-    """Leave out counts that no text meets, kinds that were found twice, and a word that may not be."""
+    """Drop counts that no text meets, kinds found twice, and a word that both must and must not occur."""
     counted = {_listed(match[1]) for match in map(_COUNT.fullmatch, found) if match and not _SOME(match[0])}
     found = [each for each in found if not (some := _SOME(each)) or _listed(some[1]) not in counted]
     of_unit: dict[str, list[str]] = {}

@@ -148,7 +148,7 @@ def lengths(sentence: Sentence) -> Found:
 
 
 def _limits(sentence: Sentence, unit: str) -> Found:
-    """Yield what "Word limit: 80", "minimum 5 words, maximum 9" and "one-word answer" say."""
+    """Yield the limits in "Word limit: 80", "minimum 5 words, maximum 9" and "one-word answer"."""
     both = rf"\bmin\w* (?:of )?(?P<n>{NUMBER}) {unit},? (?:and )?max\w* (?:of )?(?P<m>{NUMBER})"
     for match in sentence.all(both):
         yield f"{unit}={number(match['n'])}..{number(match['m'])}"
@@ -163,7 +163,7 @@ def _limits(sentence: Sentence, unit: str) -> Found:
 
 
 def _bounds(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bounds | None:
-    """Return the bounds that an amount says; None if it says none, or an unsure one.
+    """Return the bounds that an amount states; None if it states none, or is unsure.
 
     `before` precedes it, and `alone` says whether it stands by itself.
     """
@@ -248,7 +248,7 @@ _SHAPES = {
 
 
 def shapes(sentence: Sentence) -> Found:
-    """Yield that there are bullet points, a numbered list or headings, or none: "in bullet points", "no lists"."""
+    """Yield whether there must be bullet points, a numbered list or headings, or none: "no lists"."""
     for unit, noun in _SHAPES.items():
         used = rf"\b(?:in|as|use|using|with|into|add|include)\s(?:(?!(?:{NUMBER}|for|of|from|about|on|under|without|no|the|my|your)\b)[a-z]+\s){{0,3}}?{noun}"
         if unit != "headings":

@@ -1,4 +1,4 @@
-"""A prompt as sentences that may demand something; quotations in them are hidden, and never read as demands."""
+"""A prompt as sentences that may demand something. Quotations are hidden, and never read as demands."""
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
 from __future__ import annotations
@@ -39,7 +39,7 @@ _END = re.compile(
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt in which each quotation is one character that stands for it."""
+    """A prompt in which each quotation is replaced by one character."""
 
     plain: str
     masked: str
@@ -48,7 +48,7 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        """Hide the quotations. Of those beyond some thousands all are alike, and give nothing."""
+        """Hide the quotations. After some thousands, all get the same character and yield nothing."""
         hidden: list[str] = []
 
         def hide(match: re.Match[str]) -> str:
@@ -70,7 +70,7 @@ class Text:
                 yield Sentence(line, self)
 
     def shown(self, masked: str) -> str:
-        """Return a part of the masked text as it was written."""
+        """Return a part of the masked text as originally written."""
         return re.sub(QUOTED, lambda m: self.hidden[ord(m[0]) - BASE], masked)
 
     def has(self, pattern: str) -> bool:
@@ -88,7 +88,7 @@ class Sentence:
     of: Text
 
     def all(self, pattern: str, *, negated: bool = False, closing: bool = False) -> Iterator[re.Match[str]]:
-        """Yield the places of a pattern, written in any case, that are demands.
+        """Yield the matches of a pattern that are demands, in any case.
 
         Args:
             pattern: A regular expression.
@@ -108,7 +108,7 @@ class Sentence:
                 yield match
 
     def _closes(self, match: re.Match[str]) -> bool:
-        """Whether a place with "in" is the end of a question that is about something else."""
+        """Whether a match with "in" ends a question about something else."""
         says_in = re.search(r"\bin\b", self.text[max(0, match.start() - 4) : match.end()])
         ends = re.fullmatch(r"\W*", self.text[match.end() :])
         return bool(says_in and ends and _WONDERS.search(self.text))
@@ -118,7 +118,7 @@ class Sentence:
         return self.text[max(0, match.start() - 80) : match.start()]
 
     def phrase(self, masked: str) -> str:
-        """Return a phrase without its quotation marks; empty if it is none."""
+        """Return a phrase without its quotation marks; empty if it is not a phrase."""
         text = self.of.shown(masked).strip()
         if len(text) > 1 and (text[0] + text[-1]) in ('""', "''", "“”", "‘’"):
             text = text[1:-1].strip()
@@ -186,7 +186,7 @@ _CLAUSE = re.compile(
 
 
 def is_negated(before: str) -> bool:
-    """Return whether what precedes a place negates it."""
+    """Return whether the text before a place negates it."""
     return _NOT_HERE.search(_CLAUSE.split(before)[-1]) is not None
 
 
@@ -210,5 +210,5 @@ _CODE = re.compile(
 
 
 def asks_for_code(prompt: str) -> bool:
-    """Return whether a prompt asks for a program: what it demands, the program has to do."""
+    """Return whether a prompt asks for a program. Its demands then concern what the program does."""
     return _CODE.search(prompt) is not None

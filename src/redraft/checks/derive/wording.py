@@ -1,6 +1,6 @@
-"""Rules for words to use and to avoid, the beginning and the end, case, marks and quotation marks: one table.
+"""Rules for words to use and to avoid, beginning and end, case, marks and quotation marks: one table.
 
-Below it stand those for JSON, for yes or no and other choices, and for the language.
+Below it are the rules for JSON, for yes or no and other choices, and for the language.
 """
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
@@ -87,7 +87,7 @@ _FOR_A_PART = re.compile(
 
 
 def _of_a_part(sentence: Sentence, match: re.Match[str]) -> bool:
-    """Return whether a case is that of a part of the answer."""
+    """Return whether a demand for a case concerns only a part of the answer."""
     before = sentence.text[: match.end()].rstrip(" ,")[-60:]
     part = _OF_A_PART.search(re.split(r",|\band\b", before)[-1])
     return bool(part or _FOR_A_PART.match(sentence.text, match.end()))
@@ -100,7 +100,7 @@ Unless = Callable[[Sentence, re.Match[str]], object]
 
 
 def wordings(sentence: Sentence) -> Found:
-    """Yield what the table below finds."""
+    """Yield the checks that the table below finds."""
     for check, negated, unless, patterns in _TABLE:
         for pattern in patterns:
             for match in sentence.all(pattern, negated=negated):
@@ -110,9 +110,9 @@ def wordings(sentence: Sentence) -> Found:
 
 
 def _phrases(sentence: Sentence, match: re.Match[str], check: str) -> list[str]:
-    """Return what a match names: its `list` of quotations, `bare` words, or `what`, one phrase.
+    """Return the phrases that a match names: a `list` of quotations, `bare` words, or `what`, one phrase.
 
-    It is nothing if it has no word. A text that begins or ends with one character may do so by chance.
+    Empty if there is no word in it. A demand for one character at the beginning or end may be met by chance.
     """
     found = match.groupdict()
     if "{}" not in check:
@@ -231,7 +231,7 @@ _KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:|,)? (?P<keys>{_ITEM}(?:(?
 
 
 def in_json(sentence: Sentence) -> Found:
-    """Yield that the answer is JSON, with its keys where the prompt lists them."""
+    """Yield the demand for JSON, with its keys where the prompt lists them."""
     if re.search(_ASKS, sentence.text, re.I) and any(sentence.all(_ASKED)):
         keys = compiled(_KEYS).search(sentence.of.masked)
         names = [sentence.phrase(each) for each in re.split(r", and | and |, ", keys["keys"])] if keys else []
@@ -246,7 +246,7 @@ _ONLY = r"\b(?:just|only|simply|nothing|single word|one word|one of)\b"
 
 
 def choices(sentence: Sentence) -> Found:
-    """Yield that the answer is one of some words, such as yes or no, alone or at its beginning."""
+    """Yield the demand that the answer is one of some words, such as yes or no, or begins with one."""
     end = r"(?= ?(?:only\b|[.,:;!?)\n–—-]|$))"
     for match in sentence.all(
         rf"(?:{_ANSWER}|{_ONLY})[^.?!:]{{0,30}}?\b(?P<options>{_PAIR})\b(?! \w*(?:questions?|quiz|answers?|statements?|facts?)\b)(?: only)?"

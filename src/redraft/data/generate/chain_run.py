@@ -36,7 +36,7 @@ class ChainRun(AnswerRun):
 
     @classmethod
     def of(cls, settings: Settings, source: str | Path, output: str | Path) -> Self:
-        """Return the run that `ChainOptions` ask for, with SelFee's settings where they say nothing.
+        """Return the run that these `ChainOptions` describe. SelFee's settings fill the gaps.
 
         Raises:
             UsageError: Two options do not go together, or there is no sandbox.
@@ -52,27 +52,27 @@ class ChainRun(AnswerRun):
         return cls(settings, Path(source), plan, limit=values.limit, making=making)
 
     def prepare(self) -> None:
-        """Say that the checks of records are not used: here a critic judges, or what `--verify` says."""
+        """Warn that checks of records are not used: a critic judges here, or `--verify`."""
         super().prepare()
         first = next(self.records(), None)
         if first is not None and "checks" in meta_of(first, "source"):
             self.plan.say("The `checks` of the records are not used. Checks for all: --check.")
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return what a record gives to its chain."""
+        """Return the options that a record gives to its chain."""
         return self.making.options(record)
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
-        """Clean up a chain, and mark it."""
+        """Clean up a chain, and mark what was found."""
         return self.making.finished(chain, record)
 
     def end(self) -> None:
-        """Say if the licences of the records clash, even in a quiet run."""
+        """Warn if the licences of the records clash, even in a quiet run."""
         if clash(sources := sorted(self.summary.sources)):
             self.plan.say(remark(sources))
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what all runs paid, if there were several."""
+        """Return the row with the cost of all runs, if there were several."""
         sessions = (RunFile(self.plan.out).read() or {}).get("sessions") or []
         if len(sessions) < 2:
             return []

@@ -1,8 +1,8 @@
-"""Feedback chains from a teacher: what each record gives to its chain, and what becomes of the chain.
+"""Feedback chains from a teacher: the options that a record gives to its chain, and the clean-up.
 
-The chain itself is made by `revise`. SelFee's three ways are combinations of two settings: `gold` shows the
-critic the record's gold answer, and `first` takes the first answer from the record. `verify` replaces the
-teacher's opinion by a check that knows the gold answer.
+`revise` makes the chain itself. SelFee's three ways are combinations of two settings: `gold` shows the critic
+the record's gold answer, and `first` takes the first answer from the record. `verify` replaces the teacher's
+opinion by a check that knows the gold answer.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class ChainMaking:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
-        """Return what `ChainFlags` ask for. No recipe can say that programs of the model may run.
+        """Return what these `ChainFlags` describe. No recipe may allow running the model's programs.
 
         Raises:
             UsageError: Two options that do not go together, or no sandbox.
@@ -117,7 +117,7 @@ class ChainMaking:
 
     @property
     def stand_ins(self) -> dict[str, Any]:
-        """The options that each record gives, with any value."""
+        """Placeholders for the options that each record gives."""
         found: dict[str, Any] = {"gold": "?"} if self.gold else {}
         if self.first:
             found["given"] = "?"
@@ -153,7 +153,7 @@ class ChainMaking:
         )
 
     def finished(self, chain: Chain, record: Chain) -> Chain:
-        """Return a chain after the clean-up, marked with what was changed, leaked and refused."""
+        """Return a chain after the clean-up, marked with the changes, leaks and refusals."""
         for step in chain.steps:  # a step may end so for its criticism, too
             of_answer = step.feedback is None or step.feedback.by == "checks"
             if step.finish == "filtered" and of_answer:
@@ -228,7 +228,7 @@ _CONTENT = re.compile(r":\s*\S")
 
 
 def without_apologies(text: str) -> str:
-    """Return an answer without its first sentence, if that is an apology and says no more."""
+    """Return an answer without its first sentence, if that is only an apology."""
     found = _START.match(text)
     removed = found and _APOLOGY.match(found[1]) and not _SAYS_MORE.search(found[1])
     return text[found.end() :] if found and removed else text
@@ -245,7 +245,7 @@ def without_remarks(text: str) -> str:
 
 
 def _is_remark(sentence: str) -> bool:
-    """Return whether a sentence talks about the revision alone. After a colon comes the answer."""
+    """Return whether a sentence is only about the revision. After a colon comes the answer."""
     says_more = _CONTENT.search(sentence) or _SAYS_MORE.search(sentence)
     return len(sentence) <= _LONGEST and bool(_REMARK.search(sentence)) and not says_more
 

@@ -1,8 +1,8 @@
-"""Find feedback and revisions that quote a gold answer which their author was not to give away.
+"""Find feedback and revisions that quote a gold answer which their author should not give away.
 
-A critic that is shown the gold answer may copy it into its feedback, and the writer may copy it from there: a
+A critic that sees the gold answer may copy it into its feedback, and the writer may copy it from there: a
 model that learns from such a chain learns to be told. Only literal quotes are found, not paraphrases: a whole
-text, or a part of a longer one. What the prompt says is no quote.
+text, or a part of a longer one. Text of the prompt is no quote.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ PART = 30
 
 
 class Marked(NamedTuple):
-    """A text of a chain that is marked: the answer or the feedback of a step."""
+    """A marked text of a chain: the answer or the feedback of a step."""
 
     step: int
     part: Literal["feedback", "answer"]
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield each quote of gold texts: in feedback on an answer without it, and in answers after that."""
+    """Yield each quote of a gold text: in feedback on an answer without it, and in later answers."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= _LEAST)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()
@@ -43,7 +43,7 @@ def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
 
 
 def _pieces(text: str) -> set[str]:
-    """Return all parts of a text that are as long as a part counts, or the text itself if it is shorter."""
+    """Return all parts of a text of the least length that counts, or the whole text if it is shorter."""
     return {text[start : start + PART] for start in range(max(len(text) - PART, 0) + 1)}
 
 
@@ -72,7 +72,7 @@ def is_refusal(text: str) -> bool:
 
 
 def refusals(chain: Chain) -> Iterator[Marked]:
-    """Yield the refusals that a model would learn. A refused draft that was corrected is none."""
+    """Yield the refusals that a model would learn. A refused draft that was corrected does not count."""
     for index, step in enumerate(chain.steps):
         if index == chain.best and is_refusal(step.answer):
             yield Marked(index, "answer")

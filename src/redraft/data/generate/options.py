@@ -55,7 +55,7 @@ SIMILAR = 0.7  # the ROUGE-L F of Alpaca and Self-Instruct above which an instru
 
 
 class TaskOptions(ServerOptions, MachineOptions):
-    """The options but the model."""
+    """The options of `generate instructions` except the model."""
 
     way: Way = option(
         "alpaca: a list of tasks a request; self-instruct: instructions, then their kind, then their inputs "

@@ -2,10 +2,10 @@
 
 Each step runs one pass of the model, which adds a token to every sequence whose prompt is read. Sequences
 join and leave between steps. Prompts are read together, `READ` tokens a step, so that many short prompts take
-few passes and a long one does not stop the other sequences. A beginning that several share is read once.
-Each sequence draws from its own seed, so others change only the last bits of its arithmetic. Sampling is
-temperature and then top-p, as in the other engines. Where a text has a form, llguidance says which tokens it
-may go on with, and no others are drawn.
+few passes and a long one does not stop the other sequences. A shared beginning is read once. Each sequence
+draws from its own seed, so others change only the last bits of its arithmetic. Sampling is temperature and
+then top-p, as in the other engines. Where a text has a form, llguidance restricts the next tokens, and no
+others are drawn.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ Chances = tuple[float, Likeliest]
 
 
 def installed() -> bool:
-    """Return whether texts can be kept to a form."""
+    """Return whether llguidance is here, which keeps texts to a form."""
     return importlib.util.find_spec("llguidance") is not None
 
 
 class Guide:
-    """What one text may go on with, as far as its grammar holds: llguidance gives up on some."""
+    """The tokens that may come next in one text, while its grammar works: llguidance gives up on some."""
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
         """Guide a text by a grammar in Lark's syntax. `ends` are the tokens that may end it."""
@@ -62,7 +62,7 @@ class Guide:
             self._matcher = LLMatcher(known, grammar, log_level=0)
 
     def take(self, token: int) -> None:
-        """Go on with a token that was allowed."""
+        """Advance by a token that was allowed."""
         if not self.lost:
             self._matcher.consume_token(token)
 
@@ -130,7 +130,7 @@ class Request:
 
     @property
     def left(self) -> int:
-        """Tokens that the model has not read yet; 1 while it generates."""
+        """Number of tokens that the model has not read yet; 1 while it generates."""
         return len(self.tokens) - len(self.slot.tokens)
 
     @property
@@ -141,7 +141,7 @@ class Request:
     def take(self, token: int, chances: Chances | None, *, ends: bool) -> bool:
         """Add a token, and deliver the text that is now final. Return whether the sequence is complete.
 
-        `chances` are delivered with the token if the caller asked for it.
+        `chances` go with the token, if the caller asked for them.
         """
         self.tokens.append(token)
         if self.guide:
@@ -249,7 +249,7 @@ class Batch:
             raise EngineError("the engine was closed.", hint="Load the model again.")
 
     def hold(self) -> None:
-        """Begin no sequence and no scoring until `release`. Those under way go on while `busy`."""
+        """Begin no sequence and no scoring until `release`. Active ones continue while `busy`."""
         with self._changed:
             self._held += 1
 
@@ -260,7 +260,7 @@ class Batch:
             return bool(self._running or self._scoring)
 
     def release(self) -> None:
-        """Go on after `hold`. Forget what was computed if nothing ran: the weights may be other ones now."""
+        """Resume after `hold`. Empty the cache if nothing ran, as the weights may have changed."""
         with self._changed:
             self._held -= 1
             if not (self._held or self._running):
@@ -303,7 +303,7 @@ class Batch:
         return False
 
     def _begin(self, request: Request) -> None:
-        """Assign the free slot with the longest common prefix; of equal ones, the least recently used."""
+        """Assign the free slot with the longest common prefix; among equals, the least recently used."""
         taken = {running.slot.number for running in self._running}
         free = [slot for slot in self._slots if slot.number not in taken]
         slot = max(free, key=lambda slot: (common_start(slot.tokens, request.tokens), -slot.used))
@@ -323,7 +323,7 @@ class Batch:
             self._continue(sorted(ready, key=lambda request: request.slot.number))
 
     def _next_prompts(self) -> list[Request]:
-        """Return the prompts that the next pass reads, one at least if there is any.
+        """Return the prompts that the next pass reads, at least one if there is any.
 
         All are padded to the width of the longest, which must fit into `READ` and into the context.
         """
@@ -342,7 +342,7 @@ class Batch:
     def _reads(self, request: Request) -> bool:
         """Return whether a sequence reads its prompt in the next pass.
 
-        It takes over what an earlier one that begins alike has read, and awaits what that one will read.
+        It takes over the states of an earlier sequence with the same beginning, or waits for them.
         """
         if request.left <= 1:
             return False
@@ -472,7 +472,7 @@ def draw(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[
 
 
 def _drawn(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[float]) -> torch.Tensor:
-    """Draw as `draw`, for rows above temperature 0 that all have a nucleus, or all have none."""
+    """Draw as `draw` does, for rows above temperature 0 that all have a nucleus, or all have none."""
 
     def column(values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.double, device=logits.device)[:, None]

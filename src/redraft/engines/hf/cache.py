@@ -2,7 +2,7 @@
 
 The caches of transformers hold one batch that begins and ends together, padded on the left. Here sequences
 join and leave between passes, each begins at position 0 of its slot, and a slot can be continued later.
-Models with another state than keys and values, such as recurrent ones, do not fit.
+Models with other state than keys and values, such as recurrent ones, do not fit.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Pass:
 
 @dataclass
 class _Now:
-    """The pass that runs. Layers hold this and not the cache: a cycle would keep gigabytes in memory."""
+    """The current pass. Layers hold this and not the cache: a cycle would keep gigabytes in memory."""
 
     step: Pass
 

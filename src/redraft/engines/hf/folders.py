@@ -17,8 +17,8 @@ _CARDS = 2  # counted up when cards of made folders change. The first version dr
 def folder_for(ref: str, *, command: str = "") -> str:
     """Return the folder, or org/name on the hub, for a `--model_name_or_path`.
 
-    It may be a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter. `command` is for the
-    record of a folder that is made.
+    It may be a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter. `command` goes into
+    the record of a folder that is made.
     """
     from redraft.jobs.files import locked
     from redraft.jobs.machine import cache_folder
@@ -66,7 +66,7 @@ def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:
 
 
 def _converted(file: Path, cache: Path, command: str) -> Path:
-    """Return the cached folder of a GGUF file: transformers' own reader drops long contexts' frequencies."""
+    """Return the cached folder of a GGUF file. transformers' reader loses long contexts' frequencies."""
     from redraft.weights.gguf.to_folder import import_gguf
     from redraft.weights.output import Run
 
@@ -80,7 +80,7 @@ def _converted(file: Path, cache: Path, command: str) -> Path:
 
 
 def _target(cache: Path, name: str, files: Iterable[Path]) -> Path:
-    """Return the folder for what is made from some files: others once one of them has changed."""
+    """Return the folder for what is made from some files. Its name changes with the files."""
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     key = repr((_CARDS, states)).encode("utf-8", "replace")
     return cache / f"{name}-{hashlib.sha256(key).hexdigest()[:16]}"

@@ -113,7 +113,7 @@ def check_tokenizer(folder: Path) -> None:
 def loading(
     what: str, *, hint: str | None = None, smaller: str = "Take a smaller model, or --gpu-layers 0."
 ) -> Iterator[None]:
-    """Turn errors of transformers into a `ModelError`: damaged files lead it into errors of any kind."""
+    """Turn errors of transformers into a `ModelError`: damaged files raise any kind of error there."""
     try:
         yield
     except RedraftError:

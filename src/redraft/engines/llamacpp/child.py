@@ -66,8 +66,8 @@ def main() -> None:
 def _watch() -> subprocess.Popen[bytes]:
     """Start the process that kills this one when standard input ends.
 
-    While a model loads, native code holds the interpreter and no thread of this process runs. Linux can tell
-    of a parent's death, but does so when the thread ends that started the child.
+    While a model loads, native code holds the interpreter and no thread of this process runs. Linux can
+    signal a parent's death, but does so when the thread ends that started the child.
     """
     nowhere = subprocess.DEVNULL  # readers of this process's output must see its end
     command = [sys.executable, "-I", "-S", __file__, str(os.getpid())]
@@ -75,7 +75,7 @@ def _watch() -> subprocess.Popen[bytes]:
 
 
 def _kill_after_input(watched: int) -> None:
-    """Wait for the end of standard input. Then kill a process, unless it has ended by itself."""
+    """Wait for the end of standard input. Then kill a process, unless it has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "win32":
         import _winapi

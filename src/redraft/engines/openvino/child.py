@@ -1,8 +1,8 @@
 """The process that a model of OpenVINO runs in: `python -m redraft.engines.openvino.child`.
 
 It reads `ChildSettings` from standard input, loads the model, and writes one line: `{}` or `{"error": …}`.
-Then each line of its input is a `Request` with a number, or the end of one: `{"id": 1, "tokens": […], …}`,
-`{"id": 1}`. Each line of its output is a list of `Event`s.
+Then each line of its input is a `Request` with a number, or only the number, which ends it: `{"id": 1,
+"tokens": […], …}`, `{"id": 1}`. Each line of its output is a list of `Event`s.
 
 One thread does everything, because a step holds the interpreter: requests are read between steps. Only the
 standard library and OpenVINO are imported, so that it starts quickly.
@@ -72,18 +72,18 @@ def main() -> None:
 
 
 def without_telemetry() -> None:
-    """Keep OpenVINO, when it is imported, from telling Google Analytics of it, which it does by default."""
+    """Keep OpenVINO from reporting its import to Google Analytics, as it does by default."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # as if it were not installed
 
 
 class Lines:
-    """The lines of standard input. The process ends when they do."""
+    """The lines of standard input. The process ends with them."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def read(self, *, wait: bool) -> list[bytes]:
-        """Return the lines that have come, and with `wait` at least one."""
+        """Return the lines that have arrived; with `wait`, at least one."""
         found: list[bytes] = []
         while select.select([0], [], [], 0 if found or not wait else None)[0]:
             piece = os.read(0, 1 << 20)
@@ -118,7 +118,7 @@ def _load(settings: ChildSettings) -> Any:
 
 
 def _tokenizer(model: Path, folder: Path) -> Any:
-    """Return OpenVINO's tokenizer, which keeps forms. To make it takes longer than to load the model."""
+    """Return OpenVINO's tokenizer, which enforces schemas. Making it takes longer than loading the model."""
     import openvino_genai
 
     if folder.exists():
@@ -163,7 +163,7 @@ class Streams:
                 self._new = []
 
     def _step(self) -> None:
-        """Compute the next tokens. A schema that does not compile leaves a pipeline that cannot go on."""
+        """Compute the next tokens. A schema that does not compile breaks the pipeline for good."""
         try:
             self._pipeline.step()
         except RuntimeError as error:
@@ -200,7 +200,7 @@ class Streams:
         return self._pipeline.add_request(number, ids, config)
 
     def _collect(self, number: int) -> None:
-        """Collect what a stream has new. One that has ended is forgotten."""
+        """Collect the new tokens of a stream. A finished one is forgotten."""
         handle = self._handles[number]
         tokens: list[int] = []
         logprobs: list[float] = []

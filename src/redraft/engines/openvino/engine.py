@@ -1,11 +1,11 @@
 """Models of OpenVINO GenAI: a GGUF file in a process of its own (`child`).
 
-It computes many streams as one batch, with the instructions that the processor has: AVX-512, VNNI, AMX.
-It takes and returns token ids, and this process encodes and decodes, so a text never becomes a control token.
-Tokens in its cache, such as the draft that a chain goes on from, are not computed again.
+It computes many streams as one batch, with the instructions of the processor: AVX-512, VNNI, AMX. It takes
+and returns token ids, and this process encodes and decodes, so a text never becomes a control token. Tokens
+in its cache, such as a chain's draft, are not computed again.
 
-It keeps answers to a JSON Schema by a grammar. The grammar of a form would take 50 to 100 ms a token, while
-all streams wait, so there are no forms: checks do not steer.
+A grammar keeps answers to a JSON Schema. The grammar of a form would take 50 to 100 ms a token, while all
+streams wait, so there are no forms: checks do not steer.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Child(ModelProcess):
                 loop.call_soon_threadsafe(_put, found)
 
     def bury(self) -> None:
-        """Release what a process holds that has ended. One that has not is killed."""
+        """Release the resources of an ended process. One that still runs is killed."""
         self._outbox.put(b"")
         super().bury()
 
@@ -270,7 +270,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         return json.dumps(for_xgrammar(schema)[0])
 
     def _refuse(self, sampling: Sampling, reason: str) -> NoReturn:
-        """Ask without this schema from now on. The process has ended: replies go on in another one."""
+        """Leave this schema out from now on. The process has ended: replies continue in another one."""
         schema = json.dumps(sampling.schema)
         if schema not in self._refused:
             self._refused.add(schema)
@@ -288,7 +288,7 @@ def _spelt(spelling: Spelling, tokens: Sequence[int], ends: frozenset[int]) -> I
 
 
 def _blocks(header: GGUFHeader, context: int, parallel: int, free: int) -> int:
-    """Return the blocks of the cache: as many as the streams can fill or as fit. Streams without one wait."""
+    """Return the number of cache blocks: as many as the streams can fill, or as fit. Other streams wait."""
     of_stream = -(-context // BLOCK) + 1
     fits = free // (local.cache_bytes(header) * BLOCK or 1)
     return max(of_stream, min(parallel * of_stream, fits))

@@ -1,9 +1,9 @@
-"""Which GGUF files OpenVINO reads, a copy of those that it would read inexactly, and their tokenizer.
+"""The GGUF files that OpenVINO reads, a copy of those that it would read inexactly, and their tokenizer.
 
-It reads llama, qwen2 and qwen3. Of the number formats it keeps Q4_0, Q8_0 and F16 as they are, but rounds the
-offsets of Q4_1 and of K-quants to whole steps: of 128 next tokens of the default model, 79 were those of the
-exact weights, and 107 with the same weights in Q8_0, at the same speed. So other formats become Q8_0, in a
-copy in the cache. It takes no adapters on such a file either; they are merged into the copy.
+It reads llama, qwen2 and qwen3. It keeps Q4_0, Q8_0 and F16 exactly, but rounds the offsets of Q4_1 and of
+K-quants to whole steps: of 128 next tokens of the default model, only 79 were those of the exact weights.
+With the same weights in Q8_0 it was 107, at the same speed. So other formats become Q8_0, in a copy in the
+cache. OpenVINO takes no adapters on such a file either; they are merged into the copy.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LAYOUT = 1  # changes when copies are made in another way
 
 
 class Prepared(NamedTuple):
-    """What the process loads: a file, and a folder for OpenVINO's form of its tokenizer."""
+    """The input of the process: a file, and a folder for OpenVINO's form of its tokenizer."""
 
     file: Path
     tokenizer: Path
@@ -59,9 +59,9 @@ def check(model: Path, headers: Sequence[GGUFHeader]) -> None:
 
 
 def loaded_bytes(header: GGUFHeader) -> int:
-    """Return the memory that the weights of a model take while they are loaded.
+    """Return the memory that a model's weights take while they are loaded.
 
-    Twice their size was measured (an increase of 290 MB for a file of 145), and 1.6 times after it.
+    Measured: twice their size (an increase of 290 MB for a file of 145), and 1.6 times after loading.
     """
     sizes = (each.size or 0 if _is_exact(each) else prod(each.shape) for each in header.tensors.values())
     return 2 * sum(sizes)
@@ -72,7 +72,7 @@ def _is_exact(tensor: Tensor) -> bool:
 
 
 def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]) -> Prepared:
-    """Return what to load for a model with adapters, which were checked. It may write a copy first.
+    """Return the files to load for a checked model with adapters. It may write a copy first.
 
     Raises:
         OutputError: The copy cannot be written.
@@ -94,7 +94,7 @@ def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]
 
 
 def _is_whole(copy: Path) -> bool:
-    """Return whether a copy is there with all its tensors. A machine that lost its power may leave others."""
+    """Return whether a copy exists with all its tensors. A power cut may leave others."""
     try:
         check_model(copy, read_header(copy))
     except ModelError:
@@ -103,7 +103,7 @@ def _is_whole(copy: Path) -> bool:
 
 
 def _home(model: Path, adapters: Sequence[Path]) -> Path:
-    """Return the folder in the cache for these files, as they are now."""
+    """Return the cache folder for these files in their present state."""
     files = [path.resolve() for path in (model, *adapters)]
     facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     name = hashlib.sha256(json.dumps([_LAYOUT, facts]).encode()).hexdigest()[:16]
@@ -111,7 +111,7 @@ def _home(model: Path, adapters: Sequence[Path]) -> Path:
 
 
 def _forget(home: Path) -> None:
-    """Remove the folders that were used longest ago, and the locks beside them."""
+    """Remove the folders used longest ago, and the locks beside them."""
     folders = sorted(
         (each for each in home.iterdir() if each.is_dir()), key=lambda each: each.stat().st_mtime
     )
@@ -128,7 +128,7 @@ _ENDS = (
 
 
 class GGUFTokenizer:
-    """The tokenizer and chat template of a GGUF file whose header was read as a whole, without transformers.
+    """The tokenizer and chat template of a GGUF file whose full header was read, without transformers.
 
     It has the calls of transformers' tokenizers that `engines.text.Tokenizer` makes.
     """

@@ -74,7 +74,7 @@ class _File(BaseModel):
 
 
 class _Batch(_File):
-    """A batch, as the server tells of it."""
+    """A batch, as the server reports it."""
 
     status: str
     input_file_id: str
@@ -94,9 +94,9 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Batches(AbstractContextManager["Batches"]):
-    """The batches of one run, at all servers that it asks, with a longest pause between two looks in seconds.
+    """The batches of one run, at all its servers, with the longest pause between two polls in seconds.
 
-    `limit` is called again and again. A text, which names a limit of the run, ends the waiting.
+    `limit` is called repeatedly. If it returns a text, the name of a limit, the wait ends.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Batches(AbstractContextManager["Batches"]):
 
     @contextmanager
     def chain(self) -> Iterator[None]:
-        """Count a chain as under way."""
+        """Count a chain as active while it is made."""
         self.chains += 1
         try:
             yield
@@ -130,7 +130,7 @@ class Batches(AbstractContextManager["Batches"]):
             self.chains -= 1
 
     def line(self, sent: Sent, text: str) -> str:
-        """Note how far a batch is; an empty text ends it. Return the progress line of all batches."""
+        """Record the progress of a batch; an empty text ends it. Return the progress line of all batches."""
         self._shown.pop(sent.file, None)
         if text:
             self._shown[sent.file] = f"batch {sent.number}: {text}"
@@ -150,7 +150,7 @@ class Batches(AbstractContextManager["Batches"]):
 
 @dataclass
 class _Request:
-    """A request that somebody waits for."""
+    """A request that a caller waits for."""
 
     path: str
     model: str
@@ -165,8 +165,8 @@ class BatchServer(Server):
 
     Rates a minute do not apply: batches have limits of their own.
 
-    A provider limits the tokens that are under way in all batches of an account. A batch that does not fit
-    fails as a whole, and is not paid. Its requests are then sent again in smaller waves.
+    A provider limits the tokens in all of an account's active batches. A batch above the limit fails as a
+    whole, and is not paid. Its requests are then sent again in smaller waves.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
@@ -179,7 +179,7 @@ class BatchServer(Server):
         self._sending: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
-        """Stop waiting, and close the connections. Batches go on at the server."""
+        """Stop waiting, and close the connections. Batches continue at the server."""
         if self._sending:
             self._sending.cancel()
             await asyncio.wait([self._sending])
@@ -230,7 +230,7 @@ class BatchServer(Server):
                 self._queue.pop(call_id, None)
 
     async def _send_all(self, earlier: Sequence[Sent]) -> None:
-        """Send wave after wave, until this task is cancelled. An error goes to all who wait, and ends it."""
+        """Send wave after wave until cancelled. An error goes to all waiting callers, and ends it."""
         try:
             async with asyncio.TaskGroup() as following:
                 for sent in earlier:
@@ -265,7 +265,7 @@ class BatchServer(Server):
         return min(MOST_REQUESTS, self._most - len(self._sent))
 
     def _wave(self) -> dict[str, _Request]:
-        """Take the next wave from the queue. A batch has one endpoint, and one model at most providers."""
+        """Take the next wave from the queue. A batch has one endpoint and, with most providers, one model."""
         first, size = next(iter(self._queue.values())), 0
         wave: dict[str, _Request] = {}
         for call_id, request in self._queue.items():
@@ -287,7 +287,7 @@ class BatchServer(Server):
         return self._batches.file.created(sent, await self._created(sent, path))
 
     async def _created(self, sent: Sent, path: str) -> str:
-        """Create a batch, and return its id. After a failure it may be there all the same: look first."""
+        """Create a batch, and return its id. After a failure, first look whether it exists all the same."""
         body = {"input_file_id": sent.file, "endpoint": f"/v1{path}", "completion_window": "24h"}
         failed: EngineError
         for attempt in range(1, self.patience.tries + 1):
@@ -376,7 +376,7 @@ class BatchServer(Server):
             pause = min(pause * _GROWTH, self._batches.pause)
 
     async def _collect(self, path: str) -> None:
-        """Take the results in a file. One that breaks off is read again: only what is waited for is taken."""
+        """Read the results in a file. If it breaks off, read it again, for the missing replies only."""
         for tries_left in reversed(range(self.patience.tries)):
             lines: list[Any] = []
             try:
@@ -404,7 +404,7 @@ class BatchServer(Server):
             self._give(call_id, body)
 
     def _give(self, call_id: str, found: Body | Refusal) -> None:
-        """Give a reply to those who wait for it, or send the request again if that may help."""
+        """Give a reply to the callers that wait for it, or send the request again if that may help."""
         self._sent.discard(call_id)
         request = self._requests.get(call_id)
         if request is None:
@@ -481,7 +481,7 @@ class BatchServer(Server):
 
 
 def _of_run(error: BaseException) -> BaseException:
-    """Return a new error of the whole run: the next prompts would fail as well. A chain adds itself to it."""
+    """Return a new error of the whole run: the next prompts would fail too. A chain adds itself to it."""
     if not isinstance(error, EngineError):
         return copy.copy(error)
     found = EngineError(error.message, hint=error.hint)
@@ -499,7 +499,7 @@ def _response(body: Body) -> httpx.Response:
 
 
 def _result(line: Body) -> Body | Refusal:
-    """Return the reply of a line of a result. Status 0 stands for a request that was never answered."""
+    """Return the reply in a result line. Status 0 means that the request was never answered."""
     response = line.get("response")
     status, body = (
         (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (0, None)
@@ -513,7 +513,7 @@ def _result(line: Body) -> Body | Refusal:
 
 
 def _is_final(body: Body | Refusal) -> bool:
-    """Whether asking again would not give more than this: see `JournaledEngine`."""
+    """Whether asking again cannot improve this reply: see `JournaledEngine`."""
     if isinstance(body, Refusal):
         return False
     with suppress(ValueError):
@@ -524,7 +524,7 @@ def _is_final(body: Body | Refusal) -> bool:
 
 @dataclass(frozen=True)
 class Sent:
-    """A batch that was sent."""
+    """A batch that was sent, with its requests."""
 
     file: str  # the id of its input file at the server
     server: str
@@ -562,7 +562,7 @@ class BatchFile:
             raise
 
     def pending(self, server: str | None = None) -> list[Sent]:
-        """Return the batches, of one server or of all, whose replies are not all in the journal."""
+        """Return the batches, of one server or of all, with replies that are not in the journal."""
         return [sent for sent in self._pending.values() if server in (None, sent.server)]
 
     def uploaded(self, file: str, server: str, requests: Sequence[str]) -> Sent:
@@ -577,7 +577,7 @@ class BatchFile:
         return self._pending[sent.file]
 
     def ended(self, sent: Sent, how: str) -> None:
-        """Record that nothing more will be read of a batch. Raises `OutputError` as above."""
+        """Record that a batch is read completely. Raises `OutputError` as above."""
         self._append({"file": sent.file, "ended": how})
 
     def close(self) -> None:

@@ -151,7 +151,7 @@ class RemoteEngine(Engine):
         return self._deltas(_RAW, wire.completion_body(self._info.name, prompt, sampling, stop), sampling)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages. A reply that breaks off ends with a delta that has counts, and then the error."""
+        """Answer messages. If a reply breaks off, yield its counts, then raise."""
         if sampling.schema is not None and self._owner in _OF_LLAMACPP:
             sampling = replace(sampling, schema=for_servers_of_llamacpp(sampling.schema))
         body = wire.chat_body(self._info.name, messages, sampling, stop)
@@ -169,7 +169,7 @@ class RemoteEngine(Engine):
     async def _go_on(
         self, messages: Sequence[Message], text: str, sampling: Sampling, stop: Sequence[str]
     ) -> Replies:
-        """Continue the beginning of an answer. A server that cannot is asked without forms from then on."""
+        """Continue the beginning of an answer. A server that cannot do that gets no more forms."""
         said: list[Message] = [{"role": "assistant", "content": text}] if text else []
         body = wire.chat_body(self._info.name, [*messages, *said], sampling, stop)
         if said and self._owner != "llamacpp":
@@ -265,7 +265,7 @@ class RemoteEngine(Engine):
     async def _opened(
         self, path: str, body: wire.Body, sampling: Sampling
     ) -> AsyncIterator[tuple[httpx.Response, wire.Body]]:
-        """Yield a reply to read, and the request that the server accepted, without `extra_body`."""
+        """Yield a reply to read, and the accepted request, without `extra_body`."""
         extra, headers = sampling.extra_body or {}, sampling.extra_headers or {}
         self._server.hide(extra, headers)
         schema = repr(sampling.schema)
@@ -286,10 +286,10 @@ class RemoteEngine(Engine):
             body = changed
 
     def _remember(self, schema: str, refusals: Sequence[tuple[Set[str], Refusal]]) -> None:
-        """Leave fields out of later requests, now that the server takes one like that.
+        """Leave refused fields out of later requests, now that the server accepted such a request.
 
-        A complaint may name a field and mean another: then the request without it is refused as well. A
-        refusal comes with the fields that were left out after it.
+        A complaint may name one field and mean another: then the request without it is refused as well. Each
+        refusal has the fields that were left out after it.
         """
         for gone, refusal in refusals:
             if gone & wire.GRAMMARS:
@@ -362,7 +362,7 @@ class RemoteEngine(Engine):
         return self._server.error(refusal, path)
 
     async def _no_model(self, refusal: Refusal) -> ServerError:
-        """Return the error for an unknown model: the server's own words if it lists that model."""
+        """Return the error for an unknown model; the server's own words if it lists that model."""
         try:
             names = [listed.name for listed in await models(self._server, needed=False)]
         except EngineError:
@@ -401,7 +401,7 @@ class RemoteEngine(Engine):
         return EngineTimeout(message, hint=hint, passing=limit < patience.outage)
 
     async def embed(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the reply to a request for embeddings: what is asked and what comes stay as they are."""
+        """Return the reply to a request for embeddings. Both are passed on unchanged."""
         body = {**asked, "model": self._info.name}
         found = await self._server.fetch("POST", f"{self._server.url}{_EMBEDDINGS}", body)
         if isinstance(found, Refusal):
@@ -413,7 +413,7 @@ class RemoteEngine(Engine):
 
 @dataclass
 class _Reply:
-    """A reply as far as it has come. `taken`: the server has taken the request."""
+    """A reply so far. `taken`: the server has accepted the request."""
 
     request: wire.Body
     taken: bool = False
@@ -444,7 +444,7 @@ class _Reply:
 
     @property
     def aside(self) -> str:
-        """Content other than text, in words."""
+        """Content that is not text, in words."""
         parts = [f"a call of the tool {name!r}" for name in (piece.name for piece in self.calls) if name]
         parts += [f"a refusal: {self.refusal}"] if self.refusal else []
         parts += ["nothing, because of the server's content filter"] if self.finish == "filtered" else []
@@ -466,9 +466,9 @@ class _Reply:
         )
 
     def finish_of(self, limit: float, context: int | None) -> Finish:
-        """Return the finish reason. A reply that ended at a length below the limit filled the context.
+        """Return the finish reason. A reply cut at a length below the request's limit filled the context.
 
-        Without a limit of the request, it may also have ended at one that the server has.
+        Without a limit in the request, the server's own limit may have cut it.
         """
         if self.finish != "max_tokens":
             return self.finish or "stop"
@@ -513,7 +513,7 @@ async def choose(server: Server, name: str | None) -> Listed:
 async def models(server: Server, *, needed: bool) -> list[Listed]:
     """Return the server's models. Raises what `choose` raises.
 
-    If the list is not needed, a failure gives an empty list and the request is not repeated: `transformers
+    If the list is optional, a failure gives an empty list and the request is not repeated: `transformers
     serve` answers chats while its list fails.
     """
     reply = await server.fetch("GET", server.url + "/models", patient=needed)
@@ -530,7 +530,7 @@ async def models(server: Server, *, needed: bool) -> list[Listed]:
 
 
 def has(names: Sequence[str]) -> str:
-    """Return a sentence that names models, with a leading space; empty without names."""
+    """Return a sentence that lists the models, with a leading space; empty without any."""
     shown = [*names[:10], "…"] if len(names) > 10 else names
     return f" It has: {', '.join(shown)}." if shown else ""
 

@@ -1,8 +1,8 @@
 """HTTP with one server: address and key, retries, time-outs, and errors that say what to do.
 
 `wire` knows what the JSON means, and `engines.retry` how long to wait. Redirects are not followed, because a
-key must not travel to another host. A request is repeated only before any of its reply was read, so that text
-that was shown is never generated twice.
+key must not travel to another host. A request is repeated only before any of its reply was read, so that
+shown text is never generated twice.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ class Refusal:
 
     @property
     def of_key(self) -> bool:
-        """Whether it is the key that the server refuses, or misses. OpenRouter's 403 may be of a filter."""
+        """Whether the server misses or refuses the key. OpenRouter's status 403 may come from a filter."""
         if self.status == HTTPStatus.FORBIDDEN:
             return not FILTER.search(self.complaint.message)
         return self.status == HTTPStatus.UNAUTHORIZED
 
     @property
     def of_account(self) -> bool:
-        """Whether the account is empty. OpenAI says so with the status of a rate limit, which would pass."""
+        """Whether the account is empty. OpenAI sends a rate limit's status, but this does not pass."""
         return self.status == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in self.complaint.code
 
     @property
@@ -85,7 +85,7 @@ class Refusal:
 
     @property
     def of_request(self) -> bool:
-        """Whether the request itself is at fault, which llama.cpp says with a status of its own faults."""
+        """Whether the request itself is at fault. llama.cpp reports that with a server error's status."""
         return self.status == HTTPStatus.INTERNAL_SERVER_ERROR and self.complaint.about_request
 
 
@@ -198,7 +198,7 @@ class Server:
             await self._close(reply)
 
     async def _split(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        """Yield whole lines. Only a line feed ends one: JSON may hold the others that `splitlines` knows."""
+        """Yield complete lines. Only a line feed ends one: JSON may hold other line ends of `splitlines`."""
         rest, pieces = b"", response.aiter_bytes()
         while True:
             async with asyncio.timeout(self.patience.between_tokens):
@@ -241,7 +241,7 @@ class Server:
         return record
 
     def _event(self, data: str) -> Any:
-        """Read an event of a stream. A damaged one may be whole the next time."""
+        """Read an event of a stream. A damaged one may be intact at the next try."""
         try:
             return self._read_json(data)
         except ServerError as error:
@@ -256,14 +256,14 @@ class Server:
         return self.clean(data if isinstance(data, str) else data.decode(errors="replace"))[:80]
 
     def clean(self, text: str) -> str:
-        """Prepare a text of the server for a message: one short line, without the key."""
+        """Return a server's text for a message: one short line, without the key."""
         text = " ".join(whole(self.without_secrets(text)).split())
         return text if len(text) <= 300 else text[:299] + "…"
 
     def hide(self, *values: Any) -> None:
-        """Remove the texts in these values from what the server says: an error may repeat the request.
+        """Remove these values' texts from what the server says: an error may repeat the request.
 
-        Texts of old requests are let go, or a long run would keep all it has sent.
+        Texts of old requests are forgotten, or a long run would keep all it has sent.
         """
         for old in list(self._hidden)[:-HIDDEN]:
             del self._hidden[old]
@@ -273,7 +273,7 @@ class Server:
                 self._hidden[text] = None
 
     def without_secrets(self, text: str) -> str:
-        """Return a text without the key and what is hidden."""
+        """Return a text without the key and the hidden texts."""
         if self._key and len(self._key.value) >= SECRET:
             text = text.replace(self._key.value, "[key]")
         for hidden in sorted(self._hidden, key=len, reverse=True):
@@ -322,7 +322,7 @@ class Server:
     async def _settled(
         self, request: Mapping[str, Any], limit: float, *, patient: bool = True
     ) -> httpx.Response | Refusal:
-        """Send a request, given as the arguments of httpx, with retries. The limit is for its headers."""
+        """Send a request, given as httpx's arguments, with retries. The limit is for its headers."""
         self._loop = self._loop or asyncio.get_running_loop()
         if self._loop is not asyncio.get_running_loop():  # connections belong to the one that opened them
             raise EngineError(
@@ -379,7 +379,7 @@ class Server:
         return request
 
     def _failure(self, reply: Refusal | EngineError, failed: Failure) -> Failure | None:
-        """Return a failure that may pass, or None. A server that never answered may have a wrong address."""
+        """Return a failure that may pass, or None. If a server never answered, its address may be wrong."""
         if isinstance(reply, EngineError):
             return failed if self._reached else None
         if not reply.may_pass:
@@ -453,7 +453,7 @@ def _from_json(data: str | bytes) -> Any:
 
 
 def _most_tokens(body: Body | None) -> int:
-    """Return the most tokens that a request may come to, its prompt at four characters a token."""
+    """Return the most tokens that a request may use, counting four characters of prompt as a token."""
     if body is None:
         return 0
     limit = body.get("max_tokens") or body.get("max_completion_tokens") or 0
@@ -475,10 +475,10 @@ def _seconds(header: str | None) -> float | None:
 class Lanes:
     """Connections to one server: HTTP clients with the same settings, the arguments of `httpx.AsyncClient`.
 
-    Each request under way has a client of its own, with one connection, so that hundreds at once stay cheap:
-    httpcore's pool compares all of its connections with one another whenever a request begins or ends. With
-    200 at once, that takes more time than everything else together (benchmarks/generate.py, row `overhead`).
-    The lane that was used last goes first, because its connection is open.
+    Each active request has its own client with one connection, so that hundreds at once stay cheap:
+    httpcore's pool compares all of its connections whenever a request begins or ends. With 200 at once, that
+    takes more time than everything else together (benchmarks/generate.py, row `overhead`). The lane used last
+    goes first, because its connection is open.
     """
 
     def __init__(self, **settings: Any) -> None:

@@ -1,7 +1,7 @@
 """The OpenAI protocol as data: requests and replies, without I/O.
 
-Servers agree on the core and differ at the edges, so `read_chunk` is lenient. Reasoning is progress, but no
-text of the answer. Only the first choice is read.
+Servers agree on the core and differ at the edges, so `read_chunk` is lenient. Reasoning counts as progress,
+but is not part of the answer. Only the first choice is read.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ PER_MESSAGE = 4  # tokens that a chat's template puts around a message
 
 
 def estimated_counts(body: Body, written: int, least: float = 0) -> TokenCounts:
-    """Estimate the tokens of a call whose server does not count them. Images count as nothing.
+    """Estimate the tokens of a call whose server does not count them. Images are not counted.
 
-    The model generated `written` bytes, reasoning included, which are at least `least` tokens.
+    The model generated `written` bytes, reasoning included, and at least `least` tokens.
     """
     messages, prompt, tools = body.get("messages", ()), body.get("prompt", ""), body.get("tools")
     read = 0 if isinstance(prompt, str) else len(prompt)
@@ -215,7 +215,7 @@ def _text(content: Any) -> str:
 
 
 def _chances(found: Mapping[str, Any]) -> list[tuple[float, Likeliest]]:
-    """Return the number and the likeliest tokens of each place.
+    """Return the log-probability and the likeliest tokens of each place.
 
     They are in `content` (chats, and all of llama.cpp), or in `token_logprobs` and `top_logprobs`.
     """
@@ -234,7 +234,7 @@ def _chances(found: Mapping[str, Any]) -> list[tuple[float, Likeliest]]:
 
 
 def _is_log(number: Any) -> bool:
-    """Return whether it is a number. Infinity is no JSON, but Python reads it."""
+    """Return whether a value is a number. Python also reads infinity, which is not JSON."""
     return isinstance(number, int | float) and abs(number) < _MOST
 
 
@@ -332,13 +332,13 @@ def in_dialect(body: Body, refused: Collection[str]) -> Body:
 
 
 def adapted(body: Body, complaint: Complaint) -> Body | None:
-    """Return the request in the form that this server takes, or None if the complaint is about something
+    """Return the request in the form that this server takes, or None if the complaint concerns something
     else.
 
     Four differences do not change the result: some servers refuse a field that asks for extra numbers, newer
-    OpenAI models want `max_completion_tokens`, others refuse a `max_tokens` that does not fit behind the
-    prompt, and a chat template may take only turns that alternate. A server that has no JSON schemas is asked
-    for a plain answer.
+    OpenAI models want `max_completion_tokens`, others refuse a `max_tokens` that does not fit after the
+    prompt, and a chat template may take only alternating turns. A server without JSON schemas is asked for a
+    plain answer.
     """
     given = body.get("messages", ())
     if _OF_TURNS.search(complaint.message) and (together := list(folded(given))) != list(given):
@@ -371,8 +371,7 @@ _LEAST_ROOM = 16  # with room for fewer tokens than this, the context counts as 
 def _room(complaint: Complaint, asked: int) -> int | None:
     """Return the number of new tokens to ask for instead, or None if that would not help.
 
-    vLLM counts no further than the prompt may be long ("at least"): there, half of what was asked for is
-    tried.
+    vLLM may state only a lower bound of the prompt's length ("at least"): then half of the tokens are tried.
     """
     if complaint.context is None or complaint.prompt_tokens is None:
         return None
@@ -424,14 +423,14 @@ class EventParser:
 
 @dataclass
 class Stops:
-    """Ends a stream of text at the first stop string, also where its server ignores them."""
+    """Ends a stream of text at the first stop string, even if its server ignores them."""
 
     stop: tuple[str, ...]
     found: str = ""  # the stop string that has come; empty for none
     _held: str = ""
 
     def add(self, text: str) -> str:
-        """Add text. Return what is now final: what may begin a stop string is held."""
+        """Add text. Return the text that is now final; a possible beginning of a stop string is held back."""
         text = self._held + text
         if found := first_stop(text, self.stop):
             at, self.found = found

@@ -1,4 +1,4 @@
-"""A text that is being written, and may be taken back as far as it was not handed on."""
+"""A text that is being written. Parts that were not handed on yet may be taken back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SEEN = 1000  # characters in which a sentence comes twice
 class Draft:
     """The text so far, in pieces with their tokens.
 
-    `sent` characters of it were handed on, and up to `unfilled` no limit is passed.
+    `sent` characters were handed on; up to `unfilled` no limit is passed.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Draft:
         return len(self.text)
 
     def give(self, text: str) -> None:
-        """Append a given text. The spaces at its end are left to the next token, whose own it has mostly."""
+        """Append a given text. Its trailing spaces are left to the next token, which mostly has its own."""
         bare = text.rstrip(" ")
         if bare:
             self.add(Delta(text=bare))
         self._given, self._due = bool(text) or self._given, text[len(bare) :] or self._due
 
     def add(self, delta: Delta) -> None:
-        """Append a piece. A word that comes behind a given one is not a part of it."""
+        """Append a piece. A word directly after a given one is a separate word."""
         text = delta.text
         if self._given and text:
             glued = self.text[-1:].isalnum() and text[0].isalnum() and text[0] < _WIDE
@@ -72,7 +72,7 @@ class Draft:
         self.text += delta.text
 
     def cut(self, place: int) -> None:
-        """Take back what comes after a place, and was not handed on."""
+        """Take back the text after a place, which must not have been handed on."""
         kept: list[Delta] = []
         left = place = max(place, self.sent)
         for piece in self._pieces:
@@ -85,12 +85,12 @@ class Draft:
         self.unfilled = min(self.unfilled, place)
 
     def write(self, text: str) -> None:
-        """Put another text in place of all of it."""
+        """Replace the whole text."""
         self.cut(0)
         self.give(text)
 
     def token_at(self, place: int) -> frozenset[int]:
-        """Return the token in which a place is; none if that is not known."""
+        """Return the token at a place; None if unknown."""
         end = 0
         for piece in self._pieces:
             end += len(piece.text)
@@ -113,11 +113,11 @@ class Draft:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it ends where a sentence does."""
+        """Whether the text ends at the end of a sentence."""
         return len(self) in self.ends(max(len(self) - 200, 0), whole=True)
 
     def repeats(self, begin: int, *, whole: bool) -> int | None:
-        """Return where its end begins to say the same again: a sentence twice, or a phrase three times."""
+        """Return where the text begins to repeat its end: a sentence twice, or a phrase three times."""
         begin = max(begin, len(self) - _SEEN)
         if self.text.count("```") % 2:  # code has the same line twice
             return None
@@ -143,10 +143,10 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> list[int]:
 
 
 def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:
-    """Return where the sentence, item, line or cell around a place begins, behind its mark, and ends.
+    """Return where the sentence, item, line or cell around a place begins, after its mark, and ends.
 
-    With `led`, the first word of a line is left out: a model that goes on behind what stands before it may
-    rather end an answer than begin another paragraph.
+    With `led`, the first word of a line is left out: a model that continues the text before it might end the
+    answer there instead of beginning a paragraph.
     """
     start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
     stop = max(len(text[: None if stop < 0 else stop].rstrip()), end)

@@ -1,7 +1,7 @@
-"""The form of answers that pass: what a check may say to an engine before anything is written.
+"""The form of answers that pass: what a check tells an engine before anything is written.
 
-A form narrows what is written; it never replaces the check. It is a value of no engine's syntax (`writer`,
-`grammar`). What no form can say is only checked.
+A form narrows what is written; it never replaces the check. It does not use any engine's syntax (`writer`,
+`grammar`). What no form can express is only checked.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Layout:
 
     @property
     def text(self) -> str:
-        """What it adds to an answer, in one text."""
+        """The text that the layout adds to an answer."""
         marks = [self.mark.format(number) for number in range(1, self.parts + 1)]
         slots = [slot.replace("…", "") for slot in self.slots if slot != "ABC"]
         return " ".join(["<<>>" * self.title, *marks, self.between * (self.parts > 1), self.first[1], *slots])
@@ -67,11 +67,11 @@ PLAIN = Layout()
 
 
 class Conflict(Exception):
-    """No text has both forms, or redraft cannot write one that has. An answer may have both."""
+    """No text has both forms, or redraft cannot write one. A text that meets both checks may still exist."""
 
 
 class Gap(NamedTuple):
-    """A place for another word in a sentence: the `old` one with the space before it, and the `rest`."""
+    """A place for another word in a sentence: the `old` word with its leading space, and the `rest`."""
 
     old: str
     rest: str
@@ -134,7 +134,7 @@ class Form:
 
     @property
     def characters(self) -> Form:
-        """The part of it that says which characters may come, before they are put into its case."""
+        """The form's rules on characters, before the text is put into its case."""
         cased = {case(char) for char in self.without for case in (str.upper, str.lower)} if self.case else ()
         return Form(without=self.without.union('"' * self.quoted, cased))
 
@@ -143,7 +143,7 @@ class Form:
         return {"upper": text.upper(), "lower": text.lower()}.get(self.case, text)
 
     def check(self) -> None:
-        """Raise `Conflict` if the form demands what it forbids, or more than fits into an answer."""
+        """Raise `Conflict` if the form demands a text that it forbids, or more than fits into an answer."""
         if self.case not in ("", "upper", "lower"):
             raise ValueError(f"case is {self.case!r}, and neither 'upper' nor 'lower'")
         if not all(map(str.strip, (*self.has, *self.lacks))):
@@ -183,7 +183,7 @@ def _both(first: tuple[Limit, ...], second: tuple[Limit, ...]) -> tuple[Limit, .
 
 
 def _at_least(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the texts of both, each as often as the one that has it more often."""
+    """Return the texts of both lists, each as often as in the list that has more of it."""
     more = [text for text in dict.fromkeys(second) for _ in range(second.count(text) - first.count(text))]
     return (*first, *more)
 
@@ -197,7 +197,7 @@ def _laid_out(first: Layout, second: Layout) -> Layout:
 
 
 def joined(forms: Iterable[tuple[str, Form]]) -> tuple[Form, tuple[str, ...]]:
-    """Join the forms of checks as far as they go together.
+    """Join the forms of checks, as far as they can be joined.
 
     Args:
         forms: The name of each check, and its form. Earlier ones go before.

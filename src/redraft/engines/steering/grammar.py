@@ -1,6 +1,6 @@
-r"""Grammars of what a form says letter by letter: characters, a regular expression, and JSON.
+r"""Grammars for what a form states letter by letter: characters, a regular expression, and JSON.
 
-Words, sentences and what must come are the `writer`'s: a grammar that counts them makes a model glue letters.
+Words, sentences and required phrases are the `writer`'s: grammars that count them make models glue letters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ END_OF_VALUE = r"[ \n]*[,}\]]\n?"
 
 
 def value(schema: Mapping[str, Any]) -> str:
-    """Return the grammar of a value within JSON, with what ends it: a model has one token for `",`."""
+    """Return the grammar of a value within JSON and the mark after it: a model has one token for `",`."""
     return f"{HEAD}start: value end\nvalue: %json {json.dumps(schema)}\nend: /{END_OF_VALUE}/\n"
 
 
@@ -35,9 +35,9 @@ def lark(form: Form, stop: Sequence[str] = ()) -> str:
 
 
 def gbnf(form: Form) -> str:
-    """Return the grammar of the characters of a form in llama.cpp's syntax; empty for any text.
+    """Return the grammar of a form's characters in llama.cpp's syntax; empty for any text.
 
-    XGrammar reads `[^…]` wrongly beyond ASCII, so the class has the ranges that may come.
+    XGrammar misreads `[^…]` beyond ASCII, so the class lists the allowed ranges.
     """
     if not form.without:
         return ""

@@ -1,8 +1,8 @@
-r"""Regular expressions of whole answers as grammars, where llguidance has what they use.
+r"""Regular expressions of whole answers as grammars, where llguidance can express them.
 
-What is written may match less than the pattern: `\d` stands for ASCII digits, and repeats have a bound, so
-that the text ends. Whatever matches it matches the pattern. Grammars have no lookaround, no references and no
-boundaries of words. What is only a part of an answer is left to the check: a model cannot write up to it.
+The grammar may match less than the pattern: `\d` stands for ASCII digits, and repeats are bounded, so that
+the text ends. All it matches matches the pattern. Grammars have no lookaround, no references and no word
+boundaries. A pattern for only a part of an answer is left to the check: a model cannot write towards it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ENDS = [(sre.AT, sre.AT_END), (sre.AT, sre.AT_END_STRING)]
 
 
 def pattern_of(pattern: str) -> str:
-    """Return `^…$` in llguidance's syntax; empty if it is for a part, or uses what grammars do not have."""
+    """Return `^…$` in llguidance's syntax; empty if the pattern is for a part, or uses what grammars lack."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -1,11 +1,11 @@
 """Writes a text in a form: samples, cuts back, takes back words, and goes on.
 
-The model samples freely. A text ends where a sentence or an item of a list ends, before a limit is passed. A
-word that may not come is taken back, and its beginning is banned in that place. What must come is made
-likelier until it is there; what is missing at the end is put where the model finds it likeliest. Nothing is
-forced letter by letter, so words stay words; which characters may come is left to a grammar.
+The model samples freely. A text ends at the end of a sentence or list item, before a limit is passed. A
+forbidden word is taken back, and its first token is banned in that place. A required text is made likelier
+until it comes; what is missing at the end is inserted where the model finds it likeliest. Nothing is forced
+letter by letter, so words stay words; allowed characters are left to a grammar.
 
-What may still be taken back is held, so a steered text comes by sentences.
+Text that may still be taken back is held, so a steered text comes by sentences.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Source:
 async def written(form: Form, sampling: Sampling, limit: Finish, source: Source) -> Replies:
     """Write a text in a form.
 
-    The last delta counts all new tokens, also those that were taken back. Its finish is `limit` if
-    `Sampling.max_tokens` cut a text that has no end of a sentence.
+    The last delta counts all new tokens, also those taken back. Its finish is `limit` if
+    `Sampling.max_tokens` cut a text without a sentence end.
     """
     deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
     work = asyncio.create_task(_Writer(form, sampling, limit, source, deltas).run())
@@ -73,7 +73,7 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
 
 
 class _Ended(NamedTuple):
-    """Why a stretch of text ended, and where its text does."""
+    """Why a stretch of text ended, and where."""
 
     by: Literal["model", "mark", "forbidden", "limit"]
     place: int
@@ -166,7 +166,7 @@ class _Writer:
         return await self.source.encode(text) if self.source.encode else ()
 
     def _request(self, tokens: float = math.inf, **changes: Any) -> Sampling:
-        """Return what is asked for next. Each request has a seed of its own."""
+        """Return the sampling of the next request. Each request has its own seed."""
         seed = None if self.sampling.seed is None else self.sampling.seed + 7919 * self.calls
         self.calls += 1
         most = int(min(tokens, max(self.room - self.spent, 1)))
@@ -177,7 +177,7 @@ class _Writer:
         return replace(self.sampling, **({"seed": seed, "max_tokens": most, "banned": self.banned} | changes))
 
     async def _more(self, sampling: Sampling) -> Replies:
-        """Add what the model goes on with, and yield each piece once it is added."""
+        """Add the model's continuation, and yield each piece once it is added."""
         before, first = self.spent, not self.draft.text
         async with aclosing(self._replies(self.draft.text, sampling)) as deltas:
             async for delta in deltas:
@@ -214,7 +214,7 @@ class _Writer:
             pass
 
     async def _likeliest(self, text: str) -> Likeliest:
-        """Return the likeliest tokens behind a text, as far as the source has them."""
+        """Return the likeliest next tokens after a text, if the source reports them."""
         asked = self._request(1, logprobs=True, top_logprobs=SEEN, form=None, banned=frozenset(), likelier=())
         async with aclosing(self._replies(text, asked)) as deltas:
             found = [delta async for delta in deltas]
@@ -223,10 +223,10 @@ class _Writer:
         return next((top for delta in found for top in delta.likeliest), ())
 
     async def _stretch(self, begin: int, mark: str, until: int) -> _Ended:
-        """Write until something ends it: the model, a limit, a mark, or what may not come.
+        """Write until the model, a limit, a mark, or a forbidden text ends it.
 
-        A text that must come is put where it begins. This part of the text begins at `begin`, and ends with a
-        sentence after `until` tokens.
+        A required text is inserted where its first token comes. This stretch begins at `begin`, and ends with
+        a sentence after `until` tokens.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:
@@ -260,7 +260,7 @@ class _Writer:
         return await self._stretch(begin, mark, until)
 
     def _ended(self, begin: int, old: int, mark: str, *, whole: bool) -> _Ended | None:
-        """Return what ends a text that was `old` characters long before its last piece; None if nothing."""
+        """Return the reason to end a text that had `old` characters before its last piece, or None."""
         draft, text = self.draft, self.draft.text
         if (word := self._forbidden(text, old, whole=whole)) is not None:
             return _Ended("forbidden", word)
@@ -279,7 +279,7 @@ class _Writer:
     # What may not come
 
     async def _bans(self) -> frozenset[int]:
-        """Return the tokens that are a forbidden word by themselves."""
+        """Return the tokens that are a whole forbidden word."""
         words = [text.strip() for text in self.form.lacks if len(text.split()) == 1][:BANNED]
         cases = sorted({case for word in words for case in (word.lower(), word.capitalize(), word.upper())})
         texts = [*(f" {case}" for case in cases), *(case for case in cases if len(case) > SHORT)]
@@ -287,7 +287,7 @@ class _Writer:
         return frozenset(tokens[0] for tokens in found if len(tokens) == 1)
 
     def _forbidden(self, text: str, old: int, *, whole: bool = True) -> int | None:
-        """Return where the last word of something forbidden begins, of which a part came behind `old`.
+        """Return where the last word of a forbidden phrase begins, if part of the phrase came after `old`.
 
         The last word of a text that is not `whole` may still grow.
         """
@@ -303,7 +303,7 @@ class _Writer:
         return self._forbidden(text, len(text)) is None
 
     async def _without(self, place: int) -> None:
-        """Go on from a place with another token than the one that came."""
+        """Continue at a place with another token than the one that came."""
         token, word = self.draft.token_at(place), self.draft.text[place:].split()[0].lower()
         self.draft.cut(place)
         if token:
@@ -315,7 +315,7 @@ class _Writer:
     # Limits
 
     def _tail(self, text: str) -> str:
-        """Return a text of the size of what has to come behind another."""
+        """Return a text as long as what must still follow another."""
         form = self.form
         texts = (each for each in self._missing(text) if each != self.placed)
         missing = "".join(f" And here we will see {each} again." for each in texts)
@@ -323,22 +323,22 @@ class _Writer:
         return missing + postscript + (f" {form.closing}" if form.closing else "")
 
     def _left(self, text: str) -> float:
-        """Return how much the upper limits leave behind a text and what has to follow it."""
+        """Return how much the upper limits leave after a text and what must follow it."""
         text += self._tail(text)
         limits = ((each.high, each.count) for each in self.form.limits)
         return min((high - count(text) for high, count in limits if high is not None), default=math.inf)
 
     def _is_low(self, text: str) -> bool:
-        """Return whether a text does not reach a lower limit."""
+        """Return whether a text is below a lower limit."""
         text += self._tail(text)
         return any(each.count(text) < each.low for each in self.form.limits)
 
     def _fits(self, text: str, *, enough: bool = False) -> bool:
-        """Return whether a text may stand. If it has to be `enough`, it reaches the lower limits."""
+        """Return whether a text is allowed. With `enough`, it must also reach the lower limits."""
         return self._left(text) >= 0 and self._is_allowed(text) and not (enough and self._is_low(text))
 
     def _is_full(self) -> bool:
-        """Return whether a limit is passed. One that is `n` away needs `n` more characters at least."""
+        """Return whether a limit is passed. A limit `n` away needs at least `n` more characters."""
         draft = self.draft
         if len(draft) <= draft.unfilled:
             return False
@@ -347,7 +347,7 @@ class _Writer:
         return left < 0
 
     async def _free(self, begin: int, mark: str = "", most: int | None = None) -> None:
-        """Write a part of the text that ends as `_stretch` says, and where a sentence does."""
+        """Write a stretch that ends as `_stretch` says, and at the end of a sentence."""
         taken = longer = again = 0
         if most is None:
             most = max(int(self.room * CLOSE) - SENTENCE * len(self._missing()), self.room // 3) - self.spent
@@ -382,14 +382,14 @@ class _Writer:
                 again += 1
 
     def _end_at(self, begin: int, ended: _Ended) -> None:
-        """End the text where it ended; in a sentence that goes on, with the sentence before it."""
+        """End the text where it stopped; within a sentence, at the end of the one before."""
         goes_on = ended.place < len(self.draft.text.rstrip()) and ended.by == "model"
         self.draft.cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
         if goes_on and not self.draft.is_whole:
             self._back(begin)
 
     def _back(self, begin: int, *, enough: bool = False) -> bool:
-        """Cut back to the last end of a sentence that fits, and has `enough`. Return whether there is one."""
+        """Cut back to the last sentence end that fits, and is `enough`. Return whether there is one."""
         text = self.draft.text
         places = [end for end in self.draft.ends(begin, whole=True) if end >= self.draft.sent]
         for place in reversed(places):
@@ -399,9 +399,9 @@ class _Writer:
         return False
 
     async def _closed(self, begin: int, least: float, *, enough: bool) -> bool:
-        """End a sentence at the last place where the model would, more likely than `least`.
+        """End a sentence at the last place where the model finds an end likelier than `least`.
 
-        Return whether there is one at which the text fits, and has `enough`.
+        Return whether there is one at which the text fits, and is `enough`.
         """
         text, start, best = self.draft.text, max(begin, self.draft.sent), 0
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text) if found.start() > start]
@@ -423,7 +423,7 @@ class _Writer:
     # Given parts
 
     async def _words(self, mark: str, most: int) -> str:
-        """Write some words up to a mark, and take them back, to be given in another form."""
+        """Write some words up to a mark, and take them back, so that they can be added in another form."""
         begin, self.held = len(self.draft), True
         await self._free(begin, mark, most)
         self.held, said = False, self.draft.text[begin:]
@@ -457,9 +457,9 @@ class _Writer:
             said.add(draft.text[begin:].strip())
 
     async def _part(self, said: Set[str], banned: frozenset[int], *how: Any, unending: bool = True) -> bool:
-        """Write a part that has a word and was not `said`. Each try begins with another token.
+        """Write a part with a word in it, different from those `said`. Each try begins with another token.
 
-        `how` are the mark that ends it, and its length. Return whether there is one.
+        `how` has the mark that ends the part, and its length. Return whether one was found.
         """
         begin = len(self.draft)
         for _ in range(TRIES):
@@ -477,14 +477,14 @@ class _Writer:
         return False
 
     async def _sentence(self) -> bool:
-        """Write on to the end of a sentence. Return whether it has a word."""
+        """Write to the end of a sentence. Return whether it has a word."""
         has = await self._part(set(), self.banned, "\n", 0)
         if has:
             self._end_comma()
         return has
 
     async def _fill(self, gap: Gap) -> None:
-        """Fill a gap with the word, or with none, that is likeliest together with the text behind it."""
+        """Fill a gap with the word, or with none, that is likeliest together with the text after it."""
         top = await self._likeliest("")
         found = [(LEFT_OUT + await self._begun(gap.closed, top), gap.closed)]
         words = [(str(text), chance) for text, chance in top if _is_word(str(text), gap.old.lower())]
@@ -496,7 +496,7 @@ class _Writer:
         self.draft.add(Delta(text=text if chance > FITTING else ""))
 
     async def _begun(self, text: str, top: Likeliest) -> float:
-        """Return the log-probability of the first token of a text, if it is among these."""
+        """Return the log-probability of a text's first token, if it is in `top`."""
         first = (await self._encode(text))[:1]
         for token, chance in [(str(token), chance) for token, chance in top if token]:
             whole = first or len(token) > SHORT or not text[len(token) :][:1].isalnum()
@@ -507,13 +507,13 @@ class _Writer:
     # What must come
 
     async def _begins(self) -> None:
-        """Find the tokens with which texts that must come begin, unless these are spaces alone."""
+        """Find the first tokens of required texts, without those that are only spaces."""
         firsts = [(await self._encode(f" {text}"))[:1] for text in ("", "?", *self.form.has)]
         pairs = zip(firsts[2:], self.form.has, strict=True)
         self.begins = {first[0]: text for first, text in pairs if first not in ((), *firsts[:2])}
 
     def _missing(self, text: str | None = None) -> list[str]:
-        """Return what has to come and is not in a text, or in the draft, each as often as it is missing."""
+        """Return the required texts that a text, or the draft, lacks, each as often as it is missing."""
         text = (self.draft.text if text is None else text).replace("’", "'")
         return [
             each
@@ -522,13 +522,13 @@ class _Writer:
         ]
 
     def _note(self, top: Likeliest = ()) -> None:
-        """Note how likely each text is that must come, at the end of the draft."""
+        """Record how likely each required text is at the end of the draft."""
         for text in self._missing() if top and self.draft.text else ():
             if chance := sum(math.exp(number) for token, number in top if _begins(str(token), text)):
                 self.chances[text][len(self.draft)] = chance
 
     def _place(self, text: str, begin: int) -> tuple[int, float]:
-        """Return where a text is likeliest, rather late than early, and how likely it is there."""
+        """Return where a text is likeliest, preferring late places, and how likely it is there."""
         found = {at: chance for at, chance in self.chances[text].items() if begin <= at <= len(self.draft)}
         place = max(found, key=lambda at: found[at] * (at - begin + 1), default=len(self.draft))
         return place, found.get(place, 0.0)
@@ -560,7 +560,7 @@ class _Writer:
             self.draft.give(".")
 
     def _close(self) -> None:
-        """Add the end that was asked for: of a sentence, behind one, or on a line of its own if that fits."""
+        """Add the required ending: of a sentence, after one, or on its own line if that fits."""
         draft, closing = self.draft, self.form.closing
         words, text = closing.rstrip(STOPS), draft.text.rstrip(STOPS)
         if words and text.endswith(words):
@@ -580,7 +580,7 @@ class _Writer:
         return draft.give(f"\n\n{closing}" if apart and self._fits(f"{draft.text}\n\n") else f" {closing}")
 
     async def _put(self, text: str) -> None:
-        """Put a text where the model finds it likeliest, and write that sentence anew from there.
+        """Insert a text where the model finds it likeliest, and write that sentence anew from there.
 
         If it is likely nowhere, it is made likelier in a further sentence, more so with each try.
         """
@@ -603,14 +603,14 @@ class _Writer:
         self.draft.give("." * (not self.draft.is_whole))
 
     def _given(self, text: str) -> str:
-        """Return a text that must come, with a space before it, and a capital where a sentence begins."""
+        """Return a required text with a leading space, and a capital at the beginning of a sentence."""
         before = self.draft.text
         if not before or before.endswith("\n") or self.draft.is_whole:
             text = text[0].upper() + text[1:]
         return text if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {text}"
 
     async def _mark(self, slot: str, count: int) -> None:
-        """Put marks around words that are there, the longest ones first; brackets get lines of their own."""
+        """Put marks around existing words, the longest first; brackets get their own lines."""
         draft = self.draft
         if slot == "[…]":
             for _ in range(count - len(re.findall(r"\[[^\n\]]*\]", draft.text))):
@@ -630,7 +630,7 @@ class _Writer:
 
 
 def _is_word(word: str, old: str) -> bool:
-    """Return whether a token is a word, and not the beginning of the old one."""
+    """Return whether a token is a word, and not the beginning of the old word."""
     spaced = word[:1].isspace() == old[:1].isspace()
     return spaced and word.lstrip(" ").isalpha() and not old.startswith(word.lower())
 

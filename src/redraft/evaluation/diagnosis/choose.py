@@ -53,7 +53,7 @@ Runs = tuple[Path, Iterable[Strategy], Container[str] | None]
 
 
 def blocks(items: int) -> Iterable[int]:
-    """Yield after how many items to look: ever fewer looks, as ever more is known."""
+    """Yield the numbers of items after which to look. The gaps grow, as looks become less useful."""
     count = FIRST
     while count < items:
         yield count
@@ -76,7 +76,7 @@ def seen_in(tasks: Iterable[Runs]) -> Seen:
 
 @dataclass(frozen=True)
 class Promise:
-    """What a way does, with 95 %, whatever was looked at. Shares of 0 to 1."""
+    """What a way achieves, with 95 % confidence, however often one looked. Shares of 0 to 1."""
 
     right: float  # the least share of right answers
     gain: float  # the least gain over one answer
@@ -86,7 +86,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Race:
-    """The ways that may be chosen, with what they made so far."""
+    """The ways that may be chosen, with their results so far."""
 
     seen: Seen
     margin: float  # the chosen way may be behind by less than this
@@ -98,7 +98,7 @@ class Race:
         return sorted(made, key=lambda way: (self.tokens(way), way.place))
 
     def tokens(self, way: Strategy) -> float:
-        """Return the new tokens an answer; infinite if they are not known."""
+        """Return the new tokens an answer; infinite if unknown."""
         mean = fmean(run.tokens for runs in self.seen[way].values() for run in runs)
         return math.inf if math.isnan(mean) else mean
 
@@ -116,7 +116,7 @@ class Race:
         return fmean(self.scores[way].values())
 
     def gains(self, way: Strategy, other: Strategy) -> list[float]:
-        """Return by how much a way does better than another one, by item that both have."""
+        """Return how much better a way does than another one, for each item that both have."""
         ours, theirs = self.scores[way], self.scores[other]
         return [ours[name] - theirs[name] for name in ours if name in theirs]
 
@@ -151,13 +151,13 @@ class Race:
         return ERROR / (4 * len(self.seen))
 
     def gain(self, way: Strategy) -> Estimate:
-        """Return what a way gains over one answer, with its interval."""
+        """Return the gain of a way over one answer, with its interval."""
         gains = self.gains(way, ONE)
         ends = least_gain(gains, self._error), -least_gain([-gain for gain in gains], self._error)
         return Estimate(fmean(gains), *ends)
 
     def finding(self, way: Strategy) -> str:
-        """Return what is known of a way beside one answer."""
+        """Return how a way compares with one answer."""
         gain = self.gain(way)
         if gain.low > 0:
             return "better"
@@ -193,7 +193,7 @@ class Race:
 
 @dataclass(frozen=True)
 class Choice:
-    """A race that has ended, and how."""
+    """The result of a race."""
 
     race: Race
     matrix: Matrix  # with all ways
@@ -220,7 +220,7 @@ class Choice:
 
     @property
     def _checks(self) -> Sequence[Any]:
-        """The checks that guided."""
+        """The names of the checks that guided the ways."""
         folder = self.matrix.plan.out / "tasks"
         files = (task.put(folder, self.matrix.settings.values.limit) for task in self.matrix.tasks)
         of_prompts = (
@@ -230,7 +230,7 @@ class Choice:
 
     @property
     def sentence(self) -> str:
-        """What was chosen, and what it promises."""
+        """The chosen way and its promise, in words."""
         race, promise = self.race, self.race.promise(self.race.chosen)
         seen = f"{len(race.seen[ONE]):,} of {counted(self.items, 'prompt')}"
         points, name = f"{race.margin * 100:g} points", titled(race.chosen)
@@ -269,7 +269,7 @@ class Choice:
 
 
 def _refuse(matrix: Matrix) -> None:
-    """Raise if the ways cannot be compared for a choice, or not be gone later."""
+    """Raise if the ways cannot be compared for a choice, or not be used later."""
     told = matrix.settings
     if len(matrix.models) > 1:
         raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")
@@ -286,16 +286,16 @@ def _refuse(matrix: Matrix) -> None:
 
 
 def _steers_nothing(seen: Seen) -> bool:
-    """Return whether steered drafts are those of best of N: then the engine or the checks cannot steer."""
+    """Return whether steered drafts equal those of best of N, because the engine or checks cannot steer."""
     pairs = [(seen[way], seen.get(Strategy("best-of", way.texts))) for way in seen if way.kind == "steered"]
     return any(drafts for _, drafts in pairs) and all(ours == drafts for ours, drafts in pairs if drafts)
 
 
 def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[int, Choice | None]:
-    """Run the ways block by block, until one can be chosen. The same call goes on after any stop.
+    """Run the ways block by block, until one can be chosen. After any stop, the same call resumes.
 
-    Return the exit status, and the choice by the blocks that are whole; None if a limit came before the
-    first one was.
+    Return the exit status, and the choice by the complete blocks; None if a limit came before the first one
+    ended.
 
     Raises:
         UsageError: As `Matrix.run`, or a way cannot be gone by other verbs.

@@ -58,14 +58,14 @@ def diagnose(
 
 
 def title(found: Figures) -> tuple[str, str]:
-    """Return what was diagnosed: the tasks, and how much of them."""
+    """Return what was diagnosed: the tasks, and the numbers of items and chains."""
     runs = f" in {counted(len(found.chains), 'run')}" * (len(found.chains) > found.items)
     revised = f"{len(found.revised):,} revised"
     return printable(" and ".join(found.tasks)), f"{counted(found.items, 'item')}{runs}, {revised}"
 
 
 def notes(found: Figures) -> Iterator[str]:
-    """Yield what to know before reading the figures."""
+    """Yield notes to read before the figures."""
     if found.same:
         yield "The checks that score guided revising, too: a gain is nearly automatic."
     if len(found.tasks) > 1:
@@ -134,7 +134,7 @@ def _transitions(found: Figures) -> Iterator[Line]:
 
 
 def went(before: bool, after: bool) -> str:  # noqa: FBT001  (right before, right after)
-    """Return what became of an answer, such as `wrong → right`."""
+    """Return how an answer changed, such as `wrong → right`."""
     return f"{'right' if before else 'wrong'} → {'right' if after else 'wrong'}"
 
 
@@ -171,7 +171,7 @@ def _verdicts(found: Figures) -> Iterator[Line]:
 
 
 def verdict(found: Figures) -> str:
-    """Return the last sentences: what revising gained, marked as not at equal tokens."""
+    """Return the last sentences: the gain from revising, marked as not at equal tokens."""
     if not found.revised:
         return "Nothing was revised, so this says nothing about revising."
     said = sentence(found.decision)
@@ -194,7 +194,7 @@ def page(found: Figures, made: str, links: Links | None = None) -> str:
 
 
 def chains_of(found: Figures) -> list[Listed]:
-    """Return the chains that count, with what became of their first answers."""
+    """Return the chains that count, each with how its first answer changed."""
     chains = zip(found.chains, entries(each.chain for each in found.chains), strict=True)
     return [entry._replace(kinds=[went(each.first, each.best)]) for each, entry in chains]
 

@@ -1,10 +1,10 @@
 """Compare ways to spend tokens on an answer: score over tokens, and at equal tokens.
 
 Each run of a way is a point, the mean over all seeds. The points of a way, and the lines between them, are
-its curve: a random choice between two runs, for each prompt, has the score and tokens of a place on the line.
-Two ways are compared at the most tokens that both curves reach. If they share none, the ways cannot be
-compared at equal tokens. Tokens are those that the models generated, criticisms included. The items in which
-a way is better or worse are counted in runs, never on a line.
+its curve: choosing at random between two runs, for each prompt, gives the scores and tokens on the line. Two
+ways are compared at the most tokens that both curves reach. If there are none, they cannot be compared at
+equal tokens. Tokens are those that the models generated, criticisms included. The items in which a way is
+better or worse are counted in runs, never on a line.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from redraft.jobs.counting import counted, printable
 
 
 class Spent(NamedTuple):
-    """What a way made of one item, or the mean of that over seeds."""
+    """The result of a way on one item, or the mean of that over seeds."""
 
     score: float  # whether the answer is right, 0 to 1
     tokens: float  # new tokens of all texts; NaN if its chain has a text and no usage
@@ -61,12 +61,12 @@ class Point:
 
     @cached_property
     def mean(self) -> Spent:
-        """What it made of an item on average."""
+        """The mean result over items."""
         return Spent.mean(self.spent)
 
     @property
     def tokens(self) -> float:
-        """New tokens an item; NaN if some chains have no usage."""
+        """New tokens an item; NaN if some chains report no usage."""
         return self.mean.tokens
 
 
@@ -76,7 +76,7 @@ Basis = Literal["equal", "fewer", "more", "unknown"]
 
 @dataclass(frozen=True)
 class Versus:
-    """A first way, such as revising, against a second one."""
+    """The comparison of a first way, such as revising, with a second one."""
 
     IN_JSON: ClassVar = "model task ours kind basis tokens run run_tokens at decision p finding"
 
@@ -94,9 +94,9 @@ class Versus:
 
     @property
     def finding(self) -> Literal["for", "against", "open", "none"]:
-        """Whether the comparison speaks for the first way or against it.
+        """Whether the comparison favours the first way or the second.
 
-        At unequal tokens it speaks only if the way with fewer tokens does no worse.
+        At unequal tokens it favours a way only if that uses fewer tokens and does no worse.
         """
         if self.basis == "unknown":
             return "none"
@@ -122,7 +122,7 @@ class Curves:
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of ways, each once."""
+        """The kinds of ways, without repeats."""
         return list(dict.fromkeys(point.way.kind for point in self.points))
 
     def last(self, kind: str) -> Point:
@@ -131,7 +131,7 @@ class Curves:
 
     @property
     def items(self) -> int:
-        """How many items every run has."""
+        """The number of items that every run has."""
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
@@ -145,7 +145,7 @@ class Curves:
         return (*(point for point in single if own and point.tokens < own[0].tokens), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare a way's run of most texts with another way, at the most tokens that both reach."""
+        """Compare a way's run with the most texts with another way, at the most tokens that both reach."""
         last, run = self.last(ours), self.nearest(kind, self.last(ours).tokens)
         at = self._budget(ours, kind)
         basis: Basis = "equal"
@@ -167,7 +167,7 @@ class Curves:
         return min(runs, key=lambda point: abs(point.tokens - tokens), default=self.last(kind))
 
     def _budget(self, ours: str, kind: str) -> float | None:
-        """Return the most tokens that two ways can both spend; None if there are none.
+        """Return the most tokens that two ways can both spend, or None.
 
         Where a curve begins with the single answer, the way itself begins after it.
         """
@@ -182,7 +182,7 @@ class Curves:
         return most if reached else None
 
     def scores(self, kind: str, tokens: float) -> list[float]:
-        """Return the scores of a way by item at a number of tokens, which its curve has to reach."""
+        """Return the scores of a way by item at a number of tokens that its curve reaches."""
         curve = self.curve(kind)
         low = [point for point in curve if point.tokens <= tokens][-1]
         high = next((point for point in curve if point.tokens > tokens), low)
@@ -192,7 +192,7 @@ class Curves:
 
 
 def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:
-    """Return comparisons with their p-values corrected for how many they are."""
+    """Return comparisons with their p-values corrected for their number."""
     ps = stats.holm([each.decision.p for each in found])
     return tuple(replace(each, p=p) for each, p in zip(found, ps, strict=True))
 
@@ -200,8 +200,8 @@ def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:
 def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     """Return the curves of the runs in a folder, `FOLDER/seed-1/revise-2.jsonl` and so on; None without any.
 
-    The ways are those of the first seed. Seeds that lack one of its runs do not count, nor do items that some
-    run lacks.
+    The ways are those of the first seed. A seed that lacks one of its runs does not count, and neither does
+    an item that some run lacks.
     """
     found: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):
@@ -239,7 +239,7 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
-    """Return for each way its points for a chart: tokens, score with its ends in per cent, and a tooltip."""
+    """Return each way's points for a chart: tokens, score with its interval in per cent, and a tooltip."""
     drawn: dict[str, list[tuple[float, float, float, float, str]]] = {}
     ways = [kind for kind in found.kinds if kind != "plain"]
     for kind in sorted(ways, key=lambda kind: kind == "revise"):  # that one on top
@@ -258,7 +258,7 @@ def point_line(point: Point) -> Line:
 
 
 def titled(way: Strategy) -> str:
-    """Return what a run is called: `best of 4`."""
+    """Return the title of a run: `best of 4`."""
     if way.kind in ("revise", "repair", "blind", "shuffled"):
         texts = f", {counted(way.texts - 1, 'revision')}"
     else:
@@ -288,7 +288,7 @@ def versus_line(versus: Versus) -> Line:
 
 
 def verdict(versus: Sequence[Versus]) -> str:
-    """Say in plain words whether to revise. What rests on unequal tokens says so."""
+    """Say in plain words whether to revise. A verdict from unequal tokens says so."""
     lost, open_, beaten = (
         [each for each in versus if each.finding == name] for name in ("against", "open", "for")
     )
@@ -312,7 +312,7 @@ def verdict(versus: Sequence[Versus]) -> str:
 
 
 def _apart(versus: Sequence[Versus]) -> str:
-    """Return sentences about the comparisons at unequal tokens that decide nothing."""
+    """Return sentences about the undecided comparisons at unequal tokens."""
     said, others = "", []
     for each in versus:
         if each.finding == "none" and each.basis == "fewer":
@@ -324,7 +324,7 @@ def _apart(versus: Sequence[Versus]) -> str:
 
 
 def named(kind: str) -> str:
-    """Return what a kind of way is called."""
+    """Return the name of a kind of way."""
     return printable(NAMES.get(kind, kind))
 
 

@@ -1,9 +1,8 @@
 """The figures of a diagnosis: what revising did to right and wrong answers.
 
-Items are what is drawn at random: one with several runs or turns counts once in intervals and tests. ECR is
-the share of wrong answers that a revision makes right, EIR that of right answers that it makes wrong.
-Revising raises the share Acc of right answers while ECR/EIR > Acc/(1 - Acc), which is while Acc < ECR/(ECR +
-EIR).
+Items are the random sample: an item with several runs or turns counts once in intervals and tests. ECR is the
+share of wrong answers that a revision makes right, EIR that of right answers that it makes wrong. Revising
+raises the share Acc of right answers while ECR/EIR > Acc/(1 - Acc), which is while Acc < ECR/(ECR + EIR).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and afte
 
 @dataclass(frozen=True)
 class Decision:
-    """What paired scores of two ways say."""
+    """The result of comparing paired scores of two ways."""
 
     IN_JSON: ClassVar = "items better worse gain p outcome"
 
@@ -50,7 +49,7 @@ class Decision:
 def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
     """Compare two ways by their scores of the same items, in the same order.
 
-    A score is 0 to 1: whether the item is right, or the share of its runs that are.
+    A score is 0 to 1: whether the item is right, or the share of right runs.
     """
     better, worse = split(one, other)
     return Decision(
@@ -69,7 +68,7 @@ def split(one: Sequence[float], other: Sequence[float]) -> tuple[int, int]:
 
 
 def sentence(decision: Decision) -> str:
-    """Say in plain words whether revising does better than first answers. Costs are not looked at."""
+    """Say in plain words whether revising does better than first answers. Costs are not considered."""
     split = f"better in {decision.better:,} of {counted(decision.items, 'item')}, worse in {decision.worse:,}"
     tested = f"{split}, {p_text(decision.p)}"
     points, found = points_of(decision.gain), decision.outcome
@@ -92,14 +91,14 @@ def points_of(gain: Estimate) -> str:
 
 @dataclass(frozen=True)
 class Changes:
-    """Answers before and after something was done to them."""
+    """Answers before and after a change."""
 
     IN_JSON: ClassVar = "right wrong fixed broken ecr eir ratio threshold level decision.p"
 
     pairs: tuple[Pair, ...]
 
     def count(self, before: bool, after: bool) -> int:  # noqa: FBT001  (right before, right after)
-        """Return how many went so."""
+        """Return how many answers changed in this way."""
         return sum(pair[:2] == (before, after) for pair in self.pairs)
 
     @property
@@ -152,7 +151,7 @@ class Changes:
 
     @property
     def level(self) -> float:
-        """ECR/(ECR + EIR): while fewer than this share are right, revising pays; NaN if it is not known."""
+        """ECR/(ECR + EIR): revising pays while fewer answers than this share are right; NaN if unknown."""
         return self.ecr.value / total if (total := self.ecr.value + self.eir.value) else math.nan
 
     @cached_property
@@ -163,7 +162,7 @@ class Changes:
 
 
 def by_item(scores: Iterable[tuple[float, Hashable]]) -> list[float]:
-    """Return the mean score of each item's runs, in the order in which items come first."""
+    """Return the mean score of each item's runs, in the order of their first appearance."""
     found: dict[Hashable, list[float]] = {}
     for score, item in scores:
         found.setdefault(item, []).append(float(score))
@@ -214,7 +213,7 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Figures:
-    """What revising did."""
+    """The figures of what revising did."""
 
     IN_JSON: ClassVar = "tasks items same left_out levels revisions of_revised fixed broken verdicts decision"
 
@@ -228,7 +227,7 @@ class Figures:
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks, in the order in which they come first."""
+        """The tasks, in the order of their first appearance."""
         return list(dict.fromkeys(each.truth.task for each in self.chains))
 
     @cached_property
@@ -238,7 +237,7 @@ class Figures:
 
     @property
     def same(self) -> bool:
-        """Whether the checks that score guided revising, too."""
+        """Whether the scoring checks also guided revising."""
         guided = [each for each in self.chains if each.guided]
         return bool(guided) and all(each.scored <= each.guided for each in guided)
 
@@ -249,7 +248,7 @@ class Figures:
 
     @cached_property
     def revisions(self) -> tuple[Changes, ...]:
-        """What each revision did, of the chains that made it."""
+        """The effect of each revision, over the chains that made it."""
         return tuple(
             Changes(
                 tuple(
@@ -263,22 +262,22 @@ class Figures:
 
     @cached_property
     def whole(self) -> Changes:
-        """From the first answer to the best one, of all chains."""
+        """The change from the first answer to the best one, over all chains."""
         return Changes(tuple((each.first, each.best, each.item) for each in self.chains))
 
     @cached_property
     def of_revised(self) -> Changes:
-        """From the first answer to the best one, of the chains with a revision."""
+        """The change from the first answer to the best one, over the chains with a revision."""
         return Changes(tuple((each.first, each.best, each.item) for each in self.revised))
 
     @cached_property
     def fixed(self) -> list[str]:
-        """The ids of the chains whose best answer is right, and the first one not."""
+        """The ids of the chains with a wrong first answer and a right best one."""
         return [each.chain.id for each in self.chains if each.best and not each.first]
 
     @cached_property
     def broken(self) -> list[str]:
-        """The ids of the chains whose first answer is right, and the best one not."""
+        """The ids of the chains with a right first answer and a wrong best one."""
         return [each.chain.id for each in self.chains if each.first and not each.best]
 
     @property

@@ -108,7 +108,7 @@ class Matrix:
 
     @classmethod
     def of(cls, folder: Path, settings: Settings) -> Self:
-        """Return the runs that settings ask for."""
+        """Return the runs that the settings describe."""
         told = settings.values
         models = _split(told.models or [settings.get("model") or "default"])
         tasks = [TaskFile.of(each) for each in _split(told.tasks)]
@@ -162,7 +162,7 @@ class Matrix:
         return Ended(status, "", limits)
 
     def prepare(self, *, run_code: bool) -> int:
-        """Raise every error that needs no model to find. Then write the folder's `PLAN`.
+        """Raise all errors that can be found without a model. Then write the folder's `PLAN`.
 
         Return how many records the tasks have.
         """
@@ -234,7 +234,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def stored(file: Path, *names: str) -> dict[str, Any] | None:
-    """Return the record in a file; None if it has not an object of each name."""
+    """Return the record in a file; None if it is not an object, or lacks one of these names."""
     try:
         found: dict[str, Any] = json.loads(file.read_bytes())
         return found if all(isinstance(found[name], dict) for name in names) else None
@@ -243,7 +243,7 @@ def stored(file: Path, *names: str) -> dict[str, Any] | None:
 
 
 def _check_options(settings: Settings) -> None:
-    """Raise if an option is one that the ways set themselves."""
+    """Raise if an option is given that the ways set themselves."""
     for name in ("drafts", "min_revisions"):
         if settings.get(name) is not None:
             flag = f"--{name.replace('_', '-')}"

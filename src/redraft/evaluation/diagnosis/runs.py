@@ -1,7 +1,7 @@
 """The runs of a model on a task: each strategy answers the records, once for each seed.
 
-A run is that of `redraft eval` with other options (`strategies`), in a file of its own below one folder. All
-share a cache, so no text is asked for twice: all strategies begin with the same first answers.
+A run is one of `redraft eval` with other options (`strategies`), in its own file below one folder. All share
+a cache, so no text is asked for twice: all strategies begin with the same first answers.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class StrategyRun(ScoredRun):
 
     @cached_property
     def _unchecked(self) -> bool:
-        """Whether the way is shown no check.
+        """Whether the way sees no check.
 
-        Only then a model with adapters by role (`engines.wrapped`) uses them, and one answer has to begin as
-        revising alone does.
+        Only then does a model with adapters by role (`engines.wrapped`) use them, and one answer must begin
+        as revising alone does.
         """
         model = self.settings.references().get("model")
         if self.told or self.strategy.kind != "plain" or model is None or len(references_of(model)) > 1:
@@ -76,7 +76,7 @@ class StrategyRun(ScoredRun):
         return bool(parse_reference(model).roles)
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the checks that guide the chain of a record, as the strategy tells them."""
+        """Return the checks that guide a record's chain, in the strategy's words."""
         if self._unchecked:
             return {"checks": ()}
         checks = self.guides or self.checks(record)
@@ -113,7 +113,7 @@ class StrategyRuns:
     share: float | None = None
 
     def run(self) -> Ended:
-        """Make every run that is not finished. The same call goes on after a signal.
+        """Make every unfinished run. After a signal, the same call resumes.
 
         Raises:
             OutputError: The folder has runs that were made in another way, or is in use.
@@ -135,8 +135,8 @@ class StrategyRuns:
     def _fits(self, strategy: Strategy, seed: int) -> bool:
         """Decide whether a run is needed.
 
-        More drafts are not if fewer took as many tokens as every other way, in the first seed. Later seeds
-        repeat the runs of the first one.
+        More drafts are not needed if fewer used as many tokens as every other way, in the first seed. Later
+        seeds repeat the runs of the first one.
         """
         if strategy.kind not in SAMPLED:
             return True
@@ -176,7 +176,7 @@ class StrategyRuns:
 
     @cached_property
     def strategies(self) -> list[Strategy]:
-        """The strategies that suit the task. Steering is one where the others do without."""
+        """The strategies that suit the task. Steering is one of them where the others do not steer."""
         voting = reader_of(checks_of(task_named(self.task), self.records[0])) is not None
         kinds = [kind for kind in self.kinds if kind != "steered" or not self.settings.get("steer")]
         values = self.settings.values
@@ -187,7 +187,7 @@ class StrategyRuns:
 
     @cached_property
     def _common(self) -> Settings:
-        """The settings of all runs. One engine computes them, since they are compared, and is told once."""
+        """The settings of all runs. All use one engine, since they are compared. It is announced once."""
         guides = parse_checks(self.settings.get("check") or ())
         of_task = (check for record in self.records for check in checks_of(task_named(self.task), record))
         # In a race, one engine computes all blocks, whether the steered way is still in it or not.
@@ -197,7 +197,7 @@ class StrategyRuns:
         return replace(common, stand_ins={"checks": ("json",)})
 
     def _make(self, strategy: Strategy, seed: int, limits: Limits) -> JobResult:
-        """Make a run. Items that failed do not end it: the comparison leaves them out, or they are wrong."""
+        """Make a run. Failed items do not end it: the comparison omits them, or counts them as wrong."""
         run = self._run_of(strategy, seed, limits)
         file = run.plan.out
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +208,7 @@ class StrategyRuns:
         return result
 
     def _check_folder(self) -> None:
-        """Raise if a run in the folder was made in another way, of another seed too: all are compared."""
+        """Raise if any run in the folder was made with other settings: all are compared."""
         for strategy in self.strategies:
             for file in sorted(self.plan.out.glob(f"seed-*/{strategy.name}.jsonl")):
                 seed = file.parent.name.removeprefix("seed-")

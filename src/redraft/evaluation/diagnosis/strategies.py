@@ -1,7 +1,7 @@
 """The ways to spend tokens on an answer that `redraft diagnose --tasks` compares at equal tokens.
 
-Each is the loop of `revise` with other options. The checks that guide are the same in all of them; a way may
-only hide what they complain of, or not let them stop it.
+Each is the loop of `revise` with other options. The guiding checks are the same in all of them; a way may
+only hide their complaints, or not stop when they pass.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
 majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171).
@@ -54,7 +54,7 @@ class Strategy:
 
     @property
     def place(self) -> tuple[int, str, int]:
-        """Where it comes in tables."""
+        """Its place in tables."""
         order = [*NAMES]
         return order.index(self.kind) if self.kind in NAMES else len(order), self.kind, self.texts
 
@@ -73,10 +73,10 @@ class Strategy:
 def strategies_of(
     kinds: Iterable[str], revisions: int, drawn: Sequence[int], *, voting: bool
 ) -> list[Strategy]:
-    """Return the ways of some kinds, in the order in which they have to run.
+    """Return the ways of some kinds, in the order in which they must run.
 
-    Those of several drafts come last, since what the others took is known by then. Shuffled feedback is that
-    of `revise`.
+    Ways with several drafts come last, because they need to know how many tokens the others used. Shuffled
+    feedback comes after `revise`, whose feedback it uses.
 
     Args:
         kinds: Keys of `NAMES`.
@@ -97,7 +97,7 @@ def strategies_of(
 
 @dataclass(frozen=True)
 class Retold:
-    """A check that demands the same, and complains in other words."""
+    """A check with the same demand, whose complaints use other words."""
 
     part: Check
     message: str = ""  # its complaint; empty for none
@@ -105,21 +105,21 @@ class Retold:
 
     @property
     def name(self) -> str:
-        """The name of the check itself."""
+        """The name of the original check."""
         return self.part.name
 
     @property
     def demand(self) -> str:
-        """The demand of the check itself, so that the first request is the same in all ways."""
+        """The demand of the original check, so that the first request is the same in all ways."""
         return demand_of(self.part)
 
     @property
     def schema(self) -> Mapping[str, Any] | None:
-        """The schema of the check itself."""
+        """The schema of the original check."""
         return schema_of(self.part)
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Run the check itself."""
+        """Run the original check, and replace its message."""
         if self.never:
             return failed(self.message)
         outcome = await outcome_of(self.part, answer, prompt)
@@ -132,14 +132,14 @@ def retold(checks: Iterable[Check], message: str = "", *, never: bool = False) -
 
 
 def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
-    """Return what reads the short form of an answer by the checks that score it; None if it has none."""
+    """Return a function that reads the short form of an answer, from its scoring checks, or None."""
     return next((getattr(check, "said") for check in checks if hasattr(check, "said")), None)  # noqa: B009
 
 
 def voted(chain: Chain, said: Callable[[str], Hashable]) -> Chain:
-    """Return a chain of samples whose answer is the first that says what most of them say.
+    """Return a chain of samples whose answer is the first with the most frequent result.
 
-    Answers that say nothing have no vote. Of equally many votes, the answer that was given first wins.
+    An answer without a result has no vote. Among equally many votes, the first answer wins.
     """
     samples = [*chain.steps[:1], *chain.drafts]
     read = [said(step.answer) for step in samples]
@@ -150,9 +150,9 @@ def voted(chain: Chain, said: Callable[[str], Hashable]) -> Chain:
 
 
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
-    """Return for each chain that was revised the feedback that another one got on its first answer, by id.
+    """Return by id, for each revised chain, the feedback that another chain got on its first answer.
 
-    Each gets that of the next one, and the last that of the first; with a single one there is none.
+    Each gets that of the next chain, and the last that of the first; a single chain gets none.
     """
     told = {
         chain.id: step.feedback.text

@@ -104,9 +104,9 @@ def table_of(folder: Path) -> Table:
 
 
 def pooled(each: Sequence[Curves]) -> Curves:
-    """Return the curves of a model's tasks as one. A task that has no run of a size counts with `_run_of` it.
+    """Return the curves of a model's tasks as one. For a size that a task lacks, `_run_of` it counts.
 
-    A kind of way that a task lacks is left out.
+    A kind of way that is not run on every task is left out.
     """
     kinds = set.intersection(*({point.way.kind for point in one.points} for one in each))
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}
@@ -124,7 +124,7 @@ def _run_of(curves: Curves, way: Strategy) -> Point:
 
 
 def _comparisons(curves: Curves) -> Iterator[Versus]:
-    """Yield each way to revise against the others. Two such ways are compared if one of them is `revise`."""
+    """Yield each way to revise against the others. Two such ways are compared only if one is `revise`."""
     for ours in (kind for kind in REVISING if kind in curves.kinds):
         others = UNGUIDED if ours == "alone" else {*curves.kinds} - {"alone"}
         if ours in ("auto", "repair"):
@@ -135,7 +135,7 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
 
 
 def _natives(model: str, folder: Path) -> Iterator[str]:
-    """Yield which ways a model writes with its own adapters for revising, if not all."""
+    """Yield the ways that a model writes with its own revising adapters, unless it is all of them."""
     modes: dict[str, set[str]] = {}
     for file in sorted(folder.glob("*/seed-*/*.jsonl")):
         if "." not in file.stem and (chain := next(read_jsonl(file), None)):
@@ -175,7 +175,7 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
 
 
 def sentences(table: Table) -> Iterator[str]:
-    """Yield what the comparisons show, for each model and each way to revise."""
+    """Yield the conclusions, for each model and each way to revise."""
     over = {each.model: each.task for each in reversed(table.comparisons)}  # its first task: ALL if several
     for model, task in reversed(over.items()):
         for ours in REVISING:
@@ -197,7 +197,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
-    """Return the faults of a folder, and a sentence on the whole.
+    """Return the faults of a folder, and a sentence on the result.
 
     Raises:
         OutputError: There is no table, or it is damaged.
@@ -272,7 +272,7 @@ def _passed(truth: Mapping[str, Any], of: str) -> list[list[bool]]:
 
 
 def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Yield each value that holds no others, with where it is in the table."""
+    """Yield each simple value with its place in the table."""
     if isinstance(value, dict):
         for name, each in value.items():
             yield from _leaves(each, f"{place}.{name}".lstrip("."))

@@ -1,7 +1,7 @@
 """The truth about every answer of a chain: from `redraft eval`, from a task or checks, or its own checks.
 
-Truth is kept in `meta["eval"]`, as `evaluate.tasks` writes it. An echo is never right, nor is an empty text,
-whatever a check makes of it (`is_answer`).
+Truth is kept in `meta["eval"]`, as `evaluate.tasks` writes it. An echo or an empty text is never right, even
+if a check passes it (`is_answer`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Known:
 
     @cached_property
     def passes(self) -> tuple[bool, ...]:
-        """Whether each answer passes all scoring checks, an echo too."""
+        """Whether each answer passes all scoring checks; an echo may."""
         return tuple(map(all_pass, self.truth.steps))
 
     @property
@@ -56,12 +56,12 @@ class Known:
 
     @property
     def item(self) -> str:
-        """What it is drawn with: runs and turns of one question."""
+        """The item of the chain: runs and turns of one question are one item."""
         return item_of(self.chain)
 
     @property
     def best(self) -> bool:
-        """Whether the best answer is right. Where there is none, it is not."""
+        """Whether the best answer is right; false without one."""
         return self.chain.best is not None and self.rights[self.chain.best]
 
     @property
@@ -71,7 +71,7 @@ class Known:
 
     @property
     def tokens(self) -> float:
-        """New tokens of all texts; NaN if there is a text and no usage."""
+        """New tokens of all texts; NaN if there are texts but no usage."""
         return self.chain.usage.completion_tokens or (0 if self.empty else math.nan)
 
     @property
@@ -86,14 +86,14 @@ class Known:
 
 
 class Material(NamedTuple):
-    """Chains with truth, and what was left out."""
+    """Chains with truth, and a record of those left out."""
 
     chains: tuple[Known, ...]
     left_out: Mapping[str, tuple[str, ...]]  # ids of chains that do not count, by reason
 
 
 def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
-    """Yield the chains of files, with the ids that they have there: the same id is the same item."""
+    """Yield the chains of files with their original ids: the same id is the same item."""
     count, answered = 0, False
     for file in files:
         for chain in chains_of(file):
@@ -122,7 +122,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
 
 
 def _check_kind(first: RawRecord, file: Path) -> None:
-    """Raise if a file's first record is no chain, and say what may be meant."""
+    """Raise if a file's first record is not a chain, and say what may be meant."""
     kind = ""
     with suppress(RecordError):
         kind = record_kind(decode(first.data, first.where), first.where)
@@ -173,7 +173,7 @@ def _about(chain: Chain) -> Mapping[str, Any]:
 
 
 def _told(chain: Chain) -> Known | str:
-    """Return the chain with the truth in its `meta`, or why there is none."""
+    """Return the chain with the truth in its `meta`, or why it has none."""
     if not _about(chain):
         return "no truth"
     try:
@@ -200,7 +200,7 @@ def _own(chain: Chain) -> Known | str:
 
 
 def _checked_steps(chain: Chain) -> Iterator[Step]:
-    """Yield the steps; for a revision that changed nothing and so was not checked, the step before it."""
+    """Yield the steps. An unchecked step, whose revision changed nothing, is replaced by the one before."""
     before: Step | None = None
     for step in chain.steps:
         same = before and not step.feedback and step.answer == before.answer

@@ -1,8 +1,8 @@
 """Have a judge review answers: one review for each question, turn and order.
 
-A judge is asked for a schema's JSON if its engine keeps to schemas, and for text otherwise. A reply without
-scores is asked for them once more; if they are missing then too, the review is stored without them. A score
-is never made up.
+The judge writes JSON of a schema if its engine enforces schemas, and text otherwise. If a reply lacks scores,
+the judge is asked for them once more; if they are still missing, the review is stored without. A score is
+never made up.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ReviewItem:
 
 
 def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any) -> Iterator[ReviewItem]:
-    """Yield every review to make. `about` are JSON values that decide replies, and so a part of the ids."""
+    """Yield every review to make. `about` has JSON values that affect replies, and so the ids."""
     for match in matches:
         for turn in range(1, len(match.question.turns) + 1):
             for swapped in (False, True) if both_orders and len(match.answers) > 1 else (False,):
@@ -91,9 +91,9 @@ def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any
 
 
 def read_reply(reply: str, way: Way) -> Said:
-    """Return what a reply decides, or raise `Unreadable`.
+    """Return the scores or verdict in a reply, or raise `Unreadable`.
 
-    It stands in JSON or alone on the last line: other numbers may be quoted from the answers.
+    They are in JSON, or alone on the last line: other numbers may be quoted from the answers.
     """
     text, fields = _bare(reply), None
     with suppress(ValueError, RecursionError):
@@ -129,7 +129,7 @@ def _bare(reply: str) -> str:
 
 @dataclass(frozen=True)
 class Reply:
-    """A judge's text, what it decides (None if that cannot be read), and what it cost."""
+    """A judge's text, its scores or verdict (None if unreadable), and its cost."""
 
     text: str
     said: Said | None
@@ -139,7 +139,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Judging:
-    """What all reviews of a run share."""
+    """The settings that all reviews of a run share."""
 
     judge: Engine
     identity: Any  # JSON values that tell the judge from every other model
@@ -205,7 +205,7 @@ class Judging:
 
 
 def shown(item: ReviewItem, *, gold: bool) -> Shown:
-    """Return what the judge of a review sees."""
+    """Return the question and answers that the judge of a review sees."""
     question = item.match.question
     texts = tuple(answer.turns[: item.turn] for answer in item.answers)
     return Shown(question.turns[: item.turn], texts, question.gold if gold else ())
@@ -223,7 +223,7 @@ async def _text(engine: Engine, messages: Sequence[Message], sampling: Sampling)
 
 
 def _review_of(reply: str) -> str:
-    """Return the words of a reply in JSON, also of one that was cut; another reply as it is."""
+    """Return the text of a JSON reply, even if it was cut; another reply unchanged."""
     try:
         fields = from_json(_bare(reply), allow_partial="trailing-strings")
     except ValueError:
@@ -249,7 +249,7 @@ def _grade(item: ReviewItem, judge: str, prompt_id: str, reply: Reply) -> dict[s
 
 @dataclass
 class ReviewTally:
-    """Counts of reviews, those from before included."""
+    """Counts of reviews, including those of earlier runs."""
 
     reviews: int = 0
     before: int = 0
@@ -259,7 +259,7 @@ class ReviewTally:
     last: str = ""  # the text of the last one of this run
 
     def stop(self) -> str:
-        """Return why this run is not worth its cost, if most of its reviews cannot be read; else nothing."""
+        """Return why the run should stop, if most of its reviews are unreadable; else ""."""
         made, bad = self.reviews - self.before, len(self.unreadable) - self.unreadable_before
         if made < TRIED or 2 * bad <= made:
             return ""

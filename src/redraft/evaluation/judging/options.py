@@ -22,7 +22,7 @@ JUDGING = "Judging"  # the heading of the flags that say what is asked of a judg
 
 
 class JudgeOptions(ServerOptions, MachineOptions):
-    """Which judge is asked, and what."""
+    """Which judge is asked, and for what."""
 
     model: str | None = option(
         "the judge: default, a GGUF file, org/name, http://host/v1#name", MODEL, "REF", "-m", what=A_REFERENCE

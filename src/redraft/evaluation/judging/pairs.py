@@ -1,7 +1,7 @@
 """Join the answers of models by question (`question_id`, or else the record's id), for a judge.
 
-Answers that do not belong together are refused by name: a judge that sees half of the questions, or answers
-to other ones, gives figures that look right.
+Answers that do not belong together are refused by name. A judge that sees half of the questions, or answers
+to other ones, gives figures that only look right.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from redraft.evaluation.records import listed, names_of, question_id, source_of
 
 @dataclass(frozen=True)
 class AskedQuestion:
-    """What was asked."""
+    """A question, one text a turn."""
 
     id: int | str
     turns: tuple[str, ...]  # the texts, one a turn
@@ -53,7 +53,7 @@ Found = tuple[Chain, GivenAnswer]  # a record, and the answer in it
 def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[Match]:
     """Join files of answers, one a model, in the order of the questions.
 
-    Each has one answer to each question, and nothing else; the questions or the answers say what was asked.
+    Each file has exactly one answer to each question; the questions or the answers have the prompts.
     """
     if len({file.resolve() for file in files}) < len(files):
         raise UsageError(f"{files[0]} is given twice.", hint="Give the answers of two models.")
@@ -91,7 +91,7 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
 
 
 def _texts(turns: Any) -> tuple[str, ...]:
-    """Return the texts of MT-bench's turns; nothing if there are none."""
+    """Return the texts of MT-bench's turns, if there are any."""
     if isinstance(turns, list) and all(isinstance(turn, str) for turn in turns):
         return tuple(turns)
     return ()
@@ -109,7 +109,7 @@ def _question(chain: Chain, key: str) -> AskedQuestion:
 
 
 def read_questions(file: Path) -> dict[str, AskedQuestion]:
-    """Read what was asked, by the ids of the questions. No id is there twice."""
+    """Read questions by their ids. A repeated id is an error."""
     found: dict[str, AskedQuestion] = {}
     for chain in read_records(file):
         key = question_id(chain)
@@ -144,7 +144,7 @@ def _asked_in(tables: Sequence[Mapping[str, Found]], names: Sequence[str]) -> di
 def _check_same(
     asked: Mapping[str, AskedQuestion], wanted: str, table: Mapping[str, Found], name: str
 ) -> None:
-    """Raise if a file's answers are not those to the questions, each once."""
+    """Raise unless a file has one answer to each of the questions, and no others."""
     if other := [key for key in table if key not in asked]:
         raise RecordError(
             f"{name}: has answers to questions that are not in {wanted}: {listed(other, 5)}.",

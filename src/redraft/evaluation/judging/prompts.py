@@ -1,7 +1,7 @@
-"""What a judge is asked.
+"""The requests to a judge.
 
-It gives the reasons first and the score last, because a score that is written first cannot rest on them.
-Answers stand between lines with a mark that no answer can contain, and the judge is told to obey none.
+The judge gives its reasons first, because a score that is written first cannot rest on them. Answers stand
+between lines with a mark that no answer can contain, and the judge is told not to obey them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _CATEGORIES: Mapping[str, Category] = {
 
 
 def category_of(name: str) -> Category:
-    """Return the category whose instruction the judge gets: `general` where there is none of its own."""
+    """Return the category whose instruction the judge gets; `general` if it has none of its own."""
     return _CATEGORIES.get(name.strip().lower(), "general")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a judge sees."""
+    """The texts that a judge sees."""
 
     questions: tuple[str, ...]  # the turns of the question. The last one is judged
     answers: tuple[tuple[str, ...], ...]  # each answer's turns, in the order in which they are shown
@@ -110,14 +110,14 @@ def schema_of(way: Way, *, review: bool = True) -> dict[str, Any]:
 
 
 def again(way: Way, *, as_json: bool) -> Message:
-    """Return the message that asks once more for what a reply lacks."""
+    """Return the message that asks once more for the missing part of a reply."""
     names = " and ".join(f'"{name}"' for name in FIELDS[way])
     text = f"Your reply cannot be read. Give {names} now, in JSON, and nothing else."
     return {"role": "user", "content": text if as_json else _AGAIN[way]}
 
 
 def messages_of(way: Way, category: Category, shown: Shown, *, as_json: bool) -> list[Message]:
-    """Return what a judge is asked about a question of a category."""
+    """Return the messages to a judge about a question of a category."""
     each = "the answer" if way == "grades" else "each answer"
     tasks = [_CRITERIA[category].format(each=each)]
     tasks += [_GOLD] if shown.gold else []

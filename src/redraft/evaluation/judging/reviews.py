@@ -1,11 +1,11 @@
-"""What a judge says: reviews of two answers, in SelFee's and FastChat's shape, and grades of single ones.
+"""The words of a judge: reviews of two answers, in SelFee's and FastChat's shape, and grades of single ones.
 
-Unknown fields of a review survive a round trip, as do ids that are numbers. Of MT-bench's pair judgements, a
-line is two reviews, one for each order. Grades have the shape of MT-bench's single judgements.
+Unknown fields of a review survive a round trip, as do ids that are numbers. A line of MT-bench's pair
+judgements becomes two reviews, one for each order. Grades have the shape of MT-bench's single judgements.
 
-Scores and verdicts are read from the text where a record has none. A score is never made up. Judges are asked
-for two numbers on the first line, and sometimes write them at the end. Their text also quotes the answers,
-with numbers, tuples and perhaps scores in them, so a fallback needs a line about scores.
+If a record has no scores or verdict, they are read from its text, and never made up. Judges are asked for two
+numbers on the first line, and sometimes write them at the end. Their text also quotes the answers, with
+numbers, tuples and perhaps scores in them, so a fallback needs a line about scores.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ WINNERS: dict[str, Winner] = {"A": "1", "B": "2", "C": "tie"}
 
 
 class Unreadable(ValueError):
-    """A review has no score that can be used. The message is the reason."""
+    """A review has no usable score. The message is the reason."""
 
 
 def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
-    """Return scores that are on the scale, or raise `Unreadable`."""
+    """Return scores if they are on the scale, else raise `Unreadable`."""
     if not all(LOWEST <= score <= HIGHEST for score in scores):
         shown = " and ".join(f"{score:g}" for score in scores)
         raise Unreadable(f"scores outside {LOWEST:g} to {HIGHEST:g}: {shown}")
@@ -67,8 +67,8 @@ def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
 def scores_in(text: str) -> tuple[float, ...]:
     """Return the scores in a review's text: two, or one for a grade.
 
-    Read are, in this order: a first line of two numbers, which all that follows may quote others; MT-bench's
-    `[[8]]` and `[[8, 9]]` on the last line that has some; the last `Assistant 1: 8` with the last
+    It looks, in this order, for: a first line of two numbers, since the text below may quote others;
+    MT-bench's `[[8]]` and `[[8, 9]]` on the last line that has some; the last `Assistant 1: 8` with the last
     `Assistant 2: 9`; the last tuple that is a line of its own or ends one such as `Scores: (8, 9)`; a first
     or last line that is one score and says so, as `Score: 8` and `8 out of 10` do.
 
@@ -86,8 +86,8 @@ def scores_in(text: str) -> tuple[float, ...]:
 def winner_in(text: str) -> Winner:
     """Return MT-bench's verdict: the `[[A]]`, `[[B]]` or `[[C]]` (a tie) on the last line that has one.
 
-    FastChat takes A wherever `[[A]]` is, even where a judge repeats what it was asked for. Here a text
-    without a verdict, or with several on the line, as `[[A]] or [[B]]`, is Unreadable.
+    FastChat takes A wherever `[[A]]` is, even where a judge repeats the request. Here a text without a
+    verdict, or with several on the line, as `[[A]] or [[B]]`, is Unreadable.
     """
     if found := _on_last_line(_VERDICT, text):
         return WINNERS[found[0]]
@@ -95,7 +95,7 @@ def winner_in(text: str) -> Winner:
 
 
 def _on_last_line(pattern: regex.Pattern[str], text: str) -> tuple[str, ...]:
-    """Return the groups of the last match, which must be alone on its line; none without a match."""
+    """Return the groups of the last match, which must be the only one on its line; empty without a match."""
     found = list(pattern.finditer(text))
     if not found:
         return ()
@@ -120,7 +120,7 @@ def _named(text: str) -> list[str]:
 def _last_tuple(text: str) -> list[str]:
     """Return the last tuple that is the last line, or ends a line that calls it the scores, or follows one.
 
-    A pair in prose is none: the answers under review have some, as `f(1, 2) = 3` and the point (10, 4).
+    A pair in prose does not count: answers contain some, as `f(1, 2) = 3` and the point (10, 4).
     """
     lines = [line for line in text.splitlines() if line.strip(_BLANK + "`~")]
     for line, before in zip(reversed(lines), reversed(["", *lines[:-1]]), strict=False):
@@ -144,7 +144,7 @@ _IDS = ("answer1_id", "answer2_id")
 
 
 class Review(BaseModel):
-    """What a judge says about two answers to a question."""
+    """A judge's review of two answers to a question."""
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
@@ -164,7 +164,7 @@ class Review(BaseModel):
 
     @classmethod
     def of(cls, record: Mapping[str, Any], where: str = "review") -> Review:
-        """Check a decoded record. It has the ids of both answers or of none, as in two of SelFee's files."""
+        """Check a decoded record. It has the ids of both answers or, in two of SelFee's files, of neither."""
         without = [name for name in _IDS if record.get(name) is None]
         if len(without) == 1 or (without and record.keys().isdisjoint(("text", "score", "winner"))):
             raise RecordError(f"{where}: {without[0]}: Field required.", hint=_HINT)
@@ -174,7 +174,7 @@ class Review(BaseModel):
             raise RecordError(f"{where}: {describe(error)}", hint=_HINT) from None
 
     def to_json(self) -> str:
-        """Return the review as a line of JSON. Optional fields that it does not have are left out."""
+        """Return the review as a line of JSON. Missing optional fields are left out."""
         optional = {*_IDS, "winner", "model_1", "model_2", "judge"}
         absent = {name for name in optional if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
@@ -194,7 +194,7 @@ class Review(BaseModel):
         return (first > second) - (first < second)
 
     def scores(self) -> tuple[float, float]:
-        """Return the scores of the first and the second answer: those of the field, or else of the text.
+        """Return the scores of the first and the second answer, from the field or else the text.
 
         FastChat writes [-1, -1] for a review that it could not read. Without scores on the scale, it raises
         Unreadable.
@@ -206,7 +206,7 @@ class Review(BaseModel):
 
 
 def usage_in(metadata: Sequence[Mapping[str, Any]]) -> Usage:
-    """Return what reviews or grades say that they cost. What some of them do not say is left out."""
+    """Return the recorded cost of reviews or grades. Values that some of them lack are left out."""
 
     def total(name: str) -> float | None:
         values = [each.get(name) for each in metadata]
@@ -260,7 +260,7 @@ Key = tuple[str, int]  # a question and its turn
 
 
 class Grade(BaseModel):
-    """What a judge says about an answer."""
+    """A judge's grade of an answer."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 

@@ -38,14 +38,14 @@ _FEW = 5  # ids to name
 
 @dataclass(frozen=True)
 class JudgeResult(RunResult):
-    """What a run came to, and what is in its file."""
+    """The result of a run, and counts over its file."""
 
     tally: ReviewTally  # counts over the reviews of the file, those of earlier runs included
     width = 11
 
     @property
     def exit_status(self) -> int:
-        """That of the command: 0 done, 3 a failure of the engine or most reviews unreadable, 4 a limit."""
+        """The command's exit status: 0 done, 3 engine failure or most reviews unreadable, 4 a limit."""
         most_unreadable = 2 * len(self.tally.unreadable) > self.tally.reviews
         return EngineError.exit_status if most_unreadable else self.job.exit_status
 
@@ -62,7 +62,7 @@ class JudgeRun:
 
     @classmethod
     def of(cls, settings: Settings, answers: Iterable[Path], out: Path, *, named: bool) -> Self:
-        """Return the run of some settings, with the judge of the config file if the user has `named` none."""
+        """Return the run that these settings describe. Unless a judge is `named`, it is the config file's."""
         model = settings.get("model") or "default"
         if not named:
             model = load_config().defaults.get("judge", model)
@@ -76,9 +76,9 @@ class JudgeRun:
         return cls(settings.over(model=model), answers, plan, questions)
 
     def run(self) -> JudgeResult:
-        """Make every review that is not made. In the main thread, Ctrl-C and SIGTERM end the run.
+        """Make the missing reviews. In the main thread, Ctrl-C and SIGTERM end the run.
 
-        What was made until an error or a signal is in the output.
+        After an error or a signal, the output has the reviews made so far.
         """
         return self._result(self._job().run(self._start))
 
@@ -87,7 +87,7 @@ class JudgeRun:
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
-        """Raise what can be found wrong before a file or a model is opened."""
+        """Raise for faults that can be found before a file or a model is opened."""
         self.plan.check(self.settings, "review")
         way, pairs = self.settings.get("way"), len(self.answers) > 1
         if way and (way == "grades") == pairs:
@@ -106,13 +106,13 @@ class JudgeRun:
 
     @property
     def way(self) -> Way:
-        """What the judges give."""
+        """Whether the judge gives scores, verdicts or grades."""
         way: Way | None = self.settings.get("way")
         return way or ("scores" if len(self.answers) > 1 else "grades")
 
     @cached_property
     def matches(self) -> list[Match]:
-        """The answers to judge. Tells which are empty."""
+        """The answers to judge. Warns about empty ones."""
         found = read_matches(self.answers, self.questions)
         if self.settings.get("gold") and not any(match.question.gold for match in found):
             raise UsageError(
@@ -135,7 +135,7 @@ class JudgeRun:
 
     @cached_property
     def _asked(self) -> dict[str, Any]:
-        """What decides the reply to a question, as JSON values."""
+        """The JSON values that affect the reply to a question."""
         config: dict[str, Any] = {"gold": bool(self.settings.get("gold")) or None}
         config |= {name: self.settings.get(name) for name in ("temperature", "max_tokens", "seed")}
         return config | {"way": self.way, "wording": wording_digest()}

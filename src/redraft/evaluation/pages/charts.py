@@ -37,7 +37,7 @@ def curves(
     """Draw a line for each series, named in the legend. The style has the colours `s0` to `s7`.
 
     The points of a series are: place, value, lower and upper end (NaN without an interval), and a tooltip.
-    Lines that coincide are told apart: each is moved a little, and has dashes and marks of its own.
+    Lines that coincide are moved a little apart, and have dashes and marks of their own.
     """
     xs = [x for points in series.values() for x, *_ in points]
     left, right = min(xs, default=0.0), max(xs, default=1.0)
@@ -85,12 +85,12 @@ def curves(
 
 
 def _looks(names: Sequence[str], values: Sequence[object]) -> Spec:
-    """Return the looks of series, with their names in the legend. Their places keep equal names apart."""
+    """Return the looks of series, with their names in the legend. Numbers keep equal names apart."""
     scale = {"domain": list(range(len(names))), "range": list(values)}
     legend = {"labelExpr": f"{json.dumps(names)}[datum.value] || ''"}
     return {"field": "series", "type": "nominal", "scale": scale, "legend": legend}
 
 
 def _drawable(text: str) -> str:
-    """Return a text without characters that XML does not allow: the library ends the process over them."""
+    """Return a text without characters that XML forbids: the library would end the process."""
     return _NOT_XML.sub("\ufffd", printable(text))

@@ -1,8 +1,8 @@
 """Fill the template of all reports: one HTML page without other files, in light and dark.
 
-The texts of records may be hostile. All are escaped, and the page's policy forbids requests, and scripts but
-redraft's own, by its hash. Records to browse are JSON in a block that is no script, and `browse.js` puts them
-into text nodes.
+The texts of records may be hostile. All are escaped, and the page's policy forbids requests, and all scripts
+but redraft's own, by its hash. Records to browse are JSON in a block that is not a script, and `browse.js`
+puts them into text nodes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _template(name: str) -> Any:
 
 
 def _breakable(name: str) -> Markup:
-    """Return a name that may be broken at its joints, such as `keywords:letter_frequency` on a phone."""
+    """Return a name that may be wrapped at its joints, such as `keywords:letter_frequency` on a phone."""
     text = Markup(str(escape(printable(name.strip()))).replace(":", ":<wbr>").replace("_", "_<wbr>"))
     meaning = TERMS.get(name.strip())
     return Markup('<abbr tabindex="0" title="{}">{}</abbr>').format(meaning, text) if meaning else text
@@ -86,7 +86,7 @@ def _drawn(part: Part) -> Markup:
 
 
 def _json(records: Any) -> Markup:
-    """Return JSON that ends no script element."""
+    """Return JSON that cannot end a script element."""
     return Markup(json.dumps(_printable(records), ensure_ascii=False).replace("<", "\\u003c"))
 
 

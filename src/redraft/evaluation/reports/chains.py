@@ -1,8 +1,8 @@
 """One page for chains: each as a timeline of its drafts, with feedback and changes.
 
 The page has an index of all chains, and the chains themselves in compressed blocks. `chains.js` of `pages`
-opens them when one is looked at or searched, so a hundred thousand chains open at once. Reports write it
-beside their own page, and link to its chains by their names.
+opens a block when a chain in it is shown or searched, so a hundred thousand chains open at once. Reports
+write it beside their own page, and link to its chains by their names.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_CHECKS = 30  # names of checks to choose by
 
 
 class Listed(NamedTuple):
-    """A chain with its name on the page, which no other has, and what else a reader may choose it by."""
+    """A chain with its unique name on the page, and the labels by which a reader may filter."""
 
     name: str
     chain: Chain
@@ -40,14 +40,14 @@ class Listed(NamedTuple):
 
 
 def entries(chains: Iterable[Chain]) -> Iterator[Listed]:
-    """Yield chains under their ids. Those of the same id are told apart."""
+    """Yield chains under their ids. Repeated ids get numbers."""
     ids = Ids()
     return (Listed(ids.new(chain.id), chain) for chain in chains)
 
 
 @dataclass(frozen=True)
 class Links:
-    """The links of a page to the chains' page beside it. By default, there is none."""
+    """The links of a page to the chains' page beside it. By default there is no such page."""
 
     file: str = ""  # the name of the chains' page
 
@@ -101,7 +101,7 @@ REPAIRED, BROKEN = "repaired", "broken by a revision"
 
 
 def kinds_of(chain: Chain, rights: Sequence[bool | None]) -> Iterator[str]:
-    """Yield what a reader may look for: whether it was repaired or broken, and the checks that it failed.
+    """Yield the labels of a chain: whether it was repaired or broken, and the checks that it failed.
 
     `rights` says of each answer whether it is right.
     """
@@ -123,7 +123,7 @@ def kinds_of(chain: Chain, rights: Sequence[bool | None]) -> Iterator[str]:
 
 
 def _rights(chain: Chain) -> list[bool | None]:
-    """Return whether each answer is right. What cannot be read of a task's truth is left out."""
+    """Return whether each answer is right. An unreadable truth is left out."""
     with suppress(RecordError):
         if len(rights := [*rights_of(chain)]) == len(chain.steps):
             return rights

@@ -1,9 +1,9 @@
 """The figures of reviews: how a model does against its opponent, and what biases the judge shows.
 
 Judges favour an answer for its place. So a question counts if it has a readable review in each order, and a
-model wins it only if it wins in both. Where no question has both orders, all count, and the report says so.
-People judge a pair once, in an order that is drawn: such votes count as they are. An item is a question, or a
-turn of one. Intervals are over questions (`stats`), and all figures of a comparison share their resamples.
+model wins it only if it wins in both. If no question has both orders, all count, and the report says so.
+People judge a pair once, in random order: such votes count as they are. An item is a question, or a turn of
+one. Intervals are over questions (`stats`), and all figures of a comparison share their resamples.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ class Tally:
 
     @classmethod
     def of(cls, sums: Numbers, first: str) -> Tally:
-        """Return the counts in a column and the two after it."""
+        """Return the counts in three columns from `first` on."""
         return cls(*(int(sums[_COLUMN[first] + place]) for place in range(3)))
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum of all counts."""
         return self.wins + self.ties + self.losses
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a model did, in all questions or in those of a category."""
+    """A model's result, in all questions or in those of a category."""
 
     questions: int
     ratio: Estimate | None  # the model's scores over its opponent's; None without scores
@@ -70,7 +70,7 @@ class Result:
 
 @dataclass(frozen=True)
 class OrderBias:
-    """What the judge makes of the order of answers."""
+    """How far the order of answers sways the judge."""
 
     points: Estimate | None  # score of the answer shown first minus that of the other; None without scores
     agreement: Estimate  # share of items with the same verdict in both orders
@@ -78,7 +78,7 @@ class OrderBias:
 
 @dataclass(frozen=True)
 class LengthBias:
-    """What the judge makes of length, in characters."""
+    """How far length, in characters, sways the judge."""
 
     model: float  # mean length of the model's answers
     opponent: float
@@ -89,13 +89,13 @@ class LengthBias:
 
     @property
     def extrapolates(self) -> bool:
-        """Whether one side is nearly always longer, so that answers of equal length were hardly seen."""
+        """Whether one side is nearly always longer, so that few answers have equal length."""
         return min(self.longer, self.shorter) < _BOTH_WAYS * (self.longer + self.shorter)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A review or question that does not count, or not as others do, and why."""
+    """A review or question that does not count as others do, and why."""
 
     where: str
     question_id: str
@@ -121,7 +121,7 @@ class Game:
 
     @property
     def turned(self) -> Game:
-        """The review from the opponent's side."""
+        """The same review, seen by the opponent."""
         return Game(self.placed, not self.second, self.scores and self.scores[::-1], -self.sign)
 
 
@@ -135,11 +135,11 @@ class Item:
 
     @property
     def drawn(self) -> bool:
-        """Whether all reviews are in an order that was drawn, so that none of the orders can be missing."""
+        """Whether all reviews are in random order, so that no order can be missing."""
         return bool(self.games) and all(game.placed.review.drawn for game in self.games)
 
     def sign(self, *, second: bool) -> int | None:
-        """Return what most reviews in one order say; None without a review."""
+        """Return the majority of the reviews in one order; None without a review."""
         signs = [game.sign for game in self.games if game.second == second]
         return (sum(signs) > 0) - (sum(signs) < 0) if signs else None
 
@@ -171,7 +171,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model against its opponent."""
+    """The comparison of a model with its opponent."""
 
     IN_JSON: ClassVar = (
         "model opponent whole.questions whole.ratio whole.win_rate whole.reviews whole.both sums p drawn "
@@ -187,7 +187,7 @@ class Comparison:
     usage: Usage = field(default_factory=Usage)  # what all reviews say that they cost
 
     def against(self, opponent: str) -> Comparison:
-        """Return the comparison from the side of the other model, if `opponent` is the model."""
+        """Return the comparison with sides swapped, if `opponent` is its model."""
         if opponent == self.opponent:
             return self
         items = (replace(item, games=tuple(game.turned for game in item.games)) for item in self.items)
@@ -228,7 +228,7 @@ class Comparison:
         return self._result(self.sample)
 
     def by_category(self, questions: Mapping[str, AskedQuestion]) -> dict[str, Result]:
-        """Return the result of each category, in the order of the questions; none without these."""
+        """Return the result of each category, in the order of the questions; empty without questions."""
         places: dict[str, list[int]] = {question.category: [] for question in questions.values()}
         for place, question_id in enumerate(self.question_ids if questions else ()):
             places[questions[question_id].category].append(place)
@@ -257,7 +257,7 @@ class Comparison:
 
     @property
     def p(self) -> float | None:
-        """The exact p of the questions won and lost in both orders; the turns of one are one trial."""
+        """The exact p of the questions won and lost in both orders. The turns of a question are one trial."""
         if not self.in_both_orders:
             return None
         return stats.sign_test(self.outcomes.count(1), self.outcomes.count(-1))
@@ -296,7 +296,7 @@ class Comparison:
 
     @property
     def judges(self) -> list[JudgeAgreement]:
-        """How far each two judges agree that have a name and reviews in common."""
+        """The agreement of each two named judges with reviews in common."""
         found = []
         games: defaultdict[str, list[tuple[Item, Game]]] = defaultdict(list)
         for item in self.items:
@@ -326,7 +326,7 @@ class Comparison:
 
     @cached_property
     def _gaps(self) -> Numbers | None:
-        """By how much the model's answers are longer, of each question; None without the answers."""
+        """How much longer the model's answers are, for each question; None without the answers."""
         games = [(item.question_id, game.lengths) for item in self.items for game in item.games]
         if not games or not all(lengths for _, lengths in games):
             return None
@@ -344,9 +344,9 @@ class Comparison:
 
 
 def extremes(sums: Numbers, signs: Mapping[int, int]) -> tuple[Numbers, Numbers]:
-    """Return sums in which all reviews are as bad, and as good, as can be: 1 to 10, and 10 to 1.
+    """Return the worst and the best possible sums: all reviews 1 to 10, or all 10 to 1.
 
-    `signs` says at which columns scores of a model stand, before those of its opponent; -1 where good ones
+    `signs` marks the columns with scores of a model, which are followed by its opponent's; -1 where high ones
     lower the figure.
     """
     found = sums.copy(), sums.copy()
@@ -372,7 +372,7 @@ def _win_rate(sums: Numbers) -> Numbers:
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much a model does better than another against the same opponent, in the same questions."""
+    """How much better a model does than another, against the same opponent in the same questions."""
 
     model: str
     other: str
@@ -401,9 +401,9 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
 
 @dataclass(frozen=True)
 class JudgeAgreement:
-    """How far two judges agree on the reviews that both gave: the same pair in the same order.
+    """How far two judges agree on the same pairs in the same order.
 
-    If both saw drawn orders, as people do, the order does not matter.
+    If both saw random orders, as people do, the order does not matter.
     """
 
     first: str
@@ -413,10 +413,10 @@ class JudgeAgreement:
 
 
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
-    """Return a comparison for each pair of models that reviews are of.
+    """Return a comparison for each pair of models in the reviews.
 
-    The model is the one that comes earlier in `first`, and else the one that the first review of the pair
-    shows first, unless that says `swapped`. Other pairs do not matter.
+    The model is the one that comes earlier in `first`; else the one that the pair's first review shows first,
+    unless it says `swapped`. Other pairs do not matter.
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:
@@ -431,7 +431,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
 
 
 def shared(comparisons: Iterable[Comparison]) -> str:
-    """Return the model that all comparisons have on either side, which measures the others; or ""."""
+    """Return the model that takes part in all comparisons, and so measures the others; or ""."""
     pairs = {frozenset((each.model, each.opponent)) for each in comparisons}
     return next(iter(frozenset.intersection(*pairs)), "") if len(pairs) > 1 else ""
 

@@ -1,6 +1,6 @@
 """The report on grades of single answers: means with intervals over questions, by model and judge.
 
-A grade that has no score on the scale is unreadable: it is counted and listed, and its text is not searched.
+A grade without a score on the scale is unreadable: it is counted and listed, and its text is not searched.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Grades:
 
     @cached_property
     def scores(self) -> Scores:
-        """The scores that can be read."""
+        """The readable scores."""
         values = {
             each.key: each.score for _, each in self.found if each.is_readable and each.score is not None
         }
@@ -52,12 +52,12 @@ class Grades:
 
     @property
     def usage(self) -> Usage:
-        """What all of them say that they cost."""
+        """The recorded cost of all grades."""
         return usage_in([each.metadata for _, each in self.found])
 
     @property
     def questions(self) -> int:
-        """How many questions have a score."""
+        """The number of questions with a score."""
         return len({question for question, _ in self.scores.values})
 
     def mean(self, keys: Iterable[Key] | None = None) -> Estimate:
@@ -67,7 +67,7 @@ class Grades:
         return stats.mean([values[key] for key in chosen], [question for question, _ in chosen], _SCALE)
 
     def turns(self) -> dict[int, Estimate]:
-        """Return the mean of each turn; nothing if there is one only."""
+        """Return the mean of each turn; empty if there is only one."""
         turns = sorted({turn for _, turn in self.scores.values})
         keys = list(self.scores.values)
         return {turn: self.mean(key for key in keys if key[1] == turn) for turn in turns if len(turns) > 1}
@@ -113,7 +113,7 @@ class Grades:
 
 
 def graded(places: Iterable[tuple[str, Grade]]) -> tuple[Grades, ...]:
-    """Return the grades of each model and judge, in the order of their first."""
+    """Return the grades by model and judge, in the order of their first."""
     groups: defaultdict[tuple[str, str], list[tuple[str, Grade]]] = defaultdict(list)
     for where, each in places:
         groups[each.model, each.judge_name].append((where, each))
@@ -151,7 +151,7 @@ class GradeReport:
 
 
 def describe_grades(inputs: Sequence[Input], material: Material) -> GradeReport:
-    """Describe files of grades. One that is there twice, or of another question than given, is an error."""
+    """Describe files of grades. A repeated grade, or one of an unknown question, is an error."""
     seen: dict[object, str] = {}
     read = (_read(each, material, seen) for each in inputs)
     found = graded(chain.from_iterable(read))

@@ -1,9 +1,8 @@
-"""What a report is made of: files of one kind of records, and the answers and questions that they are about.
+"""The inputs of a report: files of one kind of records, and the answers and questions that they concern.
 
-Models of a review are found, in the order of trust, by the answers' files, the review's own `model_1` and
-`model_2`, the name of its file (`NEW_vs_OLD.jsonl`), and ids alone: then the model whose answer the first
-review shows first is A, and all answers that are compared with one of A's are of B. Two of SelFee's files
-have no ids.
+The models of a review are found, in the order of trust, by the answers' files, the review's own `model_1` and
+`model_2`, the name of its file (`NEW_vs_OLD.jsonl`), and ids alone. In the last case the first review's first
+answer belongs to A, and all answers compared with one of A's belong to B. Two of SelFee's files have no ids.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def opened(path: Path) -> Input:
 
 
 def record_kind(record: Any, where: str) -> Kind:
-    """Return the kind of a file by its first record; raise if it is none that a report describes."""
+    """Return the kind of a file by its first record. Raise if no report describes that kind."""
     if not isinstance(record, Mapping):
         raise RecordError(f"{where}: is {shown(record)}, nothing that a report describes.", hint=_HINT)
     if "g1_winner" in record or "answer1_id" in record:
@@ -66,7 +65,7 @@ def record_kind(record: Any, where: str) -> Kind:
 
 
 def kind_of(inputs: Sequence[Input]) -> Kind:
-    """Return what the report is on; raise if files differ."""
+    """Return the kind of all files. Raise if they differ."""
     found: dict[Kind, Input] = {}
     for each in inputs:
         if each.kind:
@@ -94,7 +93,7 @@ class Answer:
 
 @dataclass
 class Material:
-    """What reviews are about: answers by id and name of file, and questions by id. Empty if not given."""
+    """The subject of reviews: answers by id and name of file, and questions by id. Empty if not given."""
 
     names: tuple[str, ...] = ()
     answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
@@ -104,7 +103,7 @@ class Material:
 
     @classmethod
     def read(cls, answers: Sequence[Path] = (), questions: Path | None = None) -> Material:
-        """Read files of answers, in any shape that redraft reads, and of questions. No id is there twice."""
+        """Read files of answers, in any shape that redraft reads, and of questions. Ids are unique."""
         found = cls(names=names_of(answers))
         for path, name in zip(answers, found.names, strict=True):
             for record in read_records(path):
@@ -122,7 +121,7 @@ class Material:
         return found
 
     def check_asked(self, question_id: int | str, where: str) -> None:
-        """Raise if questions were given, and this is none of them."""
+        """Raise if questions were given, and this is not one of them."""
         if self.questions and str(question_id) not in self.questions:
             raise RecordError(
                 f"{where}: is of question {question_id}, which is not in {self.where}.",
@@ -149,7 +148,7 @@ class Material:
         )
 
     def answer(self, answer_id: int | str, hint: str | None, where: str) -> Answer:
-        """Return the answer of an id. If several files have the id, `hint` names the model."""
+        """Return the answer with an id. If several files have the id, `hint` names the model."""
         found = self.answers.get(str(answer_id), {})
         named = [each for each in found.values() if len(found) == 1 or hint in (each.name, each.model)]
         if len(named) == 1:
@@ -192,7 +191,7 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
 
 
 def _check_once(review: Review, where: str, ids: dict[object, str], named: Names | None) -> None:
-    """Raise if a review was there before. Without an id, it is known by all that it says."""
+    """Raise if a review is repeated. One without an id is compared by its whole content."""
     key = str(review.review_id) or (review.to_json(), named if review.answer1_id is None else None)
     if key in ids:
         what = f"the review {review.review_id!r}" if review.review_id else "this review"

@@ -1,4 +1,4 @@
-"""Compare two runs by the records that both have, paired: by how much one is better, and in which records.
+"""Compare two runs, paired by the records that both have: which is better, by how much, in which records.
 
 A run is the scores of its records: 1 and 0 for right and wrong answers (then the test of signs is McNemar's),
 or grades.
@@ -32,7 +32,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Paired:
-    """By how much a run is better than another in the records that both have."""
+    """How much better a run is than another, in the records that both have."""
 
     name: str
     other: str  # what it is compared with
@@ -67,9 +67,9 @@ def paired(run: Scores, other: Scores) -> Paired | None:
 
 
 def side_by_side(runs: Sequence[Scores]) -> tuple[Paired, ...]:
-    """Return the comparison of each two runs of the same task or judge, the later minus the earlier.
+    """Compare each two runs of the same task or judge: the later minus the earlier.
 
-    Their p-values are corrected for how many they are.
+    Their p-values are corrected for their number.
     """
     pairs = ((two, one) for one, two in combinations(runs, 2) if one.about == two.about)
     found = [each for pair in pairs if (each := paired(*pair))]

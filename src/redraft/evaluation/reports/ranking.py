@@ -26,7 +26,7 @@ _ALIKE = 0.2  # over the number of questions: resamples whose rates differ by le
 
 @dataclass(frozen=True)
 class Ranked:
-    """A model's place: how likely it beats `Ranking.against`."""
+    """A model's place: its chance to beat `Ranking.against`."""
 
     model: str
     win_rate: Estimate
@@ -70,25 +70,25 @@ class Battles:
 
     @property
     def connected(self) -> bool:
-        """Whether battles lead from each model to each other one: else their scales have no relation."""
+        """Whether a path of battles leads from each model to each other one, so that one scale holds all."""
         return bool(np.linalg.matrix_rank(self.met.T @ self.met) == len(self.names) - 1)
 
     def _fits(self, times: Numbers) -> Numbers:
-        """Return the strengths by how often each question counts, shape [..., questions]."""
+        """Return the strengths, given how often each question counts: shape [..., questions]."""
         weights = times[..., list(self.questions)].reshape(-1, len(self.wins))
         fits = [logistic(self.met, self.wins, weight, _PENALTY) for weight in weights]
         return np.reshape(fits, (*times.shape[:-1], -1))
 
     def rates(self, against: str, draws: int = DRAWS) -> list[Estimate]:
-        """Return how likely each model beats another, or one of mean strength if it has no name."""
+        """Return each model's chance to beat another, or one of mean strength if no name is given."""
         sample = Bootstrap(np.eye(self.count), draws=draws).fitted(self._fits)
         return [self._rate(sample, place, against) for place in range(len(self.names))]
 
     def _rate(self, sample: Bootstrap, place: int, against: str) -> Estimate:
         """Return a model's rate.
 
-        If all resamples agree, as where it always wins, the ends are its rates if as many of its games as may
-        be unseen had been lost, and won.
+        If all resamples agree, as for a model that always wins, the ends are its rates if as many of its
+        games as may be unseen had been lost, and won.
         """
         names, mine = self.names, self.met[:, place]
 
@@ -110,7 +110,7 @@ class Battles:
 
 
 def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
-    """Return the ranking of the models; None if there are fewer than three, or some have never met.
+    """Return the ranking of the models; None for fewer than three, or if some are not connected by battles.
 
     Intervals are at 95 % over questions: all reviews of a question are drawn together.
     """

@@ -1,4 +1,4 @@
-"""Describe files for `redraft report`: what the records are decides which report it is. Draw it as a page."""
+"""Describe files for `redraft report`: the kind of records decides the report. Draw it as a page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def describe(
 ) -> AnyReport:
     """Describe files of reviews, of grades, or of chains: all of one kind.
 
-    `answers` are those that were judged, a file for each model; `questions` what was asked.
+    `answers` are the judged ones, a file for each model; `questions` are their prompts.
     """
     inputs = list(map(opened, files))
     kind = kind_of(inputs)
@@ -60,7 +60,7 @@ def page(report: AnyReport, made: str, links: Links | None = None) -> str:
 
 
 def chains_of(report: AnyReport) -> Iterator[Listed]:
-    """Yield the chains of a run's records on the page."""
+    """Yield the chains of the records on a run's page."""
     if isinstance(report, RunReport):
         for record, shown in report.shown.items():
             for name, chain in shown.chains.items():

@@ -1,7 +1,7 @@
 """The report on runs, which are chains of `redraft answer` and `redraft eval`.
 
-Of each file: the share of right answers (or of those that passed their checks), revisions, stops and cost;
-and the differences between files with the same task, over the records that both have.
+For each file: the share of right answers (or of those that passed their checks), revisions, stops and cost.
+For files of the same task: the differences, over the records that both have.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Run:
         return Scores(self.name, self.tally.task, values, self.tally.items)
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Yield what is no share: revisions, stops, cost, failures and the records that are wrong."""
+        """Yield facts other than shares: revisions, stops, cost, failures and wrong records."""
         tally = self.tally
         yield from (row for row in tally.rows() if tally.task or row[0] != "checks")  # that repeats the score
         if tally.failed:
@@ -95,7 +95,7 @@ class RunReport:
 
 
 def describe_runs(inputs: Sequence[Input], material: Material) -> RunReport:
-    """Describe files of chains. Each is of one task, and given once."""
+    """Describe files of chains. Each file is of one task; giving one twice is an error."""
     for number, each in enumerate(inputs):
         if each.path in [other.path for other in inputs[:number]]:
             raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")

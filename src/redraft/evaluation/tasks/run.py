@@ -56,7 +56,7 @@ class ScoredRun(AnswerRun):
         return await tasks.scored(chain, self.task, self.checks(record))
 
     async def finish_empty(self, error: EmptyReply, record: Chain) -> None:
-        """Give the chain without an answer the truth about that, for all who count it."""
+        """Add the chain of an empty answer, which counts as wrong, to the error."""
         if error.chain is not None:
             truth = await tasks.scored(tasks.unanswered(record), self.task, self.checks(record))
             error.chain = error.chain.model_copy(update={"meta": {**truth.meta, **error.chain.meta}})
@@ -77,7 +77,7 @@ class EvalRun(ScoredRun):
             self.settings = replace(self.settings, stand_ins={"checks": (*self.guides, "words>=1")})
 
     def records(self) -> Iterator[Chain]:
-        """Yield the records, each as often as it is answered, with ids and so seeds of their own."""
+        """Yield the records, each as often as it is answered. Copies get their own ids, and so seeds."""
         count = self.settings.get("samples") or 1
         for record in super().records():
             yield record
@@ -95,11 +95,11 @@ class EvalRun(ScoredRun):
         return super()._job()
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the checks that guide the chain of a record, if the task's own do."""
+        """Return the checks that guide a record's chain; with `guided`, the task's own."""
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def end(self) -> None:
-        """Count empty answers, which are listed as failures, as wrong ones."""
+        """Count empty answers, listed as failures, as wrong ones."""
         for chain in tasks.empty_answers(self.plan.out, self.summary.outcomes):
             self.summary.add(chain)
 
@@ -150,7 +150,7 @@ Record = Mapping[str, Any] | Chain  # a record of a task, as its file has it
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found."""
+    """The result of `evaluate`."""
 
     chains: tuple[Chain, ...]  # all chains, in the order of the records, with the truth in `meta["eval"]`
     tally: Tally  # the counts
@@ -162,7 +162,7 @@ class Evaluation:
 
     @property
     def first(self) -> Estimate:
-        """The same of first answers, before any revision."""
+        """The same rate of first answers, before any revision."""
         return self.tally.beside[FIRST].rate
 
     @property

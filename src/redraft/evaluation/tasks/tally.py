@@ -87,14 +87,14 @@ class Tally(Summary):
 
     @property
     def passes(self) -> dict[int, Estimate]:
-        """The estimates of pass@k by k, where a task's records were answered several times."""
+        """The estimates of pass@k by k, if a task's records were answered several times."""
         counts = self.score.by_item if self.task else {}
         most = max((count for _, count in counts.values()), default=1)
         return {k: pass_at(counts, k) for k in steps_to(most)[1:]} if most > 1 else {}
 
     @property
     def noun(self) -> str:
-        """What the share of right answers is called."""
+        """The name of the share of right answers."""
         return "score" if self.task else "passed"
 
     @property
@@ -103,7 +103,7 @@ class Tally(Summary):
         return [name for name, right in self.outcomes.items() if not right]
 
     def add(self, chain: Chain, groups: Iterable[str] = (), name: str = "") -> None:
-        """Count a chain. `groups` are for one whose task has none, `name` for one of several of an item."""
+        """Count a chain. `groups` are used if its task has none; `name` tells an item's answers apart."""
         super().add(chain)
         name, item = name or chain.id, item_of(chain)
         if item != name:
@@ -173,7 +173,7 @@ class Tally(Summary):
 
 
 class Judged(BaseModel):
-    """What a check of a task found of an answer. What is not answered does not pass."""
+    """The result of a task's check on an answer. A missing answer does not pass."""
 
     name: str = ""
     passed: bool
@@ -182,7 +182,7 @@ class Judged(BaseModel):
 
 
 class Truth(BaseModel):
-    """What `tasks.scored` notes of a chain."""
+    """What `tasks.scored` recorded about a chain."""
 
     task: str = ""
     groups: list[str] = []
@@ -197,7 +197,7 @@ class Truth(BaseModel):
 
 
 def truth_of(chain: Chain) -> Truth | None:
-    """Return what `tasks.scored` noted of a chain; None for a chain of no task."""
+    """Return what `tasks.scored` recorded about a chain; None for a chain of no task."""
     found = chain.meta.get(KEY)
     try:
         return None if found is None else Truth.model_validate(found)
@@ -206,10 +206,9 @@ def truth_of(chain: Chain) -> Truth | None:
 
 
 def results_of(chain: Chain) -> Sequence[Judged]:
-    """Return what the checks found of a chain's best answer: those of its task, or else its own.
+    """Return the check results of a chain's best answer: its task's, or else its own checks'.
 
-    An echo or an empty text meets none of them (`is_answer`). Of a chain that kept no answer, the first one
-    counts.
+    An echo or an empty text fails all (`is_answer`). For a chain that kept no answer, the first one counts.
     """
     place = chain.best or 0
     if truth := truth_of(chain):
@@ -228,10 +227,10 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 
 
 def outcome_of(chain: Chain) -> bool | None:
-    """Return whether a chain's best answer is right, or passed its checks; None if nothing says.
+    """Return whether a chain's best answer is right, or passed its checks; None if neither is known.
 
     A chain that kept no answer, because all are echoes, is wrong. A chain without any text counts only if its
-    task says what is right.
+    task knows the truth.
     """
     if truth_of(chain):
         return all_pass(results_of(chain))
@@ -243,7 +242,7 @@ def outcome_of(chain: Chain) -> bool | None:
 
 
 def rights_of(chain: Chain) -> Iterator[bool | None]:
-    """Yield whether each answer is right, or passed its checks if no task says; None if nothing does."""
+    """Yield whether each answer is right, or without a task passed its checks; None if neither is known."""
     if truth := truth_of(chain):
         yield from (all_pass(_met(*each)) for each in zip(truth.steps, chain.steps, strict=False))
     else:
@@ -262,8 +261,8 @@ def _line(name: str, share: Share) -> Line:
 def pass_at(counts: Mapping[str, tuple[int, int]], k: int) -> Estimate:
     """Estimate pass@k: the chance that one of `k` answers is right, a mean over items with that many answers.
 
-    Of n answers of which c are right, it is 1 - C(n-c, k) / C(n, k), which is not biased. The interval is
-    over items.
+    For n answers with c right ones, it is 1 - C(n-c, k) / C(n, k), which is unbiased. The interval is over
+    items.
 
     Source: Chen et al., Evaluating Large Language Models Trained on Code (2021, arXiv 2107.03374), eq. 1.
 
@@ -276,6 +275,6 @@ def pass_at(counts: Mapping[str, tuple[int, int]], k: int) -> Estimate:
 
 
 def steps_to(most: int) -> list[int]:
-    """Return the values of k that are shown: 1, 2, 5, 10, 20 … up to the number of answers, and that."""
+    """Return the values of k to show: 1, 2, 5, 10, 20 … up to the number of answers, and that number."""
     found = (digit * 10**zeros for zeros in range(len(str(most))) for digit in (1, 2, 5))
     return [*(k for k in found if k < most), most]

@@ -1,8 +1,7 @@
 """Tasks with checkable truth, plugins of `redraft.tasks`: how records are asked, and which checks score.
 
-The published files are given as they are. The wording of the prompts is redraft's own, without examples. What
-a task's checks find of each answer goes to `meta["eval"]` of its chain, apart from the checks that guided
-revising.
+The published files are read unchanged. The wording of the prompts is redraft's own, without examples. The
+results of a task's checks go to `meta["eval"]` of the chain, apart from those of the guiding checks.
 """
 
 from __future__ import annotations
@@ -150,7 +149,7 @@ def task_of(name: str, *, run_code: bool = False) -> Task:
 
 
 def checks_of(task: Task, record: Chain) -> tuple[Check, ...]:
-    """Return the checks that score the answers to a record, which has to be one of the task."""
+    """Return the checks that score the answers to a record of the task."""
     gold = "".join(gold_answers(record)[:1])
     try:
         if found := parse_checks(task.checks(gold.strip(), record)):
@@ -177,14 +176,14 @@ def unanswered(record: Chain) -> Chain:
 
 
 def is_answer(step: Step) -> bool:
-    """Whether a step answers at all. An echo and an empty text do not: they count, and meet no check."""
+    """Whether a step is an answer. An echo or an empty text is not: it counts, and fails every check."""
     return not step.echo and not is_blank(step.answer)
 
 
 def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:
-    """Yield the chains of the empty answers that are listed beside the output of `redraft eval`.
+    """Yield the chains of the empty answers listed beside an output of `redraft eval`.
 
-    One whose id is `done` has been answered since.
+    Chains with a `done` id have been answered since, and are left out.
     """
     for name, failure in failures(file).items():
         if failure["error"] == "EmptyReply" and name not in done:
@@ -195,9 +194,9 @@ def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:
 async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
     """Return a chain with the truth about each of its answers in `meta["eval"]`.
 
-    The field has the task, the record's groups, and for each step the results of the checks; the same of
-    drafts that were not chosen, if there are any. If the task has a loose score, it has for each step which
-    checks are met by that, too.
+    The field has the task, the record's groups, and for each step the results of the checks; the same for
+    drafts that were not chosen. If the task has a loose score, it also says for each step which checks that
+    one meets.
     """
     task = task_named(name)
     # An answer that was given may be a copy of the prompt, which has the words that checks look for.
@@ -221,7 +220,7 @@ async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
 async def results_of(
     checks: Sequence[Check], steps: Iterable[Step], prompt: Prompt
 ) -> list[list[dict[str, Any]]]:
-    """Return what checks find of each answer, as JSON values."""
+    """Return the check results of each answer, as JSON values."""
     found = [await run_checks(checks, step.answer, prompt) for step in steps]
     return [[result.model_dump() for result in results] for results in found]
 

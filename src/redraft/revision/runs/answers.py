@@ -120,12 +120,12 @@ class Attempt:
             self._keep(event.chain)
 
     def _keep(self, chain: Chain) -> None:
-        """Keep the complete steps of a chain that is not finished. A journal has them already."""
+        """Keep the complete steps of an unfinished chain. With a journal, that has them already."""
         if self._journaled is None:
             self._session.unfinished.keep(self._asked.id, chain.to_json())
 
     def _pay(self) -> None:
-        """Book what a call used as soon as it ends, for the limits of the run."""
+        """Book each call's usage when it ends, for the limits of the run."""
         for meter, price in self._meters:
             usage = meter.take()
             usd = None if price is None else price.cost(usage)
@@ -133,7 +133,7 @@ class Attempt:
 
 
 def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:
-    """Return the chain that was kept for a prompt, or None if it cannot be resumed."""
+    """Return the chain kept for a prompt; None if it cannot be resumed."""
     try:
         chain = Chain.model_validate(kept)
         check_resumable(chain, asked.prompt, given)
@@ -145,7 +145,7 @@ def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:
 
 @dataclass(frozen=True)
 class FileResult(RunResult):
-    """What a run came to, and what is in its file.
+    """The result of a run, and counts over its file.
 
     Attributes:
         summary: Counts over the chains of the file, those of earlier runs included.
@@ -162,14 +162,14 @@ class FileResult(RunResult):
 
     @property
     def exit_status(self) -> int:
-        """That of the command: 0 done, 1 checks not passed, 3 a failure of the engine, 4 a limit."""
+        """The command's exit status: 0 done, 1 checks not passed, 3 a failure of the engine, 4 a limit."""
         lacking = self.summary.not_passed or self.summary.missing
         return self.job.exit_status or (1 if lacking and self.must_pass else 0)
 
 
 @dataclass
 class AnswerRun:
-    """A run that makes a chain of each record. Subclasses say what more they do with it."""
+    """A run that makes a chain of each record. Subclasses do more with each chain."""
 
     settings: Settings
     source: Path
@@ -184,7 +184,7 @@ class AnswerRun:
 
     @classmethod
     def of(cls, settings: Settings, source: str | Path, output: str | Path) -> Self:
-        """Return the run that `AnswerOptions` ask for."""
+        """Return the run that these `AnswerOptions` describe."""
         return cls(settings, Path(source), RunPlan.of(output, settings), settings.values.limit)
 
     # What a verb may do in another way.
@@ -195,7 +195,7 @@ class AnswerRun:
         return licensed_records(self.source, self.limit, wanted=wanted)
 
     def prepare(self) -> None:
-        """Prepare the settings. If the first record has checks, the options may need some."""
+        """Prepare the settings. If the first record has checks, the options may need a judge."""
         flags = self.settings.values
         self._checks = tuple(flags.check) if flags.judge else parse_checks(flags.check)
         first = next(self.records(), None) if self.must_pass else None
@@ -204,7 +204,7 @@ class AnswerRun:
             self.settings = replace(self.settings, stand_ins={"checks": own})
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return more options for the chain of a record: the checks of the run, and then its own."""
+        """Return the options of a record's chain: the run's checks, and then the record's own."""
         if not self.must_pass:
             return {}
         try:
@@ -213,14 +213,14 @@ class AnswerRun:
             raise RecordError(f"{record.id}: {error.message}", hint=error.hint) from None
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:  # noqa: ARG002
-        """Return what is written of a chain."""
+        """Return the chain as it is written to the file."""
         return chain
 
     async def finish_empty(self, error: EmptyReply, record: Chain) -> None:
-        """Add to the error of a chain without an answer."""
+        """Add details to the error of a chain without an answer."""
 
     def end(self) -> None:
-        """End, now that the output is closed, whatever ended the run."""
+        """Clean up after the output is closed, however the run ended."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return more rows of the summary."""
@@ -229,7 +229,7 @@ class AnswerRun:
     # How it is done.
 
     def run(self) -> FileResult:
-        """Make every chain that is not made. In the main thread, Ctrl-C and SIGTERM end the run.
+        """Make every missing chain. In the main thread, Ctrl-C and SIGTERM end the run.
 
         Raises:
             RedraftError: An input is wrong, the output cannot be written, or a model failed. What was made
@@ -269,7 +269,7 @@ class AnswerRun:
             yield record
 
     def provenance(self) -> Provenance:
-        """Return how the output is made."""
+        """Return the record of how the output is made."""
         config = {
             name: self.settings.get(name)
             for name in self.options.model_fields
@@ -315,7 +315,7 @@ class AnswerRun:
             yield work
 
     async def _models(self, opened: Opened, session: Session) -> RevisionOptions:
-        """Open the models. A silent server gets no longer than a chain's budget of seconds, loading may."""
+        """Open the models. Waiting for a server ends with a chain's budget of seconds; loading does not."""
         patience = self.plan.patience(self.settings, session).within(self.settings.get("budget_seconds"))
         how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
         async with self.plan.limits.opening(session.progress.seconds):

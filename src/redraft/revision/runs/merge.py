@@ -1,10 +1,10 @@
 """Put the outputs of shares together: each record once, in the order of the source.
 
 `merge` is the function, and `redraft merge` the command. The result is what one machine would have written,
-with its journal, failures and record beside it, so the job goes on from it, in shares or in none. OUT
-is replaced at the end, and counts as a part if it is there: after any stop, the same command starts over.
+with journal, failures and run record beside it, so the job can resume from it, in shares or whole. OUT is
+replaced at the end, and counts as a part if it exists: after any stop, the same command starts over.
 
-A table in memory has the place of each line by a 64-bit hash of its id.
+A table in memory finds each line by a 64-bit hash of its id.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _COSTS = {"usage", "usage_by_role", "prompt_tokens", "completion_tokens", "cost_
 
 @dataclass(frozen=True)
 class MergeResult:
-    """What `merge` came to."""
+    """The counts of a merge."""
 
     path: str
     records: int  # lines in the output
@@ -105,9 +105,9 @@ class Table:
         return len(self.places) - before
 
     def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Take the lines out, in this order, each with its id; None where an id has none.
+        """Remove the lines from the table, in this order, each with its id; None where an id has none.
 
-        Those of other ids follow, part by part.
+        The lines of other ids follow, part by part.
         """
         for name in ids:
             place = self.places.pop(digest_of(name), None)
@@ -180,7 +180,7 @@ def _id_of(line: bytes, path: Path, number: int) -> str:
 
 
 def _said(record: Any) -> Any:
-    """Return a record without what it took to make it."""
+    """Return a record without usage and cost."""
     if isinstance(record, dict):
         return {name: _said(value) for name, value in record.items() if name not in _COSTS}
     return [_said(value) for value in record] if isinstance(record, list) else record
@@ -207,7 +207,7 @@ def _opened(path: Path, stack: ExitStack) -> Part:
 
 
 def _same_origin(parts: Sequence[Part]) -> Path | None:
-    """Return the file that all parts are made from, if it is there.
+    """Return the source file of all parts, if it exists.
 
     Raises:
         OutputError: A part was made in another way than the first, or from another file.
@@ -232,7 +232,7 @@ def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:
 
 
 def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) -> int:
-    """Write what is beside the output, then the output. A part that has nothing `new` is in it already.
+    """Write the files beside the output, then the output. A part with no `new` lines is in it already.
 
     Return how many records of the source have no line.
     """
@@ -252,7 +252,7 @@ def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) ->
 
 
 def _write_lines(file: IO[bytes], table: Table, ids: Iterable[str], failed: dict[str, Any]) -> int:
-    """Write the lines in the order of the ids. What is done leaves `failed`. Return how many ids lack one."""
+    """Write the lines in the order of the ids, and drop them from `failed`. Return how many ids have none."""
     missing = 0
     for name, line in table.taken(ids):
         if line is None:
@@ -264,7 +264,7 @@ def _write_lines(file: IO[bytes], table: Table, ids: Iterable[str], failed: dict
 
 
 def _unite_journals(out: Path, files: Iterable[Path]) -> None:
-    """Unite journals in a new file: shares on other machines may be reading the one that is there."""
+    """Unite journals in a new file: shares on other machines may be reading the present one."""
     journals = [file for file in files if file.exists()]
     if not journals:
         return

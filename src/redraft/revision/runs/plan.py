@@ -1,7 +1,7 @@
-"""How a run goes, whatever its work is: how many items at once, up to which limits, with which replies.
+"""How a run goes, whatever its work: how many items at once, up to which limits, with which replies.
 
-Each verb that makes a file item by item has a `RunPlan`, which wires the harness of `jobs` to models, journal
-and batches.
+Each verb that makes a file item by item has a `RunPlan`, which connects the harness of `jobs` to models,
+journal and batches.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PATIENCE = 300.0  # default seconds to wait for a server that is down or busy
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to."""
+    """The result of a run."""
 
     job: JobResult  # items, failures, cost and time of this run
     rows: list[tuple[str, str]]  # the summary that the command prints, each row a name and a text
@@ -74,7 +74,7 @@ class RunResult:
 
     @property
     def exit_status(self) -> int:
-        """That of the command: 0 done, 3 a failure of the engine, 4 a limit."""
+        """The command's exit status: 0 done, 3 a failure of the engine, 4 a limit."""
         return self.job.exit_status
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ class RunResult:
 
 
 def under_way(batches: Batches | None) -> AbstractContextManager[Any]:
-    """Count a chain as under way while it is made: a wave is sent when all of them wait."""
+    """Count a chain as active while it is made. A batch is sent when all active chains wait for it."""
     return batches.chain() if batches else nullcontext()
 
 
@@ -112,7 +112,7 @@ class RunPlan:
 
     @classmethod
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
-        """Return the plan of these `RunOptions`; with a `journal` beside the file, if its verb keeps one.
+        """Return the plan of these `RunOptions`. With `journal`, one is kept beside the file.
 
         A share has files of its own. Files in a store have copies on this machine.
         """
@@ -142,7 +142,7 @@ class RunPlan:
         )
 
     def holds(self, record_id: str) -> bool:
-        """Whether a record is to be done: with a share, whether it is in it."""
+        """Whether a record is to be done here: with a share, whether it is in it."""
         return self.share is None or self.share.holds(record_id)
 
     def say(self, message: str) -> None:
@@ -154,13 +154,13 @@ class RunPlan:
 
     @property
     def own_replies(self) -> Path | None:
-        """The journal: that of the run, or one that batches need, and a run that resumes without them."""
+        """The journal of the run. Batches need one, and so does a run that resumes after them."""
         own, batches = _beside(self.out, ".journal.db"), _beside(self.out, ".batches.jsonl")
         needed = self.keeps_replies or self.batch or self.share or own.exists() or batches.exists()
         return own if needed and not self.cache else None
 
     def of_job(self) -> dict[str, Any]:
-        """Return what the plan gives to a `Job`."""
+        """Return the plan's part of the arguments of a `Job`."""
         return {
             "out": self.out,
             "whole": self.whole,
@@ -173,7 +173,7 @@ class RunPlan:
         }
 
     def check(self, settings: Settings, item: str, **inputs: Path | None) -> None:
-        """Raise what can be found wrong before a file or a model is opened.
+        """Raise for faults that can be found before a file or a model is opened.
 
         Raises:
             UsageError: Two options do not go together, or a value does not fit.
@@ -208,18 +208,18 @@ class RunPlan:
     async def load(
         self, settings: Settings, session: Session, opened: Opened, role: Role, reference: str
     ) -> Engine:
-        """Open a model. A server that is down is waited for, and the progress says so."""
+        """Open a model. If its server is down, wait for it and show that in the progress."""
         patience = self.patience(settings, session)
         how: Any = {"parallel": self.parallel, "patience": patience, "batches": opened.batches}
         return await settings.load(opened.stack, role, reference, **how)
 
     def patience(self, settings: Settings, session: Session) -> Patience:
-        """Return how long the run waits for a server. It shows why it waits."""
+        """Return how long to wait for a server. The progress shows why the run waits."""
         return settings.waiting(usual=PATIENCE, limit_seconds=self.limits.seconds, tell=session.progress.wait)
 
     @asynccontextmanager
     async def opened(self, session: Session, *, finishing: bool = False) -> AsyncGenerator[Opened]:
-        """Open the file of replies and the batches of a session. Any limit ends the waiting for batches.
+        """Open the replies and batches of a session. Reaching any limit ends the wait for batches.
 
         Args:
             session: What the limits are of.
@@ -266,7 +266,7 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class Opened:
-    """What a session has open. `stack` closes what is opened later."""
+    """The open files of a session. `stack` closes those opened later."""
 
     stack: AsyncExitStack
     journal: Journal | None

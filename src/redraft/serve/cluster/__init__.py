@@ -1,1 +1,1 @@
-"""Many machines: Ray, where it is already, runs what redraft does on one. Needs the extra `cluster`."""
+"""Many machines: an existing Ray cluster runs what redraft does on one. Needs the extra `cluster`."""

@@ -1,8 +1,8 @@
-"""Connect to Ray: to a cluster that runs, or to one that is started here and ends with the work.
+"""Connect to Ray: to a running cluster, or to one that is started here and ends with the work.
 
-What is started here listens on 127.0.0.1, wants a token, has no dashboard and reports to nobody. A cluster
-that runs was started by its owner, and gets a token unless the environment says otherwise. This process has
-to be on a machine of it: Ray's client for others (`ray://`) sends pickles, and is refused.
+A cluster started here listens on 127.0.0.1, requires a token, has no dashboard and reports to nobody. A
+running cluster was started by its owner, and gets a token unless the environment says otherwise. This process
+must be on one of its machines: Ray's client for others (`ray://`) sends pickles, and is refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" has Ray listen on 127.0.0
 
 
 class Bounds(NamedTuple):
-    """How many there are at least, and at most, of what is started on a cluster: `8`, or `2-8`."""
+    """The least and the most of something to start on a cluster: `8`, or `2-8`."""
 
     least: int
     most: int
@@ -56,7 +56,7 @@ class Bounds(NamedTuple):
 
 
 class ClusterError(RedraftError):
-    """The cluster cannot be used as it is."""
+    """The cluster cannot be used in its present state."""
 
     exit_status = 3
 
@@ -68,7 +68,7 @@ def is_address(text: str) -> bool:
 
 @contextmanager
 def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
-    """Connect to Ray, and give its module. At the end the connection is closed, and what was started ends.
+    """Connect to Ray, and yield its module. At the end the connection is closed, and a started cluster ends.
 
     `address` is HOST:PORT of a head, `auto` for the cluster of this machine, or `local` to start one, which
     offers `cpus` processors: by default those of the machine.
@@ -94,7 +94,7 @@ def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
 
 
 def _module(address: str) -> Any:
-    """Import Ray, once the environment says how it is to behave. It reads it then."""
+    """Import Ray after setting its environment variables, which it reads then."""
     if address.startswith(_CLIENT):
         hint = "Run the command on a machine of the cluster, with --ray auto."
         raise UsageError(f"{address} is for Ray's client, which sends pickles.", hint=hint)
@@ -144,7 +144,7 @@ def _fault(address: str, error: Exception) -> ClusterError:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that have to be equal on all machines of a cluster."""
+    """Return the versions that must be equal on all machines of a cluster."""
     return {"redraft": __version__, "Python": platform.python_version()}
 
 

@@ -1,8 +1,8 @@
 """The engine at the ingress for a model whose replicas Ray Serve runs on nodes.
 
-A chain lives here, and outlives replicas: when one dies in the middle of a reply, the reply goes on behind
-the tokens that came, at another replica. Where an engine cannot do that, or a schema binds the whole reply,
-the error is raised with `ready`, and the chain goes on from its last complete step.
+A chain lives here, and outlives replicas: when one dies in the middle of a reply, another replica continues
+it after the last token. Where an engine cannot do that, or a schema binds the whole reply, the error is
+raised with `ready`, and the chain resumes after its last complete step.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TRIES = 5  # replicas in a row that die under a call without a new piece
 
 @dataclass
 class _Told:
-    """What has come of one reply, from one replica after the other."""
+    """The pieces of one reply so far, from one replica after the other."""
 
     said: list[int] = field(default_factory=list)
     spelt: bool = True  # all text came with its tokens
@@ -53,7 +53,7 @@ class _Told:
     unsteered: bool = False
 
     def take(self, delta: Delta) -> Delta:
-        """Note a delta, and return it with the counts of all replicas: what was lost is spent."""
+        """Record a delta, and return it with the counts of all replicas, lost ones included."""
         self.begun, self.shown, self.deaths = True, True, 0
         self.said += delta.tokens
         self.spelt = self.spelt and (bool(delta.tokens) or not delta.text)
@@ -70,13 +70,13 @@ class _Told:
         )
 
     def lost(self, asked: Any) -> Delta:
-        """Return what was spent on a reply that begins again."""
+        """Return the cost of a reply that begins again."""
         body = {"messages": asked} if isinstance(asked, list) else {"prompt": asked}
         prompt = estimated_counts(body, 0).prompt * len(self.starts)
         return Delta(prompt_tokens=prompt, completion_tokens=len(self.said), estimated=True)
 
     def broke(self) -> None:
-        """Note that the replica died. It had read its prompt if a piece came."""
+        """Record that the replica died. If a piece came, it had read its prompt."""
         if self.begun:
             self.starts.append(self.before)
         self.before, self.begun, self.deaths = len(self.said), False, self.deaths + 1
@@ -93,7 +93,7 @@ class RayEngine(Engine):
 
     @classmethod
     async def connect(cls, handle: Any, patience: Patience) -> RayEngine:
-        """Ask a replica what its engine is. `handle` is Ray Serve's, of a deployment of `Replica`.
+        """Ask a replica about its engine. `handle` is Ray Serve's, of a deployment of `Replica`.
 
         Raises:
             ClusterError: No replica answers.
@@ -112,7 +112,7 @@ class RayEngine(Engine):
 
     @property
     def health(self) -> Health:
-        """How the replicas are, as far as replies have shown."""
+        """The health of the replicas, as far as replies have shown it."""
         return Health(len(self._dead), self._trouble)
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -198,7 +198,7 @@ class RayEngine(Engine):
                 reply.cancel()
 
     def _crash(self, error: Exception, name: str) -> EngineError:
-        """Return the error of a replica: a crash if it is gone, so that another one may reply."""
+        """Return the error of a replica; for a lost one a crash, so that another one may reply."""
         if isinstance(error, RayTaskError):
             return EngineError(f"a replica of {self._info.name} failed: {error.cause!r:.200}.")
         if name:

@@ -1,8 +1,8 @@
-"""What a replica of a model is on a node: an engine, asked from elsewhere.
+"""A replica of a model on a node: an engine, asked from elsewhere.
 
-It gets what an engine is asked, and nothing of a client beside: no keys and no headers. Its pieces travel
-together, so that many streams do not cost a message a token. A router in Ray Serve sends a chain to the
-replica that read its beginning, unless that one is much fuller.
+It gets the requests to an engine, and no more of a client: no keys and no headers. Pieces travel in bundles,
+so that many streams do not cost a message a token. A router in Ray Serve sends a chain to the replica that
+read its beginning, unless that one is much fuller.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ HOMES = 10_000  # chains whose replica is remembered
 
 
 class Fault(NamedTuple):
-    """An error of redraft on its way to another process: its class, and its attributes."""
+    """An error of redraft, sent to another process as its class and its attributes."""
 
     kind: type[RedraftError]
     said: Mapping[str, Any]
 
     @classmethod
     def of(cls, error: RedraftError) -> Fault:
-        """Pack an error. The chain that it may carry stays behind."""
+        """Pack an error, without its chain."""
         return cls(type(error), {**vars(error), "chain": None})
 
     @property
     def error(self) -> RedraftError:
-        """The error again."""
+        """Unpack the error."""
         error = self.kind.__new__(self.kind, self.said["message"])
         vars(error).update(self.said)
         return error
 
 
 class ReplicaPiece(NamedTuple):
-    """What a replica sends at once: its name, and what it wrote since the last piece or why it stopped."""
+    """A message of a replica: its name, and its new deltas or the reason it stopped."""
 
     replica: str
     deltas: tuple[Delta, ...] = ()
@@ -64,7 +64,7 @@ class Replica:
     """An engine on a node. Ray Serve makes it, and starts another when it dies."""
 
     async def __init__(self, reference: str, how: Mapping[str, Any], folder: str) -> None:  # type: ignore[misc]
-        """Open the engine of a model reference, whose paths begin in `folder` if it is here.
+        """Open the engine of a model reference, whose paths are relative to `folder` if it exists here.
 
         `how` has arguments of `load_engine`.
         """
@@ -76,11 +76,11 @@ class Replica:
         self._engine = await load_engine(reference, **how)
 
     async def about(self) -> tuple[EngineInfo, bool]:
-        """Return what the engine is, and whether it goes on with replies that others began."""
+        """Return the engine's info, and whether it can resume replies that others began."""
         return self._engine.info, isinstance(self._engine, Resumer)
 
     async def ask(self, method: str, *given: Any, **more: Any) -> Any:
-        """Return what a method of the engine returns, or the `Fault` of what it raises."""
+        """Return the result of a method of the engine, or the `Fault` of its error."""
         try:
             return await getattr(self._engine, method)(*given, **more)
         except RedraftError as error:
@@ -96,7 +96,7 @@ class Replica:
         *,
         chain: str = "",  # noqa: ARG002  (for the router)
     ) -> AsyncGenerator[ReplicaPiece, None]:
-        """Reply, or go on behind the tokens that were `said`."""
+        """Reply, or continue after the tokens `said`."""
         try:
             if said:
                 deltas = cast("Resumer", self._engine).resume(asked, sampling, stop, said)
@@ -115,7 +115,7 @@ class Replica:
 
 
 async def bundled(deltas: Replies, seconds: float) -> AsyncGenerator[tuple[Delta, ...], None]:
-    """Yield deltas as they come, all those together that come within some seconds after the last."""
+    """Yield deltas in bundles: those that come within some seconds after the first are joined."""
     found: list[Delta] = []
     come = asyncio.Event()
 
@@ -155,7 +155,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Return the replica for a chain, and then all, the least full first: the first may be full."""
+        """Return the chain's replica, then all others, the least full first: the first may be full."""
         if not candidate_replicas:
             return []
         ranked = sorted(candidate_replicas, key=self._streams)
@@ -179,11 +179,11 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
                 self._homes.popitem(last=False)
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
-        """Note that a replica has one stream less."""
+        """Count one stream fewer for a replica."""
         self._inside[replica_id].discard(internal_request_id)
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
-        """Take the replicas that there are now."""
+        """Replace the list of replicas."""
         super().update_replicas(replicas)
         for gone in self._inside.keys() - {each.replica_id for each in replicas}:
             del self._inside[gone]

@@ -1,7 +1,7 @@
 """Models of `redraft serve --ray`: each is an application of Ray Serve, with replicas on nodes.
 
-The ingress is this process, with its loop, keys, gate and page: a request takes one way to a replica and no
-proxy of Ray's. The application ends with the process. One that was killed leaves it, and the next
+The ingress is this process, with its loop, keys, gate and page: a request goes straight to a replica, through
+no proxy of Ray's. The application ends with the process. A killed process leaves it behind, and the next
 `redraft serve --ray` of the same name ends it before it begins.
 """
 
@@ -57,7 +57,7 @@ def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds) -> Any:
 
 
 def needs(reference: str, how: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a replica takes of a node: processors, and the bytes of the files that it reads."""
+    """Return a replica's needs on a node: processors, and memory for the files that it reads."""
     size = sum(file.stat().st_size for part in references_of(reference) for file in _files(part))
     return {"num_cpus": how.get("threads") or 1, **({"memory": size} if size else {})}
 
@@ -71,7 +71,7 @@ def _files(reference: str) -> list[Path]:
 
 
 class Name:
-    """An actor that holds the name of a server while it runs. A cluster has one actor of a name."""
+    """An actor that holds the name of a server while it runs. Names of actors are unique in a cluster."""
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Applications:
         return await RayEngine.connect(await deploying, patience or Patience())
 
     def _hold(self) -> Any:
-        """Take the name of this server. Raises `ClusterError` if another one has it."""
+        """Claim the name of this server. Raises `ClusterError` if another one has it."""
         try:
             return self.ray.remote(Name).options(name=self.name, namespace=NAMESPACE, num_cpus=0).remote()
         except ValueError:
@@ -114,7 +114,7 @@ class Applications:
             raise ClusterError(message, hint="Give this one another name: --app NAME") from None
 
     def _end_old(self) -> None:
-        """Start Ray Serve, and end the models of a server of this name that was killed."""
+        """Start Ray Serve, and end the models that a killed server of this name left."""
         from ray import serve
 
         logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the engine says what matters, in a line

@@ -1,9 +1,9 @@
 """All shares of a job, made by processes of Ray, then merged: `redraft answer … --ray`.
 
-Ray says where processes run, and that one is lost. The files of the shares say what is done, as with
-`--shard`: a share whose process is lost begins again, and goes on from its output and its journal. That is
-why Ray Data is not used: its checkpoints hold at least once, and would be a second ledger beside ours.
-Processes get and give JSON. A share opens its model, its files and its lock anew.
+Ray decides where processes run, and notices when one is lost. The files of the shares record what is done, as
+with `--shard`: a share whose process is lost begins again, and resumes from its output and its journal. That
+is why Ray Data is not used: its checkpoints guarantee "at least once", and would be a second ledger beside
+ours. Processes get and return JSON. A share opens its model, its files and its lock anew.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SERVED = {"remote", "script"}  # models that take no processor of ours
 
 @dataclass(frozen=True)
 class ClusterWork:
-    """What a verb does, for all shares. Each field is a JSON value."""
+    """A verb's work, for all shares. Each field is a JSON value."""
 
     function: str  # module and name of the coroutine, such as `redraft.revision.runs.answers:aanswer_file`
     arguments: list[Any]  # its arguments; the last one is the output
@@ -55,7 +55,7 @@ class ClusterWork:
 
     @classmethod
     def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> ClusterWork:
-        """Return work whose paths are given as `Path`s. Those that are in a store are no files here.
+        """Return work from arguments with `Path`s. Paths in a store are not files here.
 
         An option that is None was not given.
         """
@@ -67,12 +67,12 @@ class ClusterWork:
         return cls(function, words, named, files, str(Path.cwd()))
 
     def to_json(self) -> str:
-        """Return the work as a process of Ray gets it."""
+        """Return the work as JSON for a process of Ray."""
         return json.dumps(asdict(self))
 
 
 class ShareActor:
-    """Makes shares, one at a time, and tells how far the present one is."""
+    """Makes shares, one at a time, and reports its progress."""
 
     def __init__(self, work: str) -> None:
         self._work = ClusterWork(**json.loads(work))
@@ -95,7 +95,7 @@ class ShareActor:
         return next((file for file in self._work.files if not os.access(file, os.R_OK)), "")
 
     async def make(self, share: str, limits: str) -> str:
-        """Make a share within limits, and return what it came to."""
+        """Make a share within limits, and return its result."""
         self._at = None
         work, more = self._work, {"shard": share, "on_event": self._note, **json.loads(limits)}
         try:
@@ -108,7 +108,7 @@ class ShareActor:
         return json.dumps({**counts, **spent, "status": made.exit_status, "limit": made.limit})
 
     async def progress(self) -> str:
-        """Return how far the present share is."""
+        """Return the progress of the current share."""
         at = self._at
         return json.dumps(
             {name: getattr(at, name) for name in ("done", "failed", "tokens", "usd")} if at else {}
@@ -121,7 +121,7 @@ class ShareActor:
 
 @dataclass(frozen=True)
 class SharesResult:
-    """What a run of all shares came to."""
+    """The result of a run of all shares."""
 
     merged: MergeResult
     failed: int  # items that failed in this run, and are tried again by the same command
@@ -144,8 +144,8 @@ def make_shares(
 ) -> SharesResult:
     """Make all shares of a job on Ray, and merge them into `out`.
 
-    `pool` says how many processes make shares at once: the least are asked of Ray, whose autoscaler may start
-    machines for them, and the most are started while there is room. None is for as many as fit.
+    `pool` says how many processes make shares at once: the least are requested from Ray, whose autoscaler may
+    start machines for them, and more are started while there is room. None: as many as fit.
 
     Raises:
         MissingExtra, ClusterError: There is no Ray, no cluster, or it cannot do this work.
@@ -178,7 +178,7 @@ def make_shares(
 
 @contextmanager
 def _marked(work: ClusterWork, out: Path) -> Iterator[ClusterWork]:
-    """Lay a file beside the output: a machine that does not see it would write to a folder of its own."""
+    """Put a file beside the output. A machine that does not see it would write to another folder."""
     if url_of(out):
         yield work
         return
@@ -192,10 +192,7 @@ def _marked(work: ClusterWork, out: Path) -> Iterator[ClusterWork]:
 
 
 def _needs(options: Mapping[str, Any], nodes: list[dict[str, Any]]) -> dict[str, float]:
-    """Return what a process takes: a processor; with a model of ours a GPU or a whole machine.
-
-    A model of ours is one that this process computes, not a server.
-    """
+    """Return what a process needs: a processor; for a model that it runs itself, a GPU or a whole machine."""
     given = [options.get(role) or [] for role in ("model", "critic", "judge")]
     names = [name for each in given for name in ([each] if isinstance(each, str) else each)] or ["default"]
     kinds = {parse_reference(ref).kind for name in names for ref in references_of(name)}
@@ -209,7 +206,7 @@ def _needs(options: Mapping[str, Any], nodes: list[dict[str, Any]]) -> dict[str,
 
 
 def _room(nodes: list[dict[str, Any]], needs: Mapping[str, float]) -> int:
-    """Return how many processes fit on the machines that are there. Raises `ClusterError` if none does."""
+    """Return how many processes fit on the present machines. Raises `ClusterError` if none does."""
     fit = sum(_fitting(node["Resources"], needs) for node in nodes if node["Alive"])
     if not fit:
         wanted = " and ".join(f"{number:g} {_RESOURCES[name]}" for name, number in needs.items())
@@ -222,9 +219,9 @@ def _fitting(has: Mapping[str, float], needs: Mapping[str, float]) -> int:
 
 
 def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
-    """Return how many shares there are: as many as there were, so that they go on, or some for each process.
+    """Return the number of shares: the earlier number, so that they resume, or some for each process.
 
-    Shares of several counts are merged first, so that nothing is made twice.
+    If there are shares of several counts, they are merged first, so that nothing is made twice.
     """
     pattern = out.with_name(f"{out.stem}-*-of-*{out.suffix}")
     parts = matching(pattern) if url_of(out) else out.parent.iterdir()
@@ -249,7 +246,7 @@ class _Actor:
 
 @dataclass
 class _Run:
-    """The shares of a job, those that wait and those that are made."""
+    """The shares of a job: waiting ones and current ones."""
 
     ray: Any
     work: ClusterWork
@@ -281,7 +278,7 @@ class _Run:
             self._look()
 
     def _grow(self) -> None:
-        """Start a process while shares wait: as many as are asked for, and more where there is room."""
+        """Start a process while shares wait: as many as requested, and more where there is room."""
         there = len(self.actors) + len(self.idle)
         if self.idle or not self.waiting or there >= self.pool.most:
             return
@@ -292,7 +289,7 @@ class _Run:
             self.actors[actor.handle.hello.remote()] = actor
 
     def _give(self) -> None:
-        """Give each process that is idle a share. One that has none left ends."""
+        """Give each idle process a share. If there is none left, end the process."""
         while self.idle:
             actor = self.idle.pop()
             if not self.waiting:
@@ -303,7 +300,7 @@ class _Run:
             self.actors[reply] = actor
 
     def _limits(self) -> dict[str, Any]:
-        """Return the limits of a share: an equal part of what all may cost, and the time that is left."""
+        """Return the limits of a share: an equal part of the allowed cost, and the remaining time."""
         given, limits = self.work.options, dict[str, Any]()
         if (usd := given.get("limit_usd")) is not None:
             limits["limit_usd"] = usd / self.count
@@ -341,7 +338,7 @@ class _Run:
         self.losses.pop(-1, None)
 
     def _fault(self, actor: _Actor, share: Share, message: str, said: Mapping[str, Any]) -> None:
-        """Raise the error of a share. If a process that was lost still holds its lock, the share waits."""
+        """Raise the error of a share. If a lost process still holds its lock, the share waits."""
         if said["in_use"] and self.losses[share.index] and self.busy[share.index] < _BUSY:
             self.busy[share.index] += 1
             self.waiting.append(share)
@@ -352,7 +349,7 @@ class _Run:
         raise error
 
     def _lost(self, actor: _Actor, error: Exception) -> None:
-        """Put the share of a process that is lost first. One that ends every process ends the run."""
+        """Put the share of a lost process first in line. If the share ends every process, end the run."""
         with suppress(Exception):
             self.ray.kill(actor.handle)
         index = actor.share.index if actor.share else -1
@@ -389,7 +386,7 @@ class _Run:
         self.line.update()
 
     def stop(self) -> None:
-        """Have the shares that are made close their files, so that the journals have all that was paid."""
+        """Have the current shares close their files, so that the journals have all paid replies."""
         working = [reply for reply, actor in self.actors.items() if actor.share]
         for reply in working:
             with suppress(Exception):
@@ -398,7 +395,7 @@ class _Run:
             self.ray.wait(working, num_returns=len(working), timeout=_GRACE)
 
     def result(self, merged: MergeResult) -> SharesResult:
-        """Return what the run came to."""
+        """Return the result of the run."""
         failed = sum(made["failed"] for made in self.made.values())
         limit = next((made["limit"] for made in self.made.values() if made["limit"]), "")
         again = f"; {self.begun_again} begun again" if self.begun_again else ""

@@ -1,7 +1,7 @@
 """The routes of the page: its files, logins, and the votes of comparisons.
 
-The policy of the page lets it load files of this server alone, run no script in its markup and talk to no
-other host. Files have the digest of all of them in their address, so a browser keeps them until they change.
+The page's policy lets it load only files of this server, run no script in its markup and talk to no other
+host. The address of each file has the digest of all of them, so a browser keeps them until they change.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ MOST = 10_000  # most logins at a time; the oldest ends first
 
 @dataclass
 class Logins:
-    """Who is logged in, by the digests of their cookies, which stand for keys.
+    """The logged-in visitors, by the digests of their cookies, each with a key.
 
     Scripts cannot read a cookie (HttpOnly), and no other site's request carries it (SameSite=Strict).
     """
@@ -90,15 +90,15 @@ class Logins:
         return self._cookie(token, LIFETIME, secure=secure)
 
     def key_of(self, cookies: str) -> Key | None:
-        """Return the key that a visitor came with; None if they are not logged in.
+        """Return the key of a visitor; None if they are not logged in.
 
-        Only digests are looked up, so the time it takes says nothing about tokens.
+        Only digests are looked up, so the time it takes reveals nothing about tokens.
         """
         ends, key = self._open.get(digest_of(self._token(cookies)), (0.0, None))
         return self.keys.now(key) if key and time.monotonic() < ends else None
 
     def leave(self, cookies: str) -> str:
-        """End a login. Return the value of `Set-Cookie` that forgets it."""
+        """End a login. Return the value of `Set-Cookie` that deletes the cookie."""
         self._open.pop(digest_of(self._token(cookies)), None)
         return self._cookie("", 0, secure=False)
 
@@ -136,7 +136,7 @@ class Ballot(Body):
 
 
 class Act(Body):
-    """What a voter of `redraft vote` does."""
+    """An action of a voter of `redraft vote`."""
 
     whole: ClassVar[str] = "a vote"
     voter: Annotated[str, Field(max_length=1000)] = ""
@@ -147,7 +147,7 @@ class Act(Body):
 
 @dataclass(frozen=True)
 class Booth:
-    """What `redraft vote` has people judge."""
+    """The pairs that people judge with `redraft vote`."""
 
     voter: str  # who votes; if that is not `known`, who may
     known: bool
@@ -170,7 +170,7 @@ class Page:
     booth: Booth | None = None
 
     def has(self, path: str) -> bool:
-        """Return whether a path is the page's."""
+        """Return whether a path belongs to the page."""
         return path in ("/", "/login", "/logout") or path.startswith("/page/")
 
     def key_of(self, headers: Headers) -> Key | None:
@@ -221,7 +221,7 @@ class Page:
         return Response(data, media_type=kind, headers=headers)
 
     async def _enter(self, logins: Logins, request: Request) -> Response:
-        """Log a visitor in with the key that was sent. A wrong one is noted, without the key."""
+        """Log a visitor in with the sent key. A wrong one is logged, without the key."""
         entry = LoginBody.of(object_of(await self.reader.bytes_of(request, _SMALL)))
         secure = request.headers.get("origin", "").startswith("https:")
         if (cookie := logins.enter(entry.key, secure=secure)) is None:
@@ -237,7 +237,7 @@ class Page:
         raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Log in to vote.")
 
     async def _vote(self, request: Request, store: Store) -> Response:
-        """Keep a vote. With keys, the voter is who is logged in, whatever the request says."""
+        """Store a vote. With keys, the voter is the logged-in visitor, whatever the request says."""
         key = self._key(request)
         ballot = await self.reader.read(request, Ballot.of)
         voter = key.name or " ".join(ballot.voter.split()) or "anonymous"
@@ -245,7 +245,7 @@ class Page:
         return JSONResponse({"stored": await self._stored(lambda: store(ballot))})
 
     async def _judge(self, request: Request, booth: Booth) -> Response:
-        """Do what a voter wants. A voter that is known votes in no other name."""
+        """Do a voter's action. A logged-in voter cannot vote in another name."""
         self._key(request)
         if request.method == "GET":
             return JSONResponse({"voter": booth.voter, "known": booth.known})
@@ -295,9 +295,9 @@ _LARGEST = 1 << 16  # bytes of a vote: four for each character of a note, and th
 
 
 def run_booth(booth: Booth, port: int, say: Callable[[str], None]) -> None:
-    """Serve the page of `redraft vote` until a signal, for this machine alone. `say` is told the address.
+    """Serve the page of `redraft vote` until a signal, for this machine alone. `say` gets the address.
 
-    Who has the address has the key in it, and nobody else gets to see a pair.
+    The address contains the key, so only those who have it see a pair.
     """
     key, gate = secrets.token_urlsafe(24), Gate(1, _AT_ONCE)
     keys = Keys.once(key)

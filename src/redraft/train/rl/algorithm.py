@@ -133,7 +133,7 @@ def without_spread(scores: Tensor) -> Tensor:
 
 
 def _centred(values: Tensor, dims: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
-    """Return the mean over some dimensions, or all, and values minus it: in 64 bits, 0 if all are equal."""
+    """Return the mean over some or all dimensions, and the centred values: in 64 bits, 0 if all are equal."""
     values = values.double()
     if not values.numel():
         return values.sum(), values
@@ -322,12 +322,12 @@ def value_loss(
 
 
 def importance_weights(log_probs: Tensor, drawn: Tensor, mask: Tensor, clip_max: float) -> Tensor:
-    """Return min(π / μ, `clip_max`), which corrects for tokens that μ drew and not π; 1 at padding.
+    """Return min(π / μ, `clip_max`), which corrects for tokens drawn by μ instead of π; 1 at padding.
 
-    μ is the sampler, which computes the same weights otherwise: in another order, other batches or another
-    number format. A token's loss times this is that of π in expectation, but for what is cut off. Yao et al.,
-    "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025), truncated at 2; verl's
-    `rollout_is: token`, and TRL's `vllm_importance_sampling_mode="token_truncate"`.
+    μ is the sampler, which uses the same weights but computes in another order, in other batches or in
+    another number format. A token's loss times this weight has the expectation of π's loss, except for what
+    is cut off. Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025),
+    truncated at 2; verl's `rollout_is: token`, and TRL's `vllm_importance_sampling_mode="token_truncate"`.
 
     Args:
         log_probs: Of π, by the trainer, before any step.

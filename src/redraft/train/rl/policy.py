@@ -1,4 +1,4 @@
-"""The policy with its value head, the reference policy, how both see rollouts, and what the policy writes.
+"""The policy with its value head, the reference policy, their outputs on rollouts, and the sampler.
 
 The value head reads the policy's own last hidden state (a shared trunk). The reference policy is the same
 model with its adapter switched off, so that no weights are held twice. `unwrapped` takes peft off while
@@ -35,7 +35,7 @@ from redraft.train.verb import bare_of
 
 
 class Seen(NamedTuple):
-    """What a policy says of given responses: each [sequences, tokens], 0 at padding."""
+    """The outputs of a policy on given responses: each [sequences, tokens], 0 at padding."""
 
     log_probs: Tensor
     entropy: Tensor
@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 
 
 class Policy(nn.Module):
-    """A policy that is trained, with a value head, made before any training."""
+    """A policy in training, with a value head. It is made before any training."""
 
     def __init__(self, model: PeftModel, own: PpoOptions) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Policy(nn.Module):
     def _computed(
         self, input_ids: Tensor, lengths: list[int], at: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Return hidden states and logits of some tokens, given as rows and columns."""
+        """Return hidden states and logits of the tokens at some rows and columns."""
         bare = bare_of(self.model)
         inputs: dict[str, Any] = {"input_ids": input_ids}
         if self.branches:
@@ -95,24 +95,24 @@ class Policy(nn.Module):
 
     @property
     def branches(self) -> bool:
-        """Whether a beginning that rows share is computed once. A GPU computes wide batches faster."""
+        """Whether a beginning that rows share is computed only once. A GPU computes wide batches faster."""
         bare = bare_of(self.model)
         attends: str = bare.config._attn_implementation  # noqa: SLF001 - the only way to ask
         return bare.device.type == "cpu" and attends == attention.NAME
 
     def see_reference(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
-        """Return the log-probabilities of the policy as it was before training."""
+        """Return the log-probabilities of the policy before training."""
         with self.model.disable_adapter():
             return self.see(input_ids, starts, mask).log_probs
 
 
 @contextmanager
 def unwrapped(model: Any) -> Iterator[Any]:
-    """Yield the bare model with plain layers in place of adapted ones. At the end it is as before.
+    """Yield the bare model with plain layers in place of adapted ones. At the end it is restored.
 
-    Weights of 32 bits are copied, and the adapter merged into the copies: that costs the least. In 16 bits,
-    a step at 2e-4 would leave 95 % of the entries as they were. There the adapter stays beside the weights,
-    in their dtype, as under autocast.
+    Weights of 32 bits are copied, and the adapter merged into the copies: that costs the least. In 16 bits, a
+    step at 2e-4 would leave 95 % of the entries unchanged, so there the adapter stays beside the weights, in
+    their dtype, as under autocast.
     """
     bare = bare_of(model)
     adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
@@ -132,14 +132,14 @@ class _Beside(nn.Module):
         self.register_buffer("up", up.to(base.weight.dtype), persistent=False)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return what the layer and its adapter add up to."""
+        """Return the sum of the layer's and its adapter's outputs."""
         found: Tensor = self.base(states) + linear(linear(states, self.down), self.up)
         return found
 
 
 @torch.no_grad()
 def _plain(layer: Any) -> nn.Module:
-    """Return a linear layer that computes what an adapted one does, without peft."""
+    """Return a linear layer that computes the same as an adapted one, without peft."""
     base, names = layer.get_base_layer(), layer.active_adapters
     down = torch.cat([layer.lora_A[name].weight for name in names])
     up = torch.cat([layer.lora_B[name].weight * layer.scaling[name] for name in names], 1)
@@ -153,7 +153,7 @@ def _plain(layer: Any) -> nn.Module:
 
 @contextmanager
 def swapped(model: Any, others: Mapping[str, nn.Module]) -> Iterator[Any]:
-    """Yield a model with other modules in place of those of these names. At the end it has its own again."""
+    """Yield a model in which other modules replace those of these names. At the end it is restored."""
     own = {name: model.get_submodule(name) for name in others}
     try:
         for name, each in others.items():
@@ -172,14 +172,14 @@ WORTH = 4  # tokens that rows must share to share a part: each part is a call of
 
 
 class Branch(NamedTuple):
-    """Consecutive tokens that the same rows share: how many, and the branches that they follow."""
+    """Consecutive tokens that the same rows share: their number, and the branches before them."""
 
     tokens: int
     above: tuple[int, ...]
 
 
 class Tree(NamedTuple):
-    """The distinct tokens of some rows, each after what it follows."""
+    """The distinct tokens of some rows, each after its predecessor."""
 
     ids: Tensor  # int64 [1, tokens]
     positions: Tensor  # of each in its rows, int64 [1, tokens]
@@ -212,13 +212,13 @@ def tree_of(rows: Sequence[Sequence[int]]) -> Tree:
 
 
 def _common(rows: Sequence[Sequence[int]], numbers: Sequence[int], at: int) -> int:
-    """Return how many tokens from `at` on these rows have in common."""
+    """Return how many tokens these rows have in common from `at` on."""
     columns = zip(*(rows[number][at:] for number in numbers), strict=False)
     return sum(1 for _ in takewhile(lambda column: len({*column}) == 1, columns))
 
 
 def _groups(rows: Sequence[Sequence[int]], numbers: Sequence[int], at: int) -> Iterator[list[int]]:
-    """Yield these rows by their next token, together if it is worth it."""
+    """Yield these rows grouped by their next token, if a shared computation pays."""
     found: dict[int, list[int]] = {}
     for number in numbers:
         found.setdefault(rows[number][at], []).append(number)
@@ -234,7 +234,7 @@ DIGITS = 6  # decimal places of a sampler's log-probability: less than what 32 b
 
 @dataclass(frozen=True)
 class Response:
-    """What the policy wrote."""
+    """A response of the policy."""
 
     tokens: Tokens  # the ids that were drawn, the stop token too
     text: str  # their text, without the stop token
@@ -243,7 +243,7 @@ class Response:
 
 
 class Sampler:
-    """Writes responses with the transformers engine, on the weights that are being trained.
+    """Writes responses with the transformers engine, on the weights in training.
 
     A chunk of prompts begins together and ends before the next begins, so that a rollout batch that is
     repeated after a stop is computed in the same batches, and has the same responses. `ctx` is the most
@@ -285,7 +285,7 @@ class Sampler:
 
 
 def recorded(record: Chain, response: Response) -> Chain:
-    """Return a record with what was written for its prompt. `finish` says if it was cut."""
+    """Return a record with the response to its prompt. `finish` says if it was cut."""
     finish: Finish = "stop" if response.ended else "max_tokens"
     return record.model_copy(update={"steps": (Step(answer=response.text, finish=finish),), "best": 0})
 
@@ -301,7 +301,7 @@ class Samples:
         self._file: LineFile | None = None
 
     def open(self, since: int) -> None:
-        """Open the file, without what an earlier session wrote for rollout batches from `since` on."""
+        """Open the file, without earlier lines for rollout batches from `since` on."""
         if self._file:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -322,7 +322,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Mapping[str, float]],
     ) -> None:
-        """Write a chunk, with id and text of each prompt. A score is what each form adds to the reward."""
+        """Write a chunk, with id and text of each prompt. A score is a form's part of the reward."""
         lines = [
             {
                 "rollout": rollout,

@@ -57,7 +57,7 @@ async def _checked(check: Check, chains: Sequence[Chain]) -> list[float]:
 
 
 async def _modelled(model: RewardModel, chains: Sequence[Chain]) -> list[float]:
-    """Return the numbers of a reward model. It reads texts, so its tokenizer may be its own."""
+    """Return the numbers of a reward model. It reads texts, so its tokenizer may differ."""
     asked = [(each.prompt, each.answer) for each in chains]
     found = await in_daemon_thread(lambda: model.score(asked))
     return [_number(each, model.name, chain) for each, chain in zip(found, chains, strict=True)]
@@ -65,7 +65,7 @@ async def _modelled(model: RewardModel, chains: Sequence[Chain]) -> list[float]:
 
 @dataclass(frozen=True)
 class Called:
-    """What a function returns: any number, also a negative one. True is 1, False is 0."""
+    """The return value of a function: any number, also a negative one. True is 1, False is 0."""
 
     function: FunctionCheck
 
@@ -96,7 +96,7 @@ class Called:
 
 
 async def _of_package(plugin: Plugin, form: str, reward: Reward, chains: Sequence[Chain]) -> list[float]:
-    """Return the numbers of another package's reward, which may do anything."""
+    """Return the numbers of another package's reward, whose errors are caught."""
     with plugin.running():
         found = [*await reward(chains)]
     if len(found) != len(chains):
@@ -111,7 +111,7 @@ class Rewards:
     parts: Mapping[str, tuple[float, Reward]]  # the weight and the reward of each form
 
     async def __call__(self, chains: Sequence[Chain]) -> list[dict[str, float]]:
-        """Return what each form adds to the reward of each answer."""
+        """Return each form's part of the reward of each answer."""
         found = await together([reward(chains) for _, reward in self.parts.values()])
         weights = [weight for weight, _ in self.parts.values()]
         return [

@@ -1,8 +1,8 @@
 """How certain a criticism must be to count: its least likely token tells good feedback from bad.
 
-A small critic sometimes works out a wrong value, and would then break a right answer; it is seldom certain of
-it. The threshold is the least one with which revising breaks hardly any answer. It is noted in the adapter,
-and below it a verdict is `unknown` (`EngineInfo.certain`).
+A small critic sometimes works out a wrong value, and would then break a right answer, but it is seldom
+certain of it. The threshold is the lowest with which revising breaks hardly any answer. It is stored in the
+adapter, and below it a verdict is `unknown` (`EngineInfo.certain`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return `MARGIN` more than the least certainty with which no task has over `MOST_BROKEN` broken.
+    """Return the lowest certainty with which no task has more than `MOST_BROKEN` broken, plus `MARGIN`.
 
     Args:
         found: The revisions.
@@ -92,7 +92,7 @@ async def _scored(model: str, chains: Sequence[Chain]) -> list[float]:
 
 
 async def _criticised(engine: Engine, chain: Chain) -> tuple[tuple[int, ...], int]:
-    """Return the tokens of a chain with its first feedback, and how many of them are the feedback's."""
+    """Return the tokens of a chain with its first feedback, and how many of them belong to the feedback."""
     text = render_prompt(chain.prompt) + render_steps(chain.steps[:1])
     heading = feedback_heading(1)
     start = text.rindex(heading) + len(heading)

@@ -1,7 +1,7 @@
-"""Records to train and test on: answers, and chains on a model's own drafts. They come from tasks by chance.
+"""Records to train and test on: answers, and chains on a model's own drafts. Tasks draw them at random.
 
-Half of the first drafts of the chains are wrong. As many of them as can be are the model's own; the rest are
-spoiled on purpose. Feedback is true by construction: the check of the task writes it.
+Half of the first drafts of the chains are wrong. As many of these as possible are the model's own; the rest
+are spoiled on purpose. Feedback is true by construction: the check of the task writes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DRAWS = 100
 
 
 def held_out(task: Task, count: int, seed: int) -> list[Chain]:
-    """Return so many exercises to test on, no two with the same values.
+    """Return `count` exercises to test on, no two with the same values.
 
     Args:
         task: Their task.
@@ -48,7 +48,7 @@ def held_out(task: Task, count: int, seed: int) -> list[Chain]:
 
 
 def training(task: Task, part: str, count: int, seed: int, without: set[str]) -> Iterator[Chain]:
-    """Yield so many exercises to train on, none with a key in `without`.
+    """Yield `count` exercises to train on, none with a key in `without`.
 
     Raises:
         UsageError: The task draws hardly any others.
@@ -69,7 +69,7 @@ def training(task: Task, part: str, count: int, seed: int, without: set[str]) ->
 
 
 def key(chain: Chain) -> str:
-    """Return what makes two exercises one, however they are worded."""
+    """Return a key that equal exercises share, however they are worded."""
     return f"{chain.meta['task']} {sorted(chain.meta['values'].items())}"
 
 
@@ -81,7 +81,7 @@ def _asked(task: Task, rng: Random, wordings: Sequence[str], name: str) -> Chain
 
 
 def answered(task: Task, chain: Chain) -> Chain:
-    """Return an exercise with a right answer, and nothing said of it."""
+    """Return an exercise with a right answer, and no feedback."""
     return _with(chain, (Step(answer=task.right(chain.meta["values"])),))
 
 
@@ -91,18 +91,18 @@ def passes(task: Task, chain: Chain, answer: str) -> bool:
 
 
 def chains_on(task: Task, drafted: Sequence[Chain]) -> Iterator[Chain]:
-    """Yield chains on what a model answered to exercises of a task. Half of their first drafts are wrong."""
+    """Yield chains on a model's answers to exercises of a task. Half of their first drafts are wrong."""
     for place, chain in enumerate(sorted(drafted, key=lambda chain: _own_fault(task, chain), reverse=True)):
         yield _on_wrong(task, chain) if place < len(drafted) // 2 else _on_right(task, chain)
 
 
 def _own_fault(task: Task, chain: Chain) -> bool:
-    """Return whether the model's draft is wrong, and of a length that can be talked about."""
+    """Return whether the model's draft is wrong, and short enough for feedback."""
     return 0 < len(chain.answer.strip()) <= LONGEST_DRAFT and not passes(task, chain, chain.answer)
 
 
 def _on_wrong(task: Task, chain: Chain) -> Chain:
-    """Return a chain that ends with its revision: judging that would only repeat the work."""
+    """Return a chain that ends with its revision, since judging it would only repeat the work."""
     rng = Random(f"{chain.id}/wrong")
     draft = chain.answer if _own_fault(task, chain) else _wrong(task, chain, rng)
     return _with(chain, (_judged(task, chain, draft), Step(answer=task.right(chain.meta["values"]))))
@@ -128,7 +128,7 @@ def _judged(task: Task, chain: Chain, answer: str) -> Step:
 
 
 def unchecked(chain: Chain) -> Chain:
-    """Return an answered record from outside the tasks, with a feedback that knows no verdict."""
+    """Return an answered record from outside the tasks, with feedback that gives no verdict."""
     step = Step(answer=chain.answer, feedback=Feedback(text=UNKNOWN, verdict="unknown", by="checks"))
     return _with(chain, (step,))
 

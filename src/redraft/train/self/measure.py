@@ -1,7 +1,7 @@
 """The test of a model that revises: held-out exercises, task by task.
 
-A chain is judged by its task's check, never by what the model says of it. Whatever stops a test, the same
-call goes on.
+A chain is judged by its task's check, never by the model's own verdict. After any stop, the same call
+resumes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Outcome:
 
     @cached_property
     def gain(self) -> Estimate:
-        """Points that revising adds to answer 0."""
+        """The points that revising adds to answer 0."""
         return self.changes.decision.gain.times(100)
 
     @cached_property
@@ -97,7 +97,7 @@ def share(hits: Sequence[bool]) -> str:
 
 
 def shown(found: Estimate, unit: str = "") -> str:
-    """Return an estimate with its interval, where it has one."""
+    """Return an estimate with its interval, if it has one."""
     if math.isnan(found.value):
         return "none to count"
     interval = "" if math.isnan(found.low) else f" ({found.low:.1f} to {found.high:.1f})"
@@ -187,7 +187,7 @@ class Trial:
         return [chain for task in self.tasks for chain in lessons.held_out(task, self.count, self.files.seed)]
 
     def run(self) -> None:
-        """Answer and revise what is held out."""
+        """Answer and revise the held-out exercises."""
         self.files.write("held-out.jsonl", self.held_out())
         self.files.answer(
             "held-out.jsonl",
@@ -205,5 +205,5 @@ class Trial:
             yield task.name, Outcome.of(task, revised[task.name])
 
     def report(self) -> str:
-        """Return it as Markdown."""
+        """Return the report in Markdown."""
         return changes(self.outcomes())

@@ -1,8 +1,8 @@
 """The road from a base model to one that checks and revises its own answers, in stages that resume.
 
-Two adapters on one base: one answers, the other criticises and revises. So what criticism teaches costs the
-first answer nothing. Each stage is a verb of redraft on files in one folder, and each such file knows how it
-was made: the same call goes on where it stopped.
+There are two adapters on one base: one answers, the other criticises and revises. So training on criticism
+costs the first answer nothing. Each stage is a verb of redraft on files in one folder, and each such file
+records how it was made: the same call resumes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is learnt and tested: exercises a task, and steps of the optimizer."""
+    """How much to train and test: exercises a task, and steps of the optimizer."""
 
     answers: int = 1600  # to learn answers from
     drafts: int = 2400  # to draft, criticise and revise
@@ -67,7 +67,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Start:
-    """The adapters of an earlier run, and what they have learnt."""
+    """The adapters of an earlier run, and its tasks."""
 
     answers: Path  # a GGUF file
     critic: Path  # of the adapter that criticises and revises
@@ -75,7 +75,7 @@ class Start:
 
     @classmethod
     def of(cls, name: str) -> Start:
-        """Return that of the default model, or of a folder of `redraft train self`.
+        """Return the start of the default model, or of a folder of `redraft train self`.
 
         Raises:
             UsageError: There is no such run, or it did not make both adapters.
@@ -96,7 +96,7 @@ class Start:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """What says which files these are."""
+        """A record that identifies these files."""
         made = fingerprint([self.answers, self.critic])
         return {"sha256": made["sha256"], "learnt": [task.name for task in self.learnt]}
 
@@ -118,7 +118,7 @@ class Road:
 
     @cached_property
     def rehearsed(self) -> Sequence[Task]:
-        """What an earlier run has learnt, without what is learnt now."""
+        """The tasks of an earlier run, without the present ones."""
         names = {task.name for task in self.tasks}
         return [task for task in (self.start.learnt if self.start else ()) if task.name not in names]
 
@@ -129,12 +129,12 @@ class Road:
 
     @property
     def files(self) -> Asking:
-        """Its files."""
+        """The files of exercises and answers."""
         return Asking(self.folder, self.seed, self.parallel)
 
     @property
     def trial(self) -> Trial:
-        """The test of what it makes."""
+        """The test of the result."""
         return Trial(self.files, list(self.all.values()), self.revising, self.scale.held_out)
 
     @property
@@ -152,7 +152,7 @@ class Road:
         return self.folder / name
 
     def walk(self) -> str:
-        """Do all stages that are not done. Return the report of the test, which is in the folder's card, too.
+        """Do the remaining stages. Return the report of the test, which is also in the folder's card.
 
         Raises:
             UsageError: No step is to learn answers, and there is no adapter that has learnt them.
@@ -187,7 +187,7 @@ The test, on exercises in words that nothing was trained on:
         return card_text(self.folder.resolve().name, sources) + how
 
     def _record(self) -> None:
-        """Say in the folder how its files are made, or refuse files that were made in another way."""
+        """Record in the folder how its files are made; refuse files that were made in another way."""
         record = RunFile(
             self.path("road"),
             elsewhere="to another folder",
@@ -229,7 +229,7 @@ The test, on exercises in words that nothing was trained on:
         return self._exercises(part, count, ceil(count / REHEARSED))
 
     def _outside(self) -> Iterator[Chain]:
-        """Yield the everyday prompts, each as often as makes `FEWEST_EVERYDAY`."""
+        """Yield the everyday prompts, repeated until there are `FEWEST_EVERYDAY`."""
         found = list(licensed_records(self.everyday or EVERYDAY))
         for number in range(ceil(FEWEST_EVERYDAY / len(found))):
             for chain in found:
@@ -256,7 +256,7 @@ The test, on exercises in words that nothing was trained on:
         yield from map(lessons.unchecked, self._whole(DRAFTED["outside"]))
 
     def _calibrate(self) -> None:
-        """Find how certain the critic must be, on other exercises, and note it in the adapter."""
+        """Find how certain the critic must be, on other exercises, and store it in the adapter."""
         critic, gguf = self.path("critic"), self.path("critic.gguf")
         if "redraft.certain" in read_header(gguf).metadata:
             return

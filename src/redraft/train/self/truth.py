@@ -1,6 +1,6 @@
-"""The exercises of shipped tasks as a task of `redraft eval`, which `redraft diagnose` draws by their names.
+"""The exercises of shipped tasks as a task of `redraft eval`; `redraft diagnose` draws them by their names.
 
-The check says only whether an answer is right. What the task's own check works out would give it away.
+The check says only whether an answer is right. The work of the task's own check would give the answer away.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from redraft.train.self.tasks.task import Task, Values, plain
 
 @dataclass(frozen=True)
 class Solved:
-    """The answer to an exercise is the right one."""
+    """The answer to an exercise is right."""
 
     task: Task
     values: Values
@@ -36,7 +36,7 @@ class Solved:
         return passed("right") if right else failed("This is not the right answer.")
 
     def said(self, answer: str) -> Hashable:
-        """Return the answer as votes count it; None for an empty one."""
+        """Return the answer in a form for voting; None for an empty one."""
         return plain(answer) or None
 
 

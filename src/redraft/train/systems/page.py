@@ -1,7 +1,7 @@
 """The page at the end of a run, `index.html`, and the model card, `README.md`.
 
-Both say what was made from what, at what cost, how good it is, and under which licences it stands. The pages
-that stages wrote themselves are linked.
+Both show the sources of each result, its cost, its quality and its licences. The pages that stages wrote
+themselves are linked.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _sources(folder: Path) -> list[Source]:
 
 
 def _files(system: System) -> list[Source]:
-    """Return the files of a recipe that its stages read, with the licences that are known of them."""
+    """Return the recipe's files that its stages read, with their known licences."""
     read = dict.fromkeys(name for stage in system.stages.values() for name in stage.reads)
     files = [file for name in read if (file := system.files.get(name))]
     return [

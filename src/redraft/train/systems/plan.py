@@ -1,10 +1,10 @@
-"""What is done of a run, and what it will do: stages, time, disk and money.
+"""What a run has done, and what it will do: stages, time, disk and money.
 
 A record of each stage lies in `DIR/.run`. A stage is done if its record ended, and its options and the
-content of all that it reads are as recorded. What an output holds in the middle is the verb's own matter.
+content of all its inputs are as recorded. Unfinished outputs are handled by the verbs themselves.
 
-Hours, sizes and tokens are those that the recipe says; money is their tokens at the price of the stage's
-model, which is known for models with a price in the config file or in `price`. Local models cost nothing.
+The recipe states hours, sizes and tokens. Money is the tokens at the price of the stage's model, which is
+known for models with a price in the config file or in `price`. Local models cost nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Kind(Enum):
 
 
 class State(NamedTuple):
-    """How far a stage is, and why it is made again; or that it is done and was edited."""
+    """How far a stage is, why it is made again, or whether its output was edited."""
 
     kind: Kind
     why: str = ""
@@ -61,11 +61,11 @@ class Ledger:
         return RunFile(self.folder / ".run" / stage.name)
 
     def edited(self, stage: Stage) -> str:
-        """Return what to add to its verb if someone edited its output, and the run went on with that."""
+        """Return a remark for a stage whose output was edited, if the run used that output."""
         return ", then edited" if (self.record(stage).read() or {}).get("edited") else ""
 
     def provenance(self, stage: Stage, read: Mapping[str, str | None]) -> Provenance:
-        """Return how a stage's output is made; `read` are hashes of what it reads."""
+        """Return how a stage's output is made. `read` are the hashes of its inputs."""
         content = {f"the content of {name}": (each or "")[:_SHORT] for name, each in read.items()}
         config = {**stage.options, **content}
         return Provenance(stage.verb, config | ({"command": stage.command} if stage.command else {}))
@@ -130,7 +130,7 @@ class Row:
 
     @property
     def usd(self) -> float | None:
-        """What its tokens cost; None if a server's price is not known."""
+        """The cost of its tokens; None if a server's price is unknown."""
         needs, found = self.stage.needs, price(self.stage.options)
         if not needs.prompts + needs.new:
             return 0.0
@@ -139,7 +139,7 @@ class Row:
 
 
 def price(options: Mapping[str, Any]) -> Price | None:
-    """Return the price of a stage's model: `FREE` if it runs here, None if it is not known."""
+    """Return the price of a stage's model: `FREE` if it runs here, None if unknown."""
     if options.get("price"):
         return price_of(options["price"])
     models = options.get("model") or "default"
@@ -151,13 +151,13 @@ def price(options: Mapping[str, Any]) -> Price | None:
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages of a run. Those that are done take nothing."""
+    """The stages of a run. Finished ones cost nothing."""
 
     rows: Sequence[Row]
 
     @property
     def ahead(self) -> list[Row]:
-        """The stages that are not done."""
+        """The stages still to do."""
         return [row for row in self.rows if row.state.kind is not Kind.DONE]
 
     def lines(self) -> Iterator[str]:
@@ -175,7 +175,7 @@ class Plan:
         yield f"{'all':{width}}  {len(self.ahead)} of {len(self.rows)} stages  {_figures(hours, gb, total)}"
 
     def check(self, system: System, folder: Path) -> None:
-        """Raise what can be told before the first stage.
+        """Raise for faults that can be found before the first stage.
 
         Raises:
             UsageError: A file is missing, or an option is wrong.

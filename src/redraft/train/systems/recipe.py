@@ -1,8 +1,7 @@
 """Recipes of systems: named stages, each a verb with its options, that read each other's outputs by name.
 
-`{NAME}` in an option stands for a value, for a file of the user's, or for the output of a stage, which is
-then read: the order of the stages follows from that. `{{` is a brace. `small` says what
---small changes.
+`{NAME}` in an option stands for a value, a file of the user's, or the output of a stage. A stage comes after
+those whose outputs it reads. `{{` is a brace. `small` has the changes for --small.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ FOLDER = "systems"  # of the recipes that redraft ships
 
 
 class Needs(OptionModel):
-    """What a stage takes, as its recipe estimates it."""
+    """The resources of a stage, as its recipe estimates them."""
 
     hours: float = option("wall-clock time, in hours", default=0.0, ge=0)
     gb: float = option("disk, in units of 10^9 bytes", default=0.0, ge=0)
@@ -83,13 +82,13 @@ class Stage:
 
     @property
     def paths(self) -> Iterator[Path]:
-        """The files and folders on this machine that its options and its command name by their paths."""
+        """The local files and folders in its options and its command."""
         yield from paths_in({name: each for name, each in self.options.items() if name != "cache_dir"})
         with suppress(ValueError):  # quotes that the shell may read otherwise
             yield from paths_in(shlex.split(self.command)[1:])
 
     def check(self) -> None:
-        """Raise `UsageError` if its verb has no such option, or lacks one, or a value is wrong."""
+        """Raise `UsageError` for an unknown option of its verb, a missing one, or a wrong value."""
         if self.command:
             return
         try:
@@ -109,7 +108,7 @@ class System:
     about: str = ""
 
     def upstream(self, name: str) -> set[str]:
-        """Return a stage and all that it needs."""
+        """Return a stage and all stages that it needs."""
         found = {name}
         for each in self.stages[name].reads:
             found |= self.upstream(each) if each in self.stages else set()
@@ -156,7 +155,7 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
 
 
 def _file(base: Path, name: str, given: Any, *, shipped: bool) -> FileKeys:
-    """Return a file, whose path begins in the folder of the recipe; that of a shipped one may be here."""
+    """Return a file. Its path is relative to the recipe's folder; for a shipped recipe, also to this one."""
     keys = {"path": given} if isinstance(given, str) else given
     if not isinstance(keys, dict) or not keys.get("path"):
         raise UsageError(f"files.{name} is {shown(given)}.", hint="It should be a path.")
@@ -181,7 +180,7 @@ def _stage(name: str, given: Any, values: Mapping[str, Any], *, small: bool) -> 
 
 
 def _smaller(keys: StageKeys, name: str) -> StageKeys:
-    """Return the keys of a stage with what `small` changes: some options, or verb and options."""
+    """Return the keys of a stage after the changes of `small`: some options, or verb and options."""
     other = StageKeys.read_file(keys.small or {}, where="", table=f"{name}.small.").explicit
     if "verb" not in other:
         other["options"] = {**(keys.options or {}), **other.get("options", {})}

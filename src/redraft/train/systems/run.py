@@ -1,4 +1,4 @@
-"""Do the stages of a system that are not done, in order."""
+"""Do the remaining stages of a system, in order."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Run:
         return [each for each in self.system.stages.values() if each.name in names]
 
     def plan(self) -> Plan:
-        """Return what is to be done. What reads what is made again may turn out to be done."""
+        """Return the stages to do. Stages after a repeated one may turn out to be done."""
         again, rows = set[str](), list[Row]()
         for stage in self.wanted:
             state = self.ledger.state(stage, self._made(stage))
@@ -71,7 +71,7 @@ class Run:
         return Plan(rows)
 
     def run(self) -> None:
-        """Do all stages that are not done.
+        """Do the remaining stages.
 
         Raises:
             StageError: A stage failed. None was begun after it.
@@ -117,7 +117,7 @@ class Run:
         return here(self.system.files[name].path)
 
     def _locked(self) -> int:
-        """Lock the folder. Stages hold the lock too, so that those of a killed run are waited for."""
+        """Lock the folder. Stages hold the lock too, so that a new run waits for those of a killed one."""
         end = time.monotonic() + self.patience
         while (lock := open_locked(self.folder / ".run" / "lock")) is None:
             if time.monotonic() > end:
@@ -172,7 +172,7 @@ class Run:
         return status
 
     def _child(self, stage: Stage) -> tuple[dict[str, Any], KeyboardInterrupt | None]:
-        """Return the figures of a stage's process, which saves itself at a signal, and that signal."""
+        """Return the figures of a stage's process, and the signal that stopped it, if any."""
         names = {name: str(self._path(name)) for name in stage.reads}
         out = self.ledger.out(stage)
         out.parent.mkdir(parents=True, exist_ok=True)

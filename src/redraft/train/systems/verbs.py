@@ -1,6 +1,6 @@
 """The functions of the verbs, as stages call them: with their options by name, and one output.
 
-Most are those of Python (docs/python.md). Those that take more than plain values get it here.
+Most are Python's own (docs/python.md). Those that need more than plain values are wrapped here.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ def find_verb(name: str) -> Verb:
 
 
 def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
-    """Raise `UsageError` if a verb has no such option, or lacks one that it needs, or a value is wrong.
+    """Raise `UsageError` for an unknown option of a verb, a missing one, or a wrong value.
 
-    Values with `{NAME}` in them are not checked. Verbs that pay have all others checked; of the rest, only
-    names to choose from are.
+    Values with `{NAME}` in them are not checked. Verbs that cost money have all other values checked; of the
+    rest, only choices.
 
     Those of `train` are all checked, with the recipe that they name.
     """
@@ -154,7 +154,7 @@ def _parameters(verb: Verb) -> tuple[dict[str, None], list[str]]:
 
 
 def _file(ref: str) -> Path:
-    """Return the file or folder of a model: a path, or `default`."""
+    """Return a model's file or folder, by its path or `default`."""
     from redraft.engines.load import local_file, parse_reference
 
     return local_file(parse_reference(ref)) if ref == "default" else Path(ref).expanduser()
@@ -189,7 +189,7 @@ def train_self(
     seed: int = 1,
     parallel: int = 32,
 ) -> str:
-    """Walk the road of `redraft train self`, and return its report. `scale` has the fields of `Scale`."""
+    """Run `redraft train self`, and return its report. `scale` has the fields of `Scale`."""
     from redraft.train.self.road import Road, Scale
     from redraft.train.self.tasks import TASKS, find_task
 
@@ -220,7 +220,7 @@ _NAME = re.compile(r"\{\{|\}\}|\{([a-z][\w-]*)\}")
 
 
 def filled(value: Any, names: Mapping[str, Any]) -> Any:
-    """Return an option with `{NAME}` replaced for these names; braces that are doubled stay so."""
+    """Return an option with `{NAME}` replaced for these names. Doubled braces stay doubled."""
 
     def fill(text: str) -> Any:
         if (whole := _NAME.fullmatch(text)) and whole[1] in names:
@@ -288,7 +288,7 @@ def work(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do the job of the first argument."""
+    """Do the job given as JSON in the first argument."""
     result = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # prints of verbs and of others
     threading.Thread(target=_end_with_the_run, daemon=True).start()

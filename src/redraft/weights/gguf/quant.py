@@ -45,7 +45,7 @@ QUANTS = {kind.name.lower(): kind for kind in _MADE}
 
 
 def quant_named(name: str) -> Kind:
-    """Return the GGML type for a value of `--quant`. K- and IQ-quants only llama.cpp's own tool makes."""
+    """Return the GGML type for a value of `--quant`. Only llama.cpp's own tool makes K- and IQ-quants."""
     if found := QUANTS.get(name.lower()):
         return found
     if "_k" in name.lower() or name.lower().startswith(("iq", "tq", "mxfp")):

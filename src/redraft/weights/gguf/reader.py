@@ -185,7 +185,7 @@ def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader)
 
 
 def adapter_header(path: Path) -> GGUFHeader:
-    """Return the header of a LoRA adapter with all of its metadata. Raises `ModelError` if it is none."""
+    """Return the header of a LoRA adapter with all metadata. Raises `ModelError` for another file."""
     header = read_header(path, whole=True)
     if not any(name.endswith(".lora_a") for name in header.tensors):
         hint = "Name an adapter: redraft weights lora-gguf makes one of a folder of peft."

@@ -53,7 +53,7 @@ def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> No
 
 
 def _as_q8_0(metadata: bytes) -> bytes:
-    """Return metadata that call the file's type Q8_0, if they call it anything: OpenVINO believes them."""
+    """Return metadata that call the file's type Q8_0, if they state a type: OpenVINO relies on it."""
     before, key, after = metadata.partition(_FILE_TYPE)
     return before + key + struct.pack("<I", _MOSTLY_Q8_0) + after[4:] if key else metadata
 
@@ -87,7 +87,7 @@ def _parts(
 
 
 def _changes(adapter: Path) -> dict[str, _Change]:
-    """Return what a LoRA adapter in a GGUF file adds to matrices, by their names."""
+    """Return the changes that a GGUF LoRA adapter makes to matrices, by their names."""
     header, found = read_header(adapter), {}
     reader, alpha = TensorReader(adapter, header), header.metadata.get("adapter.lora.alpha")
     for name in (name[:-7] for name in header.tensors if name.endswith(".lora_a")):

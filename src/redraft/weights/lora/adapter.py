@@ -56,7 +56,7 @@ _WRAPPED = re.compile(r"\.(base_layer|modules_to_save)(?=\.)")
 
 @dataclass(frozen=True)
 class Change:
-    """What an adapter adds to the weight of one module: scale · B·A."""
+    """The change that an adapter makes to the weight of one module: scale · B·A."""
 
     module: str  # the module's name in the base, such as `model.layers.0.self_attn.q_proj`
     a: TensorInfo  # shape (rank, in)

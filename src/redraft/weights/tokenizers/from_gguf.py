@@ -286,7 +286,7 @@ def _loaded(path: Path) -> Callable[[str], int]:
 
 
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
-    """Whether no token reaches over a single space: in a known pattern, a part may only begin with one."""
+    """Whether a long text may be cut before single spaces, because no token spans one."""
     try:
         known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
     except ModelError:

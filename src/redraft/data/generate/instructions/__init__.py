@@ -1,5 +1,5 @@
-"""Generate instructions with inputs and outputs, the ways of Alpaca and of Self-Instruct.
+"""Generate instructions with inputs and outputs, in the ways of Alpaca and of Self-Instruct.
 
-`run` wires a run. `flow` makes the tasks of a request: it asks the teacher in the words of `wording`, reads
+`run` makes a run. `flow` makes the tasks of a request: it asks the teacher in the words of `wording`, reads
 and judges with `rules`, and compares with the `pool`.
 """

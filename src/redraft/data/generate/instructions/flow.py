@@ -32,7 +32,7 @@ from redraft.jobs.journal import Journal
 
 
 class LimitReached(Exception):
-    """A limit of the run, or an error that ends it, came before a call."""
+    """The run reached a limit, or an error that ends it, before a call."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Reply:
 
 @dataclass
 class Teacher:
-    """An open model, and what its calls share."""
+    """An open model, and the settings that its calls share."""
 
     engine: Engine
     identity: Any  # JSON values that tell it from every other model
@@ -62,7 +62,7 @@ class Teacher:
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> _Reply:
         """Return the reply to a text; an empty one if the model says nothing.
 
-        Equal texts in two scopes get replies of their own. The text gets a seed of its own.
+        Equal texts in two scopes get separate replies. Each text gets its own seed.
 
         Raises:
             LimitReached: A limit of the run is reached, or an error has ended it.
@@ -126,7 +126,7 @@ class Request:
 
 @dataclass
 class Made:
-    """What a request has made so far: kept tasks with their origins, records of rejects, and refusals."""
+    """The results of a request so far: kept tasks with their origins, records of rejects, and refusals."""
 
     kept: list[tuple[Task, Origin]] = field(default_factory=list)
     rejects: list[dict[str, Any]] = field(default_factory=list)
@@ -135,7 +135,7 @@ class Made:
     def reject(
         self, task: Task, origin: Origin, fault: Fault, nearest: str | None = None, *, claimed: bool = False
     ) -> None:
-        """Add a reject. `claimed`: its instruction is new, and later ones must differ."""
+        """Add a reject. `claimed`: its instruction counts as new, so later ones must differ from it."""
         about = {"id": origin.id, "request": origin.request, "number": origin.number}
         near = {} if nearest is None else {"nearest": nearest}
         more = {"claimed": True} if claimed else {}
@@ -159,13 +159,13 @@ class Flow:
 
     @property
     def dry(self) -> bool:
-        """Whether the last requests kept nothing, those that failed included."""
+        """Whether the last requests, including failed ones, kept nothing."""
         return self.commits.next - 1 - self.pool.last >= DRY
 
     async def work(self, request: Request) -> list[str] | None:
-        """Return the lines of a request's tasks. None leaves it to a later run.
+        """Return the lines of a request's tasks, or None to leave it to a later run.
 
-        That is so if enough tasks are kept without it, or if a limit is reached.
+        It is left if there are enough tasks without it, or a limit is reached.
         """
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False
@@ -183,10 +183,10 @@ class Flow:
         return lines
 
     async def _is_needed(self, number: int) -> bool:
-        """Wait until a request is needed, however much those before it give. Return False if it never is.
+        """Wait until it is certain whether a request is needed, whatever earlier ones yield, and return it.
 
-        So the last requests come one after another, but none is paid for in vain, and a run makes the same
-        calls for any number of calls at once and after any stop.
+        So the last requests come one after another, and none is paid for in vain. A run makes the same calls
+        at any parallelism and after any stop.
         """
         most, lag = (wording.NEW_TASKS, inf) if self.way == "alpaca" else (wording.NEW, LAG)
         while self.pool.missing and not (self.dry or self.commits.is_ended):
@@ -223,7 +223,7 @@ class Flow:
         return self._commit(request, reply, made)
 
     def _claims(self, task: Task, origin: Origin, fault: Fault | None, made: Made) -> bool:
-        """Add the instruction of a task without a fault to the pool, or else the task to the rejects."""
+        """Add the instruction of a faultless task to the pool; else add the task to the rejects."""
         if fault:
             made.reject(task, origin, fault)
         elif near := self.pool.claim(task.instruction):
@@ -258,7 +258,7 @@ class Flow:
     def _shown(self, request: Request) -> list[str]:
         """Return the instructions to show. A request that was cut shows the same ones again.
 
-        Without that, a request that failed before it, and is made now, could change them: its stored reply
+        Otherwise an earlier request that had failed and is now made could change them, and a stored reply
         would be paid for twice.
         """
         unfinished = self.teacher.session.unfinished
@@ -272,7 +272,7 @@ class Flow:
         return shown
 
     async def _solve(self, task: Task, origin: Origin, made: Made) -> None:
-        """Ask for the kind of a new instruction, and then for its inputs and outputs."""
+        """Ask which kind a new instruction is, and then for its inputs and outputs."""
         scope, rng = str(origin.request), self._rng(origin.id)
         # Tasks of both kinds: the seeds if they say which is which, or else the shipped ones.
         known = [task for task in self.pool.seeds if task.is_classification is not None and task.output]
@@ -309,7 +309,7 @@ class Flow:
     # Both ways.
 
     async def _listed(self, request: Request, text: str, stop: Sequence[str]) -> _Reply:
-        """Ask for the tasks of a request. There are none if a content filter refuses it.
+        """Ask for the tasks of a request. If a content filter refuses it, there are none.
 
         Raises:
             EngineError: The model or its server failed, or refuses the request for another reason.
@@ -320,7 +320,7 @@ class Flow:
         return reply
 
     def _commit(self, request: Request, reply: _Reply, made: Made) -> list[str]:
-        """Write the rejects of a request, and return the lines of its tasks. The turn is this request's."""
+        """Write the rejects of a request, and return the lines of its tasks. Called when it is its turn."""
         number = request.number
         if not (made.kept or made.rejects):
             fault = _refusal(reply) or rules.fault_of_reply(reply.text, cut=reply.cut)
@@ -343,7 +343,7 @@ def _refusal(reply: _Reply) -> Fault | None:
 
 
 def _is_refused(task: Task, origin: Origin, reply: _Reply, made: Made) -> bool:
-    """Whether the server refused an instruction. Then it is rejected alone, and stays in the pool."""
+    """Whether the server refused an instruction. Then only this one is rejected, and stays in the pool."""
     if reply.refused and (fault := _refusal(reply)):
         made.refused.append(reply.refused)
         made.reject(task, origin, fault, claimed=True)

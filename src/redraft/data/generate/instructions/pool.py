@@ -1,8 +1,8 @@
-"""The pool of instructions: seeds, and what requests added. A new one has to differ from all of them.
+"""The pool of instructions: seeds, and those that requests added. A new one has to differ from all of them.
 
-What a request shows of the pool does not depend on how fast others are: it shows seeds, and tasks of requests
-at least `LAG` before it. Nor does what is kept: requests are judged in the order of their numbers (`Turns`).
-So the same replies give the same output, for any number of requests at once and after any stop.
+The tasks that a request shows do not depend on how fast others are: they are seeds, and tasks of requests at
+least `LAG` before it. Nor do the kept tasks: requests are judged in the order of their numbers (`Turns`). So
+the same replies give the same output, at any parallelism and after any stop.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LAG = 32
 class TaskPool:
     """The seeds, and the generated instructions; `wanted` says how many there should be.
 
-    Instructions with a larger ROUGE-L F than `similar` are not new.
+    An instruction with a ROUGE-L F above `similar` to another is not new.
     """
 
     def __init__(self, seeds: Sequence[Task], wanted: int, similar: float) -> None:
@@ -58,7 +58,7 @@ class TaskPool:
         self._texts.append(instruction)
 
     def claim(self, instruction: str) -> tuple[Fault, str] | None:
-        """Add an instruction, or return the fault that it is not new, and the nearest instruction."""
+        """Add a new instruction; for one that is not new, return the fault and the nearest instruction."""
         near = self._near.nearest(instruction)
         if near is None:
             self.add(instruction)
@@ -66,12 +66,12 @@ class TaskPool:
         return Fault("similar", f"a ROUGE-L of {near.score:.2f} with another"), self._texts[near.place]
 
     def keep(self, request: int, number: int, instruction: str) -> None:
-        """Note that an instruction of the pool is kept, with its request and its place there."""
+        """Record that an instruction of the pool is kept, with its request and its place there."""
         insort(self._made, (request, number, instruction))
         self.kept += 1
 
     def made_before(self, request: int, most: int, rng: Random) -> list[str]:
-        """Draw kept instructions of requests that are at least `LAG` before this one."""
+        """Draw kept instructions from requests at least `LAG` before this one."""
         ready = bisect_left(self._made, (request - LAG + 1,))
         return [self._made[i][2] for i in rng.sample(range(ready), min(most, ready))]
 
@@ -82,7 +82,7 @@ def drawn(tasks: Sequence[Task], most: int, rng: Random) -> list[Task]:
 
 
 class Turns:
-    """Let numbered requests pass in the order of their numbers; `next` is the first that has not passed.
+    """Let numbered requests pass in order; `next` is the first that has not passed.
 
     `before` holds ids of requests that passed in earlier runs: their numbers as texts.
     """
@@ -93,7 +93,7 @@ class Turns:
         self._advance()
 
     async def wait(self, number: int) -> bool:
-        """Wait for all requests before this one. Return False if one of them is left to a later run."""
+        """Wait for all earlier requests. Return False if one of them is left to a later run."""
         while self.next < number <= self._end:
             await self._moved.wait()
         return number <= self._end
@@ -109,7 +109,7 @@ class Turns:
         self._advance()
 
     def ended(self, number: int) -> None:
-        """Leave a request, and with it all later ones, to a later run."""
+        """Leave a request, and all later ones, to a later run."""
         self._end = min(self._end, number)
         self._advance()
 
@@ -125,9 +125,9 @@ _FIELDS = {"rule", "request", "number", "record"}
 
 
 class Rejects(AbstractContextManager["Rejects"]):
-    """The rejects of an output that is locked by this process: `OUT.rejected.jsonl`.
+    """The rejects of an output that this process has locked: `OUT.rejected.jsonl`.
 
-    Those of requests that are not `done` are left out, unless the output is `complete`: they come again.
+    Unless the output is `complete`, rejects of requests that are not `done` are dropped: they come again.
 
     Raises:
         OutputError: The file cannot be written, or has something else in it.

@@ -59,7 +59,7 @@ def repeats(text: str) -> str:
 
 
 def fault_of_reply(text: str, *, cut: bool) -> Fault:
-    """Return why nothing could be read in a reply. `cut` says that it ends at the limit of tokens."""
+    """Return why nothing could be read in a reply. `cut` means that the token limit ended it."""
     if not text.strip():
         return Fault("empty", "the reply is empty")
     if is_refusal(text):
@@ -118,7 +118,7 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
 
 
 def _code(language: str) -> str:
-    """Return the ISO 639 code of a language; empty if it is not known, so that nothing is judged by it."""
+    """Return the ISO 639 code of a language; empty if unknown, so that the language is not judged."""
     name = language.strip().lower()
     return BY_NAME.get(name, name if len(name) in (2, 3) else "")
 
@@ -200,9 +200,9 @@ def _text(lines: list[str]) -> str:
 
 
 def _own(lines: list[str], end: int) -> int:
-    """Return where a text ends that has the heading of the next block after it, or fences around blocks.
+    """Return the end of a text, without the heading of the next block and fences around blocks.
 
-    A fence at the end goes if none of the text's own belongs to it, or nothing stands between the two.
+    A fence at the end is dropped if no opening one belongs to it, or nothing stands between the two.
     """
     fences = [number for number in range(end) if _FENCE.fullmatch(lines[number])]
     while end:
@@ -218,18 +218,18 @@ def _own(lines: list[str], end: int) -> int:
 
 
 def _end(lines: list[str], *, fenced: bool) -> int:
-    """Return where the last text of a reply ends. `fenced` says that a fence was opened before the first."""
+    """Return the end of the last text of a reply. `fenced`: a fence was opened before the first text."""
     fences = [number for number, line in enumerate(lines) if _FENCE.fullmatch(line)]
     return _own(lines, fences[-1] if fenced and len(fences) % 2 else len(lines))
 
 
 def input_of(text: str) -> str:
-    """Return an input; empty if it says that there is none."""
+    """Return an input; empty if the text says that there is none."""
     return "" if len(text) < 40 and _NO_INPUT.fullmatch(text) else text
 
 
 def read_tasks(reply: str, *, cut: bool) -> list[Found]:
-    """Return the tasks of a reply. The last one of a reply that was cut by length is not whole."""
+    """Return the tasks of a reply. If the token limit cut it, the last one is incomplete."""
     found = []
     for block in read_blocks(reply, LABELS):
         task = Task(block["instruction"], input_of(block.get("input", "")), block.get("output", ""))
@@ -241,7 +241,7 @@ def read_tasks(reply: str, *, cut: bool) -> list[Found]:
 
 
 def read_instructions(reply: str, *, cut: bool) -> list[Found]:
-    """Return the numbered instructions of a reply. The last one of a reply that was cut is not whole."""
+    """Return the numbered instructions of a reply. If the reply was cut, the last one is incomplete."""
     texts: list[list[str]] = []
     fenced = False
     for line in reply.splitlines():
@@ -266,7 +266,7 @@ def read_kind(reply: str) -> bool | None:
 
 
 def read_instances(reply: str, task: Task, *, cut: bool) -> list[Task]:
-    """Return the whole instances of a reply, at most five, as tasks."""
+    """Return the complete instances of a reply, at most five, as tasks."""
     labels = ("label", "input") if task.is_classification else ("input", "output")
     answer = labels[0] if task.is_classification else labels[1]
     blocks = read_blocks(reply, labels)

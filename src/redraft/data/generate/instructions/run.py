@@ -1,7 +1,7 @@
-"""Generate instructions into a file that is its own pool: a second run goes on from it.
+"""Generate instructions into a file that is its own pool: a second run adds to it.
 
-Beside the output stand the journal of paid replies, the rejects, the marks of finished requests, and the
-record of how it was made. `jobs.harness` runs the requests.
+Beside the output are the journal of paid replies, the rejects, the marks of finished requests, and the record
+of how it was made. `jobs.harness` runs the requests.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _PRESENCE_PENALTY = 2.0
 
 @dataclass(frozen=True)
 class Generated:
-    """What a run came to."""
+    """The result of a run."""
 
     out: Path  # the file of tasks, as chains
     kept: int  # instructions in the file
@@ -64,7 +64,7 @@ class Generated:
 
     @property
     def exit_status(self) -> int:
-        """0 if the instructions are there; 3 for a dry teacher; else that of the job."""
+        """0 if there are enough instructions; 3 if the teacher gives no new ones; else the job's."""
         return self.job.exit_status or (3 if self.dry else 0)
 
     def __str__(self) -> str:
@@ -88,10 +88,10 @@ class Generated:
 def generate_instructions(
     output: str | Path, *, model: str | Engine = "default", **options: Unpack[InstructionKeywords]
 ) -> Generated:
-    """Generate instructions with inputs and outputs, from seeds and what `output` has already.
+    """Generate instructions with inputs and outputs, from seeds and the tasks already in `output`.
 
-    As `redraft generate instructions`, and in the same files: each resumes what the other began. Works
-    in notebooks too.
+    As `redraft generate instructions`, and in the same files: each resumes what the other began. Works in
+    notebooks too.
 
     Args:
         output: The file of tasks. If it exists, the run continues it.
@@ -123,7 +123,7 @@ def _run_of(output: str | Path, model: str | Engine, options: Mapping[str, Any])
 
 @dataclass
 class InstructionRun:
-    """A run that generates instructions; `engine` is the open model, if it is not opened by its reference."""
+    """A run that generates instructions; `engine` is an open model, used instead of a reference."""
 
     settings: Settings
     plan: RunPlan
@@ -136,7 +136,7 @@ class InstructionRun:
 
     @classmethod
     def of(cls, settings: Settings, output: str | Path) -> Self:
-        """Return the run that `InstructionOptions` ask for."""
+        """Return the run that these `InstructionOptions` describe."""
         usual = {"model": "default", **_SAMPLED[settings.values.way]}
         lacking = {name: value for name, value in usual.items() if getattr(settings.values, name) is None}
         settings = settings.over(**lacking)
@@ -157,7 +157,7 @@ class InstructionRun:
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
-        """Raise what can be found wrong before a file or a model is opened."""
+        """Raise for faults that can be found before a file or a model is opened."""
         options, out = self.options, self.plan.out
         self.plan.check(self.settings, "call")
         if options.batch and options.way == "self-instruct":

@@ -1,4 +1,4 @@
-"""A task: an instruction, an optional input, and the output. What both ways begin with, and what they make.
+"""A task: an instruction, an optional input, and the output. Both ways begin with tasks and make tasks.
 
 Seeds are read from a file of any known shape. The shipped ones are our own writing, for tests and first runs.
 A kept task is written as a chain with one step, so that every verb of `redraft data` reads it.
@@ -35,7 +35,7 @@ class Task:
     is_classification: bool | None = None  # whether its outputs are labels; None if that was not asked
 
     def record(self) -> dict[str, Any]:
-        """Return the fields as JSON values, without what is unknown."""
+        """Return the fields as JSON values, without unknown ones."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -64,9 +64,9 @@ def to_chain(
     *,
     is_last: bool = False,
 ) -> Chain:
-    """Return the chain record of a kept task. `seeds` is the origin that it has from them, with a licence.
+    """Return the chain record of a kept task. It inherits the origin `seeds`, with a licence.
 
-    The last one of a request says so: it is how a run knows that the request is done.
+    A request's last task is marked as such: that is how a run knows that the request is done.
     """
     about = asdict(origin) | {"is_last": is_last}
     if task.is_classification is not None:
@@ -84,7 +84,7 @@ def to_chain(
 
 
 def generated_in(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a record of an output says of how its task was generated."""
+    """Return how the task of an output's record was generated."""
     meta = record.get("meta")
     about = meta.get(GENERATED) if isinstance(meta, dict) else None
     wanted = {"request": int, "number": int, "is_last": bool}
@@ -108,7 +108,7 @@ class Seeds:
 
 
 def read_seeds(path: Path | None) -> Seeds:
-    """Return the tasks of a file, or the shipped ones. Those that repeat an instruction are left out.
+    """Return the tasks of a file, or the shipped ones, without repeated instructions.
 
     Raises:
         RecordError: The file cannot be read, or a record has no instruction; the message names it.

@@ -1,7 +1,7 @@
-"""What the teacher is asked, in both ways. The wording is our own; the demands are those of Alpaca's request.
+"""The requests to the teacher, in both ways. The wording is our own; the demands are those of Alpaca.
 
 The wording is part of how an output was made: its digest is in the provenance, and a changed wording never
-uses the replies of another one, because a journal's keys hold the whole request.
+uses replies to another one, because a journal's keys hold the whole request.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NO_INPUT = "<noinput>"  # stands for an empty input in requests and replies, as 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What tasks are wanted: in which language, and on which topic; empty for any."""
+    """The wanted language and topic of tasks; empty for any."""
 
     language: str
     topic: str = ""

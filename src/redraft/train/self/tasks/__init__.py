@@ -1,4 +1,4 @@
-"""The tasks that redraft ships, and those of a module of the user's."""
+"""The tasks that redraft ships, and tasks of a user's module."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What a task is: prompts by chance, a right answer to each, and an exact check that shows its work.
+"""A task: random prompts, a right answer to each, and an exact check that shows its work.
 
-A small critic learns what it can work out in writing (reference/science.md, 8): the work recomputes, states
-both values, compares them in words ("the same", "different"), and only then gives the verdict. A tick that
-stands for a search taught a small model to accept everything.
+A small critic learns what it can work out in writing (reference/science.md, 8): it recomputes, states both
+values, compares them in words ("the same", "different"), and only then gives the verdict. When a tick stood
+for a search instead, a small model learnt to accept everything.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHOWN = 120
 
 @dataclass(frozen=True)
 class Judged:
-    """A feedback on an answer up to its verdict, and whether the answer is right."""
+    """A feedback on an answer without its verdict, and whether the answer is right."""
 
     text: str
     passed: bool
@@ -50,18 +50,18 @@ class Task:
     licence: str = UNKNOWN  # of the exercises, for the card of what learns from them
 
     def example(self, seed: int) -> str:
-        """Return a prompt by chance."""
+        """Return a random prompt."""
         rng = Random(seed)
         return rng.choice(self.wordings).format(**self.draw(rng))
 
 
 def plain(answer: str) -> str:
-    """Return an answer on one line, as it is compared and quoted."""
+    """Return an answer on one line, for comparing and quoting."""
     return " ".join(answer.split())
 
 
 def quoted(answer: str) -> str:
-    """Return an answer as a feedback quotes it: on one line, and not at any length."""
+    """Return an answer as a feedback quotes it: on one line, and shortened."""
     text = plain(answer) or "nothing"
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
