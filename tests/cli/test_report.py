@@ -135,13 +135,13 @@ SAME = {"model_1": "same", "model_2": "same"}
     ("records", "args", "said"),
     [
         ([], [], ["there is no review in", "r.jsonl"]),
-        ([{"prompt": "Why?"}], [], ["r.jsonl:1: is nothing that a report describes; its fields are"]),
+        ([{"prompt": "Why?"}], [], ["r.jsonl:1: is a record that no report describes; its fields are"]),
         ([review(1, "new", "old", (9, 8)) | SAME], [], ["both answers, 'new-1' and 'old-1', are of same"]),
         *(
             (
                 [{**each, "score": score, "text": "…"} for each in PAIR],
                 [],
-                ["no review can be read", "2 reviews"],
+                ["none of 2 reviews can be read"],
             )
             for score in (None, [-1, -1], [math.nan, 8])
         ),

@@ -238,7 +238,7 @@ class TestBadInput:
         "conversations.0: from is missing.",
         f"conversations.0: from should be one of {ROLES} (found 'alien').",
         "conversations is empty.",
-        "holds half of a character, a \\ud… without its other half.",
+        "has a lone surrogate: \\ud… without its other half.",
         "not UTF-8: invalid start byte at byte 18. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE",
         "is a review, not a prompt, an answer or a chain.",
     )
@@ -374,7 +374,7 @@ def test_a_mapped_record_is_read_as_the_shape_that_its_names_have(
 
 def test_a_map_never_drops_a_field(tmp_path: Path) -> None:
     file = write(tmp_path / "x.jsonl", [{"instruction": "Old?", "frage": "New?", "output": "Yes."}])
-    with pytest.raises(UsageError, match="'frage' would take the place of the field 'instruction'"):
+    with pytest.raises(UsageError, match="'frage' would replace the field 'instruction'"):
         read(file, Reader(fields=FieldMap.of(["instruction=frage"])))
 
 

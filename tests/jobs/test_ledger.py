@@ -310,7 +310,7 @@ def test_failures_are_not_written_through_a_link(tmp_path: Path) -> None:
 def test_a_file_of_failures_that_is_somebody_elses_is_kept(tmp_path: Path, content: bytes) -> None:
     errors = tmp_path / "out.jsonl.errors.jsonl"
     errors.write_bytes(content)
-    with pytest.raises(OutputError, match="line 1 is not one"):
+    with pytest.raises(OutputError, match="line 1 is something else"):
         Ledger(tmp_path / "out.jsonl", PROVENANCE)
     assert errors.read_bytes() == content
 

@@ -61,7 +61,7 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
         (f"{ALICE} name=a name=b", "keys.txt:1: name is there twice", "Keep one"),
         ("", "has no key", "secrets.token_urlsafe"),
         ("short\n", "keys.txt:1: the key has 5 characters", "Make one"),
-        (f"sha256:{'0' * 63}", "keys.txt:1: behind sha256: there are 63 characters", "hex, of 64"),
+        (f"sha256:{'0' * 63}", "keys.txt:1: behind sha256: there are 63 characters", "64 hexadecimal digits"),
         (f"{ALICE}\n{ALICE} name=alice", "keys.txt:2: the key is there twice", "Keep one"),
     ],
 )

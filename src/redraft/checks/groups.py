@@ -57,7 +57,7 @@ class AllOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """The joined forms of all parts, as far as they can be joined."""
+        """The forms of all parts, as far as they can be joined."""
         form, _ = joined((part.name, form) for part in self.parts if (form := form_of(part)))
         return form
 

@@ -45,7 +45,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
     if not isinstance(text, str):
         raise CheckSyntaxError(f"a check is a text, not {shown(text)}.", hint=SEE)
     if text != whole(text):
-        raise CheckSyntaxError(f"the check {text!a:.80} holds half of a character.", hint=SEE)
+        raise CheckSyntaxError(f"the check {text!a:.80} has a lone surrogate, half of a character.", hint=SEE)
     return _Parser(judge, writer).check(text.strip())
 
 
@@ -76,7 +76,7 @@ def checks_in(record: Chain) -> tuple[Check, ...]:
     found = source.get("checks") if isinstance(source, Mapping) else None
     if found is not None and not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
         hint = 'Write "checks": ["words<=50"], or give the field another name.'
-        raise CheckSyntaxError(f"it has no list of texts as `checks`, but {shown(found)}.", hint=hint)
+        raise CheckSyntaxError(f"its `checks` should be a list of texts, not {shown(found)}.", hint=hint)
     return tuple(parse_check(check, writer="data") for check in found or ())
 
 

@@ -144,7 +144,7 @@ class Count:
 
     @property
     def form(self) -> Form:
-        """The bounds, for steering."""
+        """The bounds."""
         limits = (Limit(COUNTERS[self.unit], self.low or 0, self.high),)
         if not self.low or self.unit not in PARTS:
             return Form(limits=limits)

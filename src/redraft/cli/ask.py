@@ -65,7 +65,7 @@ def ask(
     if edit is not None or at:
         wish = one_text(prompt or (), "ask").strip()
         if edit is None or not wish:
-            raise UsageError("--edit has a file and a prompt.", hint='redraft ask --edit FILE "Use euros."')
+            raise UsageError("--edit needs a file and a prompt.", hint='redraft ask --edit FILE "Use euros."')
         places: list[Any] = [(each, wish) for each in at or ()] or [wish]
         raise typer.Exit(_edit(settings, edit, places, cache, "json" * json or "text" * quiet))
     asked = _prompt(prompt or ())

@@ -142,7 +142,7 @@ def dedupe(
         float | None,
         flag(
             "X",
-            "Similarity of duplicates: above it for rouge, at least it for minhash.  [0.7; 0.8]",
+            "Least similarity of duplicates; rouge wants more than it.  [0.7; 0.8]",
             min=0.1,
             max=1.0,
         ),

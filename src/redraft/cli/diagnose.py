@@ -135,7 +135,7 @@ def _choose(folder: Path, settings: Settings, *, run_code: bool, as_json: bool) 
 
     file = Path(settings.values.choose)
     if file.exists() and "promise" not in (yaml_of(text_of_settings(file), file) or ()):
-        raise UsageError(f"{file} exists, and is no earlier choice.", hint="Name another file.")
+        raise UsageError(f"{file} exists, and --choose did not write it.", hint="Name another file.")
     if file == folder:
         raise UsageError(f"{file} would be the folder of the runs.", hint=f"Name a file: {file}.yaml")
     with only_ours():

@@ -24,14 +24,14 @@ class ServerFlags:
     host: Annotated[str, setting("ADDRESS", "Where to listen.")] = "127.0.0.1"
     port: Annotated[int, setting("N", "The port; 0 is any free one.", min=0, max=65535)] = 8321
     api_key_file: Annotated[
-        Path | None, flag("FILE", "API keys, one a line. Needed for other addresses.")
+        Path | None, flag("FILE", "A file of API keys, one a line. Needed to listen beyond this machine.")
     ] = None
     parallel: Annotated[int, setting("N", "Chains at once, of each model.", min=1)] = 4
     queue: Annotated[int, setting("N", "Requests that may wait, for each model.", min=0)] = 64
     max_seconds: Annotated[float, setting("S", "The longest that a chain may take.", min=0.001)] = 600.0
     drain: Annotated[float, setting("S", "Time for requests to finish at the end.", min=0)] = 60.0
     linger: Annotated[float, setting("S", "Time to answer after SIGTERM, while /ready says no.", min=0)] = 5.0
-    strict_tools: Annotated[bool, switch("A call that stays wrong is an error.", "--strict-tools")] = False
+    strict_tools: Annotated[bool, switch("Fail if a tool call stays wrong.", "--strict-tools")] = False
     page: Annotated[bool, setting(None, "Serve a web page too, at /.", "--page/--no-page")] = True
     votes: Annotated[Path, setting("FILE", "Where the votes of the page go.")] = Path("votes.jsonl")
     log_json: Annotated[bool, switch("Log objects of JSON, one a line.", "--log-json")] = False
@@ -42,7 +42,9 @@ class ServerFlags:
 def serve(
     flags: Given,
     nodes: NodeFlags,
-    models: Annotated[Path | None, flag("FILE", "Names of models, each with the keys of a recipe.")] = None,
+    models: Annotated[
+        Path | None, flag("FILE", "A YAML file: names of models with the keys of a recipe.")
+    ] = None,
     *,
     how: ServerFlags,
 ) -> None:
@@ -105,7 +107,7 @@ def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, A
     entries, passes, withheld = list[Any](), {}, {}
     for name, keys in document.items():
         if not isinstance(name, str) or not isinstance(keys, dict):
-            raise UsageError(f"{path}: {name!r:.80} is no name with keys.", hint=_A_MODEL)
+            raise UsageError(f"{path}: {name!r:.80} should be a name with keys.", hint=_A_MODEL)
         where, own = f"{path}: {name}: ", dict(keys)
         passes[name] = passed_fields(own.pop(PASSED, []), where)
         instead = own.pop(WITHHELD, None)

@@ -146,7 +146,7 @@ def self_(
     answer_steps: Annotated[int, flag("N", "Optimizer steps on answers (150).", min=0)] = 150,
     chain_steps: Annotated[int, flag("N", "Optimizer steps on chains (1,300).", min=1)] = 1300,
     parallel: Annotated[int, flag("N", "Texts at once (32).", min=1)] = 32,
-    seed: Annotated[int, flag("N", "Other exercises for each.")] = 1,
+    seed: Annotated[int, flag("N", "Another seed draws other exercises.")] = 1,
 ) -> None:
     """Train a model to check and revise its own answers to tasks.
 

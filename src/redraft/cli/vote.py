@@ -57,7 +57,7 @@ def vote(
     given = [word for file in answers for word in ("--answers", str(file))]
     given += ["--questions", str(questions)] if questions else []
     tell(
-        f"not all pairs are judged: {', '.join(short)}. The same command goes on."
+        f"not all pairs are judged: {', '.join(short)}. The same command resumes."
         if short
         else f"{counted(counts.total(), 'vote')} in {out}."
         if counts

@@ -90,7 +90,7 @@ def apply(
     out: Out,
     vocab: Annotated[
         Literal["none", "zero", "mean"] | None,
-        flag(None, "What rows that the base lacks count as.  [as recorded]"),
+        flag(None, "How to count rows that the base lacks.  [as recorded]"),
     ] = None,
     *,
     job: Job,

@@ -67,8 +67,8 @@ class FieldMap:
                 )
             if known in found and known not in self.fields.values():
                 raise UsageError(
-                    f"{where}: {name!r} would take the place of the field {known!r}.",
-                    hint=f"Leave that out before: jq -c 'del(.{known})'",
+                    f"{where}: {name!r} would replace the field {known!r}.",
+                    hint=f"Remove that one first: jq -c 'del(.{known})'",
                 )
 
     def renamed(self, record: Any) -> Any:

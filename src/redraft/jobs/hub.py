@@ -353,8 +353,8 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
         place = snapshot_download(name, repo_type="dataset", allow_patterns=patterns, local_files_only=True)
     except OSError:
         raise UsageError(
-            f"{name} is no file or folder here, the hub cannot be reached, and its cache here does not have "
-            f"all of it: {error}",
+            f"{name} is not a file or folder here, the hub cannot be reached, and its cache lacks "
+            f"some of it: {error}",
             hint="Check the path, or the connection. A copy from elsewhere is read as a folder: redraft data "
             "import FOLDER",
         ) from None

@@ -132,6 +132,6 @@ def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -
             yield record
         elif line.endswith(b"\n"):
             raise OutputError(
-                f"{path} is the file for {what}, and line {number} is not one.",
+                f"{path} is the file for {what}, but line {number} is something else.",
                 hint="Move it away, or write to another file with -o.",
             )

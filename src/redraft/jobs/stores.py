@@ -115,7 +115,7 @@ class Store:
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.url}: {_reason(error)}.",
-                hint=f"What is done is safe in {self.copy}: the same command on this machine goes on.",
+                hint=f"What is done is safe in {self.copy}: the same command on this machine resumes.",
             ) from None
 
     def _beside(self, ending: str) -> Path:

@@ -122,8 +122,7 @@ class Keys:
         return next((each for each in self.all if each.digest == key.digest), None)
 
     def _read_again(self) -> None:
-        """Read the file if it changed. If it is invalid, say so and keep the keys. An empty file revokes all.
-        """
+        """Read the file if it changed. If it is invalid, say so and keep the keys; an empty one has none."""
         if self.path == Path() or (seen := _seen(self.path)) == self._seen:
             return
         self._seen = seen
@@ -194,7 +193,7 @@ def _digest(word: str, where: str) -> bytes:
     if word.lower().startswith("sha256:"):
         raise UsageError(
             f"{where}: behind sha256: there are {len(word) - 7} characters.",
-            hint="It should be a digest in hex, of 64: printf %s KEY | sha256sum",
+            hint="It should be a digest of 64 hexadecimal digits: printf %s KEY | sha256sum",
         )
     if len(word) < SHORTEST:
         raise UsageError(

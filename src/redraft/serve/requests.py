@@ -106,9 +106,7 @@ def _biases(given: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _of_template(given: dict[str, Any] | None) -> dict[str, Any] | None:
     if wrong := sorted(_NO_VARIABLES & (given or {}).keys()):
-        raise ValueError(
-            f" has {wrong[0]!r}, and takes only what a chat template calls its own. Leave it out."
-        )
+        raise ValueError(f" has {wrong[0]!r}, which no chat template reads. Leave it out.")
     thinking = (given or {}).get("enable_thinking", True)
     if type(thinking) is not bool:
         raise ValueError(f" has 'enable_thinking': {shown(thinking)}. It should be {_OF_TEMPLATE}.")
@@ -349,7 +347,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
         """Return the chains to make."""
         model, prompt, count = models.named(self.model), prompt_in(self.messages, "messages"), self.n or 1
         if self.redraft and count > 1:
-            raise invalid("redraft gives the chain of one answer, and n asks for more.", "redraft")
+            raise invalid("redraft returns the chain of one answer, and n asks for more.", "redraft")
         wanted = {"type": "text"} if self.response_format is None else self.response_format
         named = wanted.get("json_schema")
         inner = named if isinstance(named, dict) else {}

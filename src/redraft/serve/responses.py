@@ -37,7 +37,7 @@ def _tools(given: Any) -> Any:
     for tool in given:
         kind = tool.get("type") if isinstance(tool, dict) else tool
         if kind != "function" or not isinstance(tool.get("name"), str):
-            raise ValueError(f" has one of the type {shown(kind)}, and may have functions with a name.")
+            raise ValueError(f" has one of the type {shown(kind)}; only functions with a name are supported.")
     functions = [{name: tool[name] for name in _OF_FUNCTION if name in tool} for tool in given]
     tools = [{"type": "function", "function": function} for function in functions]
     return option("tools", schema=requests.TOOLS).check(tools) or None
@@ -134,7 +134,7 @@ def _message(item: Any) -> Any:
         return {"role": "tool", "tool_call_id": _text_in(item, "call_id"), "content": content}
     if kind != "message":
         known = "messages, function_call and function_call_output"
-        raise invalid(f"input has an item of the type {shown(kind)}, and takes {known}.", "input")
+        raise invalid(f"input has an item of the type {shown(kind)}; it may be one of {known}.", "input")
     content = item.get("content")
     if isinstance(content, list):
         content = [_part(part) for part in content]
@@ -143,7 +143,7 @@ def _message(item: Any) -> Any:
 
 def _text_in(item: Mapping[str, Any], name: str) -> str:
     if not isinstance(text := item.get(name), str):
-        raise invalid(f"input has a {item['type']} whose {name} is {shown(text)}, and no text.", "input")
+        raise invalid(f"input has a {item['type']} whose {name} is {shown(text)}, not a text.", "input")
     return text
 
 
@@ -151,7 +151,9 @@ def _part(part: Any) -> dict[str, Any]:
     if isinstance(part, Mapping) and part.get("type") in _TEXTS and isinstance(part.get("text"), str):
         return {"type": "text", "text": part["text"]}
     kind = part.get("type") if isinstance(part, Mapping) else part
-    raise invalid(f"a message of input has a part of the type {shown(kind)}, and takes text only.", "input")
+    raise invalid(
+        f"a message of input has a part of the type {shown(kind)}; only text is supported.", "input"
+    )
 
 
 class ResponseReply(Reply):

@@ -159,7 +159,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except UnicodeEncodeError:
-        raise ModelError(f"{path} holds half of a character (a lone surrogate).", hint=AGAIN) from None
+        raise ModelError(f"{path} has a lone surrogate, half of a character.", hint=AGAIN) from None
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON: {str(error)[:80]}.", hint=AGAIN) from None
     if not isinstance(value, dict):

@@ -70,7 +70,7 @@ def tensor_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
 
     dtype = dtype_name(tensor.dtype)
     if any("\ud800" <= char <= "\udfff" for char in name):
-        raise ModelError(f"{path}: a tensor's name holds half of a character: {name!a:.80}.", hint=AGAIN)
+        raise ModelError(f"{path}: a tensor's name has a lone surrogate: {name!a:.80}.", hint=AGAIN)
     what = f"{path}: the tensor {name!r:.80}"
     if dtype is None:
         raise ModelError(f"{what} has the dtype {tensor.dtype}, which is not supported.")

@@ -61,7 +61,7 @@ class TestDialogues:
             (
                 dialogue("a", "b"),
                 dialogue("c", "b"),
-                "chosen parts from the other dialogue in a turn that is not",
+                "chosen differs from the other dialogue in a turn that is not",
             ),
             (3, dialogue("a"), "chosen should be a text (found 3)"),
             (dialogue("a", "b"), None, "rejected should be a text (found None)"),

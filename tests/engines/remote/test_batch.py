@@ -499,5 +499,5 @@ def test_a_file_of_batches_that_is_none_is_left_alone(server: BatchServer, text:
     FILE.write_text(text)
     done = answer(server)
     assert (done.exit_code, server.waves) == (2, [])
-    assert "is the file for batches, and line 1 is not one" in done.stderr
+    assert "is the file for batches, but line 1 is something else" in done.stderr
     assert FILE.read_text() == text

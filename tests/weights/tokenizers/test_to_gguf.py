@@ -277,7 +277,7 @@ def added(**token: Any) -> Callable[[Any], Any]:
         (vocabulary(new=1.5), "with the id 1.5"),
         (vocabulary(new="7"), "with the id '7'"),
         (vocabulary(new=10**30), "the embedding has 720 rows"),
-        (vocabulary(**{"\ud800": 710}), "tokenizer.json holds half of a character"),
+        (vocabulary(**{"\ud800": 710}), "tokenizer.json has a lone surrogate, half of a character"),
         (added(id=5, content="<x>"), "the id 5 is both"),
         (added(id=715, content="!"), "'!' has two ids: 3 and 715"),
         (added(id=715, content=["<x>"]), "an added token"),
@@ -312,7 +312,7 @@ def test_bad_files_beside_it(name: str, text: str, said: str, plain: Path) -> No
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"])
 def test_half_a_character_is_no_text(plain: Path, name: str) -> None:
     (plain / name).write_text(json.dumps({"chat_template": "\ud800"}))
-    with pytest.raises(ModelError, match=f"{name} holds half of a character"):
+    with pytest.raises(ModelError, match=f"{name} has a lone surrogate, half of a character"):
         tokenizer_metadata(plain, ROWS)
 
 

@@ -264,7 +264,7 @@ def _dialogues(fields: Fields, chosen: str, rejected: str) -> Chain:
     same = _shared([turn for turn, _ in ours], [turn for turn, _ in theirs])
     for name, turns in (("chosen", ours), ("rejected", theirs)):
         if turns[same][0]["role"] != "assistant":
-            fields.fail(name, "parts from the other dialogue in a turn that is not the assistant's")
+            fields.fail(name, "differs from the other dialogue in a turn that is not the assistant's")
     prompt = asked([turn for turn, _ in ours[:same]])
     return preferred(prompt, rejected[theirs[same][1] :].strip(), chosen[ours[same][1] :].strip())
 

@@ -125,4 +125,4 @@ class Format(Kind):
         super().__post_init__()
         for each in self.shapes:
             if not isinstance(each, Shape):
-                raise TypeError(f"one of the shapes of a Format is {each!r:.60}, and no Shape")
+                raise TypeError(f"one of the shapes of a Format is {each!r:.60}, not a Shape")

@@ -150,8 +150,8 @@ def _decoded(data: bytes, where: str) -> Any:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            half = "half of a character, a \\ud… without its other half"
-            raise RecordError(f"{where}: holds {half}.") from None
+            half = "a lone surrogate: \\ud… without its other half"
+            raise RecordError(f"{where}: has {half}.") from None
     return value
 
 
@@ -234,7 +234,7 @@ def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
         index += 1
     text.skip("]")
     if text.next():
-        raise RecordError(f"{name_of(path)}: goes on after its array.", hint=_NOT_JSON)
+        raise RecordError(f"{name_of(path)}: has more text after its array.", hint=_NOT_JSON)
 
 
 _BLANKS = re.compile(r"[ \t\r\n]*")

@@ -601,7 +601,7 @@ class BatchFile:
                 self._note(record or {})
             except (KeyError, TypeError):
                 raise OutputError(
-                    f"{self.path} is the file for batches, and line {number} is not one.",
+                    f"{self.path} is the file for batches, but line {number} is something else.",
                     hint="Move it away. Batches that are under way are then sent, and paid, again.",
                 ) from None
             length += len(line)

@@ -275,7 +275,7 @@ def _refuse(matrix: Matrix) -> None:
         raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")
     if other := [way for way in matrix.ways if way in WAYS and way not in CHOOSABLE]:
         raise UsageError(
-            f"--choose cannot choose {other[0]!r}: no other verb goes that way.",
+            f"--choose cannot choose {other[0]!r}: no other verb can answer in that way.",
             hint=f"Ways to choose from: {', '.join(CHOOSABLE)}",
         )
     if not told.get("check") and (task := [each for each in matrix.tasks if each.task != "checks"]):

@@ -51,7 +51,7 @@ def opened(path: Path) -> Input:
 def record_kind(record: Any, where: str) -> Kind:
     """Return the kind of a file by its first record. Raise if no report describes that kind."""
     if not isinstance(record, Mapping):
-        raise RecordError(f"{where}: is {shown(record)}, nothing that a report describes.", hint=_HINT)
+        raise RecordError(f"{where}: is {shown(record)}, which no report describes.", hint=_HINT)
     if "g1_winner" in record or "answer1_id" in record:
         return "reviews"
     if "judgment" in record and "model" in record:
@@ -61,7 +61,7 @@ def record_kind(record: Any, where: str) -> Kind:
     if "question_id" in record and record.keys() & {"score", "winner"}:
         return "reviews"  # with fields missing, which the reader names
     fields = ", ".join(list(map(str, record))[:6]) or "none"
-    raise RecordError(f"{where}: is nothing that a report describes; its fields are {fields}.", hint=_HINT)
+    raise RecordError(f"{where}: is a record that no report describes; its fields are {fields}.", hint=_HINT)
 
 
 def kind_of(inputs: Sequence[Input]) -> Kind:
@@ -72,7 +72,7 @@ def kind_of(inputs: Sequence[Input]) -> Kind:
             found.setdefault(each.kind, each)
     if not found:
         names = ", ".join(name_of(each.path) for each in inputs)
-        raise RecordError(f"there is no review in {names}, nor anything else.", hint=_HINT)
+        raise RecordError(f"there is no review in {names}, and no other record.", hint=_HINT)
     if len(found) > 1:
         which = "; ".join(f"{name_of(each.path)} has {kind}" for kind, each in found.items())
         raise UsageError(

@@ -63,7 +63,7 @@ def training(task: Task, part: str, count: int, seed: int, without: set[str]) ->
         if made == count:
             return
     raise UsageError(
-        f"the task {task.name!r} draws hardly any exercise that is not held out.",
+        f"the task {task.name!r} has almost all of its exercises held out.",
         hint="Let it draw from more values, or: --held-out N",
     )
 

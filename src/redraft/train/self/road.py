@@ -88,7 +88,7 @@ class Start:
         record = RunFile(folder / "road").read()
         if record is None or not (answers.exists() and critic.exists()):
             raise UsageError(
-                f"--from {name}: this is no folder with both adapters of `redraft train self`.",
+                f"--from {name}: this is not a folder with both adapters of `redraft train self`.",
                 hint="--from default, or a folder whose run has ended",
             )
         learnt = record["config"].get("tasks", ())
@@ -161,9 +161,7 @@ class Road:
         """
         if not self.scale.answer_steps and self.start is None:
             hint = "Add --from default or a folder, or --answer-steps 150."
-            raise UsageError(
-                "0 steps on answers leave an earlier adapter as it is, and none is named.", hint=hint
-            )
+            raise UsageError("0 steps on answers need an earlier adapter, and none is named.", hint=hint)
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.path(".lock")):
             self._record()

@@ -256,7 +256,7 @@ def test_an_output_of_something_else_stays_as_it_is(tmp_path: Path) -> None:
     assert out.read_text() == '{"instruction": "mine"}\n'
     rejects = tmp_path / "new.jsonl.rejected.jsonl"
     rejects.write_text("my notes\n")
-    with pytest.raises(OutputError, match="line 1 is not one"):
+    with pytest.raises(OutputError, match="line 1 is something else"):
         made(tmp_path / "new.jsonl")
     assert rejects.read_text() == "my notes\n"
 
