@@ -353,6 +353,12 @@ def test_each_page_is_listed_on_the_site() -> None:
     assert {name_of(page).removeprefix("docs/") for page in PAGES} - {"README.md"} - listed == set()
 
 
+def test_the_pages_written_by_hand_have_forty_thousand_words_at_most() -> None:
+    made = re.compile(r"docs/(?:cli\b|api/|options\.md)")
+    pages = [page for page in (ROOT / "docs").rglob("*.md") if not made.match(name_of(page))]
+    assert sum(len(page.read_text("utf-8").split()) for page in pages) <= 40_000
+
+
 def keys_in(page: str, heading: str) -> list[str]:
     """What stands in `…` in the first cell of the rows of the first table after a heading."""
     text = (ROOT / "docs" / page).read_text("utf-8")

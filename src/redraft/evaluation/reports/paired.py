@@ -88,7 +88,7 @@ def sections(differences: Sequence[Paired], noun: str, *, as_percent: bool) -> I
         if each.better or each.worse:
             of = f", of {each.moved[0]:,} better and {each.moved[1]:,} worse over all turns"
             of *= each.moved != (len(each.better), len(each.worse))
-            several = f"; {each.holm:.2g} as one of {each.of}" * (each.of > 1)
+            several = f"; {each.holm:.2g} corrected for {each.of}" * (each.of > 1)
             lines.append(Line("  p", f"{each.p:.2g}", "", f"exact test of signs{of}{several}"))
         claim = claimed(each.name, each.other, each.gain, 0, f"{figures[0]} points ({figures[1]})")
         yield Part(f"{each.name} less {each.other}", each.about, lines=lines, claim=claim)

@@ -109,7 +109,7 @@ def _lines(report: Report, comparison: compare.Comparison) -> Iterator[Line]:
         over = " over questions" * (len(comparison.items) > whole.questions)
         ps = {id(each): each.p for each in report.comparisons if each.p is not None}
         corrected = dict(zip(ps, stats.holm([*ps.values()]), strict=True))
-        several = f"; {corrected[id(comparison)]:.2g} as one of {len(ps)}" * (len(ps) > 1)
+        several = f"; {corrected[id(comparison)]:.2g} corrected for {len(ps)}" * (len(ps) > 1)
         note = f"{_tally(whole.both)}, p = {comparison.p:.2g}{over}{several}"
         yield Line("in both orders", "", "", note)
     yield from _order(comparison)

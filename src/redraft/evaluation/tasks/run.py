@@ -118,7 +118,7 @@ def evaluate_file(
         **options: As listed below; all can be left out. Models are references.
 
     Returns:
-        What the run came to. Its `summary` is the `Tally`, and `summary.score.rate` the share of right
+        The result of the run. Its `summary` is the `Tally`, and `summary.score.rate` the share of right
         answers with its 95 % interval.
 
     Raises:

@@ -142,7 +142,7 @@ class Tally(Summary):
         for k, rate in self.passes.items():
             fewer = len(self.score.by_item) - self._with(k)
             without = f"; without {counted(fewer, 'record')} of fewer answers" if fewer else ""
-            yield Line(f"  pass@{k}", *percent(rate, 1), f"at least one of so many answers is right{without}")
+            yield Line(f"  pass@{k}", *percent(rate, 1), f"at least one of {k} answers is right{without}")
         for name, share in self.beside.items():
             if name != FIRST or self.revisions:
                 yield _line(f"  {name}", share)

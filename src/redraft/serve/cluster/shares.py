@@ -255,7 +255,7 @@ class _Run:
     waiting: deque[Share]
     actors: dict[Any, _Actor] = field(default_factory=dict)  # by the reply that each owes
     idle: list[_Actor] = field(default_factory=list)
-    made: dict[int, dict[str, Any]] = field(default_factory=dict)  # what each share came to
+    made: dict[int, dict[str, Any]] = field(default_factory=dict)  # the result of each share
     losses: Counter[int] = field(default_factory=Counter)  # processes lost in a row, by share; -1: before one
     reached: dict[int, int] = field(default_factory=dict)  # items that were done when a process was lost
     begun_again: int = 0
