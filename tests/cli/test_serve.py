@@ -139,8 +139,8 @@ def test_models_of_a_file_share_their_engines_and_take_flags() -> None:
     [
         ("", "models.yaml has no models"),
         ("- rain", "models.yaml has no models"),
-        ("rain: script:rain.jsonl", "'rain' is no name with keys"),
-        ("5: {model: default}", "5 is no name with keys"),
+        ("rain: script:rain.jsonl", "'rain' should be a name with keys"),
+        ("5: {model: default}", "5 should be a name with keys"),
         ("rain: {modle: default}", "models.yaml: rain: there is no option 'modle'"),
         ("rain: {min-revisions: 3, max-revisions: 1}", "min_revisions is 3 and max_revisions is 1"),
         ("rain: {}\nrain: {}", "'rain' is there twice"),
