@@ -346,7 +346,7 @@ def held_out_prompts(*, quick: bool) -> Row:
     for other in ("best of N", *PEERS):
         for texts in range(1, TEXTS + 1):
             low, sides = gain(found["auto"], found[other], texts)
-            name = f"auto minus {other} at {texts} texts, lower end"
+            name = f"auto less {other} at {texts} texts, lower end"
             figures.append(Figure(name, (low,), "%", Goal("≥", 20), sides))
     prompts = f"{len(records)} IFEval prompts whose constraints short answers can meet (`apps.py`)"
     how = HOW.format(prompts=prompts, tokens=128, texts=TEXTS, seeds=", ".join(map(str, seeds)))
@@ -360,7 +360,7 @@ def all_prompts(*, quick: bool) -> Row:
     plain, steered = found.values()
     more = difference([100.0 * made.passed[-1] for made in plain.runs[0]], steered.at(0))
     sides = f"{more.value:+.1f} points, {more.low:+.1f} to {more.high:+.1f}"
-    what = f"one steered text minus best of {TEXTS}, lower end"
+    what = f"one steered text less best of {TEXTS}, lower end"
     figures = (*points(found)[: TEXTS + 1], Figure(what, (more.low,), "%", Goal("≥", 0), sides))
     how = HOW.format(prompts=f"all {len(records)} prompts", tokens=256, texts=TEXTS, seeds="0")
     return Row("prompts of IFEval that pass", how, figures)

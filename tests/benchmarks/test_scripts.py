@@ -23,7 +23,7 @@ def printed(script: str, *rows: str, shared: Path | None = None) -> str:
 
 @pytest.mark.model
 def test_steering_is_measured_in_little(shared_data: Path) -> None:
-    assert "one steered text minus best of" in printed("steer.py", "all", shared=shared_data)
+    assert "one steered text less best of" in printed("steer.py", "all", shared=shared_data)
 
 
 def test_nothing_is_lost_or_paid_twice_in_little() -> None:

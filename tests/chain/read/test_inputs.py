@@ -111,7 +111,7 @@ class TestHub:
     def test_no_connection_is_said(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
         with pytest.raises(
-            UsageError, match="no file or folder here, the hub cannot be reached, and its cache here"
+            UsageError, match="not a file or folder here, the hub cannot be reached, and its cache"
         ):
             inputs_of(Path("org/questions"))
 
