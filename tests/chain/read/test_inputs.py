@@ -124,7 +124,7 @@ class TestHub:
         again = inputs_of(Path("org/sets/main/train"))
         assert [file.path for file in again] == [file.path for file in fetched]
         assert {(file.offline, file.licence, file.revision) for file in again} == {(True, "mit", COMMIT)}
-        with pytest.raises(UsageError, match="its cache here does not have all of it"):
+        with pytest.raises(UsageError, match="its cache lacks some of it"):
             inputs_of(Path("org/sets/socratic/train"))
 
     @pytest.mark.parametrize(
