@@ -103,7 +103,7 @@ class Watch:
         return f"{self.recipe} promises nothing for answers {which}: its own are {', '.join(self.checks)}."
 
     def add(self, chain: Chain) -> str:
-        """Count an answer, if it had such checks as the promise is of. Return what to tell, if anything."""
+        """Count an answer if the promise covers its checks. Return a warning for the user, if any."""
         names = [result.name for step in chain.steps for result in step.checks]
         if chain.steps and (strange := self.nothing_for(names)):
             told, self.strange = self.strange, True

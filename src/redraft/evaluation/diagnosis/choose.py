@@ -1,14 +1,14 @@
 """`redraft diagnose --choose`: find the way to answer prompts like these, and promise what it does.
 
-Each way answers the prompts block by block. After a block, a way that is behind another one for certain gets
-no more prompts. The runs end as soon as a way that is left is behind no other one by the margin, and the
-cheapest such way is chosen; else with the last prompt or limit. Two things hold with 95 % each, however often
-one looked (`evaluation.evidence`): a choice that is `certain` is behind no other way by the margin; and all
-of its promise, together with the intervals beside it.
+Each way answers the prompts block by block. After a block, a way that is certainly behind another one gets no
+more prompts. The runs end as soon as a remaining way is certainly not behind any other by the margin, and the
+cheapest such way is chosen; else with the last prompt or limit. Two statements hold with 95 % each, however
+often one looked (`evaluation.evidence`): a choice that is `certain` is behind no other way by the margin; and
+its whole promise, with the intervals beside it.
 
 A hypothesis such as "best of 4 is the best way" is dropped by the mean of the e-values of all others against
-it. The best way has to survive that, which gets a fifth of the 5 %; and no certificate may be wrong that says
-that it is not ahead of another one by the margin. These take most items, and get the rest.
+it. The best way has to survive that, which gets a fifth of the 5 %. The rest is for the certificates that a
+way is not ahead of another one by the margin, which take most items.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Race:
 
     @cached_property
     def certain(self) -> bool:
-        """Whether a way that is left is behind none of the others by the margin."""
+        """Whether a remaining way is certainly not behind any other by the margin."""
         known = len(self.ways) == len(self.seen)  # a way that failed altogether may be any good
         return known and any(map(self._leads, self.left))
 
@@ -142,12 +142,15 @@ class Race:
 
     @cached_property
     def chosen(self) -> Strategy:
-        """The way to go. Until it is certain, the one with the most right answers, the cheapest of equals."""
+        """The chosen way.
+
+        Until it is certain, the one with the most right answers; among equals, the cheapest.
+        """
         return next(filter(self._leads, self.left)) if self.certain else max(self.left, key=self.right)
 
     @property
     def _error(self) -> float:
-        """The error of each of four statements on each way: all of them hold together with 95 %."""
+        """The error allowed for each of four statements on each way, so that all hold together with 95 %."""
         return ERROR / (4 * len(self.seen))
 
     def gain(self, way: Strategy) -> Estimate:

@@ -152,7 +152,7 @@ class Item:
         return one if one == other else 0
 
     def row(self) -> list[float]:
-        """Return what is counted of the item, in the order of `_NAMES`."""
+        """Return the item's counts, in the order of `_NAMES`."""
         row = [0.0] * len(_NAMES)
         for game in self.games:
             row[_COLUMN["wins"] + 1 - game.sign] += 1
@@ -210,7 +210,7 @@ class Comparison:
 
     @cached_property
     def table(self) -> Numbers:
-        """What is counted of each question, shape [questions, columns]."""
+        """The counts of each question, shape [questions, columns]."""
         rows = np.reshape([item.row() for item in self.items], (-1, len(_NAMES)))
         return stats.clustered(rows, [item.question_id for item in self.items])
 
