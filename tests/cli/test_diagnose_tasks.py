@@ -417,7 +417,7 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
         "has runs without --choose",
     )
     Path("way.yaml").write_text("check: [words<=9]\n")
-    refused(chosen(), "way.yaml exists, and is no earlier choice.")
+    refused(chosen(), "way.yaml exists, and --choose did not write it.")
     refused(chosen("--verify"), "--verify is for", "redraft diagnose way.yaml --verify")
     refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise that can be verified")
     refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d would be the folder of the runs.", "d.yaml")
