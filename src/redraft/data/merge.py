@@ -428,7 +428,7 @@ class _Draw:
         return lot is None or number <= self._sizes[lot].limit
 
     def _drop(self, unfit: Undrawable, dropped: Dropped) -> None:
-        """Count a drop if there was room for it. With many processes, more records are decoded in vain."""
+        """Count a drop only if there was room for it, so that the count does not depend on the processes."""
         if not self._may_be_taken(unfit.at, unfit.number):
             return
         if self._strict and unfit.error:

@@ -363,7 +363,7 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     found = [edit for place in places for edit in _edits(answer, place)]
     found.sort(key=lambda edit: edit.begin)
     if not found:
-        raise UsageError("the answer shows nothing that could be different.", hint="Give another text.")
+        raise UsageError("the answer is blank, so nothing can be changed.", hint="Give another text.")
     for before, after in pairwise(found):
         if after.begin < before.end:
             passage = answer[after.begin : before.end]

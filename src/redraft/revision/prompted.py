@@ -394,7 +394,7 @@ def _criticism(state: State, faults: str) -> ops.Loop[tuple[ops.Generated, Criti
 
 
 def _had_its_say(state: State, reply: ops.Generated) -> bool:
-    """Return whether a teacher ended by itself, at its limit, or by a filter. Then it may be asked again."""
+    """Return whether a teacher's reply ended by itself, at its limit, or by a filter, and budget is left."""
     return reply.finish in ("stop", "max_tokens", "filtered") and not rules.spent(
         state, state.plan.critic_role
     )

@@ -54,10 +54,7 @@ def repeated(state: State) -> Step | None:
 
 
 def followed(state: State) -> bool:
-    """Return whether another text follows the next one if that does not pass.
-
-    Teacher chains for training are always written in full.
-    """
+    """Return whether a further text may follow the next one, in case that fails."""
     plan, drafting = state.plan, not state.steps
     another = drafting and len(state.drafts) + 1 < plan.options.most_drafts
     return (another or len(state.steps) < plan.max_revisions) and not plan.wording.scores

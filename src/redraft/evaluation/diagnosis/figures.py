@@ -40,7 +40,7 @@ class Decision:
 
     @property
     def outcome(self) -> Literal["better", "worse", "undecided"]:
-        """Whether the second way is better, worse, or neither is shown."""
+        """Whether the second way is better or worse, or the scores do not tell."""
         if self.p >= LEVEL:
             return "undecided"
         return "better" if self.gain.value > 0 else "worse"
