@@ -93,7 +93,7 @@ class Race:
 
     @cached_property
     def ways(self) -> list[Strategy]:
-        """All ways that made something, the cheapest first."""
+        """All ways with an answer, the cheapest first."""
         made = (way for way, items in self.seen.items() if items)
         return sorted(made, key=lambda way: (self.tokens(way), way.place))
 
