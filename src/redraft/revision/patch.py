@@ -385,7 +385,7 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
     if not passage.strip():
         several = f"Give more of what stands around it, or its characters: {str(spans[:4])[1:-1]}."
         hint = several if spans[1:] else "Copy it as it stands there, or count characters from 0: (0, 4)."
-        raise UsageError(f"the passage {at!r:.80} is {len(spans)} times in the answer.", hint=hint)
+        raise UsageError(f"the answer has the passage {at!r:.80} {len(spans)} times.", hint=hint)
     begin = spans[0][0] + len(passage) - len(passage.lstrip())
     pointer = at if isinstance(at, str) and at not in answer else None
     yield Edit(begin, begin + len(passage.strip()), pointer=pointer, wish=wish)
