@@ -77,8 +77,8 @@ def test_nothing_new_is_no_step() -> None:
     ("places", "message"),
     [
         ([], "no place"),
-        ([("pounds", "in euros")], "the passage 'pounds' is 0 times in"),
-        ([("s", "in euros")], "the passage 's' is 8 times in"),
+        ([("pounds", "in euros")], "the passage 'pounds' 0 times"),
+        ([("s", "in euros")], "the passage 's' 8 times"),
         ([((5, 900), "in euros")], "0 times"),
         ([("town has", "x"), ("has a castle", "y")], "two of the places"),
         ([("town", "")], "places: item 1"),
