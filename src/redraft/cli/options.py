@@ -40,10 +40,10 @@ def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
 
 
 def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the flags of a group, and `--recipe`. It receives those that were given as `flags`.
+    """Give a command the flags of a group, and `--recipe`. It receives the flags that were given as `flags`.
 
-    `group` is module and name of an `OptionModel`. It is imported when typer asks for the flags: for the
-    command that is called. `repeated` names a flag whose values come as a list.
+    `group` names an `OptionModel`, as `module:name`. It is imported when typer asks for the flags, so only
+    for the command that is called. `repeated` names a flag whose values come as a list.
     """
 
     def parameters() -> list[inspect.Parameter]:

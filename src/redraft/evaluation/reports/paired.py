@@ -91,4 +91,4 @@ def sections(differences: Sequence[Paired], noun: str, *, as_percent: bool) -> I
             several = f"; {each.holm:.2g} corrected for {each.of}" * (each.of > 1)
             lines.append(Line("  p", f"{each.p:.2g}", "", f"exact test of signs{of}{several}"))
         claim = claimed(each.name, each.other, each.gain, 0, f"{figures[0]} points ({figures[1]})")
-        yield Part(f"{each.name} less {each.other}", each.about, lines=lines, claim=claim)
+        yield Part(f"{each.name} minus {each.other}", each.about, lines=lines, claim=claim)

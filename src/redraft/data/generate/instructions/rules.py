@@ -72,7 +72,7 @@ def fault_of_reply(text: str, *, cut: bool) -> Fault:
 
 
 def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
-    """Return the first fault of an instruction, or None. Whether it is new is the pool's to say."""
+    """Return the first fault of an instruction, or None. The pool decides whether it is new."""
     text = task.instruction
     if not text:
         return Fault("empty", "the instruction is empty")
