@@ -252,6 +252,9 @@ class PlainOptions(OptionModel):
         "N",
         gt=0,
     )
+    max_thoughts: int | None = option(
+        "most tokens that a model of this machine thinks before it answers", SAMPLING, "N", ge=0
+    )
     seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
 
 

@@ -225,3 +225,69 @@ def test_a_thought_that_the_template_opens_is_no_answer(said: int) -> None:
     text, whole = "".join(delta.text for delta in found), Thinker.said
     assert text == ("Rain." if said < len(whole) - 5 else whole[said:])
     assert "".join(delta.thought for delta in found) == "hm 42\n"[said:]
+
+
+class Rambler(Thinker):
+    """Thinks until its thought is closed, and then answers."""
+
+    def __init__(self, thoughts: str, context: int = 1_000) -> None:
+        super().__init__(EngineInfo("echo", "echo", chats=True), context)
+        self.thoughts = thoughts
+        self.asked: list[tuple[str, Any]] = []
+
+    async def _continue(self, prompt: Tokens, sampling: Sampling, *_: Any) -> AsyncGenerator[Delta, None]:
+        self.asked.append((await self.decode(prompt), sampling.schema))
+        text = "Rain." if "</think>" in self.asked[-1][0] else self.thoughts
+        for letter in text:
+            yield Delta(letter, (ord(letter),))
+        yield Delta(tokens=(0,), finish="stop", prompt_tokens=len(prompt), completion_tokens=len(text) + 1)
+
+
+ROUND = "Or is it the other way round? "
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "sampling", "thought", "tokens"),
+    [
+        ("One, two, three, four.", Sampling(max_thoughts=5), "One, ", 5),
+        ("One, two, three, four.", Sampling(max_thoughts=0), "O", 1),
+        ("It ends in its thought.", Sampling(), "It ends in its thought.", 24),
+        (ROUND * 9, Sampling(), (ROUND * 3).strip(), 89),
+        ("Really, really, really.", Sampling(), "Really, really, really.", 24),
+        ("Hm.</think>Sun.", Sampling(schema={}), "Hm.", 11),
+    ],
+)
+def test_a_thought_that_does_not_end_is_closed_and_answered(
+    thoughts: str, sampling: Sampling, thought: str, tokens: int
+) -> None:
+    rambler = Rambler(thoughts)
+    found = run(collect(rambler.chat([{"role": "user", "content": "Hi."}], sampling)))
+    assert ("".join(delta.text for delta in found), "".join(delta.thought for delta in found)) == (
+        "Rain.",
+        thought,
+    )
+    behind = f"Hi.<think>\n{thought}</think>" + "\n\n" * (sampling.schema is None)
+    assert rambler.asked == [("Hi.<think>\n", None), (behind, sampling.schema)]
+    assert (
+        "".join(chr(each) for delta in found for each in delta.tokens if each)
+        == f"{behind}Rain."[len("Hi.<think>\n") :]
+    )
+    assert (found[-1].prompt_tokens, found[-1].completion_tokens) == (len("Hi.<think>\n"), tokens + 6)
+
+
+@pytest.mark.parametrize(
+    ("most", "context", "finish"), [(5, 1_000, "max_tokens"), (50, 20, "context"), (50, 1_000, "stop")]
+)
+def test_a_thought_that_leaves_no_room_is_alone(most: int, context: int, finish: str) -> None:
+    rambler = Rambler("One, two, three.", context)
+    sampling = Sampling(max_thoughts=5, max_tokens=most)
+    *_, last = run(collect(rambler.chat([{"role": "user", "content": "Hi."}], sampling)))
+    assert (last.finish, bool(last.aside)) == (finish, finish != "stop")
+
+
+def test_a_model_that_does_not_think_answers_anew_in_the_form() -> None:
+    rambler = Rambler("Sun.")
+    rambler.template = "{0}\n"
+    found = run(collect(rambler.chat([{"role": "user", "content": "Hi."}], Sampling(schema={}))))
+    assert "".join(delta.text for delta in found) == "Sun."
+    assert rambler.asked == [("Hi.\n", None), ("Hi.\n", {})]

@@ -127,6 +127,48 @@ def test_the_chain_comes_on_request() -> None:
     assert [step["answer"] for step in reply["redraft"]["steps"]] == [LONG, SHORT]
 
 
+REQUIRED = """id object created_at completed_at status incomplete_details model previous_response_id
+instructions output error tools tool_choice truncation parallel_tool_calls text top_p presence_penalty
+frequency_penalty top_logprobs temperature reasoning usage max_output_tokens max_tool_calls store background
+service_tier metadata safety_identifier prompt_cache_key"""  # of ResponseResource in Open Responses
+
+
+def test_a_response_repeats_what_open_responses_requires() -> None:
+    form = {"type": "json_schema", "name": "any", "schema": {}, "strict": None}
+    asked = {"temperature": 0.5, "top_p": 0.9, "max_output_tokens": 40, "instructions": "Be brief."}
+    asked |= {
+        "user": "Ada",
+        "metadata": {"a": "b"},
+        "prompt_cache_key": "1",
+        "reasoning": {"summary": "auto"},
+    }
+    with served(both("{}")) as server:
+        bare, full = (
+            post(server).json(),
+            post(server, text={"format": form}, safety_identifier=7, **asked).json(),
+        )
+        created = json.loads(post(server, stream=True).text.partition("data: ")[2].partition("\n")[0])
+    for found in (bare, full, created["response"]):
+        assert [name for name in REQUIRED.split() if name not in found] == []
+    assert {name: full[name] for name in asked} == {**asked, "reasoning": {"effort": None, "summary": "auto"}}
+    assert full["text"] == {"format": {**form, "description": None, "strict": False}}
+    assert (full["user"], full["safety_identifier"]) == ("Ada", None)
+    assert (bare["temperature"], bare["metadata"], created["response"]["completed_at"]) == (0.7, {}, None)
+
+
+def test_an_image_is_handed_on_as_in_chats() -> None:
+    engine = ScriptedEngine(["A heart."])
+    image = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}
+    with served({"plain": plain(engine)}) as server:
+        asked: Any = [{"role": "user", "content": [{"type": "input_text", "text": "What?"}, image]}]
+        assert post(server, input=asked).json()["output"][0]["content"][0]["text"] == "A heart."
+        wrong = post(server, input=[{"role": "user", "content": [{"type": "input_audio"}]}])
+    (seen,) = engine.calls[0]
+    url = {"url": image["image_url"], "detail": "low"}
+    assert seen["content"][1] == {"type": "image_url", "image_url": url}  # type: ignore[index]
+    assert "input_image with an image_url" in wrong.text
+
+
 def test_every_field_may_be_null() -> None:
     nothing = dict.fromkeys(ResponseRequest.model_fields.keys() - {"model", "input"})
     with served() as server:

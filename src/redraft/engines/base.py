@@ -63,6 +63,8 @@ class Sampling:
         temperature: 0 is greedy. 0.7 is SelFee's released default (reference/selfee.md).
         top_p: Nucleus size, in (0, 1].
         max_tokens: Most new tokens of one call. 2,048 is SelFee's released default.
+        max_thoughts: Most tokens of a thought before an answer to messages, which is then closed; None for no
+            limit of its own. Needs `EngineInfo.thinks`.
         seed: Makes a run repeatable on the same engine and batch; None for a random seed.
         schema: A JSON Schema that an answer to messages should fit. Engines with `EngineInfo.schemas` keep
             to it while they generate. An engine that cannot express it logs that once, and goes on without.
@@ -91,6 +93,7 @@ class Sampling:
     temperature: float = 0.7
     top_p: float = 1.0
     max_tokens: int = 2048
+    max_thoughts: int | None = None
     seed: int | None = None
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
@@ -228,6 +231,7 @@ class EngineInfo:
         schemas: Generates JSON that fits `Sampling.schema`.
         forms: Generates text in the form of `Sampling.form` (`steering`).
         resumes: Goes on with the beginning of an answer (`Sampling.begun`), and keeps to `Form.one`.
+        thinks: Writes thoughts before answers, in tags of its template, and ends them (`max_thoughts`).
         scores: Scores given texts (`score`).
         parameters: How many weights the model has; None if unknown, as for servers.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
@@ -256,6 +260,7 @@ class EngineInfo:
     schemas: bool = False
     forms: bool = False
     resumes: bool = False
+    thinks: bool = False
     logprobs: bool = False
     scores: bool = False
     parameters: int | None = None

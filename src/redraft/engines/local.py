@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from redraft.chain import Finish, Prompt, content_of
+from redraft.chain import Finish, Prompt, content_of, loop
 from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.chain.thoughts import Splitter, Tags, tags_of
 from redraft.engines.base import (
@@ -52,6 +53,7 @@ SPARSE = 8
 more characters than fit by this count, its beginning is encoded first."""
 
 _OPENS = 24  # tokens at a prompt's end in which its template may open a thought
+_CIRCLE = 60  # characters of the second and third time of a phrase that a thought goes in circles of
 
 Told = Mapping[str, Any] | None
 """Variables of a chat template besides the messages, such as `enable_thinking`."""
@@ -168,24 +170,83 @@ class LocalEngine(Engine):
         stop: Sequence[str],
         splitter: Splitter | None = None,
     ) -> Replies:
-        """Continue token ids in a form, and separate thoughts with the splitter, if any.
+        """Continue token ids in a form. With a splitter, a model that writes thoughts thinks first."""
+        if splitter and self._tags.written:
+            return self._thinking(asked, prompt, sampling, stop, splitter)
+        plain = self._formed(asked, prompt, sampling, stop)
+        return thoughts_apart(plain, splitter) if splitter else plain
 
-        A model whose template writes thoughts is not steered: it would think in the form, or not at all.
+    async def _thinking(
+        self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str], splitter: Splitter
+    ) -> Replies:
+        """Think in no form, and answer in the form.
+
+        A thought is closed after `max_thoughts` tokens, where it goes in circles, or where it ends the text.
         """
+        formed = sampling.form is not None or sampling.schema is not None
+        most = math.inf if sampling.max_thoughts is None else sampling.max_thoughts
+        said, made, close, thought, answered = prompt, prompt, splitter.until, "", False
+        free = self._reply(asked, prompt, replace(sampling, form=None, schema=None), stop)
+        async with aclosing(thoughts_apart(free, splitter)) as deltas:
+            async for delta in deltas:
+                opened, close = splitter.until and not close, splitter.until or close
+                made, thought = (*made, *delta.tokens), thought + delta.thought
+                spent = len(made) - len(prompt)
+                answered = answered or bool(delta.text.strip())
+                thinks = bool(splitter.until) and not answered
+                begins = opened or not close
+                kept = (begins or (thinks and delta.thought)) and not (answered or delta.finish)
+                said += delta.tokens if kept else ()
+                ends = thinks and (spent >= most or delta.finish == "stop" or _in_circles(thought))
+                if ends or (formed and (answered or (close and not thinks))):
+                    break
+                yield delta
+                if delta.finish:
+                    return
+        if not close:
+            said = prompt
+        elif splitter.until or answered:
+            closing = await self._tokenize(f"{close}\n\n", control=True)
+            said += closing
+            yield Delta(thought=delta.thought, tokens=(*(delta.tokens if kept else ()), *closing))
+        else:
+            said = made
+            yield delta
+        rest = replace(sampling, max_tokens=sampling.max_tokens - spent)
+        async with aclosing(self._behind(asked, said, rest, stop, close)) as deltas:
+            async for delta in deltas:
+                if delta.completion_tokens is not None:
+                    count = spent + delta.completion_tokens
+                    delta = replace(
+                        delta, prompt_tokens=len(prompt), completion_tokens=count, cached_tokens=None
+                    )
+                yield delta
 
+    async def _behind(
+        self, asked: object, said: Tokens, sampling: Sampling, stop: Sequence[str], close: str
+    ) -> Replies:
+        """Answer behind a thought, or where there is none. Further thoughts are kept apart."""
+        if sampling.max_tokens <= 0 or len(said) >= self._context:
+            finish: Finish = "max_tokens" if sampling.max_tokens <= 0 else "context"
+            yield Delta(finish=finish, completion_tokens=0, aside="thoughts alone")
+            return
+        splitter = Splitter(self._tags.pairs, close)
+        splitter.add(close)
+        async with aclosing(thoughts_apart(self._formed(asked, said, sampling, stop), splitter)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    def _formed(self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str]) -> Replies:
         async def go_on(text: str, sampling: Sampling) -> Replies:
             said = await self.encode(text) if text else ()
             async with aclosing(self._reply(asked, (*prompt, *said), sampling, stop)) as deltas:
                 async for delta in deltas:
                     yield replace(delta, likeliest=await self._named(delta.likeliest))
 
-        form, thinks = sampling.form, self._tags.written
+        form = sampling.form
         forms = form is not None and (self._info.forms or form.one)
-        if form is None or form.pattern or thinks or not forms or sampling.schema is not None:
-            free = replace(sampling, form=None) if thinks else sampling
-            plain = self._reply(asked, prompt, free, stop)
-            plain = thoughts_apart(plain, splitter) if splitter else plain
-            return _unsteered(plain) if form and thinks else plain
+        if form is None or form.pattern or not forms or sampling.schema is not None:
+            return self._reply(asked, prompt, sampling, stop)
         left = max(self._context - len(prompt), 1)
         limit: Finish = "max_tokens" if sampling.max_tokens <= left else "context"
         asked_for = replace(sampling, max_tokens=min(sampling.max_tokens, left))
@@ -270,10 +331,8 @@ class LocalEngine(Engine):
         return tokens
 
 
-async def _unsteered(deltas: Replies) -> Replies:
-    async with aclosing(deltas):
-        async for delta in deltas:
-            yield replace(delta, unsteered=True)
+def _in_circles(thought: str) -> bool:
+    return len(thought) - (loop(thought) or len(thought)) > _CIRCLE
 
 
 def _texts_of(messages: Sequence[Message]) -> list[str]:
@@ -318,7 +377,8 @@ def gguf_info(model: Path, headers: Sequence[GGUFHeader], context: int) -> Engin
         token_ids=True,
         chats=headers[0].text("tokenizer.chat_template") is not None,
         schemas=True,
-        resumes=not tags_of(headers[0].text("tokenizer.chat_template") or "").written,
+        resumes=not (thinks := bool(tags_of(headers[0].text("tokenizer.chat_template") or "").written)),
+        thinks=thinks,
         logprobs=True,
         parameters=headers[0].parameters,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),

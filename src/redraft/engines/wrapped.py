@@ -226,7 +226,8 @@ class JournaledEngine(WrappedEngine):
         if self.info.own_sampling:
             for name in request["sampling"].left_out - {"top_p"}:
                 del sampling[name]
-        always = ("temperature", "top_p", "max_tokens", "seed")
+        always = {"temperature", "top_p", "max_tokens", "seed"}
+        always |= {"max_thoughts"} if sampling["max_thoughts"] == 0 else set()
         sampling = {name: value for name, value in sampling.items() if value or name in always}
         if form := sampling.get("form"):
             form["without"] = sorted(form["without"])  # a set, which JSON lacks

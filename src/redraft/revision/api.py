@@ -551,6 +551,12 @@ def check_request(plan: Plan) -> None:
             f"the engine {info.engine} takes no {given[0]}{field}.{takes}",
             hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",
         )
+    if sampling.max_thoughts is not None and (plan.options.tools or not info.thinks):
+        lacks = "it has tools" if info.thinks else "it writes none"
+        raise UsageError(
+            f"max_thoughts ends thoughts of a model of this machine, and not those of {info.name}: {lacks}.",
+            hint="Leave it out. A server may have a field for it: extra_body={'reasoning_effort': 'low'}.",
+        )
     of_template = (sampling.extra_body or {}).get(OF_TEMPLATE)
     own = {"stop": plan.options.stop, "tools": plan.options.tools, OF_TEMPLATE: of_template}
     if plan.mode == "native" and any(own.values()):

@@ -35,6 +35,7 @@ class PlainKeywords(TypedDict, total=False):
     temperature: float | None
     top_p: float | None
     max_tokens: int | None
+    max_thoughts: int | None
     seed: int | None
 
 

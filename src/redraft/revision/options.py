@@ -345,7 +345,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
     @property
     def sampling(self) -> Sampling:
         """The sampling parameters."""
-        names = (*RECORDED, "extra_body", "extra_headers")
+        names = (*RECORDED, "max_thoughts", "extra_body", "extra_headers")
         given: Any = {name: value for name, value in self.explicit.items() if name in names}
         return Sampling(**given, unset=frozenset({"temperature", "top_p", "max_tokens"} - given.keys()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Annotated, Any, ClassVar, Self, cast
 
@@ -129,6 +129,7 @@ class Accepted:
     strict: str = ""  # the check of a schema that an answer must fit
     strict_tools: bool = False  # whether a call that stays wrong is an error
     left_out: tuple[str, ...] = ()  # types of tools that the model is not offered, told in a header
+    repeated: Mapping[str, Any] = field(default_factory=dict)  # of the request, in the reply
     noted: Noting | None = None  # has the log-probabilities of each answer; None if they were not asked for
 
     @property

@@ -1,13 +1,14 @@
 """`/v1/responses`, OpenAI's newer API, for texts: drafts and feedback are reasoning, the answer a message.
 
-Nothing is stored, so a conversation is sent whole each time. Tools are functions of the client. Images and
-files belong to chat requests.
+A response has every field that the schema of Open Responses requires (ResponseResource in its openapi.json).
+Nothing is stored, so a conversation is sent whole each time. Tools are functions of the client.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self
@@ -17,6 +18,7 @@ from pydantic import Field, PrivateAttr, WithJsonSchema
 from redraft.chain import Chain
 from redraft.errors import shown
 from redraft.revision.ops import Event, Finished
+from redraft.revision.options import RevisionOptions
 from redraft.serve import requests
 from redraft.serve.bodies import Body, Checked, only, option
 from redraft.serve.errors import Refusal, invalid
@@ -102,7 +104,38 @@ class ResponseRequest(requests.RevisedRequest):
         effort, model = self.reasoning and self.reasoning.effort, models.named(self.model)
         passed = {"reasoning_effort": effort} if effort else {}
         options = requests.with_passed(made.options, passed, model, "reasoning.effort")
-        return replace(made, options=options, left_out=tuple(self._left_out))
+        repeated = self._repeated(wanted, options)
+        return replace(made, options=options, left_out=tuple(self._left_out), repeated=repeated)
+
+    def _repeated(self, wanted: Mapping[str, Any], options: RevisionOptions) -> dict[str, Any]:
+        """Return what a response repeats of its request, with what holds where that says nothing."""
+        of_schema = {"name": "response", "description": None, "schema": None, "strict": False}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        own_text = (self.user, self.safety_identifier, self.prompt_cache_key)
+        user, identifier, key = (value if isinstance(value, str) else None for value in own_text)
+        beside, sampling = options.extra_body or {}, options.sampling
+        own = requests.engine_of(options).info.own_sampling and "temperature" in sampling.left_out
+        return {
+            "instructions": self.instructions,
+            "previous_response_id": None,
+            "truncation": "disabled",
+            "text": {"format": {**(of_schema if wanted["type"] == "json_schema" else {}), **given}},
+            "temperature": 1.0 if own else sampling.temperature,  # OpenAI's own default, as far as is known
+            "top_p": sampling.top_p,
+            "presence_penalty": beside.get("presence_penalty", 0),
+            "frequency_penalty": beside.get("frequency_penalty", 0),
+            "top_logprobs": 0,
+            "reasoning": self.reasoning and self.reasoning.model_dump(),
+            "max_output_tokens": self.max_output_tokens,
+            "max_tool_calls": None,
+            "store": False,
+            "background": False,
+            "service_tier": "default",
+            "metadata": self.metadata if isinstance(self.metadata, dict) else {},
+            "user": user,
+            "safety_identifier": identifier,
+            "prompt_cache_key": key,
+        }
 
     def _messages(self) -> list[Any]:
         """Return instructions and input as messages. Reasoning of earlier turns is left out."""
@@ -151,9 +184,11 @@ def _part(part: Any) -> dict[str, Any]:
     if isinstance(part, Mapping) and part.get("type") in _TEXTS and isinstance(part.get("text"), str):
         return {"type": "text", "text": part["text"]}
     kind = part.get("type") if isinstance(part, Mapping) else part
-    raise invalid(
-        f"a message of input has a part of the type {shown(kind)}; only text is supported.", "input"
-    )
+    if isinstance(part, Mapping) and kind == "input_image" and isinstance(part.get("image_url"), str):
+        detail = {"detail": part["detail"]} if isinstance(part.get("detail"), str) else {}
+        return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
+    known = "input_text, output_text, and input_image with an image_url"
+    raise invalid(f"a message of input has a part of the type {shown(kind)}, and takes {known}.", "input")
 
 
 class ResponseReply(Reply):
@@ -259,6 +294,7 @@ class ResponseReply(Reply):
             "id": self._id,
             "object": "response",
             "created_at": self._created,
+            "completed_at": int(time.time()) if chain and not cut else None,
             "status": ("incomplete" if cut else "completed") if chain else "in_progress",
             "error": None,
             "incomplete_details": {"reason": cut} if cut else None,
@@ -267,10 +303,11 @@ class ResponseReply(Reply):
             "parallel_tool_calls": beside.get("parallel_tool_calls", True),
             "tool_choice": choice,
             "tools": [
-                {"type": "function", "parameters": None, "strict": None, **tool["function"]}
+                {"type": "function", **dict.fromkeys(_OF_FUNCTION), **tool["function"]}
                 for tool in options.tools
             ],
             "usage": self._usage() if chain else None,
+            **self.asked.repeated,
             **(message.unmet if chain else {}),
             **more,
         }

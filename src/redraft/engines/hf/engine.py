@@ -79,6 +79,7 @@ class HfEngine(TokenizedEngine):
             native=native,
             forms=installed(),
             resumes=not self._tokenizer.tags.written,
+            thinks=bool(self._tokenizer.tags.written),
             logprobs=True,
             scores=True,
             format=str(model.dtype).removeprefix("torch."),
