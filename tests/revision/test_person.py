@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import redraft
+from redraft.engines.steering.form import Form
 from redraft.errors import UsageError
+from tests.engines.able import Able
 
 TOWN = "The town has a castle. A ticket costs 12 dollars. Dogs stay outside."
 
@@ -66,6 +68,21 @@ def test_checks_hold_for_the_new_answer() -> None:
     chain = patched("expensive 11 euros", **options)
     assert (chain.stop, chain.passed) == ("max_revisions", False)
     assert chain.answer == TOWN.replace("12 dollars", "expensive 11 euros")
+
+
+def test_a_model_that_goes_on_writes_one_passage_behind_a_quotation_mark() -> None:
+    engine = Able(['11 euros"'], about={"resumes": True})
+    chain = redraft.patch(TOWN, places=[("12 dollars", "in euros")], model=engine)
+    assert chain.answer == TOWN.replace("12 dollars", "11 euros")
+    (asked,) = engine.asked
+    assert (asked.begun, asked.form, asked.max_tokens) == ('"', Form(one=True), 53)
+
+
+def test_a_sentence_does_not_stand_within_another() -> None:
+    sentence = "It is cheap."
+    assert patched(sentence, sentence, places=[("12 dollars", "in euros")]).answer == TOWN
+    chain = patched(sentence, places=[("A ticket costs 12 dollars.", "shorter")])
+    assert chain.answer == TOWN.replace("A ticket costs 12 dollars.", sentence)
 
 
 def test_nothing_new_is_no_step() -> None:

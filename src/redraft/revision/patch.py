@@ -269,17 +269,23 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
         wrong = f"Wanted: {edit.wish}" if edit.wish else f"Wrong: {' '.join(dict.fromkeys(said))}"
         parts.append(head + old + ("" if edit.anywhere else f"\n{wrong}"))
         schemas |= {} if edit.pointer is None else {edit.pointer: edit.schema}
+    one = bool(edits[0].wish) and len(edits) == 1 and edits[0].pointer is None and state.plan.info.resumes
     template = prompts.VALUES if schemas else prompts.ANYWHERE if edits[0].anywhere else prompts.PARTS
     shown: Message = {"role": "assistant", "content": base.answer}
     asked = template.format(parts="\n\n".join(parts), wish=edits[0].wish)
+    if one:
+        old = base.answer[edits[0].begin : edits[0].end]
+        asked = prompts.PASSAGE.format(old=old, wish=edits[0].wish)
     request: Message = {"role": "user", "content": asked}
     steered = schemas and None not in schemas.values() and state.plan.info.schemas
+    most = ROOM + (edits[0].end - edits[0].begin) // 2 if one else None
     return ops.Ask(
         joined([*messages, shown, request]),
-        state.length(),
+        state.length(most=most),
         schema=object_of(schemas) if steered else None,
-        stop=tuple(state.plan.options.stop),
-        begun="",
+        form=Form(one=True) if one else None,
+        stop=('"',) if one else tuple(state.plan.options.stop),
+        begun='"' if one else "",
     )
 
 
@@ -301,8 +307,18 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
     found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
     if edits[0].wish:
-        return [fitted(new, old) * (fitted(new, old) != old) for new, old in zip(found, olds, strict=True)]
+        news = [fitted(new, old) for new, old in zip(found, olds, strict=True)]
+        return [
+            new * (new != old and _goes_in(answer, edit, new))
+            for new, old, edit in zip(news, olds, edits, strict=True)
+        ]
     return ["" if new in answer else new for new in found]
+
+
+def _goes_in(answer: str, edit: Edit, new: str) -> bool:
+    """Return whether a new passage may stand within a sentence: a sentence of its own may not."""
+    begins = segment_of(answer, edit.begin, edit.end, led=False)[0] == edit.begin
+    return begins or answer[edit.begin].isupper() or not new[:1].isupper()
 
 
 def fitted(text: str, old: str) -> str:

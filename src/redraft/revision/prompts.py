@@ -44,6 +44,10 @@ ANYWHERE = (
     "Write anew the parts that this concerns, each behind its number in brackets as above, and nothing else."
 )
 """These ask for what failed alone, or what a person wants wherever it is, at once for all of it."""
+PASSAGE = (
+    'Rewrite this passage of it: "{old}"\n\nThis should be different: {wish}\n\n'
+    "Write the new passage alone, in quotation marks."
+)
 LOST = "The answer was ended there, because nothing that follows could mend that."
 
 PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}
