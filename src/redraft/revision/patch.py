@@ -237,7 +237,14 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     answer, wanted = base.answer, [edit for edit in edits if not edit.gone]
     reply, new = ops.Generated("", "stop", Usage()), list[str]()
     if wanted:
-        ask = _asking(state, base, wanted, messages)
+        old = answer[wanted[0].begin : wanted[0].end]
+        alone = len(wanted) == 1 and wanted[0].pointer is None and state.plan.info.resumes and '"' not in old
+        shown: Message = {"role": "assistant", "content": answer}
+        ask = (
+            _passage(state, old, wanted[0].wish, (*messages, shown))
+            if alone and wanted[0].wish
+            else _asking(state, base, wanted, (*messages, shown))
+        )
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         new = (_new_parts if wanted[0].pointer is None else _new_values)(reply, answer, wanted)
         new = ["" if each and state.echoes(each, state.steps) else each for each in new]
@@ -269,24 +276,25 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
         wrong = f"Wanted: {edit.wish}" if edit.wish else f"Wrong: {' '.join(dict.fromkeys(said))}"
         parts.append(head + old + ("" if edit.anywhere else f"\n{wrong}"))
         schemas |= {} if edit.pointer is None else {edit.pointer: edit.schema}
-    one = bool(edits[0].wish) and len(edits) == 1 and edits[0].pointer is None and state.plan.info.resumes
     template = prompts.VALUES if schemas else prompts.ANYWHERE if edits[0].anywhere else prompts.PARTS
-    shown: Message = {"role": "assistant", "content": base.answer}
     asked = template.format(parts="\n\n".join(parts), wish=edits[0].wish)
-    if one:
-        old = base.answer[edits[0].begin : edits[0].end]
-        asked = prompts.PASSAGE.format(old=old, wish=edits[0].wish)
     request: Message = {"role": "user", "content": asked}
     steered = schemas and None not in schemas.values() and state.plan.info.schemas
-    most = ROOM + (edits[0].end - edits[0].begin) // 2 if one else None
     return ops.Ask(
-        joined([*messages, shown, request]),
-        state.length(most=most),
+        joined([*messages, request]),
+        state.length(),
         schema=object_of(schemas) if steered else None,
-        form=Form(one=True) if one else None,
-        stop=('"',) if one else tuple(state.plan.options.stop),
-        begun='"' if one else "",
+        stop=tuple(state.plan.options.stop),
+        begun="",
     )
+
+
+def _passage(state: State, old: str, wish: str, messages: Messages) -> ops.Ask:
+    """Return the request for one passage anew, behind the quotation mark that it begins with."""
+    request: Message = {"role": "user", "content": prompts.PASSAGE.format(old=old, wish=wish)}
+    form = Form(one=True) if len(ends_of(old)) < 2 else None
+    length = state.length(most=ROOM + len(old) // 2)
+    return ops.Ask(joined([*messages, request]), length, form=form, stop=('"',), begun='"')
 
 
 def _touches(place: Place, edit: Edit) -> bool:
@@ -318,7 +326,7 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
 def _goes_in(answer: str, edit: Edit, new: str) -> bool:
     """Return whether a new passage may stand within a sentence: a sentence of its own may not."""
     begins = segment_of(answer, edit.begin, edit.end, led=False)[0] == edit.begin
-    return begins or answer[edit.begin].isupper() or not new[:1].isupper()
+    return begins or answer[edit.begin :][:1].isupper() or not new[:1].isupper()
 
 
 def fitted(text: str, old: str) -> str:
