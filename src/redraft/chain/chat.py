@@ -220,7 +220,6 @@ class _Layout:
         return f"{text[:at]}{_OPEN}{len(self._texts) - 1}{_CLOSE}{text[at:]}"
 
     def _marked(self, turn: int, message: Message) -> Message:
-        """Return a message in the form for templates, with its marks."""
         calls = [self._call(turn, call) for call in calls_of(message)]
         thoughts = self._mark(turn, "thoughts", thoughts_of(message))
         rest = {key: value for key, value in message.items() if value is not None and key != "function_call"}
@@ -415,7 +414,6 @@ def _mended(text: str) -> str:
 
 
 def _same(one: str, other: str) -> int:
-    """Count the characters of the common beginning."""
     most = min(len(one), len(other))
     return next((k for k in range(most) if one[k] != other[k]), most)
 

@@ -189,7 +189,6 @@ def _serialised(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
-    """Return a tokenizer without truncation and post-processing, with the marks as tokens."""
     from tokenizers import AddedToken, Tokenizer
 
     backend = Tokenizer.from_str(written)
@@ -215,7 +214,6 @@ def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
 
 
 def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the ids that the tokenizer puts before a text."""
     ids = list(tokenizer("a").input_ids)
     alone = list(tokenizer("a", add_special_tokens=False).input_ids)
     at = next((i for i in range(len(ids)) if ids[i : i + len(alone)] == alone), 0)
@@ -469,7 +467,6 @@ def _joined(places: Iterable[Place]) -> list[Place]:
 
 
 def _inside(tokens: Tokens, start: int, end: int) -> Place:
-    """Return the tokens that lie entirely in a range of the text."""
     first = int(np.searchsorted(tokens.starts, start))
     return first, max(first, int(np.searchsorted(tokens.ends, end, "right")))
 

@@ -248,7 +248,6 @@ class Parser:
         return found.start()
 
     def _emit(self, text: str, pieces: list[SectionText]) -> None:
-        """Add text to the section, without surrounding white space."""
         if not self._text:
             text = text.lstrip()
         body = text.rstrip()

@@ -138,7 +138,6 @@ def _parse(code: str, what: str) -> ast.Module:
 
 
 def _bound(tree: ast.AST) -> set[str]:
-    """Return the names that a piece of code defines anywhere."""
     found = set[str]()
     for node in ast.walk(tree):
         match node:

@@ -132,7 +132,6 @@ class Language:
         return failed(outcome.message, score=outcome.score, places=self._places(text))
 
     def _places(self, text: str) -> list[tuple[int, int]]:
-        """Return the sentences in another language, if the text would pass without them."""
         found, rest, at = list[tuple[int, int]](), "", 0
         for sentence in sentences(text):
             begin = text.find(sentence, at)
@@ -163,7 +162,6 @@ class Language:
         )
 
     def _alike(self, text: str, letters: int) -> frozenset[str]:
-        """Return the languages that a text in this language may be mistaken for."""
         family = near(self.code)
         if "hr" in family:  # one language by its words, and Serbian has two scripts
             apart = self.code in ("hr", "bs") and bool(regex.search(r"\p{Cyrillic}", text))

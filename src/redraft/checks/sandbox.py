@@ -171,7 +171,6 @@ def _python() -> str:
 
 
 def _folders() -> list[str]:
-    """Return the folders to bind into the sandbox, outer ones first."""
     here: list[str] = []
     for folder in (*_SYSTEM, sys.base_prefix, str(Path(_python()).parent)):
         if Path(folder).exists() and not any(Path(folder).is_relative_to(other) for other in here):

@@ -193,7 +193,6 @@ def _said(fault: Any) -> str:
 
 
 def _places(fault: Any) -> list[str]:
-    """Return pointers to the faulty value, or to its missing or surplus properties."""
     path, names, known = list(fault.absolute_path), fault.validator_value, fault.schema.get("properties", {})
     if fault.validator == "required" and isinstance(names, list):
         return [pointer([*path, name]) for name in names if name not in fault.instance]

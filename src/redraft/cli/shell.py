@@ -81,7 +81,6 @@ class Verbs(TyperGroup):
 
 @contextmanager
 def _in_our_words() -> Iterator[None]:
-    """Show typer's usage errors in the form of redraft's own."""
     try:
         yield
     except NoArgsIsHelpError:

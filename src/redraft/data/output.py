@@ -308,7 +308,6 @@ def writing(
 
 
 def _licences(found: Mapping[str, int] | None, reads: Iterable[Path]) -> dict[str, Any]:
-    """Return the licences of an output: those in its records, and those in records beside its inputs."""
     inherited = dict.fromkeys(name for path in reads for name in licences_beside(path))
     if found is None and not inherited:
         return {}

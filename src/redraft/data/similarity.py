@@ -321,7 +321,6 @@ def _joined(labels: _Ints, left: _Ints, right: _Ints) -> _Ints:
 
 
 def _shared(sets: Sets, left: _Ints, right: _Ints) -> _Ints:
-    """Return how many numbers the two sets of each pair share."""
     rows = []
     for picked in (_chosen(sets, left), _chosen(sets, right)):
         # The number of the pair goes to the first bits.

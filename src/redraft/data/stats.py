@@ -177,7 +177,6 @@ def _note_answers(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
-    """Count verdicts and scores by place; 1 is the feedback on the first answer."""
     for place, step in enumerate(chain.steps, start=1):
         if not (feedback := step.feedback):
             continue
@@ -292,7 +291,6 @@ def summarize(lines: Sequence[RawRecord], *, count: _Count) -> DataSummary:
 
 
 def _read(paths: Sequence[Path], read: Callable[[int], None] | None) -> Iterator[RawRecord]:
-    """Read the records of all files, up to the damage in a damaged one."""
     for line in (line for path in paths for line in raw_records(path, damaged=True)):
         if read and not line.damage:
             read(len(line.data) + 1)

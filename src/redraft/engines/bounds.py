@@ -249,7 +249,6 @@ def _text(part: Mapping[str, Any], room: int) -> dict[str, Any]:
 
 
 def _is_short(part: Mapping[str, Any]) -> bool:
-    """Return whether the schema keeps a text short, or it cannot be bounded."""
     if {"enum", "const"} & part.keys() or part.get("format", "email") not in _LONG_FORMATS:
         return True
     least, most = _width(part)

@@ -336,7 +336,6 @@ def _in_circles(thought: str) -> bool:
 
 
 def _texts_of(messages: Sequence[Message]) -> list[str]:
-    """Return the contents of messages, and then the speakers' names, where known."""
     return [*map(content_of, messages), *(str(each.get("name") or "") for each in messages)]
 
 

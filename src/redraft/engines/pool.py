@@ -318,7 +318,6 @@ class _Trial:
 
 
 async def _with_lost(deltas: Replies) -> Replies:
-    """Add the cost of failed tries to the counts of the last delta."""
     lost: list[Delta] = []
     try:
         async with aclosing(deltas):

@@ -106,7 +106,6 @@ class ModelProcess:
         """Read the first line of a process, which it writes after loading its model."""
 
     def _reason(self, error: str) -> str:
-        """Return why the model was not loaded, from the error of the process."""
         return error
 
     def _keep_stderr(self) -> None:
@@ -123,7 +122,6 @@ class ModelProcess:
         return EngineError(f"the engine of {self.model} was closed.", hint="Load the model again.")
 
     def _crash(self) -> EngineError:
-        """Return the error for a broken connection, with the process's status and last output."""
         try:
             status = self._process.wait(1.0)
         except subprocess.TimeoutExpired:

@@ -55,7 +55,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 
 
 def _ask(item: pytest.Item, prompt: Any, *, times: int = 10, share: float = 1.0, **options: Any) -> str:
-    """Make the chains, and return why the test fails; empty if enough answers pass."""
     import redraft
     from redraft.evaluation.stats import proportion
 

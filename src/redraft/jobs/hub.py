@@ -136,7 +136,6 @@ def _is_here(repo: str, revision: str | None, name: str) -> bool:
 
 
 def _announce(repo: str, files: Sequence[Any], licence: str | None, memory: int) -> None:
-    """Tell what is about to be fetched, and warn if memory is too small."""
     size = sum(file.size or 0 for file in files)
     names = ", ".join(file.rfilename for file in files)
     tell(f"fetching {repo}/{names}: {size_in_words(size)}, licence {licence or 'unknown'}.")

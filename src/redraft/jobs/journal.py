@@ -152,7 +152,6 @@ class Journal(AbstractContextManager["Journal"]):
             sync(Path(f"{os.path.realpath(self.path)}-wal"))
 
     def _write(self, replies: Mapping[str, Any]) -> None:
-        """Write replies, and remove the raw ones under the same keys."""
         rows = [(bytes.fromhex(key), _packed(reply)) for key, reply in replies.items()]
         raw = [(bytes.fromhex(raw_key(key)),) for key in replies]
         with self._usable(), self._transaction():

@@ -271,7 +271,6 @@ class Driver:
 
 
 def _texts(plan: Plan) -> tuple[int, int]:
-    """Return how many answers and feedbacks of the earlier attempt are complete."""
     steps = (*complete_drafts(plan.earlier), *complete_steps(plan.earlier))
     return len(steps), sum(step.feedback is not None for step in steps)
 

@@ -179,7 +179,6 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
 
 
 def _kept(answer: str, edit: Edit) -> str:
-    """Return the text of a sentence before its gap."""
     return answer[edit.begin : edit.end][: -len(edit.gap.old + edit.gap.rest)] if edit.gap else ""
 
 

@@ -304,7 +304,6 @@ def _criticise(state: State) -> ops.Loop[Stop | None]:
 
 
 def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
-    """Return the check results of the last answer; None if the time was over."""
     step = state.steps[-1]
     if step.feedback is not None:
         return step.checks

@@ -219,7 +219,6 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: 
 
 
 async def _ended(task: asyncio.Future[Any]) -> None:
-    """Cancel a task, and wait until it has cleaned up."""
     task.cancel()
     await asyncio.wait({task})
     if not task.cancelled():

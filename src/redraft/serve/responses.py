@@ -33,7 +33,6 @@ _INPUT = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "obj
 
 
 def _tools(given: Any) -> Any:
-    """Return tools in the form of chats, where functions have their own object."""
     if type(given) is not list:
         raise ValueError(f" is {shown(given)}. It should be a list of tools.")
     for tool in given:

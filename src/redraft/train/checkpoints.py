@@ -56,7 +56,6 @@ def unreadable(path: Path, error: Exception) -> ModelError:
 
 
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """Return a tree as JSON, with each tensor replaced by its name in `tensors`."""
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
         # A copy: safetensors takes no views, and no two tensors of one memory.

@@ -251,7 +251,6 @@ def _closed(folder: Path | None) -> dict[str, Any]:
 
 
 def _loading(ref: str, what: str) -> AbstractContextManager[None]:
-    """Turn errors of transformers into one that names the model."""
     here = Path(ref).expanduser().is_dir()
     hint = f"redraft weights verify {ref}" if here else "Is the name right, and the hub in reach?"
     return loading(f"the {what} of {ref}", hint=hint, smaller="Take a smaller model, or --dtype bfloat16")

@@ -90,7 +90,6 @@ def with_loss(model: PreTrainedModel | PeftModel, *, say: Say, packed: bool) -> 
 
 
 def _check_gguf(gguf: str, model: str) -> None:
-    """Raise if the file of `--gguf` cannot be written, or cannot hold the result."""
     target = Path(gguf)
     if not gguf.lower().endswith(".gguf"):
         raise UsageError(f"--gguf {gguf} does not end in .gguf.", hint=f"--gguf {gguf.rstrip('/')}.gguf")

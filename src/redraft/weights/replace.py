@@ -140,7 +140,6 @@ def _remove_left(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, a folder or a link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -184,7 +183,6 @@ def _locked(output: Path) -> Iterator[bool]:
 
 @contextmanager
 def _output_errors(path: Path) -> Iterator[None]:
-    """Turn system errors into `OutputError`."""
     try:
         yield
     except OSError as error:

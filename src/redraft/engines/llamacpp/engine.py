@@ -497,7 +497,6 @@ def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int) -> dict[
 
 
 def _call_in(text: str) -> tuple[dict[str, Any], ...]:
-    """Return the call written as JSON; none if it was cut."""
     try:
         made = json.loads(text)
     except ValueError:

@@ -103,7 +103,6 @@ def _is_whole(copy: Path) -> bool:
 
 
 def _home(model: Path, adapters: Sequence[Path]) -> Path:
-    """Return the cache folder for these files in their present state."""
     files = [path.resolve() for path in (model, *adapters)]
     facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     name = hashlib.sha256(json.dumps([_LAYOUT, facts]).encode()).hexdigest()[:16]
@@ -111,7 +110,6 @@ def _home(model: Path, adapters: Sequence[Path]) -> Path:
 
 
 def _forget(home: Path) -> None:
-    """Remove the folders used longest ago, and the locks beside them."""
     folders = sorted(
         (each for each in home.iterdir() if each.is_dir()), key=lambda each: each.stat().st_mtime
     )

@@ -177,7 +177,6 @@ class _Writer:
         return replace(self.sampling, **({"seed": seed, "max_tokens": most, "banned": self.banned} | changes))
 
     async def _more(self, sampling: Sampling) -> Replies:
-        """Add the model's continuation, and yield each piece once it is added."""
         before, first = self.spent, not self.draft.text
         async with aclosing(self._replies(self.draft.text, sampling)) as deltas:
             async for delta in deltas:
@@ -214,7 +213,6 @@ class _Writer:
             pass
 
     async def _likeliest(self, text: str) -> Likeliest:
-        """Return the likeliest next tokens after a text, if the source reports them."""
         asked = self._request(1, logprobs=True, top_logprobs=SEEN, form=None, banned=frozenset(), likelier=())
         async with aclosing(self._replies(text, asked)) as deltas:
             found = [delta async for delta in deltas]
@@ -279,7 +277,6 @@ class _Writer:
     # What may not come
 
     async def _bans(self) -> frozenset[int]:
-        """Return the tokens that are a whole forbidden word."""
         words = [text.strip() for text in self.form.lacks if len(text.split()) == 1][:BANNED]
         cases = sorted({case for word in words for case in (word.lower(), word.capitalize(), word.upper())})
         texts = [*(f" {case}" for case in cases), *(case for case in cases if len(case) > SHORT)]
@@ -329,7 +326,6 @@ class _Writer:
         return min((high - count(text) for high, count in limits if high is not None), default=math.inf)
 
     def _is_low(self, text: str) -> bool:
-        """Return whether a text is below a lower limit."""
         text += self._tail(text)
         return any(each.count(text) < each.low for each in self.form.limits)
 

@@ -223,7 +223,6 @@ class Choice:
 
     @property
     def _checks(self) -> Sequence[Any]:
-        """The names of the checks that guided the ways."""
         folder = self.matrix.plan.out / "tasks"
         files = (task.put(folder, self.matrix.settings.values.limit) for task in self.matrix.tasks)
         of_prompts = (

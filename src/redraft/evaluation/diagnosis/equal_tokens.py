@@ -312,7 +312,6 @@ def verdict(versus: Sequence[Versus]) -> str:
 
 
 def _apart(versus: Sequence[Versus]) -> str:
-    """Return sentences about the undecided comparisons at unequal tokens."""
     said, others = "", []
     for each in versus:
         if each.finding == "none" and each.basis == "fewer":

@@ -91,7 +91,6 @@ class TaskFile:
 
 
 def _drawn() -> dict[str, tuple[str, Callable[[int, int], Sequence[Chain]]]]:
-    """The sets of records that tasks draw themselves, each with its task."""
     tasks = load_all("redraft.tasks", Task).items()
     return {name: (task, draw) for task, kind in tasks for name, draw in kind.draws.items()}
 
@@ -243,7 +242,6 @@ def stored(file: Path, *names: str) -> dict[str, Any] | None:
 
 
 def _check_options(settings: Settings) -> None:
-    """Raise if an option is given that the ways set themselves."""
     for name in ("drafts", "min_revisions"):
         if settings.get(name) is not None:
             flag = f"--{name.replace('_', '-')}"

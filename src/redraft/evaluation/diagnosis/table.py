@@ -272,7 +272,6 @@ def _passed(truth: Mapping[str, Any], of: str) -> list[list[bool]]:
 
 
 def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Yield each simple value with its place in the table."""
     if isinstance(value, dict):
         for name, each in value.items():
             yield from _leaves(each, f"{place}.{name}".lstrip("."))

@@ -123,7 +123,6 @@ def _in_fields(fields: Mapping[str, Any], way: Way) -> Said:
 
 
 def _bare(reply: str) -> str:
-    """Return JSON without the fence that some models put around it."""
     return reply.strip().removeprefix("```json").removesuffix("```").strip()
 
 
@@ -178,7 +177,6 @@ class Judging:
         return item.review(**told, **decided).to_json()
 
     async def _ask(self, item: ReviewItem, what: Shown, sampling: Sampling) -> Reply:
-        """Ask the judge, and once more if its reply cannot be read."""
         category = category_of(item.match.question.category)
 
         def pay() -> None:
@@ -212,7 +210,6 @@ def shown(item: ReviewItem, *, gold: bool) -> Shown:
 
 
 async def _text(engine: Engine, messages: Sequence[Message], sampling: Sampling) -> str:
-    """Return the reply to messages; an empty text if the model says nothing."""
     pieces: list[str] = []
     try:
         async with aclosing(engine.chat(messages, sampling)) as deltas:

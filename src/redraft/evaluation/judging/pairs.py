@@ -91,7 +91,6 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
 
 
 def _texts(turns: Any) -> tuple[str, ...]:
-    """Return the texts of MT-bench's turns, if there are any."""
     if isinstance(turns, list) and all(isinstance(turn, str) for turn in turns):
         return tuple(turns)
     return ()

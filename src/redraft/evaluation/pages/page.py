@@ -81,7 +81,6 @@ def _breakable(name: str) -> Markup:
 
 
 def _drawn(part: Part) -> Markup:
-    """Return a chart, with the part's title as its name for screen readers."""
     return Markup(part.chart.replace("<svg", f'<svg aria-label="{escape(printable(part.title))}"', 1))
 
 

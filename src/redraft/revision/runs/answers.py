@@ -133,7 +133,6 @@ class Attempt:
 
 
 def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:
-    """Return the chain kept for a prompt; None if it cannot be resumed."""
     try:
         chain = Chain.model_validate(kept)
         check_resumable(chain, asked.prompt, given)

@@ -117,7 +117,6 @@ class Table:
             yield _id_of(line, self.parts[part].path, 0), line
 
     def _compare(self, name: str, place: tuple[int, int], line: bytes, where: str) -> None:
-        """Raise if two lines of one id do not say the same."""
         part, offset = self.parts[place[0]], place[1]
         before = part.line(offset)
         if line == before or _said(from_json(line)) == _said(from_json(before)):
@@ -180,7 +179,6 @@ def _id_of(line: bytes, path: Path, number: int) -> str:
 
 
 def _said(record: Any) -> Any:
-    """Return a record without usage and cost."""
     if isinstance(record, dict):
         return {name: _said(value) for name, value in record.items() if name not in _COSTS}
     return [_said(value) for value in record] if isinstance(record, list) else record

@@ -212,7 +212,6 @@ def tree_of(rows: Sequence[Sequence[int]]) -> Tree:
 
 
 def _common(rows: Sequence[Sequence[int]], numbers: Sequence[int], at: int) -> int:
-    """Return how many tokens these rows have in common from `at` on."""
     columns = zip(*(rows[number][at:] for number in numbers), strict=False)
     return sum(1 for _ in takewhile(lambda column: len({*column}) == 1, columns))
 

@@ -227,7 +227,6 @@ The test, on exercises in words that nothing was trained on:
         return self._exercises(part, count, ceil(count / REHEARSED))
 
     def _outside(self) -> Iterator[Chain]:
-        """Yield the everyday prompts, repeated until there are `FEWEST_EVERYDAY`."""
         found = list(licensed_records(self.everyday or EVERYDAY))
         for number in range(ceil(FEWEST_EVERYDAY / len(found))):
             for chain in found:

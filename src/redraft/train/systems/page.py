@@ -83,7 +83,6 @@ def _sources(folder: Path) -> list[Source]:
 
 
 def _files(system: System) -> list[Source]:
-    """Return the recipe's files that its stages read, with their known licences."""
     read = dict.fromkeys(name for stage in system.stages.values() for name in stage.reads)
     files = [file for name in read if (file := system.files.get(name))]
     return [

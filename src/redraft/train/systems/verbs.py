@@ -132,14 +132,12 @@ def _check_values(verb: Verb, given: Mapping[str, Any]) -> None:
 
 
 def _keywords(function: Callable[..., Any]) -> str:
-    """Return the name of the TypedDict of a function's keywords; empty for none."""
     kinds = {str(each.annotation): each.kind for each in inspect.signature(function).parameters.values()}
     found = (name for name, kind in kinds.items() if kind is inspect.Parameter.VAR_KEYWORD)
     return next(found, "").removeprefix("Unpack[").rstrip("]")
 
 
 def _parameters(verb: Verb) -> tuple[dict[str, None], list[str]]:
-    """Return the names of a function's options, and of those without a default."""
     function = resolve_name(verb.function)
     known, needed = dict[str, None](), list[str]()
     for name, each in inspect.signature(function).parameters.items():
@@ -154,7 +152,6 @@ def _parameters(verb: Verb) -> tuple[dict[str, None], list[str]]:
 
 
 def _file(ref: str) -> Path:
-    """Return a model's file or folder, by its path or `default`."""
     from redraft.engines.load import local_file, parse_reference
 
     return local_file(parse_reference(ref)) if ref == "default" else Path(ref).expanduser()

@@ -324,7 +324,6 @@ class _Reader:
         return Tensor(name, shape, kind, offset, prod(shape) // elements * size)
 
     def _check_extents(self, tensors: list[Tensor], alignment: Value) -> int:
-        """Check the offsets of the tensors, and return where the tensor data begins."""
         if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
             self._odd(f"general.alignment is {alignment!r:.80}")
         start = -(-self.at // alignment) * alignment
