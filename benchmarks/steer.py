@@ -366,7 +366,28 @@ def all_prompts(*, quick: bool) -> Row:
     return Row("prompts of IFEval that pass", how, figures)
 
 
-ROWS = {"natural": natural, "held-out": held_out_prompts, "all": all_prompts}
+def read_blind(*, quick: bool) -> Row:  # noqa: ARG001  (nothing is made)
+    """Counts what readers said of pairs of texts, which were made once (`steer_pairs.json`)."""
+    pairs = json.loads(Path(__file__).with_name("steer_pairs.json").read_text("utf-8"))
+    readings = list(zip(*(pair["worse"] for pair in pairs), strict=True))
+    goals = {"steered texts": Goal("≤", 55), "plain texts": None, "neither": None}
+    figures = [
+        Figure(
+            f"{side} read worse",
+            tuple(100 * fmean(each == side for each in one) for one in readings),
+            "%",
+            goal,
+        )
+        for side, goal in goals.items()
+    ]
+    how = (
+        "50 IFEval prompts and 50 everyday ones, a steered and an unsteered text of at most 128 new "
+        "tokens, read for language alone by two readers who did not know which was which."
+    )
+    return Row("pairs, read blind", how, tuple(figures))
+
+
+ROWS = {"natural": natural, "blind": read_blind, "held-out": held_out_prompts, "all": all_prompts}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/steer.py", __doc__, ROWS))
