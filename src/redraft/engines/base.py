@@ -93,7 +93,6 @@ class Sampling:
     temperature: float = 0.7
     top_p: float = 1.0
     max_tokens: int = 2048
-    max_thoughts: int | None = None
     seed: int | None = None
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
@@ -110,6 +109,7 @@ class Sampling:
     role: EngineRole = ""
     call_id: str = field(default="", repr=False, compare=False)
     chain: str = field(default="", repr=False, compare=False)
+    max_thoughts: int | None = None
 
     @property
     def left_out(self) -> frozenset[str]:
