@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,22 @@ def test_a_thought_that_leaves_no_room_is_alone(most: int, context: int, finish:
     sampling = Sampling(max_thoughts=5, max_tokens=most)
     *_, last = run(collect(rambler.chat([{"role": "user", "content": "Hi."}], sampling)))
     assert (last.finish, bool(last.aside)) == (finish, finish != "stop")
+
+
+class AtOnce(Rambler):
+    """Says all of it in one piece."""
+
+    async def _continue(self, *asked: Any) -> AsyncGenerator[Delta, None]:
+        found = [delta async for delta in super()._continue(*asked)]
+        text = "".join(delta.text for delta in found)
+        yield replace(found[-1], text=text, tokens=tuple(map(ord, text)))
+
+
+@pytest.mark.parametrize("thoughts", ["Hm.</think>", "Hm.</think>Sun.", "Hm."])
+def test_a_thought_that_comes_with_the_end_is_answered_once(thoughts: str) -> None:
+    found = run(collect(AtOnce(thoughts).chat([{"role": "user", "content": "Hi."}], Sampling(schema={}))))
+    assert "".join(delta.text for delta in found) == "Rain."
+    assert [bool(delta.finish) for delta in found] == [False] * (len(found) - 1) + [True]
 
 
 def test_a_model_that_does_not_think_answers_anew_in_the_form() -> None:

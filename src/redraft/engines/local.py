@@ -197,19 +197,20 @@ class LocalEngine(Engine):
                 begins = opened or not close
                 kept = (begins or (thinks and delta.thought)) and not (answered or delta.finish)
                 said += delta.tokens if kept else ()
-                ends = thinks and (spent >= most or delta.finish == "stop" or _in_circles(thought))
+                circles = thinks and len(thought) - (loop(thought) or len(thought)) > _CIRCLE
+                ends = thinks and (circles or spent >= most or delta.finish == "stop")
                 if ends or (formed and (answered or (close and not thinks))):
                     break
                 yield delta
                 if delta.finish:
                     return
+        closing = await self._tokenize(f"{close}\n\n", control=True) if close else ()
         if not close:
             said = prompt
-        elif splitter.until or answered:
-            closing = await self._tokenize(f"{close}\n\n", control=True)
+        elif splitter.until or answered or delta.finish:
             said += closing
             yield Delta(thought=delta.thought, tokens=(*(delta.tokens if kept else ()), *closing))
-        else:
+        else:  # it closed the thought itself
             said = made
             yield delta
         rest = replace(sampling, max_tokens=sampling.max_tokens - spent)
@@ -329,10 +330,6 @@ class LocalEngine(Engine):
             tokens += await self.encode(texts[int(place)])
             tokens += await self._tokenize(after, control=True)
         return tokens
-
-
-def _in_circles(thought: str) -> bool:
-    return len(thought) - (loop(thought) or len(thought)) > _CIRCLE
 
 
 def _texts_of(messages: Sequence[Message]) -> list[str]:
