@@ -45,6 +45,10 @@ class Machines:
             else:
                 return
 
+    def remove(self, number: int) -> None:
+        """Kill all processes of a machine at once."""
+        self._cluster.remove_node(self._nodes.pop(number), allow_graceful=False)
+
     def kill_worker(self, number: int) -> bool:
         """Kill a process that makes shares, if there is one: that of a number, counted round."""
         raylets = [node.all_processes["raylet"][0].process.pid for node in self._nodes]
@@ -55,7 +59,7 @@ class Machines:
 
     def kill_machine(self) -> None:
         """Kill all processes of a machine at once, and start another."""
-        self._cluster.remove_node(self._nodes.pop(0), allow_graceful=False)
+        self.remove(0)
         self.add()
 
     def close(self) -> None:

@@ -78,6 +78,12 @@ def test_a_model_that_goes_on_writes_one_passage_behind_a_quotation_mark() -> No
     assert (asked.begun, asked.form, asked.max_tokens) == ('"', Form(one=True), 53)
 
 
+@pytest.mark.parametrize("talk", ["Rewrite this passage:", "rewrite this passage of it"])
+def test_a_request_that_comes_back_is_nothing_new(talk: str) -> None:
+    chain = patched(talk, talk, places=[("A ticket costs 12 dollars.", "shorter")])
+    assert (chain.answer, chain.stop) == (TOWN, "unchanged")
+
+
 def test_a_sentence_does_not_stand_within_another() -> None:
     sentence = "It is cheap."
     assert patched(sentence, sentence, places=[("12 dollars", "in euros")]).answer == TOWN

@@ -602,7 +602,6 @@ def _written(message: Mapping[str, Any]) -> str:
 
 
 def _parted(chosen: Example, rejected: Example) -> Pair | Skipped:
-    """Mark the tokens from the first where the two answers differ."""
     shorter = min(len(chosen.ids), len(rejected.ids))
     differs = np.flatnonzero(chosen.ids[:shorter] != rejected.ids[:shorter])
     if not len(differs) and len(chosen.ids) == len(rejected.ids):

@@ -60,7 +60,6 @@ def _selfee(chain: Chain, objective: Objective) -> list[Span]:
 
 
 def _prompt(prompt: Prompt, last: str) -> list[Span]:
-    """Render the prompt with Alpaca's preamble, up to its last heading."""
     instruction = asked_span(instruction_of(prompt))
     if prompt.input and not prompt.messages:
         before, between, _ = _WITH_INPUT

@@ -150,7 +150,6 @@ class Splitter:
 
 
 def _begun(text: str, tag: str) -> int:
-    """Return how many characters at the end of a text may begin a tag."""
     sizes = range(min(len(text), len(tag) - 1), 0, -1)
     return next((size for size in sizes if text.endswith(tag[:size])), 0)
 

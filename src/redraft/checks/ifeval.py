@@ -539,7 +539,6 @@ class Constraint:
         return failed(message, places=self._places(answer))
 
     def _places(self, answer: str) -> list[tuple[int, int]]:
-        """Return the places that break the form, if removing them would meet the constraint."""
         form = self.form or Form()
         parts = [*map(re.escape, form.without), *(rf"(?i:\b{re.escape(word)}\b)" for word in form.lacks)]
         parts += {"upper": [r"\p{Ll}+"], "lower": [r"\p{Lu}+"]}.get(form.case, [])
@@ -549,7 +548,6 @@ class Constraint:
 
 
 def _wrong(kind: str, given: Values) -> str:
-    """Return in words which argument is missing or wrong; empty if none is."""
     wanted = TYPES[kind].values
     for name, form in wanted.items():
         if name not in given:

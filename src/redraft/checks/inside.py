@@ -127,7 +127,6 @@ def _short(text: str) -> str:
 
 
 def _fault_of(error: BaseException) -> dict[str, Any]:
-    """Describe an exception: its type, its text, and the line of the program."""
     line, place, text = None, error.__traceback__, str(error)
     while place is not None:
         if place.tb_frame.f_code.co_filename == FILE:

@@ -214,7 +214,6 @@ def _wrong_format(chain: Chain, _: RuleSettings) -> _Outcome:
 
 
 def _broken_list(text: str) -> bool:
-    """Whether list numbers repeat 1 without a heading between them that begins another list."""
     if text.count("1.") + text.count("1)") < 2 or len(_FIRST.findall(text)) < 2:
         return False
     last: dict[str, int] = {}

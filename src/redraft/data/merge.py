@@ -423,7 +423,6 @@ class _Draw:
                     yield Candidate(index, part, line, number, place)
 
     def _may_be_taken(self, index: int, number: int) -> bool:
-        """Whether a part has room for a record, considering the records taken so far."""
         lot = None if self._taken[index].part.per else self._lots.get((index, ""))
         return lot is None or number <= self._sizes[lot].limit
 

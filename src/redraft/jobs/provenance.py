@@ -356,7 +356,6 @@ def _in_words(value: Any) -> str:
 
 
 def _as_json(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the values as they come back from JSON, with lists for tuples."""
     record: dict[str, Any] = json.loads(json.dumps(config))
     return record
 

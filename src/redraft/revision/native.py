@@ -342,7 +342,6 @@ def _write(stream: Stream) -> ops.Loop[tuple[Stop, Finish]]:
 
 
 def _request(stream: Stream) -> ops.Loop[Delta | Stop]:
-    """Continue the text until the engine stops or the text ends the chain."""
     yield from stream.announce_progress({})
     meter = ops.CallMeter(stream.state.clock, stream.index)
     delta, place = Delta(), stream.place

@@ -246,7 +246,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         )
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         new = (_new_parts if wanted[0].pointer is None else _new_values)(reply, answer, wanted)
-        new = ["" if each and state.echoes(each, state.steps) else each for each in new]
+        new = ["" if each and (state.echoes(each, state.steps) or _is_asked(each)) else each for each in new]
     more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
     copied = any(answer[edit.begin : edit.end] in reply.text for edit in wanted)
     long = 2 * len(reply.text) >= len(answer) and not copied
@@ -320,6 +320,12 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
             for new, old, edit in zip(news, olds, edits, strict=True)
         ]
     return ["" if new in answer else new for new in found]
+
+
+def _is_asked(new: str) -> bool:
+    """Return whether a new passage is a piece of the request for it."""
+    words = new.strip(STOPS + ':" ').casefold()
+    return len(words.split()) > 1 and words in prompts.PASSAGE.casefold()
 
 
 def _goes_in(answer: str, edit: Edit, new: str) -> bool:

@@ -126,7 +126,6 @@ class AnswerMessage:
         yield Piece("reasoning_content", event.text)
 
     def _answer(self, text: str) -> Iterator[Piece]:
-        """Send content without white space around the whole answer."""
         text = self._held + text
         text = text if self._sent else text.lstrip()
         new = text.rstrip()

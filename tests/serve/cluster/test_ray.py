@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def machines() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         environ = dict(os.environ)
-        with importlib.import_module("ray_machines").machines(2) as running:
+        with closing(importlib.import_module("ray_machines").Machines(2)) as running:
             yield running
         os.environ.clear()
         os.environ.update(environ)

@@ -83,7 +83,6 @@ class Guide:
 
 @lru_cache
 def _tell(name: str, error: str) -> None:
-    """Log once in this process that a model writes without a form."""
     _log.warning("%s writes without a form, and checks only check: %.200s", name, error)
 
 

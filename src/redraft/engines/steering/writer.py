@@ -492,7 +492,6 @@ class _Writer:
         self.draft.add(Delta(text=text if chance > FITTING else ""))
 
     async def _begun(self, text: str, top: Likeliest) -> float:
-        """Return the log-probability of a text's first token, if it is in `top`."""
         first = (await self._encode(text))[:1]
         for token, chance in [(str(token), chance) for token, chance in top if token]:
             whole = first or len(token) > SHORT or not text[len(token) :][:1].isalnum()
@@ -503,7 +502,6 @@ class _Writer:
     # What must come
 
     async def _begins(self) -> None:
-        """Find the first tokens of required texts, without those that are only spaces."""
         firsts = [(await self._encode(f" {text}"))[:1] for text in ("", "?", *self.form.has)]
         pairs = zip(firsts[2:], self.form.has, strict=True)
         self.begins = {first[0]: text for first, text in pairs if first not in ((), *firsts[:2])}
@@ -518,7 +516,6 @@ class _Writer:
         ]
 
     def _note(self, top: Likeliest = ()) -> None:
-        """Record how likely each required text is at the end of the draft."""
         for text in self._missing() if top and self.draft.text else ():
             if chance := sum(math.exp(number) for token, number in top if _begins(str(token), text)):
                 self.chances[text][len(self.draft)] = chance
@@ -632,6 +629,5 @@ def _is_word(word: str, old: str) -> bool:
 
 
 def _begins(token: str, text: str) -> bool:
-    """Return whether a token is the first part of a text, with a space before it."""
     bare = token.strip().lower()
     return token[:1] == " " and len(bare) >= min(SHORT, len(text)) and text.lower().startswith(bare)

@@ -143,7 +143,6 @@ def _ratio(value: float) -> str:
 
 
 def _paying(changes: Changes) -> str:
-    """Say whether it pays to iterate, and up to which accuracy it would."""
     if not changes.right:
         return "no right answer was revised, so nothing could be lost"
     if not changes.wrong:

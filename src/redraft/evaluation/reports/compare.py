@@ -326,7 +326,6 @@ class Comparison:
 
     @cached_property
     def _gaps(self) -> Numbers | None:
-        """How much longer the model's answers are, for each question; None without the answers."""
         games = [(item.question_id, game.lengths) for item in self.items for game in item.games]
         if not games or not all(lengths for _, lengths in games):
             return None

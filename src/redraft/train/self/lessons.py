@@ -97,7 +97,6 @@ def chains_on(task: Task, drafted: Sequence[Chain]) -> Iterator[Chain]:
 
 
 def _own_fault(task: Task, chain: Chain) -> bool:
-    """Return whether the model's draft is wrong, and short enough for feedback."""
     return 0 < len(chain.answer.strip()) <= LONGEST_DRAFT and not passes(task, chain, chain.answer)
 
 
