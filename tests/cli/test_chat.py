@@ -134,13 +134,13 @@ def test_revise_goes_on_with_the_last_answer_and_undo_takes_it_back() -> None:
 
 def test_edit_changes_a_passage_alone_and_undo_takes_it_back() -> None:
     model = script("The tower is old. A ticket costs 12 dollars.", "11 euros", "Dogs too.", "11 euros")
-    lines = (
-        "/edit Use euros.\nTower?\n/edit\n/edit 12 dollars -> in euros\n/save a.jsonl\n/edit pounds -> x\n"
+    lines = "/edit Use euros.\nTower?\n/edit\n/edit 12 dollars -> in euros\n/save a.jsonl\n"
+    done = chat(
+        f"{lines}/edit pounds -> x\n/edit x ->\n/undo\n/save b.jsonl\n", "-m", model, "--max-revisions", "0"
     )
-    done = chat(f"{lines}/undo\n/save b.jsonl\n", "-m", model, "--max-revisions", "0")
     new = "The tower is old. A ticket costs 11 euros."
     assert done.stdout.splitlines() == ["The tower is old. A ticket costs 12 dollars.", new]
-    for said in ("there is no answer to revise", "/edit needs more", "the passage 'pounds' 0 times"):
+    for said in ("no answer to revise", "/edit needs more", "the passage 'pounds' 0 times", "or the wish"):
         assert said in done.stderr
     assert [chain.answer for name in "ab" for chain in saved(f"{name}.jsonl")] == [
         new,

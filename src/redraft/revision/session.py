@@ -72,8 +72,10 @@ class Conversation:
 
         The wish may name a passage: `12 dollars -> in euros`.
         """
-        passage, _, said = (part.strip() for part in wish.rpartition("->"))
-        return dict(to_patch(self.again()["resume"], "", {"places": [(passage, said) if passage else said]}))
+        passage, arrow, said = (part.strip() for part in wish.rpartition("->"))
+        if arrow and not (passage and said):
+            raise UsageError("/edit lacks the passage or the wish.", hint="/edit 12 dollars -> in euros")
+        return dict(to_patch(self.again()["resume"], "", {"places": [(passage, said) if arrow else said]}))
 
 
 @dataclass
