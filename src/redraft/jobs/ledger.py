@@ -1,6 +1,6 @@
 """An output file that is its own ledger: an item is done if its result is in the file.
 
-An item's result is one line of JSON with the item's id, or several lines, the last of which is marked.
+An item's result is one line of JSON with the item's id, or several lines with a mark on the last.
 Nothing else records what was done, so nothing can disagree with the output. An item without a line is done
 again by the next run.
 

@@ -478,7 +478,7 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
 
 
 def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
-    """Return the functions of which one must be called; none if the model may answer instead."""
+    """Return the functions, one of which must be called; empty if the model may answer instead."""
     choice = (sampling.extra_body or {}).get("tool_choice")
     functions = [tool["function"] for tool in sampling.tools if isinstance(tool.get("function"), Mapping)]
     if isinstance(choice, Mapping):
