@@ -95,7 +95,7 @@ test: model
 
 .PHONY: tests
 tests: model
-	REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'not slow' --numprocesses $(WORKERS) --dist worksteal
+	REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'not slow' --durations 10 --numprocesses $(WORKERS) --dist worksteal
 
 test-slow: model .venv/.docs
 	@export REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1; status=0; \
