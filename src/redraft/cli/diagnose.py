@@ -14,7 +14,7 @@ from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.running import AsJson, ReplacePage, RunCode
 from redraft.cli.shell import argument, flag, only_ours, switch, write
 from redraft.errors import UsageError
-from redraft.jobs.files import not_an_input, write_file
+from redraft.jobs.files import not_an_input
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
@@ -127,8 +127,6 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
 
 
 def _choose(folder: Path, settings: Settings, *, run_code: bool, as_json: bool) -> NoReturn:
-    import yaml
-
     from redraft.chain.documents import text_of_settings, yaml_of
     from redraft.evaluation.diagnosis.choose import choose
     from redraft.evaluation.diagnosis.matrix import Matrix
@@ -142,10 +140,8 @@ def _choose(folder: Path, settings: Settings, *, run_code: bool, as_json: bool) 
         status, found = choose(Matrix.of(folder, settings), settings.values.margin / 100, run_code=run_code)
     if found is None:
         raise typer.Exit(status)
-    record = found.record()
-    write_file(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=100).encode())
-    text = f'{found}\nway         {file}: redraft ask "…" --recipe {file}'
-    write(json.dumps(record, ensure_ascii=False, indent=1) if as_json else text)
+    record, text = found.put(file), f'{found}\nway         {file}: redraft ask "…" --recipe {file}'
+    write(record if as_json else text)
     raise typer.Exit(status)
 
 

@@ -13,6 +13,7 @@ way is not ahead of another one by the margin, which take most items.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,29 +23,33 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import yaml
 from scipy import special
 
-from redraft.chain.documents import recipe_of
+from redraft.chain.documents import text_of_settings, yaml_of
 from redraft.chain.read.records import read_records
 from redraft.checks.parse import checks_in
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.equal_tokens import Spent, titled
-from redraft.evaluation.diagnosis.matrix import CHOOSABLE, PLAN, RUNS, WAYS, Matrix, folders, read_plan
+from redraft.evaluation.diagnosis.matrix import CHOOSABLE, RUNS, WAYS, Matrix, folders, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
-from redraft.evaluation.diagnosis.table import some, wrong_truths
+from redraft.evaluation.diagnosis.table import changes, hashes_of, some, wrong_truths
 from redraft.evaluation.diagnosis.truth import chains_of, known
 from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
 from redraft.jobs.counting import counted
+from redraft.jobs.files import write_file
 from redraft.options import Flags
-from redraft.revision.promise import digest_of, promise_of, types_of
+from redraft.revision.promise import digest_of, types_of
 
 ERROR = 0.05  # the chance of a false choice, and of a broken promise
 SURVIVING = ERROR / 5  # the part of it that the best way is dropped
 FIRST = 20  # prompts of the first block
 FEW = {"seeds": 1, "samples": 4}  # if not given
 ONE = Strategy("plain", 1)
+CHOICE = "choice.json"  # what was chosen, and from which files, in the folder of the chains
+_OF_USERS = ("promise.drift", "promise.evidence")  # the reader of a way may set these
 
 Seen = Mapping[Strategy, Mapping[str, list[Spent]]]
 """What each way made of each item: its runs, in the order of seeds and turns. A way may have made nothing."""
@@ -182,6 +187,11 @@ class Race:
         return Promise(right, self.gain(way).low, harm, self.tokens(way))
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The options of the chosen way, as in a recipe."""
+        return {name.replace("_", "-"): value for name, value in self.chosen.options.items()}
+
+    @property
     def record(self) -> dict[str, Any]:
         """The chosen way, what it promises, and what that rests on."""
         return {
@@ -247,16 +257,25 @@ class Choice:
             kept += f"{promise.harm * 100:.1f} % wrong that are right with one answer"
         return f"{said} It promises {kept}, with {promise.tokens:.0f} new tokens an answer."
 
-    def record(self) -> dict[str, Any]:
-        """Return the way as a recipe with its promise."""
+    def put(self, file: Path) -> str:
+        """Write the way as a recipe, and what it says to the folder of its chains. Return it as JSON."""
+        record, folder = self._recipe, self.matrix.plan.out
+        write_file(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=100).encode())
+        evidence = {"version": 1, "way": record, "files": hashes_of(folder)}
+        write_file(folder / CHOICE, f"{json.dumps(evidence, ensure_ascii=False, indent=1)}\n".encode())
+        return json.dumps(record, ensure_ascii=False, indent=1)
+
+    @property
+    def _recipe(self) -> dict[str, Any]:
         matrix = self.matrix
         given = matrix.settings.values.explicit
         flags = {name: given[name] for name in Flags.model_fields if given.get(name) not in (None, [])}
-        flags |= {"model": matrix.models[0], **self.race.chosen.options}
+        flags |= {"model": matrix.models[0]}
         flags.pop("seed", None)
         return {
             "about": self.sentence,
             **{name.replace("_", "-"): value for name, value in flags.items()},
+            **self.race.options,
             "promise": {
                 **self.race.record,
                 "tasks": [task.name for task in matrix.tasks],
@@ -336,30 +355,44 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
 
 
 def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
-    """Compute a promise again, from the chains that it rests on. Return what differs, and a sentence.
+    """Compare a way with the evidence that it rests on, whose figures are computed again.
+
+    Return what differs, and a sentence on the result.
 
     Raises:
-        UsageError: The file has no promise, its chains are gone, or as `table.verified`.
+        UsageError: The file has no promise, its evidence is gone, or as `table.verified`.
     """
-    path, recipe = recipe_of(str(file))
-    promise = promise_of(recipe, path) or {}
-    shape = {"ways": list, "tasks": list, "margin": float, "evidence": str}
-    if not all(isinstance(promise.get(name), kind) for name, kind in shape.items()):
-        raise UsageError(f"{path} has no promise that can be verified.", hint="Give the file of --choose.")
-    folder = beside if (beside := file.with_suffix("")).is_dir() else Path(promise["evidence"])
-    [model] = folders([str(recipe.get("model"))]).values()
-    ways, tasks = [Strategy.of(str(way)) for way in promise["ways"]], [*map(str, promise["tasks"])]
-    seen = seen_in((folder / RUNS / model / task, ways, None) for task in tasks)
-    if not seen.get(ONE):
-        raise UsageError(f"{folder} has not the answers that {path} rests on.", hint="Put them back.")
+    told = yaml_of(text_of_settings(file), file)
+    promise = told.get("promise") if isinstance(told, dict) else None
+    if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
+        raise UsageError(f"{file} has no promise that can be verified.", hint="Give the file of --choose.")
+    places = [Path(promise["evidence"]), file.with_suffix("")]
+    folder = next(filter(Path.is_dir, places), places[0])
+    if not (choice := stored(folder / CHOICE, "files", "way")):
+        hint = "Put them back; or type the command with --choose again, which makes what is missing."
+        raise UsageError(f"{folder} has not the answers that {file} rests on, with {CHOICE}.", hint=hint)
+    made = choice["way"]
+    [model] = folders([made["model"]]).values()
+    ways = [*map(Strategy.of, made["promise"]["ways"])]
+    seen = seen_in((folder / RUNS / model / task, ways, None) for task in made["promise"]["tasks"])
+    race = Race(seen, made["promise"]["margin"])
+    now = _flat({**made, **race.options, "promise": {**made["promise"], **race.record}})
+    own = _flat(told)
     answers, wrong = wrong_truths(folder, run_code=run_code)
-    race, told = Race(seen, promise["margin"]), {**recipe, **promise}
-    now = race.record | {name.replace("_", "-"): value for name, value in race.chosen.options.items()}
     faults = [
-        f"{path}: {name} is {told.get(name)!r:.60}, and the records give {value!r:.60}."
-        for name, value in now.items()
-        if told.get(name) != value
+        f"{file}: {name} is {_said(own, name):.200}, and in the evidence it is {_said(now, name):.200}."
+        for name in {**own, **now}
+        if name not in _OF_USERS and _said(own, name) != _said(now, name)
     ]
-    lost = {*tasks} - read_plan(folder)["tasks"].keys()
-    faults += [*some(wrong), *(f"{folder / PLAN}: has no task {task}." for task in sorted(lost))]
+    faults += [*changes(folder, choice["files"]), *some(wrong)]
     return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a recipe by name: `max-tokens`, `promise.gain`."""
+    promise = {f"promise.{name}": value for name, value in recipe["promise"].items()}
+    return {name: value for name, value in recipe.items() if name != "promise"} | promise
+
+
+def _said(values: Mapping[str, Any], name: str) -> str:
+    return f"{values[name]!r}" if name in values else "not set"

@@ -4,6 +4,7 @@
     DIR/tasks/add.jsonl                   the tasks' files, as they were answered
     DIR/runs/MODEL/TASK/seed-0/revise-2.jsonl  a run, as from `redraft eval`
     DIR/table.json, index.html            the figures, and the page
+    DIR/choice.json                       what --choose wrote to its recipe, and from which files
 
 The same command resumes after any stop. One with more models, tasks, ways or seeds adds to the folder.
 """
@@ -233,11 +234,11 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def stored(file: Path, *names: str) -> dict[str, Any] | None:
-    """Return the record in a file; None if it is not an object, or lacks one of these names."""
+    """Return the record in a file; None without one that is an object with these names."""
     try:
         found: dict[str, Any] = json.loads(file.read_bytes())
         return found if all(isinstance(found[name], dict) for name in names) else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, FileNotFoundError):
         return None
 
 

@@ -150,7 +150,7 @@ def _natives(model: str, folder: Path) -> Iterator[str]:
 def put_report(folder: Path) -> Table:
     """Write the table and the page of a folder. Return the table."""
     table = table_of(folder)
-    record = {"version": 1, "redraft": __version__, "files": _hashes(folder), **without_nan(table)}
+    record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     made = f"redraft {__version__} · redraft diagnose {folder.name} --verify recomputes all figures"
     head = Part(verdict=" ".join(sentences(table)), notes=_HOW)
@@ -191,7 +191,8 @@ def sentences(table: Table) -> Iterator[str]:
                     yield f"Within tasks, it does {word} in {'; '.join(found)}."
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def hashes_of(folder: Path) -> dict[str, str]:
+    """Return the hash of each file that the figures of a folder rest on, by its place."""
     files = [folder / PLAN, *(folder / "tasks").iterdir(), *(folder / RUNS).glob("*/*/seed-*/*.jsonl")]
     return {file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(files)}
 
@@ -210,11 +211,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         raise OutputError(f"{folder} has no {TABLE}.", hint=hint)
     if (table := stored(file, "files")) is None:
         raise OutputError(f"{file} is no table of redraft diagnose.", hint=hint)
-    hashes, before = _hashes(folder), table["files"]
-    faults = [f"{name}: was added after the table was made." for name in hashes if name not in before]
-    faults += [f"{name}: is gone." for name in before if name not in hashes]
-    changed = [name for name in hashes if before.get(name, hashes[name]) != hashes[name]]
-    faults += [f"{name}: was changed after the table was made." for name in changed]
+    faults = changes(folder, table["files"])
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults += some(wrong)
     try:
@@ -232,8 +229,17 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     if faults:
         return faults, "Not verified."
     figures = sum(isinstance(value, int | float) for value in made.values())
-    files = counted(len(hashes), "file")
+    files = counted(len(table["files"]), "file")
     return [], f"Verified: {figures:,} figures from {files}, and the truth of {counted(answers, 'answer')}."
+
+
+def changes(folder: Path, before: Mapping[str, str]) -> list[str]:
+    """Return which files have changed since their hashes were stored."""
+    hashes = hashes_of(folder)
+    faults = [f"{name}: was added afterwards." for name in hashes if name not in before]
+    faults += [f"{name}: is gone." for name in before if name not in hashes]
+    changed = [name for name in hashes if before.get(name, hashes[name]) != hashes[name]]
+    return [*faults, *(f"{name}: was changed afterwards." for name in changed)]
 
 
 def some(faults: list[str]) -> list[str]:
