@@ -129,7 +129,6 @@ class Bootstrap:
         bounds: Bounds | None = None,
         *,
         scale: Scale = "plain",
-        extremes: tuple[Numbers, Numbers] | None = None,
     ) -> Estimate:
         """Return a figure with its interval: expanded percentiles, or Student's for few questions.
 
@@ -143,8 +142,6 @@ class Bootstrap:
             figure: The figure.
             bounds: Its least and greatest value, such as 0 and 1 for a share.
             scale: That on which the interval for few questions has two equal sides.
-            extremes: Of a figure that is not linear: the sums if all questions were as low, and as high, as
-                can be.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             value = float(figure(self.sums)) if self.questions else math.nan
@@ -159,9 +156,6 @@ class Bootstrap:
         if ends is None or abs(ends[1] - ends[0]) <= _SAME * max(1.0, abs(value)):
             others, (least, most) = self.others, bounds or (math.nan, math.nan)
             ends = value - others * (value - least), value + others * (most - value)
-            if extremes:
-                low, high = (float(figure((1 - others) * self.sums + others * sums)) for sums in extremes)
-                ends = low, high
         least, most = bounds or (-math.inf, math.inf)
         low, high = max(ends[0], least), min(ends[1], most)
         return Estimate(value, *(float(end) if math.isfinite(end) else math.nan for end in (low, high)))

@@ -74,8 +74,7 @@ def seen_in(tasks: Iterable[Runs]) -> Seen:
         for file in sorted(folder.glob(f"seed-*/{way.name}.jsonl")):
             chains = [chain for chain in chains_of(file) if asked is None or chain.id in asked]
             for each in known(chains).chains if chains else ():
-                spent = Spent(each.best, each.tokens, each.chain.usage.prompt_tokens)
-                items.setdefault(f"{folder.name}/{each.item}", []).append(spent)
+                items.setdefault(f"{folder.name}/{each.item}", []).append(Spent.of(each))
     return found
 
 

@@ -21,7 +21,7 @@ from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of, split
 from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
-from redraft.evaluation.diagnosis.truth import chains_of, known
+from redraft.evaluation.diagnosis.truth import Known, chains_of, known
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
@@ -33,6 +33,11 @@ class Spent(NamedTuple):
     score: float  # whether the answer is right, 0 to 1
     tokens: float  # new tokens of all texts; NaN if its chain has a text and no usage
     prompts: float  # tokens of all requests
+
+    @classmethod
+    def of(cls, known: Known) -> Self:
+        """Return that of a chain."""
+        return cls(known.best, known.tokens, known.chain.usage.prompt_tokens)
 
     @classmethod
     def mean(cls, found: Iterable[Self]) -> Self:
@@ -217,9 +222,7 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
         chains = list(chains_of(files[way]))
         made = known(chains).chains if chains else ()
         items |= {each.chain.id: each.item for each in made}
-        runs[way].append(
-            {each.chain.id: Spent(each.best, each.tokens, each.chain.usage.prompt_tokens) for each in made}
-        )
+        runs[way].append({each.chain.id: Spent.of(each) for each in made})
     every = [run for of_way in runs.values() for run in of_way]
     common: dict[str, list[str]] = {}
     for name in every[0]:

@@ -4,8 +4,8 @@ Unknown fields of a review survive a round trip, as do ids that are numbers. A l
 judgements becomes two reviews, one for each order. Grades have the shape of MT-bench's single judgements.
 
 If a record has no scores or verdict, they are read from its text, and never made up. Judges are asked for two
-numbers on the first line, and sometimes write them at the end. Their text also quotes the answers, with
-numbers, tuples and perhaps scores in them, so a fallback needs a line about scores.
+numbers on the first line, or in brackets at the end. Their text also quotes the answers, with numbers, tuples
+and perhaps scores in them.
 """
 
 from __future__ import annotations
@@ -37,15 +37,6 @@ _BETWEEN = rf"(?:{_GAP}[,;]{_GAP}|\s{{1,8}}+(?:and\s{{1,8}}+)?+)"
 _END = rf"{_GAP}[)\]]?\.?{_MARKS}"
 _FIRST_LINE = regex.compile(rf"(?i){_MARKS}(?:{_LABEL})?+[(\[]?{_GAP}{_NUMBER}{_BETWEEN}{_NUMBER}{_END}")
 _ALONE = regex.compile(rf"(?i){_MARKS}(?:{_LABEL}[(\[]?{_NUMBER}|{_VALUE}{_OUT_OF}){_END}")
-_NAMED = regex.compile(
-    rf"(?im)\bAssistant\s([12])(?:'s\sscore)?{_MARKS}:[ \t*_]{{0,8}}+{_NUMBER}"
-    rf"(?=[ \t*_]{{0,8}}+(?:$|\(|\.[ \t]{{0,8}}+$|[,;.]?{_GAP}(?:and\s)?Assistant))"
-)
-_TUPLE = regex.compile(rf"\({_GAP}{_NUMBER}{_GAP},{_GAP}{_NUMBER}{_GAP}\)")
-# Before a tuple of scores stands nothing, or words about scores that end in a colon, "=", "is" or "are".
-_SAYS_SCORES = regex.compile(
-    r"(?i)(?:.*?(?:\b(?:scores?|tuple|ratings?)\b|^\W*output\b).*(?:[:=]|\b(?:is|are)))?[\s*_`]*"
-)
 _BRACKETS = regex.compile(rf"\[\[{_GAP}{_NUMBER}(?:{_GAP},{_GAP}{_NUMBER})?{_GAP}\]\]")
 _BLANK = " \t\r\n\ufeff"
 _VERDICT = regex.compile(rf"\[\[{_GAP}([ABC]){_GAP}\]\]")
@@ -68,16 +59,15 @@ def scores_in(text: str) -> tuple[float, ...]:
     """Return the scores in a review's text: two, or one for a grade.
 
     It looks, in this order, for: a first line of two numbers, since the text below may quote others;
-    MT-bench's `[[8]]` and `[[8, 9]]` on the last line that has some; the last `Assistant 1: 8` with the last
-    `Assistant 2: 9`; the last tuple that is a line of its own or ends one such as `Scores: (8, 9)`; a first
-    or last line that is one score and says so, as `Score: 8` and `8 out of 10` do.
+    MT-bench's `[[8]]` and `[[8, 9]]` on the last line that has some; a first or last line that is one score
+    and says so, as `Score: 8` and `8 out of 10` do.
 
     Raises:
         Unreadable: There are none, they are not on the scale, or a line has several, as `[[8]] or [[9]]`.
     """
     match = _FIRST_LINE.fullmatch(text.strip(_BLANK).partition("\n")[0])
     found = list(match.groups()) if match else [score for score in _on_last_line(_BRACKETS, text) if score]
-    found = found or _named(text) or _last_tuple(text) or _alone(text)
+    found = found or _alone(text)
     if found:
         return checked(tuple(map(float, found)))
     raise Unreadable("no scores in the text" if text.strip() else "an empty text")
@@ -110,30 +100,6 @@ def _alone(text: str) -> list[str]:
     text = text.strip(_BLANK)
     matches = map(_ALONE.fullmatch, (text.partition("\n")[0], text.rpartition("\n")[2]))
     return next(([match[1] or match[2]] for match in matches if match), [])
-
-
-def _named(text: str) -> list[str]:
-    scores = dict(_NAMED.findall(text))  # the last of each
-    return [scores["1"], scores["2"]] if len(scores) == 2 else []
-
-
-def _last_tuple(text: str) -> list[str]:
-    """Return the last tuple that is the last line, or ends a line that calls it the scores, or follows one.
-
-    A pair in prose does not count: answers contain some, as `f(1, 2) = 3` and the point (10, 4).
-    """
-    lines = [line for line in text.splitlines() if line.strip(_BLANK + "`~")]
-    for line, before in zip(reversed(lines), reversed(["", *lines[:-1]]), strict=False):
-        found = list(_TUPLE.finditer(line))
-        said = line[: found[0].start()] if found else ""
-        said = said if said.strip(" \t*_`") or line is lines[-1] else f"{before} {said}"
-        if not found or not _SAYS_SCORES.fullmatch(said):
-            continue
-        if len({match.groups() for match in found}) > 1:
-            raise Unreadable(f"{' and '.join(match[0] for match in found)} on one line")
-        if not line[found[-1].end() :].strip(" \t*_`."):
-            return list(found[-1].groups())
-    return []
 
 
 _HINT = (

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations, product
+from itertools import combinations
 from typing import ClassVar
 
 import numpy as np
@@ -239,8 +239,7 @@ class Comparison:
     def _result(self, sample: Bootstrap) -> Result:
         ratio = None
         if sample.sums[_COLUMN["scored"]]:
-            ends = extremes(sample.sums, {0: 1, 2: 1})
-            ratio = sample.estimate(_ratio, _RATIO, scale="ratio", extremes=ends)
+            ratio = sample.estimate(_ratio, _RATIO, scale="ratio")
         return Result(
             questions=sample.questions,
             ratio=ratio,
@@ -342,20 +341,6 @@ class Comparison:
         return np.asarray((ours - theirs) / np.maximum(self._of("scored"), 1))
 
 
-def extremes(sums: Numbers, signs: Mapping[int, int]) -> tuple[Numbers, Numbers]:
-    """Return the worst and the best possible sums: all reviews 1 to 10, or all 10 to 1.
-
-    `signs` marks the columns with scores of a model, which are followed by its opponent's; -1 where high ones
-    lower the figure.
-    """
-    found = sums.copy(), sums.copy()
-    for (column, sign), (each, side) in product(signs.items(), zip(found, (-1, 1), strict=True)):
-        total = sums[column] + sums[column + 1]
-        good, bad = (total * score / (LOWEST + HIGHEST) for score in (HIGHEST, LOWEST))
-        each[column], each[column + 1] = (good, bad) if sign * side > 0 else (bad, good)
-    return found
-
-
 def _column(sums: Numbers, *names: str) -> Numbers:
     return np.asarray(sum(sums[..., _COLUMN[name]] for name in names))
 
@@ -389,12 +374,9 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
     if not pairs or model.whole.ratio is None or other.whole.ratio is None:
         return None
     ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-    table = np.hstack([model.table[ours, :4], other.table[theirs, :4]])
-    sample = Bootstrap(table)
-    ratio = sample.estimate(
-        lambda sums: _ratio(sums[..., :4]) - _ratio(sums[..., 4:]),
-        extremes=extremes(sample.sums, {0: 1, 2: 1, 4: -1, 6: -1}),
-    )
+    sample = Bootstrap(np.hstack([model.table[ours, :4], other.table[theirs, :4]]))
+    most = _RATIO[1] - _RATIO[0]
+    ratio = sample.estimate(lambda sums: _ratio(sums[..., :4]) - _ratio(sums[..., 4:]), (-most, most))
     return None if math.isnan(ratio.value) else Difference(model.model, other.model, len(pairs), ratio)
 
 
