@@ -1,4 +1,4 @@
-"""`redraft diagnose`, as a user types it: the table, the JSON, the page, and where the truth comes from."""
+"""`redraft diagnose`, as a user types it: the table, the JSON, and where the truth comes from."""
 
 from __future__ import annotations
 
@@ -41,20 +41,6 @@ def test_json_has_the_figures_and_the_ids() -> None:
     assert found["revisions"][0]["ecr"]["value"] == 0.25
     assert found["decision"]["outcome"] == "undecided"
     assert found["sentence"] == shown(run("run.jsonl"))[-1]
-
-
-def test_the_page_is_written_once_and_only_replaced_on_demand() -> None:
-    shown(run("run.jsonl", "--html", "page.html"))
-    before = Path("page.html").read_bytes()
-    assert b"Does revising pay?" in before
-    assert b'href="page.chains.html#only%3Dwrong%20%E2%86%92%20right"' in before
-    assert b'"t/0"' in Path("page.chains.html").read_bytes()
-    result = run("run.jsonl", "--html", "page.html")
-    assert result.exit_code != 0
-    assert "Write to another file with --html, or replace it with --force." in result.stderr
-    assert Path("page.html").read_bytes() == before
-    shown(run("run.jsonl", "--html", "page.html", "--force"))
-    refused(run("run.jsonl", "--html", "run.jsonl", "--force"), "run.jsonl")
 
 
 def test_checks_say_what_is_right_of_other_chains() -> None:

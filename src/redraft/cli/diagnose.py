@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from redraft.cli.options import Given, fill_in, takes
-from redraft.cli.running import AsJson, ReplacePage, RunCode
+from redraft.cli.running import AsJson, RunCode
 from redraft.cli.shell import argument, flag, only_ours, switch, write
 from redraft.errors import UsageError
-from redraft.jobs.files import not_an_input
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
@@ -35,9 +33,7 @@ def diagnose(
         bool, switch("Recompute the figures of a folder, or of a chosen way.", "--verify")
     ] = False,
     run_code: RunCode = False,
-    html: Annotated[Path | None, flag("FILE", "Write a page, and one of chains.")] = None,
     as_json: AsJson = False,
-    force: ReplacePage = False,
 ) -> None:
     """Tell from chains what revising did, and whether it pays.
 
@@ -58,9 +54,6 @@ def diagnose(
     majority; best of N, chosen by the checks; auto, repair, steered, blind, shuffled. Only steered is
     steered, unless --steer.
     """
-    from redraft import __version__
-
-    not_an_input({"--html": html}, files)
     for check in (*(score or ()), *(flags.get("check") or ())):
         if "judge" in check.partition(":")[0]:
             problem = f"the check {check!r:.60} asks a judge, and here there is none."
@@ -72,26 +65,17 @@ def diagnose(
         _refuse({name: value for name, value in flags.items() if name != "quiet"}, why, hint)
     if verify or "tasks" in flags or any(map(Path.is_dir, files)):
         hint = f"Give files in it: {files[0]}/runs/MODEL/TASK/seed-0/revise-2.jsonl"
-        _refuse({"score": score, "html": html}, "is for files of chains, and this is a folder of runs.", hint)
+        _refuse({"score": score}, "is for files of chains, and this is a folder of runs.", hint)
         if len(files) > 1:
             raise UsageError("a folder of runs was given with other files.", hint="Give it alone.")
         _folder(flags, files[0], verify=verify, run_code=run_code, as_json=as_json)
         return
 
-    from redraft.chain.read.files import open_output
-    from redraft.evaluation.diagnosis.diagnose import chains_of, page
     from redraft.evaluation.diagnosis.diagnose import diagnose as diagnosed
     from redraft.evaluation.diagnosis.truth import chains_in
-    from redraft.evaluation.reports.chains import Links
 
-    with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
-        with only_ours():
-            found = diagnosed(chains_in(files), score=score or ())
-        if html and file:
-            made = f"redraft {__version__} · 95 % intervals"
-            chains = chains_of(found)
-            links = Links.write(html, "Does revising pay? The chains", chains, made, force=force)
-            file.write(page(found, made, links).encode())
+    with only_ours():
+        found = diagnosed(chains_in(files), score=score or ())
     write(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else str(found))
 
 

@@ -23,14 +23,6 @@ class Line(NamedTuple):
     note: str = ""
 
 
-class Item(NamedTuple):
-    """A record named in a part: its link, if any, and a note."""
-
-    title: str
-    place: str
-    note: str
-
-
 @dataclass(frozen=True)
 class Part:
     """A part of a report. Texts are plain, and empty fields are left out."""
@@ -44,7 +36,6 @@ class Part:
     lines: Sequence[tuple[str, str, str, str]] = ()  # `Line`s, whose names spaces may indent
     facts: Sequence[tuple[str, str]] = ()  # names and texts without an interval, such as the cost
     chart: str = ""  # SVG
-    items: Sequence[Item] = ()
     records: Sequence[Mapping[str, Any]] = ()  # what `browse.js` shows of each record
     kinds: Mapping[str, str] = field(default_factory=dict)  # what a reader can choose by: name by kind
     claim: str = ""  # what it shows, as a sentence: a page's heading

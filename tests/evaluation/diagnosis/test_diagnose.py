@@ -1,4 +1,4 @@
-"""What revising did: transitions, rates, verdicts, what is said about them, and the page."""
+"""What revising did: transitions, rates, verdicts, and what is said about them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,10 @@ pytest.importorskip("scipy")
 
 import redraft
 from redraft.chain import Chain, Usage
-from redraft.evaluation.diagnosis.diagnose import (
-    Diagnosis,
-    chains_of,
-    diagnose,
-    notes,
-    page,
-    sections,
-    verdict,
-)
+from redraft.evaluation.diagnosis.diagnose import Diagnosis, diagnose, notes, sections, verdict
 from redraft.evaluation.diagnosis.figures import Changes, by_item, decide, sentence
-from redraft.evaluation.reports.chains import Links
 from redraft.evaluation.stats import paired, without_nan
 from tests.evaluation.diagnosis.made_chains import step, told
-from tests.evaluation.pages.reading import read
 
 MIXED = [
     told("a", "01"),
@@ -240,28 +230,3 @@ def test_undecided_gives_no_number_of_items_to_collect() -> None:
     assert said.endswith("over the first answers so far; better in 6 of 40 items, worse in 2, p = 0.29.")
     assert "loses 10.0 points" in sentence(decide(other, one))
     assert sentence(decide(*columns(0, 0, 6))) == "Undecided: revising changes no item's score."
-
-
-def test_the_page_has_the_sentence_the_figures_and_the_pictures() -> None:
-    chains = [told(str(n), "01", "ra", guide="01") for n in range(8)]
-    reader = read(page(diagnose(chains), "made by a test"))
-    text = " ".join(reader.text)
-    for part in ("Revising does better here: it adds 100.0 points", "1 revision at most", "ECR"):
-        assert part in text, part
-    assert "made by a test" in text
-    assert reader.scripts == []
-    assert reader.policy.startswith("default-src 'none'")
-    assert "script-src" not in reader.policy
-    assert "Nothing was revised" in " ".join(read(page(diagnose([told("a", "1")]), "")).text)
-
-
-def test_the_page_leads_to_what_was_repaired_and_broken() -> None:
-    chains = [told("a", "01"), told("b", "10"), *[told(f"c/{n}", "01") for n in range(60)]]
-    html = page(diagnose(chains), "", Links("x.chains.html"))
-    assert 'href="x.chains.html#only%3Dwrong%20%E2%86%92%20right">wrong → right</a> <small>61 answers' in html
-    assert html.count("href") == 2
-    assert "href" not in page(diagnose(chains), "")
-    assert [entry.kinds for entry in chains_of(diagnose(chains))[:2]] == [
-        ["wrong → right"],
-        ["right → wrong"],
-    ]

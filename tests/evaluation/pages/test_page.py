@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("jinja2")
 
-from redraft.evaluation.pages.page import TERMS, render
+from redraft.evaluation.pages.page import render
 from redraft.evaluation.tables import Part
 from redraft.jobs.counting import printable
 from tests.evaluation.pages.reading import BAD, read
@@ -70,12 +70,3 @@ def test_without_records_there_is_no_script() -> None:
     assert "keywords:<wbr>letter_<wbr>frequency" in html
     assert "prefers-color-scheme: dark" in html
     assert html.count("<p>") == 0
-
-
-def test_terms_say_what_they_mean() -> None:
-    html = render(
-        "t", "", [Part(tiles={"McNemar's p": "0.2"}, lines=[("  ECR", "1", "", ""), ("x", "", "", "")])], ""
-    )
-    read(html)
-    assert html.count("<abbr ") == 2
-    assert f'title="{TERMS["ECR"]}">ECR</abbr>' in html

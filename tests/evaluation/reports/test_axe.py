@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("vl_convert")
 
-from redraft.evaluation.diagnosis import diagnose as diagnosis
 from redraft.evaluation.reports.chains import Links
 from redraft.evaluation.reports.report import chains_of, describe, page
 from tests.browser import chromium
@@ -26,7 +25,6 @@ def test_nothing_is_wrong_on_the_pages_of_reports(tmp_path: Path) -> None:
     runs.write_text("".join(f"{chain.to_json()}\n" for chain in chains))
     links = Links.write(whole, "Chains", [*chains_of(report := describe([runs]))], "made", force=False)
     whole.write_text(page(report, "made", links))
-    (tmp_path / "diagnosis.html").write_text(diagnosis.page(diagnosis.diagnose(chains), "made", links))
     with chromium() as browser:
         for width, look in LOOKS:
             size: Any = {"width": width, "height": 850}

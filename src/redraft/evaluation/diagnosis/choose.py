@@ -33,7 +33,7 @@ from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.equal_tokens import Spent, titled
 from redraft.evaluation.diagnosis.matrix import CHOOSABLE, RUNS, WAYS, Matrix, folders, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
-from redraft.evaluation.diagnosis.table import changes, hashes_of, some, wrong_truths
+from redraft.evaluation.diagnosis.table import changes, differences, hashes_of, some, wrong_truths
 from redraft.evaluation.diagnosis.truth import chains_of, known
 from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
 from redraft.evaluation.stats import Estimate
@@ -49,7 +49,7 @@ FIRST = 20  # prompts of the first block
 FEW = {"seeds": 1, "samples": 4}  # if not given
 ONE = Strategy("plain", 1)
 CHOICE = "choice.json"  # what was chosen, and from which files, in the folder of the chains
-_OF_USERS = ("promise.drift", "promise.evidence")  # the reader of a way may set these
+_OF_USERS = ("drift", "evidence")  # the user of a way may set these in its promise
 
 Seen = Mapping[Strategy, Mapping[str, list[Spent]]]
 """What each way made of each item: its runs, in the order of seeds and turns. A way may have made nothing."""
@@ -375,23 +375,8 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     ways = [*map(Strategy.of, made["promise"]["ways"])]
     seen = seen_in((folder / RUNS / model / task, ways, None) for task in made["promise"]["tasks"])
     race = Race(seen, made["promise"]["margin"])
-    now = _flat({**made, **race.options, "promise": {**made["promise"], **race.record}})
-    own = _flat(told)
+    own = {name: promise[name] for name in _OF_USERS if name in promise}
+    now = {**made, **race.options, "promise": {**made["promise"], **race.record, **own}}
     answers, wrong = wrong_truths(folder, run_code=run_code)
-    faults = [
-        f"{file}: {name} is {_said(own, name):.200}, and in the evidence it is {_said(now, name):.200}."
-        for name in {**own, **now}
-        if name not in _OF_USERS and _said(own, name) != _said(now, name)
-    ]
-    faults += [*changes(folder, choice["files"]), *some(wrong)]
+    faults = [*differences(file, told, now), *changes(folder, choice["files"]), *some(wrong)]
     return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."
-
-
-def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a recipe by name: `max-tokens`, `promise.gain`."""
-    promise = {f"promise.{name}": value for name, value in recipe["promise"].items()}
-    return {name: value for name, value in recipe.items() if name != "promise"} | promise
-
-
-def _said(values: Mapping[str, Any], name: str) -> str:
-    return f"{values[name]!r}" if name in values else "not set"

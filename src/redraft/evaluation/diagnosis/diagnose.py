@@ -1,9 +1,8 @@
-"""`redraft.diagnose`: tell from chains what revising did, as a text or a page."""
+"""`redraft.diagnose`: tell from chains what revising did."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,11 +13,9 @@ from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
 from redraft.evaluation.diagnosis.figures import Changes, Figures, sentence
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
-from redraft.evaluation.pages.page import render
 from redraft.evaluation.records import listed
-from redraft.evaluation.reports.chains import Links, Listed, entries
 from redraft.evaluation.stats import without_nan
-from redraft.evaluation.tables import Item, Line, Part, as_text, p_text, p_value, percent, tokens_text
+from redraft.evaluation.tables import Line, Part, as_text, p_text, p_value, percent, tokens_text
 from redraft.jobs.counting import counted, printable
 
 _FEW = 5  # ids to name
@@ -122,7 +119,7 @@ def _transitions(found: Figures) -> Iterator[Line]:
     if found.of_revised != found.revisions[0]:
         rows["first to best"] = found.of_revised
     for name, changes in rows.items():
-        counts = (f"{changes.count(*cell):,} {went(*cell)}" for cell in _CELLS)
+        counts = (f"{changes.count(*cell):,} {_went(*cell)}" for cell in _CELLS)
         yield Line(name, f"{len(changes.pairs):,}", "answers", ", ".join(counts))
         yield Line("  ECR", *percent(changes.ecr, 1), "of wrong answers became right")
         yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
@@ -133,8 +130,7 @@ def _transitions(found: Figures) -> Iterator[Line]:
     yield Line("McNemar's p", p_value(found.decision.p), "", note)
 
 
-def went(before: bool, after: bool) -> str:  # noqa: FBT001  (right before, right after)
-    """Return how an answer changed, such as `wrong → right`."""
+def _went(before: bool, after: bool) -> str:  # noqa: FBT001  (right before, right after)
     return f"{'right' if before else 'wrong'} → {'right' if after else 'wrong'}"
 
 
@@ -183,28 +179,3 @@ def verdict(found: Figures) -> str:
     if math.isnan(whole):
         took = "some chains do not say how many they took"
     return f"{said} Not at equal tokens: {took}. redraft diagnose --tasks compares at equal tokens."
-
-
-def page(found: Figures, made: str, links: Links | None = None) -> str:
-    """Return the page. `made` says how it was made; `links` lead to the page of `chains_of`."""
-    head = Part(verdict=verdict(found), notes=[*notes(found)])
-    parts = [head, *sections(found), *_changed(found, links or Links())]
-    return render("Does revising pay?", ": ".join(title(found)), parts, made)
-
-
-def chains_of(found: Figures) -> list[Listed]:
-    """Return the chains that count, each with how its first answer changed."""
-    chains = zip(found.chains, entries(each.chain for each in found.chains), strict=True)
-    return [entry._replace(kinds=[went(each.first, each.best)]) for each, entry in chains]
-
-
-def _changed(found: Figures, links: Links) -> Iterator[Part]:
-    """Yield links to the chains that revising made right, and to those that it made wrong."""
-    counts = Counter(kind for entry in chains_of(found) for kind in entry.kinds)
-    items = [
-        Item(kind, links.to(f"only={kind}"), counted(counts[kind], "answer"))
-        for kind in ("wrong → right", "right → wrong")
-        if counts[kind]
-    ]
-    if items:
-        yield Part("first to best", items=items)

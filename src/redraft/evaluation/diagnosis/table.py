@@ -218,17 +218,10 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         now = json.loads(json.dumps(without_nan(table_of(folder))))
     except (RecordError, OutputError) as error:
         return [*faults, error.message], "The figures cannot be recomputed."
-    told, made = (dict(_leaves(values, "")) for values in ({name: table.get(name) for name in now}, now))
-    faults += some(
-        [
-            f"{TABLE}: {place} is {told.get(place)!r:.60}, and the records give {made.get(place)!r:.60}."
-            for place in (told | made)
-            if told.get(place) != made.get(place)
-        ]
-    )
+    faults += some(differences(TABLE, {name: table.get(name) for name in now}, now))
     if faults:
         return faults, "Not verified."
-    figures = sum(isinstance(value, int | float) for value in made.values())
+    figures = sum(isinstance(value, int | float) for _, value in _leaves(now, ""))
     files = counted(len(table["files"]), "file")
     return [], f"Verified: {figures:,} figures from {files}, and the truth of {counted(answers, 'answer')}."
 
@@ -240,6 +233,17 @@ def changes(folder: Path, before: Mapping[str, str]) -> list[str]:
     faults += [f"{name}: is gone." for name in before if name not in hashes]
     changed = [name for name in hashes if before.get(name, hashes[name]) != hashes[name]]
     return [*faults, *(f"{name}: was changed afterwards." for name in changed)]
+
+
+def differences(name: object, told: Any, made: Any) -> list[str]:
+    """Return where a file called `name` says something else than the records that it rests on."""
+    before, now = ({place: repr(value) for place, value in _leaves(each, "")} for each in (told, made))
+    return [
+        f"{name}: {place} is {before.get(place, 'not set'):.200}, "
+        f"and the records give {now.get(place, 'nothing'):.200}."
+        for place in before | now
+        if before.get(place) != now.get(place)
+    ]
 
 
 def some(faults: list[str]) -> list[str]:

@@ -188,7 +188,6 @@
   byId("browse").hidden = false;
   const asked = decodeURIComponent(location.hash.slice(1));
   current = asked ? index.findIndex(([name]) => name === asked) : -1;
-  if (asked.startsWith("only=")) only.value = asked.slice(5);
   draw();
   if (current >= 0) show(current);
   filter();

@@ -26,15 +26,6 @@ except ModuleNotFoundError as error:
     raise MissingExtra(f"a page (here: {error.name})", "eval") from None
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-TERMS: Mapping[str, str] = {
-    "ECR": "Error correction rate: the share of wrong answers that revising made right.",
-    "EIR": "Error introduction rate: the share of right answers that revising made wrong.",
-    "ECR/EIR": "Revising pays while this is above right answers over wrong ones.",
-    "McNemar's p": "The chance of so uneven a split into better and worse items, if revising did nothing.",
-    "balanced accuracy": "The mean of the shares of right answers accepted and of wrong ones rejected.",
-    "orders agree": "The same answer wins whichever of the two is shown first.",
-}
-"""What names of figures mean, which a page tells where they are pointed at."""
 
 
 def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:
@@ -75,9 +66,7 @@ def _template(name: str) -> Any:
 
 def _breakable(name: str) -> Markup:
     """Return a name that may be wrapped at its joints, such as `keywords:letter_frequency` on a phone."""
-    text = Markup(str(escape(printable(name.strip()))).replace(":", ":<wbr>").replace("_", "_<wbr>"))
-    meaning = TERMS.get(name.strip())
-    return Markup('<abbr tabindex="0" title="{}">{}</abbr>').format(meaning, text) if meaning else text
+    return Markup(str(escape(printable(name.strip()))).replace(":", ":<wbr>").replace("_", "_<wbr>"))
 
 
 def _drawn(part: Part) -> Markup:
