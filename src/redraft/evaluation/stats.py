@@ -141,7 +141,7 @@ class Bootstrap:
         Args:
             figure: The figure.
             bounds: Its least and greatest value, such as 0 and 1 for a share.
-            scale: That on which the interval for few questions has two equal sides.
+            scale: That on which the interval for few or agreeing questions has two equal sides.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             value = float(figure(self.sums)) if self.questions else math.nan
@@ -154,13 +154,14 @@ class Bootstrap:
                 values = values[np.isfinite(values)]
                 ends = tuple(np.quantile(values, [tail, 1 - tail])) if len(values) else None
         if ends is None or abs(ends[1] - ends[0]) <= _SAME * max(1.0, abs(value)):
-            others, (least, most) = self.others, bounds or (math.nan, math.nan)
-            ends = value - others * (value - least), value + others * (most - value)
+            there, back = _SCALES[scale]
+            middle, *far = (there(np.asarray(each)) for each in (value, *(bounds or (math.nan, math.nan))))
+            ends = tuple(float(back(middle + self.others * (end - middle))) for end in far)
         least, most = bounds or (-math.inf, math.inf)
-        low, high = max(ends[0], least), min(ends[1], most)
-        return Estimate(value, *(float(end) if math.isfinite(end) else math.nan for end in (low, high)))
+        found = max(ends[0], least), min(ends[1], most)
+        return Estimate(value, *(float(end) if math.isfinite(end) else math.nan for end in found))
 
-    def _students(self, figure: Figure, value: float, scale: Scale) -> tuple[float, float] | None:
+    def _students(self, figure: Figure, value: float, scale: Scale) -> tuple[float, ...] | None:
         """Return Student's interval with the jackknife's error, from leaving out each question in turn."""
         if self.without is None or self.questions < 2:
             return None
@@ -197,8 +198,6 @@ def clustered(rows: npt.ArrayLike, clusters: Sequence[Hashable] | None) -> Numbe
 
 
 def _columns(*columns: Sequence[float]) -> Numbers:
-    if len({len(column) for column in columns}) > 1:
-        raise ValueError(f"columns of different lengths: {', '.join(str(len(each)) for each in columns)}")
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=-1)
 
 

@@ -26,7 +26,6 @@ PAIR = Match(
         ("scores", '```json\n{"review": "x", "score_1": 7, "score_2": 8}\n```', (7.0, 8.0)),
         ("scores", "8 9", (8.0, 9.0)),
         ("scores", "**Final scores:** [[8, 9]]", (8.0, 9.0)),
-        ("scores", "Fine.\nAssistant 1: 8, Assistant 2: 9", (8.0, 9.0)),
         ("verdicts", "B quotes [[A]].\n[[B]]", "2"),
         ("verdicts", '{"review": "Même chose.", "verdict": "C"}', "tie"),
         ("grades", "Fine.\n[[7]]", (7.0,)),

@@ -79,7 +79,6 @@ def test_length_goes_with_score_in_the_released_reviews(shared_data: Path) -> No
     assert bias.model > bias.opponent
     assert bias.correlation.value == pytest.approx(0.53, abs=0.005)
     assert bias.win_rate.value < 0.5 < 0.625
-    assert bias.extrapolates, "SelFee's answers are nearly always longer"
     [note] = (line.note for each in found.sections() for line in each.lines if "at equal" in line.name)
     assert note.startswith("win rate by AlpacaEval's minimal model, not regularised; extrapolated: selfee")
 

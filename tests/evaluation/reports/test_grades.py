@@ -1,4 +1,4 @@
-"""The report on grades: means by model, judge, turn and category, agreement, controls, what is refused."""
+"""The report on grades: means by model, judge and category, and what is refused."""
 
 from __future__ import annotations
 
@@ -48,14 +48,12 @@ def test_a_mean_for_each_model_and_judge(tmp_path: Path) -> None:
     assert (other.judge, other.mean().value) == ("tern", 4)
 
 
-def test_turns_of_a_question_are_drawn_together_and_have_their_own_means() -> None:
+def test_turns_of_a_question_are_drawn_together() -> None:
     records = [grade(n // 2, 5 + n // 2, turn=1 + n % 2) for n in range(8)]
     [found] = graded(("", Grade.model_validate(each)) for each in records)
     assert (found.questions, found.mean().value) == (4, 6.5)
     [alone] = graded(("", Grade.model_validate(each)) for each in records if each["turn"] == 1)
     assert found.mean() == alone.mean()
-    assert alone.turns() == {}
-    assert {turn: mean.value for turn, mean in found.turns().items()} == {1: 6.5, 2: 6.5}
 
 
 def test_categories_cost_and_places_of_the_unreadable(tmp_path: Path) -> None:

@@ -106,17 +106,6 @@ def test_reviews_without_ids_or_names_are_refused(tmp_path: Path) -> None:
         describe([named], answers=[new])
 
 
-def test_ids_that_both_sides_have_say_nothing(tmp_path: Path) -> None:
-    files = []
-    for one, two in (("new", "old"), ("old", "new")):
-        records = [
-            each | {"answer1_id": str(each["question_id"]), "answer2_id": str(each["question_id"])}
-            for each in game(one, two, POINTS)
-        ]
-        files.append(write(tmp_path / f"{one}_vs_{two}.jsonl", records))
-    assert ratio(*files) == 1.5
-
-
 def test_all_released_reviews_of_selfee_have_a_shape_that_is_read(shared_data: Path, tmp_path: Path) -> None:
     """Two of the 18 files, those with guanaco, have no ids of answers, as here."""
     folder = shared_data / "selfee" / "reviews"

@@ -34,6 +34,7 @@ _LONGEST = 1 << 28  # bytes of the longest record, 256 MiB: a file without line 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # how compressed files begin
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
+_INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # how its logs begin
 _NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
 _BROKEN = (
     f"{_NOT_JSON}\nCorrect or delete that line. Of prompts, conversations and chains, "
@@ -176,6 +177,9 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     check_utf8(path, start)
     if start.startswith(_ZSTD):
         raise RecordError(f"{name}: is compressed by Zstandard.", hint=f"zstd -d {name} unpacks it.")
+    if start.startswith(b"PK"):
+        hint = f"If it is a log of inspect: inspect log dump {name} > log.json"
+        raise RecordError(f"{name}: is an archive, not JSON.", hint=hint)
     if start.startswith(b"PAR1"):
         hint = "redraft data import reads it if its name ends in .parquet."
         raise RecordError(f"{name}: is a table of Parquet, not JSON.", hint=hint)
@@ -190,7 +194,13 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     elif start.startswith(b"["):
         yield from _array(path, file)
     elif start.startswith((b"{\n", b"{\r")):
-        yield f"{name}: record 0", _bounded(path, file.read(_LONGEST + 1)).removeprefix(_BOM)
+        whole = _bounded(path, file.read(_LONGEST + 1)).removeprefix(_BOM)
+        if not _INSPECT.match(start):
+            yield f"{name}: record 0", whole
+            return
+        log = decode(whole, name)
+        for number, sample in enumerate(log.get("samples") or ()):
+            yield f"{name}: sample {number}", to_line({**sample, "task": log["eval"]["task"]})
     else:
         yield from _cut(path, file)
 

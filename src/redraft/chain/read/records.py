@@ -18,6 +18,7 @@ from redraft.chain import VERSION, Chain
 from redraft.chain.read.conversations import TREE, ranked
 from redraft.chain.read.fields import Fields
 from redraft.chain.read.files import decode, name_of, read_lines, stem_of
+from redraft.chain.read.logs import logged
 from redraft.chain.read.shapes import is_chain, read_as, read_shape, shape_of
 from redraft.errors import RecordError
 from redraft.jobs.ids import IdSet, digest_of
@@ -184,6 +185,8 @@ def _json(record: dict[str, Any], where: str) -> bytes:
 
 def id_of(record: Any, stem: str, index: int) -> str:
     """Return a record's own id, or its place in the file, after the file's name."""
+    if isinstance(record, dict) and (name := logged(record)):
+        return name
     values = (record.get(name) for name in ID_FIELDS) if isinstance(record, dict) else ()
     own = next((v for v in values if isinstance(v, str | int) and not isinstance(v, bool) and v != ""), None)
     name = str(index if own is None else own)

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from redraft.chain import Chain, Prompt, Stop, describe
 from redraft.chain.read import conversations
 from redraft.chain.read.fields import Fields, Format, Shape, answered, gold, task
+from redraft.chain.read.logs import LOGS
 from redraft.chain.selfee import judged, last_answer, parse
 from redraft.errors import RecordError
 from redraft.jobs.plugins import PluginError, load_all, plugins
@@ -106,6 +107,7 @@ def _prompt(fields: Fields) -> Chain:
 ANSWERS = Format(
     order=2,
     shapes=(
+        *LOGS,
         Shape("SelFee training chain", {"outputs"}, _selfee_chain),
         Shape("SelFee answer", {"question_id", "whole_generation"}, _selfee_answer),
         Shape("FastChat answer", {"question_id", "answer_id"}, _fastchat_answer),

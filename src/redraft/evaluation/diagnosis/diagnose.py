@@ -19,6 +19,7 @@ from redraft.evaluation.tables import Line, Part, as_text, p_text, p_value, perc
 from redraft.jobs.counting import counted, printable
 
 _FEW = 5  # ids to name
+_WORDS = ("wrong", "right")
 _CELLS = ((False, True), (True, False), (True, True), (False, False))  # right before, right after
 
 
@@ -119,7 +120,7 @@ def _transitions(found: Figures) -> Iterator[Line]:
     if found.of_revised != found.revisions[0]:
         rows["first to best"] = found.of_revised
     for name, changes in rows.items():
-        counts = (f"{changes.count(*cell):,} {_went(*cell)}" for cell in _CELLS)
+        counts = (f"{changes.count(was, now):,} {_WORDS[was]} → {_WORDS[now]}" for was, now in _CELLS)
         yield Line(name, f"{len(changes.pairs):,}", "answers", ", ".join(counts))
         yield Line("  ECR", *percent(changes.ecr, 1), "of wrong answers became right")
         yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
@@ -128,10 +129,6 @@ def _transitions(found: Figures) -> Iterator[Line]:
         yield Line("right → wrong", f"{len(found.broken):,}", "", f"first to best: {_few(found.broken)}")
     note = "first to best; the chance of so uneven a split, if revising did nothing"
     yield Line("McNemar's p", p_value(found.decision.p), "", note)
-
-
-def _went(before: bool, after: bool) -> str:  # noqa: FBT001  (right before, right after)
-    return f"{'right' if before else 'wrong'} → {'right' if after else 'wrong'}"
 
 
 def _ratio(value: float) -> str:

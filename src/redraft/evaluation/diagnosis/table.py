@@ -179,16 +179,9 @@ def sentences(table: Table) -> Iterator[str]:
     over = {each.model: each.task for each in reversed(table.comparisons)}  # its first task: ALL if several
     for model, task in reversed(over.items()):
         for ours in REVISING:
-            rows = [each for each in table.comparisons if (each.model, each.ours) == (model, ours)]
-            if rows:
-                yield f"{model}, {named(ours)}: {verdict([each for each in rows if each.task == task])}"
-            within = [each for each in rows if each.task not in (task, ALL)]
-            for finding, word in (("for", "better"), ("against", "worse")):
-                found = [
-                    f"{each.task} (than {named(each.kind)})" for each in within if each.finding == finding
-                ]
-                if found:
-                    yield f"Within tasks, it does {word} in {'; '.join(found)}."
+            wanted = (model, task, ours)
+            if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
+                yield f"{model}, {named(ours)}: {verdict(rows)}"
 
 
 def hashes_of(folder: Path) -> dict[str, str]:

@@ -33,7 +33,6 @@ _NAMES = (
 _COLUMN = {name: place for place, name in enumerate(_NAMES)}
 _MOMENTS = slice(len(_NAMES), len(_NAMES) + 6)
 _OUTCOMES = ("wins", "ties", "losses")
-_BOTH_WAYS = 0.2  # share of questions with each side longer, below which equal length is hardly seen
 _RATIO = (LOWEST / HIGHEST, HIGHEST / LOWEST)
 _POINTS = (float(LOWEST - HIGHEST), float(HIGHEST - LOWEST))
 
@@ -86,11 +85,6 @@ class LengthBias:
     win_rate: Estimate  # the win rate that answers of equal length would have
     longer: int  # questions in which the model's answer is longer
     shorter: int
-
-    @property
-    def extrapolates(self) -> bool:
-        """Whether one side is nearly always longer, so that few answers have equal length."""
-        return min(self.longer, self.shorter) < _BOTH_WAYS * (self.longer + self.shorter)
 
 
 @dataclass(frozen=True)

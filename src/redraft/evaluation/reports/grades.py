@@ -61,16 +61,10 @@ class Grades:
         return len({question for question, _ in self.scores.values})
 
     def mean(self, keys: Iterable[Key] | None = None) -> Estimate:
-        """Return the mean of the scores, or of those of some questions and turns."""
+        """Return the mean of the scores, or of those with some keys."""
         values = self.scores.values
         chosen = list(values) if keys is None else [key for key in keys if key in values]
         return stats.mean([values[key] for key in chosen], [question for question, _ in chosen], _SCALE)
-
-    def turns(self) -> dict[int, Estimate]:
-        """Return the mean of each turn; empty if there is only one."""
-        turns = sorted({turn for _, turn in self.scores.values})
-        keys = list(self.scores.values)
-        return {turn: self.mean(key for key in keys if key[1] == turn) for turn in turns if len(turns) > 1}
 
     def categories(self, material: Material) -> dict[str, tuple[int, Estimate]]:
         """Return the number of questions and the mean of each category, in the order of the questions."""
@@ -86,8 +80,6 @@ class Grades:
     def lines(self, material: Material) -> Iterator[Line]:
         """Yield the rows."""
         yield Line("mean", *plain(self.mean(), 2), "of 1 to 10")
-        for turn, mean in self.turns().items():
-            yield Line(f"  turn {turn}", *plain(mean, 2))
         if self.unreadable:
             yield Line("unreadable", f"{len(self.unreadable):,}", "", listed(self.unreadable, 5))
         if categories := self.categories(material):
@@ -102,7 +94,6 @@ class Grades:
             "judge": self.judge,
             "questions": self.questions,
             "mean": self.mean(),
-            "turns": {str(turn): mean for turn, mean in self.turns().items()},
             "categories": {name: mean for name, (_, mean) in self.categories(material).items()},
             "unreadable": self.unreadable,
             "usage": self.usage,

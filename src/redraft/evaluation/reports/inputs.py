@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain.read.files import decode, name_of, stem_of
+from redraft.chain.read.logs import logged
 from redraft.chain.read.records import RawRecord, raw_records, read_records
 from redraft.chain.read.shapes import is_chain
 from redraft.errors import RecordError, UsageError, shown
@@ -56,7 +57,7 @@ def record_kind(record: Any, where: str) -> Kind:
         return "reviews"
     if "judgment" in record and "model" in record:
         return "grades"
-    if is_chain(record):
+    if is_chain(record) or logged(record):
         return "chains"
     if "question_id" in record and record.keys() & {"score", "winner"}:
         return "reviews"  # with fields missing, which the reader names

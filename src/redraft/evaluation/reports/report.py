@@ -17,14 +17,13 @@ from redraft.evaluation.reports.compare import Comparison, Game, Item
 from redraft.evaluation.reports.grades import GradeReport, describe_grades
 from redraft.evaluation.reports.inputs import Material, kind_of, opened
 from redraft.evaluation.reports.reviews import Report, describe_reviews
-from redraft.evaluation.reports.runs import RunReport, Shown, describe_runs
+from redraft.evaluation.reports.runs import MOST_SHOWN, RunReport, Shown, describe_runs
 from redraft.evaluation.tables import Part
 from redraft.evaluation.tasks.tally import outcome_of, results_of
 from redraft.jobs.counting import counted
 from redraft.revision.words import SHORT_STOPS
 
 AnyReport = Report | GradeReport | RunReport
-MOST_PAIRS = 2_000
 _SIGNS = {1: "won", 0: "tied", -1: "lost"}
 
 Entry = dict[str, Any]
@@ -89,8 +88,8 @@ def _records(report: AnyReport, links: Links) -> Part | None:
         kinds = {"won": "right", "lost": "wrong", "tied": "not checked", "differ": "runs differ"}
     if not count:
         return None
-    more = f"The first {MOST_PAIRS:,} of {count:,}." * (count > MOST_PAIRS)
-    return Part(title, more, records=list(islice(entries, MOST_PAIRS)), kinds=kinds)
+    more = f"The first {MOST_SHOWN:,} of {count:,}." * (count > MOST_SHOWN)
+    return Part(title, more, records=list(islice(entries, MOST_SHOWN)), kinds=kinds)
 
 
 def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:

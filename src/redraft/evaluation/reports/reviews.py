@@ -19,6 +19,7 @@ from redraft.evaluation.tables import Line, Part, claimed, cost_facts, percent, 
 from redraft.jobs.counting import counted
 
 _FEW = 5  # reviews to name in a row
+_MOSTLY = 0.8  # share of questions with one side longer, above which equal length is hardly seen
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,10 @@ def _length(comparison: compare.Comparison, bias: compare.LengthBias) -> Iterato
     note = f"{bias.model:,.0f} characters against {bias.opponent:,.0f}"
     yield Line("length and score", *plain(bias.correlation, 2), f"correlation; {note}")
     note = "win rate by AlpacaEval's minimal model, not regularised"
-    if bias.extrapolates:
-        most = max(bias.longer, bias.shorter)
+    most, apart = max(bias.longer, bias.shorter), bias.longer + bias.shorter
+    if most > _MOSTLY * apart:
         side = comparison.model if bias.longer == most else comparison.opponent
-        note += f"; extrapolated: {side} is longer in {most:,} of {bias.longer + bias.shorter:,}"
+        note += f"; extrapolated: {side} is longer in {most:,} of {apart:,}"
     yield Line("  at equal length", *percent(bias.win_rate, 1), note)
 
 

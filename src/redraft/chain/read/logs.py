@@ -1,0 +1,106 @@
+"""Read the logs of other evaluations: samples of lm-eval and inspect, instances of Every Eval Ever.
+
+Each becomes a chain of one answer with the truth in `meta["eval"]`, so that reports compare logs with each
+other and with redraft's own. Its id is the sample's with a hash of the question: in every log of a task, the
+same question has the same id, and no question of another task has it. Of several scores, the first that says
+right or wrong counts. Values between are refused, since shares of right answers are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from redraft.chain import Chain, Prompt, Step, Usage
+from redraft.chain.read.fields import Fields, Shape, gold
+
+Log = Mapping[str, Any]  # a record of one
+_LETTERS = {"C": 1, "I": 0, "N": 0}  # inspect's: correct, incorrect, no answer
+
+
+def _lm_eval(log: Log) -> Chain:
+    requests, said = log["arguments"], log["filtered_resps"]
+    if len(requests) > 1:  # one for each choice, with its likelihood
+        likely = max(range(len(said)), key=lambda place: float(said[place][0]))
+        answer = requests[f"gen_args_{likely}"]["arg_1"]
+    else:
+        answer = log["resps"][0][0]
+    task = "lm-eval" if log["filter"] == "none" else f"lm-eval, {log['filter']}"
+    scores = {name: log.get(name) for name in log["metrics"]}
+    return _chain(task, requests["gen_args_0"]["arg_0"], answer, scores, log["target"])
+
+
+def _inspect(log: Log) -> Chain:
+    [first, *_], used = log["output"]["choices"], log["output"].get("usage")
+    scores = {name: score["value"] for name, score in log["scores"].items()}
+    answer = _text(first["message"]["content"])
+    return _chain(log.get("task", "inspect"), _text(log["input"]), answer, scores, log["target"], used)
+
+
+def _instance(log: Log) -> Chain:
+    spoken = [each["content"] for each in log.get("messages") or () if each["role"] == "assistant"]
+    answer = spoken[-1] if spoken else log["output"]["raw"][0]
+    asked, scores = log["input"], {"is_correct": log["evaluation"]["is_correct"]}
+    used = log.get("token_usage")
+    return _chain(log["evaluation_name"], asked["raw"], answer, scores, asked["reference"], used)
+
+
+def _chain(task: str, asked: str, said: str, scores: Log, target: Any, used: Any = None) -> Chain:
+    read = ((name, _LETTERS.get(str(value), value)) for name, value in scores.items())
+    name, right = next(each for each in read if each[1] in (0, 1))
+    truth = {"task": task, "groups": [], "steps": [[{"name": name, "passed": bool(right)}]]}
+    prompts, new = (used[f"{kind}_tokens"] if used else 0 for kind in ("input", "output"))
+    usage = Usage(prompt_tokens=prompts, completion_tokens=new)
+    step, meta = Step(answer=said, usage=usage), {**gold(target), "eval": truth}
+    return Chain(prompt=Prompt(instruction=asked), steps=(step,), best=0, usage=usage, meta=meta)
+
+
+def _text(said: Any) -> str:
+    """Return a text, or the texts in the last message of the user, or in the parts of a message."""
+    if isinstance(said, str):
+        return said
+    if users := [each["content"] for each in said if each.get("role") == "user"]:
+        return _text(users[-1])
+    return "\n".join(part["text"] for part in said if part.get("type") == "text")
+
+
+_KINDS = {
+    "sample of lm-eval": ({"doc_id", "doc", "filtered_resps"}, _lm_eval),
+    "sample of inspect": ({"id", "epoch", "input", "output", "scores"}, _inspect),
+    "instance of Every Eval Ever": ({"evaluation_id", "sample_id", "evaluation"}, _instance),
+}
+
+
+def _read(fields: Fields) -> Chain:
+    log, fields.rest = fields.rest, {}  # events may be megabytes
+    kind = next(kind for needs, kind in _KINDS.values() if needs <= log.keys())
+    try:
+        chain = kind(log)
+    except (LookupError, TypeError, ValueError, AttributeError, StopIteration):
+        fields.fail("the sample", "has no answer, or no score of right or wrong: C, I, true, false, 1, 0")
+    if log.get("epoch", 1) != 1:
+        chain.meta["sample_of"] = _item(log)
+    return chain
+
+
+LOGS = tuple(Shape(name, needs, _read) for name, (needs, _) in _KINDS.items())
+
+
+def logged(record: Log) -> str:
+    """Return the id of a record of such a log; empty for another record."""
+    if not any(shape.needs <= record.keys() for shape in LOGS):
+        return ""
+    return _item(record) + (f"#{record['epoch']}" if record.get("epoch", 1) != 1 else "")
+
+
+def _item(log: Log) -> str:
+    if "doc_id" in log:
+        own, asked = log["doc_id"], log["doc"]
+    else:
+        own, asked = log["id"] if "epoch" in log else log["sample_id"], log["input"]
+        if isinstance(asked, Mapping):
+            asked = asked.get("raw")
+        elif isinstance(asked, list):  # messages, with ids that are drawn
+            asked = [each.get("content") for each in asked if isinstance(each, Mapping)]
+    return f"{own}-{sha256(repr(asked).encode()).hexdigest()[:6]}"
