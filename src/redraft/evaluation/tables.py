@@ -36,6 +36,7 @@ class Part:
     lines: Sequence[tuple[str, str, str, str]] = ()  # `Line`s, whose names spaces may indent
     facts: Sequence[tuple[str, str]] = ()  # names and texts without an interval, such as the cost
     chart: str = ""  # SVG
+    links: Sequence[tuple[str, str]] = ()  # names of pages, and where they are
     records: Sequence[Mapping[str, Any]] = ()  # what `browse.js` shows of each record
     kinds: Mapping[str, str] = field(default_factory=dict)  # what a reader can choose by: name by kind
     claim: str = ""  # what it shows, as a sentence: a page's heading

@@ -186,11 +186,6 @@ class Race:
         return Promise(right, self.gain(way).low, harm, self.tokens(way))
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The options of the chosen way, as in a recipe."""
-        return {name.replace("_", "-"): value for name, value in self.chosen.options.items()}
-
-    @property
     def record(self) -> dict[str, Any]:
         """The chosen way, what it promises, and what that rests on."""
         return {
@@ -269,12 +264,11 @@ class Choice:
         matrix = self.matrix
         given = matrix.settings.values.explicit
         flags = {name: given[name] for name in Flags.model_fields if given.get(name) not in (None, [])}
-        flags |= {"model": matrix.models[0]}
+        flags |= {"model": matrix.models[0], **self.race.chosen.options}
         flags.pop("seed", None)
         return {
             "about": self.sentence,
             **{name.replace("_", "-"): value for name, value in flags.items()},
-            **self.race.options,
             "promise": {
                 **self.race.record,
                 "tasks": [task.name for task in matrix.tasks],
@@ -376,7 +370,8 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     seen = seen_in((folder / RUNS / model / task, ways, None) for task in made["promise"]["tasks"])
     race = Race(seen, made["promise"]["margin"])
     own = {name: promise[name] for name in _OF_USERS if name in promise}
-    now = {**made, **race.options, "promise": {**made["promise"], **race.record, **own}}
+    options = {name.replace("_", "-"): value for name, value in race.chosen.options.items()}
+    now = {**made, **options, "promise": {**made["promise"], **race.record, **own}}
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults = [*differences(file, told, now), *changes(folder, choice["files"]), *some(wrong)]
     return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."

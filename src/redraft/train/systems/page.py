@@ -11,7 +11,7 @@ from pathlib import Path
 
 from redraft import __version__
 from redraft.evaluation.pages.page import render
-from redraft.evaluation.tables import Item, Part
+from redraft.evaluation.tables import Part
 from redraft.jobs.counting import counted, size_in_words
 from redraft.jobs.files import write_file
 from redraft.jobs.licences import UNKNOWN, Source, clash, ids_of, remark
@@ -66,7 +66,7 @@ def _of_stage(ledger: Ledger, row: Row) -> Part:
     return Part(
         title=stage.name,
         facts=facts,
-        items=[Item(each.name, each.relative_to(ledger.folder).as_posix(), "") for each in pages],
+        links=[(each.name, each.relative_to(ledger.folder).as_posix()) for each in pages],
     )
 
 
