@@ -29,6 +29,8 @@ EXCLUDED = [
     ("lacks:x", "contains:x", "the one demands 'x', the other forbids it"),
     ("lacks:the town", "ends:In the  Town", "the one demands"),
     ("lacks:,", "contains:a, b", "the one demands"),
+    ("lacks:name", "keys:age,first_name", "the one demands the key 'first_name'"),
+    ('ifeval:keywords:forbidden_words {"forbidden_words": ["Age"]}', "keys:age", "forbids 'Age'"),
     ("lacks[part]:light", "ends:lighthouse", "the one demands"),
     ("words<=3", "all(json; words>=5)", "at least 5"),
     ("lines<=2", "headings>=3", "each of the headings has lines of its own"),
@@ -56,6 +58,7 @@ TOGETHER = [
     ("contains:c", "lacks:c++", "c is old"),
     ("bullets<=2", "lines>=3", "- a\n- b\nc"),
     ("words<=3", "any(words>=5; contains:x)", "x"),
+    ("keys:name", "any(lacks:name; contains:Tom)", '{"name": "Tom"}'),
     ("characters<=9", "words<=5", "x"),
     ('ifeval:keywords:existence {"keywords": ["rain"]}', "lacks:rain", "rainy"),
 ]

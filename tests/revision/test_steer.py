@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -22,6 +22,13 @@ def test_the_first_answer_passes() -> None:
     assert chain.passed, chain.answer
     assert chain.steps[0].steered == tuple(CHECKS)
     assert chain.steps[0].finish == "stop"
+
+
+def test_words_steer_beside_a_schema_that_leaves_room_for_them() -> None:
+    checks = ["keys:title,text", "contains:snow", "lacks:cold", "words<=40"]
+    chain = redraft.revise("Describe winter.", checks=checks, max_tokens=90, seed=1, max_revisions=0)
+    assert chain.passed, chain.answer
+    assert chain.steps[0].steered == ("contains:snow", "lacks:cold")
 
 
 @pytest.mark.slow
@@ -44,7 +51,9 @@ def test_revisions_are_steered_too() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{"output": list[str]}, {"checks": ["number=42"]}, {"checks": []}])
+@pytest.mark.parametrize(
+    "options", [{"output": Literal["sea", "town"]}, {"checks": ["number=42"]}, {"checks": []}]
+)
 def test_what_has_no_form_does_not_steer(options: dict[str, Any]) -> None:
     assert note(max_tokens=20, **options).steps[0].steered == ()
 

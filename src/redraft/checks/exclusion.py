@@ -10,9 +10,13 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 from redraft.chain import Prompt
-from redraft.checks.base import Check
+from redraft.checks.base import Check, schema_of
 from redraft.checks.groups import AllOf
+from redraft.checks.ifeval import Constraint
+from redraft.checks.schema import names_in
 from redraft.checks.text import Contains, Count, Ends, Lacks, Starts
+from redraft.engines.steering.form import Form
+from redraft.engines.steering.phrase import pattern_for
 
 TOKEN_WORDS = 3
 """Most words of a token, over a text. In Chinese, each character is a word, and a token has about two."""
@@ -65,6 +69,9 @@ def _clash(one: Check, other: Check) -> str:
         return why
     if isinstance(one, Lacks) and _has(other, one):
         return f"the one demands {one.text!r}, the other forbids it"
+    for word in (one.form or Form()).lacks if isinstance(one, Lacks | Constraint) else ():
+        if name := next(filter(pattern_for(word.strip()).search, names_in(schema_of(other))), None):
+            return f"the one demands the key {name!r}, the other forbids {word!r}"
     return ""
 
 

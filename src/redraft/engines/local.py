@@ -246,7 +246,7 @@ class LocalEngine(Engine):
 
         form = sampling.form
         forms = form is not None and (self._info.forms or form.one)
-        if form is None or form.pattern or not forms or sampling.schema is not None:
+        if form is None or form.pattern or not forms or (sampling.schema is not None and sampling.begun):
             return self._reply(asked, prompt, sampling, stop)
         left = max(self._context - len(prompt), 1)
         limit: Finish = "max_tokens" if sampling.max_tokens <= left else "context"

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import inspect
 import json
+import re
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, aclosing
@@ -499,14 +500,18 @@ def _plan(
     special = [schema for schema in schemas if schema != Json().schema]
     wanted = next(iter([*special, *schemas]), None)
     schema = wanted if info.schemas else None
-    form, steered = joined(forms if schema is None and not options.tools else ())
+    if schema is not None:
+        forms = [(name, each) for name, each in forms if info.token_ids and _goes_with(schema, each)]
+    form, steered = joined(() if options.tools else forms)
+    if form.has and schema == Json().schema:
+        schema = OF_TEXTS
     return Plan(
         prompt=prompt,
         options=options,
         info=replace(info, price=options.price or info.price),
         mode=mode,
         exercises=exercises,
-        told=None if not scheduled else 0 if steered else TOLD,
+        told=None if not scheduled else 0 if steered and schema is None else TOLD,
         patches=auto and info.chats and plain_text and not full,
         checks=tuple(check.name for check in driver.checks),
         critic=critic,
@@ -519,6 +524,22 @@ def _plan(
         watched=not (options.tools or options.cache) and any(isinstance(c, Prefixed) for c in driver.checks),
         json=wanted,
     )
+
+
+OF_TEXTS: Mapping[str, Any] = {
+    "anyOf": [
+        {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    ]
+}
+"""JSON in which words may come."""
+_BOUNDS = re.compile(r'"(?:enum|const|pattern|format|maxLength)"')
+
+
+def _goes_with(schema: Mapping[str, Any], form: Form) -> bool:
+    """Return whether a form goes with a schema: words that must not come, or that its texts may have."""
+    free = not _BOUNDS.search(json.dumps(schema))
+    return form == Form(lacks=form.lacks, has=form.has if free else ())
 
 
 def check_plain(plan: Plan) -> None:

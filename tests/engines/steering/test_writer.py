@@ -198,6 +198,23 @@ def test_what_is_put_in_the_place_of_a_forbidden_word_is_none_itself() -> None:
     assert write(Form(lacks=("the", "I")), model.source)[0] == "It is my boat."
 
 
+def test_json_is_written_anew_where_a_forbidden_word_comes_in_a_name_or_a_text() -> None:
+    source = Says('{"flea": 1}', '{"a": "the flea market"}', '{"a": "fleas"}')
+    asked = Sampling(max_tokens=60, schema={"type": "object"})
+    deltas = asyncio.run(collect(written(Form(lacks=("flea",)), asked, "max_tokens", source.source)))
+    assert "".join(delta.text for delta in deltas) == '{"a": "fleas"}'
+    assert all(sampling.schema for _, sampling in source.asked)
+
+
+def test_a_word_that_json_lacks_comes_in_a_sentence_at_the_end_of_its_last_text() -> None:
+    source = Says('{"name": "Ann", "town": "Rome.", "age": 3}', " She", " likes rain a lot. And more.")
+    asked = Sampling(max_tokens=90, schema={"type": "object"})
+    deltas = asyncio.run(collect(written(Form(has=("rain",)), asked, "max_tokens", source.source)))
+    said = "".join(delta.text for delta in deltas)
+    assert said == '{"name": "Ann", "town": "Rome. She likes rain a lot.", "age": 3}'
+    assert [sampling.schema is None for _, sampling in source.asked] == [False, True, True]
+
+
 def test_a_longer_word_that_begins_like_a_forbidden_one_may_come() -> None:
     model = Says("The rainbow is far.")
     assert write(Form(lacks=("rain",)), model.source)[0] == "The rainbow is far."

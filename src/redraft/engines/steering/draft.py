@@ -98,6 +98,15 @@ class Draft:
                 return frozenset(piece.tokens[:1])
         return frozenset()
 
+    def longest_token(self, place: int) -> frozenset[int]:
+        """Return the longest token of a word that begins at a place."""
+        end, found = 0, list[tuple[int, int]]()
+        for piece in self._pieces:
+            end += len(piece.text)
+            if end > place and re.search(r"\w", piece.text):
+                found += [(len(piece.text), token) for token in piece.tokens]
+        return frozenset([max(found)[1]] if found else [])
+
     async def release(self, place: int) -> None:
         """Hand on the pieces that end before a place."""
         for piece in self._pieces[self._handed :]:

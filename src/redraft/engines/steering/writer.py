@@ -38,6 +38,7 @@ BANNED = 40  # words whose tokens are banned; further ones are taken back where 
 LONG = 200  # characters of a phrase, at most
 SHORT = 3  # letters; a shorter token without a space is a part of many words
 WORDS = 4  # that are tried in a gap
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # of JSON; a colon follows a name
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
 FITTING = -7.5  # the least log-probability of a word in a gap and of the one behind it
 
@@ -92,7 +93,8 @@ class _Writer:
         self.form, self.source, self.limit, self.deltas = form, source, limit, deltas
         characters = form.characters if form.characters != Form() else None
         # A server must keep to the tokens of each request.
-        self.sampling = replace(sampling, form=characters, unset=sampling.unset - {"max_tokens"})
+        self.sampling = replace(sampling, form=characters, schema=None, unset=sampling.unset - {"max_tokens"})
+        self.schema = sampling.schema
         self.room, self.spent, self.calls, self.cached = sampling.max_tokens, 0, 0, 0
         self.kept = min(self.room // 8, LOOKED_AT)  # tokens, to look for an end
         self.draft = Draft(self._hand_on, self._encode, form.in_case)
@@ -116,7 +118,7 @@ class _Writer:
         try:
             self.banned = await self._bans()
             await self._begins()
-            await self._text()
+            await (self._json() if self.schema else self._text())
             await self._finish()
         except BaseException as error:  # noqa: BLE001  (it is raised where the deltas are read)
             await self.draft.release(len(self.draft))
@@ -152,6 +154,34 @@ class _Writer:
             await self._free(len(draft))
         await self._complete()
         draft.give('"' * form.quoted)
+
+    async def _json(self) -> None:
+        """Write JSON by its schema, anew where a forbidden word comes. Missing texts go into a string."""
+        draft, place = self.draft, None
+        for left in reversed(range(TRIES)):
+            draft.cut(0)
+            most = max(self.room - self.spent - SENTENCE * len(self._missing()), self.room // 3)
+            asked = self._request(most, schema=self.schema, likelier=())
+            async with aclosing(self._more(asked)) as deltas:
+                async for delta in deltas:
+                    place = self._forbidden(draft.text, 0, whole=bool(delta.finish))
+                    self.cut_short = delta.finish in ("max_tokens", "context")
+                    if place is not None and left:
+                        break
+            if place is None or self._is_over:
+                break
+            self.banned |= draft.longest_token(place)
+        *_, last = [None, *(found for found in _STRING.finditer(draft.text) if not found[1])]
+        if last and self._missing() and not self._is_over:
+            rest = draft.text[last.end() - 1 :]
+            draft.cut(last.end() - 1)
+            await draft.release(len(draft))
+            self.chances.clear()
+            self.sampling = replace(self.sampling, form=Form(without=frozenset('"\\\n')))
+            for text in self._missing():
+                if text in self._missing():
+                    await self._put(text)
+            draft.give(rest)
 
     async def _finish(self) -> None:
         await self.draft.release(len(self.draft))
