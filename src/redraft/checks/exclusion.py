@@ -13,7 +13,6 @@ from redraft.chain import Prompt
 from redraft.checks.base import Check, schema_of
 from redraft.checks.groups import AllOf
 from redraft.checks.ifeval import Constraint
-from redraft.checks.schema import names_in
 from redraft.checks.text import Contains, Count, Ends, Lacks, Starts
 from redraft.engines.steering.form import Form
 from redraft.engines.steering.phrase import pattern_for
@@ -69,8 +68,9 @@ def _clash(one: Check, other: Check) -> str:
         return why
     if isinstance(one, Lacks) and _has(other, one):
         return f"the one demands {one.text!r}, the other forbids it"
+    names = (schema_of(other) or {}).get("required", ())
     for word in (one.form or Form()).lacks if isinstance(one, Lacks | Constraint) else ():
-        if name := next(filter(pattern_for(word.strip()).search, names_in(schema_of(other))), None):
+        if name := next(filter(pattern_for(word.strip()).search, names), None):
             return f"the one demands the key {name!r}, the other forbids {word!r}"
     return ""
 

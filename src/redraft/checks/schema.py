@@ -187,14 +187,6 @@ def _within(schema: Any, part: Any, key: str) -> Any:
     return said[0] if one else False if not said and False in found else None
 
 
-def names_in(schema: Any) -> Iterator[str]:
-    """Yield the names that all JSON of a schema has, as far as its `required` keywords alone say."""
-    if isinstance(schema, Mapping) and schema.get("type") == "object":
-        for name in schema.get("required", ()):
-            yield name
-            yield from names_in(schema.get("properties", {}).get(name))
-
-
 def target_of(schema: Any, reference: str) -> Any:
     """Return the part of a schema to which a reference within it leads; None if there is none."""
     for step in reference.split("/")[1:]:

@@ -501,7 +501,9 @@ def _plan(
     wanted = next(iter([*special, *schemas]), None)
     schema = wanted if info.schemas else None
     if schema is not None:
-        forms = [(name, each) for name, each in forms if info.token_ids and _goes_with(schema, each)]
+        free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # words may come in its texts
+        joint = [Form(lacks=each.lacks, has=each.has * free) for _, each in forms if info.token_ids]
+        forms = [found for found, form in zip(forms, joint, strict=False) if found[1] == form]
     form, steered = joined(() if options.tools else forms)
     if form.has and schema == Json().schema:
         schema = OF_TEXTS
@@ -526,20 +528,16 @@ def _plan(
     )
 
 
-OF_TEXTS: Mapping[str, Any] = {
-    "anyOf": [
-        {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
-        {"type": "array", "items": {"type": "string"}, "minItems": 1},
-    ]
+TEXT = {"type": "string"}
+OF_TEXTS = {
+    "type": ["object", "array"],
+    "items": TEXT,
+    "minItems": 1,
+    "additionalProperties": TEXT,
+    "minProperties": 1,
 }
 """JSON in which words may come."""
 _BOUNDS = re.compile(r'"(?:enum|const|pattern|format|maxLength)"')
-
-
-def _goes_with(schema: Mapping[str, Any], form: Form) -> bool:
-    """Return whether a form goes with a schema: words that must not come, or that its texts may have."""
-    free = not _BOUNDS.search(json.dumps(schema))
-    return form == Form(lacks=form.lacks, has=form.has if free else ())
 
 
 def check_plain(plan: Plan) -> None:

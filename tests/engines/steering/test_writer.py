@@ -215,9 +215,17 @@ def test_a_word_that_json_lacks_comes_in_a_sentence_at_the_end_of_its_last_text(
     assert [sampling.schema is None for _, sampling in source.asked] == [False, True, True]
 
 
-def test_a_longer_word_that_begins_like_a_forbidden_one_may_come() -> None:
-    model = Says("The rainbow is far.")
-    assert write(Form(lacks=("rain",)), model.source)[0] == "The rainbow is far."
+def test_a_word_that_is_missing_comes_in_the_likeliest_of_a_few_sentences() -> None:
+    said = iter(
+        [("It falls.", -1.0), (" Rain", -9.0), (" rain.", -9.0), (" The", -1.0), (" rain is old.", -1.0)]
+    )
+
+    async def go_on(text: str, sampling: Sampling) -> Replies:
+        piece, chance = next(said)
+        yield Delta(piece, (1,), logprobs=(chance,) if sampling.logprobs else ())
+        yield Delta(finish="stop")
+
+    assert write(Form(has=("rain",)), Source(go_on, None, 1))[0] == "It falls. The rain is old."
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -309,6 +317,7 @@ def test_a_comma_is_no_end() -> None:
         (Form(closing="your love, and thanks."), "It rains.", "It rains.\n\nyour love, and thanks."),
         (Form(closing="stars"), "It rains.", "It rains stars"),
         (Form(closing="in India."), "A day in India", "A day in India."),
+        (Form(closing="old."), "It rains.", "It rains. I am old."),
         (Form(postscript="P.S."), "It rains.\n\nP.S.", "It rains.\n\nP.S. I am old."),
     ],
 )

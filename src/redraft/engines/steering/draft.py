@@ -28,7 +28,7 @@ _SEEN = 1000  # characters in which a sentence comes twice
 class Draft:
     """The text so far, in pieces with their tokens.
 
-    `sent` characters were handed on; up to `unfilled` no limit is passed.
+    `sent` characters were handed on.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class Draft:
         in_case: Callable[[str], str] = str,
     ) -> None:
         self._hand_on, self._encode, self._in_case = hand_on, encode, in_case
-        self._pieces: list[Delta] = []
+        self.pieces: list[Delta] = []
         self._handed = 0  # of these
         self._given, self._due = False, ""  # whether it ends with a given text, and spaces of that
-        self.text, self.sent, self.unfilled = "", 0, 0.0
+        self.text, self.sent = "", 0
 
     def __len__(self) -> int:
         return len(self.text)
@@ -58,7 +58,9 @@ class Draft:
         text = delta.text
         if self._given and text:
             glued = self.text[-1:].isalnum() and text[0].isalnum() and text[0] < _WIDE
-            if (self._due or glued) and not text[0].isspace():
+            if glued and not self._due:  # it would make another word of the given one
+                return
+            if self._due and not text[0].isspace():
                 delta = Delta(text=f" {text}")
             elif self.text.endswith("\n") and text[0] == " ":
                 delta = Delta(text=text[1:])
@@ -68,48 +70,33 @@ class Draft:
         if (cased := self._in_case(delta.text)) != delta.text:
             delta = Delta(cased, unsteered=delta.unsteered)
         kept = Delta(delta.text, delta.tokens, logprobs=delta.logprobs, likeliest=delta.likeliest)
-        self._pieces.append(replace(kept, unsteered=delta.unsteered))
+        self.pieces.append(replace(kept, unsteered=delta.unsteered))
         self.text += delta.text
 
     def cut(self, place: int) -> None:
         """Take back the text after a place, which must not have been handed on."""
         kept: list[Delta] = []
         left = place = max(place, self.sent)
-        for piece in self._pieces:
+        for piece in self.pieces:
             if len(piece.text) > left:
                 kept += [Delta(text=piece.text[:left])] * bool(left)
                 break
             kept.append(piece)
             left -= len(piece.text)
-        self._pieces, self.text, self._given, self._due = kept, self.text[:place], False, ""
-        self.unfilled = min(self.unfilled, place)
-
-    def write(self, text: str) -> None:
-        """Replace the whole text."""
-        self.cut(0)
-        self.give(text)
+        self.pieces, self.text, self._given, self._due = kept, self.text[:place], False, ""
 
     def token_at(self, place: int) -> frozenset[int]:
         """Return the token at a place; None if unknown."""
         end = 0
-        for piece in self._pieces:
+        for piece in self.pieces:
             end += len(piece.text)
             if end > place:
                 return frozenset(piece.tokens[:1])
         return frozenset()
 
-    def longest_token(self, place: int) -> frozenset[int]:
-        """Return the longest token of a word that begins at a place."""
-        end, found = 0, list[tuple[int, int]]()
-        for piece in self._pieces:
-            end += len(piece.text)
-            if end > place and re.search(r"\w", piece.text):
-                found += [(len(piece.text), token) for token in piece.tokens]
-        return frozenset([max(found)[1]] if found else [])
-
     async def release(self, place: int) -> None:
         """Hand on the pieces that end before a place."""
-        for piece in self._pieces[self._handed :]:
+        for piece in self.pieces[self._handed :]:
             if self.sent + len(piece.text) > place:
                 return
             tokens = piece.tokens or (await self._encode(piece.text) if piece.text else ())

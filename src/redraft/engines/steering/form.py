@@ -63,9 +63,6 @@ class Layout:
         return " ".join(["<<>>" * self.title, *marks, self.between * (self.parts > 1), self.first[1], *slots])
 
 
-PLAIN = Layout()
-
-
 class Conflict(Exception):
     """No text has both forms, or redraft cannot write one. A text that meets both checks may still exist."""
 
@@ -108,7 +105,7 @@ class Form:
     limits: tuple[Limit, ...] = ()
     quoted: bool = False
     pattern: str = ""
-    layout: Layout = PLAIN
+    layout: Layout = Layout()
     one: bool = False
     gap: Gap | None = None
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Set
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Finish
@@ -33,6 +33,7 @@ POSSIBLE = 0.01  # a text that must come, or an end, is elsewhere if it is less 
 LOOKED_AT = 8  # places where a sentence might end
 SEEN = 20  # likeliest tokens at a place
 LIKELIER = 3.0  # is added to the logit of a text that must come; more in further sentences
+NATURAL = -2.0  # log-probability a token of a sentence that is taken at once
 SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
 BANNED = 40  # words whose tokens are banned; further ones are taken back where they come
 LONG = 200  # characters of a phrase, at most
@@ -101,9 +102,8 @@ class _Writer:
         self.lacks = [pattern_for(text.strip()) for text in form.lacks]
         closing = form.closing.strip()
         self.closing = pattern_for(closing) if closing else None
-        self.last_word = closing[:1].islower() and " " not in closing  # it ends a sentence
+        self.ends_sentence = closing[:1].islower()
         self.banned: frozenset[int] = frozenset()
-        self.chances: dict[str, dict[int, float]] = defaultdict(dict)  # of a text that must come, by place
         self.begins: dict[int, str] = {}  # texts that must come, by their first tokens
         self.likelier = LIKELIER
         self.placed = ""  # the text that the sentence at the end is to have
@@ -170,13 +170,12 @@ class _Writer:
                         break
             if place is None or self._is_over:
                 break
-            self.banned |= draft.longest_token(place)
+            self.banned |= draft.token_at(place)
         *_, last = [None, *(found for found in _STRING.finditer(draft.text) if not found[1])]
         if last and self._missing() and not self._is_over:
             rest = draft.text[last.end() - 1 :]
             draft.cut(last.end() - 1)
             await draft.release(len(draft))
-            self.chances.clear()
             self.sampling = replace(self.sampling, form=Form(without=frozenset('"\\\n')))
             for text in self._missing():
                 if text in self._missing():
@@ -200,9 +199,12 @@ class _Writer:
         seed = None if self.sampling.seed is None else self.sampling.seed + 7919 * self.calls
         self.calls += 1
         most = int(min(tokens, max(self.room - self.spent, 1)))
-        if missing := self._missing():
-            changes |= {"logprobs": True, "top_logprobs": SEEN}
-        likely = (token for token, text in self.begins.items() if text in missing)
+        missing = self._missing()
+        if self.placed:
+            changes["logprobs"] = True
+        alone = self.placed and self.room - self.spent > SENTENCE * len(missing)
+        wanted = [self.placed] if alone and self.placed in missing else missing
+        likely = (token for token, text in self.begins.items() if text in wanted)
         changes.setdefault("likelier", tuple((token, self.likelier) for token in likely))
         return replace(self.sampling, **({"seed": seed, "max_tokens": most, "banned": self.banned} | changes))
 
@@ -210,7 +212,6 @@ class _Writer:
         before, first = self.spent, not self.draft.text
         async with aclosing(self._replies(self.draft.text, sampling)) as deltas:
             async for delta in deltas:
-                self._note(*delta.likeliest[:1])
                 self.draft.add(delta)
                 self.unsteered = self.unsteered or delta.unsteered
                 self.thought = self.thought or bool(delta.thought)
@@ -278,7 +279,7 @@ class _Writer:
                     return _Ended("limit", len(draft))
                 if mark and not self.form.one and self.spent > until + SENTENCE:
                     return _Ended("limit", len(draft))
-                held = self.held or self.last_word or self.form.layout.slots or self._missing()
+                held = self.held or self.ends_sentence or self.form.layout.slots or self._missing()
                 if not held and last > draft.sent and self._fits(draft.text[:last]):
                     await draft.release(last)
             else:
@@ -302,7 +303,7 @@ class _Writer:
                 return _Ended("model", begin + len(said))
         if (whole or not text[old:].isalnum()) and (again := draft.repeats(begin, whole=whole)) is not None:
             return _Ended("model" if again in draft.ends(begin) else "limit", again)
-        return _Ended("limit", len(text)) if self._is_full() else None
+        return _Ended("limit", len(text)) if self._left(text) < 0 else None
 
     # What may not come
 
@@ -362,15 +363,6 @@ class _Writer:
     def _fits(self, text: str, *, enough: bool = False) -> bool:
         """Return whether a text is allowed. With `enough`, it must also reach the lower limits."""
         return self._left(text) >= 0 and self._is_allowed(text) and not (enough and self._is_low(text))
-
-    def _is_full(self) -> bool:
-        """Return whether a limit is passed. A limit `n` away needs at least `n` more characters."""
-        draft = self.draft
-        if len(draft) <= draft.unfilled:
-            return False
-        left = self._left(draft.text)
-        draft.unfilled = len(draft) + max(left, 0)
-        return left < 0
 
     async def _free(self, begin: int, mark: str = "", most: int | None = None) -> None:
         """Write a stretch that ends as `_stretch` says, and at the end of a sentence."""
@@ -545,17 +537,6 @@ class _Writer:
             for _ in range(self.form.has.count(each) - len(pattern_for(each).findall(text)))
         ]
 
-    def _note(self, top: Likeliest = ()) -> None:
-        for text in self._missing() if top and self.draft.text else ():
-            if chance := sum(math.exp(number) for token, number in top if _begins(str(token), text)):
-                self.chances[text][len(self.draft)] = chance
-
-    def _place(self, text: str, begin: int) -> tuple[int, float]:
-        """Return where a text is likeliest, preferring late places, and how likely it is there."""
-        found = {at: chance for at, chance in self.chances[text].items() if begin <= at <= len(self.draft)}
-        place = max(found, key=lambda at: found[at] * (at - begin + 1), default=len(self.draft))
-        return place, found.get(place, 0.0)
-
     async def _complete(self) -> None:
         form, draft = self.form, self.draft
         if self.over or self.stop_text:
@@ -565,9 +546,7 @@ class _Writer:
             draft.cut(word)
         for text in self._missing():
             if text in self._missing():
-                self.placed = text
                 await self._put(text)
-                self.placed, self.likelier = "", LIKELIER
         for slot in dict.fromkeys(form.layout.slots):
             await self._mark(slot, form.layout.slots.count(slot))
         if form.postscript and not re.search(rf"(?i){re.escape(form.postscript)}\W*\w", draft.text):
@@ -575,55 +554,68 @@ class _Writer:
             draft.give(" " if has else f"\n\n{form.postscript} ")
             await self._sentence()
         if form.closing and not pattern_for(form.closing.strip(), around=ENDS).search(draft.text):
-            self._close()
+            await self._close()
 
     def _end_comma(self) -> None:
         if self.draft.text.endswith((",", ";")) and "." not in self.form.without:
             self.draft.cut(len(self.draft) - 1)
             self.draft.give(".")
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         """Add the required ending: of a sentence, after one, or on its own line if that fits."""
         draft, closing = self.draft, self.form.closing
         words, text = closing.rstrip(STOPS), draft.text.rstrip(STOPS)
         if words and text.endswith(words):
             draft.cut(len(text) - len(words))
             return draft.give(closing)
-        if self.last_word:
-            draft.cut(len(text))
-        elif self.cut_short:
+        within = self.ends_sentence and not self._is_over and await self._end_with(words)
+        if not within and self.ends_sentence and " " not in closing:
+            draft.cut(len(draft.text.rstrip(STOPS)))
+            within = True
+        elif not within and self.cut_short:
             comma = max(map(draft.text.rfind, ",;:"))
             said = comma > max(draft.ends(0), default=0) and not self._missing(draft.text[:comma])
             draft.cut(comma if said else len(draft.text.rstrip()))
-            draft.give(".")
+            draft.give("." * (not draft.is_whole))
         if not draft.text or not re.search(r"\w", closing):
             return draft.give(closing)
         behind = draft.text.rstrip(CLOSERS)[-1:] in STOPS and not closing[:1].islower()
-        apart = not self.last_word and not (behind and closing.rstrip()[-1:] in STOPS)
+        apart = not within and not (behind and closing.rstrip()[-1:] in STOPS)
         return draft.give(f"\n\n{closing}" if apart and self._fits(f"{draft.text}\n\n") else f" {closing}")
 
-    async def _put(self, text: str) -> None:
-        """Insert a text where the model finds it likeliest, and write that sentence anew from there.
+    async def _end_with(self, words: str) -> bool:
+        """Add a sentence that has some words, and cut it before them. Return whether there is one."""
+        begin = len(self.draft)
+        self.form = replace(self.form, has=(*self.form.has, words))
+        await self._begins()
+        await self._put(words)
+        *_, place = [begin, *(each.start() for each in pattern_for(words).finditer(self.draft.text, begin))]
+        self.draft.cut(len(self.draft.text[:place].rstrip()))
+        if self.draft.is_whole:  # the words begin a sentence
+            self.draft.cut(begin)
+        return len(self.draft) > begin
 
-        If it is likely nowhere, it is made likelier in a further sentence, more so with each try.
-        """
-        for number in range(TRIES):
-            end = len(self.draft)
-            place, chance = self._place(text, self.draft.sent)
-            if chance < POSSIBLE or number:
-                self.likelier += LIKELIER
+    async def _put(self, text: str) -> None:
+        """Write a further sentence with a text: the likeliest of a few, in which it is made ever likelier."""
+        draft, found, self.placed = self.draft, list[tuple[bool, float, list[Delta]]](), text
+        begin, count = len(draft), len(draft.pieces)
+        for _ in range(TRIES):
+            draft.cut(begin)
+            self.likelier += LIKELIER
+            await self._sentence()
+            if text in self._missing() and not self._is_over:
+                draft.give(self._given(text))
                 await self._sentence()
-                if text not in self._missing():
-                    return
-                place, chance = self._place(text, end)
-            if chance > POSSIBLE or number == TRIES - 1:
-                self.draft.cut(len(self.draft.text[:place].rstrip(" ")))
-                self.draft.give(self._given(text))
-                if await self._sentence() and self._fits(self.draft.text):
-                    return
-            if number < TRIES - 1:
-                self.draft.cut(min(end, place))
-        self.draft.give("." * (not self.draft.is_whole))
+            new = draft.pieces[count:]
+            likely = fmean([number for piece in new for number in piece.logprobs] or [0.0])
+            found.append((draft.is_whole and self._fits(draft.text), likely, new))
+            if self._is_over or (found[-1][0] and likely > NATURAL):
+                break
+        draft.cut(begin)
+        for piece in max(found, key=lambda each: each[:2])[2]:
+            draft.add(piece)
+        draft.give("." * (not draft.is_whole))
+        self.placed, self.likelier = "", LIKELIER
 
     def _given(self, text: str) -> str:
         """Return a required text with a leading space, and a capital at the beginning of a sentence."""
@@ -649,15 +641,11 @@ class _Writer:
         for word in plain[: max(count - len(has), 0)]:
             new = word.upper() if capitals else f"*{word}*"
             text = re.sub(rf"(?<![\w*]){word}(?![\w*])", new, text, count=1)
-        draft.write(text)
+        draft.cut(0)
+        draft.give(text)
 
 
 def _is_word(word: str, old: str) -> bool:
     """Return whether a token is a word, and not the beginning of the old word."""
     spaced = word[:1].isspace() == old[:1].isspace()
     return spaced and word.lstrip(" ").isalpha() and not old.startswith(word.lower())
-
-
-def _begins(token: str, text: str) -> bool:
-    bare = token.strip().lower()
-    return token[:1] == " " and len(bare) >= min(SHORT, len(text)) and text.lower().startswith(bare)
