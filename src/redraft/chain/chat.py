@@ -203,7 +203,6 @@ class _Layout:
     # The marks.
 
     def _plain(self, text: str) -> str:
-        """Return a text whose control tokens are broken, so that they stay text."""
         if strange := _STRANGE.search(text):
             raise RecordError(f"U+{ord(strange[0]):04X}, which is no character")
         return self._template.found.sub(_broken, text)
@@ -393,7 +392,6 @@ def _parted(text: str, content: Sequence[Span]) -> Iterator[Span]:
 
 
 def _apart(message: Message) -> Message:
-    """Return a message of the assistant with its thoughts taken out of its content."""
     if message["role"] != "assistant" or thoughts_of(message):
         return message
     thoughts, content = apart(content_of(message))

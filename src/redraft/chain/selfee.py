@@ -265,7 +265,6 @@ _UNFINISHED = re.compile(rf"### (?:Feedback|Revision) [0-9]{{0,{_DIGITS}}}")
 
 
 def _may_be_heading(line: str) -> bool:
-    """Whether the beginning of a line may still become a heading, plain or escaped."""
     line = line.lstrip("\\")
     return any(head.startswith(line) for head in _HEADS) or _UNFINISHED.fullmatch(line) is not None
 

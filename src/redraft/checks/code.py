@@ -63,7 +63,6 @@ class CodeCheck:
 
     @cached_property
     def _prepared(self) -> list[tuple[str, list[str]]]:
-        """The tests, each with the imports it lacks and the names it takes from the program."""
         known = _bound(_parse(self.setup, "the setup of a code check"))
         trees = [_parse(test, f"test {at} of a code check") for at, test in enumerate(self.tests, start=1)]
         return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]

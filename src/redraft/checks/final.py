@@ -361,7 +361,6 @@ def _is_value(text: str) -> bool:
 
 
 def _formula(text: str) -> str | None:
-    """Return the formula that a text begins with, else the one that it ends in, with those joined to it."""
     groups: list[list[regex.Match[str]]] = []
     for match in _INLINE.finditer(text):
         gap = text[groups[-1][-1].end() : match.start()] if groups else "-"

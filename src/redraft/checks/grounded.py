@@ -459,7 +459,6 @@ def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
 
 
 def _number(source: Source, match: regex.Match[str]) -> bool:
-    """Return whether a number in digits occurs in one of its readings."""
     scales = scales_in(match.string)
     return any(source.has_amount(amount, scales) for amount in amounts_of(match))
 

@@ -101,8 +101,6 @@ def _tried(test: str, names: dict[str, Any]) -> dict[str, Any]:
 
 
 def _noted(name: str, function: Callable[..., Any], last: dict[str, str]) -> Callable[..., Any]:
-    """Return a function that records its last call, with the value if it returned one."""
-
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         shown = [_shown(arg) for arg in args] + [f"{key}={_shown(value)}" for key, value in kwargs.items()]

@@ -116,8 +116,6 @@ def may_ask_judge(check: str) -> bool:
 
 
 def _made(take: Callable[[Written], Any], module: str, maker: str) -> Callable[[Written], Check]:
-    """Return a function that makes a check from its written parts, by a function or class of a module."""
-
     def make(written: Written) -> Check:
         found: Check = attrgetter(maker)(import_module(f"redraft.checks.{module}"))(take(written))
         return found

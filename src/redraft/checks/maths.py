@@ -94,7 +94,6 @@ def _spelled(text: str, *, named: bool = False) -> str:
 
 
 def _compact(text: str) -> str:
-    """Return a formula without spaces with braces where they belong."""
     text = regex.sub(
         r"\\sqrt(?:\((?P<in>[^()]*)\)|(?P<one>[^{\[(\\]))", lambda m: rf"\sqrt{{{m['in'] or m['one']}}}", text
     )

@@ -100,7 +100,6 @@ def from_type(output: Any) -> OutputCheck:
 
 
 def _closed(schema: Any) -> Any:
-    """Return a schema in which objects with listed properties have no others."""
     if isinstance(schema, list):
         return [_closed(part) for part in schema]
     if not isinstance(schema, dict):

@@ -61,7 +61,6 @@ class Moving:
         return text
 
     def _drawn(self) -> RenderableType:
-        """Return the title and the end of the text, as much as fits the screen."""
         lines = printable("".join(self._pieces)).splitlines()
         room = max(self._console.height - 4, 3)
         tail = RichText("\n".join(lines[-room:]))

@@ -208,7 +208,6 @@ def sift(
 
 
 def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:
-    """Yield, for each key, the place of the kept one and the similarity, the best first."""
     if like.by == "minhash":
         sets = sets_of(keys)
         labels = clusters(sets, like.threshold)

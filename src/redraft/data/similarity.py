@@ -251,7 +251,6 @@ def _ordered(values: Hashes, row: int) -> Hashes:
 
 
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
-    """Yield candidate pairs: first of each band, then of the second sieve."""
     crowd = np.zeros(len(sets), np.bool_)
     rows, bands = plan(threshold)
     for band in range(bands):
@@ -279,7 +278,6 @@ def _windows(keys: Hashes, members: _Ints, most: int) -> Iterator[tuple[_Ints, _
 
 
 def _runs(keys: Hashes) -> _Ints:
-    """Return how often the value at each place of a sorted array occurs."""
     return np.searchsorted(keys, keys, "right") - np.searchsorted(keys, keys)
 
 
@@ -308,7 +306,6 @@ def _slots(values: Hashes) -> _Ints:
 
 
 def _joined(labels: _Ints, left: _Ints, right: _Ints) -> _Ints:
-    """Return the labels after joining pairs: the smallest index of each cluster."""
     while len(left):
         one, other = labels[left], labels[right]
         low, high = np.minimum(one, other), np.maximum(one, other)

@@ -97,7 +97,6 @@ def spoken_texts(chain: Chain) -> list[tuple[_Speaker, str]]:
 
 
 def _with(record: Record, **values: Any) -> Record:
-    """Return a record with other values, or the same record if they are equal."""
     own = ((getattr(record, name), value) for name, value in values.items())
     return record if all(old is new or old == new for old, new in own) else record.model_copy(update=values)
 

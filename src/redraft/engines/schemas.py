@@ -101,7 +101,6 @@ _MAPS = frozenset({"$defs", "definitions", "properties", "patternProperties"})
 
 
 def _throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
-    """Return a schema, or a list of them, with each of its parts changed, from the outside in."""
     if isinstance(schema, list):
         return [_throughout(part, changed) for part in schema]
     if not isinstance(schema, Mapping):

@@ -229,6 +229,5 @@ class TokenizedEngine(LocalEngine):
             )
 
     def _spelling(self, prompt: Tokens, stop: Sequence[str]) -> Spelling:
-        """Return the detokenizer of the text after a prompt."""
         tokenizer = self._tokenizer  # not self: streams outlive the loop, and would keep the engine
         return Spelling.after(prompt, lambda ids: tokenizer.decode(ids, control=False), stop)

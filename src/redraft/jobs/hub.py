@@ -268,7 +268,6 @@ def cached() -> Iterator[Cached]:
 
 
 def _is_model(name: str) -> bool:
-    """Return whether a file is a language model, not the projector of a vision model."""
     return name.lower().endswith(".gguf") and "mmproj" not in name.lower()
 
 

@@ -149,7 +149,6 @@ class RunFile:
 
 
 def _is_record(record: Any) -> bool:
-    """Whether a JSON value has the fields that will be read again, with their types."""
     if not isinstance(record, dict) or not isinstance(record.get("config", {}), dict | None):
         return False
     sessions, source = record.get("sessions", []), record.get("source")

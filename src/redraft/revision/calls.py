@@ -93,7 +93,6 @@ def _check(parameters: str) -> JsonSchema | None:
 
 
 def _closed(schema: Any) -> Any:
-    """Return the schema with all unnamed properties forbidden."""
     if not isinstance(schema, dict) or schema.keys() & _OPEN:
         return schema
     made = {name: _closed(part) if name == "items" else part for name, part in schema.items()}

@@ -171,7 +171,6 @@ class Driver:
     async def _perform(
         self, steps: ops.Loop[Chain], op: ops.Op, plan: Plan, limit: Limit
     ) -> ops.Op | ops.Event:
-        """Perform an operation, send the result into the loop, and return what the loop yields next."""
         try:
             if self._over:
                 return steps.send(self._given_up(op, {}))

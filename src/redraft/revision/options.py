@@ -456,7 +456,6 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 
 
 def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
-    """Yield what the mode lacks, and the options that it does not use."""
     drafts, critic = options.most_drafts, options.critic is not None
     if options.places and not (options.given or options.resume):
         yield "places were given, and no answer that has them.", "Use redraft.patch(answer, places=[…])."

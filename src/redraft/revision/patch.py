@@ -266,7 +266,6 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
 
 
 def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages) -> ops.Ask:
-    """Return the messages that ask for new text at places of an answer."""
     parts, schemas = list[str](), dict[str, Any]()
     for number, edit in enumerate(edits, start=1):
         said = [each.message for each in base.checks if any(_touches(place, edit) for place in each.places)]
@@ -323,7 +322,6 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
 
 
 def _is_asked(new: str) -> bool:
-    """Return whether a new passage is a piece of the request for it."""
     words = new.strip(STOPS + ':" ').casefold()
     return len(words.split()) > 1 and words in prompts.PASSAGE.casefold()
 

@@ -392,5 +392,4 @@ def complete_drafts(chain: Chain) -> tuple[Step, ...]:
 
 
 def _is_cut(step: Step, chain: Chain) -> bool:
-    """Return whether the last text of a chain was cut, and should be generated again."""
     return step.finish in ("cancelled", "error") or (step.finish == "max_tokens" and chain.stop == "budget")

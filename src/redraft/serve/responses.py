@@ -107,7 +107,6 @@ class ResponseRequest(requests.RevisedRequest):
         return replace(made, options=options, left_out=tuple(self._left_out), repeated=repeated)
 
     def _repeated(self, wanted: Mapping[str, Any], options: RevisionOptions) -> dict[str, Any]:
-        """Return what a response repeats of its request, with what holds where that says nothing."""
         of_schema = {"name": "response", "description": None, "schema": None, "strict": False}
         given = {name: value for name, value in wanted.items() if value is not None}
         own_text = (self.user, self.safety_identifier, self.prompt_cache_key)

@@ -352,7 +352,6 @@ class Loop:
         self._unlogged += self._losses[-1]
 
     def _last_loss(self) -> float:
-        """Return the loss of the last step, from this process's data: nats a trained token."""
         return float(torch.stack(self._losses).sum()) if self._losses else 0.0
 
     # Guards.

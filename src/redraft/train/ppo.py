@@ -174,7 +174,6 @@ def _check_sizes(own: PpoOptions) -> None:
 
 
 def _prompts(own: PpoOptions, encoder: PromptEncoder) -> Iterator[RolloutPrompt]:
-    """Yield the prompts that leave room for an answer, with their records, without answers."""
     raw = (each for path in own.data_path for each in raw_records(Path(path)))
     for chain in itertools.chain.from_iterable(map(encoder.chains, raw)):
         if isinstance(found := encoder.encode(chain), Example):
@@ -308,7 +307,6 @@ class Ppo(Source):
         return rows
 
     def _minibatch(self, rows: list[int]) -> Batch:
-        """Return this process's share of a minibatch, padded only to its longest row."""
         taken = {name: each[rows[self._rank :: self._ranks]] for name, each in self._batch.items()}
         longest = max(int(taken["mask"].sum(1).max()), 1)
         length = int((taken["starts"] + taken["mask"].sum(1)).max())
@@ -458,7 +456,6 @@ class Experience:
         return algorithm.gae(given, values.double(), mask, self._own.gamma, lam)
 
     def _compared(self, rewards: Tensor, mask: Tensor) -> Tensor:
-        """Return the advantage of each answer over others to its prompt."""
         of = algorithm.rloo_advantages if self._own.algorithm == "rloo" else algorithm.grpo_advantages
         scores = (rewards * mask).sum(1)  # minus what KL costs
         return of(scores.view(-1, samples_each(self._own))).flatten()[:, None] * mask

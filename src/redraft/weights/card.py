@@ -176,7 +176,6 @@ def _listed(fields: Mapping[str, Sequence[str]]) -> tuple[Source, ...]:
 
 
 def _licence(sources: Iterable[Source]) -> tuple[str, bool]:
-    """Return the licence of a result of some sources, as an id, and whether the hub knows that id."""
     ids = list(ids_of(sources))
     return "-and-".join(ids)[:_MOST], len(ids) == 1 and _LISTED.fullmatch(ids[0]) is not None
 
@@ -196,7 +195,6 @@ def _plain(value: Any) -> str | None:
 
 
 def _front_matter(text: str) -> dict[str, list[str]]:
-    """Return the plain values of each field in the front matter, which ends at the second line of dashes."""
     lines = text[:_FRONT].splitlines()
     if lines[:1] != ["---"] or "---" not in lines[1:]:
         return {}

@@ -283,7 +283,6 @@ def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str
 
 
 def _check_config(base: Checkpoint, delta: Checkpoint) -> None:
-    """Check that both configurations, if there are two, agree on the architecture."""
     ours, theirs = base.json("config.json"), delta.json("config.json")
     for key in ("model_type", "num_attention_heads", "num_key_value_heads", "rope_theta", "hidden_act"):
         one, two = ours.get(key), theirs.get(key)

@@ -233,7 +233,6 @@ def _text(line: bytes, where: str) -> str:
 
 
 def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
-    """Read the records of an array unchanged, holding no more than one and a chunk."""
     text, index = _Text(path, file), 0
     text.skip("[")
     while text.next() != "]":

@@ -185,7 +185,6 @@ def _bounds(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bou
 
 
 def _plain(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bounds | None:
-    """Return the bounds of an amount without "at most" and the like."""
     n, word = number(match["n"]), (match["before"] or "").lower()
     stands = alone or re.fullmatch(_BEFORE["in", 0], word)
     if word == "of" and not re.search(r"\ban?\b[^,.;]*$", before, re.IGNORECASE):  # as in: one of 3 lines

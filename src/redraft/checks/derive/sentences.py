@@ -108,7 +108,6 @@ class Sentence:
                 yield match
 
     def _closes(self, match: re.Match[str]) -> bool:
-        """Whether a match with "in" ends a question about something else."""
         says_in = re.search(r"\bin\b", self.text[max(0, match.start() - 4) : match.end()])
         ends = re.fullmatch(r"\W*", self.text[match.end() :])
         return bool(says_in and ends and _WONDERS.search(self.text))

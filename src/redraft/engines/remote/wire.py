@@ -207,7 +207,6 @@ def _list(value: Any) -> Sequence[Any]:
 
 
 def _text(content: Any) -> str:
-    """Return the text of a message's content, which may be a list of typed parts."""
     if isinstance(content, list):
         parts = [part for part in map(_table, content) if part.get("type") == "text"]
         return "".join(_text(part.get("text")) for part in parts)

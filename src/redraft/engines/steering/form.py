@@ -180,7 +180,6 @@ def _both(first: tuple[Limit, ...], second: tuple[Limit, ...]) -> tuple[Limit, .
 
 
 def _at_least(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the texts of both lists, each as often as in the list that has more of it."""
     more = [text for text in dict.fromkeys(second) for _ in range(second.count(text) - first.count(text))]
     return (*first, *more)
 

@@ -331,7 +331,6 @@ class _Writer:
         return self._forbidden(text, len(text)) is None
 
     async def _without(self, place: int) -> None:
-        """Continue at a place with another token than the one that came."""
         token, word = self.draft.token_at(place), self.draft.text[place:].split()[0].lower()
         self.draft.cut(place)
         if token:
@@ -343,7 +342,6 @@ class _Writer:
     # Limits
 
     def _tail(self, text: str) -> str:
-        """Return a text as long as what must still follow another."""
         form = self.form
         texts = (each for each in self._missing(text) if each != self.placed)
         missing = "".join(f" And here we will see {each} again." for each in texts)
@@ -502,7 +500,6 @@ class _Writer:
         return has
 
     async def _fill(self, gap: Gap) -> None:
-        """Fill a gap with the word, or with none, that is likeliest together with the text after it."""
         top = await self._likeliest("")
         found = [(LEFT_OUT + await self._begun(gap.closed, top), gap.closed)]
         words = [(str(text), chance) for text, chance in top if _is_word(str(text), gap.old.lower())]
@@ -529,7 +526,6 @@ class _Writer:
         self.begins = {first[0]: text for first, text in pairs if first not in ((), *firsts[:2])}
 
     def _missing(self, text: str | None = None) -> list[str]:
-        """Return the required texts that a text, or the draft, lacks, each as often as it is missing."""
         text = (self.draft.text if text is None else text).replace("’", "'")
         return [
             each
@@ -646,6 +642,5 @@ class _Writer:
 
 
 def _is_word(word: str, old: str) -> bool:
-    """Return whether a token is a word, and not the beginning of the old word."""
     spaced = word[:1].isspace() == old[:1].isspace()
     return spaced and word.lstrip(" ").isalpha() and not old.startswith(word.lower())

@@ -208,7 +208,6 @@ class StrategyRuns:
         return result
 
     def _check_folder(self) -> None:
-        """Raise if any run in the folder was made with other settings: all are compared."""
         for strategy in self.strategies:
             for file in sorted(self.plan.out.glob(f"seed-*/{strategy.name}.jsonl")):
                 seed = file.parent.name.removeprefix("seed-")

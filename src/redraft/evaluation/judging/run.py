@@ -87,7 +87,6 @@ class JudgeRun:
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
-        """Raise for faults that can be found before a file or a model is opened."""
         self.plan.check(self.settings, "review")
         way, pairs = self.settings.get("way"), len(self.answers) > 1
         if way and (way == "grades") == pairs:
@@ -135,7 +134,6 @@ class JudgeRun:
 
     @cached_property
     def _asked(self) -> dict[str, Any]:
-        """The JSON values that affect the reply to a question."""
         config: dict[str, Any] = {"gold": bool(self.settings.get("gold")) or None}
         config |= {name: self.settings.get(name) for name in ("temperature", "max_tokens", "seed")}
         return config | {"way": self.way, "wording": wording_digest()}

@@ -74,7 +74,6 @@ def _drawn(part: Part) -> Markup:
 
 
 def _json(records: Any) -> Markup:
-    """Return JSON that cannot end a script element."""
     return Markup(json.dumps(_printable(records), ensure_ascii=False).replace("<", "\\u003c"))
 
 

@@ -125,7 +125,6 @@ def _asked(report: Report | GradeReport, record: str, turn: int, outcome: str = 
 
 
 def _review(comparison: Comparison, game: Game) -> Entry:
-    """Return a review, with the answers named in the order in which the judge saw them."""
     step = -1 if game.second else 1
     first, second = (comparison.model, comparison.opponent)[::step]
     title = f"{first} {'<=>'[1 + step * game.sign]} {second}"

@@ -337,7 +337,6 @@ def importance_weights(log_probs: Tensor, drawn: Tensor, mask: Tensor, clip_max:
 
 
 def _larger(plain: Tensor, clipped: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sum of the larger of both, and how often that is the clipped one."""
     return torch.maximum(plain, clipped).sum(), (clipped > plain).sum()
 
 

@@ -80,7 +80,6 @@ class Policy(nn.Module):
     def _computed(
         self, input_ids: Tensor, lengths: list[int], at: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Return hidden states and logits of the tokens at some rows and columns."""
         bare = bare_of(self.model)
         inputs: dict[str, Any] = {"input_ids": input_ids}
         if self.branches:

@@ -96,7 +96,6 @@ class Called:
 
 
 async def _of_package(plugin: Plugin, form: str, reward: Reward, chains: Sequence[Chain]) -> list[float]:
-    """Return the numbers of another package's reward, whose errors are caught."""
     with plugin.running():
         found = [*await reward(chains)]
     if len(found) != len(chains):

@@ -92,7 +92,6 @@ async def _scored(model: str, chains: Sequence[Chain]) -> list[float]:
 
 
 async def _criticised(engine: Engine, chain: Chain) -> tuple[tuple[int, ...], int]:
-    """Return the tokens of a chain with its first feedback, and how many of them belong to the feedback."""
     text = render_prompt(chain.prompt) + render_steps(chain.steps[:1])
     heading = feedback_heading(1)
     start = text.rindex(heading) + len(heading)

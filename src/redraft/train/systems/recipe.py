@@ -205,7 +205,6 @@ def _check(stages: Mapping[str, Stage], files: Mapping[str, FileKeys], values: M
 
 
 def _ordered(stages: Mapping[str, Stage]) -> dict[str, Stage]:
-    """Return the stages in the order of the recipe, but each after those that it reads."""
     graph = {name: [each for each in stage.reads if each in stages] for name, stage in stages.items()}
     try:
         TopologicalSorter(graph).prepare()

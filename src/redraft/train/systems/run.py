@@ -172,7 +172,6 @@ class Run:
         return status
 
     def _child(self, stage: Stage) -> tuple[dict[str, Any], KeyboardInterrupt | None]:
-        """Return the figures of a stage's process, and the signal that stopped it, if any."""
         names = {name: str(self._path(name)) for name in stage.reads}
         out = self.ledger.out(stage)
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,6 @@ def _parts(
 
 
 def _changes(adapter: Path) -> dict[str, _Change]:
-    """Return the changes that a GGUF LoRA adapter makes to matrices, by their names."""
     header, found = read_header(adapter), {}
     reader, alpha = TensorReader(adapter, header), header.metadata.get("adapter.lora.alpha")
     for name in (name[:-7] for name in header.tensors if name.endswith(".lora_a")):

@@ -201,6 +201,5 @@ def as_list(value: object) -> Sequence[Any]:
 
 
 def _text_of(token: object) -> str | None:
-    """Return the text of a special token, which is a text or an object with a text."""
     text = token.get("content") if isinstance(token, Mapping) else token
     return text if isinstance(text, str) else None

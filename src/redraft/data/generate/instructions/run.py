@@ -157,7 +157,6 @@ class InstructionRun:
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
-        """Raise for faults that can be found before a file or a model is opened."""
         options, out = self.options, self.plan.out
         self.plan.check(self.settings, "call")
         if options.batch and options.way == "self-instruct":
