@@ -600,6 +600,7 @@ class _Writer:
             self.likelier += LIKELIER
             await self._sentence()
             if text in self._missing() and not self._is_over:
+                draft.cut(begin)
                 draft.give(self._given(text))
                 await self._sentence()
             new = draft.pieces[count:]
