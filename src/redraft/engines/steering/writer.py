@@ -161,8 +161,7 @@ class _Writer:
         for left in reversed(range(TRIES)):
             draft.cut(0)
             most = max(self.room - self.spent - SENTENCE * len(self._missing()), self.room // 3)
-            asked = self._request(most, schema=self.schema, likelier=())
-            async with aclosing(self._more(asked)) as deltas:
+            async with aclosing(self._more(self._request(most, schema=self.schema, likelier=()))) as deltas:
                 async for delta in deltas:
                     place = self._forbidden(draft.text, 0, whole=bool(delta.finish))
                     self.cut_short = delta.finish in ("max_tokens", "context")
