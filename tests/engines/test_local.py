@@ -231,6 +231,8 @@ def test_a_thought_that_the_template_opens_is_no_answer(said: int) -> None:
 class Rambler(Thinker):
     """Thinks until its thought is closed, and then answers."""
 
+    ends = "</think>"
+
     def __init__(self, thoughts: str, context: int = 1_000) -> None:
         super().__init__(EngineInfo("echo", "echo", chats=True), context)
         self.thoughts = thoughts
@@ -238,7 +240,7 @@ class Rambler(Thinker):
 
     async def _continue(self, prompt: Tokens, sampling: Sampling, *_: Any) -> AsyncGenerator[Delta, None]:
         self.asked.append((await self.decode(prompt), sampling.schema))
-        text = "Rain." if "</think>" in self.asked[-1][0] else self.thoughts
+        text = "Rain." if self.ends in self.asked[-1][0] else self.thoughts
         for letter in text:
             yield Delta(letter, (ord(letter),))
         yield Delta(tokens=(0,), finish="stop", prompt_tokens=len(prompt), completion_tokens=len(text) + 1)
@@ -300,6 +302,28 @@ def test_a_thought_that_comes_with_the_end_is_answered_once(thoughts: str) -> No
     found = run(collect(AtOnce(thoughts).chat([{"role": "user", "content": "Hi."}], Sampling(schema={}))))
     assert "".join(delta.text for delta in found) == "Rain."
     assert [bool(delta.finish) for delta in found] == [False] * (len(found) - 1) + [True]
+
+
+FINAL = "<|channel|>final<|message|>"
+
+
+@pytest.mark.parametrize(
+    ("said", "how", "thought"),
+    [
+        ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant", Sampling(schema={}), "Hm."),
+        ("<|channel|>analysis<|message|>Hm, hm, hm.", Sampling(max_thoughts=33), "Hm,"),
+        (f"{FINAL}Sun.", Sampling(schema={}), ""),
+    ],
+)
+def test_an_answer_in_a_channel_of_its_own_is_opened_there(said: str, how: Sampling, thought: str) -> None:
+    rambler = Rambler(said)
+    rambler.template, rambler.ends = "{0}<|start|>assistant", FINAL
+    rambler._tags = tags_of(f"<|channel|>analysis<|message|>{{{{ thinking }}}}<|end|>{FINAL}")
+    found = run(collect(rambler.chat([{"role": "user", "content": "Hi."}], how)))
+    opened = f"<|channel|>analysis<|message|>{thought}<|end|><|start|>assistant" * bool(thought)
+    assert rambler.asked[1:] == [(f"Hi.<|start|>assistant{opened}{FINAL}", how.schema)]
+    assert "".join(delta.thought for delta in found) == thought
+    assert "".join(delta.text for delta in found) == "Rain."
 
 
 def test_a_model_that_does_not_think_answers_anew_in_the_form() -> None:

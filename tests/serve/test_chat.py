@@ -31,27 +31,12 @@ def extra(part: Any, name: str) -> Any:
     return (part.model_extra or {}).get(name)
 
 
-def test_a_plain_model_gives_one_answer() -> None:
-    with served() as server, server.client() as client:
-        reply = client.chat.completions.create(model="plain", messages=ASK)
-    (choice,) = reply.choices
-    assert (choice.message.content, choice.finish_reason) == (LONG, "stop")
-    assert extra(choice.message, "reasoning_content") is None
-    assert (reply.model, reply.object) == ("plain", "chat.completion")
-
-
-def test_a_revised_answer_has_its_steps_as_reasoning() -> None:
-    with served() as server, server.client() as client:
-        reply = client.chat.completions.create(model="short", messages=ASK)
-    message = reply.choices[0].message
-    assert message.content == SHORT
-    assert extra(message, "reasoning_content") == STEPS
-
-
 def test_usage_counts_all_attempts() -> None:
     with served() as server, server.client() as client:
-        usage = client.chat.completions.create(model="short", messages=ASK).usage
+        reply = client.chat.completions.create(model="short", messages=ASK)
         alone = client.chat.completions.create(model="plain", messages=ASK).usage
+    message, usage = reply.choices[0].message, reply.usage
+    assert (message.content, extra(message, "reasoning_content")) == (SHORT, STEPS)
     assert usage
     assert usage.completion_tokens_details
     assert usage.completion_tokens == len(LONG) + len(SHORT)  # a scripted token is a character
@@ -60,14 +45,6 @@ def test_usage_counts_all_attempts() -> None:
     assert alone
     assert alone.completion_tokens_details
     assert alone.completion_tokens_details.reasoning_tokens == 0
-
-
-def test_drafts_before_the_best_are_reasoning_tokens() -> None:
-    engine = ScriptedEngine([LONG, LONG, SHORT])
-    with served({"best": short(engine, mode="best-of", drafts=3)}) as server:
-        usage = server.post({"model": "best"}).json()["usage"]
-    assert usage["completion_tokens"] == 2 * len(LONG) + len(SHORT)
-    assert usage["completion_tokens_details"]["reasoning_tokens"] == 2 * len(LONG)
 
 
 def test_a_models_feedback_is_reasoning_and_no_part_of_the_answer() -> None:
@@ -96,6 +73,8 @@ def test_drafts_that_were_not_chosen_are_reasoning() -> None:
     message = reply["choices"][0]["message"]
     assert message["content"] == "One two three."
     assert "Draft:\nOne two three four five six." in message["reasoning_content"]
+    thought = reply["usage"]["completion_tokens_details"]["reasoning_tokens"]
+    assert thought == reply["usage"]["completion_tokens"] - len(message["content"])
 
 
 def test_the_best_answer_is_sent_and_not_the_last() -> None:
@@ -146,6 +125,7 @@ def test_the_only_answer_is_content_while_it_is_written() -> None:
     assert "".join(pieces) == whole.choices[0].message.content == "Rain  falls.\n\n Down."
     assert chunks[0].delta.role == "assistant"
     assert [chunk.finish_reason for chunk in chunks] == [None] * (len(chunks) - 1) + ["stop"]
+    assert extra(whole.choices[0].message, "reasoning_content") is None
 
 
 def test_the_usage_ends_a_stream_if_it_is_asked_for() -> None:

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from redraft.engines.base import Engine
 from redraft.engines.scripted import ScriptedEngine
-from redraft.errors import EngineError, EngineTimeout, RedraftError, ServerError
+from redraft.errors import EngineError, EngineTimeout, RedraftError, ServerError, UsageError
 from redraft.options import Flags
 from redraft.revision.options import check_options
 from redraft.revision.settings import Settings
@@ -87,6 +87,19 @@ def test_a_mistake_and_a_server_without_any_model_end_the_start(
 ) -> None:
     with pytest.raises(RedraftError, match=error.message):
         loading(error, 1, names)
+
+
+def test_a_model_that_writes_no_thoughts_is_not_started_to_end_them() -> None:
+    async def main() -> None:
+        settings = Settings.read(Flags, {"model": "script:a.jsonl", "max_thoughts": 20})
+        async with AsyncExitStack() as stack:
+            await Opening(stack, [], 1, opens=opens).open("a", "", settings)
+
+    async def opens(_: str, **__: Any) -> Engine:
+        return ScriptedEngine(["Hi."])
+
+    with pytest.raises(UsageError, match=r"--max-thoughts .* writes none"):
+        asyncio.run(main())
 
 
 def test_a_model_that_is_down_is_no_model_that_does_not_exist() -> None:

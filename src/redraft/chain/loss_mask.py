@@ -78,11 +78,7 @@ def known_turns(prompt: Prompt, roles: Sequence[str] = _ROLES_OF_CHAT) -> list[T
 
 
 def only_text(chain: Chain) -> Chain:
-    """Return the chain. Raise if its messages are more than texts.
-
-    Raises:
-        RecordError: A message is a tool's, or one has a tool call or thoughts beside its text.
-    """
+    """Return the chain. Raise `RecordError` if a message is a tool's, or has a tool call or thoughts."""
     turns = known_turns(chain.prompt, _ROLES)
     messages = [*(turn.message or {} for turn in turns), answer_message(chain)]
     for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):

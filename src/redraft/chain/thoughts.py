@@ -16,6 +16,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 _NAMES = ("think", "thinking", "thought", "Thought", "reasoning", "seed:think")
 """Tags of DeepSeek, Qwen, EXAONE, Marco-o1, Reka, Seed and others."""
+_FINAL = "<|channel|>final<|message|>"
 PAIRS: Pairs = (
     *((f"<{name}>", f"</{name}>") for name in _NAMES),
     ("[THINK]", "[/THINK]"),
@@ -28,7 +29,7 @@ PAIRS: Pairs = (
     ("<|channel|>analysis<|message|>", "<|end|>"),
     ("<|channel|>commentary", "<|end|>"),
     ("<|start|>assistant", ""),
-    ("<|channel|>final<|message|>", ""),
+    (_FINAL, ""),
     ("<|begin_of_solution|>", ""),
     ("<|end_of_solution|>", ""),
 )
@@ -65,6 +66,11 @@ class Tags(NamedTuple):
     def tokens(self) -> tuple[str, ...]:
         """The tags that may be control tokens, so that a decoder must write them out."""
         return tuple(dict.fromkeys(found[0] for tag in self.written for found in _TOKEN.finditer(tag)))
+
+    @property
+    def final(self) -> str:
+        """What an answer begins with if it has a channel of its own, as in Harmony; empty in other models."""
+        return _FINAL if _FINAL in self.written else ""
 
     def opened(self, prompt: str) -> str:
         """Return the tag that closes the thought at the end of a prompt; empty if none is open."""

@@ -130,9 +130,7 @@ class LocalEngine(Engine):
     ) -> Replies:
         """Answer messages with the model's template, or the one of `converse`. Same deltas as `stream`."""
         tokens = await self._asked_tokens(messages, sampling)
-        # The prompt's end may open a thought.
-        end = await self.decode(tokens[-_OPENS:]) if self._tags.written and tokens else ""
-        splitter = Splitter(self._tags.pairs, self._tags.opened(end))
+        splitter = await self._splitter(tokens)
         splitter.add(await self.decode(said) if said else "")
         stop = [*stop, *self._template.stops] if self._template else stop
         async with aclosing(self._steered(messages, (*tokens, *said), sampling, stop, splitter)) as deltas:
@@ -162,6 +160,11 @@ class LocalEngine(Engine):
                 raise
             return await self._chat_tokens(together, told) + begun
 
+    async def _splitter(self, prompt: Tokens) -> Splitter:
+        """Return a splitter for what comes behind a prompt, whose end may open a thought."""
+        end = await self.decode(prompt[-_OPENS:]) if self._tags.written and prompt else ""
+        return Splitter(self._tags.pairs, self._tags.opened(end))
+
     def _steered(
         self,
         asked: object,
@@ -179,11 +182,11 @@ class LocalEngine(Engine):
     async def _thinking(
         self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str], splitter: Splitter
     ) -> Replies:
-        """Think in no form, and answer in the form.
+        """Think in no form, and answer in the form, or call tools.
 
         A thought is closed after `max_thoughts` tokens, where it goes in circles, or where it ends the text.
         """
-        formed = sampling.form is not None or sampling.schema is not None
+        formed = sampling.form is not None or sampling.schema is not None or bool(sampling.tools)
         most = math.inf if sampling.max_thoughts is None else sampling.max_thoughts
         said, made, close, thought, answered = prompt, prompt, splitter.until, "", False
         free = self._reply(asked, prompt, replace(sampling, form=None, schema=None), stop)
@@ -204,15 +207,20 @@ class LocalEngine(Engine):
                 yield delta
                 if delta.finish:
                     return
-        closing = await self._tokenize(f"{close}\n\n", control=True) if close else ()
+        begin = f"<|start|>assistant{self._tags.final}" if self._tags.final else ""
         if not close:
-            said = prompt
+            said = prompt + (await self._tokenize(self._tags.final, control=True) if begin else ())
         elif splitter.until or answered or delta.finish:
+            closing = await self._tokenize(close + (begin or "\n\n"), control=True)
             said += closing
             yield Delta(thought=delta.thought, tokens=(*(delta.tokens if kept else ()), *closing))
         else:  # it closed the thought itself
-            said = made
-            yield delta
+            begun = await self._tokenize(begin, control=True) if begin else ()
+            said = made + begun
+            yield replace(delta, tokens=delta.tokens + begun)
+        if close and sampling.tools:
+            thoughts = {"role": "assistant", "content": "", "reasoning_content": thought.strip()}
+            asked = [*cast("Sequence[Message]", asked), thoughts]
         rest = replace(sampling, max_tokens=sampling.max_tokens - spent)
         async with aclosing(self._behind(asked, said, rest, stop, close)) as deltas:
             async for delta in deltas:

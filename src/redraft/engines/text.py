@@ -170,11 +170,7 @@ class Tokenizer:
         return self._first + tokens if start and tokens[: len(self._first)] != self._first else tokens
 
     def render(self, messages: Sequence[Message], told: Told = None) -> str:
-        """Render messages with the chat template. `told` are further variables of the template.
-
-        Raises:
-            RecordError: The template refuses the messages.
-        """
+        """Render messages with the chat template; `told` are its further variables. It may refuse them."""
         from jinja2 import TemplateError
 
         try:

@@ -200,11 +200,7 @@ def remove_own(path: Path) -> None:
 
 
 def create(path: Path) -> BinaryIO:
-    """Create a file for writing.
-
-    Raises:
-        FileExistsError: The name is taken, even by a broken link.
-    """
+    """Create a file for writing. Raise `FileExistsError` for a name that is taken, even by a broken link."""
     return os.fdopen(open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
 
 

@@ -87,11 +87,7 @@ class Journal(AbstractContextManager["Journal"]):
         sync_folder(path.parent)
 
     def get(self, key: str) -> Any:
-        """Return the reply stored under a key, or None.
-
-        Raises:
-            OutputError: The file cannot be read, or the reply is damaged.
-        """
+        """Return the reply stored under a key, or None. Raise `OutputError` if it cannot be read."""
         found, named = None, (bytes.fromhex(key),)
         with self._usable():
             for table in self._tables:

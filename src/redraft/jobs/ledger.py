@@ -310,11 +310,7 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         self.close()
 
     def _read(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the items of the file with their lines. The file may not be a link.
-
-        Raises:
-            OSError: It does not exist, or is something else.
-        """
+        """Yield the items of the file with their lines. The file may not be a link."""
         with os.fdopen(open_plain(self.path, os.O_RDONLY), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return

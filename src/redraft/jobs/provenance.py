@@ -83,11 +83,7 @@ class RunFile:
         return None if "ended" in sessions[-1] else sessions[-1].get("pid")
 
     def check(self, provenance: Provenance) -> None:
-        """Raise if existing results were made in another way.
-
-        Raises:
-            OutputError: They were made in another way, or no record says how.
-        """
+        """Raise `OutputError` if existing results were made in another way, or no record says how."""
         before = self.read()
         if before is None:
             name = self.path.name

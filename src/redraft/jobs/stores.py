@@ -33,11 +33,7 @@ def url_of(path: str | Path) -> str | None:
 
 
 def here(path: str | Path) -> Path:
-    """Return the local copy of a file in a store; a local path unchanged.
-
-    Raises:
-        UsageError: The file cannot be read.
-    """
+    """Return the local copy of a file in a store, or raise `UsageError`; a local path unchanged."""
     if (url := url_of(path)) is None:
         return Path(path)
     with _reading(url):
@@ -96,11 +92,7 @@ class Store:
         self._send(".run.json")
 
     def close(self) -> None:
-        """Send the output and all beside it.
-
-        Raises:
-            OutputError: The store does not take it.
-        """
+        """Send the output and all beside it. Raise `OutputError` if the store does not take it."""
         if self.copy.exists():
             self._send(*_BESIDE, "")
 

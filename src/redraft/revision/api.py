@@ -43,8 +43,8 @@ from redraft.revision.ops import Event, Finished
 from redraft.revision.options import (
     RevisionOptions,
     check_checks,
+    check_engines,
     check_options,
-    check_prices,
     check_together,
     choose_mode,
     patience_of,
@@ -346,7 +346,7 @@ async def _make(
         yield event
         return
     engines = {"model": driver.writer, "critic": driver.critic, "judge": driver.judge}
-    check_prices(options.model_copy(update=engines))
+    check_engines(options.model_copy(update=engines))
     forms = await forms_of(driver.checks) if options.steer and driver.writer.info.forms else ()
     planned = _plan(asked, options, driver, forms)
     plan = replace(planned, earlier=made, waited=clock() - begun)
@@ -569,12 +569,6 @@ def check_request(plan: Plan) -> None:
         raise UsageError(
             f"the engine {info.engine} takes no {given[0]}{field}.{takes}",
             hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",
-        )
-    if sampling.max_thoughts is not None and (plan.options.tools or not info.thinks):
-        lacks = "it has tools" if info.thinks else "it writes none"
-        raise UsageError(
-            f"max_thoughts ends thoughts of a model of this machine, and not those of {info.name}: {lacks}.",
-            hint="Leave it out. A server may have a field for it: extra_body={'reasoning_effort': 'low'}.",
         )
     of_template = (sampling.extra_body or {}).get(OF_TEMPLATE)
     own = {"stop": plan.options.stop, "tools": plan.options.tools, OF_TEMPLATE: of_template}

@@ -282,10 +282,7 @@ def _is_beyond(stream: Stream, stop: Stop) -> bool:
 
 
 def _ask_base(state: State) -> ops.Loop[Stop]:
-    """Let the base model answer, as it answers messages. `max_tokens` limits its answer.
-
-    With checks, mode `prompted` does this.
-    """
+    """Let the base model answer, as it answers messages. `max_tokens` limits its answer."""
     if state.plan.checks:
         return "ended"
     if stop := rules.before_request(state, room := state.room()):

@@ -383,7 +383,7 @@ def check_together(found: RevisionOptions) -> None:
             f"min_revisions is {least} and max_revisions is {most}.",
             hint="Both count revisions after the first answer: 0 <= min <= max.",
         )
-    check_prices(found)
+    check_engines(found)
     for fault, hint in itertools.chain(
         _faults_of_drafts(found), _faults_of_wording(found), _faults_of_mode(found)
     ):
@@ -412,8 +412,15 @@ def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
         raise RecordError(fault[0], hint=fault[1])
 
 
-def check_prices(options: RevisionOptions) -> None:
-    """Raise if a budget of money lacks the price of a model."""
+def check_engines(options: RevisionOptions) -> None:
+    """Raise if an engine lacks what it needs: a price for a budget of money, thoughts that can end."""
+    writer = options.model
+    if options.max_thoughts is not None and not (isinstance(writer, str) or writer.info.thinks):
+        raise UsageError(
+            f"--max-thoughts (max_thoughts) ends a model's thoughts, and {writer.info.name} writes none that "
+            "can be ended.",
+            hint="Leave it out. Many servers take reasoning_effort, in a request or in extra_body.",
+        )
     if (found := options.unpriced) is None:
         return
     role, name = found
@@ -458,7 +465,7 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     drafts, critic = options.most_drafts, options.critic is not None
     if options.places and not (options.given or options.resume):
-        yield "places were given, and no answer that has them.", "Use redraft.patch(answer, places=[…])."
+        yield "places were given, and no answer that has them.", "Give that answer too, as given."
     if options.places and options.mode == "native":
         yield "mode 'native' writes the whole answer, and places were given.", "Use mode='auto'."
     if options.mode == "native" and (critic or options.checked):

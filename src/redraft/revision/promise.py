@@ -55,11 +55,7 @@ def breaks(promise: Mapping[str, Any], own: Mapping[str, Any], asked: Mapping[st
 
 
 def promise_of(recipe: dict[str, Any], path: str) -> Mapping[str, Any] | None:
-    """Take the promise out of a recipe.
-
-    Raises:
-        UsageError: It has not what one has.
-    """
+    """Take the promise out of a recipe. Raise `UsageError` if it lacks what one has."""
     promise = recipe.pop("promise", None)
     if promise is None or (
         isinstance(promise, Mapping)

@@ -151,10 +151,7 @@ def _base(state: State, told: str = "") -> tuple[Message, ...]:
 
 
 def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
-    """Write the next answer. Return a reason to stop, or None. A text that was cut is checked, too.
-
-    A tool call that fits its tool ends the chain: the caller runs it.
-    """
+    """Write the next answer. Return a reason to stop, or None. A text that was cut is checked, too."""
     plan, told = state.plan, way == "repair" and state.steps[-1].criticism  # and not shown the draft
     again = _base(state, prompts.REPAIR.format(found=told) if told else "")
     ask = ops.Ask(

@@ -26,7 +26,7 @@ from redraft.jobs.machine import instructions, many_streams
 from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, ServerOptions
 from redraft.revision.api import Role
 from redraft.revision.keywords import RevisionKeywords
-from redraft.revision.options import RevisionOptions, check_options, check_prices, patience_of
+from redraft.revision.options import RevisionOptions, check_engines, check_options, patience_of
 from redraft.revision.promise import Watch, breaks, promise_of
 from redraft.revision.watch import forms_of
 
@@ -221,5 +221,5 @@ class Settings:
             role: await self.load(stack, role, reference, **how) for role, reference in named
         }
         options = options.model_copy(update=opened)
-        check_prices(options)
+        check_engines(options)
         return options

@@ -208,6 +208,8 @@ class ResponseReply(Reply):
         calls = [_call(call) for call in message.tool_calls]
         said = [_item(field, text) for field, text in texts if text or (field == "content" and not calls)]
         self._items = [*said, *calls]
+        if said and message.finish_reason in _CUT:
+            said[-1]["status"] = "incomplete"
         return self._response(message.finished)
 
     def events(self, _index: int, event: Event) -> Iterator[bytes]:
@@ -221,7 +223,8 @@ class ResponseReply(Reply):
             calls = self.messages[0].tool_calls
             if not calls and (self._open is None or self._open.field != "content"):
                 yield from self._add(Piece("content", ""))
-            yield from self._close()
+            cut = self.messages[0].finish_reason in _CUT
+            yield from self._close("incomplete" if cut else "completed")
             for call in map(_call, calls):
                 yield from self._called(call)
             response = self._response(event.chain)
@@ -260,11 +263,11 @@ class ResponseReply(Reply):
         yield self._event(f"{kind}.done", **where, name=item["name"], arguments=arguments)
         yield self._event("response.output_item.done", output_index=number, item=item)
 
-    def _close(self) -> Iterator[bytes]:
+    def _close(self, status: str = "completed") -> Iterator[bytes]:
         if self._open is None:
             return
         item = self._items[-1]
-        item["status"] = "completed"
+        item["status"] = status
         yield self._of_part("done", text=_part_of(item)["text"])
         yield self._of_part("part.done", part=_part_of(item))
         yield self._event("response.output_item.done", output_index=len(self._items) - 1, item=item)

@@ -19,7 +19,7 @@ from redraft.engines.pool import PASSING
 from redraft.engines.retry import backoff
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
 from redraft.options import MachineOptions, ServerOptions
-from redraft.revision.options import check_prices
+from redraft.revision.options import check_engines
 from redraft.revision.settings import Settings
 from redraft.serve.app import make_app
 from redraft.serve.completions import CompletionRequest
@@ -176,7 +176,7 @@ class Opening:
                 )
             opened[role] = self._engines[key]
         options = options.model_copy(update=opened)
-        check_prices(options)
+        check_engines(options)
         called = (name or usual_name(settings) or opened["model"].info.name) + behind
         if called in self._names:
             raise UsageError(f"two models are called {called}.", hint="--models FILE gives them other names.")

@@ -281,10 +281,7 @@ class Loop:
     # A step.
 
     def _batches(self) -> Iterator[list[Batch]]:
-        """Yield the batches of each remaining step, epoch after epoch.
-
-        A signal meanwhile ends this with a checkpoint.
-        """
+        """Yield the batches of each remaining step. A signal meanwhile ends this with a checkpoint."""
         times = self.args.gradient_accumulation_steps
         epoch, step = divmod(self.state.global_step, self.steps_an_epoch)
         while self.state.global_step < self.steps and self.stopped is None:

@@ -157,10 +157,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 @contextmanager
 def _locked(output: Path) -> Iterator[bool]:
-    """Hold the lock on an output.
-
-    Yield whether an earlier holder was killed, so that its temporary files may still exist.
-    """
+    """Hold the lock on an output. Yield whether an earlier holder was killed, and left temporary files."""
     path = output.with_name(output.name + ".redraft-lock")
     with _output_errors(output):
         handle = open_locked(path)

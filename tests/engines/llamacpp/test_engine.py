@@ -243,6 +243,7 @@ async def test_a_template_that_refuses_says_why(tmp_path: Path) -> None:
     async with aclosing(await LlamaCppEngine.start(model, machine=ONE)) as engine:
         with pytest.raises(RecordError) as caught:
             await collect(engine.chat(FRANCE, GREEDY))
+    assert not engine.info.tools
     assert caught.value.message == "the chat template of tiny refuses these messages: not that country."
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+import redraft
 from redraft.engines.base import Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ContextError, RecordError
 from redraft.options import MachineOptions
-from tests.engines.talking import ONE, called, collect, run
-from tests.gguf_files import tiny_model, with_text
+from tests.engines.talking import called, collect, run
+from tests.gguf_files import with_text
 from tests.serve.running import plain, served
 
 pytest.importorskip("xllamacpp")
@@ -67,6 +68,31 @@ def test_a_call_that_is_demanded_comes_and_fits_its_tool(engine: LlamaCppEngine,
     assert said[-1].prompt_tokens
     cut = run(collect(engine.chat(ASKED, replace(how, max_tokens=2))))[-1]
     assert cut.finish == "max_tokens"
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_several_calls_are_demanded_if_they_may_be_parallel(engine: LlamaCppEngine, several: bool) -> None:
+    calls = [{"name": "weather", "arguments": {"town": town}} for town in ("Ulm", "Rome")]
+    asked: Any = [{"role": "user", "content": f"Write the two calls: {json.dumps(calls)}"}]
+    how = replace(HOW, extra_body={"tool_choice": "required", "parallel_tool_calls": several})
+    made = [call["function"] for call in run(collect(engine.chat(asked, how)))[-1].tool_calls]
+    found = [{"name": each["name"], "arguments": json.loads(each["arguments"])} for each in made]
+    assert found == (calls if several else calls[:1])
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_a_thought_is_ended_before_the_call(default_model: Path, tmp_path: Path, choice: str) -> None:
+    thought = "<issue_start>{{ message.reasoning_content or 'A town.' }}<issue_closed>"
+    thought = f"{{% if message.role == 'assistant' %}}{thought}{{% endif %}}"
+    template = TEMPLATE.read_text().replace("{% if message.content", f"{thought}{{% if message.content", 1)
+    template = template.replace("assistant\n{% endif %}", "assistant\n<issue_start>{% endif %}")
+    model = with_text(default_model, "tokenizer.chat_template", template, tmp_path / "thinks.gguf")
+    asked = [each for each in ASKED if not each["content"] or each["role"] != "assistant"]
+    asking: Any = {"tools": [WEATHER], "extra_body": {"tool_choice": choice}, "temperature": 0.0}
+    chain = redraft.revise(asked, model=str(model), max_thoughts=2, max_tokens=60, max_revisions=0, **asking)
+    (step,) = chain.steps
+    assert (step.reasoning, step.answer) == ("A town", "")
+    assert json.loads(step.tool_calls[0]["function"]["arguments"]) == {"town": "Ulm"}
 
 
 def test_a_server_passes_tools_on_to_a_local_model(engine: LlamaCppEngine) -> None:
@@ -136,13 +162,3 @@ def test_what_llamacpp_cannot_take_is_a_fault_of_the_request(
     with served({"plain": plain(engine)}) as server:
         reply = server.post({"messages": ASKED, "max_tokens": 2} | more)
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "messages")
-
-
-def test_a_template_without_tools_takes_none(tmp_path: Path) -> None:
-    template = "{% for message in messages %}{{ message.content }}{% endfor %}"
-    model = tiny_model(tmp_path / "tiny.gguf", {"tokenizer.chat_template": template})
-    engine = asyncio.run(LlamaCppEngine.start(model, machine=ONE))
-    with served({"plain": plain(engine)}) as server:
-        error = server.post({"tools": [WEATHER]}).json()["error"]
-    asyncio.run(engine.aclose())
-    assert (error["param"], error["code"]) == ("tools", "unsupported")

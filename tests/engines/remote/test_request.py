@@ -178,8 +178,6 @@ def test_a_critic_elsewhere_sees_neither(server: FakeServer) -> None:
     [
         ("extra_headers", {"Authorization": SECRET}),
         ("extra_headers", {"X-Token": f"{SECRET}\nX-Other: 1"}),
-        ("extra_headers", {"X Token": SECRET}),
-        ("extra_headers", {"X-Token": 1}),
         ("extra_body", [SECRET]),
         ("extra_body", {"token": {SECRET}}),
         ("tools", WEATHER),

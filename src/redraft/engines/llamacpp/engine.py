@@ -16,7 +16,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from redraft.chain import Finish
@@ -50,6 +50,7 @@ SPECULATES_UP_TO = 4
 """Most streams at which drafts are tried by default. Drafts slow down a batch of eight fresh texts, and speed
 up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
+CALLS = 16  # most calls at once, where calls are due
 
 _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 
@@ -242,11 +243,20 @@ class LlamaCppEngine(ProcessEngine[Child]):
             return
         messages, told = plain(messages, self._info), (sampling.extra_body or {}).get(OF_TEMPLATE)
         await self._check_harmless(json.dumps([messages, list(sampling.tools), told], ensure_ascii=False))
-        if due := _due(sampling):
-            async with aclosing(self._called(messages, sampling, due)) as deltas:
-                async for delta in deltas:
-                    yield delta
-            return
+        due = _due(sampling)
+        by_us = due or sampling.max_thoughts is not None
+        way = (
+            self._called(messages, sampling, stop, due)
+            if by_us
+            else self._with_tools(messages, sampling, stop)
+        )
+        async with aclosing(way) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _with_tools(
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str]
+    ) -> Replies:
         child, limit = self._kept.child, min(sampling.max_tokens, self._context)
         request = _chat_request(messages, sampling, self._request((), sampling, stop, limit))
         try:
@@ -268,16 +278,31 @@ class LlamaCppEngine(ProcessEngine[Child]):
                 f"llama.cpp refuses the messages or the tools: {why_refused(str(refusal)):.200}"
             ) from None
 
-    async def _called(self, messages: Sequence[Message], sampling: Sampling, due: Sequence[Any]) -> Replies:
-        """Write a required tool call as JSON. llama.cpp itself lets the model write text before it."""
+    async def _called(
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str], due: Sequence[Any]
+    ) -> Replies:
+        """Think as long as the model may, then answer or call.
+
+        Calls that are due are written as JSON. llama.cpp itself lets the model write text before them.
+        """
         told = (sampling.extra_body or {}).get(OF_TEMPLATE)
         prompt = await self._render(messages, told, sampling.tools)  # it refuses a tool that is malformed
         tokens, text = await self._tokenize(prompt, start=True, control=True), ""
-        sampling = replace(sampling, schema=_schema_of_calls(due, sampling.max_tokens))
-        async with aclosing(self.stream(tokens, sampling)) as deltas:
+        if due:
+            several = (sampling.extra_body or {}).get("parallel_tool_calls") is True
+            schema = _schema_of_calls(due, sampling.max_tokens, several=several)
+            sampling, stop = replace(sampling, schema=schema), ()
+        replies = self._steered(messages, tokens, sampling, stop, await self._splitter(tokens))
+        async with aclosing(replies) as deltas:
             async for delta in deltas:
                 text += delta.text
-                yield replace(delta, text="", tool_calls=_call_in(text) if delta.finish else ())
+                called = _calls_in(text) if delta.finish and due else delta.tool_calls
+                yield replace(delta, text="" if due else delta.text, tool_calls=called)
+
+    def _formed(self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str]) -> Replies:
+        if sampling.tools and sampling.schema is None:
+            return self._with_tools(cast("Sequence[Message]", asked), sampling, stop)
+        return super()._formed(asked, prompt, sampling, stop)
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""
@@ -468,9 +493,12 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
     kept = {
         name: part for name, part in request.items() if name not in ("prompt", "return_tokens", "n_probs")
     }
+    behind = {"add_generation_prompt": False, "continue_final_message": "content"}
+    thought = "reasoning_content" in messages[-1] and not messages[-1]["content"]
     return {
         **kept,
         **beside,
+        **(behind if thought else {}),
         "messages": list(messages),
         "tools": list(sampling.tools),
         "stream_options": {"include_usage": True},
@@ -486,23 +514,30 @@ def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
     return functions if choice == "required" else []
 
 
-def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int) -> dict[str, Any]:
-    """Return the schema of a call in at most `room` tokens. References have one root, and are resolved."""
+def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int, *, several: bool) -> dict[str, Any]:
+    """Return the schema of a call, or of `several` in a list, in at most `room` tokens.
+
+    References have one root, and are resolved.
+    """
     calls = []
     for each in functions:
         arguments = within(each.get("parameters") or {"type": "object"}, room)
         call = {"name": {"const": each["name"]}, "arguments": arguments}
         calls.append({"type": "object", "properties": call, "required": [*call]})
-    return {"anyOf": calls}
+    one = {"anyOf": calls}
+    return {"type": "array", "items": one, "minItems": 1, "maxItems": CALLS} if several else one
 
 
-def _call_in(text: str) -> tuple[dict[str, Any], ...]:
+def _calls_in(text: str) -> tuple[dict[str, Any], ...]:
     try:
         made = json.loads(text)
     except ValueError:
         return ()
-    function = {"name": made["name"], "arguments": json.dumps(made["arguments"], ensure_ascii=False)}
-    return ({"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function},)
+    found = []
+    for each in made if isinstance(made, list) else [made]:
+        function = {"name": each["name"], "arguments": json.dumps(each["arguments"], ensure_ascii=False)}
+        found.append({"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function})
+    return tuple(found)
 
 
 async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room: int) -> Replies:

@@ -110,11 +110,7 @@ class Form:
     gap: Gap | None = None
 
     def __and__(self, other: Form) -> Form:
-        """Return the form of answers that have both.
-
-        Raises:
-            Conflict: There is none.
-        """
+        """Return the form of answers that have both. If there is none, raise `Conflict`."""
         single = ("case", "opening", "closing", "postscript", "pattern", "quoted")
         values: dict[str, Any] = {name: _one(getattr(self, name), getattr(other, name)) for name in single}
         joined = replace(

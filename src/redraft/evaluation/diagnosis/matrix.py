@@ -67,11 +67,7 @@ class TaskFile:
         return cls(stem_of(Path(text)), "checks", Path(text))
 
     def put(self, folder: Path, limit: int | None) -> Path:
-        """Put the task's file into a folder, if it is not there yet. Return its path.
-
-        Raises:
-            OutputError: The file there has other contents.
-        """
+        """Put the task's file into a folder, or raise `OutputError` if another is there. Return its path."""
         if self.source is None:
             draw = _drawn()[self.name][1]
             file, drawn = folder / f"{self.name}.jsonl", draw(limit or DRAWN, EXERCISES)
@@ -220,11 +216,7 @@ def folders(models: Sequence[str]) -> dict[str, str]:
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Return the models and tasks of a folder, by their names. A new folder has none.
-
-    Raises:
-        OutputError: The file is damaged.
-    """
+    """Return the models and tasks of a folder, by their names. If it is damaged, raise `OutputError`."""
     file = folder / PLAN
     if not file.exists():
         return {"models": {}, "tasks": {}}

@@ -69,11 +69,7 @@ class Table:
 
 
 def table_of(folder: Path) -> Table:
-    """Return the figures of a folder.
-
-    Raises:
-        UsageError: It has no finished runs.
-    """
+    """Return the figures of a folder. Raise `UsageError` if it has no finished runs."""
     plan, cells, over, remarks = read_plan(folder), list[Curves](), list[Curves](), list[str]()
     for name, model in plan["models"].items():
         of_model = []

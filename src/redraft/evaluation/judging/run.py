@@ -94,7 +94,7 @@ class JudgeRun:
             raise UsageError(f"--way {way} takes {wanted}.", hint=f"redraft judge {'A' if pairs else 'A B'}")
         outputs = {"-o": self.plan.out, "--cache": self.plan.own_replies}
         not_an_input(outputs, filter(None, (*self.answers, self.questions)))
-        self.plan.check_prices(
+        self.plan.check_engines(
             RevisionOptions.read({"model": self.model, "price": self.settings.get("price")})
         )
 
@@ -197,7 +197,7 @@ class JudgeRun:
                 hint="Use a model with a chat template.",
             )
         price = self.settings.get("price")
-        self.plan.check_prices(RevisionOptions.read({"model": engine, "price": price}))
+        self.plan.check_engines(RevisionOptions.read({"model": engine, "price": price}))
         return engine, price_of(price) or engine.info.price
 
     def _result(self, job: JobResult) -> JudgeResult:

@@ -246,7 +246,7 @@ class AnswerRun:
         self.prepare()
         options = self.settings.options()
         self.plan.check(self.settings, "chain", source=self.source)
-        self.plan.check_prices(options)
+        self.plan.check_engines(options)
         checked = bool(self.settings.get("check") or self.settings.get("verify"))
         self.summary.should_pass = lambda chain: checked or bool(self.options_of(chain).get("checks"))
         return Job(
@@ -319,7 +319,7 @@ class AnswerRun:
         how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
         async with self.plan.limits.opening(session.progress.seconds):
             options = await self.settings.opened(opened.stack, **how)
-        self.plan.check_prices(options)
+        self.plan.check_engines(options)
         return options
 
     def _note(self, counts: ItemCounts) -> str:

@@ -23,7 +23,7 @@ from redraft.jobs.progress import RunMessage
 from redraft.jobs.share import Share, share_of
 from redraft.jobs.stores import Store, url_of
 from redraft.revision.api import Role
-from redraft.revision.options import Budget, RevisionOptions, check_prices
+from redraft.revision.options import Budget, RevisionOptions, check_engines
 from redraft.revision.runs.options import IN_BATCHES, PARALLEL
 from redraft.revision.settings import Settings
 
@@ -173,11 +173,7 @@ class RunPlan:
         }
 
     def check(self, settings: Settings, item: str, **inputs: Path | None) -> None:
-        """Raise for faults that can be found before a file or a model is opened.
-
-        Raises:
-            UsageError: Two options do not go together, or a value does not fit.
-        """
+        """Raise `UsageError` for faults that can be found before a file or a model is opened."""
         settings.waiting()
         self._check_batches(settings)
         if self.parallel < 1:
@@ -200,10 +196,10 @@ class RunPlan:
                 hint="Limit the waiting with --limit-seconds, or each chain with --budget-tokens.",
             )
 
-    def check_prices(self, options: RevisionOptions) -> None:
+    def check_engines(self, options: RevisionOptions) -> None:
         """Raise `UsageError` if a limit of money lacks the price of a model."""
         if self.limits.usd is not None:
-            check_prices(options.model_copy(update={"budget": Budget(usd=self.limits.usd)}))
+            check_engines(options.model_copy(update={"budget": Budget(usd=self.limits.usd)}))
 
     async def load(
         self, settings: Settings, session: Session, opened: Opened, role: Role, reference: str

@@ -309,11 +309,7 @@ class Flow:
     # Both ways.
 
     async def _listed(self, request: Request, text: str, stop: Sequence[str]) -> _Reply:
-        """Ask for the tasks of a request. If a content filter refuses it, there are none.
-
-        Raises:
-            EngineError: The model or its server failed, or refuses the request for another reason.
-        """
+        """Ask for the tasks of a request. If a content filter refuses it, there are none."""
         reply = await self.teacher.ask(request.id, text, self.sampling, stop)
         if reply.refused and not is_filtered(reply.refused):
             raise reply.refused

@@ -274,7 +274,7 @@ class InstructionRun:
                 f"{engine.info.name} does not answer messages, and a teacher has to.",
                 hint="Use a model with a chat template.",
             )
-        plan.check_prices(RevisionOptions.read({"model": engine, "price": options.price}))
+        plan.check_engines(RevisionOptions.read({"model": engine, "price": options.price}))
         teacher = Teacher(
             engine,
             identity,
