@@ -12,6 +12,7 @@ from redraft.checks.parse import parse_check
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckSyntaxError
 from redraft.revision.calls import tell_unmet
+from tests.engines.able import Able
 
 
 def call(name: str, call_id: str = "c1", **arguments: Any) -> dict[str, Any]:
@@ -107,9 +108,14 @@ def test_a_list_without_the_star_is_told(caplog: pytest.LogCaptureFixture) -> No
     assert [("'price'" in each, "items.price" in each) for each in caplog.messages] == [(True, True)]
 
 
-def test_every_wrong_item_is_told_and_mended() -> None:
+def test_every_wrong_item_is_told_and_mended_within_its_bounds() -> None:
     made = call("pay", items=[{"x": 90}, {"x": 1}, {"x": 80}])
-    chain = asked(["tool:pay.items.*.x<=50"], [made], '{"/items/0/x": 9, "/items/2/x": 8}')
+    replies = [ScriptedReply(tool_calls=[made]), '{"/items/0/x": 9, "/items/2/x": 8}']
+    engine = Able(replies, about={"schemas": True})
+    checks = ["tool:pay.items.*.x<=50", "tool:pay.items.*.x>0"]
+    chain = redraft.revise("Pay Ann.", model=engine, tools=TOOLS, checks=checks)
+    wanted = (engine.asked[1].schema or {})["properties"]
+    assert wanted["/items/0/x"] == wanted["/items/2/x"] == {"maximum": 50, "exclusiveMinimum": 0}
     assert chain.steps[0].checks[0].message.count("at most 50") == 2
     assert (chain.passed, chain.steps[1].patch) == (True, ("/items/0/x", "/items/2/x"))
 

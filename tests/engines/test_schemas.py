@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from redraft.engines.bounds import within
-from redraft.engines.schemas import Names, for_servers_of_llamacpp, for_xgrammar
+from redraft.engines.schemas import Names, expressible, for_servers_of_llamacpp, for_xgrammar
 
 
 class Step(BaseModel):
@@ -56,6 +56,12 @@ def test_texts_and_lists_get_the_room_that_the_tokens_have() -> None:
 def test_what_has_no_room_to_share_is_left_as_it_is(schema: Any) -> None:
     whole = {"anyOf": [schema]}
     assert within(whole, 10) == whole
+
+
+def test_a_date_is_a_real_day() -> None:
+    pattern = expressible({"type": "string", "format": "date"})[0]["pattern"]
+    days = [f"20{y}-{m:02}-{d:02}" for y in (23, 24) for m in range(14) for d in range(33)]
+    assert sum(bool(re.search(pattern, day)) for day in days) == 365 + 366
 
 
 def deepest(value: Any) -> int:

@@ -11,6 +11,7 @@ import pytest
 import redraft
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.revision.calls import judged, whole
+from tests.engines.able import Able
 
 PAY: dict[str, Any] = {
     "type": "function",
@@ -82,15 +83,6 @@ def test_the_wrong_argument_alone_is_asked_for() -> None:
     assert made["id"] == wrong["id"]
 
 
-def test_an_argument_too_many_goes_without_asking() -> None:
-    wrong = call({**GOOD, "day": "2024-02-29", "notes": "from Ada"})
-    engine = ScriptedEngine([ScriptedReply(tool_calls=[wrong])])
-    chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=1)
-    [made] = chain.steps[-1].tool_calls
-    assert json.loads(made["function"]["arguments"]) == {**GOOD, "day": "2024-02-29"}
-    assert (chain.stop, len(engine.calls)) == ("tool_calls", 1)
-
-
 def test_a_patch_that_does_not_help_is_followed_by_another_call() -> None:
     wrong = call({"unit": "EUR", "amount": "three", "day": "2024-02-29"})
     replies = [ScriptedReply(tool_calls=[wrong]), '{"/amount": "3"}', ScriptedReply(tool_calls=[call(GOOD)])]
@@ -113,13 +105,6 @@ def test_a_wrong_call_is_made_again_and_the_right_one_stays() -> None:
     assert (kept["tool_call_id"], refused["tool_call_id"]) == ("a", "b")  # type: ignore[index]
 
 
-def test_a_call_that_stays_wrong_is_passed_on_and_said_to_be_wrong() -> None:
-    wrong = [ScriptedReply(tool_calls=[call({**GOOD, "amount": amount})]) for amount in ("3", "4", "5")]
-    chain = redraft.revise("Pay.", model=ScriptedEngine(wrong), tools=[PAY], max_revisions=2)
-    assert (chain.stop, chain.passed, len(chain.steps)) == ("max_revisions", False, 3)
-    assert chain.steps[chain.best or 0].tool_calls
-
-
 @pytest.mark.parametrize(
     ("reply", "choice", "stands"),
     [
@@ -137,24 +122,25 @@ def test_what_follows_a_wrong_call_is_a_call_or_an_answer(reply: str, choice: An
     assert (chain.passed, chain.best, chain.steps[1].echo) == (stands, int(stands), not stands)
 
 
-def test_a_call_in_another_programs_chain_is_made_again() -> None:
-    said = redraft.Feedback(text="Not that one.", verdict="revise")
-    step = redraft.Step(answer="", tool_calls=(call("{"),), feedback=said)
-    chain = redraft.Chain(prompt=redraft.Prompt(instruction="Pay."), steps=(step,))
-    engine = ScriptedEngine([ScriptedReply(tool_calls=[call(GOOD)])])
-    made = redraft.revise("Pay.", model=engine, tools=[PAY], resume=chain)
-    assert (made.stop, made.steps[-1].tool_calls) == ("tool_calls", (call(GOOD),))
-
-
-def test_a_call_that_was_not_judged_is_judged_when_resumed() -> None:
+def test_a_call_that_was_not_judged_or_by_another_program_is_judged_when_resumed() -> None:
     prompt = redraft.Prompt(instruction="Pay.")
-    for text, replies in ((GOOD, 0), ("{", 1)):
-        step = redraft.Step(answer="", tool_calls=(call(text),))
+    other = redraft.Feedback(text="Not that one.", verdict="revise")
+    for text, feedback, replies in ((GOOD, None, 0), ("{", None, 1), ("{", other, 1)):
+        step = redraft.Step(answer="", tool_calls=(call(text),), feedback=feedback)
         chain = redraft.Chain(prompt=prompt, steps=(step,), stop="cancelled")
         engine = ScriptedEngine([ScriptedReply(tool_calls=[call(GOOD)])])
         made = redraft.revise("Pay.", model=engine, tools=[PAY], resume=chain)
         assert (made.stop, made.steps[-1].tool_calls) == ("tool_calls", (call(GOOD),))
         assert len(engine.calls) == replies
+
+
+def test_a_call_that_cannot_be_read_is_demanded_again_and_not_quoted() -> None:
+    engine = Able([ScriptedReply(tool_calls=[call('{"amount": 3,')]), ScriptedReply(tool_calls=[call(GOOD)])])
+    other = {**PAY, "function": {**PAY["function"], "name": "other"}}
+    assert redraft.revise("Pay.", model=engine, tools=[other, PAY], max_revisions=1).passed
+    assert (engine.asked[1].extra_body, engine.asked[1].tools) == ({"tool_choice": "required"}, (PAY,))
+    said: Any = engine.calls[1][1]
+    assert said["tool_calls"] == [call({})]
 
 
 def test_a_right_first_call_is_as_it_was() -> None:
@@ -194,7 +180,9 @@ def test_an_able_model_mends_a_fault_and_nothing_else(kind: str, others: int) ->
         return ScriptedReply(tool_calls=[call(DETAILED) if asked[1:] else spoiled(kind)])
 
     tools = [PAY, *({**PAY, "function": {**PAY["function"], "name": f"pay{n}"}} for n in range(others))]
-    chain = redraft.revise("Pay Ada.", model=ScriptedEngine(able), tools=tools, max_revisions=2)
+    engine = ScriptedEngine(able)
+    chain = redraft.revise("Pay Ada.", model=engine, tools=tools, max_revisions=2)
+    assert len(engine.calls) == 1 + (kind != "extra")
     [made] = chain.steps[chain.best or 0].tool_calls
     assert (chain.stop, chain.passed, len(chain.steps)) == ("tool_calls", True, 2)
     assert json.loads(made["function"]["arguments"]) == DETAILED

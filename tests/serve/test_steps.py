@@ -51,13 +51,6 @@ def test_feedback_and_drafts_are_events() -> None:
     assert drafts == ["One two three four five six.", "One two three."]
 
 
-def test_one_answer_is_content_while_it_is_written() -> None:
-    with served() as server:
-        found = deltas(server, model="plain")
-    assert "".join(delta.get("content", "") for delta in found) == LONG
-    assert [each["redraft"]["type"] for each in found if "redraft" in each] == ["step"]
-
-
 def test_a_text_that_broke_off_is_said_to_come_again() -> None:
     lost = EngineError("the process died", passing=True)
     lost.ready = True

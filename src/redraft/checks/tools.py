@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +21,11 @@ _TARGET = r"[\w-](?:[\w.*-]*[\w*-])?"
 _FORM = re.compile(rf"({_TARGET})(?:\s+|(?=[<>=]))(.+)", re.DOTALL)
 _BOUND = re.compile(r"(<=|>=|<|>|==)\s*(-?\d+(?:\.\d+)?)", re.ASCII)
 _SIGNS = {
-    "<=": ("at most", operator.le),
-    ">=": ("at least", operator.ge),
-    "<": ("less than", operator.lt),
-    ">": ("more than", operator.gt),
-    "==": ("exactly", operator.eq),
+    "<=": ("at most", operator.le, "maximum"),
+    ">=": ("at least", operator.ge, "minimum"),
+    "<": ("less than", operator.lt, "exclusiveMaximum"),
+    ">": ("more than", operator.gt, "exclusiveMinimum"),
+    "==": ("exactly", operator.eq, "const"),
 }
 
 
@@ -132,6 +132,15 @@ def tool_check(target: str, function: Callable[..., Any]) -> Check:
         raise CheckSyntaxError(f"tool_check is about {target!r:.60}, which names no tool.", hint=hint)
     inner = FunctionCheck.around(function)
     return ToolCheck(f"tool:{target} {inner.name}", target, inner, typed=True)
+
+
+def bounds_of(checks: Iterable[Check]) -> dict[str, dict[str, float]]:
+    """Return the bounds of each argument as keywords of a JSON Schema, by the check's target."""
+    found = dict[str, dict[str, float]]()
+    for check in checks:
+        if isinstance(check, ToolCheck) and isinstance(bound := check.inner, Bound):
+            found.setdefault(check.target, {})[_SIGNS[bound.sign][2]] = bound.limit
+    return found
 
 
 def _found(value: Any, way: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:

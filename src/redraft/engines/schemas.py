@@ -166,6 +166,12 @@ _FORMATS = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
 )
 
+_DAY = (
+    "^(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
+    "|02-(?:0[1-9]|1[0-9]|2[0-8]))|[0-9]{2}(?:[02468][048]|[13579][26])-02-29)$"
+)
+"""Real days: llguidance's own `date` has a 30th of February. Each fourth year counts as a leap year."""
+
 _MOST = 2**53  # bounds beyond are rounded in llguidance, and from 2^63 on refused
 _MOST_ITEMS = 10_000  # 100,000 are refused
 
@@ -181,8 +187,11 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
             if name in _REFUSED or (name in _CONDITIONS and not _CONDITIONS[name](value, part))
         }
         left.update(gone - _ANNOTATIONS)
-        # llguidance takes `oneOf` only if it sees that at most one part can fit.
         kept = {name: value for name, value in part.items() if name not in gone}
+        if kept.get("format") == "date":
+            kept["pattern"] = _DAY
+            del kept["format"]
+        # llguidance takes `oneOf` only if it sees that at most one part can fit.
         return {"anyOf" if name == "oneOf" else name: value for name, value in kept.items()}
 
     reduced = _throughout(schema, changed)

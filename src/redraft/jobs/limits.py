@@ -77,11 +77,7 @@ class Limits:
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Open models only until the run's limit of seconds; it has taken `seconds` so far.
-
-        Raises:
-            EngineTimeout: The limit is reached.
-        """
+        """Open models within the run's limit, of which `seconds` are gone, or raise `EngineTimeout`."""
         left = None if self.seconds is None else self.seconds - self.seconds_before - seconds
         try:
             async with asyncio.timeout(left) as opening:

@@ -23,6 +23,7 @@ from redraft.checks.base import Prefixed, demand_of, schema_of
 from redraft.checks.groups import without_auto
 from redraft.checks.parse import parse_checks
 from redraft.checks.structure import Json
+from redraft.checks.tools import bounds_of
 from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine, EngineInfo
 from redraft.engines.config import load_config
 from redraft.engines.load import load_engine, references_of
@@ -522,6 +523,7 @@ def _plan(
         schema=schema,
         form=form if steered else None,
         steered=steered,
+        bounds=bounds_of(driver.checks),
         # A text before a call of a tool need not pass. A cache keeps whole replies alone.
         watched=not (options.tools or options.cache) and any(isinstance(c, Prefixed) for c in driver.checks),
         json=wanted,

@@ -188,16 +188,31 @@ def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
 
 def whole(calls: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     """Return the calls of a reply, without the last one if it was cut."""
+    return tuple(calls if calls and _reads(calls[-1]) else calls[:-1])
+
+
+def _reads(call: Mapping[str, Any]) -> bool:
     try:
-        json.loads(calls[-1]["function"]["arguments"])
+        json.loads(call["function"]["arguments"])
     except (LookupError, TypeError, ValueError, RecursionError):
-        return tuple(calls[:-1])
-    return tuple(calls)
+        return False
+    return True
+
+
+def unread(steps: Sequence[Step], tools: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the tool that is the only one of the last step, with arguments that are no JSON; else None."""
+    match steps[-1].tool_calls if steps else ():
+        case (call,) if not _reads(call):
+            return next((tool for tool in tools if _name_of(call) in _named([tool])), None)
+    return None
 
 
 def told(step: Step) -> list[Message]:
     """Return the calls of a step with the fault of each, as messages of their tools."""
-    calls, results = list(step.tool_calls), dict(enumerate(step.checks))
+    results = dict(enumerate(step.checks))
+    # Servers refuse a conversation whose calls are no JSON.
+    bare = ({**call, "function": {"name": _name_of(call), "arguments": "{}"}} for call in step.tool_calls)
+    calls = [call if _reads(call) else empty for call, empty in zip(step.tool_calls, bare, strict=True)]
     said: list[Message] = [{"role": "assistant", "content": step.answer or None, "tool_calls": calls}]
     for number, call in enumerate(calls):
         result = results.get(number)  # the chain may be another program's

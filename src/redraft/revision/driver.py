@@ -224,6 +224,8 @@ class Driver:
             return self.critic.chat(op.messages, replace(given, **new))
         if (extra := given.extra_body) and not op.tools:  # servers refuse these without tools
             new["extra_body"] = {name: part for name, part in extra.items() if name not in OF_TOOLS}
+        if op.must_call:
+            new["extra_body"] = {**(given.extra_body or {}), "tool_choice": "required"}
         return self.writer.chat(op.messages, replace(given, **new), op.stop)
 
     async def _more(self) -> Delta:

@@ -51,6 +51,7 @@ class Ask:
     stop: tuple[str, ...] = ()
     watched: bool = False  # the text may be ended when no continuation can pass
     tools: tuple[Mapping[str, Any], ...] = ()
+    must_call: bool = False
     begun: str | None = None  # the answer begins so; only what follows is written, and not shown as it comes
 
 

@@ -163,6 +163,8 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
         watched=plan.watched and rules.followed(state),
         tools=tuple(plan.options.tools),
     )
+    if tool := calls.unread(state.steps, plan.options.tools):
+        ask = replace(ask, tools=(tool,), must_call=True)
     reply = yield from ops.ask_model(state, ask, "answer", len(state.steps))
     made = reply.tool_calls if reply.finish == "stop" else calls.whole(reply.tool_calls)
     if made:
@@ -208,6 +210,7 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
             continue
         base, schema = calls.base_of(call, result, state.plan.options.tools)
         edits = patch.values_of(base.answer, map(str, result.places), schema)
+        edits = [_bounded(edit, call["function"]["name"], state.plan.bounds) for edit in edits]
         if not edits:
             return None
         new = yield from patch.asked(state, base, edits, _base(state), 0)
@@ -219,6 +222,13 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
         return rules.no_room(state)
     state.begin(step.answer, "stop", usage, tool_calls=tuple(made), patch=tuple(changed))
     return (yield from _judge_calls(state))
+
+
+def _bounded(edit: patch.Edit, tool: str, bounds: Mapping[str, Mapping[str, float]]) -> patch.Edit:
+    """Return the edit of an argument with the bounds that checks set, too."""
+    way = re.sub(r"/\d+(?=/|$)", "/*", edit.pointer or "").replace("/", ".")
+    known = edit.schema if isinstance(edit.schema, Mapping) else {}
+    return replace(edit, schema={**known, **bound}) if (bound := bounds.get(f"{tool}{way}")) else edit
 
 
 Write = Callable[[State, Step, Sequence[patch.Edit], patch.Messages, int], ops.Loop[Step]]

@@ -90,9 +90,8 @@ def test_a_thought_is_ended_before_the_call(default_model: Path, tmp_path: Path,
     asked = [each for each in ASKED if not each["content"] or each["role"] != "assistant"]
     asking: Any = {"tools": [WEATHER], "extra_body": {"tool_choice": choice}, "temperature": 0.0}
     chain = redraft.revise(asked, model=str(model), max_thoughts=2, max_tokens=60, max_revisions=0, **asking)
-    (step,) = chain.steps
-    assert (step.reasoning, step.answer) == ("A town", "")
-    assert json.loads(step.tool_calls[0]["function"]["arguments"]) == {"town": "Ulm"}
+    assert (chain.steps[0].reasoning, chain.answer) == ("A town", "")
+    assert json.loads(chain.steps[0].tool_calls[0]["function"]["arguments"]) == {"town": "Ulm"}
 
 
 def test_a_server_passes_tools_on_to_a_local_model(engine: LlamaCppEngine) -> None:

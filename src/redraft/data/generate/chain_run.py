@@ -36,11 +36,7 @@ class ChainRun(AnswerRun):
 
     @classmethod
     def of(cls, settings: Settings, source: str | Path, output: str | Path) -> Self:
-        """Return the run that these `ChainOptions` describe. SelFee's settings fill the gaps.
-
-        Raises:
-            UsageError: Two options do not go together, or there is no sandbox.
-        """
+        """Return the run that these options describe, or raise `UsageError`. SelFee's settings fill gaps."""
         values = settings.values
         making = ChainMaking.of(values.explicit, run_code=values.run_code)
         if not making.verify and wording_of(values.prompts).scores and values.accept_score is None:

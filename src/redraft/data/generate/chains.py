@@ -91,11 +91,7 @@ class ChainMaking:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
-        """Return what these `ChainFlags` describe. No recipe may allow running the model's programs.
-
-        Raises:
-            UsageError: Two options that do not go together, or no sandbox.
-        """
+        """Return what these flags describe, or raise `UsageError`. No recipe runs a model's programs."""
         asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
         asking["--accept-score"] = values.get("accept_score") is not None
         asking["--mode prompted"] = values.get("mode") == "prompted"

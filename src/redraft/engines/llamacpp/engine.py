@@ -244,13 +244,11 @@ class LlamaCppEngine(ProcessEngine[Child]):
         messages, told = plain(messages, self._info), (sampling.extra_body or {}).get(OF_TEMPLATE)
         await self._check_harmless(json.dumps([messages, list(sampling.tools), told], ensure_ascii=False))
         due = _due(sampling)
-        by_us = due or sampling.max_thoughts is not None
-        way = (
-            self._called(messages, sampling, stop, due)
-            if by_us
-            else self._with_tools(messages, sampling, stop)
-        )
-        async with aclosing(way) as deltas:
+        if due or sampling.max_thoughts is not None:
+            replies = self._called(messages, sampling, stop, due)
+        else:
+            replies = self._with_tools(messages, sampling, stop)
+        async with aclosing(replies) as deltas:
             async for delta in deltas:
                 yield delta
 

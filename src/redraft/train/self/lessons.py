@@ -48,11 +48,7 @@ def held_out(task: Task, count: int, seed: int) -> list[Chain]:
 
 
 def training(task: Task, part: str, count: int, seed: int, without: set[str]) -> Iterator[Chain]:
-    """Yield `count` exercises to train on, none with a key in `without`.
-
-    Raises:
-        UsageError: The task draws hardly any others.
-    """
+    """Yield `count` exercises, none with a key in `without`, or raise `UsageError` if there are too few."""
     rng = Random(f"{seed}/{task.name}/{part}")
     made = 0
     for _ in range(count * _DRAWS):

@@ -71,11 +71,7 @@ class Ledger:
         return Provenance(stage.verb, config | ({"command": stage.command} if stage.command else {}))
 
     def state(self, stage: Stage, made: Provenance) -> State:
-        """Return how far a stage is.
-
-        Raises:
-            OutputError: A file that no stage made has the name of its output.
-        """
+        """Return how far a stage is. If no stage made its output's file, raise `OutputError`."""
         record, out = self.record(stage).read(), self.out(stage)
         if record is None:
             if out.exists():
