@@ -90,16 +90,12 @@ def test_a_mistake_and_a_server_without_any_model_end_the_start(
 
 
 def test_a_model_that_writes_no_thoughts_is_not_started_to_end_them() -> None:
-    async def main() -> None:
-        settings = Settings.read(Flags, {"model": "script:a.jsonl", "max_thoughts": 20})
-        async with AsyncExitStack() as stack:
-            await Opening(stack, [], 1, opens=opens).open("a", "", settings)
-
-    async def opens(_: str, **__: Any) -> Engine:
+    async def opens(*_: Any, **__: Any) -> Engine:
         return ScriptedEngine(["Hi."])
 
+    settings = Settings.read(Flags, {"model": "script:a.jsonl", "max_thoughts": 20})
     with pytest.raises(UsageError, match=r"--max-thoughts .* writes none"):
-        asyncio.run(main())
+        asyncio.run(Opening(AsyncExitStack(), [], 1, opens=opens).open("a", "", settings))
 
 
 def test_a_model_that_is_down_is_no_model_that_does_not_exist() -> None:

@@ -69,11 +69,7 @@ class Store:
             return bool(self._system.exists(self._key))
 
     def pull(self) -> None:
-        """Fetch the output and the files beside it. A longer local copy is kept: it was not sent yet.
-
-        Raises:
-            UsageError: It cannot be read.
-        """
+        """Fetch the output and all beside it, or raise `UsageError`. A longer, unsent local copy is kept."""
         if self.base:
             self.base.pull()
         with _reading(self.url):

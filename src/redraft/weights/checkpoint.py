@@ -168,11 +168,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_small(path: Path) -> bytes:
-    """Read a small file, such as a configuration: no link out of its folder, no device, not too large.
-
-    Raises:
-        FileNotFoundError: It does not exist.
-    """
+    """Read a small file, such as a configuration: no link out of its folder, no device, not too large."""
     try:
         with open_inside(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_JSON:

@@ -80,9 +80,14 @@ def test_the_result_of_a_tool_is_answered(server: FakeServer) -> None:
 def test_calls_are_told_apart_by_index_or_id(server: FakeServer) -> None:
     two = [piece(0, id="a", name="weather", arguments="{}"), piece(1, id="b", name="weather", arguments="{}")]
     same_index = [{**call, "index": 0} for call in two]
-    server.on(CHAT, pieces(*two), pieces(*same_index), pieces(piece(None, id="a", name="weather")))
-    found = [revise(server, tools=[WEATHER]).steps[-1].tool_calls for _ in range(3)]
-    assert [[call["id"] for call in calls] for calls in found] == [["a", "b"], ["a", "b"], ["a"]]
+    bare = [piece(None, name="weather", arguments="{}")] * 2
+    named = [piece(0, id="a", name="weather", arguments="{"), piece(0, name="weather", arguments="}")]
+    server.on(CHAT, pieces(*two), pieces(*same_index), pieces(*bare), pieces(*named))
+    found = [revise(server, tools=[WEATHER]).steps[-1].tool_calls for _ in range(4)]
+    assert [[call["id"] for call in calls] for calls in found[:2]] == [["a", "b"]] * 2
+    assert len({call["id"] for call in found[2]}) == 2
+    said = [[tuple(call["function"].values()) for call in calls] for calls in found]
+    assert said == [[("weather", "{}")] * count for count in (2, 2, 2, 1)]
 
 
 def test_a_revision_may_call_a_tool_too(server: FakeServer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -139,7 +140,7 @@ def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Se
 
 def read_chunk(record: Mapping[str, Any]) -> Chunk:
     """Read one record: a piece of a stream, or a whole reply. Raises `ValueError` if it does not fit."""
-    choices = record.get("choices")
+    choices = record["choices"] or [] if "choices" in record else None
     if not isinstance(choices, list):
         raise ValueError("it has no choices")  # noqa: TRY004  (a wrong shape of data, not of a call)
     # Several choices (`n` in `extra_body`) come mixed. A choice without an index is the only one.
@@ -181,21 +182,35 @@ def _call_piece(place: int, call: Mapping[str, Any]) -> CallPiece:
 
 
 def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
-    """Join the pieces of tool calls. Some servers give every call the index 0, but each its own id."""
+    """Join the pieces of tool calls. Some servers give all of them one index or none, or repeat the name."""
     calls: list[list[CallPiece]] = []
     at_index: dict[int, list[CallPiece]] = {}
     for piece in pieces:
         call = at_index.get(piece.index)
-        if call is None or (piece.id and piece.id != call[0].id):
+        if call is None or _begins(piece, call):
             call = at_index[piece.index] = []
             calls.append(call)
         call.append(piece)
     found: list[Body] = []
     for parts in calls:
-        name, arguments = "".join(part.name for part in parts), "".join(part.arguments for part in parts)
-        function = {"name": whole(name), "arguments": whole(arguments)}
-        found.append({"id": whole(parts[0].id), "type": "function", "function": function})
+        name = ""
+        for part in parts:
+            name += part.name if part.name != name else ""
+        function = {"name": whole(name), "arguments": whole("".join(part.arguments for part in parts))}
+        call_id = parts[0].id or f"call_{secrets.token_hex(12)}"
+        found.append({"id": whole(call_id), "type": "function", "function": function})
     return tuple(found)
+
+
+def _begins(piece: CallPiece, call: Sequence[CallPiece]) -> bool:
+    """Return whether a piece begins another call. Without ids, that is one whose arguments are complete."""
+    if piece.id or not piece.name or not (piece.arguments or piece.name != call[0].name):
+        return bool(piece.id) and piece.id != call[0].id
+    try:
+        json.loads("".join(part.arguments for part in call))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _table(value: Any) -> Mapping[str, Any]:
