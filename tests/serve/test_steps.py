@@ -93,8 +93,10 @@ def test_what_a_model_thinks_is_an_event_and_no_part_of_its_answer() -> None:
 
 def test_a_plain_models_thoughts_are_reasoning() -> None:
     with served({"short": plain(ScriptedEngine([f"<think>Let me see.</think>{SHORT}"], chunk=3))}) as server:
-        message = server.post({"model": "short"}).json()["choices"][0]["message"]
+        reply = server.post({"model": "short"}).json()
         found = deltas(server, stream_options={})
+    message, details = reply["choices"][0]["message"], reply["usage"]["completion_tokens_details"]
+    assert 0.5 < details["reasoning_tokens"] / len("<think>Let me see.</think>") < 1
     assert (message["content"], message["reasoning_content"]) == (SHORT, "Let me see.")
     assert "".join(delta.get("content") or "" for delta in found) == SHORT
     assert "".join(delta.get("reasoning_content") or "" for delta in found) == "Let me see."

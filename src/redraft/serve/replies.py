@@ -163,9 +163,11 @@ class AnswerMessage:
 
     @property
     def reasoning_tokens(self) -> int:
-        """The tokens of everything but the final answer."""
-        chain = self.finished
-        return max(chain.usage.completion_tokens - self._tokens.get(_final(chain).answer, 0), 0)
+        """The tokens of everything but the final answer. Those of its thoughts are told by their length."""
+        chain, step = self.finished, _final(self.finished)
+        letters = len(step.answer) / max(len(step.answer + step.reasoning), 1)
+        answer = round(self._tokens.get(step.answer, 0) * letters)
+        return max(chain.usage.completion_tokens - answer, 0)
 
     @property
     def finish_reason(self) -> str:

@@ -171,12 +171,7 @@ class Plan:
         yield f"{'all':{width}}  {len(self.ahead)} of {len(self.rows)} stages  {_figures(hours, gb, total)}"
 
     def check(self, system: System, folder: Path) -> None:
-        """Raise for faults that can be found before the first stage.
-
-        Raises:
-            UsageError: A file is missing, or an option is wrong.
-            OutputError: The disk is too small.
-        """
+        """Raise `UsageError` or `OutputError` for faults that can be found before the first stage."""
         for row in self.ahead:
             row.stage.check()
         self._check_files(system)
