@@ -189,8 +189,9 @@ def test_a_value_that_is_wrong_or_missing_is_written_by_its_own_schema(answer: s
 
 def test_a_word_in_a_value_is_a_fault_of_that_value() -> None:
     answer = "Here:\n```json\n" + PERSON.replace('"long ago"', "1815") + "\n```"
-    for check, places in (("lacks:London", ("/city",)), ("lacks:born", ())):  # a name is no value
-        options: dict[str, Any] = {"output": Person, "checks": [check], "max_revisions": 1}
+    free = dict[str, str | int]  # in which no name is due
+    for check, kind, places in (("lacks:London", Person, ("/city",)), ("lacks:born", free, ())):
+        options: dict[str, Any] = {"output": kind, "checks": [check], "max_revisions": 1}
         chain = redraft.revise("Who was Ada?", model=Steered('"Bath"'), given=answer, **options)
         assert chain.steps[1].patch == places
         assert not places or chain.answer == answer.replace("London", "Bath")
