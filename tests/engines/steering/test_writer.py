@@ -198,6 +198,13 @@ def test_what_is_put_in_the_place_of_a_forbidden_word_is_none_itself() -> None:
     assert write(Form(lacks=("the", "I")), model.source)[0] == "It is my boat."
 
 
+def test_a_text_that_finds_no_end_is_not_empty() -> None:
+    """The search for an end takes tokens, too: then none are left to write it anew."""
+    model = Says(*[" a red boat sails far away"] * 9, likeliest=lambda _: ((" x", -9.0),))
+    text, last = write(form_for(["characters<=20"])[0], model.source, 8)
+    assert (text, last.finish) == (" a red boat sails far away", "max_tokens")
+
+
 def test_json_is_written_anew_where_a_forbidden_word_comes_in_a_name_or_a_text() -> None:
     source = Says('{"flea": 1}', '{"a": "the flea market"}', '{"a": "fleas"}')
     asked = Sampling(max_tokens=60, schema={"type": "object"})

@@ -236,6 +236,10 @@ class _Writer:
     def _is_over(self) -> bool:
         return self.spent >= self.room or self.over is not None
 
+    @property
+    def _ends_soon(self) -> bool:
+        return self.spent >= self.room - self.kept or self.over is not None
+
     async def _one(self, **changes: Any) -> None:
         if self._is_over:
             return
@@ -369,7 +373,7 @@ class _Writer:
         while True:
             until = self.spent + most
             ended = await self._stretch(begin, mark, until)
-            over = self.spent >= self.room - self.kept or self.over is not None
+            over = self._ends_soon
             if ended.by == "forbidden" and taken < 4 * TRIES * max(len(self.lacks), 1):
                 taken += 1
                 await self._without(ended.place)
@@ -389,11 +393,13 @@ class _Writer:
                 self.draft.cut(max(begin, ended.place))
                 if self._back(begin, enough=not mark) or await self._closed(begin, least, enough=not mark):
                     return
-                if not self._back(begin) and not over:
-                    self.draft.cut(max(begin, self.draft.sent))
+                found = self._back(begin)
+                over = self._ends_soon  # the search for an end takes tokens, too
                 if over or again == TRIES:
                     self.cut_short = over and not self.draft.is_whole
                     return
+                if not found:
+                    self.draft.cut(max(begin, self.draft.sent))
                 again += 1
 
     def _end_at(self, begin: int, ended: _Ended) -> None:
