@@ -2,16 +2,19 @@
 
 The site's root is docs/. Its first page is README.md, and files outside docs/ that pages link to are added.
 The links of a page work in a checkout. Here they are turned to where a file lies on the site.
+For programs that read, llms.txt (llmstxt.org) lists the pages, each of which is there as Markdown too.
 """
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +34,7 @@ ADDED = (
 )
 _PROGRAM = re.compile(r"^\[(examples/\w+\.py)\]\(\S+\)$", re.M)
 _EXAMPLE = re.compile(r"^<!-- model -->\n((?:<!--.*-->\n)*)```console\n(?=\$ (?:.*\\\n)*.*\n[^$`])", re.M)
+_OPENING = re.compile(r"^(?: {2})?(?!```|Usage)[A-Z*`].*\n(?:.+\n)*", re.M)  # help is indented
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 
 
@@ -40,6 +44,8 @@ def place_of(path: str) -> str:
 
 
 PATHS = {place_of(path): path for path in ADDED}
+PAGES: list[Page] = []
+"""All pages, in the order of the site."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -66,4 +72,29 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
         return f'```python title="{program[1]}"\n{code}```'
 
     markdown = _EXAMPLE.sub(r'\1```console title="Example output, yours will differ"\n', markdown)
-    return _PROGRAM.sub(shown, _LINK.sub(turned, markdown))
+    page.markdown = _PROGRAM.sub(shown, _LINK.sub(turned, markdown))
+    return page.markdown
+
+
+def on_nav(nav: Navigation, **_: object) -> None:
+    """Keep the order of the pages."""
+    PAGES[:] = nav.pages
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Write llms.txt and the Markdown of each page."""
+    site = Path(config.site_dir)
+    parts = [f"# {config.site_name}\n\n> {config.site_description}."]
+    for tab, pages in itertools.groupby(PAGES, lambda page: page.ancestors[-1].title):
+        parts.append(f"## {tab}\n\n" + "\n".join(map(_entry, pages)))
+    for page in PAGES:
+        (site / page.file.src_uri).write_text(page.markdown or "", encoding="utf-8")
+    (site / "llms.txt").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _entry(page: Page) -> str:
+    """Return a page's line: its title, where its Markdown is, and how its first paragraph begins."""
+    opening = _OPENING.search(page.markdown or "")
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", " ".join(opening[0].split())) if opening else ""
+    sentences = re.match(r".{60,}?[.?!:](?=\s|$)|.*", text)
+    return f"- [{page.title}]({page.file.src_uri}): {sentences[0] if sentences else ''}"

@@ -73,7 +73,7 @@ def test_a_flag_below_its_range_is_refused(
     monkeypatch.setenv("REDRAFT_CONFIG", str(tmp_path / "config.toml"))
     (tmp_path / "config.toml").touch()
     flags: Any = {flag: -5}
-    with pytest.raises(UsageError, match=rf"^{flag} is -5"):
+    with pytest.raises(UsageError, match=f"^--{flag.replace('_', '-')} is -5"):
         fill_in(flags)
 
 

@@ -119,6 +119,8 @@ def test_a_prompt_without_demands_gives_no_checks() -> None:
         (["--check", "matches:("], ""),
         (["--budget-usd", "1"], "a limit of 1.0 USD needs the price of the model"),
         (["--min-revisions", "3", "--max-revisions", "1"], "min_revisions is 3 and max_revisions is 1."),
+        (["--max-revisions", "two"], "--max-revisions is 'two'.\n  It should be a whole number, such as 5."),
+        (["--mode", "foo"], "--mode is 'foo'.\n  It should be auto, native, prompted"),
         (["--mode", "verified"], "mode 'verified' needs checks, and there are none."),
         (["--mode", "verified", "-c", "json", "--critic", "default"], "mode 'verified' asks no critic"),
     ],
@@ -134,7 +136,9 @@ def test_an_empty_prompt_and_words_that_are_no_flags_are_status_2() -> None:
     assert (empty.stdout, empty.exit_code) == ("", 2)
     assert empty.stderr == 'redraft: the prompt is empty.\n  redraft ask "Describe a lighthouse."\n'
     assert "redraft: no such option: --temprature" in ask("Go.", "--temprature", "1").stderr
-    assert "--max-revisions is 'two'" in ask("Go.", "--max-revisions", "two").stderr
+    both = redraft("data", "dedupe", "x", "--by", "foo").stderr, redraft("serve", "--port", "-1").stderr
+    refused = "redraft: --by is 'foo'.\n  It should be exact, query, rouge or minhash.\n"
+    assert both == (refused, "redraft: --port is '-1'.\n  It should be at least 0.\n")
 
 
 @pytest.mark.slow

@@ -161,7 +161,7 @@ def test_a_wrong_file_of_models_is_refused(text: str, said: str) -> None:
         (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines, and there are no keys"),  # noqa: S104
         (["--api-key-file", "none.txt"], "the keys in none.txt cannot be read"),
         (["--check", "word<=5"], "no check is called 'word'"),
-        (["--temperature", "-1"], "temperature is -1"),
+        (["--temperature", "-1"], "--temperature is -1"),
         (["--max-seconds", "inf"], "the budget of seconds is inf"),
     ],
 )

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 HELP_ALL = "--help-all"
-_NUMBERS = {"float": "a number, such as 0.5.", "int": "a whole number, such as 5."}
+_NUMBERS = {"float": "a number, such as 0.5", "int": "a whole number, such as 5"}
+_LIMITS = {"ge": "at least", "le": "at most"}
 CHECKS = "Checks: words<=50, contains:TEXT, lacks:TEXT, json, python:module.function … See docs/checks.md"
 
 _MODEL = "model max_revisions check temperature max_tokens seed"
 _TRAINING = "model_name_or_path lora data_path output_dir learning_rate max_steps preview estimate"
 
 _EVERYDAY = {
-    "ask": f"json quiet steps critic recipe mode drafts system {_MODEL}",
+    "ask": f"json quiet steps edit at critic recipe mode drafts system {_MODEL}",
     "chat": f"critic recipe mode drafts system {_MODEL}",
     "answer": f"out parallel quiet limit recipe mode {_MODEL}",
     "serve": "models host port api_key_file parallel page model critic recipe mode max_revisions check",
@@ -66,10 +67,10 @@ class Verb(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:
             found: Any = next(iter(getattr(error.__cause__, "errors", list)()), {"type": ""})  # pydantic's
-            if kind := _NUMBERS.get(found["type"].partition("_")[0]):
+            if wanted := _wanted(found):
                 option = max(error.param.opts, key=len)  # type: ignore[attr-defined]  # a BadParameter
                 said = f"{option} is {found['input']!r:.80}."
-                raise UsageError(said, hint=f"It should be {kind}") from None
+                raise UsageError(said, hint=f"It should be {wanted}.") from None
             name: Any = getattr(error, "option_name", None)  # of click's NoSuchOption and BadOptionUsage
             negative = next((n for p in self.params if name in p.opts for n in p.secondary_opts), None)
             if negative:
@@ -124,6 +125,14 @@ class Verb(TyperCommand):
                 title = getattr(param, "rich_help_panel", None) or "Options"
                 found.setdefault(title, []).append((param.name or "", record))
         return found
+
+
+def _wanted(found: dict[str, Any]) -> str:
+    """Return in words what an option should be, by pydantic's error; "" if it does not say."""
+    limits = found.get("ctx", {})
+    choices = str(limits.get("error", "")).partition(" is not one of ")[2].rstrip(".").replace("'", "")
+    ranges = [f"{word} {limits[key]:,}" for key, word in _LIMITS.items() if key in limits]
+    return _NUMBERS.get(found["type"].partition("_")[0], "") or "".join(ranges) or " or ".join(choices.rsplit(", ", 1))
 
 
 def _with_address(args: list[str]) -> list[str]:

@@ -74,16 +74,20 @@ class Settings:
         given: Mapping[str, Any],
         *,
         below: Mapping[str, Any] = MappingProxyType({}),
+        table: str = "",
         tell: Callable[[str], None] = lambda _: None,
     ) -> Self:
-        """Return the settings of options. They win over the recipe, and the recipe over `below`."""
+        """Return the settings of options. They win over the recipe, and the recipe over `below`.
+
+        `table` is as for `OptionModel.read`.
+        """
         given = dict(given)
         name = given.pop("recipe", None)
         if not isinstance(name, str | Path | None):
             hint = "It should be the name of a recipe, or the path of a YAML file."
             raise UsageError(f"recipe is {shown(name)}.", hint=hint)
         name, watch = str(name or ""), None
-        asked = group.read(given).explicit
+        asked = group.read(given, table=table).explicit
         if name:
             path, document = recipe_of(name, group.RECIPES)
             promise = promise_of(document, path)

@@ -44,6 +44,7 @@ class RunOptions(OptionModel):
 
     model_config = ConfigDict(strict=False)  # flags are texts, and so is `1e-5` in YAML
 
+    HYPHEN = "_"
     verb: ClassVar[str]  # the name in `redraft train VERB`
 
     model_name_or_path: Place = option(
