@@ -375,7 +375,7 @@ def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
 def gguf_info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
     """Return the info in the headers of a model and its adapters, for any engine that reads GGUF files."""
     return EngineInfo(
-        name=headers[0].text("general.name") or model.stem,
+        name=model.stem,
         engine="",
         context=context,
         token_ids=True,

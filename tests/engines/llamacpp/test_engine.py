@@ -95,9 +95,9 @@ def test_a_model_says_that_it_revises(tmp_path: Path) -> None:
         return engine.info.name, engine.info.native
 
     said_so = {"redraft.format": "selfee-1"}
-    plain = tiny_model(tmp_path / "plain.gguf", {"general.name": ""})
+    plain = tiny_model(tmp_path / "plain.gguf", {"general.name": "Plain 1B Ep2"})
     assert run(native(plain)) == ("plain", False)
-    assert run(native(tiny_model(tmp_path / "native.gguf", said_so))) == ("tiny", True)
+    assert run(native(tiny_model(tmp_path / "native.gguf", said_so))) == ("native", True)
     assert run(native(plain, lora(tmp_path / "a.gguf", size=(32, 32), more=said_so))) == ("plain", True)
 
 
