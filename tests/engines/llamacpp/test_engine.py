@@ -244,7 +244,7 @@ async def test_a_template_that_refuses_says_why(tmp_path: Path) -> None:
         with pytest.raises(RecordError) as caught:
             await collect(engine.chat(FRANCE, GREEDY))
     assert not engine.info.tools
-    assert caught.value.message == "the chat template of tiny refuses these messages: not that country."
+    assert caught.value.message == "the chat template of strict refuses these messages: not that country."
 
 
 # Adapters and files that do not fit
