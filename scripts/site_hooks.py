@@ -25,13 +25,16 @@ ADDED = (
     "SECURITY.md",
     "benchmarks/RESULTS.md",
     "benchmarks/LOST.md",
+    "benchmarks/steer_pairs.json",
     *(f"benchmarks/results/{file.name}" for file in sorted(ROOT.glob("benchmarks/results/*.json"))),
     "deploy/compose/front.yaml",
     "deploy/compose/model.yaml",
     "deploy/grafana/redraft.json",
     "deploy/kubernetes/serve.yaml",
     "deploy/redraft.service",
+    "src/redraft/serve/page/static/icon.svg",
 )
+SEARCHED_LAST = ("benchmarks/RESULTS.md", "benchmarks/LOST.md", "CHANGELOG.md", "architecture.md", "extending.md")
 _PROGRAM = re.compile(r"^\[(examples/\w+\.py)\]\(\S+\)$", re.M)
 _EXAMPLE = re.compile(r"^<!-- model -->\n((?:<!--.*-->\n)*)```console\n(?=\$ (?:.*\\\n)*.*\n[^$`])", re.M)
 _OPENING = re.compile(r"^(?: {2})?(?!```|Usage)[A-Z*`].*\n(?:.+\n)*", re.M)  # help is indented
@@ -40,7 +43,9 @@ _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 
 def place_of(path: str) -> str:
     """Return where a file of the repository lies on the site: `docs/checks.md` is `checks.md`."""
-    return "index.md" if path == "README.md" else path.removeprefix("docs/")
+    if path == "README.md":
+        return "index.md"
+    return path.removeprefix("docs/").removeprefix("src/redraft/serve/page/static/")
 
 
 PATHS = {place_of(path): path for path in ADDED}
@@ -61,6 +66,8 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     What a model printed differs between machines, and its block says so.
     """
     place = page.file.src_uri
+    if place in SEARCHED_LAST:
+        page.meta["search"] = {"boost": 0.1}
     path = PATHS.get(place, f"docs/{place}")
 
     def turned(link: re.Match[str]) -> str:
@@ -74,6 +81,11 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     markdown = _EXAMPLE.sub(r'\1```console title="Example output, yours will differ"\n', markdown)
     page.markdown = _PROGRAM.sub(shown, _LINK.sub(turned, markdown))
     return page.markdown
+
+
+def on_post_page(output: str, **_: object) -> str:
+    """Mend what a screen reader misses: the name of the search, and tables whose first heading is empty."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"').replace("<th></th>", "<td></td>")
 
 
 def on_nav(nav: Navigation, **_: object) -> None:
