@@ -25,6 +25,7 @@ ADDED = (
     "SECURITY.md",
     "benchmarks/RESULTS.md",
     "benchmarks/LOST.md",
+    "benchmarks/choose_answers.json",
     "benchmarks/steer_pairs.json",
     *(f"benchmarks/results/{file.name}" for file in sorted(ROOT.glob("benchmarks/results/*.json"))),
     "deploy/compose/front.yaml",
@@ -32,12 +33,18 @@ ADDED = (
     "deploy/grafana/redraft.json",
     "deploy/kubernetes/serve.yaml",
     "deploy/redraft.service",
+    "src/redraft/engines/default/README.md",
     "src/redraft/serve/page/static/icon.svg",
+    "tests/engines/servers/clients/agents.md",
 )
-SEARCHED_LAST = ("benchmarks/RESULTS.md", "benchmarks/LOST.md", "CHANGELOG.md", "architecture.md", "extending.md")
+SEARCHED_LAST = ("benchmarks/RESULTS.md", "benchmarks/LOST.md", "CHANGELOG.md", "architecture.md")
 _PROGRAM = re.compile(r"^\[(examples/\w+\.py)\]\(\S+\)$", re.M)
 _EXAMPLE = re.compile(r"^<!-- model -->\n((?:<!--.*-->\n)*)```console\n(?=\$ (?:.*\\\n)*.*\n[^$`])", re.M)
 _OPENING = re.compile(r"^(?: {2})?(?!```|Usage)[A-Z*`].*\n(?:.+\n)*", re.M)  # help is indented
+_MENU = re.compile(  # the label that it names is hidden on small screens
+    r'(<nav class="md-nav" data-md-level="\d" )aria-labelledby="\w+"'
+    r"([^>]*>\s*<label[^>]*>\s*<span[^>]*></span>\s*(.*?)\s*<)"
+)
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 
 
@@ -84,8 +91,9 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 
 
 def on_post_page(output: str, **_: object) -> str:
-    """Mend what a screen reader misses: the name of the search, and tables whose first heading is empty."""
-    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"').replace("<th></th>", "<td></td>")
+    """Mend what a screen reader misses: names of search and menus, and empty headings of tables."""
+    named = output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
+    return _MENU.sub(r'\1aria-label="\3"\2', named).replace("<th></th>", "<td></td>")
 
 
 def on_nav(nav: Navigation, **_: object) -> None:
@@ -97,7 +105,7 @@ def on_post_build(config: MkDocsConfig) -> None:
     """Write llms.txt and the Markdown of each page."""
     site = Path(config.site_dir)
     parts = [f"# {config.site_name}\n\n> {config.site_description}."]
-    for tab, pages in itertools.groupby(PAGES, lambda page: page.ancestors[-1].title):
+    for tab, pages in itertools.groupby(PAGES, lambda page: [*page.ancestors][-1].title):
         parts.append(f"## {tab}\n\n" + "\n".join(map(_entry, pages)))
     for page in PAGES:
         (site / page.file.src_uri).write_text(page.markdown or "", encoding="utf-8")

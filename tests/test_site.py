@@ -1,4 +1,4 @@
-"""The site of `make docs`: no warning while it is built; a browser needs no other machine, and axe finds nothing."""
+"""The site of `make docs`: no warning while it is built; it needs no other machine, and axe finds nothing."""
 
 from __future__ import annotations
 

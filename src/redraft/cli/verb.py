@@ -129,10 +129,12 @@ class Verb(TyperCommand):
 
 def _wanted(found: dict[str, Any]) -> str:
     """Return in words what an option should be, by pydantic's error; "" if it does not say."""
+    if kind := _NUMBERS.get(found["type"].partition("_")[0]):
+        return kind
     limits = found.get("ctx", {})
     choices = str(limits.get("error", "")).partition(" is not one of ")[2].rstrip(".").replace("'", "")
-    ranges = [f"{word} {limits[key]:,}" for key, word in _LIMITS.items() if key in limits]
-    return _NUMBERS.get(found["type"].partition("_")[0], "") or "".join(ranges) or " or ".join(choices.rsplit(", ", 1))
+    ranges = (f"{word} {limits[key]:,}" for key, word in _LIMITS.items() if key in limits)
+    return next(ranges, " or ".join(choices.rsplit(", ", 1)))
 
 
 def _with_address(args: list[str]) -> list[str]:
