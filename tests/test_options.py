@@ -7,7 +7,6 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from redraft.cli.options import fill_in
 from redraft.data.generate.options import ChainOptions, InstructionOptions
 from redraft.engines.base import Sampling
 from redraft.engines.config import load_config
@@ -64,17 +63,6 @@ def test_an_unknown_name_is_refused_with_the_nearest(kind: Any) -> None:
     with pytest.raises(UsageError, match="there is no option 'nonsense'") as caught:
         kind.read({"nonsense": 1})
     assert str(caught.value.hint).startswith("Options: ")
-
-
-@pytest.mark.parametrize("flag", ["gpu_layers", "rpm", "retries", "timeout"])
-def test_a_flag_below_its_range_is_refused(
-    flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("REDRAFT_CONFIG", str(tmp_path / "config.toml"))
-    (tmp_path / "config.toml").touch()
-    flags: Any = {flag: -5}
-    with pytest.raises(UsageError, match=f"^--{flag.replace('_', '-')} is -5"):
-        fill_in(flags)
 
 
 NOT_OPTIONS = {"schema", "form", "tools", "unset", "call_id", "role", "chain", "begun", "likelier"}

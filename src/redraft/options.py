@@ -118,24 +118,21 @@ class OptionModel(BaseModel):
             table: Stands before every name, such as `defaults.`; `--` if flags were typed.
         """
         known = options_of(cls)
-
-        def called(name: str) -> str:
-            return where + table + (name.replace("_", cls.HYPHEN) if table == "--" else name)
-
+        called = {n: where + table + (n.replace("_", cls.HYPHEN) if table == "--" else n) for n in known}
         for name, value in values.items():
             if name not in known:
                 hint = nearest(str(name), known, table) or "Options: " + ", ".join(known)
                 raise UsageError(f"{where}there is no option {f'{table}{name}'!r:.80}.", hint=hint)
             if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-                raise _wrong(called(name), value, known[name])
+                raise _wrong(called[name], value, known[name])
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
             name = str(error.errors(include_url=False, include_context=False)[0]["loc"][0])
             if name not in values:
                 hint = f"It should be {allowed(known[name])}."
-                raise UsageError(f"{called(name)} is missing.", hint=hint) from None
-            raise _wrong(called(name), values[name], known[name]) from None
+                raise UsageError(f"{called[name]} is missing.", hint=hint) from None
+            raise _wrong(called[name], values[name], known[name]) from None
 
     @classmethod
     def read_file(cls, values: Mapping[Any, Any], *, where: str, table: str = "") -> Self:

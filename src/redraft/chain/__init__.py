@@ -145,8 +145,8 @@ class Step(_Record):
 
     Attributes:
         finish: Why the answer ended, or the model's feedback if that was cut.
-        echo: The answer is none: it repeats the prompt or the feedback, only acknowledges, or stands
-            where a call failed and is due again. It never passes and is never the best one.
+        echo: The text is no answer: it repeats the prompt or the feedback, only acknowledges, or replaces
+            a call that is due again. It never passes and is never the best one.
         reasoning: What the model thought before. Thoughts in tags in `answer` (`chain.thoughts`) go here.
             Recorded if there are any.
         tool_calls: Calls of tools, as in a message of the assistant. Recorded if there are any.
@@ -532,7 +532,7 @@ def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
     """Return the chain with an id, or the only one whose id ends in `/` and that id. Errors name `where`.
 
     Raises:
-        UsageError: There is none, or several end so.
+        UsageError: No chain has that id, or several do.
     """
     ids, ending = [], []
     for chain in chains:

@@ -415,7 +415,7 @@ class Grounded:
 
 
 def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int, int]]]:
-    """Yield quotations, dates, numbers and names: in words, whether the source has it, and where."""
+    """Yield each quotation, date, number and name, in words, with whether the source has it, and where."""
     rest = _LIST_MARK.sub(_end, _PLACEHOLDER.sub(_end, answer))
     for what, pattern, holds in _KINDS:
         kept, pieces = 0, list[str]()

@@ -264,7 +264,6 @@ def local_path(ref: str) -> Path:
 
     if ref not in DEFAULTS or Path(ref).exists():
         return Path(ref).expanduser()
-
     return local_file(parse_reference(ref))
 
 

@@ -74,8 +74,8 @@ class Sampling:
         banned: Tokens that do not come, in engines with `EngineInfo.forms` on this machine.
         unending: Nor does the token that ends an answer.
         likelier: Tokens that come more often there, and what is added to their logits.
-        begun: The beginning of an answer to messages, behind which it goes on. Needs `EngineInfo.resumes`.
-            With a schema it is JSON, and goes on with a value of that schema and what ends a value.
+        begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
+            With a schema it is JSON, continued by a value of that schema and what ends a value.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: More fields of a request, which override ours. Needs `EngineInfo.any_request`, or
             `EngineInfo.fields` that name them. Never logged or recorded.
@@ -190,7 +190,7 @@ def price_of(value: Any) -> Price | None:
     """Return the price in a `Price`, a mapping of its fields, or a text `PROMPT,COMPLETION[,CACHED]`.
 
     Raises:
-        UsageError: It is none.
+        UsageError: The value is not a price.
     """
     if value is None or isinstance(value, Price):
         return value

@@ -107,7 +107,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 MARKER = "complete.json"  # the list of a checkpoint's files, written last
 _PART = 1 << 22  # bytes of a file to read at a time
 
-_NAME = re.compile(r"checkpoint-(\d{1,12})")
+NAME = re.compile(r"checkpoint-(\d{1,12})")
 _ASIDE = ".saving-"
 _LOST = "Bring the file back, or start over with --overwrite_output_dir."
 _MOST = 1 << 24  # the most bytes of `complete.json`. For a thousand shards it has about 100,000.
@@ -138,16 +138,11 @@ class SavedCheckpoint:
         return f"{files} {fault} ({contents(self.folder)})"
 
 
-def is_name(name: str) -> bool:
-    """Return whether `name` is that of a checkpoint."""
-    return _NAME.fullmatch(name) is not None
-
-
 def checkpoints(output: Path) -> list[SavedCheckpoint]:
     """Return the checkpoints of a run, newest first."""
     if not output.is_dir():
         return []
-    named = [(_NAME.fullmatch(each.name), each) for each in output.iterdir() if each.is_dir()]
+    named = [(NAME.fullmatch(each.name), each) for each in output.iterdir() if each.is_dir()]
     found = [_look_at(folder, int(name[1])) for name, folder in named if name]
     return sorted(found, key=lambda each: -each.step)
 

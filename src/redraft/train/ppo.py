@@ -268,7 +268,7 @@ class Ppo(Source):
                         break
                     start = first + size * self._rank
                     parts = gathered(await self._chunk(sampler, epoch, start, asked[start : start + size]))
-                    if not all(parts):  # a signal came to a process, which `stops` tells to all
+                    if not all(parts):  # a signal came to one process; `stops` tells all
                         stops()
                         break
                     for written, judged in filter(None, parts):

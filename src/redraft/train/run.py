@@ -57,7 +57,7 @@ def check_output(output: Path, *refs: str) -> None:
     for part in itertools.chain.from_iterable(map(_parts, refs)):
         path, whole = part.expanduser().resolve(), output.resolve()
         inside = path.relative_to(whole).parts if path.is_relative_to(whole) else None
-        if inside is not None and (not inside or checkpoints.is_name(inside[0])):
+        if inside is not None and (not inside or checkpoints.NAME.fullmatch(inside[0])):
             raise UsageError(
                 f"training starts from {part}, which the output {output} would replace.",
                 hint="Name another --output_dir.",

@@ -126,10 +126,9 @@ _MOST_INDENT = 100
 
 
 def repair(fields: Fields) -> Chain:
-    """Read DrRepair: a program with one broken line, and the compiler's message. Lines count from 1 here.
+    """Read DrRepair: a program with one broken line, and the compiler's message. Here lines count from 1.
 
-    Records count them from 0: with that, the error is on the broken line in 767 of the development set's
-    1,000 records.
+    Records count them from 0: the error is then on the broken line in 767 of 1,000 development records.
     """
     broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
     width = len(str(len(broken)))

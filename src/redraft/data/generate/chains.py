@@ -215,7 +215,7 @@ _REMARK = re.compile(
     rf"|\bhere(?:'s| is| are) (?:the|my|a|an) (?:\w+ )?(?:{_CHANGED}|new)\b",
     re.IGNORECASE,
 )
-"""Talk about the revision. "The corrected answer is 42." is none, and "The changes of the tide" neither."""
+"""Talk about the revision, unlike "The corrected answer is 42." or "The changes of the tide"."""
 
 _LONGEST = 500
 """Characters of a remark. Longer texts, such as a model that repeats itself, take quadratic time."""

@@ -81,7 +81,7 @@ Basis = Literal["equal", "fewer", "more", "unknown"]
 
 @dataclass(frozen=True)
 class Versus:
-    """The comparison of a first way, such as revising, with a second one."""
+    """The comparison of one way, such as revising, with another."""
 
     IN_JSON: ClassVar = "model task ours kind basis tokens run run_tokens at decision p finding"
 

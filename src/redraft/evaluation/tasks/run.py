@@ -123,7 +123,7 @@ def evaluate_file(
 
     Raises:
         UsageError: There is no such task, it may not run programs, or an option is wrong.
-        RecordError: The file cannot be read, or a record is none of the task.
+        RecordError: The file cannot be read, or a record does not belong to the task.
         OutputError: `output` cannot be written, is in use, or was made in another way.
         EngineError, CheckError: What ended the run. What was made until then is in `output`.
         KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.

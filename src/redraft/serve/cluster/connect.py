@@ -75,7 +75,7 @@ def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
 
     Raises:
         MissingExtra: Ray is not installed.
-        UsageError: The address is none.
+        UsageError: `address` is not an address.
         ClusterError: There is no cluster, it does not let us in, or a machine of it has other versions.
     """
     ray = _module(address)
@@ -100,7 +100,7 @@ def _module(address: str) -> Any:
         raise UsageError(f"{address} is for Ray's client, which sends pickles.", hint=hint)
     if not is_address(address):
         hint = "Write --ray HOST:6379, --ray auto, or --ray alone for this machine."
-        raise UsageError(f"--ray: {address!r:.80} is no address.", hint=hint)
+        raise UsageError(f"--ray: {address!r:.80} is not an address.", hint=hint)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if address == HERE:

@@ -14,7 +14,7 @@ from redraft.errors import UsageError
 from redraft.train.self.tasks.task import HELD_OUT, Judged, Task
 
 LONGEST_DRAFT = 200
-"""Characters. A longer draft is none that a feedback should walk through."""
+"""Characters. A feedback should not walk through a longer draft."""
 PHRASES = {True: "Revision is not needed.", False: "Revision is needed."}
 """The verdicts, in SelFee's words (reference/selfee.md)."""
 UNKNOWN = "This cannot be worked out here step by step, so it stays unchecked."

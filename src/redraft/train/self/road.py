@@ -155,9 +155,9 @@ class Road:
         """Do the remaining stages. Return the report of the test, which is also in the folder's card.
 
         Raises:
-            UsageError: No step is to learn answers, and there is no adapter that has learnt them.
+            UsageError: `answer_steps` is 0, and there is no adapter that has learnt answers.
             OutputError: The folder holds a run of another kind.
-            EndedBySignal: A signal ended it. The same call goes on.
+            EndedBySignal: A signal ended it. The same call resumes.
         """
         if not self.scale.answer_steps and self.start is None:
             hint = "Add --from default or a folder, or --answer-steps 150."

@@ -172,7 +172,7 @@ function tabTitle() {
   return talk.running(state.current) ? `… ${title}` : title;
 }
 
-// What a screen reader says: what goes on, and at the end that it is done.
+// What a screen reader says: what is being written, and at the end that it is done.
 function saying() {
   const turn = state.view === "chat" && talk.running(state.current);
   return turn ? store.busy.get(turn.id).live.doing : state.said;
