@@ -35,7 +35,7 @@ MAN = """\
 .\\" Made by scripts/cli_reference.py from --help: run `make docs`.
 .TH REDRAFT 1 "" "redraft" "User commands"
 .SH NAME
-redraft \\- models that check and rewrite their own answers
+redraft \\- answers that pass your checks, from the model that you run
 .SH DESCRIPTION
 A language model drafts, its draft is criticised, and it revises until the criticism says stop, checks pass,
 or a budget ends. Type

@@ -1,4 +1,4 @@
-"""redraft: models that check and rewrite their own answers.
+"""redraft: answers that pass your checks, from the model that you run.
 
 The public names are imported on first use, so that `import redraft` is fast.
 """

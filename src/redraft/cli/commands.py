@@ -118,7 +118,7 @@ class _App(Verbs):
 app = typer.Typer(
     name="redraft",
     cls=_App,
-    help="Models that check and rewrite their own answers.",
+    help="Answers that pass your checks, from the model that you run.",
     epilog="Exit status: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 4 limit of a run reached, "
     "130 interrupted.",
     no_args_is_help=True,
