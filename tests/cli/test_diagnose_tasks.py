@@ -353,7 +353,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     assert f"{file.relative_to('d')}: was changed afterwards." in verified()
     file.write_text(chains)
     Path("d").rename("elsewhere")
-    refused(redraft("diagnose", "way.yaml", "--verify"), "d lacks the answers", "way.yaml rests on")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "d has not the answers", "way.yaml rests on")
     Path("elsewhere").rename("way")
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0
     refused(redraft("diagnose", "way", "--verify"), "way has no table", "redraft diagnose way.yaml --verify")

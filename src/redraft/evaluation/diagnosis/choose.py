@@ -312,7 +312,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
     ended.
 
     Raises:
-        UsageError: As `Matrix.run`, or other verbs cannot answer in a way.
+        UsageError: As `Matrix.run`, or a way cannot be gone by other verbs.
     """
     _refuse(matrix)
     settings, choice = matrix.settings, None
