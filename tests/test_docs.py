@@ -31,10 +31,7 @@ from redraft.options import Flags, options_of
 from redraft.revision.options import RevisionOptions
 from tests.doc_blocks import Block, Command, blocks_of, matches
 from tests.engines.batch_server import BatchServer
-from tests.engines.fake_server import (
-    chat_reply,
-    raw_reply,
-)
+from tests.engines.fake_server import chat_reply, raw_reply
 from tests.warm import TORCH, USUAL, Warm
 
 ROOT = Path(__file__).resolve().parent.parent

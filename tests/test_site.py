@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import itertools
-import json
 import os
 import re
 import subprocess
@@ -49,14 +48,6 @@ def address(site: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-def test_each_page_can_be_searched(site: Path) -> None:
-    index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
-    found = {entry["location"].split("#")[0].strip("/") for entry in index["docs"] if entry["text"]}
-    pages = {str(page.relative_to(ROOT).with_suffix("")).removeprefix("docs/") for page in PAGES}
-    assert pages - {"README"} <= found
-    assert "" in found  # README.md is the first page
 
 
 def test_llms_txt_lists_the_markdown_of_each_page(site: Path) -> None:
