@@ -16,6 +16,7 @@ from redraft.chain import Prompt
 from redraft.checks.base import form_of, run_checks
 from redraft.checks.parse import parse_check
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
+from redraft.engines.steering.draft import ends_of
 from redraft.engines.steering.form import Form, Gap, joined
 from redraft.engines.steering.writer import Source, written
 from tests.engines.talking import collect
@@ -203,6 +204,7 @@ def test_a_text_that_finds_no_end_is_not_empty() -> None:
     model = Says(*[" a red boat sails far away"] * 9, likeliest=lambda _: ((" x", -9.0),))
     text, last = write(form_for(["characters<=20"])[0], model.source, 8)
     assert (text, last.finish) == (" a red boat sails far away", "max_tokens")
+    assert ends_of("```html\nA boat.\n```\nMore") == [15, 19]  # a block of code has only begun
 
 
 def test_json_is_written_anew_where_a_forbidden_word_comes_in_a_name_or_a_text() -> None:
