@@ -151,6 +151,13 @@ class TestPhrases:
     def test_lacks_is_the_opposite_of_contains(self, answer: str, phrase: str) -> None:
         assert say(Contains(phrase), answer).passed != say(Lacks(phrase), answer).passed
 
+    def test_the_texts_of_json_count_as_they_read(self) -> None:
+        answer = r'{"a": "Hi.\nPassword: w\u0061ter", "b": ["caf\u00e9", "say \"yes\""]}'
+        for phrase in ("password", "water", "café", 'say "yes"'):
+            assert say(Contains(phrase), answer).passed
+            assert not say(Lacks(phrase), answer).passed
+        assert say(Contains("nu"), r"[\nu]: no JSON").passed
+
     def test_contains_says_where(self) -> None:
         assert say(Contains("keeper"), TEXT).message == 'The answer contains "keeper" on line 2.'
 

@@ -27,6 +27,7 @@ import regex
 from redraft.chain import Prompt, content_of, visible
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.pattern import readable
+from redraft.checks.text import is_json, unescaped
 
 _list = str.split
 _TABLES = files("redraft.checks").joinpath("calendar.txt").read_text("utf-8").split("\n\n")
@@ -273,7 +274,6 @@ _MONTH = regex.compile(  # `may` and `march` are verbs, too
 _LINK = regex.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]+|[\w.+-]+@[\w-]+\.[\w.-]+\w")
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
 QUOTED = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»|\"([^\"\n]+)\"")
-_JSON = regex.compile(r'\A\s*(?:```\w*\s*)?[\[{]|"\s*:')
 _UNIT = regex.compile(r"\p{L}{2,}|[%°$€£¥₹]")
 _WORD = regex.compile(r"[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*")
 _LIST_MARK = regex.compile(
@@ -396,13 +396,13 @@ class Grounded:
     def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Pass if all of them occur. A miss scores the share that does."""
         source = source_of(prompt.said)
-        text = _plain(_unescaped(answer))
+        text = _plain(unescaped(answer))
         seen = list(facts_in(text, source))
         facts = {fact: found for fact, found, _ in seen}
         missing = [fact for fact, found in facts.items() if not found]
         if missing:  # what is read alike in the prompt is there, however odd: a text is grounded in itself
             parts = [prompt.said, prompt.instruction, prompt.input, *map(content_of, prompt.messages or ())]
-            own = {fact for part in parts for fact, *_ in facts_in(_plain(_unescaped(part)), source)}
+            own = {fact for part in parts for fact, *_ in facts_in(_plain(unescaped(part)), source)}
             missing = [fact for fact in missing if fact not in own]
         if not missing:
             return passed("Its numbers, names, dates and quotations are in the request.")
@@ -429,30 +429,15 @@ def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int
         yield f'the name "{name}"', all(map(source.has_word, name.split())), span
 
 
-def _unescaped(text: str) -> str:
-    """Return a text, in JSON with its escapes replaced, except those of characters beyond 16 bits."""
-    if not _is_json(text):
-        return text
-    text = regex.sub(
-        r"(?i)\\u(?:d[89a-f][\da-f]{2}|([\da-f]{4}))", lambda found: chr(int(found[1] or "20", 16)), text
-    )
-    return regex.sub(r"\\[nrt]", "\n", text)
-
-
 def _date(source: Source, match: regex.Match[str]) -> bool | None:
     found = any(map(source.has_date, dates_of(match)))
     # Names of months in other languages are not known.
     return found or (False if source.dates or source.english else None)
 
 
-@lru_cache(maxsize=16)
-def _is_json(text: str) -> bool:
-    return _JSON.search(text) is not None
-
-
 def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
     quoted = next(filter(None, match.groups()))
-    is_value = match[0][0] == '"' and _is_json(match.string)
+    is_value = match[0][0] == '"' and is_json(match.string)
     if is_value or len(_WORD.findall(quoted)) < 3:  # a word in quotation marks is often none of another's
         return None
     return all(map(source.has, regex.split(r"\.{3}|\[[^\]]*\]", quoted)))

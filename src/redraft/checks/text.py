@@ -13,6 +13,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar, Literal, Self
 
 import regex
@@ -422,8 +423,8 @@ _ONE = str.maketrans(dict.fromkeys("’‘ʼʻ′", "'") | dict.fromkeys("‐‑
 
 
 def plain(text: str) -> str:
-    """Return a text in one spelling, for finding phrases. It has the same lines."""
-    text = visible(text)
+    """Return a text in one spelling, for finding phrases; JSON as its texts read."""
+    text = visible(unescaped(text))
     if not text.isascii():  # a raised sign stays one: "light²" and "light™" have the word "light"
         kept = (
             char
@@ -433,6 +434,28 @@ def plain(text: str) -> str:
         )
         text = unicodedata.normalize("NFC", "".join(kept))
     return text
+
+
+_JSON = regex.compile(r'\A\s*(?:```\w*\s*)?[\[{]\s*["\[{]|"\s*:')
+_ESCAPE = regex.compile(r"\\(?:u([\da-fA-F]{4})|(.))")
+
+
+def unescaped(text: str) -> str:
+    """Return a text, in JSON with its escapes replaced, except those of characters beyond 16 bits."""
+    return _ESCAPE.sub(_said, text) if "\\" in text and is_json(text) else text
+
+
+@lru_cache(maxsize=16)
+def is_json(text: str) -> bool:
+    """Return whether a text is written as JSON."""
+    return _JSON.search(text) is not None
+
+
+def _said(escape: regex.Match[str]) -> str:
+    if escape[1]:
+        char = chr(int(escape[1], 16))
+        return " " if "\ud800" <= char <= "\udfff" else char
+    return " \n" if escape[2] in "nrtbf" else escape[2]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from redraft.engines.config import load_config
 from redraft.engines.load import load_engine, references_of
 from redraft.engines.messages import ROLES, beyond_text, plain
 from redraft.engines.retry import Patience
-from redraft.engines.steering.form import Form, joined
+from redraft.engines.steering.form import NOT_IN_JSON, Form, joined
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import MissingExtra, RecordError, UsageError, shown
 from redraft.jobs.signals import in_daemon_thread
@@ -503,7 +503,11 @@ def _plan(
     schema = wanted if info.schemas else None
     if schema is not None:
         free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # words may come in its texts
-        joint = [Form(lacks=each.lacks, has=each.has * free) for _, each in forms if info.token_ids]
+        joint = [
+            Form(lacks=each.lacks, has=each.has * (free and NOT_IN_JSON.isdisjoint("".join(each.has))))
+            for _, each in forms
+            if info.token_ids
+        ]
         forms = [found for found, form in zip(forms, joint, strict=False) if found[1] == form]
     form, steered = joined(() if options.tools else forms)
     if form.has and schema == Json().schema:
@@ -530,12 +534,11 @@ def _plan(
     )
 
 
-TEXT = {"type": "string"}
 OF_TEXTS = {
     "type": ["object", "array"],
-    "items": TEXT,
+    "items": {"type": "string"},
     "minItems": 1,
-    "additionalProperties": TEXT,
+    "additionalProperties": {"type": "string"},
     "minProperties": 1,
 }
 """JSON in which words may come."""

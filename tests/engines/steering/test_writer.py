@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import exp, log
 
 import pytest
@@ -215,8 +216,20 @@ def test_json_is_written_anew_where_a_forbidden_word_comes_in_a_name_or_a_text()
     assert all(sampling.schema for _, sampling in source.asked)
 
 
+def test_json_that_was_cut_is_left_as_it_is() -> None:
+    class Cut(Says):
+        async def go_on(self, text: str, sampling: Sampling) -> Replies:
+            async for delta in super().go_on(text, sampling):
+                yield replace(delta, finish="max_tokens") if delta.finish else delta
+
+    asked, model = Sampling(max_tokens=90, schema={"type": "object"}), Cut('{"a": "x", "b": "sea')
+    deltas = asyncio.run(collect(written(Form(has=("rain",)), asked, "max_tokens", model.source)))
+    said = "".join(delta.text for delta in deltas)
+    assert (said, deltas[-1].finish) == ('{"a": "x", "b": "sea', "max_tokens")
+
+
 def test_a_word_that_json_lacks_comes_in_a_sentence_at_the_end_of_its_last_text() -> None:
-    source = Says('{"name": "Ann", "town": "Rome.", "age": 3}', " She", " likes rain a lot. And more.")
+    source = Says('{"name": "Ann", "town": "Rome", "age": 3}', " She", " likes rain a lot. And more.")
     asked = Sampling(max_tokens=90, schema={"type": "object"})
     deltas = asyncio.run(collect(written(Form(has=("rain",)), asked, "max_tokens", source.source)))
     said = "".join(delta.text for delta in deltas)

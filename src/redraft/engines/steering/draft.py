@@ -58,8 +58,10 @@ class Draft:
         text = delta.text
         if self._given and text:
             glued = self.text[-1:].isalnum() and text[0].isalnum() and text[0] < _WIDE
-            if glued and not self._due:  # it would make another word of the given one
-                return
+            if glued and not self._due:  # its first letters would make another word of the given one
+                delta = Delta(text=text.lstrip("".join(filter(str.isalnum, text))))
+                if not delta.text:
+                    return
             if self._due and not text[0].isspace():
                 delta = Delta(text=f" {text}")
             elif self.text.endswith("\n") and text[0] == " ":
@@ -75,6 +77,8 @@ class Draft:
 
     def cut(self, place: int) -> None:
         """Take back the text after a place, which must not have been handed on."""
+        if place >= len(self):
+            return
         kept: list[Delta] = []
         left = place = max(place, self.sent)
         for piece in self.pieces:

@@ -75,6 +75,10 @@ class Gap(NamedTuple):
     closed: str  # the rest if nothing takes its place
 
 
+NOT_IN_JSON = frozenset('"\\' + "".join(map(chr, range(32))))
+"""Characters that no text of JSON has as they are."""
+
+
 @dataclass(frozen=True)
 class Form:
     """The form of an answer. An empty one is any text.

@@ -55,6 +55,7 @@ def pattern_for(phrase: str, *, part: bool = False, around: str = "{}") -> regex
 
     Emphasis of Markdown may stand around its words. With `part`, it may be a part of a word.
     """
+    phrase = phrase.replace("’", "'")
     words = phrase.split() or [phrase]
     inner = r"[*_]*\s+[*_]*".join(regex.escape(word, literal_spaces=True) for word in words)
     first, last, apart = words[0], words[-1], rf"(?<!(?!\p{{M}}){_LETTER}\p{{M}}*)"

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.steering.draft import CLOSERS, STOPS, Draft
-from redraft.engines.steering.form import Form, Gap
+from redraft.engines.steering.form import NOT_IN_JSON, Form, Gap
 from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
 
@@ -161,25 +161,36 @@ class _Writer:
         for left in reversed(range(TRIES)):
             draft.cut(0)
             most = max(self.room - self.spent - SENTENCE * len(self._missing()), self.room // 3)
-            async with aclosing(self._more(self._request(most, schema=self.schema, likelier=()))) as deltas:
+            asked, old = self._request(most, schema=self.schema, likelier=()), 0
+            async with aclosing(self._more(asked)) as deltas:
                 async for delta in deltas:
-                    place = self._forbidden(draft.text, 0, whole=bool(delta.finish))
+                    place = self._forbidden(draft.text, old, whole=bool(delta.finish))
+                    old, self.stop_text = len(draft), delta.stop_text
                     self.cut_short = delta.finish in ("max_tokens", "context")
                     if place is not None and left:
                         break
             if place is None or self._is_over:
                 break
             self.banned |= draft.token_at(place)
-        *_, last = [None, *(found for found in _STRING.finditer(draft.text) if not found[1])]
-        if last and self._missing() and not self._is_over:
-            rest = draft.text[last.end() - 1 :]
-            draft.cut(last.end() - 1)
-            await draft.release(len(draft))
-            self.sampling = replace(self.sampling, form=Form(without=frozenset('"\\\n')))
-            for text in self._missing():
-                if text in self._missing():
-                    await self._put(text)
-            draft.give(rest)
+        if not (self._is_over or self.cut_short or self.stop_text):
+            await self._add_to_json()
+
+    async def _add_to_json(self) -> None:
+        """Put each missing text into a sentence at the end of the last text, if there is one."""
+        draft, missing = self.draft, self._missing()
+        ends = [found.end() - 1 for found in _STRING.finditer(draft.text) if not found[1]] if missing else []
+        if not ends:
+            return
+        rest = draft.text[ends[-1] :]
+        draft.cut(ends[-1])
+        draft.give("." * draft.text[-1].isalnum())
+        await draft.release(len(draft))
+        self.sampling = replace(self.sampling, form=Form(without=NOT_IN_JSON))
+        for text in missing:
+            if text in self._missing():
+                await self._put(text)
+        draft.give(rest)
+        self.cut_short = False
 
     async def _finish(self) -> None:
         await self.draft.release(len(self.draft))
@@ -598,7 +609,7 @@ class _Writer:
 
     async def _put(self, text: str) -> None:
         """Write a further sentence with a text: the likeliest of a few, in which it is made ever likelier."""
-        draft, found, self.placed = self.draft, list[tuple[bool, float, list[Delta]]](), text
+        draft, found, self.placed = self.draft, list[tuple[bool, bool, float, list[Delta]]](), text
         begin, count = len(draft), len(draft.pieces)
         for _ in range(TRIES):
             draft.cut(begin)
@@ -608,13 +619,14 @@ class _Writer:
                 draft.cut(begin)
                 draft.give(self._given(text))
                 await self._sentence()
-            new = draft.pieces[count:]
-            likely = fmean([number for piece in new for number in piece.logprobs] or [0.0])
-            found.append((draft.is_whole and self._fits(draft.text), likely, new))
-            if self._is_over or (found[-1][0] and likely > NATURAL):
+            has, new = text not in self._missing(), draft.pieces[count:]
+            numbers = [number for piece in new for number in piece.logprobs]
+            likely = fmean(numbers or [0.0 if new else -math.inf])
+            found.append((has, draft.is_whole and self._fits(draft.text), likely, new))
+            if self._is_over or (has and found[-1][1] and likely > NATURAL):
                 break
         draft.cut(begin)
-        for piece in max(found, key=lambda each: each[:2])[2]:
+        for piece in max(found, key=lambda each: each[:3])[3]:
             draft.add(piece)
         draft.give("." * (not draft.is_whole))
         self.placed, self.likelier = "", LIKELIER
