@@ -13,17 +13,7 @@ import pytest
 from typer.testing import Result
 
 from redraft.jobs.ids import derived_seed
-from tests.cli.verbs import (
-    chains,
-    lines,
-    redraft,
-    refused,
-    script,
-    shown_on_a_terminal,
-    start,
-    wait_until,
-    write,
-)
+from tests.cli import verbs
 
 REPLIES = ["A gull over the grey sea.", "It reads well. No revision is needed."]
 OUT, ERRORS = Path("out.jsonl"), Path("out.jsonl.errors.jsonl")
@@ -33,15 +23,15 @@ PLAIN = ("answer", "prompts.txt", "-o", OUT, "-m", "script:script.jsonl")
 @pytest.fixture(autouse=True)
 def _prompts(_folder: None) -> None:
     Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(10)))
-    script(*REPLIES)
+    verbs.script(*REPLIES)
 
 
 def answer(*args: object, prompts: str = "prompts.txt") -> Result:
-    return redraft("answer", prompts, "-o", OUT, "-m", "script:script.jsonl", "-j", 1, *args)
+    return verbs.redraft("answer", prompts, "-o", OUT, "-m", "script:script.jsonl", "-j", 1, *args)
 
 
 def test_talk_is_no_failure_of_a_run_without_checks() -> None:
-    script(*["Okay."] * 6)
+    verbs.script(*["Okay."] * 6)
     result = answer("--max-revisions", "0")
     assert result.exit_code == 0
     assert "passed by" not in result.output
@@ -50,9 +40,11 @@ def test_talk_is_no_failure_of_a_run_without_checks() -> None:
 def test_each_prompt_becomes_a_chain_and_the_summary_says_what_came_of_it() -> None:
     result = answer("--seed", "7")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert [chain.id for chain in chains()] == [f"prompts/{n}" for n in range(10)]
-    assert [chain.sampling["seed"] for chain in chains()] == [derived_seed(7, chain.id) for chain in chains()]
-    assert {(chain.answer, chain.stop) for chain in chains()} == {(REPLIES[0], "accepted")}
+    assert [chain.id for chain in verbs.chains()] == [f"prompts/{n}" for n in range(10)]
+    assert [chain.sampling["seed"] for chain in verbs.chains()] == [
+        derived_seed(7, chain.id) for chain in verbs.chains()
+    ]
+    assert {(chain.answer, chain.stop) for chain in verbs.chains()} == {(REPLIES[0], "accepted")}
     said = result.stdout.splitlines()
     assert said[:3] == ["answers    10 in out.jsonl", "revisions  none", "stopped    accepted 10"]
     assert [line.split()[0] for line in said[3:]] == ["tokens", "time"]
@@ -62,7 +54,7 @@ def test_each_prompt_becomes_a_chain_and_the_summary_says_what_came_of_it() -> N
 def test_quiet_says_nothing_but_where_failures_are() -> None:
     assert answer("--quiet").output == ""
     OUT.unlink()
-    script(REPLIES[0], "", *[REPLIES[0]] * 8)
+    verbs.script(REPLIES[0], "", *[REPLIES[0]] * 8)
     done = answer("--quiet", "--max-revisions", "0")
     assert done.exit_code == 3
     assert str(ERRORS) in done.stderr
@@ -81,33 +73,33 @@ def test_answers_that_were_never_judged_do_not_count_as_passed() -> None:
 
 
 def test_standard_input_is_refused() -> None:
-    refused(answer(prompts="-"), "the input has to be a file, not '-'.", "> prompts.jsonl")
+    verbs.refused(answer(prompts="-"), "the input has to be a file, not '-'.", "> prompts.jsonl")
 
 
 def test_other_settings_are_refused() -> None:
     answer("--seed", "1")
     result = answer("--seed", "2", "--check", "words<=9")
-    refused(result, "check was not set and is words<=9; seed was 1 and is 2.", "another file with -o")
+    verbs.refused(result, "check was not set and is words<=9; seed was 1 and is 2.", "another file with -o")
     assert answer("--seed", "1", "-j", "2", "--ctx", "9000").exit_code == 0
 
 
 def test_failures_are_counted_by_cause_and_tried_again() -> None:
-    script(REPLIES[0], "", "", {"error": "It broke."}, *[REPLIES[0]] * 7)
+    verbs.script(REPLIES[0], "", "", {"error": "It broke."}, *[REPLIES[0]] * 7)
     first = answer("--max-revisions", "0", "--retries", "0", "--limit-tokens", "80")
     assert first.exit_code == 4
     assert "failed     3: empty reply 2, no usable reply 1\n" in first.stdout
-    failed = {failure["id"] for failure in lines(ERRORS)}
-    script(REPLIES[0])
+    failed = {failure["id"] for failure in verbs.lines(ERRORS)}
+    verbs.script(REPLIES[0])
     assert answer("--max-revisions", "0").exit_code == 0
-    assert len(chains()) == 10
-    assert {chain.id for chain in chains()} > failed
+    assert len(verbs.chains()) == 10
+    assert {chain.id for chain in verbs.chains()} > failed
     assert not ERRORS.exists()
 
 
 def test_a_terminal_shows_what_is_written_now_and_how_fast() -> None:
-    write("prompts.jsonl", [{"id": "first", "prompt": "Rain?"}, {"id": "second", "prompt": "Snow?"}])
-    model = script({"text": "one two three four", "stall": 1.5})
-    shown = shown_on_a_terminal(
+    verbs.write("prompts.jsonl", [{"id": "first", "prompt": "Rain?"}, {"id": "second", "prompt": "Snow?"}])
+    model = verbs.script({"text": "one two three four", "stall": 1.5})
+    shown = verbs.shown_on_a_terminal(
         "answer", "prompts.jsonl", "-o", str(OUT), "-m", model, "--max-revisions", "0"
     )
     assert "opening the model, 0:00" in shown
@@ -118,22 +110,22 @@ def test_a_terminal_shows_what_is_written_now_and_how_fast() -> None:
 def test_an_empty_prompt_fails_alone() -> None:
     Path("prompts.jsonl").write_text('"A prompt."\n{"instruction": " "}\n')
     assert answer(prompts="prompts.jsonl").exit_code == 2
-    assert lines(ERRORS)[0]["message"] == "prompts/1: the prompt is empty."
-    assert len(chains()) == 1
+    assert verbs.lines(ERRORS)[0]["message"] == "prompts/1: the prompt is empty."
+    assert len(verbs.chains()) == 1
 
 
 def test_an_engine_that_stays_down_ends_the_job() -> None:
     down = {"error": "the server is down."}
-    script(*REPLIES, *REPLIES, {"text": "A gu", **down}, down, down)
+    verbs.script(*REPLIES, *REPLIES, {"text": "A gu", **down}, down, down)
     result = answer()
     assert result.exit_code == 3
     assert result.stderr == (
         "redraft: the server is down.\n  2 of 10 done; run the same command again to go on.\n"
     )
-    assert lines(ERRORS)[0]["chain"]["steps"][0]["answer"] == "A gu"
-    script(*REPLIES)
+    assert verbs.lines(ERRORS)[0]["chain"]["steps"][0]["answer"] == "A gu"
+    verbs.script(*REPLIES)
     assert answer().exit_code == 0
-    assert sorted(chain.id for chain in chains()) == [f"prompts/{n}" for n in range(10)]
+    assert sorted(chain.id for chain in verbs.chains()) == [f"prompts/{n}" for n in range(10)]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +148,7 @@ def test_what_is_wrong_is_found_before_anything_is_done(
         Path("in.jsonl").write_text(content)
     before = sorted(Path().iterdir())
     result = answer(*args, prompts="in.jsonl")
-    refused(result, said)
+    verbs.refused(result, said)
     assert "run the same command again" not in result.stderr
     assert sorted(Path().iterdir()) == before
 
@@ -164,12 +156,12 @@ def test_what_is_wrong_is_found_before_anything_is_done(
 @pytest.mark.slow
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_between_two_lines(signum: signal.Signals, status: int) -> None:
-    script(*REPLIES, delay=0.03)
-    with start(*PLAIN, "-j", 2) as job:
-        wait_until(lambda: OUT.exists() and OUT.read_bytes().count(b"\n") >= 3)
+    verbs.script(*REPLIES, delay=0.03)
+    with verbs.start(*PLAIN, "-j", 2) as job:
+        verbs.wait_until(lambda: OUT.exists() and OUT.read_bytes().count(b"\n") >= 3)
         job.send_signal(signum)
         _, said = job.communicate(timeout=30)
-    done = chains()
+    done = verbs.chains()
     assert job.returncode == status
     assert said == f"redraft: {len(done)} of 10 done; run the same command again to go on.\n"
     assert 3 <= len(done) < 10
@@ -180,7 +172,7 @@ def test_a_signal_ends_it_between_two_lines(signum: signal.Signals, status: int)
 def test_a_signal_while_the_model_is_opened() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"http://127.0.0.1:{silent.getsockname()[1]}/v1#gull"
-        with start("answer", "prompts.txt", "-o", OUT, "-m", server) as job:
+        with verbs.start("answer", "prompts.txt", "-o", OUT, "-m", server) as job:
             connection, _ = silent.accept()
             with connection:
                 job.send_signal(signal.SIGINT)
@@ -193,9 +185,9 @@ def test_a_full_disk_ends_it_with_whole_lines() -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 
-    with start(*PLAIN, preexec_fn=limit) as job:
+    with verbs.start(*PLAIN, preexec_fn=limit) as job:
         _, said = job.communicate(timeout=60)
-    done = chains()
+    done = verbs.chains()
     assert 0 < len(done) < 10
     assert job.returncode == 2
     assert said == (
@@ -204,16 +196,16 @@ def test_a_full_disk_ends_it_with_whole_lines() -> None:
         f"  {len(done)} of 10 done.\n"
     )
     assert answer().exit_code == 0
-    assert len(chains()) == 10
+    assert len(verbs.chains()) == 10
 
 
 def test_a_budget_that_leaves_no_answer_fails_the_prompt_and_the_next_run_tries_it_again() -> None:
-    script({"text": "", "stall": 30})
+    verbs.script({"text": "", "stall": 30})
     result = answer("--budget-seconds", "0.2", "-j", "10")
     assert result.exit_code == 3
-    assert chains() == []
+    assert verbs.chains() == []
     assert "failed     10: budget used up 10\n" in result.stdout
     assert "no answer" in ERRORS.read_text()
-    script(*REPLIES)
+    verbs.script(*REPLIES)
     assert answer("--budget-seconds", "20").exit_code == 0
-    assert len(chains()) == 10
+    assert len(verbs.chains()) == 10

@@ -15,50 +15,41 @@ import pytest
 from typer.testing import Result
 
 from redraft.chain import Chain
-from tests.cli.verbs import (
-    REDRAFT,
-    redraft,
-    refused,
-    script,
-    shown_on_a_terminal,
-    start,
-    wait_until,
-    wait_until_it_waits,
-)
+from tests.cli import verbs
 from tests.engines.fake_server import FakeServer, Reply, chat_event, chat_reply, models_reply, sse_reply
 
 
 def ask(*words: object, stdin: str = "", **env: str) -> Result:
-    return redraft("ask", *words, stdin=stdin, **env)
+    return verbs.redraft("ask", *words, stdin=stdin, **env)
 
 
 def on_a_terminal(*args: str, stop_at: str = "") -> str:
-    return shown_on_a_terminal("ask", *args, stop_at=stop_at)
+    return verbs.shown_on_a_terminal("ask", *args, stop_at=stop_at)
 
 
 def test_in_a_pipe_only_the_best_answer_is_printed() -> None:
-    done = ask("Go.", "-m", script("one two three", "one two"), "-c", "words<=2")
+    done = ask("Go.", "-m", verbs.script("one two three", "one two"), "-c", "words<=2")
     assert (done.stdout, done.stderr, done.exit_code) == ("one two\n", "", 0)
 
 
 def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None:
     file, text = tmp_path / "notes.txt", "A castle.\r\n12 dollars a day.\r\n"
     file.write_bytes(text.encode())
-    done = ask("--edit", file, "Use euros.", "-m", script("[2] 11 euros a day."))
+    done = ask("--edit", file, "Use euros.", "-m", verbs.script("[2] 11 euros a day."))
     assert done.stdout.endswith("\n A castle.\n-12 dollars a day.\n+11 euros a day.\n")  # a runner drops \r
-    at = ask("--edit", file, "Use euros.", "--at", "12 dollars", "-q", "-m", script("11 euros"))
+    at = ask("--edit", file, "Use euros.", "--at", "12 dollars", "-q", "-m", verbs.script("11 euros"))
     assert (at.stdout, at.exit_code) == ("A castle.\n11 euros a day.\n", 0)
     assert file.read_bytes() == text.encode()
-    none = ask("--edit", file, "Use euros.", "-m", script("[2] 12 dollars a day."))
+    none = ask("--edit", file, "Use euros.", "-m", verbs.script("[2] 12 dollars a day."))
     assert (none.stdout, none.exit_code) == ("", 1)
     assert "nothing was changed" in none.stderr
-    refused(ask("--edit", file, "Use euros.", "--at", "13 dollars"), "0 times")
-    refused(ask("Use euros.", "--at", "13 dollars"), "a file and a prompt")
-    refused(ask("--edit", file), "a file and a prompt")
+    verbs.refused(ask("--edit", file, "Use euros.", "--at", "13 dollars"), "0 times")
+    verbs.refused(ask("Use euros.", "--at", "13 dollars"), "a file and a prompt")
+    verbs.refused(ask("--edit", file), "a file and a prompt")
 
 
 def test_checks_not_passed_are_status_1_and_said_on_stderr() -> None:
-    model = script("one two three")
+    model = verbs.script("one two three")
     done = ask("Go.", "-m", model, "-c", "words<=2", "-c", "contains:one", "--max-revisions", "0")
     assert (done.stdout, done.exit_code) == ("one two three\n", 1)
     assert done.stderr == (
@@ -68,21 +59,21 @@ def test_checks_not_passed_are_status_1_and_said_on_stderr() -> None:
 
 
 def test_a_minimum_of_revisions_that_was_not_reached_is_said() -> None:
-    model = script("A gull.", "Bad. Revision is needed.", "")
+    model = verbs.script("A gull.", "Bad. Revision is needed.", "")
     done = ask("Describe a bird.", "-m", model, "--min-revisions", "3")
     assert (done.stdout, done.exit_code) == ("A gull.\n", 1)
     assert "minimum not reached: 1 of at least 3 revisions" in done.stderr
 
 
 def test_the_prompt_may_come_from_standard_input() -> None:
-    model = script("one")
+    model = verbs.script("one")
     for args in ([], ["-"]):
         done = ask(*args, "-m", model, "--json", "--max-revisions", "0", stdin="Line 1\nLine 2\n")
         assert Chain.from_json(done.stdout).prompt.instruction == "Line 1\nLine 2"
 
 
 def test_a_text_that_is_piped_in_is_the_input_of_the_prompt() -> None:
-    model = script("one")
+    model = verbs.script("one")
     for text, expected in (("Rain fell.\r\nIt stopped.\n", "Rain fell.\nIt stopped."), ("", "")):
         done = ask("Summarise this.", "-m", model, "--json", "--max-revisions", "0", stdin=text)
         prompt = Chain.from_json(done.stdout).prompt
@@ -91,7 +82,9 @@ def test_a_text_that_is_piped_in_is_the_input_of_the_prompt() -> None:
 
 @pytest.mark.slow
 def test_a_pipe_that_stays_silent_is_said_to_be_waited_for() -> None:
-    with start("ask", "Go.", "-m", script("one"), "--max-revisions", "0", stdin=subprocess.PIPE) as child:
+    with verbs.start(
+        "ask", "Go.", "-m", verbs.script("one"), "--max-revisions", "0", stdin=subprocess.PIPE
+    ) as child:
         assert child.stderr
         said = child.stderr.readline() + child.stderr.readline()
         out, _ = child.communicate("late\n", timeout=60)
@@ -101,13 +94,13 @@ def test_a_pipe_that_stays_silent_is_said_to_be_waited_for() -> None:
 
 
 def test_a_prompt_without_quotes_is_told_to_get_some() -> None:
-    done = ask("Describe", "rain", 'in "one"', "$line", "-m", script("one"))
-    refused(done, "the prompt is 4 arguments", 'redraft ask "Describe rain in \\"one\\" \\$line"')
-    refused(redraft("checks", "At", "most"), 'redraft checks "At most"')
+    done = ask("Describe", "rain", 'in "one"', "$line", "-m", verbs.script("one"))
+    verbs.refused(done, "the prompt is 4 arguments", 'redraft ask "Describe rain in \\"one\\" \\$line"')
+    verbs.refused(verbs.redraft("checks", "At", "most"), 'redraft checks "At most"')
 
 
 def test_a_prompt_without_demands_gives_no_checks() -> None:
-    done = redraft("checks", "Hello.")
+    done = verbs.redraft("checks", "Hello.")
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr == "redraft: no demand was found in this prompt. Only English ones are read.\n"
 
@@ -132,7 +125,7 @@ def test_wrong_usage_is_said_before_the_model_is_opened(args: list[str], message
 
 
 def test_an_empty_prompt_and_words_that_are_no_flags_are_status_2() -> None:
-    empty = ask("  \n ", "-m", script("one"))
+    empty = ask("  \n ", "-m", verbs.script("one"))
     assert (empty.stdout, empty.exit_code) == ("", 2)
     assert empty.stderr == 'redraft: the prompt is empty.\n  redraft ask "Describe a lighthouse."\n'
     assert "redraft: no such option: --temprature" in ask("Go.", "--temprature", "1").stderr
@@ -150,14 +143,14 @@ def test_an_empty_prompt_and_words_that_are_no_flags_are_status_2() -> None:
     ],
 )
 def test_what_is_not_utf8_is_refused(args: list[bytes], stdin: bytes, said: str) -> None:
-    command = [*REDRAFT, "ask", "-m", script("one"), "--json", *args]
+    command = [*verbs.REDRAFT, "ask", "-m", verbs.script("one"), "--json", *args]
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=60)
     assert (done.stdout, done.returncode) == (b"", 2)
     assert done.stderr.decode().startswith(f"redraft: {said}")
 
 
 def test_engine_trouble_is_status_3_and_keeps_what_there_is() -> None:
-    model = script("First.", {"text": "Half a", "error": "the line went dead"})
+    model = verbs.script("First.", {"text": "Half a", "error": "the line went dead"})
     done = ask("Go.", "-m", model)
     assert (done.stdout, done.stderr, done.exit_code) == ("First.\n", "redraft: the line went dead\n", 3)
     done = ask("Go.", "-m", model, "--json")
@@ -169,7 +162,7 @@ EVIL = "red \x1b[31m \x9b1m"
 
 
 def test_in_a_pipe_an_answer_stays_as_it_is() -> None:
-    done = ask("Go.", "-m", script(EVIL), "--max-revisions", "0")
+    done = ask("Go.", "-m", verbs.script(EVIL), "--max-revisions", "0")
     assert done.stdout == EVIL + "\n"
 
 
@@ -185,7 +178,7 @@ def test_a_terminal_sees_a_clock_until_the_model_writes() -> None:
 def test_on_a_terminal_the_answer_comes_last_and_unbroken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     long = " ".join(map(str, range(40)))
-    args = ("Go.", "-m", script(f"{long} sea", long), "-c", "lacks:sea")
+    args = ("Go.", "-m", verbs.script(f"{long} sea", long), "-c", "lacks:sea")
     shown = on_a_terminal(*args)
     assert shown.endswith(f"\r\n\r\n{long}\r\n")
     assert ("Answer: " in shown, "[- sea-]" in shown) == (True, False)
@@ -193,7 +186,7 @@ def test_on_a_terminal_the_answer_comes_last_and_unbroken(monkeypatch: pytest.Mo
 
 
 def test_quiet_is_plain_on_a_terminal_too() -> None:
-    shown = on_a_terminal("Go.", "-m", script("one"), "--quiet", "--max-revisions", "0")
+    shown = on_a_terminal("Go.", "-m", verbs.script("one"), "--quiet", "--max-revisions", "0")
     assert shown == "one\r\n"
 
 
@@ -210,11 +203,11 @@ def slow(answer):
 
 @pytest.mark.slow
 def test_what_is_said_after_ctrl_c_has_a_line_of_its_own() -> None:
-    slow = script({"text": "One two three.", "stall": 60})
+    slow = verbs.script({"text": "One two three.", "stall": 60})
     shown = on_a_terminal("Go.", "-m", slow, stop_at="three.")
     assert "stopped" in shown
     Path("slow_rules.py").write_text(SLOW)
-    args = ("Go.", "-m", script("One."), "-c", "python:slow_rules.slow", "-q")
+    args = ("Go.", "-m", verbs.script("One."), "-c", "python:slow_rules.slow", "-q")
     assert "^C\r\nOne.\r\n" in on_a_terminal(*args, stop_at="begun\r\n")
 
 
@@ -228,9 +221,9 @@ def test_ctrl_c_keeps_what_there_is_and_is_status_130(phase: str) -> None:
     args = ["--check", f"command:sh -c 'touch {begun}; sleep 60'"] if phase == "check" else []
     with FakeServer() as server:
         server.on("GET /v1/models", models_reply("m")).on(CHAT, chat_reply("First.") if args else half)
-        with start("ask", "Go.", "-m", server.url, "--json", *args) as child:
-            wait_until(begun.exists if args else lambda: server.asked(CHAT))
-            wait_until_it_waits(child)  # it has read the piece of text
+        with verbs.start("ask", "Go.", "-m", server.url, "--json", *args) as child:
+            verbs.wait_until(begun.exists if args else lambda: server.asked(CHAT))
+            verbs.wait_until_it_waits(child)  # it has read the piece of text
             child.send_signal(signal.SIGINT)
             out, err = child.communicate(timeout=30)
     assert (child.returncode, err) == (130, "")
@@ -241,9 +234,9 @@ def test_ctrl_c_keeps_what_there_is_and_is_status_130(phase: str) -> None:
 def test_ctrl_c_before_the_model_is_there() -> None:
     """While it waits for the rest of its prompt: the beginning has been taken out of the pipe."""
     prompt, end = os.pipe()
-    child = start("ask", "-m", script("x"), stdin=prompt)
+    child = verbs.start("ask", "-m", verbs.script("x"), stdin=prompt)
     os.write(end, b"Describe")
-    wait_until(lambda: not select.select([prompt], [], [], 0)[0])
+    verbs.wait_until(lambda: not select.select([prompt], [], [], 0)[0])
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=30)
     os.close(prompt)
@@ -256,7 +249,7 @@ def test_config_recipe_and_flag_in_that_order() -> None:
     Path("config.toml").write_text('[defaults]\ntemperature = 0.1\nmax_revisions = 0\nsystem = "config"\n')
     recipe = "about: mine\nsystem: recipe\ntop-p: 1\ntemperature: 0.2\ncheck: ['words<=9']\n"
     Path("mine.yaml").write_text(recipe)
-    words = ("-m", script("one"), "--recipe", "mine.yaml", "--temperature", "0.3", "--json")
+    words = ("-m", verbs.script("one"), "--recipe", "mine.yaml", "--temperature", "0.3", "--json")
     chain = Chain.from_json(ask("Go.", *words, REDRAFT_CONFIG="config.toml").stdout)
     assert (chain.sampling["temperature"], chain.sampling["top_p"], chain.stop) == (0.3, 1.0, "passed")
 
@@ -267,7 +260,7 @@ def test_every_shipped_recipe_runs() -> None:
     shipped = sorted(path.stem for path in (Path(options.__file__).parent.parent / "recipes").glob("*.yaml"))
     assert shipped
     for name in shipped:
-        done = ask("Go.", "-m", script('{"a": 1}'), "--recipe", name, "--json")
+        done = ask("Go.", "-m", verbs.script('{"a": 1}'), "--recipe", name, "--json")
         assert Chain.from_json(done.stdout).passed, name
 
 
@@ -289,7 +282,7 @@ def test_every_shipped_recipe_runs() -> None:
     ],
 )
 def test_what_is_not_whole_is_said_in_a_pipe(args: list[str], status: int, said: str) -> None:
-    done = ask("Go.", "-m", script("one two three"), *args)
+    done = ask("Go.", "-m", verbs.script("one two three"), *args)
     assert done.exit_code == status
     assert said in done.stderr
 
@@ -313,7 +306,7 @@ def quiet(answer):
 @pytest.mark.slow
 def test_what_a_check_prints_does_not_get_into_the_answer() -> None:
     Path("loud_rules.py").write_text(LOUD)
-    command = [*REDRAFT, "ask", "Hi", "-m", script("A gull."), "-c", "python:loud_rules.quiet"]
+    command = [*verbs.REDRAFT, "ask", "Hi", "-m", verbs.script("A gull."), "-c", "python:loud_rules.quiet"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "A gull.\n")
     for said in ("on import", "a print", "a write", "a program"):

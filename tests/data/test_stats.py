@@ -16,18 +16,7 @@ from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.chain.selfee import score_of, verdict_of
 from redraft.chain.texts import Turn
 from redraft.checks.segment import count_words
-from redraft.data.stats import (
-    EXAMPLES,
-    LONG,
-    OTHERS,
-    DataFinding,
-    DataReport,
-    DataSummary,
-    add_to,
-    describe,
-    quantile,
-    role_fault,
-)
+from redraft.data import stats
 from redraft.errors import RecordError
 from redraft.jobs.licences import UNKNOWN
 from tests.cli.verbs import write
@@ -37,10 +26,10 @@ def by_spaces(text: str) -> int:
     return len(text.split())
 
 
-def summary_of(*chains: Chain) -> DataSummary:
-    summary = DataSummary()
+def summary_of(*chains: Chain) -> stats.DataSummary:
+    summary = stats.DataSummary()
     for number, chain in enumerate(chains):
-        add_to(summary, chain, f"a.jsonl:{number}", "a", by_spaces)
+        stats.add_to(summary, chain, f"a.jsonl:{number}", "a", by_spaces)
     return summary
 
 
@@ -189,7 +178,7 @@ def test_repeats_differ_by_no_more_than_case_and_space() -> None:
     ],
 )
 def test_who_speaks_when(roles: str, fault: str | None) -> None:
-    assert role_fault([Turn(role, "x") for role in roles.split()]) == fault  # type: ignore[arg-type]
+    assert stats.role_fault([Turn(role, "x") for role in roles.split()]) == fault  # type: ignore[arg-type]
 
 
 def test_languages_are_told_by_the_beginning_of_question_and_answer() -> None:
@@ -204,27 +193,27 @@ def test_languages_are_told_by_the_beginning_of_question_and_answer() -> None:
 
 
 def test_names_of_strangers_are_bounded() -> None:
-    summary = DataSummary()
+    summary = stats.DataSummary()
     for number in range(3000):
-        part = DataSummary()
+        part = stats.DataSummary()
         part.name("sources", f"{number:04}" + "x" * 500)
         summary += part
     kinds = summary.tables["sources"]
     assert len(kinds) <= 1001
     assert kinds.total() == 3000
-    assert kinds[OTHERS] == 2000
+    assert kinds[stats.OTHERS] == 2000
     assert max(map(len, kinds)) <= 60
 
 
 def test_a_few_examples_are_kept_each_once() -> None:
-    total = DataSummary()
+    total = stats.DataSummary()
     for number in range(100):
-        part = DataSummary()
+        part = stats.DataSummary()
         part.warn("leak", f"a:{number}")
         part.warn("leak", f"a:{number}")
         total += part
     assert total.totals["leak"] == 200
-    assert total.examples["leak"] == [f"a:{number}" for number in range(EXAMPLES)]
+    assert total.examples["leak"] == [f"a:{number}" for number in range(stats.EXAMPLES)]
 
 
 TEXTS = st.one_of(
@@ -243,10 +232,10 @@ CHAINS = st.builds(
 
 @given(st.lists(CHAINS, max_size=6), st.integers(0, 6))
 def test_parts_add_up_to_the_whole(chains: list[Chain], cut: int) -> None:
-    whole, first, second = DataSummary(), DataSummary(), DataSummary()
+    whole, first, second = stats.DataSummary(), stats.DataSummary(), stats.DataSummary()
     for number, chain in enumerate(chains):
         for summary in (whole, first if number < cut else second):
-            add_to(summary, chain, f"a:{number}", "a", by_spaces)
+            stats.add_to(summary, chain, f"a:{number}", "a", by_spaces)
     first += pickle.loads(pickle.dumps(second))  # noqa: S301  (as between processes; it is our own)
     assert first == whole
 
@@ -270,11 +259,11 @@ def test_what_a_run_marked_is_counted(about: Any) -> None:
 # The report
 
 
-def said_of(report: DataReport) -> dict[str, DataFinding]:
+def said_of(report: stats.DataReport) -> dict[str, stats.DataFinding]:
     return {each.name: each for each in report.findings}
 
 
-def rows(report: DataReport, title: str) -> list[tuple[object, ...]]:
+def rows(report: stats.DataReport, title: str) -> list[tuple[object, ...]]:
     return [tuple(row.values()) for row in report.tables.get(title, [])]
 
 
@@ -285,7 +274,7 @@ def test_any_number_of_workers_gives_the_same_report(shared_data: Path, tmp_path
     lines = (shared_data / "selfee" / "chains" / "mbpp.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "mbpp.jsonl").write_bytes(b"".join(lines[:150]))
     paths = [broken, tmp_path / "mbpp.jsonl"]
-    one, two = (describe(paths, count_words, workers=workers) for workers in (1, 2))
+    one, two = (stats.describe(paths, count_words, workers=workers) for workers in (1, 2))
     assert one == two
     assert said_of(one)["unreadable"].count > 2
 
@@ -293,7 +282,7 @@ def test_any_number_of_workers_gives_the_same_report(shared_data: Path, tmp_path
 def test_what_cannot_be_read_is_counted_and_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"prompt": "a"}\n{no\n{"x": 1}\n"\xff"\n{"prompt": "b"}\n')
-    report = describe([path], count_words)
+    report = stats.describe([path], count_words)
     unreadable = said_of(report)["unreadable"]
     assert (report.totals["records"], unreadable.count) == (2, 3)
     assert [place.split(" ")[0] for place in unreadable.examples] == [
@@ -308,7 +297,7 @@ def test_a_file_that_ends_too_early_is_used_as_far_as_it_goes(tmp_path: Path) ->
     lines = "".join(f'{{"prompt": "question {number * 7919}"}}\n' for number in range(2_000)).encode()
     path.write_bytes(gzip.compress(lines, mtime=0)[:-500])
     whole = write(tmp_path / "b.jsonl", [{"prompt": "c"}])
-    report = describe([path, whole], count_words)
+    report = stats.describe([path, whole], count_words)
     assert 1 < report.totals["records"] < 2_001
     assert [row[:2] for row in rows(report, "sources")][1] == ("b", 1)
     assert "cannot be read" in said_of(report)["unreadable"].examples[-1]
@@ -316,7 +305,7 @@ def test_a_file_that_ends_too_early_is_used_as_far_as_it_goes(tmp_path: Path) ->
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="No such file"):
-        describe([tmp_path / "none.jsonl"], count_words)
+        stats.describe([tmp_path / "none.jsonl"], count_words)
 
 
 NUMBERS = st.lists(st.one_of(st.integers(0, 30), st.integers(0, 10**7)), min_size=1, max_size=60)
@@ -324,14 +313,14 @@ NUMBERS = st.lists(st.one_of(st.integers(0, 30), st.integers(0, 10**7)), min_siz
 
 @given(NUMBERS)
 def test_a_quantile_is_one_of_the_numbers(numbers: list[int]) -> None:
-    found = quantile(Counter(numbers), 0.95)
+    found = stats.quantile(Counter(numbers), 0.95)
     assert sum(number <= found for number in numbers) >= 0.95 * len(numbers)
     assert sum(number < found for number in numbers) < 0.95 * len(numbers)
 
 
-def found(tmp_path: Path, *records: object) -> dict[str, DataFinding]:
+def found(tmp_path: Path, *records: object) -> dict[str, stats.DataFinding]:
     path = write(tmp_path / "a.jsonl", records)
-    return said_of(describe([path], lambda text: len(text.split())))
+    return said_of(stats.describe([path], lambda text: len(text.split())))
 
 
 ENGLISH = "Please describe how rain comes to fall from the clouds, number"
@@ -359,7 +348,12 @@ def test_faults_come_first(tmp_path: Path) -> None:
         tmp_path,
         {"x": 1},
         {"conversations": [{"from": "gpt", "value": "Hi."}, {"from": "human", "value": "Hi."}]},
-        {"messages": [{"role": "user", "content": "a b c " * LONG}, {"role": "assistant", "content": ""}]},
+        {
+            "messages": [
+                {"role": "user", "content": "a b c " * stats.LONG},
+                {"role": "assistant", "content": ""},
+            ]
+        },
     )
     assert list(said) == ["unreadable", "roles", "empty answer", "long", "licence"]
     assert [each.level for each in said.values()] == ["fault", "fault", "fault", "warning", "note"]

@@ -20,16 +20,6 @@ from hypothesis import strategies as st
 
 from redraft.errors import ModelError, OutputError
 from redraft.train import checkpoints
-from redraft.train.checkpoints import (
-    MARKER,
-    load_state,
-    newest,
-    prune,
-    random_state,
-    save_state,
-    saving,
-    set_random_state,
-)
 from tests.train.tiny import curve, data, loop, prepared
 
 
@@ -38,7 +28,7 @@ def nothing() -> None:
 
 
 def save(output: Path, step: int, text: str = "weights") -> Path:
-    with saving(output, step, leads=True, wait=nothing) as folder:
+    with checkpoints.saving(output, step, leads=True, wait=nothing) as folder:
         (folder / "model.safetensors").write_text(text)
         (folder / "sub").mkdir()
         (folder / "sub" / "part").write_text("x")
@@ -47,7 +37,7 @@ def save(output: Path, step: int, text: str = "weights") -> Path:
 
 def test_a_checkpoint_lists_its_files(tmp_path: Path) -> None:
     folder = save(tmp_path, 5)
-    assert json.loads((folder / MARKER).read_text()) == {
+    assert json.loads((folder / checkpoints.MARKER).read_text()) == {
         "files": {"model.safetensors": 7, "sub/part": 1},
         "crc32": {"model.safetensors": zlib.crc32(b"weights"), "sub/part": zlib.crc32(b"x")},
     }
@@ -60,17 +50,19 @@ def test_the_newest_is_found_by_its_step(tmp_path: Path) -> None:
         save(tmp_path, step)
     (tmp_path / "checkpoint-last").mkdir()
     (tmp_path / "checkpoint-7").write_text("a file")
-    found, said = newest(tmp_path)
+    found, said = checkpoints.newest(tmp_path)
     assert (found and found.step, said) == (100, [])
-    assert newest(tmp_path / "nowhere") == (None, [])
+    assert checkpoints.newest(tmp_path / "nowhere") == (None, [])
 
 
 def test_only_files_of_a_checkpoint_are_read(tmp_path: Path) -> None:
     """A list from a stranger may name what never ends, such as /dev/zero."""
-    (save(tmp_path, 5) / MARKER).write_text(json.dumps({"files": {"/dev/null": None}, "crc32": {}}))
+    (save(tmp_path, 5) / checkpoints.MARKER).write_text(
+        json.dumps({"files": {"/dev/null": None}, "crc32": {}})
+    )
     assert checkpoints.checkpoints(tmp_path)[0].missing == ("/dev/null",)
-    (save(tmp_path, 6) / MARKER).write_text(json.dumps({"files": {}, "crc32": {"/dev/null": 1}}))
-    found, _ = newest(tmp_path)
+    (save(tmp_path, 6) / checkpoints.MARKER).write_text(json.dumps({"files": {}, "crc32": {"/dev/null": 1}}))
+    found, _ = checkpoints.newest(tmp_path)
     assert found and found.step == 6  # noqa: PT018
 
 
@@ -87,11 +79,11 @@ def flip(folder: Path) -> None:
 
 
 def unmark(folder: Path) -> None:
-    (folder / MARKER).unlink()
+    (folder / checkpoints.MARKER).unlink()
 
 
 def garble(folder: Path) -> None:
-    (folder / MARKER).write_text('{"files": 3}')
+    (folder / checkpoints.MARKER).write_text('{"files": 3}')
 
 
 FAULTS: dict[Callable[[Path], None], str] = {
@@ -109,7 +101,7 @@ def test_one_that_is_not_whole_is_passed_over_and_named(
 ) -> None:
     save(tmp_path, 10)
     damage(save(tmp_path, 20))
-    found, said = newest(tmp_path)
+    found, said = checkpoints.newest(tmp_path)
     assert found
     assert found.step == 10
     assert said == [said[0]]
@@ -119,7 +111,7 @@ def test_one_that_is_not_whole_is_passed_over_and_named(
 def test_where_none_was_ever_whole_a_run_begins_anew(tmp_path: Path) -> None:
     """As if a machine was taken away while its first checkpoint was uploaded."""
     unmark(save(tmp_path, 20))
-    found, said = newest(tmp_path)
+    found, said = checkpoints.newest(tmp_path)
     assert found is None
     assert "checkpoint-20 is skipped: it has no complete.json" in said[0]
     assert said[1] == "there is no other checkpoint: the run starts over."
@@ -129,7 +121,7 @@ def test_where_none_was_ever_whole_a_run_begins_anew(tmp_path: Path) -> None:
 def test_where_none_is_whole_it_is_said_what_to_type(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     damage(save(tmp_path, 20))
     with pytest.raises(ModelError) as error:
-        newest(tmp_path)
+        checkpoints.newest(tmp_path)
     assert FAULTS[damage] in error.value.message
     assert error.value.hint
     assert "--overwrite_output_dir" in error.value.hint
@@ -137,7 +129,7 @@ def test_where_none_is_whole_it_is_said_what_to_type(tmp_path: Path, damage: Cal
 
 def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     def fail() -> None:
-        with saving(tmp_path, 20, leads=True, wait=nothing) as folder:
+        with checkpoints.saving(tmp_path, 20, leads=True, wait=nothing) as folder:
             (folder / "half").write_text("x")
             raise OSError(28, "No space left on device")
 
@@ -148,11 +140,11 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"No space .* The earlier checkpoints are intact\.\n") as error:
         fail()
     assert "without --overwrite_output_dir: it resumes from the newest" in str(error.value.hint)
-    found, said = newest(tmp_path)
+    found, said = checkpoints.newest(tmp_path)
     assert found
     assert (found.step, said) == (10, [])
     save(tmp_path, 20)
-    prune(tmp_path, None)
+    checkpoints.prune(tmp_path, None)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-20"]
 
 
@@ -162,9 +154,9 @@ def test_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:
     lose(tmp_path / "checkpoint-2")
     (tmp_path / "checkpoint-0").mkdir()  # another trainer's, which has no list
     lose(save(tmp_path, 9))  # newer than any whole one: it may be somebody's only trace
-    prune(tmp_path, 2)
+    checkpoints.prune(tmp_path, 2)
     assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [9, 4, 3, 0]
-    prune(tmp_path, 0)
+    checkpoints.prune(tmp_path, 0)
     assert len(checkpoints.checkpoints(tmp_path)) == 4
     checkpoints.remove_all(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -175,9 +167,9 @@ def test_one_that_is_half_removed_has_lost_its_name(tmp_path: Path, monkeypatch:
         save(tmp_path, step)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
-        prune(tmp_path, 1)
+        checkpoints.prune(tmp_path, 1)
     assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [2]
-    prune(tmp_path, 1)
+    checkpoints.prune(tmp_path, 1)
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
@@ -190,7 +182,7 @@ def test_one_that_cannot_be_removed_stops_nothing_but_a_new_beginning(
     for step in (1, 2):
         save(tmp_path, step)
     monkeypatch.setattr(Path, "rename", fail)
-    prune(tmp_path, 1)
+    checkpoints.prune(tmp_path, 1)
     with pytest.raises(OutputError, match="checkpoint-2 cannot be deleted"):
         checkpoints.remove_all(tmp_path)
     assert [each.complete for each in checkpoints.checkpoints(tmp_path)] == [True, True]
@@ -198,7 +190,7 @@ def test_one_that_cannot_be_removed_stops_nothing_but_a_new_beginning(
 
 def test_none_is_lost_where_no_newer_one_is_whole(tmp_path: Path) -> None:
     unmark(save(tmp_path, 1))
-    prune(tmp_path, 1)
+    checkpoints.prune(tmp_path, 1)
     assert [each.step for each in checkpoints.checkpoints(tmp_path)] == [1]
 
 
@@ -238,7 +230,7 @@ def test_kill_9_while_saving_loses_nothing_but_that_save(tmp_path: Path) -> None
         assert "saving" in child.stdout.readline()
         child.send_signal(signal.SIGKILL)
     out = tmp_path / "out"
-    found, said = newest(out)
+    found, said = checkpoints.newest(out)
     assert found
     assert (found.step, said) == (2, [])
     assert any(each.name.startswith(".saving") for each in out.iterdir())
@@ -266,14 +258,14 @@ trees = st.recursive(
 @given(trees)
 def test_a_tree_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, tree: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "tree"
-    save_state(path, tree)
-    assert load_state(path) == tree
+    checkpoints.save_state(path, tree)
+    assert checkpoints.load_state(path) == tree
 
 
 def test_tensors_may_share_memory_and_be_views(tmp_path: Path) -> None:
     whole = torch.arange(6).reshape(2, 3)
-    save_state(tmp_path / "state", [whole, whole, whole.T])
-    first, second, turned = load_state(tmp_path / "state")
+    checkpoints.save_state(tmp_path / "state", [whole, whole, whole.T])
+    first, second, turned = checkpoints.load_state(tmp_path / "state")
     assert torch.equal(first, whole)
     assert torch.equal(second, whole)
     assert torch.equal(turned, whole.T)
@@ -281,7 +273,7 @@ def test_tensors_may_share_memory_and_be_views(tmp_path: Path) -> None:
 
 def test_what_is_no_part_of_a_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="a set"):
-        save_state(tmp_path / "state", {"a": {1}})
+        checkpoints.save_state(tmp_path / "state", {"a": {1}})
 
 
 def draws() -> list[float]:
@@ -291,10 +283,10 @@ def draws() -> list[float]:
 def test_random_generators_go_on_where_they_were(tmp_path: Path) -> None:
     draws()
     np.random.randn()  # which keeps a second value for the next call
-    save_state(tmp_path / "random", random_state())
+    checkpoints.save_state(tmp_path / "random", checkpoints.random_state())
     expected = draws()
     draws()
-    set_random_state(load_state(tmp_path / "random"))
+    checkpoints.set_random_state(checkpoints.load_state(tmp_path / "random"))
     assert draws() == expected
 
 
@@ -302,4 +294,4 @@ def test_random_generators_go_on_where_they_were(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "state").write_bytes(data)
     with pytest.raises(ModelError, match="cannot be read"):
-        load_state(tmp_path / "state")
+        checkpoints.load_state(tmp_path / "state")

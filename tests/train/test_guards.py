@@ -6,23 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from redraft.train.guards import (
-    MARGIN,
-    STRETCH,
-    Divergence,
-    Moment,
-    _smaller,
-    diverged,
-    is_out_of_memory,
-    no_number,
-    out_of_memory,
-    unsound,
-)
+from redraft.train import guards
 from redraft.train.options import SftOptions
 
 OWN = SftOptions()
-MOMENT = Moment(7, 3.25, 0.5, 1e-3, 4e-3, [f"r/{n}" for n in range(20)], "out/checkpoint-5")
-FIRST = Moment(1, math.nan, math.nan, 0.0, 4e-3, ["a"], None, begins=True)
+MOMENT = guards.Moment(7, 3.25, 0.5, 1e-3, 4e-3, [f"r/{n}" for n in range(20)], "out/checkpoint-5")
+FIRST = guards.Moment(1, math.nan, math.nan, 0.0, 4e-3, ["a"], None, begins=True)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +32,8 @@ FIRST = Moment(1, math.nan, math.nan, 0.0, 4e-3, ["a"], None, begins=True)
         (FIRST, "records: a; newest checkpoint: none yet", "without --fp16"),
     ],
 )
-def test_the_diagnosis_of_a_step(moment: Moment, said: str, hint: str) -> None:
-    found = no_number(moment)
+def test_the_diagnosis_of_a_step(moment: guards.Moment, said: str, hint: str) -> None:
+    found = guards.no_number(moment)
     assert said in found.message
     assert hint in str(found.hint)
     assert ("--learning_rate" in str(found.hint)) is not moment.begins, "before a step it is not the cause"
@@ -57,9 +46,9 @@ def test_weights_that_are_not_finite_are_named(begins: bool, trained: bool) -> N
     with torch.no_grad():
         model[1].weight[0, 1] = torch.inf
     model[1].weight.requires_grad = trained
-    found = unsound(model)
+    found = guards.unsound(model)
     assert found == ("1.weight has 1 of 4 numbers that are not finite", trained)
-    said = no_number(replace(MOMENT, loss=math.nan, begins=begins), found)
+    said = guards.no_number(replace(MOMENT, loss=math.nan, begins=begins), found)
     assert "1.weight has 1 of 4 numbers that are not finite" in said.message
     assert said.hint
     if begins or not trained:
@@ -78,18 +67,20 @@ def test_weights_that_are_not_finite_are_named(begins: bool, trained: bool) -> N
 def test_the_advice_is_a_learning_rate_that_trains(asked: float, usual: float, lower: float) -> None:
     moment = replace(MOMENT, asked=asked, usual=usual)
     assert moment.lower == pytest.approx(lower)
-    assert f"--learning_rate {lower:.2g}," in str(diverged(moment, Divergence(5, best=1.5)).hint)
-    assert f"--learning_rate {lower:.2g}," in str(no_number(moment).hint)
+    assert f"--learning_rate {lower:.2g}," in str(
+        guards.diverged(moment, guards.Divergence(5, best=1.5)).hint
+    )
+    assert f"--learning_rate {lower:.2g}," in str(guards.no_number(moment).hint)
 
 
 @pytest.mark.parametrize(
     ("losses", "patience", "trips"),
     [
-        ([1.0] * STRETCH + [1.1 + MARGIN] * 10, 5, STRETCH + 5),
-        ([1.0] * STRETCH + [math.nan] * 10, 5, STRETCH + 5),
-        ([1.0] * STRETCH + [99.0] * 1000, 0, None),  # it is turned off
-        ([1.0] * STRETCH + [9.0, 9.0, 9.0, 9.0, 1.0] * 20, 5, None),
-        ([1.0 + MARGIN - 0.1] * 10 + [1.0] * STRETCH + [0.9 + MARGIN] * 99, 5, None),
+        ([1.0] * guards.STRETCH + [1.1 + guards.MARGIN] * 10, 5, guards.STRETCH + 5),
+        ([1.0] * guards.STRETCH + [math.nan] * 10, 5, guards.STRETCH + 5),
+        ([1.0] * guards.STRETCH + [99.0] * 1000, 0, None),  # it is turned off
+        ([1.0] * guards.STRETCH + [9.0, 9.0, 9.0, 9.0, 1.0] * 20, 5, None),
+        ([1.0 + guards.MARGIN - 0.1] * 10 + [1.0] * guards.STRETCH + [0.9 + guards.MARGIN] * 99, 5, None),
         ([11 - n / 100 for n in range(1000)], 5, None),
         ([20.0] * 5, 5, None),  # nothing is known yet to be above
         ([1.8, 57.9, *[1.9] * 50], 20, None),  # one record of noise
@@ -98,15 +89,15 @@ def test_the_advice_is_a_learning_rate_that_trains(asked: float, usual: float, l
 def test_a_loss_that_stays_far_too_high_is_divergence(
     losses: list[float], patience: int, trips: int | None
 ) -> None:
-    guard = Divergence(patience)
+    guard = guards.Divergence(patience)
     assert next((n for n, loss in enumerate(losses, 1) if guard.add(loss)), None) == trips
 
 
 def test_the_diagnosis_of_divergence() -> None:
-    guard = Divergence(5, best=1.5)
+    guard = guards.Divergence(5, best=1.5)
     for _ in range(5):
         guard.add(3.6)
-    said = diverged(MOMENT, guard)
+    said = guards.diverged(MOMENT, guard)
     assert "step 7: training diverges. For 5 steps the loss has been more than 2 above 1.5" in said.message
 
 
@@ -119,8 +110,8 @@ def test_the_diagnosis_of_divergence() -> None:
     ],
 )
 def test_memory_that_ran_out_names_the_settings_that_need_less(error: Exception) -> None:
-    assert is_out_of_memory(error)
-    said = out_of_memory(error, OWN.model_copy(update={"gradient_accumulation_steps": 2}), 8192)
+    assert guards.is_out_of_memory(error)
+    said = guards.out_of_memory(error, OWN.model_copy(update={"gradient_accumulation_steps": 2}), 8192)
     assert "batches of up to 8,192 tokens" in said.message
     assert said.hint
     about, first, *rest = [line.strip() for line in said.hint.splitlines()]
@@ -140,17 +131,19 @@ def test_memory_that_ran_out_names_the_settings_that_need_less(error: Exception)
 def test_smaller_batches_make_the_same_step(size: int, times: int, said: tuple[int, int]) -> None:
     own = OWN.model_copy(update={"per_device_train_batch_size": size, "gradient_accumulation_steps": times})
     flags = "--per_device_train_batch_size {} --gradient_accumulation_steps {} ".format(*said)
-    assert next(_smaller(own)).startswith(flags)
+    assert next(guards._smaller(own)).startswith(flags)
 
 
 def test_only_settings_that_are_not_in_use_are_named() -> None:
     used = {"per_device_train_batch_size": 1, "activation_checkpointing": True, "lora": True}
-    assert [line.split()[0] for line in _smaller(OWN.model_copy(update=used))] == ["--model_max_length"]
+    assert [line.split()[0] for line in guards._smaller(OWN.model_copy(update=used))] == [
+        "--model_max_length"
+    ]
 
 
 def test_a_real_failure_to_allocate_is_known() -> None:
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 60, dtype=torch.uint8)
-    assert is_out_of_memory(error.value)
-    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not is_out_of_memory(ValueError("out of memory"))
+    assert guards.is_out_of_memory(error.value)
+    assert not guards.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not guards.is_out_of_memory(ValueError("out of memory"))

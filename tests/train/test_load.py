@@ -14,19 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from redraft.errors import ModelError, UsageError
-from redraft.train.load import (
-    add_adapter,
-    check_weights,
-    default_method,
-    fit_vocabulary,
-    go_on_from,
-    load_model,
-    load_tokenizer,
-    model_folder,
-    save_weights,
-    skeleton,
-    weights_dtype,
-)
+from redraft.train import load
 from redraft.train.loss import fuse
 from redraft.train.options import SftOptions
 from redraft.weights.delta import diff
@@ -56,14 +44,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def both(folder: Path, **options: Any) -> tuple[Any, Any]:
-    tokenizer = load_tokenizer(str(folder), say=silent, **options)
+    tokenizer = load.load_tokenizer(str(folder), say=silent, **options)
     return fitted(folder, tokenizer)[0], tokenizer
 
 
 def fitted(folder: Path, tokenizer: Any) -> tuple[Any, bool]:
     """The model, and whether it got a row for the tokenizer."""
-    model = load_model(str(folder), dtype=torch.float32)
-    return model, fit_vocabulary(model, tokenizer, ref=str(folder))
+    model = load.load_model(str(folder), dtype=torch.float32)
+    return model, load.fit_vocabulary(model, tokenizer, ref=str(folder))
 
 
 def test_a_folder_is_loaded_as_it_is(folder: Path) -> None:
@@ -77,21 +65,21 @@ def test_a_folder_is_loaded_as_it_is(folder: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_have_the_dtype_that_was_asked_for(folder: Path, dtype: torch.dtype) -> None:
-    model = load_model(str(folder), dtype=dtype)
+    model = load.load_model(str(folder), dtype=dtype)
     assert {each.dtype for each in model.parameters()} == {dtype}
 
 
 def test_no_end_of_text_is_an_error_that_names_one(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", eos_token=None)
     with pytest.raises(ModelError, match="would never stop") as caught:
-        load_tokenizer(str(folder), say=silent)
+        load.load_tokenizer(str(folder), say=silent)
     assert '"eos_token": ' in str(caught.value.hint)
 
 
 def test_padding_is_found_in_the_vocabulary_so_no_row_is_added(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", pad_token=None)
     said: list[str] = []
-    tokenizer = load_tokenizer(str(folder), say=said.append)
+    tokenizer = load.load_tokenizer(str(folder), say=said.append)
     assert tokenizer.pad_token == PAD
     assert said == ["the tokenizer has no padding token: '<pad>' is taken"]
     model, grown = fitted(folder, tokenizer)
@@ -106,7 +94,7 @@ def test_without_a_token_for_padding_another_stands_in(
     text = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text(text.replace("<pad>", "<first>"))
     edit(folder / "tokenizer_config.json", pad_token=None, unk_token=unknown)
-    assert load_tokenizer(str(folder), say=silent).pad_token == expected
+    assert load.load_tokenizer(str(folder), say=silent).pad_token == expected
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["own head", "tied head"])
@@ -114,7 +102,7 @@ def test_an_added_padding_token_has_the_mean_of_all_rows_as_in_selfee(tmp_path: 
     folder = tiny_folder(tmp_path / "model", dtype=torch.float32, tie_word_embeddings=tied)
     edit(folder / "tokenizer_config.json", pad_token=None)
     before = load_file(folder / "model.safetensors")
-    tokenizer = load_tokenizer(str(folder), say=silent, pad_token=ADDED)
+    tokenizer = load.load_tokenizer(str(folder), say=silent, pad_token=ADDED)
     model, grown = fitted(folder, tokenizer)
     assert grown
     assert tokenizer.pad_token_id == VOCABULARY == model.config.pad_token_id
@@ -131,13 +119,13 @@ def test_an_added_padding_token_has_the_mean_of_all_rows_as_in_selfee(tmp_path: 
 def test_a_tokenizer_that_is_damaged_is_an_error(folder: Path) -> None:
     (folder / "tokenizer.json").write_text('{"model": {"type": "BPE"')
     with pytest.raises(ModelError, match=f"the tokenizer of {folder} cannot be loaded") as caught:
-        load_tokenizer(str(folder), say=silent)
+        load.load_tokenizer(str(folder), say=silent)
     assert "redraft weights verify" in str(caught.value.hint)
 
 
 def test_one_row_too_few_is_filled_for_a_new_padding_token_alone(folder: Path, tmp_path: Path) -> None:
     short = tiny_folder(tmp_path / "short", dtype=torch.float32, vocab_size=VOCABULARY - 1)
-    tokenizer = load_tokenizer(str(folder), say=silent)
+    tokenizer = load.load_tokenizer(str(folder), say=silent)
     with pytest.raises(ModelError, match=r"ids up to 259, and the model has 259 rows"):
         fitted(short, tokenizer)
 
@@ -166,7 +154,7 @@ def test_a_damaged_model_is_an_error_that_names_it(folder: Path, name: str, dama
     assert damage(data) != data
     (folder / name).write_bytes(damage(data))
     with pytest.raises(ModelError, match=str(folder)):
-        load_model(str(folder), dtype=torch.float32)
+        load.load_model(str(folder), dtype=torch.float32)
 
 
 def test_a_delta_is_not_trained(folder: Path, tmp_path: Path) -> None:
@@ -190,13 +178,13 @@ def test_code_that_a_model_brings_is_not_run(folder: Path, tmp_path: Path) -> No
 
 def test_a_name_of_the_hub_that_is_not_reached_is_an_error() -> None:
     with pytest.raises(ModelError, match="the tokenizer of org/name cannot be loaded") as caught:
-        load_tokenizer("org/name", say=silent)
+        load.load_tokenizer("org/name", say=silent)
     assert "hub" in str(caught.value.hint)
 
 
 def test_a_skeleton_has_the_shapes_and_no_memory(folder: Path) -> None:
     model, _ = both(folder)
-    bones = skeleton(str(folder))
+    bones = load.skeleton(str(folder))
     assert {each.device.type for each in bones.parameters()} == {"meta"}
     shapes = {name: each.shape for name, each in bones.named_parameters()}
     assert shapes == {name: each.shape for name, each in model.named_parameters()}
@@ -210,16 +198,16 @@ def test_frozen_weights_have_16_bits_where_the_machine_computes_in_them(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": not bf16})
-    assert weights_dtype("auto", lora=True) == (torch.bfloat16 if bf16 else torch.float32)
-    assert weights_dtype("auto", lora=True, gpu=False) == (torch.float32 if bf16 else torch.bfloat16)
-    assert weights_dtype("auto", lora=False) == torch.float32
-    assert weights_dtype("bfloat16", lora=False) == torch.bfloat16
+    assert load.weights_dtype("auto", lora=True) == (torch.bfloat16 if bf16 else torch.float32)
+    assert load.weights_dtype("auto", lora=True, gpu=False) == (torch.float32 if bf16 else torch.bfloat16)
+    assert load.weights_dtype("auto", lora=False) == torch.float32
+    assert load.weights_dtype("bfloat16", lora=False) == torch.bfloat16
 
 
 def test_weights_in_float16_are_not_trained() -> None:
-    assert weights_dtype("float16", lora=True) == torch.float16
+    assert load.weights_dtype("float16", lora=True) == torch.float16
     with pytest.raises(UsageError, match="too small") as caught:
-        weights_dtype("float16", lora=False)
+        load.weights_dtype("float16", lora=False)
     assert "--fp16" in str(caught.value.hint)
 
 
@@ -228,8 +216,8 @@ def test_weights_in_float16_are_not_trained() -> None:
 def test_the_default_model_is_trained_from_its_gguf_file(default_model: Path, tmp_path: Path) -> None:
     import_gguf(default_model, tmp_path / "model")
     ref = str(tmp_path / "model")
-    tokenizer = load_tokenizer(ref, say=silent)
-    model = load_model(ref, dtype=torch.bfloat16)
+    tokenizer = load.load_tokenizer(ref, say=silent)
+    model = load.load_model(ref, dtype=torch.bfloat16)
     text = "Below is an instruction that describes a task."
     ids = torch.tensor([tokenizer(text).input_ids])
     with torch.no_grad():
@@ -252,7 +240,7 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
     weights = {"layer.0": names[0], "layer.1": names[1]}
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
     with pytest.raises(ModelError, match=r"lacks model-00002-of-00002\.safetensors"):
-        check_weights(model)
+        load.check_weights(model)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +256,7 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
 )
 def test_what_is_missing_is_said(tmp_path: Path, names: tuple[str, ...], message: str, hint: str) -> None:
     with pytest.raises(ModelError) as caught:
-        check_weights(holding(tmp_path, *names))
+        load.check_weights(holding(tmp_path, *names))
     assert message in caught.value.message
     assert hint in str(caught.value.hint)
 
@@ -276,13 +264,13 @@ def test_what_is_missing_is_said(tmp_path: Path, names: tuple[str, ...], message
 def test_what_a_reference_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     holding(tmp_path / "mine")
-    assert model_folder("mine", Path.is_dir) == Path("mine")
-    assert model_folder("org/name", Path.is_dir) is None
+    assert load.model_folder("mine", Path.is_dir) == Path("mine")
+    assert load.model_folder("org/name", Path.is_dir) is None
     for wrong in ("llama-7b", "mine/none"):
         with pytest.raises(UsageError, match="neither a folder nor org/name"):
-            model_folder(wrong, Path.is_dir)
+            load.model_folder(wrong, Path.is_dir)
     with pytest.raises(UsageError, match="is a file") as caught:
-        model_folder("model.gguf", Path.is_dir)
+        load.model_folder("model.gguf", Path.is_dir)
     assert "redraft weights from-gguf model.gguf" in str(caught.value)
 
 
@@ -290,7 +278,7 @@ def test_what_a_reference_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_weights_are_as_readable_as_other_new_files(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
-        save_weights(LlamaForCausalLM(LlamaConfig(vocab_size=8, **SHAPE)), tmp_path)
+        load.save_weights(LlamaForCausalLM(LlamaConfig(vocab_size=8, **SHAPE)), tmp_path)
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
@@ -300,9 +288,9 @@ def test_weights_are_as_readable_as_other_new_files(tmp_path: Path, mask: int) -
 
 def added(model: Any, lora_from: Path | None = None, **settings: Any) -> PeftModel:
     own = SftOptions(**{"model_name_or_path": "some/base", "lora_r": 4, **settings})
-    made = add_adapter(model, own, note={})
+    made = load.add_adapter(model, own, note={})
     if lora_from:
-        go_on_from(made, lora_from)
+        load.go_on_from(made, lora_from)
     return made
 
 
@@ -345,7 +333,7 @@ def test_a_name_that_no_layer_has_is_an_error_that_lists_them() -> None:
 def test_the_vocabulary_is_saved_where_rows_were_added(tmp_path: Path, whole: bool) -> None:
     model = tiny()
     model.resize_token_embeddings(model.config.vocab_size + 1, mean_resizing=False)
-    made = add_adapter(model, SftOptions(), note={}, whole_vocabulary=whole)
+    made = load.add_adapter(model, SftOptions(), note={}, whole_vocabulary=whole)
     made.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert any("embed_tokens" in name for name in saved) is whole
@@ -408,6 +396,6 @@ GB = 10**9
     ],
 )
 def test_what_is_trained_by_default(parameters: int, gpu_bytes: int | None, lora: bool) -> None:
-    found, why = default_method(parameters, gpu_bytes)
+    found, why = load.default_method(parameters, gpu_bytes)
     assert found is lora
     assert why

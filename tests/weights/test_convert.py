@@ -17,45 +17,33 @@ from redraft.weights.convert import convert
 from redraft.weights.header import torch_dtype
 from redraft.weights.losses import Losses, not_finite
 from redraft.weights.output import Run
-from tests.weights.model_files import (
-    CONFIG,
-    EIGHT_BITS,
-    FLOATS,
-    INTEGERS,
-    bits,
-    llama,
-    load,
-    same_bits,
-    same_model,
-    save,
-    save_bin,
-)
+from tests.weights import model_files
 
 
 @settings(max_examples=settings().max_examples // 3)
 @given(data=st.data())
 def test_every_value_is_as_torch_rounds_it(data: st.DataObject) -> None:
     shapes = st.lists(st.integers(0, 9), max_size=3)
-    dtypes = st.sampled_from((*FLOATS, *EIGHT_BITS, *INTEGERS))
+    dtypes = st.sampled_from((*model_files.FLOATS, *model_files.EIGHT_BITS, *model_files.INTEGERS))
     count = data.draw(st.integers(1, 5))
-    tensors = {f"t{i}": bits(data.draw(shapes), data.draw(dtypes), i) for i in range(count)}
+    tensors = {f"t{i}": model_files.bits(data.draw(shapes), data.draw(dtypes), i) for i in range(count)}
     wanted = data.draw(st.sampled_from([None, "F32", "F16", "BF16"]))
     with tempfile.TemporaryDirectory() as temp, pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "CHUNK", data.draw(st.integers(1, 64), "chunk"))
         source, result = Path(temp) / "source", Path(temp) / "result"
-        save(source, tensors, files=data.draw(st.integers(1, count)))
+        model_files.save(source, tensors, files=data.draw(st.integers(1, count)))
         convert(source, result, dtype=wanted)
-        converted = load(result)
+        converted = model_files.load(result)
     assert set(converted) == set(tensors)
     for name, values in tensors.items():
-        rounded = values.to(torch_dtype(wanted)) if wanted and values.dtype in FLOATS else values
+        rounded = values.to(torch_dtype(wanted)) if wanted and values.dtype in model_files.FLOATS else values
         assert converted[name].dtype == rounded.dtype
         torch.testing.assert_close(converted[name], rounded, rtol=0, atol=0, equal_nan=True)
 
 
 def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:
     values = torch.tensor([1.0, 70000.0, -1e30, 1e-9, 0.0, float("inf"), 2**-24, float("nan")])
-    save(tmp_path / "a", {"x": values, "y": torch.tensor([1e-30]), "z": torch.tensor([1.0])})
+    model_files.save(tmp_path / "a", {"x": values, "y": torch.tensor([1e-30]), "z": torch.tensor([1.0])})
     said: list[str] = []
     convert(tmp_path / "a", tmp_path / "b", Run(tell=said.append, warn=said.append), dtype="F16")
     assert [line.partition(":")[0] for line in said] == [
@@ -74,25 +62,27 @@ def test_quantised_numbers_are_no_weights(tmp_path: Path, how: str) -> None:
     quantised = {"quantization_config": {"quant_method": "fp8"}}
     if how == "scales":
         tensors["a.weight_scale_inv"] = torch.ones(1)
-    save(tmp_path / "a", tensors, config=CONFIG | (quantised if how == "config" else {}))
+    model_files.save(
+        tmp_path / "a", tensors, config=model_files.CONFIG | (quantised if how == "config" else {})
+    )
     with pytest.raises(ModelError, match=r"is quantised .*: it holds codes, not weights"):
         convert(tmp_path / "a", tmp_path / "b", dtype="BF16")
     convert(tmp_path / "a", tmp_path / "b")
-    assert same_model(load(tmp_path / "b"), tensors)
+    assert model_files.same_model(model_files.load(tmp_path / "b"), tensors)
 
 
 def test_a_large_transposed_tensor_of_a_bin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "CHUNK", 64)
     values = torch.arange(600.0).reshape(20, 30)
-    save_bin(tmp_path / "a", {"x": values.T, "y": values.T[1:5, 3:7]})
+    model_files.save_bin(tmp_path / "a", {"x": values.T, "y": values.T[1:5, 3:7]})
     convert(tmp_path / "a", tmp_path / "b", Run(allow_pickle=True))
     expected = {"x": values.T.contiguous(), "y": values.T[1:5, 3:7].contiguous()}
-    assert same_model(load(tmp_path / "b"), expected)
+    assert model_files.same_model(model_files.load(tmp_path / "b"), expected)
 
 
 def test_a_folder_in_the_cache_of_the_hub(tmp_path: Path) -> None:
     """Its files are links to the blobs of the cache."""
-    save(tmp_path / "a", llama(), config=CONFIG)
+    model_files.save(tmp_path / "a", model_files.llama(), config=model_files.CONFIG)
     snapshot, blobs = tmp_path / "hub" / "snapshots" / "abc", tmp_path / "hub" / "blobs"
     for folder in (snapshot, blobs):
         folder.mkdir(parents=True)
@@ -100,26 +90,29 @@ def test_a_folder_in_the_cache_of_the_hub(tmp_path: Path) -> None:
         file.rename(blobs / file.name)
         (snapshot / file.name).symlink_to(Path("..", "..", "blobs", file.name))
     convert(snapshot, tmp_path / "b")
-    assert same_model(load(tmp_path / "b"), llama())
+    assert model_files.same_model(model_files.load(tmp_path / "b"), model_files.llama())
     assert (tmp_path / "b" / "config.json").exists()
 
 
 def test_from_bin_to_safetensors(tmp_path: Path) -> None:
-    model = llama(dtype=torch.float16) | {"steps": torch.arange(3), "flag": torch.tensor([True, False, True])}
-    save_bin(tmp_path / "a", model)
+    model = model_files.llama(dtype=torch.float16) | {
+        "steps": torch.arange(3),
+        "flag": torch.tensor([True, False, True]),
+    }
+    model_files.save_bin(tmp_path / "a", model)
     with pytest.raises(UsageError, match="is a pickle"):
         convert(tmp_path / "a", tmp_path / "b")
     convert(tmp_path / "a", tmp_path / "b", Run(allow_pickle=True))
-    assert same_model(load(tmp_path / "b"), model)
+    assert model_files.same_model(model_files.load(tmp_path / "b"), model)
 
 
 def test_the_configuration_names_the_new_format(tmp_path: Path) -> None:
-    save(tmp_path / "a", llama(), config=CONFIG | {"more": "é"})
+    model_files.save(tmp_path / "a", model_files.llama(), config=model_files.CONFIG | {"more": "é"})
     (tmp_path / "a" / "trainer_state.json").write_text("{}")
     (tmp_path / "a" / "modeling_odd.py").write_text("raise SystemExit")
     convert(tmp_path / "a", tmp_path / "b", dtype="F16")
     config = json.loads((tmp_path / "b" / "config.json").read_text())
-    assert config == CONFIG | {"torch_dtype": "float16", "more": "é"}
+    assert config == model_files.CONFIG | {"torch_dtype": "float16", "more": "é"}
     found = {path.name for path in (tmp_path / "b").iterdir()}
     assert found == {"config.json", "model.safetensors", "redraft.json"}
 
@@ -135,7 +128,7 @@ def test_transformers_loads_what_comes_out(tmp_path: Path) -> None:
     again = LlamaForCausalLM.from_pretrained(tmp_path / "b")
     assert again.dtype == torch.bfloat16
     for name, values in model.state_dict().items():
-        assert same_bits(again.state_dict()[name], values.bfloat16())
+        assert model_files.same_bits(again.state_dict()[name], values.bfloat16())
 
 
 # Losses by rounding: counted as by torch, and reported.

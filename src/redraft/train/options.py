@@ -275,9 +275,7 @@ class PpoOptions(RunOptions):
     missing_eos_penalty: float = option(
         "subtracted from the reward of an answer that does not end by itself", JUDGING, default=0.0, ge=0
     )
-    scale_reward: Literal["none", "running"] = option(
-        "divide by the deviation of all rewards so far", JUDGING, default="none"
-    )
+    scale_reward: Literal["none"] = option("as on StableVicuna's card", JUDGING, default="none")
     cliprange_reward: float | None = option("clip rewards to plus or minus this (trlX: 10)", JUDGING, gt=0)
     ppo_epochs: int = option("passes over a rollout batch", ALGORITHM, default=4, ge=1)
     init_kl_coef: float = option(

@@ -20,7 +20,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,6 @@ from redraft.train.options import PpoOptions, room, samples_each
 from redraft.train.prepare import Ints
 from redraft.train.processes import Say, gathered, place, ranks, shared_out
 from redraft.train.rl import algorithm
-from redraft.train.rl.algorithm import RunningMoments
 from redraft.train.rl.policy import Policy, Response, Sampler, Samples, Seen, recorded, unwrapped
 from redraft.train.rl.rewards import Rewards, parse_rewards
 from redraft.train.verb import Verb, bare_of
@@ -335,7 +334,7 @@ class Ppo(Source):
         return taken
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state for a checkpoint: the rollout batch, β and the moments of rewards."""
+        """Return the state for a checkpoint: the rollout batch and β."""
         experience = self._experience.state_dict()
         return {"epoch": self._epoch, "batch": self._batch, "experience": experience}
 
@@ -355,16 +354,16 @@ class Experience:
         self._policy, self._own, self._size, self._bf16 = policy, own, size, bf16
         self.beta = own.init_kl_coef  # β, for the next rollout batch
         self.metrics: dict[str, float] = {}  # the numbers of the last one
-        self._moments = RunningMoments()
+        self._begins = True  # whether no rollout batch is complete yet
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {"beta": self.beta, "kl_coef": self._policy.kl_coef, "moments": asdict(self._moments)}
+        return {"beta": self.beta, "kl_coef": self._policy.kl_coef, "begins": self._begins}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.beta, self._policy.kl_coef = state["beta"], state["kl_coef"]
-        self._moments = RunningMoments(**state["moments"])
+        self._begins = state.get("begins", False)  # earlier versions did not say
 
     def complete(
         self, asked: Sequence[RolloutPrompt], responses: Sequence[Response], scores: Sequence[_Score]
@@ -375,13 +374,15 @@ class Experience:
         ended = torch.tensor([each.ended for each in responses])
         finals = torch.tensor([sum(each.values()) for each in scores], dtype=torch.float64)
         seen, ref = self._seen(batch["input_ids"], batch["starts"], mask)
-        begins, in_loss = not self._moments.count, own.algorithm == "grpo"
-        shaped = self._shaped(finals, ended)
+        in_loss = own.algorithm == "grpo"
+        shaped = algorithm.penalise_missing_eos(finals, ended, own.missing_eos_penalty)
+        shaped = algorithm.clip_scores(shaped, own.cliprange_reward or math.inf)
         # Scores and the price of KL are the rewards of tokens.
         price = 0.0 if in_loss else self.beta
         rewards = algorithm.token_rewards(shaped, seen.log_probs, ref, mask, price)
-        if begins and own.algorithm == "ppo":
+        if self._begins and own.algorithm == "ppo":
             seen = seen._replace(values=self._lifted(rewards, seen.values, mask))
+        self._begins = False
         if samples_each(own) > 1:
             advantages = returns = self._compared(rewards, mask)
         else:
@@ -431,13 +432,6 @@ class Experience:
         back = torch.argsort(order)
         *seen, ref = (torch.cat(each)[back] for each in zip(*parts, strict=True))
         return Seen(*seen), ref
-
-    def _shaped(self, finals: Tensor, ended: Tensor) -> Tensor:
-        own = self._own
-        penalised = algorithm.penalise_missing_eos(finals, ended, own.missing_eos_penalty)
-        clipped = algorithm.clip_scores(penalised, own.cliprange_reward or math.inf)
-        self._moments = self._moments.updated(clipped)
-        return clipped / (self._moments.std if own.scale_reward == "running" else 1.0)
 
     def _lifted(self, rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Raise the value head's bias at the start, so that all values equal the mean return.

@@ -9,11 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, Step
-from redraft.data.generate.chains import (
-    cleaned,
-    without_apologies,
-    without_remarks,
-)
+from redraft.data.generate import chains
 
 
 @pytest.mark.parametrize(
@@ -29,7 +25,7 @@ from redraft.data.generate.chains import (
     ],
 )
 def test_apologies(text: str, left: str) -> None:
-    assert without_apologies(text) == left
+    assert chains.without_apologies(text) == left
 
 
 @pytest.mark.parametrize(
@@ -58,7 +54,7 @@ def test_apologies(text: str, left: str) -> None:
     ],
 )
 def test_remarks(text: str, left: str) -> None:
-    assert without_remarks(text) == left
+    assert chains.without_remarks(text) == left
 
 
 def chain() -> Chain:
@@ -73,7 +69,7 @@ def chain() -> Chain:
 
 
 def test_a_chain_is_cleaned_but_for_its_first_answer() -> None:
-    made, counts = cleaned(chain())
+    made, counts = chains.cleaned(chain())
     assert [step.answer for step in made.steps] == ["I apologize. A.", "B."]
     assert counts == {"apologies": 1, "remarks": 1, "empty": 1}
     assert made.best == 1
@@ -88,29 +84,29 @@ def test_a_chain_is_cleaned_but_for_its_first_answer() -> None:
 )
 def test_only_an_empty_answer_without_anything_else_is_dropped(last: Step) -> None:
     made = Chain(steps=(Step(answer="A."), last), best=0)
-    assert cleaned(made)[0].steps == made.steps
+    assert chains.cleaned(made)[0].steps == made.steps
 
 
 def test_a_first_answer_is_never_dropped() -> None:
     made = Chain(steps=(Step(answer=""),))
-    assert cleaned(made) == (made, {})
+    assert chains.cleaned(made) == (made, {})
 
 
 def test_the_best_answer_is_one_that_is_left() -> None:
     made = Chain(steps=(Step(answer="Ha.", echo=True), Step(answer="")), best=1)
-    assert (cleaned(made)[0].best, cleaned(made)[0].answer) == (0, "Ha.")
+    assert (chains.cleaned(made)[0].best, chains.cleaned(made)[0].answer) == (0, "Ha.")
 
 
 @pytest.mark.parametrize("part", ["\n", " ", "the changes ", "I have ", "a. "])
 def test_a_model_that_repeats_itself_costs_no_time(part: str) -> None:
     text = part * 20_000 + "The sea. I have revised the answer."
     begun = time.process_time()
-    assert without_remarks(text).endswith("The sea.")
-    assert without_apologies(part * 20_000) == part * 20_000
+    assert chains.without_remarks(text).endswith("The sea.")
+    assert chains.without_apologies(part * 20_000) == part * 20_000
     assert time.process_time() - begun < 2
 
 
 @given(st.text(alphabet="I amsory.!:\nrevised here is the "))
 def test_no_answer_is_ever_emptied(text: str) -> None:
-    for rule in (without_apologies, without_remarks):
+    for rule in (chains.without_apologies, chains.without_remarks):
         assert bool(rule(text).strip()) == bool(text.strip())

@@ -14,21 +14,13 @@ from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
 from redraft.checks.base import Check, demand_of, run_checks, schema_of
 from redraft.checks.final import FinalLetter, FinalMaths, Number
 from redraft.checks.parse import parse_check
+from redraft.evaluation.diagnosis import strategies
 from redraft.evaluation.diagnosis.runs import StrategyRun
-from redraft.evaluation.diagnosis.strategies import (
-    NAMES,
-    Strategy,
-    reader_of,
-    retold,
-    strangers,
-    strategies_of,
-    voted,
-)
 from redraft.options import Flags
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
-ALL = strategies_of(NAMES, 2, range(2, 5), voting=True)
+ALL = strategies.strategies_of(strategies.NAMES, 2, range(2, 5), voting=True)
 
 
 def test_every_way_has_a_name_of_its_own_and_those_of_several_drafts_come_last() -> None:
@@ -39,17 +31,21 @@ def test_every_way_has_a_name_of_its_own_and_those_of_several_drafts_come_last()
     assert names[13:16] == ["best-of-2", "best-of-3", "best-of-4"]
     assert names[16:20] == ["steered-1", "steered-2", "steered-3", "steered-4"]
     assert names[20:] == ["vote-3", "vote-4"]
-    assert [Strategy.of(name) for name in names] == ALL
+    assert [strategies.Strategy.of(name) for name in names] == ALL
     assert ALL[16].options == {"mode": "best-of", "drafts": 1, "steer": True}
-    assert Strategy.of("mellea-4") == Strategy("mellea", 4)
-    assert Strategy.of("notes") == Strategy("notes", 1)
-    assert not [way for way in strategies_of(NAMES, 2, range(2, 5), voting=False) if way.kind == "vote"]
+    assert strategies.Strategy.of("mellea-4") == strategies.Strategy("mellea", 4)
+    assert strategies.Strategy.of("notes") == strategies.Strategy("notes", 1)
+    assert not [
+        way
+        for way in strategies.strategies_of(strategies.NAMES, 2, range(2, 5), voting=False)
+        if way.kind == "vote"
+    ]
 
 
 @pytest.mark.parametrize("text", ["words<=2", "json"])
 def test_a_retold_check_hides_its_complaint_alone(text: str) -> None:
     check = parse_check(text)
-    [hidden] = retold([check], "Try again.")
+    [hidden] = strategies.retold([check], "Try again.")
     for same in (demand_of, schema_of, attrgetter("name")):
         assert same(hidden) == same(check)
     told, untold = (result(each, "one two three four") for each in (check, hidden))
@@ -66,11 +62,11 @@ def result(check: Check, answer: str) -> CheckResult:
 def test_what_the_writer_is_not_told_does_not_ask_a_critic_either() -> None:
     hidden = {way.name: way.options.get("mode") for way in ALL if way.kind in ("blind", "shuffled")}
     assert set(hidden.values()) == {"verified"}
-    assert Strategy("revise", 3).options == {"max_revisions": 2}
+    assert strategies.Strategy("revise", 3).options == {"max_revisions": 2}
 
 
 def test_a_check_that_is_never_enough_fails_right_answers() -> None:
-    [never] = retold([parse_check("words<=2")], never=True)
+    [never] = strategies.retold([parse_check("words<=2")], never=True)
     assert (result(never, "one").passed, result(never, "one").score) == (False, 0.0)
 
 
@@ -78,7 +74,7 @@ def test_a_blind_retry_is_told_nothing_but_the_task(tmp_path: Path) -> None:
     script = tmp_path / "script.jsonl"
     script.write_text(json.dumps("one two three") + "\n" + json.dumps("one") + "\n")
     engine = asyncio.run(redraft.load_engine(f"script:{script}"))
-    checks = retold([parse_check("words<=2"), parse_check("lacks:three")])
+    checks = strategies.retold([parse_check("words<=2"), parse_check("lacks:three")])
     chain = redraft.revise("Count.", model=engine, checks=checks, mode="verified", tell_checks=False)
     assert [step.answer for step in chain.steps] == ["one two three", "one"]
     assert chain.steps[0].feedback is not None
@@ -100,7 +96,7 @@ def test_a_blind_retry_is_told_nothing_but_the_task(tmp_path: Path) -> None:
 def test_a_vote_takes_what_most_answers_say(answers: list[str], chosen: str) -> None:
     first, *others = (Step(answer=answer) for answer in answers)
     samples = Chain(id="a", steps=(first,), drafts=tuple(others), best=0)
-    chain = voted(samples, Number.of("7").said)
+    chain = strategies.voted(samples, Number.of("7").said)
     assert chain.answer == chosen
     assert sorted(step.answer for step in (*chain.steps, *chain.drafts)) == sorted(answers)
 
@@ -116,7 +112,7 @@ def test_a_vote_takes_what_most_answers_say(answers: list[str], chosen: str) -> 
 def test_equal_results_are_one_vote_however_they_are_written(
     check: Number | FinalLetter | FinalMaths, same: tuple[str, str]
 ) -> None:
-    read = reader_of([check])
+    read = strategies.reader_of([check])
     assert read is not None
     assert read(same[0]) == read(same[1]) is not None
 
@@ -134,8 +130,8 @@ def test_each_chain_gets_the_feedback_of_another() -> None:
         told("d", "An echo.", echo=True),
         told("e", "No snow."),
     ]
-    assert strangers(chains) == {"a": "No snow.", "c": "Too long.", "e": "No rain."}
-    assert strangers(chains[:2]) == {}
+    assert strategies.strangers(chains) == {"a": "No snow.", "c": "Too long.", "e": "No rain."}
+    assert strategies.strangers(chains[:2]) == {}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +146,7 @@ def test_each_chain_gets_the_feedback_of_another() -> None:
 )
 def test_one_answer_begins_as_revising_alone_does(model: str, kind: str, checked: bool) -> None:
     settings = Settings.read(Flags, {"model": model})
-    plan, strategy = RunPlan(Path("out")), Strategy(kind, 1)
+    plan, strategy = RunPlan(Path("out")), strategies.Strategy(kind, 1)
     run = StrategyRun(settings, Path("in"), plan, task="checks", strategy=strategy)
     record = Chain(id="1", prompt=Prompt(instruction="?"), meta={"source": {"checks": ["words<=1"]}})
     assert bool(run.options_of(record)["checks"]) is checked

@@ -24,7 +24,7 @@ from tests.train.together import forked
 
 RANKS = 2
 KINDS: dict[str, dict[str, Any]] = {
-    "ppo": {"target": 1.0, "scale_reward": "running", "num_rollouts": 16},
+    "ppo": {"target": 1.0, "num_rollouts": 16},
     "grpo": {"algorithm": "grpo"},
 }
 CHUNKS = 16 // 4

@@ -15,27 +15,13 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from redraft.errors import ModelError
+from redraft.weights.gguf import families
 from redraft.weights.gguf.config import (
     Rope,
     metadata_of,
     numbers_from_config,
     numbers_from_metadata,
     rope_factors,
-)
-from redraft.weights.gguf.families import (
-    FAMILIES,
-    LLAMA,
-    MISTRAL,
-    QWEN2,
-    QWEN3,
-    Family,
-    family_in_gguf,
-    family_of,
-    gguf_name,
-    hf_name,
-    permute,
-    permuted_heads,
-    unpermute,
 )
 from redraft.weights.gguf.quant import header_bytes
 
@@ -47,15 +33,15 @@ MODULES = ["model.embed_tokens", "model.norm", "lm_head"]
 MODULES += [f"model.layers.{layer}.{module}" for layer in (0, 11) for module in _PARTS]
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
-def test_names_are_those_of_ggufs_own_table(family: Family) -> None:
+@pytest.mark.parametrize("family", families.FAMILIES, ids=lambda family: family.model_type)
+def test_names_are_those_of_ggufs_own_table(family: families.Family) -> None:
     table = gguf.get_tensor_name_map(gguf.MODEL_ARCH[family.gguf.upper()], 12)
     for module in MODULES:
         theirs = table.get_name(module)
         if theirs:
-            assert gguf_name(f"{module}.weight") == f"{theirs}.weight"
-            assert gguf_name(f"{module}.bias") == f"{theirs}.bias"
-            assert hf_name(f"{theirs}.bias") == f"{module}.bias"
+            assert families.gguf_name(f"{module}.weight") == f"{theirs}.weight"
+            assert families.gguf_name(f"{module}.bias") == f"{theirs}.bias"
+            assert families.hf_name(f"{theirs}.bias") == f"{module}.bias"
 
 
 @pytest.mark.parametrize(
@@ -73,8 +59,8 @@ def test_names_are_those_of_ggufs_own_table(family: Family) -> None:
     ],
 )
 def test_other_names_have_none(name: str) -> None:
-    assert gguf_name(name) is None
-    assert hf_name(name) is None
+    assert families.gguf_name(name) is None
+    assert families.hf_name(name) is None
 
 
 shapes = st.tuples(
@@ -86,29 +72,39 @@ shapes = st.tuples(
 def test_permuting_and_back_changes_nothing(shape: tuple[int, int, list[int]]) -> None:
     heads, half, rest = shape
     rows = np.arange(2 * heads * half * int(np.prod(rest)), dtype=np.int64).reshape(2 * heads * half, *rest)
-    assert np.array_equal(unpermute(permute(rows, heads), heads), rows)
-    assert np.array_equal(permute(unpermute(rows, heads), heads), rows)
-    assert torch.equal(permute(torch.from_numpy(rows), heads), torch.from_numpy(permute(rows, heads)))
+    assert np.array_equal(families.unpermute(families.permute(rows, heads), heads), rows)
+    assert np.array_equal(families.permute(families.unpermute(rows, heads), heads), rows)
+    assert torch.equal(
+        families.permute(torch.from_numpy(rows), heads), torch.from_numpy(families.permute(rows, heads))
+    )
 
 
 def test_halves_become_pairs() -> None:
-    assert permute(np.arange(8), 1).tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
-    assert permute(np.arange(8), 2).tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+    assert families.permute(np.arange(8), 1).tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
+    assert families.permute(np.arange(8), 2).tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
 
 
 def test_what_is_permuted() -> None:
     names = ["blk.0.attn_q.weight", "blk.9.attn_k.weight", "blk.0.attn_k.bias", "blk.0.attn_v.weight"]
-    assert [permuted_heads(LLAMA, name, 8, 2) for name in names] == [8, 2, 2, 0]
-    assert [permuted_heads(MISTRAL, name, 8, 2) for name in names] == [8, 2, 2, 0]
-    assert [permuted_heads(QWEN2, name, 8, 2) for name in names] == [0, 0, 0, 0]
-    assert permuted_heads(LLAMA, "blk.0.attn_q_norm.weight", 8, 2) == 0
+    assert [families.permuted_heads(families.LLAMA, name, 8, 2) for name in names] == [8, 2, 2, 0]
+    assert [families.permuted_heads(families.MISTRAL, name, 8, 2) for name in names] == [8, 2, 2, 0]
+    assert [families.permuted_heads(families.QWEN2, name, 8, 2) for name in names] == [0, 0, 0, 0]
+    assert families.permuted_heads(families.LLAMA, "blk.0.attn_q_norm.weight", 8, 2) == 0
 
 
 def test_which_family() -> None:
-    assert [family_of({"architectures": [each.architecture]}) for each in FAMILIES] == list(FAMILIES)
-    assert [family_of({"model_type": each.model_type}) for each in FAMILIES] == list(FAMILIES)
-    assert family_of({"architectures": ["LLaMAForCausalLM"]}) is LLAMA
-    assert [family_in_gguf(each) for each in ("llama", "qwen2", "qwen3")] == [LLAMA, QWEN2, QWEN3]
+    assert [families.family_of({"architectures": [each.architecture]}) for each in families.FAMILIES] == list(
+        families.FAMILIES
+    )
+    assert [families.family_of({"model_type": each.model_type}) for each in families.FAMILIES] == list(
+        families.FAMILIES
+    )
+    assert families.family_of({"architectures": ["LLaMAForCausalLM"]}) is families.LLAMA
+    assert [families.family_in_gguf(each) for each in ("llama", "qwen2", "qwen3")] == [
+        families.LLAMA,
+        families.QWEN2,
+        families.QWEN3,
+    ]
 
 
 # The numbers of a model: every claim of a configuration or GGUF file is read or refused.

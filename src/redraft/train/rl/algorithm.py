@@ -1,7 +1,7 @@
 """PPO, RLOO and GRPO as pure functions: tensors in, tensors out.
 
 In the order of a step: scores of whole texts become rewards of tokens, rewards and values become advantages,
-and advantages weigh the losses. Who calls these functions holds β, the running moments and the optimizer.
+and advantages weigh the losses. Who calls these functions holds β and the optimizer.
 
 Tensors of tokens are [sequences, tokens]. They hold response tokens only, padded on the right. `mask` is bool
 and true at real tokens; the EOS token is real. Padding may hold anything, NaN too: it is never read, and
@@ -15,7 +15,6 @@ Papers: PPO 1707.06347, GAE 1506.02438, KL control 1909.08593, RLOO 2402.14740, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -188,43 +187,8 @@ def penalise_missing_eos(scores: Tensor, has_eos: Tensor, penalty: float) -> Ten
 
 
 def clip_scores(scores: Tensor, cliprange_reward: float) -> Tensor:
-    """Return scores within ±`cliprange_reward`; infinity clips nothing.
-
-    trlX clips first, and updates the running moments with clipped scores. TRL clips after scaling.
-    """
+    """Return scores within ±`cliprange_reward`; infinity clips nothing."""
     return _wide(scores).clamp(-cliprange_reward, cliprange_reward)
-
-
-@dataclass(frozen=True)
-class RunningMoments:
-    """Mean and spread of all scores so far; `scores / moments.std` is trlX's `scale_reward=running`."""
-
-    count: int = 0  # how many scores
-    mean: float = 0.0  # their mean
-    squares: float = 0.0  # the sum of their squared distances from the mean
-
-    def updated(self, scores: Tensor) -> RunningMoments:
-        """Return the moments with more scores, of any shape, merged in.
-
-        Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances"
-        (1979), equation 2.1. Give the scores of all processes.
-        """
-        if not (count := scores.numel()):
-            return self
-        middle, centred = _centred(scores.cpu())
-        mean, total = middle.item(), self.count + count
-        squares, apart = centred.square().sum().item(), mean - self.mean
-        return RunningMoments(
-            count=total,
-            mean=self.mean + apart * count / total,
-            squares=self.squares + squares + apart**2 * self.count * count / total,
-        )
-
-    @property
-    def std(self) -> float:
-        """The sample deviation (n − 1), to divide by; 1 while scores do not vary by more than rounding."""
-        found = math.sqrt(self.squares / max(self.count - 1, 1))
-        return found if found > ROUNDING * abs(self.mean) else 1.0
 
 
 def token_rewards(

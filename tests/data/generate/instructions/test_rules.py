@@ -9,16 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.data.generate.instructions.rules import (
-    LABELS,
-    check_answer,
-    check_instruction,
-    input_of,
-    read_blocks,
-    read_instructions,
-    read_tasks,
-    repeats,
-)
+from redraft.data.generate.instructions import rules
 from redraft.data.generate.instructions.tasks import Task
 from redraft.data.generate.instructions.wording import AFTER_TASKS, Wanted, ask_tasks
 from redraft.data.generate.leaks import is_refusal
@@ -47,13 +38,13 @@ ENGLISH, GERMAN = Wanted("English"), Wanted("German")
     ],
 )
 def test_rules_of_instructions(instruction: str, rule: str | None) -> None:
-    fault = check_instruction(Task(instruction, "", "x"), ENGLISH)
+    fault = rules.check_instruction(Task(instruction, "", "x"), ENGLISH)
     assert (fault.rule if fault else None) == rule
 
 
 def test_other_languages_may_begin_with_other_letters() -> None:
-    assert check_instruction(Task("Überlege dir vier neue Aufgaben."), GERMAN) is None
-    assert check_instruction(Task("列出四种水果的名称和颜色。"), Wanted("Chinese")) is None
+    assert rules.check_instruction(Task("Überlege dir vier neue Aufgaben."), GERMAN) is None
+    assert rules.check_instruction(Task("列出四种水果的名称和颜色。"), Wanted("Chinese")) is None
 
 
 @pytest.mark.parametrize(
@@ -82,22 +73,22 @@ def test_other_languages_may_begin_with_other_letters() -> None:
     ],
 )
 def test_rules_of_answers(given: str, output: str, rule: str | None) -> None:
-    fault = check_answer(Task("Name rivers of it.", given, output), ENGLISH)
+    fault = rules.check_answer(Task("Name rivers of it.", given, output), ENGLISH)
     assert (fault.rule if fault else None) == rule
 
 
 def test_a_language_of_no_known_code_is_not_judged() -> None:
     task = Task("Nenne drei lange Flüsse in Frankreich.", "", "Die Loire, die Seine und die Rhone sind lang.")
-    assert check_answer(task, GERMAN) is None
-    assert check_answer(task, Wanted("simple words")) is None
-    assert check_answer(task, ENGLISH) is not None
+    assert rules.check_answer(task, GERMAN) is None
+    assert rules.check_answer(task, Wanted("simple words")) is None
+    assert rules.check_answer(task, ENGLISH) is not None
 
 
 def test_a_long_text_is_looked_at_quickly() -> None:
-    assert repeats("ab " * 100_000)
-    assert not repeats("".join(Random(1).choices("ab ", k=100_000)))
+    assert rules.repeats("ab " * 100_000)
+    assert not rules.repeats("".join(Random(1).choices("ab ", k=100_000)))
     begun = time.process_time()
-    assert not repeats("-" * 100_000 + "x")
+    assert not rules.repeats("-" * 100_000 + "x")
     assert time.process_time() - begun < 1
     assert not is_refusal("x" * 1_000_000)
 
@@ -152,7 +143,7 @@ TASKS = (
 )
 def test_the_forms_that_teachers_write(reply: str) -> None:
     """Headings, numbers, Markdown and fences around tasks are no text of theirs."""
-    tasks = [found.task for found in read_tasks(reply.format(*TASKS), cut=False)]
+    tasks = [found.task for found in rules.read_tasks(reply.format(*TASKS), cut=False)]
     assert tasks == [Task("Add two.", "1 and 1", "2"), Task("Sing.", "", "La")]
 
 
@@ -166,20 +157,20 @@ def test_the_forms_that_teachers_write(reply: str) -> None:
 @pytest.mark.parametrize("form", ["{0}", "```\n{0}\n```"])
 def test_fences_of_an_output_stay(output: str, form: str) -> None:
     text = f"Task 4\nInstruction: Show it.\nInput: <noinput>\nOutput: {output}"
-    [found] = read_tasks(form.format(text), cut=False)
+    [found] = rules.read_tasks(form.format(text), cut=False)
     assert found.task.output == output
 
 
 def test_fences_around_instructions_are_no_text_of_theirs() -> None:
     reply = "```\n7. Add two numbers.\n8. Sing a song.\n```"
-    found = [each.task.instruction for each in read_instructions(reply, cut=False)]
+    found = [each.task.instruction for each in rules.read_instructions(reply, cut=False)]
     assert found == ["Add two numbers.", "Sing a song."]
 
 
 def test_a_label_in_a_text_is_text() -> None:
     output = "Fill this in:\nInput: your name\nOutput: your age"
     reply = f"Task 4\nInstruction: Show a form.\nInput: <noinput>\nOutput: {output}"
-    [found] = read_tasks(reply, cut=False)
+    [found] = rules.read_tasks(reply, cut=False)
     assert found.task.output == output
     assert found.fault is None
 
@@ -187,44 +178,46 @@ def test_a_label_in_a_text_is_text() -> None:
 def test_a_task_in_an_output_is_text_where_tasks_have_headings() -> None:
     output = "Here is one:\n\nInstruction: Sort the numbers.\nInput: 3 1 2\nOutput: 1 2 3"
     reply = f"Task 4\nInstruction: Show an example.\nInput: <noinput>\nOutput: {output}"
-    shown, last = read_tasks(f"{reply}\n\nTask 5\nInstruction: Go.", cut=False)
+    shown, last = rules.read_tasks(f"{reply}\n\nTask 5\nInstruction: Go.", cut=False)
     assert shown.task.output == output
     assert last.task.instruction == "Go."
 
 
 @pytest.mark.parametrize("output", ["-5", "80.", "7)", "3", "12 - 4", "# A heading"])
 def test_an_answer_that_looks_like_a_rule_stays(output: str) -> None:
-    [found] = read_tasks(f"Task 4\nInstruction: Do it.\nInput: x\nOutput: {output}\n\nTask 5\n", cut=False)
+    [found] = rules.read_tasks(
+        f"Task 4\nInstruction: Do it.\nInput: x\nOutput: {output}\n\nTask 5\n", cut=False
+    )
     assert found.task.output == output
 
 
 def test_the_last_task_of_a_cut_reply_is_dropped() -> None:
     reply = "Instruction: A b c d.\nInput: x\nOutput: y\nInstruction: E f g h.\nInput: z\nOutput: half"
-    assert [found.fault and found.fault.rule for found in read_tasks(reply, cut=True)] == [None, "cut"]
-    assert [found.fault for found in read_tasks(reply, cut=False)] == [None, None]
+    assert [found.fault and found.fault.rule for found in rules.read_tasks(reply, cut=True)] == [None, "cut"]
+    assert [found.fault for found in rules.read_tasks(reply, cut=False)] == [None, None]
 
 
 @pytest.mark.parametrize(
     "reply", ["Instruction: A b c d.\nOutput: y", "Instruction: A b c d.\nInput: y", "Instruction: A b."]
 )
 def test_a_task_without_its_lines_left_the_format(reply: str) -> None:
-    [found] = read_tasks(reply, cut=False)
+    [found] = rules.read_tasks(reply, cut=False)
     assert found.fault is not None
     assert found.fault.rule == "format"
 
 
 def test_prose_has_no_tasks() -> None:
-    assert read_tasks("Sure, what can I do for you? The output: see below.", cut=False) == []
+    assert rules.read_tasks("Sure, what can I do for you? The output: see below.", cut=False) == []
 
 
 @pytest.mark.parametrize("text", ["<noinput>", "None.", "n/a", "No input", "(no input required)", "-", ""])
 def test_no_input(text: str) -> None:
-    assert input_of(text) == ""
+    assert rules.input_of(text) == ""
 
 
 @pytest.mark.parametrize("text", ["nonesuch", "No input came from the sensor.", "1 - 2", "empty hall"])
 def test_an_input_that_only_resembles_it(text: str) -> None:
-    assert input_of(text) == text
+    assert rules.input_of(text) == text
 
 
 LINES = st.lists(
@@ -238,20 +231,20 @@ def test_what_is_written_as_asked_is_read_again(tasks: list[tuple[list[str], ...
     reply = "\n\n".join(
         f"Task {n}\nInstruction: {a}\nInput: {b}\nOutput: {c}" for n, (a, b, c) in enumerate(texts, 4)
     )
-    read = [tuple(block[label] for label in LABELS) for block in read_blocks(reply, LABELS)]
+    read = [tuple(block[label] for label in rules.LABELS) for block in rules.read_blocks(reply, rules.LABELS)]
     assert read == texts
 
 
 @given(st.text(st.sampled_from("Instruction:InputOutput \n#*4.Task<>no-"), max_size=120), st.booleans())
 def test_any_reply_is_read_without_an_error(reply: str, cut: bool) -> None:
-    for found in read_tasks(reply, cut=cut):
+    for found in rules.read_tasks(reply, cut=cut):
         assert found.fault or (found.task.instruction is not None and found.task.output is not None)
 
 
 def test_a_request_shows_its_examples_in_the_form_that_is_read() -> None:
     examples = [Task("Add the numbers.", "1 2", "3"), Task("Say something kind.", "", "Well done!")]
     text = ask_tasks(examples, Wanted("German", "bees"))
-    assert [found.task for found in read_tasks(text.partition("Now write")[0], cut=False)] == examples
+    assert [found.task for found in rules.read_tasks(text.partition("Now write")[0], cut=False)] == examples
     assert "tasks 3 to 20" in text
     for word in ("German", "bees", "4 to 150"):
         assert word in text
@@ -262,6 +255,6 @@ def test_a_request_shows_its_examples_in_the_form_that_is_read() -> None:
 def test_a_line_that_repeats_itself_costs_no_time(part: str) -> None:
     line = part * 20_000 + "x"
     begun = time.process_time()
-    read_tasks(f"Instruction: a\nInput: b\nOutput:\n{line}\n1{line}", cut=False)
-    read_instructions(f"1. a\n{line}", cut=False)
+    rules.read_tasks(f"Instruction: a\nInput: b\nOutput:\n{line}\n1{line}", cut=False)
+    rules.read_instructions(f"1. a\n{line}", cut=False)
     assert time.process_time() - begun < 2

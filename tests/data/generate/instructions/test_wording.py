@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from redraft.data.generate.instructions import wording
 from redraft.data.generate.instructions.rules import (
     check_instances,
     read_instances,
@@ -11,14 +12,8 @@ from redraft.data.generate.instructions.rules import (
     read_kind,
 )
 from redraft.data.generate.instructions.tasks import Task
-from redraft.data.generate.instructions.wording import (
-    Wanted,
-    ask_instances,
-    ask_instructions,
-    ask_kind,
-)
 
-WANTED = Wanted("English")
+WANTED = wording.Wanted("English")
 SORT = Task("Is the animal wild or tame?", is_classification=True)
 COUNT = Task("Count the vowels.", is_classification=False)
 
@@ -33,7 +28,7 @@ def test_numbered_instructions_are_read() -> None:
 
 
 def test_the_request_numbers_what_it_shows() -> None:
-    text = ask_instructions(["A b.", "C\nd."], WANTED)
+    text = wording.ask_instructions(["A b.", "C\nd."], WANTED)
     assert "1. A b.\n2. C d." in text
     assert "instructions 3 to 10" in text
 
@@ -46,7 +41,7 @@ def test_the_kind(reply: str, kind: bool | None) -> None:
 
 
 def test_the_kinds_of_examples_are_shown() -> None:
-    text = ask_kind("Sing.", [SORT, COUNT, Task("Unknown?")])
+    text = wording.ask_kind("Sing.", [SORT, COUNT, Task("Unknown?")])
     assert "wild or tame?\nClassification: yes" in text
     assert "vowels.\nClassification: no" in text
     assert "Unknown" not in text
@@ -59,7 +54,7 @@ def test_a_classification_gets_its_labels_first() -> None:
         ("cow", "tame"),
     ]
     assert len(read_instances(reply, SORT, cut=True)) == 1
-    text = ask_instances(SORT, [Task("Yes or no?", "so", "no", is_classification=True)], WANTED)
+    text = wording.ask_instances(SORT, [Task("Yes or no?", "so", "no", is_classification=True)], WANTED)
     assert "Label: no\nInput: so" in text
 
 
