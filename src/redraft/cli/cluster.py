@@ -17,8 +17,7 @@ from redraft.errors import UsageError
 if TYPE_CHECKING:
     from redraft.serve.cluster.serving import Applications
 
-_NOT = ("shard", "cache", "batch")
-"""Options that are for one process."""
+_NOT = ("shard", "cache", "batch")  # options that are for one process
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,6 @@ class _Trains(Verb):
     """A command whose flags typer does not know, because recipes use the same names."""
 
     def sections(self, ctx: Context) -> Sections:
-        """Return the settings by groups, after the options."""
         from redraft.train.options import VERBS, help_records
 
         found = super().sections(ctx)

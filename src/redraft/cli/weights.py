@@ -39,10 +39,6 @@ class Job:
     allow_pickle: Pickle = False
     quiet: Quiet = False
 
-    def model(self, ref: str) -> Path:
-        """Return the folder or file for a reference. Download a model on the hub."""
-        return model_of(ref, self.allow_pickle)
-
     @contextmanager
     def run(self, source: Path) -> Iterator[Run]:
         """Prepare the work: its progress over the weights, its remarks and its warnings.
@@ -79,7 +75,7 @@ def diff(
     """
     from redraft.weights.delta import diff as make
 
-    ours, theirs = job.model(base), job.model(target)
+    ours, theirs = model_of(base, job.allow_pickle), model_of(target, job.allow_pickle)
     with job.run(theirs) as run:
         make(ours, theirs, out, run, exact=exact)
 
@@ -102,7 +98,7 @@ def apply(
     """
     from redraft.weights.delta import apply as make
 
-    ours, theirs = job.model(base), job.model(delta)
+    ours, theirs = model_of(base, job.allow_pickle), model_of(delta, job.allow_pickle)
     with job.run(theirs) as run:
         make(ours, theirs, out, run, vocab=vocab)
 
@@ -111,7 +107,7 @@ def merge_lora(base: Base, adapter: Adapter, out: Out, dtype: Dtype = None, *, j
     """Merge a peft LoRA adapter into its base."""
     from redraft.weights.lora.merge import merge_lora as make
 
-    model, change = job.model(base), job.model(adapter)
+    model, change = model_of(base, job.allow_pickle), model_of(adapter, job.allow_pickle)
     with job.run(model) as run:
         make(model, change, out, run, dtype=dtype_of(dtype))
 
@@ -132,7 +128,7 @@ def lora_gguf(
     from redraft.engines.load import trained_on
     from redraft.weights.lora.gguf import lora_gguf as make
 
-    change = job.model(adapter)
+    change = model_of(adapter, job.allow_pickle)
     if base is None and trained_on(change).partition("+")[0] == "default":
         base = "default"  # its shapes are the same with other adapters added
     model = None if base is None else local_path(base)
@@ -154,7 +150,7 @@ def convert(
     """
     from redraft.weights.convert import convert as make
 
-    source = job.model(src)
+    source = model_of(src, job.allow_pickle)
     with job.run(source) as run:
         make(source, out, run, dtype=dtype_of(dtype))
 
@@ -173,7 +169,7 @@ def gguf(
     """
     from redraft.weights.gguf.from_folder import export_gguf
 
-    source = job.model(src)
+    source = model_of(src, job.allow_pickle)
     with job.run(source) as run:
         export_gguf(source, out, run, quant=quant)
 

@@ -31,8 +31,6 @@ _LISTS: tuple[FrameKind, ...] = ("ul", "ol")
 
 
 class _Block(NamedTuple):
-    """A finished part of the text."""
-
     kind: Literal["text", "list", "code", "table"]
     text: str
 
@@ -259,7 +257,6 @@ class _Line:
         self._broken = True
 
     def begin(self, mark: Mark) -> None:
-        """Begin a mark, unless one of its kind is open."""
         if all(mark.kind != other.kind for other in (*self._open, *self._waiting)):
             self._waiting.append(mark)
 
@@ -355,7 +352,6 @@ class _Page:
         return joined(blocks)
 
     def paragraph(self) -> None:
-        """End the paragraph, which becomes a block."""
         if text := self.line.take():
             self.frames.add(_Block("text", f"{'#' * self.level} {text}" if self.level else text))
 

@@ -426,21 +426,17 @@ class _Draw:
         lot = None if self._taken[index].part.per else self._lots.get((index, ""))
         return lot is None or number <= self._sizes[lot].limit
 
-    def _drop(self, unfit: Undrawable, dropped: Dropped) -> None:
-        """Count a drop only if there was room for it, so that the count does not depend on the processes."""
-        if not self._may_be_taken(unfit.at, unfit.number):
-            return
-        if self._strict and unfit.error:
-            raise unfit.error
-        self._taken[unfit.at].lacking |= unfit.error is None
-        dropped.add(unfit.drop)
-
     def take(self, found: Drawn | Undrawable, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
         """Put a record in its scratch file, unless enough records have smaller numbers."""
-        if isinstance(found, Undrawable):
-            self._drop(found, dropped)
-            return
         taken = self._taken[found.at]
+        if isinstance(found, Undrawable):
+            # Counted only if there was room for it, so that the count does not depend on the processes.
+            if self._may_be_taken(found.at, found.number):
+                if self._strict and found.error:
+                    raise found.error
+                taken.lacking |= found.error is None
+                dropped.add(found.drop)
+            return
         lot = self._lots.setdefault((found.at, found.group), len(self._lots))
         if lot == len(self._sizes):
             self._sizes.append(_Lot(taken.part.count))

@@ -363,8 +363,6 @@ def import_files(
 
 @dataclass
 class _Counts:
-    """The counts of an import, for its report."""
-
     name: str | None  # the source that was named
     licences: Counter[str] = field(default_factory=Counter)
     # Records without an answer, by the fields that were not used.
@@ -393,7 +391,6 @@ class _Counts:
         )
 
     def tell(self, output: DataOutput) -> None:
-        """Report what was left out or is not known."""
         tell = output.run.tell
         if output.gone.counts[_NO_QUESTION]:
             tell(_unasked(output), _JOIN)

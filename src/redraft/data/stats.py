@@ -225,8 +225,7 @@ def role_fault(turns: Sequence[Turn]) -> str | None:
 
 _BLOCK = 64  # records to summarise at once: sending each alone would cost more than the work
 _Value = str | int | float | None
-_Table = list[dict[str, _Value]]
-"""Rows by the names of columns. `share` has shares of 1."""
+_Table = list[dict[str, _Value]]  # rows by the names of columns. `share` has shares of 1.
 _Level = Literal["fault", "warning", "note"]
 _LEVELS: tuple[_Level, ...] = ("fault", "warning", "note")
 _KINDS = ("sources", "languages", "licences", "stops")
@@ -339,8 +338,6 @@ def _shares(counts: Sequence[tuple[str, int]]) -> _Table:
 
 
 def _by_step(summary: DataSummary) -> _Table:
-    """Return verdicts and scores of feedback by step; step 1 is the first answer."""
-
     def by_place(name: str) -> dict[int, Counter[Any]]:
         places: dict[int, Counter[Any]] = {}
         for (place, value), times in summary.tables[name].items():

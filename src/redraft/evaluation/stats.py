@@ -35,8 +35,7 @@ DRAWS = 10_000
 SEED = 1
 LEAST = 1 / (DRAWS + 1)  # the least p that random flips can show
 _TAIL = 0.025  # of each end of a 95 % interval
-FEW = 20
-"""With fewer questions, resamples are too much alike: with five, intervals hold the truth in 9 of 10."""
+FEW = 20  # with fewer questions, resamples are too much alike: with five, intervals hold the truth in 9 of 10
 _Z = float(special.ndtri(1 - _TAIL))
 _ALMOST_1 = 1 - 1e-9  # the largest correlation that is transformed: Fisher's z of 1 is infinite
 _SAME = 1e-12  # resamples that differ by rounding only

@@ -15,8 +15,7 @@ from redraft.revision.prompts import complaint
 
 T = TypeVar("T")
 
-Given = str | Check | Callable[..., Any]
-"""A check as a user gives it: `words<=50`, a `Check`, or a function."""
+Given = str | Check | Callable[..., Any]  # a check as a user gives it: `words<=50`, a `Check`, or a function
 
 
 class Judged(NamedTuple):

@@ -40,8 +40,6 @@ GO_ON = "run the same command again to go on"
 
 
 class _Item(Protocol):
-    """Something to do, with an id."""
-
     @property
     def id(self) -> str:
         """The item's name in the ledger, unique within a job."""
@@ -376,7 +374,6 @@ class _OpenJob(Generic[T]):
         return f"{self.done} of {self.total} done; {GO_ON}."
 
     def show(self) -> None:
-        """Call `on_progress`, if the job has one."""
         if self.job.on_progress is None or self.session is None:
             return
         progress, spent = self.session.progress, self.session.spent
@@ -395,7 +392,6 @@ class _OpenJob(Generic[T]):
         )
 
     def result(self) -> JobResult:
-        """Return the result of the run, now that its output is closed."""
         ledger, session = self.ledger, self.session
         url = self.job.store.url if self.job.store else ""
         if session is None:

@@ -32,7 +32,6 @@ class Share:
         return whole.with_name(f"{whole.stem}-{self.index:05}-of-{self.count:05}{whole.suffix}")
 
     def __str__(self) -> str:
-        """Return the share as a user writes it."""
         return f"{self.index}/{self.count}"
 
 

@@ -177,7 +177,6 @@ class _Reports(TrainerCallback):
         self._report, self._steps = report, steps
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        """After each line of the log, in the first process."""
         if args.should_save and {"loss", "eval_loss"} & logs.keys():
             self._report(TrainStep(state.global_step, self._steps, dict(logs)))
 

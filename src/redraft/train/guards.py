@@ -15,8 +15,7 @@ from typing import Any
 from redraft.errors import ModelError
 from redraft.train.options import LEARNING_RATE, RunOptions
 
-MARGIN = 2.0
-"""Nats above the best mean that count as too high: batches differ by tenths."""
+MARGIN = 2.0  # nats above the best mean that count as too high: batches differ by tenths
 
 STRETCH = 20  # steps that the best mean loss is taken over
 

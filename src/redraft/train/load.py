@@ -9,33 +9,18 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import peft
 import torch
-from peft import (
-    LoraConfig,
-    PeftModel,
-    get_peft_model,
-    get_peft_model_state_dict,
-    load_peft_weights,
-    set_peft_model_state_dict,
-)
+import transformers
 from peft.tuners.lora import LoraLayer
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    set_seed,
-)
 
 from redraft.engines.hf.load import check_tokenizer, computes_in_bfloat16, loading, quiet
 from redraft.errors import ModelError, UsageError
@@ -125,7 +110,7 @@ _HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a l
 
 def load_tokenizer(
     ref: str, *, pad_token: str | None = None, apart: bool = False, say: Say
-) -> PreTrainedTokenizerBase:
+) -> transformers.PreTrainedTokenizerBase:
     """Load a tokenizer with an end-of-text and a padding token.
 
     If it has no padding token, it gets one of its vocabulary, so that no row is added. Padding never carries
@@ -137,7 +122,7 @@ def load_tokenizer(
     """
     folder = model_folder(ref, check_tokenizer)
     with _loading(ref, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(ref, **_closed(folder))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(ref, **_closed(folder))
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"the tokenizer of {ref} has no end-of-text token, so a model trained with it would never stop.",
@@ -182,7 +167,7 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
     return torch.bfloat16 if lora and computes_bf16(gpu=gpu) else torch.float32
 
 
-def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> PreTrainedModel:
+def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transformers.PreTrainedModel:
     """Load a model. Call `fit_vocabulary` next, which checks that the tokenizer belongs to it.
 
     Args:
@@ -190,7 +175,9 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> PreTrai
         scores: Load a reward model: a classifier with one label. Its head may be new, with random values.
     """
     folder = model_folder(ref, check_weights)
-    loader: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
+    loader: Any = (
+        transformers.AutoModelForSequenceClassification if scores else transformers.AutoModelForCausalLM
+    )
     more: dict[str, Any] = {"num_labels": 1} if scores else {}
     with _loading(ref, "model"), quiet():
         model, info = loader.from_pretrained(
@@ -213,35 +200,35 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> PreTrai
 def load_trained(
     own: RunOptions,
     ref: str,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     *,
     seed: int,
     note: Mapping[str, Any] | None = None,
     scores: bool = False,
-) -> PreTrainedModel | PeftModel:
+) -> transformers.PreTrainedModel | peft.PeftModel:
     """Load the model to train, with an adapter if the settings say so.
 
     Args:
         note: redraft's fields for the configuration of the result.
         scores: Load a reward model.
     """
-    set_seed(seed)  # a classifier's head may be new
+    transformers.set_seed(seed)  # a classifier's head may be new
     loaded = load_model(ref, dtype=DTYPES[own.dtype], scores=scores)
     grown = fit_vocabulary(loaded, tokenizer, ref=ref)
     if not own.lora:
         loaded.config.update(dict(note or {}))
         return loaded
-    set_seed(seed)
+    transformers.set_seed(seed)
     task = "SEQ_CLS" if scores else "CAUSAL_LM"
     return add_adapter(loaded, own, task=task, note=note or {}, whole_vocabulary=grown)
 
 
-def skeleton(ref: str) -> PreTrainedModel:
+def skeleton(ref: str) -> transformers.PreTrainedModel:
     """Return a model's modules without weights, on torch's `meta` device, to count parameters."""
     folder = model_folder(ref, check_config)
-    loader: Any = AutoModelForCausalLM
+    loader: Any = transformers.AutoModelForCausalLM
     with _loading(ref, "model"), torch.device("meta"):
-        config = AutoConfig.from_pretrained(ref, **_closed(folder))
+        config = transformers.AutoConfig.from_pretrained(ref, **_closed(folder))
         return loader.from_config(config)  # type: ignore[no-any-return]
 
 
@@ -256,7 +243,7 @@ def _loading(ref: str, what: str) -> AbstractContextManager[None]:
     return loading(f"the {what} of {ref}", hint=hint, smaller="Take a smaller model, or --dtype bfloat16")
 
 
-def fit_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, *, ref: str) -> bool:
+def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, *, ref: str) -> bool:
     """Check that each id of the tokenizer has a row in the model, and add one for a new padding token.
 
     Returns:
@@ -306,7 +293,7 @@ def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
 
 
 @dataclass
-class _Config(LoraConfig):
+class _Config(peft.LoraConfig):
     """peft's config, with further fields for redraft that peft ignores."""
 
     redraft_format: str | None = field(default=None)
@@ -314,13 +301,13 @@ class _Config(LoraConfig):
 
 
 def add_adapter(
-    model: PreTrainedModel,
+    model: transformers.PreTrainedModel,
     own: RunOptions,
     *,
     task: str = "CAUSAL_LM",
     note: Mapping[str, Any],
     whole_vocabulary: bool = False,
-) -> PeftModel:
+) -> peft.PeftModel:
     """Add an adapter to a model, in 32 bits, and freeze everything else.
 
     Its initial values are random: seed torch before.
@@ -342,7 +329,7 @@ def add_adapter(
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         # `weights.lora.merge` merges these, and what a GGUF file cannot have is refused earlier.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
-        added = get_peft_model(model, config)
+        added = peft.get_peft_model(model, config)
     added.peft_config["default"].base_model_name_or_path = own.model_name_or_path
     # By default, peft asks the hub at each save whether rows were added.
     added.save_pretrained = partial(  # type: ignore[method-assign]
@@ -351,28 +338,28 @@ def add_adapter(
     return added
 
 
-def go_on_from(added: PeftModel, adapter: Path) -> None:
+def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
     """Put the weights of another adapter into a new one, whose rank may be larger.
 
     Rows of `lora_A` that the other one lacks stay random. Their columns of `lora_B` are 0, so they change
     nothing yet. An adapter without scaling has alpha 0.
     """
     if adapter.is_dir():
-        theirs, alpha = (
-            load_peft_weights(str(adapter), device="cpu"),
-            read_json(adapter / CONFIG)["lora_alpha"],
-        )
+        theirs = peft.load_peft_weights(str(adapter), device="cpu")
+        alpha = read_json(adapter / CONFIG)["lora_alpha"]
     else:
         base: Any = added.get_base_model()
         theirs, alpha = lora_weights(adapter, sizes_from_config(base.config.to_dict()))
-    own = get_peft_model_state_dict(added, save_embedding_layers=False)
+    own = peft.get_peft_model_state_dict(added, save_embedding_layers=False)
     for name in sorted(own.keys() ^ theirs.keys()):
         raise UsageError(f"--lora_from: only one of {adapter} and the new adapter changes {name!r:.120}.")
     config: Any = added.peft_config["default"]
     begun = {}
     for name, values in own.items():
         found = theirs[name]
-        if not _fits(found.shape, values.shape, config.r):
+        sizes = list(zip(found.shape, values.shape, strict=False))
+        fits = all(size == own_size or size < own_size == config.r for size, own_size in sizes)
+        if not fits or found.ndim != values.ndim:
             raise UsageError(
                 f"--lora_from: {name!r:.120} of {adapter} is {by(found.shape)}, not {by(values.shape)}.",
                 hint="Take the same rank, or a larger one: --lora_r",
@@ -381,15 +368,7 @@ def go_on_from(added: PeftModel, adapter: Path) -> None:
         if ".lora_B" in name:
             found = found * (alpha / found.shape[1] if alpha else 1.0) * config.r / config.lora_alpha
         begun[name][place] = found
-    set_peft_model_state_dict(added, begun)
-
-
-def _fits(shape: Sequence[int], own: Sequence[int], rank: int) -> bool:
-    """Return whether two shapes are the same, except that the new rank may be larger."""
-    return len(shape) == len(own) and all(
-        size == size_of_own or size < size_of_own == rank
-        for size, size_of_own in zip(shape, own, strict=True)
-    )
+    peft.set_peft_model_state_dict(added, begun)
 
 
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
@@ -402,7 +381,7 @@ def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
             module.cast_input_dtype_enabled = not leave
 
 
-def _check_layers(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
+def _check_layers(model: transformers.PreTrainedModel, targets: tuple[str, ...]) -> None:
     if ALL in targets:
         return
     names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]

@@ -30,8 +30,7 @@ from redraft.train.processes import Say, ranks
 from redraft.train.run import Ready, prepare_all
 from redraft.train.verb import Verb, verb_of
 
-OPEN, CLOSE = "⟦", "⟧"
-"""Around marked text."""
+OPEN, CLOSE = "⟦", "⟧"  # around marked text
 
 
 def preview(own: RunOptions, model: str, cache: Path, *, show: Say, say: Say) -> None:

@@ -24,15 +24,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+import transformers
 from peft import PeftModel
-from transformers import (
-    DefaultFlowCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from redraft.jobs.files import replace_file
@@ -41,14 +34,6 @@ from redraft.jobs.progress import ProgressLine
 from redraft.jobs.signals import Signals
 from redraft.train import LOG, checkpoints
 from redraft.train.batches import Batch, Source
-from redraft.train.checkpoints import (
-    SavedCheckpoint,
-    load_state,
-    random_state,
-    save_state,
-    set_random_state,
-    unreadable,
-)
 from redraft.train.guards import SEARCH, Divergence, Moment, diverged, no_number, unsound
 from redraft.train.load import leave_inputs_to_autocast
 from redraft.train.options import LEARNING_RATE
@@ -181,7 +166,7 @@ class Loop:
     def __init__(
         self,
         model: Any,
-        args: TrainingArguments,
+        args: transformers.TrainingArguments,
         data: Source,
         eval_data: Source | None = None,
         *,
@@ -190,20 +175,20 @@ class Loop:
         divergence_steps: int = 0,
         quiet: bool = False,
     ) -> None:
-        set_seed(args.seed)
+        transformers.set_seed(args.seed)
         self.args, self.data, self.eval_data = args, data, eval_data
         self.trained = Trained(model, args, tokenizer, around=around)
         self.folder = Path(str(args.output_dir))
-        self.state, self.control = TrainerState(), TrainerControl()
-        self.callbacks: list[TrainerCallback] = [
-            DefaultFlowCallback(),
+        self.state, self.control = transformers.TrainerState(), transformers.TrainerControl()
+        self.callbacks: list[transformers.TrainerCallback] = [
+            transformers.DefaultFlowCallback(),
             *(kind() for kind in get_reporting_integration_callbacks(args.report_to)),  # type: ignore[no-untyped-call]
         ]
         self.counts, self.signals = StepCounts(), Signals()
         self.stopped: int | None = None  # the signal for which all processes stop, or None
         self.log = Log(self.folder, leads=bool(args.should_save), quiet=quiet)
         self._divergence = Divergence(divergence_steps)
-        self._resumed: SavedCheckpoint | None = None
+        self._resumed: checkpoints.SavedCheckpoint | None = None
         self._losses: list[torch.Tensor] = []  # of the batches of a step
         self._grad_norm = math.nan
         self._not_finite = 0  # steps in a row with such gradients
@@ -223,7 +208,7 @@ class Loop:
             return int(self.args.max_steps)
         return math.ceil(self.args.num_train_epochs * self.steps_an_epoch)
 
-    def run(self, checkpoint: SavedCheckpoint | None = None) -> int:
+    def run(self, checkpoint: checkpoints.SavedCheckpoint | None = None) -> int:
         """Train to the end, or until a signal, and return the steps done."""
         try:
             with self.log.opened(checkpoint.step if checkpoint else 0), self.signals:
@@ -242,13 +227,13 @@ class Loop:
 
     # Before the steps.
 
-    def _begin(self, checkpoint: SavedCheckpoint | None) -> None:
+    def _begin(self, checkpoint: checkpoints.SavedCheckpoint | None) -> None:
         if checkpoint:
             path = checkpoint.folder / STATE
             try:
-                self.state = TrainerState.load_from_json(str(path))
+                self.state = transformers.TrainerState.load_from_json(str(path))
             except (OSError, ValueError, TypeError, RecursionError) as error:
-                raise unreadable(path, error) from error
+                raise checkpoints.unreadable(path, error) from error
             self.trained.check_way(checkpoint.folder)
         self.state.is_local_process_zero = self.args.local_process_index == 0
         self.state.is_world_process_zero = self.args.process_index == 0
@@ -264,7 +249,7 @@ class Loop:
         self.trained.wrapped.train()
         self._tell("train_begin")
 
-    def _resume(self, checkpoint: SavedCheckpoint) -> None:
+    def _resume(self, checkpoint: checkpoints.SavedCheckpoint) -> None:
         """Load a checkpoint. The random generators are last, since loading may draw from them."""
         self._resumed = checkpoint
         for line in self.state.log_history:  # the log itself is on the disk of one machine only
@@ -273,10 +258,10 @@ class Loop:
         self.trained.load_model(checkpoint.folder)
         self.trained.load_states(checkpoint.folder)
         if (kept := checkpoint.folder / SOURCE).is_file():
-            self.data.load_state_dict(load_state(kept))
+            self.data.load_state_dict(checkpoints.load_state(kept))
         name = RANDOM.format(self.args.process_index)
         if (checkpoint.folder / name).is_file() or self.args.world_size == 1:  # else it is a new process
-            set_random_state(load_state(part_of(checkpoint.folder, name)))
+            checkpoints.set_random_state(checkpoints.load_state(part_of(checkpoint.folder, name)))
 
     # A step.
 
@@ -301,7 +286,7 @@ class Loop:
         return self.stopped is not None
 
     def _step(self, batches: list[Batch]) -> None:
-        self.control = TrainerControl()
+        self.control = transformers.TrainerControl()
         self._tell("step_begin")
         count = self._count(batches)
         self._losses = []
@@ -462,9 +447,9 @@ class Loop:
         with checkpoints.saving(self.folder, state.global_step, leads=args.should_save, wait=wait) as to:
             self.trained.save_model(to)
             self.trained.save_states(to)
-            save_state(to / RANDOM.format(args.process_index), random_state())
+            checkpoints.save_state(to / RANDOM.format(args.process_index), checkpoints.random_state())
             if (of_source := self.data.state_dict()) and args.should_save:
-                save_state(to / SOURCE, of_source)
+                checkpoints.save_state(to / SOURCE, of_source)
             if args.should_save:
                 state.save_to_json(str(to / STATE))
         if args.should_save:

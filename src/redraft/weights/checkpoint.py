@@ -22,15 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redraft.errors import ModelError, UsageError
 from redraft.jobs.files import check_model_links, open_inside
-from redraft.weights.header import (
-    AGAIN,
-    TensorInfo,
-    count_values,
-    dtype_size,
-    read_safetensors_header,
-    refuse_pointer,
-    torch_dtype,
-)
+from redraft.weights import header
 from redraft.weights.pickled import read_pickled, tensor_info
 
 if TYPE_CHECKING:
@@ -62,7 +54,7 @@ class Checkpoint:
     path: Path  # the folder or file that was opened
     folder: Path  # its folder, which also holds configuration and tokenizer
     files: tuple[str, ...]  # the names of the files with tensors
-    tensors: Mapping[str, TensorInfo]  # by name, in the order of files and bytes
+    tensors: Mapping[str, header.TensorInfo]  # by name, in the order of files and bytes
     metadata: Mapping[str, str] = field(default_factory=dict)  # of all file headers, merged
 
     @cached_property
@@ -84,7 +76,7 @@ class Checkpoint:
         A longer row is cut too.
         """
         tensor = self.tensors[name]
-        fit = max((size or CHUNK) // dtype_size(tensor.dtype), 1)
+        fit = max((size or CHUNK) // header.dtype_size(tensor.dtype), 1)
         step = fit // tensor.row * tensor.row if tensor.row and tensor.row <= fit else fit
         for start in range(0, tensor.count, step):
             yield start, min(start + step, tensor.count)
@@ -114,7 +106,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     if pickled and not allow_pickle:
         hint = "Add --allow-pickle if you trust its source. Torch's restricted loader then reads it."
         raise UsageError(f"{folder / pickled[0]} is a pickle, which can hold a program.", hint=hint)
-    tensors: dict[str, TensorInfo] = {}
+    tensors: dict[str, header.TensorInfo] = {}
     metadata: dict[str, str] = {}
     for file in files:
         inside = folder / file
@@ -122,8 +114,8 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
             found = [tensor_info(inside, name, tensor) for name, tensor in read_pickled(inside).items()]
             texts: Mapping[str, str] = {}
         else:
-            header = read_safetensors_header(inside)
-            found, texts = list(header.tensors), header.metadata
+            head = header.read_safetensors_header(inside)
+            found, texts = list(head.tensors), head.metadata
         for tensor in found:
             if tensor.name in tensors:
                 first = tensors[tensor.name].file
@@ -133,7 +125,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     for name, file in weight_map.items():
         if name and (name not in tensors or tensors[name].file != file):
             why = f"the index says that {name!r:.80} is in {file}, but it is not there"
-            raise ModelError(f"{folder}: {why}.", hint=AGAIN)
+            raise ModelError(f"{folder}: {why}.", hint=header.AGAIN)
     return Checkpoint(path, folder, files, tensors, metadata)
 
 
@@ -151,19 +143,19 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object of limited size. Return an empty dict if the file does not exist."""
     try:
         raw = read_small(path)
-        if count_values(raw) > (_MOST_IN_TOKENIZER if path.name == "tokenizer.json" else _MOST_VALUES):
-            raise ModelError(f"{path} has more values than any such file.", hint=AGAIN)
+        if header.count_values(raw) > (_MOST_IN_TOKENIZER if path.name == "tokenizer.json" else _MOST_VALUES):
+            raise ModelError(f"{path} has more values than any such file.", hint=header.AGAIN)
         value = json.loads(raw.decode("utf-8-sig"))
         if b"\\ud" in raw.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         return {}
     except UnicodeEncodeError:
-        raise ModelError(f"{path} has a lone surrogate, half of a character.", hint=AGAIN) from None
+        raise ModelError(f"{path} has a lone surrogate, half of a character.", hint=header.AGAIN) from None
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not JSON: {str(error)[:80]}.", hint=AGAIN) from None
+        raise ModelError(f"{path} is not JSON: {str(error)[:80]}.", hint=header.AGAIN) from None
     if not isinstance(value, dict):
-        raise ModelError(f"{path} holds a {type(value).__name__}, not an object.", hint=AGAIN)
+        raise ModelError(f"{path} holds a {type(value).__name__}, not an object.", hint=header.AGAIN)
     return value
 
 
@@ -178,7 +170,7 @@ def read_small(path: Path) -> bytes:
         raise
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
-    refuse_pointer(path, raw)
+    header.refuse_pointer(path, raw)
     return raw
 
 
@@ -215,7 +207,7 @@ def _nothing(path: Path) -> ModelError:
 def _indexed(path: Path) -> dict[str, str]:
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError(f"{path} has no weight_map.", hint=AGAIN)
+        raise ModelError(f"{path} has no weight_map.", hint=header.AGAIN)
     kind = BIN if path.name.startswith("pytorch") else SAFETENSORS
     for name, file in weight_map.items():
         if not (isinstance(file, str) and PurePath(file).name == file and file.endswith(kind)):
@@ -244,10 +236,10 @@ def _cut(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
     return tensor.reshape(-1)[start:stop].clone()
 
 
-def _read_raw(path: Path, tensor: TensorInfo, start: int, stop: int) -> torch.Tensor:
+def _read_raw(path: Path, tensor: header.TensorInfo, start: int, stop: int) -> torch.Tensor:
     import torch
 
-    width = dtype_size(tensor.dtype)
+    width = header.dtype_size(tensor.dtype)
     raw = torch.empty((stop - start) * width, dtype=torch.uint8)
     view, done = memoryview(raw.numpy().data), 0
     try:
@@ -255,11 +247,11 @@ def _read_raw(path: Path, tensor: TensorInfo, start: int, stop: int) -> torch.Te
             while done < len(view):
                 got = os.preadv(file.fileno(), [view[done:]], tensor.offset + start * width + done)
                 if not got:
-                    raise ModelError(f"{path} became shorter while it was read.", hint=AGAIN)
+                    raise ModelError(f"{path} became shorter while it was read.", hint=header.AGAIN)
                 done += got
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
-    return raw.view(torch_dtype(tensor.dtype))
+    return raw.view(header.torch_dtype(tensor.dtype))
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -311,7 +303,7 @@ def dtypes_of(checkpoint: Checkpoint) -> str:
     return " ".join(sorted({tensor.dtype for tensor in checkpoint.tensors.values()}))
 
 
-def places(tensor: TensorInfo) -> Iterator[int]:
+def places(tensor: header.TensorInfo) -> Iterator[int]:
     """Yield the first element of each sample, spread evenly over a tensor."""
     last = max(tensor.count - SAMPLE, 0)
     yield from sorted({last * i // (SAMPLES - 1) for i in range(SAMPLES)})

@@ -208,7 +208,6 @@ class Choice:
     status: int  # the exit status
 
     def __str__(self) -> str:
-        """Return what `redraft diagnose --choose` prints."""
         title = f"{self.matrix.models[0]}, against one answer"
         rows = Part(title, "points ahead", lines=[*self._lines()])
         return "\n".join(as_text([rows, Part(verdict=self.sentence)]))

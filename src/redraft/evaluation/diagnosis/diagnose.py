@@ -27,7 +27,6 @@ class Diagnosis(Figures):
     """What revising did. As a text, it is the table of `redraft diagnose`."""
 
     def __str__(self) -> str:
-        """Return the table of `redraft diagnose`."""
         head = Part(*title(self), notes=[*notes(self)])
         return "\n".join(as_text([head, *sections(self), Part(verdict=verdict(self))]))
 

@@ -51,8 +51,7 @@ Intervals are at 95 %, paired by prompt. Holm's procedure corrects p: once for a
 tasks, and once for all within tasks.""".splitlines()
 ALL = "all tasks"
 REVISING = ("revise", "alone", "auto", "repair")
-UNGUIDED = ("plain", "vote")
-"""Ways that see no checks: revising alone is compared with these."""
+UNGUIDED = ("plain", "vote")  # ways that see no checks: revising alone is compared with these
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,6 @@ class Table:
     remarks: Sequence[str]  # what is missing
 
     def __str__(self) -> str:
-        """Return what `redraft diagnose DIR` prints."""
         return "\n".join(as_text([*parts_of(self), Part(notes=[*sentences(self)])]))
 
 

@@ -22,17 +22,9 @@ from redraft.chain.thoughts import apart
 from redraft.engines.base import Engine, Message, Price, Sampling
 from redraft.engines.wrapped import JournaledEngine, MeteredEngine
 from redraft.errors import EmptyReply
+from redraft.evaluation.judging import reviews
 from redraft.evaluation.judging.pairs import Match
 from redraft.evaluation.judging.prompts import FIELDS, Shown, Way, again, category_of, messages_of, schema_of
-from redraft.evaluation.judging.reviews import (
-    WINNERS,
-    Review,
-    Unreadable,
-    Winner,
-    checked,
-    scores_in,
-    winner_in,
-)
 from redraft.jobs.harness import Session
 from redraft.jobs.ids import derived_seed
 from redraft.jobs.journal import Journal
@@ -41,7 +33,7 @@ TEMPERATURE, MAX_TOKENS = 0.0, 1024
 """Default sampling: greedy, so that a review can be repeated. The length is that of FastChat's reviewers."""
 
 TRIED = 20  # reviews after which a run stops if most of them cannot be read
-Said = tuple[float, ...] | Winner  # what a judge decided: two scores, one grade, or a verdict
+Said = tuple[float, ...] | reviews.Winner  # what a judge decided: two scores, one grade, or a verdict
 
 _OF_SCORES = regex.compile(
     r"(?i)(?:[\W\d_]++|\b(?:my|the|final|overall|scores?|ratings?|grades?|verdict|winner|better|is|are|and|of|for|out|"
@@ -65,10 +57,10 @@ class ReviewItem:
         """The answers in the order in which they are shown."""
         return self.match.answers[::-1] if self.swapped else self.match.answers
 
-    def review(self, **said: Any) -> Review:
+    def review(self, **said: Any) -> reviews.Review:
         """Return the review of two answers, with the fields that its judge decides."""
         first, second = self.answers
-        return Review(
+        return reviews.Review(
             review_id=self.id,
             question_id=self.match.question.id,
             answer1_id=first.id,
@@ -102,12 +94,12 @@ def read_reply(reply: str, way: Way) -> Said:
         return _in_fields(fields, way)
     last = reply.strip().rpartition("\n")[2]
     if not _OF_SCORES.fullmatch(last):
-        raise Unreadable("the last line is not the scores")
+        raise reviews.Unreadable("the last line is not the scores")
     if way == "verdicts":
-        return winner_in(last)
-    found, wanted = scores_in(last), 1 if way == "grades" else 2
+        return reviews.winner_in(last)
+    found, wanted = reviews.scores_in(last), 1 if way == "grades" else 2
     if len(found) != wanted:
-        raise Unreadable(f"{len(found)} scores, not {wanted}")
+        raise reviews.Unreadable(f"{len(found)} scores, not {wanted}")
     return found
 
 
@@ -115,11 +107,11 @@ def _in_fields(fields: Mapping[str, Any], way: Way) -> Said:
     values = [fields.get(name) for name in FIELDS[way]]
     if way == "verdicts":
         [verdict] = values
-        if isinstance(verdict, str) and verdict in WINNERS:
-            return WINNERS[verdict]
+        if isinstance(verdict, str) and verdict in reviews.WINNERS:
+            return reviews.WINNERS[verdict]
     elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return checked(tuple(map(float, values)))  # type: ignore[arg-type]
-    raise Unreadable("no scores in the reply")
+        return reviews.checked(tuple(map(float, values)))  # type: ignore[arg-type]
+    raise reviews.Unreadable("no scores in the reply")
 
 
 def _bare(reply: str) -> str:
@@ -190,13 +182,13 @@ class Judging:
         messages = messages_of(self.way, category, what, as_json=as_json)
         schema = schema_of(self.way) if as_json else None
         text = await _text(engine, messages, replace(sampling, schema=schema))
-        with suppress(Unreadable):
+        with suppress(reviews.Unreadable):
             return Reply(_review_of(text), read_reply(text, self.way), asked_again=False, usage=engine.take())
         first: list[Message] = [{"role": "assistant", "content": text}] if text.strip() else []
         messages = [*messages, *first, again(self.way, as_json=as_json)]
         schema = schema_of(self.way, review=False) if as_json else None
         last, said = await _text(engine, messages, replace(sampling, schema=schema)), None
-        with suppress(Unreadable):
+        with suppress(reviews.Unreadable):
             said = read_reply(last, self.way)
         both = f"{_review_of(text)}\n\n{last}".strip()
         return Reply(both, said, asked_again=True, usage=engine.take())

@@ -22,8 +22,7 @@ from redraft.chain.read.files import decode
 from redraft.chain.read.records import RawRecord
 from redraft.errors import RecordError, shown
 
-LOWEST, HIGHEST = 1.0, 10.0
-"""The scale of SelFee's and FastChat's judges."""
+LOWEST, HIGHEST = 1.0, 10.0  # the scale of SelFee's and FastChat's judges
 
 Winner = Literal["1", "2", "tie"]  # a verdict: the answer that was shown first, the second, or neither
 

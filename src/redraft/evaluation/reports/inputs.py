@@ -22,8 +22,7 @@ from redraft.evaluation.judging.pairs import AskedQuestion, read_questions
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.evaluation.records import names_of, question_id, text_in_source
 
-Kind = Literal["reviews", "grades", "chains"]
-"""Judged pairs, grades of single answers, or chains."""
+Kind = Literal["reviews", "grades", "chains"]  # judged pairs, grades of single answers, or chains
 
 _HINT = "A report is on reviews or grades (redraft judge), or on chains (redraft answer, redraft eval)."
 _NAMING = 'Name the two models in each review ("model_1", "model_2"), or call the file NEW_vs_OLD.jsonl.'

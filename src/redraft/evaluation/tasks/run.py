@@ -181,7 +181,6 @@ class Evaluation:
         return json.dumps(self.tally.record(), ensure_ascii=False, indent=1)
 
     def __str__(self) -> str:
-        """Return the table of `redraft eval`."""
         return "\n".join(self.tally.table())
 
 

@@ -131,7 +131,6 @@ class _Beside(nn.Module):
         self.register_buffer("up", up.to(base.weight.dtype), persistent=False)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return the sum of the layer's and its adapter's outputs."""
         found: Tensor = self.base(states) + linear(linear(states, self.down), self.up)
         return found
 

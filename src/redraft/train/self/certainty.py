@@ -24,12 +24,10 @@ from redraft.train.self import lessons
 from redraft.train.self.tasks.task import Task
 from redraft.weights.checkpoint import read_json
 
-KEY = "redraft_certain"
-"""In the settings of an adapter (adapter_config.json)."""
+KEY = "redraft_certain"  # in the settings of an adapter (adapter_config.json)
 MOST_BROKEN = 0.02
 """Share of the exercises of a task whose right answer revising may break, before the margin."""
-EXERCISES = 100
-"""Exercises a task. Of fewer, one that is broken by chance would decide."""
+EXERCISES = 100  # exercises a task. Of fewer, one that is broken by chance would decide.
 MARGIN = 3
 """Steps above the threshold that holds in the words of training. In new words, critics are as certain
 of more of their faults: one broke 10 of 63 right answers at that threshold, and 1 with the margin

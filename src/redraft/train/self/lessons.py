@@ -13,14 +13,12 @@ from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Verdict
 from redraft.errors import UsageError
 from redraft.train.self.tasks.task import HELD_OUT, Judged, Task
 
-LONGEST_DRAFT = 200
-"""Characters. A feedback should not walk through a longer draft."""
+LONGEST_DRAFT = 200  # characters. A feedback should not walk through a longer draft.
 PHRASES = {True: "Revision is not needed.", False: "Revision is needed."}
 """The verdicts, in SelFee's words (reference/selfee.md)."""
 UNKNOWN = "This cannot be worked out here step by step, so it stays unchecked."
 """What the critic says of an answer outside its tasks. It names no verdict."""
-_DRAWS = 100
-"""Draws an exercise after which a task is taken to have no more of them."""
+_DRAWS = 100  # draws an exercise after which a task is taken to have no more of them
 
 
 def held_out(task: Task, count: int, seed: int) -> list[Chain]:

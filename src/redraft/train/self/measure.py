@@ -123,12 +123,9 @@ def changes(found: Iterable[tuple[str, Outcome]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (HEAD, ["---"] * len(HEAD), *rows))
 
 
-LONGEST_ANSWER = 64
-"""Tokens of an answer to an exercise; the longest right one has about 40."""
-LONGEST_CHAIN = 512
-"""Tokens of a chain; the longest feedback has about 200."""
-REVISIONS = 1
-"""As learnt: a second criticism would repeat the work of the first."""
+LONGEST_ANSWER = 64  # tokens of an answer to an exercise; the longest right one has about 40
+LONGEST_CHAIN = 512  # tokens of a chain; the longest feedback has about 200
+REVISIONS = 1  # as learnt: a second criticism would repeat the work of the first
 
 
 @dataclass(frozen=True)

@@ -35,17 +35,14 @@ from redraft.weights.gguf.reader import read_header
 from redraft.weights.lora.gguf import lora_gguf
 from redraft.weights.output import Run
 
-LONGEST_EVERYDAY = 320
-"""Tokens of an answer to an everyday prompt."""
+LONGEST_EVERYDAY = 320  # tokens of an answer to an everyday prompt
 EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 """Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
-FEWEST_EVERYDAY = 400
-"""Answers to everyday prompts to learn from."""
+FEWEST_EVERYDAY = 400  # answers to everyday prompts to learn from
 REHEARSED = 2
 """Exercises of a new task for each that rehearses an old one. With six, much was forgotten
 (benchmarks/LOST.md)."""
-RANKS = {"answers": 4, "critic": 15}
-"""Of the adapters. Together they take 12 MB in 16 bits."""
+RANKS = {"answers": 4, "critic": 15}  # of the adapters. Together they take 12 MB in 16 bits.
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """From the adapters of an earlier run: steps of about 1,000 tokens, and a lower rate than the recipe's."""
 DRAFTING = 1.0

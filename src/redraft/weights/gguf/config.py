@@ -72,8 +72,8 @@ def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
 
 
 def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
-    """Return the keys of a GGUF file: int values become u32, floats f32."""
-    sizes = numbers.sizes
+    """Return the keys of a GGUF file: int values become u32, floats f32. Llama 3's scaling has no key."""
+    sizes, rope = numbers.sizes, numbers.rope
     keys: dict[str, int | float | str] = {
         "block_count": sizes.layers,
         "context_length": numbers.context,
@@ -86,8 +86,10 @@ def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
         "attention.value_length": sizes.head,
         "vocab_size": sizes.vocabulary,
         "rope.dimension_count": sizes.head,
-        **_rope_metadata(numbers.rope),
+        "rope.freq_base": rope.theta,
     }
+    if rope.kind == "linear":
+        keys |= {"rope.scaling.type": rope.kind, "rope.scaling.factor": rope.numbers["factor"]}
     return {f"{sizes.family.gguf}.{key}": value for key, value in keys.items()}
 
 
@@ -184,14 +186,6 @@ def _rope_from_config(config: Mapping[str, Any], family: families.Family, head: 
             rope_factors(rope, head)
             return rope
     raise _refused(f"rotary scaling of the kind {kind!r:.40} for {family.architecture}")
-
-
-def _rope_metadata(rope: Rope) -> dict[str, int | float | str]:
-    """Return GGUF's keys, without the prefix of the architecture. Llama 3's scaling has no key."""
-    keys: dict[str, int | float | str] = {"rope.freq_base": rope.theta}
-    if rope.kind == "linear":
-        keys |= {"rope.scaling.type": rope.kind, "rope.scaling.factor": rope.numbers["factor"]}
-    return keys
 
 
 def _rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], head: int) -> Rope:

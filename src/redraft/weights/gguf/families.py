@@ -51,8 +51,7 @@ Shape = tuple[int, ...]
 
 COMPUTED = ".rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute it from config.json.
 
-LEAST, MOST = 1e-37, 1e37
-"""The range in which float32 has its full precision."""
+LEAST, MOST = 1e-37, 1e37  # the range in which float32 has its full precision
 
 MOST_TOKENS = 1 << 31
 

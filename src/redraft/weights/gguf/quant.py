@@ -40,8 +40,7 @@ _TYPES = {
 }
 
 _MADE = (Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q5_1, Kind.Q5_0, Kind.Q4_1, Kind.Q4_0)
-QUANTS = {kind.name.lower(): kind for kind in _MADE}
-"""The GGML type of matrices by value of `--quant`."""
+QUANTS = {kind.name.lower(): kind for kind in _MADE}  # the GGML type of matrices by value of `--quant`
 
 
 def quant_named(name: str) -> Kind:

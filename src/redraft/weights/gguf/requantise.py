@@ -37,7 +37,9 @@ def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> No
     kinds = {tensor.name: _kind(tensor) for tensor in header.tensors.values()}
     alignment = header.number("general.alignment") or DEFAULT_ALIGNMENT
     with source.open("rb") as file:
-        target.write(_as_q8_0(file.read(header.infos)))
+        before, key, after = file.read(header.infos).partition(_FILE_TYPE)
+    # If the metadata state a type, it is Q8_0 now: OpenVINO relies on it.
+    target.write(before + key + struct.pack("<I", _MOSTLY_Q8_0) + after[4:] if key else before)
     offset, entries = 0, b""
     for tensor in header.tensors.values():
         kind = kinds[tensor.name]
@@ -50,12 +52,6 @@ def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> No
         for part in _parts(reader, tensor, kinds[tensor.name], changes):
             target.write(part)
     target.write(bytes(-target.tell() % alignment))
-
-
-def _as_q8_0(metadata: bytes) -> bytes:
-    """Return metadata that call the file's type Q8_0, if they state a type: OpenVINO relies on it."""
-    before, key, after = metadata.partition(_FILE_TYPE)
-    return before + key + struct.pack("<I", _MOSTLY_Q8_0) + after[4:] if key else metadata
 
 
 def _kind(tensor: Tensor) -> Kind:

@@ -37,8 +37,6 @@ class LimitReached(Exception):
 
 @dataclass(frozen=True)
 class _Reply:
-    """A reply of the teacher."""
-
     text: str
     cut: bool  # it was cut before its end
     # Why the server refused the text that was asked; then there is no reply.

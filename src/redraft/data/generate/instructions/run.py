@@ -68,7 +68,6 @@ class Generated:
         return self.job.exit_status or (3 if self.dry else 0)
 
     def __str__(self) -> str:
-        """Return the summary that the command prints."""
         spent, out = self.job.spent, self.out
         kept = f"{counted(self.kept, 'instruction')}, {counted(self.tasks, 'task')} in {out}"
         rows = [("kept", kept)]

@@ -23,8 +23,7 @@ NEW_TASKS = _LAST - SHOWN  # most new tasks of a reply
 SEEDS_SHOWN, MADE_SHOWN, NEW = 6, 2, 8
 """Instructions of people and of earlier requests in a request, and new ones (Self-Instruct, section 2.2)."""
 
-KINDS_SHOWN, INSTANCES_SHOWN = 20, 2
-"""Examples in the request for a kind, and in that for instances."""
+KINDS_SHOWN, INSTANCES_SHOWN = 20, 2  # examples in the request for a kind, and in that for instances
 
 INSTANCES = 5  # most instances of an instruction
 

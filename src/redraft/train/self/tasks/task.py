@@ -16,16 +16,13 @@ from typing import Any
 
 from redraft.jobs.licences import UNKNOWN
 
-Values = Mapping[str, Any]
-"""What an exercise is about: JSON values, so that it travels in a chain's `meta`."""
+Values = Mapping[str, Any]  # what an exercise is about: JSON values, so that it travels in a chain's `meta`
 
 SAID: Mapping[str, Any] = json.loads(Path(__file__).with_name("wordings.json").read_text("utf-8"))
 """The wordings of the tasks that redraft ships, by their names."""
 
-HELD_OUT = 5
-"""Wordings at the end of `Task.wordings` that nothing is trained on."""
-SHOWN = 120
-"""Characters of an answer that a feedback quotes at most."""
+HELD_OUT = 5  # wordings at the end of `Task.wordings` that nothing is trained on
+SHOWN = 120  # characters of an answer that a feedback quotes at most
 
 
 @dataclass(frozen=True)
