@@ -199,11 +199,11 @@ def test_none_is_lost_where_no_newer_one_is_whole(tmp_path: Path) -> None:
 CHILD = """
 import sys, time
 from pathlib import Path
-from redraft.train import loop as looped
+from redraft.train import checkpoints
 from tests.train.tiny import data, loop, prepared
 
 folder = Path(sys.argv[1])
-write = looped.save_state
+write = checkpoints.save_state
 
 def slow(path, state):
     write(path, state)
@@ -211,7 +211,7 @@ def slow(path, state):
         print("saving", path, flush=True)
         time.sleep(600)
 
-looped.save_state = slow
+checkpoints.save_state = slow
 loop(folder / "out", data(prepared(folder / "data")), max_steps=6, save_steps=2).run()
 """
 

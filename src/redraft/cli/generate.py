@@ -53,8 +53,8 @@ def instructions(
     the same command resumes, and a larger --count adds tasks. Each reply is stored in FILE.journal.db before
     it is used, so none is paid for twice.
 
-    Rejected tasks are in FILE.rejected.jsonl, with the rule and the nearest instruction. FILE.html shows
-    verbs, lengths and rejects. FILE.run.json records how FILE was made.
+    Rejected tasks are in FILE.rejected.jsonl, with the rule and the nearest instruction. FILE.run.json
+    records how FILE was made.
 
     The run ends when there are enough instructions, at a limit (exit status 4), or when 25 requests in a row
     give nothing new and sound (exit status 3).

@@ -109,12 +109,15 @@ def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
         ModelError: No such repository or file, no permission, a wrong checksum, or no connection and nothing
             cached.
     """
+    from huggingface_hub import try_to_load_from_cache as in_cache
+
     try:
         with _asking(repo, "model"):
             info = _record(repo, "model", files_metadata=True)
             files = {file.rfilename: file for file in info.siblings or []}
             chosen = [files[name] for name in choose(repo, list(files), selects)]
-            new = [file for file in chosen if not _is_here(repo, info.sha, file.rfilename)]
+            here = (in_cache(repo, file.rfilename, revision=info.sha) for file in chosen)
+            new = [file for file, path in zip(chosen, here, strict=True) if not isinstance(path, str)]
             if new:
                 _announce(repo, new, _licence(info.card_data), memory)
             with fetching() if new else nullcontext():
@@ -127,12 +130,6 @@ def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
             then = f"Check the connection, then: redraft model get {repo}{mark + selects if selects else ''}"
             raise _out_of_reach(repo, error, then) from None
         return found
-
-
-def _is_here(repo: str, revision: str | None, name: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(repo, name, revision=revision), str)
 
 
 def _announce(repo: str, files: Sequence[Any], licence: str | None, memory: int) -> None:

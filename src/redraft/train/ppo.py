@@ -375,8 +375,9 @@ class Experience:
         finals = torch.tensor([sum(each.values()) for each in scores], dtype=torch.float64)
         seen, ref = self._seen(batch["input_ids"], batch["starts"], mask)
         in_loss = own.algorithm == "grpo"
-        shaped = algorithm.penalise_missing_eos(finals, ended, own.missing_eos_penalty)
-        shaped = algorithm.clip_scores(shaped, own.cliprange_reward or math.inf)
+        # The penalty is TRL's; others give such answers one fixed score. trlX clips so, TRL after scaling.
+        most = own.cliprange_reward or math.inf
+        shaped = torch.where(ended, finals, finals - own.missing_eos_penalty).clamp(-most, most)
         # Scores and the price of KL are the rewards of tokens.
         price = 0.0 if in_loss else self.beta
         rewards = algorithm.token_rewards(shaped, seen.log_probs, ref, mask, price)
@@ -522,8 +523,8 @@ def of_groups(scores: Tensor, samples: int) -> dict[str, float]:
     """Return the share of prompts whose answers have equal scores; empty if each prompt has one answer."""
     if samples == 1:
         return {}
-    alike = algorithm.without_spread(scores.view(-1, samples))
-    return {"groups_without_spread": float(alike.double().mean())}
+    alike = [not algorithm.deviation(each) for each in scores.view(-1, samples)]
+    return {"groups_without_spread": sum(alike) / len(alike)}
 
 
 class Learner(Policy):

@@ -302,14 +302,6 @@ def test_one_group_with_spread_does_not_lend_it_to_another() -> None:
         assert found[1].tolist() == sorted(found[1].tolist()) != [0] * 4
 
 
-def test_scores_are_clipped_and_penalised() -> None:
-    scores = torch.tensor([-30.0, 2.0, 11.0], dtype=torch.float64)
-    assert algorithm.clip_scores(scores, 10).tolist() == [-10, 2, 10]
-    assert torch.equal(algorithm.clip_scores(scores, INF), scores)
-    has_eos = torch.tensor([True, False, True])
-    assert algorithm.penalise_missing_eos(scores, has_eos, 0.1).tolist() == [-30, 1.9, 11]
-
-
 def test_16_bits_are_computed_in_32_and_64_stay() -> None:
     mask = torch.ones(2, 3, dtype=torch.bool)
     for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
@@ -320,8 +312,6 @@ def test_16_bits_are_computed_in_32_and_64_stay() -> None:
             algorithm.explained_variance(values, values, mask),
             algorithm.kl_k1(values, values, mask),
             algorithm.kl_k3(values, values, mask),
-            algorithm.penalise_missing_eos(scores, mask[:, 0], 1.0),
-            algorithm.clip_scores(scores, 1.0),
             algorithm.token_rewards(scores, values, values, mask, 0.1),
             *algorithm.gae(values, values, mask),
             algorithm.rloo_advantages(values),

@@ -126,11 +126,6 @@ def deviation(values: Tensor) -> Tensor:
     return (_centred(values)[1].square().sum() / max(values.numel(), 1)).sqrt()
 
 
-def without_spread(scores: Tensor) -> Tensor:
-    """Return whether all scores of a prompt are equal, bool [prompts]: they teach nothing then."""
-    return ~_centred(scores, (1,))[1].any(1)
-
-
 def _centred(values: Tensor, dims: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
     """Return the mean over some or all dimensions, and the centred values: in 64 bits, 0 if all are equal."""
     values = values.double()
@@ -176,19 +171,6 @@ def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: flo
         return beta
     error = min(max(kl / target - 1, -0.2), 0.2)
     return beta * (1 + error * min(n / horizon, 1))
-
-
-def penalise_missing_eos(scores: Tensor, has_eos: Tensor, penalty: float) -> Tensor:
-    """Return scores, minus `penalty` where a sequence has no EOS, [sequences].
-
-    As TRL's `missing_eos_penalty`. Others give such sequences one fixed score instead.
-    """
-    return torch.where(has_eos, _wide(scores), _wide(scores) - penalty)
-
-
-def clip_scores(scores: Tensor, cliprange_reward: float) -> Tensor:
-    """Return scores within ±`cliprange_reward`; infinity clips nothing."""
-    return _wide(scores).clamp(-cliprange_reward, cliprange_reward)
 
 
 def token_rewards(
