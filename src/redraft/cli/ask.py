@@ -114,7 +114,6 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
 
 
 def _prompt(words: Sequence[str]) -> Prompt:
-    """Return the prompt: its words with the piped text as input, or the piped text alone."""
     from redraft.chain import Prompt
 
     text = one_text(words, "ask").strip("\n")

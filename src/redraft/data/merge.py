@@ -451,7 +451,6 @@ class _Draw:
         files[found.place * _FILES >> 64].write(marshal.dumps(waiting))
 
     def ordered(self, file: IO[bytes]) -> Iterator[bytes]:
-        """Yield the taken records of one scratch file, in the order of their places."""
         file.seek(0, 2)
         size, kept = file.tell(), []
         file.seek(0)

@@ -378,7 +378,6 @@ class _Counts:
             yield each
 
     def check(self, output: DataOutput) -> None:
-        """Raise if there is no record in the output."""
         if output.kept or not output.gone.counts:
             return
         if output.gone.damage:

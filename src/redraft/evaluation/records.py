@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from redraft.chain import Chain
+from redraft.chain import Chain, meta_of
 from redraft.chain.read.files import name_of, stem_of
 
 SAMPLE_OF = "sample_of"  # the field of `meta` with the id of the record that a chain answers once more
@@ -30,15 +29,9 @@ def item_of(chain: Chain) -> str:
     return chain.id if question is None else "/".join([*chain.id.split("/")[:-1], question])
 
 
-def source_of(record: Chain) -> Mapping[str, Any]:
-    """Return the published fields of the record that a chain was made from."""
-    source = record.meta.get("source")
-    return source if isinstance(source, Mapping) else {}
-
-
 def text_in_source(chain: Chain, name: str) -> str | None:
     """Return a field of the record that a chain was made from, as a text; None if it has none."""
-    value = source_of(chain).get(name)
+    value = meta_of(chain, "source").get(name)
     return None if value is None else str(value)
 
 

@@ -74,7 +74,6 @@ class Estimate:
 
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 
-
 _SCALES: dict[Scale, tuple[Figure, Figure]] = {
     "plain": (np.asarray, np.asarray),
     "ratio": (np.log, np.exp),

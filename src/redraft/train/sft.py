@@ -106,7 +106,6 @@ def _check_gguf(gguf: str, model: str) -> None:
 
 
 def _base_folder(base: str) -> Path:
-    """Return the folder of the base; for one on the hub, its download."""
     if Path(base).exists():
         return Path(base)
     from huggingface_hub import try_to_load_from_cache

@@ -173,7 +173,6 @@ def _about(chain: Chain) -> Mapping[str, Any]:
 
 
 def _told(chain: Chain) -> Known | str:
-    """Return the chain with the truth in its `meta`, or why it has none."""
     if not _about(chain):
         return "no truth"
     try:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from redraft.chain import Chain
+from redraft.chain import Chain, meta_of
 from redraft.chain.read.files import name_of
 from redraft.chain.read.records import read_records
 from redraft.chain.texts import gold_answers
 from redraft.chain.thoughts import apart
 from redraft.errors import RecordError, UsageError
-from redraft.evaluation.records import listed, names_of, question_id, source_of
+from redraft.evaluation.records import listed, names_of, question_id
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
                 f"{name_of(file)}: the record of question {key} has no answer.",
                 hint="Questions are given with --questions FILE.",
             )
-        source = source_of(chain)
+        source = meta_of(chain, "source")
         answer_id, choices = source.get("answer_id") or chain.id, source.get("choices")
         turns = _texts(choices[0].get("turns") if isinstance(choices, list) and choices else None)
         answers = tuple(apart(text)[1] for text in turns) or (chain.answer,)
@@ -97,7 +97,7 @@ def _texts(turns: Any) -> tuple[str, ...]:
 
 
 def _question(chain: Chain, key: str) -> AskedQuestion:
-    source = source_of(chain)
+    source = meta_of(chain, "source")
     own = source.get("question_id")
     return AskedQuestion(
         own if isinstance(own, int) else key,
@@ -143,7 +143,6 @@ def _asked_in(tables: Sequence[Mapping[str, Found]], names: Sequence[str]) -> di
 def _check_same(
     asked: Mapping[str, AskedQuestion], wanted: str, table: Mapping[str, Found], name: str
 ) -> None:
-    """Raise unless a file has one answer to each of the questions, and no others."""
     if other := [key for key in table if key not in asked]:
         raise RecordError(
             f"{name}: has answers to questions that are not in {wanted}: {listed(other, 5)}.",

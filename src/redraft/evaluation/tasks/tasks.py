@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from redraft.chain import Chain, Prompt, Step, is_blank
+from redraft.chain import Chain, Prompt, Step, is_blank, meta_of
 from redraft.chain.read.records import chain_of
 from redraft.chain.texts import gold_answers
 from redraft.checks.base import Check, run_checks
@@ -23,7 +23,6 @@ from redraft.checks.ifeval import Constraint, loosened
 from redraft.checks.parse import checks_in, parse_checks
 from redraft.checks.sandbox import find_sandbox
 from redraft.errors import CheckSyntaxError, RecordError, UsageError, nearest
-from redraft.evaluation.records import source_of
 from redraft.jobs.ledger import failures
 from redraft.jobs.plugins import Kind, plugins
 
@@ -53,7 +52,7 @@ def _number(gold: str, _: Chain) -> Sequence[Check]:
 
 
 def _letter(gold: str, record: Chain) -> Sequence[Check]:
-    options = source_of(record).get("options") or []
+    options = meta_of(record, "source").get("options") or []
     letters = "".join(str(option).strip()[:1] for option in options) or "ABCDE"
     if len(gold) != 1 or gold not in letters:
         raise CheckSyntaxError(f"the gold answer {gold!r:.40} is none of the options.")
@@ -68,7 +67,7 @@ def _unit_tests(_: str, record: Chain) -> Sequence[Check]:
 
 
 def _constraints(_: str, record: Chain) -> Sequence[Check]:
-    source = source_of(record)
+    source = meta_of(record, "source")
     names, values = source.get("instruction_id_list"), source.get("kwargs")
     if not isinstance(names, list) or not isinstance(values, list) or len(names) != len(values) or not names:
         raise CheckSyntaxError("it has no `instruction_id_list` with as many `kwargs`.")
@@ -77,7 +76,7 @@ def _constraints(_: str, record: Chain) -> Sequence[Check]:
 
 def _own_checks(_: str, record: Chain) -> Sequence[Check]:
     if not (found := checks_in(record)):
-        empty = source_of(record).get("checks") == []
+        empty = meta_of(record, "source").get("checks") == []
         raise CheckSyntaxError("its list of `checks` is empty." if empty else "it has no list of `checks`.")
     return found
 
@@ -227,7 +226,7 @@ async def results_of(
 
 def groups_of(task: Task, record: Chain) -> list[str]:
     """Return the groups of a record, such as `level 3` and `Algebra`."""
-    source = source_of(record)
+    source = meta_of(record, "source")
     return [
         f"{named}{source[field]}" for field, named in task.groups if isinstance(source.get(field), str | int)
     ]

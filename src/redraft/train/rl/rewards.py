@@ -47,7 +47,6 @@ Reward = Callable[[Sequence[Chain]], Coroutine[Any, Any, Sequence[float]]]
 
 
 async def _checked(check: Check, chains: Sequence[Chain]) -> list[float]:
-    """Return the scores of a check, 0 to 1. An empty answer has 0."""
 
     async def score(chain: Chain) -> float:
         answer = chain.answer

@@ -167,7 +167,6 @@ def sampling_metadata(generation: Mapping[str, Any]) -> dict[str, int | float]:
 
 
 def _rope_from_config(config: Mapping[str, Any], family: families.Family, head: int) -> Rope:
-    """Read `rope_parameters`, or `rope_theta` and `rope_scaling` in older files."""
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(given, Mapping):
         raise ModelError(f"config.json has rope_parameters {given!r:.60}, which is not an object.")
