@@ -129,7 +129,10 @@ def test_an_empty_prompt_and_words_that_are_no_flags_are_status_2() -> None:
     assert (empty.stdout, empty.exit_code) == ("", 2)
     assert empty.stderr == 'redraft: the prompt is empty.\n  redraft ask "Describe a lighthouse."\n'
     assert "redraft: no such option: --temprature" in ask("Go.", "--temprature", "1").stderr
-    both = redraft("data", "dedupe", "x", "--by", "foo").stderr, redraft("serve", "--port", "-1").stderr
+    both = (
+        verbs.redraft("data", "dedupe", "x", "--by", "foo").stderr,
+        verbs.redraft("serve", "--port", "-1").stderr,
+    )
     refused = "redraft: --by is 'foo'.\n  It should be exact, query, rouge or minhash.\n"
     assert both == (refused, "redraft: --port is '-1'.\n  It should be at least 0.\n")
 
