@@ -46,7 +46,6 @@ WRONG: dict[str, tuple[str, Any]] = {
 
 
 def tools(count: int) -> list[dict[str, Any]]:
-    """Returns tools of one schema."""
     return [
         {"type": "function", "function": {"name": f"tool_{number}", "parameters": PARAMETERS}}
         for number in range(count)
@@ -54,7 +53,6 @@ def tools(count: int) -> list[dict[str, Any]]:
 
 
 def arguments(draw: random.Random) -> dict[str, Any]:
-    """Returns right arguments."""
     day = f"2026-0{draw.randint(1, 9)}-1{draw.randint(0, 9)}"
     who = {"id": f"A{draw.randint(1000, 9999)}", "name": "Ada"}
     unit = draw.choice(["EUR", "USD", "GBP"])
@@ -62,7 +60,6 @@ def arguments(draw: random.Random) -> dict[str, Any]:
 
 
 def spoilt(right: dict[str, Any], fault: str) -> str:
-    """Returns arguments with a fault."""
     value = copy.deepcopy(right)
     if fault in WRONG:
         place, wrong = WRONG[fault]
@@ -111,7 +108,6 @@ def mended(draw: random.Random, fault: str, revisions: int) -> tuple[bool, Chain
 
 
 def faulty(*, quick: bool) -> Row:
-    """Measures the calls that leave right."""
     draw, count = random.Random(1), 20 if quick else 200
     found = [mended(draw, FAULTS[number % len(FAULTS)], 2) for number in range(count)]
     plain = [mended(draw, FAULTS[number % len(FAULTS)], 0)[0] for number in range(count)]

@@ -35,8 +35,7 @@ HOW = (
     "math-verify reads letters as strings, the rest as its README says."
 )
 OURS = {"number": Number.of, "choice": FinalLetter, "maths": FinalMaths.of}
-Case = tuple[str, str, bool, str]
-"""Kind, reference, whether it is right, text."""
+Case = tuple[str, str, bool, str]  # kind, reference, whether it is right, text
 
 
 def table(path: Path = TABLE) -> dict[str, list[Case]]:
@@ -54,7 +53,6 @@ def ours(kind: str, reference: str, text: str) -> bool:
 
 
 def theirs(kind: str, reference: str, text: str) -> bool:
-    """Judge by math-verify."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig, parse, verify
 
     letters = [StringExtractionConfig(strings=tuple("ABCDE"))]

@@ -65,7 +65,6 @@ def scripted() -> Iterator[str]:
 
 
 async def measure(calls: int) -> Row:
-    """Measures both sides in turn."""
     from openai import AsyncOpenAI
 
     with scripted() as url:

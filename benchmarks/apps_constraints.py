@@ -14,8 +14,7 @@ from redraft.chain import Prompt, Usage
 from redraft.checks.base import Check, demand_of, run_checks
 
 TOKENS = 128
-TUNED = 30
-"""The shortest prompts, on which the wording of requests was chosen."""
+TUNED = 30  # the shortest prompts, on which the wording of requests was chosen
 MOST_WORDS, WORDS_IN = 80, {"words": 1, "sentences": 12}
 """Prompts that want longer answers are left out: they would be cut."""
 

@@ -15,8 +15,7 @@ from contextlib import contextmanager
 
 from redraft.engines.llamacpp.default_model import cached_default
 
-CONTEXT = 4096
-"""Tokens of one stream."""
+CONTEXT = 4096  # tokens of one stream
 
 
 @contextmanager

@@ -70,7 +70,6 @@ the prompts. Time and memory are those of the process `redraft merge`."""
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    """Start a command in a folder."""
     command = [sys.executable, "-m", "redraft", *words]
     environment = {**os.environ, "REDRAFT_CONFIG": os.devnull}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
@@ -269,7 +268,6 @@ class ShareCosts:
 
 
 def _processor(folder: Path, *words: str) -> float:
-    """Return the processor time of a command."""
     process = start(folder, *words)
     used = ended(process)
     assert process.returncode == 0
@@ -298,7 +296,6 @@ def toward(measured: int, prompts: int, latency: float, parallel: int) -> Row:
 
 
 def merge(lines: int, parts: int) -> Row:
-    """Merge many lines."""
     with _parts(lines, parts) as folder:
         size = sum(path.stat().st_size for path in folder.glob("out-*.jsonl")) / lines
         words = ["merge", "out.jsonl", *(_name(index, parts) for index in range(parts))]

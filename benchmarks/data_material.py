@@ -22,11 +22,9 @@ from data_html import Block, cut, fences_of, render
 from weights_run import Took, run_command
 
 SEED = 4
-WINDOW = 2_000
-"""Near-duplicates are of one of so many texts before them, so that a sample has them too."""
+WINDOW = 2_000  # near-duplicates are of one of so many texts before them, so that a sample has them too
 
-CLEAN = ("--like", "fastchat", "--languages", "en")
-"""What both sides of the benchmark clean by."""
+CLEAN = ("--like", "fastchat", "--languages", "en")  # what both sides of the benchmark clean by
 
 
 def data(*arguments: str | Path, workers: int) -> Took:
@@ -87,7 +85,6 @@ FRAMES = (
 
 @cache
 def sentences(folder: Path) -> list[list[str]]:
-    """The words of every sentence of the permissive texts."""
     texts = [each["question"] for each in _lines(folder / "gsm8k" / "train.jsonl")]
     texts += [each["text"] for each in _lines(folder / "questions" / "vicuna_80.jsonl")]
     for name in ("seed_tasks", "user_oriented_252"):

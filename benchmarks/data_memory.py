@@ -17,7 +17,6 @@ MOST, FLAT = Goal("≤", 500.0), Goal("≤", 50.0)
 
 
 def run(scale: Scale) -> Row:
-    """Measures the row."""
     folder = shared()
     conversations = Conversations(folder)
     source, output = scale.work / "memory.jsonl", scale.work / "cleaned.jsonl"

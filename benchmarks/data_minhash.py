@@ -41,7 +41,6 @@ Pairs = set[tuple[int, int]]
 
 
 def run(scale: Scale) -> Row:
-    """Measures the row."""
     how = HOW.format(exact=scale.exact, least=LEAST)
     folder = shared()
     source, output = scale.work / "minhash.jsonl", scale.work / "deduped.jsonl"

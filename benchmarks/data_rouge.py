@@ -21,12 +21,10 @@ HOW = (
     "is F over {most}?"
 )
 
-Near = Callable[[str], set[int]]
-"""Places of the texts of a pool that one is near to."""
+Near = Callable[[str], set[int]]  # places of the texts of a pool that one is near to
 
 
 def run(scale: Scale) -> Row:
-    """Measures the row."""
     measure, how = MEASURE.format(pool=scale.pool), HOW.format(most=ALPACA)
     folder = shared()
     texts = list(instructions(folder, scale.pool + scale.candidates))

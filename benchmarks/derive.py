@@ -29,7 +29,6 @@ Labelled = tuple[str, frozenset[str]]  # a prompt, and the checks that it demand
 
 
 def everyday(*, held_out: bool) -> list[Labelled]:
-    """Return the everyday prompts of a half."""
     records = map(json.loads, (HERE / "derive_prompts.jsonl").read_text("utf-8").splitlines())
     kept = [each for each in records if each["held_out"] == held_out]
     return [(each["prompt"], frozenset(map(_plain, each["checks"]))) for each in kept]

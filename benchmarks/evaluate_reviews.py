@@ -144,7 +144,6 @@ def many(count: int, rounds: int) -> Row:
 
 
 def browser(count: int, rounds: int) -> Row:
-    """Measure opening and searching the page."""
     how = PAGE_HOW.format(count=count)
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     try:

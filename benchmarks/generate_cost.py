@@ -29,7 +29,6 @@ MEMORY_HOW = (
 
 
 def overhead(calls: int, rounds: int) -> Row:
-    """Measure the CPU time of a call on both sides."""
     few = calls // 5
     with Teacher(delay=0.05) as teacher:
 

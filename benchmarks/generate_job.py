@@ -45,7 +45,6 @@ class Job:
         return subprocess.Popen([sys.executable, "-m", "redraft", *words], env=environment)
 
     def run(self, teacher: Teacher, *more: str, out: str = "out.jsonl") -> Run:
-        """Run the command to its end."""
         start = time.perf_counter()
         process = self.start(teacher, *more, out=out)
         used = ended(process)

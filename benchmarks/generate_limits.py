@@ -39,7 +39,6 @@ KILLED_HOW = (
 
 
 def limit(calls: int, rounds: int) -> Row:
-    """Measure the share of a limit that is used."""
     given = [_limited(calls, "--rpm", str(RPM)) for _ in range(rounds)]
     adapted = _limited(calls)
     figures = (

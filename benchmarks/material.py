@@ -46,7 +46,6 @@ def questions(count: int) -> list[str]:
 
 
 def write_prompts(path: Path, prompts: Iterable[str]) -> Path:
-    """Writes a file of prompts."""
     path.write_text("".join(json.dumps({"prompt": each}) + "\n" for each in prompts), "utf-8")
     return path
 

@@ -60,7 +60,6 @@ class Goal:
     value: float
 
     def reached(self, value: float) -> bool:
-        """Whether a value reaches the goal."""
         return value >= self.value if self.op == "≥" else value <= self.value
 
 
@@ -117,7 +116,6 @@ class Rates:
 
 
 def rate(measured: tuple[int, float]) -> float:
-    """Tokens per second."""
     tokens, seconds = measured
     return tokens / seconds
 

@@ -36,7 +36,6 @@ GOAL = Goal("≥", 0.9)
 
 
 def run(*, quick: bool) -> Row:
-    """Measures the row."""
     rollouts, chunk, tokens, rounds = (4, 2, 8, 1) if quick else (32, 16, 128, 8)
     how = HOW.format(rollouts=rollouts, chunk=chunk, tokens=tokens, rounds=rounds)
     with tempfile.TemporaryDirectory(prefix="redraft-bench-") as work:
@@ -75,7 +74,6 @@ def compared(ready: Ready, rounds: int) -> Rates:
 
 
 def by_rollouts(ready: Ready, epoch: int) -> tuple[int, float]:
-    """Return tokens and seconds of a rollout batch."""
     source, judged = cast(Ppo, ready.loop.data), [0.0]
 
     async def reward(chains: Sequence[Chain]) -> list[float]:

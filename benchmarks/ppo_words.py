@@ -45,10 +45,8 @@ SUBJECTS = (
     *("a long walk", "a good friend", "a summer morning", "a library", "a wedding", "a teacher", "a boat"),
 )
 MOST_WORDS = 12
-LONGEST = 32
-"""Tokens. A sentence of 12 words has about 16."""
-TARGET = 6.0
-"""Nats of KL of an answer."""
+LONGEST = 32  # tokens. A sentence of 12 words has about 16.
+TARGET = 6.0  # nats of KL of an answer
 RISE = Goal("≥", 0.15)
 SAMPLES = 10
 NAMES = {
@@ -169,7 +167,6 @@ def _redraft(*words: object) -> None:
 
 
 def scores(chains: Sequence[Chain]) -> list[float]:
-    """Return the reward of each answer."""
     return [reward(chain.answer, chain.prompt) for chain in chains]
 
 

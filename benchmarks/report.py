@@ -35,8 +35,7 @@ PACKAGES = (
 )
 FILES = Path(__file__).with_name("results")
 PAGES = tuple(Path(__file__).with_name(name) for name in ("RESULTS.md", "LOST.md"))
-FEW = 4
-"""More figures with one goal than so many are one line of a table: the one that is furthest from it."""
+FEW = 4  # more figures with one goal than so many are one line of a table: the one that is furthest from it
 
 _TABLE = re.compile(r"<!-- table: (?P<name>\w+)(?:: (?P<measure>.+?))? -->\n.*?<!-- end -->", re.DOTALL)
 _SHORT = re.compile(r"\[\n[^\[\]{}]*\]")  # an array without others in it is one line of a file
@@ -280,7 +279,6 @@ def _told(figure: Figure) -> str:
 
 
 def shown(value: float, unit: str) -> str:
-    """Return a value with its unit."""
     return f"{number(value)}{unit}" if unit == "×" else f"{number(value)} {unit}".rstrip()
 
 

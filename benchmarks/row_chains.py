@@ -24,13 +24,11 @@ HOW = (
     "how many there are."
 )
 ONCE = {8: Goal("≥", 8.0)}
-MANY = {8: Goal("≥", 8.0), 32: Goal("≥", 16.0)}
-"""Streams -> what is to be reached."""
+MANY = {8: Goal("≥", 8.0), 32: Goal("≥", 16.0)}  # streams -> what is to be reached
 MISSING = "the peer needs more packages: pip install torch transformers gguf accelerate"
 
 
 def run(size: Size, streams: Mapping[int, Goal] = ONCE) -> Row:
-    """Measures the row."""
     few = max(size.questions // 2, 1)
     how = HOW.format(tokens=size.tokens, few=few)
     try:

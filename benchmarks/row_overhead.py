@@ -40,7 +40,6 @@ class Recorded:
 
 
 def run(size: Size) -> Row:
-    """Measures the row."""
     figures = asyncio.run(_figures(size))
     return Row(MEASURE, HOW.format(rounds=size.rounds, tokens=size.tokens // 4), tuple(figures))
 
@@ -95,7 +94,6 @@ async def again(engine: Engine, chain: Recorded) -> int:
 
 
 def with_model(options: RevisionKeywords, engine: Engine) -> RevisionKeywords:
-    """The same options with an engine."""
     options = options.copy()
     options["model"] = engine
     return options

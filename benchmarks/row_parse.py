@@ -21,7 +21,6 @@ HOW = (
 
 
 def run(size: Size) -> Row:
-    """Measures the row."""
     files = sorted((shared() / "selfee" / "chains").glob("*.jsonl"))
     chains = [chain for path in files for chain in read_records(path)]
     same = sum(again(chain) == said(chain) for chain in chains)

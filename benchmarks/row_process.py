@@ -33,7 +33,6 @@ GOALS = (None, None, 0.12, 0.08, 0.25, 0.45, 0.9)  # seconds of each
 
 
 def run_memory(size: Size) -> Row:
-    """Measures the peak memory with few and with many prompts."""
     few, many = size.prompts
     peaks = {count: answer_peak(count) for count in (few, many)}
     growth = (peaks[many][0] - peaks[few][0]) / (many - few) * 1e6

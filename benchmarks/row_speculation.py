@@ -27,8 +27,7 @@ HOW = (
 )
 CHECKS = ("ends:Thank you.", "contains:[end]")
 SHARE = 0.7
-SHORTEST = 32
-"""Tokens of a draft and of a revision, at least: of fewer, a time says little."""
+SHORTEST = 32  # tokens of a draft and of a revision, at least: of fewer, a time says little
 
 
 @dataclass(frozen=True)

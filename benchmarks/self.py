@@ -54,8 +54,7 @@ NAMES = {
 }
 SEEDS = tuple(range(7, 22))
 """Of the exercises. Those of 1 to 6 were looked at while `learnt.holds` was written."""
-LONGEST = 64
-"""Tokens of an answer to an exercise."""
+LONGEST = 64  # tokens of an answer to an exercise
 
 
 def everyday(folder: Path) -> tuple[list[str], list[str]]:

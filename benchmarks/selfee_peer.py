@@ -28,8 +28,7 @@ PHRASES = (
 """The six that the released server looks for."""
 
 FORCED = "Revision is needed"
-TEMPERATURE = 0.7
-"""The released default."""
+TEMPERATURE = 0.7  # the released default
 
 
 class Sampler(Protocol):

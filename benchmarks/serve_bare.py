@@ -21,8 +21,7 @@ from serve_server import serving
 PORT = 8391
 STREAMS = 8
 MODEL = "default-base"  # the other side has no adapters
-TOKENS = 96
-"""Most new tokens of an answer."""
+TOKENS = 96  # most new tokens of an answer
 
 SIDES = (
     "The bare side is the process that redraft itself starts for a model, with the same settings, asked at "
@@ -65,14 +64,12 @@ def bare() -> Iterator[Address]:
 
 @contextmanager
 def both() -> Iterator[tuple[Address, Address]]:
-    """Yield our address and the bare one."""
     words = ("--model", MODEL, "--parallel", str(STREAMS))
     with bare() as theirs, serving(*words, port=PORT) as ours:
         yield Address(ours.port), theirs
 
 
 def rate(rounds: int, tokens: int) -> Row:
-    """Measure tokens a second at 8 streams."""
     with both() as sides:
         rates = asyncio.run(_rates(sides, rounds, tokens))
     figure = rates.figure("8 streams", Goal("≥", 0.95), "redraft serve", "bare")

@@ -21,7 +21,6 @@ class Address:
     key: str = ""
 
     def request(self, body: Any, path: str = CHAT, *, close: bool = True) -> bytes:
-        """Return the bytes of a request."""
         text = json.dumps(body).encode()
         head = (
             f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nContent-Type: application/json\r\n"

@@ -15,8 +15,7 @@ from serve_client import Address, chat
 from serve_server import Serving, serving
 
 PORT = 8392
-WORD, WORDS = " rain", 200
-"""An answer is so many words. Each is a token, and one delta of the engine."""
+WORD, WORDS = " rain", 200  # an answer is so many words. Each is a token, and one delta of the engine.
 
 MEASURE = "scripted engine, {streams} concurrent streams, {seconds:g} s: errors, tokens/s, memory growth"
 HOW = (
@@ -81,7 +80,6 @@ class Stream(asyncio.Protocol):
 
 
 def measure(streams: int, seconds: float) -> Row:
-    """Measure the row."""
     with tempfile.TemporaryDirectory() as name:
         script = Path(name) / "script.jsonl"
         script.write_text(f'{{"settings": {{"chunk": {len(WORD)}}}}}\n{json.dumps(WORD * WORDS)}\n')

@@ -12,8 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.error import URLError
 
-START = 60.0
-"""Seconds after which a server that is not ready counts as broken."""
+START = 60.0  # seconds after which a server that is not ready counts as broken
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,6 @@ def serving(*words: str, port: int, start: float = START, **env: str) -> Iterato
 
 
 def _ready(process: subprocess.Popen[bytes], port: int, most: float) -> float:
-    """Wait until the server is ready. Return the seconds."""
     start = time.perf_counter()
     while (seconds := time.perf_counter() - start) < most:
         assert process.poll() is None, f"the server ended with {process.returncode}"

@@ -19,8 +19,7 @@ from serve_client import CHAT, Address, chat, events
 from serve_server import Serving, serving
 
 PORT = 8394
-PAUSE = 0.02
-"""Seconds between two requests of a worker."""
+PAUSE = 0.02  # seconds between two requests of a worker
 
 WARM_UP = 0.2
 """Share of the time after which memory has to be flat: caches of the engine and of Python are full."""
@@ -81,7 +80,6 @@ class Soak:
         return await self._content(self._stream("plain")) == LONG.strip()
 
     async def revised(self) -> bool:
-        """Stream an answer that is revised."""
         return await self._content(self._stream("revised")) in (SHORT, LONG.strip())
 
     async def default(self) -> bool:
@@ -99,7 +97,6 @@ class Soak:
         return "".join(pieces) == LONG
 
     async def response(self) -> bool:
-        """Stream a response."""
         body = {"model": "plain", "input": "Rain?", "stream": True}
         kinds = [event["type"] async for event in events(self._address, body, "/v1/responses")]
         return kinds[-1] == "response.completed"
@@ -141,7 +138,6 @@ class Soak:
 
 
 def measure(seconds: float, _rounds: int) -> Row:
-    """Measure the row."""
     with tempfile.TemporaryDirectory() as name:
         script, models = Path(name) / "script.jsonl", Path(name) / "models.yaml"
         script.write_text(f"{json.dumps(LONG)}\n{json.dumps(SHORT)}\n")

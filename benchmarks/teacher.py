@@ -70,7 +70,6 @@ class Account:
 
 
 def texts_in(journal: Path) -> list[str]:
-    """Return the texts of the replies in a journal."""
     with closing(sqlite3.connect(journal)) as db:
         replies = [json.loads(zlib.decompress(reply)) for (reply,) in db.execute("SELECT reply FROM packed")]
     return ["".join(delta.get("text", "") for delta in reply) for reply in replies]
@@ -134,7 +133,6 @@ class _Served:
         return time.monotonic() - self._began
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the requests of a connection."""
         try:
             while (request := await read_request(reader)) is not None:
                 if not await self._answer(request, writer, reader.at_eof):

@@ -78,7 +78,6 @@ class Chains:
         self._lines = list(_lines_of_programs(folder))
 
     def make(self, number: int) -> dict[str, Any]:
-        """One record of SelFee's training data."""
         rng = random.Random(SEED * 1_000_003 + number)
         (kind,) = rng.choices(KINDS, [each.records for each in KINDS])
         (steps,) = rng.choices([count for count, _ in STEPS], [share for _, share in STEPS])

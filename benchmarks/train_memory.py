@@ -31,7 +31,6 @@ KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def run(scale: Scale) -> Row:
-    """Measures the row."""
     model = scale.work / "model"
     weights("from-gguf", default_model(), "-o", model)
     figures = []

@@ -26,7 +26,6 @@ TIME, FLAT, FULL = Goal("≤", 180.0), Goal("≤", 100.0), Goal("≥", 98.0)
 
 
 def run(scale: Scale) -> Row:
-    """Measures the row."""
     measure = MEASURE.format(count=scale.records)
     folder = shared()
     weights("from-gguf", default_model(), "-o", scale.work / "model")

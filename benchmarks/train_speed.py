@@ -33,12 +33,10 @@ PAIRS: tuple[tuple[str, str, tuple[str, ...], Goal], ...] = (
 NO_TRL = "TRL is not installed, so it was not compared with: pip install trl"
 
 
-ROWS, TOKENS, RECORDS = 2, 2048, 400
-"""Rows a step, tokens a row, and chains that there are."""
+ROWS, TOKENS, RECORDS = 2, 2048, 400  # rows a step, tokens a row, and chains that there are
 
 
 def run(scale: Scale) -> Row:
-    """Measures the row."""
     how = HOW.format(tokens=TOKENS // scale.shrink, rows=ROWS, steps=scale.steps, rounds=scale.rounds)
     folder = shared()
     weights("from-gguf", default_model(), "-o", scale.work / "model")
@@ -52,7 +50,6 @@ def run(scale: Scale) -> Row:
 
 
 def compared(what: str, peer: str, flags: tuple[str, ...], goal: Goal, scale: Scale) -> Figure:
-    """Ours and a peer in turn."""
     rates = Rates(
         *in_turns(scale.rounds, lambda: steps("ours", flags, scale), lambda: steps(peer, flags, scale))
     )

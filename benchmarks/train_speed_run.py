@@ -112,7 +112,6 @@ def settings_of(asked: argparse.Namespace) -> SftOptions:
 
 
 def ours(settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared) -> Loop:
-    """Redraft's loop."""
     assert with_loss(model, say=note, packed=settings.packing)
     rows = rows_of(data, settings, args, VERB, pad=None)
     return Loop(model, args, rows, None, tokenizer=tokenizer, quiet=True)
@@ -138,7 +137,6 @@ def padded(example: dict[str, list[int]], length: int, pad: int) -> dict[str, li
 
 
 def trl(settings: SftOptions, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared) -> Trainer:
-    """TRL's trainer with packing."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 

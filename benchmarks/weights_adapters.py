@@ -37,8 +37,7 @@ HOW_QUANTISED = (
     "`from-gguf` and `gguf` make of it. llama.cpp rounds activations for q4_1 in another way. " + GREEDY
 )
 SAME = Goal("≥", 95.0)
-FEW = 20
-"""Texts of the base alone, which are only to show that the adapter does something."""
+FEW = 20  # texts of the base alone, which are only to show that the adapter does something
 
 
 def run_merged(scale: Scale) -> Row:
@@ -52,7 +51,6 @@ def run_merged(scale: Scale) -> Row:
 
 
 def run_gguf(scale: Scale) -> Row:
-    """Measures an adapter as GGUF in llama.cpp."""
     folder = scale.work / "adapter"
     base, adapter, merged = _make(folder)
     files = {}

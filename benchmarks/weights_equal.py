@@ -21,7 +21,6 @@ NONE = Goal("≤", 0.0)
 
 
 def run(scale: Scale) -> Row:
-    """Measures the row."""
     folder = scale.work / "equal"
     folder.mkdir()
     model = folder / "model"

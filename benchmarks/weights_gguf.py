@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-Array = Any
-"""A numpy array."""
+Array = Any  # a numpy array
 
 
 def tensors_for(folder: Path) -> Iterator[tuple[str, Array]]:

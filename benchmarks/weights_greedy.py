@@ -28,8 +28,7 @@ class Step:
 
 
 Text = list[Step]
-Writer = Callable[[str], Text]
-"""Writes the greedy answer to a question."""
+Writer = Callable[[str], Text]  # writes the greedy answer to a question
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,6 @@ async def _answer(child: Child, question: str, tokens: int) -> Text:
 
 
 def in_transformers(model: Any, tokenizer: Any, tokens: int) -> Writer:
-    """Writes with a model of transformers that is already loaded."""
     import torch
 
     def write(question: str) -> Text:

@@ -17,8 +17,7 @@ from typing import Any, BinaryIO
 
 GIB = 1 << 30
 VOCABULARY = 49_152  # the default model's
-BLOCK = 4 << 20
-"""Elements that are made and written at a time."""
+BLOCK = 4 << 20  # elements that are made and written at a time
 
 _WIDTHS = ((GIB // 16, 64), (GIB // 2, 512), (GIB, 2048), (2 * GIB, 3072))
 _LARGEST_WIDTH = 4096
@@ -139,7 +138,6 @@ def _shards(shapes: dict[str, tuple[int, ...]], limit: int) -> Iterator[list[str
 
 
 def _write_shard(folder: Path, file: str, shapes: dict[str, tuple[int, ...]], seed: int) -> None:
-    """Writes one shard of the base and the same one of the target."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():

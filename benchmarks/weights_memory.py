@@ -26,7 +26,6 @@ Arguments = tuple[str | Path, ...]
 
 
 def run(scale: Scale) -> Row:
-    """Measures the row."""
     folder = scale.work / "memory"
     tokenizer = folder / "tokenizer"
     weights("from-gguf", default_model(), "-o", tokenizer)

@@ -26,7 +26,6 @@ GOAL = Goal("≥", 0.8)
 
 
 def run(scale: Scale) -> Row:
-    """Measures the row."""
     folder = scale.work / "speed"
     pair = make_pair(folder, scale.speed)
     figures = [each for exact in (False, True) for each in _figures(scale.rounds, folder, pair, exact=exact)]
@@ -77,7 +76,6 @@ def _rate(moved: int, seconds: Sequence[float]) -> str:
 
 
 def size_of(folder: Path) -> list[int]:
-    """Bytes of the files of a folder."""
     return [path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()]
 
 

@@ -21,7 +21,6 @@ PEER = Path(__file__).with_name("weights_whole_peer.py")
 
 
 def run(scale: Scale) -> Row:
-    """Measures the row."""
     folder = scale.work / "whole"
     pair = make_pair(folder, scale.whole)
     delta = folder / "delta"

@@ -292,8 +292,7 @@ def test_the_front_of_compose_starts_with_models_of_another_machine(monkeypatch:
 
 METRIC = re.compile(r"\bredraft_\w+")
 MATCHED = re.compile(r"(redraft_\w+)\{([^}]*)\}")
-OF_PROMETHEUS = {"instance", "job", "le"}
-"""Labels that Prometheus adds, and that of buckets."""
+OF_PROMETHEUS = {"instance", "job", "le"}  # labels that Prometheus adds, and that of buckets
 
 
 def exported() -> dict[str, set[str]]:

@@ -14,8 +14,7 @@ from tests.cli.verbs import chains, redraft, start, wait_until
 from tests.engines.paid_server import TOKENS, PaidServer
 
 PROMPTS, PARALLEL, CALLS = 12, 3, 5
-NEEDED = PROMPTS * CALLS
-"""An answer, and twice a criticism with its revision."""
+NEEDED = PROMPTS * CALLS  # an answer, and twice a criticism with its revision
 NEW = TOKENS[1]
 UNFINISHED = Path("out.jsonl.unfinished.jsonl")
 CACHE = ("--cache", "paid.db")

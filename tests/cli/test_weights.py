@@ -33,13 +33,11 @@ TEXTS = {"README.md": CARD, "LICENSE.txt": "Terms.", "USE_POLICY.md": "Do no har
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """A base and a target."""
     return base_and_target(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model and an adapter for it."""
     folder = tmp_path_factory.mktemp("made")
     lora(tiny_folder(folder / "model"), folder / "adapter")
     return folder

@@ -130,7 +130,6 @@ def files_up_to(size: int) -> Iterator[None]:
 
 
 def write(name: str | Path, records: Iterable[Any]) -> Path:
-    """Write a line for each record."""
     path = Path(name)
     path.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
     return path

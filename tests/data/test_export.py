@@ -305,7 +305,6 @@ def test_written_read_and_written_again_is_the_same(
 
 
 def fitting(chains: Iterable[Chain], to: ExportFormat) -> list[Any]:
-    """Return the records of the chains that fit a format."""
     return [record for chain in chains if not isinstance(record := made(chain, to), Unfit)]
 
 

@@ -46,7 +46,6 @@ def parts(tmp_path: Path) -> Path:
 
 
 def part(name: str, **more: Any) -> MixPart:
-    """The part of a file."""
     return MixPart(file=f"{name}.jsonl", name=name).model_copy(update=more)
 
 

@@ -34,7 +34,6 @@ def summary_of(*chains: Chain) -> stats.DataSummary:
 
 
 def judged(*pairs: tuple[str, str | None], **fields: Any) -> Chain:
-    """A chain of answers with their feedbacks."""
     steps = tuple(
         Step(answer=answer, feedback=None if text is None else Feedback(text=text, verdict=verdict_of(text)))
         for answer, text in pairs

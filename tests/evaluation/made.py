@@ -49,7 +49,6 @@ def answer(model: str, question: int | str, text: str) -> dict[str, Any]:
 
 
 def report(files: Sequence[Path], **more: Any) -> Report:
-    """The report on files of reviews."""
     from redraft.evaluation.reports.report import describe
     from redraft.evaluation.reports.reviews import Report
 

@@ -14,7 +14,6 @@ from tests.train.tiny import model_folder
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a tiny model of random weights."""
     return str(model_folder(tmp_path_factory.mktemp("tiny") / "model"))
 
 

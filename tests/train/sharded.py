@@ -33,8 +33,7 @@ RANKS = 2
 KINDS = ("tied", "bf16")
 """The models that the loop trains: one with a tied head; one with its own head, computed in bf16."""
 
-SIZE = 1
-"""Rows of a process's batch."""
+SIZE = 1  # rows of a process's batch
 
 
 def model(kind: str) -> Any:

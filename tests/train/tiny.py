@@ -85,7 +85,6 @@ def loop(folder: Path, read: Data, model: Any = None, eval_data: Data | None = N
 
 
 def lines(output: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log."""
     return [json.loads(line) for line in (output / LOG).read_text().splitlines()]
 
 

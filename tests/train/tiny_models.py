@@ -14,8 +14,7 @@ from redraft.train.batches import IGNORED
 from tests.train.tiny import SHAPE
 
 VOCABULARY = 64
-WINDOW = 5
-"""For kinds with a window: shorter than the longest example."""
+WINDOW = 5  # for kinds with a window: shorter than the longest example
 
 KINDS: dict[str, dict[str, Any]] = {
     "Llama": {},

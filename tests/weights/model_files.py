@@ -58,7 +58,6 @@ def save_bin(folder: Path, tensors: Tensors) -> Path:
 
 
 def saved(value: Any, **options: Any) -> bytes:
-    """The bytes that torch writes."""
     file = io.BytesIO()
     torch.save(value, file, **options)
     return file.getvalue()

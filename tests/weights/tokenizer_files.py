@@ -72,7 +72,6 @@ def byte_level(
 
 
 def from_rule(rule: Any) -> Any:
-    """A pre-tokenizer of the tokenizers library from its JSON."""
     empty = {"model": {"type": "BPE", "vocab": {}, "merges": []}, "pre_tokenizer": rule}
     return Tokenizer.from_str(json.dumps(empty)).pre_tokenizer
 
@@ -168,7 +167,6 @@ def llama_cpp_ids(
 def ids(
     tokenizer: Tokenizer, texts: Sequence[str], *, special: bool = False, start: bool = False
 ) -> list[list[int]]:
-    """The ids by the tokenizers library."""
     tokenizer.encode_special_tokens = not special
     return [tokenizer.encode(text, add_special_tokens=start).ids for text in texts]
 

@@ -42,7 +42,6 @@ def here(folder: Path) -> None:
 
 
 def data(licence: str) -> None:
-    """Writes chains of the data set alpaca."""
     origin = {"dataset": "alpaca", "licence": licence}
     records = verbs.lines(chains(Path("plain.jsonl")))
     verbs.write("data.jsonl", [each | {"meta": {"origin": origin}} for each in records])

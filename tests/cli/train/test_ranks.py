@@ -30,8 +30,7 @@ TORCHRUN = [
 ]
 """The address is given, so that nothing is looked up."""
 
-PATIENCE = 600
-"""Seconds. Two processes that import torch on a busy machine take minutes."""
+PATIENCE = 600  # seconds. Two processes that import torch on a busy machine take minutes.
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,6 @@ from tests.evaluation.pages.reading import BAD, read
 
 
 def page_of(text: str) -> str:
-    """A page that has a text in every place."""
     part = Part(
         title=text,
         note=text,

@@ -11,8 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Ragged = list[list[float]]
-"""A number for each real token of each sequence."""
+Ragged = list[list[float]]  # a number for each real token of each sequence
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from tests.train.rl.loops import Batch, Ragged, flat, random_batch
 
 NAN, INF = math.nan, math.inf
 LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=6)
-SHARES = st.floats(0, 1)
-"""Of discounts."""
+SHARES = st.floats(0, 1)  # of discounts
 
 
 @st.composite

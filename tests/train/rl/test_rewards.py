@@ -21,7 +21,6 @@ PROMPTS = [Prompt(instruction="Say a."), Prompt(instruction="Say b.", input="Lou
 
 
 def chains(*answers: str) -> list[Chain]:
-    """Answers to the prompts."""
     return [
         Chain(prompt=prompt, steps=(Step(answer=answer),), best=0, meta={"reference": "b"})
         for prompt, answer in zip(PROMPTS, answers, strict=True)
@@ -29,7 +28,6 @@ def chains(*answers: str) -> list[Chain]:
 
 
 def judged(*forms: str, answers: tuple[str, ...] = ("a", "b b")) -> list[float]:
-    """The rewards of two answers."""
     return [sum(each.values()) for each in asyncio.run(parse_rewards(forms)(chains(*answers)))]
 
 

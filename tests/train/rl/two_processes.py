@@ -27,11 +27,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "ppo": {"target": 1.0, "num_rollouts": 16},
     "grpo": {"algorithm": "grpo"},
 }
-CHUNKS = 16 // 4
-"""Chunks of a rollout batch of the first kind."""
+CHUNKS = 16 // 4  # chunks of a rollout batch of the first kind
 
-HALF = 5
-"""A step in the middle of a rollout batch, with a checkpoint."""
+HALF = 5  # a step in the middle of a rollout batch, with a checkpoint
 
 
 def made(folder: Path, kind: str, reward: Reward = share_of_e) -> Loop:
@@ -103,7 +101,6 @@ def one_fails(folder: Path) -> str:
 
 
 def main() -> None:
-    """Run all."""
     folder = Path(sys.argv[1])
     with forked(folder, RANKS) as rank:
         for kind in KINDS:

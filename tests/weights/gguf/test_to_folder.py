@@ -236,7 +236,6 @@ def test_what_overflows_is_a_warning(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def unpacked(default_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The default model as a folder in 32 bits."""
     folder = tmp_path_factory.mktemp("default") / "hf"
     import_gguf(default_model, folder, dtype="F32")
     return folder

@@ -35,7 +35,6 @@ NOT_SPACED = [text for text in TEXTS if not text.startswith(" ")]
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Path:
-    """A folder with a byte-level tokenizer as GPT-2's."""
     byte_level(tmp_path, pre_tokenizers.ByteLevel(add_prefix_space=False))
     return tmp_path
 
