@@ -16,14 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, FullyShardedDataParallelPlugin
-from accelerate.utils import (
-    TorchDynamoPlugin,
-    load_fsdp_model,
-    load_fsdp_optimizer,
-    save_fsdp_model,
-    save_fsdp_optimizer,
-)
+from accelerate import Accelerator, DistributedDataParallelKwargs, FullyShardedDataParallelPlugin, utils
 from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -239,8 +232,8 @@ class Trained:
         states = {}
         if self.fsdp:
             one = (self.fsdp, self.accelerator)
-            save_fsdp_model(*one, self.wrapped, str(folder), adapter_only=True)
-            save_fsdp_optimizer(*one, self.optimizer, self.wrapped, str(folder))
+            utils.save_fsdp_model(*one, self.wrapped, str(folder), adapter_only=True)
+            utils.save_fsdp_optimizer(*one, self.optimizer, self.wrapped, str(folder))
         else:
             states["optimizer"] = self.optimizer.state_dict()
         states["schedule"] = self.schedule.state_dict()
@@ -256,7 +249,7 @@ class Trained:
         """Load what `save_states` saved, except weights."""
         states = load_state(part_of(folder, OPTIMIZER))
         if self.fsdp:
-            load_fsdp_optimizer(
+            utils.load_fsdp_optimizer(
                 self.fsdp, self.accelerator, self.optimizer, self.wrapped, str(folder), adapter_only=True
             )
         else:
@@ -271,7 +264,9 @@ class Trained:
         self.check_way(folder)
         try:
             if self.fsdp:
-                load_fsdp_model(self.fsdp, self.accelerator, self.wrapped, str(folder), adapter_only=True)
+                utils.load_fsdp_model(
+                    self.fsdp, self.accelerator, self.wrapped, str(folder), adapter_only=True
+                )
             elif isinstance(self.model, PeftModel):
                 self.model.load_adapter(str(folder), self.model.active_adapter, is_trainable=True)
             else:
@@ -311,7 +306,7 @@ def _accelerator(args: TrainingArguments) -> Accelerator:
     return Accelerator(
         mixed_precision=args.mixed_precision,
         fsdp_plugin=FullyShardedDataParallelPlugin(**shards) if shards else None,
-        dynamo_plugin=TorchDynamoPlugin(backend=args.torch_compile_backend),
+        dynamo_plugin=utils.TorchDynamoPlugin(backend=args.torch_compile_backend),
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=bool(args.ddp_find_unused_parameters))
         ],
