@@ -136,6 +136,13 @@ def test_the_filter_of_alpaca_sees_no_inputs() -> None:
     assert len(kept_ids(records, USUAL["rouge"])) == 1
 
 
+def test_how_far_the_comparing_is_can_be_followed() -> None:
+    told: list[tuple[int, int]] = []
+    records = [asked(str(i), f"Question {i}?") for i in range(130)]
+    run(records, USUAL["rouge"], compared=lambda done, total: told.append((done, total)))
+    assert told == [(0, 130), (64, 130), (128, 130)]
+
+
 @pytest.mark.parametrize("by", WAYS)
 def test_records_of_another_file_come_before_all(by: By) -> None:
     text = "Write a poem about the rain in spring."

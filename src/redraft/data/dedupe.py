@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import nextafter
@@ -36,6 +36,7 @@ from redraft.errors import UsageError, shown
 from redraft.jobs.stores import here
 
 _sorted = json.JSONEncoder(sort_keys=True).encode
+_TOLD = 64  # comparisons between two progress updates
 
 By = Literal["exact", "query", "rouge", "minhash"]
 
@@ -84,7 +85,9 @@ def dedupe(
         known = output.spread(partial(examine, like=like), pool, strict=True)
         found = output.spread(partial(examine, like=like), lines)
         entries, fixed = output.gone.without(found), output.gone.without(known)
-        output.sink.writelines(output.passing(sift(entries, like, spool, against=fixed)))
+        compared = output.progress.compare
+        results = sift(entries, like, spool, against=fixed, compared=compared)
+        output.sink.writelines(output.passing(results))
     output.tell_counts()
     return output.result()
 
@@ -166,11 +169,13 @@ def sift(
     spool: IO[bytes],
     *,
     against: Iterable[Entry] = (),
+    compared: Callable[[int, int], None] | None = None,
 ) -> Iterator[bytes | Duplicate]:
     """Yield each record's line if it is kept, or its drop, in the order of the input.
 
     All are read before the first result, and wait in `spool`. The best is kept. Records of `against` come
-    before all, are always kept, and are not yielded.
+    before all, are always kept, and are not yielded. `compared` is called from time to time with the number
+    of compared records and the total.
     """
     ids, ranks, keys = list[str](), list[bytes](), list[bytes]()
     for spooled, given in ((False, against), (True, entries)):
@@ -186,8 +191,10 @@ def sift(
     ranks.clear()
     kept, scores = array("q", order), array("d", [1.0]) * len(order)
     alike = _alike([keys[place] for place in order], like, fixed)
-    for place, (other, similarity) in zip(order, alike, strict=True):
+    for done, (place, (other, similarity)) in enumerate(zip(order, alike, strict=True)):
         kept[place], scores[place] = order[other], similarity
+        if compared and done % _TOLD == 0:
+            compared(done, len(order))
     spool.seek(0)
     for number in range(fixed, len(ids)):
         named, line = spool.readline(), spool.readline()

@@ -225,9 +225,12 @@ class RecordProgress(ProgressLine):
         super().__init__(total, quiet=quiet or not shown, transient=True, console=console, clock=clock)
         self.records = 0  # how many were read
         self.results: Callable[[], str] = str  # a few words on the results
+        self._compared: tuple[int, int] | None = None
 
     def parts(self) -> list[str]:
         """Return the records read, their rate, the share of the bytes, and the results."""
+        if self._compared:
+            return ["{:,} of {:,} records compared".format(*self._compared)]
         read = f"{self.done / 1e6:,.0f} MB"
         if self.total:
             share = f"{min(self.done / self.total, 1.0):.0%}".replace("%", " %")
@@ -239,6 +242,11 @@ class RecordProgress(ProgressLine):
         """Count a record of `size` bytes."""
         self.records += 1
         self.done += size
+        self.update()
+
+    def compare(self, done: int, total: int) -> None:
+        """Show how many of the records are compared with the others, once all are read."""
+        self._compared = done, total
         self.update()
 
 

@@ -112,6 +112,8 @@ def test_the_line_says_what_was_read_how_fast_and_what_became_of_it() -> None:
         progress.advance(1_000_000)
         now[0] += 1
     assert progress.line() == "2 records · 1 a second · 2 of 4 MB (50 %) · 1 kept, 1 dropped"
+    progress.compare(64, 1000)
+    assert progress.line() == "64 of 1,000 records compared"
 
 
 @pytest.mark.parametrize(
