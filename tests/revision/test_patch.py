@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel
 import redraft
 from redraft.chain import CheckResult, Step, is_blank
 from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.code import CodeCheck
 from redraft.checks.json_reading import keys_of, pointer, pointer_at, span_of, surplus_of
 from redraft.checks.schema import schema_at
 from redraft.engines.base import EngineInfo, Message, Replies, Sampling
@@ -521,3 +522,65 @@ def test_properties_that_may_not_be_there_are_removed(value: dict[str, Any], dat
     for begin, end in sorted(surplus_of(text, each, gone) or (0, 0) for each in gone):
         left, at = left + text[at:begin], max(at, end)
     assert json.loads(left + text[at:]) == {name: value[name] for name in value if name in kept}
+
+
+# A program is mended by functions.
+
+CODE = '''Here it is:
+
+```python
+class Box:
+    def __init__(self, side):
+        self.side = side
+
+    def area(self):
+        return self.side + side
+
+
+def mean(row):
+    """Return the mean of numbers."""
+
+    return sum(row) / 7
+
+
+LIMIT = 1 / len("")
+```
+
+All of it is plain Python.
+'''
+BOX = "def area(self):\n        return self.side + side"
+MEAN = 'def mean(row):\n    """Return the mean of numbers."""\n\n    return sum(row) / 7'
+RIGHT = ("self.side + side", "self.side**2"), (" / 7", " / len(row)"), ('1 / len("")', "1")
+TESTS = ("assert Box(3).area() == 9", "assert mean([1, 2, 3]) == 2")
+
+
+@pytest.mark.parametrize(
+    ("fault", "old", "reply", "new"),
+    [
+        (0, BOX, "[1] def area(self):\n    return self.side**2", BOX.replace(*RIGHT[0])),
+        (1, MEAN, "```python\nimport math\ndef mean(row):\n    return math.fsum(row) / len(row)\n```", None),
+        (1, MEAN.replace("row):", "row:"), f"[1] {MEAN.replace(*RIGHT[1])}\n\nprint(mean([1]))", MEAN),
+        (2, 'LIMIT = 1 / len("")', "[1] LIMIT = 1", "LIMIT = 1"),
+    ],
+)
+@pytest.mark.usefixtures("a_sandbox")
+def test_the_function_or_statement_that_a_test_names(fault: int, old: str, reply: str, new: str) -> None:
+    answer = CODE.replace(MEAN, old) if fault == 1 else CODE
+    for place in {0, 1, 2} - {fault}:
+        answer = answer.replace(*RIGHT[place])
+    engine = Steered(reply, again=reply)
+    chain = redraft.revise("Write it.", given=answer, model=engine, checks=[CodeCheck(TESTS)])
+    new = new and new.replace(*RIGHT[1])
+    with_import = "import math\n\n\ndef mean(row):\n    return math.fsum(row) / len(row)"
+    assert chain.answer == answer.replace(old, new or with_import)
+    assert f"[1] {old}\nWrong: " in engine.again.calls[0][-1]["content"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("reply", ["[1] def mean(row:", "[1] def other(row): return 2", "Sorry."])
+@pytest.mark.usefixtures("a_sandbox")
+def test_a_function_that_does_not_come_is_a_full_revision(reply: str) -> None:
+    answer, right = (
+        CODE.replace(*RIGHT[0]).replace(*RIGHT[2]).replace(*pair) for pair in (("", ""), RIGHT[1])
+    )
+    chain = redraft.revise("Write it.", given=answer, model=chat(reply, right), checks=[CodeCheck(TESTS)])
+    assert (chain.answer, [bool(step.patch) for step in chain.steps]) == (right.strip(), [False] * 2)

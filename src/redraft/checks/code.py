@@ -10,9 +10,10 @@ import ast
 import builtins
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from redraft.chain import Prompt
@@ -26,6 +27,8 @@ TEST_SECONDS = 5.0  # the default time limit of a test, and of loading the progr
 
 MAX_STARTS = 3
 """Most starts of a program: one that hangs or ends its interpreter is started again for the next tests."""
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 MAX_SHOWN = 3  # most failed tests in a message: a model does not correct more at once
 
@@ -79,7 +82,10 @@ class CodeCheck:
             }
             loaded, *found = await run_job(job, self.seconds)
             if not loaded["passed"]:
-                return failed(_load_message(loaded, self.seconds, fenced=fenced))
+                fault = loaded.get("fault") or {}
+                known = fenced or not fault.get("syntax")
+                places = _places(answer, [(fault.get("line"), "")] * known)
+                return failed(_load_message(loaded, self.seconds, fenced=fenced), places=places)
             reports += found
             if len(reports) == len(self.tests):
                 break
@@ -94,7 +100,8 @@ class CodeCheck:
         if left := total - right - len(told):
             told.append(f"{left} more {'test does' if left == 1 else 'tests do'} not pass.")
         passes = f"The program passes {right} of {counted(total, 'test')}."
-        return failed("\n".join([passes, *told]), score=right / total)
+        at_fault = [_at_fault(report, self._prepared[at - 1][1]) for at, report in wrong]
+        return failed("\n".join([passes, *told]), score=right / total, places=_places(answer, at_fault))
 
 
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
@@ -159,6 +166,70 @@ def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[st
     modules = {part.id for part in parts if isinstance(part, ast.Name)} & sys.stdlib_module_names - bound
     used = [node.id for node in nodes if isinstance(node, ast.Name) and node.id not in bound | modules]
     return "".join(f"import {module}\n" for module in sorted(modules)) + test, used
+
+
+def _at_fault(report: Report, names: list[str]) -> tuple[int | None, str]:
+    """Return the line on which a test failed, and the function that it called."""
+    line = (report.get("fault") or {}).get("line")
+    return line, str(report.get("call") or "".join(names[:1])).partition("(")[0]
+
+
+def _places(answer: str, faults: Iterable[tuple[int | None, str]]) -> list[tuple[int, int]]:
+    """Return the functions that have these lines or names, or the statements on lines outside of functions.
+
+    Empty if one is not found.
+    """
+    found, rows = set[tuple[int, int]](), answer.split("\n")
+    begins = [0, *accumulate(len(row) + 1 for row in rows)]
+    for line, name in faults:
+        first, last = _lines_of(program_of(answer)[0], line, name)
+        if not first:
+            return []
+        indent = len(rows[first - 1]) - len(rows[first - 1].lstrip())
+        found.add((begins[first - 1] + indent, begins[last] - 1))
+    return sorted(found)
+
+
+def _lines_of(program: str, line: int | None, name: str) -> tuple[int, int]:
+    """Return the first and last line of what has a line, or a name; 0 if nothing has."""
+    rows = program.split("\n")
+    if (tree := _tree(program)) is None:  # then lines at the margin begin a part
+        heads = [at for at, row in enumerate(rows, start=1) if row[:1].strip(" \t)]}")]
+        first = max((at for at in heads if at <= (line or 0)), default=0)
+        last = min((at for at in heads if at > first), default=len(rows) + 1) - 1
+        return first, first + len("\n".join(rows[first - 1 : last]).rstrip().split("\n")) - 1
+    for node in (*(each for each in ast.walk(tree) if isinstance(each, _FUNCTIONS)), *tree.body):
+        first, last = _span(node)
+        if first <= line <= last if line else getattr(node, "name", "") == name:
+            return first, last
+    return 0, 0
+
+
+def named(program: str) -> dict[str, str]:
+    """Return the functions and classes of a program by name; "" for a name that several have.
+
+    A program that does not parse has none.
+    """
+    found, rows = dict[str, str](), program.split("\n")
+    for node in ast.walk(_tree(program) or ast.Module([], [])):
+        if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+            first, last = _span(node)
+            source = textwrap.dedent("\n".join(rows[first - 1 : last]))
+            found[node.name] = "" if node.name in found else source
+    return found
+
+
+def _tree(program: str) -> ast.Module | None:
+    try:
+        return ast.parse(program)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _span(node: ast.stmt) -> tuple[int, int]:
+    """Return the first and last line of a statement, with its decorators."""
+    first = min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
+    return first, node.end_lineno or first
 
 
 def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:

@@ -91,10 +91,11 @@ def _tried(test: str, names: dict[str, Any]) -> dict[str, Any]:
     try:
         exec(compile(test, "<test>", "exec"), space)  # noqa: S102
     except BaseException as error:  # noqa: BLE001  (a test may raise anything)
+        fault, within = _fault_of(error), {} if "value" in last else last
+        if within or fault["line"]:
+            return {"passed": False, **within, "fault": fault}
         if isinstance(error, NameError) and error.name not in names and not last:
             return {"passed": False, "missing": str(error.name)}
-        if last and "value" not in last:
-            return {"passed": False, **last, "fault": _fault_of(error)}
         raised = None if isinstance(error, AssertionError) else type(error).__name__
         return {"passed": False, **last, "raised": raised}
     return {"passed": True}

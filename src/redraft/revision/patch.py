@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +18,17 @@ from itertools import pairwise
 from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Finish, Place, Step, Usage
-from redraft.checks.json_reading import NotJson, keys_of, pointer, pointer_at, read_json, span_of, surplus_of
+from redraft.checks.code import named, program_of
+from redraft.checks.json_reading import (
+    NotJson,
+    fenced,
+    keys_of,
+    pointer,
+    pointer_at,
+    read_json,
+    span_of,
+    surplus_of,
+)
 from redraft.checks.schema import object_of, schema_at
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
@@ -36,6 +47,8 @@ ROOM = 48
 has twice as many."""
 _MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
 _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
+
+_NAMED = re.compile(r"(?:@.*\s+)*(?:(?:async )?def|class) (\w+)\s*[(:\[]")  # a function of a program
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,14 @@ def edits_of(state: State) -> list[Edit]:
         begin = min(each.begin for each in found)
         return [Edit(begin, size, open=True)] if begin else []
     return _apart(found, size)
+
+
+def in_code(answer: str, edits: Sequence[Edit]) -> bool:
+    """Return whether a part of a program is to be rewritten: its writer has to see what is wrong there."""
+    blocks = [range(block.begin, block.end) for block in fenced(answer)]
+    found = [edit for edit in edits if not edit.gap and not edit.gone and edit.pointer is None]
+    held = any(edit.begin in block for edit in found for block in blocks)
+    return held or any(_NAMED.match(answer[edit.begin : edit.end]) for edit in found)
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
@@ -303,9 +324,11 @@ def _touches(place: Place, edit: Edit) -> bool:
 
 def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
     """Return the reply's new text for each place; "" where it is missing or unchanged."""
+    olds = [answer[edit.begin : edit.end] for edit in edits]
+    if any(map(_NAMED.match, olds)):
+        return _new_functions(reply, answer, edits)
     short = (edits[0].wish or 2 * len(reply.text) < len(answer)) and not _NUMBER.search(reply.text)
     said = f"[1] {reply.text}" if short and len(edits) == 1 else reply.text
-    olds = [answer[edit.begin : edit.end] for edit in edits]
     pieces = pieces_of(said, olds, whole=reply.finish == "stop")
     ends = pairwise([0, *ends_of(answer)])
     outside = [answer[a:b].strip() for a, b in ends if not any(a < e.end and e.begin < b for e in edits)]
@@ -318,7 +341,29 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
             new * (new != old and _goes_in(answer, edit, new))
             for new, old, edit in zip(news, olds, edits, strict=True)
         ]
-    return ["" if new in answer else new for new in found]
+    return [
+        "" if new == old or new in answer.replace(old, "") else new
+        for new, old in zip(found, olds, strict=True)
+    ]
+
+
+def _new_functions(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
+    """Return the reply's functions by the names of those at places; "" where there is not exactly one.
+
+    Imports that the answer lacks come along before the first.
+    """
+    text, marked_off = program_of(reply.text)
+    text = text if marked_off else _MARK.sub("", text, count=len(edits))
+    found, new = named(text if reply.finish == "stop" else ""), list[str]()
+    for edit in edits:
+        name = _NAMED.match(answer[edit.begin : edit.end])
+        indent = answer[answer.rfind("\n", 0, edit.begin) + 1 : edit.begin]
+        source = textwrap.indent(found.get(name[1], "") if name else "", indent).lstrip()
+        new.append("" if source in answer else source)
+    rows = [row for row in text.split("\n") if row.startswith(("import ", "from ")) and row not in answer]
+    if new[0] and rows and answer[: edit.begin].endswith("\n"):
+        new[0] = "\n".join([*rows, "\n", new[0]])
+    return new
 
 
 def _is_asked(new: str) -> bool:

@@ -117,7 +117,8 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
         if state.last > written:
             return stop
     edits = patch.edits_of(state)
-    write = patch.written if state.plan.info.resumes else patch.asked
+    goes_on = state.plan.info.resumes and not patch.in_code(state.steps[-1].answer if edits else "", edits)
+    write = patch.written if goes_on else patch.asked
     stop = (yield from _patch(state, edits, write)) if edits else None
     if stop is None and state.last == written:
         stop = yield from _write(state, _next_way(state))
