@@ -70,6 +70,20 @@ def test_checks_hold_for_the_new_answer() -> None:
     assert chain.answer == TOWN.replace("12 dollars", "expensive 11 euros")
 
 
+def test_a_wish_and_a_check_hold_together() -> None:
+    whole = TOWN.replace("12 dollars", "11 euros")  # all of the text is read by its sentences
+    engine = redraft.ScriptedEngine([whole, "[2] A ticket of the lighthouse costs 11 euros."])
+    checks: dict[str, Any] = {"places": ["Use euros."], "checks": ["contains:lighthouse"]}
+    chain = redraft.patch(TOWN, model=engine, **checks)
+    assert chain.answer == whole.replace("ticket", "ticket of the lighthouse")
+    assert 'Use euros.\nThe answer does not contain "lighthouse".' in str(engine.calls[1][-1]["content"])
+    engine = redraft.ScriptedEngine(["[2] A ticket costs 11 euros.", "[1] The town has a wall."])
+    chain = redraft.patch(TOWN, places=["Use euros."], model=engine, checks=["lacks:castle"], temperature=0)
+    assert (chain.passed, chain.answer) == (True, whole.replace("castle", "wall"))
+    assert [step.patch for step in chain.steps] == [(), ((23, 47),), ((0, 20),)]
+    assert "Use euros." in str(engine.calls[1][0]["content"])
+
+
 def test_a_model_that_goes_on_writes_one_passage_behind_a_quotation_mark() -> None:
     engine = Able(['11 euros"'], about={"resumes": True})
     chain = redraft.patch(TOWN, places=[("12 dollars", "in euros")], model=engine)

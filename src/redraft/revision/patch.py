@@ -215,12 +215,10 @@ def _put(text: str, edit: Edit, piece: str, places: list[Place]) -> str:
 
 
 def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int) -> ops.Ask:
-    form, given, schema, stop = None, state.plan.form or Form(), edit.schema, tuple[str, ...]()
+    form, schema, stop = None, edit.schema, tuple[str, ...]()
     if edit.pointer is None:
         stop = ("|",) if before.rstrip().endswith("|") and not edit.open else ()  # a cell of a table
-        form = Form(
-            without=given.without, case=given.case, lacks=given.lacks, one=not edit.open, gap=edit.gap
-        )
+        form = _form(state, one=not edit.open, gap=edit.gap)
     elif state.plan.schema is None or not state.plan.info.token_ids:
         # Nothing tells it where a value ends: llama.cpp's server would read the beginning by the schema, too.
         kind = schema.get("type", "object") if schema else "object"
@@ -228,6 +226,11 @@ def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int)
     most = min((ROOM + (edit.end - edit.begin) // 2) << number, state.plan.sampling.max_tokens)
     room = state.length(most=None if edit.open else most)
     return ops.Ask(messages, room, schema=schema, form=form, stop=stop, begun=before.rstrip(" "))
+
+
+def _form(state: State, **more: Any) -> Form:
+    given = state.plan.form or Form()
+    return Form(without=given.without, case=given.case, lacks=given.lacks, **more)
 
 
 def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
@@ -311,7 +314,7 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
 def _passage(state: State, old: str, wish: str, messages: Messages) -> ops.Ask:
     """Return the request for one passage anew, behind the quotation mark that it begins with."""
     request: Message = {"role": "user", "content": prompts.PASSAGE.format(old=old, wish=wish)}
-    form = Form(one=True) if len(ends_of(old)) < 2 else None
+    form = _form(state, one=True) if len(ends_of(old)) < 2 else None
     length = state.length(most=ROOM + len(old) // 2)
     return ops.Ask(joined([*messages, request]), length, form=form, stop=('"',), begun='"')
 
@@ -330,8 +333,14 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     short = (edits[0].wish or 2 * len(reply.text) < len(answer)) and not _NUMBER.search(reply.text)
     said = f"[1] {reply.text}" if short and len(edits) == 1 else reply.text
     pieces = pieces_of(said, olds, whole=reply.finish == "stop")
-    ends = pairwise([0, *ends_of(answer)])
-    outside = [answer[a:b].strip() for a, b in ends if not any(a < e.end and e.begin < b for e in edits)]
+    parts = [*_parts(reply.text)] if edits[0].anywhere and not pieces else []  # all of it, perhaps
+    if len(parts) == len(edits) and reply.finish == "stop":
+        pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
+    outside = [
+        text
+        for begin, text in _parts(answer)
+        if not any(begin < e.end and e.begin < begin + len(text) for e in edits)
+    ]
     long = [each for each in outside if LONG.search(each)]
     more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
     found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
@@ -444,12 +453,17 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     return found
 
 
+def _parts(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the sentences, items and lines of a text, and where they begin."""
+    for begin, end in pairwise([0, *ends_of(text)]):
+        if bare := text[begin:end].strip():
+            yield text.index(bare, begin), bare
+
+
 def _edits(answer: str, place: Any) -> Iterator[Edit]:
     if isinstance(place, str):
-        for begin, end in pairwise([0, *ends_of(answer)]):
-            if bare := answer[begin:end].strip():
-                start = answer.index(bare, begin)
-                yield Edit(start, start + len(bare), wish=place.strip(), anywhere=True)
+        for start, bare in _parts(answer):
+            yield Edit(start, start + len(bare), wish=place.strip(), anywhere=True)
         return
     at, wish = place[0], place[1].strip()
     spans = _spans(answer, at) if isinstance(at, str) else [at] * (0 <= at[0] < at[1] <= len(answer))

@@ -11,7 +11,7 @@ where checks steer, fresh drafts follow a text that failed; elsewhere two revisi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -117,9 +117,7 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
         if state.last > written:
             return stop
     edits = patch.edits_of(state)
-    goes_on = state.plan.info.resumes and not patch.in_code(state.steps[-1].answer if edits else "", edits)
-    write = patch.written if goes_on else patch.asked
-    stop = (yield from _patch(state, edits, write)) if edits else None
+    stop = (yield from _patch(state, edits)) if edits else None
     if stop is None and state.last == written:
         stop = yield from _write(state, _next_way(state))
     if stop is not None and state.last > written:
@@ -232,15 +230,15 @@ def _bounded(edit: patch.Edit, tool: str, bounds: Mapping[str, Mapping[str, floa
     return replace(edit, schema={**known, **bound}) if (bound := bounds.get(f"{tool}{way}")) else edit
 
 
-Write = Callable[[State, Step, Sequence[patch.Edit], patch.Messages, int], ops.Loop[Step]]
-
-
-def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[Stop | None]:
+def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loop[Stop | None]:
     """Rewrite the faulty parts, in some tries. The next step is the first that passes, or the best.
 
-    Return a reason to stop, or None. If nothing new comes, or the context has no room, there is no step.
+    `wish` is what a person wants of the whole. Return a reason to stop, or None. If nothing new comes, or the
+    context has no room, there is no step.
     """
     plan, base, tries, stop = state.plan, state.steps[-1], list[Step](), None
+    goes_on = plan.info.resumes and not edits[0].wish and not patch.in_code(base.answer, edits)
+    write = patch.written if goes_on else patch.asked
     failed = {result.name for result in base.checks if not result.passed}
     # What steers need not be told. Nor is the first try: all that comes before is in the engine's cache.
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
@@ -248,9 +246,13 @@ def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[
     once = edits[0].open or all(edit.gone for edit in edits)
     most = 1 if once else patch.TRIES if plan.sampling.temperature else 1 + bool(told)
     if write is patch.asked:  # which tells it
-        told, most = "", min(most, 1 + bool(plan.sampling.temperature))
+        again = plan.sampling.temperature or (plan.checks and edits[0].wish)
+        told, most = "", min(most, 1 + bool(again))
     while stop is None and len(tries) < most:
-        made = yield from write(state, base, edits, _base(state, told if tries else ""), len(tries))
+        if tries and edits[0].wish:
+            edits = [replace(each, wish=f"{each.wish}\n{tries[-1].criticism}".strip()) for each in edits]
+        asked = _base(state, "\n".join(filter(None, [wish, told if tries else ""])))
+        made = yield from write(state, base, edits, asked, len(tries))
         if made.finish == "context":
             break
         if write is patch.asked and made.answer and not made.patch:
@@ -266,7 +268,8 @@ def _patch(state: State, edits: Sequence[patch.Edit], write: Write) -> ops.Loop[
         _note_checks(state, results or ())
         tries.append(state.steps.pop())
         state.unpatched = write is patch.asked and not made.patch
-        if tries[-1].passed or (made.patch and not plan.checks) or state.unpatched or rules.spent(state):
+        done = made.patch and (not plan.checks or edits[0].anywhere)
+        if tries[-1].passed or done or state.unpatched or rules.spent(state):
             break
     if not (changed := [step for step in tries if step.patch]):
         return stop or rules.no_room(state)
@@ -283,13 +286,26 @@ def _by_person(state: State) -> ops.Loop[Stop]:
         state.begin(state.plan.options.given, "stop", Usage())
     base = state.steps[-1]
     edits = patch.marked(base.answer, state.plan.options.places)
-    yield ops.StepDone(state.last, state.criticised(patch.feedback_of(base.answer, edits)))
-    written = state.last
-    stop = yield from _patch(state, edits, patch.asked)
-    if state.last == written:
-        return stop or "unchanged"
-    yield ops.StepDone(state.last, step := state.steps[-1])
-    return "passed" if step.passed else stop or ("max_revisions" if state.plan.checks else "ended")
+    base = state.criticised(patch.feedback_of(base.answer, edits))
+    yield ops.StepDone(state.last, base)
+    stop, wish = (yield from _patch_further(state, edits, "")), base.criticism
+    while stop is None and edits[0].anywhere and rules.another(state):  # what else the checks want
+        step = state.steps[-1]
+        more = patch.edits_of(state) or patch.marked(step.answer, [f"{wish}\n{step.criticism}"])
+        stop = yield from _patch_further(state, more, wish)
+    return stop or ("max_revisions" if state.plan.checks else "ended")
+
+
+def _patch_further(state: State, edits: Sequence[patch.Edit], wish: str) -> ops.Loop[Stop | None]:
+    """Patch an answer that a person wants changed. Return a reason to stop; None if its checks fail."""
+    before = state.steps[-1]
+    stop = yield from _patch(state, edits, wish)
+    step = state.steps[-1]
+    if step is before:
+        return stop or ("max_revisions" if wish else "unchanged")
+    yield ops.StepDone(state.last, step)
+    in_vain = wish and (step.score or 0) <= (before.score or 0)
+    return "passed" if step.passed else stop or ("max_revisions" if in_vain else None)
 
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:
