@@ -1,7 +1,9 @@
 """Measure a revision that writes only what failed, beside one that writes the whole answer again.
 
-python benchmarks/patch.py           about 30 minutes; writes results/patch.json
+python benchmarks/patch.py           about 60 minutes; writes results/patch.json
 python benchmarks/patch.py --quick   a few texts and objects, nothing written
+
+`pip install instructor trustcall langchain-openai` first.
 """
 
 from __future__ import annotations
@@ -14,35 +16,52 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
+import patch_peers
 import redraft
+from apps_hf import weights
+from apps_server import serving
 from material import QUESTIONS
 from measure import Figure, Goal, Row, Unit
-from redraft.chain import Chain
+from redraft.chain import Prompt
+from redraft.checks.base import run_checks
 from redraft.checks.json_reading import json_so_far
 from redraft.checks.parse import parse_check
 from redraft.engines.base import Engine, Message, Sampling
+from redraft.engines.llamacpp.default_model import cached_default
 from redraft.engines.load import load_engine
 from redraft.engines.steering.draft import ends_of
 from report import main
 
 WAYS: dict[str, dict[str, Any]] = {"patch": {}, "full revision": {"mode": "verified"}}
-SIZES = (20, 60, 130)  # values of the objects; the longest have some 2,000 tokens
+SIZES = (40, 80, 130)  # values of the objects; the longest have some 2,000 tokens
 HOW = (
-    "{count} drafts. The default model behind llama.cpp, temperature 0.7, {streams} at once, the same seeds "
-    "and checks in both ways, which begin with the same draft and revise once. The engine has just read the "
-    "draft, as behind one that it wrote. patch: mode `auto`. full: "
-    "mode `verified`, steered alike, with speculation as by default. New tokens and seconds are medians over "
-    "chains; several at once share their seconds. Changed outside: the share of answers in which another "
-    "{part} of the draft is missing."
+    "{count} drafts. {model}, temperature 0.7, {streams} at once, the same seeds "
+    "and checks in all ways, which begin with the same draft and revise once. {read}patch: mode `auto`. "
+    "full: mode `verified`, steered alike, with speculation as by default. New tokens and seconds are "
+    "medians over chains; several at once share their seconds. Changed outside: the share of answers in "
+    "which another {part} of the draft is missing.{peers}"
 )
+LONGEST = 10_000  # characters, which a scripted model counts
+READ = "The engine has just read the draft, as behind one that it wrote. "
+PEERS = (
+    " The peers get the draft as the model's first reply. instructor asks for the whole object again, with "
+    "the error, and trustcall for a JSON Patch, by a tool."
+)
+MODELS = {
+    "default": "The default model behind llama.cpp",
+    "hf": "The default model as a folder of transformers",
+    "server": "The default model behind llama.cpp's own server",
+    "able": "A scripted model, which gives what it is asked for without a fault, and tokens counted as the "
+    "default model's",
+}
 KINDS: dict[str, tuple[Any, Callable[[random.Random], Any], Any]] = {
     "count": ({"type": "integer"}, lambda draw: draw.randrange(2, 900), "many"),
     "price": ({"type": "number"}, lambda draw: draw.randrange(100, 9000) / 100, "a good price"),
@@ -55,7 +74,7 @@ KINDS: dict[str, tuple[Any, Callable[[random.Random], Any], Any]] = {
 
 @dataclass(frozen=True)
 class Draft:
-    """A draft with one fault, and how to find the other parts, and the right value, in what became of it."""
+    """A draft with faults, and how to find the other parts, and the right value, in what became of it."""
 
     prompt: str
     answer: str
@@ -91,69 +110,111 @@ async def texts(engine: Engine, count: int) -> list[Draft]:
 
 
 def objects(folder: Path, count: int) -> Iterator[Draft]:
-    """Yield objects with one value in the middle that is wrong or missing, and which the prompt says."""
+    """Yield objects with one to three values that are wrong or missing, and which the prompt says."""
     for number in range(count):
         draw, size = random.Random(number), SIZES[number % len(SIZES)]
         names = [f"{draw.choice([*KINDS])}_{place}" for place in range(size)]
         kinds = {name: KINDS[name.partition("_")[0]] for name in names}
         values = {name: kind[1](draw) for name, kind in kinds.items()}
         schema = {"type": "object", "properties": {name: kind[0] for name, kind in kinds.items()}}
-        file, name = folder / f"{number}.json", names[size // 2 + number % 5]
+        file, wrong = folder / f"{number}.json", draw.sample(names, 1 + number // len(SIZES) % 3)
         file.write_text(json.dumps({**schema, "required": names, "additionalProperties": False}), "utf-8")
-        faulty = {**values, name: kinds[name][2]}
-        right = {name: values.pop(name)}
+        faulty = {**values, **{name: kinds[name][2] for name in wrong}}
+        right = {name: values.pop(name) for name in wrong}
         if number % 4 == 3:
-            del faulty[name]
-        prompt = f"Write the record in JSON. In it, {name} is {json.dumps(right[name])}."
+            del faulty[wrong[0]]
+        said = " and ".join(f"{name} is {json.dumps(value)}" for name, value in right.items())
+        prompt = f"Write the record in JSON. In it, {said}."
         yield Draft(prompt, json.dumps(faulty, indent=2), f"json-schema:{file}", values, right)
 
 
-async def measured(name: str, part: str, streams: int, goal: float, *, quick: bool) -> Row:
-    """Make the chain of each draft in both ways, in turn."""
-    made: dict[str, list[tuple[Chain, Draft]]] = {way: [] for way in WAYS}
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    engine = await load_engine("default", ctx=8192, parallel=streams)
+class Mended(NamedTuple):
+    """What became of a draft."""
 
-    async def read(draft: Draft) -> None:
-        asked: Message = {"role": "user", "content": f"{draft.prompt}\n\n{parse_check(draft.check).demand}"}
-        async with aclosing(engine.chat([asked], Sampling(max_tokens=1, begun=draft.answer))) as deltas:
-            async for _ in deltas:
-                pass
+    answer: str
+    passed: bool
+    tokens: int
 
-    async def mended(draft: Draft, way: str, seed: int) -> tuple[Chain, Draft]:
-        given: dict[str, Any] = {"given": draft.answer, "checks": [draft.check], "max_revisions": 1}
-        return await redraft.arevise(draft.prompt, model=engine, seed=seed, **given, **WAYS[way]), draft
 
-    with tempfile.TemporaryDirectory() as folder:
-        count = 3 if quick else 20 if part == "sentence" else 12
-        found = await texts(engine, count) if part == "sentence" else [*objects(Path(folder), count)]
+async def read(engine: Engine, draft: Draft) -> None:
+    """Have an engine read a draft."""
+    asked: Message = {"role": "user", "content": f"{draft.prompt}\n\n{parse_check(draft.check).demand}"}
+    async with aclosing(engine.chat([asked], Sampling(max_tokens=1, begun=draft.answer))) as deltas:
+        async for _ in deltas:
+            pass
+
+
+async def mended(engine: Engine, draft: Draft, way: str, seed: int) -> Mended:
+    """Mend a draft with a model."""
+    given: dict[str, Any] = {"given": draft.answer, "checks": [draft.check], "max_revisions": 1}
+    chain = await redraft.arevise(draft.prompt, model=engine, seed=seed, **given, **WAYS[way])
+    return Mended(chain.answer, bool(chain.passed), chain.usage.completion_tokens)
+
+
+async def ably(engine: Engine, draft: Draft, way: str, seed: int) -> Mended:
+    """Mend an object with a scripted model, by redraft or a peer. The engine counts its tokens."""
+    told = patch_peers.Told(draft.right, draft.others)
+    if way in WAYS:
+        model = redraft.ScriptedEngine(lambda messages: told.redraft(str(messages[-1]["content"])))
+        given: dict[str, Any] = {"given": draft.answer, "checks": [draft.check], "max_tokens": LONGEST}
+        answer = (await redraft.arevise(draft.prompt, model=model, seed=seed, **given, **WAYS[way])).answer
+    else:
+        names = [*draft.others, *draft.right]
+        answer = await asyncio.to_thread(patch_peers.PEERS[way], draft.prompt, names, draft.answer, told)
+    (result,) = await run_checks([parse_check(draft.check)], answer, Prompt())
+    return Mended(answer, result.passed, sum([len(await engine.encode(text)) for text in told.said]))
+
+
+def reference(kind: str, streams: int, stack: ExitStack) -> str:
+    """Return the reference of a model, and make its folder or start its server."""
+    if kind == "hf":
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model"
+        weights("from-gguf", cached_default(), "-o", folder)
+        return str(folder)
+    return stack.enter_context(serving(streams)) if kind == "server" else "default"
+
+
+async def measured(
+    name: str, part: str, kind: str, streams: int, goal: float, count: int, *, quick: bool
+) -> Row:
+    """Mend each draft in all ways, in turn."""
+    ways, mend = [*WAYS, *(patch_peers.PEERS if kind == "able" else ())], ably if kind == "able" else mended
+    made: dict[str, list[tuple[Mended, Draft]]] = {way: [] for way in ways}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    with ExitStack() as stack:
+        engine = await load_engine(reference(kind, streams, stack), ctx=8192, parallel=streams)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        count = 3 if quick else count
+        found = await texts(engine, count) if part == "sentence" else [*objects(folder, count)]
         for first in range(0, len(found), streams):
             group = found[first : first + streams]
-            for way in [*WAYS][:: 1 if first // streams % 2 else -1]:
-                await asyncio.gather(*map(read, group))
+            for way in ways[:: 1 if first // streams % 2 else -1]:
+                if kind != "able":
+                    await asyncio.gather(*(read(engine, draft) for draft in group))
                 began = time.perf_counter()
-                tasks = (mended(draft, way, 1000 * (first + place)) for place, draft in enumerate(group))
-                made[way] += await asyncio.gather(*tasks)
+                tasks = (mend(engine, draft, way, 1000 * (first + at)) for at, draft in enumerate(group))
+                made[way] += zip(await asyncio.gather(*tasks), group, strict=True)
                 seconds[way] += [(time.perf_counter() - began) / len(group)] * len(group)
-    await engine.aclose()
+        await engine.aclose()
     figures: list[Figure] = []
 
-    def add(what: str, unit: Unit, of: Callable[[Chain, Draft], float], *goal: Goal) -> None:
+    def add(what: str, unit: Unit, of: Callable[[Mended, Draft], float], *goal: Goal) -> None:
         for way, pairs in made.items():
-            values = tuple(float(of(chain, draft)) for chain, draft in pairs)
+            values = tuple(float(of(*pair)) for pair in pairs)
             shares = (100 * fmean(values),) if unit == "%" else values
             figures.append(Figure(f"{what}, {way}", shares, unit, *(goal if way == "patch" else ())))
 
-    add("pass", "%", lambda chain, _: bool(chain.passed))
-    add("are right where they failed", "%", lambda chain, draft: draft.has(draft.right, chain.answer))
-    add(
-        "changed outside", "%", lambda chain, draft: not draft.has(draft.others, chain.answer), Goal("≤", 0.0)
-    )
-    add("new tokens", "tokens", lambda chain, _: chain.usage.completion_tokens, Goal("≤", goal))
-    figures += [Figure(f"seconds, {way}", tuple(each), "s") for way, each in seconds.items()]
-    ratios = tuple(full / own for own, full in zip(*seconds.values(), strict=True))
-    figures.append(Figure("a full revision's seconds over a patch's", ratios, "×", Goal("≥", 5.0)))
-    how = HOW.format(count=len(found), part=part, streams=streams)
+    add("pass", "%", lambda made, _: made.passed)
+    add("are right where they failed", "%", lambda made, draft: draft.has(draft.right, made.answer))
+    add("changed outside", "%", lambda made, draft: not draft.has(draft.others, made.answer), Goal("≤", 0.0))
+    add("new tokens", "tokens", lambda made, _: made.tokens, Goal("≤", goal))
+    if kind != "able":
+        figures += [Figure(f"seconds, {way}", tuple(each), "s") for way, each in seconds.items()]
+        pairs = zip(*(seconds[way] for way in WAYS), strict=True)
+        ratios = tuple(full / own for own, full in pairs)
+        figures.append(Figure("a full revision's seconds over a patch's", ratios, "×", Goal("≥", 5.0)))
+    about = {"count": len(found), "part": part, "streams": streams, "model": MODELS[kind]}
+    how = HOW.format(**about, read=READ * (kind != "able"), peers=PEERS * (kind == "able"))
     return Row(f"patch: {name}", how, tuple(figures))
 
 
@@ -163,9 +224,13 @@ def run(*about: Any, quick: bool) -> Row:
 
 
 ROWS = {
-    "texts": partial(run, "texts", "sentence", 1, 40),
-    "eight": partial(run, "texts, eight at once", "sentence", 8, 40),
-    "objects": partial(run, "objects", "value", 1, 60),
+    "texts": partial(run, "texts", "sentence", "default", 1, 40, 20),
+    "eight": partial(run, "texts, eight at once", "sentence", "default", 8, 40, 20),
+    "hf": partial(run, "texts, a folder of transformers", "sentence", "hf", 1, 40, 8),
+    "server": partial(run, "texts, llama.cpp's server", "sentence", "server", 1, 40, 8),
+    "objects": partial(run, "objects", "value", "default", 1, 60, 12),
+    "values": partial(run, "objects, llama.cpp's server", "value", "server", 1, 60, 3),
+    "able": partial(run, "objects, an able model", "value", "able", 1, 60, 100),
 }
 
 if __name__ == "__main__":
