@@ -264,7 +264,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         alone = len(wanted) == 1 and wanted[0].pointer is None and state.plan.info.resumes and '"' not in old
         shown: Message = {"role": "assistant", "content": answer}
         ask = (
-            _passage(state, old, wanted[0].wish, (*messages, shown))
+            _passage(state, answer, wanted[0], (*messages, shown))
             if alone and wanted[0].wish
             else _asking(state, base, wanted, (*messages, shown))
         )
@@ -311,12 +311,21 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
     )
 
 
-def _passage(state: State, old: str, wish: str, messages: Messages) -> ops.Ask:
-    """Return the request for one passage anew, behind the quotation mark that it begins with."""
-    request: Message = {"role": "user", "content": prompts.PASSAGE.format(old=old, wish=wish)}
+def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.Ask:
+    """Return the request for one passage anew, behind the quotation mark that it begins with.
+
+    A sentence's beginning ends where its rest is likeliest, if the engine can tell.
+    """
+    old, info, begun = answer[edit.begin : edit.end], state.plan.info, '"'
     form = _form(state, one=True) if len(ends_of(old)) < 2 else None
+    begin, end = segment_of(answer, edit.begin, edit.end, led=False)
+    request = prompts.PASSAGE.format(old=old, wish=edit.wish)
+    if form and info.forms and info.logprobs and re.search(r"\w", rest := answer[edit.end : end]):
+        request = prompts.SENTENCE.format(sentence=answer[begin:end], old=old, wish=edit.wish)
+        form, begun = replace(form, gap=Gap(old, rest, rest, asked=True)), f'"{answer[begin : edit.begin]}'
+    asked: Message = {"role": "user", "content": request}
     length = state.length(most=ROOM + len(old) // 2)
-    return ops.Ask(joined([*messages, request]), length, form=form, stop=('"',), begun='"')
+    return ops.Ask(joined([*messages, asked]), length, form=form, stop=('"',), begun=begun.rstrip(" "))
 
 
 def _touches(place: Place, edit: Edit) -> bool:
@@ -377,7 +386,7 @@ def _new_functions(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> 
 
 def _is_asked(new: str) -> bool:
     words = new.strip(STOPS + ':" ').casefold()
-    return len(words.split()) > 1 and words in prompts.PASSAGE.casefold()
+    return len(words.split()) > 1 and words in (prompts.PASSAGE + prompts.SENTENCE).casefold()
 
 
 def _goes_in(answer: str, edit: Edit, new: str) -> bool:

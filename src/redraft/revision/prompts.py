@@ -48,6 +48,10 @@ PASSAGE = (
     'Rewrite this passage of it: "{old}"\n\nThis should be different: {wish}\n\n'
     "Write the new passage alone, in quotation marks."
 )
+SENTENCE = (
+    'Rewrite this sentence of it: "{sentence}"\n\nIn it, "{old}" should be different: {wish}\n\n'
+    "Write the new sentence alone, in quotation marks."
+)
 LOST = "The answer was ended there, because nothing that follows could mend that."
 
 PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}

@@ -38,6 +38,7 @@ SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
 BANNED = 40  # words whose tokens are banned; further ones are taken back where they come
 LONG = 200  # characters of a phrase, at most
 SHORT = 3  # letters; a shorter token without a space is a part of many words
+SENTENCES = 3  # that are written to find words that fit
 WORDS = 4  # that are tried in a gap
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # of JSON; a colon follows a name
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
@@ -139,7 +140,7 @@ class _Writer:
     async def _text(self) -> None:
         form, draft = self.form, self.draft
         if form.gap:
-            await self._fill(form.gap)
+            await (self._fit if form.gap.asked else self._fill)(form.gap)
             return
         if form.one:
             self.cut_short = not await self._sentence() or self.cut_short
@@ -210,8 +211,8 @@ class _Writer:
         self.calls += 1
         most = int(min(tokens, max(self.room - self.spent, 1)))
         missing = self._missing()
-        if self.placed:
-            changes["logprobs"] = True
+        if self.placed or self.form.gap:
+            changes |= {"logprobs": True, "top_logprobs": SEEN}
         alone = self.placed and self.room - self.spent > SENTENCE * len(missing)
         wanted = [self.placed] if alone and self.placed in missing else missing
         likely = (token for token, text in self.begins.items() if text in wanted)
@@ -525,6 +526,23 @@ class _Writer:
                 found.append((chance + behind, word + gap.rest))
         chance, text = max(found)
         self.draft.add(Delta(text=text if chance > FITTING else ""))
+
+    async def _fit(self, gap: Gap) -> None:
+        """Write a sentence some times, and keep the beginning behind which the rest is likeliest."""
+        found, first = dict[str, float](), re.findall(r"^\W*\w*", gap.rest)[0]
+        for _ in range(SENTENCES):
+            await self._sentence()
+            text = ""
+            for piece in self.draft.pieces:
+                if text.strip() not in ("", gap.old.strip()):
+                    found[text] = await self._begun(gap.rest, (*piece.likeliest, ())[0])
+                text += piece.text
+            self.draft.cut(0)
+        fits = [(FITTING, "")]
+        for text in sorted(found, key=found.__getitem__, reverse=True)[:WORDS]:
+            top = await self._likeliest(text + first)
+            fits.append((found[text] + await self._begun(gap.rest[len(first) :], top), text))
+        self.draft.add(Delta(text=max(fits)[1]))
 
     async def _begun(self, text: str, top: Likeliest) -> float:
         first = (await self._encode(text))[:1]
