@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -26,8 +26,6 @@ from typing import Any, NamedTuple
 
 import patch_peers
 import redraft
-from apps_hf import weights
-from apps_server import serving
 from material import QUESTIONS
 from measure import Figure, Goal, Row, Unit
 from redraft.chain import Prompt
@@ -35,7 +33,6 @@ from redraft.checks.base import run_checks
 from redraft.checks.json_reading import json_so_far
 from redraft.checks.parse import parse_check
 from redraft.engines.base import Engine, Message, Sampling
-from redraft.engines.llamacpp.default_model import cached_default
 from redraft.engines.load import load_engine
 from redraft.engines.steering.draft import ends_of
 from report import main
@@ -57,8 +54,6 @@ PEERS = (
 )
 MODELS = {
     "default": "The default model behind llama.cpp",
-    "hf": "The default model as a folder of transformers",
-    "server": "The default model behind llama.cpp's own server",
     "able": "A scripted model, which gives what it is asked for without a fault, and tokens counted as the "
     "default model's",
 }
@@ -165,15 +160,6 @@ async def ably(engine: Engine, draft: Draft, way: str, seed: int) -> Mended:
     return Mended(answer, result.passed, sum([len(await engine.encode(text)) for text in told.said]))
 
 
-def reference(kind: str, streams: int, stack: ExitStack) -> str:
-    """Return the reference of a model, and make its folder or start its server."""
-    if kind == "hf":
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model"
-        weights("from-gguf", cached_default(), "-o", folder)
-        return str(folder)
-    return stack.enter_context(serving(streams)) if kind == "server" else "default"
-
-
 async def measured(
     name: str, part: str, kind: str, streams: int, goal: float, count: int, *, quick: bool
 ) -> Row:
@@ -181,11 +167,9 @@ async def measured(
     ways, mend = [*WAYS, *(patch_peers.PEERS if kind == "able" else ())], ably if kind == "able" else mended
     made: dict[str, list[tuple[Mended, Draft]]] = {way: [] for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    with ExitStack() as stack:
-        engine = await load_engine(reference(kind, streams, stack), ctx=8192, parallel=streams)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        count = 3 if quick else count
-        found = await texts(engine, count) if part == "sentence" else [*objects(folder, count)]
+    engine, count = await load_engine("default", ctx=8192, parallel=streams), 3 if quick else count
+    with tempfile.TemporaryDirectory() as folder:
+        found = await texts(engine, count) if part == "sentence" else [*objects(Path(folder), count)]
         for first in range(0, len(found), streams):
             group = found[first : first + streams]
             for way in ways[:: 1 if first // streams % 2 else -1]:
@@ -195,7 +179,7 @@ async def measured(
                 tasks = (mend(engine, draft, way, 1000 * (first + at)) for at, draft in enumerate(group))
                 made[way] += zip(await asyncio.gather(*tasks), group, strict=True)
                 seconds[way] += [(time.perf_counter() - began) / len(group)] * len(group)
-        await engine.aclose()
+    await engine.aclose()
     figures: list[Figure] = []
 
     def add(what: str, unit: Unit, of: Callable[[Mended, Draft], float], *goal: Goal) -> None:
@@ -226,10 +210,7 @@ def run(*about: Any, quick: bool) -> Row:
 ROWS = {
     "texts": partial(run, "texts", "sentence", "default", 1, 40, 20),
     "eight": partial(run, "texts, eight at once", "sentence", "default", 8, 40, 20),
-    "hf": partial(run, "texts, a folder of transformers", "sentence", "hf", 1, 40, 8),
-    "server": partial(run, "texts, llama.cpp's server", "sentence", "server", 1, 40, 8),
     "objects": partial(run, "objects", "value", "default", 1, 60, 12),
-    "values": partial(run, "objects, llama.cpp's server", "value", "server", 1, 60, 3),
     "able": partial(run, "objects, an able model", "value", "able", 1, 60, 100),
 }
 
