@@ -71,6 +71,9 @@ def test_checks_hold_for_the_new_answer() -> None:
 
 
 def test_a_wish_and_a_check_hold_together() -> None:
+    once = redraft.ScriptedEngine(["[2] A ticket costs 11 euros.", "[2] A ticket costs 13 euros."])
+    chain = redraft.patch(TOWN, places=["Use euros."], model=once)
+    assert (chain.stop, len(once.calls), chain.revisions) == ("ended", 1, 1)  # without a check
     whole = TOWN.replace("12 dollars", "11 euros")  # all of the text is read by its sentences
     engine = redraft.ScriptedEngine([whole, "[2] A ticket of the lighthouse costs 11 euros."])
     checks: dict[str, Any] = {"places": ["Use euros."], "checks": ["contains:lighthouse"]}

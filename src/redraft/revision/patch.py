@@ -19,16 +19,7 @@ from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Finish, Place, Step, Usage
 from redraft.checks.code import named, program_of
-from redraft.checks.json_reading import (
-    NotJson,
-    fenced,
-    keys_of,
-    pointer,
-    pointer_at,
-    read_json,
-    span_of,
-    surplus_of,
-)
+from redraft.checks.json_reading import NotJson, keys_of, pointer, pointer_at, read_json, span_of, surplus_of
 from redraft.checks.schema import object_of, schema_at
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
@@ -107,10 +98,13 @@ def edits_of(state: State) -> list[Edit]:
 
 def in_code(answer: str, edits: Sequence[Edit]) -> bool:
     """Return whether a part of a program is to be rewritten: its writer has to see what is wrong there."""
-    blocks = [range(block.begin, block.end) for block in fenced(answer)]
-    found = [edit for edit in edits if not edit.gap and not edit.gone and edit.pointer is None]
-    held = any(edit.begin in block for edit in found for block in blocks)
-    return held or any(_NAMED.match(answer[edit.begin : edit.end]) for edit in found)
+    program, marked_off = program_of(answer)
+    rows = program.split("\n") if marked_off else [""] * (answer.count("\n") + 1)
+    found = [edit for edit in edits if not (edit.gap or edit.gone or edit.open) and edit.pointer is None]
+    return any(
+        rows[answer.count("\n", 0, each.begin)].strip() or _NAMED.match(answer[each.begin : each.end])
+        for each in found
+    )
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
@@ -379,7 +373,7 @@ def _new_functions(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> 
         source = textwrap.indent(found.get(name[1], "") if name else "", indent).lstrip()
         new.append("" if source in answer else source)
     rows = [row for row in text.split("\n") if row.startswith(("import ", "from ")) and row not in answer]
-    if new[0] and rows and answer[: edit.begin].endswith("\n"):
+    if new[0] and rows and not answer[: edits[0].begin].rpartition("\n")[2]:
         new[0] = "\n".join([*rows, "\n", new[0]])
     return new
 

@@ -289,10 +289,11 @@ def _by_person(state: State) -> ops.Loop[Stop]:
     base = state.criticised(patch.feedback_of(base.answer, edits))
     yield ops.StepDone(state.last, base)
     stop, wish = (yield from _patch_further(state, edits, "")), base.criticism
-    while stop is None and edits[0].anywhere and rules.another(state):  # what else the checks want
+    more = state.plan.checks and edits[0].anywhere
+    while stop is None and more and rules.another(state):  # what else the checks want
         step = state.steps[-1]
-        more = patch.edits_of(state) or patch.marked(step.answer, [f"{wish}\n{step.criticism}"])
-        stop = yield from _patch_further(state, more, wish)
+        edits = patch.edits_of(state) or patch.marked(step.answer, [f"{wish}\n{step.criticism}"])
+        stop = yield from _patch_further(state, edits, wish)
     return stop or ("max_revisions" if state.plan.checks else "ended")
 
 
