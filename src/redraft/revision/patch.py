@@ -18,7 +18,6 @@ from itertools import pairwise
 from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Finish, Place, Step, Usage
-from redraft.checks.code import named, program_of
 from redraft.checks.json_reading import NotJson, keys_of, pointer, pointer_at, read_json, span_of, surplus_of
 from redraft.checks.schema import object_of, schema_at
 from redraft.engines.base import Message
@@ -98,6 +97,8 @@ def edits_of(state: State) -> list[Edit]:
 
 def in_code(answer: str, edits: Sequence[Edit]) -> bool:
     """Return whether a part of a program is to be rewritten: its writer has to see what is wrong there."""
+    from redraft.checks.code import program_of  # only patches need it
+
     program, marked_off = program_of(answer)
     rows = program.split("\n") if marked_off else [""] * (answer.count("\n") + 1)
     found = [edit for edit in edits if not (edit.gap or edit.gone or edit.open) and edit.pointer is None]
@@ -364,6 +365,8 @@ def _new_functions(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> 
 
     Imports that the answer lacks come along before the first.
     """
+    from redraft.checks.code import named, program_of
+
     text, marked_off = program_of(reply.text)
     text = text if marked_off else _MARK.sub("", text, count=len(edits))
     found, new = named(text if reply.finish == "stop" else ""), list[str]()
