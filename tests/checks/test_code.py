@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import resource
 import signal
 import subprocess
@@ -188,6 +189,39 @@ def test_the_demand_names_what_tests_take_from_the_program() -> None:
     )
     assert check.demand.startswith(
         "Answer with a Python program that defines area, Box, in a ```python block;"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "test", "places"),
+    [
+        ("def f(x): return 1\n\ndef f(x): return 3\n", "assert f(2) == 2", ["def f(x): return 3"]),
+        ("a = 1\rdef f(x):\r  return 3\r", "assert f(2) == 2", ["def f(x):\r  return 3"]),
+        ("def f(g):\n  return 3\n\ndef g():\n  return 1 / 0", "assert f(g())", ["def g():\n  return 1 / 0"]),
+        (
+            "async def f(x):\r\n  return 3\r\n",
+            "assert asyncio.run(f(2)) == 2",
+            ["async def f(x):\r\n  return 3"],
+        ),
+        ("Try:\n```python\nx = 1\ny = (\n\n```\nIt may do.", "assert x", ["y = ("]),
+        ("def g(x): return x", "assert g(f(1)) == 2", []),  # it has no f
+        ("class A:\n  def f(self): return 1", "assert f(A()) == 2", []),
+        ("x = 1\ny = 2", "assert 1 == 2", []),
+    ],
+)
+@needs_sandbox
+def test_a_failed_test_has_a_place(answer: str, test: str, places: list[str]) -> None:
+    assert [answer[slice(*place)] for place in run(answer, test).places] == places  # type: ignore[misc]
+
+
+@needs_sandbox
+def test_a_report_that_a_program_forges_has_no_place() -> None:
+    said = {"passed": False, "fault": {"line": "1", "type": "E", "text": "", "syntax": False}}
+    forge = "import os\nfor n in range(3, 64):\n  try: os.write(n, b'%s\\n')\n  except OSError: pass"
+    outcome = run(forge % json.dumps(said), "assert 0")
+    assert (outcome.message, outcome.places) == (
+        "The program fails on line 1 of the answer when it is loaded: E.",
+        (),
     )
 
 

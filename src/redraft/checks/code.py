@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import pairwise
 from typing import Any
 
 from redraft.chain import Prompt
@@ -29,6 +30,7 @@ MAX_STARTS = 3
 """Most starts of a program: one that hangs or ends its interpreter is started again for the next tests."""
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_BREAK = re.compile(r"\r\n?|\n")  # what ends a line for Python
 
 MAX_SHOWN = 3  # most failed tests in a message: a model does not correct more at once
 
@@ -82,10 +84,8 @@ class CodeCheck:
             }
             loaded, *found = await run_job(job, self.seconds)
             if not loaded["passed"]:
-                fault = loaded.get("fault") or {}
-                known = fenced or not fault.get("syntax")
-                places = _places(answer, [(fault.get("line"), "")] * known)
-                return failed(_load_message(loaded, self.seconds, fenced=fenced), places=places)
+                message = _load_message(loaded, self.seconds, fenced=fenced)
+                return failed(message, places=_places(answer, [(loaded, [])]))
             reports += found
             if len(reports) == len(self.tests):
                 break
@@ -100,8 +100,8 @@ class CodeCheck:
         if left := total - right - len(told):
             told.append(f"{left} more {'test does' if left == 1 else 'tests do'} not pass.")
         passes = f"The program passes {right} of {counted(total, 'test')}."
-        at_fault = [_at_fault(report, self._prepared[at - 1][1]) for at, report in wrong]
-        return failed("\n".join([passes, *told]), score=right / total, places=_places(answer, at_fault))
+        places = _places(answer, [(report, self._prepared[at - 1][1]) for at, report in wrong])
+        return failed("\n".join([passes, *told]), score=right / total, places=places)
 
 
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
@@ -121,7 +121,7 @@ def program_of(answer: str) -> tuple[str, bool]:
     It is all blocks marked as Python, else all unmarked blocks, else the whole answer. Other lines become
     empty, so that line numbers of the program are those of the answer.
     """
-    text = answer.replace("\r\n", "\n")
+    text = _BREAK.sub("\n", answer)
     blocks = fenced(text)
     for marks in (("python", "py", "python3"), ("",)):
         if chosen := [block for block in blocks if block.mark in marks]:
@@ -168,68 +168,50 @@ def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[st
     return "".join(f"import {module}\n" for module in sorted(modules)) + test, used
 
 
-def _at_fault(report: Report, names: list[str]) -> tuple[int | None, str]:
-    """Return the line on which a test failed, and the function that it called."""
-    line = (report.get("fault") or {}).get("line")
-    return line, str(report.get("call") or "".join(names[:1])).partition("(")[0]
+def parts_of(answer: str) -> list[tuple[int, int, str | None]]:
+    """Return the functions of the program in an answer, outer ones first, then its statements.
 
-
-def _places(answer: str, faults: Iterable[tuple[int | None, str]]) -> list[tuple[int, int]]:
-    """Return the functions that have these lines or names, or the statements on lines outside of functions.
-
-    Empty if one is not found.
+    Each has its characters, and its name if it is a function or class. Of a marked program that does not
+    parse, the parts are what lines at the margin begin, with the name "".
     """
-    found, rows = set[tuple[int, int]](), answer.split("\n")
-    begins = [0, *accumulate(len(row) + 1 for row in rows)]
-    for line, name in faults:
-        first, last = _lines_of(program_of(answer)[0], line, name)
-        if not first:
-            return []
-        indent = len(rows[first - 1]) - len(rows[first - 1].lstrip())
-        found.add((begins[first - 1] + indent, begins[last] - 1))
-    return sorted(found)
-
-
-def _lines_of(program: str, line: int | None, name: str) -> tuple[int, int]:
-    """Return the first and last line of what has a line, or a name; 0 if nothing has."""
-    rows = program.split("\n")
-    if (tree := _tree(program)) is None:  # then lines at the margin begin a part
-        heads = [at for at, row in enumerate(rows, start=1) if row[:1].strip(" \t)]}")]
-        first = max((at for at in heads if at <= (line or 0)), default=0)
-        last = min((at for at in heads if at > first), default=len(rows) + 1) - 1
-        return first, first + len("\n".join(rows[first - 1 : last]).rstrip().split("\n")) - 1
-    for node in (*(each for each in ast.walk(tree) if isinstance(each, _FUNCTIONS)), *tree.body):
-        first, last = _span(node)
-        if first <= line <= last if line else getattr(node, "name", "") == name:
-            return first, last
-    return 0, 0
-
-
-def named(program: str) -> dict[str, str]:
-    """Return the functions and classes of a program by name; "" for a name that several have.
-
-    A program that does not parse has none.
-    """
-    found, rows = dict[str, str](), program.split("\n")
-    for node in ast.walk(_tree(program) or ast.Module([], [])):
-        if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
-            first, last = _span(node)
-            source = textwrap.dedent("\n".join(rows[first - 1 : last]))
-            found[node.name] = "" if node.name in found else source
-    return found
-
-
-def _tree(program: str) -> ast.Module | None:
+    program, marked_off = program_of(answer)
+    found = list[tuple[int, int, str | None]]()  # with lines
     try:
-        return ast.parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+        nodes = _parse(program, "a program").body
+    except UsageError:
+        rows = [(at, row) for at, row in enumerate(program.split("\n")) if row.strip() and marked_off]
+        heads = [place for place, (_, row) in enumerate(rows) if row[0] not in " \t)]}"]
+        found += [(rows[a][0], rows[b - 1][0] + 1, "") for a, b in pairwise([*heads, len(rows)])]
+    else:
+        inner = [each for node in nodes for each in ast.walk(node) if isinstance(each, _FUNCTIONS)]
+        for node in [*inner, *nodes]:
+            first = min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
+            found.append((first - 1, node.end_lineno or first, getattr(node, "name", None)))
+    begins, parts = [0, *(each.end() for each in _BREAK.finditer(answer)), len(answer)], []
+    for first, last, name in found:
+        text = answer[begins[first] : begins[last]]
+        parts.append((begins[last] - len(text.lstrip()), begins[first] + len(text.rstrip()), name))
+    return parts
 
 
-def _span(node: ast.stmt) -> tuple[int, int]:
-    """Return the first and last line of a statement, with its decorators."""
-    first = min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
-    return first, node.end_lineno or first
+def _places(answer: str, faults: Iterable[tuple[Report, list[str]]]) -> list[tuple[int, int]]:
+    """Return the functions that failed, by line or name, or statements outside of functions.
+
+    `faults` have the names that the tests take from the program. Empty if one is not found.
+    """
+    places, parts = set[tuple[int, int]](), parts_of(answer)
+    lines = [[len(_BREAK.findall(answer, 0, at)) + 1 for at in part[:2]] for part in parts]
+    for report, names in faults:
+        line, call = (report.get("fault") or {}).get("line"), report.get("call") or "".join(names[:1])
+        name = "" if "missing" in report else str(call).partition("(")[0]
+        if isinstance(line, int):
+            held = [part for part, (a, b) in zip(parts, lines, strict=True) if a <= line <= b]
+        else:  # the last of several that have a name is the one called
+            held = [part for part in reversed(parts) if name and part[2] == name]
+        if not held:
+            return []
+        places.add(held[0][:2])
+    return sorted(places)
 
 
 def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:

@@ -38,7 +38,7 @@ has twice as many."""
 _MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
 _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
 
-_NAMED = re.compile(r"(?:@.*\s+)*(?:(?:async )?def|class) (\w+)\s*[(:\[]")  # a function of a program
+_NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a part of a program
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Edit:
     gone: bool = False  # nothing takes its place: a property that should not be there
     wish: str = ""  # what a person wants to be different there
     anywhere: bool = False  # it may stay, if the wish does not concern it
+    code: bool = False  # of a program, which is written anew by one who sees what is wrong there
 
 
 def edits_of(state: State) -> list[Edit]:
@@ -83,7 +84,8 @@ def edits_of(state: State) -> list[Edit]:
         return values_of(step.answer, given, plan.json) if all(held) else []
     size = len(step.answer)
     inside = [span for span in spans if 0 <= span[0] <= span[1] <= size]
-    found = [Edit(*segment_of(step.answer, *span, led=resumes)) for span in inside]
+    code = any(result.name.startswith("code,") for result in failed)
+    found = [Edit(*segment_of(step.answer, *span, led=resumes), code=code) for span in inside]
     if plan.info.forms and plan.info.logprobs:
         pairs = zip(found, inside, strict=True)
         found = [replace(each, gap=_gap(step.answer, each, *span)) for each, span in pairs]
@@ -93,19 +95,6 @@ def edits_of(state: State) -> list[Edit]:
         begin = min(each.begin for each in found)
         return [Edit(begin, size, open=True)] if begin else []
     return _apart(found, size)
-
-
-def in_code(answer: str, edits: Sequence[Edit]) -> bool:
-    """Return whether a part of a program is to be rewritten: its writer has to see what is wrong there."""
-    from redraft.checks.code import program_of  # only patches need it
-
-    program, marked_off = program_of(answer)
-    rows = program.split("\n") if marked_off else [""] * (answer.count("\n") + 1)
-    found = [edit for edit in edits if not (edit.gap or edit.gone or edit.open) and edit.pointer is None]
-    return any(
-        rows[answer.count("\n", 0, each.begin)].strip() or _NAMED.match(answer[each.begin : each.end])
-        for each in found
-    )
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
@@ -290,6 +279,7 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
         said = [each.message for each in base.checks if any(_touches(place, edit) for place in each.places)]
         head = f"[{number}] " if edit.pointer is None else f"{json.dumps(edit.pointer, ensure_ascii=False)}: "
         old = base.answer[edit.begin : edit.end] or "(missing)"
+        old = _at_margin(base.answer, edit.begin, edit.end) if edit.code else old
         wrong = f"Wanted: {edit.wish}" if edit.wish else f"Wrong: {' '.join(dict.fromkeys(said))}"
         parts.append(head + old + ("" if edit.anywhere else f"\n{wrong}"))
         schemas |= {} if edit.pointer is None else {edit.pointer: edit.schema}
@@ -331,20 +321,17 @@ def _touches(place: Place, edit: Edit) -> bool:
 
 def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
     """Return the reply's new text for each place; "" where it is missing or unchanged."""
-    olds = [answer[edit.begin : edit.end] for edit in edits]
-    if any(map(_NAMED.match, olds)):
-        return _new_functions(reply, answer, edits)
+    if edits[0].code:
+        return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
     short = (edits[0].wish or 2 * len(reply.text) < len(answer)) and not _NUMBER.search(reply.text)
     said = f"[1] {reply.text}" if short and len(edits) == 1 else reply.text
+    olds = [answer[edit.begin : edit.end] for edit in edits]
     pieces = pieces_of(said, olds, whole=reply.finish == "stop")
     parts = [*_parts(reply.text)] if edits[0].anywhere and not pieces else []  # all of it, perhaps
     if len(parts) == len(edits) and reply.finish == "stop":
         pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
-    outside = [
-        text
-        for begin, text in _parts(answer)
-        if not any(begin < e.end and e.begin < begin + len(text) for e in edits)
-    ]
+    ends = pairwise([0, *ends_of(answer)])
+    outside = [answer[a:b].strip() for a, b in ends if not any(a < e.end and e.begin < b for e in edits)]
     long = [each for each in outside if LONG.search(each)]
     more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
     found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
@@ -354,31 +341,36 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
             new * (new != old and _goes_in(answer, edit, new))
             for new, old, edit in zip(news, olds, edits, strict=True)
         ]
-    return [
-        "" if new == old or new in answer.replace(old, "") else new
-        for new, old in zip(found, olds, strict=True)
-    ]
+    return ["" if new in answer else new for new in found]
 
 
-def _new_functions(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return the reply's functions by the names of those at places; "" where there is not exactly one.
+def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
+    """Return a reply's functions by name, or its statement, for each place; "" where there is not one.
 
-    Imports that the answer lacks come along before the first.
+    Imports that the answer lacks come along before the first, if that is at the margin.
     """
-    from redraft.checks.code import named, program_of
+    from redraft.checks.code import parts_of  # only patches of code need it
 
-    text, marked_off = program_of(reply.text)
-    text = text if marked_off else _MARK.sub("", text, count=len(edits))
-    found, new = named(text if reply.finish == "stop" else ""), list[str]()
+    said = said if parts_of(said) else _MARK.sub("", said, count=len(edits))
+    parts = [(_at_margin(said, begin, end), name) for begin, end, name in parts_of(said)]
+    imports = {text for text, _ in parts if text.startswith(("import ", "from "))}
+    more = sorted(imports - {*answer.splitlines(), "from __future__ import annotations"})
+    new = list[str]()
     for edit in edits:
-        name = _NAMED.match(answer[edit.begin : edit.end])
-        indent = answer[answer.rfind("\n", 0, edit.begin) + 1 : edit.begin]
-        source = textwrap.indent(found.get(name[1], "") if name else "", indent).lstrip()
-        new.append("" if source in answer else source)
-    rows = [row for row in text.split("\n") if row.startswith(("import ", "from ")) and row not in answer]
-    if new[0] and rows and not answer[: edits[0].begin].rpartition("\n")[2]:
-        new[0] = "\n".join([*rows, "\n", new[0]])
+        named = _NAMED.match(answer[edit.begin : edit.end])
+        found = {text for text, name in parts if name == (named and named[1])} - imports
+        indent = answer[len(answer[: edit.begin].rstrip(" \t")) : edit.begin]
+        text = textwrap.indent(found.pop(), indent).lstrip() if len(found) == 1 else ""
+        if more and edit == edits[0] and (indent or not text):
+            return [""] * len(edits)
+        text = "\n".join([*more, "", "", text] if more and not new else text.splitlines())
+        text = text.replace("\n", "\r\n" if "\r\n" in answer else "\n")
+        new.append(text if text != answer[edit.begin : edit.end] else "")
     return new
+
+
+def _at_margin(text: str, begin: int, end: int) -> str:
+    return textwrap.dedent(text[len(text[:begin].rstrip(" \t")) : end])
 
 
 def _is_asked(new: str) -> bool:

@@ -237,8 +237,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
     context has no room, there is no step.
     """
     plan, base, tries, stop = state.plan, state.steps[-1], list[Step](), None
-    goes_on = plan.info.resumes and not edits[0].wish and not patch.in_code(base.answer, edits)
-    write = patch.written if goes_on else patch.asked
+    write = patch.asked if edits[0].wish or edits[0].code or not plan.info.resumes else patch.written
     failed = {result.name for result in base.checks if not result.passed}
     # What steers need not be told. Nor is the first try: all that comes before is in the engine's cache.
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
@@ -246,8 +245,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
     once = edits[0].open or all(edit.gone for edit in edits)
     most = 1 if once else patch.TRIES if plan.sampling.temperature else 1 + bool(told)
     if write is patch.asked:  # which tells it
-        again = plan.sampling.temperature or (plan.checks and edits[0].wish)
-        told, most = "", min(most, 1 + bool(again))
+        told, most = "", min(most, 1 + bool(plan.sampling.temperature or (plan.checks and edits[0].wish)))
     while stop is None and len(tries) < most:
         if tries and edits[0].wish:
             edits = [replace(each, wish=f"{each.wish}\n{tries[-1].criticism}".strip()) for each in edits]
@@ -281,32 +279,25 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
 
 
 def _by_person(state: State) -> ops.Loop[Stop]:
-    """Rewrite the parts that a person marked in the last answer, in several tries if needed."""
+    """Rewrite what a person marked in the last answer, and then what else the checks want of a whole text."""
     if not state.steps:
         state.begin(state.plan.options.given, "stop", Usage())
-    base = state.steps[-1]
-    edits = patch.marked(base.answer, state.plan.options.places)
-    base = state.criticised(patch.feedback_of(base.answer, edits))
+    edits = patch.marked(state.steps[-1].answer, state.plan.options.places)
+    base = state.criticised(patch.feedback_of(state.steps[-1].answer, edits))
     yield ops.StepDone(state.last, base)
-    stop, wish = (yield from _patch_further(state, edits, "")), base.criticism
-    more = state.plan.checks and edits[0].anywhere
-    while stop is None and more and rules.another(state):  # what else the checks want
-        step = state.steps[-1]
+    end: Stop = "max_revisions" if state.plan.checks else "ended"
+    wish, again = "", state.plan.checks and edits[0].anywhere
+    while True:
+        before = state.steps[-1]
+        stop = yield from _patch(state, edits, wish)
+        if (step := state.steps[-1]) is before:
+            return stop or (end if wish else "unchanged")
+        yield ops.StepDone(state.last, step)
+        in_vain = wish and (step.score or 0) <= (before.score or 0)
+        if step.passed or stop or in_vain or not (again and rules.another(state)):
+            return "passed" if step.passed else stop or end
+        wish = base.criticism
         edits = patch.edits_of(state) or patch.marked(step.answer, [f"{wish}\n{step.criticism}"])
-        stop = yield from _patch_further(state, edits, wish)
-    return stop or ("max_revisions" if state.plan.checks else "ended")
-
-
-def _patch_further(state: State, edits: Sequence[patch.Edit], wish: str) -> ops.Loop[Stop | None]:
-    """Patch an answer that a person wants changed. Return a reason to stop; None if its checks fail."""
-    before = state.steps[-1]
-    stop = yield from _patch(state, edits, wish)
-    step = state.steps[-1]
-    if step is before:
-        return stop or ("max_revisions" if wish else "unchanged")
-    yield ops.StepDone(state.last, step)
-    in_vain = wish and (step.score or 0) <= (before.score or 0)
-    return "passed" if step.passed else stop or ("max_revisions" if in_vain else None)
 
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:
