@@ -29,7 +29,6 @@ TEST_SECONDS = 5.0  # the default time limit of a test, and of loading the progr
 MAX_STARTS = 3
 """Most starts of a program: one that hangs or ends its interpreter is started again for the next tests."""
 
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _BREAK = re.compile(r"\r\n?|\n")  # what ends a line for Python
 
 MAX_SHOWN = 3  # most failed tests in a message: a model does not correct more at once
@@ -168,29 +167,31 @@ def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[st
     return "".join(f"import {module}\n" for module in sorted(modules)) + test, used
 
 
-def parts_of(answer: str) -> list[tuple[int, int, str | None]]:
+def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
     """Return the functions of the program in an answer, outer ones first, then its statements.
 
-    Each has its characters, and its name if it is a function or class. Of a marked program that does not
-    parse, the parts are what lines at the margin begin, with the name "".
+    Each has its lines, where it begins and ends, and its name if it is a function or class. Of a marked
+    program that does not parse, the parts are what lines at the margin begin, with the name "".
     """
     program, marked_off = program_of(answer)
-    found = list[tuple[int, int, str | None]]()  # with lines
     try:
         nodes = _parse(program, "a program").body
     except UsageError:
-        rows = [(at, row) for at, row in enumerate(program.split("\n")) if row.strip() and marked_off]
+        rows = [(at, row) for at, row in enumerate(program.split("\n"), 1) if row.strip() and marked_off]
         heads = [place for place, (_, row) in enumerate(rows) if row[0] not in " \t)]}"]
-        found += [(rows[a][0], rows[b - 1][0] + 1, "") for a, b in pairwise([*heads, len(rows)])]
+        found = [(rows[a][0], rows[b - 1][0], "") for a, b in pairwise([*heads, len(rows)])]
     else:
-        inner = [each for node in nodes for each in ast.walk(node) if isinstance(each, _FUNCTIONS)]
+        kinds, found = ast.FunctionDef | ast.AsyncFunctionDef, []
+        inner = [each for node in nodes for each in ast.walk(node) if isinstance(each, kinds)]
         for node in [*inner, *nodes]:
             first = min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
-            found.append((first - 1, node.end_lineno or first, getattr(node, "name", None)))
+            found.append((first, node.end_lineno or first, getattr(node, "name", None)))
     begins, parts = [0, *(each.end() for each in _BREAK.finditer(answer)), len(answer)], []
     for first, last, name in found:
-        text = answer[begins[first] : begins[last]]
-        parts.append((begins[last] - len(text.lstrip()), begins[first] + len(text.rstrip()), name))
+        begin, end = begins[first - 1], begins[last]
+        text = answer[begin:end]
+        span = end - len(text.lstrip()), begin + len(text.rstrip())
+        parts.append((range(first, last + 1), *span, name))
     return parts
 
 
@@ -200,17 +201,15 @@ def _places(answer: str, faults: Iterable[tuple[Report, list[str]]]) -> list[tup
     `faults` have the names that the tests take from the program. Empty if one is not found.
     """
     places, parts = set[tuple[int, int]](), parts_of(answer)
-    lines = [[len(_BREAK.findall(answer, 0, at)) + 1 for at in part[:2]] for part in parts]
     for report, names in faults:
         line, call = (report.get("fault") or {}).get("line"), report.get("call") or "".join(names[:1])
         name = "" if "missing" in report else str(call).partition("(")[0]
-        if isinstance(line, int):
-            held = [part for part, (a, b) in zip(parts, lines, strict=True) if a <= line <= b]
-        else:  # the last of several that have a name is the one called
-            held = [part for part in reversed(parts) if name and part[2] == name]
+        held = [part for part in parts if line in part[0]]
+        # The last of several that have a name is the one called.
+        held = held or [part for part in reversed(parts) if name and part[3] == name]
         if not held:
             return []
-        places.add(held[0][:2])
+        places.add(held[0][1:3])
     return sorted(places)
 
 

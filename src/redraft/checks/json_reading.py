@@ -176,7 +176,7 @@ def keys_of(pointer: str) -> list[str]:
 
 
 @lru_cache(maxsize=8)
-def _json_in(answer: str) -> tuple[int, str]:
+def json_in(answer: str) -> tuple[int, str]:
     """Return where the JSON of an answer begins, and its text; -1 if there is none, or line breaks differ."""
     try:
         text = read_json(answer)[1]
@@ -189,14 +189,14 @@ def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
     """Return the characters of a place in an answer; None if the answer lacks that place."""
     if not isinstance(place, str):
         return place if 0 <= place[0] <= place[1] <= len(answer) else None
-    first, text = _json_in(answer)
+    first, text = json_in(answer)
     begin, end, lacks = (first >= 0 and span_of(text, keys_of(place))) or (0, 0, "it")
     return None if lacks or place[:1] not in ("", "/") else (first + begin, first + end)
 
 
 def pointer_at(answer: str, begin: int, end: int) -> str | None:
     """Return the pointer of the smallest value that covers these characters of an answer, or None."""
-    (first, text), path, at = _json_in(answer), list[str | int](), 0
+    (first, text), path, at = json_in(answer), list[str | int](), 0
     if first < 0 or not first <= begin <= end <= first + len(text):
         return None
     while found := [

@@ -12,13 +12,13 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Finish, Place, Step, Usage
-from redraft.checks.json_reading import NotJson, keys_of, pointer, pointer_at, read_json, span_of, surplus_of
+from redraft.checks import json_reading
+from redraft.checks.json_reading import NotJson, keys_of, pointer, pointer_at, read_json, span_of
 from redraft.checks.schema import object_of, schema_at
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
@@ -99,24 +99,20 @@ def edits_of(state: State) -> list[Edit]:
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
     """Return the edits for faulty values of JSON: wrong, missing and surplus ones."""
-    try:
-        text, found, gone = read_json(answer)[1], list[Edit](), list[list[str]]()
-    except NotJson:  # it was a check of the user's that saw values
-        return []
-    start = answer.find(text)
-    for each in sorted(pointers):
+    (start, text), found, gone = json_reading.json_in(answer), list[Edit](), list[list[str]]()
+    for each in sorted(pointers) if start >= 0 else ():
         part = schema_at(schema, keys_of(each))
         keys = keys_of(each)[: part[0]] if part else []
         if part and part[1] is False:
             gone.append(keys)
             continue
-        span = span_of(text, keys) if start >= 0 else None  # an answer may have other line breaks
+        span = span_of(text, keys)
         if part is None or span is None:
             return []
         begin, end, lead = span
         found.append(Edit(start + begin, start + end, lead, pointer(keys), part[1]))
     for keys in gone:
-        place = surplus_of(text, keys, gone) if start >= 0 else None
+        place = json_reading.surplus_of(text, keys, gone)
         if place is None:
             return []
         found.append(Edit(start + place[0], start + place[1], pointer=pointer(keys), gone=True))
@@ -301,16 +297,19 @@ def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.A
 
     A sentence's beginning ends where its rest is likeliest, if the engine can tell.
     """
-    old, info, begun = answer[edit.begin : edit.end], state.plan.info, '"'
-    form = _form(state, one=True) if len(ends_of(old)) < 2 else None
+    old, info, gap, begun = answer[edit.begin : edit.end], state.plan.info, None, '"'
     begin, end = segment_of(answer, edit.begin, edit.end, led=False)
-    request = prompts.PASSAGE.format(old=old, wish=edit.wish)
-    if form and info.forms and info.logprobs and re.search(r"\w", rest := answer[edit.end : end]):
-        request = prompts.SENTENCE.format(sentence=answer[begin:end], old=old, wish=edit.wish)
-        form, begun = replace(form, gap=Gap(old, rest, rest, asked=True)), f'"{answer[begin : edit.begin]}'
-    asked: Message = {"role": "user", "content": request}
-    length = state.length(most=ROOM + len(old) // 2)
-    return ops.Ask(joined([*messages, asked]), length, form=form, stop=('"',), begun=begun.rstrip(" "))
+    what, text, which, one = "passage", old, "This", len(ends_of(old)) < 2
+    if one and info.forms and info.logprobs and re.search(r"\w", rest := answer[edit.end : end]):
+        what, text, which = "sentence", answer[begin:end], f'In it, "{old}"'
+        gap, begun = Gap(old, rest, rest, asked=True), f'"{answer[begin : edit.begin]}'.rstrip(" ")
+    request = prompts.PASSAGE.format(what=what, text=text, which=which, wish=edit.wish)
+    asked, length = (
+        joined([*messages, {"role": "user", "content": request}]),
+        state.length(most=ROOM + len(old) // 2),
+    )
+    form = _form(state, one=True, gap=gap) if one else None
+    return ops.Ask(asked, length, form=form, stop=('"',), begun=begun)
 
 
 def _touches(place: Place, edit: Edit) -> bool:
@@ -334,14 +333,13 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     outside = [answer[a:b].strip() for a, b in ends if not any(a < e.end and e.begin < b for e in edits)]
     long = [each for each in outside if LONG.search(each)]
     more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
-    found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
-    if edits[0].wish:
-        news = [fitted(new, old) for new, old in zip(found, olds, strict=True)]
-        return [
-            new * (new != old and _goes_in(answer, edit, new))
-            for new, old, edit in zip(news, olds, edits, strict=True)
-        ]
-    return ["" if new in answer else new for new in found]
+    new = list[str]()
+    for number, (edit, old) in enumerate(zip(edits, olds, strict=True), start=1):
+        text = "" if more else pieces.get(number, "")
+        text = fitted(text, old) if edit.wish else text
+        fits = text != old and _goes_in(answer, edit, text) if edit.wish else text not in answer
+        new.append(text if fits else "")
+    return new
 
 
 def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
@@ -352,7 +350,7 @@ def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
     from redraft.checks.code import parts_of  # only patches of code need it
 
     said = said if parts_of(said) else _MARK.sub("", said, count=len(edits))
-    parts = [(_at_margin(said, begin, end), name) for begin, end, name in parts_of(said)]
+    parts = [(_at_margin(said, begin, end), name) for _, begin, end, name in parts_of(said)]
     imports = {text for text, _ in parts if text.startswith(("import ", "from "))}
     more = sorted(imports - {*answer.splitlines(), "from __future__ import annotations"})
     new = list[str]()
@@ -375,7 +373,8 @@ def _at_margin(text: str, begin: int, end: int) -> str:
 
 def _is_asked(new: str) -> bool:
     words = new.strip(STOPS + ':" ').casefold()
-    return len(words.split()) > 1 and words in (prompts.PASSAGE + prompts.SENTENCE).casefold()
+    asked = [prompts.PASSAGE.replace("{what}", what).casefold() for what in ("passage", "sentence")]
+    return len(words.split()) > 1 and words in "".join(asked)
 
 
 def _goes_in(answer: str, edit: Edit, new: str) -> bool:
@@ -477,11 +476,8 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
 
 def _spans(answer: str, at: str) -> list[tuple[int, int]]:
     found = [match.span() for match in re.finditer(re.escape(at), answer)]
-    with suppress(NotJson):
-        text = "" if found or not at.startswith("/") else read_json(answer)[1]
-        start, span = answer.find(text), span_of(text, keys_of(at)) if text else None
-        return [(start + span[0], start + span[1])] if start >= 0 and span and not span[2] else found
-    return found
+    place = None if found or not at.startswith("/") else json_reading.characters_of(answer, at)
+    return [place] if place else found
 
 
 def feedback_of(answer: str, edits: Sequence[Edit]) -> Feedback:

@@ -211,7 +211,9 @@ class _Writer:
         self.calls += 1
         most = int(min(tokens, max(self.room - self.spent, 1)))
         missing = self._missing()
-        if self.placed or self.form.gap:
+        if self.placed:
+            changes["logprobs"] = True
+        if self.form.gap:
             changes |= {"logprobs": True, "top_logprobs": SEEN}
         alone = self.placed and self.room - self.spent > SENTENCE * len(missing)
         wanted = [self.placed] if alone and self.placed in missing else missing
