@@ -1,6 +1,6 @@
 """Measure a revision that writes only what failed, beside one that writes the whole answer again.
 
-python benchmarks/patch.py           about 60 minutes; writes results/patch.json
+python benchmarks/patch.py           about 40 minutes; writes results/patch.json
 python benchmarks/patch.py --quick   a few texts and objects, nothing written
 
 `pip install instructor trustcall langchain-openai` first.
@@ -22,14 +22,13 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import patch_peers
 import redraft
 from material import QUESTIONS
 from measure import Figure, Goal, Row, Unit
-from redraft.chain import Prompt
-from redraft.checks.base import run_checks
+from redraft.chain import Chain
 from redraft.checks.json_reading import json_so_far
 from redraft.checks.parse import parse_check
 from redraft.engines.base import Engine, Message, Sampling
@@ -40,23 +39,13 @@ from report import main
 WAYS: dict[str, dict[str, Any]] = {"patch": {}, "full revision": {"mode": "verified"}}
 SIZES = (40, 80, 130)  # values of the objects; the longest have some 2,000 tokens
 HOW = (
-    "{count} drafts. {model}, temperature 0.7, {streams} at once, the same seeds "
-    "and checks in all ways, which begin with the same draft and revise once. {read}patch: mode `auto`. "
-    "full: mode `verified`, steered alike, with speculation as by default. New tokens and seconds are "
-    "medians over chains; several at once share their seconds. Changed outside: the share of answers in "
-    "which another {part} of the draft is missing.{peers}"
+    "{count} drafts. The default model behind llama.cpp, temperature 0.7, {streams} at once, the same seeds "
+    "and checks in both ways, which begin with the same draft and revise once. The engine has just read the "
+    "draft, as behind one that it wrote. patch: mode `auto`. full: "
+    "mode `verified`, steered alike, with speculation as by default. New tokens and seconds are medians over "
+    "chains; several at once share their seconds. Changed outside: the share of answers in which another "
+    "{part} of the draft is missing."
 )
-LONGEST = 10_000  # characters, which a scripted model counts
-READ = "The engine has just read the draft, as behind one that it wrote. "
-PEERS = (
-    " The peers get the draft as the model's first reply. instructor asks for the whole object again, with "
-    "the error, and trustcall for a JSON Patch, by a tool."
-)
-MODELS = {
-    "default": "The default model behind llama.cpp",
-    "able": "A scripted model, which gives what it is asked for without a fault, and tokens counted as the "
-    "default model's",
-}
 KINDS: dict[str, tuple[Any, Callable[[random.Random], Any], Any]] = {
     "count": ({"type": "integer"}, lambda draw: draw.randrange(2, 900), "many"),
     "price": ({"type": "number"}, lambda draw: draw.randrange(100, 9000) / 100, "a good price"),
@@ -123,82 +112,52 @@ def objects(folder: Path, count: int) -> Iterator[Draft]:
         yield Draft(prompt, json.dumps(faulty, indent=2), f"json-schema:{file}", values, right)
 
 
-class Mended(NamedTuple):
-    """What became of a draft."""
+async def measured(name: str, part: str, streams: int, goal: float, *, quick: bool) -> Row:
+    """Make the chain of each draft in both ways, in turn."""
+    made: dict[str, list[tuple[Chain, Draft]]] = {way: [] for way in WAYS}
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    engine = await load_engine("default", ctx=8192, parallel=streams)
 
-    answer: str
-    passed: bool
-    tokens: int
+    async def read(draft: Draft) -> None:
+        asked: Message = {"role": "user", "content": f"{draft.prompt}\n\n{parse_check(draft.check).demand}"}
+        async with aclosing(engine.chat([asked], Sampling(max_tokens=1, begun=draft.answer))) as deltas:
+            async for _ in deltas:
+                pass
 
+    async def mended(draft: Draft, way: str, seed: int) -> tuple[Chain, Draft]:
+        given: dict[str, Any] = {"given": draft.answer, "checks": [draft.check], "max_revisions": 1}
+        return await redraft.arevise(draft.prompt, model=engine, seed=seed, **given, **WAYS[way]), draft
 
-async def read(engine: Engine, draft: Draft) -> None:
-    """Have an engine read a draft."""
-    asked: Message = {"role": "user", "content": f"{draft.prompt}\n\n{parse_check(draft.check).demand}"}
-    async with aclosing(engine.chat([asked], Sampling(max_tokens=1, begun=draft.answer))) as deltas:
-        async for _ in deltas:
-            pass
-
-
-async def mended(engine: Engine, draft: Draft, way: str, seed: int) -> Mended:
-    """Mend a draft with a model."""
-    given: dict[str, Any] = {"given": draft.answer, "checks": [draft.check], "max_revisions": 1}
-    chain = await redraft.arevise(draft.prompt, model=engine, seed=seed, **given, **WAYS[way])
-    return Mended(chain.answer, bool(chain.passed), chain.usage.completion_tokens)
-
-
-async def ably(engine: Engine, draft: Draft, way: str, seed: int) -> Mended:
-    """Mend an object with a scripted model, by redraft or a peer. The engine counts its tokens."""
-    told = patch_peers.Told(draft.right, draft.others)
-    if way in WAYS:
-        model = redraft.ScriptedEngine(lambda messages: told.redraft(str(messages[-1]["content"])))
-        given: dict[str, Any] = {"given": draft.answer, "checks": [draft.check], "max_tokens": LONGEST}
-        answer = (await redraft.arevise(draft.prompt, model=model, seed=seed, **given, **WAYS[way])).answer
-    else:
-        names = [*draft.others, *draft.right]
-        answer = await asyncio.to_thread(patch_peers.PEERS[way], draft.prompt, names, draft.answer, told)
-    (result,) = await run_checks([parse_check(draft.check)], answer, Prompt())
-    return Mended(answer, result.passed, sum([len(await engine.encode(text)) for text in told.said]))
-
-
-async def measured(
-    name: str, part: str, kind: str, streams: int, goal: float, count: int, *, quick: bool
-) -> Row:
-    """Mend each draft in all ways, in turn."""
-    ways, mend = [*WAYS, *(patch_peers.PEERS if kind == "able" else ())], ably if kind == "able" else mended
-    made: dict[str, list[tuple[Mended, Draft]]] = {way: [] for way in ways}
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    engine, count = await load_engine("default", ctx=8192, parallel=streams), 3 if quick else count
     with tempfile.TemporaryDirectory() as folder:
+        count = 3 if quick else 20 if part == "sentence" else 12
         found = await texts(engine, count) if part == "sentence" else [*objects(Path(folder), count)]
         for first in range(0, len(found), streams):
             group = found[first : first + streams]
-            for way in ways[:: 1 if first // streams % 2 else -1]:
-                if kind != "able":
-                    await asyncio.gather(*(read(engine, draft) for draft in group))
+            for way in [*WAYS][:: 1 if first // streams % 2 else -1]:
+                await asyncio.gather(*map(read, group))
                 began = time.perf_counter()
-                tasks = (mend(engine, draft, way, 1000 * (first + at)) for at, draft in enumerate(group))
-                made[way] += zip(await asyncio.gather(*tasks), group, strict=True)
+                tasks = (mended(draft, way, 1000 * (first + place)) for place, draft in enumerate(group))
+                made[way] += await asyncio.gather(*tasks)
                 seconds[way] += [(time.perf_counter() - began) / len(group)] * len(group)
     await engine.aclose()
     figures: list[Figure] = []
 
-    def add(what: str, unit: Unit, of: Callable[[Mended, Draft], float], *goal: Goal) -> None:
+    def add(what: str, unit: Unit, of: Callable[[Chain, Draft], float], *goal: Goal) -> None:
         for way, pairs in made.items():
-            values = tuple(float(of(*pair)) for pair in pairs)
+            values = tuple(float(of(chain, draft)) for chain, draft in pairs)
             shares = (100 * fmean(values),) if unit == "%" else values
             figures.append(Figure(f"{what}, {way}", shares, unit, *(goal if way == "patch" else ())))
 
-    add("pass", "%", lambda made, _: made.passed)
-    add("are right where they failed", "%", lambda made, draft: draft.has(draft.right, made.answer))
-    add("changed outside", "%", lambda made, draft: not draft.has(draft.others, made.answer), Goal("≤", 0.0))
-    add("new tokens", "tokens", lambda made, _: made.tokens, Goal("≤", goal))
-    if kind != "able":
-        figures += [Figure(f"seconds, {way}", tuple(each), "s") for way, each in seconds.items()]
-        pairs = zip(*(seconds[way] for way in WAYS), strict=True)
-        ratios = tuple(full / own for own, full in pairs)
-        figures.append(Figure("a full revision's seconds over a patch's", ratios, "×", Goal("≥", 5.0)))
-    about = {"count": len(found), "part": part, "streams": streams, "model": MODELS[kind]}
-    how = HOW.format(**about, read=READ * (kind != "able"), peers=PEERS * (kind == "able"))
+    add("pass", "%", lambda chain, _: bool(chain.passed))
+    add("are right where they failed", "%", lambda chain, draft: draft.has(draft.right, chain.answer))
+    add(
+        "changed outside", "%", lambda chain, draft: not draft.has(draft.others, chain.answer), Goal("≤", 0.0)
+    )
+    add("new tokens", "tokens", lambda chain, _: chain.usage.completion_tokens, Goal("≤", goal))
+    figures += [Figure(f"seconds, {way}", tuple(each), "s") for way, each in seconds.items()]
+    ratios = tuple(full / own for own, full in zip(*seconds.values(), strict=True))
+    figures.append(Figure("a full revision's seconds over a patch's", ratios, "×", Goal("≥", 5.0)))
+    how = HOW.format(count=len(found), part=part, streams=streams)
     return Row(f"patch: {name}", how, tuple(figures))
 
 
@@ -207,11 +166,17 @@ def run(*about: Any, quick: bool) -> Row:
     return asyncio.run(measured(*about, quick=quick))
 
 
+def able(*, quick: bool) -> Row:
+    """Measure with a model without faults, and the peers."""
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(patch_peers.row([*objects(Path(folder), 3 if quick else 100)]))
+
+
 ROWS = {
-    "texts": partial(run, "texts", "sentence", "default", 1, 40, 20),
-    "eight": partial(run, "texts, eight at once", "sentence", "default", 8, 40, 20),
-    "objects": partial(run, "objects", "value", "default", 1, 60, 12),
-    "able": partial(run, "objects, an able model", "value", "able", 1, 60, 100),
+    "texts": partial(run, "texts", "sentence", 1, 40),
+    "eight": partial(run, "texts, eight at once", "sentence", 8, 40),
+    "objects": partial(run, "objects", "value", 1, 60),
+    "able": able,
 }
 
 if __name__ == "__main__":

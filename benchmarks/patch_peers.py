@@ -1,113 +1,115 @@
-"""Objects mended by instructor's retry and by trustcall's patch, with a scripted model.
+"""Objects mended by redraft, instructor's retry and trustcall's patch, with a scripted model.
 
-Both get the draft as the model's first reply, and ask for what they need then.
+The peers get the draft as the model's first reply, and ask for what they need then.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from statistics import fmean
 from typing import Any, Literal
 
 import httpx
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import ConfigDict, create_model
 
-KINDS: dict[str, Any] = {
-    "count": int,
-    "price": float,
-    "open": bool,
-    "day": Literal["Monday", "Friday"],
-    "city": str,
-}
-NAME = "Record"
-URL = "http://server/v1"
+import redraft
+from measure import Figure, Goal, Row
+from redraft.engines.load import load_engine
 
-Body = dict[str, Any]
+HOW = (
+    "{} drafts. A scripted model gives what it is asked for without a fault; tokens are the default model's. "
+    "patch: mode `auto`. full: mode `verified`. The peers get the draft as the first reply: instructor asks "
+    "for the whole object again, with the error, and trustcall for a JSON Patch. Right: all values are."
+)
+LONGEST = 10_000  # characters, which a scripted model counts
 
 
 @dataclass
-class Told:
-    """What an able model says: without a fault, and no more than it is asked for."""
+class Able(httpx.BaseTransport):
+    """A model without faults, which says no more than it is asked for. A server gives the draft first."""
 
-    right: Mapping[str, Any]
-    values: Mapping[str, Any]
-    said: list[str] = field(default_factory=list, init=False)
+    draft: Any
+    said: list[str] = field(default_factory=list)
+    begun: bool = False
 
-    def redraft(self, request: str) -> str:
-        """Return the values at pointers, or the whole object."""
-        parts = {f"/{name}": value for name, value in self.right.items()}
-        return self._say(parts if "by their JSON pointers" in request else {**self.values, **self.right})
+    @property
+    def whole(self) -> dict[str, Any]:
+        """The right object."""
+        return {**self.draft.others, **self.draft.right}
 
-    def peer(self, body: Body) -> str:
-        """Return a JSON Patch if there is a tool for that, or the whole object."""
-        if all(tool["function"]["name"] == NAME for tool in body.get("tools", ())):
-            return self._say({**self.values, **self.right})
-        edits = [{"op": "add", "path": f"/{name}", "value": value} for name, value in self.right.items()]
-        plan = f"Set {', '.join(self.right)}."
-        return self._say({"json_doc_id": "call_1", "planned_edits": plan, "patches": edits})
-
-    def _say(self, value: Any) -> str:
+    def say(self, value: Any) -> str:
+        """Note what is said."""
         self.said.append(json.dumps(value))
         return self.said[-1]
 
-
-@dataclass
-class Drafted(httpx.BaseTransport):
-    """Answers the first request with the draft, and the others as an able model does."""
-
-    draft: str
-    told: Told
-
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request."""
-        body, draft, self.draft = json.loads(request.read()), self.draft, ""
-        said = draft or self.told.peer(body)
-        message: Body = {"role": "assistant", "content": said}
-        if body.get("tools"):
-            function = {"name": body["tools"][0]["function"]["name"], "arguments": said}
-            calls = [{"id": "call_1", "type": "function", "function": function}]
-            message = {"role": "assistant", "content": None, "tool_calls": calls}
+        """Answer a request: with a JSON Patch if there is a tool for that."""
+        tools = [tool["function"]["name"] for tool in json.loads(request.read()).get("tools", ())]
+        edits = [{"op": "add", "path": f"/{name}", "value": each} for name, each in self.draft.right.items()]
+        plan = f"Set {', '.join(self.draft.right)}."
+        patch = {"json_doc_id": "call_1", "planned_edits": plan, "patches": edits}
+        value = patch if {*tools} - {"Record"} else self.whole
+        text, self.begun = self.say(value) if self.begun else self.draft.answer, True
+        function = {"name": "".join(tools[:1]), "arguments": text}
+        calls = [{"id": "call_1", "type": "function", "function": function}]
+        message = {"role": "assistant", "content": text, **({"tool_calls": calls} if tools else {})}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
-        about = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": "able"}
+        about = {"id": "1", "object": "chat.completion", "created": 0, "model": "able"}
         return httpx.Response(200, json={**about, "choices": [choice]})
 
 
-def model_of(names: list[str]) -> type[BaseModel]:
-    """Return the pydantic model of a record."""
-    fields: Any = {name: (KINDS[name.partition("_")[0]], ...) for name in names}
-    return create_model(NAME, __config__=ConfigDict(strict=True, extra="forbid"), **fields)
+def by_redraft(mode: Any, able: Able) -> str:
+    """Mend a draft by a patch, or by a full revision."""
+    parts = {f"/{name}": value for name, value in able.draft.right.items()}
+
+    def say(messages: Any) -> str:
+        return able.say(parts if "by their JSON pointers" in messages[-1]["content"] else able.whole)
+
+    given: dict[str, Any] = {"given": able.draft.answer, "checks": [able.draft.check], "max_tokens": LONGEST}
+    return redraft.revise(able.draft.prompt, model=redraft.ScriptedEngine(say), mode=mode, **given).answer
 
 
-def by_instructor(prompt: str, names: list[str], draft: str, told: Told) -> str:
-    """Mend a draft by instructor's one retry. Empty if it fails."""
-    import instructor
-    from instructor.core.exceptions import InstructorError
-    from openai import OpenAI
+def by_peer(name: str, able: Able) -> str:
+    """Mend a draft by instructor's one retry, or by trustcall's one patch."""
+    days = Literal["Monday", "Friday"]
+    fields: Any = {n: (days if n.startswith("day") else type(each), ...) for n, each in able.whole.items()}
+    record: Any = create_model("Record", __config__=ConfigDict(strict=True, extra="forbid"), **fields)
+    api: Any = {"base_url": "http://able/v1", "api_key": "-", "http_client": httpx.Client(transport=able)}
+    asked: Any = [{"role": "user", "content": able.draft.prompt}]
+    if name == "instructor":
+        import instructor
+        from openai import OpenAI
 
-    api = OpenAI(base_url=URL, api_key="-", http_client=httpx.Client(transport=Drafted(draft, told)))
-    client = instructor.from_openai(api, mode=instructor.Mode.JSON_SCHEMA)
-    messages: Any = [{"role": "user", "content": prompt}]
-    try:
-        made = client.chat.completions.create(
-            model="able", messages=messages, response_model=model_of(names), max_retries=1
-        )
-    except InstructorError:
-        return ""
-    return str(made.model_dump_json())
-
-
-def by_trustcall(prompt: str, names: list[str], draft: str, told: Told) -> str:
-    """Mend a draft by trustcall's one patch. Empty if it fails."""
+        client = instructor.from_openai(OpenAI(**api), mode=instructor.Mode.JSON_SCHEMA).chat.completions
+        made: Any = client.create(model="able", messages=asked, response_model=record, max_retries=1)
+        return str(made.model_dump_json())
     from langchain_openai import ChatOpenAI
     from trustcall import create_extractor
 
-    http: Any = {"http_client": httpx.Client(transport=Drafted(draft, told)), "base_url": URL}
-    model = ChatOpenAI(model="able", api_key="-", max_retries=0, **http)
-    extractor = create_extractor(model, tools=[model_of(names)], tool_choice=NAME)
-    made = extractor.invoke({"messages": [("user", prompt)]}, {"configurable": {"max_attempts": 2}})
-    return made["responses"][0].model_dump_json() if made["responses"] else ""
+    extractor = create_extractor(ChatOpenAI(model="able", **api), tools=[record], tool_choice="Record")
+    found = extractor.invoke({"messages": asked}, {"configurable": {"max_attempts": 2}})
+    return found["responses"][0].model_dump_json()
 
 
-Mend = Callable[[str, list[str], str, Told], str]
-PEERS: dict[str, Mend] = {"instructor's retry": by_instructor, "trustcall's patch": by_trustcall}
+WAYS = {
+    "patch": partial(by_redraft, "auto"),
+    "full revision": partial(by_redraft, "verified"),
+    "instructor's retry": partial(by_peer, "instructor"),
+    "trustcall's patch": partial(by_peer, "trustcall"),
+}
+
+
+async def row(drafts: Sequence[Any]) -> Row:
+    """Mend each draft in all ways."""
+    engine, figures = await load_engine("default"), list[Figure]()
+    for way, mend in WAYS.items():
+        ables, goals = [*map(Able, drafts)], [Goal("≥", 100.0), Goal("≤", 60.0)] * (way == "patch")
+        right = [json.loads(mend(able)) == able.whole for able in ables]
+        figures.append(Figure(f"are right, {way}", (100 * fmean(right),), "%", *goals[:1]))
+        tokens = [float(sum([len(await engine.encode(text)) for text in able.said])) for able in ables]
+        figures.append(Figure(f"new tokens, {way}", tuple(tokens), "tokens", *goals[1:]))
+    await engine.aclose()
+    return Row("patch: objects, an able model", HOW.format(len(drafts)), tuple(figures))

@@ -54,6 +54,7 @@ def played_or_empty(a_plan: Plan, streams: list[Stream], check: Any = lambda _: 
     policy=st.sampled_from(["last", "chain"]),
     tokens=st.none() | st.integers(1, 300),
     good=st.integers(0, 3),
+    told=st.sampled_from([None, 0, 2]),
 )
 def test_any_reply_ends_in_a_consistent_chain(
     streams: list[Stream],
@@ -66,6 +67,7 @@ def test_any_reply_ends_in_a_consistent_chain(
     policy: str,
     tokens: int | None,
     good: int,
+    told: int | None,
 ) -> None:
     if mode == "best-of":
         least = more = 0
@@ -76,6 +78,7 @@ def test_any_reply_ends_in_a_consistent_chain(
         drafts=drafts,
         checks=("toy",) if checked else (),
         critic=NATIVE if critic else None,
+        told=told if mode == "verified" and not least else None,
         min_revisions=least,
         max_revisions=least + more,
         context=policy,

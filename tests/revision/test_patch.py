@@ -530,8 +530,7 @@ CODE = '''Here it is:
 
 ```python
 class Box:
-    def __init__(self, side):
-        self.side = side
+    side = 3
 
     def area(self):
         return self.side + side
@@ -548,58 +547,49 @@ LIMIT = 1 / len("")
 
 All of it is plain Python.
 '''
-BOX = "def area(self):\n        return self.side + side"
+AREA = "def area(self):\n        return self.side + side"
 MEAN = 'def mean(row):\n    """Return the mean of numbers."""\n\n    return sum(row) / 7'
-RIGHT = ("self.side + side", "self.side**2"), (" / 7", " / len(row)"), ('1 / len("")', "1")
+LIMIT = 'LIMIT = 1 / len("")'
+SQUARE, RATIO, ONE = AREA.replace("+ side", "* 3"), MEAN.replace("7", "len(row)"), "LIMIT = 1"
 FROM, SUM = "from math import (\n    fsum,\n)", "def mean(row):\n    return fsum(row) / len(row)"
-TESTS = ("assert Box(3).area() == 9", "assert mean([1, 2, 3]) == 2")
+TESTS = ("assert Box().area() == 9", "assert mean([1, 2, 3]) == 2")
+RIGHT = CODE.replace(AREA, SQUARE).replace(MEAN, RATIO).replace(LIMIT, ONE)
+TWICE = "@(lambda *_: lambda f: f)(\n        1\n    )\n    "  # a decorator of several lines
 
 
 @pytest.mark.parametrize("line", ["\n", "\r\n"])
 @pytest.mark.parametrize(
-    ("fault", "old", "reply", "new"),
+    ("right", "old", "reply", "new"),
     [
-        (0, BOX, "[1] def area(self):\n    return self.side**2", BOX.replace(*RIGHT[0])),
-        (
-            0,
-            f"@(lambda *_: lambda f: f)(\n        1\n    )\n    {BOX}",
-            "def area(self):\n    return self.side**2",
-            BOX.replace(*RIGHT[0]),
-        ),
-        (1, MEAN, f"```python\nimport os\n{FROM}\n{SUM}\n```", f"{FROM}\nimport os\n\n\n{SUM}"),
-        (1, MEAN.replace("row):", "row:"), f"[1] {MEAN.replace(*RIGHT[1])}\n\nprint(mean([1]))", None),
-        (1, MEAN.replace("7", "len(row) + 1"), f"[1] {MEAN.replace(*RIGHT[1])}", None),  # where it begins
-        (2, 'LIMIT = 1 / len("")', "[1]\n```python\nLIMIT = 1\n```", "LIMIT = 1"),
+        (SQUARE, AREA, "[1] def area(self):\n    return self.side * 3", SQUARE),
+        (SQUARE, TWICE + AREA, "def area(self):\n    return self.side * 3", SQUARE),
+        (RATIO, MEAN, f"```python\nimport os\n{FROM}\n{SUM}\n```", f"{FROM}\nimport os\n\n\n{SUM}"),
+        (RATIO, MEAN.replace("row):", "row:"), f"[1] {RATIO}\n\nprint(mean([1]))", RATIO),
+        (RATIO, f"{RATIO} + 1", f"[1] {RATIO}", RATIO),  # the old one begins with it
+        (ONE, LIMIT, f"[1]\n```python\n{ONE}\n```", ONE),
     ],
 )
 @pytest.mark.usefixtures("a_sandbox")
 def test_the_function_or_statement_that_a_test_names(
-    fault: int, old: str, reply: str, new: str | None, line: str
+    right: str, old: str, reply: str, new: str, line: str
 ) -> None:
-    answer = CODE.replace((BOX, MEAN, old)[fault], old)
-    for place in {0, 1, 2} - {fault}:
-        answer = answer.replace(*RIGHT[place])
-    engine = Steered(reply, again=reply)
-    chain = redraft.revise(
-        "Write it.", given=answer.replace("\n", line), model=engine, checks=[CodeCheck(TESTS)]
-    )
-    assert chain.answer == answer.replace(old, new or MEAN.replace(*RIGHT[1])).replace("\n", line)
-    shown = old.replace("\n    ", "\n") if fault == 0 else old  # as it would be at the margin
+    answer, engine = RIGHT.replace(right, old).replace("\n", line), Steered(reply, again=reply)
+    chain = redraft.revise("Write it.", given=answer, model=engine, checks=[CodeCheck(TESTS)])
+    assert chain.answer == RIGHT.replace(right, new).replace("\n", line)
+    shown = old.replace("\n    ", "\n") if right == SQUARE else old  # as it would be at the margin
     assert f"[1] {shown}\nWrong: " in str(engine.again.calls[0][-1]["content"]).replace("\r", "")
 
 
 @pytest.mark.parametrize(
-    ("fault", "reply"),
+    ("right", "old", "reply"),
     [
-        (1, "[1] def mean(row:"),
-        (1, "[1] def other(row): return 2"),
-        (1, "Sorry."),
-        (0, "[1] import math\ndef area(self): return math.pow(self.side, 2)"),  # no import stands in a class
+        (RATIO, MEAN, "[1] def mean(row:"),
+        (RATIO, MEAN, "[1] def other(row): return 2"),
+        (SQUARE, AREA, "[1] import math\ndef area(self): return 9"),  # a class has no place for it
     ],
 )
 @pytest.mark.usefixtures("a_sandbox")
-def test_a_function_that_does_not_come_is_a_full_revision(fault: int, reply: str) -> None:
-    right = CODE.replace(*RIGHT[0]).replace(*RIGHT[1]).replace(*RIGHT[2])
-    answer, model = right.replace(*RIGHT[fault][::-1]), chat(reply, right)
-    chain = redraft.revise("Write it.", given=answer, model=model, checks=[CodeCheck(TESTS)])
-    assert (chain.answer, [bool(step.patch) for step in chain.steps]) == (right.strip(), [False] * 2)
+def test_a_function_that_does_not_come_is_a_full_revision(right: str, old: str, reply: str) -> None:
+    given: dict[str, Any] = {"given": RIGHT.replace(right, old), "checks": [CodeCheck(TESTS)]}
+    chain = redraft.revise("Write it.", model=chat(reply, RIGHT), **given)
+    assert (chain.answer, [bool(step.patch) for step in chain.steps]) == (RIGHT.strip(), [False] * 2)

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import redraft
 from redraft.errors import EmptyReply
 from redraft.revision.ops import Ask
-from redraft.revision.options import Budget
 from tests.revision.play import Played, Stream, plan, play
 
 REFUSED = "An earlier answer failed:\nIt is not good."
@@ -46,13 +45,6 @@ def test_where_checks_steer_other_drafts_are_asked_for_as_the_first_one() -> Non
     made = played(["one", "two", "good"], told=0)
     assert [told(ask) for ask in made.asked] == [["Say something."]] * 3
     assert (made.chain.stop, made.chain.best, fresh(made)) == ("passed", 2, [False, True, True])
-
-
-def test_elsewhere_two_revisions_come_before_drafts() -> None:
-    made = played(["one", "two", "three", "four", "five"], max_revisions=4)
-    assert fresh(made) == [False, False, False, True, True]
-    assert told(made.asked[1])[-1] != "Say something."
-    assert told(made.asked[3]) == ["Say something."]
 
 
 def test_a_revision_that_changes_nothing_and_an_empty_text_are_followed_by_a_draft() -> None:
@@ -94,33 +86,6 @@ streams = st.lists(
     min_size=1,
     max_size=6,
 )
-
-
-@settings(deadline=None)
-@given(
-    streams=streams,
-    most=st.integers(0, 4),
-    tokens=st.none() | st.integers(1, 40),
-    temperature=st.sampled_from([0.0, 0.7]),
-    how=st.sampled_from([("verified", 0), ("verified", 2), ("repair", None)]),
-)
-def test_it_ends_within_its_limits(
-    streams: list[Stream], most: int, tokens: int | None, temperature: float, how: tuple[str, int | None]
-) -> None:
-    options: dict[str, Any] = {
-        "mode": how[0],
-        "told": how[1],
-        "max_revisions": most,
-        "budget": Budget(tokens=tokens),
-        "temperature": temperature,
-    }
-    try:
-        chain = played(streams, **options).chain
-    except EmptyReply:
-        return
-    assert len(chain.steps) <= most + 1
-    assert tokens is None or chain.usage.completion_tokens <= tokens
-    assert chain.stop
 
 
 @given(streams, st.integers(0, 3), st.sampled_from([0, 2]))

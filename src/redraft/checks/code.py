@@ -29,6 +29,7 @@ TEST_SECONDS = 5.0  # the default time limit of a test, and of loading the progr
 MAX_STARTS = 3
 """Most starts of a program: one that hangs or ends its interpreter is started again for the next tests."""
 
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _BREAK = re.compile(r"\r\n?|\n")  # what ends a line for Python
 
 MAX_SHOWN = 3  # most failed tests in a message: a model does not correct more at once
@@ -91,15 +92,14 @@ class CodeCheck:
         right, total = sum(report["passed"] for report in reports), len(self.tests)
         if right == total:
             return passed(f"The program passes {'the test' if total == 1 else f'all {total} tests'}.")
-        wrong = [(at, report) for at, report in enumerate(reports, start=1) if not report["passed"]]
-        told = [
-            f"Test {at}: {_test_message(report, self._prepared[at - 1][1], self.seconds)}"
-            for at, report in wrong[:MAX_SHOWN]
-        ]
+        pairs = enumerate(zip(reports, self._prepared, strict=False), start=1)
+        wrong = [(at, report, names) for at, (report, (_, names)) in pairs if not report["passed"]]
+        shown = wrong[:MAX_SHOWN]
+        told = [f"Test {at}: {_test_message(report, names, self.seconds)}" for at, report, names in shown]
         if left := total - right - len(told):
             told.append(f"{left} more {'test does' if left == 1 else 'tests do'} not pass.")
         passes = f"The program passes {right} of {counted(total, 'test')}."
-        places = _places(answer, [(report, self._prepared[at - 1][1]) for at, report in wrong])
+        places = _places(answer, [(report, names) for _, report, names in wrong])
         return failed("\n".join([passes, *told]), score=right / total, places=places)
 
 
@@ -174,24 +174,22 @@ def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
     program that does not parse, the parts are what lines at the margin begin, with the name "".
     """
     program, marked_off = program_of(answer)
+    found, parts = list[tuple[int, int, str | None]](), list[tuple[range, int, int, str | None]]()
     try:
         nodes = _parse(program, "a program").body
+        functions = [part for node in nodes for part in ast.walk(node) if isinstance(part, _FUNCTIONS)]
+        for node in [*functions, *nodes]:
+            first = min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
+            found.append((first, node.end_lineno or first, getattr(node, "name", None)))
     except UsageError:
         rows = [(at, row) for at, row in enumerate(program.split("\n"), 1) if row.strip() and marked_off]
         heads = [place for place, (_, row) in enumerate(rows) if row[0] not in " \t)]}"]
-        found = [(rows[a][0], rows[b - 1][0], "") for a, b in pairwise([*heads, len(rows)])]
-    else:
-        kinds, found = ast.FunctionDef | ast.AsyncFunctionDef, []
-        inner = [each for node in nodes for each in ast.walk(node) if isinstance(each, kinds)]
-        for node in [*inner, *nodes]:
-            first = min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
-            found.append((first, node.end_lineno or first, getattr(node, "name", None)))
-    begins, parts = [0, *(each.end() for each in _BREAK.finditer(answer)), len(answer)], []
+        found += [(rows[a][0], rows[b - 1][0], "") for a, b in pairwise([*heads, len(rows)])]
+    begins = [0, *(each.end() for each in _BREAK.finditer(answer)), len(answer)]
     for first, last, name in found:
         begin, end = begins[first - 1], begins[last]
         text = answer[begin:end]
-        span = end - len(text.lstrip()), begin + len(text.rstrip())
-        parts.append((range(first, last + 1), *span, name))
+        parts.append((range(first, last + 1), end - len(text.lstrip()), begin + len(text.rstrip()), name))
     return parts
 
 

@@ -304,12 +304,9 @@ def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.A
         what, text, which = "sentence", answer[begin:end], f'In it, "{old}"'
         gap, begun = Gap(old, rest, rest, asked=True), f'"{answer[begin : edit.begin]}'.rstrip(" ")
     request = prompts.PASSAGE.format(what=what, text=text, which=which, wish=edit.wish)
-    asked, length = (
-        joined([*messages, {"role": "user", "content": request}]),
-        state.length(most=ROOM + len(old) // 2),
-    )
-    form = _form(state, one=True, gap=gap) if one else None
-    return ops.Ask(asked, length, form=form, stop=('"',), begun=begun)
+    asked: Message = {"role": "user", "content": request}
+    length, form = state.length(most=ROOM + len(old) // 2), _form(state, one=True, gap=gap) if one else None
+    return ops.Ask(joined([*messages, asked]), length, form=form, stop=('"',), begun=begun)
 
 
 def _touches(place: Place, edit: Edit) -> bool:
@@ -333,13 +330,11 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     outside = [answer[a:b].strip() for a, b in ends if not any(a < e.end and e.begin < b for e in edits)]
     long = [each for each in outside if LONG.search(each)]
     more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
-    new = list[str]()
-    for number, (edit, old) in enumerate(zip(edits, olds, strict=True), start=1):
-        text = "" if more else pieces.get(number, "")
-        text = fitted(text, old) if edit.wish else text
-        fits = text != old and _goes_in(answer, edit, text) if edit.wish else text not in answer
-        new.append(text if fits else "")
-    return new
+    found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
+    if edits[0].wish:
+        found = [fitted(new, old) for new, old in zip(found, olds, strict=True)]
+        return [new * _goes_in(answer, edit, new) for new, edit in zip(found, edits, strict=True)]
+    return ["" if new in answer else new for new in found]
 
 
 def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
@@ -361,8 +356,8 @@ def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
         text = textwrap.indent(found.pop(), indent).lstrip() if len(found) == 1 else ""
         if more and edit == edits[0] and (indent or not text):
             return [""] * len(edits)
-        text = "\n".join([*more, "", "", text] if more and not new else text.splitlines())
-        text = text.replace("\n", "\r\n" if "\r\n" in answer else "\n")
+        rows = [*more, "", "", text] if more and not new else [text]
+        text = ("\r\n" if "\r\n" in answer else "\n").join("\n".join(rows).splitlines())
         new.append(text if text != answer[edit.begin : edit.end] else "")
     return new
 
@@ -378,9 +373,10 @@ def _is_asked(new: str) -> bool:
 
 
 def _goes_in(answer: str, edit: Edit, new: str) -> bool:
-    """Return whether a new passage may stand within a sentence: a sentence of its own may not."""
+    """Return whether a new passage may stand within a sentence: what was there, and another, may not."""
     begins = segment_of(answer, edit.begin, edit.end, led=False)[0] == edit.begin
-    return begins or answer[edit.begin :][:1].isupper() or not new[:1].isupper()
+    goes = begins or answer[edit.begin :][:1].isupper() or not new[:1].isupper()
+    return goes and new != answer[edit.begin : edit.end]
 
 
 def fitted(text: str, old: str) -> str:
