@@ -179,13 +179,6 @@ def test_a_revision_that_was_forced_may_repeat_a_good_answer() -> None:
     assert (chain.stop, chain.revisions) == ("passed", 1)
 
 
-def test_a_chain_that_was_cut_before_its_fresh_draft_goes_on_with_it() -> None:
-    whole = play(plan(), [*SAME, "Another answer.", "Revision is not needed."]).chain
-    cut = whole.model_copy(update={"steps": whole.steps[:2], "stop": None, "best": 1})
-    again = play(plan(earlier=cut), ["Another answer.", "Revision is not needed."]).chain
-    assert [(step.answer, step.fresh) for step in again.steps] == [(s.answer, s.fresh) for s in whole.steps]
-
-
 def test_a_draft_that_is_cut_ends_the_chain_without_checks() -> None:
     cut = Stream("A very long answer", finish="max_tokens")
     chain = play(plan(), [cut]).chain

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from redraft.chain import Chain, Feedback, Prompt, Step, Usage
 from redraft.engines.base import EngineInfo
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import ServerError, UsageError
-from redraft.revision.ops import Ask, Continue, Progress
+from redraft.revision.ops import Ask, Continue
 from redraft.revision.state import complete_steps
 from tests.revision.play import Stream, plan, play
 
@@ -139,19 +138,6 @@ def test_from_python_the_chain_of_an_error_is_gone_on_with() -> None:
     assert [each.answer for each in chain.steps] == ["One gull.", "Two gulls."]
     assert (chain.stop, len(engine.calls)) == ("accepted", 5)
     assert chain.usage.completion_tokens == sum(map(len, ["One gull.", BAD, "Two", "Two gulls.", GOOD]))
-
-
-def test_progress_is_an_event_that_goes_on_where_it_was() -> None:
-    engine = ScriptedEngine(["One gull.", BAD, "Two gulls.", GOOD])
-
-    async def moments() -> list[Chain]:
-        events = redraft.stream("Describe gulls.", model=engine, mode="prompted")
-        return [event.chain async for event in events if isinstance(event, Progress)]
-
-    for calls, chain in enumerate(asyncio.run(moments()), start=1):
-        engine._count = calls
-        chain = redraft.revise(chain.prompt, model=engine, mode="prompted", resume=chain)
-        assert [each.answer for each in chain.steps] == ["One gull.", "Two gulls."]
 
 
 @pytest.mark.parametrize(
