@@ -44,6 +44,13 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     assert (none.stdout, none.exit_code) == ("", 1)
     assert "nothing was changed" in none.stderr
     verbs.refused(ask("--edit", file, "Use euros.", "--at", "13 dollars"), "0 times")
+    file.write_text("A castle.\n12 dollars a day.")
+    done, mark = (
+        ask("--edit", file, "Use euros.", "-m", verbs.script("[2] 11 euros a day.")),
+        "\n\\ No newline at end of file",
+    )
+    assert done.stdout.endswith(f"-12 dollars a day.{mark}\n+11 euros a day.{mark}\n")
+    verbs.refused(ask("Hi.", "-m", ""), "'' is empty")
     verbs.refused(ask("Use euros.", "--at", "13 dollars"), "a file and a prompt")
     verbs.refused(ask("--edit", file), "a file and a prompt")
 

@@ -106,7 +106,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     else:
         old, new = text.splitlines(keepends=True), chain.answer.splitlines(keepends=True)
         for line in unified_diff(old, new, str(file), str(file)):
-            write(line.removesuffix("\n"))
+            write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")
     if chain.answer == text:
         tell("nothing was changed.", "Say what should stand there, or where: --at 'the passage'")
         return 1

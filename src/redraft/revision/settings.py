@@ -158,7 +158,7 @@ class Settings:
             judged = idle.asks_judge
         roles: tuple[Role, ...] = ("critic", "judge") if judged else ("critic",)
         others: dict[Role, str] = {role: self.get(role) for role in roles if self.get(role)}
-        return {"model": self.get("model") or "default", **others}
+        return {"model": "default" if self.get("model") is None else self.get("model"), **others}
 
     async def load(
         self,
