@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -69,6 +71,12 @@ def test_what_an_answer_passes_is_let_through(one: str, other: str, answer: str)
     results = asyncio.run(run_checks([parse_check(one), parse_check(other)], answer, Prompt(instruction="?")))
     assert all(result.passed for result in results)
     assert not fault(one, other)
+
+
+@pytest.mark.parametrize("schema", [{"required": True}, {"type": "array", "required": ["name"]}])
+def test_keys_are_demanded_of_objects_alone(schema: dict[str, Any]) -> None:
+    own: Any = SimpleNamespace(name="own", schema=schema)
+    assert fault_of([parse_check("lacks:name"), own]) is None
 
 
 SIGN = st.sampled_from(

@@ -20,7 +20,7 @@ def call(name: str, call_id: str = "c1", **arguments: Any) -> dict[str, Any]:
     return {"id": call_id, "type": "function", "function": function}
 
 
-ITEMS = {"type": "array", "items": {"properties": {"x": {}}, "additionalProperties": True}}
+ITEMS = {"type": "array", "items": {"properties": {"x": {"minimum": 1}}, "additionalProperties": True}}
 LOOSE = {"type": "object", "properties": {"amount": {}, "to": {"type": "string"}, "items": ITEMS}}
 TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": LOOSE}}
@@ -112,10 +112,11 @@ def test_every_wrong_item_is_told_and_mended_within_its_bounds() -> None:
     made = call("pay", items=[{"x": 90}, {"x": 1}, {"x": 80}])
     replies = [ScriptedReply(tool_calls=[made]), '{"/items/0/x": 9, "/items/2/x": 8}']
     engine = Able(replies, about={"schemas": True})
-    checks = ["tool:pay.items.*.x<=50", "tool:pay.items.*.x>0"]
+    checks = [f"tool:pay.items.*.x{bound}" for bound in ("<=50", "<=60", ">0", ">=0")]
     chain = redraft.revise("Pay Ann.", model=engine, tools=TOOLS, checks=checks)
     wanted = (engine.asked[1].schema or {})["properties"]
-    assert wanted["/items/0/x"] == wanted["/items/2/x"] == {"maximum": 50, "exclusiveMinimum": 0}
+    stricter = {"minimum": 1, "maximum": 50, "exclusiveMinimum": 0}
+    assert wanted["/items/0/x"] == wanted["/items/2/x"] == stricter
     assert chain.steps[0].checks[0].message.count("at most 50") == 2
     assert (chain.passed, chain.steps[1].patch) == (True, ("/items/0/x", "/items/2/x"))
 

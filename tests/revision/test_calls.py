@@ -133,12 +133,6 @@ def test_a_call_that_cannot_be_read_is_demanded_again_and_not_quoted() -> None:
     assert said["tool_calls"] == [call({})]
 
 
-def test_a_right_first_call_is_as_it_was() -> None:
-    engine = ScriptedEngine([ScriptedReply(tool_calls=[call(GOOD)])])
-    chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=2)
-    assert (chain.stop, len(chain.steps), chain.steps[0].feedback) == ("tool_calls", 1, None)
-
-
 def test_a_call_that_was_cut_is_none() -> None:
     assert whole([call(GOOD), call('{"amount"')]) == (call(GOOD),)
     assert whole([call(GOOD)]) == (call(GOOD),)

@@ -68,10 +68,12 @@ def _clash(one: Check, other: Check) -> str:
         return why
     if isinstance(one, Lacks) and _has(other, one):
         return f"the one demands {one.text!r}, the other forbids it"
-    names = (schema_of(other) or {}).get("required", ())
-    for word in (one.form or Form()).lacks if isinstance(one, Lacks | Constraint) else ():
-        if name := next(filter(pattern_for(word.strip()).search, names), None):
-            return f"the one demands the key {name!r}, the other forbids {word!r}"
+    if isinstance(one, Lacks | Constraint):
+        match schema_of(other):
+            case {"type": "object", "required": [*names]}:
+                for word in (one.form or Form()).lacks:
+                    if name := next(filter(pattern_for(word.strip()).search, map(str, names)), None):
+                        return f"the one demands the key {name!r}, the other forbids {word!r}"
     return ""
 
 
@@ -87,9 +89,8 @@ def _outside(first: Bounds, second: Bounds) -> str:
         held = _HOLDS.get(held)
     if not held or high is None or low <= high:
         return ""
-    return f"the one wants at least {low}, the other at most {high}" + (
-        "" if what == other else f", and each of the {what} has {other} of its own"
-    )
+    each = "" if what == other else f", and each of the {what} has {other} of its own"
+    return f"the one wants at least {low}, the other at most {high}{each}"
 
 
 def _has(check: Check, lacked: Lacks) -> bool:

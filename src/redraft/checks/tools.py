@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -139,8 +139,15 @@ def bounds_of(checks: Iterable[Check]) -> dict[str, dict[str, float]]:
     found = dict[str, dict[str, float]]()
     for check in checks:
         if isinstance(check, ToolCheck) and isinstance(bound := check.inner, Bound):
-            found.setdefault(check.target, {})[_SIGNS[bound.sign][2]] = bound.limit
+            found[check.target] = stricter(found.get(check.target, {}), {_SIGNS[bound.sign][2]: bound.limit})
     return found
+
+
+def stricter(schema: Mapping[str, Any], bounds: Mapping[str, float]) -> dict[str, Any]:
+    """Return a schema with bounds. Of two that limit the same side, the stricter stays."""
+    holds = {keyword: holds for _, holds, keyword in _SIGNS.values()}
+    new = {key: n for key, n in bounds.items() if key not in schema or holds[key](n, schema[key])}
+    return {**schema, **new}
 
 
 def _found(value: Any, way: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -107,9 +107,8 @@ class _Bounds:
             return part
         kinds = _types(part) or {kind for kind, names in _KINDS.items() if names & said}
         if len(kinds) > 1 and "type" in said:
-            return self._ways(
-                {"anyOf": [{**part, "type": kind} for kind in sorted(kinds)]}, "anyOf", room, within
-            )
+            split = {"anyOf": [{**part, "type": kind} for kind in sorted(kinds)]}
+            return self._ways(split, "anyOf", room, within)
         return self._of_kind(min(kinds), part, room, within) if len(kinds) == 1 else part
 
     def _of_kind(self, kind: str, part: Mapping[str, Any], room: int, within: tuple[str, ...]) -> Any:
@@ -135,14 +134,11 @@ class _Bounds:
             return None
         found: Any = self._whole
         for step in name.split("/")[1:]:
-            found = (
-                found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
-            )
-        return (
-            {key: value for key, value in found.items() if key not in _TOP}
-            if isinstance(found, Mapping)
-            else found
-        )
+            key = step.replace("~1", "/").replace("~0", "~")
+            found = found.get(key) if isinstance(found, Mapping) else None
+        if not isinstance(found, Mapping):
+            return found
+        return {key: value for key, value in found.items() if key not in _TOP}
 
     def _ways(self, part: Mapping[str, Any], name: str, room: int, within: tuple[str, ...]) -> Any:
         ways = [way for way in (self.part(each, room, within) for each in part[name]) if way is not None]
@@ -204,9 +200,8 @@ class _Bounds:
     def _list(self, part: Mapping[str, Any], room: int, within: tuple[str, ...]) -> Any:
         least, items = part.get("minItems", 0), part.get("items", True)
         if "prefixItems" in part:
-            first = [
-                self.part(each, room // len(part["prefixItems"]), within) for each in part["prefixItems"]
-            ]
+            one = room // len(part["prefixItems"])
+            first = [self.part(each, one, within) for each in part["prefixItems"]]
             if None in first or "items" in part or least > len(first):
                 return part
             return {**part, "type": "array", "prefixItems": first, "items": False}

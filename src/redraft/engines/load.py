@@ -595,8 +595,6 @@ def _said_by(adapter: Path, key: str, name: str) -> Any:
     from redraft.weights.checkpoint import read_json
     from redraft.weights.gguf.reader import read_header
 
-    return (
-        read_header(adapter).metadata.get(key)
-        if adapter.is_file()
-        else read_json(adapter / _ADAPTER).get(name)
-    )
+    if adapter.is_file():
+        return read_header(adapter).metadata.get(key)
+    return read_json(adapter / _ADAPTER).get(name)

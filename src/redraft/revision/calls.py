@@ -210,9 +210,10 @@ def unread(steps: Sequence[Step], tools: Sequence[Mapping[str, Any]]) -> Mapping
 def told(step: Step) -> list[Message]:
     """Return the calls of a step with the fault of each, as messages of their tools."""
     results = dict(enumerate(step.checks))
-    # Servers refuse a conversation whose calls are no JSON.
-    bare = ({**call, "function": {"name": _name_of(call), "arguments": "{}"}} for call in step.tool_calls)
-    calls = [call if _reads(call) else empty for call, empty in zip(step.tool_calls, bare, strict=True)]
+    calls = [  # servers refuse a conversation whose calls are no JSON
+        call if _reads(call) else {**call, "function": {"name": _name_of(call), "arguments": "{}"}}
+        for call in step.tool_calls
+    ]
     said: list[Message] = [{"role": "assistant", "content": step.answer or None, "tool_calls": calls}]
     for number, call in enumerate(calls):
         result = results.get(number)  # the chain may be another program's

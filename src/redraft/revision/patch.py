@@ -243,11 +243,10 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         old = answer[wanted[0].begin : wanted[0].end]
         alone = len(wanted) == 1 and wanted[0].pointer is None and state.plan.info.resumes and '"' not in old
         shown: Message = {"role": "assistant", "content": answer}
-        ask = (
-            _passage(state, answer, wanted[0], (*messages, shown))
-            if alone and wanted[0].wish
-            else _asking(state, base, wanted, (*messages, shown))
-        )
+        if alone and wanted[0].wish:
+            ask = _passage(state, answer, wanted[0], (*messages, shown))
+        else:
+            ask = _asking(state, base, wanted, (*messages, shown))
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         new = (_new_parts if wanted[0].pointer is None else _new_values)(reply, answer, wanted)
         new = ["" if each and (state.echoes(each, state.steps) or _is_asked(each)) else each for each in new]

@@ -32,6 +32,7 @@ from redraft.chain import (
 from redraft.chain.selfee import score_of, verdict_of
 from redraft.checks.json_reading import NotJson, json_so_far, read_json
 from redraft.checks.structure import demand_of_schema
+from redraft.checks.tools import stricter
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
@@ -227,7 +228,7 @@ def _bounded(edit: patch.Edit, tool: str, bounds: Mapping[str, Mapping[str, floa
     """Return the edit of an argument with the bounds that checks set, too."""
     way = re.sub(r"/\d+(?=/|$)", "/*", edit.pointer or "").replace("/", ".")
     known = edit.schema if isinstance(edit.schema, Mapping) else {}
-    return replace(edit, schema={**known, **bound}) if (bound := bounds.get(f"{tool}{way}")) else edit
+    return replace(edit, schema=stricter(known, bound)) if (bound := bounds.get(f"{tool}{way}")) else edit
 
 
 def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loop[Stop | None]:
@@ -410,9 +411,8 @@ def _criticism(state: State, faults: str) -> ops.Loop[tuple[ops.Generated, Criti
 
 def _had_its_say(state: State, reply: ops.Generated) -> bool:
     """Return whether a teacher's reply ended by itself, at its limit, or by a filter, and budget is left."""
-    return reply.finish in ("stop", "max_tokens", "filtered") and not rules.spent(
-        state, state.plan.critic_role
-    )
+    spent = rules.spent(state, state.plan.critic_role)
+    return reply.finish in ("stop", "max_tokens", "filtered") and not spent
 
 
 def _decided(

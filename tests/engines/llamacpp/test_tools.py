@@ -13,7 +13,7 @@ import pytest
 
 import redraft
 from redraft.engines.base import Sampling
-from redraft.engines.llamacpp.engine import LlamaCppEngine
+from redraft.engines.llamacpp.engine import LlamaCppEngine, _calls_in, _schema_of_calls
 from redraft.errors import ContextError, RecordError
 from redraft.options import MachineOptions
 from tests.engines.talking import called, collect, run
@@ -70,14 +70,24 @@ def test_a_call_that_is_demanded_comes_and_fits_its_tool(engine: LlamaCppEngine,
     assert cut.finish == "max_tokens"
 
 
-@pytest.mark.parametrize("several", [True, False])
-def test_several_calls_are_demanded_if_they_may_be_parallel(engine: LlamaCppEngine, several: bool) -> None:
+@pytest.mark.parametrize(
+    ("more", "most", "count"), [({}, 60, 2), ({}, 24, 1), ({"parallel_tool_calls": False}, 60, 1)]
+)
+def test_several_calls_are_made_by_default(engine: LlamaCppEngine, more: Any, most: int, count: int) -> None:
     calls = [{"name": "weather", "arguments": {"town": town}} for town in ("Ulm", "Rome")]
     asked: Any = [{"role": "user", "content": f"Write the two calls: {json.dumps(calls)}"}]
-    how = replace(HOW, extra_body={"tool_choice": "required", "parallel_tool_calls": several})
+    how = replace(HOW, max_tokens=most, extra_body={"tool_choice": "required", **more})
     made = [call["function"] for call in run(collect(engine.chat(asked, how)))[-1].tool_calls]
     found = [{"name": each["name"], "arguments": json.loads(each["arguments"])} for each in made]
-    assert found == (calls if several else calls[:1])
+    assert found == calls[:count]
+
+
+def test_a_call_has_the_room_of_all_and_many_share_it() -> None:
+    ways = _schema_of_calls([WEATHER["function"]], 500, several=True)["anyOf"]  # type: ignore[index]
+    towns = [way["items"]["anyOf"][0]["properties"]["arguments"]["properties"]["town"] for way in ways]
+    rooms = [way["maxItems"] * town["maxLength"] for way, town in zip(ways, towns, strict=True)]
+    assert all(1200 < room <= 1500 for room in rooms)
+    assert _calls_in('[{"name": "weather", "arguments": ' + '{"town": ' * 100_000) == ()
 
 
 @pytest.mark.parametrize("choice", ["auto", "required"])

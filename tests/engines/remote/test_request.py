@@ -61,7 +61,7 @@ def test_a_tool_call_is_an_answer_and_ends_the_chain(server: FakeServer) -> None
     chain = revise(server, tools=[WEATHER], checks=["words<=5"])
     assert server.requests[0].json["tools"] == [WEATHER]
     assert (chain.stop, chain.answer, chain.best) == ("tool_calls", "", 0)
-    assert chain.steps[-1].tool_calls == (ULM,)
+    assert [(step.tool_calls, step.feedback) for step in chain.steps] == [((ULM,), None)]
     assert redraft.Chain.from_json(chain.to_json()) == chain
 
 
@@ -77,17 +77,22 @@ def test_the_result_of_a_tool_is_answered(server: FakeServer) -> None:
     assert server.requests[1].json["messages"] == asked
 
 
-def test_calls_are_told_apart_by_index_or_id(server: FakeServer) -> None:
+def test_calls_are_told_apart_and_logged(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     two = [piece(0, id="a", name="weather", arguments="{}"), piece(1, id="b", name="weather", arguments="{}")]
     same_index = [{**call, "index": 0} for call in two]
     bare = [piece(None, name="weather", arguments="{}")] * 2
     named = [piece(0, id="a", name="weather", arguments="{"), piece(0, name="weather", arguments="}")]
-    server.on(CHAT, pieces(*two), pieces(*same_index), pieces(*bare), pieces(*named))
-    found = [revise(server, tools=[WEATHER]).steps[-1].tool_calls for _ in range(4)]
+    split = [piece(0, name="wea"), piece(0, name="ther"), piece(0, arguments="{}")]
+    alone = [piece(None, name="weather"), piece(None, name="tide")]
+    server.on(CHAT, *(pieces(*each) for each in (two, same_index, bare, named, split, alone)))
+    found = [revise(server, tools=[WEATHER], max_revisions=0).steps[-1].tool_calls for _ in range(6)]
+    assert all(repr(calls) in caplog.text for calls in found)
     assert [[call["id"] for call in calls] for calls in found[:2]] == [["a", "b"]] * 2
     assert len({call["id"] for call in found[2]}) == 2
     said = [[tuple(call["function"].values()) for call in calls] for calls in found]
-    assert said == [[("weather", "{}")] * count for count in (2, 2, 2, 1)]
+    assert said[:5] == [[("weather", "{}")] * count for count in (2, 2, 2, 1, 1)]
+    assert said[5] == [("weather", ""), ("tide", "")]
 
 
 def test_a_revision_may_call_a_tool_too(server: FakeServer) -> None:

@@ -142,11 +142,9 @@ def test_what_is_no_complaint() -> None:
     ("message", "about_model"),
     [
         ("The model `x` does not exist", True),
-        ("The model 'x' does not exist or you do not have access to it.", True),
         ('model "x" not found, try pulling it first', True),
         ("No such model", True),
         ("Not Found", False),
-        ("File Not Found", False),
     ],
 )
 def test_about_model(message: str, about_model: bool) -> None:
@@ -220,3 +218,7 @@ def test_of_several_choices_only_the_first_is_read() -> None:
     alone = read_chunk({"choices": [{**second, "finish_reason": "stop"}]})
     assert (alone.text, alone.finish, alone.generated) == ("", None, False)
     assert read_chunk({"choices": [{"delta": {"content": "No index."}}]}).text == "No index."
+    assert read_chunk({"choices": None}) == Chunk()
+    for wrong in ("", 0, False, {}):
+        with pytest.raises(ValueError, match="no choices"):
+            read_chunk({"choices": wrong})

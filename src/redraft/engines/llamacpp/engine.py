@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -50,7 +49,7 @@ SPECULATES_UP_TO = 4
 """Most streams at which drafts are tried by default. Drafts slow down a batch of eight fresh texts, and speed
 up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
-CALLS = 16  # most calls at once, where calls are due
+CALLS = (1, 4, 16)  # most calls at once, where calls are due: fewer have more room each
 
 _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 
@@ -287,7 +286,8 @@ class LlamaCppEngine(ProcessEngine[Child]):
         prompt = await self._render(messages, told, sampling.tools)  # it refuses a tool that is malformed
         tokens, text = await self._tokenize(prompt, start=True, control=True), ""
         if due:
-            several = (sampling.extra_body or {}).get("parallel_tool_calls") is True
+            asked = sampling.extra_body or {}  # a tool that is named is called once, as at OpenAI
+            several = asked.get("parallel_tool_calls", asked.get("tool_choice") == "required")
             schema = _schema_of_calls(due, sampling.max_tokens, several=several)
             sampling, stop = replace(sampling, schema=schema), ()
         replies = self._steered(messages, tokens, sampling, stop, await self._splitter(tokens))
@@ -488,13 +488,13 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
         raise RecordError("llama.cpp has no log-probabilities beside tools. Leave one of them out.")
     taken = (*OF_TOOLS, OF_TEMPLATE)
     beside = {name: part for name, part in (sampling.extra_body or {}).items() if name in taken}
-    kept = {
-        name: part for name, part in request.items() if name not in ("prompt", "return_tokens", "n_probs")
-    }
+    foreign = ("prompt", "return_tokens", "n_probs")
+    kept = {name: part for name, part in request.items() if name not in foreign}
     behind = {"add_generation_prompt": False, "continue_final_message": "content"}
     thought = "reasoning_content" in messages[-1] and not messages[-1]["content"]
     return {
         **kept,
+        "parallel_tool_calls": True,  # OpenAI's default
         **beside,
         **(behind if thought else {}),
         "messages": list(messages),
@@ -517,25 +517,27 @@ def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int, *, sever
 
     References have one root, and are resolved.
     """
+    if several:
+        ones = {most: _schema_of_calls(functions, room // most, several=False) for most in CALLS}
+        listed = {"type": "array", "minItems": 1}
+        return {"anyOf": [{**listed, "items": one, "maxItems": most} for most, one in ones.items()]}
     calls = []
     for each in functions:
         arguments = within(each.get("parameters") or {"type": "object"}, room)
         call = {"name": {"const": each["name"]}, "arguments": arguments}
         calls.append({"type": "object", "properties": call, "required": [*call]})
-    one = {"anyOf": calls}
-    return {"type": "array", "items": one, "minItems": 1, "maxItems": CALLS} if several else one
+    return {"anyOf": calls}
 
 
 def _calls_in(text: str) -> tuple[dict[str, Any], ...]:
-    try:
-        made = json.loads(text)
-    except ValueError:
-        return ()
-    found = []
-    for each in made if isinstance(made, list) else [made]:
-        function = {"name": each["name"], "arguments": json.dumps(each["arguments"], ensure_ascii=False)}
-        found.append({"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function})
-    return tuple(found)
+    """Return the complete calls of JSON that may be cut."""
+    found, end, read = list[CallPiece](), 0, json.JSONDecoder().raw_decode
+    with suppress(ValueError, RecursionError):
+        while True:
+            call, end = read(text, text.index("{", end))
+            arguments = json.dumps(call["arguments"], ensure_ascii=False)
+            found.append(CallPiece(len(found), "", call["name"], arguments))
+    return tool_calls(found)
 
 
 async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room: int) -> Replies:

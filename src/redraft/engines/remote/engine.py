@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from http import HTTPStatus
 from math import inf
 from typing import Any, Self
@@ -230,7 +231,7 @@ class RemoteEngine(Engine):
             raise
         finally:
             if reply.begun or reply.finish:
-                self._debug("answers", {"text": reply.text, "tool_calls": wire.tool_calls(reply.calls)})
+                self._debug("answers", {"text": reply.text, "tool_calls": reply.called})
             answered = reply.begun or reply.finish or reply.counts
             self._server.retry.rate.used(reply.used.total if answered else 0)
 
@@ -255,7 +256,7 @@ class RemoteEngine(Engine):
             finish=reply.finish_of(limit, self._info.context),
             stop_text=reply.stop_text,
             aside=self._server.clean(reply.aside),
-            tool_calls=wire.tool_calls(reply.calls) if sampling.tools else (),
+            tool_calls=reply.called if sampling.tools else (),
         )
 
     def _broken(self, how: str) -> ServerError:
@@ -450,6 +451,10 @@ class _Reply:
         parts += ["nothing, because of the server's content filter"] if self.finish == "filtered" else []
         return ", ".join(parts or (["thoughts alone"] if self.thought else []))
 
+    @cached_property  # for the log, too: calls without an id get one
+    def called(self) -> tuple[wire.Body, ...]:
+        return wire.tool_calls(self.calls)
+
     @property
     def used(self) -> wire.TokenCounts:
         """The server's counts, or an estimate if it sent none."""
@@ -472,12 +477,11 @@ class _Reply:
         """
         if self.finish != "max_tokens":
             return self.finish or "stop"
-        counts = self.counts
         asked = self.request.get("max_tokens", self.request.get("max_completion_tokens"))
-        length = counts.completion if counts else asked
+        length = self.counts.completion if self.counts else asked
         full = length is not None and length < limit
         if limit == inf:
-            full = counts is not None and context is not None and counts.total >= context
+            full = self.counts is not None and context is not None and self.counts.total >= context
         return "context" if full else "max_tokens"
 
 

@@ -77,6 +77,7 @@ class CallPiece:
     id: str
     name: str
     arguments: str
+    placed: bool = field(default=True, compare=False)  # whether the server gave the index
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Se
 
 def read_chunk(record: Mapping[str, Any]) -> Chunk:
     """Read one record: a piece of a stream, or a whole reply. Raises `ValueError` if it does not fit."""
-    choices = record["choices"] or [] if "choices" in record else None
+    choices = [] if record.get("choices", "") is None else record.get("choices")
     if not isinstance(choices, list):
         raise ValueError("it has no choices")  # noqa: TRY004  (a wrong shape of data, not of a call)
     # Several choices (`n` in `extra_body`) come mixed. A choice without an index is the only one.
@@ -178,6 +179,7 @@ def _call_piece(place: int, call: Mapping[str, Any]) -> CallPiece:
         id=_text(call.get("id")),
         name=_text(function.get("name")),
         arguments=json.dumps(arguments) if isinstance(arguments, dict) else _text(arguments),
+        placed=isinstance(index, int),
     )
 
 
@@ -203,13 +205,13 @@ def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
 
 
 def _begins(piece: CallPiece, call: Sequence[CallPiece]) -> bool:
-    """Return whether a piece begins another call. Without ids, that is one whose arguments are complete."""
+    """Return whether a piece begins another call: by its id, behind whole arguments, or by a name alone."""
     if piece.id or not piece.name or not (piece.arguments or piece.name != call[0].name):
         return bool(piece.id) and piece.id != call[0].id
     try:
         json.loads("".join(part.arguments for part in call))
     except (ValueError, RecursionError):
-        return False
+        return not piece.placed and call[0].name not in ("", piece.name)
     return True
 
 
@@ -255,9 +257,8 @@ def _counts(usage: Any) -> TokenCounts | None:
     if prompt is None or completion is None:
         return None
     cached = _whole(_table(usage).get("prompt_tokens_details"), "cached_tokens")
-    return TokenCounts(
-        prompt, _whole(usage, "prompt_cache_hit_tokens") if cached is None else cached, completion
-    )
+    cached = _whole(usage, "prompt_cache_hit_tokens") if cached is None else cached
+    return TokenCounts(prompt, cached, completion)
 
 
 _MOST = 2**53  # counts from here on are errors of the server
@@ -336,9 +337,8 @@ def read_complaint(record: Any) -> Complaint | None:
 
 def in_dialect(body: Body, refused: Collection[str]) -> Body:
     """Return a request without the fields that the server refused. `max_tokens` is renamed instead."""
-    renamed = {
-        ("max_completion_tokens" if n == "max_tokens" and n in refused else n): v for n, v in body.items()
-    }
+    length = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
+    renamed = {length if name == "max_tokens" else name: value for name, value in body.items()}
     return {name: value for name, value in renamed.items() if name not in refused}
 
 

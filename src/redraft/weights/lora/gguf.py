@@ -191,11 +191,9 @@ def lora_weights(file: Path, sizes: families.Sizes) -> tuple[dict[str, torch.Ten
         if half is None or module is None or not weight.startswith("blk."):
             raise ModelError(f"{file} changes {name!r:.80}, which training cannot go on from.")
         rows = torch.from_numpy(reader.rows(tensor))
-        heads = (
-            families.permuted_heads(sizes.family, weight, sizes.heads, sizes.kv_heads)
-            if half == "lora_B"
-            else 0
-        )
+        heads = 0
+        if half == "lora_B":
+            heads = families.permuted_heads(sizes.family, weight, sizes.heads, sizes.kv_heads)
         key = f"base_model.model.{module.removesuffix('.weight')}.{half}.weight"
         found[key] = families.unpermute(rows, heads) if heads else rows
     alpha: Any = header.metadata.get("adapter.lora.alpha")
