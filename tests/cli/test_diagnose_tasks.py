@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 from typing import Any
 
 import pytest
@@ -266,9 +266,8 @@ def test_two_models_of_one_name_are_refused() -> None:
 
 
 def prompts(count: int) -> None:
-    write(
-        "own.jsonl", [{"prompt": f"Describe rain. ({n})", "checks": ["contains:rain"]} for n in range(count)]
-    )
+    asked = (f"Describe rain. ({n})" for n in range(count))
+    write("own.jsonl", [{"prompt": prompt, "checks": ["contains:rain"]} for prompt in asked])
 
 
 def chosen(*more: str, ways: str = "one,best", model: str = "script") -> Result:
@@ -283,11 +282,10 @@ def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it(
     script(*["sun", "rain"] * 800)
     result = chosen()
     assert result.exit_code == 0, result.output
-    said = re.search(
-        r"Choose best of 4: after (\d+) of 200 prompts, no way does better by 10 points", result.stdout
-    )
-    assert said, result.stdout
-    assert len(run_of("plain")) == int(said[1]) < 200
+    sentence = r"Choose best of 4: after (\d+) of 200 prompts, no way does better by 10 points"
+    found = re.search(sentence, result.stdout)
+    assert found, result.stdout
+    assert len(run_of("plain")) == int(found[1]) < 200
     text = Path("way.yaml").read_text()
     assert "mode: best-of" in text
     assert "drafts: 4" in text
@@ -354,9 +352,28 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     file.write_text(chains)
     Path("d").rename("elsewhere")
     refused(redraft("diagnose", "way.yaml", "--verify"), "d has not the answers", "way.yaml rests on")
+    for edit, said in (
+        ("evidence: " + "d" * 5000, "d has not the answers"),
+        ("more: &a [*a]\n  evidence: d", "way.yaml has an alias"),
+        ("\n  ".join(f"x{n}: 1" for n in range(50)) + "\n  evidence: elsewhere", "30 more differ."),
+    ):
+        Path("way.yaml").write_text(text.replace("evidence: d", edit))
+        assert said in redraft("diagnose", "way.yaml", "--verify").output
+    Path("way.yaml").write_text(text)
     Path("elsewhere").rename("way")
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0
     refused(redraft("diagnose", "way", "--verify"), "way has no table", "redraft diagnose way.yaml --verify")
+    copytree("way", "d")
+    copytree("d", "of/d")
+    Path("way.yaml").rename("of/way.yaml")
+    rmtree("d/runs")
+    assert redraft("diagnose", "of/way.yaml", "--verify").exit_code == 0, "its own folder comes first"
+    rmtree("of/d/tasks")
+    refused(redraft("diagnose", "of/way.yaml", "--verify"), "own.jsonl: cannot be read")
+    rmtree("of/d/runs")
+    for damage in ("[" * 20_000, '{"files": {}, "way": {}}', ""):
+        refused(redraft("diagnose", "of/way.yaml", "--verify"), "has not the answers that of/way.yaml")
+        Path("of/d/choice.json").write_text(damage)
 
 
 def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
@@ -407,16 +424,8 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
     script("rain")
     result = chosen()
     assert "So far, choose one answer: after 20 of 20 prompts" in result.stdout
-    shorter = (
-        "--models",
-        "script:script.jsonl",
-        "--ways",
-        "one,best",
-        "--margin",
-        "10",
-        "--choose",
-        "d.yaml",
-    )
+    ways = ("--ways", "one,best", "--margin", "10")
+    shorter = ("--models", "script:script.jsonl", *ways, "--choose", "d.yaml")
     assert redraft("diagnose", "own.jsonl", *shorter, "-j", "1").stdout.startswith(result.stdout[:300])
     usual = redraft("diagnose", "own.jsonl", *shorter[:2], "--choose", "e.yaml", "-j", "1")
     assert "best of 4" in usual.stdout
@@ -428,11 +437,9 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     prompts(3)
     refused(chosen(ways="one,vote"), "--choose cannot choose 'vote'", "one, revise, best, steered")
     refused(chosen("--tasks", GSM8K), "the checks of gsm8k know the right answers", "--check")
-    assert redraft("diagnose", "e", "--tasks", "own.jsonl", *FEW).exit_code == 0
-    refused(
-        redraft("diagnose", "e", "--tasks", "own.jsonl", *FEW, "--choose", "x.yaml"),
-        "has runs without --choose",
-    )
+    other = ("diagnose", "e", "--tasks", "own.jsonl", *FEW)
+    assert redraft(*other).exit_code == 0
+    refused(redraft(*other, "--choose", "x.yaml"), "has runs without --choose")
     Path("way.yaml").write_text("check: [words<=9]\n")
     refused(chosen(), "way.yaml exists, and --choose did not write it.")
     refused(chosen("--verify"), "--verify is for", "redraft diagnose way.yaml --verify")

@@ -19,8 +19,8 @@ from redraft.evaluation.reports.runs import RunReport
 
 LOGS = Path(__file__).parent / "logs"
 TASKS = {
-    "lm_eval_{}.jsonl": "lm-eval, last-number",
-    "inspect_{}.json": "sums",
+    "lm_eval_{}.jsonl": "lm-eval, exact_match, last-number",
+    "inspect_{}.json": "sums, match",
     "every_eval_ever_{}.jsonl": "sums/last-number",
 }
 
@@ -47,10 +47,9 @@ def test_the_answer_of_a_choice_is_the_likeliest_and_only_equal_questions_are_co
     assert not describe([LOGS / "lm_eval_choice.jsonl", LOGS / "inspect_a.json"]).differences
 
 
-def sample(path: Path, **more: Any) -> Path:
+def sample(**more: Any) -> str:
     [one, *_] = json.loads((LOGS / "inspect_a.json").read_text())["samples"]
-    path.write_text(json.dumps(one | more))
-    return path
+    return json.dumps(one | more)
 
 
 def test_epochs_and_messages_of_inspect_belong_to_one_question(tmp_path: Path) -> None:
@@ -58,22 +57,38 @@ def test_epochs_and_messages_of_inspect_belong_to_one_question(tmp_path: Path) -
     for epoch in (1, 2):
         parts = [{"type": "text", "text": "Why?"}]
         asked = [{"id": epoch, "role": "system", "content": "Be short."}, {"role": "user", "content": parts}]
-        made += read_records(sample(tmp_path / f"{epoch}.jsonl", epoch=epoch, input=asked))
+        (tmp_path / "a.jsonl").write_text(sample(epoch=epoch, input=asked))
+        made += read_records(tmp_path / "a.jsonl")
     first, second = made
     assert (first.prompt.text, first.usage.completion_tokens) == ("Why?", 4)
     assert (second.id, item_of(second)) == (f"{first.id}#2", item_of(first))
 
 
-def test_a_log_that_cannot_be_compared_says_why(tmp_path: Path) -> None:
-    broken: list[dict[str, Any]] = [
-        {"scores": {"f1": {"value": 0.4}}},
-        {"scores": 3},
-        {"output": {"choices": []}},
-    ]
-    for more in broken:
-        with pytest.raises(RecordError, match=r"a.jsonl:1: the sample has no answer, or no score"):
-            describe([sample(tmp_path / "a.jsonl", **more)])
-    (tmp_path / "log.eval").write_bytes(b"PK\x03\x04" + bytes(9))
-    with pytest.raises(RecordError, match=r"log.eval: is an archive") as raised:
-        describe([tmp_path / "log.eval"])
-    assert "inspect log dump" in (raised.value.hint or "")
+SAMPLES = '{\n"version": 2,\n"status": "success",\n"eval": {},\n"samples": %s}'
+FIRST = (LOGS / "lm_eval_a.jsonl").read_text().partition("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (sample(scores={"f1": {"value": 0.4}, "em": {"value": 0}}), "first score is not right .*'f1'"),
+        (sample(scores={}, output={"choices": []}), "has no answer, or its first score .*found {}"),
+        ('{"evaluation_id": 1, "sample_id": 2, "evaluation": {}, "epoch": 1}', "has no answer"),
+        *((SAMPLES % each, "samples a list of objects") for each in ("[1]", "5", '{"a": 1}')),
+        (SAMPLES % '[{"id": 0, "epoch": 1, "input": "?", "output": {}}]', "sample 0: .*found {}"),
+        (f"{FIRST}\n{FIRST.replace('last-', 'first-')}", "jq -c --arg f last-number 'select"),
+        (f"{FIRST}\n{FIRST.replace('exact_', 'other_')}", "other_match, last-number, after"),
+        ("PK\x03\x04", "is an archive.*\n.*inspect log dump"),
+    ],
+)
+def test_a_log_that_cannot_be_compared_says_why(tmp_path: Path, log: str, said: str) -> None:
+    (tmp_path / "a.log").write_text(log)
+    with pytest.raises(RecordError, match=said):
+        describe([tmp_path / "a.log"])
+
+
+def test_failed_samples_of_inspect_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, scored = (LOGS / "inspect_a.json").read_text(), '"scores": {\n'
+    (tmp_path / "a.json").write_text(text.replace(scored, '"error": "?", "no": {\n', 1))
+    assert len([*read_records(tmp_path / "a.json")]) == 5
+    assert capsys.readouterr().err.endswith("a.json: left out 1 sample that failed.\n")

@@ -40,9 +40,9 @@ class TestFiles:
         assert [c.prompt.text for c in read_records(tmp_path / "7.json")] == ["1+1"]
 
     def test_a_text_file_has_one_prompt_a_line(self, tmp_path: Path) -> None:
-        (tmp_path / "asks.txt").write_text('Describe rain.\n\n  {"not": "JSON"\n')
+        (tmp_path / "asks.txt").write_text('PKI: explain.\n\n  {"not": "JSON"\n')
         chains = list(read_records(tmp_path / "asks.txt"))
-        assert [c.prompt.instruction for c in chains] == ["Describe rain.", '{"not": "JSON"']
+        assert [c.prompt.instruction for c in chains] == ["PKI: explain.", '{"not": "JSON"']
 
     def test_lines_are_read_as_they_are_asked_for(self, tmp_path: Path) -> None:
         (tmp_path / "x.jsonl").write_text('"a"\nbroken\n')

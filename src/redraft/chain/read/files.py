@@ -23,6 +23,7 @@ from typing import IO, Any, Literal, cast
 from pydantic_core import from_json
 
 from redraft.errors import OutputError, RecordError, fault_of
+from redraft.jobs.counting import counted, tell
 from redraft.jobs.files import replacing
 
 STDIO = "-"  # the path of standard input or output
@@ -177,7 +178,7 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     check_utf8(path, start)
     if start.startswith(_ZSTD):
         raise RecordError(f"{name}: is compressed by Zstandard.", hint=f"zstd -d {name} unpacks it.")
-    if start.startswith(b"PK"):
+    if start.startswith(b"PK\x03\x04"):
         hint = f"If it is a log of inspect: inspect log dump {name} > log.json"
         raise RecordError(f"{name}: is an archive, not JSON.", hint=hint)
     if start.startswith(b"PAR1"):
@@ -195,14 +196,23 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
         yield from _array(path, file)
     elif start.startswith((b"{\n", b"{\r")):
         whole = _bounded(path, file.read(_LONGEST + 1)).removeprefix(_BOM)
-        if not _INSPECT.match(start):
-            yield f"{name}: record 0", whole
-            return
-        log = decode(whole, name)
-        for number, sample in enumerate(log.get("samples") or ()):
-            yield f"{name}: sample {number}", to_line({**sample, "task": log["eval"]["task"]})
+        log = _INSPECT.match(start)
+        yield from _samples(decode(whole, name), name) if log else [(f"{name}: record 0", whole)]
     else:
         yield from _cut(path, file)
+
+
+def _samples(log: dict[str, Any], name: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the samples of a log of inspect. Failed ones, which nothing scored, are left out."""
+    samples, about = log.get("samples") or [], log["eval"]
+    if not isinstance(samples, list) or not all(isinstance(each, dict) for each in [about, *samples]):
+        raise RecordError(f"{name}: eval should be an object, and samples a list of objects.")
+    known = [each for each in enumerate(samples) if each[1].get("scores") or not each[1].get("error")]
+    if failed := len(samples) - len(known):
+        tell(f"{name}: left out {counted(failed, 'sample')} that failed.")
+    for number, sample in known:
+        own = {"scores": sample.get("scores") or {}, "task": about.get("task", "inspect")}
+        yield f"{name}: sample {number}", to_line(sample | own)
 
 
 def _cut(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:

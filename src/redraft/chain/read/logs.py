@@ -2,13 +2,14 @@
 
 Each becomes a chain of one answer with the truth in `meta["eval"]`, so that reports compare logs with each
 other and with redraft's own. Its id is the sample's with a hash of the question: in every log of a task, the
-same question has the same id, and no question of another task has it. Of several scores, the first that says
-right or wrong counts. Values between are refused, since shares of right answers are compared.
+same question has the same id, and no question of another task has it. Of several scores the first counts,
+and its name is part of the task's. It has to say right or wrong, since shares of right answers are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -16,7 +17,8 @@ from redraft.chain import Chain, Prompt, Step, Usage
 from redraft.chain.read.fields import Fields, Shape, gold
 
 Log = Mapping[str, Any]  # a record of one
-_LETTERS = {"C": 1, "I": 0, "N": 0}  # inspect's: correct, incorrect, no answer
+# Letters are inspect's: correct, incorrect, no answer. In Python, true is 1 and 1.0.
+_RIGHT = {"C": True, "I": False, "N": False, 1: True, 0: False}
 
 
 def _lm_eval(log: Log) -> Chain:
@@ -26,7 +28,7 @@ def _lm_eval(log: Log) -> Chain:
         answer = requests[f"gen_args_{likely}"]["arg_1"]
     else:
         answer = log["resps"][0][0]
-    task = "lm-eval" if log["filter"] == "none" else f"lm-eval, {log['filter']}"
+    task = ", ".join(("lm-eval", *log["metrics"][:1], log["filter"])).removesuffix(", none")
     scores = {name: log.get(name) for name in log["metrics"]}
     return _chain(task, requests["gen_args_0"]["arg_0"], answer, scores, log["target"])
 
@@ -34,11 +36,12 @@ def _lm_eval(log: Log) -> Chain:
 def _inspect(log: Log) -> Chain:
     [first, *_], used = log["output"]["choices"], log["output"].get("usage")
     scores = {name: score["value"] for name, score in log["scores"].items()}
+    task = ", ".join((log.get("task", "inspect"), *[*scores][:1]))
     answer = _text(first["message"]["content"])
-    return _chain(log.get("task", "inspect"), _text(log["input"]), answer, scores, log["target"], used)
+    return _chain(task, _text(log["input"]), answer, scores, log["target"], used)
 
 
-def _instance(log: Log) -> Chain:
+def _every(log: Log) -> Chain:
     spoken = [each["content"] for each in log.get("messages") or () if each["role"] == "assistant"]
     answer = spoken[-1] if spoken else log["output"]["raw"][0]
     asked, scores = log["input"], {"is_correct": log["evaluation"]["is_correct"]}
@@ -47,9 +50,8 @@ def _instance(log: Log) -> Chain:
 
 
 def _chain(task: str, asked: str, said: str, scores: Log, target: Any, used: Any = None) -> Chain:
-    read = ((name, _LETTERS.get(str(value), value)) for name, value in scores.items())
-    name, right = next(each for each in read if each[1] in (0, 1))
-    truth = {"task": task, "groups": [], "steps": [[{"name": name, "passed": bool(right)}]]}
+    [name, value], *_ = scores.items()
+    truth = {"task": task, "groups": [], "steps": [[{"name": name, "passed": _RIGHT[value]}]]}
     prompts, new = (used[f"{kind}_tokens"] if used else 0 for kind in ("input", "output"))
     usage = Usage(prompt_tokens=prompts, completion_tokens=new)
     step, meta = Step(answer=said, usage=usage), {**gold(target), "eval": truth}
@@ -65,26 +67,23 @@ def _text(said: Any) -> str:
     return "\n".join(part["text"] for part in said if part.get("type") == "text")
 
 
-_KINDS = {
-    "sample of lm-eval": ({"doc_id", "doc", "filtered_resps"}, _lm_eval),
-    "sample of inspect": ({"id", "epoch", "input", "output", "scores"}, _inspect),
-    "instance of Every Eval Ever": ({"evaluation_id", "sample_id", "evaluation"}, _instance),
-}
-
-
-def _read(fields: Fields) -> Chain:
+def _read(kind: Callable[[Log], Chain], fields: Fields) -> Chain:
     log, fields.rest = fields.rest, {}  # events may be megabytes
-    kind = next(kind for needs, kind in _KINDS.values() if needs <= log.keys())
     try:
         chain = kind(log)
-    except (LookupError, TypeError, ValueError, AttributeError, StopIteration):
-        fields.fail("the sample", "has no answer, or no score of right or wrong: C, I, true, false, 1, 0")
+    except (LookupError, TypeError, ValueError, AttributeError):
+        said = "has no answer, or its first score is not right or wrong: C, I, true, false, 1, 0"
+        fields.fail("the sample", said, log.get("scores", log.get("metrics", log.get("evaluation"))))
     if log.get("epoch", 1) != 1:
         chain.meta["sample_of"] = _item(log)
     return chain
 
 
-LOGS = tuple(Shape(name, needs, _read) for name, (needs, _) in _KINDS.items())
+LOGS = (
+    Shape("sample of lm-eval", {"doc_id", "doc", "filtered_resps"}, partial(_read, _lm_eval)),
+    Shape("sample of inspect", {"id", "epoch", "input", "output", "scores"}, partial(_read, _inspect)),
+    Shape("Every Eval Ever's instance", {"evaluation_id", "sample_id", "evaluation"}, partial(_read, _every)),
+)
 
 
 def logged(record: Log) -> str:
@@ -95,12 +94,9 @@ def logged(record: Log) -> str:
 
 
 def _item(log: Log) -> str:
-    if "doc_id" in log:
-        own, asked = log["doc_id"], log["doc"]
-    else:
-        own, asked = log["id"] if "epoch" in log else log["sample_id"], log["input"]
-        if isinstance(asked, Mapping):
-            asked = asked.get("raw")
-        elif isinstance(asked, list):  # messages, with ids that are drawn
-            asked = [each.get("content") for each in asked if isinstance(each, Mapping)]
-    return f"{own}-{sha256(repr(asked).encode()).hexdigest()[:6]}"
+    own, asked = log.get("doc_id", log.get("sample_id", log.get("id"))), log.get("input")
+    if isinstance(asked, Mapping):
+        asked = asked.get("raw")
+    elif isinstance(asked, list):  # messages, with ids that are drawn
+        asked = [each.get("content") for each in asked if isinstance(each, Mapping)]
+    return f"{own}-{sha256(repr(log.get('doc', asked)).encode()).hexdigest()[:6]}"

@@ -354,23 +354,27 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     Raises:
         UsageError: The file has no promise, its evidence is gone, or as `table.verified`.
     """
-    told = yaml_of(text_of_settings(file), file)
+    told = yaml_of(text := text_of_settings(file), file)
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may stand for any size
+        raise UsageError(f"{file} has an alias, which --choose never writes.", hint="Write it out.")
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
         raise UsageError(f"{file} has no promise that can be verified.", hint="Give the file of --choose.")
-    places = [Path(promise["evidence"]), file.with_suffix("")]
-    folder = next(filter(Path.is_dir, places), places[0])
-    if not (choice := stored(folder / CHOICE, "files", "way")):
+    places = [file.parent / promise["evidence"], file.with_suffix(""), Path(promise["evidence"])]
+    found = ((place, stored(place / CHOICE, "files", "way") or {}) for place in places)
+    folder, choice = next((each for each in found if each[1]), (places[-1], {}))
+    try:
+        made, own = choice["way"], {name: promise[name] for name in _OF_USERS if name in promise}
+        [model] = folders([made["model"]]).values()
+        ways = [*map(Strategy.of, made["promise"]["ways"])]
+        seen = seen_in((folder / RUNS / model / task, ways, None) for task in made["promise"]["tasks"])
+        race = Race(seen, made["promise"]["margin"])
+        options = {name.replace("_", "-"): value for name, value in race.chosen.options.items()}
+        now = {**made, **options, "promise": {**made["promise"], **race.record, **own}}
+    except (LookupError, TypeError, ValueError, AttributeError):  # it is damaged, or answers are gone
         hint = "Put them back; or type the command with --choose again, which makes what is missing."
-        raise UsageError(f"{folder} has not the answers that {file} rests on, with {CHOICE}.", hint=hint)
-    made = choice["way"]
-    [model] = folders([made["model"]]).values()
-    ways = [*map(Strategy.of, made["promise"]["ways"])]
-    seen = seen_in((folder / RUNS / model / task, ways, None) for task in made["promise"]["tasks"])
-    race = Race(seen, made["promise"]["margin"])
-    own = {name: promise[name] for name in _OF_USERS if name in promise}
-    options = {name.replace("_", "-"): value for name, value in race.chosen.options.items()}
-    now = {**made, **options, "promise": {**made["promise"], **race.record, **own}}
+        lacks = f"{folder!s:.200} has not the answers that {file} rests on, with {CHOICE}."
+        raise UsageError(lacks, hint=hint) from None
     answers, wrong = wrong_truths(folder, run_code=run_code)
-    faults = [*differences(file, told, now), *changes(folder, choice["files"]), *some(wrong)]
+    faults = [*some(differences(file, told, now)), *changes(folder, choice["files"]), *some(wrong)]
     return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."

@@ -230,7 +230,7 @@ def stored(file: Path, *names: str) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(file.read_bytes())
         return found if all(isinstance(found[name], dict) for name in names) else None
-    except (ValueError, KeyError, TypeError, FileNotFoundError):
+    except (ValueError, KeyError, TypeError, OSError, RecursionError):
         return None
 
 

@@ -180,8 +180,8 @@ def sentences(table: Table) -> Iterator[str]:
 
 def hashes_of(folder: Path) -> dict[str, str]:
     """Return the hash of each file that the figures of a folder rest on, by its place."""
-    files = [folder / PLAN, *(folder / "tasks").iterdir(), *(folder / RUNS).glob("*/*/seed-*/*.jsonl")]
-    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(files)}
+    files = [folder / PLAN, *folder.glob("tasks/*"), *(folder / RUNS).glob("*/*/seed-*/*.jsonl")]
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(files) if file.is_file()}
 
 
 def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
@@ -271,7 +271,7 @@ def _passed(truth: Mapping[str, Any], of: str) -> list[list[bool]]:
 def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for name, each in value.items():
-            yield from _leaves(each, f"{place}.{name}".lstrip("."))
+            yield from _leaves(each, f"{place}.{name!s:.200}".lstrip("."))
     elif isinstance(value, list):
         for number, each in enumerate(value):
             yield from _leaves(each, f"{place}[{number}]")

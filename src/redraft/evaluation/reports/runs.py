@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Any
 
 from redraft.chain import Chain
@@ -117,9 +118,11 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
         if not tally.chains:
             tally.task = task
         elif task != tally.task:
+            *about, only = tally.task.split(", ")
+            take = f"One filter: jq -c --arg f {quote(only)} 'select(.filter == $f)' {name_of(given.path)}"
             raise RecordError(
                 f"{raw.where}: is a chain of {task or 'no task'}, after chains of {tally.task or 'none'}.",
-                hint="Give each task its own file.",
+                hint=take if about[:1] == ["lm-eval"] and about[1:] else "Give each task its own file.",
             )
         asked = material.questions.get(question_id(chain))
         own = text_in_source(chain, "category") or text_in_source(chain, "group")
