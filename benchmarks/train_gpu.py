@@ -3,10 +3,9 @@
     python benchmarks/train_gpu.py
 
 Models of 1B and 8B parameters in Llama's shapes, with random weights; packed rows of examples of many
-lengths; redraft's attention, loss and batches; AdamW on weights in bf16. Each model is trained as it is,
-compiled layer by layer, and compiled with products in FP8 where torchao is installed and the GPU has them.
-Activations are kept if there is room, and recomputed if not. Without a GPU there is nothing to measure:
-it says so, and ends well.
+lengths; redraft's attention, loss and batches; AdamW on weights in bf16. Each model is trained as it is, and
+compiled layer by layer. Activations are kept if there is room, and recomputed if not. Without a GPU there is
+nothing to measure: it says so, and ends well.
 
 What counts as work (FLOPs) is what the mathematics needs, in the forward pass and twice that in the backward
 pass, as in PaLM (Chowdhery et al., 2022, appendix B), without what checkpointing computes again:
@@ -24,9 +23,8 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -51,20 +49,11 @@ PEAKS = {
     "H100 PCIe": 756e12,
     "H100 NVL": 835.5e12,
     "H100": 989.4e12,
-    "H800": 989.4e12,
-    "GH200": 989.4e12,
     "B200": 2250e12,
     "A100": 312e12,
-    "A800": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10": 125e12,
-    "RTX 4090": 165.2e12,
-    "RTX 3090": 71e12,
 }
 """FLOPs a second in bf16, dense, added up in 32 bits: from NVIDIA's data sheets, of which some print twice as
-many, for sparse matrices. The first name whose words are in the device's counts. FP8 is held against these as
-well: what it gains is a larger share."""
+many, for sparse matrices. The first name whose words are in the device's counts."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +97,6 @@ class Way:
 
     name: str
     compiled: bool = False
-    fp8: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,10 +151,6 @@ def made(shape: Shape, way: Way, device: torch.device, *, recompute: bool) -> An
     fuse(model)
     if recompute:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    if way.fp8:
-        from torchao.float8 import convert_to_float8_training
-
-        convert_to_float8_training(model.model.layers)
     if way.compiled:
         for layer in model.model.layers:
             layer.compile(backend="inductor" if device.type == "cuda" else "eager")
@@ -214,12 +198,7 @@ def tried(shape: Shape, way: Way, device: torch.device, steps: int) -> Result | 
     return None
 
 
-def ways(device: torch.device) -> Iterator[Way]:
-    """The ways that there are here."""
-    yield Way("bf16")
-    yield Way("bf16, compiled", compiled=True)
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9) and find_spec("torchao"):
-        yield Way("FP8, compiled", compiled=True, fp8=True)
+WAYS = (Way("bf16"), Way("bf16, compiled", compiled=True))
 
 
 def peak(name: str) -> float | None:
@@ -260,7 +239,7 @@ def main() -> int:
         "\n| model | way | tokens/s | of peak | memory | activations |\n|---|---|---|---|---|---|", flush=True
     )
     for shape in SMALL if asked.quick else SHAPES:
-        for way in ways(device):
+        for way in WAYS:
             print(line(shape, way, tried(shape, way, device, asked.steps), most), flush=True)
     return 0
 
