@@ -6,6 +6,8 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+import regex
+
 from redraft.chain import loop
 from redraft.engines.base import Delta, Tokens
 
@@ -21,6 +23,7 @@ _NO_END = re.compile(
 _MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # of an item, a heading or a quotation
 _WORD = re.compile(r"\w+,? ")
 LONG = re.compile(r"(?:[^\W\d_].*){15}")  # letters of a sentence that nobody says twice
+_LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _WIDE = "\u2e80"  # the first of the writings without spaces
 _SEEN = 1000  # characters in which a sentence comes twice
 
@@ -57,9 +60,9 @@ class Draft:
         """Append a piece. A word directly after a given one is a separate word."""
         text = delta.text
         if self._given and text:
-            glued = self.text[-1:].isalnum() and text[0].isalnum() and text[0] < _WIDE
-            if glued and not self._due:  # its first letters would make another word of the given one
-                delta = Delta(text=text.lstrip("".join(filter(str.isalnum, text))))
+            letters = _LETTERS.match(text) if text[0] < _WIDE and self.text[-1:].isalnum() else None
+            if letters and not self._due:  # they would make another word of the given one
+                delta = Delta(text=text[letters.end() :])
                 if not delta.text:
                     return
             if self._due and not text[0].isspace():
