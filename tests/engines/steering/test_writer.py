@@ -278,6 +278,16 @@ def test_a_word_that_must_come_is_made_likelier_until_it_is_there(seed: int) -> 
     assert all(bool(sampling.likelier) != ("boat" in text.lower()) for text, sampling in stretches)
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("limit", ["sentences==1", "sentences<=2", "words<=20"])
+def test_several_words_come_in_one_sentence_where_no_more_fit(limit: str, seed: int) -> None:
+    form, _ = form_for([limit, "contains:boat", "contains:stars", "contains:Tom"])
+    text, _ = write(form, Words(seed).source, 100)
+    assert {"boat", "stars", "tom"} <= {*re.findall(r"\w+", text.lower())}
+    (result,) = asyncio.run(run_checks([parse_check(limit)], text, Prompt(instruction="?")))
+    assert result.passed, text
+
+
 def test_a_text_of_several_tokens_that_has_begun_is_written_whole() -> None:
     async def encode(text: str) -> Tokens:
         return (1, 2) if text == " Hyrule" else (0,)

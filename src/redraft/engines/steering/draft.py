@@ -93,7 +93,7 @@ class Draft:
         self.pieces, self.text, self._given, self._due = kept, self.text[:place], False, ""
 
     def token_at(self, place: int) -> frozenset[int]:
-        """Return the token at a place; None if unknown."""
+        """Return the token at a place; empty if unknown."""
         end = 0
         for piece in self.pieces:
             end += len(piece.text)

@@ -2,8 +2,8 @@
 
 The model samples freely. A text ends at the end of a sentence or list item, before a limit is passed. A
 forbidden word is taken back, and its first token is banned in that place. A required text is made likelier
-until it comes; what is missing at the end is inserted where the model finds it likeliest. Nothing is forced
-letter by letter, so words stay words; allowed characters are left to a grammar.
+until it comes; what is missing at the end comes in further sentences, or in one if no more fit. Nothing is
+forced letter by letter, so words stay words; allowed characters are left to a grammar.
 
 Text that may still be taken back is held, so a steered text comes by sentences.
 """
@@ -29,7 +29,7 @@ from redraft.errors import ContextError
 CLOSE = 0.75  # share of the tokens after which a text ends at the next end of a sentence
 TRIES = 3  # of a sentence, of going on, of a place for a text
 LIKELY = 0.1  # a sentence may end at the last place where the model would end it this often
-POSSIBLE = 0.01  # a text that must come, or an end, is elsewhere if it is less likely
+POSSIBLE = 0.01  # an end is elsewhere if it is less likely
 LOOKED_AT = 8  # places where a sentence might end
 SEEN = 20  # likeliest tokens at a place
 LIKELIER = 3.0  # is added to the logit of a text that must come; more in further sentences
@@ -38,7 +38,6 @@ SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
 BANNED = 40  # words whose tokens are banned; further ones are taken back where they come
 LONG = 200  # characters of a phrase, at most
 SHORT = 3  # letters; a shorter token without a space is a part of many words
-SENTENCES = 3  # that are written to find words that fit
 WORDS = 4  # that are tried in a gap
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # of JSON; a colon follows a name
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
@@ -107,7 +106,8 @@ class _Writer:
         self.banned: frozenset[int] = frozenset()
         self.begins: dict[int, str] = {}  # texts that must come, by their first tokens
         self.likelier = LIKELIER
-        self.placed = ""  # the text that the sentence at the end is to have
+        self.placed: list[str] = []  # the texts that the sentence at the end is to have
+        self.stops: frozenset[int] = frozenset()  # tokens that end it
         self.stop_text: str | None = None
         self.over: Delta | None = None  # what ended the answer for good, such as a filter
         self.cut_short = False  # the text ends where the tokens did
@@ -151,7 +151,7 @@ class _Writer:
         draft.give(form.opening)
         if form.layout.parts:
             await self._parts()
-        else:
+        elif self._left(f"{draft.text} This is one.") >= 0 or not self._missing():
             await self._free(len(draft))
         await self._complete()
         draft.give('"' * form.quoted)
@@ -178,18 +178,16 @@ class _Writer:
 
     async def _add_to_json(self) -> None:
         """Put each missing text into a sentence at the end of the last text, if there is one."""
-        draft, missing = self.draft, self._missing()
-        ends = [found.end() - 1 for found in _STRING.finditer(draft.text) if not found[1]] if missing else []
-        if not ends:
+        draft = self.draft
+        ends = [found.end() - 1 for found in _STRING.finditer(draft.text) if not found[1]]
+        if not (ends and self._missing()):
             return
         rest = draft.text[ends[-1] :]
         draft.cut(ends[-1])
         draft.give("." * draft.text[-1].isalnum())
         await draft.release(len(draft))
         self.sampling = replace(self.sampling, form=Form(without=NOT_IN_JSON))
-        for text in missing:
-            if text in self._missing():
-                await self._put(text)
+        await self._put_missing()
         draft.give(rest)
         self.cut_short = False
 
@@ -211,12 +209,12 @@ class _Writer:
         self.calls += 1
         most = int(min(tokens, max(self.room - self.spent, 1)))
         missing = self._missing()
+        wanted = [text for text in missing if text in self.placed] or missing
         if self.placed:
             changes["logprobs"] = True
+            changes.setdefault("banned", self.banned | (self.stops if wanted is not missing else frozenset()))
         if self.form.gap:
             changes |= {"logprobs": True, "top_logprobs": SEEN}
-        alone = self.placed and self.room - self.spent > SENTENCE * len(missing)
-        wanted = [self.placed] if alone and self.placed in missing else missing
         likely = (token for token, text in self.begins.items() if text in wanted)
         changes.setdefault("likelier", tuple((token, self.likelier) for token in likely))
         return replace(self.sampling, **({"seed": seed, "max_tokens": most, "banned": self.banned} | changes))
@@ -360,8 +358,10 @@ class _Writer:
 
     def _tail(self, text: str) -> str:
         form = self.form
-        texts = (each for each in self._missing(text) if each != self.placed)
-        missing = "".join(f" And here we will see {each} again." for each in texts)
+        texts = self._missing(text)
+        missing = "".join(f" see {each} again" for each in texts)
+        if not {*texts} <= {*self.placed}:
+            missing = f" And here we will{missing}."
         postscript = f"\n\n{form.postscript} And here is one more word." if form.postscript else ""
         return missing + postscript + (f" {form.closing}" if form.closing else "")
 
@@ -532,7 +532,7 @@ class _Writer:
     async def _fit(self, gap: Gap) -> None:
         """Write a sentence some times, and keep the beginning behind which the rest is likeliest."""
         found, first = dict[str, float](), re.findall(r"^\W*\w*", gap.rest)[0]
-        for _ in range(SENTENCES):
+        for _ in range(TRIES):
             await self._sentence()
             text = ""
             for piece in self.draft.pieces:
@@ -560,6 +560,8 @@ class _Writer:
         firsts = [(await self._encode(f" {text}"))[:1] for text in ("", "?", *self.form.has)]
         pairs = zip(firsts[2:], self.form.has, strict=True)
         self.begins = {first[0]: text for first, text in pairs if first not in ((), *firsts[:2])}
+        ends = [await self._encode(stop) for stop in (*STOPS[:3], "\n")] if self.begins else []
+        self.stops = frozenset(tokens[0] for tokens in ends if len(tokens) == 1)
 
     def _missing(self, text: str | None = None) -> list[str]:
         text = (self.draft.text if text is None else text).replace("’", "'")
@@ -576,9 +578,7 @@ class _Writer:
         self._end_comma()
         if (word := self._forbidden(draft.text, len(draft))) is not None:
             draft.cut(word)
-        for text in self._missing():
-            if text in self._missing():
-                await self._put(text)
+        await self._put_missing()
         for slot in dict.fromkeys(form.layout.slots):
             await self._mark(slot, form.layout.slots.count(slot))
         if form.postscript and not re.search(rf"(?i){re.escape(form.postscript)}\W*\w", draft.text):
@@ -620,36 +620,52 @@ class _Writer:
         begin = len(self.draft)
         self.form = replace(self.form, has=(*self.form.has, words))
         await self._begins()
-        await self._put(words)
+        await self._put([words])
         *_, place = [begin, *(each.start() for each in pattern_for(words).finditer(self.draft.text, begin))]
         self.draft.cut(len(self.draft.text[:place].rstrip()))
         if self.draft.is_whole:  # the words begin a sentence
             self.draft.cut(begin)
         return len(self.draft) > begin
 
-    async def _put(self, text: str) -> None:
-        """Write a further sentence with a text: the likeliest of a few, in which it is made ever likelier."""
-        draft, found, self.placed = self.draft, list[tuple[bool, bool, float, list[Delta]]](), text
+    async def _put_missing(self) -> None:
+        """Write a further sentence for each missing text while they fit, and one for all that are left."""
+        for _ in self._missing():
+            if self._left(self.draft.text) < 0 and self.room - self.spent > SENTENCE:
+                self.draft.cut(max([0, *self.draft.ends(0)]))  # the last sentence is to have them
+            if missing := self._missing():
+                fits = self._left(f"{self.draft.text} And here we will see {missing[0]} again.") >= 0
+                apart = fits and self.room - self.spent > SENTENCE * len(missing)
+                await self._put(missing[:1] if apart else missing)
+
+    async def _put(self, texts: list[str]) -> None:
+        """Write a further sentence with some texts: the likeliest of a few, which end after they came.
+
+        They are made ever likelier. Texts that are missing beside them keep their share of the tokens.
+        """
+        draft, found, self.placed = self.draft, list[tuple[int, bool, float, list[Delta]]](), texts
         begin, count = len(draft), len(draft.pieces)
+        until = self.spent + (self.room - self.spent) // (1 + len({*self._missing()} - {*texts}))
         for _ in range(TRIES):
             draft.cut(begin)
             self.likelier += LIKELIER
             await self._sentence()
-            if text in self._missing() and not self._is_over:
-                draft.cut(begin)
-                draft.give(self._given(text))
-                await self._sentence()
-            has, new = text not in self._missing(), draft.pieces[count:]
+            for text in texts:
+                if text in self._missing() and not self._is_over:
+                    draft.cut(begin if text == texts[0] else len(draft.text.rstrip(STOPS)))
+                    draft.give(self._given(text))
+                    await self._sentence()
+            lost, new = sum(text in self._missing() for text in texts), draft.pieces[count:]
             numbers = [number for piece in new for number in piece.logprobs]
             likely = fmean(numbers or [0.0 if new else -math.inf])
-            found.append((has, draft.is_whole and self._fits(draft.text), likely, new))
-            if self._is_over or (has and found[-1][1] and likely > NATURAL):
+            found.append((-lost, draft.is_whole and self._fits(draft.text), likely, new))
+            if self.spent >= until or self.over or (not lost and found[-1][1] and likely > NATURAL):
                 break
         draft.cut(begin)
         for piece in max(found, key=lambda each: each[:3])[3]:
             draft.add(piece)
+        draft.cut(len(draft.text.rstrip(",;: ")))
         draft.give("." * (not draft.is_whole))
-        self.placed, self.likelier = "", LIKELIER
+        self.placed, self.likelier = [], LIKELIER
 
     def _given(self, text: str) -> str:
         """Return a required text with a leading space, and a capital at the beginning of a sentence."""
