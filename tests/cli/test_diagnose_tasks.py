@@ -76,7 +76,8 @@ def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     assert {"plain", "revise-2", "alone-2", "best-of-2", "vote-3"} <= names
     assert "script:script.jsonl, revise: " in result.stdout
     page = Path("d/index.html").read_text()
-    for shown in ("Who should revise, when, and how?", "revise alone", "majority vote", "all tasks"):
+    titled = ("no way has more right answers than ", "at equal tokens. Undecided: revising is not")
+    for shown in ("Who should revise, when, and how?", "revise alone", "majority vote", "all tasks", *titled):
         assert shown in page
     assert "new tokens an item</text>" in page
     before = files()
@@ -211,8 +212,8 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     [*_, last] = map(Path, files())
     last.unlink()
     assert f"{last.relative_to('d')}: is gone." in verify().stdout
-    hint = "redraft diagnose nothing"
-    refused(redraft("diagnose", "nothing", "--verify"), "nothing has no table.json.", hint)
+    refused(redraft("diagnose", "d/runs", "--verify"), "d/runs has no table.json.", "diagnose d/runs")
+    refused(redraft("diagnose", "no.yaml", "--verify"), "there is no file or folder 'no.yaml'", "--choose")
 
 
 @pytest.mark.parametrize(
@@ -300,8 +301,10 @@ def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it(
     assert revise("Describe rain.", **options).answer == "rain"
     assert not caplog.messages
     recipe("way.yaml", ["lacks:sun"])
-    said = "way.yaml promises nothing for answers with a check lacks: its own are contains."
-    assert caplog.messages == [said]
+    recipe("way.yaml")
+    said = "way.yaml promises nothing for answers with{} check{}: its own are contains.{}"
+    give = " Give them here: redraft.recipe('way.yaml', checks)"
+    assert caplog.messages == [said.format(" a", " lacks", ""), said.format("out", "s", give)]
 
 
 def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
@@ -326,6 +329,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
         ("  - contains", "  - lacks", "promise.checks[0] is 'lacks', and the records give 'contains'."),
         ("hoose best of 4", "hoose best of 9", "about is '"),
         ("  date: .*", "", "promise.date is not set, and the records give '20"),
+        ("drift: tell", "drift: two", "promise.drift is 'two', and the records give 'tell'."),
         ("margin: 0.1", "margin: none", "promise.margin is 'none', and the records give 0.1."),
         ("  ways:", "  more: 1\n  ways:", "promise.more is 1, and the records give nothing."),
     ):
@@ -415,8 +419,17 @@ def test_answers_that_break_the_promise_are_told() -> None:
     redraft("answer", "own.jsonl", "-o", "one.jsonl", "--recipe", "way.yaml", "-j", "1")
     drafts = [len(chain.drafts) for chain in chains_of("one.jsonl")]
     assert (drafts[0], drafts[-1]) == (3, 0)
-    Path("way.yaml").write_text(text.replace("right: ", "right: about "))
-    refused(redraft("ask", "Hi.", "--recipe", "way.yaml"), "way.yaml: the promise cannot be read.")
+    for before, after, said in (
+        ("right: .*", "right: 1.7", ("way.yaml: promise.right is 1.7.", "at least 0 and at most 1")),
+        ("drift: tell", "drift: two", ("way.yaml: promise.drift is 'two'.", "It should be tell or one.")),
+        ("drift: tell", "drifts: one", ("no option 'promise.drifts'. Did you mean 'promise.drift'",)),
+        ("  right: .*", "", ("way.yaml: promise.right is missing.", "It should be a number")),
+        ("- contains", "- 1", ("way.yaml: promise.checks: item 1 is 1.", "It should be a text")),
+    ):
+        Path("way.yaml").write_text(re.sub(before, after, text))
+        refused(redraft("ask", "Hi.", "--recipe", "way.yaml"), *said)
+    Path("way.yaml").write_text("promise: [1]")
+    refused(redraft("ask", "Hi.", "--recipe", "way.yaml"), "way.yaml: promise is a list.", "Choose again")
 
 
 def test_while_nothing_is_certain_the_choice_says_so() -> None:
@@ -440,8 +453,14 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     other = ("diagnose", "e", "--tasks", "own.jsonl", *FEW)
     assert redraft(*other).exit_code == 0
     refused(redraft(*other, "--choose", "x.yaml"), "has runs without --choose")
+    script("rain")
+    assert chosen(ways="one").exit_code == 0
+    edited = Path("way.yaml").read_text() + "# my own\n"
+    Path("way.yaml").write_text(edited)
+    refused(chosen(ways="one"), "way.yaml is not as --choose wrote it")
+    assert Path("way.yaml").read_text() == edited
     Path("way.yaml").write_text("check: [words<=9]\n")
-    refused(chosen(), "way.yaml exists, and --choose did not write it.")
+    refused(chosen(), "way.yaml is not as --choose wrote it, and would be overwritten.", "Move it away")
     refused(chosen("--verify"), "--verify is for", "redraft diagnose way.yaml --verify")
     refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise that can be verified")
     refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d would be the folder of the runs.", "d.yaml")

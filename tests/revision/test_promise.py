@@ -7,9 +7,9 @@ import random
 import pytest
 
 from redraft.chain import Chain, CheckResult, Feedback, Step
-from redraft.revision.promise import Watch, types_of
+from redraft.revision.promise import Promise, Watch, types_of
 
-PROMISE = {"right": 0.8, "checks": ["words"]}
+PROMISE = Promise(right=0.8, checks=["words"])
 
 
 def answer(*, passed: bool, check: str = "words<=9") -> Chain:
@@ -53,8 +53,10 @@ def test_answers_that_the_promise_is_not_of_do_not_count_and_are_told_once(other
 
 @pytest.mark.parametrize("way", ["best-of-4", "steered-4"])
 def test_a_drift_steps_back_to_one_answer_if_the_promise_says_so(way: str) -> None:
-    promise = {**PROMISE, "way": way}
-    kept, telling = Watch({**promise, "drift": "one"}, "way.yaml"), Watch(promise, "way.yaml")
+    promise = PROMISE.model_copy(update={"way": way})
+    kept, telling = (
+        Watch(promise.model_copy(update={"drift": each}), "way.yaml") for each in ("one", "tell")
+    )
     assert not kept.instead
     said = [kept.add(answer(passed=False)) for _ in range(30)]
     assert any("From now on, each prompt gets one answer." in each for each in said)

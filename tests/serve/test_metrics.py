@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families as families
 
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.options import check_options
-from redraft.revision.promise import Watch
+from redraft.revision.promise import Promise, Watch
 from redraft.serve.keys import Keys
 from redraft.serve.metrics import Metrics
 from redraft.serve.models import Model
@@ -59,7 +59,7 @@ def test_a_clients_text_is_no_label() -> None:
 
 
 def test_a_broken_promise_is_a_figure_and_a_line(caplog: pytest.LogCaptureFixture) -> None:
-    watch = Watch({"right": 0.9, "checks": ["words"]}, "way.yaml")
+    watch = Watch(Promise(right=0.9, checks=["words"]), "way.yaml")
     metrics = Metrics(lambda: 0, promises=lambda: {"model": watch})
     for _ in range(20):
         metrics.note({"model": "model", "chains": [answer(passed=False)]}, 0.1)
@@ -69,7 +69,7 @@ def test_a_broken_promise_is_a_figure_and_a_line(caplog: pytest.LogCaptureFixtur
 
 
 def test_a_promise_that_breaks_steps_back_to_one_answer_unless_a_request_says_otherwise() -> None:
-    watch = Watch({"right": 0.9, "checks": ["words"], "drift": "one"}, "way.yaml")
+    watch = Watch(Promise(right=0.9, checks=["words"], drift="one"), "way.yaml")
     own = check_options(
         {"model": ScriptedEngine(["x"]), "mode": "best-of", "drafts": 4, "checks": ["words<=9"]}
     )

@@ -51,8 +51,8 @@ def diagnose(
     redraft diagnose way.yaml --verify computes its promise again.
 
     Ways: one answer; revise, told by the task's checks; revise alone, by the model's own criticism; vote, by
-    majority; best of N, chosen by the checks; auto, repair, steered, blind, shuffled. Only steered is
-    steered, unless --steer.
+    majority; best of N, chosen by the checks; auto, repair, verified, steered, blind, shuffled. Only steered
+    is steered, unless --steer.
     """
     for check in (*(score or ()), *(flags.get("check") or ())):
         if "judge" in check.partition(":")[0]:
@@ -111,16 +111,14 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
 
 
 def _choose(folder: Path, settings: Settings, *, run_code: bool, as_json: bool) -> NoReturn:
-    from redraft.chain.documents import text_of_settings, yaml_of
-    from redraft.evaluation.diagnosis.choose import choose
+    from redraft.evaluation.diagnosis.choose import choose, keep_edited
     from redraft.evaluation.diagnosis.matrix import Matrix
 
     file = Path(settings.values.choose)
-    if file.exists() and "promise" not in (yaml_of(text_of_settings(file), file) or ()):
-        raise UsageError(f"{file} exists, and --choose did not write it.", hint="Name another file.")
     if file == folder:
         raise UsageError(f"{file} would be the folder of the runs.", hint=f"Name a file: {file}.yaml")
     with only_ours():
+        keep_edited(file, folder)
         status, found = choose(Matrix.of(folder, settings), settings.values.margin / 100, run_code=run_code)
     if found is None:
         raise typer.Exit(status)

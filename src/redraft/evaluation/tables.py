@@ -73,8 +73,8 @@ def p_text(p: float) -> str:
 
 
 def tokens_text(count: float) -> str:
-    """Return a mean number of tokens, which is NaN for chains without usage."""
-    if math.isnan(count):
+    """Return a mean number of tokens, which is NaN or infinite for chains without usage."""
+    if not math.isfinite(count):
         return "an unknown number of"
     return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"
 

@@ -8,14 +8,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from redraft.chain import Chain
 from redraft.engines.load import fetches, identity_of
-from redraft.errors import UsageError
+from redraft.errors import UsageError, shown
 from redraft.jobs.machine import cache_folder
 from redraft.jobs.provenance import ContentHashes
-from redraft.options import PlainOptions
+from redraft.options import OptionModel, PlainOptions, option
 
 _ERROR = 0.05  # the chance that a kept promise is ever called broken
 _ONE = {"mode": "auto", "drafts": 1, "min_revisions": 0, "max_revisions": 0}  # the options of one answer
@@ -41,31 +41,49 @@ def types_of(checks: Iterable[Any]) -> list[str]:
     return sorted({re.split(r"[^\w-]", str(check), maxsplit=1)[0] for check in checks})
 
 
-def breaks(promise: Mapping[str, Any], own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
+def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
     """Yield why a recipe's promise does not apply to this use of it."""
     for name in asked.keys() & {"model", "critic", *PlainOptions.model_fields} - {"seed"}:
         if asked[name] != own.get(name):
             had = f"its {name.replace('_', '-')} is {own.get(name, 'not set')!s:.80}"
             yield f"{had}, and {asked[name]!s:.80} was given"
-    if new := {*types_of(asked.get("check", ()))} - {*promise["checks"]}:
+    if new := {*types_of(asked.get("check", ()))} - {*promise.checks}:
         yield f"no prompt that it was chosen with has a check {new.pop()}"
     model = own.get("model", "default")
-    if asked.get("model", model) == model and not fetches(model) and promise.get("model") != digest_of(model):
+    if asked.get("model", model) == model and not fetches(model) and promise.model != digest_of(model):
         yield "the files of its model have changed"
 
 
-def promise_of(recipe: dict[str, Any], path: str) -> Mapping[str, Any] | None:
-    """Take the promise out of a recipe. Raise `UsageError` if it lacks what one has."""
-    promise = recipe.pop("promise", None)
-    if promise is None or (
-        isinstance(promise, Mapping)
-        and isinstance(promise.get("right"), int | float)
-        and isinstance(promise.get("checks"), list)
-        and promise.get("drift", "tell") in ("tell", "one")
-    ):
-        return promise
-    hint = "Choose again, or delete 'promise' from it."
-    raise UsageError(f"{path}: the promise cannot be read.", hint=hint)
+class Promise(OptionModel):
+    """What a recipe promises, as `--choose` wrote it. Its user sets `drift`."""
+
+    way: str = option("the name of the way", default="")
+    right: float = option("the least share of right answers", default=..., ge=0, le=1)
+    gain: float = option("the least gain over one answer", default=0.0, ge=-1, le=1)
+    harm: float = option("the largest share that only one answer has right", default=1.0, ge=0, le=1)
+    tokens: float | None = option("new tokens an answer", ge=0)
+    certain: bool = option("whether no way is ahead by the margin", default=False)
+    prompts: int = option("how many were answered", default=0, ge=0)
+    margin: float = option("what another way may be ahead", default=0.0, ge=0, le=1)
+    ways: list[str] = option("the ways that were compared", default=[])
+    tasks: list[str] = option("the tasks that were answered", default=[])
+    checks: list[str] = option("the types of their checks", default=...)
+    drift: Literal["tell", "one"] = option("what follows if it breaks", default="tell")
+    watched: bool = option("whether checks in use say what is right", default=False)
+    evidence: str = option("the folder of the answers", default="")
+    model: str = option("the digest of the model", default="")
+    date: str = option("when it was made", default="")
+
+
+def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
+    """Take the promise out of a recipe. Raise `UsageError` if it is none that `--choose` writes."""
+    told = recipe.pop("promise", None)
+    if isinstance(told, Mapping):
+        return Promise.read(told, where=f"{path}: ", table="promise.")
+    if told is not None:
+        hint = "Choose again, or delete 'promise' from it."
+        raise UsageError(f"{path}: promise is {shown(told)}.", hint=hint)
+    return None
 
 
 class Watch:
@@ -77,9 +95,9 @@ class Watch:
     5 % at most, however long one watches (`evaluation.evidence` has the papers).
     """
 
-    def __init__(self, promise: Mapping[str, Any], recipe: str) -> None:
-        self.least, self.recipe, self.checks = float(promise["right"]), recipe, promise["checks"]
-        self.drift, self.steered = promise.get("drift"), str(promise.get("way")).startswith("steered")
+    def __init__(self, promise: Promise, recipe: str) -> None:
+        self.least, self.recipe, self.checks = promise.right, recipe, promise.checks
+        self.drift, self.steered = promise.drift, promise.way.startswith("steered")
         self.count = self.passed = 0
         self.broken = self.strange = False
 

@@ -39,18 +39,17 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
 
     Args:
         name: The path of a YAML file, or the name of a recipe that redraft ships.
-        checks: Checks to put in the place of its own. If a way was not chosen with such, a warning says so.
+        checks: Checks to put in the place of its own. If a way was chosen with others, a warning says so.
 
     Raises:
         UsageError: There is no such recipe, or an option is wrong.
     """
     warn = logging.getLogger("redraft").warning
     settings = Settings.read(Flags, {"recipe": name}, tell=warn)
-    if checks is None:
-        return settings.arguments()
-    if settings.watch and (strange := settings.watch.nothing_for(checks)):
-        warn(strange)
-    return {**settings.arguments(), "checks": checks}
+    if settings.watch and (strange := settings.watch.nothing_for(checks or ())):
+        warn(strange + f" Give them here: redraft.recipe({str(name)!r}, checks)" * (not checks))
+    arguments = settings.arguments()
+    return arguments if checks is None else {**arguments, "checks": checks}
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Settings:
             if promise and (why := [*breaks(promise, own, asked)]):
                 tell(f"{path} does not promise anything here: {'; '.join(why)}.")
                 promise = None
-            watch = Watch(promise, name) if promise and promise.get("watched") else None
+            watch = Watch(promise, name) if promise and promise.watched else None
             asked = {**own, **asked}
         if asked.get("batch"):  # the default of many at once is for what is not sent in batches
             below = {key: value for key, value in below.items() if key != "parallel"}

@@ -65,7 +65,9 @@ def test_epochs_and_messages_of_inspect_belong_to_one_question(tmp_path: Path) -
 
 
 SAMPLES = '{\n"version": 2,\n"status": "success",\n"eval": {},\n"samples": %s}'
-FIRST = (LOGS / "lm_eval_a.jsonl").read_text().partition("\n")[0]
+FIRST, EVERY = (
+    (LOGS / f"{name}_a.jsonl").read_text().partition("\n")[0] for name in ("lm_eval", "every_eval_ever")
+)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,8 @@ FIRST = (LOGS / "lm_eval_a.jsonl").read_text().partition("\n")[0]
         (SAMPLES % '[{"id": 0, "epoch": 1, "input": "?", "output": {}}]', "sample 0: .*found {}"),
         (f"{FIRST}\n{FIRST.replace('last-', 'first-')}", "jq -c --arg f last-number 'select"),
         (f"{FIRST}\n{FIRST.replace('exact_', 'other_')}", "other_match, last-number, after"),
+        (f"{EVERY}\n{EVERY.replace('/fixed', '/new')}", r"jq -c --arg f org/fixed 'select\(.model_id == "),
+        (f"{EVERY}\n{EVERY.replace('sums/', 'dates/')}", "after chains of sums/.*\n.*evaluation_name == "),
         ("PK\x03\x04", "is an archive.*\n.*inspect log dump"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from scipy.special import ndtri
 from redraft.evaluation.diagnosis.choose import ONE, Race, blocks
 from redraft.evaluation.diagnosis.equal_tokens import Spent
 from redraft.evaluation.diagnosis.strategies import Strategy
+from redraft.evaluation.tables import tokens_text
 
 REVISE, BEST, STEERED = Strategy("revise", 2), Strategy("best-of", 4), Strategy("steered", 2)
 TOKENS = {ONE: 40, REVISE: 60, STEERED: 70, BEST: 90}
@@ -65,6 +67,11 @@ def test_while_little_is_known_what_did_best_so_far_is_chosen_and_it_is_not_cert
 def test_what_a_way_breaks_is_in_its_promise() -> None:
     found = race(one=[1] * 10 + [0] * 50, best=[0] * 10 + [1] * 50)
     assert found.promise(BEST).harm > 10 / 60
+
+
+def test_tokens_that_no_server_tells_are_unknown_and_not_infinite() -> None:
+    found = Race({ONE: {"1": [Spent(1, math.nan, 0)]}}, MARGIN)
+    assert (found.record["tokens"], tokens_text(found.tokens(ONE))) == (None, "an unknown number of")
 
 
 def test_ways_are_compared_on_the_items_that_both_have() -> None:

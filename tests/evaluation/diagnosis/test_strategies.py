@@ -27,12 +27,12 @@ def test_every_way_has_a_name_of_its_own_and_those_of_several_drafts_come_last()
     names = [way.name for way in ALL]
     assert names[:5] == ["plain", "revise-2", "revise-3", "alone-2", "alone-3"]
     assert names[5:9] == ["repair-2", "repair-3", "auto-2", "auto-3"]
-    assert names[9:13] == ["blind-2", "blind-3", "shuffled-2", "shuffled-3"]
-    assert names[13:16] == ["best-of-2", "best-of-3", "best-of-4"]
-    assert names[16:20] == ["steered-1", "steered-2", "steered-3", "steered-4"]
-    assert names[20:] == ["vote-3", "vote-4"]
+    assert names[9:15] == ["verified-2", "verified-3", "blind-2", "blind-3", "shuffled-2", "shuffled-3"]
+    assert names[15:18] == ["best-of-2", "best-of-3", "best-of-4"]
+    assert names[18:22] == ["steered-1", "steered-2", "steered-3", "steered-4"]
+    assert names[22:] == ["vote-3", "vote-4"]
     assert [strategies.Strategy.of(name) for name in names] == ALL
-    assert ALL[16].options == {"mode": "best-of", "drafts": 1, "steer": True}
+    assert ALL[18].options == {"mode": "best-of", "drafts": 1, "steer": True}
     assert strategies.Strategy.of("mellea-4") == strategies.Strategy("mellea", 4)
     assert strategies.Strategy.of("notes") == strategies.Strategy("notes", 1)
     assert not [
@@ -60,7 +60,9 @@ def result(check: Check, answer: str) -> CheckResult:
 
 
 def test_what_the_writer_is_not_told_does_not_ask_a_critic_either() -> None:
-    hidden = {way.name: way.options.get("mode") for way in ALL if way.kind in ("blind", "shuffled")}
+    hidden = {
+        way.name: way.options.get("mode") for way in ALL if way.kind in ("blind", "shuffled", "verified")
+    }
     assert set(hidden.values()) == {"verified"}
     assert strategies.Strategy("revise", 3).options == {"max_revisions": 2}
 

@@ -46,7 +46,9 @@ def _every(log: Log) -> Chain:
     answer = spoken[-1] if spoken else log["output"]["raw"][0]
     asked, scores = log["input"], {"is_correct": log["evaluation"]["is_correct"]}
     used = log.get("token_usage")
-    return _chain(log["evaluation_name"], asked["raw"], answer, scores, asked["reference"], used)
+    chain = _chain(log["evaluation_name"], asked["raw"], answer, scores, asked["reference"], used)
+    chain.meta["eval"]["model"] = str(log.get("model_id", ""))
+    return chain
 
 
 def _chain(task: str, asked: str, said: str, scores: Log, target: Any, used: Any = None) -> Chain:

@@ -49,7 +49,6 @@ FIRST = 20  # prompts of the first block
 FEW = {"seeds": 1, "samples": 4}  # if not given
 ONE = Strategy("plain", 1)
 CHOICE = "choice.json"  # what was chosen, and from which files, in the folder of the chains
-_OF_USERS = ("drift", "evidence")  # the user of a way may set these in its promise
 
 Seen = Mapping[Strategy, Mapping[str, list[Spent]]]
 """What each way made of each item: its runs, in the order of seeds and turns. A way may have made nothing."""
@@ -190,7 +189,10 @@ class Race:
         """The chosen way, what it promises, and what that rests on."""
         return {
             "way": self.chosen.name,
-            **{name: round(value, 4) for name, value in vars(self.promise(self.chosen)).items()},
+            **{
+                name: round(value, 4) if math.isfinite(value) else None
+                for name, value in vars(self.promise(self.chosen)).items()
+            },
             "certain": self.certain,
             "prompts": len(self.seen[ONE]),
             "margin": self.margin,
@@ -248,12 +250,13 @@ class Choice:
             more = f"at least {promise.gain * 100:.1f} points more than with one answer"
             kept += f", {more if promise.gain > 0 else 'no certain gain over one answer'}, and at most "
             kept += f"{promise.harm * 100:.1f} % wrong that are right with one answer"
-        return f"{said} It promises {kept}, with {promise.tokens:.0f} new tokens an answer."
+        return f"{said} It promises {kept}, with {tokens_text(promise.tokens)} new tokens an answer."
 
     def put(self, file: Path) -> str:
         """Write the way as a recipe, and what it says to the folder of its chains. Return it as JSON."""
         record, folder = self._recipe, self.matrix.plan.out
-        write_file(file, yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=100).encode())
+        keep_edited(file, folder)
+        write_file(file, _yaml(record).encode())
         evidence = {"version": 1, "way": record, "files": hashes_of(folder)}
         write_file(folder / CHOICE, f"{json.dumps(evidence, ensure_ascii=False, indent=1)}\n".encode())
         return json.dumps(record, ensure_ascii=False, indent=1)
@@ -279,6 +282,20 @@ class Choice:
                 "date": f"{datetime.now(UTC):%Y-%m-%d}",
             },
         }
+
+
+def _yaml(record: Mapping[str, Any]) -> str:
+    return str(yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=100))
+
+
+def keep_edited(file: Path, folder: Path) -> None:
+    """Raise `UsageError` if a file is there that is not as it was written from the chains in `folder`."""
+    made = stored(folder / CHOICE, "way")
+    if file.exists() and (made is None or text_of_settings(file) != _yaml(made["way"])):
+        raise UsageError(
+            f"{file} is not as --choose wrote it, and would be overwritten.",
+            hint="Move it away and type this again, or name another file.",
+        )
 
 
 def _refuse(matrix: Matrix) -> None:
@@ -364,7 +381,9 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     found = ((place, stored(place / CHOICE, "files", "way") or {}) for place in places)
     folder, choice = next((each for each in found if each[1]), (places[-1], {}))
     try:
-        made, own = choice["way"], {name: promise[name] for name in _OF_USERS if name in promise}
+        made, own = choice["way"], {"evidence": promise["evidence"]}
+        if promise.get("drift") in ("tell", "one"):  # its user may choose
+            own["drift"] = promise["drift"]
         [model] = folders([made["model"]]).values()
         ways = [*map(Strategy.of, made["promise"]["ways"])]
         seen = seen_in((folder / RUNS / model / task, ways, None) for task in made["promise"]["tasks"])

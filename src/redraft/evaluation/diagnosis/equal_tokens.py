@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, NamedTuple, Self
 from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of, split
-from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
+from redraft.evaluation.diagnosis.strategies import NAMES, SAMPLED, Strategy
 from redraft.evaluation.diagnosis.truth import Known, chains_of, known
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
@@ -262,7 +262,7 @@ def point_line(point: Point) -> Line:
 
 def titled(way: Strategy) -> str:
     """Return the title of a run: `best of 4`."""
-    if way.kind in ("revise", "repair", "blind", "shuffled"):
+    if way.kind in {*NAMES}.difference(SAMPLED) and way.texts > 1:
         texts = f", {counted(way.texts - 1, 'revision')}"
     else:
         texts = f" of {way.texts}" * (way.texts > 1)

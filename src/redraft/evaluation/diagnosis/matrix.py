@@ -35,7 +35,7 @@ from redraft.revision.settings import Settings
 WAYS = {{"plain": "one", "best-of": "best"}.get(kind, kind): kind for kind in NAMES}
 """The kind of each way (`evaluation.diagnosis.strategies`), by the name that a user types."""
 ALWAYS = ("one", "revise")  # the others are compared with these, and may spend their tokens
-CHOOSABLE = ("one", "revise", "best", "steered", "auto", "repair")
+CHOOSABLE = ("one", "revise", "best", "steered", "auto", "repair", "verified")
 """Ways that other verbs can go, too, for `--choose`. Those from the fifth on have to be asked for."""
 DRAWN, EXERCISES = 50, 1  # exercises of a shipped task if there is no limit; the seed that draws them
 PLAN, RUNS = "runs.json", "runs"

@@ -25,6 +25,7 @@ NAMES = {
     "best-of": "best of N",
     "steered": "steered best of N",
     "auto": "auto",
+    "verified": "verified",
     "vote": "majority vote",
     "blind": "blind retry",
     "shuffled": "shuffled feedback",

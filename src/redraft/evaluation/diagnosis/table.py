@@ -50,7 +50,8 @@ which score, or those of --check. Revising alone is compared only with ways that
 Intervals are at 95 %, paired by prompt. Holm's procedure corrects p: once for all comparisons over all \
 tasks, and once for all within tasks.""".splitlines()
 ALL = "all tasks"
-REVISING = ("revise", "alone", "auto", "repair")
+MODES = ("auto", "repair", "verified")
+REVISING = ("revise", "alone", *MODES)
 UNGUIDED = ("plain", "vote")  # ways that see no checks: revising alone is compared with these
 
 
@@ -121,7 +122,7 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
     """Yield each way to revise against the others. Two such ways are compared only if one is `revise`."""
     for ours in (kind for kind in REVISING if kind in curves.kinds):
         others = UNGUIDED if ours == "alone" else {*curves.kinds} - {"alone"}
-        if ours in ("auto", "repair"):
+        if ours in MODES:
             others = {*curves.kinds} - {*REVISING}
         for other in curves.kinds:
             if other != ours and other in others:
@@ -147,8 +148,8 @@ def put_report(folder: Path) -> Table:
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     made = f"redraft {__version__} · redraft diagnose {folder.name} --verify recomputes all figures"
-    head = Part(verdict=" ".join(sentences(table)), notes=_HOW)
-    parts = [head, *parts_of(table, charts=True)]
+    parts = [*(Part(verdict=each) for each in sentences(table)), Part(notes=_HOW)]
+    parts += parts_of(table, charts=True)
     write_file(folder / PAGE, render("Who should revise, when, and how?", "", parts, made).encode())
     return table
 
@@ -160,10 +161,15 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         if each.task != ALL:
             note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
             chart = drawn(series(each), "new tokens an item", "right answers, %") if charts else ""
-            yield Part(name, note, lines=[point_line(point) for point in each.points], chart=chart)
+            most = point_line(max(each.points, key=lambda point: point.score.value))
+            claim = f"{name}: no way has more right answers than {most.name}, {most.value} ({most.interval})"
+            lines = [point_line(point) for point in each.points]
+            yield Part(name, note, lines=lines, chart=chart, claim=claim)
         rows = [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]
         if rows:
-            yield Part(f"{name}, at equal tokens", "points ahead", lines=[versus_line(row) for row in rows])
+            said = verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
+            title, lines = f"{name}, at equal tokens", [versus_line(row) for row in rows]
+            yield Part(title, "points ahead", lines=lines, claim=f"{title}. {said.removesuffix('.')}")
     if table.remarks:
         yield Part("To keep in mind", notes=table.remarks)
 
@@ -194,6 +200,9 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     file, hint, way = folder / TABLE, f"Make it: redraft diagnose {folder}", Path(f"{folder}.yaml")
     if way.exists():
         hint = f"Verify the way that was chosen: redraft diagnose {way} --verify"
+    if not folder.exists():
+        hint = "Give a folder of --tasks, or a file of --choose."
+        raise UsageError(f"there is no file or folder {str(folder)!r:.200}.", hint=hint)
     if not file.exists():
         raise OutputError(f"{folder} has no {TABLE}.", hint=hint)
     if (table := stored(file, "files")) is None:

@@ -21,7 +21,7 @@ from redraft.evaluation.reports.inputs import Input, Material
 from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side
 from redraft.evaluation.stats import without_nan
 from redraft.evaluation.tables import Part
-from redraft.evaluation.tasks.tally import Tally, truth_of
+from redraft.evaluation.tasks.tally import Tally, Truth, truth_of
 from redraft.evaluation.tasks.tasks import empty_answers
 from redraft.jobs.counting import counted
 from redraft.jobs.ledger import failures
@@ -108,22 +108,17 @@ def describe_runs(inputs: Sequence[Input], material: Material) -> RunReport:
 
 
 def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -> Run:
-    tally, done, ids = Tally(), set[str](), Ids()
+    tally, done, ids, first = Tally(), set[str](), Ids(), ("", "")
     for raw in given.records:
         chain = raw.chain()
         record = ids.new(chain.id)  # an id may be repeated
         done.add(chain.id)
-        truth = truth_of(chain)
-        task = truth.task if truth else ""
+        truth = truth_of(chain) or Truth()
+        about = truth.task, truth.model
         if not tally.chains:
-            tally.task = task
-        elif task != tally.task:
-            *about, only = tally.task.split(", ")
-            take = f"One filter: jq -c --arg f {quote(only)} 'select(.filter == $f)' {name_of(given.path)}"
-            raise RecordError(
-                f"{raw.where}: is a chain of {task or 'no task'}, after chains of {tally.task or 'none'}.",
-                hint=take if about[:1] == ["lm-eval"] and about[1:] else "Give each task its own file.",
-            )
+            first, tally.task = about, truth.task
+        elif about != first:
+            raise _mixed(about, first, raw.where, given)
         asked = material.questions.get(question_id(chain))
         own = text_in_source(chain, "category") or text_in_source(chain, "group")
         category = (asked.category if asked else "") or own or ""
@@ -136,3 +131,18 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
     others = (each for id_, each in failures(given.path).items() if id_ not in done and id_ not in empty)
     tally.failed = dict(Counter(each["cause"] for each in others))
     return Run(name, tally, len(empty))
+
+
+def _mixed(about: tuple[str, str], first: tuple[str, str], where: str, given: Input) -> RecordError:
+    """Return the error for a file with two tasks, or two models of a log."""
+    (task, model), (before, other) = about, first
+    field, one = ("evaluation_name", before) if model else ("", "")
+    if model and task == before:
+        (task, before), field, one = (model, other), "model_id", other
+    elif before.startswith("lm-eval, ") and (named := before.split(", ")[2:]):
+        field, one = "filter", named[0]
+    take = f"One of them: jq -c --arg f {quote(one)} 'select(.{field} == $f)' {quote(name_of(given.path))}"
+    return RecordError(
+        f"{where}: is a chain of {task or 'no task'}, after chains of {before or 'none'}.",
+        hint=take if field else "Give each task its own file.",
+    )

@@ -185,6 +185,7 @@ class Truth(BaseModel):
     """What `tasks.scored` recorded about a chain."""
 
     task: str = ""
+    model: str = ""  # in a log that may have several
     groups: list[str] = []
     steps: list[list[Judged]] = []  # the results of the task's checks, by answer
     loose: list[list[bool]] = []  # of IFEval, which constraints the loose score has met, by answer
