@@ -15,7 +15,8 @@ from redraft.checks.base import Check, demand_of, run_checks, schema_of
 from redraft.checks.final import FinalLetter, FinalMaths, Number
 from redraft.checks.parse import parse_check
 from redraft.evaluation.diagnosis import strategies
-from redraft.evaluation.diagnosis.runs import StrategyRun
+from redraft.evaluation.diagnosis.options import DiagnoseOptions
+from redraft.evaluation.diagnosis.runs import StrategyRun, StrategyRuns
 from redraft.options import Flags
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
@@ -152,3 +153,14 @@ def test_one_answer_begins_as_revising_alone_does(model: str, kind: str, checked
     run = StrategyRun(settings, Path("in"), plan, task="checks", strategy=strategy)
     record = Chain(id="1", prompt=Prompt(instruction="?"), meta={"source": {"checks": ["words<=1"]}})
     assert bool(run.options_of(record)["checks"]) is checked
+
+
+@pytest.mark.parametrize(("other", "checked"), [("revise", True), ("alone", False)])
+def test_one_answer_is_told_the_checks_unless_revising_alone_is_not(
+    tmp_path: Path, other: str, *, checked: bool
+) -> None:
+    (tmp_path / "own.jsonl").write_text('{"prompt": "Name a bird.", "checks": ["json"]}')
+    settings, plan = Settings.read(DiagnoseOptions, {"model": "default"}), RunPlan(tmp_path / "d")
+    runs = StrategyRuns(settings, tmp_path / "own.jsonl", plan, "checks", ("plain", other))
+    run = runs._run_of(strategies.Strategy("plain", 1), 0, plan.limits)
+    assert bool(run.options_of(runs.records[0])["checks"]) == checked

@@ -102,11 +102,11 @@ def test_a_model_with_adapters_for_some_ways_is_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "d", {("m", "t"): ways(20, 20)})
     assert not table_of(folder).remarks
     [file] = folder.glob("runs/m/t/seed-0/plain.jsonl")
-    native = [each.model_copy(update={"model": {"revision_mode": "native"}}) for each in read_jsonl(file)]
-    write_jsonl(file, native)
-    assert table_of(folder).remarks == [
-        "m: one answer is written with its adapters, the other ways with its base."
-    ]
+    for mode in ("native", "prompted"):
+        bare = [each.model_copy(update={"model": {"revision_mode": mode}}) for each in read_jsonl(file)]
+        write_jsonl(file, bare)
+        told = "told no checks, and may use its adapters: the others begin differently."
+        assert table_of(folder).remarks == [f"m: one answer is {told}"]
 
 
 def test_folders_without_runs_say_what_to_type(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class StrategyRun(ScoredRun):
     given: tuple[Chain, ...] = ()
     guides: tuple[Check, ...] = ()  # the checks that guide; none for those of the task
     revised: Path = Path()  # the file of the strategy `revise`, which has the feedback on other answers
-    told: bool = False  # one answer is told the checks too, as in use
+    told: bool = False  # one answer is told the checks too, as the ways that it is compared with
 
     def __post_init__(self) -> None:
         self.verb = f"diagnose {self.task}"
@@ -226,5 +226,5 @@ class StrategyRuns:
             given=self.records,
             guides=parse_checks(checks),
             revised=self._file(replace(strategy, kind="revise"), seed),
-            told=self.share is not None,
+            told=self.share is not None or "alone" not in self.kinds,
         )

@@ -130,16 +130,16 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
 
 
 def _natives(model: str, folder: Path) -> Iterator[str]:
-    """Yield the ways that a model writes with its own revising adapters, unless it is all of them."""
+    """Yield the ways that are told no checks, and may use a model's adapters, if one answer is such a way."""
     modes: dict[str, set[str]] = {}
     for file in sorted(folder.glob("*/seed-*/*.jsonl")):
         if "." not in file.stem and (chain := next(read_jsonl(file), None)):
             mode = str(chain.model.get("revision_mode"))
             modes.setdefault(named(Strategy.of(file.stem).kind), set()).add(mode)
-    native = [way for way, found in modes.items() if found == {"native"}]
-    if native and len(native) < len(modes):
-        ways = f"{' and '.join(native)} {'are' if len(native) > 1 else 'is'}"
-        yield f"{model}: {ways} written with its adapters, the other ways with its base."
+    bare = [way for way, found in modes.items() if found <= {"native", "prompted"}]
+    if named("plain") in bare and named("revise") not in bare:
+        ways = f"{' and '.join(bare)} {'are' if len(bare) > 1 else 'is'}"
+        yield f"{model}: {ways} told no checks, and may use its adapters: the others begin differently."
 
 
 def put_report(folder: Path) -> Table:
