@@ -105,7 +105,6 @@ _HINT = (
     'A review is {"review_id", "question_id", "answer1_id", "answer2_id", "reviewer_id", "metadata", '
     '"text", "score": [8, 9]}, one a line.'
 )
-_IDS = ("answer1_id", "answer2_id")
 
 
 class Review(BaseModel):
@@ -115,8 +114,8 @@ class Review(BaseModel):
 
     review_id: int | str = ""  # unique among all reviews; empty if there is none
     question_id: int | str
-    answer1_id: int | str | None = None  # of the one shown first; None if nothing says which it was
-    answer2_id: int | str | None = None  # the other; None with `answer1_id` alone
+    answer1_id: int | str  # of the one shown first
+    answer2_id: int | str
     reviewer_id: int | str | None = None  # the judge's task, as in `reviewer.jsonl`
     metadata: dict[str, Any] = {}
     text: str = ""
@@ -129,10 +128,7 @@ class Review(BaseModel):
 
     @classmethod
     def of(cls, record: Mapping[str, Any], where: str = "review") -> Review:
-        """Check a decoded record. It has the ids of both answers or, in two of SelFee's files, of neither."""
-        without = [name for name in _IDS if record.get(name) is None]
-        if len(without) == 1 or (without and record.keys().isdisjoint(("text", "score", "winner"))):
-            raise RecordError(f"{where}: {without[0]}: Field required.", hint=_HINT)
+        """Check a decoded record."""
         try:
             return cls.model_validate(record)
         except ValidationError as error:
@@ -140,7 +136,7 @@ class Review(BaseModel):
 
     def to_json(self) -> str:
         """Return the review as a line of JSON. Missing optional fields are left out."""
-        optional = {*_IDS, "winner", "model_1", "model_2", "judge"}
+        optional = {"winner", "model_1", "model_2", "judge"}
         absent = {name for name in optional if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
 

@@ -2,7 +2,7 @@
 
 The models of a review are found, in the order of trust, by the answers' files, the review's own `model_1` and
 `model_2`, the name of its file (`NEW_vs_OLD.jsonl`), and ids alone. In the last case the first review's first
-answer belongs to A, and all answers compared with one of A's belong to B. Two of SelFee's files have no ids.
+answer belongs to A, and all answers compared with one of A's belong to B.
 """
 
 from __future__ import annotations
@@ -97,7 +97,6 @@ class Material:
 
     names: tuple[str, ...] = ()
     answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
-    by_question: dict[str, list[Answer]] = field(default_factory=dict)
     questions: dict[str, AskedQuestion] = field(default_factory=dict)
     where: str = ""
 
@@ -112,9 +111,7 @@ class Material:
                 if name in by_name:
                     raise RecordError(f"{path}: has the answer {record.id!r} twice.")
                 model = record.model.get("name") if isinstance(record.model, Mapping) else None
-                answer = Answer(name, str(model or ""), question_id(record), record.answer)
-                by_name[name] = answer
-                found.by_question.setdefault(answer.question_id, []).append(answer)
+                by_name[name] = Answer(name, str(model or ""), question_id(record), record.answer)
         if questions:
             found.where = name_of(questions)
             found.questions = read_questions(questions)
@@ -129,23 +126,9 @@ class Material:
             )
 
     def shown(self, review: Review, names: Names | None, where: str) -> tuple[Answer, Answer]:
-        """Return both answers of a review, by their ids or else by question and name."""
+        """Return both answers of a review."""
         first, second = names or (None, None)
-        if review.answer1_id is None or review.answer2_id is None:
-            question = str(review.question_id)
-            return self._to(question, first, where), self._to(question, second, where)
         return self.answer(review.answer1_id, first, where), self.answer(review.answer2_id, second, where)
-
-    def _to(self, question: str, name: str | None, where: str) -> Answer:
-        if name is None:
-            raise _nameless(where)
-        for answer in self.by_question.get(question, ()):
-            if name in (answer.name, answer.model):
-                return answer
-        raise RecordError(
-            f"{where}: there is no answer of {name} to question {question} in {', '.join(self.names)}.",
-            hint=_JUDGED,
-        )
 
     def answer(self, answer_id: int | str, hint: str | None, where: str) -> Answer:
         """Return the answer with an id. If several files have the id, `hint` names the model."""
@@ -180,32 +163,25 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
         RecordError: A file cannot be read, has a review twice or of other questions or answers than given,
             or does not tell the models apart.
     """
-    ids, sides = dict[object, str](), dict[str, str]()
+    ids, sides = dict[str, str](), dict[str, str]()
     for given in inputs:
         first, _, second = stem_of(given.path).partition("_vs_")
         named = (first, second) if first and second and "_vs_" not in second else None
         for where, review in read_reviews(given.records):
-            _check_once(review, where, ids, named)
+            _check_once(review, where, ids)
             material.check_asked(review.question_id, where)
             yield _placed(where, review, named, material, sides)
 
 
-def _check_once(review: Review, where: str, ids: dict[object, str], named: Names | None) -> None:
+def _check_once(review: Review, where: str, ids: dict[str, str]) -> None:
     """Raise if a review is repeated. One without an id is compared by its whole content."""
-    key = str(review.review_id) or (review.to_json(), named if review.answer1_id is None else None)
+    key = str(review.review_id) or review.to_json()
     if key in ids:
         what = f"the review {review.review_id!r}" if review.review_id else "this review"
         raise RecordError(
             f"{where}: {what} is also at {ids[key]}.", hint="Give each file once; each review counts once."
         )
     ids[key] = where
-
-
-def _nameless(where: str) -> RecordError:
-    return RecordError(
-        f"{where}: the review has no ids of answers, and the name of the file does not name the models.",
-        hint=_NAMING,
-    )
 
 
 def _placed(
@@ -225,8 +201,6 @@ def _placed(
                 )
     elif hints:
         names = hints
-    elif review.answer1_id is None:
-        raise _nameless(where)
     else:
         first, second = str(review.answer1_id), str(review.answer2_id)
         other = {"A": "B", "B": "A"}
