@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from operator import attrgetter
 from typing import Any, Literal
@@ -112,14 +111,6 @@ class Bootstrap:
     def others(self) -> float:
         """The share of other questions that may be unseen where all agree (`estimate`)."""
         return 1 - float(_TAIL ** (1 / self.questions))
-
-    def fitted(self, fit: Figure) -> Bootstrap:
-        """Return the same resamples with their sums replaced by a fit."""
-        found = copy(self)
-        found.sums = fit(self.sums)
-        found.without = None if self.without is None else fit(self.without)
-        found.drawn = None if self.drawn is None else fit(self.drawn)
-        return found
 
     def estimate(
         self,
@@ -385,7 +376,7 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
     if len(y) < 3 or gap.std() == 0 or y.std() == 0:
         return NOTHING
     x = np.stack([np.ones_like(gap), np.tanh(gap / gap.std())], axis=-1)
-    beta = logistic(x, y, np.ones_like(y))
+    beta = logistic(x, y)
     if np.abs(beta).max() > _FAR:
         return NOTHING
     chance = special.expit(x @ beta)
@@ -397,20 +388,18 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
     return Estimate(value, low, high)
 
 
-def logistic(x: Numbers, y: Numbers, weight: Numbers, penalty: float = 0.0) -> Numbers:
+def logistic(x: Numbers, y: Numbers) -> Numbers:
     """Return the coefficients of a logistic regression, by Newton's method.
 
     Args:
         x: Shape [rows, coefficients].
         y: The outcome of each row, 0 to 1.
-        weight: How often each row counts.
-        penalty: Half of it, times each squared coefficient, is taken off the log-likelihood.
     """
     beta = np.zeros(x.shape[1])
     for _ in range(_STEPS):
         chance = special.expit(x @ beta)
-        slope = x.T @ (weight * (y - chance)) - penalty * beta
-        curve = (x * (weight * chance * (1 - chance))[:, None]).T @ x + penalty * np.eye(len(beta))
+        slope = x.T @ (y - chance)
+        curve = (x * (chance * (1 - chance))[:, None]).T @ x
         step = np.linalg.lstsq(curve, slope)[0]
         step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))  # where all wins are one's, it explodes
         beta = beta + step
