@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.chain import Chain, Feedback, Prompt, Step, read_jsonl
+from redraft.chain import Chain, Feedback, Prompt, Step, Usage, read_jsonl
 from redraft.chain.read.files import decode, read_lines, to_line
 from redraft.chain.read.records import chain_of, id_of, raw_records, read_records
 from redraft.chain.read.shapes import known_shape, read_as
@@ -22,6 +22,7 @@ from redraft.data.output import Drop
 from redraft.jobs.formats import ExportFormat
 
 FORMATS = get_args(ExportFormat)
+LOGS = Path(__file__).parent.parent / "chain" / "read" / "logs"
 
 
 def feedback(text: str) -> Feedback:
@@ -83,6 +84,28 @@ def test_a_revised_chain_in_each_format() -> None:
     }
 
 
+def test_what_an_evaluation_found_is_an_instance_of_every_eval_ever(tmp_path: Path) -> None:
+    truth = {
+        "task": "gsm8k",
+        "steps": [[{"name": "number", "passed": right}] for right in (False, True, False)],
+    }
+    used = Usage(prompt_tokens=9, completion_tokens=5)
+    scored = {"meta": {**REVISED.meta, "eval": truth}, "model": {"name": "org/new"}, "usage": used}
+    right, wrong = (REVISED.model_copy(update={**scored, "best": best}) for best in (1, 0))
+    written = [made(chain, "every-eval-ever") for chain in (right, wrong)]
+    theirs = json.loads((LOGS / "every_eval_ever_a.jsonl").read_text().splitlines()[0])
+    for part in (None, "input", "output", "evaluation"):
+        assert {*(written[0][part] if part else written[0])} <= {*(theirs[part] if part else theirs)}
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, written)))
+    read = [*read_records(tmp_path / "a.jsonl")]
+    assert [(chain.answer, chain.prompt.text, chain.usage) for chain in read] == [
+        (chain.answer, chain.prompt.text, used) for chain in (right, wrong)
+    ]
+    assert [chain.meta["eval"]["steps"] for chain in read] == [
+        [[{"name": "is_correct", "passed": right}]] for right in (True, False)
+    ]
+
+
 def test_a_talk_in_each_format_that_holds_one() -> None:
     assert made(TALK, "alpaca")["instruction"] == "Be brief.\n\nUser: Hi\n\nAssistant: Hello\n\nUser: Bye"
     speakers = [turn["from"] for turn in made(TALK, "sharegpt")["conversations"]]
@@ -104,6 +127,11 @@ def test_a_talk_in_each_format_that_holds_one() -> None:
         ("messages", Chain(prompt=Prompt(instruction="a")), "no-answer"),
         ("messages", Chain(prompt=Prompt(messages=({"content": "a"},))), "role"),
         ("preference", Chain(prompt=Prompt(instruction="a")), "no-answer"),
+        ("every-eval-ever", REVISED, "no-truth"),
+        *(
+            ("every-eval-ever", TALK.model_copy(update={"meta": {"eval": about}}), "no-truth")
+            for about in ({"task": "t", "steps": [1]}, {"task": "t", "steps": []}, {"steps": [[]]})
+        ),
         ("preference", TALK, "no-pair"),
         ("preference", REVISED.model_copy(update={"best": 0}), "no-pair"),
         (

@@ -34,6 +34,7 @@ NO_QUESTION = Unfit("no-question", "no question")
 NO_ANSWER = Unfit("no-answer", "no answer to write")
 NOT_TEXT = Unfit("not-text", "a message with more than text, such as an image or a tool call")
 NO_PAIR = Unfit("no-pair", "the best answer is the first one, or equals it")
+NO_TRUTH = Unfit("no-truth", "nothing says whether its answer is right: redraft eval does")
 NOT_BETTER = Unfit("not-better", "no correction was judged better than the first answer")
 
 _SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
@@ -141,6 +142,38 @@ def to_preference(chain: Chain) -> Record | Unfit:
     }
 
 
+def to_every_eval_ever(chain: Chain) -> Record | Unfit:
+    """Return an instance of Every Eval Ever's schema 0.3.0, of a chain that `redraft eval` scored.
+
+    Lost: other answers, feedback, settings, and the checks' messages. The aggregate that its `evaluation_id`
+    belongs to, with the source of the task, is not made.
+    """
+    truth, place = meta_of(chain, "eval"), chain.best or 0
+    try:
+        task, results, step = str(truth["task"]), truth["steps"][place], chain.steps[place]
+        checks, passed = ", ".join(each["name"] for each in results), [each["passed"] for each in results]
+    except (LookupError, TypeError):
+        return NO_TRUTH
+    answers = chain.best is not None and not step.echo and not is_blank(step.answer)
+    right = answers and bool(passed) and all(passed)
+    model, used, new = str(chain.model.get("name", "unknown")), chain.usage, chain.usage.completion_tokens
+    tokens = {"input_tokens": used.prompt_tokens, "output_tokens": new}
+    extracted = {"turn_idx": 0, "source": "output.raw", "extracted_value": step.answer, "is_terminal": True}
+    return {
+        "schema_version": "0.3.0",
+        "evaluation_id": f"{task}/{model}",
+        "model_id": model,
+        "evaluation_name": task,
+        "sample_id": chain.id,
+        "interaction_type": "single_turn",
+        "input": {"raw": chain.prompt.text, "reference": [*gold_answers(chain)]},
+        "output": {"raw": [step.answer]},
+        "answer_attribution": [{**extracted, "extraction_method": checks}],
+        "evaluation": {"score": float(right), "is_correct": right},
+        "token_usage": {**tokens, "total_tokens": used.prompt_tokens + new} if new else None,
+    }
+
+
 def _written(chain: Chain) -> str:
     """Return the best answer, else the gold one, with its reasoning in tags: a text has no other place."""
     return answer_of(chain) if is_blank(chain.answer) else chain.steps[chain.best or 0].written
@@ -172,6 +205,7 @@ MAKERS: dict[ExportFormat, Callable[[Chain], Record | Unfit]] = {
     "sharegpt": to_sharegpt,
     "messages": to_messages,
     "preference": to_preference,
+    "every-eval-ever": to_every_eval_ever,
 }
 
 ARRAYS: frozenset[ExportFormat] = frozenset({"alpaca", "sharegpt"})
@@ -183,6 +217,7 @@ _LOSSES: dict[ExportFormat, frozenset[Loss]] = {
     "sharegpt": frozenset({"tools", "fields", "answers"}),
     "messages": frozenset({"answers"}),
     "preference": frozenset({"fields"}),
+    "every-eval-ever": frozenset({"turns", "tools", "fields", "answers"}),
 }
 """The parts that each format cannot hold."""
 

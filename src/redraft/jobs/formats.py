@@ -14,5 +14,5 @@ Objective = Literal["accepted", "full", "answer", "revision", "critic"]
 answer, without its feedback. `revision`: everything but answer 0. `critic`: feedbacks, each with its end.
 """
 
-ExportFormat = Literal["selfee", "alpaca", "sharegpt", "messages", "preference"]
+ExportFormat = Literal["selfee", "alpaca", "sharegpt", "messages", "preference", "every-eval-ever"]
 """The formats of other programs that a chain can be written in."""
