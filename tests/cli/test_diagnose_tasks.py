@@ -457,10 +457,10 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     assert chosen(ways="one").exit_code == 0
     edited = Path("way.yaml").read_text() + "# my own\n"
     Path("way.yaml").write_text(edited)
-    refused(chosen(ways="one"), "way.yaml is not as --choose wrote it")
+    refused(chosen(ways="one"), "way.yaml is not what --choose wrote from d")
     assert Path("way.yaml").read_text() == edited
     Path("way.yaml").write_text("check: [words<=9]\n")
-    refused(chosen(), "way.yaml is not as --choose wrote it, and would be overwritten.", "Move it away")
+    refused(chosen(), "way.yaml is not what --choose wrote from d, and would be overwritten.", "Move it away")
     refused(chosen("--verify"), "--verify is for", "redraft diagnose way.yaml --verify")
     refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise that can be verified")
     refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d would be the folder of the runs.", "d.yaml")

@@ -107,11 +107,6 @@ class Bootstrap:
             weights = np.bincount(drawn.ravel(), minlength=part * count).reshape(part, count)
             self.drawn[start : start + part] = weights.astype(np.float64) @ table
 
-    @property
-    def others(self) -> float:
-        """The share of other questions that may be unseen where all agree (`estimate`)."""
-        return 1 - float(_TAIL ** (1 / self.questions))
-
     def estimate(
         self,
         figure: Figure,
@@ -144,8 +139,9 @@ class Bootstrap:
                 ends = tuple(np.quantile(values, [tail, 1 - tail])) if len(values) else None
         if ends is None or abs(ends[1] - ends[0]) <= _SAME * max(1.0, abs(value)):
             there, back = _SCALES[scale]
+            unseen = 1 - float(_TAIL ** (1 / self.questions))
             middle, *far = (there(np.asarray(each)) for each in (value, *(bounds or (math.nan, math.nan))))
-            ends = tuple(float(back(middle + self.others * (end - middle))) for end in far)
+            ends = tuple(float(back(middle + unseen * (end - middle))) for end in far)
         least, most = bounds or (-math.inf, math.inf)
         found = max(ends[0], least), min(ends[1], most)
         return Estimate(value, *(float(end) if math.isfinite(end) else math.nan for end in found))

@@ -293,7 +293,7 @@ def keep_edited(file: Path, folder: Path) -> None:
     made = stored(folder / CHOICE, "way")
     if file.exists() and (made is None or text_of_settings(file) != _yaml(made["way"])):
         raise UsageError(
-            f"{file} is not as --choose wrote it, and would be overwritten.",
+            f"{file} is not what --choose wrote from {folder}, and would be overwritten.",
             hint="Move it away and type this again, or name another file.",
         )
 
