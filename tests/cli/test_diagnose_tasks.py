@@ -391,6 +391,10 @@ def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
     assert "has a check lacks." in redraft(*asked, "lacks:sun").stderr
     warmer = redraft(*asked, "contains:rain", "--temperature", "1.5").stderr
     assert "its temperature is not set, and 1.5 was given" in warmer
+    text = Path("way.yaml").read_text()
+    Path("way.yaml").write_text(text.replace("drafts: 4", "drafts: 2"))
+    assert "anything here: its options were edited, and" in redraft(*asked, "contains:rain").stderr
+    Path("way.yaml").write_text(text)
     script("rain", "and more")
     assert "the files of its model have changed" in redraft(*asked, "contains:rain").stderr
 

@@ -15,7 +15,7 @@ from redraft.engines.load import fetches, identity_of
 from redraft.errors import UsageError, shown
 from redraft.jobs.machine import cache_folder
 from redraft.jobs.provenance import ContentHashes
-from redraft.options import OptionModel, PlainOptions, option
+from redraft.options import Flags, OptionModel, PlainOptions, option
 
 _ERROR = 0.05  # the chance that a kept promise is ever called broken
 _ONE = {"mode": "auto", "drafts": 1, "min_revisions": 0, "max_revisions": 0}  # the options of one answer
@@ -33,7 +33,16 @@ def digest_of(reference: str) -> str:
             return {name: contents(each) for name, each in value.items()}
         return [*map(contents, value)] if isinstance(value, list) else value
 
-    return sha256(json.dumps(contents(identity_of(reference)), sort_keys=True).encode()).hexdigest()
+    return _digest(contents(identity_of(reference)))
+
+
+def digest_of_options(recipe: Mapping[str, Any]) -> str:
+    """Return a digest of the options in a recipe, which has names with hyphens."""
+    return _digest(Flags.read_file(recipe, where="").explicit)
+
+
+def _digest(value: Any) -> str:
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def types_of(checks: Iterable[Any]) -> list[str]:
@@ -43,6 +52,8 @@ def types_of(checks: Iterable[Any]) -> list[str]:
 
 def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
     """Yield why a recipe's promise does not apply to this use of it."""
+    if promise.options not in ("", _digest(own)):
+        yield "its options were edited, and redraft diagnose FILE --verify names them"
     for name in asked.keys() & {"model", "critic", *PlainOptions.model_fields} - {"seed"}:
         if asked[name] != own.get(name):
             had = f"its {name.replace('_', '-')} is {own.get(name, 'not set')!s:.80}"
@@ -72,6 +83,7 @@ class Promise(OptionModel):
     watched: bool = option("whether checks in use say what is right", default=False)
     evidence: str = option("the folder of the answers", default="")
     model: str = option("the digest of the model", default="")
+    options: str = option("the digest of the recipe's options", default="")
     date: str = option("when it was made", default="")
 
 

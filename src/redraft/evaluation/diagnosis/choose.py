@@ -41,7 +41,7 @@ from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
 from redraft.jobs.counting import counted
 from redraft.jobs.files import write_file
 from redraft.options import Flags
-from redraft.revision.promise import digest_of, types_of
+from redraft.revision.promise import digest_of, digest_of_options, types_of
 
 ERROR = 0.05  # the chance of a false choice, and of a broken promise
 SURVIVING = ERROR / 5  # the part of it that the best way is dropped
@@ -268,9 +268,10 @@ class Choice:
         flags = {name: given[name] for name in Flags.model_fields if given.get(name) not in (None, [])}
         flags |= {"model": matrix.models[0], **self.race.chosen.options}
         flags.pop("seed", None)
+        options = {name.replace("_", "-"): value for name, value in flags.items()}
         return {
             "about": self.sentence,
-            **{name.replace("_", "-"): value for name, value in flags.items()},
+            **options,
             "promise": {
                 **self.race.record,
                 "tasks": [task.name for task in matrix.tasks],
@@ -279,6 +280,7 @@ class Choice:
                 "watched": not given.get("check") and all(task.task == "checks" for task in matrix.tasks),
                 "evidence": str(matrix.plan.out),
                 "model": digest_of(matrix.models[0]),
+                "options": digest_of_options(options),
                 "date": f"{datetime.now(UTC):%Y-%m-%d}",
             },
         }
