@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from redraft.chain import Usage
 from redraft.evaluation.stats import LEAST, Estimate
 
 
@@ -77,14 +76,6 @@ def tokens_text(count: float) -> str:
     if not math.isfinite(count):
         return "an unknown number of"
     return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"
-
-
-def cost_facts(usage: Usage) -> Iterator[tuple[str, str]]:
-    """Yield tokens and cost, if they are known."""
-    if usage.prompt_tokens or usage.completion_tokens:
-        yield "tokens", f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
-    if usage.cost_usd is not None:
-        yield "cost", f"{usage.cost_usd:.4f} USD"
 
 
 def as_text(parts: Iterable[Part]) -> Iterator[str]:

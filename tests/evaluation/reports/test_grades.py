@@ -56,9 +56,8 @@ def test_turns_of_a_question_are_drawn_together() -> None:
     assert found.mean() == alone.mean()
 
 
-def test_categories_cost_and_places_of_the_unreadable(tmp_path: Path) -> None:
-    paid = {"metadata": {"prompt_tokens": 100, "completion_tokens": 20, "cost_usd": 0.001}}
-    records = [*(grade(n, 5 + n, **paid) for n in range(4)), grade(4, None, **paid)]
+def test_categories_and_places_of_the_unreadable(tmp_path: Path) -> None:
+    records = [*(grade(n, 5 + n) for n in range(4)), grade(4, None)]
     asked = [{"question_id": n, "text": "?", "category": "maths" if n % 2 else "prose"} for n in range(5)]
     found = lines(report(tmp_path, records, questions=write(tmp_path / "q.jsonl", asked)))
     assert found[0] == "new graded by gull: 4 questions, 5 grades"
@@ -68,7 +67,7 @@ def test_categories_cost_and_places_of_the_unreadable(tmp_path: Path) -> None:
     assert found[3] == "by category"
     assert found[4].startswith("prose 6.00 ")
     assert found[5].startswith("maths 7.00 ")
-    assert found[6:] == ["tokens 100 new, 500 in prompts", "cost 0.0050 USD"]
+    assert len(found) == 6
 
 
 def graded_twice(questions: int, old: Sequence[float], new: Sequence[float]) -> list[dict[str, Any]]:

@@ -10,14 +10,13 @@ and perhaps scores in them.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import regex
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from redraft.chain import Usage, describe
+from redraft.chain import describe
 from redraft.chain.read.files import decode
 from redraft.chain.read.records import RawRecord
 from redraft.errors import RecordError, shown
@@ -164,19 +163,6 @@ class Review(BaseModel):
         if len(found) != 2:
             raise Unreadable("one score, for two answers")
         return found[0], found[1]
-
-
-def usage_in(metadata: Sequence[Mapping[str, Any]]) -> Usage:
-    """Return the recorded cost of reviews or grades. Values that some of them lack are left out."""
-
-    def total(name: str) -> float | None:
-        values = [each.get(name) for each in metadata]
-        known = all(isinstance(value, int | float) and 0 <= value < math.inf for value in values)
-        return sum(values) if known else None  # type: ignore[arg-type]
-
-    prompts, new = (int(total(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
-    cost = total("cost_usd") if metadata else None
-    return Usage(prompt_tokens=prompts, completion_tokens=new, cost_usd=cost)
 
 
 def read_reviews(records: Iterable[RawRecord]) -> Iterator[tuple[str, Review]]:

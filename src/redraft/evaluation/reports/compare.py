@@ -11,17 +11,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import ClassVar
 
 import numpy as np
 
-from redraft.chain import Usage
 from redraft.evaluation import stats
 from redraft.evaluation.judging.pairs import AskedQuestion
-from redraft.evaluation.judging.reviews import HIGHEST, LOWEST, Unreadable, usage_in
+from redraft.evaluation.judging.reviews import HIGHEST, LOWEST, Unreadable
 from redraft.evaluation.reports.inputs import Placed
 from redraft.evaluation.stats import Bootstrap, Estimate, Numbers
 
@@ -169,7 +168,7 @@ class Comparison:
 
     IN_JSON: ClassVar = (
         "model opponent whole.questions whole.ratio whole.win_rate whole.reviews whole.both sums p drawn "
-        "in_both_orders shown_first order_bias length_bias judges unreadable left_out usage"
+        "in_both_orders shown_first order_bias length_bias judges unreadable left_out"
     )
 
     model: str
@@ -178,7 +177,6 @@ class Comparison:
     left_out: tuple[LeftOut, ...]  # questions that do not count
     unreadable: tuple[LeftOut, ...]  # reviews without a score
     in_both_orders: bool  # whether each item was judged in both orders, but for those whose order was drawn
-    usage: Usage = field(default_factory=Usage)  # what all reviews say that they cost
 
     def against(self, opponent: str) -> Comparison:
         """Return the comparison with sides swapped, if `opponent` is its model."""
@@ -440,5 +438,4 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed]) -> Compariso
         left_out=tuple(left_out),
         unreadable=tuple(unreadable),
         in_both_orders=in_both,
-        usage=usage_in([placed.review.metadata for placed in group]),
     )

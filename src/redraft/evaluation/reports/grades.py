@@ -14,16 +14,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from redraft.chain import Usage, describe
+from redraft.chain import describe
 from redraft.chain.read.files import decode, name_of
 from redraft.errors import RecordError
 from redraft.evaluation import stats
-from redraft.evaluation.judging.reviews import HIGHEST, LOWEST, Grade, Key, usage_in
+from redraft.evaluation.judging.reviews import HIGHEST, LOWEST, Grade, Key
 from redraft.evaluation.records import listed
 from redraft.evaluation.reports.inputs import Input, Material
 from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side
 from redraft.evaluation.stats import Estimate, without_nan
-from redraft.evaluation.tables import Line, Part, cost_facts, plain
+from redraft.evaluation.tables import Line, Part, plain
 from redraft.jobs.counting import counted
 
 _SCALE = (float(LOWEST), float(HIGHEST))
@@ -49,11 +49,6 @@ class Grades:
     def unreadable(self) -> list[str]:
         """The places of grades without a score."""
         return [where for where, each in self.found if not each.is_readable]
-
-    @property
-    def usage(self) -> Usage:
-        """The recorded cost of all grades."""
-        return usage_in([each.metadata for _, each in self.found])
 
     @property
     def questions(self) -> int:
@@ -96,7 +91,6 @@ class Grades:
             "mean": self.mean(),
             "categories": {name: mean for name, (_, mean) in self.categories(material).items()},
             "unreadable": self.unreadable,
-            "usage": self.usage,
             "scores": [
                 {"id": id_, "turn": turn, "score": score} for (id_, turn), score in self.scores.values.items()
             ],
@@ -130,9 +124,9 @@ class GradeReport:
         for each in self.grades:
             title = f"{each.model} graded" + f" by {each.judge}" * bool(each.judge)
             note = f"{counted(each.questions, 'question')}, {counted(len(each.found), 'grade')}"
-            lines, facts = tuple(each.lines(self.material)), tuple(cost_facts(each.usage))
+            lines = tuple(each.lines(self.material))
             claim = f"{title}: {lines[0].value} of 10, {lines[0].interval}"
-            yield Part(title, note, lines=lines, facts=facts, claim=claim)
+            yield Part(title, note, lines=lines, claim=claim)
         yield from sections(self.differences, "question", as_percent=False)
 
     def record(self) -> dict[str, Any]:

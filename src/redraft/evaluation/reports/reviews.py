@@ -14,7 +14,7 @@ from redraft.evaluation.records import listed
 from redraft.evaluation.reports import compare
 from redraft.evaluation.reports.inputs import Input, Material, place
 from redraft.evaluation.stats import Estimate, without_nan
-from redraft.evaluation.tables import Line, Part, claimed, cost_facts, percent, plain
+from redraft.evaluation.tables import Line, Part, claimed, percent, plain
 from redraft.jobs.counting import counted
 
 _FEW = 5  # reviews to name in a row
@@ -45,10 +45,10 @@ class Report:
             note = (
                 f"{counted(whole.questions, 'question')}, {counted(whole.reviews.total, 'review')} {orders}"
             )
-            facts, (value, interval) = tuple(cost_facts(comparison.usage)), percent(whole.win_rate, 1)
+            value, interval = percent(whole.win_rate, 1)
             told = f"its win rate is {value} ({interval or 'no interval'})"
             claim = claimed(comparison.model, comparison.opponent, whole.win_rate, 0.5, told)
-            yield Part(title, note, lines=[*_lines(self, comparison)], facts=facts, claim=claim)
+            yield Part(title, note, lines=[*_lines(self, comparison)], claim=claim)
         if self.differences:
             lines = tuple(
                 Line(
