@@ -33,6 +33,7 @@ def test_two_logs_are_compared_question_by_question(name: str) -> None:
         (TASKS[name], 3),
         (TASKS[name], 6),
     ]
+    assert not {"revisions", "stopped"} & dict(found.runs[0].facts()).keys()
     [gain] = found.differences
     assert (gain.count, gain.gain.value, gain.moved) == (6, 0.5, (3, 0))
     chains = [*read_records(files[0])]

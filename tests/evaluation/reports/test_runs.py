@@ -94,11 +94,7 @@ def test_chains_without_a_task_count_if_they_were_checked(tmp_path: Path) -> Non
         "first answers 33.3 % 6.1 to 79.2 1 of 3",
     ]
     assert lines(found)[-1] == "not passed b, d"
-    assert lines(report(kept(tmp_path / "none.jsonl", [unchecked]))) == [
-        "none: 1 answer",
-        "revisions none",
-        "stopped unknown 1",
-    ]
+    assert lines(report(kept(tmp_path / "none.jsonl", [unchecked]))) == ["none: 1 answer"]
 
 
 def test_groups_are_categories_of_the_questions_or_of_the_records(tmp_path: Path) -> None:

@@ -180,9 +180,12 @@ def _answered(report: RunReport, links: Links, record: str, shown: Shown) -> Ent
 
 
 def _checked(title: str, chain: Chain, kind: str) -> Entry:
-    stop = chain.stop or "unknown"
-    by = f"{counted(chain.revisions, 'revision')}, {SHORT_STOPS.get(stop, stop)}"
-    found = (f"{'✓' if each.passed else '✗'} {each.name}: {each.message}" for each in results_of(chain))
+    stop = SHORT_STOPS.get(chain.stop or "", chain.stop)
+    by = f"{counted(chain.revisions, 'revision')}, {stop}" if stop else ""
+    found = (
+        f"{'✓' if each.passed else '✗'} {': '.join(filter(None, (each.name, each.message)))}"
+        for each in results_of(chain)
+    )
     return {"kind": kind, "title": title, "by": by, "text": "\n".join(found) or None}
 
 

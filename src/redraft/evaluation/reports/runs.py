@@ -46,7 +46,9 @@ class Run:
     def facts(self) -> Iterator[tuple[str, str]]:
         """Yield facts other than shares: revisions, stops, cost, failures and wrong records."""
         tally = self.tally
-        yield from (row for row in tally.rows() if tally.task or row[0] != "checks")  # that repeats the score
+        without = [] if tally.task else ["checks"]  # that repeats the score
+        without += ["revisions", "stopped"] if [*tally.stops] == ["unknown"] else []  # as in logs of others
+        yield from (row for row in tally.rows() if row[0] not in without)
         if tally.failed:
             yield "failed", ", ".join(f"{cause} {count:,}" for cause, count in tally.failed.items())
         if self.empty:
