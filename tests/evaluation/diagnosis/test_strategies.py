@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import redraft
-from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
+from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage
 from redraft.checks.base import Check, demand_of, run_checks, schema_of
 from redraft.checks.final import FinalLetter, FinalMaths, Number
 from redraft.checks.parse import parse_check
@@ -31,7 +31,7 @@ def test_every_way_has_a_name_of_its_own_and_those_of_several_drafts_come_last()
     assert names[9:15] == ["verified-2", "verified-3", "blind-2", "blind-3", "shuffled-2", "shuffled-3"]
     assert names[15:18] == ["best-of-2", "best-of-3", "best-of-4"]
     assert names[18:22] == ["steered-1", "steered-2", "steered-3", "steered-4"]
-    assert names[22:] == ["vote-3", "vote-4"]
+    assert names[22:] == ["vote-3", "vote-4", "early-4"]
     assert [strategies.Strategy.of(name) for name in names] == ALL
     assert ALL[18].options == {"mode": "best-of", "drafts": 1, "steer": True}
     assert strategies.Strategy.of("mellea-4") == strategies.Strategy("mellea", 4)
@@ -39,7 +39,7 @@ def test_every_way_has_a_name_of_its_own_and_those_of_several_drafts_come_last()
     assert not [
         way
         for way in strategies.strategies_of(strategies.NAMES, 2, range(2, 5), voting=False)
-        if way.kind == "vote"
+        if way.kind in ("vote", "early")
     ]
 
 
@@ -102,6 +102,17 @@ def test_a_vote_takes_what_most_answers_say(answers: list[str], chosen: str) -> 
     chain = strategies.voted(samples, Number.of("7").said)
     assert chain.answer == chosen
     assert sorted(step.answer for step in (*chain.steps, *chain.drafts)) == sorted(answers)
+
+
+@pytest.mark.parametrize(
+    ("said", "drawn"), [("1111222", 4), ("121111", 6), ("1212121", 7), ("?1?111", 6), ("??", 2)]
+)
+def test_an_early_vote_ends_once_its_leader_is_ahead_with_95_percent(said: str, drawn: int) -> None:
+    first, *others = (Step(answer=f"So {each}.", usage=Usage(completion_tokens=5)) for each in said)
+    samples = Chain(id="a", steps=(first,), drafts=tuple(others), best=0)
+    chain = strategies.voted(samples, Number.of("7").said, early=True)
+    assert (1 + len(chain.drafts), chain.usage.completion_tokens) == (drawn, 5 * drawn)
+    assert chain.answer == ("So 1." if "1" in said else "So ?.")
 
 
 @pytest.mark.parametrize(

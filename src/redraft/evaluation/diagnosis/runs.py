@@ -82,14 +82,15 @@ class StrategyRun(ScoredRun):
         checks = self.guides or self.checks(record)
         if self.strategy.kind in ("blind", "shuffled"):
             checks = retold(checks, self._told.get(record.id, ""))
-        elif self.strategy.kind == "vote":
+        elif self.strategy.kind in ("vote", "early"):
             checks = retold(checks, never=True)
         return {"checks": checks}
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain with its voted answer, and the truth about its answers."""
-        said = reader_of(self.checks(record)) if self.strategy.kind == "vote" else None
-        return await super().finish(voted(chain, said) if said else chain, record)
+        early = self.strategy.kind == "early"
+        said = reader_of(self.checks(record)) if early or self.strategy.kind == "vote" else None
+        return await super().finish(voted(chain, said, early=early) if said else chain, record)
 
 
 class Ended(NamedTuple):

@@ -4,7 +4,8 @@ Each is the loop of `revise` with other options. The guiding checks are the same
 only hide their complaints, or not stop when they pass.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
-majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171).
+majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171);
+its early end, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), with one Beta.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import comb
 from typing import Any, Self
 
-from redraft.chain import Chain, Prompt
+from redraft.chain import Chain, Prompt, Usage
 from redraft.checks.base import Check, Outcome, demand_of, failed, outcome_of, schema_of
 
 NAMES = {
@@ -27,11 +29,12 @@ NAMES = {
     "auto": "auto",
     "verified": "verified",
     "vote": "majority vote",
+    "early": "early vote",
     "blind": "blind retry",
     "shuffled": "shuffled feedback",
 }
 """What each kind of way is called in tables, in their order. Others have their own name, and come last."""
-SAMPLED = ("best-of", "vote", "steered")
+SAMPLED = ("best-of", "vote", "early", "steered")
 """Ways of several drafts: their number can match the tokens of another way."""
 
 
@@ -62,7 +65,7 @@ class Strategy:
     @property
     def options(self) -> dict[str, Any]:
         """The options of the loop that make it."""
-        if self.kind in ("best-of", "vote", "steered"):
+        if self.kind in SAMPLED:
             steered = {"steer": True} if self.kind == "steered" else {}
             return {"mode": "best-of", "drafts": self.texts, **steered}
         revisions = {"max_revisions": self.texts - 1}
@@ -89,6 +92,7 @@ def strategies_of(
         "plain": (1,),
         "best-of": drawn,
         "vote": drawn[1:] if voting else (),  # two votes are one answer
+        "early": drawn[-1:] if voting else (),
         "steered": (1, *drawn),
     }
     rounds = range(2, revisions + 2)
@@ -137,17 +141,30 @@ def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
     return next((getattr(check, "said") for check in checks if hasattr(check, "said")), None)  # noqa: B009
 
 
-def voted(chain: Chain, said: Callable[[str], Hashable]) -> Chain:
+def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False) -> Chain:
     """Return a chain of samples whose answer is the first with the most frequent result.
 
-    An answer without a result has no vote. Among equally many votes, the first answer wins.
+    An answer without a result has no vote. Among equally many votes, the first answer wins. With `early`, it
+    has only the samples up to that which settled the vote, and their usage.
     """
     samples = [*chain.steps[:1], *chain.drafts]
     read = [said(step.answer) for step in samples]
+    if early:
+        most = next((count for count in range(1, len(read)) if settled(read[:count])), len(read))
+        samples, read = samples[:most], read[:most]
+        chain = chain.model_copy(update={"usage": sum((step.usage for step in samples), Usage())})
     votes = Counter(each for each in read if each is not None)
     place = read.index(votes.most_common(1)[0][0]) if votes else 0
     chosen = samples.pop(place)
     return chain.model_copy(update={"steps": (chosen,), "drafts": tuple(samples), "best": 0})
+
+
+def settled(votes: Iterable[Hashable]) -> bool:
+    """Return whether the leading result stays ahead of the second with 95 %, by a Beta distribution."""
+    counts = sorted(Counter(vote for vote in votes if vote is not None).values(), reverse=True)
+    first, second, *_ = (*counts, 0, 0)
+    trials = first + second + 1
+    return sum(comb(trials, each) for each in range(first + 1)) / 2.0**trials > 0.95
 
 
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:

@@ -52,7 +52,7 @@ tasks, and once for all within tasks.""".splitlines()
 ALL = "all tasks"
 MODES = ("auto", "repair", "verified")
 REVISING = ("revise", "alone", *MODES)
-UNGUIDED = ("plain", "vote")  # ways that see no checks: revising alone is compared with these
+UNGUIDED = ("plain", "vote", "early")  # ways that see no checks: revising alone is compared with these
 
 
 @dataclass(frozen=True)
