@@ -132,7 +132,8 @@ def _check_kind(first: RawRecord, file: Path) -> None:
     try:
         first.chain()
     except RecordError as error:
-        error.hint = _GIVE
+        is_way = file.suffix == ".yaml"
+        error.hint = f"If it is a way: redraft diagnose {file} --verify" if is_way else _GIVE
         raise
 
 
