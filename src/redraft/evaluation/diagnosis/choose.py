@@ -244,7 +244,8 @@ class Choice:
         if race.certain:
             said = f"Choose {name}: after {seen}, no way does better by {points} or more."
         else:
-            said = f"So far, choose {name}: after {seen}, another way may be better by {points} or more; more prompts tell."
+            said = f"So far, choose {name}: after {seen}, another way may be better by {points} or more."
+            said += " More prompts would tell."
         kept = f"at least {promise.right * 100:.1f} % right"
         if race.chosen != ONE:
             more = f"at least {promise.gain * 100:.1f} points more than with one answer"
