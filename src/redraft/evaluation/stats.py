@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from operator import attrgetter
 from typing import Any, Literal
@@ -107,6 +108,19 @@ class Bootstrap:
             weights = np.bincount(drawn.ravel(), minlength=part * count).reshape(part, count)
             self.drawn[start : start + part] = weights.astype(np.float64) @ table
 
+    @property
+    def others(self) -> float:
+        """The share of other questions that may be unseen where all agree (`estimate`)."""
+        return 1 - float(_TAIL ** (1 / self.questions))
+
+    def fitted(self, fit: Figure) -> Bootstrap:
+        """Return the same resamples with their sums replaced by a fit."""
+        found = copy(self)
+        found.sums = fit(self.sums)
+        found.without = None if self.without is None else fit(self.without)
+        found.drawn = None if self.drawn is None else fit(self.drawn)
+        return found
+
     def estimate(
         self,
         figure: Figure,
@@ -139,9 +153,8 @@ class Bootstrap:
                 ends = tuple(np.quantile(values, [tail, 1 - tail])) if len(values) else None
         if ends is None or abs(ends[1] - ends[0]) <= _SAME * max(1.0, abs(value)):
             there, back = _SCALES[scale]
-            unseen = 1 - float(_TAIL ** (1 / self.questions))
             middle, *far = (there(np.asarray(each)) for each in (value, *(bounds or (math.nan, math.nan))))
-            ends = tuple(float(back(middle + unseen * (end - middle))) for end in far)
+            ends = tuple(float(back(middle + self.others * (end - middle))) for end in far)
         least, most = bounds or (-math.inf, math.inf)
         found = max(ends[0], least), min(ends[1], most)
         return Estimate(value, *(float(end) if math.isfinite(end) else math.nan for end in found))
@@ -372,7 +385,7 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
     if len(y) < 3 or gap.std() == 0 or y.std() == 0:
         return NOTHING
     x = np.stack([np.ones_like(gap), np.tanh(gap / gap.std())], axis=-1)
-    beta = logistic(x, y)
+    beta = logistic(x, y, np.ones_like(y))
     if np.abs(beta).max() > _FAR:
         return NOTHING
     chance = special.expit(x @ beta)
@@ -384,18 +397,20 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
     return Estimate(value, low, high)
 
 
-def logistic(x: Numbers, y: Numbers) -> Numbers:
+def logistic(x: Numbers, y: Numbers, weight: Numbers, penalty: float = 0.0) -> Numbers:
     """Return the coefficients of a logistic regression, by Newton's method.
 
     Args:
         x: Shape [rows, coefficients].
         y: The outcome of each row, 0 to 1.
+        weight: How often each row counts.
+        penalty: Half of it, times each squared coefficient, is taken off the log-likelihood.
     """
     beta = np.zeros(x.shape[1])
     for _ in range(_STEPS):
         chance = special.expit(x @ beta)
-        slope = x.T @ (y - chance)
-        curve = (x * (chance * (1 - chance))[:, None]).T @ x
+        slope = x.T @ (weight * (y - chance)) - penalty * beta
+        curve = (x * (weight * chance * (1 - chance))[:, None]).T @ x + penalty * np.eye(len(beta))
         step = np.linalg.lstsq(curve, slope)[0]
         step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))  # where all wins are one's, it explodes
         beta = beta + step

@@ -180,6 +180,8 @@ def test_models_differ_against_the_one_that_all_pairs_share_on_either_side(tmp_p
     found = report([write(tmp_path / "r.jsonl", records)])
     [less] = found.differences
     assert (less.model, less.other, less.questions, less.ratio.value) == ("best", "new", 5, 1 - 1.5)
+    assert found.ranking
+    assert found.ranking.against == "old"
 
 
 def test_the_same_id_in_two_files_is_told_apart_by_the_names(tmp_path: Path) -> None:

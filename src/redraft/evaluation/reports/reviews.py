@@ -1,4 +1,4 @@
-"""The report on reviews: comparisons, and how models differ against a common opponent."""
+"""The report on reviews: comparisons, how models differ against a common opponent, and their ranking."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from redraft.evaluation import stats
 from redraft.evaluation.records import listed
 from redraft.evaluation.reports import compare
 from redraft.evaluation.reports.inputs import Input, Material, place
+from redraft.evaluation.reports.ranking import Ranking, ranked
 from redraft.evaluation.stats import Estimate, without_nan
 from redraft.evaluation.tables import Line, Part, claimed, percent, plain
 from redraft.jobs.counting import counted
@@ -29,6 +30,7 @@ class Report:
     material: Material
     comparisons: tuple[compare.Comparison, ...]
     differences: tuple[compare.Difference, ...]
+    ranking: Ranking | None = None  # of three models and more
 
     @property
     def title(self) -> str:
@@ -36,7 +38,7 @@ class Report:
         return f"Report on {counted(sum(each.whole.reviews.total for each in self.comparisons), 'review')}"
 
     def sections(self) -> Iterator[Part]:
-        """Yield the sections: each comparison, and differences."""
+        """Yield the sections: each comparison, the ranking and differences."""
         for comparison in self.comparisons:
             title = f"{comparison.model} against {comparison.opponent}"
             orders = "in both orders" if comparison.in_both_orders else "in one order"
@@ -49,6 +51,12 @@ class Report:
             told = f"its win rate is {value} ({interval or 'no interval'})"
             claim = claimed(comparison.model, comparison.opponent, whole.win_rate, 0.5, told)
             yield Part(title, note, lines=[*_lines(self, comparison)], claim=claim)
+        if ranking := self.ranking:
+            lines = tuple(Line(each.model, *percent(each.win_rate, 1)) for each in ranking.models)
+            against = f"against {ranking.against or 'a model of mean strength'}"
+            note = f"win rate {against}, by Bradley and Terry; {counted(ranking.questions, 'question')}"
+            claim = f"{lines[0].name} wins most: {lines[0].value} ({lines[0].interval})"
+            yield Part("All models", note, lines=lines, claim=claim)
         if self.differences:
             lines = tuple(
                 Line(
@@ -66,7 +74,8 @@ class Report:
         comparisons = [
             without_nan(each) | {"categories": each.by_category(asked)} for each in self.comparisons
         ]
-        return without_nan({"files": self.files, "comparisons": comparisons, "differences": self.differences})
+        beside = {"ranking": self.ranking, "differences": self.differences}
+        return without_nan({"files": self.files, "comparisons": comparisons, **beside})
 
 
 def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
@@ -88,6 +97,7 @@ def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
         material,
         found,
         tuple(filter(None, (compare.difference(two, one) for one, two in combinations(turned, 2)))),
+        ranked(found),
     )
 
 

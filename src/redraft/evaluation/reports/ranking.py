@@ -1,0 +1,123 @@
+"""Many models on one scale, by Bradley and Terry's model.
+
+The chance that a model wins is logistic in the difference of two strengths. A tie is half a win for each.
+
+Source: Bradley and Terry, Biometrika 39 (1952), 324. The penalty is ours: it keeps a model that always wins
+finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import special
+
+from redraft.evaluation.reports.compare import Comparison, shared
+from redraft.evaluation.stats import SHARE, Bootstrap, Estimate, Numbers, logistic
+
+DRAWS = 1_000  # resamples: each fits the model anew
+_PENALTY = 1e-3
+_ALIKE = 0.2  # over the number of questions: resamples whose rates differ by less have the same outcomes
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A model's place: its chance to beat `Ranking.against`."""
+
+    model: str
+    win_rate: Estimate
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Models by their strength, the strongest first."""
+
+    models: tuple[Ranked, ...]
+    against: str  # the model that all were judged against; empty for a model of mean strength
+    questions: int
+
+
+@dataclass(frozen=True)
+class Battles:
+    """All readable reviews, each as a battle of two models."""
+
+    names: tuple[str, ...]  # of models
+    wins: Numbers  # of each game: 1 for its model, 0 for its opponent
+    met: Numbers  # shape [games, models]: 1 for the model of the game, -1 for its opponent
+    questions: tuple[int, ...]  # of each game
+
+    @classmethod
+    def of(cls, comparisons: Sequence[Comparison]) -> Battles:
+        """Return the battles of comparisons."""
+        names = list(dict.fromkeys(name for each in comparisons for name in (each.model, each.opponent)))
+        found = [(each, item, game) for each in comparisons for item in each.items for game in item.games]
+        met, asked = np.zeros((len(found), len(names))), dict[str, int]()
+        for row, (each, item, _) in zip(met, found, strict=True):
+            row[names.index(each.model)], row[names.index(each.opponent)] = 1, -1
+            asked.setdefault(item.question_id, len(asked))
+        questions = tuple(asked[item.question_id] for _, item, _ in found)
+        wins = np.array([(1 + game.sign) / 2 for _, _, game in found])
+        return cls(tuple(names), wins, met, questions)
+
+    @cached_property
+    def count(self) -> int:
+        """Number of questions."""
+        return len({*self.questions})
+
+    @property
+    def connected(self) -> bool:
+        """Whether a path of battles leads from each model to each other one, so that one scale holds all."""
+        return bool(np.linalg.matrix_rank(self.met.T @ self.met) == len(self.names) - 1)
+
+    def _fits(self, times: Numbers) -> Numbers:
+        """Return the strengths, given how often each question counts: shape [..., questions]."""
+        weights = times[..., list(self.questions)].reshape(-1, len(self.wins))
+        fits = [logistic(self.met, self.wins, weight, _PENALTY) for weight in weights]
+        return np.reshape(fits, (*times.shape[:-1], -1))
+
+    def rates(self, against: str, draws: int = DRAWS) -> list[Estimate]:
+        """Return each model's chance to beat another, or one of mean strength if no name is given."""
+        sample = Bootstrap(np.eye(self.count), draws=draws).fitted(self._fits)
+        return [self._rate(sample, place, against) for place in range(len(self.names))]
+
+    def _rate(self, sample: Bootstrap, place: int, against: str) -> Estimate:
+        """Return a model's rate.
+
+        If all resamples agree, as for a model that always wins, the ends are its rates if as many of its
+        games as may be unseen had been lost, and won.
+        """
+        names, mine = self.names, self.met[:, place]
+
+        def rate(fits: Numbers) -> Numbers:
+            base = fits[..., names.index(against)] if against else fits.mean(axis=-1)
+            return np.asarray(special.expit(fits[..., place] - base))
+
+        found = sample.estimate(rate, SHARE)
+        if names[place] == against:
+            return Estimate(found.value, math.nan, math.nan)
+        if found.high - found.low > _ALIKE / self.count:
+            return found
+        ends = [found.low, found.high, found.value]
+        for side in (1, -1):
+            turned = self.wins + sample.others * ((mine == side) - self.wins)
+            fit = logistic(self.met, np.where(mine, turned, self.wins), np.ones(len(mine)), _PENALTY)
+            ends.append(float(rate(fit)))
+        return Estimate(found.value, min(ends), max(ends))
+
+
+def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
+    """Return the ranking of the models; None for fewer than three, or if some are not connected by battles.
+
+    Intervals are at 95 % over questions: all reviews of a question are drawn together.
+    """
+    battles = Battles.of(comparisons)
+    if len(battles.names) < 3 or not battles.connected:
+        return None
+    against = shared(comparisons)
+    rates = zip(battles.names, battles.rates(against), strict=True)
+    found = sorted((Ranked(*each) for each in rates), key=lambda each: -each.win_rate.value)
+    return Ranking(tuple(found), against, battles.count)
