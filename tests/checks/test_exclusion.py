@@ -39,6 +39,8 @@ EXCLUDED = [
     ("items<=2", "bullets>=3", "each of the bullets has items of its own"),
     ("lines<=2", "paragraphs>=3", "each of the paragraphs has lines of its own"),
     ("lines<=1", "items>=2", "each of the items has lines of its own"),
+    ("starts:Dear Ann", "starts:Dear Tom", "it starts with"),
+    ("ends:?", "ends:Thanks", "it ends with"),
 ]
 
 
@@ -53,7 +55,9 @@ def test_both_are_named_and_why(one: str, other: str, why: str) -> None:
 
 # Each pair, and an answer that passes both, however it looks.
 TOGETHER = [
-    ("uppercase", "lowercase", "42"),
+    ("starts:Dear", "starts:dear Ann", "Dear Ann"),
+    ("starts:**", "starts:Dear", "**Dear** Ann"),
+    ("ends:!", "ends:Yes!", "Yes!"),
     ("lacks:can", "contains:can'", "I can't."),
     ("lacks:light", "contains[part]:light", "A lighthouse."),
     ("lacks:3", "contains:3,", "It costs 3,5 here."),
@@ -106,6 +110,12 @@ def test_no_answer_passes_what_is_told(one: str, other: str, free: str, before: 
     for answer in (free, *(before + text + after for text in (*named, " ".join(named), "".join(named)))):
         results = asyncio.run(run_checks(checks, answer, Prompt(instruction="?")))
         assert not all(result.passed for result in results), answer
+
+
+def test_letters_in_two_cases_and_empty_answers() -> None:
+    assert fault("uppercase", "lowercase").startswith("no answer with letters passes both uppercase and")
+    assert fault("words<=0") == "only an empty answer passes words<=0."
+    assert not fault("headings<=0")
 
 
 def test_more_words_than_tokens() -> None:

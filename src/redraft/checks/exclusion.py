@@ -13,7 +13,7 @@ from redraft.chain import Prompt
 from redraft.checks.base import Check, schema_of
 from redraft.checks.groups import AllOf
 from redraft.checks.ifeval import Constraint
-from redraft.checks.text import Contains, Count, Ends, Lacks, Starts
+from redraft.checks.text import WRITTEN, Case, Contains, Count, Ends, Lacks, Starts
 from redraft.engines.steering.form import Form
 from redraft.engines.steering.phrase import pattern_for
 
@@ -29,6 +29,8 @@ _HOLDS = {
 }
 """Unit -> the unit that each holds at least one of: a sentence has a word of its own."""
 
+_ANY = Prompt(instruction="?")
+
 Bounds = tuple[str, int, int | None]  # what is counted, and the bounds
 
 
@@ -42,10 +44,13 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
     parts = [part for check in checks for part in _parts(check)]
     for one, other in combinations(parts, 2):
         if why := _clash(one, other) or _clash(other, one):
-            message = f"no answer passes both {one.name:.200} and {other.name:.200}: {why}."
+            answer = "answer with letters" if isinstance(one, Case) else "answer"
+            message = f"no {answer} passes both {one.name:.200} and {other.name:.200}: {why}."
             return message, "Change one of the two checks, or leave it out."
     for part in parts:
-        what, low, _ = _bounds(part) or ("", 0, None)
+        what, low, high = _bounds(part) or ("", 0, None)
+        if high == 0 and what not in WRITTEN:
+            return f"only an empty answer passes {part.name}.", f"Allow more: {what}<=50"
         if max_tokens is not None and what in ("words", "sentences") and low > TOKEN_WORDS * max_tokens:
             message = f"no answer of at most {max_tokens} tokens passes {part.name:.200}."
             return message, f"Give it more room: --max-tokens {2 * low}, max_tokens={2 * low}."
@@ -66,6 +71,11 @@ def _clash(one: Check, other: Check) -> str:
     first, second = _bounds(one), _bounds(other)
     if first and second and (why := _outside(first, second)):
         return why
+    if isinstance(one, Case) and isinstance(other, Case) and one != other:
+        return "the one forbids small letters, the other capitals"
+    for kind, edge in ((Starts, 0), (Ends, -1)):
+        if isinstance(one, kind) and isinstance(other, kind) and _apart(one, other, edge):
+            return f"it {kind.__name__.lower()} with {one.text!r} or with {other.text!r}"
     if isinstance(one, Lacks) and _has(other, one):
         return f"the one demands {one.text!r}, the other forbids it"
     if isinstance(one, Lacks | Constraint):
@@ -93,6 +103,13 @@ def _outside(first: Bounds, second: Bounds) -> str:
     return f"the one wants at least {low}, the other at most {high}{each}"
 
 
+def _apart(one: Starts | Ends, other: Starts | Ends, edge: int) -> bool:
+    """Return whether two beginnings, or two ends, exclude each other. Emphasis may stand around both."""
+    if {one.text.strip()[edge], other.text.strip()[edge]} & {"*", "_"}:
+        return False
+    return not any(first.check(second.text, _ANY).passed for first, second in ((one, other), (other, one)))
+
+
 def _has(check: Check, lacked: Lacks) -> bool:
     """Return whether a check demands a text that another forbids, in any surroundings.
 
@@ -103,4 +120,4 @@ def _has(check: Check, lacked: Lacks) -> bool:
     text = check.text.strip()
     before, after = ("" if char.isalnum() else more for char, more in ((text[0], "5"), (text[-1], "5t")))
     around = [f"{first}{text}{last}" for first in ("", before) for last in ("", *after)]
-    return not any(lacked.check(each, Prompt(instruction="?")).passed for each in around)
+    return not any(lacked.check(each, _ANY).passed for each in around)
