@@ -60,6 +60,7 @@ def test_all_of_a_chain_is_there_in_80_columns_and_without_escapes(out: Path) ->
         assert part in text
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 80
+    assert text.splitlines() == [line.rstrip() for line in text.splitlines()]
 
 
 def test_one_by_id_and_the_first_few(out: Path) -> None:

@@ -145,8 +145,13 @@ def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text
     return lines
 
 
+def ending(chain: Chain) -> list[RenderableType]:
+    """Render the end of a chain behind an empty line. Below feedback there is one already."""
+    return [*([] if chain.steps and chain.steps[-1].feedback else [Text()]), summary(chain)]
+
+
 def summary(chain: Chain) -> RenderableType:
-    """Render the end of a chain: which answer is best, why it stopped, and the cost."""
+    """Render which answer of a chain is best, why it stopped, and the cost."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
@@ -192,5 +197,4 @@ def render_chain(chain: Chain, console: Console) -> RenderableType:
         if step.feedback is not None:
             parts.append(feedback(step.feedback, index, every=True))
         before = step
-    parts += [Text(), summary(chain)]
-    return Group(*parts)
+    return Group(*parts, *ending(chain))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from redraft.cli.running import ReplacePage
 from redraft.cli.shell import argument, flag, switch, write
@@ -45,9 +48,9 @@ def show(
         if as_json:
             write(chain.to_json())
             continue
-        if number:
-            console.print()
-        console.print(render_chain(chain, console))
+        with console.capture() as drawn:
+            console.print(*[""] * bool(number), render_chain(chain, console), sep="\n")
+        typer.echo(re.sub(" +$", "", drawn.get(), flags=re.MULTILINE), nl=False, color=True)
 
 
 def _write_page(html: Path, files: Sequence[Path], chains: Iterator[Chain], *, force: bool) -> None:

@@ -166,9 +166,8 @@ class Watch:
     def _finish(self, event: Finished) -> None:
         self._settle()
         chain = event.chain
-        if self._steps and not (chain.steps and chain.steps[-1].feedback):  # below feedback is an empty line
-            self.console.print(RichText())
-        self.console.print(render.summary(chain))
+        for part in render.ending(chain) if self._steps else [render.summary(chain)]:
+            self.console.print(part)
         if len(chain.steps) > 1 or not self._steps:  # else it stands above, unbroken
             self.console.print(f"\n{printable(chain.answer)}", soft_wrap=True, markup=False)
 

@@ -38,7 +38,7 @@ STOPS = {
 
 SHORT_STOPS = {
     "tool_calls": "tool calls",
-    "max_revisions": "out of revisions",
+    "max_revisions": "at the limit of revisions",
     "budget": "out of budget",
     "max_tokens": "cut at the token limit",
     "context": "context full",

@@ -75,7 +75,7 @@ class Words:
             top = tuple((each, log(1 / len(TOKENS))) for each in TOKENS) if sampling.top_logprobs else ()
             text += TOKENS[token]
             yield Delta(TOKENS[token], (token,), likeliest=(top,) if top else ())
-        yield Delta(finish="max_tokens", completion_tokens=sampling.max_tokens)
+        yield Delta(finish="max_tokens", completion_tokens=sampling.max_tokens, cached_tokens=9)
 
 
 class Says:
@@ -104,6 +104,7 @@ def form_for(checks: Sequence[str]) -> tuple[Form, tuple[str, ...]]:
 def write(form: Form, source: Source, tokens: int = 400) -> tuple[str, Delta]:
     deltas = asyncio.run(collect(written(form, Sampling(max_tokens=tokens, seed=1), "max_tokens", source)))
     assert [delta for delta in deltas if delta.finish] == deltas[-1:]
+    assert (deltas[-1].cached_tokens or 0) <= source.prompt_tokens
     return "".join(delta.text for delta in deltas), deltas[-1]
 
 

@@ -132,7 +132,7 @@ class _Writer:
     def _counts(self) -> Delta:
         return Delta(
             prompt_tokens=self.source.prompt_tokens,
-            cached_tokens=self.cached,
+            cached_tokens=min(self.cached, self.source.prompt_tokens),  # a draft's may be cached too
             completion_tokens=self.spent,
             estimated=self.source.encode is None,
         )
