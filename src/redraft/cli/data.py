@@ -6,10 +6,9 @@ standard output, so commands can be piped.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -19,7 +18,6 @@ from redraft.jobs.formats import ExportFormat, TrainingFormat
 
 if TYPE_CHECKING:
     from redraft.data.output import DataOptions
-    from redraft.weights.tokenizers.from_gguf import TokenCount
 
 Source = Annotated[
     Path, argument("FILE", "Records of any known shape, as JSON lines or a JSON array; '-' is stdin.")
@@ -223,18 +221,10 @@ def split(
     leaves 6 tokens a turn for the model's template.
     """
     from redraft.data.split import split as parted
+    from redraft.engines.load import token_count
 
     count = token_count(tokenizer)
-    parted(
-        file,
-        flags.out,
-        count,
-        limit=limit,
-        format=form,
-        tokenizer=tokenizer,
-        fingerprint=tokenizer_fingerprint(count.path),
-        **flags.options,
-    )
+    parted(file, flags.out, count, limit=limit, format=form, tokenizer=tokenizer, **flags.options)
 
 
 def stats(
@@ -255,6 +245,7 @@ def stats(
     from redraft.checks.segment import count_words
     from redraft.data.output import not_twice
     from redraft.data.stats import describe, lines
+    from redraft.engines.load import token_count
     from redraft.jobs.machine import all_cores
     from redraft.jobs.progress import RecordProgress, size_of
 
@@ -266,47 +257,6 @@ def stats(
     with RecordProgress(size_of(files)) as progress:
         report = describe(files, count, unit=unit, workers=workers or all_cores(), read=progress.advance)
     write(json.dumps(asdict(report), ensure_ascii=False, indent=1) if as_json else "\n".join(lines(report)))
-
-
-def token_count(ref: str) -> TokenCount:
-    """Return a token counter, after loading its tokenizer once to find faults early."""
-    from redraft.weights.tokenizers.from_gguf import TokenCount
-
-    count = TokenCount(_file_of(ref))
-    count("")
-    return count
-
-
-def tokenizer_fingerprint(path: Path) -> dict[str, Any] | None:
-    """Return name, bytes and SHA-256 of a tokenizer.json, rebuilt for a GGUF file."""
-    from hashlib import sha256
-
-    from redraft.jobs.provenance import fingerprint
-    from redraft.weights.tokenizers.from_gguf import tokenizer_json
-
-    if path.name == "tokenizer.json":
-        return fingerprint([path])
-    written = tokenizer_json(path).encode()
-    return {"path": str(path), "bytes": len(written), "sha256": sha256(written).hexdigest()}
-
-
-def _file_of(ref: str) -> Path:
-    from redraft.engines.load import local_file, parse_reference
-    from redraft.errors import UsageError
-
-    path = Path(ref)
-    found = path / "tokenizer.json" if path.is_dir() else path
-    if found.name == "tokenizer.json" and found.is_file():
-        return found
-    named = None
-    with suppress(UsageError):  # whose hint lists models without a tokenizer
-        named = None if path.is_dir() else parse_reference(ref)
-    if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
-        raise UsageError(
-            f"{ref} has no tokenizer.json." if path.exists() else f"there is no tokenizer {ref!r:.120}.",
-            hint="--tokenizer names a folder with one, a GGUF file, org/name on the hub, or 'default'.",
-        )
-    return local_file(named)
 
 
 _COMMANDS = (import_, clean, split, dedupe, decontaminate, merge, export, stats)

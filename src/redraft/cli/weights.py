@@ -125,7 +125,7 @@ def lora_gguf(
 
     Use it as MODEL.gguf+ADAPTER.gguf.
     """
-    from redraft.engines.load import trained_on
+    from redraft.engines.load import local_path, trained_on
     from redraft.weights.lora.gguf import lora_gguf as make
 
     change = model_of(adapter, job.allow_pickle)
@@ -185,6 +185,7 @@ def from_gguf(
 
     Quantised weights are dequantised, so that the model can be trained.
     """
+    from redraft.engines.load import local_path
     from redraft.weights.gguf.to_folder import import_gguf
 
     source = local_path(file)
@@ -246,21 +247,14 @@ def _weight_bytes(path: Path) -> int:
 
 def model_of(ref: str, allow_pickle: bool = False) -> Path:
     """Return the folder or file for a reference. Download a model on the hub."""
+    from redraft.engines.load import local_path
+
     path = local_path(ref)
     if path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", ref):
         return path
     from redraft.jobs.hub import fetch_folder
 
     return fetch_folder(ref, pickle=allow_pickle)
-
-
-def local_path(ref: str) -> Path:
-    """Return a local path; for `default` and `default-base`, the path of the default model's file."""
-    from redraft.engines.load import DEFAULTS, local_file, parse_reference
-
-    if ref not in DEFAULTS or Path(ref).exists():
-        return Path(ref).expanduser()
-    return local_file(parse_reference(ref))
 
 
 def dtype_of(flag: str | None) -> str | None:

@@ -8,7 +8,7 @@ that is too long by itself stays whole, and the caller decides about it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from itertools import chain as joined
@@ -42,17 +42,17 @@ def split(
     limit: int = LIMIT,
     format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
     tokenizer: str = "",
-    fingerprint: Mapping[str, Any] | None = None,
     **options: Unpack[DataOptions],
 ) -> DataResult:
     """Split long conversations at their turns. As `redraft data split`.
 
-    `count` counts the tokens of a text. With several workers, it must be a function of a module. Its name and
-    its fingerprint go into the provenance.
+    `count` counts the tokens of a text. With several workers, it must be a function of a module. Its
+    tokenizer's name, and its `fingerprint()` if it has one, go into the provenance.
     """
     run, total = DataRun.of(out, options), Counter[str]()
     work, lines = partial(_pieces, count=count, limit=limit, format=format), run.lines(source)
     how = {"limit": limit, "tokenizer": tokenizer, "format": format}
+    fingerprint: Callable[[], Any] = getattr(count, "fingerprint", lambda: None)
 
     def pieces(done: Iterable[Sequence[_Piece]]) -> Iterator[bytes]:
         for found in done:
@@ -63,7 +63,7 @@ def split(
                 yield line
 
     provenance = run.provenance("data split", source, **how)
-    with writing(provenance, run, about=lambda: {"tokenizer": fingerprint}) as output:
+    with writing(provenance, run, about=lambda: {"tokenizer": fingerprint()}) as output:
         found = output.gone.without(output.spread(work, lines))
         output.sink.writelines(output.passing(pieces(found)))
     output.tell_counts()

@@ -29,6 +29,7 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from redraft.engines.local import LocalEngine
     from redraft.engines.openvino.engine import OpenVinoEngine
     from redraft.engines.remote.batch import Batches
+    from redraft.weights.tokenizers.from_gguf import TokenCount
 
 _log = logging.getLogger(__name__)
 
@@ -560,6 +562,34 @@ def local_file(named: ModelReference) -> Path:
     if found is None and not sys.stderr.isatty():
         raise ModelError("the default model was not fetched yet.", hint="redraft model get default")
     return found or default_model.fetch_default()
+
+
+def local_path(ref: str) -> Path:
+    """Return a local path; for `default` and `default-base`, the path of the default model's file."""
+    if ref not in DEFAULTS or Path(ref).exists():
+        return Path(ref).expanduser()
+    return local_file(parse_reference(ref))
+
+
+def token_count(ref: str) -> TokenCount:
+    """Return a counter with the tokenizer of a folder or a model. Loads it once to find faults early."""
+    from redraft.weights.tokenizers.from_gguf import TokenCount
+
+    path = Path(ref)
+    found = path / "tokenizer.json" if path.is_dir() else path
+    if not (found.name == "tokenizer.json" and found.is_file()):
+        named = None
+        with suppress(UsageError):  # whose hint lists models without a tokenizer
+            named = None if path.is_dir() else parse_reference(ref)
+        if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
+            raise UsageError(
+                f"{ref} has no tokenizer.json." if path.exists() else f"there is no tokenizer {ref!r:.120}.",
+                hint="--tokenizer names a folder with one, a GGUF file, org/name on the hub, or 'default'.",
+            )
+        found = local_file(named)
+    count = TokenCount(found)
+    count("")
+    return count
 
 
 def _no_model(path: Path) -> UsageError:

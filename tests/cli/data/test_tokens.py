@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.cli.data import token_count
+from redraft.engines.load import token_count
 from redraft.errors import ModelError, UsageError
 from redraft.weights.tokenizers.from_gguf import TokenCount
 from tests.cli.data.word_tokenizer import tokenizer_of_words

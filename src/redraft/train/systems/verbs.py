@@ -46,11 +46,12 @@ class Verb:
         """Call the function."""
         function, given = resolve_name(self.function), {**options, self.out: out}
         if self.kind == "weights":
+            from redraft.engines.load import local_path
             from redraft.weights.output import Run
 
             of = inspect.signature(function).parameters
             paths = (name for name in given if str(of[name].annotation).startswith("Path"))
-            given |= {name: _file(given[name]) for name in paths}
+            given |= {name: local_path(given[name]) for name in paths}
             given["run"] = Run(force=True, command="redraft run", tell=tell, warn=tell, caution=tell)
         return function(**given, **(_DATA if self.kind == "data" else {}))
 
@@ -151,12 +152,6 @@ def _parameters(verb: Verb) -> tuple[dict[str, None], list[str]]:
     return {name: None for name in known if name not in taken}, [n for n in needed if n not in taken]
 
 
-def _file(ref: str) -> Path:
-    from redraft.engines.load import local_file, parse_reference
-
-    return local_file(parse_reference(ref)) if ref == "default" else Path(ref).expanduser()
-
-
 def split(
     source: str,
     out: str,
@@ -168,12 +163,10 @@ def split(
 ) -> Any:
     """Split long conversations, counted by the tokenizer of a GGUF file, of a folder, or of `default`."""
     from redraft.data.split import split as parted
-    from redraft.weights.tokenizers.from_gguf import TokenCount
+    from redraft.engines.load import token_count
 
-    file = _file(tokenizer)
-    count = TokenCount(file / "tokenizer.json" if file.is_dir() else file)
     how: Any = {"limit": limit, "tokenizer": tokenizer, "format": format, "force": force}
-    return parted(source, out, count, **how)
+    return parted(source, out, token_count(str(Path(tokenizer).expanduser())), **how)
 
 
 def train_self(

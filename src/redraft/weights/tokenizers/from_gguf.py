@@ -15,11 +15,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from redraft.errors import MissingExtra, ModelError
+from redraft.jobs.provenance import fingerprint
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.replace import write_json
 from redraft.weights.tokenizers import pretokenizers as rules
@@ -253,6 +255,13 @@ class TokenCount:
         """Return the number of tokens in a text."""
         count = _loaded(self.path)
         return sum(count(text[i : i + _PART]) for i in range(0, len(text), _PART))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return name, bytes and SHA-256 of the tokenizer.json, rebuilt for a GGUF file."""
+        if self.path.name == "tokenizer.json":
+            return fingerprint([self.path])
+        written = tokenizer_json(self.path).encode()
+        return {"path": str(self.path), "bytes": len(written), "sha256": sha256(written).hexdigest()}
 
 
 @lru_cache(maxsize=1)
