@@ -96,7 +96,7 @@ def test_where_everything_failed_json_has_no_nan() -> None:
     [
         ("", "test.jsonl: "),
         ('{"prompt": "Describe rain."}\n', "test/0: "),
-        ('{"question": "?", "options": ["A)1"], "correct": "A"}\n', "the gold answer 'A' is no number"),
+        ('{"question": "?", "options": ["A)1"], "correct": "A"}\n', "the gold answer 'A' is not a number"),
         ("[1, 2", "test.jsonl"),
         ('{"question": "?", "answer": "#### 1"}\n{"question": "?", "answer": "none"}\n', "test/1: "),
     ],

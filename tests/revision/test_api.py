@@ -142,7 +142,7 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
         ({"budget_tokens": 5}, "there is no option 'budget_tokens'."),
         ({"checks": "words<=5"}, "checks is 'words<=5'."),
         ({"budget": 5}, "budget is 5."),
-        ({"output": {"type": "object"}}, "output is a dict, which is no type."),
+        ({"output": {"type": "object"}}, "output is a dict, which is not a type."),
         ({"critic": 3}, "critic is 3."),
         ({"budget": redraft.Budget(usd=1)}, "a limit of 1 USD needs the price of the model 'scripted'."),
     ],

@@ -65,24 +65,24 @@ STEADY, UNSTEADY = "--engine llamacpp.", "--engine llamacpp, whose answers --see
 @pytest.mark.parametrize(
     ("parallel", "given", "engine", "said"),
     [
-        (MANY, {}, OPENVINO, ["OpenVINO computes {}: many streams are faster. Or: --engine llamacpp."]),
+        (MANY, {}, OPENVINO, ["{} runs on OpenVINO, fast for many streams. Another: --engine llamacpp."]),
         (MANY, {"seed": 1}, OPENVINO, [STEADY if WIDE else UNSTEADY]),
         (MANY, {"seed": 1, "threads": 2}, OPENVINO, [UNSTEADY]),
         (MANY - 1, {}, LLAMACPP, []),
         (MANY, {"engine": "llamacpp"}, LLAMACPP, []),
         (1, {"engine": "openvino"}, OPENVINO, []),
-        (MANY, {"device": "cpu", "gpu_layers": 0}, OPENVINO, ["OpenVINO computes"]),
+        (MANY, {"device": "cpu", "gpu_layers": 0}, OPENVINO, ["runs on OpenVINO"]),
         (
             MANY,
             {"check": ["words<=9"]},
             LLAMACPP,
-            ["llama.cpp computes {}: checks steer it, unless --no-steer. Faster: --engine openvino."],
+            ["{} runs on llama.cpp: checks steer it, unless --no-steer. Faster: --engine openvino."],
         ),
         (MANY, {"check": ["auto"]}, LLAMACPP, ["checks steer it"]),
         (MANY, {"check": ["judge:Is it kind?", "words<=9"], "judge": "x.gguf"}, LLAMACPP, ["checks steer"]),
-        (MANY, {"check": ["words<=9"], "steer": False}, OPENVINO, ["OpenVINO computes"]),
-        (MANY, {"check": ["json"]}, OPENVINO, ["OpenVINO computes"]),
-        (MANY, {"check": ["judge:Is it kind?"], "judge": "x.gguf"}, OPENVINO, ["OpenVINO computes"]),
+        (MANY, {"check": ["words<=9"], "steer": False}, OPENVINO, ["runs on OpenVINO"]),
+        (MANY, {"check": ["json"]}, OPENVINO, ["runs on OpenVINO"]),
+        (MANY, {"check": ["judge:Is it kind?"], "judge": "x.gguf"}, OPENVINO, ["runs on OpenVINO"]),
     ],
 )
 def test_many_streams_take_openvino_unless_checks_steer(

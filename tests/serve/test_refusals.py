@@ -187,7 +187,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (TEXT, {"prompt": None}, "prompt is missing. It should be a text, or a list of texts."),
     (RESPONSE, {"input": [{**CALL, "call_id": None}]}, "input has a function_call whose call_id is None"),
     *(
-        (RESPONSE, {"input": [before, CALL]}, "the prompt is no conversation")
+        (RESPONSE, {"input": [before, CALL]}, "the prompt is not a conversation")
         for before in ("Rain.", None, 3)
     ),
 ]

@@ -234,7 +234,7 @@ def test_a_file_aside_that_no_killed_run_left_is_kept(tmp_path: Path) -> None:
     no_file(tmp_path / "a", "did not make it")
     assert (tmp_path / "a.redraft-partial").read_bytes() == b"mine"
     (tmp_path / "b.redraft-lock").write_bytes(b"mine")
-    no_file(tmp_path / "b", "is not redraft's")
+    no_file(tmp_path / "b", "redraft did not make")
     assert (tmp_path / "b.redraft-lock").read_bytes() == b"mine"
 
 

@@ -110,7 +110,7 @@ class CheckResult(_Record):
     Attributes:
         score: 0 to 1.
         message: What is wrong and where, or what was found.
-        places: Where all of the fault is, if the check knows. Recorded if there are any.
+        places: Where the fault is, if the check knows all of it. Recorded if there are any.
     """
 
     name: str
@@ -435,7 +435,7 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return the position where a phrase at the end of a text begins its second of three repeats, or None."""
+    """Return where the second of three repeats of a phrase at the end of a text begins, or None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 

@@ -453,7 +453,7 @@ def _text_of(span: Span, vocabulary: Vocabulary) -> str:
     if span.control:
         return without_surrogates(vocabulary.mark_controls(span.text))
     if OPEN in span.text:
-        raise RecordError(f"U+{ord(OPEN):04X}, which is no character")
+        raise RecordError(f"U+{ord(OPEN):04X}, which is not a character")
     return without_surrogates(span.text)  # JSON allows them, and tokenizers refuse them
 
 

@@ -71,7 +71,7 @@ def tools_of(chain: Chain) -> list[dict[str, Any]]:
     """Return the tools of a chain's record, as servers take them: `tools`, or OpenAI's older `functions`.
 
     Raises:
-        RecordError: They are no list of objects, nor such a list as JSON.
+        RecordError: They are not a list of objects, as a value or as JSON.
     """
     source = meta_of(chain, "source")
     found = source.get("tools") or source.get("functions") or []
@@ -79,7 +79,7 @@ def tools_of(chain: Chain) -> list[dict[str, Any]]:
         with suppress(ValueError):
             found = json.loads(found)
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
-        raise RecordError("its tools are no list of objects")
+        raise RecordError("its tools are not a list of objects")
     return [{"type": "function", "function": tool} if "name" in tool else tool for tool in found]
 
 

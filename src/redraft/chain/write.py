@@ -105,7 +105,7 @@ def to_messages(chain: Chain) -> Record | Unfit:
     """Return chat messages that end in the best answer, else the gold one.
 
     Lost: drafts, feedback, where an input began, cost, model and settings; all of `meta` except the tools and
-    the further fields of the answer's message. Reading also loses those of a single question.
+    the further fields of the answer's message. Reading a single question loses these fields too.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):

@@ -40,7 +40,7 @@ class Outcome:
     Attributes:
         score: 0 to 1; orders failed answers. A passed answer has 1 unless the check is graded.
         message: What is wrong, where, and by how much; or what was found, if the answer passes.
-        places: Where all of the fault is, so that only that is written anew; empty if that is not known.
+        places: Where the fault is, so that only that is written anew; empty unless all of it is known.
     """
 
     passed: bool
@@ -172,7 +172,7 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
     if isinstance(outcome, Outcome):
         return outcome
     raise CheckError(
-        f"the check {check.name!r} returned {outcome!r:.80}, which is no result of a check.",
+        f"the check {check.name!r} returned {outcome!r:.80}, which is not the result of a check.",
         hint="Return an Outcome, or give the function itself: it may return True or False, or a complaint.",
     )
 

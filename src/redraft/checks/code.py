@@ -170,8 +170,8 @@ def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[st
 def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
     """Return the functions of the program in an answer, outer ones first, then its statements.
 
-    Each has its lines, where it begins and ends, and its name if it is a function or class. Of a marked
-    program that does not parse, the parts are what lines at the margin begin, with the name "".
+    Each part has its lines, its place, and its name if it is a function or class. A marked program that does
+    not parse is cut before each line that is not indented, and these parts have the name "".
     """
     program, marked_off = program_of(answer)
     found, parts = list[tuple[int, int, str | None]](), list[tuple[range, int, int, str | None]]()

@@ -42,10 +42,10 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
 
     Args:
         answer: The text.
-        prompt: What was asked. If the system said something too, a copy of the user's text alone may be what
-            it wants, such as a text that needs no correction.
-        heard: The criticisms and the requests to revise that came before the text. Other numbers make them
-            no other texts, because a repeated criticism may count anew.
+        prompt: What was asked. With a system message, a copy of the user's text may be the answer, such as
+            a text that needs no correction.
+        heard: The criticisms and the requests to revise that came before the text. Texts that
+            differ only in numbers count as the same.
         demand: What was added to the prompt: the demands of checks.
     """
     asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text

@@ -100,7 +100,7 @@ class FunctionCheck:
                 message = f"{name} gives the answer {result:.2g} of 1."
                 return passed(message) if result == 1 else failed(message, score=result)
         raise CheckError(
-            f"the check {self.name!r} returned {result!r:.80}, which is no result of a check.",
+            f"the check {self.name!r} returned {result!r:.80}, which is not the result of a check.",
             hint="Return None or True for no complaint, a complaint in words, False, a number from 0 to 1, "
             "or an Outcome, with a message if it fails.",
         )

@@ -1,12 +1,12 @@
 """`grounded`: numbers, names, dates and quotations of an answer occur in its prompt, by rules.
 
 A scale, a unit, a currency and a sign belong to their number, a weekday and a month to their date. Each is
-read in all ways that it may be meant: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is of
-March or April. Nothing is converted: 60 minutes are no hour. Names count wherever they stand. Where a capital
-may have another reason, as it begins a sentence, a label or a value, a word is no name if English writes it
-without one (`common_words.txt`); in other languages it is let through there. So is all else that is unsure:
-`one` to `twelve` without a unit are no numbers. The prompt is read generously: a word in small letters or a
-part of a date is enough. Who did what is not checked.
+read in every possible way: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
+Nothing is converted: 60 minutes are not an hour. Names count wherever they stand. At the beginning of a
+sentence, a label or a value, a capital says little: a word there is a name only if English writes it with one
+(`common_words.txt`), and in other languages it is not checked. Neither are `one` to `twelve` without a unit.
+The prompt is read generously: a word in small letters or a part of a date is enough. Who did what is not
+checked.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def language_of(text: str) -> str | None:
 
 
 def near(code: str) -> frozenset[str]:
-    """Return this language, and those that a short text cannot be told from."""
+    """Return a language, and those that it cannot be told from in a short text."""
     families = (frozenset(family.split()) for family in NEAR.split("|"))
     return next((family for family in families if code in family), frozenset([code]))
 

@@ -75,7 +75,7 @@ def from_type(output: Any) -> OutputCheck:
         UsageError: It is no type that pydantic reads from JSON, or a function, which it would call.
     """
     if isinstance(output, str | Mapping | list):  # to pydantic these are source code, or its own schemas
-        raise UsageError(f"output is {shown(output)}, which is no type.", hint=f"Give {_TYPES}.")
+        raise UsageError(f"output is {shown(output)}, which is not a type.", hint=f"Give {_TYPES}.")
     if isroutine(output) or isinstance(output, partial):
         raise UsageError(
             f"output is the function {_name_of(output):.80}, which the model's answer would call.",

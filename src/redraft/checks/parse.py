@@ -112,7 +112,7 @@ class _Parser:
             rest = unescape(rest)
         written = Written(name, kind.form, head["option"], rest, self.judge, self.nested)
         if self.depth and name == "tool":
-            raise written.error("tool: stands alone: what is around it judges texts")
+            raise written.error("tool: stands alone, not inside any(…) or all(…)")
         if written.option is not None and not kind.takes_option:
             raise written.error(f"{name} has no option in brackets")
         return known[name].guarded(kind.make, Check)(written)

@@ -388,7 +388,7 @@ _QUOTES = [(pair[0], pair[1]) for pair in ('""', "''", "“”", "‘’", "„�
 
 
 def unwrapped(text: str) -> str:
-    """Return a phrase without quotation marks around it, unless they are its own, or several phrases'."""
+    """Remove the quotation marks around a phrase, unless they belong to its words or to several phrases."""
     for first, last in _QUOTES:
         inside = text[1:-1]
         one = not {first, last} & {*inside} or (inside[0] == first and inside[-1] == last and len(inside) > 1)
@@ -423,7 +423,7 @@ _ONE = str.maketrans(dict.fromkeys("’‘ʼʻ′", "'") | dict.fromkeys("‐‑
 
 
 def plain(text: str) -> str:
-    """Return a text in one spelling, for finding phrases; JSON as its texts read."""
+    """Return a text in one spelling, for finding phrases. Escapes in JSON are replaced."""
     text = visible(unescaped(text))
     if not text.isascii():  # a raised sign stays one: "light²" and "light™" have the word "light"
         kept = (
@@ -441,7 +441,7 @@ _ESCAPE = regex.compile(r"\\(?:u([\da-fA-F]{4})|(.))")
 
 
 def unescaped(text: str) -> str:
-    """Return a text, in JSON with its escapes replaced, except those of characters beyond 16 bits."""
+    """Replace the escapes of a text in JSON, except in characters beyond 16 bits. Keep any other text."""
     return _ESCAPE.sub(_said, text) if "\\" in text and is_json(text) else text
 
 

@@ -103,7 +103,7 @@ class Chat:
             hint += " To send it as a text, put a space before it."
             raise UsageError(f"there is no command {command!r:.40}.", hint=hint)
         if usages[command] != command and not value:
-            raise UsageError(f"{command} needs more.", hint=usages[command])
+            raise UsageError(f"{command} is incomplete.", hint=usages[command])
         match command:
             case "/help":
                 width = max(map(len, COMMANDS))

@@ -72,9 +72,7 @@ def clean(
             left += cleaned.has_html
     output.tell_counts()
     if left and "html" in plan.rules:
-        run.tell(
-            f"{left:,} with HTML left in answers", "The user asked for HTML, or not all answers are HTML."
-        )
+        run.tell(f"{left:,} have HTML in answers", "The user asked for it, or not all answers are HTML.")
     failed = _few_are_left(output)
     return output.result({"with HTML left": left}, exit_status=1 if failed else 0)
 

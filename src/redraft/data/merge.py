@@ -172,7 +172,7 @@ def _part(values: Any, at: str) -> MixPart:
     part = MixPart.read(_mapping(values, at.rstrip(".")), table=at)
     generated = part.identity is not None
     if generated and "file" in values:
-        raise UsageError(f"{at}file and identity are two parts.")
+        raise UsageError(f"{at}file and identity have to be two parts.")
     if not (file := IDENTITY if generated else part.file):
         raise UsageError(f"{at}file is missing: a part is a file.")
     if part.per and part.count is None:

@@ -271,9 +271,9 @@ def writing(
 ) -> Iterator[DataOutput]:
     """Open a run's outputs, show its progress, and write the output's provenance at the end.
 
-    `reads` are all files that will be read, or None for the provenance's source alone; those of `against` are
-    in the record. No output may replace one of them or of `beside`. `about` returns more fields of the
-    record: at the end, before the output replaces its input.
+    `reads` are all files that will be read, or None for the provenance's source alone. No output may replace
+    one of them, or of `beside` or `against`, which are in the record. `about` returns more of its fields, and
+    is called before the output replaces its input.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # with rich, which no worker process needs
 

@@ -67,7 +67,7 @@ def split(
         found = output.gone.without(output.spread(work, lines))
         output.sink.writelines(output.passing(pieces(found)))
     output.tell_counts()
-    run.tell(f"{total['split']:,} split, {total['too long']:,} kept that are over {limit:,} tokens")
+    run.tell(f"{total['split']:,} split; {total['too long']:,} stay longer than {limit:,} tokens")
     return output.result(total)
 
 

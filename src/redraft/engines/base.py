@@ -75,7 +75,7 @@ class Sampling:
         unending: Nor does the token that ends an answer.
         likelier: Tokens that come more often there, and what is added to their logits.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
-            With a schema it is JSON, continued by a value of that schema and what ends a value.
+            With a schema it is JSON, continued by a value of that schema and its end.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: More fields of a request, which override ours. Needs `EngineInfo.any_request`, or
             `EngineInfo.fields` that name them. Never logged or recorded.

@@ -269,7 +269,9 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
     if base.lower().endswith(".gguf"):
         return ModelReference("gguf", str(path), adapters=adapters)
     if base and path.exists():
-        raise UsageError(f"{base} is no model: its name does not end in .gguf.", hint=f"The forms: {forms()}")
+        raise UsageError(
+            f"{base} is not a model: its name does not end in .gguf.", hint=f"The forms: {forms()}"
+        )
     found = "is not a known form or an existing file" if base else "is empty"
     raise UsageError(f"the model reference {base!r} {found}.", hint=_meant(base))
 
@@ -359,7 +361,7 @@ _READS: Mapping[EngineName, tuple[str, str]] = {
 def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kind: EngineKind) -> None:
     if machine.engine and machine.engine not in kind.engines:
         what, hint = _READS[machine.engine]
-        raise UsageError(f"engine is {machine.engine!r}, and {ref:.120} is no {what}.", hint=hint)
+        raise UsageError(f"engine is {machine.engine!r}, and {ref:.120} is not a {what}.", hint=hint)
     if machine.device == "cpu" and machine.gpu_layers:
         message = f"device is cpu, and gpu_layers is {machine.gpu_layers}."
         raise UsageError(message, hint="Leave out one of the two.")

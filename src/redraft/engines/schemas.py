@@ -61,7 +61,7 @@ class Names:
     """Follows JSON that is written, and finds where an object gives a name again: no grammar forbids it.
 
     Attributes:
-        member: Where the member begins whose name is not known yet, which may be repeated; -1 for none.
+        member: Where the member begins whose name is still being written; -1 for none.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Names:
         self._text, self._read, self.member = "", 0, -1
 
     def take(self, text: str) -> str | None:
-        """Take a piece. If it repeats a name, return all of the text before that member, closed."""
+        """Take a piece. If it repeats a name, return the text before it, with its brackets closed."""
         self._text += text
         for found in _MARKS.finditer(self._text, self._read):
             mark, names = found[0], self._open[-1] if self._open else None

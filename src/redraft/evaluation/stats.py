@@ -110,7 +110,7 @@ class Bootstrap:
 
     @property
     def others(self) -> float:
-        """The share of other questions that may be unseen where all agree (`estimate`)."""
+        """The share of unseen questions that may differ where all seen ones agree (`estimate`)."""
         return 1 - float(_TAIL ** (1 / self.questions))
 
     def fitted(self, fit: Figure) -> Bootstrap:
@@ -139,7 +139,7 @@ class Bootstrap:
         Args:
             figure: The figure.
             bounds: Its least and greatest value, such as 0 and 1 for a share.
-            scale: That on which the interval for few or agreeing questions has two equal sides.
+            scale: The scale on which the interval for few or agreeing questions has two equal sides.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             value = float(figure(self.sums)) if self.questions else math.nan

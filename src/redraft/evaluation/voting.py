@@ -1,6 +1,6 @@
 """Blind votes by people on pairs of answers, as Alpaca was judged. The page is in `serve.page`.
 
-Each voter sees answers without names, in an own order and with own sides. Both are drawn from a seed, the
+Each voter sees answers without names, in an order and on sides of their own. Both are drawn from a seed, the
 output's name and the voter's, so they are the same after a stop. One model is on the left in half of the
 questions. A vote is a review whose judge is the voter and whose text is the note, one a line in a file.
 Several voters and processes add to it at once: it is open only while it is read or changed, under a lock

@@ -1,7 +1,7 @@
-"""Limits of one run of a job: money, tokens and time. A run that reaches one ends between two items.
+"""Limits of one run of a job: money, tokens and time.
 
-No new item is begun then, and active ones are finished, so a run goes over its limits by at most as many
-items as it does at once. A budget (`revision.options.Budget`) is the limit of a single item.
+A run that reaches one begins no new item and finishes the active ones. So it exceeds its limits by at most
+as many items as it does at once. A budget (`revision.options.Budget`) is the limit of a single item.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Limits:
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Open models within the run's limit, of which `seconds` are gone, or raise `EngineTimeout`."""
+        """Open models in the time that is left after `seconds`, or raise `EngineTimeout`."""
         left = None if self.seconds is None else self.seconds - self.seconds_before - seconds
         try:
             async with asyncio.timeout(left) as opening:

@@ -163,7 +163,7 @@ def plugins(group: Group) -> Mapping[str, Plugin]:
     found = _installed(tuple(sys.path)).get(group, {})
     if not any(each.package == OWN for each in found.values()):
         raise UsageError(
-            f"the installation of redraft has no {group}: it is older than the code, or there is none.",
+            f"redraft's installation has no {group}: it is older than the code, or missing.",
             hint="pip install --no-deps --editable ., in the checkout of redraft",
         )
     return found

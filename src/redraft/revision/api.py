@@ -411,7 +411,7 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
             fault = f"has the content {shown(content)}"
         else:
             continue
-        raise UsageError(f"the prompt is no conversation: message {number} {fault}.", hint=_FORMS)
+        raise UsageError(f"the prompt is not a conversation: message {number} {fault}.", hint=_FORMS)
     return tuple(dict(message) for message in prompt)
 
 

@@ -193,9 +193,11 @@ class Settings:
         computes = engine.info.engine if told and not self.get("quiet") else ""
         if computes == "openvino":
             seed = "" if self.get("seed") is None or engine.info.steady else ", whose answers --seed repeats"
-            self.tell(f"OpenVINO computes {reference}: many streams are faster. Or: --engine llamacpp{seed}.")
+            self.tell(
+                f"{reference} runs on OpenVINO, fast for many streams. Another: --engine llamacpp{seed}."
+            )
         elif computes == "llamacpp" and reason:
-            self.tell(f"llama.cpp computes {reference}: {reason}. Faster: --engine openvino.")
+            self.tell(f"{reference} runs on llama.cpp: {reason}. Faster: --engine openvino.")
         return engine
 
     async def _steering(self) -> str:

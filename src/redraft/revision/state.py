@@ -87,7 +87,7 @@ class Plan:
 
     @property
     def texts(self) -> int:
-        """How many complete texts the earlier attempt wrote, without feedback copied to repeated answers."""
+        """The texts that the earlier attempt completed. Feedback copied to a repeat does not count."""
         made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by in ("model", "both") for step in made]
         copied = [(b.answer, b.feedback) == (a.answer, a.feedback) for a, b in pairwise(made)]

@@ -51,5 +51,5 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
         return JSONResponse({**found, "model": model.name})
     except ValueError:  # infinity, or half a surrogate: Python reads it, and it is no JSON
         raise refusal_of(
-            ServerError(f"the server of {model.name!r} sent vectors that are no JSON.")
+            ServerError(f"the server of {model.name!r} sent vectors that are not JSON.")
         ) from None

@@ -82,7 +82,7 @@ class Metrics:
         inside_now.set_function(inside)
 
     def note(self, seen: Mapping[str, Any], seconds: float) -> None:
-        """Count a request that took some seconds. `seen` is the state of its scope."""
+        """Count a request and its seconds. `seen` is the state of its scope."""
         key = seen.get("key", ANYONE).name
         self._requests.labels(str(seen.get("status", "gone")), key).inc()
         if (model := seen.get("model")) is None:

@@ -135,5 +135,5 @@ def counted(body: bytes, signs: bytes, most: int) -> int:
 
 def _finite(number: str) -> float:
     if not isfinite(value := float(number)):
-        raise ValueError(f"{number:.40} is no finite number")
+        raise ValueError(f"{number:.40} is not a finite number")
     return value

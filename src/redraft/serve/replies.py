@@ -156,7 +156,7 @@ class AnswerMessage:
 
     @property
     def reasoning(self) -> str:
-        """The text before the answer, as it was streamed, without the answer itself."""
+        """What was streamed before the answer."""
         said = [(place, "".join(texts).strip()) for place, texts in self._sections]
         answer = final_answer(self.finished)
         return "\n\n".join(f"{_heading(place)}{text}" for place, text in said if text != answer)

@@ -71,7 +71,7 @@ class Server:
             settings.options()
         if self.page and not self.votes.parent.is_dir():
             raise UsageError(
-                f"{self.votes.parent} is no folder, so votes cannot go to {self.votes.name} there.",
+                f"{self.votes.parent} is not a folder, so votes cannot go to {self.votes.name} there.",
                 hint="Name another file: --votes FILE. Or leave the page out: --no-page",
             )
 

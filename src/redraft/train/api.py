@@ -1,7 +1,7 @@
 """Runs of `redraft train`, for the command line and for Python: settings in, a trained folder out.
 
-`train` is the run that all share: it locates the model, prepares everything, trains, keeps the record beside
-the output, and measures or exports the result.
+All share `train`: it finds the model, prepares, trains, keeps the record beside the output, and measures or
+exports the result.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class TrainStep:
     Attributes:
         step: The steps done.
         steps: All steps of the run.
-        numbers: Such as `loss`, in nats, `learning_rate` and `tokens_per_second`; or `eval_loss`.
+        numbers: `loss` (in nats), `learning_rate`, `tokens_per_second` and others; or `eval_loss`.
     """
 
     step: int
@@ -53,7 +53,7 @@ class TrainResult:
     Attributes:
         folder: The output folder, with the trained model or adapter, its checkpoints and its log.
         steps: The steps done, in all sessions.
-        loss: The loss of the last line of the log, else the mean of this session; None without a step.
+        loss: The last loss in the log, else the mean of this session; None without a step.
         stopped_by: The signal that ended the run early, after it saved a checkpoint, or None. The same call
             resumes.
         message: What was made, and what to do next.
@@ -72,14 +72,14 @@ def train_sft(
     on_event: Callable[[TrainEvent], object] | None = None,
     **settings: Any,
 ) -> TrainResult:
-    """Train a model to answer, criticise itself, and revise. As `redraft train sft`, in the same files.
+    """Train a model to answer, criticise itself, and revise. As `redraft train sft`.
 
-    After any stop, the same call resumes, and so does the command.
+    After any stop, the same call resumes, and so does the command: they write the same files.
 
     Args:
         recipe: The name of a shipped recipe, or the path of a YAML file.
-        on_event: Called with each step and message, which are then not printed.
-        **settings: By the names of the command's flags.
+        on_event: Called with each step and message, instead of printing them.
+        **settings: The command's flags, by name.
 
     Raises:
         UsageError: A setting is unknown or has a wrong value, or some contradict each other.

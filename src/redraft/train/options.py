@@ -1,11 +1,11 @@
-"""The settings of `redraft train`: about 40 of any run, and those of its verbs. A recipe and flags give them:
+"""The settings of `redraft train`: about 40 for any run, and some for each verb. Recipe and flags:
 
     redraft train VERB RECIPE --name value --switch --list a b
 
-Those of optimizer, schedule, checkpoints and logs have the names of transformers' `TrainingArguments`, which
-`trained` makes of them; no other field of it can be set. The recipe has the same names as the flags, which
-override it. The commands of SelFee, Alpaca and Vicuna work as they were typed: `OLD` has the names that have
-changed since. Nothing heavy is imported here.
+Settings of optimizer, schedule, checkpoints and logs have the names of transformers' `TrainingArguments`,
+and `trained` makes these of them. Its other fields cannot be set. Flags override the recipe. The commands of
+SelFee, Alpaca and Vicuna work as they are: `OLD` has the names that have changed since. Nothing heavy is
+imported here.
 """
 
 from __future__ import annotations
@@ -306,7 +306,7 @@ class PpoOptions(RunOptions):
         super().check()
         if not self.lora:
             raise UsageError(
-                "PPO trains an adapter.", hint="Then put it into its base: redraft weights merge-lora"
+                "PPO trains an adapter: --lora True.", hint="Merge it later: redraft weights merge-lora"
             )
         if not self.do_sample:
             raise UsageError("--do_sample False is not supported.", hint=f"Leave it out: {_ALL}.")

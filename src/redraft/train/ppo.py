@@ -72,7 +72,7 @@ class PpoVerb(Verb[PpoOptions]):
         """Raise `RedraftError` if rollout batches cannot be divided, written or judged."""
         if own.fsdp_words:
             raise UsageError(
-                "--fsdp shares the weights among processes, and PPO writes with whole ones.",
+                "--fsdp splits the weights over processes, and PPO needs whole ones to write.",
                 hint="Leave it out: each process then holds the model.",
             )
         _check_sizes(own)
@@ -167,7 +167,7 @@ def _check_sizes(own: PpoOptions) -> None:
     for name, size in sizes.items():
         if own.num_rollouts % size:
             raise UsageError(
-                f"--num_rollouts {own.num_rollouts} is no multiple of {name}, {size}.",
+                f"--num_rollouts {own.num_rollouts} has to be a multiple of {name}, {size}.",
                 hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
             )
 

@@ -241,8 +241,8 @@ def measure(rewards: Numbers, tokens: Numbers) -> Measured:
     """Measure rewards.
 
     Args:
-        rewards: [pairs, 2]: of the chosen and the rejected answer.
-        tokens: [pairs, 2]: of each, from where the two part.
+        rewards: [pairs, 2]: those of the chosen and the rejected answer.
+        tokens: [pairs, 2]: their lengths, without a common beginning.
     """
     gap, longer = rewards[:, 0] - rewards[:, 1], np.sign(tokens[:, 0] - tokens[:, 1])
     hits = (np.sign(gap) + 1) / 2

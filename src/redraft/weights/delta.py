@@ -59,7 +59,7 @@ _COMPUTED = "rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a delta was made, as far as applying it requires."""
+    """What applying a delta needs to know about its making."""
 
     exact: bool  # whether it holds differences of bit patterns
     vocabulary: Convention  # what rows that the base lacks count as
@@ -337,7 +337,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):
         raise ModelError(
-            f"{delta.path} has {theirs:,} rows, and the base {ours:,}: what do the new ones hold?",
+            f"{delta.path} has {theirs:,} rows, and the base {ours:,}. Say what the others are added to.",
             hint="--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)",
         )
     return asked, f"{theirs - ours:,} rows more than the base"

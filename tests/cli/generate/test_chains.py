@@ -200,7 +200,11 @@ def test_checks_that_were_given_stay_beside_that_of_the_gold_number() -> None:
     [
         ({"instruction": "Hi"}, ["--gold"], "there is no gold answer for --gold"),
         ({"instruction": "Hi"}, ["--first"], "there is no answer for --first"),
-        ({"instruction": "Hi", "output": "six"}, ["--verify", "number"], "the gold answer six is no number"),
+        (
+            {"instruction": "Hi", "output": "six"},
+            ["--verify", "number"],
+            "the gold answer six is not a number",
+        ),
         ({"instruction": "Hi", "output": "Ho"}, ["--first", "--gold"], "there is no answer but the gold one"),
     ],
 )

@@ -63,7 +63,11 @@ def test_another_reward_is_another_run() -> None:
 @pytest.mark.parametrize(
     ("words", "said", "hint"),
     [
-        (("--num_rollouts", "6"), "--num_rollouts 6 is no multiple of --chunk_size, 4", "--num_rollouts 8"),
+        (
+            ("--num_rollouts", "6"),
+            "--num_rollouts 6 has to be a multiple of --chunk_size, 4",
+            "--num_rollouts 8",
+        ),
         (("--min_new_tokens", "9"), "--min_new_tokens 9 is above --max_new_tokens 6", "--max_new_tokens 9"),
         (("--lora", "False"), "PPO trains an adapter", "merge-lora"),
         (("--reward", "wrods<=3"), "no check is called", "checks:"),
@@ -119,7 +123,7 @@ def test_prompts_longer_than_the_model_can_read_are_said_before_it_writes(
 
 
 def test_weights_that_are_shared_among_processes_are_refused() -> None:
-    with pytest.raises(UsageError, match="PPO writes with whole ones"):
+    with pytest.raises(UsageError, match="PPO needs whole ones to write"):
         VERB.check(PpoOptions(fsdp="full_shard"), "model")
 
 

@@ -114,11 +114,11 @@ def refused(ref: object, said: str) -> None:
 def test_what_is_no_reward_model_is_refused(made: Path, tmp_path: Path) -> None:
     refused(tmp_path / "nothing", "there is no reward model")
     refused(f"{made / 'base'}+{tmp_path}", "there is no reward model")
-    refused(made / "base", "is no reward model: its kind is LlamaForCausalLM")
-    refused(tmp_path, "is no reward model: its kind is unknown")
+    refused(made / "base", "is not a reward model: its kind is LlamaForCausalLM")
+    refused(tmp_path, "is not a reward model: its kind is unknown")
     adapter = shutil.copytree(made / "adapter", tmp_path / "adapter")
     changed(adapter, "adapter_config.json", task_type="CAUSAL_LM")
-    refused(adapter, "is no reward model: its kind is CAUSAL_LM")
+    refused(adapter, "is not a reward model: its kind is CAUSAL_LM")
     changed(adapter, "adapter_config.json", base_model_name_or_path=None)
     refused(adapter, "does not name its base")
 

@@ -118,10 +118,10 @@ def test_the_prompts_say_where_the_answer_is_looked_for(a_sandbox: Path) -> None
 @pytest.mark.parametrize(
     ("name", "changes", "problem"),
     [
-        ("gsm8k", {"answer": "many"}, "the gold answer 'many' is no number"),
-        ("gsm8k", {"answer": ...}, "the gold answer '' is no number"),
-        ("aqua", {"correct": "F"}, "'F' is none of the options"),
-        ("aqua", {"correct": ""}, "'' is none of the options"),
+        ("gsm8k", {"answer": "many"}, "the gold answer 'many' is not a number"),
+        ("gsm8k", {"answer": ...}, "the gold answer '' is not a number"),
+        ("aqua", {"correct": "F"}, "'F' is not one of the options"),
+        ("aqua", {"correct": ""}, "'' is not one of the options"),
         ("math", {"answer": ..., "solution": "none"}, "no gold answer"),
         ("humaneval", {"test": ...}, "it has no tests"),
         ("mbpp", {"test_list": []}, "it has no tests"),

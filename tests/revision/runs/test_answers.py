@@ -101,7 +101,7 @@ def test_progress_and_messages_are_events(capsys: pytest.CaptureFixture[str]) ->
         ({"recipe": 5}, "recipe is 5"),
         ({"model": 5}, "model is 5"),
         ({"limit_usd": 1.0}, "a limit of 1.0 USD needs the price"),
-        ({"cache": "prompts.txt"}, "prompts.txt cannot be the cache too"),
+        ({"cache": "prompts.txt"}, "prompts.txt cannot be the cache"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_made(options: Any, said: str) -> None:

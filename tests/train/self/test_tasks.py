@@ -97,7 +97,7 @@ def test_a_task_of_a_module_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ("name", "message"),
     [
         ("adding", "there is no task 'adding'"),
-        ("python:redraft.jobs.ids.derived_seed", "derived_seed is function, and no Task"),
+        ("python:redraft.jobs.ids.derived_seed", "derived_seed is of the type function, not Task"),
         ("python:nowhere.TASK", "there is no module 'nowhere'"),
     ],
 )

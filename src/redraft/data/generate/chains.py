@@ -186,7 +186,7 @@ def _number(gold: str, record: Chain) -> Check:
         return Number.of(gold)
     except CheckSyntaxError:
         raise RecordError(
-            f"{record.id}: the gold answer {gold:.40} is no number.",
+            f"{record.id}: the gold answer {gold:.40} is not a number.",
             hint="--verify number is for records whose gold answer is a number, such as GSM8K's.",
         ) from None
 

@@ -178,7 +178,7 @@ class HfEngine(TokenizedEngine):
             EngineError: The engine was closed.
         """
         if isinstance(texts, str):
-            raise UsageError("one text is no list.", hint=f"engine.score([{texts!r:.60}])")
+            raise UsageError("score takes a list of texts.", hint=f"engine.score([{texts!r:.60}])")
         asked = [self._tokenizer.encode(t, special=True) if isinstance(t, str) else t for t in texts]
         for tokens in asked:
             self._check(tokens)

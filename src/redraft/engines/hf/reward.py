@@ -119,7 +119,7 @@ def _checked(folder: Path, *, adapter: bool) -> dict[str, Any]:
     config = read_json(folder / (_ADAPTER if adapter else "config.json"))
     found = config.get("task_type") if adapter else ", ".join(map(str, config.get("architectures") or ()))
     if not str(found).endswith("SEQ_CLS" if adapter else "ForSequenceClassification"):
-        raise ModelError(f"{folder} is no reward model: its kind is {found or 'unknown'}.", hint=_FORMS)
+        raise ModelError(f"{folder} is not a reward model: its kind is {found or 'unknown'}.", hint=_FORMS)
     if (labels := len(config.get("id2label") or "1")) != 1 and not adapter:
         raise ModelError(f"{folder} has {labels} labels, and a reward model has one.", hint=_FORMS)
     note = config.get("redraft_reward") or {}

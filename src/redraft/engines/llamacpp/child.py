@@ -105,7 +105,7 @@ def _serve(settings: ChildSettings) -> Any:
     if all(device["type"].name.endswith(("_CPU", "_ACCEL")) for device in devices):
         if settings["gpu"]:
             names = ", ".join(str(device["name"]) for device in devices)
-            raise RuntimeError(f"it finds no GPU here, but {names}; --device cpu does without")
+            raise RuntimeError(f"it finds no GPU, only {names}. Leave out --gpu-layers, or: --device cpu")
         params.fit_params = False  # it would load the model twice, to see what fits a GPU
     if settings["threads"] is not None:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]

@@ -49,13 +49,13 @@ SPECULATES_UP_TO = 4
 """Most streams at which drafts are tried by default. Drafts slow down a batch of eight fresh texts, and speed
 up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
-CALLS = (1, 4, 16)  # most calls at once, where calls are due: fewer have more room each
+CALLS = (1, 4, 16)  # most calls at once, if calls are due. With fewer, each has more room
 
 _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 
 
 class ChildRefusal(Exception):
-    """A reply with another status than 200, with its error object."""
+    """A reply whose status is not 200, with its error object."""
 
     def __init__(self, status: int, error: dict[str, Any]) -> None:
         super().__init__(str(error.get("message", error)))
@@ -67,8 +67,8 @@ class Child(ModelProcess):
     """A running llama.cpp process. Make one with `start`.
 
     Its HTTP client is minimal, for one known server on 127.0.0.1: a general client takes longer per token
-    than the rest of redraft. Each request has its own connection, so that closing it cancels the work, and so
-    that nothing is tied to an event loop.
+    than the rest of redraft. Each request has its own connection: closing it cancels the work, and nothing is
+    tied to an event loop.
     """
 
     module = "redraft.engines.llamacpp.child"
@@ -183,7 +183,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
         Args:
             adapters: GGUF files of LoRA adapters, all applied.
-            roles: The adapters of each role, if not all have the same: those in `adapters` and others.
+            roles: The adapters of each role, if they differ; they need not be in `adapters`.
 
         Raises:
             UsageError: The model was trained for shorter contexts.
@@ -278,15 +278,15 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def _called(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str], due: Sequence[Any]
     ) -> Replies:
-        """Think as long as the model may, then answer or call.
+        """Let the model think as long as it may, then answer or call.
 
         Calls that are due are written as JSON. llama.cpp itself lets the model write text before them.
         """
         told = (sampling.extra_body or {}).get(OF_TEMPLATE)
-        prompt = await self._render(messages, told, sampling.tools)  # it refuses a tool that is malformed
+        prompt = await self._render(messages, told, sampling.tools)  # raises for a malformed tool
         tokens, text = await self._tokenize(prompt, start=True, control=True), ""
         if due:
-            asked = sampling.extra_body or {}  # a tool that is named is called once, as at OpenAI
+            asked = sampling.extra_body or {}  # a tool that was named is called once, as by OpenAI
             several = asked.get("parallel_tool_calls", asked.get("tool_choice") == "required")
             schema = _schema_of_calls(due, sampling.max_tokens, several=several)
             sampling, stop = replace(sampling, schema=schema), ()
@@ -434,7 +434,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
 
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
-    """Return a set of characters: each control token has one of them. None if the vocabulary does not tell.
+    """Return characters of which every control token has one; None if the vocabulary does not tell.
 
     llama.cpp overrides the types of known names, such as `<|im_end|>`, which all contain `<`
     (`special_eog_ids` in src/llama-vocab.cpp).
@@ -450,7 +450,7 @@ def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
 def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:
     """Return a request to `/completion`. `samplers` disables all others and the model's defaults.
 
-    They are in vLLM's order. Whatever is not named stays off.
+    They are in vLLM's order.
     """
     asked = (sampling.extra_body or {}).keys()
     penalties = ["penalties"] if any(name.endswith("_penalty") for name in asked) else []
@@ -476,7 +476,7 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
     if sampling.unending:
         request["ignore_eos"] = True
     if sampling.logprobs:
-        # A token that is drafted comes without its probability.
+        # Drafted tokens come without probabilities.
         request |= {"n_probs": max(1, sampling.top_logprobs), "speculative.n_max": 0}
     if sampling.seed is not None:
         request["seed"] = sampling.seed % 2**31
@@ -504,7 +504,7 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
 
 
 def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
-    """Return the functions, one of which must be called; empty if the model may answer instead."""
+    """Return the functions of which one must be called; empty if the model may answer instead."""
     choice = (sampling.extra_body or {}).get("tool_choice")
     functions = [tool["function"] for tool in sampling.tools if isinstance(tool.get("function"), Mapping)]
     if isinstance(choice, Mapping):
@@ -515,7 +515,7 @@ def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
 def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int, *, several: bool) -> dict[str, Any]:
     """Return the schema of a call, or of `several` in a list, in at most `room` tokens.
 
-    References have one root, and are resolved.
+    The references of each function are resolved, because the result has one root.
     """
     if several:
         ones = {most: _schema_of_calls(functions, room // most, several=False) for most in CALLS}
@@ -530,7 +530,7 @@ def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int, *, sever
 
 
 def _calls_in(text: str) -> tuple[dict[str, Any], ...]:
-    """Return the complete calls of JSON that may be cut."""
+    """Return the complete calls in JSON that may be cut."""
     found, end, read = list[CallPiece](), 0, json.JSONDecoder().raw_decode
     with suppress(ValueError, RecursionError):
         while True:

@@ -463,7 +463,7 @@ class BatchServer(Server):
         if refusal.status == 404:
             return EngineError(
                 f"{self.host} does not know {path} (404): {reason}",
-                hint=f"Is the key that of the earlier run? {self._forget}",
+                hint=f"Is it the key of the earlier run? {self._forget}",
             )
         return self.error(refusal, path)
 

@@ -97,7 +97,7 @@ class Form:
         pattern: A regular expression of all of it, `^…$`, beside which it has no other form.
         layout: Its title, its parts, and marks in it.
         one: It is one sentence, or one line.
-        gap: It is another word for a place in it, or none, and the rest; empty if no word is likely.
+        gap: It is a new word for a place in a sentence, or none, and the rest; empty if no word is likely.
     """
 
     without: frozenset[str] = frozenset()

@@ -171,7 +171,7 @@ class Matrix:
         if twice := {name for name in names if names.count(name) > 1}:
             raise UsageError(f"two tasks are called {twice.pop()!r}.", hint="Rename one of the files.")
         if self.plan.store:
-            raise UsageError(f"{self.plan.store.url} is no folder here.", hint="Name one on this machine.")
+            raise UsageError(f"{self.plan.store.url} is not a folder.", hint="Name a folder on this machine.")
         folder = self.plan.out
         if folder.is_file():
             raise UsageError(f"{folder} is a file.", hint="Name a folder for the runs.")

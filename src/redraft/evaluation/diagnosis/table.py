@@ -99,7 +99,7 @@ def table_of(folder: Path) -> Table:
 
 
 def pooled(each: Sequence[Curves]) -> Curves:
-    """Return the curves of a model's tasks as one. For a size that a task lacks, `_run_of` it counts.
+    """Return the curves of a model's tasks as one. `_run_of` stands in for a size that a task lacks.
 
     A kind of way that is not run on every task is left out.
     """
@@ -206,7 +206,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     if not file.exists():
         raise OutputError(f"{folder} has no {TABLE}.", hint=hint)
     if (table := stored(file, "files")) is None:
-        raise OutputError(f"{file} is no table of redraft diagnose.", hint=hint)
+        raise OutputError(f"{file} is not a table of redraft diagnose.", hint=hint)
     faults = changes(folder, table["files"])
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults += some(wrong)

@@ -121,7 +121,7 @@ class Material:
         """Raise if questions were given, and this is not one of them."""
         if self.questions and str(question_id) not in self.questions:
             raise RecordError(
-                f"{where}: is of question {question_id}, which is not in {self.where}.",
+                f"{where}: belongs to question {question_id}, which is not in {self.where}.",
                 hint="Give the questions that were asked: --questions FILE",
             )
 

@@ -99,7 +99,7 @@ class EvalRun(ScoredRun):
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def end(self) -> None:
-        """Count empty answers, listed as failures, as wrong ones."""
+        """Count empty answers as wrong. The run lists them as failures."""
         for chain in tasks.empty_answers(self.plan.out, self.summary.outcomes):
             self.summary.add(chain)
 

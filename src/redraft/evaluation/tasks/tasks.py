@@ -48,14 +48,14 @@ def _number(gold: str, _: Chain) -> Sequence[Check]:
     try:
         return [Number.of(gold)]
     except CheckSyntaxError:
-        raise CheckSyntaxError(f"the gold answer {gold!r:.40} is no number.") from None
+        raise CheckSyntaxError(f"the gold answer {gold!r:.40} is not a number.") from None
 
 
 def _letter(gold: str, record: Chain) -> Sequence[Check]:
     options = meta_of(record, "source").get("options") or []
     letters = "".join(str(option).strip()[:1] for option in options) or "ABCDE"
     if len(gold) != 1 or gold not in letters:
-        raise CheckSyntaxError(f"the gold answer {gold!r:.40} is none of the options.")
+        raise CheckSyntaxError(f"the gold answer {gold!r:.40} is not one of the options.")
     return [FinalLetter(gold, letters)]
 
 

@@ -180,7 +180,9 @@ class RunPlan:
             raise UsageError(f"parallel is {self.parallel}.", hint=f"At least one {item} at once.")
         taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
         if self.cache and self.cache.resolve() in taken:
-            raise UsageError(f"{self.cache} cannot be the cache too.", hint="Name a file of its own.")
+            raise UsageError(
+                f"{self.cache} cannot be the cache: it is in use here.", hint="Name a file of its own."
+            )
 
     def _check_batches(self, settings: Settings) -> None:
         if not self.batch:

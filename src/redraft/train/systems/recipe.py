@@ -1,7 +1,7 @@
-"""Recipes of systems: named stages, each a verb with its options, that read each other's outputs by name.
+"""Recipes of systems: named stages, each a verb with options, which read each other's outputs by name.
 
 `{NAME}` in an option stands for a value, a file of the user's, or the output of a stage. A stage comes after
-those whose outputs it reads. `{{` is a brace. `small` has the changes for --small.
+the stages that it reads. `{{` is a brace. `small` has the changes for --small.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from redraft.jobs.stores import url_of
 from redraft.options import OptionModel, option
 from redraft.train.systems.verbs import check_options, filled, find_verb, names_in
 
-FOLDER = "systems"  # of the recipes that redraft ships
+FOLDER = "systems"  # of shipped recipes
 
 
 class Needs(OptionModel):
@@ -69,10 +69,10 @@ class Stage:
     name: str
     verb: str
     out: str  # the name of its output in the folder of the run
-    options: Mapping[str, Any]  # with values filled in; `{NAME}` of files and stages is left
+    options: Mapping[str, Any]  # with values filled in, but not yet the `{NAME}` of files and stages
     command: str  # what a shell runs in place of the verb; empty for none
     needs: Needs
-    reads: tuple[str, ...]  # the files and stages that it reads
+    reads: tuple[str, ...]  # files and stages
 
     @property
     def made(self) -> str:
@@ -84,7 +84,7 @@ class Stage:
     def paths(self) -> Iterator[Path]:
         """The local files and folders in its options and its command."""
         yield from paths_in({name: each for name, each in self.options.items() if name != "cache_dir"})
-        with suppress(ValueError):  # quotes that the shell may read otherwise
+        with suppress(ValueError):  # quotes that only the shell can read
             yield from paths_in(shlex.split(self.command)[1:])
 
     def check(self) -> None:
@@ -102,7 +102,7 @@ class System:
     """A recipe with its values filled in."""
 
     name: str  # the name of the recipe
-    stages: Mapping[str, Stage]  # in an order in which they can be done
+    stages: Mapping[str, Stage]  # in an order that works
     files: Mapping[str, FileKeys] = field(default_factory=dict)  # the user's files by name
     small: bool = False
     about: str = ""
@@ -125,7 +125,7 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
     """Read a recipe, by its name or path.
 
     Args:
-        small: Take what is said under `small`.
+        small: Apply the changes under `small`.
         values: Replace values of the recipe.
 
     Raises:
@@ -191,7 +191,7 @@ def _check(stages: Mapping[str, Stage], files: Mapping[str, FileKeys], values: M
     outputs: dict[str, str] = {}
     for name, stage in stages.items():
         if name in files or name in values:
-            raise UsageError(f"{name} is a stage, and a file or value too.", hint="Give one another name.")
+            raise UsageError(f"{name} is both a stage and a file or value.", hint="Give one another name.")
         if Path(stage.out).is_absolute() or ".." in Path(stage.out).parts or stage.out.startswith("."):
             raise UsageError(f"stage {name}: its output {stage.out!r:.120} is not in the folder of the run.")
         if (other := outputs.setdefault(stage.out, name)) != name:

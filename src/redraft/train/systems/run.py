@@ -160,7 +160,7 @@ class Run:
         status = int(found.pop("status"))
         out = self.ledger.hashes.of(self.ledger.out(stage))
         if not status and out is None:
-            self.tell(f"{stage.name}: it ended well, and {self.ledger.out(stage)} is not there.")
+            self.tell(f"{stage.name}: it ended well, but did not write {self.ledger.out(stage)}.")
             status = 1
         says = found.pop("says", "")
         record.end(**found)

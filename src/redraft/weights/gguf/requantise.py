@@ -25,7 +25,7 @@ _Change = tuple[Rows, Rows, np.float32]  # A, B and the scale of an adapter's ch
 
 
 def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> None:
-    """Write a model with its adapters, and all matrices as Q8_0; as F16 where a row is no multiple of 32.
+    """Write a model with its adapters, and all matrices as Q8_0; as F16 where a row is not a multiple of 32.
 
     The adapters fit the model (`reader.check_adapter`), and do not change the embedding, whose change is
     stored in another way.

@@ -1,8 +1,8 @@
 """The pool of instructions: seeds, and those that requests added. A new one has to differ from all of them.
 
-The tasks that a request shows do not depend on how fast others are: they are seeds, and tasks of requests at
-least `LAG` before it. Nor do the kept tasks: requests are judged in the order of their numbers (`Turns`). So
-the same replies give the same output, at any parallelism and after any stop.
+How fast requests are makes no difference. A request shows seeds, and tasks of requests at least `LAG` before
+it, and requests are judged in the order of their numbers (`Turns`). So the same replies give the same output,
+at any parallelism and after any stop.
 """
 
 from __future__ import annotations

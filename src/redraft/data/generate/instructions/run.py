@@ -165,8 +165,8 @@ class InstructionRun:
                 hint="Leave out --batch, or use --way alpaca.",
             )
         if options.seeds and Path(options.seeds).resolve() == out.resolve():
-            hint = "An output is gone on with by itself. Name another file."
-            raise UsageError(f"{out} cannot be the seeds too.", hint=hint)
+            hint = "To resume it, leave out --seeds. Or name another file."
+            raise UsageError(f"{out} cannot be both the seeds and the output.", hint=hint)
         price_of(options.price)
 
     def _read_seeds(self) -> None:

@@ -28,5 +28,5 @@ def find_task(name: str) -> Task:
         raise UsageError(f"there is no task {name!r}.", hint=hint)
     found = getattr(imported(module, name.removeprefix("python:")), attribute, None)
     if not isinstance(found, Task):
-        raise UsageError(f"{name}: {attribute} is {type(found).__name__}, and no Task.", hint=hint)
+        raise UsageError(f"{name}: {attribute} is of the type {type(found).__name__}, not Task.", hint=hint)
     return found

@@ -1,8 +1,8 @@
 """A task: random prompts, a right answer to each, and an exact check that shows its work.
 
-A small critic learns what it can work out in writing (reference/science.md, 8): it recomputes, states both
-values, compares them in words ("the same", "different"), and only then gives the verdict. When a tick stood
-for a search instead, a small model learnt to accept everything.
+A small critic learns what it can work out in writing: it recomputes, states both values, compares them in
+words ("the same", "different"), and only then gives the verdict. Where feedback had a tick in place of this
+work, a small model learnt to accept everything.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 from redraft.jobs.licences import UNKNOWN
 
-Values = Mapping[str, Any]  # what an exercise is about: JSON values, so that it travels in a chain's `meta`
+Values = Mapping[str, Any]  # of an exercise. They are JSON, to be kept in a chain's `meta`
 
 SAID: Mapping[str, Any] = json.loads(Path(__file__).with_name("wordings.json").read_text("utf-8"))
 """The wordings of the tasks that redraft ships, by their names."""
 
-HELD_OUT = 5  # wordings at the end of `Task.wordings` that nothing is trained on
+HELD_OUT = 5  # the last wordings of a task, which are kept for testing
 SHOWN = 120  # characters of an answer that a feedback quotes at most
 
 
@@ -40,11 +40,11 @@ class Task:
     name: str  # in records and tables
     # How people ask for it, with the names of values in braces. The last `HELD_OUT` are kept for testing.
     wordings: Sequence[str]
-    draw: Callable[[Random], Values]  # by chance. Held-out exercises share no values with others.
+    draw: Callable[[Random], Values]  # at random. Held-out exercises share no values with others.
     right: Callable[[Values], str]  # a right answer
-    spoil: Callable[[Values, Random], str]  # an answer as a small model gets it wrong; it may be right
-    judge: Callable[[Values, str], Judged]  # what an exact check says of an answer, with its work
-    licence: str = UNKNOWN  # of the exercises, for the card of what learns from them
+    spoil: Callable[[Values, Random], str]  # a small model's likely wrong answer; it may be right
+    judge: Callable[[Values, str], Judged]  # an exact check of an answer, with its work
+    licence: str = UNKNOWN  # of the exercises, for the card of a model trained on them
 
     def example(self, seed: int) -> str:
         """Return a random prompt."""
