@@ -12,15 +12,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
-import apps_calls
 import apps_schemas
 from measure import Row
 from report import main, sized
-
-
-def calls(count: int) -> Row:
-    """Measure what a call costs."""
-    return asyncio.run(apps_calls.measure(count))
 
 
 def schemas(prompts: int) -> Row:
@@ -28,7 +22,7 @@ def schemas(prompts: int) -> Row:
     return asyncio.run(apps_schemas.measure(prompts))
 
 
-ROWS = {"calls": sized(calls, (300,), (20,)), "schemas": sized(schemas, (20,), (1,))}
+ROWS = {"schemas": sized(schemas, (20,), (1,))}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/apps.py", __doc__, ROWS))

@@ -14,7 +14,6 @@ import sys
 
 import row_chains
 import row_overhead
-import row_parse
 import row_process
 import row_speculation
 from measure import FULL, QUICK
@@ -24,7 +23,6 @@ RUNS = {
     "chains": row_chains.run,
     "overhead": row_overhead.run,
     "speculation": row_speculation.run,
-    "parse": row_parse.run,
     "memory": row_process.run_memory,
     "start": row_process.run_start,
 }
