@@ -19,7 +19,7 @@ PIP := pip --disable-pip-version-check install --constraint constraints.txt
 # long and the revision is not, as llama.cpp computes it and, with other words, as OpenVINO does.
 DEMO_ASK := redraft ask "Describe a lighthouse." --check 'words<=30'
 DEMO_FLAGS := --mode verified --no-steer --no-tell-checks --temperature 0 --steps
-DEMO_OWN := redraft ask "What is 73052 - 4618?"
+DEMO_OWN := redraft ask "What is 73052 - 4618?" --steps
 
 help:
 	@echo 'make demo       a real model drafts, is checked, and revises (own environment in $(DEMO))'

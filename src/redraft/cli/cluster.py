@@ -33,7 +33,7 @@ class RayFlags:
     ] = None
 
     def make(self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any]) -> None:
-        """Make all shares and merge them, if `--ray` was given. Return whether all items are done.
+        """Make all shares and merge them, if `--ray` was given. Exit if some items are not done.
 
         `function` names the coroutine that does the verb's work, as `module:name`. It is called with the
         inputs, `out` and the options. Every path in inputs and options is a file to read.
