@@ -136,7 +136,7 @@ SAME = {"model_1": "same", "model_2": "same"}
     [
         ([], [], ["there is no review in", "r.jsonl"]),
         ([{"prompt": "Why?"}], [], ["r.jsonl:1: is a record that no report describes; its fields are"]),
-        ([review(1, "new", "old", (9, 8)) | SAME], [], ["both answers, 'new-1' and 'old-1', are of same"]),
+        ([review(1, "new", "old", (9, 8)) | SAME], [], ["both answers, 'new-1' and 'old-1', belong to same"]),
         *(
             (
                 [{**each, "score": score, "text": "…"} for each in PAIR],

@@ -169,10 +169,10 @@ def test_parts_of_another_job_are_refused_with_the_first_difference() -> None:
     redraft("answer", "other/prompts.txt", "-o", "x.jsonl", "-m", "script:script.jsonl", "--shard", "0/2")
     refused(merge(*parts(2), "x-00000-of-00002.jsonl"), "prompts.txt", "changed")
     write("mine.jsonl", [{"id": "prompts/1"}])
-    refused(merge(*parts(2), "mine.jsonl"), "mine.jsonl is no part of a job", "out-*-of-00008.jsonl")
+    refused(merge(*parts(2), "mine.jsonl"), "mine.jsonl is not a part of a job", "out-*-of-00008.jsonl")
     refused(merge(*parts(2), "none.jsonl"), "none.jsonl cannot be read: No such file")
     OUT.write_text("mine\n")
-    refused(merge(*parts(2)), "out.jsonl is no part of a job")
+    refused(merge(*parts(2)), "out.jsonl is not a part of a job")
     assert OUT.read_text() == "mine\n"
 
 

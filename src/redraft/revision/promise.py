@@ -101,9 +101,9 @@ def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
 class Watch:
     """Looks at answers as they come, and tells once if fewer pass than a recipe promised.
 
-    It also tells once if an answer has other checks than the promise is of, or none.
+    It also tells once if an answer has no checks, or others than the promise covers.
 
-    Each answer is a bet against the promised share. The wealth of who bets exceeds 20 with a chance of
+    Each answer is a bet against the promised share. The bettor's wealth exceeds 20 with a chance of
     5 % at most, however long one watches (`evaluation.evidence` has the papers).
     """
 
@@ -115,7 +115,7 @@ class Watch:
 
     @property
     def instead(self) -> dict[str, Any]:
-        """The options to put over the way's own: those of one answer, if the promise breaks and says so."""
+        """The options that replace the way's own: those of one answer, if a broken promise asks for it."""
         if self.drift != "one" or not self.broken:
             return {}
         return {**_ONE, "steer": False} if self.steered else {**_ONE}

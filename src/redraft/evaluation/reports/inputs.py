@@ -209,7 +209,7 @@ def _placed(
         names = sides[first], sides.setdefault(second, other[sides[first]])
     if names[0] == names[1]:
         raise RecordError(
-            f"{where}: both answers, {review.answer1_id!r} and {review.answer2_id!r}, are of {names[0]}.",
+            f"{where}: both answers, {review.answer1_id!r} and {review.answer2_id!r}, belong to {names[0]}.",
             hint=_NAMING,
         )
     return Placed(where, review, names, answers)

@@ -195,7 +195,7 @@ def _opened(path: Path, stack: ExitStack) -> Part:
         raise being_written(path, run)
     if (record := run.read()) is None:
         raise OutputError(
-            f"{path} is no part of a job: no {run.path.name} that can be read says how it was made.",
+            f"{path} is not a part of a job: {run.path.name} is missing or damaged.",
             hint="Name the outputs of shares alone, such as out-*-of-00008.jsonl, with their records beside.",
         )
     if path.with_name(f"{path.name}.batches.jsonl").exists():
