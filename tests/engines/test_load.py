@@ -139,7 +139,7 @@ def test_a_folder_goes_before_the_name_of_a_recommended_model(here: Path) -> Non
     assert parse_reference("small") == ModelReference("folder", "small")
     assert model_of("small") == "small"
     (here / "medium").touch()
-    with pytest.raises(UsageError, match="medium is no model") as refused:
+    with pytest.raises(UsageError, match="medium is not a model") as refused:
         parse_reference("medium")
     assert "existing" not in refused.value.message
 
