@@ -105,11 +105,12 @@ def apply(
 
 def merge_lora(base: Base, adapter: Adapter, out: Out, dtype: Dtype = None, *, job: Job) -> None:
     """Merge a peft LoRA adapter into its base."""
+    from redraft.weights.header import FLAGS
     from redraft.weights.lora.merge import merge_lora as make
 
     model, change = model_of(base, job.allow_pickle), model_of(adapter, job.allow_pickle)
     with job.run(model) as run:
-        make(model, change, out, run, dtype=dtype_of(dtype))
+        make(model, change, out, run, dtype=FLAGS.get(dtype or ""))
 
 
 def lora_gguf(
@@ -149,10 +150,11 @@ def convert(
     NaN or infinite.
     """
     from redraft.weights.convert import convert as make
+    from redraft.weights.header import FLAGS
 
     source = model_of(src, job.allow_pickle)
     with job.run(source) as run:
-        make(source, out, run, dtype=dtype_of(dtype))
+        make(source, out, run, dtype=FLAGS.get(dtype or ""))
 
 
 def gguf(
@@ -187,10 +189,11 @@ def from_gguf(
     """
     from redraft.engines.load import local_path
     from redraft.weights.gguf.to_folder import import_gguf
+    from redraft.weights.header import FLAGS
 
     source = local_path(file)
     with Job(force, quiet=quiet).run(source) as run:
-        import_gguf(source, out, run, dtype=dtype_of(dtype))
+        import_gguf(source, out, run, dtype=FLAGS.get(dtype or ""))
 
 
 def verify(
@@ -255,13 +258,6 @@ def model_of(ref: str, allow_pickle: bool = False) -> Path:
     from redraft.jobs.hub import fetch_folder
 
     return fetch_folder(ref, pickle=allow_pickle)
-
-
-def dtype_of(flag: str | None) -> str | None:
-    """Return the name in safetensors files of a value of `--dtype`."""
-    from redraft.weights.header import FLAGS
-
-    return FLAGS[flag] if flag else None
 
 
 _COMMANDS = (diff, apply, convert, gguf, from_gguf, merge_lora, lora_gguf, verify, info)
