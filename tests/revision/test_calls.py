@@ -112,6 +112,34 @@ def test_what_follows_a_wrong_call_is_a_call_or_an_answer(reply: str, choice: An
     assert (chain.passed, chain.best, chain.steps[1].echo) == (stands, int(stands), not stands)
 
 
+TWO = [call(GOOD, call_id="a"), call({**GOOD, "amount": "3"}, call_id="b")]
+SEARCH = {"type": "function", "function": {"name": "search"}}
+SOME = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [SEARCH]}}
+RAINS = "It rains."
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "then", "left"),
+    [
+        ({"parallel_tool_calls": False}, "", None, TWO[:1]),
+        ({"tool_choice": "none"}, RAINS, None, []),
+        ({"tool_choice": "none"}, "", RAINS, []),
+        ({"tool_choice": SEARCH}, "", call({}, "search"), [call({}, "search")]),
+        ({"tool_choice": SOME}, RAINS, call({}, "search"), [call({}, "search")]),
+        ({"tool_choice": "auto"}, "", RAINS, []),
+    ],
+)
+def test_calls_that_the_request_rules_out_do_not_leave(asked: Any, text: str, then: Any, left: Any) -> None:
+    again = ScriptedReply(tool_calls=[then]) if isinstance(then, dict) else then
+    for most in (0, 2):
+        engine = ScriptedEngine([ScriptedReply(text, tool_calls=TWO), *([again] * 2 if again else [])])
+        options: Any = {"extra_body": asked, "max_revisions": most}
+        chain = redraft.revise("Pay.", model=engine, tools=[PAY, SEARCH], **options)
+        assert chain.passed == (most > 0)
+    best = chain.steps[chain.best or 0]
+    assert ([*best.tool_calls], best.answer) == (left, "" if left else RAINS)
+
+
 def test_a_call_that_was_not_judged_or_by_another_program_is_judged_when_resumed() -> None:
     prompt = redraft.Prompt(instruction="Pay.")
     other = redraft.Feedback(text="Not that one.", verdict="revise")

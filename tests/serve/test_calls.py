@@ -38,6 +38,8 @@ def last(replies: list[Any], more: dict[str, Any], strict: bool = False, **how: 
     [
         (called('{"fro": 1}'), {}, "'fro' was unexpected"),
         ("It is wet.", {"tool_choice": "required"}, "A call is due, and there is none."),
+        ("", {"tool_choice": "required"}, "A call is due, and there is none."),
+        (called("{}"), {"tool_choice": "none"}, "search may not be called now. Answer in words."),
         ("It is wet.", {"tool_choice": NAMED}, "A call is due, and there is none."),
     ],
 )
@@ -61,7 +63,8 @@ def test_a_response_has_the_flag_too() -> None:
 
 def test_a_call_that_is_due_is_asked_for_again_and_a_right_one_has_no_flag() -> None:
     more = {"tool_choice": "required", "revision": {"max": 1}}
-    choice = last(["It is wet.", called("{}")], more, strict=True)
-    assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
-    assert "A call is due" in choice["message"]["reasoning_content"]
-    assert "unmet" not in choice
+    for first in ("It is wet.", ""):
+        choice = last([first, called("{}")], more, strict=True)
+        assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
+        assert "A call is due" in choice["message"]["reasoning_content"]
+        assert "unmet" not in choice

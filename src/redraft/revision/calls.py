@@ -26,28 +26,64 @@ from redraft.revision.state import Plan
 
 _warn = lru_cache(256)(logging.getLogger(__name__).warning)  # once: each chain has the same checks
 
-WRONG = "This call was not run. {found} Call it again with arguments that fit."
+WRONG = "This call was not run. {found}"
+AGAIN = " Call it again with arguments that fit."
 NONE = CheckResult(name="tool_choice", passed=False, score=0.0, message="A call is due, and there is none.")
+WORDS = CheckResult(name="tool_choice", passed=True, score=1.0, message="The answer needs no call.")
+ONE = failed("Only one call at a time is asked for.")
 RIGHT = "This call fits, and was not run, because another one does not. Call it again as it was."
 _DATA = re.compile(r"""\s*(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
 """How a text begins that is a patch, or the arguments of a call, and no answer to a person."""
 _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}
 
 
-def judged(calls: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> tuple[CheckResult, ...]:
+def judged(
+    calls: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]],
+    asked: Mapping[str, Any] | None = None,
+) -> tuple[CheckResult, ...]:
     """Return whether each call names a tool, and its arguments fit that tool's schema.
 
     Properties that the schema does not name are refused, and dates must be real. A tool that is no function
-    takes anything.
+    takes anything. `asked` has a request's `tool_choice` and `parallel_tool_calls`.
     """
-    known, found = _named(tools), []
-    for call in calls:
+    asked, known, found = asked or {}, _named(tools), list[CheckResult]()
+    may = _callable(known, asked.get("tool_choice"))
+    for number, call in enumerate(calls):
         name, arguments = (call.get("function", {}).get(part) for part in ("name", "arguments"))
-        outcome = failed(f"There is no tool {name!r:.80}. There are: {', '.join(known) or 'none'}.")
-        if name in known:
+        rule, outcome = f"tool:{name}", failed(f"There is no tool {name!r:.80}. There are: {_listed(known)}.")
+        if name in known and name not in may:
+            do = f"Call {_listed(may)}" if may else "Answer in words"
+            rule, outcome = "tool_choice", failed(f"{name} may not be called now. {do}.")
+        elif number and asked.get("parallel_tool_calls") is False:
+            rule, outcome = "parallel_tool_calls", ONE
+        elif name in known:
             outcome = _fits(arguments, _check_of(known[name]))
-        found.append(CheckResult(name=f"tool:{name}", **vars(outcome)))
+        found.append(CheckResult(name=rule, **vars(outcome)))
     return tuple(found)
+
+
+def _listed(known: Iterable[str]) -> str:
+    return ", ".join(known) or "none"
+
+
+def _callable(known: Mapping[str, Any], choice: Any) -> Mapping[str, Any]:
+    """Return the tools that a `tool_choice` lets a model call."""
+    if choice == "none":
+        return {}
+    with suppress(LookupError, TypeError, AttributeError):  # it may have any form
+        part = choice[choice["type"]]
+        wanted = _named(part.get("tools") or [part])
+        return {name: tool for name, tool in known.items() if name in wanted} or known
+    return known
+
+
+def kept(step: Step, plan: Plan) -> tuple[dict[str, Any], ...]:
+    """Return the calls of a step that its request allows: all, the first, or none."""
+    asked = plan.sampling.extra_body or {}
+    if asked.get("tool_choice") == "none":
+        return ()
+    return step.tool_calls[:1] if asked.get("parallel_tool_calls") is False else step.tool_calls
 
 
 def _named(tools: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -217,6 +253,8 @@ def told(step: Step) -> list[Message]:
     said: list[Message] = [{"role": "assistant", "content": step.answer or None, "tool_calls": calls}]
     for number, call in enumerate(calls):
         result = results.get(number)  # the chain may be another program's
-        content = WRONG.format(found=result.message) if result and not result.passed else RIGHT
+        content = RIGHT
+        if result and not result.passed:
+            content = WRONG.format(found=result.message) + AGAIN * result.name.startswith("tool:")
         said.append({"role": "tool", "tool_call_id": str(call.get("id", "")), "content": content})
     return said

@@ -170,8 +170,8 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     if made:
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=made, reasoning=reply.reasoning)
         return (yield from _judge_calls(state))
-    cut = rules.of_finish(state, reply.finish)
-    if is_blank(reply.text) and not state.steps and plan.options.most_drafts == 1 and plan.told is None:
+    cut, blank = rules.of_finish(state, reply.finish), is_blank(reply.text) and not calls.due(plan)
+    if blank and not state.steps and plan.options.most_drafts == 1 and plan.told is None:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
     steered = () if reply.unsteered else plan.steered
     fresh = bool(state.steps) and way != "revision"
@@ -179,13 +179,13 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     echo = reply.finish != "lost" and no_answer
     more: dict[str, Any] = {"fresh": fresh, "steered": steered, "reasoning": reply.reasoning}
     state.begin(reply.text, reply.finish, reply.usage, echo=echo, **more)
-    return rules.after_answer(state, cut, blank=is_blank(reply.text))
+    return rules.after_answer(state, cut, blank=blank)
 
 
 def _judge_calls(state: State) -> ops.Loop[Stop | None]:
     """Judge the tool calls of the last step. Return None if they should be made again."""
     made = state.steps[-1].tool_calls
-    results = calls.judged(made, state.plan.options.tools)
+    results = calls.judged(made, state.plan.options.tools, state.plan.sampling.extra_body)
     checked = None
     if any(name.startswith("tool:") for name in state.plan.checks):
         checked = yield from ops.run_checks("", partial(_pay_judge, state), made)
@@ -202,10 +202,16 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 
 
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
-    """Ask only for the arguments that do not fit. Without a place for each fault, make no step."""
+    """Ask only for the arguments that do not fit. Without a place for each fault, make no step.
+
+    Calls that the request does not allow are left out.
+    """
     step, changed, usage = state.steps[-1], list[Place](), Usage()
-    made = list(step.tool_calls)
-    for place, (call, result) in enumerate(zip(step.tool_calls, step.checks, strict=False)):
+    allowed = calls.kept(step, state.plan)
+    if not allowed and is_blank(step.answer):
+        return None
+    made = list(allowed)
+    for place, (call, result) in enumerate(zip(allowed, step.checks, strict=False)):
         if result.passed:
             continue
         base, schema = calls.base_of(call, result, state.plan.options.tools)
@@ -218,10 +224,10 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
         if new.patch:
             made[place] = {**call, "function": {**call["function"], "arguments": new.answer}}
             changed += new.patch
-    if not changed:
+    if not changed and allowed == step.tool_calls:
         return rules.no_room(state)
     state.begin(step.answer, "stop", usage, tool_calls=tuple(made), patch=tuple(changed))
-    return (yield from _judge_calls(state))
+    return (yield from _judge_calls(state)) if made else rules.after_answer(state, None, blank=False)
 
 
 def _bounded(edit: patch.Edit, tool: str, bounds: Mapping[str, Mapping[str, float]]) -> patch.Edit:
@@ -325,7 +331,8 @@ def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
     if step.feedback is not None:
         return step.checks
     if not state.plan.checks or step.echo:
-        return ()
+        called = any(each.tool_calls for each in state.steps)  # a wrong call, which this text replaces
+        return (calls.WORDS,) if called and not step.echo else ()
     yield from ops.announce_progress(state)
     checked = yield from ops.run_checks(step.answer, partial(_pay_judge, state))
     if checked.given_up:
@@ -448,7 +455,8 @@ def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
         if step.tool_calls:
             messages += calls.told(step)
             continue
-        messages.append({"role": "assistant", "content": step.answer})
+        if step.answer:  # servers refuse an empty turn
+            messages.append({"role": "assistant", "content": step.answer})
         if step.feedback is None:
             continue
         if step.feedback.by in ("checks", "person") or state.plan.wording.scores:  # they speak as the user

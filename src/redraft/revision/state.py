@@ -281,7 +281,8 @@ class State:
 
         `aside` came instead of a text (`Delta.aside`); the model ended its text `by_itself`.
         """
-        if stop in ("budget", "cancelled") or has_answer(self.drafts) or self.best() is not None:
+        flagged = any(step.echo and step.checks for step in self.steps)  # a call was due
+        if stop in ("budget", "cancelled") or flagged or has_answer(self.drafts) or self.best() is not None:
             return
         full = {
             "max_tokens": ", and then max_tokens was reached",
