@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import redraft
 from redraft.chain import CheckResult, Prompt
-from redraft.checks.base import run_check
+from redraft.checks.base import run_check, run_checks
 from redraft.checks.judge import Judge
+from redraft.checks.parse import parse_checks
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckError, CheckSyntaxError, UsageError
 
@@ -83,6 +84,25 @@ def test_an_answer_cannot_break_out_of_its_quotation() -> None:
     other = next(line for line in second.splitlines() if line.startswith("==="))
     assert other != mark
     assert second.split(f"\n{other}\n")[3] == attack
+
+
+@pytest.mark.parametrize(
+    ("check", "shown"),
+    [
+        ("judge:Be kind.", False),
+        ("judge[reasoning]:Be kind.", True),
+        ("all(judge[8, reasoning]:Be kind.; words<=9)", True),
+    ],
+)
+def test_the_judge_sees_thoughts_if_it_is_asked_to(check: str, shown: bool) -> None:
+    judge, writer = ScriptedEngine(["Score: 9"]), ScriptedEngine(["<think>It pours.</think>Rain is wet."])
+    chain = redraft.revise("Describe rain.", model=writer, judge=judge, checks=[check])
+    [[asked]] = judge.calls
+    said = str(asked["content"])  # type: ignore[index, call-overload]
+    assert ("It pours." in said, "<think>" in said, chain.answer) == (shown, False, "Rain is wet.")
+    again = run_checks(parse_checks([check], judge=judge), chain.steps[0].written, chain.prompt)
+    assert asyncio.run(again)[0].passed
+    assert judge.calls[1] == judge.calls[0]
 
 
 def test_the_rubric_may_be_a_file(tmp_path: Path) -> None:

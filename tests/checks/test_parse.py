@@ -58,7 +58,12 @@ LEAVES: st.SearchStrategy[Check] = st.one_of(
     st.builds(
         Command, st.sampled_from(["cat -n", "echo 'a (b;'", r"echo a\;b"]), st.sampled_from([30.0, 0.5])
     ),
-    st.builds(lambda text, bar: Judge(text, JUDGE, bar, text), TEXTS, st.integers(1, 10)),
+    st.builds(
+        lambda text, bar, thoughts: Judge(text, JUDGE, bar, text, thoughts),
+        TEXTS,
+        st.integers(1, 10),
+        st.booleans(),
+    ),
 )
 
 
@@ -113,6 +118,8 @@ def test_any_text_is_a_check_or_a_teaching_error(text: str) -> None:
         ("python:operator.not_", FunctionCheck("operator.not_", __import__("operator").not_)),
         ("command[2.5s]:cat -n", Command("cat -n", 2.5)),
         ("judge[9]:Be kind.", Judge("Be kind.", JUDGE, 9, "Be kind.")),
+        ("judge[9, reasoning]:Be kind.", Judge("Be kind.", JUDGE, 9, "Be kind.", thoughts=True)),
+        ("judge[reasoning]:Be kind.", Judge("Be kind.", JUDGE, 7, "Be kind.", thoughts=True)),
         ("any(json;contains:f(x))", AnyOf((Json(), Contains("f(x)")))),
         (r"any( contains:a\;b\) ; lacks:\\ )", AnyOf((Contains("a;b)"), Lacks("\\")))),
         (r"all(matches:\\(\d\\); json)", AllOf((Matches(r"\(\d\)"), Json()))),
@@ -143,7 +150,7 @@ def test_what_is_read(text: str, check: Check) -> None:
         ("number:4", "number is followed by ':4', and needs = with a number.", "number=3.14~0.01"),
         ("json[2]", "json has no option in brackets.", "json"),
         ("command[10]:cat", "command[10]: write a time limit like command[10s]:.", "command:PROGRAM ARGS"),
-        ("judge[x]:Kind", "judge[x]: write the score that passes like judge[8]:.", "judge:RUBRIC"),
+        ("judge[x]:Kind", "judge[x]: write judge[8]: or judge[8, reasoning]:.", "judge:RUBRIC"),
         ("any", "any needs its checks in parentheses.", "any(A; B)"),
         ("any(json; ; json)", "part 2 of any(…) is empty.", "any(A; B)"),
         ("any(json)) x", "unexpected ') x' after any(…).", "any(A; B)"),

@@ -210,13 +210,23 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
         raise CheckError(f"{check.name!r} gave a wrong outcome: {describe(error)}.", hint=hint) from None
 
 
-async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tuple[CheckResult, ...]:
+def seeing(check: Check, reasoning: str) -> Check:
+    """Return a check that knows the reasoning before the answer, if its method `seeing` takes it."""
+    see = getattr(check, "seeing", None)
+    return see(reasoning) if callable(see) else check
+
+
+async def run_checks(
+    checks: Iterable[Check], answer: str, prompt: Prompt, reasoning: str = ""
+) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Thoughts in tags (`chain.thoughts`) are no part of the answer. A blank answer (`is_blank`) fails every
-    check, even one that only forbids something.
+    Thoughts in tags (`chain.thoughts`) are no part of the answer, but of the reasoning, which only checks see
+    that ask for it (`seeing`). A blank answer (`is_blank`) fails every check, even one that only forbids
+    something.
     """
-    answer = apart(answer)[1]
+    opened, answer = apart(answer)
+    checks = [seeing(check, reasoning or opened) for check in checks]
     if is_blank(answer):
         message = "The answer is empty."
         return tuple(

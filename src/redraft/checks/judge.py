@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -47,7 +47,7 @@ Request:
 {request}
 {mark}
 
-Answer:
+{thoughts}Answer:
 {mark}
 {answer}
 {mark}
@@ -59,6 +59,13 @@ First name, in a few sentences, what in the answer falls short of the rubric, an
 Do not write a better answer. Then write, alone on the last line, "Score: " and a whole number \
 from 1 (worst) to 10 (best)."""
 
+_THOUGHTS = """\
+What the writer thought first, quoted in the same way:
+{mark}
+{reasoning}
+{mark}
+
+"""
 
 _AGAIN = 'Your score is missing. Write it now: "Score: " and a whole number from 1 to 10, and nothing else.'
 
@@ -71,21 +78,27 @@ class Judge:
     engine: Engine = field(repr=False, compare=False)  # the judge's engine, which the caller closes
     bar: int = JUDGE_BAR  # the lowest score that passes, 1 to 10
     rubric: str = field(default="", repr=False)
+    thoughts: bool = False  # whether the judge is shown the reasoning before the answer, too
+    reasoning: str = field(default="", repr=False, compare=False)
 
     @classmethod
-    def of(cls, source: str, engine: Engine | None, bar: int = JUDGE_BAR) -> Self:
+    def of(cls, source: str, engine: Engine | None, bar: int = JUDGE_BAR, *, thoughts: bool = False) -> Self:
         """Read a rubric: the content of the file of that name, or else the text itself."""
         if engine is None:
             raise CheckSyntaxError(f"judge:{source:.60}: there is no judge model.", hint=_HINT)
         if not 1 <= bar <= MAX_SCORE:
             raise CheckSyntaxError(f"judge[{bar}]: scores go from 1 to {MAX_SCORE}.", hint=_HINT)
-        return cls(source, engine, bar, _read_rubric(source))
+        return cls(source, engine, bar, _read_rubric(source), thoughts)
 
     @property
     def name(self) -> str:
         """The short form."""
-        bar = "" if self.bar == JUDGE_BAR else f"[{self.bar}]"
-        return f"judge{bar}:{self.source}"
+        option = ", ".join([str(self.bar)] * (self.bar != JUDGE_BAR) + ["reasoning"] * self.thoughts)
+        return f"judge{f'[{option}]' if option else ''}:{self.source}"
+
+    def seeing(self, reasoning: str) -> Judge:
+        """Return the judge of an answer that this reasoning came before, if the check asks for it."""
+        return replace(self, reasoning=reasoning) if self.thoughts else self
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Ask the judge. Its reasons become the message, and (score - 1) / 9 the score.
@@ -93,9 +106,11 @@ class Judge:
         A reply without a score on its last line is asked for it once more.
         """
         # The mark around an answer is its hash, so no answer can contain it.
-        digest = hashlib.sha256(f"{prompt.text}\0{answer}".encode("utf-8", "replace")).hexdigest()
+        quoted = f"{prompt.text}\0{answer}{self.reasoning}".encode("utf-8", "replace")
+        mark = f"=== {hashlib.sha256(quoted).hexdigest()[:12]}"
+        thoughts = _THOUGHTS.format(mark=mark, reasoning=self.reasoning) if self.reasoning else ""
         asked = _TASK.format(
-            mark=f"=== {digest[:12]}", request=prompt.text, answer=answer, rubric=self.rubric
+            mark=mark, request=prompt.text, thoughts=thoughts, answer=answer, rubric=self.rubric
         )
         task: Message = {"role": "user", "content": asked}
         reply = await self._ask(task)

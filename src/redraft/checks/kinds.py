@@ -27,6 +27,7 @@ Writer = Literal["anyone", "data", "user"]
 
 SEE = "All checks: docs/checks.md"
 _COUNT = re.compile(r"(?P<op><=|>=|==|=|<|>)\s*(?P<low>\d+)(?:\s*\.\.\s*(?P<high>\d+))?", re.ASCII)
+_JUDGED = re.compile(r"(?=.)(\d*)(?:,?\s*\b(reasoning))?", re.ASCII)
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*s", re.ASCII)
 
 
@@ -185,10 +186,10 @@ def _command(written: Written) -> Check:
 def _judge(written: Written) -> Check:
     from redraft.checks.judge import JUDGE_BAR, Judge
 
-    bar = str(JUDGE_BAR) if written.option is None else written.option.strip()
-    if not bar.isdecimal():
-        raise written.error(f"judge[{written.option}]: write the score that passes like judge[8]:")
-    return Judge.of(written.text, written.judge, int(bar))
+    found = _JUDGED.fullmatch(str(JUDGE_BAR) if written.option is None else written.option.strip())
+    if not found:
+        raise written.error(f"judge[{written.option}]: write judge[8]: or judge[8, reasoning]:")
+    return Judge.of(written.text, written.judge, int(found[1] or JUDGE_BAR), thoughts=bool(found[2]))
 
 
 def _reward(written: Written) -> Check:
@@ -272,7 +273,7 @@ COMMAND = CheckKind(
 )
 JUDGE = CheckKind(
     "judge:RUBRIC",
-    "a judge model gives it at least 7 of 10; judge[8]: sets the bar",
+    "a judge model gives it at least 7 of 10; judge[8]: sets the bar; judge[reasoning]: it sees the thoughts",
     _judge,
     takes_option=True,
     asks_judge=True,

@@ -192,7 +192,7 @@ class Driver:
                 if op.calls:
                     results = await calls.judged_by(self.checks, op.calls, plan.prompt)
                 else:
-                    results = await run_checks(self.checks, op.answer, plan.prompt)
+                    results = await run_checks(self.checks, op.answer, plan.prompt, op.reasoning)
                 return ops.Checked(results, usage=self._judged())
             except RedraftError as error:
                 return ops.Checked(error=error, usage=self._judged())

@@ -66,6 +66,7 @@ class RunChecks:
 
     answer: str
     calls: tuple[Mapping[str, Any], ...] = ()
+    reasoning: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,11 +171,9 @@ T = TypeVar("T")
 Loop = Generator[Op | Event, Reply, T]  # a part of the loop that returns a T
 
 
-def run_checks(
-    answer: str, pay: Callable[[Usage], None], calls: tuple[Mapping[str, Any], ...] = ()
-) -> Loop[Checked]:
-    """Yield `RunChecks`, book the judge's usage, and return the results or raise the error."""
-    checked = yield from reply_to(RunChecks(answer, calls), Checked)
+def run_checks(op: RunChecks, pay: Callable[[Usage], None]) -> Loop[Checked]:
+    """Yield an operation, book the judge's usage, and return the results or raise the error."""
+    checked = yield from reply_to(op, Checked)
     pay(checked.usage)
     if checked.error is not None:
         raise checked.error

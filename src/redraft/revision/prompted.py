@@ -188,7 +188,7 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
     results = calls.judged(made, state.plan.options.tools, state.plan.sampling.extra_body)
     checked = None
     if any(name.startswith("tool:") for name in state.plan.checks):
-        checked = yield from ops.run_checks("", partial(_pay_judge, state), made)
+        checked = yield from ops.run_checks(ops.RunChecks("", made), partial(_pay_judge, state))
         if checked.given_up:
             return rules.of_finish(state, "cancelled")
         pairs = zip(results, checked.results, strict=True)
@@ -334,7 +334,8 @@ def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
         called = any(each.tool_calls for each in state.steps)  # a wrong call, which this text replaces
         return (calls.WORDS,) if called and not step.echo else ()
     yield from ops.announce_progress(state)
-    checked = yield from ops.run_checks(step.answer, partial(_pay_judge, state))
+    op = ops.RunChecks(step.answer, reasoning=step.reasoning)
+    checked = yield from ops.run_checks(op, partial(_pay_judge, state))
     if checked.given_up:
         return None
     return checked.results

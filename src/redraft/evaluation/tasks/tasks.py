@@ -220,7 +220,7 @@ async def results_of(
     checks: Sequence[Check], steps: Iterable[Step], prompt: Prompt
 ) -> list[list[dict[str, Any]]]:
     """Return the check results of each answer, as JSON values."""
-    found = [await run_checks(checks, step.answer, prompt) for step in steps]
+    found = [await run_checks(checks, step.answer, prompt, step.reasoning) for step in steps]
     return [[result.model_dump() for result in results] for results in found]
 
 
