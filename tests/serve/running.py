@@ -119,7 +119,7 @@ def served(
     linger: float = 0.0,
     host: str = "127.0.0.1",
     passes: Mapping[str, frozenset[str]] | None = None,
-    withheld: str = "",
+    **more: Any,
 ) -> Iterator[Server]:
     """Serve models, given by their names and options, while the context is open."""
     offered, gate = Models(passes), Gate(at_once, queue)
@@ -132,7 +132,7 @@ def served(
             if loading:
                 await in_daemon_thread(server.load.wait)
             named = (models or both()).items()
-            offered.offer(Model(name, check_options(options), withheld) for name, options in named)
+            offered.offer(Model(name, check_options(options), **more) for name, options in named)
             up.set()
 
         async def main() -> None:

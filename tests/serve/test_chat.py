@@ -115,6 +115,28 @@ def test_a_stream_has_the_steps_and_then_the_answer() -> None:
     assert said == [SHORT]
 
 
+def content_of(reply: httpx.Response) -> str:
+    """The content of one answer, streamed or not."""
+    if not (events := events_of(reply.text)[:-1]):
+        return str(reply.json()["choices"][0]["message"]["content"])
+    return "".join(json.loads(each)["choices"][0]["delta"].get("content", "") for each in events)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_thoughts_are_content_in_tags_where_the_models_file_says_so(stream: bool) -> None:
+    replies = ["<think>Wet?</think>Rain falls.", ScriptedReply("<think>Look.</think>", tool_calls=[CALL])]
+    engine, body = ScriptedEngine([*replies, "<think>Hm.</think>{}"]), {"stream": stream}
+    with served({"plain": plain(engine)}, think_tags=True) as server:
+        said = content_of(server.post(body))
+        turns = [*ASK, {"role": "assistant", "content": said}, *ASK]
+        called = server.post({**body, "messages": turns, "tools": [TOOL]})
+        data = server.post({**body, "response_format": {"type": "json_object"}})
+    assert said == "<think>\nWet?\n</think>\n\nRain falls."
+    assert [message["content"] for message in engine.calls[1]][1] == "Rain falls."  # type: ignore[index, union-attr]
+    assert (content_of(called), "reasoning_content" in called.text) == ("<think>\nLook.\n</think>\n\n", False)
+    assert (content_of(data), "reasoning_content" in data.text) == ("{}", True)
+
+
 def test_the_only_answer_is_content_while_it_is_written() -> None:
     with served(both("\n\n Rain  falls.\n\n Down. \n ")) as server, server.client() as client:
         stream = client.chat.completions.create(model="plain", messages=ASK, stream=True)

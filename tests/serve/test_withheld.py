@@ -79,7 +79,11 @@ def test_a_text_that_is_cut_before_it_fails_is_withheld() -> None:
 
 @pytest.mark.parametrize(
     ("entry", "said"),
-    [("{withheld: Sorry.}", "needs a check"), ("{check: ['words<=5'], withheld: ' '}", "withheld is ' '")],
+    [
+        ("{withheld: Sorry.}", "needs a check"),
+        ("{check: ['words<=5'], withheld: ' '}", "withheld is ' '"),
+        ("{think-tags: 'yes'}", "think-tags is 'yes'"),
+    ],
 )
 def test_a_wrong_entry_is_refused(entry: str, said: str) -> None:
     Path("models.yaml").write_text(f"rain: {entry}")

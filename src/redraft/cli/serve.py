@@ -99,20 +99,19 @@ def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, A
     """Return the models of a file, and the further keys of each. Flags apply where an entry is silent."""
     from redraft.chain.documents import text_of_settings, yaml_of
     from redraft.options import Flags
-    from redraft.serve.start import PASSED, WITHHELD, passed_fields, withheld_text
+    from redraft.serve.start import OF_REPLIES, PASSED, keys_of_replies, passed_fields
 
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict) or not document:
         raise UsageError(f"{path} has no models.", hint=_A_MODEL)
-    entries, passes, withheld = list[Any](), {}, {}
+    entries, passes, replies = list[Any](), {}, {}
     for name, keys in document.items():
         if not isinstance(name, str) or not isinstance(keys, dict):
             raise UsageError(f"{path}: {name!r:.80} should be a name with keys.", hint=_A_MODEL)
         where, own = f"{path}: {name}: ", dict(keys)
         passes[name] = passed_fields(own.pop(PASSED, []), where)
-        instead = own.pop(WITHHELD, None)
+        of_replies = {key: own.pop(key) for key in OF_REPLIES if key in own}
         settings = fill_in({**flags, **Flags.read_file(own, where=where).explicit})
         entries.append((name, "", settings))
-        if instead is not None:
-            withheld[name] = withheld_text(instead, settings, where)
-    return entries, {"passes": passes, "withheld": withheld}
+        replies[name] = keys_of_replies(of_replies, settings, where)
+    return entries, {"passes": passes, "replies": replies}

@@ -29,6 +29,7 @@ class Model:
     name: str
     options: RevisionOptions
     withheld: str = ""  # what clients get instead of an answer that fails its checks
+    think_tags: bool = False  # thoughts are a part of a chat's content, in `<think>` tags
     watch: Watch | None = None  # of the promise of its recipe
     # Seconds since 1970 at which it was opened.
     created: int = field(default_factory=lambda: int(time.time()))

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from redraft.chain import Chain, Feedback, Finish, Step, Usage, has_answer
+from redraft.chain.thoughts import together
 from redraft.checks.json_reading import text_of
 from redraft.revision.calls import NONE
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
@@ -187,13 +188,15 @@ class AnswerMessage:
         """The calls of tools by the answer."""
         return _final(self.finished).tool_calls
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the whole message."""
+    def as_json(self, *, think_tags: bool = False) -> dict[str, Any]:
+        """Return the whole message. With `think_tags`, thoughts are content."""
         answer = final_answer(self.finished)
         calls = [dict(call) for call in self.tool_calls]
         message: dict[str, Any] = {"role": "assistant", "content": answer or (None if calls else "")}
         message["refusal"] = None
-        if reasoning := self.reasoning:
+        if think_tags and self.reasoning:
+            message["content"] = together(self.reasoning, answer)
+        elif reasoning := self.reasoning:
             message["reasoning_content"] = reasoning
         if calls:
             message["tool_calls"] = calls
@@ -315,6 +318,7 @@ class ChatReply(Reply):
     def __init__(self, asked: Accepted) -> None:
         super().__init__(asked, [AnswerMessage(asked.sure) for _ in asked.inputs], "chatcmpl-")
         self._begun: set[int] = set()
+        self._thinking: set[int] = set()  # the answers whose tag is open
         self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}
 
     def whole(self) -> dict[str, Any]:
@@ -322,7 +326,7 @@ class ChatReply(Reply):
         choices = [
             {
                 "index": index,
-                "message": message.as_json(),
+                "message": message.as_json(think_tags=self.asked.think_tags),
                 "logprobs": self._new_logprobs(index),
                 "finish_reason": message.finish_reason,
                 **message.unmet,
@@ -338,12 +342,24 @@ class ChatReply(Reply):
             yield self._chunk(index, {"redraft": said})
         for piece in message.streamed(event):
             if not steps or piece.field == "content":
-                yield self._said(index, piece)
+                yield self._said(index, self._tagged(index, piece))
         if isinstance(event, Finished):
+            if index in self._thinking:
+                yield self._said(index, self._tagged(index, Piece("content", "")))
             if message.tool_calls:
                 calls = [{"index": number, **call} for number, call in enumerate(message.tool_calls)]
                 yield self._chunk(index, {"tool_calls": calls})
             yield self._chunk(index, {}, message.finish_reason, **self._chain())
+
+    def _tagged(self, index: int, piece: Piece) -> Piece:
+        """Return a piece as content, with tags around thoughts, if the model's entry says so."""
+        if not self.asked.think_tags:
+            return piece
+        thinks, tag = piece.field != "content", ""
+        if thinks != (index in self._thinking):
+            self._thinking ^= {index}
+            tag = "<think>\n" if thinks else "\n</think>\n\n"
+        return Piece("content", tag + piece.text)
 
     def waiting(self) -> bytes:
         """Return the event that the answer waits, if steps were asked for."""

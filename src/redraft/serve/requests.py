@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Self, cast
 from pydantic import AfterValidator, Field, PrivateAttr, WithJsonSchema
 
 from redraft.chain import Prompt, is_system
+from redraft.chain.thoughts import apart
 from redraft.checks.base import Check, schema_of
 from redraft.checks.parse import parse_check
 from redraft.checks.schema import validator_of
@@ -126,6 +127,7 @@ class Accepted:
     with_chain: bool = False
     echo: bool = False  # begin each text with its prompt
     withheld: str = ""  # what the client gets instead of an answer that fails its checks
+    think_tags: bool = False  # thoughts are content, in tags
     strict: str = ""  # the check of a schema that an answer must fit
     strict_tools: bool = False  # whether a call that stays wrong is an error
     left_out: tuple[str, ...] = ()  # types of tools that the model is not offered, told in a header
@@ -280,6 +282,7 @@ class RevisedRequest(ModelRequest):
             stream=bool(self.stream),
             with_chain=bool(self.redraft),
             withheld=model.withheld,
+            think_tags=model.think_tags and not checks,
             strict=f"json-schema:{places[0]}" if wanted.get("strict") is True else "",
             strict_tools=strict or limits.strict_tools,
         )
@@ -346,7 +349,9 @@ class ChatRequest(SampledRequest, RevisedRequest):
 
     def accept(self, models: Models, limits: ServerLimits) -> Accepted:
         """Return the chains to make."""
-        model, prompt, count = models.named(self.model), prompt_in(self.messages, "messages"), self.n or 1
+        model, count = models.named(self.model), self.n or 1
+        earlier = map(_untagged, self.messages) if model.think_tags else self.messages
+        prompt = prompt_in([*earlier], "messages")
         if self.redraft and count > 1:
             raise invalid("redraft returns the chain of one answer, and n asks for more.", "redraft")
         wanted = {"type": "text"} if self.response_format is None else self.response_format
@@ -379,6 +384,14 @@ def by_messages(options: RevisionOptions) -> RevisionOptions:
     """
     plain = only_answer(options) and options.mode == "auto" and engine_of(options).info.chats
     return options.model_copy(update={"mode": "prompted"}) if plain and not options.checks else options
+
+
+def _untagged(message: Any) -> Any:
+    """Return a message of an earlier turn without thoughts in its content."""
+    match message:
+        case {"role": "assistant", "content": str(said)}:
+            return {**message, "content": apart(said)[1]}
+    return message
 
 
 def prompt_in(messages: list[Any], param: str) -> Prompt:

@@ -63,7 +63,8 @@ class Server:
     # By a model's name: the fields of requests that its server takes beyond OpenAI's.
     passes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     strict_tools: bool = False  # a call that stays wrong is an error
-    withheld: Mapping[str, str] = field(default_factory=dict)  # by a model's name: `Model.withheld`
+    # By a model's name: `Model.withheld` and `Model.think_tags`.
+    replies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise for faults that can be found before a model is loaded."""
@@ -112,8 +113,8 @@ class Server:
             before, down = len(found), dict[int, EngineError]()
             for place, each in enumerate(opening.models):
                 try:
-                    withheld = self.withheld.get(each[0] or "", "")
-                    found[place] = found.get(place) or await opening.open(*each, withheld)
+                    more = self.replies.get(each[0] or "", {})
+                    found[place] = found.get(place) or await opening.open(*each, **more)
                 except (ServerError, EngineTimeout) as failed:
                     if getattr(failed, "status", None) not in PASSING:
                         raise
@@ -159,7 +160,7 @@ class Opening:
     _engines: dict[tuple[Any, ...], Engine] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
 
-    async def open(self, name: str | None, behind: str, settings: Settings, withheld: str = "") -> Model:
+    async def open(self, name: str | None, behind: str, settings: Settings, **more: Any) -> Model:
         """Open one of the models."""
         steered = any(each.get("steer") is not False for *_, each in self.models)
         because = "checks of requests steer it, unless --no-steer" if steered else ""
@@ -181,7 +182,7 @@ class Opening:
         if called in self._names:
             raise UsageError(f"two models are called {called}.", hint="--models FILE gives them other names.")
         self._names.add(called)
-        return Model(called, options, withheld, settings.watch)
+        return Model(called, options, watch=settings.watch, **more)
 
 
 def usual_name(settings: Settings) -> str:
@@ -192,7 +193,8 @@ def usual_name(settings: Settings) -> str:
     return Path(reference.removeprefix("script:")).name.removesuffix(".gguf").removesuffix(".jsonl")
 
 
-PASSED, WITHHELD = "server-fields", "withheld"
+PASSED, WITHHELD, THINK_TAGS = "server-fields", "withheld", "think-tags"
+OF_REPLIES = (WITHHELD, THINK_TAGS)
 
 
 def passed_fields(found: Any, where: str) -> frozenset[str]:
@@ -206,11 +208,14 @@ def passed_fields(found: Any, where: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def withheld_text(found: Any, settings: Settings, where: str) -> str:
-    """Return the text that an entry of the models' file gives clients instead of a failing answer."""
-    if not isinstance(found, str) or not found.strip():
+def keys_of_replies(given: Mapping[str, Any], settings: Settings, where: str) -> dict[str, Any]:
+    """Return what an entry of the models' file says of its replies: `Model.withheld` and `think_tags`."""
+    text, tags = given.get(WITHHELD, "-"), given.get(THINK_TAGS, False)
+    if not isinstance(text, str) or not text.strip():
         hint = f"A text: {WITHHELD}: I cannot answer that."
-        raise UsageError(f"{where}{WITHHELD} is {found!r:.80}.", hint=hint)
-    if not settings.get("check"):
+        raise UsageError(f"{where}{WITHHELD} is {text!r:.80}.", hint=hint)
+    if WITHHELD in given and not settings.get("check"):
         raise UsageError(f"{where}{WITHHELD} needs a check.", hint="Add one: check: ['lacks:password']")
-    return found
+    if type(tags) is not bool:
+        raise UsageError(f"{where}{THINK_TAGS} is {tags!r:.80}.", hint=f"Write {THINK_TAGS}: true")
+    return {key.replace("-", "_"): value for key, value in given.items()}
