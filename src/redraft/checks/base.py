@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -28,6 +29,9 @@ _log = logging.getLogger(__name__)
 
 MOST_PLACES = 100
 """Of a fault. One in more places is hardly mended in places, and each of them would be recorded."""
+
+REASONING: ContextVar[str] = ContextVar("reasoning", default="")
+"""What was thought before the answer that checks run on. They see it only if they ask here."""
 
 Prospect = Literal["open", "lost"]
 """What the beginning of an answer says: it may still pass, or no continuation can."""
@@ -210,23 +214,16 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
         raise CheckError(f"{check.name!r} gave a wrong outcome: {describe(error)}.", hint=hint) from None
 
 
-def seeing(check: Check, reasoning: str) -> Check:
-    """Return a check that knows the reasoning before the answer, if its method `seeing` takes it."""
-    see = getattr(check, "seeing", None)
-    return see(reasoning) if callable(see) else check
-
-
 async def run_checks(
     checks: Iterable[Check], answer: str, prompt: Prompt, reasoning: str = ""
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Thoughts in tags (`chain.thoughts`) are no part of the answer, but of the reasoning, which only checks see
-    that ask for it (`seeing`). A blank answer (`is_blank`) fails every check, even one that only forbids
-    something.
+    Thoughts in tags (`chain.thoughts`) are no part of the answer. A blank answer (`is_blank`) fails every
+    check, even one that only forbids something.
     """
     opened, answer = apart(answer)
-    checks = [seeing(check, reasoning or opened) for check in checks]
+    REASONING.set(reasoning or opened)
     if is_blank(answer):
         message = "The answer is empty."
         return tuple(

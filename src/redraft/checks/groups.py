@@ -24,7 +24,6 @@ from redraft.checks.base import (
     outcome_of,
     passed,
     prefix_of,
-    seeing,
     together,
 )
 from redraft.checks.kinds import Written
@@ -44,10 +43,6 @@ class _Group:
         """The short form. Deeper parts are escaped already."""
         names = (each.name if isinstance(each, _Group) else escape(each.name) for each in self.parts)
         return f"{self.kind}({'; '.join(names)})"
-
-    def seeing(self, reasoning: str) -> _Group:
-        """Return the group with each part that asks for it shown the reasoning."""
-        return type(self)(tuple(seeing(part, reasoning) for part in self.parts))
 
 
 class AllOf(_Group):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -18,7 +18,7 @@ import regex
 
 from redraft.chain import Prompt
 from redraft.chain.thoughts import apart
-from redraft.checks.base import Outcome, failed, passed
+from redraft.checks.base import REASONING, Outcome, failed, passed
 from redraft.checks.grounded import QUOTED
 from redraft.checks.segment import sentences
 from redraft.engines.base import Engine, Message, Sampling
@@ -79,7 +79,6 @@ class Judge:
     bar: int = JUDGE_BAR  # the lowest score that passes, 1 to 10
     rubric: str = field(default="", repr=False)
     thoughts: bool = False  # whether the judge is shown the reasoning before the answer, too
-    reasoning: str = field(default="", repr=False, compare=False)
 
     @classmethod
     def of(cls, source: str, engine: Engine | None, bar: int = JUDGE_BAR, *, thoughts: bool = False) -> Self:
@@ -96,19 +95,16 @@ class Judge:
         option = ", ".join([str(self.bar)] * (self.bar != JUDGE_BAR) + ["reasoning"] * self.thoughts)
         return f"judge{f'[{option}]' if option else ''}:{self.source}"
 
-    def seeing(self, reasoning: str) -> Judge:
-        """Return the judge of an answer that this reasoning came before, if the check asks for it."""
-        return replace(self, reasoning=reasoning) if self.thoughts else self
-
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Ask the judge. Its reasons become the message, and (score - 1) / 9 the score.
 
         A reply without a score on its last line is asked for it once more.
         """
         # The mark around an answer is its hash, so no answer can contain it.
-        quoted = f"{prompt.text}\0{answer}{self.reasoning}".encode("utf-8", "replace")
+        reasoning = REASONING.get() if self.thoughts else ""
+        quoted = f"{prompt.text}\0{answer}{reasoning}".encode("utf-8", "replace")
         mark = f"=== {hashlib.sha256(quoted).hexdigest()[:12]}"
-        thoughts = _THOUGHTS.format(mark=mark, reasoning=self.reasoning) if self.reasoning else ""
+        thoughts = _THOUGHTS.format(mark=mark, reasoning=reasoning) if reasoning else ""
         asked = _TASK.format(
             mark=mark, request=prompt.text, thoughts=thoughts, answer=answer, rubric=self.rubric
         )

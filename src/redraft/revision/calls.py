@@ -51,9 +51,12 @@ def judged(
     may = _callable(known, asked.get("tool_choice"))
     for number, call in enumerate(calls):
         name, arguments = (call.get("function", {}).get(part) for part in ("name", "arguments"))
-        rule, outcome = f"tool:{name}", failed(f"There is no tool {name!r:.80}. There are: {_listed(known)}.")
+        rule, outcome = (
+            f"tool:{name}",
+            failed(f"There is no tool {name!r:.80}. There are: {', '.join(known) or 'none'}."),
+        )
         if name in known and name not in may:
-            do = f"Call {_listed(may)}" if may else "Answer in words"
+            do = f"Call {', '.join(may)}" if may else "Answer in words"
             rule, outcome = "tool_choice", failed(f"{name} may not be called now. {do}.")
         elif number and asked.get("parallel_tool_calls") is False:
             rule, outcome = "parallel_tool_calls", ONE
@@ -61,10 +64,6 @@ def judged(
             outcome = _fits(arguments, _check_of(known[name]))
         found.append(CheckResult(name=rule, **vars(outcome)))
     return tuple(found)
-
-
-def _listed(known: Iterable[str]) -> str:
-    return ", ".join(known) or "none"
 
 
 def _callable(known: Mapping[str, Any], choice: Any) -> Mapping[str, Any]:
