@@ -68,3 +68,4 @@ def test_a_call_that_is_due_is_asked_for_again_and_a_right_one_has_no_flag() -> 
         assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
         assert "A call is due" in choice["message"]["reasoning_content"]
         assert "unmet" not in choice
+    assert "A call is due" in last([""], {**more, "revision": {"max": 2}})["unmet"][0]

@@ -252,12 +252,15 @@ def test_an_answer_that_does_not_fit_the_schema_is_revised() -> None:
     assert "'born' is a required property" in extra(reply.choices[0].message, "reasoning_content")
 
 
+@pytest.mark.parametrize("before", ["", "Sure: "])
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_strict_schema_holds_or_is_an_error_that_names_the_path(stream: bool) -> None:
+def test_a_strict_schema_holds_or_is_an_error_that_names_the_path(stream: bool, before: str) -> None:
     schema = {"name": "person", "strict": True, "schema": Person.model_json_schema()}
     body = {"response_format": {"type": "json_schema", "json_schema": schema}, "stream": stream}
-    with served(both('{"name": "Ada", "born": "soon"}')) as server:
+    engine = Able([f'{before}{{"name": "Ada", "born": "soon"}}'], about={"schemas": True})
+    with served({"plain": plain(engine)}) as server:
         reply = server.post(body)
+    assert ('"content"' in reply.text) == (stream and not before)  # prose is no content
     error = json.loads(events_of(reply.text)[-1])["error"] if stream else reply.json()["error"]
     assert (error["code"], reply.status_code) == ("schema_failed", 200 if stream else 422)
     assert "born" in error["message"]

@@ -22,7 +22,7 @@ MOST_REPEATS = 1000
 """Most repeats for llama.cpp, which refuses 2,000 (MAX_REPETITION_THRESHOLD in llama-grammar.cpp)."""
 _COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 
-_FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
+FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
 
 UNBOUND = "replies are only checked, or read as text"
 """What becomes of replies that keep to no schema: answers are checked, and criticisms are read."""
@@ -45,7 +45,7 @@ class SchemaWatch:
     def look(self, name: str, answer: str, finish: Finish) -> None:
         """Warn at the first answer that is not JSON, unless it was cut off and may begin some."""
         text = answer.strip()
-        if self._warned or not text or (finish != "stop" and text[0] in _FIRST):
+        if self._warned or not text or (finish != "stop" and text[0] in FIRST):
             return
         try:
             if finish == "stop":

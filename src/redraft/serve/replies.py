@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from redraft.chain import Chain, Feedback, Finish, Step, Usage, has_answer
 from redraft.chain.thoughts import together
 from redraft.checks.json_reading import text_of
+from redraft.engines.schemas import FIRST
 from redraft.revision.calls import NONE
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
 from redraft.revision.state import complete_drafts, complete_steps
@@ -59,6 +60,7 @@ class AnswerMessage:
     """The message made from one chain."""
 
     sure: bool  # the first answer is certain to be the final one
+    strict: bool = False  # and fits a schema, or is an error
     chain: Chain | None = None
     _counted: Usage = field(default_factory=Usage)
     _pieces: int = 0
@@ -129,7 +131,7 @@ class AnswerMessage:
     def _answer(self, text: str) -> Iterator[Piece]:
         text = self._held + text
         text = text if self._sent else text.lstrip()
-        new = text.rstrip()
+        new = "" if self.strict and not text.startswith(tuple(FIRST)) and not self._sent else text.rstrip()
         self._held = text[len(new) :]
         if new:
             self._sent += new
@@ -204,10 +206,10 @@ class AnswerMessage:
 
 
 def _final(chain: Chain) -> Step:
-    """Return the step of the final answer: the best one, else the last one with a text, else an empty one."""
-    blank = chain.best is None and chain.steps and not has_answer(chain.steps)
-    index = len(chain.steps) - 1 if blank else chain.best
-    return Step(answer="", finish="cancelled") if index is None else chain.steps[index]
+    """Return the step of the final answer: the best one; if all are blank, one that says what was due."""
+    if chain.best is None and chain.steps and not has_answer(chain.steps):
+        return next((step for step in chain.steps if step.checks), chain.steps[-1])
+    return Step(answer="", finish="cancelled") if chain.best is None else chain.steps[chain.best]
 
 
 def _unmet(chain: Chain) -> list[str]:
@@ -316,7 +318,8 @@ class ChatReply(Reply):
     messages: Sequence[AnswerMessage]
 
     def __init__(self, asked: Accepted) -> None:
-        super().__init__(asked, [AnswerMessage(asked.sure) for _ in asked.inputs], "chatcmpl-")
+        messages = [AnswerMessage(asked.sure, bool(asked.strict)) for _ in asked.inputs]
+        super().__init__(asked, messages, "chatcmpl-")
         self._begun: set[int] = set()
         self._thinking: set[int] = set()  # the answers whose tag is open
         self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}

@@ -196,7 +196,7 @@ class ResponseReply(Reply):
     messages: Sequence[AnswerMessage]
 
     def __init__(self, asked: requests.Accepted) -> None:
-        super().__init__(asked, [AnswerMessage(asked.sure)], "resp_")
+        super().__init__(asked, [AnswerMessage(asked.sure, bool(asked.strict))], "resp_")
         self._items: list[dict[str, Any]] = []
         self._open: Piece | None = None
         self._number = 0

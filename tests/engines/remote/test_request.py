@@ -85,14 +85,17 @@ def test_calls_are_told_apart_and_logged(server: FakeServer, caplog: pytest.LogC
     named = [piece(0, id="a", name="weather", arguments="{"), piece(0, name="weather", arguments="}")]
     split = [piece(0, name="wea"), piece(0, name="ther"), piece(0, arguments="{}")]
     alone = [piece(None, name="weather"), piece(None, name="tide")]
-    server.on(CHAT, *(pieces(*each) for each in (two, same_index, bare, named, split, alone)))
-    found = [revise(server, tools=[WEATHER], max_revisions=0).steps[-1].tool_calls for _ in range(6)]
+    begun, rest = piece(None, name="weather", arguments=""), piece(None, arguments="{}")
+    again = [piece(0, name="weather", arguments=part) for part in ("{", "}", "")]
+    forms = (two, same_index, bare, [begun, rest] * 2, named, split, again, alone)
+    server.on(CHAT, *(pieces(*each) for each in forms))
+    found = [revise(server, tools=[WEATHER], max_revisions=0).steps[-1].tool_calls for _ in forms]
     assert all(repr(calls) in caplog.text for calls in found)
     assert [[call["id"] for call in calls] for calls in found[:2]] == [["a", "b"]] * 2
     assert len({call["id"] for call in found[2]}) == 2
     said = [[tuple(call["function"].values()) for call in calls] for calls in found]
-    assert said[:5] == [[("weather", "{}")] * count for count in (2, 2, 2, 1, 1)]
-    assert said[5] == [("weather", ""), ("tide", "")]
+    assert said[:7] == [[("weather", "{}")] * count for count in (2, 2, 2, 2, 1, 1, 1)]
+    assert said[7] == [("weather", ""), ("tide", "")]
 
 
 def test_a_revision_may_call_a_tool_too(server: FakeServer) -> None:

@@ -193,20 +193,23 @@ def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
             call = at_index[piece.index] = []
             calls.append(call)
         call.append(piece)
-    found: list[Body] = []
+    found, index = list[Body](), -1
     for parts in calls:
         name = ""
         for part in parts:
             name += part.name if part.name != name else ""
         function = {"name": whole(name), "arguments": whole("".join(part.arguments for part in parts))}
-        call_id = parts[0].id or f"call_{secrets.token_hex(12)}"
+        same = parts[0].index == index and not (parts[0].id or function["arguments"])
+        if same and found[-1]["function"]["name"] == function["name"]:
+            continue  # the name of the call before, once more
+        index, call_id = parts[0].index, parts[0].id or f"call_{secrets.token_hex(12)}"
         found.append({"id": whole(call_id), "type": "function", "function": function})
     return tuple(found)
 
 
 def _begins(piece: CallPiece, call: Sequence[CallPiece]) -> bool:
     """Return whether a piece begins another call: by its id, behind whole arguments, or by a name alone."""
-    if piece.id or not piece.name or not (piece.arguments or piece.name != call[0].name):
+    if piece.id or not piece.name:
         return bool(piece.id) and piece.id != call[0].id
     try:
         json.loads("".join(part.arguments for part in call))
