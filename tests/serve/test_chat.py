@@ -132,8 +132,9 @@ def test_thoughts_are_content_in_tags_where_the_models_file_says_so(stream: bool
         called = server.post({**body, "messages": turns, "tools": [TOOL]})
         data = server.post({**body, "response_format": {"type": "json_object"}})
     assert said == "<think>\nWet?\n</think>\n\nRain falls."
+    assert ('"content": "</think>"' in called.text) == stream
     assert [message["content"] for message in engine.calls[1]][1] == "Rain falls."  # type: ignore[index, union-attr]
-    assert (content_of(called), "reasoning_content" in called.text) == ("<think>\nLook.\n</think>\n\n", False)
+    assert (content_of(called), "reasoning_content" in called.text) == ("<think>\nLook.\n</think>", False)
     assert (content_of(data), "reasoning_content" in data.text) == ("{}", True)
 
 

@@ -335,17 +335,19 @@ class State:
 
 
 def appended(prompt: Prompt, text: str) -> Prompt:
-    """Return a prompt with a text appended, if there is one."""
+    """Return a prompt with a text appended, if there is one.
+
+    Behind the answer of a tool, it is appended to the user's turn: some servers take no turn there.
+    """
     if not text:
         return prompt
     if not prompt.messages:
         return prompt.model_copy(update={"instruction": f"{prompt.instruction}\n\n{text}"})
-    *before, last = prompt.messages
-    if last.get("role") == "tool":
-        added: tuple[Any, ...] = (last, {"role": "user", "content": text})
-    else:
-        added = (with_text(message_of(last), text),)
-    return prompt.model_copy(update={"messages": (*before, *added)})
+    messages: list[Any] = [*prompt.messages]
+    roles = [each.get("role") for each in reversed(messages)]
+    at = -1 - (roles.index("user") if roles[0] == "tool" and "user" in roles else 0)
+    messages[at] = with_text(message_of(messages[at]), text)
+    return prompt.model_copy(update={"messages": tuple(messages)})
 
 
 CUT = (None, "budget", "cancelled", "error")

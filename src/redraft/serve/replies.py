@@ -197,7 +197,7 @@ class AnswerMessage:
         message: dict[str, Any] = {"role": "assistant", "content": answer or (None if calls else "")}
         message["refusal"] = None
         if think_tags and self.reasoning:
-            message["content"] = together(self.reasoning, answer)
+            message["content"] = together(self.reasoning, answer).rstrip()
         elif reasoning := self.reasoning:
             message["reasoning_content"] = reasoning
         if calls:
@@ -345,24 +345,28 @@ class ChatReply(Reply):
             yield self._chunk(index, {"redraft": said})
         for piece in message.streamed(event):
             if not steps or piece.field == "content":
-                yield self._said(index, self._tagged(index, piece))
+                yield from self._tagged(index, piece)
         if isinstance(event, Finished):
             if index in self._thinking:
-                yield self._said(index, self._tagged(index, Piece("content", "")))
+                yield from self._tagged(index, Piece("content", ""))
             if message.tool_calls:
                 calls = [{"index": number, **call} for number, call in enumerate(message.tool_calls)]
                 yield self._chunk(index, {"tool_calls": calls})
             yield self._chunk(index, {}, message.finish_reason, **self._chain())
 
-    def _tagged(self, index: int, piece: Piece) -> Piece:
-        """Return a piece as content, with tags around thoughts, if the model's entry says so."""
-        if not self.asked.think_tags:
-            return piece
-        thinks, tag = piece.field != "content", ""
-        if thinks != (index in self._thinking):
-            self._thinking ^= {index}
-            tag = "<think>\n" if thinks else "\n</think>\n\n"
-        return Piece("content", tag + piece.text)
+    def _tagged(self, index: int, piece: Piece) -> Iterator[bytes]:
+        """Yield the chunks of a piece, with tags around thoughts if the model's entry says so.
+
+        A tag is a chunk of its own, as it is a token of its own where models write it: clients look for that.
+        """
+        thinks, field, tags = piece.field != "content", piece.field, list[str]()
+        if self.asked.think_tags:
+            field = "content"
+            if thinks != (index in self._thinking):
+                self._thinking ^= {index}
+                tags = ["<think>", "\n"] if thinks else ["\n", "</think>", "\n\n" * bool(piece.text)]
+        for text in filter(None, (*tags, piece.text)):
+            yield self._said(index, Piece(field, text))
 
     def waiting(self) -> bytes:
         """Return the event that the answer waits, if steps were asked for."""
