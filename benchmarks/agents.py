@@ -1,26 +1,46 @@
 """Measure calls of tools with a fault put in: how many leave right, at what cost, and what a right one waits.
 
-python benchmarks/agents.py           a few seconds; writes results/agents.json
+python benchmarks/agents.py           some minutes; writes results/agents.json
 python benchmarks/agents.py --quick   twenty calls, nothing written
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import random
 import re
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import httpx
+
 import redraft
+from material import default_model
 from measure import Figure, Goal, Row
-from redraft.chain import Chain
-from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from redraft.engines.llamacpp.engine import LlamaCppEngine
+from redraft.options import MachineOptions
 from redraft.revision.calls import judged
 from report import main
+from serve_server import serving
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # what speaks HTTP belongs to the tests
+from tests.engines.fake_server import FakeServer, Reply, Request, json_reply, models_reply
+from tests.gguf_files import with_text
+
+RATE = 100.0  # tokens a second of the scripted model
+PORT = 8391
+TEMPLATE = Path(__file__).parent.parent / "tests" / "engines" / "servers" / "tools.jinja"
 FAULTS = ("missing", "missing inside", "extra", "type", "enum", "date", "made-up id", "bound", "cut", "name")
 PARAMETERS: dict[str, Any] = {
     "type": "object",
@@ -80,39 +100,96 @@ def call(name: str, text: str) -> dict[str, Any]:
     return {"id": "c", "type": "function", "function": {"name": name, "arguments": text}}
 
 
-def mended(draw: random.Random, fault: str, revisions: int) -> tuple[bool, Chain]:
-    """Returns whether a call with a fault leaves right, and its chain. The model does as asked."""
-    offered = tools(draw.choice([1, 5, 20, 60]))
-    name, right = draw.choice(offered)["function"]["name"], arguments(draw)
-    first = call("tol_x" if fault == "name" else name, spoilt(right, fault))
-    replies = [ScriptedReply(tool_calls=[first])]
+@dataclass(frozen=True)
+class Case:
+    """A call that a model is to make, and the one that it makes first."""
 
-    def say(messages: Any) -> Any:
-        if replies:
-            return replies.pop()
-        found = {}
-        for pointer in re.findall(r'"(/[^"]+)"', messages[-1]["content"]):
-            value: Any = right
-            for key in pointer[1:].split("/"):
-                value = value[key]
-            found[pointer] = value
-        return json.dumps(found) if found else ScriptedReply(tool_calls=[call(name, json.dumps(right))])
+    prompt: str
+    offered: list[dict[str, Any]]
+    name: str
+    right: dict[str, Any]
+    first: dict[str, Any]
 
-    given: Any = {"tools": offered, "checks": [f"tool:{name}.amount<=999"], "max_revisions": revisions}
-    chain = redraft.revise("Do it.", model=ScriptedEngine(say), **given)
-    made = chain.steps[chain.best or 0].tool_calls[0]["function"]
-    try:
-        return made["name"] == name and json.loads(made["arguments"]) == right, chain
-    except ValueError:
-        return False, chain
+    @classmethod
+    def drawn(cls, draw: random.Random, number: int, fault: str, most: Sequence[int]) -> Case:
+        offered, right = tools(draw.choice(most)), arguments(draw)
+        name, who = draw.choice(offered)["function"]["name"], right["who"]
+        words = ", ".join(f"{key} {right[key]}" for key in ("amount", "unit", "day"))
+        prompt = f"Case {number}. Call {name}: {words}, who is Ada with the id {who['id']}, tags a and b."
+        first = call("tol_x" if fault == "name" else name, spoilt(right, fault))
+        return cls(prompt, offered, name, right, first)
+
+    @property
+    def check(self) -> str:
+        return f"tool:{self.name}.amount<=999"
+
+    def met(self, calls: Sequence[dict[str, Any]]) -> bool:
+        """Whether calls are the right one alone."""
+        try:
+            [made] = (each["function"] for each in calls)
+            return made["name"] == self.name and json.loads(made["arguments"]) == self.right
+        except ValueError:
+            return False
+
+
+def answer(cases: Sequence[Case], request: Request) -> Reply:
+    """The reply of an able model at four characters a token: a call, values asked for, or the right call."""
+    messages = request.json["messages"]
+    case = cases[int(re.search(r"Case (\d+)", str(messages))[1])]  # type: ignore[index]
+    found = {}
+    for pointer in re.findall(r'"(/[^"]+)"', str(messages[-1]["content"])):
+        value: Any = case.right
+        for key in pointer[1:].split("/"):
+            value = value[key]
+        found[pointer] = value
+    calls = [call(case.name, json.dumps(case.right)) if messages[1:] else case.first]
+    said = {"content": json.dumps(found)} if found else {"content": None, "tool_calls": calls}
+    tokens = len(said["content"] or calls[0]["function"]["arguments"]) // 4
+    usage = {"prompt_tokens": 1, "completion_tokens": tokens}
+    made = json_reply({"choices": [{"message": said, "finish_reason": "stop"}], "usage": usage})
+    return replace(made, pieces=[tokens / RATE, *made.pieces])
+
+
+def asked(url: str, model: str, cases: Sequence[Case]) -> list[tuple[bool, int, float]]:
+    """Return for each case whether the right call leaves, its tokens and seconds; eight at a time."""
+
+    def one(case: Case) -> tuple[bool, int, float]:
+        body = {"model": model, "tools": case.offered, "messages": [{"role": "user", "content": case.prompt}]}
+        if model == "able-revise":
+            body["revision"] = {"checks": [case.check]}
+        began = time.perf_counter()
+        reply = httpx.post(f"{url}/chat/completions", json=body, timeout=60).json()
+        seconds = time.perf_counter() - began
+        calls = reply["choices"][0]["message"].get("tool_calls") or ()
+        return case.met(calls), reply["usage"]["completion_tokens"], seconds
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(one, cases))
 
 
 def faulty(*, quick: bool) -> Row:
     draw, count = random.Random(1), 20 if quick else 200
-    found = [mended(draw, FAULTS[number % len(FAULTS)], 2) for number in range(count)]
-    plain = [mended(draw, FAULTS[number % len(FAULTS)], 0)[0] for number in range(count)]
-    alone = [chain for _, chain in found if len(chain.steps) > 1 and chain.steps[-1].patch]
-    spent = sum(chain.usage.completion_tokens for chain in alone) / max(len(alone), 1)
+    kinds = [*(FAULTS[number % len(FAULTS)] for number in range(count)), *["none"] * (count // 4)]
+    cases = [Case.drawn(draw, number, fault, (1, 5, 20, 60)) for number, fault in enumerate(kinds)]
+    figures, ours = list[Figure](), f"http://127.0.0.1:{PORT}/v1"
+    with FakeServer() as upstream, ExitStack() as stack:
+        url = upstream.on("POST /v1/chat/completions", partial(answer, cases)).url
+        upstream.on("GET /v1/models", models_reply("able"))
+        stack.enter_context(serving("--model", f"{url}#able", "--max-revisions", "2", port=PORT))
+        for what, at, name in (
+            ("the plain upstream", url, "able"),
+            ("redraft off", ours, "able"),
+            ("redraft on", ours, "able-revise"),
+        ):
+            found = asked(at, name, cases)
+            good, tokens, seconds = zip(*found[:count], strict=True)
+            goal = Goal("≥", 95) if name == "able-revise" else None
+            figures += [
+                Figure(f"{what}: leave right", (100 * fmean(good),), "%", goal),
+                Figure(f"{what}: tokens a call", (fmean(tokens),), "tokens"),
+                Figure(f"{what}: seconds a call", (fmean(seconds),), "s"),
+            ]
+    changed = sum(not good for good, *_ in found[count:])
     waits = []
     for number in range(1000):
         right = [call(f"tool_{number % 60}", json.dumps(arguments(draw)))]
@@ -120,22 +197,61 @@ def faulty(*, quick: bool) -> Row:
         [result] = judged(right, tools(60))
         waits.append(1000 * (time.perf_counter() - began))
         assert result.passed
-    figures = (
-        Figure("leave right", (100 * sum(good for good, _ in found) / count,), "%", Goal("≥", 95)),
-        Figure("leave right with max_revisions=0", (100 * sum(plain) / count,), "%"),
-        Figure("mended by their wrong arguments alone", (100 * len(alone) / count,), "%"),
-        Figure("characters that these wrote", (spent,), ""),
+    figures += [
+        Figure("right calls that are changed", (changed,), "calls", Goal("≤", 0)),
         Figure("99th percentile of what a right call waits", (sorted(waits)[989],), "ms", Goal("≤", 15)),
-    )
+    ]
     how = (
         f"{count} calls of one of 1, 5, 20 or 60 tools with nested arguments, each with one fault of "
-        f"{len(FAULTS)} kinds: {', '.join(FAULTS)}. A scripted model that gives the right values when it is "
-        "asked for them; two revisions. A right call is judged beside 60 tools, 1,000 times."
+        f"{len(FAULTS)} kinds: {', '.join(FAULTS)}; and {count // 4} right ones. A scripted model behind "
+        f"HTTP, {RATE:g} tokens a second, that gives the right values when it is asked for them; eight "
+        "requests at a time; two revisions. A right call is judged beside 60 tools, 1,000 times."
     )
-    return Row("calls of tools that are wrong", how, figures)
+    return Row("calls of tools that are wrong", how, tuple(figures))
 
 
-ROWS = {"faulty": faulty}
+async def mended(cases: Sequence[Case], model: Path) -> list[tuple[bool, bool, int, float]]:
+    """Return for each case whether the call fits, is right, and the tokens and seconds of the mending."""
+    engine = await LlamaCppEngine.start(model, machine=MachineOptions(ctx=4096))
+    found = []
+    for case in cases:
+        first = redraft.Step(answer="", tool_calls=(case.first,))
+        begun = redraft.Chain(
+            prompt=redraft.Prompt(instruction=case.prompt), steps=(first,), stop="cancelled"
+        )
+        options: Any = {"tools": case.offered, "checks": [case.check], "max_revisions": 2, "temperature": 0.0}
+        began = time.perf_counter()
+        chain = await redraft.arevise(case.prompt, model=engine, resume=begun, **options)
+        seconds = time.perf_counter() - began
+        calls = chain.steps[chain.best or 0].tool_calls
+        found.append((bool(chain.passed), case.met(calls), chain.usage.completion_tokens, seconds))
+    await engine.aclose()
+    return found
+
+
+def default(*, quick: bool) -> Row:
+    draw, count = random.Random(2), 10 if quick else 40
+    cases = [Case.drawn(draw, n, FAULTS[n % len(FAULTS)], (1, 5)) for n in range(count)]
+    with tempfile.TemporaryDirectory() as folder:
+        made = with_text(
+            default_model(), "tokenizer.chat_template", TEMPLATE.read_text(), Path(folder) / "tools.gguf"
+        )
+        found = asyncio.run(mended(cases, made))
+    fit, right, tokens, seconds = zip(*found, strict=True)
+    figures = (
+        Figure("fit their tool and check", (100 * fmean(fit),), "%"),
+        Figure("have the values of the prompt", (100 * fmean(right),), "%", Goal("≥", 80)),
+        Figure("tokens a call", (fmean(tokens),), "tokens"),
+        Figure("seconds a call", (fmean(seconds),), "s"),
+    )
+    how = (
+        f"{count} such calls of one of 1 or 5 tools, mended by the default model, steered, with a chat "
+        "template that has tools; two revisions. The prompt has all values in words."
+    )
+    return Row("wrong calls, mended by the default model", how, figures)
+
+
+ROWS = {"faulty": faulty, "default": default}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/agents.py", __doc__, ROWS))

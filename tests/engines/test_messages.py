@@ -69,8 +69,8 @@ def test_the_form_of_the_output_does_not_become_the_word_of_a_tool(server: FakeS
     server.on(CHAT, chat_reply('{"name": "gull"}'))
     revise(TALK, model=f"{server.url}#m", output=Bird)
     messages = server.asked(CHAT)[0].json["messages"]
-    assert messages[:5] == TALK
-    assert messages[5]["role"] == "user"
+    changed = [each for each in messages if each not in TALK]  # nor a turn behind it, which some refuse
+    assert (len(messages), [each["role"] for each in changed]) == (len(TALK), ["user"])
 
 
 @pytest.mark.parametrize(
