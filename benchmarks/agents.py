@@ -15,8 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,18 +26,18 @@ import httpx
 import redraft
 from material import default_model
 from measure import Figure, Goal, Row
+from redraft.engines.base import Engine
 from redraft.engines.llamacpp.engine import LlamaCppEngine
+from redraft.engines.remote.engine import RemoteEngine
 from redraft.options import MachineOptions
 from redraft.revision.calls import judged
 from report import main
-from serve_server import serving
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # what speaks HTTP belongs to the tests
-from tests.engines.fake_server import FakeServer, Reply, Request, json_reply, models_reply
+from tests.engines.fake_server import FakeServer, Reply, Request, json_reply
 from tests.gguf_files import with_text
 
 RATE = 100.0  # tokens a second of the scripted model
-PORT = 8391
 TEMPLATE = Path(__file__).parent.parent / "tests" / "engines" / "servers" / "tools.jinja"
 FAULTS = ("missing", "missing inside", "extra", "type", "enum", "date", "made-up id", "bound", "cut", "name")
 PARAMETERS: dict[str, Any] = {
@@ -119,10 +117,6 @@ class Case:
         first = call("tol_x" if fault == "name" else name, spoilt(right, fault))
         return cls(prompt, offered, name, right, first)
 
-    @property
-    def check(self) -> str:
-        return f"tool:{self.name}.amount<=999"
-
     def met(self, calls: Sequence[dict[str, Any]]) -> bool:
         """Whether calls are the right one alone."""
         try:
@@ -150,105 +144,100 @@ def answer(cases: Sequence[Case], request: Request) -> Reply:
     return replace(made, pieces=[tokens / RATE, *made.pieces])
 
 
-def asked(url: str, model: str, cases: Sequence[Case]) -> list[tuple[bool, int, float]]:
-    """Return for each case whether the right call leaves, its tokens and seconds; eight at a time."""
+async def revised(
+    engine: Engine, cases: Sequence[Case], most: int, *, begun: bool = False
+) -> list[tuple[bool, int, float, bool]]:
+    """Return for each case whether the right call leaves, its tokens and seconds, and whether it fits.
 
-    def one(case: Case) -> tuple[bool, int, float]:
-        body = {"model": model, "tools": case.offered, "messages": [{"role": "user", "content": case.prompt}]}
-        if model == "able-revise":
-            body["revision"] = {"checks": [case.check]}
+    With `begun`, the first call is given and not the engine's.
+    """
+    found, resume = [], None
+    for case in cases:
+        if begun:
+            first = redraft.Step(answer="", tool_calls=(case.first,))
+            prompt = redraft.Prompt(instruction=case.prompt)
+            resume = redraft.Chain(prompt=prompt, steps=(first,), stop="cancelled")
+        options: Any = {"tools": case.offered, "checks": [f"tool:{case.name}.amount<=999"], "resume": resume}
         began = time.perf_counter()
-        reply = httpx.post(f"{url}/chat/completions", json=body, timeout=60).json()
-        seconds = time.perf_counter() - began
-        calls = reply["choices"][0]["message"].get("tool_calls") or ()
-        return case.met(calls), reply["usage"]["completion_tokens"], seconds
+        chain = await redraft.arevise(
+            case.prompt, model=engine, max_revisions=most, temperature=0.0, **options
+        )
+        seconds, tokens = time.perf_counter() - began, chain.usage.completion_tokens
+        calls = chain.steps[chain.best or 0].tool_calls
+        found.append((case.met(calls), tokens, seconds, chain.passed is not False))
+    await engine.aclose()
+    return found
 
-    with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(one, cases))
+
+def plain(url: str, case: Case) -> tuple[bool, int, float]:
+    """Return the same of the upstream alone."""
+    body = {"model": "able", "messages": [{"role": "user", "content": case.prompt}], "tools": case.offered}
+    began = time.perf_counter()
+    reply = httpx.post(f"{url}/chat/completions", json=body, timeout=60).json()
+    seconds = time.perf_counter() - began
+    calls = reply["choices"][0]["message"]["tool_calls"]
+    return case.met(calls), reply["usage"]["completion_tokens"], seconds
+
+
+def figures_of(what: str, found: Sequence[Any], goal: Goal | None = None) -> list[Figure]:
+    good, tokens, seconds, *_ = zip(*found, strict=True)
+    return [
+        Figure(f"{what}: leave right", (100 * fmean(good),), "%", goal),
+        Figure(f"{what}: tokens a call", (fmean(tokens),), "tokens"),
+        Figure(f"{what}: seconds a call", (fmean(seconds),), "s"),
+    ]
 
 
 def faulty(*, quick: bool) -> Row:
     draw, count = random.Random(1), 20 if quick else 200
     kinds = [*(FAULTS[number % len(FAULTS)] for number in range(count)), *["none"] * (count // 4)]
     cases = [Case.drawn(draw, number, fault, (1, 5, 20, 60)) for number, fault in enumerate(kinds)]
-    figures, ours = list[Figure](), f"http://127.0.0.1:{PORT}/v1"
-    with FakeServer() as upstream, ExitStack() as stack:
-        url = upstream.on("POST /v1/chat/completions", partial(answer, cases)).url
-        upstream.on("GET /v1/models", models_reply("able"))
-        stack.enter_context(serving("--model", f"{url}#able", "--max-revisions", "2", port=PORT))
-        for what, at, name in (
-            ("the plain upstream", url, "able"),
-            ("redraft off", ours, "able"),
-            ("redraft on", ours, "able-revise"),
-        ):
-            found = asked(at, name, cases)
-            good, tokens, seconds = zip(*found[:count], strict=True)
-            goal = Goal("≥", 95) if name == "able-revise" else None
-            figures += [
-                Figure(f"{what}: leave right", (100 * fmean(good),), "%", goal),
-                Figure(f"{what}: tokens a call", (fmean(tokens),), "tokens"),
-                Figure(f"{what}: seconds a call", (fmean(seconds),), "s"),
-            ]
-    changed = sum(not good for good, *_ in found[count:])
+    with FakeServer() as upstream:
+        upstream.on("POST /v1/chat/completions", partial(answer, cases))
+        figures = figures_of("the plain upstream", [plain(upstream.url, case) for case in cases[:count]])
+        off, on = (asyncio.run(revised(RemoteEngine(upstream.url, "able"), cases, most)) for most in (0, 2))
+    figures += figures_of("redraft off", off[:count])
+    figures += figures_of("redraft on", on[:count], Goal("≥", 95))
     waits = []
     for number in range(1000):
         right = [call(f"tool_{number % 60}", json.dumps(arguments(draw)))]
-        began = time.perf_counter()
+        began = time.process_time()
         [result] = judged(right, tools(60))
-        waits.append(1000 * (time.perf_counter() - began))
+        waits.append(1000 * (time.process_time() - began))
         assert result.passed
+    changed, longest = sum(not good for good, *_ in on[count:]), sorted(waits)[989]
     figures += [
         Figure("right calls that are changed", (changed,), "calls", Goal("≤", 0)),
-        Figure("99th percentile of what a right call waits", (sorted(waits)[989],), "ms", Goal("≤", 15)),
+        Figure("99th percentile of the CPU time of a right call", (longest,), "ms", Goal("≤", 15)),
     ]
     how = (
         f"{count} calls of one of 1, 5, 20 or 60 tools with nested arguments, each with one fault of "
         f"{len(FAULTS)} kinds: {', '.join(FAULTS)}; and {count // 4} right ones. A scripted model behind "
-        f"HTTP, {RATE:g} tokens a second, that gives the right values when it is asked for them; eight "
-        "requests at a time; two revisions. A right call is judged beside 60 tools, 1,000 times."
+        f"HTTP, {RATE:g} tokens a second, that gives the right values when it is asked for them, one request "
+        "after the other; two revisions. A right call is judged beside 60 tools, 1,000 times."
     )
     return Row("calls of tools that are wrong", how, tuple(figures))
 
 
-async def mended(cases: Sequence[Case], model: Path) -> list[tuple[bool, bool, int, float]]:
-    """Return for each case whether the call fits, is right, and the tokens and seconds of the mending."""
-    engine = await LlamaCppEngine.start(model, machine=MachineOptions(ctx=4096))
-    found = []
-    for case in cases:
-        first = redraft.Step(answer="", tool_calls=(case.first,))
-        begun = redraft.Chain(
-            prompt=redraft.Prompt(instruction=case.prompt), steps=(first,), stop="cancelled"
-        )
-        options: Any = {"tools": case.offered, "checks": [case.check], "max_revisions": 2, "temperature": 0.0}
-        began = time.perf_counter()
-        chain = await redraft.arevise(case.prompt, model=engine, resume=begun, **options)
-        seconds = time.perf_counter() - began
-        calls = chain.steps[chain.best or 0].tool_calls
-        found.append((bool(chain.passed), case.met(calls), chain.usage.completion_tokens, seconds))
-    await engine.aclose()
-    return found
-
-
 def default(*, quick: bool) -> Row:
+    async def measured(path: Path) -> list[Any]:
+        engine = await LlamaCppEngine.start(path, machine=MachineOptions(ctx=4096))
+        return await revised(engine, cases, 2, begun=True)
+
     draw, count = random.Random(2), 10 if quick else 40
     cases = [Case.drawn(draw, n, FAULTS[n % len(FAULTS)], (1, 5)) for n in range(count)]
     with tempfile.TemporaryDirectory() as folder:
-        made = with_text(
-            default_model(), "tokenizer.chat_template", TEMPLATE.read_text(), Path(folder) / "tools.gguf"
-        )
-        found = asyncio.run(mended(cases, made))
-    fit, right, tokens, seconds = zip(*found, strict=True)
-    figures = (
-        Figure("fit their tool and check", (100 * fmean(fit),), "%"),
-        Figure("have the values of the prompt", (100 * fmean(right),), "%", Goal("≥", 80)),
-        Figure("tokens a call", (fmean(tokens),), "tokens"),
-        Figure("seconds a call", (fmean(seconds),), "s"),
-    )
+        place, template = Path(folder) / "tools.gguf", TEMPLATE.read_text()
+        found = asyncio.run(measured(with_text(default_model(), "tokenizer.chat_template", template, place)))
+    figures = [
+        Figure("fit their tool and check", (100 * fmean(fit for *_, fit in found),), "%"),
+        *figures_of("mended", found, Goal("≥", 80)),
+    ]
     how = (
         f"{count} such calls of one of 1 or 5 tools, mended by the default model, steered, with a chat "
         "template that has tools; two revisions. The prompt has all values in words."
     )
-    return Row("wrong calls, mended by the default model", how, figures)
+    return Row("wrong calls, mended by the default model", how, tuple(figures))
 
 
 ROWS = {"faulty": faulty, "default": default}

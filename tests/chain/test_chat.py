@@ -165,9 +165,7 @@ IMAGE = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_u
         (messages(user("Q"), said("A", weight=0.5)), "a weight of 0.5, and only 0 and 1 are known"),
     ],
 )  # fmt: skip
-def test_what_a_template_cannot_say_leaves_the_record_out_by_its_reason(
-    record: dict[str, Any], reason: str
-) -> None:
+def test_what_a_template_cannot_say_leaves_the_record_out(record: dict[str, Any], reason: str) -> None:
     plain = CHATML.replace("message['content']", "(message['content'] or '')")
     assert shown(encoded(record, plain)) == reason
 
@@ -185,9 +183,7 @@ def test_what_a_template_cannot_say_leaves_the_record_out_by_its_reason(
         (messages(user("Q"), {"role": "tool", "content": "sun"}, said("A")), "a message of the role 'tool'"),
     ],
 )
-def test_formats_of_text_leave_out_what_they_cannot_hold(
-    record: dict[str, Any], what: str, chosen: str
-) -> None:
+def test_formats_of_text_leave_out_what_they_lack(record: dict[str, Any], what: str, chosen: str) -> None:
     found = encoded(record, chosen=chosen)
     assert isinstance(found, Skipped)
     assert found.reason.startswith(f"{what}, which ")

@@ -58,12 +58,7 @@ LEAVES: st.SearchStrategy[Check] = st.one_of(
     st.builds(
         Command, st.sampled_from(["cat -n", "echo 'a (b;'", r"echo a\;b"]), st.sampled_from([30.0, 0.5])
     ),
-    st.builds(
-        lambda text, bar, thoughts: Judge(text, JUDGE, bar, text, thoughts),
-        TEXTS,
-        st.integers(1, 10),
-        st.booleans(),
-    ),
+    st.builds(lambda text, bar: Judge(text, JUDGE, bar, text, bar > 5), TEXTS, st.integers(1, 10)),
 )
 
 
@@ -119,7 +114,6 @@ def test_any_text_is_a_check_or_a_teaching_error(text: str) -> None:
         ("command[2.5s]:cat -n", Command("cat -n", 2.5)),
         ("judge[9]:Be kind.", Judge("Be kind.", JUDGE, 9, "Be kind.")),
         ("judge[9, reasoning]:Be kind.", Judge("Be kind.", JUDGE, 9, "Be kind.", thoughts=True)),
-        ("judge[reasoning]:Be kind.", Judge("Be kind.", JUDGE, 7, "Be kind.", thoughts=True)),
         ("any(json;contains:f(x))", AnyOf((Json(), Contains("f(x)")))),
         (r"any( contains:a\;b\) ; lacks:\\ )", AnyOf((Contains("a;b)"), Lacks("\\")))),
         (r"all(matches:\\(\d\\); json)", AllOf((Matches(r"\(\d\)"), Json()))),

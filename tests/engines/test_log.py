@@ -49,9 +49,7 @@ def revise(server: FakeServer, prompt: str = "Describe rain.") -> redraft.Chain:
     return asyncio.run(revised())
 
 
-def test_each_request_and_reply_is_a_line_without_secrets(
-    server: FakeServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_requests_are_lines_without_secrets(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         revise(server)
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("redraft.")]
@@ -93,9 +91,7 @@ def test_nothing_is_logged_unless_asked_for(server: FakeServer) -> None:
     assert (done.stdout, done.stderr) == ("[] []\n", "")
 
 
-async def test_an_engine_on_this_machine_logs_messages_and_reply(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_local_engine_logs_both(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("xllamacpp")
     with caplog.at_level(logging.DEBUG, logger="redraft"):
         async with aclosing(await redraft.load_engine(str(tiny_model(tmp_path / "t.gguf")))) as engine:

@@ -182,7 +182,7 @@ async def test_when_all_stay_down_the_last_error_is_raised() -> None:
                 assert caught.value.status == 503
 
 
-async def test_servers_are_down_until_one_may_be_tried_and_what_they_said_stays_with_its_call(
+async def test_servers_are_down_until_one_may_be_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reply = error_reply(503, "your prompt says hush")

@@ -45,9 +45,7 @@ HELD_UP = sse_reply(*[chat_event(" word")] * 10, 60.0)
 
 
 @pytest.mark.parametrize("reply", [COUNTED, UNCOUNTED, BROKEN, HELD_UP])
-def test_the_tokens_of_each_reply_count_as_far_as_they_came(
-    reply: Reply, server: FakeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tokens_of_replies_count(reply: Reply, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each reply has 50 tokens, or the ten after which its reader leaves."""
     one, used = engine(server.on(CHAT, reply)), list[int]()
     monkeypatch.setattr(one._server.retry.rate, "used", used.append)
@@ -117,9 +115,7 @@ def lines() -> int:
 
 
 @pytest.mark.slow
-def test_a_server_that_hangs_for_a_while_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_hangs_a_while_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     more = ["-j", "2", "--timeout", "1", "--patience", "60"]
     with FlakyServer(delay=0.1) as server, start(*words(server.model, *more)) as job:

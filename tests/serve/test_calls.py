@@ -43,9 +43,7 @@ def last(replies: list[Any], more: dict[str, Any], strict: bool = False, **how: 
         ("It is wet.", {"tool_choice": NAMED}, "A call is due, and there is none."),
     ],
 )
-def test_a_call_that_stays_wrong_is_flagged_or_an_error(
-    reply: Any, more: dict[str, Any], said: str, stream: bool
-) -> None:
+def test_a_wrong_call_is_flagged_or_fails(reply: Any, more: dict[str, Any], said: str, stream: bool) -> None:
     more = {**more, "stream": stream}
     assert said in last([reply], more)["unmet"][0]
     for how in ({"strict": True}, {"limits": ServerLimits(strict_tools=True)}):

@@ -137,9 +137,7 @@ def test_two_keys_in_one_request_are_refused(guarded: Server) -> None:
     assert httpx.get(f"{guarded.url}/models", headers=headers).status_code == 401
 
 
-def test_keys_are_kept_as_digests_and_all_compared_in_constant_time(
-    keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digests_are_compared_in_constant_time(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     assert KEY not in repr(keys) + repr(vars(keys))
     compared = []
     compare = hmac.compare_digest
@@ -248,9 +246,7 @@ HALF = (
 @pytest.mark.parametrize(
     "begun", [b"", HEALTH, HEALTH + b"\r\n" + HEALTH, b"GET /health HTTP/1.1\rHost: x\r\r"]
 )
-def test_a_connection_whose_request_does_not_go_on_is_closed(
-    begun: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_with_half_a_request_is_closed(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow heads would otherwise use up the connections, and need no key."""
     monkeypatch.setattr(run, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(run, "_IDLE", 1)
@@ -260,9 +256,7 @@ def test_a_connection_whose_request_does_not_go_on_is_closed(
 
 
 @pytest.mark.parametrize("begun", [b"GET /hea", HEALTH + b"\r\n", HALF])
-def test_connections_without_a_whole_request_lock_nobody_out(
-    begun: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_half_requests_lock_nobody_out(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads, idle connections and bodies. Of too many the oldest is closed."""
     monkeypatch.setattr(run, "_CONNECTIONS", 20)
     monkeypatch.setattr(run, "WAITING", 8)
@@ -298,9 +292,7 @@ HOST = b"Host: localhost\r\n"
     ],
     ids=lambda data: repr(data[:30]),
 )
-def test_what_is_no_http_is_refused_without_a_line_in_the_log(
-    server: Server, data: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_http_is_refused_silently(server: Server, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     reply = b""
     with suppress(ConnectionError):
         reply = server.reply_to(data)
@@ -308,9 +300,7 @@ def test_what_is_no_http_is_refused_without_a_line_in_the_log(
     assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
 
 
-def test_an_upgrade_is_ignored_without_a_line_in_the_log(
-    server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_upgrade_is_ignored_and_not_logged(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     for protocol in (b"websocket", b"h2c"):
         upgrade = b"Connection: Upgrade, close\r\nUpgrade: %s\r\n\r\n" % protocol

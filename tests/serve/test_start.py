@@ -82,9 +82,7 @@ def test_one_server_that_is_down_keeps_no_other_model_from_being_served(down: En
     ("error", "names"),
     [(ServerError("a wrong key", status=401), NAMES), (ServerError("no server answers"), {"b": NAMES["b"]})],
 )
-def test_a_mistake_and_a_server_without_any_model_end_the_start(
-    error: ServerError, names: dict[str, str]
-) -> None:
+def test_a_mistake_and_no_model_end_the_start(error: ServerError, names: dict[str, str]) -> None:
     with pytest.raises(RedraftError, match=error.message):
         loading(error, 1, names)
 

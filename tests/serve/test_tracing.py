@@ -78,9 +78,7 @@ def serve(tmp_path: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-def test_the_chains_of_a_server_reach_a_collector(
-    serve: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_served_chains_reach_a_collector(serve: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     body = {"model": "rain-revise", "messages": [{"role": "user", "content": "Describe rain."}]}
     with collecting() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.root)
@@ -104,9 +102,7 @@ def test_the_chains_of_a_server_reach_a_collector(
 
 
 @pytest.mark.slow
-def test_a_collector_that_is_away_stops_nothing(
-    serve: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_absent_collector_stops_nothing(serve: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     body = {"model": "rain", "messages": [{"role": "user", "content": "Hi."}]}

@@ -226,9 +226,7 @@ async def run_checks(
     REASONING.set(reasoning or opened)
     if is_blank(answer):
         message = "The answer is empty."
-        return tuple(
-            CheckResult(name=check.name, passed=False, score=0.0, message=message) for check in checks
-        )
+        return tuple(CheckResult(name=each.name, passed=False, score=0.0, message=message) for each in checks)
     return tuple(await together([run_check(check, answer, prompt) for check in checks]))
 
 

@@ -47,7 +47,7 @@ Request:
 {request}
 {mark}
 
-{thoughts}Answer:
+{before}Answer:
 {mark}
 {answer}
 {mark}
@@ -58,14 +58,6 @@ Rubric:
 First name, in a few sentences, what in the answer falls short of the rubric, and where. \
 Do not write a better answer. Then write, alone on the last line, "Score: " and a whole number \
 from 1 (worst) to 10 (best)."""
-
-_THOUGHTS = """\
-What the writer thought first, quoted in the same way:
-{mark}
-{reasoning}
-{mark}
-
-"""
 
 _AGAIN = 'Your score is missing. Write it now: "Score: " and a whole number from 1 to 10, and nothing else.'
 
@@ -104,10 +96,8 @@ class Judge:
         reasoning = REASONING.get() if self.thoughts else ""
         quoted = f"{prompt.text}\0{answer}{reasoning}".encode("utf-8", "replace")
         mark = f"=== {hashlib.sha256(quoted).hexdigest()[:12]}"
-        thoughts = _THOUGHTS.format(mark=mark, reasoning=reasoning) if reasoning else ""
-        asked = _TASK.format(
-            mark=mark, request=prompt.text, thoughts=thoughts, answer=answer, rubric=self.rubric
-        )
+        before = reasoning and f"The writer's thoughts before it:\n{mark}\n{reasoning}\n{mark}\n\n"
+        asked = _TASK.format(mark=mark, request=prompt.text, before=before, answer=answer, rubric=self.rubric)
         task: Message = {"role": "user", "content": asked}
         reply = await self._ask(task)
         try:

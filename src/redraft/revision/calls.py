@@ -32,16 +32,13 @@ NONE = CheckResult(name="tool_choice", passed=False, score=0.0, message="A call 
 WORDS = CheckResult(name="tool_choice", passed=True, score=1.0, message="The answer needs no call.")
 ONE = failed("Only one call at a time is asked for.")
 RIGHT = "This call fits, and was not run, because another one does not. Call it again as it was."
+Tables = Sequence[Mapping[str, Any]]
 _DATA = re.compile(r"""\s*(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
 """How a text begins that is a patch, or the arguments of a call, and no answer to a person."""
 _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}
 
 
-def judged(
-    calls: Sequence[Mapping[str, Any]],
-    tools: Sequence[Mapping[str, Any]],
-    asked: Mapping[str, Any] | None = None,
-) -> tuple[CheckResult, ...]:
+def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None) -> tuple[CheckResult, ...]:
     """Return whether each call names a tool, and its arguments fit that tool's schema.
 
     Properties that the schema does not name are refused, and dates must be real. A tool that is no function
@@ -51,10 +48,8 @@ def judged(
     may = _callable(known, asked.get("tool_choice"))
     for number, call in enumerate(calls):
         name, arguments = (call.get("function", {}).get(part) for part in ("name", "arguments"))
-        rule, outcome = (
-            f"tool:{name}",
-            failed(f"There is no tool {name!r:.80}. There are: {', '.join(known) or 'none'}."),
-        )
+        rule = f"tool:{name}"
+        outcome = failed(f"There is no tool {name!r:.80}. There are: {', '.join(known) or 'none'}.")
         if name in known and name not in may:
             do = f"Call {', '.join(may)}" if may else "Answer in words"
             rule, outcome = "tool_choice", failed(f"{name} may not be called now. {do}.")
@@ -85,7 +80,7 @@ def kept(step: Step, plan: Plan) -> tuple[dict[str, Any], ...]:
     return step.tool_calls[:1] if asked.get("parallel_tool_calls") is False else step.tool_calls
 
 
-def _named(tools: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def _named(tools: Tables) -> dict[str, Mapping[str, Any]]:
     """Return the functions of tools by name; a tool itself if it is no function."""
     functions = [tool.get("function") or tool for tool in tools]
     return {str(function.get("name")): function for function in functions}
@@ -137,7 +132,7 @@ def _closed(schema: Any) -> Any:
     return made
 
 
-def tell_unmet(checks: Iterable[Check], tools: Sequence[Mapping[str, Any]]) -> None:
+def tell_unmet(checks: Iterable[Check], tools: Tables) -> None:
     """Warn of checks that name a tool, or an argument, that the request does not offer."""
     offered = _named(tools)
     known = f"no tool that is offered ({', '.join(offered)[:200] or 'there is none'})"
@@ -167,9 +162,7 @@ def _unknown(way: Sequence[str], schema: Any) -> str:
     return ""
 
 
-async def judged_by(
-    checks: Iterable[Check], calls: Sequence[Mapping[str, Any]], prompt: Prompt
-) -> tuple[CheckResult, ...]:
+async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> tuple[CheckResult, ...]:
     """Return the results of tool checks on each call whose arguments fit; other calls pass."""
     found, before, answered, named = list[CheckResult](), list[str](), list[str](), dict[str, str]()
     for message in prompt.messages or ():
@@ -198,9 +191,7 @@ def _name_of(call: Any) -> str:
     return str(function.get("name")) if isinstance(function, Mapping) else ""
 
 
-def base_of(
-    call: Mapping[str, Any], found: CheckResult, tools: Sequence[Mapping[str, Any]]
-) -> tuple[Step, Any]:
+def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple[Step, Any]:
     """Return a call's arguments as an answer, its faults, and the schema that they break."""
     function = call["function"]
     criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
@@ -234,7 +225,7 @@ def _reads(call: Mapping[str, Any]) -> bool:
     return True
 
 
-def unread(steps: Sequence[Step], tools: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
     """Return the tool that is the only one of the last step, with arguments that are no JSON; else None."""
     match steps[-1].tool_calls if steps else ():
         case (call,) if not _reads(call):

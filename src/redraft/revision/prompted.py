@@ -202,10 +202,7 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 
 
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
-    """Ask only for the arguments that do not fit. Without a place for each fault, make no step.
-
-    Calls that the request does not allow are left out.
-    """
+    """Ask only for arguments that do not fit, without calls that are ruled out. Else, make no step."""
     step, changed, usage = state.steps[-1], list[Place](), Usage()
     allowed = calls.kept(step, state.plan)
     if not allowed and is_blank(step.answer):

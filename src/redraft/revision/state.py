@@ -335,10 +335,7 @@ class State:
 
 
 def appended(prompt: Prompt, text: str) -> Prompt:
-    """Return a prompt with a text appended, if there is one.
-
-    Behind the answer of a tool, it is appended to the user's turn: some servers take no turn there.
-    """
+    """Return a prompt with a text appended, in the user's turn: some servers take none behind a tool's."""
     if not text:
         return prompt
     if not prompt.messages:

@@ -355,10 +355,7 @@ class ChatReply(Reply):
             yield self._chunk(index, {}, message.finish_reason, **self._chain())
 
     def _tagged(self, index: int, piece: Piece) -> Iterator[bytes]:
-        """Yield the chunks of a piece, with tags around thoughts if the model's entry says so.
-
-        A tag is a chunk of its own, as it is a token of its own where models write it: clients look for that.
-        """
+        """Yield the chunks of a piece. A tag of thoughts is one, as it is one token of a model's."""
         thinks, field, tags = piece.field != "content", piece.field, list[str]()
         if self.asked.think_tags:
             field = "content"
@@ -418,12 +415,8 @@ def step_event(event: Event, *, live: bool) -> dict[str, Any] | None:
             return {"type": "draft", "index": index, "step": step.model_dump(mode="json")}
         case StepDone(index, step):
             return {"type": "step", "index": index, "step": step.model_dump(mode="json")}
-        case Interrupted(chain):
-            return {
-                "type": "again",
-                "steps": len(complete_steps(chain)),
-                "drafts": len(complete_drafts(chain)),
-            }
+        case Interrupted(kept):
+            return {"type": "again", "steps": len(complete_steps(kept)), "drafts": len(complete_drafts(kept))}
     return None
 
 

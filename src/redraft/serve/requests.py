@@ -141,9 +141,8 @@ class Accepted:
         Without an enforced schema, JSON may have a fence around it, which is removed at the end.
         """
         kept = engine_of(self.options).info.schemas
-        return only_answer(self.options) and (
-            kept or not any(map(schema_of, cast("Any", self.options.checks)))
-        )
+        checks: Any = self.options.checks
+        return only_answer(self.options) and (kept or not any(map(schema_of, checks)))
 
     def options_at(self, index: int) -> RevisionOptions:
         """Return the options of an answer. Each has its own seeds."""
@@ -426,9 +425,7 @@ def chain_options(
     found["budget"] = budget
     if budget.usd is not None and (lacks := RevisionOptions.read(found).unpriced):
         of = "" if lacks[0] == "model" else f"the {lacks[0]} of "
-        message = (
-            f"revision.budget.usd needs a price, and {of}the model {model.name!r} has none on this server."
-        )
+        message = f"revision.budget.usd needs a price, and {of}the model {model.name!r} has none here."
         raise invalid(f"{message} Use revision.budget.tokens.", "revision.budget.usd")
     if model.withheld and (wrong := [name for name in ("tools", "stop") if asked.get(name)]):
         message = f"the model {model.name!r} withholds answers that fail checks, and takes no {wrong[0]}."
@@ -474,9 +471,7 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
         raise invalid(f"{param} has no schema.", place)
     size = accumulate(map(len, json.JSONEncoder(ensure_ascii=False).iterencode(schema)))
     if any(each > SCHEMA for each in size):  # the rest is not counted: it may be long
-        raise invalid(
-            f"the schema has more than {SCHEMA:,} characters, the most that this server allows.", place
-        )
+        raise invalid(f"the schema has more than {SCHEMA:,} characters, the most allowed here.", place)
     try:
         return [JsonSchema(param, validator_of(schema, param))]
     except UsageError as error:

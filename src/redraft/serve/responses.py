@@ -63,9 +63,7 @@ class ResponseRequest(requests.RevisedRequest):
 
     whole: ClassVar[str] = "a request for a response"
     never: ClassVar[tuple[str, ...]] = ("conversation", "max_tool_calls", "previous_response_id", "prompt")
-    input: Annotated[
-        str | list[Any], Field(description="a text or a list of messages"), WithJsonSchema(_INPUT)
-    ]
+    input: Annotated[str | list[Any], Field(description="a text or messages"), WithJsonSchema(_INPUT)]
     instructions: str | None = None
     temperature: Annotated[Any, option("temperature")] = None
     top_p: Annotated[Any, option("top_p")] = None

@@ -132,9 +132,7 @@ def listen(host: str, port: int, keys: Keys | None) -> socket.socket:
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
-        raise UsageError(
-            f"{host}, port {port}, cannot be used: {error.strerror}.", hint="Give another one: --port N"
-        ) from None
+        raise UsageError(f"{host}, port {port}, cannot be used: {error.strerror}.", hint="--port N") from None
     return sock
 
 

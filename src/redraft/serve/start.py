@@ -98,10 +98,8 @@ class Server:
                 models = [(name, rest, replace(each, tell=self._say)) for name, rest, each in self.models]
                 if nodes:
                     stack.push_async_callback(nodes.aclose)
-                opening = Opening(
-                    stack, models, self.parallel, provider, nodes.open if nodes else load_engine
-                )
-                await self._load(opening, offered, sock)
+                opens = nodes.open if nodes else load_engine
+                await self._load(Opening(stack, models, self.parallel, provider, opens), offered, sock)
 
             with until_signal(gate) as told:
                 await run(app, gate, sock, load, told, drain=self.drain, linger=self.linger)

@@ -165,9 +165,7 @@ def test_messages_that_are_too_long_are_named_with_both_lengths(engine: LlamaCpp
         {"tools": [WEATHER], "logprobs": True, "revision": {"max": 0}},
     ],
 )
-def test_what_llamacpp_cannot_take_is_a_fault_of_the_request(
-    engine: LlamaCppEngine, more: dict[str, Any]
-) -> None:
+def test_what_llamacpp_refuses_is_the_requests_fault(engine: LlamaCppEngine, more: dict[str, Any]) -> None:
     with served({"plain": plain(engine)}) as server:
         reply = server.post({"messages": ASKED, "max_tokens": 2} | more)
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "messages")

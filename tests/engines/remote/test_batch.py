@@ -114,7 +114,7 @@ def test_a_run_in_batches_makes_the_chains_of_a_live_run(server: BatchServer) ->
     assert list(map(told, chains())) == list(map(told, chains("live.jsonl")))
 
 
-def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_way_round(
+def test_live_runs_and_batches_find_each_others_replies(
     server: BatchServer,
 ) -> None:
     assert answer(server).exit_code == 0
@@ -323,9 +323,7 @@ def accepted(server: BatchServer) -> list[int]:
     return [len(each.lines) for each in taken]
 
 
-def test_waves_shrink_until_they_fit_into_the_queue_of_the_server(
-    server: BatchServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_waves_shrink_until_they_fit(server: BatchServer, caplog: pytest.LogCaptureFixture) -> None:
     server.queue = 2
     done = answer(server)
     assert done.exit_code == 0, done.output
@@ -336,9 +334,7 @@ def test_waves_shrink_until_they_fit_into_the_queue_of_the_server(
     assert caplog.messages[0].endswith("At most 2 requests at a time are sent.")
 
 
-def test_a_wave_that_does_not_fit_beside_others_waits_for_them(
-    server: BatchServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wave_that_does_not_fit_waits(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "MOST_REQUESTS", 3)
     server.queue = 3
     assert answer(server, *ONE_STEP, "--pause", "0.15").exit_code == 0
@@ -462,9 +458,7 @@ def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked
     ["POST /v1/files", "POST /v1/batches", "GET /v1/batches/batch_2"],
     ids=["upload", "create", "look"],
 )
-def test_a_server_that_is_busy_for_a_moment_is_waited_for(
-    server: BatchServer, route: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_busy_server_is_awaited(server: BatchServer, route: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("redraft.engines.retry.LONGEST_BACKOFF", 0.05)
     few = (500,) * 7 if route.startswith("GET") else (503, 429)
     real, left = server._next, [error_reply(status, "Not now") for status in few]

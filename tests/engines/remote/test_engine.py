@@ -179,9 +179,7 @@ def test_many_streams_at_once(server: FakeServer) -> None:
     using(engine(server), twenty)
 
 
-def test_a_proxy_of_the_environment_does_not_see_a_local_server(
-    server: FakeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_proxy_sees_a_local_server(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -196,13 +194,15 @@ def test_a_proxy_of_the_environment_does_not_see_a_local_server(
     ("said", "name", "sent"),
     [
         ("Unrecognized request argument: stream_options", "stream_options", [True, False, False]),
+        ("logprobs are not supported with this model.", "logprobs", [True, False, False]),
         ("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", "max_completion_tokens",
          [False, True, True]),
     ],
 )  # fmt: skip
 def test_a_dialect_is_learnt_once(server: FakeServer, said: str, name: str, sent: list[bool]) -> None:
     server.on(CHAT, error_reply(400, said), chat_reply("a"))
-    assert [text_of(deltas) for deltas in chats(engine(server), Sampling(), Sampling())] == ["a", "a"]
+    how = Sampling(logprobs=True)
+    assert [text_of(deltas) for deltas in chats(engine(server), how, how)] == ["a", "a"]
     assert [name in request.json for request in server.requests] == sent
 
 
@@ -378,7 +378,7 @@ def test_a_redirect_is_not_followed(server: FakeServer) -> None:
     with FakeServer() as other:
         to = f"{other.url}/chat/completions"
         server.on(CHAT, Reply(307, {"Location": to}))
-        said = f"{server.url} redirects (307) to {to}. redraft does not follow redirects."
+        said = f"{server.url} redirects (307) to {to}, which is not followed."
         assert refused(engine(server, key=KEY)).message == said
         assert other.requests == []
 
@@ -442,9 +442,7 @@ def test_a_server_that_recovers(server: FakeServer, refusal: Reply) -> None:
 
 
 @pytest.mark.parametrize("as_date", [False, True])
-def test_retry_after_is_waited_for(
-    server: FakeServer, as_date: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retry_after_is_obeyed(server: FakeServer, as_date: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=50), usegmt=True)
     asked = {"Retry-After": date if as_date else "50"}
     server.on(CHAT, error_reply(429, "", headers=asked), chat_reply("a"))

@@ -79,18 +79,14 @@ def test_a_chain_says_what_steered_it(server: FakeServer) -> None:
     [{"owner": "openai"}, {"steer": False}, {"output": int}, {"extra_body": {"guided_grammar": "mine"}}],
     ids=str,
 )
-def test_others_are_asked_without_and_no_step_says_that_it_was_steered(
-    server: FakeServer, options: dict[str, Any]
-) -> None:
+def test_others_are_asked_without_and_not_steered(server: FakeServer, options: dict[str, Any]) -> None:
     chain = revise(server, chat_reply("7"), **options)
     assert chain.steps[0].steered == ()
     assert grammars(server) == [GRAMMARS & options.get("extra_body", {}).keys()]
 
 
 @pytest.mark.parametrize(("owner", "fields"), [("llamacpp", {}), ("vllm", {"continue_final_message": True})])
-def test_a_text_is_continued_behind_its_beginning(
-    server: FakeServer, owner: str, fields: dict[str, Any]
-) -> None:
+def test_a_text_is_continued(server: FakeServer, owner: str, fields: dict[str, Any]) -> None:
     replies = map(chat_reply, ("rain falls.", " it", " is far."))
     chain = revise(server, *replies, owner=owner, checks=["words>=5"])
     assert chain.answer == "rain falls. it is far."
@@ -101,9 +97,7 @@ def test_a_text_is_continued_behind_its_beginning(
     assert all(body.items() >= fields.items() for body in bodies(server)[1:])
 
 
-def test_a_server_that_does_not_continue_answers_is_asked_without(
-    server: FakeServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_server_without_prefills_gets_no_form(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     refused = error_reply(400, "the last message must be from the user")
     with caplog.at_level(logging.WARNING):
         chain = revise(
@@ -148,9 +142,7 @@ def test_an_error_in_the_stream_is_a_refusal_too(server: FakeServer) -> None:
     assert grammars(server) == [{"ebnf"}, set()]
 
 
-def test_a_model_that_thinks_in_the_form_is_asked_without(
-    server: FakeServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_model_that_thinks_gets_no_form(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     thought = event({"choices": [{"index": 0, "delta": {"reasoning_content": "rain."}}]})
     end = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     with caplog.at_level(logging.WARNING):

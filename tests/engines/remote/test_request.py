@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 import redraft
-from redraft.engines.base import Delta, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import EmptyReply, EngineError, UsageError
@@ -27,7 +26,7 @@ from tests.engines.fake_server import (
     sse_reply,
     usage_event,
 )
-from tests.engines.remote.asking import CHAT, ONCE, RAW, SECRET, chat, engine, revise
+from tests.engines.remote.asking import CHAT, RAW, SECRET, revise
 from tests.engines.remote.test_schema import Person
 
 WEATHER = {
@@ -154,9 +153,7 @@ def test_drafts_and_tools_exclude_each_other(server: FakeServer) -> None:
         revise(server, tools=[WEATHER], drafts=2, checks=["words<=2"])
 
 
-def test_fields_and_headers_reach_the_server_alone(
-    server: FakeServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_fields_and_headers_reach_one_server(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     server.on(CHAT, chat_reply("Sun."))
     events: list[Event] = []
     with caplog.at_level(logging.DEBUG):
@@ -237,26 +234,7 @@ async def test_a_closed_engine_says_so(server: FakeServer) -> None:
     assert "load_engine" in str(caught.value.hint)
 
 
-def logged(server: FakeServer) -> list[Delta]:
-    return chat(engine(server, patience=ONCE), Sampling(logprobs=True))
-
-
-def test_log_probabilities_come_with_their_text(server: FakeServer) -> None:
-    numbers = {"content": [{"token": "Hi", "logprob": -0.25}]}
-    server.on(CHAT, sse_reply(chat_event("Hi", logprobs=numbers), chat_event("", "stop"), DONE))
-    deltas = logged(server)
-    assert [(delta.text, delta.logprobs) for delta in deltas] == [("Hi", (-0.25,)), ("", ())]
-
-
-def test_a_server_that_refuses_log_probabilities_answers_without(server: FakeServer) -> None:
-    refusal = error_reply(400, "logprobs are not supported with this model.")
-    server.on(CHAT, refusal, chat_reply("a"))
-    deltas = logged(server)
-    assert [(delta.text, delta.logprobs) for delta in deltas] == [("a", ()), ("", ())]
-    assert ["logprobs" in request.json for request in server.requests] == [True, False]
-
-
-def test_a_server_keeps_its_own_temperature_and_length_unless_the_user_asked_for_others(
+def test_a_server_keeps_its_own_temperature_and_length_unless_asked(
     server: FakeServer,
 ) -> None:
     server.on(CHAT, chat_reply("It rains."))

@@ -60,9 +60,7 @@ def test_a_schema_goes_before_json_of_any_form(server: FakeServer, checks: list[
     assert bodies(server)[0]["response_format"]["json_schema"]["schema"] == SCHEMA
 
 
-def test_a_refusal_is_said_once_however_many_ask_at_once(
-    server: FakeServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_refusal_is_said_once_for_all(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     refusal = error_reply(400, "response_format is not supported")
     server.on(CHAT, refusal, refusal, refusal, chat_reply(GOOD))
 
@@ -75,9 +73,7 @@ def test_a_refusal_is_said_once_however_many_ask_at_once(
     assert len(caplog.records) == 1
 
 
-def test_a_refusal_that_was_not_for_the_schema_leaves_it_on(
-    server: FakeServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_another_refusal_leaves_the_schema_on(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     """Some servers repeat the whole request in a complaint about something else in it."""
     refusal = error_reply(400, "Bad prompt: {'messages': [], 'response_format': {}}")
     server.on(CHAT, refusal, refusal, chat_reply(GOOD))
@@ -93,9 +89,7 @@ def test_a_refusal_that_was_not_for_the_schema_leaves_it_on(
     assert not caplog.records
 
 
-def test_a_server_without_schemas_is_asked_plainly_and_it_is_said(
-    server: FakeServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_server_without_schemas_is_told_of(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     server.on(CHAT, error_reply(422, "Unexpected field response_format"), chat_reply(GOOD))
     with caplog.at_level(logging.WARNING):
         assert ask(server, 2) == [GOOD, GOOD]
@@ -116,9 +110,7 @@ def test_a_schema_that_is_refused_leaves_the_next_one_its_chance(server: FakeSer
     assert ["response_format" in body for body in bodies(server)] == [True, False, True]
 
 
-def test_a_server_that_ignores_the_schema_is_revised_and_it_is_said_once(
-    server: FakeServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_ignored_schema_is_revised_for(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     server.on(CHAT, *map(chat_reply, ("She was born in 1815.", "In 1815.", GOOD)))
     with caplog.at_level(logging.WARNING):
         chain = revise(server, output=Person)

@@ -130,9 +130,7 @@ def test_the_other_verbs(machines: Any, verb: str) -> None:
     assert "3 of them from before" in done.stdout
 
 
-def test_a_machine_with_another_redraft(
-    machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_of_another_redraft(machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words, paths = prompts(3), os.environ.get("PYTHONPATH", "")
     other = tmp_path / "other" / "redraft"
     other.mkdir(parents=True)

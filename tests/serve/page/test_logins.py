@@ -105,9 +105,7 @@ def test_a_large_login_is_refused(tmp_path: Path) -> None:
     assert refused.value.code == "body_too_large"
 
 
-def test_a_login_with_a_wrong_key_is_in_the_log_without_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_wrong_login_is_logged_without_its_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Refusal, match="not right") as refused:
         asked(tmp_path, "/login", [b'{"key": "a-key-that-is-wrong"}', b""])
     assert refused.value.status == HTTPStatus.UNAUTHORIZED

@@ -229,9 +229,7 @@ def test_a_question_before_the_page_is_ready_is_not_lost(browser: Browsing, url:
     assert page.locator(".turn").count() == 1  # asked once
 
 
-def test_a_text_file_goes_to_the_model_and_an_image_where_it_is_taken(
-    browser: Browsing, url: str, tmp_path: Path
-) -> None:
+def test_a_text_file_goes_to_the_model(browser: Browsing, url: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("Rain is wet.")
     (tmp_path / "data.bin").write_bytes(b"\xff\x00")
     visit = browser.open(url)
@@ -249,9 +247,7 @@ def test_a_text_file_goes_to_the_model_and_an_image_where_it_is_taken(
     )
 
 
-def test_two_models_are_compared_blindly_and_the_vote_is_a_review(
-    browser: Browsing, url: str, folder: Path
-) -> None:
+def test_two_models_are_compared_blindly(browser: Browsing, url: str, folder: Path) -> None:
     visit = browser.open(f"{url}#/compare", ready="fieldset select")
     page = visit.page
     visit.choose("rain", "One model")
@@ -361,9 +357,7 @@ def test_a_screen_reader_is_told_of_steps(browser: Browsing, url: str) -> None:
         assert visit.page.locator(".turn .sr", has_text=said).count()
 
 
-def test_with_keys_the_page_asks_for_one_and_nothing_is_open_before(
-    browser: Browsing, tmp_path: Path
-) -> None:
+def test_with_keys_the_page_asks_for_one_first(browser: Browsing, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(f"{KEY} name=Ada")
     with serving(tmp_path, {"rain": MODELS["rain"]}, "--api-key-file", "keys") as url:
         for path in ("v1/models", "v1/checks", "metrics", "openapi.json"):

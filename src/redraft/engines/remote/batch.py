@@ -142,10 +142,7 @@ class Batches(AbstractContextManager["Batches"]):
         self.file.close()
         if left:
             names = ", ".join(sent.batch or sent.file for sent in left[:3]) + (", …" if left[3:] else "")
-            self._tell(
-                f"{names}: under way at the server, and paid there. The same command waits for it again, "
-                "even days later."
-            )
+            self._tell(f"{names}: under way at the server, and paid. The same command waits for it again.")
 
 
 @dataclass
@@ -191,9 +188,7 @@ class BatchServer(Server):
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Send a request with the next wave, and yield its reply. Leaving the context does not cancel it."""
         if headers:
-            raise UsageError(
-                "requests of a batch have no headers of their own.", hint="Leave out extra_headers."
-            )
+            raise UsageError("requests of a batch have no headers of their own.", hint="Leave them out.")
         if not call_id:
             raise UsageError("batches need a journal.", hint="Wrap the engine in a JournaledEngine.")
         stored = self._batches.journal.get(raw_key(call_id))

@@ -67,9 +67,7 @@ class RemoteEngine(Engine):
     """A model on a server. `connect` asks the server about the model; the constructor sends nothing.
 
     Args:
-        url: The base address, such as `http://localhost:8000/v1`.
         key: Sent as a bearer token, to this server only.
-        context: Length of the context in tokens, if known.
         reach: Makes the sender of requests: `Server` sends at once, a `batch.BatchServer` in batches.
 
     Raises:
@@ -139,9 +137,6 @@ class RemoteEngine(Engine):
         )
         return engine
 
-    def __repr__(self) -> str:
-        return f"RemoteEngine({self._server.url!r}, {self._info.name!r})"
-
     @property
     def info(self) -> EngineInfo:
         """The model and its capabilities; `continues` is true until the server refuses raw text."""
@@ -207,9 +202,7 @@ class RemoteEngine(Engine):
                 aclosing(self._chunks(response, reply)) as chunks,
             ):
                 reply.taken = True
-                steered = steered and (
-                    not wire.GRAMMARS & body.keys() or bool(wire.GRAMMARS & reply.request.keys())
-                )
+                steered = steered and not wire.GRAMMARS & (body.keys() - reply.request.keys())
                 async for chunk in chunks:
                     text = stops.add(chunk.text)
                     if text or chunk.logprobs or chunk.thought:
@@ -385,10 +378,8 @@ class RemoteEngine(Engine):
 
     def _not_the_protocol(self, record: str) -> ServerError:
         shown = self._server.clean(record)[:80]
-        return ServerError(
-            f"{self._server.host} answered with JSON that is not of the OpenAI protocol: {shown}",
-            hint=ADDRESS_HINT,
-        )
+        message = f"{self._server.host} answered with JSON that is not of the OpenAI protocol: {shown}"
+        return ServerError(message, hint=ADDRESS_HINT)
 
     def _silence(self, reply: _Reply) -> EngineTimeout:
         patience = self._server.patience

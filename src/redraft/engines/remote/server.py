@@ -92,10 +92,6 @@ class Refusal:
 class Server:
     """One server that speaks JSON over HTTP/1.1. Nothing is sent before it is asked.
 
-    Attributes:
-        url: Its base address, such as `http://localhost:8000/v1`.
-        host: Host and port, for messages.
-
     Raises:
         UsageError: The address is invalid, or the key would travel unencrypted.
     """
@@ -117,9 +113,6 @@ class Server:
             # A proxy from the environment is for other machines, and would see the key of a local server.
             trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
         )
-
-    def __repr__(self) -> str:
-        return f"Server({self.url!r})"
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -304,14 +297,11 @@ class Server:
             tries = f", {refusal.tries} times" if refusal.tries > 1 else ""
             said = f"{host} {'limits requests' if limits else 'fails'} ({status}{tries}): {reason}"
             if after := refusal.retry_after:
-                said += (
-                    f"{'' if reason.endswith(('.', '!', '?', '…')) else '.'} It asks to wait {after:.10g} s."
-                )
+                end = "" if reason.endswith((".", "!", "?", "…")) else "."
+                said = f"{said}{end} It asks to wait {after:.10g} s."
             hint = _LIMIT_HINT if limits else _LOG_HINT
         elif 300 <= status < 400:
-            said = (
-                f"{self.url} redirects ({status}) to {refusal.location}. redraft does not follow redirects."
-            )
+            said = f"{self.url} redirects ({status}) to {refusal.location}, which is not followed."
             hint = "Name the new address in --model."
         elif status in MISSING:
             said, hint = f"{self.url}{path} does not exist ({status}): {reason}", ADDRESS_HINT

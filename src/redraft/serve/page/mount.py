@@ -225,9 +225,7 @@ class Page:
         entry = LoginBody.of(object_of(await self.reader.bytes_of(request, _SMALL)))
         secure = request.headers.get("origin", "").startswith("https:")
         if (cookie := logins.enter(entry.key, secure=secure)) is None:
-            _log.warning(
-                "a login failed, from %s", request.client.host if request.client else "nowhere known"
-            )
+            _log.warning("a login failed, from %s", request.client.host if request.client else "nowhere")
             raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "That key is not right.")
         return JSONResponse({}, headers={"Set-Cookie": cookie})
 
