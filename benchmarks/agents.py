@@ -169,11 +169,11 @@ async def revised(
     return found
 
 
-def plain(url: str, case: Case) -> tuple[bool, int, float]:
+def plain(client: httpx.Client, case: Case) -> tuple[bool, int, float]:
     """Return the same of the upstream alone."""
     body = {"model": "able", "messages": [{"role": "user", "content": case.prompt}], "tools": case.offered}
     began = time.perf_counter()
-    reply = httpx.post(f"{url}/chat/completions", json=body, timeout=60).json()
+    reply = client.post("/chat/completions", json=body).json()
     seconds = time.perf_counter() - began
     calls = reply["choices"][0]["message"]["tool_calls"]
     return case.met(calls), reply["usage"]["completion_tokens"], seconds
@@ -192,9 +192,9 @@ def faulty(*, quick: bool) -> Row:
     draw, count = random.Random(1), 20 if quick else 200
     kinds = [*(FAULTS[number % len(FAULTS)] for number in range(count)), *["none"] * (count // 4)]
     cases = [Case.drawn(draw, number, fault, (1, 5, 20, 60)) for number, fault in enumerate(kinds)]
-    with FakeServer() as upstream:
+    with FakeServer() as upstream, httpx.Client(base_url=upstream.url, timeout=60) as client:
         upstream.on("POST /v1/chat/completions", partial(answer, cases))
-        figures = figures_of("the plain upstream", [plain(upstream.url, case) for case in cases[:count]])
+        figures = figures_of("the plain upstream", [plain(client, case) for case in cases[:count]])
         off, on = (asyncio.run(revised(RemoteEngine(upstream.url, "able"), cases, most)) for most in (0, 2))
     figures += figures_of("redraft off", off[:count])
     figures += figures_of("redraft on", on[:count], Goal("≥", 95))

@@ -450,9 +450,7 @@ ASKED = Prompt(
     ],
 )  # tokens of those reach over the ends of earlier answers, where training splits the text
 @pytest.mark.parametrize("format_", ["chat", "selfee", "vicuna", "stablevicuna"])
-def test_a_training_example_begins_with_the_tokens_of_its_prompt(
-    kind: str, format_: Any, prompt: Prompt
-) -> None:
+def test_a_training_example_begins_with_its_prompt(kind: str, format_: Any, prompt: Prompt) -> None:
     made = tokenizer(kind)
     found = PromptEncoder(made, format_, 512, 64).encode(Chain(prompt=prompt))
     chain = Chain.model_validate({"prompt": prompt.model_dump(), "steps": [{"answer": "1, 2, 3"}]})

@@ -304,9 +304,7 @@ class TestStream:
         assert (parser.kind, parser.index) == ("feedback", 1)
 
     @given(chains(), st.data())
-    def test_a_chain_can_be_continued_from_any_section(
-        self, steps: tuple[Step, ...], data: st.DataObject
-    ) -> None:
+    def test_a_chain_continues_from_any_section(self, steps: tuple[Step, ...], data: st.DataObject) -> None:
         k = data.draw(st.integers(0, len(steps) - 1))
         rest = render_steps(steps)[len(render_steps(steps[:k])) :].removeprefix(
             revision_heading(k) if k else ""

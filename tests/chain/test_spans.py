@@ -206,9 +206,7 @@ def test_every_format_learns_the_accepted_answer(made: Chain, chosen: TrainingFo
         (Step(answer=" \n"), "no answer"),
     ],
 )
-def test_a_record_without_an_answer_to_learn_says_why(
-    chosen: TrainingFormat, step: Step, reason: str
-) -> None:
+def test_a_record_without_an_answer_says_why(chosen: TrainingFormat, step: Step, reason: str) -> None:
     with pytest.raises(RecordError, match=reason):
         spans_of(chain(step), chosen, "answer", TEMPLATE)
 
@@ -289,9 +287,7 @@ def test_talks_out_of_turn_are_refused(chosen: TrainingFormat) -> None:
 
 @pytest.mark.parametrize("chosen", get_args(TrainingFormat))
 @pytest.mark.parametrize("objective", get_args(Objective))
-def test_every_format_has_every_objective_or_says_why_not(
-    chosen: TrainingFormat, objective: Objective
-) -> None:
+def test_every_format_has_each_objective_or_says_why(chosen: TrainingFormat, objective: Objective) -> None:
     if chosen == "alpaca" and objective in ("revision", "critic"):
         with pytest.raises(UsageError, match="does not have"):
             spans_of(REVISED, chosen, objective)

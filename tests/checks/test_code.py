@@ -146,7 +146,7 @@ def test_the_message_says_why_a_program_is_not_loaded(answer: str, message: str)
 @needs_sandbox
 def test_an_answer_without_a_program_is_told_where_to_put_one() -> None:
     outcome = run("Rain is wet.", "assert f(3) == 3")
-    assert outcome.message.startswith("The answer is not a Python program: invalid syntax on line 1")
+    assert outcome.message.startswith("The answer is no Python program: invalid syntax on line 1")
     assert outcome.message.endswith("Put the program in a ```python block.")
 
 

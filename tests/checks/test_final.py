@@ -84,9 +84,7 @@ def test_the_final_number(answer: str, number: str | None) -> None:
 
 
 @pytest.mark.parametrize("share", [5, pytest.param(1, marks=pytest.mark.slow)])
-def test_reading_agrees_with_every_judgement_of_gsm8ks_sampled_solutions(
-    shared_data: Path, share: int
-) -> None:
+def test_reading_agrees_with_judgements_of_gsm8ks_sampled_solutions(shared_data: Path, share: int) -> None:
     wrong = count = 0
     with (shared_data / "gsm8k" / "example_model_solutions.jsonl").open(encoding="utf-8") as lines:
         for record in map(json.loads, islice(lines, 0, None, share)):

@@ -38,9 +38,7 @@ class Own:
     "form",
     [KeyError("x"), SystemExit(3), Form(case="title"), Form(has=5), Form(limits=("a", 3)), Form(closing=5)],  # type: ignore[arg-type]
 )
-def test_a_form_that_fails_is_told_once_and_not_asked_again(
-    form: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_form_that_fails_is_told_once(form: Any, caplog: pytest.LogCaptureFixture) -> None:
     check = Own(f"own-form-{form!r}", form)
     assert [form_of(check), form_of(check)] == [None, None]
     assert check.asked == 1
@@ -48,9 +46,7 @@ def test_a_form_that_fails_is_told_once_and_not_asked_again(
 
 
 @pytest.mark.parametrize("form", ["rain", None, 5])
-def test_an_attribute_of_that_name_that_is_none_is_left_alone(
-    form: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_attribute_of_that_name_is_left_alone(form: Any, caplog: pytest.LogCaptureFixture) -> None:
     assert form_of(Own(f"other-{form!r}", form)) is None
     assert not caplog.messages
 

@@ -155,9 +155,7 @@ def test_a_wrong_path_is_refused(folder: Path, path: str, problem: str) -> None:
         ("needy_rules", "it needs the module 'no_such_thing', which is not installed"),
     ],
 )
-def test_a_module_that_does_not_import_is_a_fault_of_the_check(
-    folder: Path, module: str, problem: str
-) -> None:
+def test_a_module_that_fails_is_a_fault_of_the_check(folder: Path, module: str, problem: str) -> None:
     with pytest.raises(CheckError, match=problem):
         FunctionCheck.of(f"{module}.check")
 

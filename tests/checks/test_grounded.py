@@ -107,9 +107,7 @@ def test_what_belongs_to_a_number_or_a_date_may_be_written_in_other_ways(answer:
 
 
 @pytest.mark.parametrize(("answer", "named"), FIRM_LACKS)
-def test_a_number_with_what_is_not_its_own_and_a_name_in_any_form_is_an_invention(
-    answer: str, named: str
-) -> None:
+def test_a_number_with_what_is_not_its_own_and_a_name_in_any_form_is_new(answer: str, named: str) -> None:
     assert named in check(answer, FIRM).message
 
 
@@ -128,9 +126,7 @@ def test_names_count_wherever_they_stand(answer: str, named: str) -> None:
         ("It cost $5.", "5 dollars", "5 cents"),
     ],
 )
-def test_scales_and_numbers_within_words_of_other_languages_count(
-    text: str, honest: str, invented: str
-) -> None:
+def test_scales_and_numbers_in_words_of_other_languages_count(text: str, honest: str, invented: str) -> None:
     assert check(honest, text).passed
     assert not check(invented, text).passed
 

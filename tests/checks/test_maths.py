@@ -99,9 +99,7 @@ def spellings(gold: str) -> list[str]:
 
 
 @pytest.mark.parametrize("share", [4, pytest.param(1, marks=pytest.mark.slow)])
-def test_every_gold_answer_of_math_500_equals_itself_in_other_spellings(
-    shared_data: Path, share: int
-) -> None:
+def test_each_gold_answer_of_math_500_equals_itself_in_other_spellings(shared_data: Path, share: int) -> None:
     with (shared_data / "math" / "math_500_test.jsonl").open(encoding="utf-8") as lines:
         golds = [json.loads(line)["answer"] for line in lines]
     assert len(golds) == 500

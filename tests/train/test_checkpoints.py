@@ -96,9 +96,7 @@ FAULTS: dict[Callable[[Path], None], str] = {
 
 
 @pytest.mark.parametrize("damage", FAULTS)
-def test_one_that_is_not_whole_is_passed_over_and_named(
-    tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
+def test_one_that_is_cut_is_passed_over_and_named(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     save(tmp_path, 10)
     damage(save(tmp_path, 20))
     found, said = checkpoints.newest(tmp_path)

@@ -86,9 +86,7 @@ def test_the_advice_is_a_learning_rate_that_trains(asked: float, usual: float, l
         ([1.8, 57.9, *[1.9] * 50], 20, None),  # one record of noise
     ],
 )
-def test_a_loss_that_stays_far_too_high_is_divergence(
-    losses: list[float], patience: int, trips: int | None
-) -> None:
+def test_a_loss_that_stays_high_is_divergence(losses: list[float], patience: int, trips: int | None) -> None:
     guard = guards.Divergence(patience)
     assert next((n for n, loss in enumerate(losses, 1) if guard.add(loss)), None) == trips
 

@@ -88,9 +88,7 @@ def test_padding_is_found_in_the_vocabulary_so_no_row_is_added(folder: Path) -> 
 
 
 @pytest.mark.parametrize(("unknown", "expected"), [("<unk>", "<unk>"), (None, "</s>")])
-def test_without_a_token_for_padding_another_stands_in(
-    folder: Path, unknown: str | None, expected: str
-) -> None:
+def test_without_a_padding_token_another_stands_in(folder: Path, unknown: str | None, expected: str) -> None:
     text = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text(text.replace("<pad>", "<first>"))
     edit(folder / "tokenizer_config.json", pad_token=None, unk_token=unknown)
@@ -315,7 +313,7 @@ def test_named_layers_alone_get_one(targets: tuple[str, ...]) -> None:
     assert all(name.endswith(targets) for name in names)
 
 
-def test_a_matrix_of_input_and_output_gets_one_without_a_warning_of_peft(
+def test_a_matrix_of_input_and_output_gets_one_without_a_warning(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
     model = added(tiny(tie_word_embeddings=True), lora_target_modules=("lm_head",))

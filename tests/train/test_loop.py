@@ -266,9 +266,7 @@ def test_a_run_neither_begins_nor_ends_to_be_shared_on_its_way(
         assert error.value.hint.endswith(f"with another --output_dir: --model_name_or_path {folder}")
 
 
-def test_the_checkpoint_of_another_model_is_refused(
-    unbroken: Path, examples: Prepared, tmp_path: Path
-) -> None:
+def test_a_checkpoint_of_another_model_is_refused(unbroken: Path, examples: Prepared, tmp_path: Path) -> None:
     model = llama()
     model.model.layers[1].self_attn.q_proj.register_parameter("extra", torch.nn.Parameter(torch.ones(1)))
     with pytest.raises(ModelError, match=r"lacks model\.layers\.1\.self_attn\.q_proj\.extra"):

@@ -237,9 +237,7 @@ def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
 
 @pytest.mark.parametrize("name", ["tokens.bin", "offsets.bin", "names.bin", "prepared.json"])
 @pytest.mark.parametrize("harm", ["removed", "cut", "flipped", "emptied"])
-def test_what_is_damaged_is_made_anew(
-    write: Write, cache: Path, counting: Counting, name: str, harm: str
-) -> None:
+def test_damage_is_made_anew(write: Write, cache: Path, counting: Counting, name: str, harm: str) -> None:
     path = write(("a", "b"), ("c", "d"))
     first = prepare([path], counting, cache)
     before = texts(first)
@@ -372,9 +370,7 @@ prepare.prepare([Path(sys.argv[1])], Letters(), Path(sys.argv[2]), workers=2)
 
 
 @pytest.mark.slow
-def test_a_script_that_is_imported_again_does_not_wait_for_itself(
-    write: Write, cache: Path, tmp_path: Path
-) -> None:
+def test_a_script_imported_again_does_not_wait_for_itself(write: Write, cache: Path, tmp_path: Path) -> None:
     script = tmp_path / "begin.py"
     script.write_text(UNGUARDED)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ["PYTHONPATH"]])}

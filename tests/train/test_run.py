@@ -138,9 +138,7 @@ def test_an_evaluation_takes_batches_of_its_own_size(model: str, here: Path) -> 
     assert len(next(usual.eval_data.order.batches(0))) == usual.args.train_batch_size == 4
 
 
-def test_memory_that_runs_out_says_what_to_change(
-    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_that_runs_out_is_told(model: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = ready(model, "--lora", "False")
 
     def fail(*_: Any, **__: Any) -> None:
@@ -322,9 +320,7 @@ def test_golden_losses(model: str, here: Path, name: str) -> None:
     assert losses() == pytest.approx(golden, rel=1e-3)
 
 
-def test_nothing_is_said_twice_by_other_processes(
-    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_processes_say_nothing_twice(model: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     said: list[str] = []
     monkeypatch.setattr(prepare, "SECONDS", 0)

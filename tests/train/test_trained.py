@@ -63,7 +63,7 @@ def test_a_cpu_with_bf16_computes_in_it_unless_told() -> None:
     assert asked("--bf16", "True")[1] == []
 
 
-def test_with_several_processes_fsdp_on_a_cpu_is_the_whole_model_in_each(
+def test_with_processes_fsdp_on_a_cpu_is_the_whole_model_in_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")

@@ -206,9 +206,7 @@ def release(folder: Path, convention: str, added: int = 1) -> dict[str, torch.Te
 @pytest.mark.parametrize(
     ("convention", "added"), [("none", 0), ("zero", 1), ("zero", 5), ("mean", 1), ("mean", 3)]
 )
-def test_a_delta_of_others_is_applied_by_its_convention(
-    tmp_path: Path, convention: Convention, added: int
-) -> None:
+def test_others_deltas_apply_by_convention(tmp_path: Path, convention: Convention, added: int) -> None:
     target = release(tmp_path, convention, added)
     lines: list[str] = []
     vocab = convention if added else None

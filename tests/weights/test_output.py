@@ -111,9 +111,7 @@ def test_an_output_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-def test_a_folder_takes_anothers_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
-) -> None:
+def test_a_folder_takes_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
     if not exchange:  # as on systems that cannot swap two names
         monkeypatch.setattr("redraft.weights.replace._exchange", lambda one, other: False)
     for name in ("new", "old"):
@@ -141,9 +139,7 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
         pass
 
 
-def test_the_lock_is_held_until_the_folder_has_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lock_holds_until_the_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def rename(new: Path, old: Path) -> None:
         with pytest.raises(OutputError, match="another run is writing"):
             make(tmp_path / "out")

@@ -246,10 +246,8 @@ class _Layout:
         made: Message = _mapped(tool, self._plain)
         function = tool.get("function")
         if isinstance(function, Mapping):
-            named = {
-                key: function[key] for key in ("name", "description") if isinstance(function.get(key), str)
-            }
-            made["function"] |= {key: self._mark(-1, "tools", text) for key, text in named.items()}
+            texts = [key for key in ("name", "description") if isinstance(function.get(key), str)]
+            made["function"] |= {key: self._mark(-1, "tools", function[key]) for key in texts}
         return made
 
     def _leaves(self) -> Iterator[_Leaf]:

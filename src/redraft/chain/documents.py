@@ -79,9 +79,7 @@ def yaml_of(text: str | bytes, name: object) -> Any:
         return yaml.load(text, Loader)  # noqa: S506  (a safe loader)
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # PyYAML looks up the value of a `!!bool` or `!!timestamp` without a check.
-        raise UsageError(
-            f"{name} is not YAML{_fault(error):.300}.", hint="A line reads: name: value"
-        ) from None
+        raise UsageError(f"{name} is not YAML{_fault(error):.300}.", hint="Write name: value") from None
 
 
 def _fault(error: Exception) -> str:

@@ -584,9 +584,7 @@ class PairEncoder:
 def answers_of(chain: Chain) -> tuple[str, str]:
     """Return the chosen and the rejected answer of a chain, by `chain.write.to_preference`."""
     if isinstance(meta_of(chain, "source").get("chosen"), list):
-        raise RecordError(
-            "a pair with more than text, such as a tool call or thoughts, which is not trained on"
-        )
+        raise RecordError("a pair with more than text, such as a call or thoughts, which is not trained on")
     if any(is_blank(step.answer) for step in chain.steps):
         raise RecordError(EMPTY)
     record = to_preference(chain)

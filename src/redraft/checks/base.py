@@ -203,9 +203,8 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
     """Run a check and return its record."""
     outcome = await outcome_of(check, answer, prompt)
     if not 0 <= outcome.score <= 1:
-        raise CheckError(
-            f"the check {check.name!r} gave the score {outcome.score}.", hint="A score is from 0 to 1."
-        )
+        message = f"the check {check.name!r} gave the score {outcome.score}."
+        raise CheckError(message, hint="A score is from 0 to 1.")
     try:
         found = {"name": check.name, "score": outcome.score, "message": whole(outcome.message)}
         return CheckResult.model_validate({**found, "passed": outcome.passed, "places": outcome.places})

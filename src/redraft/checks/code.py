@@ -62,9 +62,8 @@ class CodeCheck:
         """The demand to write a program, with the names that the tests use."""
         names = dict.fromkeys(name for _, names in self._prepared for name in names)
         defining = f" that defines {', '.join(names)}" if names else ""
-        return (
-            f"Answer with a Python program{defining}, in a ```python block; it may use the standard library."
-        )
+        program = f"a Python program{defining}, in a ```python block"
+        return f"Answer with {program}; it may use the standard library."
 
     @cached_property
     def _prepared(self) -> list[tuple[str, list[str]]]:
@@ -220,9 +219,7 @@ def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:
         return f"The program fails{where} when it is loaded: {_error(fault)}."
     if fenced:
         return f"The program is not valid Python: {fault['text']}{where}."
-    return (
-        f"The answer is not a Python program: {fault['text']}{where}. Put the program in a ```python block."
-    )
+    return f"The answer is no Python program: {fault['text']}{where}. Put the program in a ```python block."
 
 
 def _test_message(report: Report, names: list[str], seconds: float) -> str:

@@ -536,9 +536,8 @@ def is_english(words: Iterable[str]) -> bool:
 def _stems(word: str) -> set[str]:
     """Return a word, and the word without its ending: Italy and Italian share one."""
     low = regex.sub(r"(?<=\w\w\w)s\Z", "", regex.sub(r"'s?\Z", "", word.casefold()))
-    return {low} | {
-        low.removesuffix(end) for end in _ENDINGS if low.endswith(end) and len(low) > len(end) + 2
-    }
+    fitting = (end for end in _ENDINGS if low.endswith(end) and len(low) > len(end) + 2)
+    return {low, *map(low.removesuffix, fitting)}
 
 
 def _in_english(word: str) -> str:

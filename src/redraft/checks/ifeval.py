@@ -476,9 +476,8 @@ class Constraint:
     def of(cls, kind: object, values: object) -> Self:
         """Check type and arguments. Arguments that are null are left out."""
         if not isinstance(kind, str) or kind not in TYPES:
-            raise CheckSyntaxError(
-                f"IFEval has no constraint {shown(kind)}.", hint=f"It has: {' '.join(TYPES)}"
-            )
+            hint = f"It has: {' '.join(TYPES)}"
+            raise CheckSyntaxError(f"IFEval has no constraint {shown(kind)}.", hint=hint)
         if values is not None and not isinstance(values, dict):
             raise _misused(kind, f"{shown(values)} is no object")
         given = {name: value for name, value in (values or {}).items() if value is not None}

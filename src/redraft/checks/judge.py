@@ -148,9 +148,7 @@ def _read_rubric(source: str) -> str:
             return path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         if len(source) < 256 and " " not in source:
-            raise CheckSyntaxError(
-                f"judge:{source}: the rubric cannot be read: {error}.", hint=_HINT
-            ) from None
+            raise CheckSyntaxError(f"judge:{source} cannot be read: {error}.", hint=_HINT) from None
     if path.suffix in {".md", ".txt"} and " " not in source:
         raise CheckSyntaxError(f"judge:{source}: there is no such file.", hint=_HINT)
     return source

@@ -167,9 +167,8 @@ class Count:
         bounds = f"{self._bounds()} are {verb}"
         if self.low is not None and count < self.low:
             written = f" {WRITTEN[self.unit]}" if self.unit in WRITTEN else ""
-            return failed(
-                f"{has}, and {bounds}: {self.low - count} too few.{written}", score=count / self.low
-            )
+            few = f"{has}, and {bounds}: {self.low - count} too few.{written}"
+            return failed(few, score=count / self.low)
         if self.high is not None and count > self.high:
             return failed(f"{has}, and {bounds}: {count - self.high} too many.", score=self.high / count)
         return passed(f"{has}.")

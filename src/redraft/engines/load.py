@@ -411,9 +411,7 @@ async def _llamacpp(path: Path, named: ModelReference, opening: Opening) -> Engi
 
 async def _openvino(path: Path, named: ModelReference, opening: Opening) -> Engine:
     if os.name != "posix":
-        raise UsageError(
-            "the engine of OpenVINO needs Linux or macOS.", hint="Use --engine llamacpp, or WSL 2."
-        )
+        raise UsageError("OpenVINO needs Linux or macOS.", hint="Use --engine llamacpp, or WSL 2.")
     if not has_openvino():
         raise MissingExtra("the engine of OpenVINO", "cpu")
     from redraft.engines.openvino.engine import OpenVinoEngine

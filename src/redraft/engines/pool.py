@@ -267,10 +267,9 @@ class PoolEngine:
         for name in (each.name for each in fields(EngineInfo)):
             ours, its = getattr(self._info, name), getattr(info, name)
             if ours != its:
-                first = next(each.name for each in self._members if each.engine)
-                return ModelError(
-                    f"{first} and {other} are not alike: {name} is {ours!r} and {its!r}.", hint=ONE_MODEL
-                )
+                pair = f"{next(each.name for each in self._members if each.engine)} and {other}"
+                fault = f"{pair} are not alike: {name} is {ours!r} and {its!r}."
+                return ModelError(fault, hint=ONE_MODEL)
         return None
 
     def _works(self, member: Member, chain: str) -> None:

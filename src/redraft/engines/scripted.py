@@ -134,14 +134,13 @@ class ScriptedEngine(Engine):
             raise ContextError(length, self.context)
         reply = self._rest(begun) or self._next(asked)
         sampling = replace(sampling, max_tokens=sampling.max_tokens - len(begun))
-        room = (
-            sampling.max_tokens if self.context is None else min(sampling.max_tokens, self.context - length)
-        )
+        most = sampling.max_tokens
+        room = most if self.context is None else min(most, self.context - length)
         end, stop_text = first_stop(reply.text, stop) or (None, None)
         text = reply.text[:end]
         finish: Finish = "stop" if stop_text else reply.finish
         if len(text) > room:
-            finish = "max_tokens" if room == sampling.max_tokens else "context"
+            finish = "max_tokens" if room == most else "context"
             text, stop_text = text[:room], None
         for piece in self._pieces(text):
             await asyncio.sleep(self.delay)

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from redraft import __version__
 from redraft.checks.kinds import check_kinds
 from redraft.checks.pattern import within
-from redraft.serve.completions import CompletionReply, CompletionRequest, continuations
+from redraft.serve.completions import CompletionReply, CompletionRequest, continued
 from redraft.serve.embeddings import EmbeddingRequest, embedded
 from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.exchange import Exchange, chains
@@ -125,7 +125,7 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
     @router.post("/completions", responses=STREAMED)
     async def complete(request: Request, body: CompletionRequest) -> Response:
         """Continue a text, without revising it."""
-        return Exchange(CompletionReply(await accepted(request, body)), gate, continuations)
+        return Exchange(CompletionReply(await accepted(request, body)), gate, continued)
 
     @router.post("/embeddings")
     async def embed(request: Request, body: EmbeddingRequest) -> Response:

@@ -67,9 +67,7 @@ class CompletionRequest(requests.SampledRequest):
         )
 
 
-async def continuations(
-    asked: requests.Accepted, cancel: CancelToken
-) -> AsyncGenerator[tuple[int, Delta], None]:
+async def continued(asked: requests.Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Delta], None]:
     """Continue one text after the other, and yield the pieces. At a timeout, the text so far is kept."""
     engine = requests.engine_of(asked.options)
     if provider := asked.options.trace:

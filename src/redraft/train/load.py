@@ -68,9 +68,8 @@ def check_weights(folder: Path) -> None:
     """Open a model's weights without reading them."""
     check_config(folder)
     try:
-        refuse_delta(
-            open_checkpoint(folder), hint=f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
-        )
+        hint = f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
+        refuse_delta(open_checkpoint(folder), hint=hint)
     except UsageError as error:
         raise ModelError(
             error.message, hint=f"Convert it first: redraft weights convert {folder} -o FOLDER --allow-pickle"

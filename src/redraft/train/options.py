@@ -369,9 +369,7 @@ def _by_current_names(values: Mapping[str, Any]) -> dict[str, Any]:
     for old, value in values.items():
         name = OLD.get(old, old)
         if old != name and name in values:
-            raise UsageError(
-                f"--{old} and --{name} are two names of one setting.", hint=f"Give --{name} alone."
-            )
+            raise UsageError(f"--{old} and --{name} are one setting.", hint=f"Give --{name} alone.")
         if old != LAZY:
             found[name] = value
         elif str(value).lower() == "true":

@@ -328,9 +328,7 @@ def _unchanged(
     yield from batches
     for path, state in zip(paths, before, strict=True):
         if _state(path) != state:
-            raise UsageError(
-                f"{name_of(path)} changed while it was read.", hint="Run the same command again."
-            )
+            raise UsageError(f"{name_of(path)} changed while it was read.", hint="Run the command again.")
 
 
 def _version(package: str) -> str:

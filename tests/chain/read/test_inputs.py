@@ -156,9 +156,7 @@ class TestHub:
         assert (caught.value.hint or "").endswith("redraft data import org/sets/main/train")
 
     @pytest.mark.parametrize("path", ["data/trian.jsonl", "dta/train.jsonl.gz", "data/train", "a/../b"])
-    def test_a_mistyped_path_is_not_looked_for_on_the_hub(
-        self, server: FakeServer, tmp_path: Path, path: str
-    ) -> None:
+    def test_a_mistyped_path_is_not_of_the_hub(self, server: FakeServer, tmp_path: Path, path: str) -> None:
         put(tmp_path / "data" / "train.jsonl")
         with pytest.raises(UsageError, match="no such file or folder"):
             inputs_of(Path(path))

@@ -74,7 +74,7 @@ class TestFiles:
             ),
         ],
     )
-    def test_a_bad_file_is_named_with_its_line(
+    def test_bad_files_are_named_by_line(
         self, tmp_path: Path, name: str, content: bytes, message: str
     ) -> None:
         (tmp_path / name).write_bytes(content)

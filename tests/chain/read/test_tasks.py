@@ -147,9 +147,7 @@ class TestCode:
             (None, None),
         ],
     )
-    def test_code_contests_has_a_solution_in_python_if_there_is_one(
-        self, solutions: Any, code: str | None
-    ) -> None:
+    def test_code_contests_has_a_solution_in_python(self, solutions: Any, code: str | None) -> None:
         record = {**CONTEST, "solutions": solutions}
         chain = read(record)
         assert (chain.prompt.text, chain.meta.get("reference")) == ("Add two numbers.", code)

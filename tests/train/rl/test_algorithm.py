@@ -273,9 +273,7 @@ def test_beta_stays_a_number_and_never_turns_negative() -> None:
 @given(st.floats(-1e6, 1e6), st.integers(2, 9), st.sampled_from([torch.float32, torch.float64]))
 @example(64.2, 8, torch.float32)
 @example(64.2, 8, torch.float64)
-def test_equal_numbers_have_no_spread_whatever_rounding_says(
-    number: float, count: int, dtype: torch.dtype
-) -> None:
+def test_equal_numbers_have_no_spread(number: float, count: int, dtype: torch.dtype) -> None:
     equal = torch.full((2, count), number, dtype=dtype)
     mask = torch.ones_like(equal, dtype=torch.bool)
     for found in (

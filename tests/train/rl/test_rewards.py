@@ -83,7 +83,7 @@ def test_a_function_may_return_any_number(mine: str, name: str, expected: list[f
 def test_a_reward_is_not_added_twice() -> None:
     with pytest.raises(UsageError, match="words<=3 is there twice") as raised:
         parse_rewards(("words<=3", " words<=3"))
-    assert "with the weight of both" in str(raised.value.hint)
+    assert "with both weights" in str(raised.value.hint)
 
 
 def test_rewards_add_up_with_their_weights(mine: str) -> None:

@@ -222,9 +222,7 @@ def test_every_shorter_file_is_refused_whole(tmp_path: Path) -> None:
             read_header(path, whole=True)
 
 
-def test_what_is_kept_of_all_arrays_together_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_kept_of_all_arrays_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, gguf({"one": ["ab"] * 300, "two": [1] * 300, "short": [1] * 10}))
     monkeypatch.setattr(reader, "MAX_ELEMENTS", 610)
     assert len(read_header(path, whole=True).metadata) == 3
@@ -237,9 +235,7 @@ def test_what_is_kept_of_all_arrays_together_is_bounded(
         read_header(path)
 
 
-def test_what_is_kept_of_all_texts_together_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_kept_of_all_texts_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, gguf({"one": ["ab"] * 300}))
     monkeypatch.setattr(reader, "MAX_TEXT", 603)
     assert len(read_header(path, whole=True).metadata["one"]) == 300

@@ -106,9 +106,7 @@ def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterato
     if path.is_dir():
         raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"{flag} {path}/NAME")
     if path.exists() and not force and path.is_file():
-        raise OutputError(
-            f"{path} exists.", hint=f"Write to another file with {flag}, or replace it with --force."
-        )
+        raise OutputError(f"{path} exists.", hint=f"Name another with {flag}, or replace it with --force.")
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         special = path.exists() and not path.is_file()

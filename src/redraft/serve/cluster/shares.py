@@ -109,10 +109,8 @@ class ShareActor:
 
     async def progress(self) -> str:
         """Return the progress of the current share."""
-        at = self._at
-        return json.dumps(
-            {name: getattr(at, name) for name in ("done", "failed", "tokens", "usd")} if at else {}
-        )
+        names = ("done", "failed", "tokens", "usd") if self._at else ()
+        return json.dumps({name: getattr(self._at, name) for name in names})
 
     def _note(self, event: RunEvent) -> None:
         if isinstance(event, RunProgress):
@@ -374,13 +372,10 @@ class _Run:
             with suppress(self.ray.exceptions.RayError):
                 asked[reply].at = json.loads(self.ray.get(reply)) or asked[reply].at
         at = [*self.made.values(), *(actor.at for actor in self.actors.values())]
-        done, failed, tokens = (
-            sum(each.get(name, 0) for each in at) for name in ("done", "failed", "tokens")
-        )
+        done, failed, tokens = (sum(n.get(key, 0) for n in at) for key in ("done", "failed", "tokens"))
         busy = sum(actor.share is not None for actor in self.actors.values())
-        again = f", {self.begun_again} begun again" * bool(self.begun_again) + f", {failed:,} failed" * bool(
-            failed
-        )
+        again = f", {self.begun_again} begun again" if self.begun_again else ""
+        again += f", {failed:,} failed" if failed else ""
         self.line.done, self.line.tokens = done, tokens
         self.line.note = f"{len(self.made)} of {self.count} shares, {busy} at work{again}"
         self.line.update()

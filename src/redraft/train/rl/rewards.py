@@ -125,9 +125,7 @@ def parse_rewards(forms: Sequence[str]) -> Rewards:
     parts: dict[str, tuple[float, Reward]] = {}
     for form in map(str.strip, forms):
         if form in parts:
-            raise UsageError(
-                f"the reward {form} is there twice.", hint="Give it once, with the weight of both."
-            )
+            raise UsageError(f"the reward {form} is there twice.", hint="Give it once, with both weights.")
         found = _WEIGHT.match(form)
         weight = float(found["weight"]) if found else 1.0
         if not math.isfinite(weight):

@@ -32,9 +32,7 @@ class StageError(RedraftError):
 
     def __init__(self, message: str, status: int) -> None:
         mend = "mend what it says, then " if status == UsageError.exit_status else ""
-        super().__init__(
-            message, hint=f"What is done stays done. To go on, {mend}type the same command again."
-        )
+        super().__init__(message, hint=f"What is done stays. To go on, {mend}type the same command again.")
         self.exit_status = status
 
 
