@@ -171,7 +171,7 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--max_steps 2 selfee", "has 2: 2 selfee", "The recipe comes first: redraft train sft selfee"),
         ("--seed 4294967296", "--seed is '4294967296'.", "at most 4,294,967,295"),
         ("--warmup_ratio 3", "--warmup_ratio is '3'.", "at least 0 and below 1"),
-        ("--evaluation_strategy no --eval_strategy no", "two names", "Give --eval_strategy alone."),
+        ("--evaluation_strategy no --eval_strategy no", "one setting", "Give --eval_strategy alone."),
         ("--fsdp zero3", "--fsdp has no 'zero3'.", "full_shard"),
         ("selfee stray", "'stray' belongs to no flag", None),
         ("recipe-that-is-not", "there is no recipe 'recipe-that-is-not'.", "one of: alpaca, "),
