@@ -67,7 +67,9 @@ class RemoteEngine(Engine):
     """A model on a server. `connect` asks the server about the model; the constructor sends nothing.
 
     Args:
+        url: The base address, such as `http://localhost:8000/v1`.
         key: Sent as a bearer token, to this server only.
+        context: Length of the context in tokens, if known.
         reach: Makes the sender of requests: `Server` sends at once, a `batch.BatchServer` in batches.
 
     Raises:
