@@ -132,7 +132,8 @@ def listen(host: str, port: int, keys: Keys | None) -> socket.socket:
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
-        raise UsageError(f"{host}, port {port}, cannot be used: {error.strerror}.", hint="--port N") from None
+        hint = "Give another one: --port N"
+        raise UsageError(f"{host}, port {port}, cannot be used: {error.strerror}.", hint=hint) from None
     return sock
 
 
