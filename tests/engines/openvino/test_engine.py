@@ -35,7 +35,7 @@ DRAWN = Sampling(temperature=1.0, max_tokens=48, seed=7)
 
 @pytest.fixture(scope="module")
 def engine(default_model: Path) -> Iterator[OpenVinoEngine]:
-    """One engine for many event loops, and of one thread, so that it is steady."""
+    """One engine for many event loops, and of one thread."""
     started = run(
         OpenVinoEngine.start(default_model, parallel=8, machine=MachineOptions(ctx=1024, threads=1))
     )
@@ -58,15 +58,15 @@ async def test_a_chat_ends_by_itself(engine: OpenVinoEngine) -> None:
 
 
 @pytest.mark.slow
-async def test_a_seed_gives_the_same_text_alone_and_among_others(engine: OpenVinoEngine) -> None:
-    alone = said(await collect(engine.chat(TALE, DRAWN)))
-    others = await asyncio.gather(
-        *(collect(engine.chat(TALE, replace(DRAWN, seed=seed))) for seed in (7, 8, 9, 7, None, None))
+async def test_each_seed_gives_another_text_and_none_promises_the_same_among_others(
+    engine: OpenVinoEngine,
+) -> None:
+    """Which tokens of a prompt are in the cache when it comes changes what its last one gives."""
+    texts = await asyncio.gather(
+        *(collect(engine.chat(TALE, replace(DRAWN, seed=seed))) for seed in (7, 8, 9, None, None))
     )
-    texts = [said(each) for each in others]
-    assert len({texts[0], *texts[1:3], *texts[4:]}) == 5
-    if engine.info.steady:
-        assert [text == alone for text in texts] == [True, False, False, True, False, False]
+    assert len(set(map(said, texts))) == 5
+    assert not engine.info.steady
 
 
 @pytest.mark.slow

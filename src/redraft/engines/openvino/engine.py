@@ -178,7 +178,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         local.check_memory(model, header, context, 1, weights=weights)
         prepared = await asyncio.to_thread(prepare, model, headers, adapters)
         known, kept_format = instructions() or {}, read_header(prepared.file).format
-        wide, alone = bool(known.get("AVX-512")), (machine.threads or all_cores()) == 1
+        alone = (machine.threads or all_cores()) == 1
         # With AMX, one thread and weights of 16 bits, OpenVINO 2026.4 divides by zero in bf16.
         settings: ChildSettings = {
             "model": str(prepared.file),
@@ -193,14 +193,13 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         child = await Child.start(settings)
         fast = await spelling
         tokenizer = Tokenizer(fast, model.stem)
-        # Attention of fewer streams than threads is summed in another order (executor_pa.cpp). Without
-        # AVX-512, and with AMX, one thread too gives one stream other logits than several, as tried.
+        # Never steady: a last token of a prompt is computed alone if another stream's cache has the rest,
+        # which gives other logits (by 0.1, in 32 bits too).
         info = replace(
             local.gguf_info(model, headers, context),
             engine="openvino",
             fields=SAMPLING_FIELDS - {"logit_bias"} | {OF_TEMPLATE},
             format=kept_format,
-            steady=alone and wide and not known.get("AMX"),
         )
         kept = KeptProcess(child, settings)
         return cls(info, context, kept, tokenizer, fast.ends(), trained=trained)
