@@ -366,14 +366,16 @@ async def thoughts_apart(deltas: Replies, splitter: Splitter) -> Replies:
     answered = thought = False
     async with aclosing(deltas):
         async for delta in deltas:
-            pieces = [splitter.add(delta.text), *([splitter.end()] if delta.finish else [])]
-            own, text = ("".join(each) for each in zip(*pieces, strict=True))
+            own, text = splitter.add(delta.text)
+            if delta.finish:
+                own, text = (begun + rest for begun, rest in zip((own, text), splitter.end(), strict=True))
             answered, thought = answered or bool(text.strip()), thought or bool(own)
-            found = replace(delta, text=text, thought=delta.thought + own)
+            if own or text != delta.text:
+                delta = replace(delta, text=text, thought=delta.thought + own)
             if delta.finish and thought and not (answered or delta.aside):
-                found = replace(found, aside="thoughts alone")
-            if found != Delta():
-                yield found
+                delta = replace(delta, aside="thoughts alone")
+            if delta.text or delta != Delta():
+                yield delta
 
 
 def first_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:

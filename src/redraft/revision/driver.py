@@ -281,12 +281,11 @@ def with_value(event: ops.Event, checks: Sequence[Check], output: OutputCheck | 
 
     A cut answer has none: a cut number is another number.
     """
-    asked = {check.name for check in checks if schema_of(check) is not None}
-    if not asked or not isinstance(event, ops.Finished):
+    if not isinstance(event, ops.Finished):
         return event
-    chain = event.chain
+    asked, chain = {check.name for check in checks if schema_of(check) is not None}, event.chain
     best = None if chain.best is None else chain.steps[chain.best]
-    if best is None or not best.complete:
+    if not asked or best is None or not best.complete:
         return event
     if output is not None:
         return ops.Finished(chain.with_value(parse_output(output, best.answer)))

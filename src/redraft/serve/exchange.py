@@ -21,7 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 from redraft.chain import Step, Usage
 from redraft.errors import CheckError, EmptyReply
 from redraft.revision.api import make
-from redraft.revision.cancel import CancelToken
+from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.ops import Event, Finished, Interrupted
 from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.gate import GRACE, Gate
@@ -183,13 +183,17 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
 
 def patient(send: Send) -> Send:
     """Return a `send` that raises `ClientGone` if the client does not read."""
+    limit = Limit()  # a timeout of asyncio for each piece would cost twice as much
 
     async def sending(message: Message) -> None:
+        late = asyncio.get_running_loop().call_later(CLIENT_SECONDS, limit.end)
         try:
-            async with asyncio.timeout(CLIENT_SECONDS):
+            with limit:
                 await send(message)
-        except TimeoutError:
+        except OutOfTime:
             raise ClientGone from None
+        finally:
+            late.cancel()
 
     return sending
 
