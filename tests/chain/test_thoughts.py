@@ -88,12 +88,12 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=12).map("".join), st.lists(st.integers(1, 9), min_size=1, max_size=40))
 def test_a_stream_split_anywhere_says_the_same(text: str, sizes: list[int]) -> None:
     whole, split = Splitter(), Splitter()
-    said, pieces, place = [whole.add(text), whole.end()], [], 0
+    said, pieces, place = [whole.add(text, last=True)], list[tuple[str, str]](), 0
     while place < len(text):
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(split.add(text[place : place + size]))
         place += size
-    pieces.append(split.end())
+    pieces.append(split.add("", last=True))
     for each in (0, 1):
         assert "".join(piece[each] for piece in pieces) == "".join(piece[each] for piece in said)
 

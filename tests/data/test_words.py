@@ -20,7 +20,8 @@ from redraft.data.words import normalised, window_hashes, word_hashes, words
         ("今日は", ["今", "日", "は"]),
         ("ｆｕｌｌ width", ["full", "width"]),
         ("x是y", ["x", "是", "y"]),
-        ("🙂 … ___", []),
+        ("🙂 … ___ “’”", []),
+        ("“It’s” – a", ["it", "s", "a"]),
     ],
 )
 def test_words_of_any_script(text: str, expected: list[str]) -> None:

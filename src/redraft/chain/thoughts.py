@@ -104,16 +104,9 @@ class Splitter:
     def __post_init__(self) -> None:
         self._thought = bool(self.until)
 
-    def add(self, text: str) -> tuple[str, str]:
+    def add(self, text: str, *, last: bool = False) -> tuple[str, str]:
         """Return the new certain text: thoughts, and answer. The rest is kept, as it may become a tag."""
         self._held += text
-        return self._taken(last=False)
-
-    def end(self) -> tuple[str, str]:
-        """Return the rest at the end of the text."""
-        return self._taken(last=True)
-
-    def _taken(self, *, last: bool) -> tuple[str, str]:
         thoughts: list[str] = []
         answers: list[str] = []
         before, self._at = -1, 0
@@ -170,9 +163,7 @@ def apart(text: str) -> tuple[str, str]:
     if not any(end in text for end in _ENDS) or not any(tag in text for pair in PAIRS for tag in pair if tag):
         return "", text
     opened = _opened_before(text)
-    splitter = Splitter(until=opened)
-    pieces = (splitter.add(text), splitter.end())
-    thoughts, answer = ("".join(each) for each in zip(*pieces, strict=True))
+    thoughts, answer = Splitter(until=opened).add(text, last=True)
     return thoughts.strip(), answer.removesuffix("<|return|>") if thoughts else answer
 
 

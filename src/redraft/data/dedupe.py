@@ -36,6 +36,7 @@ from redraft.errors import UsageError, shown
 from redraft.jobs.stores import here
 
 _sorted = json.JSONEncoder(sort_keys=True).encode
+_NONE = digest("null")
 _TOLD = 64  # comparisons between two progress updates
 
 By = Literal["exact", "query", "rouge", "minhash"]
@@ -149,7 +150,8 @@ def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
     # What of an origin does not depend on the record's place.
     source = {name: origin.get(name) for name in ("dataset", "licence")} if isinstance(origin, dict) else None
     best = struct.pack(">?Q", not (chain.steps or gold_answers(chain)), 2**64 - 1 - sum(map(len, texts)))
-    return best + content + digest(_sorted(source)) + chain.id.encode() + b"\0" + digest(_sorted(origin))
+    marks = [digest(_sorted(each)) if each else _NONE for each in (source, origin)]
+    return best + content + marks[0] + chain.id.encode() + b"\0" + marks[1]
 
 
 def key_of(chain: Chain, texts: Sequence[str], like: Likeness) -> bytes:

@@ -25,6 +25,7 @@ _WORD = regex.compile(
     rf"(?V1){_SPACELESS}\p{{M}}*|[[\p{{L}}\p{{N}}]--{_SPACELESS}][\p{{L}}\p{{N}}\p{{M}}--{_SPACELESS}]*"
 )
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
+_SIGN = re.compile("[\u2010-\u205e]")  # marks and spaces of no word: often all that is not ASCII
 
 _CACHED = 1 << 16  # cached word hashes: about 10 MB, enough for nearly all words of a text
 _LONGEST = 64  # most characters of a cached word: a hostile text may be one word of megabytes
@@ -35,9 +36,9 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9)  # odd constants of SplitMix64 (Steele, Lea
 
 def words(text: str) -> list[str]:
     """Return the words of a text in any script."""
-    if text.isascii():
-        return _ASCII_WORD.findall(text.lower())
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    if not text.isascii():
+        text = _SIGN.sub(" ", unicodedata.normalize("NFKC", text).casefold())
+    return _ASCII_WORD.findall(text.lower()) if text.isascii() else _WORD.findall(text)
 
 
 def normalised(text: str) -> str:

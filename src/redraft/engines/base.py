@@ -366,9 +366,7 @@ async def thoughts_apart(deltas: Replies, splitter: Splitter) -> Replies:
     answered = thought = False
     async with aclosing(deltas):
         async for delta in deltas:
-            own, text = splitter.add(delta.text)
-            if delta.finish:
-                own, text = (begun + rest for begun, rest in zip((own, text), splitter.end(), strict=True))
+            own, text = splitter.add(delta.text, last=bool(delta.finish))
             answered, thought = answered or bool(text.strip()), thought or bool(own)
             if own or text != delta.text:
                 delta = replace(delta, text=text, thought=delta.thought + own)
