@@ -150,6 +150,17 @@ def test_a_text_that_shows_something_is_checked(answer: str) -> None:
     assert asyncio.run(run_checks(parse_checks(["words<=50"]), answer, Prompt()))[0].passed
 
 
+def test_checks_beside_json_judge_the_json_alone() -> None:
+    answer = 'Here it is:\n```json\n{"a": "one two"}\n```\nI hope it helps.'
+    checks = parse_checks(["json", "words<=3", "lacks:hope", "contains:here", "lacks:two"])
+    found = asyncio.run(run_checks(checks, answer, Prompt()))
+    assert [result.passed for result in found] == [True, True, True, False, False]
+    ((begin, end),) = found[-1].places  # type: ignore[misc]
+    assert answer[begin:end] == "two"
+    official = parse_checks(["ifeval:detectable_format:json_format", "contains:here"])
+    assert [result.passed for result in asyncio.run(run_checks(official, answer, Prompt()))] == [False, True]
+
+
 async def yes(answer: str, prompt: Prompt) -> Any:
     return True
 

@@ -43,6 +43,12 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     none = ask("--edit", file, "Use euros.", "-m", verbs.script("[2] 12 dollars a day."))
     assert (none.stdout, none.exit_code) == ("", 1)
     assert "nothing was changed" in none.stderr
+    assert "or where: --at" in none.stderr
+    none = ask("--edit", file, "Use euros.", "--at", "12 dollars", "-m", verbs.script("12 dollars"))
+    assert (none.exit_code, "--at" in none.stderr) == (1, False)
+    blank = tmp_path / "blank.txt"
+    blank.touch()
+    verbs.refused(ask("--edit", blank, "Use euros."), "text is blank")
     verbs.refused(ask("--edit", file, "Use euros.", "--at", "13 dollars"), "0 times")
     file.write_text("A castle.\n12 dollars a day.")
     done, mark = (
@@ -63,6 +69,12 @@ def test_checks_not_passed_are_status_1_and_said_on_stderr() -> None:
         "redraft: the answer fails 1 of 2 checks.\n"
         "  words<=2: The answer has 3 words, and at most 2 are allowed: 1 too many.\n"
     )
+
+
+def test_an_answer_that_only_acknowledges_is_said() -> None:
+    done = ask("Describe rain.", "-m", verbs.script("ok"), "-c", "words<=2", "--max-revisions", "0")
+    assert (done.stdout, done.exit_code) == ("ok\n", 1)
+    assert "the answer is none: 'ok' repeats" in done.stderr
 
 
 def test_a_minimum_of_revisions_that_was_not_reached_is_said() -> None:

@@ -158,6 +158,7 @@ def test_an_edit_that_changes_nothing_keeps_the_turn() -> None:
         "0",
     )
     assert "nothing was changed" in done.stderr
+    assert (done.exit_code, "->" in done.stderr) == (1, False)
     assert len(saved("a.jsonl")[0].steps) == 1
 
 

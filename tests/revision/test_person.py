@@ -48,6 +48,23 @@ def test_characters_and_values_are_places_too() -> None:
     assert chain.steps[1].patch == ("/fee", "/tags/1")
 
 
+@pytest.mark.parametrize(
+    ("place", "reply", "old", "new"),
+    [
+        ("Ada", 'Ada "A" King', "Ada", r"Ada \"A\" King"),
+        ('"Ada"', "Grace", "Ada", "Grace"),
+        ("12,", "13 in all", "", ""),
+        ('"fee": 12,', '"fee": 13', "12", "13"),
+        (None, '[2] "fee": 13,', "12", "13"),
+        (None, '```json\n{"name": "Ada", "fee": 13, "tags": []}\n```', "12", "13"),
+    ],
+)
+def test_json_stays_json(place: str | None, reply: str, old: str, new: str) -> None:
+    ada = '{"name": "Ada",\r\n "fee": 12, "tags": []}'
+    chain = patched(reply, answer=ada, places=[(place, "x") if place else "x"], temperature=0)
+    assert chain.answer == ada.replace(old, new)
+
+
 def test_a_chain_goes_on_from_its_best_answer() -> None:
     engine = redraft.ScriptedEngine(["One two.", "One two three four."])
     made = redraft.revise("Count.", model=engine, checks=["words<=1"], max_revisions=1, mode="verified")
@@ -114,6 +131,8 @@ def test_a_sentence_does_not_stand_within_another() -> None:
     assert patched(sentence, sentence, places=[("12 dollars", "in euros")]).answer == TOWN
     chain = patched(sentence, places=[("A ticket costs 12 dollars.", "shorter")])
     assert chain.answer == TOWN.replace("A ticket costs 12 dollars.", sentence)
+    chain = patched("EUR 11.", places=[("12 dollars", "in euros")])
+    assert chain.answer == TOWN.replace("12 dollars", "EUR 11")
 
 
 def test_nothing_new_is_no_step() -> None:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from redraft.chain import CheckResult, Place, Prompt, describe, is_blank, whole
 from redraft.chain.thoughts import apart
+from redraft.checks.json_reading import json_in
 from redraft.engines.steering.form import Conflict, Form
 from redraft.errors import CheckError, RedraftError, crash_of
 from redraft.jobs.machine import all_cores
@@ -218,15 +219,26 @@ async def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Thoughts in tags (`chain.thoughts`) are no part of the answer. A blank answer (`is_blank`) fails every
-    check, even one that only forbids something.
+    Thoughts in tags (`chain.thoughts`) are no part of the answer, and if JSON is asked for, only that is judged:
+    what other programs get (`text_of`). IFEval judges all of it. A blank answer (`is_blank`) fails every check,
+    even one that only forbids something.
     """
-    opened, answer = apart(answer)
+    checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)
     if is_blank(answer):
         message = "The answer is empty."
         return tuple(CheckResult(name=each.name, passed=False, score=0.0, message=message) for each in checks)
-    return tuple(await together([run_check(check, answer, prompt) for check in checks]))
+    official = any(check.name.startswith("ifeval:") for check in checks)
+    begin, text = json_in(answer) if any(map(schema_of, checks)) and not official else (0, answer)
+    text = answer if begin < 0 else text
+    results = await together([run_check(check, text, prompt) for check in checks])
+    return tuple(_behind(begin, result) if begin > 0 else result for result in results)
+
+
+def _behind(begin: int, result: CheckResult) -> CheckResult:
+    """Return a result about the part of an answer behind `begin` as one about the whole."""
+    moved = (p if isinstance(p, str) else (p[0] + begin, p[1] + begin) for p in result.places)
+    return result.model_copy(update={"places": tuple(moved)})
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

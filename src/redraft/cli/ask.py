@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redraft.chain import Chain, Prompt
+    from redraft.revision.api import Asked
     from redraft.revision.settings import Settings
 
 PIPE_SECONDS = 3.0  # seconds of silence after which a line says that redraft waits for the pipe
@@ -95,20 +96,22 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     from difflib import unified_diff
 
     from redraft.chain.documents import text_of_settings
+    from redraft.revision.api import to_patch
 
     text = text_of_settings(file)
-    if (settings.get("model") or "default") == "default":
-        tell("the default model is small, and seldom does what an edit asks.", "Name another: -m small")
     with only_ours():
-        chain = asyncio.run(_make(settings, None, cache=cache, watch=False, given=text, places=places))
+        chain = asyncio.run(_make(settings, cache=cache, watch=False, **to_patch(text, places=places)))
     if form:
         write(chain.to_json() if form == "json" else chain.answer.removesuffix("\n"))
     else:
         old, new = text.splitlines(keepends=True), chain.answer.splitlines(keepends=True)
         for line in unified_diff(old, new, str(file), str(file)):
             write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")
-    if chain.answer == text:
-        tell("nothing was changed.", "Say what should stand there, or where: --at 'the passage'")
+    if (settings.get("model") or "default") == "default":
+        tell("the default model is small, and seldom does what an edit asks.", "Name another: -m small")
+    if chain.answer == text and chain.stop != "cancelled":
+        where = ", or where: --at 'the passage'" if isinstance(places[0], str) else ""
+        tell("nothing was changed.", f"Say what should stand there{where}.")
         return 1
     return say_faults(chain, with_checks=bool(settings.get("check")))
 
@@ -129,16 +132,16 @@ def _prompt(words: Sequence[str]) -> Prompt:
 
 
 async def _make(
-    settings: Settings, prompt: Prompt | None, *, watch: bool, steps: bool = False, **more: Any
+    settings: Settings, prompt: Asked, *, watch: bool, steps: bool = False, **more: Any
 ) -> Chain:
     """Make the chain. The first Ctrl-C ends it early and keeps its steps; the second ends the program."""
     from contextlib import AsyncExitStack
 
     from redraft.jobs.signals import on_signal
-    from redraft.revision.api import PATCHED, finished, make
+    from redraft.revision.api import finished, make
     from redraft.revision.cancel import CancelToken
 
-    cancel, asked = CancelToken(), prompt or PATCHED
+    cancel = CancelToken()
     async with AsyncExitStack() as stack:
         patience = settings.waiting(tell=say_wait if sys.stderr.isatty() else None)
         load = partial(settings.load, stack, patience=patience)
@@ -152,12 +155,12 @@ async def _make(
 
         back = on_signal(signal.SIGINT, stop)
         if not watch:
-            return await finished(await stack.enter_async_context(aclosing(make(asked, options, load))))
+            return await finished(await stack.enter_async_context(aclosing(make(prompt, options, load))))
 
         from redraft.cli.watch import Watch, loading
 
         shown = stack.enter_context(Watch(steps=steps))
-        events = await stack.enter_async_context(aclosing(make(asked, options, loading(load, shown))))
+        events = await stack.enter_async_context(aclosing(make(prompt, options, loading(load, shown))))
         return await finished(events, shown.show)
 
 

@@ -116,7 +116,9 @@ class Chat:
                 self._answer(**{"prompt": talk.turns[-1].prompt, **more}, id=talk.turns[-1].id)
                 if command == "/edit" and talk.turns[-1].stop == "unchanged":
                     talk.undo()
-                    tell("nothing was changed.", "Say where: /edit PASSAGE -> WISH")
+                    self.status = self.status or 1
+                    where = "" if "->" in value else ", or where: /edit PASSAGE -> WISH"
+                    tell("nothing was changed.", f"Say what should stand there{where}.")
             case "/save":
                 path = session.save(value)
                 tell(f"{counted(len(talk.turns), 'question')} in {path}", f"redraft show {path}")

@@ -197,7 +197,7 @@ async def apatch(
     answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]
 ) -> Chain[Any]:
     """Rewrite passages of an answer, and nothing else. Arguments and errors as for `patch`."""
-    return await arevise(**to_patch(answer, prompt, options))
+    return await arevise(**to_patch(answer, prompt, **options))
 
 
 def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]) -> Chain[Any]:
@@ -210,15 +210,15 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
             place is a passage that the answer has once, its characters from one number to before another, or
             the JSON pointer of a value. A wish without a place means whatever it concerns.
     """
-    return revise(**to_patch(answer, prompt, options))
+    return revise(**to_patch(answer, prompt, **options))
 
 
-def to_patch(answer: Chain | str, prompt: Asked, options: Any) -> Any:
+def to_patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Any) -> Any:
     """Return the arguments with which `revise` patches an answer."""
     if not options.get("places"):
         raise UsageError("there is no place to patch.", hint="places=[('40 dollars', 'in euros')]")
     if isinstance(answer, str):
-        return {**options, "prompt": prompt, "given": answer}
+        return {**options, "prompt": prompt, "given": answer or " "}  # blank, which is an error of its own
     if answer.best is None:
         raise UsageError("the chain has no answer to patch.", hint="Give a text, or another chain.")
     best, steps = answer.steps[answer.best], answer.steps
@@ -528,8 +528,9 @@ def _plan(
         form=form if steered else None,
         steered=steered,
         bounds=bounds_of(driver.checks),
-        # A text before a call of a tool need not pass. A cache keeps whole replies alone.
-        watched=not (options.tools or options.cache) and any(isinstance(c, Prefixed) for c in driver.checks),
+        # A text before a call of a tool, or around JSON, need not pass. A cache keeps whole replies alone.
+        watched=not (options.tools or options.cache or wanted != schema)
+        and any(isinstance(check, Prefixed) for check in driver.checks),
         json=wanted,
     )
 

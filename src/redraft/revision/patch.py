@@ -22,7 +22,7 @@ from redraft.checks.json_reading import NotJson, keys_of, pointer, pointer_at, r
 from redraft.checks.schema import object_of, schema_at
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
-from redraft.engines.steering.draft import LONG, STOPS, ends_of, segment_of
+from redraft.engines.steering.draft import CLOSERS, LONG, STOPS, ends_of, segment_of
 from redraft.engines.steering.form import Form, Gap
 from redraft.errors import UsageError
 from redraft.revision import ops, prompts
@@ -37,6 +37,9 @@ ROOM = 48
 has twice as many."""
 _MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
 _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
+
+_TEXT = r'"(?:[^"\\]|\\.)*"'
+_MEMBER = re.compile(rf"((?:{_TEXT}\s*:\s*)?(?:{_TEXT}(?!\s*:)|-?\d[\d.eE+-]*|true|false|null))|{_TEXT}")
 
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a part of a program
 
@@ -143,7 +146,7 @@ def written(
     for edit in edits:
         text, at = text + answer[at : edit.begin], edit.begin
         if edit.gone:
-            text, at = _put(text, edit, "", places), edit.end
+            text, at = _put(text, answer, edit, "", places)
             continue
         if places and rules.spent(state):
             finish = "max_tokens"
@@ -158,7 +161,7 @@ def written(
             if piece:
                 break
         if piece and (edit.pointer is not None or piece not in answer):
-            text, at = _put(text, edit, piece, places), edit.end
+            text, at = _put(text, answer, edit, piece, places)
         if reply.finish != "stop" and (edit.open or not piece):
             finish = reply.finish
             break
@@ -187,11 +190,32 @@ def _lead(text: str, edit: Edit) -> str:
     return ("" if text.rstrip().endswith("{") else ",") + edit.lead if edit.lead else ""
 
 
-def _put(text: str, edit: Edit, piece: str, places: list[Place]) -> str:
-    """Return the answer so far with the new piece at its end, and add the piece's span to `places`."""
+def _put(text: str, answer: str, edit: Edit, piece: str, places: list[Place]) -> tuple[str, int]:
+    """Return the answer so far with the new piece at its end, and where the old one goes on.
+
+    The piece's span is added to `places`. A piece that would break JSON is left out.
+    """
+    if edit.pointer is None and _is_json(answer):
+        piece = _in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
+    if not (piece or edit.gone):
+        return text, edit.begin
     text += _lead(text, edit)
     places.append((len(text), len(text) + len(piece)) if edit.pointer is None else edit.pointer)
-    return text + piece
+    return text + piece, edit.end
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _in_json(before: str, new: str, old: str, after: str) -> str:
+    """Return a new piece that leaves a text JSON, if need be with another comma or quoted; else ""."""
+    said = json.dumps(new, ensure_ascii=False)
+    forms = (new, new.rstrip(", ") + "," * old.endswith(","), said[1:-1], said)
+    return next((form for form in forms if form and _is_json(before + form + after)), "")
 
 
 def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int) -> ops.Ask:
@@ -262,7 +286,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         text, at = text + answer[at : edit.begin], edit.begin
         piece = "" if edit.gone else next(left)
         if piece or edit.gone:
-            text, at = _put(text, edit, piece, places), edit.end
+            text, at = _put(text, answer, edit, piece, places)
     if not places:
         return Step(answer="", finish=reply.finish, **more)
     return Step(answer=text + answer[at:], patch=tuple(places), **more)
@@ -322,7 +346,8 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     said = f"[1] {reply.text}" if short and len(edits) == 1 else reply.text
     olds = [answer[edit.begin : edit.end] for edit in edits]
     pieces = pieces_of(said, olds, whole=reply.finish == "stop")
-    parts = [*_parts(reply.text)] if edits[0].anywhere and not pieces else []  # all of it, perhaps
+    all_of_it = json_reading.json_in(reply.text)[1] if _is_json(answer) else reply.text
+    parts = [*_parts(all_of_it)] if edits[0].anywhere and not pieces else []
     if len(parts) == len(edits) and reply.finish == "stop":
         pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
     ends = pairwise([0, *ends_of(answer)])
@@ -331,8 +356,9 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
     found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
     if edits[0].wish:
+        found = [new * (not _stands_within(answer, edit, new)) for new, edit in zip(found, edits, strict=True)]
         found = [fitted(new, old) for new, old in zip(found, olds, strict=True)]
-        return [new * _goes_in(answer, edit, new) for new, edit in zip(found, edits, strict=True)]
+        return [new * (new != old) for new, old in zip(found, olds, strict=True)]
     return ["" if new in answer else new for new in found]
 
 
@@ -371,11 +397,12 @@ def _is_asked(new: str) -> bool:
     return len(words.split()) > 1 and words in "".join(asked)
 
 
-def _goes_in(answer: str, edit: Edit, new: str) -> bool:
-    """Return whether a new passage may stand within a sentence: what was there, and another, may not."""
+def _stands_within(answer: str, edit: Edit, new: str) -> bool:
+    """Return whether a new passage is a sentence that would stand within another."""
+    bare = new.strip(CLOSERS + "“`")
+    sentence = bare[:1].isupper() and bare[-1:] in STOPS and len(bare.split()) > 2
     begins = segment_of(answer, edit.begin, edit.end, led=False)[0] == edit.begin
-    goes = begins or answer[edit.begin :][:1].isupper() or not new[:1].isupper()
-    return goes and new != answer[edit.begin : edit.end]
+    return sentence and not (begins or answer[edit.begin :][:1].isupper())
 
 
 def fitted(text: str, old: str) -> str:
@@ -436,7 +463,7 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     found = [edit for place in places for edit in _edits(answer, place)]
     found.sort(key=lambda edit: edit.begin)
     if not found:
-        raise UsageError("the answer is blank, so nothing can be changed.", hint="Give another text.")
+        raise UsageError("the text is blank, so nothing can be changed.", hint="Give another one.")
     for before, after in pairwise(found):
         if after.begin < before.end:
             passage = answer[after.begin : before.end]
@@ -446,7 +473,10 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
 
 
 def _parts(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the sentences, items and lines of a text, and where they begin."""
+    """Yield the sentences, items and lines of a text, or JSON's values with names, and where they begin."""
+    if _is_json(text):
+        yield from ((member.start(), member[1]) for member in _MEMBER.finditer(text) if member[1])
+        return
     for begin, end in pairwise([0, *ends_of(text)]):
         if bare := text[begin:end].strip():
             yield text.index(bare, begin), bare
@@ -461,9 +491,9 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
     spans = _spans(answer, at) if isinstance(at, str) else [at] * (0 <= at[0] < at[1] <= len(answer))
     passage = answer[slice(*spans[0])] if len(spans) == 1 else ""
     if not passage.strip():
-        several = f"Give more of what stands around it, or its characters: {str(spans[:4])[1:-1]}."
-        hint = several if spans[1:] else "Copy it as it stands there, or count characters from 0: (0, 4)."
-        raise UsageError(f"the answer has the passage {at!r:.80} {len(spans)} times.", hint=hint)
+        how = "Give more of what stands around it" if spans[1:] else "Copy it as it stands there"
+        hint = f"{how}. In Python, its characters do, too: {str(spans[:4])[1:-1] or '(0, 4)'}."
+        raise UsageError(f"the text has the passage {at!r:.80} {len(spans)} times.", hint=hint)
     begin = spans[0][0] + len(passage) - len(passage.lstrip())
     pointer = at if isinstance(at, str) and at not in answer else None
     yield Edit(begin, begin + len(passage.strip()), pointer=pointer, wish=wish)

@@ -75,7 +75,7 @@ class Conversation:
         passage, arrow, said = (part.strip() for part in wish.rpartition("->"))
         if arrow and not (passage and said):
             raise UsageError("/edit lacks the passage or the wish.", hint="/edit 12 dollars -> in euros")
-        return dict(to_patch(self.again()["resume"], "", {"places": [(passage, said) if arrow else said]}))
+        return dict(to_patch(self.again()["resume"], places=[(passage, said) if arrow else said]))
 
 
 @dataclass

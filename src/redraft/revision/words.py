@@ -120,10 +120,12 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
     elif with_checks and best.passed is None:
         yield "the checks were not done when the chain ended.", None
     failed = [result for result in best.checks if not result.passed]
-    if best.passed is False and best.feedback is not None and failed:
-        several = f"the best of {len(chain.steps)} answers" if chain.revisions else "the answer"
+    several = f"the best of {len(chain.steps)} answers" if chain.revisions else "the answer"
+    if best.passed is False and failed:
         found = "\n".join(f"{result.name}: {result.message}" for result in failed)
         yield f"{several} fails {len(failed)} of {len(best.checks)} checks.", found
+    elif with_checks and best.echo:
+        yield f"{several} is none: {best.answer!r:.60} repeats what was said, or only acknowledges it.", None
 
 
 def exit_status_of(chain: Chain, *, with_checks: bool) -> int:
