@@ -120,7 +120,16 @@ def test_a_model_that_goes_on_writes_one_passage_behind_a_quotation_mark() -> No
     )
 
 
-@pytest.mark.parametrize("talk", ["Rewrite this passage:", "rewrite this passage of it"])
+def test_a_value_is_asked_for_with_its_type_and_not_without_end() -> None:
+    engine = Able(['{"/fee": 13}'], about={"schemas": True, "token_ids": True})
+    ada = '{"name": "Ada", "fee": 12}'
+    assert redraft.patch(ada, places=[("/fee", "more")], model=engine).answer == ada.replace("12", "13")
+    (asked,) = engine.asked
+    assert asked.schema is not None
+    assert (asked.schema["properties"], asked.max_tokens) == ({"/fee": {"type": ["number", "string"]}}, 49)
+
+
+@pytest.mark.parametrize("talk", ["Rewrite this passage:", "rewrite this passage of it", "Here it is:"])
 def test_a_request_that_comes_back_is_nothing_new(talk: str) -> None:
     chain = patched(talk, talk, places=[("A ticket costs 12 dollars.", "shorter")])
     assert (chain.answer, chain.stop) == (TOWN, "unchanged")
@@ -128,7 +137,8 @@ def test_a_request_that_comes_back_is_nothing_new(talk: str) -> None:
 
 def test_a_sentence_does_not_stand_within_another() -> None:
     sentence = "It is cheap."
-    assert patched(sentence, sentence, places=[("12 dollars", "in euros")]).answer == TOWN
+    for reply in (sentence, "Here are some tips for you"):
+        assert patched(reply, reply, places=[("12 dollars", "in euros")]).answer == TOWN
     chain = patched(sentence, places=[("A ticket costs 12 dollars.", "shorter")])
     assert chain.answer == TOWN.replace("A ticket costs 12 dollars.", sentence)
     chain = patched("EUR 11.", places=[("12 dollars", "in euros")])

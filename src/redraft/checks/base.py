@@ -219,9 +219,8 @@ async def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Thoughts in tags (`chain.thoughts`) are no part of the answer, and if JSON is asked for, only that is judged:
-    what other programs get (`text_of`). IFEval judges all of it. A blank answer (`is_blank`) fails every check,
-    even one that only forbids something.
+    Thoughts in tags (`chain.thoughts`) are no part of the answer. If JSON is asked for, only that is judged,
+    as only that is shown (`text_of`), unless a check is IFEval's. A blank answer fails every check.
     """
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)

@@ -131,9 +131,7 @@ def _prompt(words: Sequence[str]) -> Prompt:
     return Prompt(instruction=piped)
 
 
-async def _make(
-    settings: Settings, prompt: Asked, *, watch: bool, steps: bool = False, **more: Any
-) -> Chain:
+async def _make(settings: Settings, prompt: Asked, *, watch: bool, steps: bool = False, **more: Any) -> Chain:
     """Make the chain. The first Ctrl-C ends it early and keeps its steps; the second ends the program."""
     from contextlib import AsyncExitStack
 

@@ -41,6 +41,12 @@ _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _MEMBER = re.compile(rf"((?:{_TEXT}\s*:\s*)?(?:{_TEXT}(?!\s*:)|-?\d[\d.eE+-]*|true|false|null))|{_TEXT}")
 
+_TYPES: dict[type, Any] = {
+    bool: ["boolean", "string"],
+    int: ["number", "string"],
+    float: ["number", "string"],
+}
+
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a part of a program
 
 
@@ -305,10 +311,12 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
     template = prompts.VALUES if schemas else prompts.ANYWHERE if edits[0].anywhere else prompts.PARTS
     asked = template.format(parts="\n\n".join(parts), wish=edits[0].wish)
     request: Message = {"role": "user", "content": asked}
-    steered = schemas and None not in schemas.values() and state.plan.info.schemas
+    info = state.plan.info
+    steered = schemas and None not in schemas.values() and info.schemas
+    brief = edits[0].wish and info.token_ids and not info.thinks
     return ops.Ask(
         joined([*messages, request]),
-        state.length(),
+        state.length(most=sum(ROOM + (each.end - each.begin) // 2 for each in edits) if brief else None),
         schema=object_of(schemas) if steered else None,
         stop=tuple(state.plan.options.stop),
         begun="",
@@ -356,7 +364,7 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
     found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
     if edits[0].wish:
-        found = [new * (not _stands_within(answer, edit, new)) for new, edit in zip(found, edits, strict=True)]
+        found = [new * (not _is_talk(answer, edit, new)) for new, edit in zip(found, edits, strict=True)]
         found = [fitted(new, old) for new, old in zip(found, olds, strict=True)]
         return [new * (new != old) for new, old in zip(found, olds, strict=True)]
     return ["" if new in answer else new for new in found]
@@ -397,12 +405,13 @@ def _is_asked(new: str) -> bool:
     return len(words.split()) > 1 and words in "".join(asked)
 
 
-def _stands_within(answer: str, edit: Edit, new: str) -> bool:
-    """Return whether a new passage is a sentence that would stand within another."""
-    bare = new.strip(CLOSERS + "“`")
-    sentence = bare[:1].isupper() and bare[-1:] in STOPS and len(bare.split()) > 2
+def _is_talk(answer: str, edit: Edit, new: str) -> bool:
+    """Return whether a new passage announces one, or is a sentence that would stand within another."""
+    bare, old = new.strip(CLOSERS + "“`"), answer[edit.begin : edit.end]
+    many = len(bare.split()) > 2 and (bare[-1:] in STOPS or len(bare.split()) > 3 + len(old.split()))
     begins = segment_of(answer, edit.begin, edit.end, led=False)[0] == edit.begin
-    return sentence and not (begins or answer[edit.begin :][:1].isupper())
+    within = many and bare[:1].isupper() and not (begins or old[:1].isupper())
+    return within or (bare[-1:] == ":" != old[-1:])
 
 
 def fitted(text: str, old: str) -> str:
@@ -495,8 +504,11 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
         hint = f"{how}. In Python, its characters do, too: {str(spans[:4])[1:-1] or '(0, 4)'}."
         raise UsageError(f"the text has the passage {at!r:.80} {len(spans)} times.", hint=hint)
     begin = spans[0][0] + len(passage) - len(passage.lstrip())
-    pointer = at if isinstance(at, str) and at not in answer else None
-    yield Edit(begin, begin + len(passage.strip()), pointer=pointer, wish=wish)
+    edit = Edit(begin, begin + len(passage.strip()), wish=wish)
+    if isinstance(at, str) and at not in answer:
+        kind = _TYPES.get(type(json.loads(passage)))
+        edit = replace(edit, pointer=at, schema={"type": kind} if kind else None)
+    yield edit
 
 
 def _spans(answer: str, at: str) -> list[tuple[int, int]]:
