@@ -227,17 +227,15 @@ async def run_checks(
     if is_blank(answer):
         message = "The answer is empty."
         return tuple(CheckResult(name=each.name, passed=False, score=0.0, message=message) for each in checks)
-    official = any(check.name.startswith("ifeval:") for check in checks)
-    begin, text = json_in(answer) if any(map(schema_of, checks)) and not official else (0, answer)
-    text = answer if begin < 0 else text
+    whole = any(check.name.startswith("ifeval:") for check in checks) or not any(map(schema_of, checks))
+    begin, text = (-1, "") if whole else json_in(answer)
+    begin, text = (begin, text) if begin >= 0 else (0, answer)
+
+    def moved(place: Place) -> Place:
+        return place if isinstance(place, str) else (place[0] + begin, place[1] + begin)
+
     results = await together([run_check(check, text, prompt) for check in checks])
-    return tuple(_behind(begin, result) if begin > 0 else result for result in results)
-
-
-def _behind(begin: int, result: CheckResult) -> CheckResult:
-    """Return a result about the part of an answer behind `begin` as one about the whole."""
-    moved = (p if isinstance(p, str) else (p[0] + begin, p[1] + begin) for p in result.places)
-    return result.model_copy(update={"places": tuple(moved)})
+    return tuple(each.model_copy(update={"places": tuple(map(moved, each.places))}) for each in results)
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

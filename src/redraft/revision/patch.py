@@ -279,7 +279,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
             ask = _asking(state, base, wanted, (*messages, shown))
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         new = (_new_parts if wanted[0].pointer is None else _new_values)(reply, answer, wanted)
-        new = ["" if each and (state.echoes(each, state.steps) or _is_asked(each)) else each for each in new]
+        new = ["" if each and state.echoes(each, state.steps) else each for each in new]
     more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
     copied = any(answer[edit.begin : edit.end] in reply.text for edit in wanted)
     long = 2 * len(reply.text) >= len(answer) and not copied
@@ -399,19 +399,15 @@ def _at_margin(text: str, begin: int, end: int) -> str:
     return textwrap.dedent(text[len(text[:begin].rstrip(" \t")) : end])
 
 
-def _is_asked(new: str) -> bool:
-    words = new.strip(STOPS + ':" ').casefold()
-    asked = [prompts.PASSAGE.replace("{what}", what).casefold() for what in ("passage", "sentence")]
-    return len(words.split()) > 1 and words in "".join(asked)
-
-
 def _is_talk(answer: str, edit: Edit, new: str) -> bool:
-    """Return whether a new passage announces one, or is a sentence that would stand within another."""
+    """Return whether a new passage repeats the request, or is a sentence that would stand within another."""
     bare, old = new.strip(CLOSERS + "“`"), answer[edit.begin : edit.end]
-    many = len(bare.split()) > 2 and (bare[-1:] in STOPS or len(bare.split()) > 3 + len(old.split()))
-    begins = segment_of(answer, edit.begin, edit.end, led=False)[0] == edit.begin
-    within = many and bare[:1].isupper() and not (begins or old[:1].isupper())
-    return within or (bare[-1:] == ":" != old[-1:])
+    asked = prompts.PASSAGE.replace("{what}", "passage") + prompts.PASSAGE.replace("{what}", "sentence")
+    words, plain = bare.split(), bare.strip(STOPS + ": ").casefold()
+    many = len(words) > 2 and (bare[-1:] in STOPS or len(words) > 3 + len(old.split()))
+    begins = segment_of(answer, edit.begin, edit.end, led=False)[0] == edit.begin or old[:1].isupper()
+    within = many and bare[:1].isupper() and not begins
+    return within or bare[-1:] == ":" != old[-1:] or (len(words) > 1 and plain in asked.casefold())
 
 
 def fitted(text: str, old: str) -> str:
