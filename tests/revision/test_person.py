@@ -146,6 +146,7 @@ def test_a_sentence_does_not_stand_within_another() -> None:
 
 
 def test_nothing_new_is_no_step() -> None:
+    assert redraft.patch(TOWN, places=["x"], model=redraft.ScriptedEngine(["x"], context=9)).stop == "context"
     chain = patched("12 dollars", places=[("12 dollars", "in euros")])
     assert (chain.stop, chain.answer, len(chain.steps)) == ("unchanged", TOWN, 1)
 

@@ -110,10 +110,19 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     if (settings.get("model") or "default") == "default":
         tell("the default model is small, and seldom does what an edit asks.", "Name another: -m small")
     if chain.answer == text and chain.stop != "cancelled":
-        where = ", or where: --at 'the passage'" if isinstance(places[0], str) else ""
-        tell("nothing was changed.", f"Say what should stand there{where}.")
-        return 1
+        return say_unchanged(chain, "--at 'the passage'" if isinstance(places[0], str) else "")
     return say_faults(chain, with_checks=bool(settings.get("check")))
+
+
+def say_unchanged(chain: Chain, where: str) -> int:
+    """Say that an edit changed nothing, and why. `where` shows how to name a passage. Return the status."""
+    from redraft.revision.words import STOPS
+
+    if chain.stop == "context":
+        tell(f"nothing was changed: {STOPS[chain.stop]}.", "Give it less text, or more room: --ctx N")
+    else:
+        tell("nothing was changed.", f"Say what should stand there{f', or where: {where}' * bool(where)}.")
+    return 1
 
 
 def _prompt(words: Sequence[str]) -> Prompt:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from redraft.cli.ask import say_faults, say_wait
+from redraft.cli.ask import say_faults, say_unchanged, say_wait
 from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.errors import RedraftError, UsageError, nearest
@@ -113,12 +113,13 @@ class Chat:
                 tell(f"{counted(len(talk.turns), 'question')} left.")
             case "/revise" | "/edit":
                 more = talk.edited(value) if command == "/edit" else talk.again()
-                self._answer(**{"prompt": talk.turns[-1].prompt, **more}, id=talk.turns[-1].id)
-                if command == "/edit" and talk.turns[-1].stop == "unchanged":
+                before = talk.turns[-1]
+                self._answer(**{"prompt": before.prompt, **more}, id=before.id)
+                same = talk.turns[-1].answer == before.answer and talk.turns[-1] is not before
+                if command == "/edit" and same and talk.turns[-1].stop != "cancelled":
+                    status = say_unchanged(talk.turns[-1], "" if "->" in value else "/edit PASSAGE -> WISH")
+                    self.status = self.status or status
                     talk.undo()
-                    self.status = self.status or 1
-                    where = "" if "->" in value else ", or where: /edit PASSAGE -> WISH"
-                    tell("nothing was changed.", f"Say what should stand there{where}.")
             case "/save":
                 path = session.save(value)
                 tell(f"{counted(len(talk.turns), 'question')} in {path}", f"redraft show {path}")

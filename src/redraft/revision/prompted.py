@@ -256,6 +256,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
         asked = _base(state, "\n".join(filter(None, [wish, told if tries else ""])))
         made = yield from write(state, base, edits, asked, len(tries))
         if made.finish == "context":
+            stop = rules.of_finish(state, made.finish) if edits[0].wish else None  # a revision may have room
             break
         if write is patch.asked and made.answer and not made.patch:
             usage = sum((step.usage for step in tries), made.usage)
