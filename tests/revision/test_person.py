@@ -56,11 +56,11 @@ def test_characters_and_values_are_places_too() -> None:
         ("12,", "13 in all", "", ""),
         ('"fee": 12,', '"fee": 13', "12", "13"),
         (None, '[2] "fee": 13,', "12", "13"),
-        (None, '```json\n{"name": "Ada", "fee": 13, "tags": []}\n```', "12", "13"),
+        (None, '```json\n{"Name": "Ada K. is old.", "fee": 12, "tags": []}\n```', "Ada", "Ada K. is old."),
     ],
 )
 def test_json_stays_json(place: str | None, reply: str, old: str, new: str) -> None:
-    ada = '{"name": "Ada",\r\n "fee": 12, "tags": []}'
+    ada = '{"Name": "Ada",\r\n "fee": 12, "tags": []}'
     chain = patched(reply, answer=ada, places=[(place, "x") if place else "x"], temperature=0)
     assert chain.answer == ada.replace(old, new)
 
@@ -141,8 +141,9 @@ def test_a_sentence_does_not_stand_within_another() -> None:
         assert patched(reply, reply, places=[("12 dollars", "in euros")]).answer == TOWN
     chain = patched(sentence, places=[("A ticket costs 12 dollars.", "shorter")])
     assert chain.answer == TOWN.replace("A ticket costs 12 dollars.", sentence)
-    chain = patched("EUR 11.", places=[("12 dollars", "in euros")])
-    assert chain.answer == TOWN.replace("12 dollars", "EUR 11")
+    for reply in ("EUR 11.", '"A ticket costs EUR 11."'):  # all of the sentence
+        chain = patched(reply, places=[("12 dollars", "in euros")])
+        assert chain.answer == TOWN.replace("12 dollars", "EUR 11")
 
 
 def test_nothing_new_is_no_step() -> None:

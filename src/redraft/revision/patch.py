@@ -364,9 +364,7 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
     found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
     if edits[0].wish:
-        found = [new * (not _is_talk(answer, edit, new)) for new, edit in zip(found, edits, strict=True)]
-        found = [fitted(new, old) for new, old in zip(found, olds, strict=True)]
-        return [new * (new != old) for new, old in zip(found, olds, strict=True)]
+        return [new and _fitted(answer, edit, new) for new, edit in zip(found, edits, strict=True)]
     return ["" if new in answer else new for new in found]
 
 
@@ -399,22 +397,26 @@ def _at_margin(text: str, begin: int, end: int) -> str:
     return textwrap.dedent(text[len(text[:begin].rstrip(" \t")) : end])
 
 
-def _is_talk(answer: str, edit: Edit, new: str) -> bool:
-    """Return whether a new passage repeats the request, or is a sentence that would stand within another."""
-    bare, old = new.strip(CLOSERS + "“`"), answer[edit.begin : edit.end]
+def _fitted(answer: str, edit: Edit, new: str) -> str:
+    """Return a new passage without what a model puts around it: marks, and the sentence that it stands in.
+
+    "" if it repeats the request or the old passage, or is a sentence that would stand within another.
+    """
+    first, last = segment_of(answer, edit.begin, edit.end, led=False)
+    old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
+    if new[:1] in "\"“'`" and new[:1] != old[:1] and new[-1:] in "\"”'`":
+        new = new[1:-1].strip()
+    if len(new) > len(before + after) and new.startswith(before) and new.endswith(after):
+        new = new[len(before) : len(new) - len(after)].strip()
+    bare, was = (each.strip(CLOSERS + "“`") for each in (new, old))
     asked = prompts.PASSAGE.replace("{what}", "passage") + prompts.PASSAGE.replace("{what}", "sentence")
     words, plain = bare.split(), bare.strip(STOPS + ": ").casefold()
     many = len(words) > 2 and (bare[-1:] in STOPS or len(words) > 3 + len(old.split()))
-    begins = segment_of(answer, edit.begin, edit.end, led=False)[0] == edit.begin or old[:1].isupper()
-    within = many and bare[:1].isupper() and not begins
-    return within or bare[-1:] == ":" != old[-1:] or (len(words) > 1 and plain in asked.casefold())
-
-
-def fitted(text: str, old: str) -> str:
-    """Return a new passage without the marks that a model puts around it."""
-    if text[:1] in "\"“'`" and text[:1] != old[:1] and text[-1:] in "\"”'`":
-        text = text[1:-1].strip()
-    return text if old[-1:] in STOPS else text.rstrip(STOPS) or text
+    within = many and bare[:1].isupper() and not was[:1].isupper() and first < edit.begin
+    if within or bare[-1:] == ":" != old[-1:] or (len(words) > 1 and plain in asked.casefold()):
+        return ""
+    new = new if old[-1:] in STOPS else new.rstrip(STOPS) or new
+    return new * (new != old)
 
 
 def _new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
