@@ -146,6 +146,13 @@ def test_a_sentence_does_not_stand_within_another() -> None:
         assert chain.answer == TOWN.replace("12 dollars", "EUR 11")
 
 
+@pytest.mark.parametrize("around", ["Here it is:\n\n{}", "```text\n{}\n```", "“{}”", "**{}**"])
+def test_what_a_model_puts_around_its_text_is_left_out(around: str) -> None:
+    euros, place = TOWN.replace("12 dollars", "11 euros"), ("12 dollars", "in euros")
+    assert patched(around.format(euros), places=["Use euros."]).answer == euros
+    assert patched(around.format("11 euros"), places=[place]).answer == euros
+
+
 def test_nothing_new_is_no_step() -> None:
     assert redraft.patch(TOWN, places=["x"], model=redraft.ScriptedEngine(["x"], context=9)).stop == "context"
     chain = patched("12 dollars", places=[("12 dollars", "in euros")])

@@ -47,6 +47,9 @@ _TYPES: dict[type, Any] = {
     float: ["number", "string"],
 }
 
+_LEAD = re.compile(r"[^\n]*:\n+(?=.)")  # it announces what follows
+_AROUND = re.compile(r"```\w*\n(.*)\n```\Z|\*\*([^*]+)\*\*\Z|[\"“'`](.*)[\"”'`]\Z", re.DOTALL)
+
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a part of a program
 
 
@@ -350,12 +353,12 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     """Return the reply's new text for each place; "" where it is missing or unchanged."""
     if edits[0].code:
         return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
-    short = (edits[0].wish or 2 * len(reply.text) < len(answer)) and not _NUMBER.search(reply.text)
-    said = f"[1] {reply.text}" if short and len(edits) == 1 else reply.text
     olds = [answer[edit.begin : edit.end] for edit in edits]
+    text = _bare(reply.text, answer if edits[0].anywhere else olds[0]) if edits[0].wish else reply.text
+    short = (edits[0].wish or 2 * len(text) < len(answer)) and not _NUMBER.search(text)
+    said = f"[1] {text}" if short and len(edits) == 1 else text
     pieces = pieces_of(said, olds, whole=reply.finish == "stop")
-    all_of_it = json_reading.json_in(reply.text)[1] if _is_json(answer) else reply.text
-    parts = [*_parts(all_of_it)] if edits[0].anywhere and not pieces else []
+    parts = [*_parts(text)] if edits[0].anywhere and not pieces else []  # all of it, perhaps
     if len(parts) == len(edits) and reply.finish == "stop":
         pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
     ends = pairwise([0, *ends_of(answer)])
@@ -397,6 +400,14 @@ def _at_margin(text: str, begin: int, end: int) -> str:
     return textwrap.dedent(text[len(text[:begin].rstrip(" \t")) : end])
 
 
+def _bare(text: str, old: str) -> str:
+    """Return a text without the announcement, the fence or the marks around it that the old one lacks."""
+    lead = _LEAD.match(text)
+    text = text[lead.end() :] if lead and not old.startswith(lead[0]) else text
+    around = _AROUND.match(text)
+    return around[around.lastindex or 0].strip() if around and text[:1] != old[:1] else text
+
+
 def _fitted(answer: str, edit: Edit, new: str) -> str:
     """Return a new passage without what a model puts around it: marks, and the sentence that it stands in.
 
@@ -404,8 +415,7 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     """
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
-    if new[:1] in "\"“'`" and new[:1] != old[:1] and new[-1:] in "\"”'`":
-        new = new[1:-1].strip()
+    new = _bare(new, old)
     if len(new) > len(before + after) and new.startswith(before) and new.endswith(after):
         new = new[len(before) : len(new) - len(after)].strip()
     bare, was = (each.strip(CLOSERS + "“`") for each in (new, old))
