@@ -12,13 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import redraft
 from redraft.chain import Chain, Prompt, Step
 from redraft.chain.read.records import read_records
 from redraft.chain.texts import gold_answers
 from redraft.checks.echo import is_echo
 from redraft.checks.parse import parse_check
-from redraft.engines.scripted import ScriptedEngine
 from redraft.evaluation.tasks.tally import outcome_of
 from redraft.evaluation.tasks.tasks import scored
 from redraft.revision.prompts import DEFAULT, ECHOED, TALK
@@ -126,13 +124,6 @@ def test_a_repeated_criticism_is_no_answer(message: str, answer: str) -> None:
 def test_what_a_critic_proposes_may_be_taken_over() -> None:
     critic = "Your answer is too vague. Say that rain forms when vapour cools and drops grow heavy."
     assert not echo(ASKED, "Rain forms when vapour cools and drops grow heavy.", critic)
-
-
-def test_an_echo_passes_no_check_and_is_not_the_best() -> None:
-    model = ScriptedEngine(["A lamp, a tower, and rocks all around it.", ASKED, "A lamp."])
-    chain = redraft.revise(ASKED, model=model, checks=["words<=3"], max_revisions=2)
-    assert [step.echo for step in chain.steps] == [False, True, False]
-    assert (chain.answer, chain.steps[1].passed) == ("A lamp.", False)
 
 
 @pytest.mark.parametrize(("answer", "right"), [("Rain is water.", True), (WATER, False)])

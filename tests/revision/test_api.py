@@ -14,7 +14,6 @@ from redraft.chain import Finish, Prompt
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import ServerError, UsageError
 from redraft.revision.keywords import RevisionKeywords
-from redraft.revision.ops import StepDone
 from tests.engines.able import Able
 from tests.engines.fake_server import FakeServer, error_reply
 
@@ -46,17 +45,6 @@ def test_a_reference_is_loaded_once_for_sync_calls(tmp_path: Path) -> None:
     script.write_text('"first"\n"second"\n', encoding="utf-8")
     answers = [redraft.revise("Go.", model=f"script:{script}", max_revisions=0).answer for _ in range(2)]
     assert answers == ["first", "second"]
-
-
-def test_arevise_and_stream_in_a_running_loop() -> None:
-    async def run() -> list[int]:
-        engine = ScriptedEngine(["a", "b"])
-        chain = await redraft.arevise("Go.", model=engine, max_revisions=0)
-        assert chain.answer == "a"
-        events = redraft.stream("Go.", model=engine, max_revisions=0)
-        return [event.index async for event in events if isinstance(event, StepDone)]
-
-    assert asyncio.run(run()) == [0]
 
 
 def test_revise_works_inside_a_running_loop() -> None:
@@ -163,12 +151,6 @@ def test_a_budget_and_a_price_by_their_parts() -> None:
     assert (chain.stop, chain.usage.cost_usd) == ("budget", 5)
     chain = redraft.revise("Go.", model=engine, max_revisions=0, price="0,1000000")
     assert chain.usage.cost_usd == len("one two three")
-
-
-def test_a_critic_with_checks_is_asked() -> None:
-    writer, critic = ScriptedEngine(["a b c", "a b"]), ScriptedEngine(["Too long. Revision is needed."])
-    chain = redraft.revise("Go.", model=writer, critic=critic, checks=["words<=2"])
-    assert (chain.model["revision_mode"], chain.stop, len(critic.calls)) == ("prompted", "passed", 1)
 
 
 EMPTY, NO_USER = "the prompt is empty", "the prompt has no message of the user: .* of "

@@ -117,8 +117,3 @@ def test_again_writes_a_cut_first_answer_as_before() -> None:
     step = Step(answer="Wat", finish="cancelled")
     made.add(Chain(prompt=made.prompt("Rain?"), steps=(step,), best=0, stop="cancelled"))
     assert "max_revisions" not in made.again()
-
-
-def test_again_needs_an_answer() -> None:
-    with pytest.raises(UsageError, match="no answer to revise"):
-        Conversation().again()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ import pytest
 import redraft
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import HookError, UsageError
-from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event, Finished, Progress, StepDone, Text
 
 
@@ -104,18 +102,6 @@ def test_a_plain_hook_that_returns_a_coroutine_is_refused() -> None:
 
     with pytest.raises(HookError, match="is async"):
         redraft.revise("Go.", model=ScriptedEngine(["a"]), on_event=lambda event: later(event))
-
-
-def test_a_hook_may_cancel_its_chain() -> None:
-    cancel, engine = CancelToken(), ScriptedEngine(["a b", "a"])
-
-    def end(event: Event) -> None:
-        time.sleep(0.05)  # by now the chain waits for the hook
-        if isinstance(event, StepDone):
-            cancel.cancel()
-
-    chain = redraft.revise("Go.", model=engine, checks=["words<=1"], cancel=cancel, on_event=end)
-    assert (chain.stop, chain.answer) == ("cancelled", "a b")
 
 
 def test_a_hook_that_crashes_after_its_task_was_cancelled_is_no_unheard_error(

@@ -215,8 +215,8 @@ def test_a_validator_is_told_from_the_second_try_on() -> None:
 
 def test_records_without_places_stay_as_they_were() -> None:
     assert "places" not in CheckResult(name="a", passed=False, score=0.0, message="m").model_dump_json()
-    assert "patch" not in Step(answer="a").model_dump_json()
-    step = Step(answer="a", patch=((0, 1), "/b"))
+    assert not {"patch", "steered"} & Step(answer="a").model_dump().keys()
+    step = Step(answer="a", patch=((0, 1), "/b"), steered=("words<=3",))
     assert Step.model_validate_json(step.model_dump_json()) == step
 
 

@@ -76,12 +76,6 @@ def test_a_writer_that_repeats_its_request_echoes_with_every_wording(prompts: An
     assert chain.best == 0
 
 
-def test_wordings_of_one_name_differ_by_their_hash() -> None:
-    one, other = wording_of(OWN), wording_of({"revise": OWN["revise"] + "!"})
-    assert one.name == other.name == "own"
-    assert one.record["sha256"] != other.record["sha256"]
-
-
 def test_native_chains_name_no_wording_because_none_is_used() -> None:
     engine = redraft.ScriptedEngine(["One."], native=True)
     assert "prompts" not in redraft.revise("Hi", model=engine, mode="native").meta

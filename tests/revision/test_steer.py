@@ -7,7 +7,6 @@ from typing import Any, Literal
 import pytest
 
 import redraft
-from redraft.chain import Step
 
 CHECKS = ["contains:lighthouse", "sentences==3", "ends:Good night."]
 
@@ -55,9 +54,3 @@ def test_what_has_no_form_does_not_steer(options: dict[str, Any]) -> None:
 def test_an_engine_that_cannot_is_not_asked() -> None:
     engine = redraft.ScriptedEngine(["One. Two. The lighthouse. Good night."])
     assert note(model=engine).steps[0].steered == ()
-
-
-def test_the_record_has_it_only_where_it_happened() -> None:
-    assert "steered" not in Step(answer="a").model_dump()
-    step = Step(answer="a", steered=("words<=3",))
-    assert Step.model_validate_json(step.model_dump_json()) == step

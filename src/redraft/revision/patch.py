@@ -41,12 +41,7 @@ _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _MEMBER = re.compile(rf"((?:{_TEXT}\s*:\s*)?(?:{_TEXT}(?!\s*:)|-?\d[\d.eE+-]*|true|false|null))|{_TEXT}")
 
-_TYPES: dict[type, Any] = {
-    bool: ["boolean", "string"],
-    int: ["number", "string"],
-    float: ["number", "string"],
-}
-
+_TYPES = {'"': "string", "t": "boolean", "f": "boolean", **dict.fromkeys("-0123456789", "number")}
 _LEAD = re.compile(r"[^\n]*:\n+(?=.)")  # it announces what follows
 _AROUND = re.compile(r"```\w*\n(.*)\n```\Z|\*\*([^*]+)\*\*\Z|[\"“'`](.*)[\"”'`]\Z", re.DOTALL)
 
@@ -514,8 +509,8 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
     begin = spans[0][0] + len(passage) - len(passage.lstrip())
     edit = Edit(begin, begin + len(passage.strip()), wish=wish)
     if isinstance(at, str) and at not in answer:
-        kind = _TYPES.get(type(json.loads(passage)))
-        edit = replace(edit, pointer=at, schema={"type": kind} if kind else None)
+        kind = _TYPES.get(passage[0])  # by the first character of a value
+        edit = replace(edit, pointer=at, schema={"type": sorted({kind, "string"})} if kind else None)
     yield edit
 
 
