@@ -150,13 +150,8 @@ def test_edit_changes_a_passage_alone_and_undo_takes_it_back() -> None:
 
 
 def test_an_edit_that_changes_nothing_keeps_the_turn() -> None:
-    done = chat(
-        "Tower?\n/edit old -> older\n/save a.jsonl\n",
-        "-m",
-        script("It is old.", "old"),
-        "--max-revisions",
-        "0",
-    )
+    model = script("It is old.", "old")
+    done = chat("Tower?\n/edit old -> older\n/save a.jsonl\n", "-m", model, "--max-revisions", "0")
     assert "nothing was changed" in done.stderr
     assert (done.exit_code, "->" in done.stderr) == (1, False)
     assert len(saved("a.jsonl")[0].steps) == 1

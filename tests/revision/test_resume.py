@@ -11,7 +11,7 @@ import redraft
 from redraft.chain import Chain, Feedback, Prompt, Step, Usage
 from redraft.engines.base import EngineInfo
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from redraft.errors import ServerError, UsageError
+from redraft.errors import UsageError
 from redraft.revision.ops import Ask, Continue
 from redraft.revision.state import complete_steps
 from tests.revision.play import Stream, plan, play
@@ -124,20 +124,6 @@ REVISE, ACCEPT = Feedback(text=BAD, verdict="revise"), Feedback(text=GOOD, verdi
 )
 def test_texts_that_were_cut_are_made_again(steps: list[Step], stop: Any, kept: list[Step]) -> None:
     assert list(complete_steps(Chain(steps=tuple(steps), stop=stop))) == kept
-
-
-def test_from_python_the_chain_of_an_error_is_gone_on_with() -> None:
-    engine = ScriptedEngine(["One gull.", BAD, ScriptedReply("Two", error=ServerError("gone."))])
-    with pytest.raises(ServerError) as caught:
-        redraft.revise("Describe gulls.", model=engine, mode="prompted", seed=3)
-    engine.replies = ["Two gulls.", GOOD]
-    engine._count = 0
-    chain = redraft.revise(
-        "Describe gulls.", model=engine, mode="prompted", seed=3, resume=caught.value.chain
-    )
-    assert [each.answer for each in chain.steps] == ["One gull.", "Two gulls."]
-    assert (chain.stop, len(engine.calls)) == ("accepted", 5)
-    assert chain.usage.completion_tokens == sum(map(len, ["One gull.", BAD, "Two", "Two gulls.", GOOD]))
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,3 @@ def test_revisions_are_steered_too() -> None:
 )
 def test_what_has_no_form_does_not_steer(options: dict[str, Any]) -> None:
     assert note(max_tokens=20, **options).steps[0].steered == ()
-
-
-def test_an_engine_that_cannot_is_not_asked() -> None:
-    engine = redraft.ScriptedEngine(["One. Two. The lighthouse. Good night."])
-    assert note(model=engine).steps[0].steered == ()

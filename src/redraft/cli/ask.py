@@ -116,12 +116,9 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
 
 def say_unchanged(chain: Chain, where: str) -> int:
     """Say that an edit changed nothing, and why. `where` shows how to name a passage. Return the status."""
-    from redraft.revision.words import STOPS
-
-    if chain.stop == "context":
-        tell(f"nothing was changed: {STOPS[chain.stop]}.", "Give it less text, or more room: --ctx N")
-    else:
-        tell("nothing was changed.", f"Say what should stand there{f', or where: {where}' * bool(where)}.")
+    full, where = chain.stop == "context", f", or where: {where}" if where else ""
+    hint = "Give it less text, or more room: --ctx N" if full else f"Say what should stand there{where}."
+    tell(f"nothing was changed{': the context is full' * full}.", hint)
     return 1
 
 

@@ -40,7 +40,6 @@ _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.
 
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _MEMBER = re.compile(rf"((?:{_TEXT}\s*:\s*)?(?:{_TEXT}(?!\s*:)|-?\d[\d.eE+-]*|true|false|null))|{_TEXT}")
-
 _TYPES = {'"': "string", "t": "boolean", "f": "boolean", **dict.fromkeys("-0123456789", "number")}
 _LEAD = re.compile(r"[^\n]*:\n+(?=.)")  # it announces what follows
 _AROUND = re.compile(r"```\w*\n(.*)\n```\Z|\*\*([^*]+)\*\*\Z|[\"“'`](.*)[\"”'`]\Z", re.DOTALL)
@@ -195,11 +194,8 @@ def _lead(text: str, edit: Edit) -> str:
 
 
 def _put(text: str, answer: str, edit: Edit, piece: str, places: list[Place]) -> tuple[str, int]:
-    """Return the answer so far with the new piece at its end, and where the old one goes on.
-
-    The piece's span is added to `places`. A piece that would break JSON is left out.
-    """
-    if edit.pointer is None and _is_json(answer):
+    """Add a piece and its place, unless it breaks JSON. Return the text so far, and where the old goes on."""
+    if piece and edit.pointer is None and _is_json(answer):
         piece = _in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
     if not (piece or edit.gone):
         return text, edit.begin
@@ -287,10 +283,8 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         return Step(answer=whole, finish=reply.finish, **more)
     text, at, places, left = "", 0, list[Place](), iter(new)
     for edit in edits:
-        text, at = text + answer[at : edit.begin], edit.begin
         piece = "" if edit.gone else next(left)
-        if piece or edit.gone:
-            text, at = _put(text, answer, edit, piece, places)
+        text, at = _put(text + answer[at : edit.begin], answer, edit, piece, places)
     if not places:
         return Step(answer="", finish=reply.finish, **more)
     return Step(answer=text + answer[at:], patch=tuple(places), **more)
