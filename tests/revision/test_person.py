@@ -39,8 +39,8 @@ def test_the_passage_is_written_anew_and_the_rest_stays() -> None:
 
 
 def test_characters_and_values_are_places_too() -> None:
-    chain = patched("a tower", places=[((15, 21), "smaller")])
-    assert chain.answer == TOWN.replace("castle", "a tower")
+    chain = patched('"Old" or "New"', places=[((15, 21), "by name")])
+    assert chain.answer == TOWN.replace("castle", '"Old" or "New"')
     ada = '{\n  "name": "Ada",\n  "fee": 12,  "tags": ["a", "b"]\n}'
     values = '{"/fee": 13, "/tags/1": "c"}'
     chain = patched(values, answer=ada, places=[("/fee", "one more"), ("/tags/1", "c")])

@@ -42,7 +42,7 @@ _TEXT = r'"(?:[^"\\]|\\.)*"'
 _MEMBER = re.compile(rf"((?:{_TEXT}\s*:\s*)?(?:{_TEXT}(?!\s*:)|-?\d[\d.eE+-]*|true|false|null))|{_TEXT}")
 _TYPES = {'"': "string", "t": "boolean", "f": "boolean", **dict.fromkeys("-0123456789", "number")}
 _LEAD = re.compile(r"[^\n]*:\n+(?=.)")  # it announces what follows
-_AROUND = re.compile(r"```\w*\n(.*)\n```\Z|\*\*([^*]+)\*\*\Z|[\"“'`](.*)[\"”'`]\Z", re.DOTALL)
+_AROUND = re.compile(r"```\w*\n(.*)\n```\Z|\*\*([^*]+)\*\*\Z|[\"“'`]([^\"”`]*)[\"”'`]\Z", re.DOTALL)
 
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a part of a program
 
