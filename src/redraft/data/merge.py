@@ -1,18 +1,4 @@
-"""Mix files of chains by a recipe, in an order that a seed decides.
-
-    about: GSM8K and a sample of Alpaca.
-    seed: 42                      # default 0
-    parts:
-      - file: gsm8k.jsonl         # chains, or records of any known shape
-        licence: MIT              # for records without one
-      - file: alpaca.jsonl
-        name: alpaca              # default: the file's name
-        count: 10000              # default 'all'
-        get: alpaca_data.json of tatsu-lab/stanford_alpaca
-      - file: flan.jsonl
-        count: 10                 # ten records
-        per: task                 # for each task, a field of the source
-      - identity: {name: Pharos, maker: the harbour office}   # generated, without a file
+"""Mix files of chains by a recipe (docs/data.md), in an order that a seed decides.
 
 Each record gets two numbers from a hash of seed, part and place in its file. Each part takes the records with
 the smallest first numbers, without replacement. The second number is the record's place in the output. So the

@@ -2,22 +2,7 @@
 
 It is `~/.config/redraft/config.toml` (`$XDG_CONFIG_HOME` moves it, `$REDRAFT_CONFIG` names another file) and
 need not exist. This module reads and checks it. `cli` applies the defaults; `engines` uses the rest.
-
-    [defaults]                       # the names of the flags of `ask` and `answer`
-    model = "http://localhost:8000/v1#qwen"
-    temperature = 0.2
-
-    [keys]                           # keys of a host; "env:NAME" takes them from the environment
-    "api.example.com" = "env:EXAMPLE_KEY"
-    "10.0.0.5:8000" = { key = "env:LAB_KEY", plain_http = true }
-
-    [servers]                        # short names: --model lab:qwen
-    lab = "http://10.0.0.5:8000/v1"
-
-    [prices."api.example.com#big"]   # USD per million tokens
-    prompt = 1.25
-    completion = 10.0
-    cached = 0.125
+docs/engines.md has its tables.
 """
 
 from __future__ import annotations

@@ -1,23 +1,8 @@
-"""Model references: a short text that names a model.
-
-    default                     the small model that redraft fetches by itself, with the adapters that let it
-                                check and revise its answers (`engines.default`)
-    default-base                the same without them
-    small, medium, large        models of the hub that are recommended (`engines.names`)
-    path/model.gguf             a file for llama.cpp or OpenVINO
-    path/folder                 a model of transformers: config.json, weights, tokenizer
-    org/name                    a GGUF file of the Hugging Face hub; org/name:Q4_K_M and
-                                org/name/file.gguf select one
-    http://host/v1#model        a server that speaks the OpenAI protocol
-    openai:model, ollama:model  the same, where the server has a short name (`redraft.engines.names`)
-    script:replies.jsonl        canned replies, for tests
-    NAME:anything               an engine of an installed package: a plugin of the group redraft.engines
+"""Model references: a short text that names a model (docs/engines.md has the table).
 
 Several with commas between them are one name for engines of the same model (`pool`). A comma is part of a
 path or address unless `http://`, `https://`, `NAME:`, `default` or an existing file or folder follows it.
 
-`+path/adapter.gguf` behind a GGUF file, or `+path/adapter-folder` behind a folder, adds a LoRA adapter.
-`@answer` or `@revise` behind an adapter binds it to what it was trained for (`engines.wrapped`).
 Existing files and folders go before models of the hub, and so before `small`, `medium` and `large`.
 """
 

@@ -57,11 +57,7 @@ class Journal(AbstractContextManager["Journal"]):
     replayed = 0  # how many replies were taken from it instead of being paid for; its users count
 
     def __init__(self, path: Path, *, base: Path | None = None) -> None:
-        """Open the file, or create it.
-
-        Args:
-            path: The file.
-            base: Another journal, in which replies are looked up too. Nobody may write to it.
+        """Open the file, or create it. Replies are looked up in `base` too, to which nobody may write.
 
         Raises:
             OutputError: One cannot be written, is not a journal, or has another version.

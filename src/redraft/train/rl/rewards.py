@@ -1,16 +1,7 @@
-"""Rewards: what judges an answer. Several are added up, each with its weight.
+"""Rewards: what judges an answer. Several are added up, each with its weight (docs/rlhf.md has the forms).
 
-An answer comes as a record: its prompt, the answer as its best step, and the fields of the data in `meta`.
-
-| form | the reward |
-|---|---|
-| a check, such as `words<=50` | its score, 0 to 1 (`verify`) |
-| `reward:MODEL` | the number of a reward model (`redraft train reward`), which may be negative |
-| `python:module.function` | what the function returns for the answer, or for the answer and its `Prompt` |
-| `2*FORM`, `-0.5*FORM` | twice as much; half as much, as a penalty |
-
-Other packages may have more (docs/extending.md). A function that has one parameter, with the name `chain`,
-gets the whole record instead.
+An answer comes as a record: its prompt, the answer as its best step, and the fields of the data in `meta`. A
+function that has one parameter, with the name `chain`, gets the whole record.
 
 A reward that is no finite number stops the run: a model that is trained on NaN is lost.
 """
