@@ -310,19 +310,6 @@ def test_earlier_answers_that_a_format_has_no_place_for_are_told(
         assert found.leaves is expected
 
 
-def test_the_answer_that_is_learnt_is_told_and_can_be_the_first() -> None:
-    rejected = Step(answer="bad", feedback=Feedback(text="Revision is needed.", verdict="revise"))
-    revised = Chain(prompt=Prompt(instruction="Q"), steps=(rejected, Step(answer="good")), best=1)
-    sums = set()
-    for first, learnt in ((False, "good"), (True, "bad")):
-        encoder = Encoder(tokenizer("bytes"), "selfee", "answer", first=first)
-        found = encoder.encode(revised)
-        assert isinstance(found, Example)
-        assert words("bytes", found.ids).endswith(f"### Answer:\n{learnt}<|im_end|>")
-        sums.add(encoder.fingerprint)
-    assert len(sums) == 2
-
-
 @pytest.mark.parametrize("first", [False, True])
 def test_without_a_token_with_loss_there_is_no_example(first: bool) -> None:
     """Nothing predicts the first one."""
@@ -428,8 +415,12 @@ def test_the_fingerprint_tells_apart_what_makes_other_tokens() -> None:
         of(tokenizer("bytes"), "vicuna"),
         of(tokenizer("bytes"), "selfee", "full"),
         of(tokenizer("bytes"), "selfee", "accepted", 1024),
+        *(
+            Encoder(tokenizer("bytes"), "selfee", "answer", first=first).fingerprint
+            for first in (False, True)
+        ),
     ]
-    assert len({base, *others}) == 6
+    assert len({base, *others}) == 8
 
 
 PROMPT = Prompt(instruction="Sort the list.", input="3, 1, 2")

@@ -243,25 +243,6 @@ def test_seeds_depend_on_seed_and_id_alone() -> None:
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
-COUNTS = st.lists(st.integers(0, 3), min_size=1, max_size=5)
-
-
-@settings(max_examples=15)
-@given(COUNTS, st.integers(1, 3))
-def test_items_of_any_number_of_lines_are_done_once(counts: list[int], parallel: int) -> None:
-    items = [Item(str(number), count) for number, count in enumerate(counts)]
-    with tempfile.TemporaryDirectory() as folder:
-        out, again = Path(folder, "out.jsonl"), Factory()
-        assert run(out, items, parallel=parallel).counts.added == len(items)
-        before = out.read_bytes()
-        assert before.count(b"\n") == sum(counts)
-        assert run(out, items, again, parallel=parallel).found == sum(map(bool, counts))
-        assert again.began.keys() == {
-            item.id for item in items if not item.lines
-        }  # nothing says they are done
-        assert out.read_bytes() == before
-
-
 @pytest.mark.parametrize("counts", [[2, 0, 3], [0, 1]])
 def test_half_an_item_never_counts_as_done(tmp_path: Path, counts: list[int]) -> None:
     items, out = [Item(str(number), count) for number, count in enumerate(counts)], tmp_path / "out.jsonl"

@@ -1,4 +1,4 @@
-"""The two processes of `test_distributed`: FSDP2 by hand, and in the loop, on a CPU.
+"""The two processes of `test_distributed`: FSDP2 in the loop, on a CPU.
 
 accelerate shards on GPUs only. Here it is told that this CPU is one. A module of its own, so that processes
 can be started with it.
@@ -15,15 +15,13 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
-from torch import Tensor, distributed
-from torch.distributed.fsdp import fully_shard
+from torch import distributed
 from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from transformers import TrainerCallback
 
 from redraft.train import loss, trained
 from redraft.train.attention import use_segments
-from redraft.train.batches import IGNORED, Batch, Data, Order, joined, pack
 from redraft.train.checkpoints import newest
 from redraft.train.loss import fuse
 from tests.train.tiny import data, llama, loop, prepared
@@ -45,56 +43,6 @@ def model(kind: str) -> Any:
     use_segments(made)
     fuse(made)
     return made
-
-
-def batch(examples: Any, rank: int, ranks: int) -> Batch:
-    """The first batch of one of so many processes. Together, they always have the same rows."""
-    packed = pack(examples.lengths, 48)
-    order = Order(len(packed), SIZE * RANKS // ranks, seed=1, rank=rank, ranks=ranks)
-    return next(Data(examples, packed, order, joined).batches(0))
-
-
-def step(model_: Any, inputs: Batch, count: int, ranks: int) -> tuple[float, dict[str, Tensor]]:
-    """One step of AdamW: the summed loss of these rows over `count` tokens, and each weight afterwards."""
-    optimizer = torch.optim.AdamW(model_.parameters(), lr=1e-2)
-    summed = model_(**inputs, num_items_in_batch=count).loss
-    (summed * ranks).backward()  # the mean over processes is taken of gradients
-    grads = {f"grad {name}": each.grad for name, each in model_.named_parameters()}
-    optimizer.step()
-    state = {**grads, **dict(model_.named_parameters())}
-    return float(summed.detach()), {name: _whole(each) for name, each in state.items()}
-
-
-def _whole(tensor: Any) -> Tensor:
-    full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    return full.detach().clone()
-
-
-def counted(inputs: Batch) -> int:
-    """Tokens with loss."""
-    return int((inputs["labels"][..., 1:] != IGNORED).sum())
-
-
-def by_hand(folder: Path, kind: str) -> None:
-    """Compare a step with sharded layers with the same step by the first process alone."""
-    rank = distributed.get_rank()
-    examples = prepared(folder / f"by-hand-{kind}-{rank}")
-    sharded = model(kind)
-    for layer in sharded.model.layers:
-        fully_shard(layer)
-    fully_shard(sharded)
-    whole = batch(examples, 0, 1)
-    mine, state = step(sharded, batch(examples, rank, RANKS), counted(whole), RANKS)
-    losses: list[Any] = [None] * RANKS
-    distributed.all_gather_object(losses, mine)
-    expected_loss, expected = step(model(kind), whole, counted(whole), 1)
-    torch.testing.assert_close(sum(losses), expected_loss, rtol=1e-5, atol=0)
-    assert state.keys() == expected.keys()
-    for name, tensor in expected.items():
-        torch.testing.assert_close(state[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
-    assert any(
-        isinstance(each, DTensor) and each.to_local().numel() < each.numel() for each in sharded.parameters()
-    )
 
 
 def by_loop(folder: Path, kind: str) -> None:
@@ -172,14 +120,12 @@ def done(folder: Path, rank: int) -> Path:
 
 
 def main() -> None:
-    """Run both; the loop also in bf16. All logits are never held at once."""
+    """Run the loop with each model. All logits are never held at once."""
     folder = Path(sys.argv[1])
     loss._by_logits = _never
     functional.cross_entropy = _never
     with forked(folder, RANKS) as rank:
         take_for_a_gpu()
-        for kind in ("tied", "untied"):
-            by_hand(folder, kind)
         for kind in KINDS:
             by_loop(folder, kind)
         distributed.barrier()

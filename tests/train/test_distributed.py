@@ -1,4 +1,4 @@
-"""Two processes with FSDP2 equal one: in loss, gradients, and when they resume after a signal."""
+"""Two processes with FSDP2 equal one: in loss, the gradient's norm, and when they resume after a signal."""
 
 from __future__ import annotations
 

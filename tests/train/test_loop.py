@@ -25,7 +25,6 @@ from redraft.train import loop as module
 from redraft.train.batches import IGNORED, Data, Order, one_a_row, padded
 from redraft.train.checkpoints import SavedCheckpoint, checkpoints, newest
 from redraft.train.loop import Log, Loop, StepCounts, StepProgress
-from redraft.train.loss import fuse
 from redraft.train.prepare import Prepared
 from tests.train.tiny import data, lines, llama, loop, prepared
 from tests.train.tiny_models import adapted
@@ -106,24 +105,6 @@ def test_nothing_is_pickled(unbroken: Path) -> None:
         "random-0.safetensors",
         "trainer_state.json",
     }
-
-
-def test_a_step_is_the_same_however_it_is_divided(examples: Prepared, tmp_path: Path) -> None:
-    """The loss is divided by the trained tokens of the whole step, not of each batch."""
-    runs = []
-    for each, count in ((4, 1), (1, 4)):
-        made = loop(
-            tmp_path / str(each),
-            data(examples, size=each),
-            llama(dropout=0),
-            gradient_accumulation_steps=count,
-            max_steps=4,
-            save_strategy="no",
-        )
-        made.run()
-        runs.append(curve(tmp_path / str(each)))
-    for one, other in zip(*runs, strict=True):
-        assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_the_first_step_is_that_of_a_plain_loop(examples: Prepared, unbroken: Path, tmp_path: Path) -> None:
@@ -211,23 +192,6 @@ def test_a_checkpoint_has_a_line_before_it(examples: Prepared, unbroken: Path, t
 
 def weights(output: Path) -> bytes:
     return (output / "checkpoint-12" / "model.safetensors").read_bytes()
-
-
-def test_an_adapter_goes_on_as_well(examples: Prepared, tmp_path: Path) -> None:
-    def run(out: Path, stop: int = 99) -> Loop:
-        found, _ = newest(out)
-        bare = llama()
-        model = adapted(bare)
-        fuse(bare)
-        made = before_step(loop(out, data(examples), model), stop, terminate)
-        made.run(found)
-        return made
-
-    run(tmp_path / "unbroken")
-    run(tmp_path / "broken", 7)
-    run(tmp_path / "broken")
-    assert curve(tmp_path / "broken") == curve(tmp_path / "unbroken")
-    assert (tmp_path / "broken/checkpoint-12/adapter_model.safetensors").is_file()
 
 
 def test_an_adapter_can_be_asked_after_training_in_16_bits(examples: Prepared, tmp_path: Path) -> None:

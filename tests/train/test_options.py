@@ -60,12 +60,6 @@ SELFEE = r"""
     --lazy_preprocess True \
     --training_objective full \
 """
-STABLEVICUNA = (
-    "--num_rollouts 128 --chunk_size 16 --ppo_epochs 4 --init_kl_coef 0.1 --target 6 --horizon 10000 "
-    "--gamma 1 --lam 0.95 --cliprange 0.2 --cliprange_value 0.2 --vf_coef 1.0 --scale_reward none "
-    "--cliprange_reward 10 --max_length 512 --min_new_tokens 48 --top_k 0 --top_p 1.0 --do_sample True "
-    "--temperature 1.0"
-)
 
 
 def parsed(line: str) -> SftOptions:
@@ -123,12 +117,6 @@ def test_the_commands_of_2023_word_for_word(
     assert own.packing is ("--lazy_preprocess" not in command)
     assert own.training_objective == ("full" if command is SELFEE else "accepted")
     assert theirs.keys() <= {each.name for each in fields(TrainingArguments)}
-
-
-def test_the_settings_of_stablevicunas_card() -> None:
-    typed, shipped = parse(words(STABLEVICUNA), PpoOptions), parse(["stablevicuna"], PpoOptions)
-    for name in options_of(PpoOptions).keys() - {"format", "lora", "save_steps"}:
-        assert getattr(typed, name) == getattr(shipped, name), name
 
 
 def test_the_command_of_the_readme_is_that_one(shared_data: Path) -> None:

@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerBase
 
 from redraft.chain.encoder import Encoder, Example, Skipped
 from redraft.chain.read.records import chain_of
-from redraft.jobs.formats import Objective, TrainingFormat
+from redraft.jobs.formats import Objective
 from tests.train.tokenizer_kinds import tokenizer
 
 RECORDS = 200
@@ -183,15 +183,3 @@ def test_vicuna(kind: str, shared_data: Path) -> None:
         else:
             assert encoder.encode(chain_of(record)) == Skipped("no answer")
     assert turns > RECORDS
-
-
-@pytest.mark.parametrize("chosen", ["selfee", "vicuna"])
-def test_a_control_token_that_a_user_writes_is_text(chosen: TrainingFormat) -> None:
-    model = tokenizer("llama")
-    record = {"instruction": "What does </s> mean?", "output": "It is <s>, in the end."}
-    ids, trained = encoded(Encoder(model, chosen, "full", LENGTH), record)
-    assert ids.count(model.eos_token_id) == 1
-    assert ids.count(model.bos_token_id) == 1
-    assert ids[-1] == model.eos_token_id
-    assert trained[-1]
-    assert "What does </s> mean?" in model.decode(ids)

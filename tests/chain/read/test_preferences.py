@@ -136,7 +136,15 @@ class TestOtherPairs:
         with pytest.raises(RecordError, match=re.escape(f"f:1: {message}")):
             read(record)
 
-    @pytest.mark.parametrize("name", ["chosen", "human_ref_A", "code_lines", "review_id"])
-    def test_only_what_asks_for_them_reads_them(self, name: str) -> None:
-        with pytest.raises(RecordError, match="not a prompt, an answer or a chain"):
+    @pytest.mark.parametrize(
+        ("name", "what"),
+        [
+            ("chosen", "a pair of answers for preference training"),
+            ("human_ref_A", "a pair of answers for preference training"),
+            ("code_lines", "a program to repair"),
+            ("review_id", "a review"),
+        ],
+    )
+    def test_only_what_asks_for_them_reads_them(self, name: str, what: str) -> None:
+        with pytest.raises(RecordError, match=f"^f:1: is {what}, not a prompt, an answer or a chain"):
             chain_of({name: "x", "prompt": "p"}, "f:1")

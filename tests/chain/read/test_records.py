@@ -123,22 +123,6 @@ def test_the_samples_are_read(name: str, count: int, chain_id: str, asked: str) 
     assert chains[0].prompt.text.startswith(asked)
 
 
-REFUSED = {
-    "code/drrepair_dev_1000.jsonl": "is a program to repair",
-    "preference/hh_harmless_test.jsonl.gz": "is a pair of answers for preference training",
-    "selfee/reviews/selfee_13b_enforce_3_revisions_vs_chatgpt.jsonl": "is a review",
-}
-
-
-class TestSharedData:
-    @pytest.mark.parametrize("name", REFUSED)
-    def test_what_is_none_of_these_is_refused_by_name(self, shared_data: Path, name: str) -> None:
-        with pytest.raises(
-            RecordError, match=re.escape(f"{name}:1: {REFUSED[name]}, not a prompt, an answer or a ch")
-        ):
-            list(read_records(shared_data / name))
-
-
 RELEASED = {0: 14, 3: 48}
 """Answers by number of enforced revisions, whose released text is not the last answer of the chain."""
 

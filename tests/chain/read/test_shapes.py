@@ -164,14 +164,6 @@ def test_a_fastchat_answer_of_two_turns_keeps_both() -> None:
     assert (chain.answer, chain.meta["source"]["choices"]) == ("a", choices)
 
 
-def test_roles_of_a_conversation_become_those_of_the_protocol() -> None:
-    turns = [("system", "s"), ("user", "a"), ("chatgpt", "b"), ("human", "c"), ("bard", "d")]
-    chain = chain_of({"conversations": [{"from": who, "value": said} for who, said in turns]})
-    assert chain.prompt.messages is not None
-    assert [m["role"] for m in chain.prompt.messages] == ["system", "user", "assistant", "user"]
-    assert (chain.answer, chain.prompt.text) == ("d", "c")
-
-
 USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 
 
