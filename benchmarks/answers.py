@@ -48,7 +48,6 @@ def table(path: Path = TABLE) -> dict[str, list[Case]]:
 
 
 def ours(kind: str, reference: str, text: str) -> bool:
-    """Judge by redraft."""
     return bool(OURS[kind](reference).check(text, Prompt()).passed)
 
 

@@ -18,7 +18,6 @@ from report import main, sized
 
 
 def schemas(prompts: int) -> Row:
-    """Measure objects of five schemas."""
     return asyncio.run(apps_schemas.measure(prompts))
 
 

@@ -99,7 +99,6 @@ Make = Callable[[str, type[BaseModel], int], Awaitable[tuple[bool, int]]]
 
 
 def raw(url: str) -> Make:
-    """Asks with the openai SDK."""
     from openai import AsyncOpenAI
 
     client = AsyncOpenAI(base_url=url, api_key="none")
@@ -124,7 +123,6 @@ def raw(url: str) -> Make:
 
 
 def by_instructor(url: str) -> Make:
-    """Asks with instructor."""
     import instructor
     from openai import AsyncOpenAI
 
@@ -154,8 +152,6 @@ def by_instructor(url: str) -> Make:
 
 
 def by_redraft(engine: RemoteEngine) -> Make:
-    """Asks with redraft."""
-
     async def make(prompt: str, model: type[BaseModel], seed: int) -> tuple[bool, int]:
         chain: redraft.Chain[Any] = await redraft.arevise(
             prompt, model=engine, output=model, max_revisions=2, max_tokens=TOKENS, seed=seed
@@ -166,7 +162,6 @@ def by_redraft(engine: RemoteEngine) -> Make:
 
 
 async def measure(prompts: int) -> Row:
-    """Measures the three ways, each prompt in turn."""
     tallies = {"redraft": Tally(), "raw response_format": Tally(), "instructor": Tally()}
     with serving(1) as url:
         engine = await RemoteEngine.connect(url)
@@ -184,7 +179,6 @@ async def measure(prompts: int) -> Row:
 
 
 def figures_of(tallies: dict[str, Tally]) -> tuple[Figure, ...]:
-    """Returns redraft's figures against those of the others."""
     ours, theirs = tallies["redraft"], tallies["raw response_format"]
     sides = "; ".join(
         f"{name} {t.valid} valid, {t.calls} calls, {t.seconds:.1f} s" for name, t in tallies.items()

@@ -76,17 +76,14 @@ def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
 
 
 def done(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """Wait for processes, none of which may fail."""
     assert {process.wait() for process in processes} == {0}
 
 
 def speed(prompts: int, counts: tuple[int, ...]) -> Row:
-    """Answer the prompts in more and more shares."""
     return _speed(prompts, counts, "shares", SPEED_HOW, _in_shares)
 
 
 def ray_speed(prompts: int, counts: tuple[int, ...]) -> Row:
-    """Answer the prompts with more and more processes of Ray."""
     with closing(Machines(4)) as cluster:
         return _speed(prompts, counts, "processes of Ray", RAY_SPEED_HOW, partial(_on_ray, cluster.address))
 

@@ -17,7 +17,6 @@ from report import main
 
 
 def chains(*, quick: bool) -> Row:
-    """Measures native chains beside SelFee's loop."""
     return row_chains.run(replace(QUICK, rounds=1) if quick else FULL, row_chains.MANY)
 
 

@@ -41,7 +41,6 @@ class Times:
 
     @property
     def whole(self) -> float:
-        """Both."""
         return self.clean + self.split
 
 
@@ -114,7 +113,6 @@ class Compared:
 
     @property
     def says(self) -> str:
-        """In words."""
         return f"of {self.blocks:,} in the {self.conversations:,} conversations that were kept"
 
 

@@ -39,7 +39,6 @@ class Block:
     code: str
 
     def html(self) -> str:
-        """As the page showed it."""
         name = f" language-{self.language}" if self.language else ""
         bar = _BAR.format(language=self.language)
         return (
@@ -65,12 +64,10 @@ def cut(markdown: str) -> Iterator[str | Block]:
 
 
 def fences_of(markdown: str) -> list[Block]:
-    """The fenced blocks of a text."""
     return [part for part in cut(markdown) if isinstance(part, Block)]
 
 
 def render(markdown: str) -> str:
-    """A text without blocks as HTML."""
     parts = (part.strip() for part in re.split(r"\n\s*\n", markdown))
     return "\n".join(_paragraph(part) for part in parts if part)
 

@@ -148,7 +148,6 @@ def _changed(rng: random.Random, known: Sequence[list[str]], text: str) -> str:
 
 
 def write_instructions(path: Path, texts: Iterator[str]) -> None:
-    """Writes a file of records in Alpaca's fields."""
     with path.open("w", encoding="utf-8") as out:
         for text in texts:
             out.write(

@@ -53,7 +53,6 @@ class World:
 
 
 def draw(rng: np.random.Generator, count: int) -> World:
-    """Simulate questions."""
     hard, gap = rng.normal(size=count), rng.normal(250, 500, size=count)
     judged = _judged(rng, count)
     before = rng.random(count) < 0.45 + 0.2 * np.tanh(hard)
@@ -140,7 +139,6 @@ def truths(world: World) -> dict[str, float]:
 
 
 def coverage(times: int, _: int) -> Row:
-    """Measure the coverage of each kind of interval."""
     rng = np.random.default_rng(SEED)
     truth = truths(draw(rng, TRUTH))
     world = draw(rng, times * QUESTIONS)

@@ -129,7 +129,6 @@ def reviews(count: int) -> Iterator[dict[str, Any]]:
 
 
 def many(count: int, rounds: int) -> Row:
-    """Measure time and memory of the command."""
     with tempfile.TemporaryDirectory(prefix="redraft-bench-") as name:
         path = Path(name, "reviews.jsonl")
         with path.open("w", encoding="utf-8") as file:

@@ -38,7 +38,6 @@ class Job:
     folder: Path
 
     def start(self, teacher: Teacher, *more: str, out: str = "out.jsonl") -> subprocess.Popen[bytes]:
-        """Start the command."""
         words = ["answer", str(self.folder / "prompts.txt"), "-o", str(self.folder / out)]
         words += ["-m", teacher.model, "--quiet", "--mode", "prompted", "--seed", "1", *more]
         environment = {**os.environ, "REDRAFT_CONFIG": os.devnull}
@@ -51,7 +50,6 @@ class Job:
         return Run(process.returncode, time.perf_counter() - start, used.ru_utime + used.ru_stime)
 
     def cache(self, name: str = "paid.db") -> tuple[str, str]:
-        """Return the arguments for a cache."""
         return "--cache", str(self.folder / name)
 
     def ids(self, out: str = "out.jsonl") -> list[str]:
@@ -79,7 +77,6 @@ def _timeless(value: Any) -> Any:
 
 @contextmanager
 def working(prompts: int) -> Iterator[Job]:
-    """Yield a job with so many prompts."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with (folder / "prompts.txt").open("w") as file:

@@ -18,7 +18,6 @@ Unit = Literal[
     "s",
     "ms",
     "MB",
-    "MB an hour",
     "%",
     "nats",
     "differ",
@@ -75,7 +74,6 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The middle of the values."""
         return statistics.median(self.values)
 
     @property

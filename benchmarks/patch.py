@@ -162,7 +162,6 @@ async def measured(name: str, part: str, streams: int, goal: float, *, quick: bo
 
 
 def run(*about: Any, quick: bool) -> Row:
-    """Measure a row."""
     return asyncio.run(measured(*about, quick=quick))
 
 

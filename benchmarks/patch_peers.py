@@ -37,11 +37,9 @@ class Able(httpx.BaseTransport):
 
     @property
     def whole(self) -> dict[str, Any]:
-        """The right object."""
         return {**self.draft.others, **self.draft.right}
 
     def say(self, value: Any) -> str:
-        """Note what is said."""
         self.said.append(json.dumps(value))
         return self.said[-1]
 

@@ -32,7 +32,6 @@ BATCH, HALF = 16, 128
 
 
 def run(*, quick: bool) -> Row:
-    """Measures the row."""
     with tempfile.TemporaryDirectory(prefix="redraft-bench-") as work:
         return compared(Path(work), folder_for("default"), *((2, 64) if quick else (BATCH, HALF)))
 

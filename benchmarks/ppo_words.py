@@ -152,7 +152,6 @@ class Run:
         )
 
     def log(self, seed: int) -> Path:
-        """Return the log of a run."""
         return self.work / f"seed-{seed}" / "log.jsonl"
 
     def answers(self, name: str) -> list[Chain]:

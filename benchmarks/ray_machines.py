@@ -63,7 +63,6 @@ class Machines:
         self.add()
 
     def close(self) -> None:
-        """End all machines."""
         self._cluster.shutdown()
 
 

@@ -48,7 +48,6 @@ class Work:
 
     @property
     def asked(self) -> list[str]:
-        """The questions."""
         return [json.loads(line)["prompt"] for line in self.prompts.read_text("utf-8").splitlines()]
 
     def redraft(self) -> tuple[int, float]:
@@ -97,7 +96,6 @@ DTYPE = "bfloat16" if computes_in_bfloat16() else "float32"
 
 
 def run(*, quick: bool) -> Row:
-    """Measures the row."""
     figures: list[Figure] = []
     least = 8 if quick else LEAST
     with tempfile.TemporaryDirectory() as folder:

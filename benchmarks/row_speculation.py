@@ -66,7 +66,6 @@ CASES = (
 
 
 def run(size: Size) -> Row:
-    """Measures the row."""
     return asyncio.run(_row(size))
 
 

@@ -48,13 +48,11 @@ class Stream(asyncio.Protocol):
         self._tail, self._words, self._going = b"", 0, True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Count, and ask again at the end of an answer."""
         word = WORD.strip().encode()
         if not self._tail and not data.startswith(b"HTTP/1.1 200"):
             self._count.errors += 1

@@ -17,14 +17,11 @@ START = 60.0  # seconds after which a server that is not ready counts as broken
 
 @dataclass(frozen=True)
 class Serving:
-    """A server that is ready."""
-
     port: int  # where it listens, on 127.0.0.1
     pid: int  # its process
     seconds: float  # from its start until it was ready
 
     def get(self, path: str) -> str:
-        """Return what a path answers."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as reply:
             return str(reply.read(), "utf-8")
 

@@ -58,7 +58,6 @@ class Soak:
         self.wrong: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """Ask until the time is over."""
         kinds: list[Callable[[], Coroutine[Any, Any, bool]]] = [
             *(self.stream, self.stream, self.revised, self.completion, self.response),
             *(self.cut, self.cut, self.fault, self.garbage, self.default),
@@ -76,18 +75,15 @@ class Soak:
             await asyncio.sleep(PAUSE)
 
     async def stream(self) -> bool:
-        """Stream an answer to its end."""
         return await self._content(self._stream("plain")) == LONG.strip()
 
     async def revised(self) -> bool:
         return await self._content(self._stream("revised")) in (SHORT, LONG.strip())
 
     async def default(self) -> bool:
-        """Stream some tokens of the default model."""
         return bool(await self._content(self._stream("small", 8)))
 
     async def completion(self) -> bool:
-        """Continue a text."""
         body = {"model": "plain", "prompt": "Rain", "max_tokens": 1000, "stream": True}
         pieces = [
             choice["text"]
@@ -107,7 +103,6 @@ class Soak:
             return all([await anext(stream) for _ in range(3)])
 
     async def fault(self) -> bool:
-        """Send a body that is wrong."""
         body, status = FAULTS[self.replies["fault"] % len(FAULTS)]
         head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" % CHAT.encode()
         return await self._status(
@@ -115,7 +110,6 @@ class Soak:
         )
 
     async def garbage(self) -> bool:
-        """Send what is no HTTP."""
         return await self._status(b"\x16\x03\x01 not HTTP at all\r\n\r\n", b"400")
 
     def _stream(self, model: str, tokens: int = 1000) -> AsyncGenerator[dict[str, Any], None]:
@@ -157,7 +151,6 @@ def measure(seconds: float, _rounds: int) -> Row:
         Figure("wrong replies", (float(soak.wrong.total()),), "errors", Goal("≤", 0), wrong or "none"),
         growth("memory growth of the server", ours, seconds, Goal("≤", MOST)),
         growth("memory growth of the engine's process", engines, seconds, None),
-        slope("slope of the server", ours, seconds),
     )
     return Row(MEASURE.format(seconds=seconds), HOW.format(most=MOST), figures, (f"Requests: {asked}.",))
 
@@ -176,20 +169,8 @@ async def _soak(server: Serving, seconds: float) -> tuple[Soak, list[float], lis
 
 def growth(what: str, found: list[float], seconds: float, goal: Goal | None) -> Figure:
     """Return how much memory grew after the warm-up."""
-    flat = _flat(found)
+    flat = found[int(len(found) * WARM_UP) :]
     tenth = max(len(flat) // 10, 1)
     before, after = statistics.mean(flat[:tenth]), statistics.mean(flat[-tenth:])
     told = f"{before:.0f} to {after:.0f} MB within {seconds * (1 - WARM_UP):.0f} s, {max(found):.0f} at most"
     return Figure(what, (after - before,), "MB", goal, told)
-
-
-def slope(what: str, found: list[float], seconds: float) -> Figure:
-    """Return the slope of a line through the memory after the warm-up."""
-    flat = _flat(found)
-    line = statistics.linear_regression(range(len(flat)), flat)
-    return Figure(what, (line.slope * len(found) / seconds * 3600,), "MB an hour")
-
-
-def _flat(found: list[float]) -> list[float]:
-    """Return the memory after the warm-up."""
-    return found[int(len(found) * WARM_UP) :]

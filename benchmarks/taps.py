@@ -34,12 +34,10 @@ class Request:
 
     @property
     def generated(self) -> int:
-        """How many tokens were generated."""
         counted = self.last.completion_tokens
         return len(self.tokens) if counted is None else counted
 
     def note(self, delta: Delta) -> None:
-        """Writes a delta down."""
         self.deltas += 1
         self.text += delta.text
         self.tokens += delta.tokens

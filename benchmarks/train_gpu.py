@@ -71,7 +71,6 @@ class Shape:
     tokens: int
 
     def config(self) -> LlamaConfig:
-        """As transformers has it."""
         return LlamaConfig(
             vocab_size=self.vocabulary,
             hidden_size=self.width,
@@ -208,7 +207,6 @@ def peak(name: str) -> float | None:
 
 
 def line(shape: Shape, way: Way, result: Result | None, most: float | None) -> str:
-    """A row of the table."""
     if result is None:
         return f"| {shape.name} | {way.name} | does not fit | | | |"
     share = "unknown" if most is None else f"{result.flops / most:.1%}"
@@ -218,7 +216,6 @@ def line(shape: Shape, way: Way, result: Result | None, most: float | None) -> s
 
 
 def main() -> int:
-    """Measures all and prints a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -24,7 +24,6 @@ SEED = 5
 
 
 def main() -> None:
-    """Does both steps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config")
     parser.add_argument("side", choices=["ours", "whole"])

@@ -34,7 +34,6 @@ def run(scale: Scale) -> Row:
     half, _ = prepare([data], scale)
     size = write_chains(data, chains, scale.records) / MB
     whole, made = prepare([data], scale)
-    again, _ = prepare([data], scale)
     _, released = prepare(
         [folder / "selfee" / "chains" / f"{name}.jsonl" for name in ("conala", "mbpp")], scale
     )
@@ -43,7 +42,6 @@ def run(scale: Scale) -> Row:
     sides = f"{made['tokens']:,} tokens, {scale.records / whole.seconds:,.0f} records/s"
     figures = (
         Figure("time", (whole.seconds,), "s", TIME, sides),
-        Figure("time where it is cached", (again.seconds,), "s"),
         Figure("memory", (whole.resident / MB,), "MB"),
         Figure("memory, of all less of half", ((whole.resident - half.resident) / MB,), "MB", FLAT),
         Figure("packing efficiency", (100 * made["efficiency"],), "%", None, f"{made['rows']:,} rows"),

@@ -12,7 +12,6 @@ from redraft.train.prepare import prepare
 
 
 def main() -> None:
-    """Prepares, packs and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--tokenizer", type=Path, required=True)

@@ -65,7 +65,6 @@ class Watch(TrainerCallback):
 
 
 def main() -> None:
-    """Trains, and prints what it took as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("side", choices=["ours", "selfee", "trl"])
     for name in ("--model", "--data", "--work"):

@@ -41,7 +41,6 @@ FEW = 20  # texts of the base alone, which are only to show that the adapter doe
 
 
 def run_merged(scale: Scale) -> Row:
-    """Measures merged weights in transformers."""
     folder = scale.work / "merged"
     base, adapter, merged = _make(folder)
     ours, theirs, without = _in_transformers(scale, base, adapter, merged)

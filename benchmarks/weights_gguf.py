@@ -44,7 +44,6 @@ def read(file: Path) -> dict[str, tuple[Array, Any]]:
 
 
 def same_bits(one: Array, other: Array) -> bool:
-    """Whether two arrays have the same bytes."""
     import numpy as np
 
     flat = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other)]

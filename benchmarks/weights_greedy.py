@@ -48,7 +48,6 @@ def questions(count: int) -> list[str]:
 
 
 def agreement(ours: Sequence[Text], theirs: Sequence[Text]) -> Agreement:
-    """How the texts of two sides agree."""
     pairs = list(zip(ours, theirs, strict=True))
     shared = [common(one, other) for one, other in pairs]
     return Agreement(

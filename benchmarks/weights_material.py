@@ -168,7 +168,6 @@ def _write_values(base: BinaryIO, target: BinaryIO, count: int, seed: int) -> No
 
 
 def add_tokenizer(folder: Path, tokenizer: Path) -> None:
-    """Copies the files of a tokenizer into a folder."""
     for name in _TOKENIZER:
         if (tokenizer / name).exists():
             shutil.copy(tokenizer / name, folder / name)

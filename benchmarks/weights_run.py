@@ -61,7 +61,6 @@ class Took:
 
 
 def weights(*arguments: str | Path) -> Took:
-    """Runs `redraft weights …`, quietly."""
     return run_command([sys.executable, "-m", "redraft", "weights", *map(str, arguments), "--quiet"])
 
 

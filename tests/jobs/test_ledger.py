@@ -90,6 +90,26 @@ def test_a_file_cut_at_any_byte_is_gone_on_with(cut: int, junk: bytes) -> None:
         assert sessions[-1]["added"] == 3 - kept
 
 
+@given(cut=st.integers(0, 200))
+def test_an_item_of_several_lines_is_done_with_its_last_one_alone(cut: int) -> None:
+    ends = (False, False, True)
+    items = {name: [json.dumps({"id": name, "last": last}) for last in ends] for name in "ab"}
+    whole = "".join(f"{each}\n" for lines in items.values() for each in lines).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "out.jsonl")
+        for content in (b"", whole[:cut]):
+            out.write_bytes(content)
+            found: list[bytes] = []
+            with Ledger(
+                out, PROVENANCE, is_last=lambda record: record["last"], on_found=found.append
+            ) as ledger:
+                assert len(ledger.done) == content.count(b"\n") // 3
+                assert ledger.torn == len(content) - len(b"".join(found))
+                for name in [each for each in items if each not in ledger.done]:
+                    ledger.append(name, *items[name])
+            assert out.read_bytes() == whole
+
+
 def test_a_bad_line_in_the_middle_is_an_error_and_stays(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     fill(out, ["a"])
