@@ -112,7 +112,9 @@ def test_any_tree_loses_no_answer(shape: Any) -> None:
         assert said(chain_of(tree(root), "f:1")).split("/")[:-1] == talks[0]
 
 
-@pytest.mark.parametrize(("asks", "answers"), [("human", "gpt"), ("User", "Assistant"), ("prompter", "bard")])
+@pytest.mark.parametrize(
+    ("asks", "answers"), [("human", "chatgpt"), ("User", "Assistant"), ("prompter", "bard")]
+)
 @pytest.mark.parametrize("field", ["messages", "conversations"])
 def test_roles_have_other_names_too(field: str, asks: str, answers: str) -> None:
     said = [{"role": asks, "content": "Hi."}, {"role": answers, "content": "Hello."}]
