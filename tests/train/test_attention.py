@@ -81,6 +81,17 @@ def test_the_loss_of_a_packed_row_is_that_of_its_parts(kind: str, checkpointing:
         torch.testing.assert_close(gradient, gradients[name], atol=1e-5, rtol=1e-4, msg=name)
 
 
+def test_an_example_before_it_changes_nothing() -> None:
+    model = tiny()
+    use_segments(model)
+    one, other = packed((9, 12), seed=1), packed((9, 12), seed=2)
+    both = torch.cat([one.examples[0], other.examples[1]], 1)
+    with torch.no_grad():
+        first = model(both, position_ids=one.position_ids).logits[:, 9:]
+        second = model(other.input_ids, position_ids=one.position_ids).logits[:, 9:]
+    assert torch.equal(first, second)
+
+
 @pytest.mark.parametrize("kind", ["Llama", "Mistral", "Gemma2"])
 def test_padded_batches_and_generation_are_as_without_it(kind: str) -> None:
     model = tiny(kind)

@@ -38,6 +38,11 @@ SHAPES = st.lists(st.integers(0, 7), max_size=3).map(tuple)
 DTYPES = st.sampled_from((*FLOATS, *EIGHT_BITS, *INTEGERS))
 
 
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "CHUNK", 96)
+
+
 @pytest.mark.slow
 @settings(max_examples=settings().max_examples // 4)
 @given(data=st.data())
@@ -58,6 +63,26 @@ def test_an_exact_delta_gives_any_target_back_bit_for_bit(data: st.DataObject) -
         diff(folder / "base", folder / "target", folder / "delta", exact=True)
         apply(folder / "base", folder / "delta", folder / "again")
         assert same_model(load(folder / "again"), target)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_a_tuned_model_comes_back(tmp_path: Path, dtype: torch.dtype, exact: bool) -> None:
+    base = llama(dtype=dtype)
+    target = tuned(base)
+    save(tmp_path / "base", base, files=3)
+    save(tmp_path / "target", target, files=2, config=CONFIG)
+    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=exact)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again")
+    again = load(tmp_path / "again")
+    if exact:
+        assert same_model(again, target)
+    for name, values in target.items():
+        torch.testing.assert_close(again[name], values, atol=0.0001, rtol=0.01)
+    files = {path.name for path in (tmp_path / "again").glob("*.safetensors")}
+    assert files == {f"model-0000{number}-of-00002.safetensors" for number in (1, 2)}
 
 
 def test_a_plain_delta_is_the_plain_difference(tmp_path: Path) -> None:
@@ -190,8 +215,6 @@ def test_others_deltas_apply_by_convention(tmp_path: Path, convention: Conventio
     again = load(tmp_path / "again")
     for name, values in target.items():
         torch.testing.assert_close(again[name], values, atol=0.00002, rtol=0.002)
-    files = {path.name for path in (tmp_path / "again").glob("*.safetensors")}
-    assert files == {f"model-0000{number}-of-00002.safetensors" for number in (1, 2)}
 
 
 @pytest.mark.parametrize(
