@@ -119,7 +119,7 @@ class TestOrigin:
         assert len(chains) == 1
         assert (drop.rule, drop.where) == ("unreadable", f"{path}:2")
         assert drop.reason == (
-            "gsm8k has the fields question; this record has: 'instruction', 'input', 'output'."
+            "gsm8k has the fields question; this one has: 'instruction', 'input', 'output'."
         )
         assert json.loads(drop.record) == PUBLISHED["alpaca"]
 

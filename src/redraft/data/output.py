@@ -166,9 +166,7 @@ class DataRun:
         run = cls(out, side, **given)
         count = run.workers
         if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-            raise UsageError(
-                f"workers is {shown(count)}.", hint="It should be a whole number from 1, or None."
-            )
+            raise UsageError(f"workers is {shown(count)}.", hint="Write a whole number from 1, or None.")
         return run
 
     def provenance(self, command: str, source: str | Path, **config: Any) -> Provenance:

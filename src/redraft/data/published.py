@@ -114,9 +114,7 @@ class Published:
         fitting = next((shape for shape in own if record.keys() >= shape.needs), None)
         if fitting is None:
             needed = " or ".join(" and ".join(sorted(shape.needs)) for shape in own)
-            raise RecordError(
-                f"{where}: {self.name} has the fields {needed}; this record has: {names(record)}."
-            )
+            raise RecordError(f"{where}: {self.name} has the fields {needed}; this one has: {names(record)}.")
         return fitting
 
     def has_made(self, record: _Record) -> bool:

@@ -136,9 +136,7 @@ def load_config(path: Path | None = None) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(
-            f"{path} is not TOML: {fault_of(error)}.", hint='A line reads: name = "text"'
-        ) from None
+        raise UsageError(f"{path} is not TOML: {fault_of(error)}.", hint='Write name = "text"') from None
     tables, where = _Tables.read(document, where=f"{path}: "), f"{path}: "
     return Config(
         path,

@@ -286,9 +286,7 @@ def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
             hint=f"redraft model get {repo}, and then: redraft weights from-gguf",
         )
     found = ", ".join(sorted(names)[:8]) or "nothing"
-    return ModelError(
-        f"{repo} has no weights in safetensors. It has: {found}.", hint="Name another repository."
-    )
+    return ModelError(f"{repo} has no weights in safetensors. It has: {found}.", hint="Name another one.")
 
 
 def _out_of_reach(repo: str, error: _OutOfReach, then: str = "Check the connection") -> ModelError:

@@ -53,9 +53,7 @@ class RunOptions(OptionModel):
         default="default",
     )
     data_path: Places = option("files of records in any shape that redraft reads", DATA, default=())
-    format: TrainingFormat = option(
-        "the training text (chat: the model's own template)", DATA, default="selfee"
-    )
+    format: TrainingFormat = option("the training text (chat: the model's template)", DATA, default="selfee")
     model_max_length: int = option("the most tokens of a record, and of a packed row", DATA, default=2048)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "number format of the weights during training", MODEL, default="auto"
@@ -70,9 +68,7 @@ class RunOptions(OptionModel):
     lora_target_modules: Texts = option("layers that get an adapter", MODEL, default=("all-linear",))
     pad_token: str | None = option("a token to add, as SelFee and Alpaca add [PAD]", MODEL)
     output_dir: MaybePlace = option("the folder for the result, its checkpoints and log", STEPS)
-    max_steps: int | None = option(
-        "steps of the optimizer; by default --num_train_epochs decides", STEPS, ge=1
-    )
+    max_steps: int | None = option("steps of the optimizer; else --num_train_epochs decides", STEPS, ge=1)
     num_train_epochs: float = option("passes over the data", STEPS, default=3.0, gt=0)
     per_device_train_batch_size: int = option(
         "rows in a batch of a process; with --packing False, records", STEPS, default=4, ge=1

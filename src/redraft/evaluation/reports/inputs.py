@@ -75,9 +75,7 @@ def kind_of(inputs: Sequence[Input]) -> Kind:
         raise RecordError(f"there is no review in {names}, and no other record.", hint=_HINT)
     if len(found) > 1:
         which = "; ".join(f"{name_of(each.path)} has {kind}" for kind, each in found.items())
-        raise UsageError(
-            f"a report is on one kind of records: {which}.", hint="Give each kind its own report."
-        )
+        raise UsageError(f"a report is on one kind of records: {which}.", hint="Give each kind a report.")
     return next(iter(found))
 
 

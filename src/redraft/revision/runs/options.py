@@ -78,6 +78,4 @@ class EvalFileOptions(FileOptions, EvalFlags):
 
     IN_RECIPES = EvalFlags
 
-    run_code: bool = option(
-        "let humaneval and mbpp run the model's programs, in a sandbox", RUN, default=False
-    )
+    run_code: bool = option("let humaneval and mbpp run a model's programs in a sandbox", RUN, default=False)
