@@ -192,7 +192,7 @@ class Settings:
         stack.push_async_callback(engine.aclose)
         computes = engine.info.engine if told and not self.get("quiet") else ""
         if computes == "openvino":
-            seed = "" if self.get("seed") is None or engine.info.steady else ", whose answers --seed repeats"
+            seed = "" if self.get("seed") is None else ", whose answers --seed repeats"
             self.tell(
                 f"{reference} runs on OpenVINO, fast for many streams. Another: --engine llamacpp{seed}."
             )
