@@ -26,7 +26,8 @@ def lark(form: Form, stop: Sequence[str] = ()) -> str:
 
     The text may be followed by one of the strings that end it.
     """
-    ended = "|".join("".join(map(_plain, text)) for text in stop if text)
+    plain = ("".join(char if char.isalnum() else _codes(char) for char in text) for text in stop if text)
+    ended = "|".join(plain)
     end = f"([ \\n]{{0,2}}({ended}))?" if ended else ""
     if form.pattern:
         return f"{HEAD}start: /({pattern_of(form.pattern)}){end}/\n"
@@ -51,10 +52,6 @@ def gbnf(form: Form) -> str:
 
 def _escaped(char: str) -> str:
     return char if char.isalnum() or char > "\x7f" else f"\\x{ord(char):02X}"
-
-
-def _plain(char: str) -> str:
-    return char if char.isalnum() else _codes(char)
 
 
 def _codes(chars: Iterable[str]) -> str:

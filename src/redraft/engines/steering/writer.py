@@ -21,9 +21,9 @@ from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
-from redraft.engines.steering.draft import CLOSERS, STOPS, Draft
+from redraft.engines.steering.draft import CLOSERS, STOPS, Draft, segment_of
 from redraft.engines.steering.form import NOT_IN_JSON, Form, Gap
-from redraft.engines.steering.phrase import ENDS, pattern_for
+from redraft.engines.steering.phrase import ENDS, is_word_for, pattern_for
 from redraft.errors import ContextError
 
 CLOSE = 0.75  # share of the tokens after which a text ends at the next end of a sentence
@@ -153,6 +153,10 @@ class _Writer:
             await self._parts()
         elif self._left(f"{draft.text} This is one.") >= 0 or not self._missing():
             await self._free(len(draft))
+        else:
+            await self._put_missing()
+            if self._is_low(draft.text):
+                await self._free(len(draft))
         await self._complete()
         draft.give('"' * form.quoted)
 
@@ -521,7 +525,7 @@ class _Writer:
     async def _fill(self, gap: Gap) -> None:
         top = await self._likeliest("")
         found = [(LEFT_OUT + await self._begun(gap.closed, top), gap.closed)]
-        words = [(str(text), chance) for text, chance in top if _is_word(str(text), gap.old.lower())]
+        words = [(str(text), chance) for text, chance in top if is_word_for(str(text), gap.old.lower())]
         for word, chance in words[:WORDS]:
             if self._forbidden(word + gap.rest, 0) is None:
                 behind = await self._begun(gap.rest, await self._likeliest(word))
@@ -630,8 +634,10 @@ class _Writer:
     async def _put_missing(self) -> None:
         """Write a further sentence for each missing text while they fit, and one for all that are left."""
         for _ in self._missing():
-            if self._left(self.draft.text) < 0 and self.room - self.spent > SENTENCE:
-                self.draft.cut(max([0, *self.draft.ends(0)]))  # the last sentence is to have them
+            text, at = self.draft.text, len(self.draft) - 1
+            if self._left(text) < 0 and self.room - self.spent > SENTENCE:  # the last sentence makes room
+                begin = max(segment_of(text, at, at, led=False)[0], len(self.form.opening) + self.form.quoted)
+                self.draft.cut(len(text[:begin].rstrip(" ")))
             if missing := self._missing():
                 fits = self._left(f"{self.draft.text} And here we will see {missing[0]} again.") >= 0
                 apart = fits and self.room - self.spent > SENTENCE * len(missing)
@@ -649,15 +655,14 @@ class _Writer:
             draft.cut(begin)
             self.likelier += LIKELIER
             await self._sentence()
-            for text in texts:
+            for number, text in enumerate(texts):
                 if text in self._missing() and not self._is_over:
-                    draft.cut(begin if text == texts[0] else len(draft.text.rstrip(STOPS)))
+                    draft.cut(len(draft.text.rstrip(STOPS)) if number else begin)
                     draft.give(self._given(text))
                     await self._sentence()
             lost, new = sum(text in self._missing() for text in texts), draft.pieces[count:]
-            numbers = [number for piece in new for number in piece.logprobs]
-            likely = fmean(numbers or [0.0 if new else -math.inf])
-            found.append((-lost, draft.is_whole and self._fits(draft.text), likely, new))
+            likely = fmean([each for piece in new for each in piece.logprobs] or [0.0 if new else -math.inf])
+            found.append((-lost, draft.is_whole and self._fits(draft.text, enough=True), likely, new))
             if self.spent >= until or self.over or (not lost and found[-1][1] and likely > NATURAL):
                 break
         draft.cut(begin)
@@ -693,8 +698,3 @@ class _Writer:
             text = re.sub(rf"(?<![\w*]){word}(?![\w*])", new, text, count=1)
         draft.cut(0)
         draft.give(text)
-
-
-def _is_word(word: str, old: str) -> bool:
-    spaced = word[:1].isspace() == old[:1].isspace()
-    return spaced and word.lstrip(" ").isalpha() and not old.startswith(word.lower())
