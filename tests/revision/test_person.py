@@ -153,6 +153,13 @@ def test_what_a_model_puts_around_its_text_is_left_out(around: str) -> None:
     assert patched(around.format("11 euros"), places=[place]).answer == euros
 
 
+def test_what_belongs_to_the_text_stays() -> None:
+    for old, new in (("def f():\n    x", "def g():\n    x"), ("yes or no", "'Yes' and 'no'")):
+        assert patched(new, answer=f"{old}\n\nThat is all.", places=[(old, "x")]).answer[:13] == new[:13]
+    milk = "Milk: one litre."
+    assert patched("Milk:\n- one", answer=f"{milk} So.", places=[(milk, "x")]).answer == f"{milk} So."
+
+
 def test_nothing_new_is_no_step() -> None:
     assert redraft.patch(TOWN, places=["x"], model=redraft.ScriptedEngine(["x"], context=9)).stop == "context"
     chain = patched("12 dollars", places=[("12 dollars", "in euros")])

@@ -41,8 +41,9 @@ _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _MEMBER = re.compile(rf"((?:{_TEXT}\s*:\s*)?(?:{_TEXT}(?!\s*:)|-?\d[\d.eE+-]*|true|false|null))|{_TEXT}")
 _TYPES = {'"': "string", "t": "boolean", "f": "boolean", **dict.fromkeys("-0123456789", "number")}
-_LEAD = re.compile(r"[^\n]*:\n+(?=.)")  # it announces what follows
-_AROUND = re.compile(r"```\w*\n(.*)\n```\Z|\*\*([^*]+)\*\*\Z|[\"“'`]([^\"”`]*)[\"”'`]\Z", re.DOTALL)
+_LEAD = re.compile(r"[^\n]*:\n+(?=\S)")  # it announces what follows; before an indented line, it is code
+_FENCE, _BOLD, _QUOTED = r"```\w*\n(.*)\n```\Z", r"\*\*([^*]+)\*\*\Z", r"[\"“`]([^\"”`]*)[\"”`]\Z"
+_AROUND = re.compile(rf"{_FENCE}|{_BOLD}|{_QUOTED}|'((?:[^']|\b'\b)*)'\Z", re.DOTALL)
 
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a part of a program
 
@@ -392,7 +393,7 @@ def _at_margin(text: str, begin: int, end: int) -> str:
 def _bare(text: str, old: str) -> str:
     """Return a text without the announcement, the fence or the marks around it that the old one lacks."""
     lead = _LEAD.match(text)
-    text = text[lead.end() :] if lead and not old.startswith(lead[0]) else text
+    text = text[lead.end() :] if lead and not old.startswith(lead[0].rstrip()) else text
     around = _AROUND.match(text)
     return around[around.lastindex or 0].strip() if around and text[:1] != old[:1] else text
 
