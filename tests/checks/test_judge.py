@@ -105,6 +105,14 @@ def test_the_judge_sees_thoughts_if_it_is_asked_to(check: str, shown: bool) -> N
     assert judge.calls[1] == judge.calls[0]
 
 
+def test_the_judge_of_a_call_sees_the_thoughts_before_it() -> None:
+    judge, call = ScriptedEngine(["Score: 9"]), {"function": {"name": "pay", "arguments": '{"to": "Ann"}'}}
+    model = ScriptedEngine([ScriptedReply("<think>It pours.</think>", tool_calls=[call])])
+    checks: Any = ["tool:pay.to judge[reasoning]:Be kind."]
+    redraft.revise("Pay.", model=model, tools=[{"function": {"name": "pay"}}], judge=judge, checks=checks)
+    assert "It pours." in str(judge.calls)
+
+
 def test_the_rubric_may_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "rubric.md"
     path.write_text("Is it short?\n", encoding="utf-8")

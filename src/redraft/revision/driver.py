@@ -18,7 +18,7 @@ from secrets import token_hex
 from typing import Any
 
 from redraft.chain import Chain, Stop, Usage, whole
-from redraft.checks.base import Check, run_checks, schema_of
+from redraft.checks.base import REASONING, Check, run_checks, schema_of
 from redraft.checks.json_reading import NotJson, json_so_far, read_json
 from redraft.checks.output import OutputCheck, parse_output
 from redraft.engines.base import OF_TOOLS, Delta, Engine
@@ -190,6 +190,7 @@ class Driver:
         if isinstance(op, ops.RunChecks):
             try:
                 if op.calls:
+                    REASONING.set(op.reasoning)
                     results = await calls.judged_by(self.checks, op.calls, plan.prompt)
                 else:
                     results = await run_checks(self.checks, op.answer, plan.prompt, op.reasoning)

@@ -184,11 +184,11 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
 
 def _judge_calls(state: State) -> ops.Loop[Stop | None]:
     """Judge the tool calls of the last step. Return None if they should be made again."""
-    made = state.steps[-1].tool_calls
+    made, reasoning = state.steps[-1].tool_calls, state.steps[-1].reasoning
     results = calls.judged(made, state.plan.options.tools, state.plan.sampling.extra_body)
     checked = None
     if any(name.startswith("tool:") for name in state.plan.checks):
-        checked = yield from ops.run_checks(ops.RunChecks("", made), partial(_pay_judge, state))
+        checked = yield from ops.run_checks(ops.RunChecks("", made, reasoning), partial(_pay_judge, state))
         if checked.given_up:
             return rules.of_finish(state, "cancelled")
         pairs = zip(results, checked.results, strict=True)
