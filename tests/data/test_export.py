@@ -101,6 +101,7 @@ def test_what_an_evaluation_found_is_an_instance_of_every_eval_ever(tmp_path: Pa
     assert [(chain.answer, chain.prompt.text, chain.usage) for chain in read] == [
         (chain.answer, chain.prompt.text, used) for chain in (right, wrong)
     ]
+    assert {made(chain, "every-eval-ever")["model_id"] for chain in read} == {"org/new"}
     assert [chain.meta["eval"]["steps"] for chain in read] == [
         [[{"name": "is_correct", "passed": right}]] for right in (True, False)
     ]

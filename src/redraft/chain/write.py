@@ -156,7 +156,8 @@ def to_every_eval_ever(chain: Chain) -> Record | Unfit:
         return NO_TRUTH
     answers = chain.best is not None and not step.echo and not is_blank(step.answer)
     right = answers and bool(passed) and all(passed)
-    model, used, new = str(chain.model.get("name", "unknown")), chain.usage, chain.usage.completion_tokens
+    model = str(chain.model.get("name") or truth.get("model") or "unknown")
+    used, new = chain.usage, chain.usage.completion_tokens
     tokens = {"input_tokens": used.prompt_tokens, "output_tokens": new}
     extracted = {"turn_idx": 0, "source": "output.raw", "extracted_value": step.answer, "is_terminal": True}
     return {

@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AllowInfNan
 
 from redraft.chain import Chain
 from redraft.engines.load import fetches, identity_of
@@ -72,7 +74,8 @@ class Promise(OptionModel):
     right: float = option("the least share of right answers", default=..., ge=0, le=1)
     gain: float = option("the least gain over one answer", default=0.0, ge=-1, le=1)
     harm: float = option("the largest share that only one answer has right", default=1.0, ge=0, le=1)
-    tokens: float | None = option("new tokens an answer", ge=0)
+    # An unknown number is `.inf` in older files.
+    tokens: Annotated[float, AllowInfNan()] | None = option("new tokens", what="a number, at least 0", ge=0)
     certain: bool = option("whether no way is ahead by the margin", default=False)
     prompts: int = option("how many were answered", default=0, ge=0)
     margin: float = option("what another way may be ahead", default=0.0, ge=0, le=1)
@@ -90,12 +93,10 @@ class Promise(OptionModel):
 def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
     """Take the promise out of a recipe. Raise `UsageError` if it is none that `--choose` writes."""
     told = recipe.pop("promise", None)
-    if isinstance(told, Mapping):
-        return Promise.read(told, where=f"{path}: ", table="promise.")
-    if told is not None:
+    if told is not None and not isinstance(told, Mapping):
         hint = "Choose again, or delete 'promise' from it."
         raise UsageError(f"{path}: promise is {shown(told)}.", hint=hint)
-    return None
+    return None if told is None else Promise.read(told, where=f"{path}: ", table="promise.")
 
 
 class Watch:
