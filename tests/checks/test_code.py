@@ -22,6 +22,7 @@ from redraft.checks.base import AT_ONCE, Outcome
 from redraft.checks.code import MAX_STARTS, CodeCheck, code_check_of, program_of
 from redraft.errors import UsageError
 from tests.checks.hostile import ATTACKS, Hostile, Prey, marked, marking, none_left
+from tests.cli.verbs import wait_until
 
 needs_sandbox = pytest.mark.usefixtures("a_sandbox")
 
@@ -362,9 +363,7 @@ from tests.checks.hostile import marking
 with marking({mark!r}): asyncio.run(CodeCheck(("assert f()",), "", 600).check({CLINGS!r}, Prompt()))
 """
     parent = subprocess.Popen([sys.executable, "-c", script])
-    deadline = time.monotonic() + 60
-    while len(marked(mark)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: len(marked(mark)) >= 2)
     time.sleep(0.2)
     parent.send_signal(signal.SIGKILL)
     parent.wait()

@@ -8,7 +8,6 @@ import gc
 import os
 import shlex
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -83,13 +82,6 @@ def gone(pid: int) -> bool:
         return True
 
 
-def ends(pid: int) -> bool:
-    deadline = time.monotonic() + 10
-    while not gone(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return gone(pid)
-
-
 CHILD = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session={new})
@@ -107,14 +99,14 @@ def test_when_time_is_up_the_program_and_its_children_are_killed(tmp_path: Path)
     result = run(python(CHILD.format(new=False, note=str(note), last=600), seconds=3))
     assert not result.passed
     assert result.message == "The check command was stopped: it took longer than 3 s on this answer."
-    assert ends(int(note.read_text()))
+    wait_until(lambda: gone(int(note.read_text())), 10)
 
 
 @linux
 def test_a_child_left_behind_is_killed_and_does_not_hold_up_the_result(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     assert run(python(CHILD.format(new=False, note=str(note), last=0))).passed
-    assert ends(int(note.read_text()))
+    wait_until(lambda: gone(int(note.read_text())), 10)
 
 
 @linux
@@ -140,7 +132,7 @@ def test_cancelling_kills_the_program(tmp_path: Path) -> None:
             await task
 
     asyncio.run(asyncio.wait_for(cancelled(), 30))
-    assert ends(int(note.read_text()))
+    wait_until(lambda: gone(int(note.read_text())), 10)
 
 
 @pytest.mark.parametrize(

@@ -71,11 +71,6 @@ def votes() -> list[Review]:
     return [review for _, review in read_reviews(raw_records(Path("votes.jsonl")))]
 
 
-def for_new(review: Review) -> int:
-    """1 if the vote is for `new`, -1 if it is for `old`."""
-    return review.verdict() * (1 if review.model_1 == "new" else -1)
-
-
 def test_votes_are_reviews_and_the_command_says_how_to_see_the_report(vote: Visit) -> None:
     assert "no vote yet" in vote("").stderr
     result = vote("1=21")
@@ -86,7 +81,7 @@ def test_votes_are_reviews_and_the_command_says_how_to_see_the_report(vote: Visi
     made, found = votes(), shown(redraft(*command.split()[1:]))
     assert {each.model_1 for each in made} == {"new", "old"}, "sides are swapped"
     assert found[0] == "new against old: 4 questions, 4 reviews in an order drawn at random"
-    counts = Counter(map(for_new, made))
+    counts = Counter(each.verdict() * (1 if each.model_1 == "new" else -1) for each in made)
     tally = f"{counts[1]} won, {counts[0]} tied, {counts[-1]} lost"
     assert any(line.startswith("win rate") and line.endswith(tally) for line in found)
     assert "shown first 2 won, 1 tied, 1 lost" in found

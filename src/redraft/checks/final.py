@@ -378,11 +378,6 @@ def _formula(text: str) -> str | None:
 _HINT = "Write number=42, or number=3.14~0.01 with a tolerance."
 
 
-def _short(value: object, longest: int) -> str:
-    text = str(value)
-    return text if len(text) <= longest else f"{text[:longest]}…"
-
-
 class _Final(ABC):
     """A check of an answer's final result. Its name holds the gold answer, so no model may see it."""
 
@@ -416,7 +411,8 @@ class _Final(ABC):
         found = self.read(answer)
         if found is None:
             return failed(self.missing)
-        told = f"The {self.called} is read as {_short(found, self.longest)}."
+        read = str(found)[: self.longest] + "…" * (len(str(found)) > self.longest)
+        told = f"The {self.called} is read as {read}."
         return passed(told) if self.is_right(found) else failed(f"{told} It is not right. Work it out again.")
 
 

@@ -192,13 +192,12 @@ class AnswerMessage:
 
     def as_json(self, *, think_tags: bool = False) -> dict[str, Any]:
         """Return the whole message. With `think_tags`, thoughts are content."""
-        answer = final_answer(self.finished)
+        reasoning, answer = self.reasoning, final_answer(self.finished)
+        answer = together(reasoning, answer).rstrip() if think_tags else answer
         calls = [dict(call) for call in self.tool_calls]
-        message: dict[str, Any] = {"role": "assistant", "content": answer or (None if calls else "")}
-        message["refusal"] = None
-        if think_tags and self.reasoning:
-            message["content"] = together(self.reasoning, answer).rstrip()
-        elif reasoning := self.reasoning:
+        content = answer or (None if calls else "")
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if reasoning and not think_tags:
             message["reasoning_content"] = reasoning
         if calls:
             message["tool_calls"] = calls

@@ -161,7 +161,7 @@ def test_a_restart_in_the_middle_of_a_job_loses_nothing(server: ServerProcess, t
     few = ["--max-tokens", "40", "--max-revisions", "0", "--temperature", "0"]
     job = ["answer", prompts, "-o", out, "-m", server.model, "-j", "2", "--retries", "1", "--patience", "100"]
     with verbs.start(*job, *few) as running:
-        wait_for_lines(out, 3)
+        verbs.wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 3, 120)
         server.kill()
         time.sleep(1)
         server.start()
@@ -173,10 +173,3 @@ def test_a_restart_in_the_middle_of_a_job_loses_nothing(server: ServerProcess, t
     assert all(chain.answer for chain in chains)
     assert ", waiting " in said
     assert not out.with_name("out.jsonl.errors.jsonl").exists()
-
-
-def wait_for_lines(out: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
-    while not out.exists() or out.read_bytes().count(b"\n") < count:
-        assert time.monotonic() < deadline, "the job does not get on"
-        time.sleep(0.02)

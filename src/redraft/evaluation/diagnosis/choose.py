@@ -187,12 +187,10 @@ class Race:
     @property
     def record(self) -> dict[str, Any]:
         """The chosen way, what it promises, and what that rests on."""
+        promised = vars(self.promise(self.chosen)).items()
         return {
             "way": self.chosen.name,
-            **{
-                name: round(value, 4) if math.isfinite(value) else None
-                for name, value in vars(self.promise(self.chosen)).items()
-            },
+            **{name: round(value, 4) if math.isfinite(value) else None for name, value in promised},
             "certain": self.certain,
             "prompts": len(self.seen[ONE]),
             "margin": self.margin,

@@ -102,16 +102,13 @@ def _few(names: Sequence[str]) -> str:
 
 def sections(found: Figures) -> Iterator[Part]:
     """Yield the figures."""
-    yield Part("right answers", lines=[*_levels(found)])
+    rows = ((level, percent(level.right, 1)) for level in found.levels)
+    lines = [Line(level.name, *right, f"{level.hits:,} of {level.count:,}") for level, right in rows]
+    yield Part("right answers", lines=lines)
     if found.revised:
         yield Part("what revising did", lines=[*_transitions(found)])
     if any(judged.right or judged.wrong for judged in found.verdicts.judged):
         yield Part("verdicts: finding answers that need revision", lines=[*_verdicts(found)])
-
-
-def _levels(found: Figures) -> Iterator[Line]:
-    for level in found.levels:
-        yield Line(level.name, *percent(level.right, 1), f"{level.hits:,} of {level.count:,}")
 
 
 def _transitions(found: Figures) -> Iterator[Line]:
