@@ -156,6 +156,7 @@ def test_what_a_model_puts_around_its_text_is_left_out(around: str) -> None:
 def test_what_belongs_to_the_text_stays() -> None:
     for old, new in (("def f():\n    x", "def g():\n    x"), ("yes or no", "'Yes' and 'no'")):
         assert patched(new, answer=f"{old}\n\nThat is all.", places=[(old, "x")]).answer[:13] == new[:13]
+    assert patched("[2] It dries", answer="It falls. It is", places=["x"]).answer == "It falls. It dries"
     milk = "Milk: one litre."
     assert patched("Milk:\n- one", answer=f"{milk} So.", places=[(milk, "x")]).answer == f"{milk} So."
 

@@ -484,7 +484,7 @@ def _parts(text: str) -> Iterator[tuple[int, str]]:
     if _is_json(text):
         yield from ((member.start(), member[1]) for member in _MEMBER.finditer(text) if member[1])
         return
-    for begin, end in pairwise([0, *ends_of(text)]):
+    for begin, end in pairwise([0, *ends_of(text), len(text)]):
         if bare := text[begin:end].strip():
             yield text.index(bare, begin), bare
 
