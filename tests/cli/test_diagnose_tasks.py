@@ -257,6 +257,7 @@ def test_a_folder_takes_no_runs_that_were_made_in_another_way(whole: Path) -> No
 def test_files_that_hold_no_questions_are_refused(whole: Path) -> None:
     Path("empty.jsonl").touch()
     refused(run("empty.jsonl"), "empty.jsonl has no record.")
+    refused(run("empty.jsonl", "--choose", "w.yaml"), "empty.jsonl has no record.")
     write("answered.jsonl", [json.loads(next(iter(whole.rglob("plain.jsonl"))).read_text().splitlines()[0])])
     refused(run("gsm8k:answered.jsonl"), "has chains of redraft eval")
 

@@ -267,5 +267,5 @@ def _not_json(fault: json.JSONDecodeError, text: str) -> NotJson:
     rest = text[fault.pos : fault.pos + 20].split("\n")[0].strip()
     ended = ", where it ends" if fault.pos >= len(text.rstrip()) else ""
     near = f", before {rest!r}" if rest else ended
-    where = f"line {fault.lineno}, column {fault.colno}"
-    return NotJson(f"The answer is not JSON: {fault.msg} at {where}{near}.", fault.pos / (len(text) + 1))
+    found = f"{fault.msg.removesuffix(' at')} at line {fault.lineno}, column {fault.colno}{near}"
+    return NotJson(f"The answer is not JSON: {found}.", fault.pos / (len(text) + 1))

@@ -386,7 +386,7 @@ def prompt_of(prompt: Asked) -> Prompt:
     said = json.dumps(given, ensure_ascii=False, default=str)
     if said != whole(said):
         raise UsageError(
-            f"the prompt has a lone surrogate, half of a character: {prompt!a:.80}.",
+            f"the prompt has a lone surrogate, half of a character: {getattr(prompt, 'text', prompt)!a:.80}.",
             hint="Its bytes are not UTF-8. Convert them: iconv -f latin1 -t utf-8. "
             "In Python: open(file, encoding='latin-1')",
         )

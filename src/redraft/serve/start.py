@@ -13,10 +13,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redraft.checks.parse import parse_checks
 from redraft.engines.base import SAMPLING_FIELDS, Engine
 from redraft.engines.load import load_engine, references_of
 from redraft.engines.pool import PASSING
 from redraft.engines.retry import backoff
+from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
 from redraft.options import MachineOptions, ServerOptions
 from redraft.revision.options import check_engines
@@ -69,7 +71,8 @@ class Server:
     def check(self) -> None:
         """Raise for faults that can be found before a model is loaded."""
         for _, _, settings in self.models:
-            settings.options()
+            options = settings.options()
+            parse_checks(options.checks, judge=ScriptedEngine([""]) if options.judge else None)
         if self.page and not self.votes.parent.is_dir():
             raise UsageError(
                 f"{self.votes.parent} is not a folder, so votes cannot go to {self.votes.name} there.",

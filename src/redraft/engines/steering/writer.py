@@ -148,7 +148,7 @@ class _Writer:
         draft.give('"' * form.quoted)
         if form.layout.title:
             await self._title()
-        draft.give(form.opening)
+        draft.give(form.opening + "\n" * bool(form.opening and form.layout.mark))
         if form.layout.parts:
             await self._parts()
         elif self._left(f"{draft.text} This is one.") >= 0 or not self._missing():

@@ -176,9 +176,9 @@ class Matrix:
         if folder.is_file():
             raise UsageError(f"{folder} is a file.", hint="Name a folder for the runs.")
         for task in self.tasks:
-            records = task.source and asked(task_of(task.task, run_code=run_code), read_records(task.source))
-            for _ in records or ():
-                pass
+            ask = task_of(task.task, run_code=run_code)
+            if task.source and not sum(1 for _ in asked(ask, read_records(task.source))):
+                raise UsageError(f"{task.source} has no record.", hint="Give a prompt on each line.")
         (folder / "tasks").mkdir(parents=True, exist_ok=True)
         files = {task.name: task.put(folder / "tasks", self.settings.values.limit) for task in self.tasks}
         named = {task.name: {"task": task.task, "file": files[task.name].name} for task in self.tasks}
