@@ -498,8 +498,8 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
     spans = _spans(answer, at) if isinstance(at, str) else [at] * (0 <= at[0] < at[1] <= len(answer))
     passage = answer[slice(*spans[0])] if len(spans) == 1 else ""
     if not passage.strip():
-        how = "Give more of what stands around it" if spans[1:] else "Copy it as it stands there"
-        hint = f"{how}. In Python, its characters do, too: {str(spans[:4])[1:-1] or '(0, 4)'}."
+        several = f"Give more of what stands around it. In Python, characters do: {str(spans[:4])[1:-1]}."
+        hint = several if spans[1:] else "Copy it as it stands there."
         raise UsageError(f"the text has the passage {at!r:.80} {len(spans)} times.", hint=hint)
     begin = spans[0][0] + len(passage) - len(passage.lstrip())
     edit = Edit(begin, begin + len(passage.strip()), wish=wish)
