@@ -156,3 +156,20 @@ def test_processes_end_with_one_that_is_killed(tmp_path: Path) -> None:
         worker = int(process.stdout.readline())
         assert process.stdout.read() == ""  # which the workers hold open while they live
     assert not Path(f"/proc/{worker}").exists() or not Path(f"/proc/{worker}/exe").exists()
+
+
+CLOSED = """
+from redraft.jobs.parallel import spread
+
+if __name__ == "__main__":
+    found = spread(len, (bytes(1 << 20) for _ in range(100)), 2)
+    next(found)
+    found.close()
+    print("closed")
+"""
+
+
+def test_an_end_while_records_are_sent_waits_for_nothing(tmp_path: Path) -> None:  # as Python 3.11.2 did
+    (tmp_path / "closes.py").write_text(CLOSED, "utf-8")
+    done = subprocess.run([sys.executable, "closes.py"], cwd=tmp_path, capture_output=True, timeout=60)
+    assert done.stdout == b"closed\n"

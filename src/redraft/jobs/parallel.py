@@ -66,6 +66,7 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
     finally:
         for process in list((pool._processes or {}).values()):  # noqa: SLF001  (`kill_workers` came with 3.14)
             process.kill()
+        pool._call_queue.cancel_join_thread()  # type: ignore[attr-defined]  # noqa: SLF001  (gh-94777)
         pool.shutdown(cancel_futures=True)
 
 
