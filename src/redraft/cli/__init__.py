@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 
 INTERRUPTED = 130
 
@@ -19,6 +20,7 @@ def main() -> None:
     try:
         _run()
     except KeyboardInterrupt:
+        warnings.simplefilter("ignore")  # Python warns of a coroutine that it came too early for
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -29,12 +31,24 @@ def _run() -> None:
 
     if handled:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = _unraised
     try:
         app(prog_name="redraft")
     except OSError as error:
         _full(error)
     finally:
         _flush()
+
+
+def _unraised(dropped: sys.UnraisableHookArgs) -> None:
+    """Send Ctrl-C again if Python dropped it, as in a `__del__` or a callback of an import."""
+    import _thread
+    import threading
+
+    if dropped.exc_type is KeyboardInterrupt:
+        threading.Timer(0.01, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def _full(error: OSError) -> None:
