@@ -201,6 +201,20 @@ def test_a_text_ends_with_the_last_sentence_that_fits() -> None:
     assert write(form_for(["words<=8"])[0], model.source)[0] == "Rain falls on the town."
 
 
+@pytest.mark.parametrize(
+    ("check", "said", "text"),
+    [
+        ("words<=9", '"Rain falls.', "Rain falls."),
+        ("words<=9", '"Rain," he says.', '"Rain," he says.'),
+        ("words<=9", "1. Rain falls.", "Rain falls."),
+        ("words==3", "1. Rain falls.", "1. Rain falls."),
+        ("words<=9", "- Rain\n- Sea", "- Rain\n- Sea"),
+    ],
+)
+def test_a_quotation_without_an_end_and_a_lone_mark_are_left_out(check: str, said: str, text: str) -> None:
+    assert write(form_for([check])[0], Says(said).source)[0] == text
+
+
 def test_a_sentence_that_is_too_long_ends_where_the_model_might_end_it() -> None:
     model = Says(
         "Rain falls on the old town and then the sea and the boat.",

@@ -25,6 +25,9 @@ _WORD = re.compile(r"\w+,? ")
 LONG = re.compile(r"(?:[^\W\d_].*){15}")  # letters of a sentence that nobody says twice
 _LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _WIDE = "\u2e80"  # the first of the writings without spaces
+LONE = re.compile(
+    r'"(?=[^"]*\Z)|(?:1[.)]|[-*•]) (?=\w.*\Z)'
+)  # a quotation without an end, an item of no list
 _SEEN = 1000  # characters in which a sentence comes twice
 
 
@@ -92,6 +95,16 @@ class Draft:
             left -= len(piece.text)
         self.pieces, self.text, self._given, self._due = kept, self.text[:place], False, ""
 
+    def drop(self, count: int) -> None:
+        """Take back the first characters, if nothing was handed on."""
+        if self.sent:
+            return
+        pieces, self.pieces, self.text = self.pieces, [], ""
+        for piece in pieces:
+            text, count = piece.text[count:], max(count - len(piece.text), 0)
+            if text:
+                self.add(piece if text == piece.text else Delta(text=text))
+
     def token_at(self, place: int) -> frozenset[int]:
         """Return the token at a place; empty if unknown."""
         end = 0
@@ -143,6 +156,17 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> list[int]:
         if end > max([begin, *found[-1:]]) and not _NO_END.search(text, max(0, end - 12), end):
             found.append(end)
     return found
+
+
+def marked(text: str, *, capitals: bool, count: int) -> str:
+    """Return a text in which `count` words have capitals or stars, the longest first."""
+    has = re.findall(r"\b[A-Z]{2,}\b" if capitals else r"\*[^\n*]+\*", text)
+    words = dict.fromkeys(re.findall(r"(?<![\w*])[^\W\d_]{4,}(?![\w*])", text))
+    plain = sorted((word for word in words if not (capitals and word.isupper())), key=len, reverse=True)
+    for word in plain[: max(count - len(has), 0)]:
+        new = word.upper() if capitals else f"*{word}*"
+        text = re.sub(rf"(?<![\w*]){word}(?![\w*])", new, text, count=1)
+    return text
 
 
 def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:

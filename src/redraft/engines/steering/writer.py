@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
-from redraft.engines.steering.draft import CLOSERS, STOPS, Draft, segment_of
+from redraft.engines.steering.draft import CLOSERS, LONE, STOPS, Draft, marked, segment_of
 from redraft.engines.steering.form import NOT_IN_JSON, Form, Gap
 from redraft.engines.steering.phrase import ENDS, is_word_for, pattern_for
 from redraft.errors import ContextError
@@ -580,6 +580,9 @@ class _Writer:
         if self.over or self.stop_text:
             return
         self._end_comma()
+        lone = None if form.opening or form.quoted or form.layout.parts else LONE.match(draft.text)
+        if lone and self._fits(draft.text[lone.end() :], enough=True):
+            draft.drop(lone.end())
         if (word := self._forbidden(draft.text, len(draft))) is not None:
             draft.cut(word)
         await self._put_missing()
@@ -688,13 +691,6 @@ class _Writer:
                 name = re.split(r"[^\w' -]", await self._words("]", 8))[0].strip()
                 draft.give(f"{name or 'name'}]")
             return
-        capitals = slot == "ABC"
-        has = re.findall(r"\b[A-Z]{2,}\b" if capitals else r"\*[^\n*]+\*", draft.text)
-        words = dict.fromkeys(re.findall(r"(?<![\w*])[^\W\d_]{4,}(?![\w*])", draft.text))
-        plain = sorted((word for word in words if not (capitals and word.isupper())), key=len, reverse=True)
         text = draft.text
-        for word in plain[: max(count - len(has), 0)]:
-            new = word.upper() if capitals else f"*{word}*"
-            text = re.sub(rf"(?<![\w*]){word}(?![\w*])", new, text, count=1)
         draft.cut(0)
-        draft.give(text)
+        draft.give(marked(text, capitals=slot == "ABC", count=count))
