@@ -22,7 +22,7 @@ _ACK = (
     r"|will do|i will|i'll)"
 )
 _ACKNOWLEDGED = regex.compile(rf"(?:{_ACK} ?)*{_ACK}(?: do (?:it|that|so))?")
-_LEAD = regex.compile(rf"\W*(?:{_ACK}\W+)+")
+_LEAD = regex.compile(rf"\A\W*(?:{_ACK}\W+)+")
 
 _ASKED = regex.compile(
     rf"\b(?:{_ACK}|acknowledge|confirm|yes|repl(?:y|ies)|respond|say|translat\w+|synonym|remember"
@@ -33,7 +33,7 @@ _QUESTION = regex.compile(r"[?？؟]")
 _OPEN = regex.compile(r"\b(?:what|why|how|who|whom|whose|which|when|where)\b")
 """An acknowledgement answers a prompt that names one or tells something, and a question without these."""
 
-_LABEL = regex.compile(r"\W*+\p{L}+\s*:\s+")
+_LABEL = regex.compile(r"\A\W*+\p{L}+\s*:\s+")
 _DIGIT, _NUMBER = regex.compile(r"\d"), "#"
 
 
