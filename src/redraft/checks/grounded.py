@@ -271,7 +271,7 @@ _MONTH = regex.compile(  # `may` and `march` are verbs, too
     r"(?:(?<=\b(?:in|of|since|until|by|from|to|last|this|next|and) |[:,|\"] ?)(?:March|May)"
     rf"|June|July|{'|'.join(name.title() for name in MONTH_OF if len(name) > 4 and name != 'march')})\b"
 )
-_LINK = regex.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]+|[\w.+-]+@[\w-]+\.[\w.-]+\w")
+_LINK = regex.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]+|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+\w")
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
 QUOTED = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»|\"([^\"\n]+)\"")
 _UNIT = regex.compile(r"\p{L}{2,}|[%°$€£¥₹]")
@@ -289,7 +289,7 @@ _POLITE = "i ok tv am pm mr mrs ms dr prof jr sr st inc ltd sir madam dear hi he
 _NO_NAMES = frozenset([*_POLITE.split(), *MONTH_OF, *DAY_OF])
 _ENDINGS = ("es", "a", "an", "ian", "n", "ish", "ese", "ean", "i", "y", "ic", "er", "en")
 _BEGINS = regex.compile(r"[^\s\p{L}\p{N},'&/-]|--| - ")
-_SENTENCE = regex.compile(r"\p{Ll} .*[.!?]\s*\Z")
+_SENTENCE = regex.compile(r"(?r)\p{Ll} .*[.!?]\s*\Z")
 _CAPITALS = 0.25  # share of capitals within sentences above which they are no sign of names, as in German
 _ENGLISH = 0.6  # share of common words among those without a capital from which a text is English
 _MOST_SHOWN = 8
