@@ -117,7 +117,7 @@ _QUESTION = (
 )
 _NEXT = regex.compile(
     rf"<\|\w+\|>|</s>|\n[ #*]*+(?:{_QUESTION})(?:\s?\d++[*]*+\n|\s?\d*+[*\s]*+:)"
-    r"|(?<=(?:####|\\boxed|answer).*)\n[ ]*+\n(?=.*\d.*\?)"
+    r"|(?=\n)(?<=(?:####|\\boxed|answer).*)\n[ ]*+\n(?=[^\d\n]*+\d[^?\n]*+\?)"
 )
 """Where a text that runs on begins its next question."""
 _MARKS = 20  # most marks to look at, from the end

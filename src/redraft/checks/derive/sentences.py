@@ -164,7 +164,7 @@ _TOLD = re.compile(
 )
 """Before a place: a story is told, or the text is another one."""
 _REQUEST = re.compile(
-    r"^\W*(?:hey|hi|hello|please|ok|so)?\W*(?:can|could|would|will|may) (?:you|i|we)\b(?! (?:rather|prefer|agree|recommend))",
+    r"^\W*+(?:(?:hey|hi|hello|please|ok|so)\W*+)?(?:can|could|would|will|may) (?:you|i|we)\b(?! (?:rather|prefer|agree|recommend))",
     re.I,
 )
 _ASKED_AFTER = re.compile(
