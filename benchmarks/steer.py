@@ -307,10 +307,11 @@ def natural(*, quick: bool) -> Row:
     seeds, count, figures = ((0,), 8, []) if quick else ((0, 1, 2), None, [])
     for name, records in (("IFEval", held_out(100)[:count]), ("everyday", plain_demands(count))):
         steered = [asyncio.run(first_texts(records, seed)) for seed in seeds]
+        likely = [asyncio.run(first_texts(records, 0, top_p=0.95))]  # as the peers' server has it
         plain = [asyncio.run(first_texts(records, 0, steer=False))]
         chance = asyncio.run(first_texts(records, 0, steer=False, mode="best-of", drafts=TRIED))
         others = [(peer, [[*map(parts, asyncio.run(peers(records, peer, 0, 1)))]]) for peer in PEERS]
-        for way, runs in (("steered", steered), ("plain", plain), *others):
+        for way, runs in (("steered", steered), ("steered, top_p 0.95", likely), ("plain", plain), *others):
             of_runs = zip(*([fmean(part) for part in zip(*run, strict=True)] for run in runs), strict=True)
             for what, unit, goal, values in zip(PARTS, UNITS, GOALS, of_runs, strict=False):
                 figures.append(
