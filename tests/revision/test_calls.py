@@ -53,6 +53,7 @@ def call(arguments: Any, name: str = "pay", call_id: str = "c1") -> dict[str, An
         ('{"amount": 3, "un', "no JSON that can be read"),
         ("[3]", "no JSON object"),
         ("[" * 100_000, "no JSON that can be read"),
+        ('{"amount": 3, "unit": "EUR", "day": "\\ud83d"}', "half of a character"),
     ],
 )
 def test_arguments_fit_the_schema_of_their_tool(arguments: Any, said: str | None) -> None:
@@ -161,6 +162,24 @@ def test_a_call_that_cannot_be_read_is_demanded_again_and_not_quoted() -> None:
     assert said["tool_calls"] == [call({})]
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "```json\n{}\n```",
+        json.dumps(json.dumps(GOOD)),
+        "{'amount': 3, 'unit': 'EUR',}",
+        "\ufeff{}",
+        '{"day": "2024-02-29\n"}',
+    ],
+)
+def test_arguments_in_another_form_than_json_are_read_without_another_request(written: str) -> None:
+    engine = ScriptedEngine([ScriptedReply(tool_calls=[call(written.replace("{}", json.dumps(GOOD)))])])
+    chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=1)
+    [made] = chain.steps[-1].tool_calls
+    read = json.loads(made["function"]["arguments"])
+    assert (read, len(engine.calls)) == ({"day": "2024-02-29\n"} if "day" in written else GOOD, 1)
+
+
 def test_a_call_that_was_cut_is_none() -> None:
     assert whole([call(GOOD), call('{"amount"')]) == (call(GOOD),)
     assert whole([call(GOOD)]) == (call(GOOD),)
@@ -173,7 +192,6 @@ DETAILED: dict[str, Any] = {**GOOD, "day": "2026-03-14", "to": {"id": "A7"}}
 
 
 def spoiled(kind: str) -> dict[str, Any]:
-    """A right call, with a fault put in."""
     changes: Any = {"extra": "x", "amount": "3", "unit": "euro", "day": "2026-02-30", "to": {"id": "Ada"}}
     made = DETAILED | ({kind: changes[kind]} if kind in changes else {})
     if kind == "missing":

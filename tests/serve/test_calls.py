@@ -10,10 +10,14 @@ import pytest
 
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.serve.reader import ServerLimits
+from tests.engines.able import Able
 from tests.serve.running import events_of, plain, served
 
 SEARCH = {"name": "search", "parameters": {"type": "object", "properties": {"query": {"type": "string"}}}}
 NAMED = {"type": "function", "function": {"name": "search"}}
+
+
+OTHER = {"id": "1", "type": "function", "function": {"name": "pay", "arguments": "{}"}}
 
 
 def called(arguments: str) -> ScriptedReply:
@@ -52,11 +56,46 @@ def test_a_wrong_call_is_flagged_or_fails(reply: Any, more: dict[str, Any], said
         assert said in error["message"]
 
 
-def test_a_response_has_the_flag_too() -> None:
-    with served({"plain": plain(ScriptedEngine([called('{"fro": 1}')]))}) as server:
-        body = {"model": "plain", "input": "Hi.", "tools": [{"type": "function", **SEARCH}]}
-        reply = httpx.post(f"{server.url}/responses", json=body).json()
-    assert "'fro' was unexpected" in reply["unmet"][0]
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "reply", "said"),
+    [
+        ("auto", "It is wet.", None),
+        ("auto", called("{}"), None),
+        ("required", "It is wet.", "A call is due"),
+        ("auto", ScriptedReply(tool_calls=[OTHER]), "pay"),
+    ],
+)
+def test_a_response_takes_a_choice_of_several_tools(mode: str, reply: Any, said: Any, local: bool) -> None:
+    engine = Able([reply], about={"any_request": not local})
+    tools = [{"type": "function", "name": name} for name in ("search", "pay")]
+    choice = {"type": "allowed_tools", "mode": mode, "tools": [*tools[:1], {"type": "web_search"}]}
+    with served({"plain": plain(engine)}) as server:
+        body = {"model": "plain", "input": "Hi.", "tools": tools, "tool_choice": choice}
+        found = httpx.post(f"{server.url}/responses", json=body).json()
+    assert found["tool_choice"] == choice
+    assert (said or "None") in str(found.get("unmet"))
+    offered = ["search"] if local else ["search", "pay"]
+    assert [tool["function"]["name"] for tool in engine.asked[0].tools] == offered
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"type": "function", "function": {"name": "a", "parameters": None, "description": None}},
+        {"type": "function", "function": {"name": "a", "parameters": []}},
+        {
+            "type": "function",
+            "function": {"name": "a.b", "parameters": {"minimum": 1, "exclusiveMinimum": True}},
+        },
+        {"type": "function", "function": {"name": "a", "parameters": {"items": [{}], "exclusiveMinimum": 1}}},
+        {"type": "function", "name": "a"},
+        {"type": "custom", "custom": {"name": "a"}},
+    ],
+)
+def test_tools_as_clients_send_them_are_taken(tool: Any) -> None:
+    with served({"plain": plain(ScriptedEngine(["Fine."]))}) as server:
+        assert server.post({"tools": [tool]}).status_code == 200
 
 
 def test_a_call_that_is_due_is_asked_for_again_and_a_right_one_has_no_flag() -> None:

@@ -116,7 +116,6 @@ def test_a_stream_has_the_steps_and_then_the_answer() -> None:
 
 
 def content_of(reply: httpx.Response) -> str:
-    """The content of one answer, streamed or not."""
     if not (events := events_of(reply.text)[:-1]):
         return str(reply.json()["choices"][0]["message"]["content"])
     return "".join(json.loads(each)["choices"][0]["delta"].get("content", "") for each in events)
@@ -253,7 +252,7 @@ def test_an_answer_that_does_not_fit_the_schema_is_revised() -> None:
     assert "'born' is a required property" in extra(reply.choices[0].message, "reasoning_content")
 
 
-@pytest.mark.parametrize("before", ["", "Sure: "])
+@pytest.mark.parametrize("before", ["", "Sure: ", "true: ", "1. ", "{it} is "])
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_strict_schema_holds_or_is_an_error_that_names_the_path(stream: bool, before: str) -> None:
     schema = {"name": "person", "strict": True, "schema": Person.model_json_schema()}
@@ -265,6 +264,32 @@ def test_a_strict_schema_holds_or_is_an_error_that_names_the_path(stream: bool, 
     error = json.loads(events_of(reply.text)[-1])["error"] if stream else reply.json()["error"]
     assert (error["code"], reply.status_code) == ("schema_failed", 200 if stream else 422)
     assert "born" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"name": "Ada", "born": 1815}\n\nShe {is}.', 'null: {"name": "Ada", "born": 1815}']
+)
+def test_a_stream_of_json_has_no_prose(text: str) -> None:
+    asked: Any = {"model": "plain", "messages": ASK, "response_format": Person}
+    engine = Able([text], about={"schemas": True})
+    with (
+        served({"plain": plain(engine)}) as server,
+        server.client() as client,
+        client.chat.completions.stream(**asked) as stream,
+    ):
+        found = stream.get_final_completion().choices[0]
+    assert (found.finish_reason, found.message.parsed) == ("stop", Person(name="Ada", born=1815))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_strict_json_that_is_cut_has_the_reason_on_which_openais_sdk_raises(kept: bool) -> None:
+    asked: Any = {"model": "plain", "messages": ASK, "response_format": Person, "max_tokens": 9}
+    engine = Able(['{"name": "Ada", "born": 1815}'] * 2, about={"schemas": kept})
+    with served({"plain": plain(engine)}) as server, server.client() as client:
+        with pytest.raises(openai.LengthFinishReasonError):
+            client.chat.completions.parse(**asked)
+        with pytest.raises(openai.LengthFinishReasonError), client.chat.completions.stream(**asked) as stream:
+            stream.until_done()
 
 
 def test_an_answer_that_was_not_checked_fits_no_strict_schema() -> None:
@@ -402,5 +427,4 @@ def test_a_plain_name_answers_what_it_learnt(asked: str, beside: dict[str, Any],
 
 
 def spelled(call: Any) -> str:
-    """Return the raw text that is continued; empty for messages."""
     return call if isinstance(call, str) else "".join(map(chr, call)) if isinstance(call[0], int) else ""

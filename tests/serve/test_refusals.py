@@ -26,7 +26,6 @@ def post(server: Server, route: str, body: dict[str, Any]) -> httpx.Response:
 
 
 def refused(reply: httpx.Response) -> dict[str, Any]:
-    """The error of a reply, in OpenAI's shape."""
     (error,) = reply.json().values()
     assert list(error) == ["message", "type", "param", "code"]
     assert error["message"]
@@ -36,11 +35,16 @@ def refused(reply: httpx.Response) -> dict[str, Any]:
 TOOL: Any = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
 FUNCTION: Any = {"type": "function", "name": "search", "parameters": {"type": "object"}}
 NAMED = {"type": "function", "function": {"name": "search"}}
-PLACE = "response_format.json_schema.schema"
+PLACE, PARAMETERS = "response_format.json_schema.schema", "tools[0].function.parameters"
 
 
 def schema_of(schema: Any) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+
+
+def some_of(function: Any) -> dict[str, Any]:
+    tools = [{"type": "function", "function": function}]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": tools}}
 
 
 def message(content: Any, role: Any = "user") -> dict[str, Any]:
@@ -88,7 +92,7 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "temperature": ["hot", 1e308, -5, 10**400],
         "max_output_tokens": [-1, 10**10],
         "instructions": [5],
-        "tools": [[{"type": "function"}]],
+        "tools": [[5], [{"type": "é"}]],
     },
 }
 BODIES: list[tuple[str, dict[str, Any], str]] = [
@@ -104,6 +108,22 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"tools": [TOOL], "tool_choice": 5}, "tool_choice"),
     (CHAT, {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
     (CHAT, {"tools": [TOOL], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
+    (CHAT, {"tools": [{"type": "function"}]}, "tools[0].function.name"),
+    (CHAT, {"tools": [TOOL, {**TOOL, "function": {"name": " "}}]}, "tools[1].function.name"),
+    (CHAT, {"tools": [TOOL, TOOL]}, "tools[1].function.name"),
+    (CHAT, {"tools": [{**TOOL, "function": "search"}]}, "tools[0].function"),
+    *(
+        (CHAT, {"tools": [{**TOOL, "function": {"name": "a", "parameters": wrong}}]}, PARAMETERS)
+        for wrong in ("x", 5, {"type": "objekt"}, {"properties": {"a": {"minimum": "3"}}}, {"required": "a"})
+    ),
+    (RESPONSE, {"tools": [{"type": "web_search"}, {"type": "function"}]}, "tools[1].name"),
+    (RESPONSE, {"tools": [FUNCTION, {"type": "web_search"}, FUNCTION]}, "tools[2].name"),
+    (RESPONSE, {"tools": [{**FUNCTION, "parameters": {"type": "objekt"}}]}, "tools[0].parameters"),
+    *(
+        (RESPONSE, {"tools": [FUNCTION], "tool_choice": {"type": "allowed_tools", **wrong}}, "tool_choice")
+        for wrong in ({}, {"mode": "auto", "tools": []}, {"mode": "all", "tools": [FUNCTION]})
+    ),
+    (CHAT, {"tools": [TOOL], "tool_choice": some_of({"name": "x"})}, "tool_choice"),
     (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     (CHAT, message("Hi.", "wizard"), "messages"),
     (CHAT, message("Hi.", ["user"]), "messages"),
@@ -166,6 +186,26 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"stop": ["a"] * 17}, "stop has 17 texts, and this server allows 16 at most."),
     (CHAT, {"stop": ["", 5]}, "stop: item 1 is ''. It should be a text that is not empty."),
     (CHAT, {"tools": [5]}, "tools: item 1 is 5. It should be a tool: {"),
+    (
+        CHAT,
+        {"tools": [{"type": "function"}]},
+        'tools[0].function.name is missing. Send a text, such as "search"',
+    ),
+    (
+        CHAT,
+        {"tools": [TOOL, TOOL]},
+        "tools[1].function.name is 'search', and so is tools[0].function.name. Send",
+    ),
+    (
+        RESPONSE,
+        {"tools": [{**FUNCTION, "parameters": {"properties": {"a": {"type": "objekt"}}}}]},
+        "tools[0].parameters.properties.a.type: 'objekt' is not one of ['array', 'boolean', ",
+    ),
+    (
+        RESPONSE,
+        {"tools": [FUNCTION], "tool_choice": some_of({"name": "x"})},
+        "tool_choice names 'x'. The tools",
+    ),
     (
         CHAT,
         {"logit_bias": {"x": 1}},

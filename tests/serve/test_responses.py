@@ -13,7 +13,7 @@ from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError
 from redraft.serve.responses import ResponseRequest
 from tests.engines.able import Able
-from tests.serve.running import LONG, SHORT, Person, Server, both, plain, served
+from tests.serve.running import LONG, SHORT, Server, both, plain, served
 
 COMPLAINT = "The answer has 11 words, and at most 5 are allowed: 6 too many."
 STEPS = f"Draft:\n{LONG}\n\nFeedback:\n{COMPLAINT}"
@@ -76,17 +76,6 @@ def test_the_events_of_a_stream_are_in_order() -> None:
     with_logprobs = {kind for kind, event in zip(kinds, events, strict=True) if event.get("logprobs") == []}
     assert with_logprobs == {"output_text.delta", "output_text.done"}
     assert text.count("event: ") == len(events)
-
-
-def test_a_schema_is_a_check() -> None:
-    with (
-        served(both('{"name": "Ada"}', '{"name": "Ada", "born": 1815}')) as server,
-        server.client() as client,
-    ):
-        reply = client.responses.parse(
-            model="plain", input="Who?", text_format=Person, extra_body={"revision": {"max": 1}}
-        )
-    assert reply.output_parsed == Person(name="Ada", born=1815)
 
 
 def test_earlier_turns_enter_as_final_answers() -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
+from functools import cache, lru_cache
 from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -75,6 +77,27 @@ def validator_of(schema: Schema, name: str) -> Validator:
     except BadPattern as error:
         problem, hint = str(error), "Patterns have the syntax of the Python package 'regex'."
     raise CheckSyntaxError(f"{name}: {problem}.", hint=hint)
+
+
+@lru_cache(512)
+def fault_of(text: str) -> tuple[str, str] | None:
+    """Return where a JSON text breaks the rules of JSON Schema, and how: `.type`, "'x' is not one of …".
+
+    None if one draft accepts it, because programs seldom name theirs, or if that takes too long.
+    """
+    from jsonschema.exceptions import best_match
+    from jsonschema.validators import Draft4Validator, Draft7Validator, Draft202012Validator
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+
+    schema: Any = json.loads(text)
+    fault: Any = None
+    for kind in (Draft4Validator, Draft7Validator, Draft202012Validator):
+        with suppress(GivenUp, RecursionError):
+            fault = best_match(_limited(kind)(kind.META_SCHEMA, registry=REGISTRY).iter_errors(schema))
+        if fault is None:
+            return None
+    fault = fault.context[0] if fault.context else fault
+    return fault.json_path[1:], fault.message
 
 
 def impossible(schema: Any) -> bool:
@@ -197,7 +220,7 @@ def target_of(schema: Any, reference: str) -> Any:
 def _checked(kind: Any, schema: Schema, name: str) -> Validator:
     """Return the validator of a schema, after checking all its parts and trying it on empty values."""
     from jsonschema.exceptions import SchemaError
-    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+    from jsonschema_specifications import REGISTRY
     from referencing.jsonschema import DRAFT202012, SchemaResource
 
     limited = _limited(kind)
@@ -240,6 +263,7 @@ def _inspect(resource: SchemaResource, resolver: Resolver[Schema]) -> set[str]:
     return keywords
 
 
+@cache
 def _limited(kind: Any) -> Any:
     from jsonschema.validators import extend
 

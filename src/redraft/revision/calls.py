@@ -5,6 +5,7 @@ The model gets the error that its tool would raise, and calls again.
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import re
@@ -35,6 +36,7 @@ RIGHT = "This call fits, and was not run, because another one does not. Call it 
 Tables = Sequence[Mapping[str, Any]]
 _DATA = re.compile(r"""\s*(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
 """How a text begins that is a patch, or the arguments of a call, and no answer to a person."""
+_FENCE = re.compile(r"\s*```\w*\n(.*?)\n?```\s*", re.DOTALL)
 _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}
 
 
@@ -62,7 +64,6 @@ def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None)
 
 
 def _callable(known: Mapping[str, Any], choice: Any) -> Mapping[str, Any]:
-    """Return the tools that a `tool_choice` lets a model call."""
     if choice == "none":
         return {}
     with suppress(LookupError, TypeError, AttributeError):  # it may have any form
@@ -81,7 +82,6 @@ def kept(step: Step, plan: Plan) -> tuple[dict[str, Any], ...]:
 
 
 def _named(tools: Tables) -> dict[str, Mapping[str, Any]]:
-    """Return the functions of tools by name; a tool itself if it is no function."""
     functions = [tool.get("function") or tool for tool in tools]
     return {str(function.get("name")): function for function in functions}
 
@@ -91,11 +91,15 @@ def _fits(arguments: Any, check: JsonSchema | None) -> Outcome:
         value = json.loads(arguments or "{}", object_pairs_hook=once)
         if not isinstance(value, dict):
             return failed("The arguments are no JSON object.")
-        return check.check(json.dumps(value), Prompt()) if check else passed("")
+        text = json.dumps(value, ensure_ascii=False)
+        text.encode()
+        return check.check(text, Prompt()) if check else passed("")
     except CheckError:  # its patterns take too long
         return passed("")
     except RecursionError:
         return failed("The arguments are no JSON that can be read: they are nested too deep.")
+    except UnicodeEncodeError:
+        return failed("The arguments have half of a character, a lone surrogate.")
     except (TypeError, ValueError) as error:
         return failed(f"The arguments are no JSON that can be read: {str(error).partition(';')[0]}.")
 
@@ -199,11 +203,26 @@ def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple
     return Step(answer=str(function.get("arguments")), feedback=criticism), check and check.schema
 
 
+def reread(arguments: str) -> str | None:
+    """Return arguments in a fence, in a text, in Python or with bare line breaks as an object; else None."""
+    with suppress(ValueError, RecursionError):
+        if isinstance(json.loads(arguments), dict):
+            return None
+    text = _FENCE.sub(r"\1", arguments)[:65_536].strip("\ufeff \n")
+    for read in (json.JSONDecoder(strict=False, object_pairs_hook=once).decode, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            value = read(text)
+            value = json.loads(value) if isinstance(value, str) else value
+            return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else None
+    return None
+
+
 def due(plan: Plan) -> bool:
     """Return whether the request demands a tool call."""
     choice = (plan.sampling.extra_body or {}).get("tool_choice")
-    named = isinstance(choice, Mapping) and choice.get("type") != "allowed_tools"
-    return bool(plan.options.tools) and (named or choice == "required")
+    if isinstance(choice, Mapping):
+        choice = (choice.get("allowed_tools") or {"mode": "required"}).get("mode")
+    return bool(plan.options.tools) and choice == "required"
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:

@@ -183,7 +183,6 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
 
 
 def _judge_calls(state: State) -> ops.Loop[Stop | None]:
-    """Judge the tool calls of the last step. Return None if they should be made again."""
     made, reasoning = state.steps[-1].tool_calls, state.steps[-1].reasoning
     results = calls.judged(made, state.plan.options.tools, state.plan.sampling.extra_body)
     checked = None
@@ -214,13 +213,15 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
         base, schema = calls.base_of(call, result, state.plan.options.tools)
         edits = patch.values_of(base.answer, map(str, result.places), schema)
         edits = [_bounded(edit, call["function"]["name"], state.plan.bounds) for edit in edits]
-        if not edits:
+        text, where = calls.reread(base.answer), tuple[Place, ...](("",))
+        if edits:
+            new = yield from patch.asked(state, base, edits, _base(state), 0)
+            usage, text, where = usage + new.usage, new.answer, new.patch
+        elif text is None:
             return None
-        new = yield from patch.asked(state, base, edits, _base(state), 0)
-        usage += new.usage
-        if new.patch:
-            made[place] = {**call, "function": {**call["function"], "arguments": new.answer}}
-            changed += new.patch
+        if where:
+            made[place] = {**call, "function": {**call["function"], "arguments": text}}
+            changed += where
     if not changed and allowed == step.tool_calls:
         return rules.no_room(state)
     state.begin(step.answer, "stop", usage, tool_calls=tuple(made), patch=tuple(changed))
@@ -228,7 +229,6 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
 
 
 def _bounded(edit: patch.Edit, tool: str, bounds: Mapping[str, Mapping[str, float]]) -> patch.Edit:
-    """Return the edit of an argument with the bounds that checks set, too."""
     way = re.sub(r"/\d+(?=/|$)", "/*", edit.pointer or "").replace("/", ".")
     known = edit.schema if isinstance(edit.schema, Mapping) else {}
     return replace(edit, schema=stricter(known, bound)) if (bound := bounds.get(f"{tool}{way}")) else edit
@@ -345,7 +345,6 @@ def _pay_judge(state: State, usage: Usage) -> None:
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
-    """Return whether the last text passes. If another text may follow, it must also read as an answer."""
     step = state.steps[-1]
     reads = not rules.another(state) or loop(step.answer) is None
     return bool(results) and all(result.passed for result in results) and step.finish == "stop" and reads
@@ -416,7 +415,6 @@ def _criticism(state: State, faults: str) -> ops.Loop[tuple[ops.Generated, Criti
 
 
 def _had_its_say(state: State, reply: ops.Generated) -> bool:
-    """Return whether a teacher's reply ended by itself, at its limit, or by a filter, and budget is left."""
     spent = rules.spent(state, state.plan.critic_role)
     return reply.finish in ("stop", "max_tokens", "filtered") and not spent
 

@@ -8,10 +8,12 @@ best answer follows as content at the end.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -19,7 +21,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from redraft.chain import Chain, Feedback, Finish, Step, Usage, has_answer
 from redraft.chain.thoughts import together
 from redraft.checks.json_reading import text_of
-from redraft.engines.schemas import FIRST
 from redraft.revision.calls import NONE
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text, Thought
 from redraft.revision.state import complete_drafts, complete_steps
@@ -60,13 +61,14 @@ class AnswerMessage:
     """The message made from one chain."""
 
     sure: bool  # the first answer is certain to be the final one
-    strict: bool = False  # and fits a schema, or is an error
+    begins: re.Pattern[str] | None = None  # how it begins if it is to be JSON
     chain: Chain | None = None
     _counted: Usage = field(default_factory=Usage)
     _pieces: int = 0
     _sections: list[tuple[Place, list[str]]] = field(default_factory=list)
     _sent: str = ""
     _held: str = ""
+    _whole: bool = False  # the JSON has ended
     _drafts: int = 0
     _tokens: dict[str, int] = field(default_factory=dict)
     _thought: bool = False
@@ -103,7 +105,7 @@ class AnswerMessage:
 
     def _begin_again(self, chain: Chain) -> Iterator[Piece]:
         """Discard the restarted section and tell the client. Streamed reasoning comes twice."""
-        self._sent, self._held = "", ""
+        self._sent, self._held, self._whole = "", "", False
         steps = complete_steps(chain)
         while self._sections:
             kind, index, drafts = self._sections[-1][0]
@@ -131,7 +133,12 @@ class AnswerMessage:
     def _answer(self, text: str) -> Iterator[Piece]:
         text = self._held + text
         text = text if self._sent else text.lstrip()
-        new = "" if self.strict and not text.startswith(tuple(FIRST)) and not self._sent else text.rstrip()
+        begun = self._sent or not self.begins or self.begins.match(text)
+        new = text.rstrip() if begun and not self._whole else ""
+        if self.begins and {"}", "]"} & {*new}:
+            with suppress(ValueError, RecursionError):  # the JSON goes on
+                end = _read(self._sent + new)[1]
+                self._whole, new = True, new[: end - len(self._sent)]
         self._held = text[len(new) :]
         if new:
             self._sent += new
@@ -247,7 +254,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
         if asked.strict_tools and called and (wrong := _unmet(event.chain)):
             message = f"the model's call stays wrong: {' '.join(wrong)}"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "call_failed", message)
-        if asked.strict and step.finish == "stop" and not step.tool_calls:
+        if asked.strict and step.finish in ("stop", "lost") and not step.tool_calls:
             judged = next((each for each in step.checks if each.name == asked.strict), None)
             if judged is None or not judged.passed:
                 why = judged.message if judged else "the budget ended before it was checked."
@@ -317,7 +324,7 @@ class ChatReply(Reply):
     messages: Sequence[AnswerMessage]
 
     def __init__(self, asked: Accepted) -> None:
-        messages = [AnswerMessage(asked.sure, bool(asked.strict)) for _ in asked.inputs]
+        messages = [AnswerMessage(asked.sure, asked.begins) for _ in asked.inputs]
         super().__init__(asked, messages, "chatcmpl-")
         self._begun: set[int] = set()
         self._thinking: set[int] = set()  # the answers whose tag is open
@@ -419,7 +426,7 @@ def step_event(event: Event, *, live: bool) -> dict[str, Any] | None:
     return None
 
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode, _read = json.JSONEncoder(ensure_ascii=False).encode, json.JSONDecoder().raw_decode
 
 
 def event_of(record: Mapping[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from redraft.chain import Prompt, is_system
 from redraft.chain.thoughts import apart
 from redraft.checks.base import Check, schema_of
 from redraft.checks.parse import parse_check
-from redraft.checks.schema import validator_of
+from redraft.checks.schema import fault_of, validator_of
 from redraft.checks.structure import Json, JsonSchema
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Engine
 from redraft.engines.messages import ROLES
@@ -89,7 +90,6 @@ _SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "descript
 
 
 def _seed(given: Any) -> Any:
-    """Return OpenAI's seed of 64 bits as one that engines accept."""
     if type(given) is int and not -(2**63) <= given < 2**63:
         raise ValueError(f" is {shown(given)}. It should be a whole number of 64 bits.")
     return given % (MAX_SEED + 1) if type(given) is int else given
@@ -112,6 +112,9 @@ def _of_template(given: dict[str, Any] | None) -> dict[str, Any] | None:
     if type(thinking) is not bool:
         raise ValueError(f" has 'enable_thinking': {shown(thinking)}. It should be {_OF_TEMPLATE}.")
     return given
+
+
+_BEGINS = {"object": r'\{\s*["}]', "array": r'\[\s*[]\[{"\d.tfn-]'}  # the JSON of a type
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,17 @@ class Accepted:
         kept = engine_of(self.options).info.schemas
         checks: Any = self.options.checks
         return only_answer(self.options) and (kept or not any(map(schema_of, checks)))
+
+    @property
+    def begins(self) -> re.Pattern[str] | None:
+        """How an object or list begins that the schemas allow. Other JSON may as well begin a sentence."""
+        schemas = [
+            schema for check in self.options.checks if (schema := schema_of(cast("Check", check))) is not None
+        ]
+        if not schemas:
+            return None
+        kinds = [kind for kind in _BEGINS if all(kind in each.get("type", _BEGINS) for each in schemas)]
+        return re.compile("|".join(map(_BEGINS.__getitem__, kinds)) or "(?!)")
 
     def options_at(self, index: int) -> RevisionOptions:
         """Return the options of an answer. Each has its own seeds."""
@@ -297,14 +311,13 @@ class RevisedRequest(ModelRequest):
 
     def _with_tools(self, options: RevisionOptions, model: Model) -> RevisionOptions:
         """Return the options with the tools and their fields, which go to the model's server unchanged."""
-        choice = self.tool_choice
-        if isinstance(choice, dict) and "name" in choice:  # as in responses
-            choice = {"type": choice.get("type"), "function": {"name": choice["name"]}}
+        choice, tools = _as_in_chats(self.tool_choice), self.options.get("tools") or ()
         named = isinstance(choice, dict) and isinstance(choice.get("type"), str)
         if not (named or choice in (None, "none", "auto", "required")):
             message = f"tool_choice is {shown(choice)}. It should be none, auto, required or a tool's name."
             raise invalid(message, "tool_choice")
-        if not self.options.get("tools"):
+        _check_tools(dict(zip(self.places_of_tools(), tools, strict=True)))
+        if not tools:
             if choice not in (None, "none", "auto"):
                 raise invalid("tool_choice needs tools, and the request has none.", "tool_choice")
             return options
@@ -312,14 +325,69 @@ class RevisedRequest(ModelRequest):
         if not info.tools:
             message = f"the model {model.name!r} takes no tools. Leave them out."
             raise invalid(message, "tools", code="unsupported")
-        function = choice.get("function") if named else None
-        name = function.get("name") if isinstance(function, dict) else None
-        passed = info.any_request and named and choice["type"] in ("allowed_tools", "custom")
-        if named and name not in names and not passed:
-            message = f"tool_choice names {shown(name)}. The tools: {', '.join(map(str, names)):.200}."
+        wanted = [] if info.any_request and named and choice["type"] == "custom" else _wanted(choice)
+        if wrong := [name for name in wanted if name not in names]:
+            message = f"tool_choice names {shown(wrong[0])}. The tools: {', '.join(map(str, names)):.200}."
             raise invalid(message, "tool_choice")
+        if named and choice["type"] == "allowed_tools" and not info.any_request:
+            kept = [each for each in options.tools if _wanted(each)[0] in wanted]
+            options, choice = options.model_copy(update={"tools": kept}), choice["allowed_tools"]["mode"]
         beside = {"tool_choice": choice, "parallel_tool_calls": self.parallel_tool_calls}
         return beside_of(options, {name: value for name, value in beside.items() if value is not None})
+
+    def places_of_tools(self) -> list[str]:
+        """Return where the request has each function."""
+        return [f"tools[{number}].function" for number in range(len(self.options.get("tools") or ()))]
+
+
+def _check_tools(tools: Mapping[str, Any]) -> None:
+    """Refuse functions without a name of their own, or with parameters that are no JSON Schema."""
+    known = dict[str, str]()
+    for place, tool in tools.items():
+        function = tool.get("function", tool)
+        if tool.get("type", "function") != "function":
+            continue
+        if not isinstance(function, Mapping):
+            raise invalid(f"{place} is {shown(function)}. Send an object with a name.", place)
+        name, at = function.get("name"), f"{place}.name"
+        if not isinstance(name, str) or not name.strip():
+            found = "missing" if name is None else shown(name)
+            raise invalid(f'{at} is {found}. Send a text, such as "search".', at)
+        if name in known:
+            message = f"{at} is {name!r:.80}, and so is {known[name]}. Send each tool with a name of its own."
+            raise invalid(message, at)
+        known[name] = at
+        text, at = json.dumps(function.get("parameters") or {}), f"{place}.parameters"
+        if len(text) <= SCHEMA and (fault := fault_of(text)):
+            example = '{"type": "object", "properties": {}}'
+            raise invalid(f"{at}{fault[0]}: {fault[1]:.200}. Send a JSON Schema: {example}", at)
+
+
+def _as_in_chats(choice: Any) -> Any:
+    """Return a `tool_choice` of responses in the form of chats, which allows nothing but functions."""
+    match choice:
+        case {"type": kind, "name": name}:
+            return {"type": kind, "function": {"name": name}}
+        case {"type": "allowed_tools" as kind, "tools": [*tools], **others}:
+            functions = [_as_in_chats(tool) for tool in tools if isinstance(tool, Mapping) and "name" in tool]
+            return {"type": kind, kind: {**others, "tools": functions}}
+    return choice
+
+
+def _wanted(choice: Any) -> list[Any]:
+    """Return the names of the functions to which a `tool_choice` limits a model; empty for all."""
+    match choice:
+        case {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": "auto" | "required", "tools": [_, *_] as tools},
+        }:
+            return [_wanted(tool)[0] if isinstance(tool, Mapping) else tool for tool in tools]
+        case {"type": "allowed_tools"}:
+            message = "tool_choice allows tools. Send a mode, auto or required, and a function in tools."
+            raise invalid(message, "tool_choice")
+        case {"function": {"name": name}}:
+            return [name]
+    return [None] if isinstance(choice, Mapping) else []
 
 
 class ChatRequest(SampledRequest, RevisedRequest):
@@ -386,7 +454,6 @@ def by_messages(options: RevisionOptions) -> RevisionOptions:
 
 
 def _untagged(message: Any) -> Any:
-    """Return a message of an earlier turn without thoughts in its content."""
     match message:
         case {"role": "assistant", "content": str(said)}:
             return {**message, "content": apart(said)[1]}

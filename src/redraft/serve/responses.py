@@ -37,8 +37,8 @@ def _tools(given: Any) -> Any:
         raise ValueError(f" is {shown(given)}. It should be a list of tools.")
     for tool in given:
         kind = tool.get("type") if isinstance(tool, dict) else tool
-        if kind != "function" or not isinstance(tool.get("name"), str):
-            raise ValueError(f" has one of the type {shown(kind)}; only functions with a name are supported.")
+        if kind != "function":
+            raise ValueError(f" has one of the type {shown(kind)}; only functions are supported.")
     functions = [{name: tool[name] for name in _OF_FUNCTION if name in tool} for tool in given]
     tools = [{"type": "function", "function": function} for function in functions]
     return option("tools", schema=requests.TOOLS).check(tools) or None
@@ -77,6 +77,7 @@ class ResponseRequest(requests.RevisedRequest):
     top_logprobs: Annotated[Any, only(0)] = None
     truncation: Annotated[Any, only("disabled")] = None
     _left_out: list[str] = PrivateAttr(default_factory=list)  # types of tools that are no functions
+    _places: list[str] = PrivateAttr(default_factory=list)  # of the others
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
@@ -90,7 +91,12 @@ class ResponseRequest(requests.RevisedRequest):
             given = {**given, "tools": kept}
         found = super().read(given, models)
         found._left_out.extend(dict.fromkeys(others))  # noqa: SLF001  (its own)
+        found._places.extend(f"tools[{n}]" for n, kind in enumerate(kinds) if kind not in others)  # noqa: SLF001
         return found
+
+    def places_of_tools(self) -> list[str]:
+        """Return where the request has each function."""
+        return self._places
 
     def accept(self, models: Models, limits: ServerLimits) -> requests.Accepted:
         """Return the chain to make."""
@@ -114,6 +120,7 @@ class ResponseRequest(requests.RevisedRequest):
         return {
             "instructions": self.instructions,
             "previous_response_id": None,
+            "tool_choice": self.tool_choice or "auto",
             "truncation": "disabled",
             "text": {"format": {**(of_schema if wanted["type"] == "json_schema" else {}), **given}},
             "temperature": 1.0 if own else sampling.temperature,  # OpenAI's own default, as far as is known
@@ -194,7 +201,7 @@ class ResponseReply(Reply):
     messages: Sequence[AnswerMessage]
 
     def __init__(self, asked: requests.Accepted) -> None:
-        super().__init__(asked, [AnswerMessage(asked.sure, bool(asked.strict))], "resp_")
+        super().__init__(asked, [AnswerMessage(asked.sure, asked.begins)], "resp_")
         self._items: list[dict[str, Any]] = []
         self._open: Piece | None = None
         self._number = 0
@@ -286,9 +293,6 @@ class ResponseReply(Reply):
         more = {"redraft": json.loads(chain.to_json())} if chain and self.asked.with_chain else {}
         options = self.asked.options
         beside = options.extra_body or {}
-        choice = beside.get("tool_choice", "auto")
-        if isinstance(choice, dict) and "function" in choice:
-            choice = {"type": "function", "name": choice["function"]["name"]}
         return {
             "id": self._id,
             "object": "response",
@@ -300,7 +304,6 @@ class ResponseReply(Reply):
             "model": self.asked.model,
             "output": self._items,
             "parallel_tool_calls": beside.get("parallel_tool_calls", True),
-            "tool_choice": choice,
             "tools": [
                 {"type": "function", **dict.fromkeys(_OF_FUNCTION), **tool["function"]}
                 for tool in options.tools

@@ -158,9 +158,7 @@ def test_messages_that_are_too_long_are_named_with_both_lengths(engine: LlamaCpp
 @pytest.mark.parametrize(
     "more",
     [
-        {"tools": [{}]},
-        {"tools": [{"type": "function"}]},
-        {"tools": [WEATHER, {"type": "function", "function": {"name": 5}}]},
+        {"tools": [WEATHER, {"type": "custom", "custom": {"name": "weather"}}]},
         {"tools": [WEATHER], "messages": [*ASKED[:1], {"role": "assistant", "tool_calls": [5]}]},
         {"tools": [WEATHER], "logprobs": True, "revision": {"max": 0}},
     ],

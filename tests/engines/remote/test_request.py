@@ -37,7 +37,6 @@ ULM = {"id": "call_1", "type": "function", "function": {"name": "weather", "argu
 
 
 def pieces(*calls: dict[str, Any]) -> Reply:
-    """A reply that calls tools, in pieces."""
     events = [event({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}) for call in calls]
     return sse_reply(*events, chat_event("", "tool_calls"), DONE)
 
@@ -85,16 +84,18 @@ def test_calls_are_told_apart_and_logged(server: FakeServer, caplog: pytest.LogC
     split = [piece(0, name="wea"), piece(0, name="ther"), piece(0, arguments="{}")]
     alone = [piece(None, name="weather"), piece(None, name="tide")]
     begun, rest = piece(None, name="weather", arguments=""), piece(None, arguments="{}")
+    twins = [piece(n, id="a", name="weather", arguments="{}") for n in (0, 1)]
+    padded: Any = [None, piece(1, id="a", name=" weather ", arguments="{}")]
     again = [piece(0, name="weather", arguments=part) for part in ("{", "}", "")]
-    forms = (two, same_index, bare, [begun, rest] * 2, named, split, again, alone)
+    forms = (two, same_index, bare, [begun, rest] * 2, named, split, again, alone, twins, padded)
     server.on(CHAT, *(pieces(*each) for each in forms))
     found = [revise(server, tools=[WEATHER], max_revisions=0).steps[-1].tool_calls for _ in forms]
     assert all(repr(calls) in caplog.text for calls in found)
     assert [[call["id"] for call in calls] for calls in found[:2]] == [["a", "b"]] * 2
-    assert len({call["id"] for call in found[2]}) == 2
+    assert [len({call["id"] for call in calls}) for calls in (found[2], found[8])] == [2, 2]
     said = [[tuple(call["function"].values()) for call in calls] for calls in found]
     assert said[:7] == [[("weather", "{}")] * count for count in (2, 2, 2, 2, 1, 1, 1)]
-    assert said[7] == [("weather", ""), ("tide", "")]
+    assert said[7:] == [[("weather", ""), ("tide", "")], [("weather", "{}")] * 2, [("weather", "{}")]]
 
 
 def test_a_revision_may_call_a_tool_too(server: FakeServer) -> None:

@@ -68,6 +68,8 @@ def test_what_only_repeats_a_default_is_not_sent() -> None:
         ({"delta": {"reasoning": "Hm.", "content": None}}, Chunk(generated=True, thought="Hm.")),
         ({"delta": {"tool_calls": [{"function": {"name": "search", "arguments": ""}}]}},
          Chunk(generated=True, calls=(CallPiece(0, "", "search", ""),))),
+        ({"delta": {"function_call": {"arguments": "{}"}}},
+         Chunk(generated=True, calls=(CallPiece(0, "", "", "{}"),))),
         ({"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}},
          Chunk(generated=True, calls=(CallPiece(0, "", "", "{}"),))),
         ({"message": {"refusal": "No."}}, Chunk(generated=True, refusal="No.")),

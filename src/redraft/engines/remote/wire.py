@@ -149,7 +149,9 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     message = _table(choice.get("delta") or choice.get("message") or choice)
     text = whole(_text(message.get("content", message.get("text"))))
     thought = _text(message.get("reasoning_content") or message.get("reasoning"))
-    calls = tuple(_call_piece(n, _table(call)) for n, call in enumerate(_list(message.get("tool_calls"))))
+    old = message.get("function_call")  # its name before there were several
+    called = _list(message.get("tool_calls")) or ([{"function": old}] if old else ())
+    calls = tuple(_call_piece(n, call) for n, call in enumerate(map(_table, called)) if call)
     refusal = _text(message.get("refusal"))
     reason = choice.get("finish_reason")
     chances = _chances(_table(choice.get("logprobs")))
@@ -178,7 +180,7 @@ def _call_piece(place: int, call: Mapping[str, Any]) -> CallPiece:
         index=index if isinstance(index, int) else place,
         id=_text(call.get("id")),
         name=_text(function.get("name")),
-        arguments=json.dumps(arguments) if isinstance(arguments, dict) else _text(arguments),
+        arguments=json.dumps(arguments) if isinstance(arguments, dict | list) else _text(arguments),
         placed=isinstance(index, int),
     )
 
@@ -193,17 +195,23 @@ def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
             call = at_index[piece.index] = []
             calls.append(call)
         call.append(piece)
-    found, index = list[Body](), -1
+    found, index, ids = list[Body](), -1, set[str]()
     for parts in calls:
         name = ""
         for part in parts:
             name += part.name if part.name != name else ""
-        function = {"name": whole(name), "arguments": whole("".join(part.arguments for part in parts))}
+        function = {
+            "name": whole(name).strip(),
+            "arguments": whole("".join(part.arguments for part in parts)),
+        }
         same = parts[0].index == index and not (parts[0].id or function["arguments"])
         if same and found[-1]["function"]["name"] == function["name"]:
             continue  # the name of the call before, once more
-        index, call_id = parts[0].index, parts[0].id or f"call_{secrets.token_hex(12)}"
-        found.append({"id": whole(call_id), "type": "function", "function": function})
+        index, call_id = parts[0].index, whole(parts[0].id)
+        if not call_id or call_id in ids:  # results name their call by it
+            call_id = f"call_{secrets.token_hex(12)}"
+        ids.add(call_id)
+        found.append({"id": call_id, "type": "function", "function": function})
     return tuple(found)
 
 
