@@ -36,7 +36,6 @@ def bearer(key: str) -> dict[str, str]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """Alice may use one of two models, Bob both."""
     with served(both("Fine."), keys=read(f"{ALICE} name=alice models=plain\n{BOB}\n", tmp_path)) as running:
         yield running
 
@@ -107,6 +106,17 @@ def test_each_key_has_its_own_requests_a_minute(tmp_path: Path) -> None:
     assert 50 <= int(replies[2].headers["Retry-After"]) <= 60
 
 
+def test_a_request_that_has_to_come_again_does_not_count(tmp_path: Path) -> None:
+    keys = read(f"{ALICE} requests-per-minute=2\n", tmp_path)
+    with served(both("Fine."), keys=keys, loading=True) as server:
+        early = [server.post(headers=bearer(ALICE)) for _ in range(3)]
+        server.load.set()
+        assert is_true(lambda: httpx.get(f"{server.root}/ready").status_code == 200)
+        late = [server.post(headers=bearer(ALICE)) for _ in range(3)]
+    assert [reply.json()["error"]["code"] for reply in early] == ["loading"] * 3
+    assert [reply.status_code for reply in late] == [200, 200, 429]
+
+
 def test_the_openai_sdk_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MINUTE", 0.5)
     keys = read(f"{ALICE} requests-per-minute=1\n", tmp_path)
@@ -119,7 +129,6 @@ def test_the_openai_sdk_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.M
 
 
 def with_key(body: dict[str, Any], key: str) -> tuple[bytes, bytes]:
-    """The head of a request with a key, and its body."""
     head, content = request_of(body).split(b"\r\n\r\n")
     return head + b"\r\nAuthorization: Bearer %s\r\n\r\n" % key.encode(), content
 
@@ -198,5 +207,5 @@ def test_keys_are_added_and_revoked_at_run_time(tmp_path: Path, caplog: pytest.L
 def test_without_keys_all_is_allowed() -> None:
     assert ANYONE.allows("anything")
     for _ in range(3):
-        with ANYONE.entered():
+        with ANYONE.entered({}):
             pass

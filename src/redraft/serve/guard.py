@@ -67,7 +67,7 @@ class Guard:
         of_page = self.page if self.page is not None and self.page.has(scope["path"]) else None
         try:
             key = seen["key"] = self._checked(scope, headers, with_key=of_page is None)
-            with key.entered() if scope["method"] == "POST" else nullcontext():
+            with key.entered(seen) if scope["method"] == "POST" else nullcontext():
                 await (of_page or self.app)(scope if of_page else _plain(scope), receive, noting)
         except Refusal as refusal:
             await reply_of(refusal, scope)(scope, receive, noting)

@@ -13,7 +13,7 @@ import logging
 import math
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -61,23 +61,28 @@ class Key:
         return self.models is None or model in self.models
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Count a request, refused ones too, while the body runs. Raise `Refusal` beyond a limit."""
-        used = self.used
+    def entered(self, seen: Mapping[str, Any]) -> Iterator[None]:
+        """Count a request, refused ones too, while the body runs. Raise `Refusal` beyond a limit.
+
+        `seen` has the status of its reply at the end. One that has to come again (503) does not count.
+        """
+        used, came = self.used, monotonic()
         if self.parallel is not None and used.inside >= self.parallel:
             raise self._too_many(f"{counted(self.parallel, 'request')} at once", WAIT)
         if self.requests is not None:
-            while used.begun and used.begun[0] <= monotonic() - MINUTE:
+            while used.begun and used.begun[0] <= came - MINUTE:
                 used.begun.popleft()
             if len(used.begun) >= self.requests:
-                seconds = math.ceil(used.begun[-self.requests] + MINUTE - monotonic())
+                seconds = math.ceil(used.begun[-self.requests] + MINUTE - came)
                 raise self._too_many(f"{self.requests:,} requests a minute", seconds)
-            used.begun.append(monotonic())
+            used.begun.append(came)
         used.inside += 1
         try:
             yield
         finally:
             used.inside -= 1
+            if seen.get("status") == HTTPStatus.SERVICE_UNAVAILABLE and came in used.begun:
+                used.begun.remove(came)
 
     def _too_many(self, limit: str, wait: int) -> Refusal:
         message = f"the limit of the key {self.name!r} is {limit}."
