@@ -223,6 +223,7 @@ class CallMeter:
             prompt_tokens=last.prompt_tokens or 0,
             cached_tokens=last.cached_tokens or 0,
             estimated=last.estimated,
+            replayed=last.replayed,
         )
         return used
 
