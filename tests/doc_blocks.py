@@ -68,12 +68,10 @@ class Block:
 
     @property
     def replies(self) -> list[str]:
-        """The canned replies that it starts with."""
         return [str(reply) for reply in json.loads(self.directives["replies"])]
 
 
 def _command(part: str) -> Command:
-    """The command may go on over lines that end with a backslash."""
     found = re.match(r"(?P<line>(?:.*\\\n)*.*)\n?(?P<output>[\s\S]*)", part)
     assert found
     return Command(found["line"].replace("\\\n", ""), found["output"])

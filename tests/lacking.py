@@ -14,12 +14,10 @@ TOOLS = "REDRAFT_REQUIRE_TOOLS"
 
 
 def lack(reason: str, requirement: str) -> NoReturn:
-    """Skip the test. pytest lists the reason at the end of the run."""
     if os.environ.get(requirement) == "1":
         pytest.fail(f"{reason} ({requirement}=1, so this is a failure and not a skip)", pytrace=False)
     pytest.skip(reason)
 
 
 def lack_chromium() -> NoReturn:
-    """Skip a test that needs a browser."""
     lack("Chromium is not installed (Debian: apt install chromium)", TOOLS)

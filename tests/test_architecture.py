@@ -80,7 +80,6 @@ def modules_imported(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def imports_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and package of every import of redraft's own in a file."""
     for line, name in modules_imported(path):
         if package := package_of(name):
             yield line, package

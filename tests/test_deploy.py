@@ -32,12 +32,10 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(name: str) -> list[str]:
-    """The values of a setting of the unit."""
     return re.findall(rf"^{name}=(.*)$", UNIT.read_text(), re.M)
 
 
 def instructions(name: str) -> list[str]:
-    """What follows an instruction of the Dockerfile, in all stages."""
     text = DOCKERFILE.read_text().replace("\\\n", " ")
     return [
         line.partition(" ")[2].strip() for line in text.splitlines() if line.strip().startswith(f"{name} ")

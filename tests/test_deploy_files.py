@@ -168,7 +168,6 @@ def test_images_are_of_one_version(path: Path) -> None:
 
 
 def ask(root: str, model: str) -> httpx.Response:
-    """Say hello to a model of a server that has a key."""
     headers, body = {"Authorization": f"Bearer {KEY}"}, {"model": model, "messages": HI}
     return httpx.post(f"{root}/v1/chat/completions", headers=headers, json=body, timeout=60)
 
@@ -211,7 +210,6 @@ def test_the_indexed_job_makes_all_shares() -> None:
 
 
 def programs(**scripts: str) -> dict[str, str]:
-    """An environment with programs of these names."""
     for name, text in scripts.items():
         Path(name).write_text(f"#!/bin/bash\n{text}\n")
         Path(name).chmod(0o755)

@@ -108,7 +108,6 @@ class PageRun:
                 self.shell(block, command)
 
     def real(self, text: str) -> str:
-        """The text with the real addresses of both servers."""
         return text.replace(SERVER, self.server.root).replace(SERVED, self.served)
 
     def serve(self, block: Block) -> None:
@@ -127,7 +126,6 @@ class PageRun:
         raise AssertionError(f"{block.where}: {said}")
 
     def close(self) -> None:
-        """Ends the server of the page."""
         if self.serving:
             self.serving.send_signal(signal.SIGINT)  # SIGTERM lingers
             log = self.serving.communicate(timeout=60)[1]
@@ -216,7 +214,6 @@ def test_python_blocks_are_typed(tmp_path: Path) -> None:
 
 
 def having(*texts: str) -> list[Path]:
-    """The pages with one of the texts."""
     return [page for page in PAGES if any(text in page.read_text("utf-8") for text in texts)]
 
 
@@ -226,7 +223,6 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Commands that need not import much."""
     with Warm(tmp_path_factory.mktemp("warm"), USUAL) as process:
         yield process.folder
 
@@ -239,7 +235,6 @@ def warm_with_torch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """Node.js, which pages for JavaScript run in."""
     return shutil.which("node") or pytest.skip("node is not installed (Debian: apt install nodejs)")
 
 
@@ -304,7 +299,6 @@ def test_the_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureReques
 
 @functools.cache
 def anchors_of(page: Path) -> set[str]:
-    """What GitHub and the site call the headings of a page."""
     text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
     headings = re.findall(r"^#+ (.+)$", text, re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

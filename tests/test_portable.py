@@ -41,7 +41,6 @@ builtins.open = io.open = without_proc
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a process without Unix's modules."""
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "sitecustomize.py").write_text(HIDE)
     return {**os.environ, "PYTHONPATH": str(folder)}

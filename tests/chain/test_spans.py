@@ -170,7 +170,6 @@ ANSWERING: list[TrainingFormat] = ["selfee", "alpaca", "vicuna", "stablevicuna",
 
 
 def learnt(made: Chain, chosen: TrainingFormat, objective: Objective = "answer") -> str:
-    """The words that carry loss, without the stop token."""
     spans = spans_of(made, chosen, objective, TEMPLATE)
     return "".join(span.text for span in spans if span.trained and span.answer).strip()
 

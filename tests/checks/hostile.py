@@ -153,7 +153,6 @@ assert input() is not None
 
 @contextlib.contextmanager
 def marking(mark: str) -> Iterator[None]:
-    """Put a mark on the command line of each process in the sandbox."""
     build = sandbox.jail
     with patch.object(sandbox, "jail", lambda *args: [*build(*args), mark]):
         yield

@@ -86,7 +86,6 @@ class Terminal:
         return self.see("\n> ")
 
     def status(self) -> int:
-        """The exit status, once it has ended."""
         while self._read(60):
             pass
         return self.child.wait(60)

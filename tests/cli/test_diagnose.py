@@ -17,7 +17,6 @@ from tests.evaluation.diagnosis.made_chains import step, told
 
 @pytest.fixture(autouse=True)
 def _eight(_folder: None) -> None:
-    """An evaluation of eight items, two of which revising repaired."""
     write_jsonl("run.jsonl", [told(f"t/{n}", "01" if n < 2 else "00") for n in range(8)])
 
 

@@ -17,7 +17,6 @@ from tests.evaluation.tasks.test_tasks import RECORDS
 
 @pytest.fixture(autouse=True)
 def _four(_folder: None) -> None:
-    """Four questions, whose answers are 0, 1, 2 and 3."""
     write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(4)])
 
 

@@ -39,7 +39,6 @@ def words(server: PaidServer, *more: str) -> list[str]:
 
 
 def cut(server: PaidServer, calls: int, how: signal.Signals, *more: str) -> None:
-    """Start a run, and end it once so many calls were made."""
     with start(*words(server, *more)) as job:
         wait_until(lambda: len(server.messages) >= calls)
         job.send_signal(how)

@@ -98,7 +98,6 @@ def test_a_judge_that_refuses_everything_is_counted_and_is_a_failure() -> None:
 
 
 def many(count: int) -> tuple[str, str]:
-    """Answers of two models to so many questions."""
     for name in ("a", "b"):
         write(f"{name}.jsonl", [answer(name, n, f"Because {n}.") for n in range(count)])
     return "a.jsonl", "b.jsonl"

@@ -17,7 +17,6 @@ OUT = Path("out.jsonl")
 
 
 def begun() -> subprocess.Popen[str]:
-    """A run with a check that records each answer it sees."""
     words = ["answer", "prompts.txt", "-o", OUT, "-m", "script:script.jsonl", "--seed", "3", "-q"]
     return start(*words, "--parallel", PARALLEL, "--check", counting(), stdout=None, stderr=None)
 

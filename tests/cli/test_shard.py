@@ -31,7 +31,6 @@ def answer(*words: object) -> Result:
 
 
 def shares(count: int, *words: object) -> list[Path]:
-    """Make all shares, and return their outputs."""
     assert not any(answer("--shard", f"{index}/{count}", *words).exit_code for index in range(count))
     return parts(count)
 

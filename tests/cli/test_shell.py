@@ -23,7 +23,6 @@ from tests.cli.verbs import REDRAFT, redraft
 
 
 def run(verb: object, *args: str) -> Result:
-    """Run a function as the verb `do` of an app like redraft's own."""
     own = typer.Typer(cls=Verbs, rich_markup_mode=None, pretty_exceptions_enable=False)
     own.callback()(lambda: None)
     own.command("do", cls=Verb)(verb)  # type: ignore[type-var]

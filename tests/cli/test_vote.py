@@ -144,7 +144,6 @@ def page(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def act(client: httpx.Client, do: str, item_id: str = "") -> dict[str, Any]:
-    """Do on the page what its script would."""
     reply = client.post("page/booth", json={"voter": "zoë", "do": do, "id": item_id})
     assert reply.status_code == 200, reply.text
     found: dict[str, Any] = reply.json()

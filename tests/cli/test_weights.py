@@ -45,7 +45,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def models(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with copies of both."""
     monkeypatch.chdir(tmp_path)
     return Path(shutil.copytree(made, tmp_path, dirs_exist_ok=True))
 

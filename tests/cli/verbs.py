@@ -24,7 +24,6 @@ REDRAFT = [sys.executable, "-m", "redraft"]
 
 
 def redraft(*words: object, stdin: str | bytes | None = None, **env: str) -> Result:
-    """Run a command in this process. A fault of ours is raised."""
     done = CliRunner().invoke(app, [*map(str, words)], input=stdin, env=env, prog_name="redraft")
     if not isinstance(done.exception, SystemExit | None):
         raise done.exception
@@ -39,19 +38,16 @@ def refused(done: Result, *said: str) -> None:
 
 
 def shown(done: Result) -> list[str]:
-    """The lines of a command that went well, with single spaces."""
     assert done.exit_code == 0, done.output
     return [" ".join(line.split()) for line in done.stdout.splitlines()]
 
 
 def start(*words: object, **how: Any) -> subprocess.Popen[str]:
-    """Start a command in a process of its own."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **how}
     return subprocess.Popen([*REDRAFT, *map(str, words)], **pipes)
 
 
 def own_terminal() -> None:
-    """Make the slave the child's terminal, so that Ctrl-C reaches it."""
     import fcntl
     import termios
 
@@ -114,7 +110,6 @@ def counting() -> str:
 
 
 def counted() -> Counter[str]:
-    """How often each prompt came to that check."""
     return Counter(Path("calls.txt").read_text().splitlines())
 
 
@@ -136,12 +131,10 @@ def write(name: str | Path, records: Iterable[Any]) -> Path:
 
 
 def lines(name: str | Path) -> list[Any]:
-    """The records of a file, one a line."""
     return [json.loads(line) for line in Path(name).read_text("utf-8").splitlines()]
 
 
 def script(*replies: Any, name: str = "script", **settings: Any) -> str:
-    """Write a script of replies, and return its reference."""
     return f"script:{write(f'{name}.jsonl', [{'settings': settings}, *replies])}"
 
 

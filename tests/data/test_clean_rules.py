@@ -28,7 +28,6 @@ BY_NAME = {rule.name: rule for rule in RULES}
 
 
 def talk(*texts: str, first: str = "human") -> Chain:
-    """A conversation of people and a model by turns."""
     roles = ("human", "gpt") if first == "human" else ("gpt", "human")
     return said(*((roles[i % 2], text) for i, text in enumerate(texts)))
 
@@ -51,7 +50,6 @@ def texts(outcome: Chain | str) -> list[str]:
 
 
 def revised() -> Chain:
-    """A chain of two answers, the second the best, with a gold answer."""
     feedback = Feedback(text="<p>Too \x00long.</p>\r\n", verdict="revise")
     steps = (Step(answer="<p>a &lt; b\x00</p>", feedback=feedback), Step(answer="<p><b>a</b></p>"))
     prompt = Prompt(instruction="Is a\r\nless?", input="\ufeffyes")

@@ -27,7 +27,6 @@ def questions(count: int, **more: Any) -> list[Any]:
 def mixed(
     recipe: MixRecipe, folder: Path, *, skip_missing: bool = False, workers: int = 1, strict: bool = False
 ) -> tuple[list[dict[str, Any]], list[Taken], Dropped]:
-    """Records, what was taken, and what was dropped."""
     sink, run = io.BytesIO(), DataRun(Path("-"), workers=workers, strict=strict)
     output = DataOutput(run, sink, Dropped(), RecordProgress(quiet=True))
     taken = mix(recipe, folder, output, skip_missing=skip_missing)
@@ -50,7 +49,6 @@ def part(name: str, **more: Any) -> MixPart:
 
 
 def mix_of(*parts: MixPart, seed: int = 0) -> MixRecipe:
-    """A mix of them."""
     return MixRecipe(parts=parts, seed=seed)
 
 

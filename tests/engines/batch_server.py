@@ -97,7 +97,6 @@ class BatchServer(FakeServer):
 
     @property
     def waves(self) -> list[int]:
-        """The number of requests of each batch."""
         return [len(batch.lines) for batch in self.batches.values()]
 
     def _next(self, request: Request) -> Reply:

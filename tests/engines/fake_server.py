@@ -98,7 +98,6 @@ def models_reply(*names: str, **more: Any) -> Reply:
 
 
 def chat_server(*replies: Says) -> FakeServer:
-    """A server whose model `m` says these replies in chats."""
     return FakeServer().on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", *replies)
 
 
@@ -125,7 +124,6 @@ class FakeServer:
         return self
 
     def asked(self, route: str) -> list[Request]:
-        """The requests to a route so far."""
         return [each for each in self.requests if f"{each.method} {each.path}" == route]
 
     @property

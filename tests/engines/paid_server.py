@@ -87,7 +87,6 @@ class PaidServer(FakeServer):
 
     @property
     def twice(self) -> list[str]:
-        """What was paid for more than once."""
         return [messages for messages, times in self.paid.items() if times > 1]
 
     def _next(self, request: Request) -> Reply:

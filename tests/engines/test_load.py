@@ -235,7 +235,6 @@ def test_a_folder_of_an_adapter_for_llamacpp(here: Path) -> None:
 
 
 def adapter_of(folder: Path, base: str | None) -> None:
-    """The settings of an adapter, with what it was trained on."""
     folder.mkdir()
     said = json.dumps({"base_model_name_or_path": base})
     (folder / "adapter_config.json").write_text(said, encoding="utf-8")

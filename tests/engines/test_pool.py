@@ -66,7 +66,6 @@ def calls(*servers: FakeServer) -> list[int]:
 
 
 async def called(expected: list[int], *servers: FakeServer) -> None:
-    """Wait until each server was asked so often."""
     async with asyncio.timeout(10):
         while calls(*servers) != expected:  # noqa: ASYNC110  (a server's thread counts)
             await asyncio.sleep(0.01)

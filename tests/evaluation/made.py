@@ -58,7 +58,6 @@ def report(files: Sequence[Path], **more: Any) -> Report:
 
 
 def lines(found: AnyReport) -> list[str]:
-    """The report as the terminal shows it, with single spaces."""
     from redraft.evaluation.tables import as_text
 
     return [" ".join(line.split()) for line in as_text(found.sections())]

@@ -27,7 +27,6 @@ FILES = {
 
 @pytest.fixture
 def server(hub: FakeServer) -> FakeServer:
-    """A hub with the repository `org/tiny`, and an empty cache."""
     publish(hub, "org/tiny", FILES)
     return hub
 

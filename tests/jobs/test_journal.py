@@ -206,6 +206,5 @@ def test_a_raw_reply_is_removed_once_what_was_read_of_it_is_stored(tmp_path: Pat
 
 
 def stored(path: Path) -> set[str]:
-    """Return the keys that another process would find."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         return {key.hex() for (key,) in db.execute("SELECT key FROM packed")}

@@ -31,7 +31,6 @@ def line(name: str, text: str = "é\u2028") -> str:
 
 
 def fill(path: Path, names: list[str]) -> None:
-    """A session that does whatever of `names` is not done."""
     with Ledger(path, PROVENANCE) as ledger:
         for name in names:
             if name not in ledger.done:
@@ -39,7 +38,6 @@ def fill(path: Path, names: list[str]) -> None:
 
 
 def names_in(ledger: Ledger) -> set[str]:
-    """The names of these tests that are done."""
     names = {name for name in ("a", "b", "c", "ok", "bad") if name in ledger.done}
     assert len(names) == len(ledger.done)
     return names

@@ -28,7 +28,6 @@ class Clock:
 
 
 def plain(screen: io.StringIO) -> Console:
-    """A file or a pipe."""
     return Console(file=screen, force_terminal=False, width=80)
 
 

@@ -71,7 +71,6 @@ class Server:
         return OpenAI(base_url=self.url, api_key=key, max_retries=0, timeout=30)
 
     def connection(self) -> socket.socket:
-        """A connection to send bytes on."""
         return socket.create_connection(("127.0.0.1", int(self.root.rpartition(":")[2])), timeout=30)
 
     def reply_to(self, sent: bytes, *, ended: bool = False) -> bytes:
@@ -83,11 +82,9 @@ class Server:
             return connection.makefile("rb").read()
 
     def drain(self) -> None:
-        """Do what the first signal does."""
         self._loop.call_soon_threadsafe(self._told.set)
 
     def cut(self) -> None:
-        """Do what the second signal does."""
         self._loop.call_soon_threadsafe(self.gate.cut)
 
 
@@ -96,7 +93,6 @@ def plain(engine: Engine) -> dict[str, Any]:
 
 
 def short(engine: Engine, **more: Any) -> dict[str, Any]:
-    """Revises until there are at most five words."""
     return {"model": engine, "checks": ["words<=5"], **more}
 
 
@@ -168,5 +164,4 @@ def started(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 
 def events_of(text: str) -> list[str]:
-    """The data of a stream's events."""
     return [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]

@@ -63,7 +63,6 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def streams(server: Server, **body: Any) -> Any:
-    """An open stream."""
     asked = {"model": "plain", "messages": HI, "stream": True, **body}
     return httpx.stream("POST", f"{server.url}/chat/completions", json=asked, timeout=WAIT)
 
@@ -82,7 +81,6 @@ def request_of(body: dict[str, Any]) -> bytes:
 
 
 def is_true(condition: Any) -> bool:
-    """Wait until a condition holds, for `WAIT` seconds at most."""
     paused = threading.Event()
     return any(condition() or paused.wait(0.005) for _ in range(WAIT * 200))
 

@@ -40,7 +40,6 @@ def nested(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 def parts_of(value: Any) -> int:
-    """The lists, objects and names of objects in a value."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return sum(map(parts_of, inner)) + (
         1 + len(value) if isinstance(value, dict) else int(isinstance(value, list))

@@ -40,7 +40,6 @@ class Collector:
             self.spans += [span for scope in resource.scope_spans for span in scope.spans]
 
     def of(self, name: str) -> dict[str, Any]:
-        """The attributes of the one span of this name."""
         (span,) = [span for span in self.spans if span.name == name]
         return {each.key: each.value for each in span.attributes}
 

@@ -30,7 +30,6 @@ def silent(_text: str) -> None:
 
 
 def edit(path: Path, **changes: Any) -> None:
-    """Changes a JSON file; None removes a key."""
     old = json.loads(path.read_text())
     path.write_text(json.dumps({key: value for key, value in (old | changes).items() if value is not None}))
 
@@ -49,7 +48,6 @@ def both(folder: Path, **options: Any) -> tuple[Any, Any]:
 
 
 def fitted(folder: Path, tokenizer: Any) -> tuple[Any, bool]:
-    """The model, and whether it got a row for the tokenizer."""
     model = load.load_model(str(folder), dtype=torch.float32)
     return model, load.fit_vocabulary(model, tokenizer, ref=str(folder))
 

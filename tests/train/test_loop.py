@@ -37,7 +37,6 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 @pytest.fixture(scope="module")
 def unbroken(examples: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run without interruptions."""
     out = tmp_path_factory.mktemp("sft") / "unbroken"
     assert loop(out, data(examples), save_total_limit=2).run() == 12
     return out
@@ -65,7 +64,6 @@ class At(TrainerCallback):
 
 
 def before_step(made: Loop, step: int, do: Callable[[], object]) -> Loop:
-    """A loop to which something happens before a step."""
     made.callbacks.append(At(step, do))
     return made
 
@@ -362,7 +360,6 @@ NUMBERS = {"loss": 1.23456, "learning_rate": 2e-5, "tokens_per_second": 480.4, "
 
 
 def screen_of(terminal: bool) -> tuple[io.StringIO, Console]:
-    """A terminal, or not."""
     screen = io.StringIO()
     return screen, Console(file=screen, force_terminal=terminal, width=100)
 

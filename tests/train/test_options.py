@@ -67,7 +67,6 @@ def parsed(line: str) -> SftOptions:
 
 
 def words(line: str) -> list[str]:
-    """Split a command as a shell does."""
     return shlex.split(line.replace("\\\n", " "))
 
 

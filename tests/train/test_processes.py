@@ -9,7 +9,6 @@ from redraft.train.processes import check_same_start, parting
 
 @pytest.fixture
 def group(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A process group of one. It records what is waited for."""
     waited: list[str] = []
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)

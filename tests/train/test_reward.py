@@ -187,7 +187,6 @@ def reward_model() -> Any:
 
 
 def plain_rewards(model: Any, example: Stored) -> float:
-    """By transformers' own forward, one text alone."""
     return float(model(input_ids=torch.from_numpy(example.ids)[None]).logits[0, 0].detach())
 
 

@@ -77,7 +77,6 @@ def test_the_command_is_one_of_torchrun_and_of_redraft(sky: Any) -> None:
 
 
 def torchrun(folder: Path, script: str) -> dict[str, str]:
-    """An environment with another program of that name."""
     (folder / "torchrun").write_text(f"#!/bin/bash\n{script}\n")
     (folder / "torchrun").chmod(0o755)
     more = {"SKYPILOT_NUM_GPUS_PER_NODE": "8", "MODEL": "m", "DATA": "d", "RECIPE": "selfee_8gpu"}

@@ -61,7 +61,6 @@ def selfee_target(record: Record, objective: Objective) -> str:
 
 
 def released(tokenizer: PreTrainedTokenizerBase, source: str, target: str) -> Labelled | None:
-    """The result of the released code, or None if fault 1 affects it."""
     ids = tokenizer(source + target + tokenizer.eos_token).input_ids
     prompt = tokenizer(source).input_ids
     if ids[: len(prompt)] != prompt or tokenizer.decode(ids[: len(prompt)]) != tokenizer.decode(prompt):
@@ -78,13 +77,11 @@ def mbpp(data: Path) -> Iterator[Record]:
 
 
 def alpaca(data: Path) -> Iterator[Record]:
-    """Alpaca's records with a chain of one answer."""
     for record in json.loads((data / "code/code_alpaca_2k.json").read_text()):
         yield {**record, "outputs": [{"output": record["output"]}]}
 
 
 def sharegpt(data: Path) -> Iterator[Record]:
-    """First question and answer of a conversation, as SelFee took them."""
     for record in json.loads((data / "conversations/dummy_conversation.json").read_text()):
         said = [turn["value"] for turn in record["conversations"]]
         if len(said) > 1:

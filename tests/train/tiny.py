@@ -59,7 +59,6 @@ def prepared(folder: Path, examples: int = 40, seed: int = 0) -> Prepared:
 
 
 def data(examples: Prepared, *, size: int = 2, capacity: int = 48, **order: Any) -> Data:
-    """Packed rows in batches."""
     packed = pack(examples.lengths, capacity)
     return Data(examples, packed, Order(len(packed), size, **{"seed": 1, **order}), joined)
 
@@ -89,7 +88,6 @@ def lines(output: Path) -> list[dict[str, Any]]:
 
 
 def curve(output: Path) -> list[dict[str, float]]:
-    """The lines of a run's log, without its speed."""
     keys = {"step", "loss", "grad_norm", "trained_tokens", "eval_loss"}
     return [{key: line[key] for key in keys & line.keys()} for line in lines(output)]
 
@@ -123,6 +121,5 @@ def chains(path: Path, count: int = 24) -> Path:
 
 
 def feedback(n: int, *, right: bool) -> dict[str, str]:
-    """Feedback on the sum of a number with itself."""
     verdict, words = ("accept", "No revision") if right else ("revise", "Revision")
     return {"text": f"{n} + {n} is {2 * n}. {words} is needed.", "verdict": verdict}

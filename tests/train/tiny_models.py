@@ -72,7 +72,6 @@ def adapted(model: Any, **changes: Any) -> Any:
 
 
 def gradients_of(model: Any) -> dict[str, Tensor]:
-    """The gradients of a model's weights, by name."""
     return {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
 
 

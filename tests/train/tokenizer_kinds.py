@@ -38,7 +38,6 @@ _UNKNOWN = "<unk>"
 
 @functools.cache
 def tokenizer(kind: str, template: str | None = CHATML) -> PreTrainedTokenizerBase:
-    """A tokenizer of a kind, once."""
     folder = Path(tempfile.mkdtemp())
     made, named = _bytes(kind) if kind in ("bytes", "merging") else _llama(kind)
     save(folder, made, {**named, **({"chat_template": template} if template else {})})

@@ -64,7 +64,6 @@ def saved(value: Any, **options: Any) -> bytes:
 
 
 def deal(names: Sequence[str], files: int) -> list[list[str]]:
-    """Names in groups, none empty."""
     files = max(min(files, len(names)), 1)
     return [list(names[i::files]) for i in range(files)]
 
@@ -109,7 +108,6 @@ def llama(
 
 
 def tuned(base: Tensors, by: float = 0.001) -> dict[str, torch.Tensor]:
-    """The same after a little training."""
     drawn = torch.Generator().manual_seed(1)
     return {
         name: (values.float() + torch.randn(values.shape, generator=drawn) * by).to(values.dtype)

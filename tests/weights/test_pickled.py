@@ -32,8 +32,6 @@ def rewritten(raw: bytes, change: Any) -> bytes:
 
 
 def numbers(change: Any) -> Any:
-    """Change only the records that hold numbers."""
-
     def each(new: zipfile.ZipFile, name: str, data: bytes) -> None:
         new.writestr(name, change(data) if "/data/" in name else data)
 

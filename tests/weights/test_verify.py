@@ -30,7 +30,6 @@ def model(folder: Path, changed: Mapping[str, Any] | None = None) -> Path:
 
 
 def manifest(folder: Path) -> None:
-    """What redraft would have written beside the files."""
     files = {
         path.name: {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for path in folder.iterdir()

@@ -68,7 +68,6 @@ def _make(path: Path, architecture: str, dtype: torch.dtype, changes: dict[str, 
 
 
 def load(folder: Path) -> Any:
-    """A model as transformers loads it, in 32 bits."""
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
@@ -111,7 +110,6 @@ def lora(base: Path, folder: Path, *, std: float = 0.2, **settings: Any) -> Path
 
 
 def with_adapter(base: Path, adapter: Path) -> Any:
-    """The model with the adapter at run time, as peft does it."""
     with warnings.catch_warnings(action="ignore"):
         return PeftModel.from_pretrained(load(base), adapter).eval()
 

@@ -128,7 +128,6 @@ def write(folder: Path, name: str, value: object) -> None:
 
 
 def changed(folder: Path, name: str, change: Any) -> None:
-    """Rewrites a JSON file with what a function makes of it."""
     value = json.loads((folder / name).read_text("utf-8"))
     write(folder, name, change(value) or value)
 

@@ -375,7 +375,6 @@ class _Layout:
 
 
 def _parted(text: str, content: Sequence[Span]) -> Iterator[Span]:
-    """Yield the parts of the last content: the text of each span that the template kept."""
     text = _mended(text)
     whole = "".join(span.text for span in content)
     begins = whole.find(text)

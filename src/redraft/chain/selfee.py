@@ -326,7 +326,6 @@ def _split(text: str) -> tuple[Prompt, str]:
 
 
 def _begins_chain(text: str, start: int) -> bool:
-    """Whether the first heading from `start` on, if any, is the first feedback's."""
     found = next((m for m in _HEADING.finditer(text, start) if m[2] and not m[1]), None)
     return found is None or (found[2] == "Feedback" and int(found[3] or 1) == 1)
 

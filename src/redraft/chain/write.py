@@ -255,7 +255,6 @@ def _asked(chain: Chain) -> list[Record]:
 
 
 def _shows(chain: Chain) -> bool:
-    """Whether a message has an image or a tool call that a model should see."""
     return any(map(shows, (*(chain.prompt.messages or ()), answer_message(chain))))
 
 
@@ -265,7 +264,6 @@ def _tools(chain: Chain) -> Record:
 
 
 def _id(chain: Chain) -> str | int:
-    """Return the published record's id if the chain's id only adds the file's name to it."""
     own = meta_of(chain, "source").get("id")
     if isinstance(own, bool) or not isinstance(own, str | int) or own == "":
         return chain.id

@@ -111,7 +111,6 @@ class Command:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its group; on Windows, its descendants."""
     if sys.platform == "win32":
         command = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
         subprocess.run(command, capture_output=True, check=False)  # noqa: S603

@@ -63,7 +63,6 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
 
 
 def _repeats(own: list[str], message: list[str]) -> bool:
-    """Return whether the words repeat a message, once or several times. The last repeat may be cut."""
     if not FEWEST <= len(message) <= len(own) or {*message} == {_NUMBER}:  # other numbers are no copy
         return False
     return own == (message * (len(own) // len(message) + 1))[: len(own)]

@@ -104,7 +104,6 @@ def _outside(first: Bounds, second: Bounds) -> str:
 
 
 def _apart(one: Starts | Ends, other: Starts | Ends, edge: int) -> bool:
-    """Return whether two beginnings, or two ends, exclude each other. Emphasis may stand around both."""
     emphasis = {one.text.strip()[edge], other.text.strip()[edge]} & {"*", "_"}
     return not emphasis and not any(
         first.check(second.text, _ANY).passed for first, second in ((one, other), (other, one))

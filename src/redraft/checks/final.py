@@ -142,7 +142,6 @@ _AFFIRMED = regex.compile(
 
 
 def _readings(answer: str) -> Iterator[str]:
-    """Yield the texts in which to look for a result: the final statement, then more of the answer."""
     answer = usual(answer).strip()
     end = _NEXT.search(answer)
     own = answer[: end.start()] if end else answer
@@ -390,7 +389,6 @@ class _Final(ABC):
 
     @property
     def name(self) -> str:
-        """The name in records."""
         return f"final {self.kind} {self.reference}"
 
     @abstractmethod
@@ -398,16 +396,13 @@ class _Final(ABC):
         """Return the result as the answer has it; None if it has none."""
 
     def is_right(self, found: Any) -> bool:
-        """Whether a result is the gold answer."""
         return bool(found == self.reference)
 
     def said(self, answer: str) -> Hashable:
-        """Return the result of an answer in a form for voting; None if it has none."""
         found: Hashable = self.read(answer)
         return found
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if the result is right."""
         found = self.read(answer)
         if found is None:
             return failed(self.missing)

@@ -534,14 +534,12 @@ def is_english(words: Iterable[str]) -> bool:
 
 
 def _stems(word: str) -> set[str]:
-    """Return a word, and the word without its ending: Italy and Italian share one."""
     low = regex.sub(r"(?<=\w\w\w)s\Z", "", regex.sub(r"'s?\Z", "", word.casefold()))
     fitting = (end for end in _ENDINGS if low.endswith(end) and len(low) > len(end) + 2)
     return {low, *map(low.removesuffix, fitting)}
 
 
 def _in_english(word: str) -> str:
-    """Return the English name of a month or a day; any other word unchanged."""
     low = word.lower()
     return ENGLISH.get(low) or ENGLISH.get(low.removesuffix("s"), word)
 

@@ -33,14 +33,11 @@ from redraft.errors import CheckSyntaxError
 
 @dataclass(frozen=True)
 class _Group:
-    """A check of several others."""
-
     parts: tuple[Check, ...]
     kind: ClassVar[str]
 
     @property
     def name(self) -> str:
-        """The short form. Deeper parts are escaped already."""
         names = (each.name if isinstance(each, _Group) else escape(each.name) for each in self.parts)
         return f"{self.kind}({'; '.join(names)})"
 

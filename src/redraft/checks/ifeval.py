@@ -108,7 +108,6 @@ def _slots(slot: str, count: str, relation: str = "") -> Callable[[Values], Form
 
 
 def _too_many(parts: list[str], most: int) -> bool:
-    """Return whether a text has more parts than `most`, or an empty part. The last part may still grow."""
     *complete, last = (part.strip() for part in parts)
     return "" in complete[1:] or sum(map(bool, complete)) + bool(last.strip("*")) > most
 

@@ -144,7 +144,6 @@ _DECODER = json.JSONDecoder(object_pairs_hook=once, parse_constant=_refuse)
 
 
 def _raw(text: str, begin: int, end: int) -> tuple[Any, int]:
-    """Return the value that begins at a place, and where it ends. Raises JSONDecodeError or NotJson."""
     try:
         return _DECODER.raw_decode(text if end == len(text) else text[:end], begin)
     except json.JSONDecodeError:
@@ -156,7 +155,6 @@ def _raw(text: str, begin: int, end: int) -> tuple[Any, int]:
 
 
 def _decoded(text: str, begin: int, end: int) -> tuple[Any, str]:
-    """Return the value of a part of a text that is JSON, and its own text."""
     start = _SPACE.match(text, begin, end).end()  # type: ignore[union-attr]
     value, at = _raw(text, start, end)
     after = _SPACE.match(text, at, end).end()  # type: ignore[union-attr]

@@ -111,7 +111,6 @@ def _closed(schema: Any) -> Any:
 
 
 def _name_of(output: Any) -> str:
-    """Return `Person` for a class, and `list[Person]` for `list[my.Person]`."""
     name = output.__name__ if isinstance(output, type) and not get_args(output) else str(output)
     return re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
 

@@ -252,7 +252,6 @@ class _Sketch:
         self._references = 0
 
     def shape(self, schema: Any) -> str:
-        """Return the shape of a schema or a part of it, with its description."""
         if schema is True:
             return "any"
         if not isinstance(schema, Mapping):

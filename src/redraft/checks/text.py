@@ -259,13 +259,11 @@ class _Phrase:
 
     @property
     def name(self) -> str:
-        """The short form."""
         kind = type(self).__name__.lower()
         return f"{kind}{'[part]' * self.part}:{quoted(self.text, kind)}"
 
     @property
     def demand(self) -> str:
-        """The phrase, in a sentence."""
         return f"{self.asks.format(self.text)}{', alone or within a word' * self.part}."
 
     def _pattern(self, around: str = "{}") -> regex.Pattern[str]:

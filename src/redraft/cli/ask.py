@@ -91,7 +91,6 @@ def ask(
 
 
 def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | None, form: str) -> int:
-    """Patch some places of a text, and print the diff or the new text. Return the exit status."""
     import asyncio
     from difflib import unified_diff
 

@@ -89,7 +89,6 @@ class _App(Verbs):
         super().__init__(**{**attributes, "commands": _Commands()})
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Parse the arguments. `redraft help VERB` is `redraft VERB --help`."""
         asks = args[:1] == ["help"] and "help" not in verbs()
         return super().parse_args(ctx, [*args[1:], "--help"] if asks else args)
 

@@ -146,7 +146,6 @@ def _with_address(args: list[str]) -> list[str]:
 
 
 def _name(argument: TyperArgument) -> str:
-    """Return the name of an argument: its metavar, such as `PROMPT`, or `FILES...` for several."""
     return argument.metavar or (argument.name or "").upper() + ("..." if argument.nargs != 1 else "")
 
 

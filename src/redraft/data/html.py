@@ -211,8 +211,6 @@ class Mark(NamedTuple):
 
 
 class _Line:
-    """A paragraph."""
-
     def __init__(self) -> None:
         self.flat = False  # line breaks become spaces, as in headings and cells
         self.parts: list[str] = []
@@ -222,7 +220,6 @@ class _Line:
         self._waiting: list[Mark] = []
 
     def text(self, source: str) -> None:
-        """Add text of the page's source: decode entities, and collapse white space."""
         if source == "\n":  # the most frequent text between tags
             self._gap = max(self._gap, 2)
             return
@@ -241,7 +238,6 @@ class _Line:
             self._widen(behind)
 
     def write(self, text: str) -> None:
-        """Add unchanged text after the held-back spaces and marks."""
         if self.parts and self._gap:
             self.parts.append(" " if self.flat else _GAPS[self._gap])
         self._gap, self._broken = 0, False
@@ -252,7 +248,6 @@ class _Line:
         self.parts.append(text)
 
     def line_break(self) -> None:
-        """Add a `<br>`. Two of them are an empty line."""
         self._gap = 3 if self._broken else max(self._gap, 2)
         self._broken = True
 
@@ -356,7 +351,6 @@ class _Page:
             self.frames.add(_Block("text", f"{'#' * self.level} {text}" if self.level else text))
 
     def heading(self, level: int = 0) -> None:
-        """End the paragraph. The next one is a heading of this level, or none."""
         self.paragraph()
         self.level = level
         self.line.flat = level > 0 or self.frames.top.kind == "cell"

@@ -413,7 +413,6 @@ class _Draw:
         return lot is None or number <= self._sizes[lot].limit
 
     def take(self, found: Drawn | Undrawable, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
-        """Put a record in its scratch file, unless enough records have smaller numbers."""
         taken = self._taken[found.at]
         if isinstance(found, Undrawable):
             # Counted only if there was room for it, so that the count does not depend on the processes.
@@ -463,7 +462,6 @@ class _Lot:
         self._largest_first: list[int] = []
 
     def offer(self, number: int) -> bool:
-        """Offer a number. Return whether it is among the smallest so far."""
         if self._size is None:
             return True
         if len(self._largest_first) < self._size:

@@ -174,7 +174,6 @@ def sets_of(texts: Sequence[bytes]) -> Sets:
 
 
 def _begins(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which of sorted values differ from the one before."""
     return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
@@ -246,7 +245,6 @@ def _band_keys(sets: Sets, first: int, rows: int) -> Hashes:
 
 
 def _ordered(values: Hashes, row: int) -> Hashes:
-    """Permute values pseudo-randomly; a row number always gives the same order."""
     seed = int.from_bytes(blake2b(b"minhash %d" % row, digest_size=16).digest(), "little")
     mixed = (values ^ np.uint64(seed >> 64)) * np.uint64(seed & (2**64 - 1) | 1)
     mixed ^= mixed >> np.uint64(29)

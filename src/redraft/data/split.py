@@ -174,6 +174,5 @@ def _part(chain: Chain, head: Sequence[_Message], turns: Sequence[_Message]) -> 
 
 
 def _prompt(turns: Sequence[_Message]) -> Prompt:
-    """Return messages as a prompt. An empty message, or one with more than text, is no instruction."""
     plain = all(turn.keys() == {"role", "content"} and turn["content"] for turn in turns)
     return asked(turns) if plain else Prompt(messages=tuple(turns))

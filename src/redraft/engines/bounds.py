@@ -79,8 +79,6 @@ def width(pattern: str) -> tuple[int, int]:
 
 
 class _Bounds:
-    """Divides characters among the parts of a schema."""
-
     def __init__(self, schema: Mapping[str, Any], levels: int) -> None:
         self._whole, self._levels, self.parts = schema, levels, 0
 
@@ -175,7 +173,6 @@ class _Bounds:
     def _families(
         self, part: Mapping[str, Any], given: Mapping[str, Any], room: int, within: tuple[str, ...]
     ) -> Any:
-        """Return an object whose names follow patterns. If it names some, it has only these."""
         if given:
             return part
         each = LEAST + 2 * MARKS
@@ -192,7 +189,6 @@ class _Bounds:
         return {**part, "type": "object", "patternProperties": bounded, "maxProperties": most}
 
     def _free(self, part: Mapping[str, Any], rest: Any, room: int, within: tuple[str, ...]) -> Any:
-        """Return an object of any names, whose values fit `rest`."""
         others = {name: each for name, each in part.items() if name not in ("properties", "required")}
         families = {"patternProperties": {NAME: rest}, "additionalProperties": False}
         return self._families({**others, **families}, {}, room, within)

@@ -428,7 +428,6 @@ async def _by_role(
 
 
 def _certain(adapters: Iterable[Path]) -> float:
-    """Return how certain a model with these adapters must be of its criticism for it to count."""
     shares = (_said_by(adapter, "redraft.certain", "redraft_certain") for adapter in adapters)
     return max((each for each in shares if isinstance(each, float) and 0 < each <= 1), default=0.0)
 

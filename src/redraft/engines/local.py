@@ -161,7 +161,6 @@ class LocalEngine(Engine):
             return await self._chat_tokens(together, told) + begun
 
     async def _splitter(self, prompt: Tokens) -> Splitter:
-        """Return a splitter for what comes behind a prompt, whose end may open a thought."""
         end = await self.decode(prompt[-_OPENS:]) if self._tags.written and prompt else ""
         return Splitter(self._tags.pairs, self._tags.opened(end))
 
@@ -268,7 +267,6 @@ class LocalEngine(Engine):
         return tuple(tuple((texts[token], number) for token, number in top) for top in likeliest)
 
     async def _reply(self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str]) -> Replies:
-        """Continue token ids. Log the request and the reply at debug level, a line each."""
         _log.debug("%s is asked, with %r: %r", self._info.name, sampling, asked)
         pieces: list[str] = []
         left = self._context - len(prompt)

@@ -308,8 +308,6 @@ class PoolEngine:
 
 @dataclass
 class _Trial:
-    """The tries of one call."""
-
     tried: set[Member] = field(default_factory=set)  # the members that failed since the last wait
     error: EngineError | None = None
     rounds: int = 0

@@ -129,10 +129,15 @@ class ScriptedEngine(Engine):
         return self._reply(call, sampling, stop, "".join(map(chr, said)))
 
     async def _reply(self, asked: Call, sampling: Sampling, stop: Sequence[str], begun: str = "") -> Replies:
-        length = _length(asked) + len(begun)
+        texts = (
+            [content_of(each) for each in asked if isinstance(each, dict)] if isinstance(asked, tuple) else []
+        )
+        length = len("".join(texts) if texts else asked) + len(begun)
         if self.context is not None and length >= self.context:
             raise ContextError(length, self.context)
-        reply = self._rest(begun) or self._next(asked)
+        canned = map(_reply_of, () if callable(self.replies) or not begun else self.replies)
+        found = next((each for each in canned if each.text.startswith(begun)), None)
+        reply = replace(found, text=found.text[len(begun) :]) if found else self._next(asked)
         sampling = replace(sampling, max_tokens=sampling.max_tokens - len(begun))
         most = sampling.max_tokens
         room = most if self.context is None else min(most, self.context - length)
@@ -159,11 +164,6 @@ class ScriptedEngine(Engine):
             tool_calls=tuple(reply.tool_calls),
         )
 
-    def _rest(self, begun: str) -> ScriptedReply | None:
-        canned = map(_reply_of, () if callable(self.replies) or not begun else self.replies)
-        found = next((each for each in canned if each.text.startswith(begun)), None)
-        return found and replace(found, text=found.text[len(begun) :])
-
     def _next(self, asked: Call) -> ScriptedReply:
         number = self._count
         self._count += 1
@@ -185,11 +185,6 @@ class ScriptedEngine(Engine):
 
 def _reply_of(reply: str | ScriptedReply) -> ScriptedReply:
     return ScriptedReply(reply) if isinstance(reply, str) else reply
-
-
-def _length(asked: Call) -> int:
-    texts = [content_of(each) for each in asked if isinstance(each, dict)] if isinstance(asked, tuple) else []
-    return len("".join(texts)) if texts else len(asked)
 
 
 def read_script(path: Path) -> ScriptedEngine:

@@ -109,7 +109,6 @@ class VoteStore:
 
 
 def _whole(file: LineFile) -> list[bytes]:
-    """Return the complete lines. A half-written one, of a killed process, is cut off."""
     lines = list(read_lines(file.path))
     if lines and not lines[-1].endswith(b"\n"):
         if parse_line(lines[-1] + b"\n") is None:

@@ -365,12 +365,10 @@ class _OpenJob(Generic[T]):
 
     @property
     def done(self) -> int:
-        """The number of items done or, with a goal, of results that count for it."""
         return self.job.goal.done() if self.job.goal else len(self.ledger.done)
 
     @property
     def left(self) -> str:
-        """How far the job is, and how to resume it."""
         return f"{self.done} of {self.total} done; {GO_ON}."
 
     def show(self) -> None:

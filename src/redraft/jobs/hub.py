@@ -145,7 +145,6 @@ def _announce(repo: str, files: Sequence[Any], licence: str | None, memory: int)
 
 
 def _downloaded(repo: str, file: Any, *, check: bool) -> Path:
-    """Download a file unless it is cached. Remove it if its hash is not that of the hub's record."""
     from huggingface_hub import hf_hub_download
 
     path = Path(hf_hub_download(repo, file.rfilename, endpoint=_endpoint()))

@@ -117,7 +117,6 @@ def batches(
 
 
 def _bytes_in(item: object) -> int:
-    """Count bytes of undecoded records. Other values are assumed to be small."""
     if isinstance(item, bytes):
         return len(item)
     return sum(map(_bytes_in, item)) if isinstance(item, tuple) else 0

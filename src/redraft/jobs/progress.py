@@ -171,7 +171,6 @@ class ItemProgress(ProgressLine):
         return [done, pace, left or begun, self.note, self.waiting or self._now()]
 
     def _now(self) -> str:
-        """Return the current work: the first id, without the name of its file, and how many more."""
         if not self.current:
             return ""
         first, *others = self.current

@@ -93,8 +93,6 @@ FULL = is_full, "a text that is not empty"
 
 
 def _if(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
-    """Return a reader that accepts values that pass a test, unchanged."""
-
     def read(value: Any) -> Any:
         if not holds(value):
             raise ValueError

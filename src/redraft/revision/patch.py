@@ -391,7 +391,6 @@ def _at_margin(text: str, begin: int, end: int) -> str:
 
 
 def _bare(text: str, old: str) -> str:
-    """Return a text without the announcement, the fence or the marks around it that the old one lacks."""
     lead = _LEAD.match(text)
     text = text[lead.end() :] if lead and not old.startswith(lead[0].rstrip()) else text
     around = _AROUND.match(text)

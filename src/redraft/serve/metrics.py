@@ -32,7 +32,6 @@ class _Engines(Collector):
         self._engines = engines
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the figures of the engines."""
         restarts = CounterMetricFamily(
             "redraft_engine_restarts", "Processes of models that were started again", labels=["engine"]
         )

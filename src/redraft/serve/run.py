@@ -55,7 +55,6 @@ class _Waiting:
             oldest.transport.close()
 
     def remove(self, one: _Protocol) -> None:
-        """Remove a connection, if it is there."""
         mine = self._of.get(one.address, {})
         mine.pop(one, None)
         if not mine:
@@ -72,24 +71,20 @@ class _Protocol(H11Protocol):
         self._waiting, self.address = waiting, ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request."""
         super().connection_made(transport)
         self.address = self.client[0] if self.client else ""
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Take data, and wait for the rest if it is part of a head."""
         super().data_received(data)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
         super().connection_lost(exc)
         self._unwatch()
         self._waiting.remove(self)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, unless it has come already."""
         super().on_response_complete()
         if not self.transport.is_closing():
             self._sort()

@@ -193,7 +193,6 @@ def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
     provenance = Provenance(f"train {own.verb}", ready.config)
 
     def announce() -> None:
-        """Print the plan, unless the existing output was made with other settings."""
         if ready.checkpoint or ready.replaces:
             record.check(provenance)
         for line in ready.lines():
@@ -222,7 +221,6 @@ def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
 
 
 def _result(ready: Ready, done: int | None) -> TrainResult:
-    """Return the result. After a dry run, remove the empty output folder."""
     loop, output = ready.loop, ready.loop.folder
     lines = {name: each for line in loop.state.log_history for name, each in line.items()}  # the last of each
     loss, stopped = lines.get("loss", lines.get("train_loss")), loop.stopped

@@ -160,7 +160,6 @@ def _look_at(folder: Path, step: int) -> SavedCheckpoint:
 
 
 def _listed(folder: Path) -> dict[str, tuple[object, object]] | None:
-    """Return size and CRC-32 of each file by `complete.json`; None if that is damaged."""
     try:
         with (folder / MARKER).open("rb") as file:
             read = json.loads(file.read(_MOST))

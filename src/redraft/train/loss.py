@@ -219,7 +219,6 @@ def _head_of(model: PreTrainedModel) -> Any:
 
 
 def _is_here(head: Any) -> bool:
-    """Return whether this process holds the head's whole matrix. FSDP and ZeRO may shard it."""
     weight = head.weight
     return not hasattr(weight, "device_mesh") and weight.shape == (head.out_features, head.in_features)
 

@@ -324,7 +324,6 @@ def _state(path: Path) -> tuple[int, int]:
 def _unchanged(
     paths: Sequence[Path], before: Sequence[tuple[int, int]], batches: Iterable[Encoded]
 ) -> Iterator[Encoded]:
-    """Yield the batches, then raise if a file has changed since its bytes were hashed."""
     yield from batches
     for path, state in zip(paths, before, strict=True):
         if _state(path) != state:

@@ -130,8 +130,6 @@ def apply(
 
 @dataclass(frozen=True)
 class _Piece:
-    """The same elements of a tensor of both checkpoints."""
-
     name: str
     start: int  # the index of the first element
     base: torch.Tensor | None  # the base's, with values for rows that it lacks; None if it lacks the tensor
@@ -181,7 +179,6 @@ def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bo
 
 
 def _wide(ours: torch.Tensor, theirs: torch.Tensor, change: _InPlace) -> torch.Tensor:
-    """Change `theirs` by `ours`, rounded once to its dtype."""
     if ours.dtype == theirs.dtype:
         return change(theirs, ours)
     wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32

@@ -141,7 +141,6 @@ def _describe_gguf(path: Path) -> Description:
 
 
 def _parameters(counts: Mapping[str, int], *, tied: bool = False) -> int:
-    """Count the parameters. A tied output that is stored again is not counted twice."""
     total = sum(count for name, count in counts.items() if not name.endswith(_NO_PARAMETERS))
     table, output = (counts.get(name) for name in ("model.embed_tokens.weight", "lm_head.weight"))
     return total - (output or 0) if tied and table == output else total

@@ -132,7 +132,6 @@ def replace_folder(new: Path, old: Path) -> None:
 
 
 def _remove_left(path: Path) -> None:
-    """Remove the remains of a killed run: a file or a folder of this user, and no link."""
     if path.is_dir() and not path.is_symlink() and not is_foreign(path.lstat(), path.parent):
         shutil.rmtree(path)
     else:

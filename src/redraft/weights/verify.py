@@ -79,7 +79,6 @@ def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DE
 
 
 def _check_small_files(report: Verdict, folder: Path) -> None:
-    """Look for links out of the folder and invalid JSON among the files beside the weights."""
     faults = []
     for path in model_files(folder):
         try:
@@ -111,7 +110,6 @@ def _look(checkpoint: Checkpoint, report: Verdict, progress: Progress) -> None:
 
 
 def _noted(path: Path) -> dict[str, Any]:
-    """Return the manifest's entries by file; for a single file, from beside it or from its folder."""
     if path.is_dir():
         return _files_of(path / MANIFEST)
     beside = _files_of(path.with_name(f"{path.name}.{MANIFEST}")) or _files_of(path.parent / MANIFEST)

@@ -43,13 +43,11 @@ def rows(path: Path, content: bytes) -> tuple[list[Any], list[str]]:
 
 
 def values_of(path: Path) -> Iterator[Any]:
-    """The records of a file that has no faults."""
     return (decode(line, where) for where, line in read_lines(path))
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read a few bytes at a time, so that every value is cut somewhere."""
     monkeypatch.setattr(files, "_CHUNK", 7)
 
 

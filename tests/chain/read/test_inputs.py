@@ -60,7 +60,6 @@ FILES = {
 
 @pytest.fixture
 def server(hub: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeServer:
-    """A hub with the dataset `org/questions`, and an empty cache."""
     monkeypatch.chdir(tmp_path)
     publish(hub, "org/questions", FILES, "datasets", "cc-by-4.0")
     return hub

@@ -21,7 +21,6 @@ def read(record: dict[str, Any]) -> Chain:
 
 
 def pair(chain: Chain) -> tuple[str, str]:
-    """The rejected and the chosen answer."""
     rejected, chosen = chain.steps
     assert (chain.best, chain.meta["preference"]) == (1, True)
     return rejected.answer, chosen.answer

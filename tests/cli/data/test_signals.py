@@ -19,7 +19,6 @@ VERBS = [["import", "--as", "alpaca"], ["dedupe"]]
 
 @pytest.fixture(scope="module")
 def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """More than is worked on while the test runs."""
     path = tmp_path_factory.mktemp("signals") / "in.jsonl"
     records = [{"instruction": f"Name river {n}. " * 20, "output": f"River {n}. " * 50} for n in range(999)]
     path.write_text("".join(json.dumps(record) + "\n" for record in records) * 150)

@@ -27,7 +27,6 @@ SMALL = (
 
 @pytest.fixture(autouse=True)
 def _prompts(folder: Path) -> None:
-    """Prompts without answers."""
     write("prompts.jsonl", [{"id": f"p{number}", "instruction": f"Sort {number}."} for number in range(6)])
 
 
@@ -36,7 +35,6 @@ def ppo(*words: str) -> Result:
 
 
 def done(*words: str) -> str:
-    """What a run that goes well says, with single spaces."""
     result = ppo(*words)
     assert result.exit_code == 0, result.output
     return " ".join(result.output.split())

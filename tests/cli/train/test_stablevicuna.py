@@ -25,7 +25,6 @@ ALL = "--max_steps 1 --bf16 False --dtype float32 --quiet"
 
 
 def commands() -> list[list[str]]:
-    """Those of the page."""
     page = (ROOT / "docs" / "rlhf.md").read_text("utf-8")
     section = page.partition("### StableVicuna, from the mix to PPO")[2]
     block = section.partition("```sh\n")[2].partition("```")[0]

@@ -27,7 +27,6 @@ ASKED: Tokens = (40, 70, 12, 99, 100)
 
 
 async def fixed(engine: Any) -> list[int]:
-    """What an engine says to a fixed prompt."""
     found = tokens_of(await continued(engine, ASKED))
     await engine.aclose()
     return found
@@ -68,7 +67,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A folder to be damaged."""
     return folder(tmp_path / "toy")
 
 
@@ -83,7 +81,6 @@ def test_a_folder_says_what_transformers_says(base: Path) -> None:
 
 
 def half(path: Path) -> Path:
-    """A folder whose weights have 16 bits."""
     random_model().to(torch.bfloat16).save_pretrained(path)
     tokenizer().save_pretrained(path)
     return path

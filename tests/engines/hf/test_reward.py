@@ -26,7 +26,6 @@ SUMS = [
 
 
 def run_of(folder: Path, name: str) -> Any:
-    """A run that trains the reward model of this name."""
     base = str(folder / "base")
     words = ["--model_name_or_path", base, "--output_dir", name, "--learning_rate", "1e-2"]
     return ready(base, *words, "--lora", str(name == "adapter"), "--max_steps", "8")

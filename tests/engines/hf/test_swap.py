@@ -23,7 +23,6 @@ async def said(engine: HfEngine, count: int = 20) -> list[int]:
 
 
 async def begun(engine: HfEngine) -> None:
-    """Wait until the model computes."""
     while not engine._batch.busy:  # noqa: ASYNC110  (a thread has no event for its steps)
         await asyncio.sleep(0.001)
 

@@ -35,7 +35,6 @@ DRAWN = Sampling(temperature=1.0, max_tokens=48, seed=7)
 
 @pytest.fixture(scope="module")
 def engine(default_model: Path) -> Iterator[OpenVinoEngine]:
-    """One engine for many event loops, and of one thread."""
     started = run(
         OpenVinoEngine.start(default_model, parallel=8, machine=MachineOptions(ctx=1024, threads=1))
     )

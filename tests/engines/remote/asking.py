@@ -48,8 +48,6 @@ def chat(engine: RemoteEngine, sampling: Sampling = SAMPLING, stop: tuple[str, .
 
 
 def chats(engine: RemoteEngine, *samplings: Sampling) -> list[list[Delta]]:
-    """Ask once for each, one after the other."""
-
     async def each(one: RemoteEngine) -> list[list[Delta]]:
         return [await collected(one.chat(ASK, sampling)) for sampling in samplings]
 

@@ -81,14 +81,12 @@ def insist_on_all(server: BatchServer) -> None:
 
 
 def finish(server: BatchServer) -> None:
-    """Run to the end, with each reply paid once."""
     done = answer(server)
     assert done.exit_code == 0, done.output
     insist_on_all(server)
 
 
 def told(chain: Chain) -> Any:
-    """What a chain tells, but for the seconds."""
     record = json.loads(chain.to_json())
     for usage in (record["usage"], *(step["usage"] for step in record["steps"])):
         usage.pop("seconds")
@@ -318,7 +316,6 @@ def test_a_batch_that_fails_validation_says_why(code: str) -> None:
 
 
 def accepted(server: BatchServer) -> list[int]:
-    """Return the number of requests of each batch that the server took."""
     taken = (each for each in server.batches.values() if each.record["status"] != "failed")
     return [len(each.lines) for each in taken]
 

@@ -52,7 +52,6 @@ class ServerProcess:
 
     @property
     def key_variable(self) -> str:
-        """The environment variable in which redraft looks for its key."""
         return key_variable(f"127.0.0.1:{self.port}")
 
     def start(self) -> None:
@@ -74,7 +73,6 @@ class ServerProcess:
         self._process.wait()
 
     def log(self) -> str:
-        """The end of what it printed."""
         return self._log.read_text(errors="replace")[-3000:]
 
     def _answers(self) -> bool:

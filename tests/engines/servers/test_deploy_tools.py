@@ -28,7 +28,6 @@ def tools() -> Path:
 
 
 def clean(*command: object, **env: str) -> str:
-    """What a command prints, which has to succeed."""
     surroundings = {**os.environ, "PYTHONPATH": "", **env}
     done = subprocess.run([*map(str, command)], env=surroundings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -33,7 +33,6 @@ def curves_in(folder: Path) -> Curves:
 
 
 def versus(found: Curves) -> tuple[Versus, ...]:
-    """Compare revising with each other way."""
     return corrected([found.against("revise", kind) for kind in found.kinds if kind != "revise"])
 
 

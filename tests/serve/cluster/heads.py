@@ -101,7 +101,6 @@ class Serving:
 
 
 def text_of(event: dict[str, Any]) -> str:
-    """The content in an event."""
     return "".join(choice["delta"].get("content") or "" for choice in event.get("choices", ()))
 
 

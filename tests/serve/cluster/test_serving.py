@@ -29,7 +29,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A script that says its words over some seconds."""
     path = tmp_path_factory.mktemp("models") / "words.jsonl"
     path.write_text(f"{json.dumps({'settings': {'delay': 0.02}})}\n{json.dumps(TEXT)}\n")
     return path

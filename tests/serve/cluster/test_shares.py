@@ -22,7 +22,6 @@ OUT = Path("out.jsonl")
 
 
 def work(**options: Any) -> ClusterWork:
-    """Answer nine prompts."""
     Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(9)))
     model = script("A gull over the grey sea.")
     return ClusterWork.of(

@@ -62,7 +62,6 @@ def own_port() -> str:
 
 
 def inside(url: str) -> float:
-    """How many requests the server answers now."""
     text = httpx.get(f"{url}metrics").text
     return float(text.split("\nredraft_requests_inside ")[1].split()[0])
 
@@ -98,7 +97,6 @@ class Visit:
         return self.page.evaluate(f"async (given) => {{ const own = await import({path}); {code} }}", given)
 
     def steps(self) -> Any:
-        """Show how the last answer came to be. Return its steps."""
         path = self.page.locator(".turn").last.locator("details.path")
         path.locator("summary").first.click()
         return path.locator("details.step")
@@ -107,14 +105,12 @@ class Visit:
         self.page.get_by_label(label, exact=True).last.select_option(name)
 
     def check(self, text: str) -> None:
-        """Add a check."""
         self.page.get_by_role("button", name="+ Check").click()
         self.page.get_by_label("Check", exact=True).fill(text)
         self.page.keyboard.press("Enter")
         self.page.get_by_role("button", name=f"Change the check {text}").wait_for()
 
     def foreign(self) -> set[str]:
-        """The addresses outside the server that were asked for."""
         own = "/".join(self.page.url.split("/")[:3])
         return {each for each in self.requests if not each.startswith((own, "data:", "blob:"))}
 
@@ -126,7 +122,6 @@ class Browsing:
     browser: Any
 
     def close(self) -> None:
-        """Close all windows."""
         for context in self.browser.contexts:
             context.close()
 
@@ -145,7 +140,6 @@ class Browsing:
         return visit
 
     def asking(self, url: str, question: str, model: str = "") -> Visit:
-        """Open the page, and ask a model."""
         visit = self.open(url)
         if model:
             visit.choose(model)

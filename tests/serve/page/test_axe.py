@@ -30,7 +30,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def found(page: Any) -> list[str]:
-    """What axe finds, each with the first element."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     wrong = axe.run(page).response["violations"]
     return [f"{each['id']}: {each['nodes'][0]['html']}" for each in wrong]

@@ -31,7 +31,6 @@ def server(voting: Voting) -> Iterator[Served]:
 
 
 def judged(browser: Any, count: int) -> None:
-    """Wait until so many pairs are judged."""
     browser.locator("#count", has_text=f"{count} of ").wait_for()
 
 

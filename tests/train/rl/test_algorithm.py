@@ -26,7 +26,6 @@ def batches(draw: st.DrawFn) -> Batch:
 
 
 def padded(rows: Ragged, width: int | None = None, filler: float = NAN) -> Tensor:
-    """In 64 bits, with padding that would be seen wherever it leaked."""
     width = max(map(len, rows)) if width is None else width
     return torch.tensor(loops.padded(rows, width, filler), dtype=torch.float64).view(len(rows), width)
 
@@ -36,14 +35,12 @@ def mask_of(rows: Ragged, width: int | None = None) -> Tensor:
 
 
 def check(found: Tensor, rows: Ragged) -> None:
-    """Compare real tokens with the loops', and padding with 0."""
     mask = mask_of(rows, found.shape[1])
     assert found[mask].tolist() == pytest.approx(flat(rows), rel=1e-9, abs=1e-9)
     assert not found[~mask].any()
 
 
 def losses(batch: Batch, advantages: Ragged, targets: Ragged, width: int | None = None) -> list[float]:
-    """Both losses and both counts."""
     mask = mask_of(advantages, width)
     given = [padded(rows, width) for rows in (batch.log_probs, batch.old_log_probs, advantages)]
     of_values = [padded(rows, width) for rows in (batch.values, batch.old_values, targets)]

@@ -28,7 +28,6 @@ LEARNS: dict[str, Any] = {"num_rollouts": 32, "chunk_size": 32, "init_kl_coef": 
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a log, without speed and memory."""
     dropped = ("tokens_per_second", "memory_gb", "train_loss")
     return [{name: each for name, each in line.items() if name not in dropped} for line in lines(folder)]
 
@@ -89,7 +88,6 @@ def test_the_names_of_a_minibatch_are_those_of_its_rows(tmp_path: Path) -> None:
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:
-    """The responses of a run."""
     return [json.loads(line) for line in (folder / SAMPLES).read_text("utf-8").splitlines()]
 
 
@@ -170,7 +168,6 @@ def test_a_response_ends_wherever_the_model_ends_a_turn(tmp_path: Path) -> None:
 
 
 async def shifted(chains: Sequence[Chain]) -> list[float]:
-    """Rewards that are all above 10."""
     return [10 + each for each in await share_of_e(chains)]
 
 
@@ -208,7 +205,6 @@ def test_a_length_may_count_the_prompt_too(tmp_path: Path) -> None:
 
 
 def silent() -> Policy:
-    """A policy that ends every answer at once."""
     made = policy()
     head: Any = made.model.get_base_model().get_output_embeddings()
     head.bias = nn.Parameter(torch.zeros(len(TOKENIZER)), requires_grad=False)
@@ -217,7 +213,6 @@ def silent() -> Policy:
 
 
 def finite(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a log, all of whose numbers are finite."""
     lines = curve(folder)
     assert lines
     assert all(isinstance(each, float | int) for line in lines for each in line.values())  # not null
@@ -260,13 +255,11 @@ def responses(*lengths: int) -> list[Response]:
 
 
 def experience(**settings: Any) -> Experience:
-    """Of a policy that is not its reference."""
     made = shaken(policy(**settings))
     return Experience(made, made.own, size=2, bf16=False)
 
 
 def completed(made: Experience, scores: tuple[float, ...], *lengths: int) -> dict[str, torch.Tensor]:
-    """The tensors of responses of these lengths, with these scores."""
     return made.complete(prompts(len(lengths)), responses(*lengths), [{"a": score} for score in scores])
 
 
@@ -391,7 +384,6 @@ def test_an_answer_that_does_not_end_pays_a_penalty() -> None:
 
 
 def written(folder: Path, **settings: Any) -> Experience:
-    """After a rollout batch that the policy itself wrote."""
     source = rollouts(folder, shaken(policy(**settings)))
     next(source.batches(0))
     return source._experience

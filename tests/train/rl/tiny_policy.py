@@ -30,7 +30,6 @@ SETTINGS: dict[str, Any] = {
 
 
 async def share_of_e(chains: Sequence[Chain]) -> list[float]:
-    """How much of each answer is the letter e."""
     return [each.answer.count("e") / max(len(each.answer), 1) for each in chains]
 
 
@@ -64,7 +63,6 @@ def shaken(made: Learner) -> Learner:
 
 
 def prompts(count: int = 6) -> list[RolloutPrompt]:
-    """Prompts of different lengths."""
     texts = [f"Sort {'the list ' * (number % 3)}{number}." for number in range(count)]
     return [
         RolloutPrompt(Chain(id=f"p/{number}", prompt=Prompt(instruction=text)), tuple(TOKENIZER.encode(text)))
@@ -75,7 +73,6 @@ def prompts(count: int = 6) -> list[RolloutPrompt]:
 def rollouts(
     folder: Path, made: Learner, reward: Reward | Rewards = share_of_e, *, size: int = 4, **more: Any
 ) -> Ppo:
-    """Rollout batches of the policy."""
     settings: dict[str, Any] = {"size": size, "seed": 3, "bf16": False, "folder": folder}
     judge = reward if isinstance(reward, Rewards) else Rewards({"a reward": (1.0, reward)})
     return Ppo(made, TOKENIZER, prompts(), judge, made.own, **settings, **more)

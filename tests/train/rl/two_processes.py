@@ -48,14 +48,12 @@ class Stops:
         self._left = chunks
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Judge a chunk."""
         self._left -= 1
         if not self._left:
             self.at_last()
         return await share_of_e(chains)
 
     def at_last(self) -> None:
-        """Be told to stop."""
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -63,7 +61,6 @@ class Fails(Stops):
     """A reward that fails."""
 
     def at_last(self) -> None:
-        """Fail."""
         raise CheckError("the reward is broken")
 
 

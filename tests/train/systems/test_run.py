@@ -59,7 +59,6 @@ def run_of(recipe: str, *, values: dict[str, str] | None = None, small: bool = F
 
 
 def done(recipe: str, **how: Any) -> list[str]:
-    """Run a recipe, and return the names of the stages that it did."""
     said: list[str] = []
     run_of(recipe, **how, tell=said.append).run()
     return [line.partition(":")[0] for line in said if " s, made" in line]

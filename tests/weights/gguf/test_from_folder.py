@@ -220,7 +220,6 @@ def test_recommended_sampling_size_and_all_end_tokens_are_kept_there_and_back(tm
 
 
 def change(folder: Path, **changes: Any) -> None:
-    """Change config.json; None removes a key."""
     path = folder / "config.json"
     config = {**json.loads(path.read_bytes()), **changes}
     path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
@@ -233,7 +232,6 @@ def change_weight(folder: Path, name: str, new: torch.Tensor | None) -> None:
 
 
 def said(folder: Path, file: Path, quant: str) -> tuple[list[str], list[str]]:
-    """What an export tells, and of what it warns."""
     told: list[str] = []
     warned: list[str] = []
     export_gguf(folder, file, Run(tell=told.append, warn=warned.append), quant=quant)

@@ -16,7 +16,6 @@ PLAIN = {f"{Q}.lora_A.weight": torch.ones(2, 8), f"{Q}.lora_B.weight": torch.one
 
 
 def adapter(folder: Path, tensors: dict[str, torch.Tensor] | None = None, **settings: Any) -> Path:
-    """Write an adapter by hand: one module of rank 2 by default."""
     folder.mkdir(exist_ok=True)
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, **settings}
     (folder / "adapter_config.json").write_text(json.dumps(config))

@@ -51,7 +51,6 @@ def tensors(file: Path) -> dict[str, torch.Tensor]:
 
 
 def matrix(file: Path, name: str) -> torch.Tensor:
-    """What llama.cpp adds to a weight: alpha / rank · B·A."""
     found = tensors(file)
     a, b = found[f"{name}.lora_a"], found[f"{name}.lora_b"]
     alpha = read_header(file).metadata["adapter.lora.alpha"]
@@ -92,7 +91,6 @@ def test_what_is_added_is_what_merging_adds(architecture: str, kind: str, tmp_pa
 
 
 def plain_numbers(raw: torch.Tensor) -> torch.Tensor:
-    """The values of a bf16 tensor, which gguf reads as bytes."""
     return raw.contiguous().view(torch.bfloat16).float()
 
 

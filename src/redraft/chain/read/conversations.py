@@ -281,7 +281,6 @@ def _turns(fields: Fields, name: str, text: str) -> list[tuple[dict[str, Any], i
 
 
 def _shared(ours: Sequence[Any], theirs: Sequence[Any]) -> int:
-    """Count the common first turns, without the last turn of the shorter dialogue."""
     most = min(len(ours), len(theirs)) - 1
     return next((i for i in range(max(most, 0)) if ours[i] != theirs[i]), max(most, 0))
 

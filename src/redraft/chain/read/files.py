@@ -267,7 +267,6 @@ class _Text:
         self._buffer, self._at, self._over = "", 0, False
 
     def next(self) -> str:
-        """Return the next character after blanks; an empty text at the end."""
         while True:
             self._at = _BLANKS.match(self._buffer, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._buffer):
@@ -285,7 +284,6 @@ class _Text:
         return RecordError(f"{name_of(self._path)}: {problem}.", hint=_NOT_JSON)
 
     def value(self, where: str) -> str:
-        """Return the text of the next value. The amount read doubles until the value is complete."""
         if not self.next():
             raise self._error("ends inside its array")
         while True:

@@ -76,7 +76,6 @@ def _fastchat_answer(fields: Fields) -> Chain:
 
 
 def _sample(fields: Fields) -> Chain:
-    """Read an answer from a trainer's samples.jsonl, with its reward. Its tokens are left out."""
     prompt, text = Prompt(instruction=fields.text("prompt")), fields.text("answer")
     for name in ("tokens", "log_probs", "settings", "judge"):
         fields.rest.pop(name, None)

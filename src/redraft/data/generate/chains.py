@@ -241,7 +241,6 @@ def without_remarks(text: str) -> str:
 
 
 def _is_remark(sentence: str) -> bool:
-    """Return whether a sentence is only about the revision. After a colon comes the answer."""
     says_more = _CONTENT.search(sentence) or _SAYS_MORE.search(sentence)
     return len(sentence) <= _LONGEST and bool(_REMARK.search(sentence)) and not says_more
 

@@ -43,7 +43,6 @@ def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
 
 
 def _pieces(text: str) -> set[str]:
-    """Return all parts of a text of the least length that counts, or the whole text if it is shorter."""
     return {text[start : start + PART] for start in range(max(len(text) - PART, 0) + 1)}
 
 

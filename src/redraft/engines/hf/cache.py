@@ -97,7 +97,6 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return _read(self.keys, step), _read(self.values, step)
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Make empty tensors: heads and widths are known from the first pass."""
         self.keys, self.values = (
             states.new_zeros(self.slots, states.shape[1], 0, states.shape[3])
             for states in (key_states, value_states)
@@ -117,15 +116,12 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return wide
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Return length and offset of the positions to read."""
         return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Return the length of the longest sequence before the pass."""
         return max(self.now.step.starts)
 
     def get_max_length(self) -> int:
-        """Return the most tokens of a sequence."""
         return self.context
 
 
@@ -158,7 +154,6 @@ def forward(
 
 
 def _read(held: torch.Tensor, step: Pass) -> torch.Tensor:
-    """Return the slots of a pass: a view if they are neighbours, else a copy."""
     first, last = step.slots[0], step.slots[-1]
     if step.slots == tuple(range(first, last + 1)):
         return held[first : last + 1, :, : step.length]

@@ -80,7 +80,6 @@ def _converted(file: Path, cache: Path, command: str) -> Path:
 
 
 def _target(cache: Path, name: str, files: Iterable[Path]) -> Path:
-    """Return the folder for what is made from some files. Its name changes with the files."""
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     key = repr((_CARDS, states)).encode("utf-8", "replace")
     return cache / f"{name}-{hashlib.sha256(key).hexdigest()[:16]}"

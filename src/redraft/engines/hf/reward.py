@@ -115,7 +115,6 @@ def _loaded(base: str, adapter: Path | None, ref: str, state: object) -> RewardM
 
 
 def _checked(folder: Path, *, adapter: bool) -> dict[str, Any]:
-    """Check a reward model's configuration, and return how its texts are written."""
     config = read_json(folder / (_ADAPTER if adapter else "config.json"))
     found = config.get("task_type") if adapter else ", ".join(map(str, config.get("architectures") or ()))
     if not str(found).endswith("SEQ_CLS" if adapter else "ForSequenceClassification"):

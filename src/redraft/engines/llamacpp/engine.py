@@ -530,7 +530,6 @@ def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int, *, sever
 
 
 def _calls_in(text: str) -> tuple[dict[str, Any], ...]:
-    """Return the complete calls in JSON that may be cut."""
     found, end, read = list[CallPiece](), 0, json.JSONDecoder().raw_decode
     with suppress(ValueError, RecursionError):
         while True:

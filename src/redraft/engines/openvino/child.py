@@ -200,7 +200,6 @@ class Streams:
         return self._pipeline.add_request(number, ids, config)
 
     def _collect(self, number: int) -> None:
-        """Collect the new tokens of a stream. A finished one is forgotten."""
         handle = self._handles[number]
         tokens: list[int] = []
         logprobs: list[float] = []

@@ -74,8 +74,6 @@ class _File(BaseModel):
 
 
 class _Batch(_File):
-    """A batch, as the server reports it."""
-
     status: str
     input_file_id: str
     created_at: int
@@ -147,8 +145,6 @@ class Batches(AbstractContextManager["Batches"]):
 
 @dataclass
 class _Request:
-    """A request that a caller waits for."""
-
     path: str
     model: str
     line: bytes
@@ -399,7 +395,6 @@ class BatchServer(Server):
             self._give(call_id, body)
 
     def _give(self, call_id: str, found: Body | Refusal) -> None:
-        """Give a reply to the callers that wait for it, or send the request again if that may help."""
         self._sent.discard(call_id)
         request = self._requests.get(call_id)
         if request is None:
@@ -423,7 +418,6 @@ class BatchServer(Server):
             request.reply.set_result(found)
 
     def _end(self, sent: Sent, how: str) -> None:
-        """Record the end of a batch. Requests without a reply are sent again."""
         self._batches.file.ended(sent, how)
         for call_id in sent.requests:
             if call_id in self._sent:
@@ -494,7 +488,6 @@ def _response(body: Body) -> httpx.Response:
 
 
 def _result(line: Body) -> Body | Refusal:
-    """Return the reply in a result line. Status 0 means that the request was never answered."""
     response = line.get("response")
     status, body = (
         (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (0, None)

@@ -438,7 +438,6 @@ class _Reply:
 
     @property
     def aside(self) -> str:
-        """Content that is not text, in words."""
         parts = [f"a call of the tool {name!r}" for name in (piece.name for piece in self.calls) if name]
         parts += [f"a refusal: {self.refusal}"] if self.refusal else []
         parts += ["nothing, because of the server's content filter"] if self.finish == "filtered" else []
@@ -450,11 +449,9 @@ class _Reply:
 
     @property
     def used(self) -> wire.TokenCounts:
-        """The server's counts, or an estimate if it sent none."""
         return self.counts or wire.estimated_counts(self.request, self.size, self.pieces)
 
     def counted(self) -> Delta:
-        """Return a delta with the counts alone."""
         used = self.used
         return Delta(
             prompt_tokens=used.prompt,

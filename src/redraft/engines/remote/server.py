@@ -443,7 +443,6 @@ def _from_json(data: str | bytes) -> Any:
 
 
 def _most_tokens(body: Body | None) -> int:
-    """Return the most tokens that a request may use, counting four characters of prompt as a token."""
     if body is None:
         return 0
     limit = body.get("max_tokens") or body.get("max_completion_tokens") or 0

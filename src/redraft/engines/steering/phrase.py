@@ -31,7 +31,6 @@ _SECOND = "은 는 이 가 을 를 도 만 의 에 에서 에게 께서 과 와 
 
 
 def _kind(char: str) -> str:
-    """Return the kind of word edge at a character; empty if it is not part of a word."""
     for kind, chars in (("wide", _WIDE), ("katakana", _KATAKANA), ("hangul", _HANGUL)):
         if regex.match(f"[{chars}]", char):
             return kind
@@ -39,7 +38,6 @@ def _kind(char: str) -> str:
 
 
 def _particles(last: str) -> str:
-    """Return the pattern of the Korean particles that may follow a word ending in this syllable."""
     final = (ord(last) - 0xAC00) % 28  # 0 is a vowel, and 8 is ㄹ
     first = f"{_PARTICLES} {_AFTER_CONSONANT if final else _AFTER_VOWEL}{' 로' if final == 8 else ''}".split()
     return f"(({'|'.join(first)})({'|'.join(_SECOND.split())})?)?"

@@ -370,7 +370,6 @@ class _Writer:
         return missing + postscript + (f" {form.closing}" if form.closing else "")
 
     def _left(self, text: str) -> float:
-        """Return how much the upper limits leave after a text and what must follow it."""
         text += self._tail(text)
         limits = ((each.high, each.count) for each in self.form.limits)
         return min((high - count(text) for high, count in limits if high is not None), default=math.inf)
@@ -380,7 +379,6 @@ class _Writer:
         return any(each.count(text) < each.low for each in self.form.limits)
 
     def _fits(self, text: str, *, enough: bool = False) -> bool:
-        """Return whether a text is allowed. With `enough`, it must also reach the lower limits."""
         return self._left(text) >= 0 and self._is_allowed(text) and not (enough and self._is_low(text))
 
     async def _free(self, begin: int, mark: str = "", most: int | None = None) -> None:
@@ -421,7 +419,6 @@ class _Writer:
                 again += 1
 
     def _end_at(self, begin: int, ended: _Ended) -> None:
-        """End the text where it stopped; within a sentence, at the end of the one before."""
         goes_on = ended.place < len(self.draft.text.rstrip()) and ended.by == "model"
         self.draft.cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
         if goes_on and not self.draft.is_whole:
@@ -516,7 +513,6 @@ class _Writer:
         return False
 
     async def _sentence(self) -> bool:
-        """Write to the end of a sentence. Return whether it has a word."""
         has = await self._part(set(), self.banned, "\n", 0)
         if has:
             self._end_comma()
@@ -676,7 +672,6 @@ class _Writer:
         self.placed, self.likelier = [], LIKELIER
 
     def _given(self, text: str) -> str:
-        """Return a required text with a leading space, and a capital at the beginning of a sentence."""
         before = self.draft.text
         if not before or before.endswith("\n") or self.draft.is_whole:
             text = text[0].upper() + text[1:]

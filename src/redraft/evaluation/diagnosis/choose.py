@@ -317,7 +317,6 @@ def _refuse(matrix: Matrix) -> None:
 
 
 def _steers_nothing(seen: Seen) -> bool:
-    """Return whether steered drafts equal those of best of N, because the engine or checks cannot steer."""
     pairs = [(seen[way], seen.get(Strategy("best-of", way.texts))) for way in seen if way.kind == "steered"]
     return any(drafts for _, drafts in pairs) and all(ours == drafts for ours, drafts in pairs if drafts)
 

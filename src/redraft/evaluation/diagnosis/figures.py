@@ -309,7 +309,6 @@ class Figures:
 
 
 def _level(name: str, chains: Sequence[Known], places: Sequence[int | None]) -> Level:
-    """Describe one answer of each chain. A chain without that answer counts as wrong."""
     rights = [at is not None and each.rights[at] for each, at in zip(chains, places, strict=True)]
     share = stats.proportions(rights, [1] * len(rights), [each.item for each in chains])
     return Level(name, share, sum(rights), len(rights))

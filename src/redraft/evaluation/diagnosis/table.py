@@ -113,7 +113,6 @@ def pooled(each: Sequence[Curves]) -> Curves:
 
 
 def _run_of(curves: Curves, way: Strategy) -> Point:
-    """Return the run with as many texts as `way`; else the largest smaller one; else the smallest."""
     own = [point for point in curves.points if point.way.kind == way.kind]
     return max((p for p in own if p.way.texts <= way.texts), key=lambda p: p.way.texts, default=own[0])
 

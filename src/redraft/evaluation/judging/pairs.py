@@ -165,7 +165,6 @@ def _check_same(
 
 
 def _match(question: AskedQuestion, answers: tuple[GivenAnswer, ...], names: Sequence[str]) -> Match:
-    """Return a match with the turns that all answers have: all turns of the question, or the first."""
     counts = {len(answer.turns) for answer in answers}
     turns = counts.pop()
     if counts or turns not in (1, len(question.turns)):

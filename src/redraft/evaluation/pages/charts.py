@@ -85,7 +85,6 @@ def curves(
 
 
 def _looks(names: Sequence[str], values: Sequence[object]) -> Spec:
-    """Return the looks of series, with their names in the legend. Numbers keep equal names apart."""
     scale = {"domain": list(range(len(names))), "range": list(values)}
     legend = {"labelExpr": f"{json.dumps(names)}[datum.value] || ''"}
     return {"field": "series", "type": "nominal", "scale": scale, "legend": legend}

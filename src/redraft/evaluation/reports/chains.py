@@ -73,7 +73,9 @@ def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
     blocks, kinds = [], Counter[str]()
     left = iter(chains)
     while block := list(islice(left, BLOCK)):
-        blocks.append(_packed([each.chain for each in block]))
+        # JSON escapes control characters, and no direction marks.
+        records = printable(f"[{','.join(each.chain.to_json() for each in block)}]")
+        blocks.append(b64encode(gzip.compress(records.encode(), 6, mtime=0)).decode())
         for name, chain, more in block:
             rights = _rights(chain)
             own = [*more, *kinds_of(chain, rights)]
@@ -123,7 +125,6 @@ def kinds_of(chain: Chain, rights: Sequence[bool | None]) -> Iterator[str]:
 
 
 def _rights(chain: Chain) -> list[bool | None]:
-    """Return whether each answer is right. An unreadable truth is left out."""
     with suppress(RecordError):
         if len(rights := [*rights_of(chain)]) == len(chain.steps):
             return rights
@@ -134,9 +135,3 @@ def title_of(chain: Chain) -> str:
     """Return the beginning of a chain's prompt, on one line."""
     text = " ".join(chain.prompt.text[: 4 * TITLE].split())
     return text if len(text) <= TITLE else f"{text[: TITLE - 1]}…"
-
-
-def _packed(chains: Sequence[Chain]) -> str:
-    # JSON escapes control characters, and no direction marks.
-    records = printable(f"[{','.join(chain.to_json() for chain in chains)}]")
-    return b64encode(gzip.compress(records.encode(), 6, mtime=0)).decode()

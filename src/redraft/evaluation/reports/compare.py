@@ -326,7 +326,6 @@ class Comparison:
 
     @cached_property
     def _leads(self) -> Numbers:
-        """How much higher the model scores on each question; without scores, its wins minus its losses."""
         if not self._of("scored").any():
             return np.asarray((self._of("wins") - self._of("losses")) / self._of(*_OUTCOMES))
         ours, theirs = self._of("model_1", "model_2"), self._of("opponent_1", "opponent_2")

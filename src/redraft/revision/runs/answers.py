@@ -125,7 +125,6 @@ class Attempt:
             self._session.unfinished.keep(self._asked.id, chain.to_json())
 
     def _pay(self) -> None:
-        """Book each call's usage when it ends, for the limits of the run."""
         for meter, price in self._meters:
             usage = meter.take()
             usd = None if price is None else price.cost(usage)

@@ -205,7 +205,6 @@ def _opened(path: Path, stack: ExitStack) -> Part:
 
 
 def _same_origin(parts: Sequence[Part]) -> Path | None:
-    """Return the source file of all parts, if it exists."""
     first = parts[0]
     sources = (part.run.get("source") or {} for part in parts)
     files = (here(source["path"]) for source in sources if "sha256" in source)

@@ -41,8 +41,6 @@ TRIES = 5  # replicas in a row that die under a call without a new piece
 
 @dataclass
 class _Told:
-    """The pieces of one reply so far, from one replica after the other."""
-
     said: list[int] = field(default_factory=list)
     spelt: bool = True  # all text came with its tokens
     shown: bool = False  # something was passed on
@@ -70,13 +68,11 @@ class _Told:
         )
 
     def lost(self, asked: Any) -> Delta:
-        """Return the cost of a reply that begins again."""
         body = {"messages": asked} if isinstance(asked, list) else {"prompt": asked}
         prompt = estimated_counts(body, 0).prompt * len(self.starts)
         return Delta(prompt_tokens=prompt, completion_tokens=len(self.said), estimated=True)
 
     def broke(self) -> None:
-        """Record that the replica died. If a piece came, it had read its prompt."""
         if self.begun:
             self.starts.append(self.before)
         self.before, self.begun, self.deaths = len(self.said), False, self.deaths + 1

@@ -244,8 +244,6 @@ class _Actor:
 
 @dataclass
 class _Run:
-    """The shares of a job: waiting ones and current ones."""
-
     ray: Any
     work: ClusterWork
     needs: Mapping[str, float]
@@ -261,12 +259,10 @@ class _Run:
     busy: Counter[int] = field(default_factory=Counter)
 
     def progress(self, count: int, *, quiet: bool) -> ItemProgress:
-        """Return the progress line, and keep it."""
         self.count, self.line = count, ItemProgress(quiet=quiet)
         return self.line
 
     def all(self) -> None:
-        """Make all shares."""
         while self.waiting or any(actor.share for actor in self.actors.values()):
             self._grow()
             self._give()
@@ -287,7 +283,6 @@ class _Run:
             self.actors[actor.handle.hello.remote()] = actor
 
     def _give(self) -> None:
-        """Give each idle process a share. If there is none left, end the process."""
         while self.idle:
             actor = self.idle.pop()
             if not self.waiting:
@@ -381,7 +376,6 @@ class _Run:
         self.line.update()
 
     def stop(self) -> None:
-        """Have the current shares close their files, so that the journals have all paid replies."""
         working = [reply for reply, actor in self.actors.items() if actor.share]
         for reply in working:
             with suppress(Exception):
@@ -390,7 +384,6 @@ class _Run:
             self.ray.wait(working, num_returns=len(working), timeout=_GRACE)
 
     def result(self, merged: MergeResult) -> SharesResult:
-        """Return the result of the run."""
         failed = sum(made["failed"] for made in self.made.values())
         limit = next((made["limit"] for made in self.made.values() if made["limit"]), "")
         again = f"; {self.begun_again} begun again" if self.begun_again else ""

@@ -47,7 +47,6 @@ async def _checked(check: Check, chains: Sequence[Chain]) -> list[float]:
 
 
 async def _modelled(model: RewardModel, chains: Sequence[Chain]) -> list[float]:
-    """Return the numbers of a reward model. It reads texts, so its tokenizer may differ."""
     asked = [(each.prompt, each.answer) for each in chains]
     found = await in_daemon_thread(lambda: model.score(asked))
     return [_number(each, model.name, chain) for each, chain in zip(found, chains, strict=True)]

@@ -95,7 +95,6 @@ def _own_fault(task: Task, chain: Chain) -> bool:
 
 
 def _on_wrong(task: Task, chain: Chain) -> Chain:
-    """Return a chain that ends with its revision, since judging it would only repeat the work."""
     rng = Random(f"{chain.id}/wrong")
     draft = chain.answer if _own_fault(task, chain) else _wrong(task, chain, rng)
     return _with(chain, (_judged(task, chain, draft), Step(answer=task.right(chain.meta["values"]))))

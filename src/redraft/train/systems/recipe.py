@@ -180,7 +180,6 @@ def _stage(name: str, given: Any, values: Mapping[str, Any], *, small: bool) -> 
 
 
 def _smaller(keys: StageKeys, name: str) -> StageKeys:
-    """Return the keys of a stage after the changes of `small`: some options, or verb and options."""
     other = StageKeys.read_file(keys.small or {}, where="", table=f"{name}.small.").explicit
     if "verb" not in other:
         other["options"] = {**(keys.options or {}), **other.get("options", {})}

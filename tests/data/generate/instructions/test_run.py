@@ -56,7 +56,6 @@ def uneven(**fails: EngineError) -> Uneven:
 
 @pytest.fixture(autouse=True)
 def _short_lag(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few requests are enough for some to show tasks of others."""
     for room in ("pool", "flow"):
         monkeypatch.setattr(f"redraft.data.generate.instructions.{room}.LAG", 2)
 

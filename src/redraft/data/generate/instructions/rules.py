@@ -118,7 +118,6 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
 
 
 def _code(language: str) -> str:
-    """Return the ISO 639 code of a language; empty if unknown, so that the language is not judged."""
     name = language.strip().lower()
     return BY_NAME.get(name, name if len(name) in (2, 3) else "")
 
@@ -218,7 +217,6 @@ def _own(lines: list[str], end: int) -> int:
 
 
 def _end(lines: list[str], *, fenced: bool) -> int:
-    """Return the end of the last text of a reply. `fenced`: a fence was opened before the first text."""
     fences = [number for number, line in enumerate(lines) if _FENCE.fullmatch(line)]
     return _own(lines, fences[-1] if fenced and len(fences) % 2 else len(lines))
 
