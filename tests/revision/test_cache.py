@@ -12,7 +12,6 @@ import pytest
 
 import redraft
 from redraft.errors import OutputError, UsageError
-from redraft.revision.words import usage_line
 from tests.cli import verbs
 from tests.engines.fake_server import FakeServer, chat_reply, chat_server
 
@@ -85,15 +84,6 @@ def test_a_resumed_chain_gets_no_reply_that_it_has_already(server: FakeServer, c
     chain = redraft.revise("Go.", resume=cut, **asked)
     answers = sorted(step.answer for step in (*chain.steps, *chain.drafts))
     assert answers == ["Reply 1.", "Reply 2.", "Reply 3."]
-
-
-def test_a_cached_reply_tells_nothing_of_the_models_pace(server: FakeServer, cache: Path) -> None:
-    asked: dict[str, Any] = {"model": f"{server.url}#m", "cache": cache, "max_revisions": 0}
-    first, again = (redraft.revise("Go.", **asked) for _ in range(2))
-    assert [chain.usage.replayed for chain in (first, again)] == [False, True]
-    seen = redraft.Usage(completion_tokens=90, seconds=3)
-    chains = [chain.model_copy(update={"usage": seen + chain.usage}) for chain in (first, again)]
-    assert ["tokens/s" in usage_line(chain) for chain in chains] == [True, False]
 
 
 def test_an_open_engine_is_refused(cache: Path) -> None:

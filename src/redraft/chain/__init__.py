@@ -77,8 +77,6 @@ class Usage(_Record):
     Attributes:
         estimated: Tokens, or some of them, are estimated from the texts, because a server did not count them.
             It is in the record if it is true.
-        replayed: Replies, or some of them, come from a journal or a cache, so the seconds say nothing of the
-            model. It is in the record if it is true.
     """
 
     prompt_tokens: int = 0
@@ -87,7 +85,6 @@ class Usage(_Record):
     seconds: float = 0.0
     cost_usd: float | None = None
     estimated: bool = _rare(default=False)
-    replayed: bool = _rare(default=False)
 
     def __add__(self, other: Usage) -> Usage:
         costs = [u.cost_usd for u in (self, other) if u.cost_usd is not None]
@@ -98,7 +95,6 @@ class Usage(_Record):
             seconds=self.seconds + other.seconds,
             cost_usd=sum(costs) if costs else None,
             estimated=self.estimated or other.estimated,
-            replayed=self.replayed or other.replayed,
         )
 
 

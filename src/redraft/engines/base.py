@@ -135,7 +135,6 @@ class Delta:
         prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
         cached_tokens: Prompt tokens that were not computed again.
         estimated: The counts are estimated from the texts, because the server sent none.
-        replayed: The reply comes from a journal or a cache; on the last delta.
         unsteered: `Sampling.form` was asked for, but does not hold from here on.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in a message of the assistant; on the last delta.
@@ -157,7 +156,6 @@ class Delta:
     likeliest: tuple[Likeliest, ...] = ()
     estimated: bool = False
     unsteered: bool = False
-    replayed: bool = field(default=False, compare=False)
 
 
 Replies = AsyncGenerator[Delta, None]

@@ -246,7 +246,7 @@ class JournaledEngine(WrappedEngine):
             if not whole:
                 raise self._journal.unusable("a reply in it is damaged, or of another redraft")
             for delta in found:
-                yield replace(delta, replayed=True) if delta.finish else delta
+                yield delta
             return
         deltas: list[Delta] = []
         try:

@@ -223,7 +223,6 @@ class CallMeter:
             prompt_tokens=last.prompt_tokens or 0,
             cached_tokens=last.cached_tokens or 0,
             estimated=last.estimated,
-            replayed=last.replayed,
         )
         return used
 

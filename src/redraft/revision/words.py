@@ -283,7 +283,7 @@ def usage_line(chain: Chain) -> str:
         parts.append(f"{used.prompt_tokens:,} prompt tokens ({used.cached_tokens:,} cached)")
     if used.seconds:
         parts.append(f"{used.seconds:.1f} s")
-        parts += [f"{used.completion_tokens / used.seconds:.0f} tokens/s"] * (not used.replayed)
+        parts.append(f"{used.completion_tokens / used.seconds:.0f} tokens/s")
     if used.cost_usd is not None:
         parts.append(cost_text(used.cost_usd, cost_by_role(chain), digits=6))
     if used.estimated:

@@ -248,7 +248,7 @@ export function* pillsOf(step, before, best) {
 export function endOf(chain, model = "") {
   const used = chain.usage || {}, parts = [model || chain.model?.name].filter(Boolean);
   if (used.seconds) parts.push(`${used.seconds.toFixed(1)} s`);
-  const speed = used.completion_tokens && used.seconds && !used.replayed ? `, ${Math.round(used.completion_tokens / used.seconds).toLocaleString("en")} a second` : "";
+  const speed = used.completion_tokens && used.seconds ? `, ${Math.round(used.completion_tokens / used.seconds).toLocaleString("en")} a second` : "";
   if (used.completion_tokens) parts.push(counted(used.completion_tokens, "token") + speed + (used.estimated ? " (estimated)" : ""));
   if (used.cost_usd) parts.push(`${used.cost_usd.toFixed(4)} USD`);
   return parts.join(" · ");
