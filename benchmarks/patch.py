@@ -29,6 +29,7 @@ import redraft
 from material import QUESTIONS
 from measure import Figure, Goal, Row, Unit
 from redraft.chain import Chain
+from redraft.checks.base import demand_of
 from redraft.checks.json_reading import json_so_far
 from redraft.checks.parse import parse_check
 from redraft.engines.base import Engine, Message, Sampling
@@ -38,13 +39,15 @@ from report import main
 
 WAYS: dict[str, dict[str, Any]] = {"patch": {}, "full revision": {"mode": "verified"}}
 SIZES = (40, 80, 130)  # values of the objects; the longest have some 2,000 tokens
+LEAST = 150  # tokens of a text
+TEXTS: list[Draft] = []  # of all rows
 HOW = (
-    "{count} drafts. The default model behind llama.cpp, temperature 0.7, {streams} at once, the same seeds "
-    "and checks in both ways, which begin with the same draft and revise once. The engine has just read the "
-    "draft, as behind one that it wrote. patch: mode `auto`. full: "
-    "mode `verified`, steered alike, with speculation as by default. New tokens and seconds are medians over "
-    "chains; several at once share their seconds. Changed outside: the share of answers in which another "
-    "{part} of the draft is missing."
+    "{count} drafts with one to three faults. The default model behind llama.cpp, temperature 0.7, {streams} "
+    "at once, the same seeds and checks in both ways, which begin with the same draft and revise once. The "
+    "engine has just read the draft, as behind one that it wrote. patch: mode `auto`. full, of {full} of "
+    "them: mode `verified`, steered alike, with speculation as usual. New tokens and seconds are medians "
+    "over chains; several at once share their seconds. Changed outside: the share of answers in which "
+    "another {part} of the draft is missing."
 )
 KINDS: dict[str, tuple[Any, Callable[[random.Random], Any], Any]] = {
     "count": ({"type": "integer"}, lambda draw: draw.randrange(2, 900), "many"),
@@ -62,7 +65,7 @@ class Draft:
 
     prompt: str
     answer: str
-    check: str
+    checks: list[str]
     others: Any
     right: Any = ""
 
@@ -74,22 +77,29 @@ class Draft:
         return all(part in answer for part in parts)
 
 
-async def texts(engine: Engine, count: int) -> list[Draft]:
-    """Return answers of the model, each with a word of a middle sentence that is then forbidden."""
+async def texts(engine: Engine, questions: int) -> list[Draft]:
+    """Return answers of the model, each with a word in one to three sentences that is then forbidden."""
     found: list[Draft] = []
-    for number, question in enumerate(QUESTIONS):
-        draft = (await redraft.arevise(question, model=engine, max_tokens=260, seed=number)).steps[0]
+    for number, question in enumerate(QUESTIONS[:questions]):
+        draft = (await redraft.arevise(question, model=engine, max_tokens=400, seed=number)).steps[0]
         said = [draft.answer[begin:end] for begin, end in pairwise([0, *ends_of(draft.answer)])]
-        once = [
-            (place, word)
+        all_of_it = draft.answer + question
+        once = {
+            place: [
+                word
+                for word in re.findall(r"\b[a-z]{5,}\b", said[place])
+                if len(re.findall(rf"(?i){word}", all_of_it)) == 1
+            ]
             for place in range(len(said) // 3, len(said) - 1)
-            for word in re.findall(r"\b[a-z]{5,}\b", said[place])
-            if len(re.findall(rf"(?i){word}", draft.answer + question)) == 1
-        ]
-        if len(draft.answer.split()) >= 80 and draft.complete and once and len(found) < count:
-            place, word = random.Random(number).choice(once)
-            others = tuple(each.strip() for each in said[:place] + said[place + 1 :])
-            found.append(Draft(question, draft.answer, f"lacks:{word}", others))
+        }
+        places = [place for place, words in once.items() if words]
+        long = draft.complete and len(await engine.encode(draft.answer)) >= LEAST
+        for faults in range(1, 4 if long and len(places) >= 3 else 1):
+            draw = random.Random(number)
+            wrong = draw.sample(places, faults)
+            checks = [f"lacks:{draw.choice(once[place])}" for place in wrong]
+            others = tuple(each.strip() for place, each in enumerate(said) if place not in wrong)
+            found.append(Draft(question, draft.answer, checks, others))
     return found
 
 
@@ -109,36 +119,47 @@ def objects(folder: Path, count: int) -> Iterator[Draft]:
             del faulty[wrong[0]]
         said = " and ".join(f"{name} is {json.dumps(value)}" for name, value in right.items())
         prompt = f"Write the record in JSON. In it, {said}."
-        yield Draft(prompt, json.dumps(faulty, indent=2), f"json-schema:{file}", values, right)
+        yield Draft(prompt, json.dumps(faulty, indent=2), [f"json-schema:{file}"], values, right)
 
 
-async def measured(name: str, part: str, streams: int, goal: float, *, quick: bool) -> Row:
-    """Make the chain of each draft in both ways, in turn."""
+async def measured(name: str, part: str, streams: int, every: int, goal: float, *, quick: bool) -> Row:
+    """Patch each draft, and revise `every` which group of them, in turn."""
     made: dict[str, list[tuple[Chain, Draft]]] = {way: [] for way in WAYS}
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    ratios: list[float] = []
     engine = await load_engine("default", ctx=8192, parallel=streams)
 
     async def read(draft: Draft) -> None:
-        asked: Message = {"role": "user", "content": f"{draft.prompt}\n\n{parse_check(draft.check).demand}"}
+        told = [demand_of(parse_check(check)) for check in draft.checks]
+        demand = told[0] if len(told) == 1 else "\n".join(f"- {each}" for each in told)
+        asked: Message = {
+            "role": "user",
+            "content": f"{draft.prompt}\n\n{demand}",
+        }
         async with aclosing(engine.chat([asked], Sampling(max_tokens=1, begun=draft.answer))) as deltas:
             async for _ in deltas:
                 pass
 
     async def mended(draft: Draft, way: str, seed: int) -> tuple[Chain, Draft]:
-        given: dict[str, Any] = {"given": draft.answer, "checks": [draft.check], "max_revisions": 1}
+        given: dict[str, Any] = {"given": draft.answer, "checks": draft.checks, "max_revisions": 1}
         return await redraft.arevise(draft.prompt, model=engine, seed=seed, **given, **WAYS[way]), draft
 
     with tempfile.TemporaryDirectory() as folder:
-        count = 3 if quick else 20 if part == "sentence" else 12
-        found = await texts(engine, count) if part == "sentence" else [*objects(Path(folder), count)]
+        if part == "sentence":
+            TEXTS[:] = found = TEXTS or await texts(engine, 8 if quick else len(QUESTIONS))
+        else:
+            found = [*objects(Path(folder), 3 if quick else 100)]
         for first in range(0, len(found), streams):
-            group = found[first : first + streams]
-            for way in [*WAYS][:: 1 if first // streams % 2 else -1]:
+            group, taken = found[first : first + streams], dict[str, float]()
+            ways = [*WAYS] if first // streams % every == 0 else ["patch"]
+            for way in ways[:: 1 if first // streams % 2 else -1]:
                 await asyncio.gather(*map(read, group))
                 began = time.perf_counter()
                 tasks = (mended(draft, way, 1000 * (first + place)) for place, draft in enumerate(group))
                 made[way] += await asyncio.gather(*tasks)
-                seconds[way] += [(time.perf_counter() - began) / len(group)] * len(group)
+                taken[way] = (time.perf_counter() - began) / len(group)
+                seconds[way] += [taken[way]] * len(group)
+            ratios += [taken[way] / taken["patch"] for way in ways[1:]]
     await engine.aclose()
     figures: list[Figure] = []
 
@@ -155,9 +176,8 @@ async def measured(name: str, part: str, streams: int, goal: float, *, quick: bo
     )
     add("new tokens", "tokens", lambda chain, _: chain.usage.completion_tokens, Goal("≤", goal))
     figures += [Figure(f"seconds, {way}", tuple(each), "s") for way, each in seconds.items()]
-    ratios = tuple(full / own for own, full in zip(*seconds.values(), strict=True))
-    figures.append(Figure("a full revision's seconds over a patch's", ratios, "×", Goal("≥", 5.0)))
-    how = HOW.format(count=len(found), part=part, streams=streams)
+    figures.append(Figure("a full revision's seconds over a patch's", tuple(ratios), "×", Goal("≥", 5.0)))
+    how = HOW.format(count=len(found), full=len(made["full revision"]), part=part, streams=streams)
     return Row(f"patch: {name}", how, tuple(figures))
 
 
@@ -172,9 +192,9 @@ def able(*, quick: bool) -> Row:
 
 
 ROWS = {
-    "texts": partial(run, "texts", "sentence", 1, 40),
-    "eight": partial(run, "texts, eight at once", "sentence", 8, 40),
-    "objects": partial(run, "objects", "value", 1, 60),
+    "texts": partial(run, "texts", "sentence", 1, 2, 40),
+    "eight": partial(run, "texts, eight at once", "sentence", 8, 1, 40),
+    "objects": partial(run, "objects", "value", 1, 11, 60),
     "able": able,
 }
 

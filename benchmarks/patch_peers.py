@@ -66,7 +66,7 @@ def by_redraft(mode: Any, able: Able) -> str:
     def say(messages: Any) -> str:
         return able.say(parts if "by their JSON pointers" in messages[-1]["content"] else able.whole)
 
-    given: dict[str, Any] = {"given": able.draft.answer, "checks": [able.draft.check], "max_tokens": LONGEST}
+    given: dict[str, Any] = {"given": able.draft.answer, "checks": able.draft.checks, "max_tokens": LONGEST}
     return redraft.revise(able.draft.prompt, model=redraft.ScriptedEngine(say), mode=mode, **given).answer
 
 
