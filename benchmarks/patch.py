@@ -192,8 +192,8 @@ def able(*, quick: bool) -> Row:
 
 
 ROWS = {
-    "texts": partial(run, "texts", "sentence", 1, 2, 40),
-    "eight": partial(run, "texts, eight at once", "sentence", 8, 1, 40),
+    "texts": partial(run, "texts", "sentence", 1, 4, 40),
+    "eight": partial(run, "texts, eight at once", "sentence", 8, 2, 40),
     "objects": partial(run, "objects", "value", 1, 11, 60),
     "able": able,
 }
