@@ -57,6 +57,16 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     verbs.refused(ask("--edit", file, "Use euros."), "text is blank")
 
 
+def test_an_edit_of_piped_text_says_which_places_stayed() -> None:
+    text, at = "A castle.\n12 dollars a day.", ("--at", "castle", "--at", "12 dollars")
+    model = verbs.script("[2] 11 euros", "castle")
+    done = ask("--edit", "-", "Other.", *at, "-q", "-m", model, stdin=text)
+    assert (done.stdout, done.exit_code) == ("A castle.\n11 euros a day.\n", 1)
+    assert done.stderr == "redraft: 1 place not changed.\n  'castle': the same came back.\n"
+    for prompt in ((), ("-",)):
+        verbs.refused(ask("--edit", "-", *prompt, stdin=text), "a file and a prompt")
+
+
 def test_checks_not_passed_are_status_1_and_said_on_stderr() -> None:
     model = verbs.script("one two three")
     done = ask("Go.", "-m", model, "-c", "words<=2", "-c", "contains:one", "--max-revisions", "0")

@@ -336,5 +336,5 @@ def test_lists_that_hold_one_another_are_not_shown(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_a_recipe(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_recipe(tmp_path)
-    with pytest.raises(UsageError, match="too large for a recipe"):
+    with pytest.raises(UsageError, match="too large"):
         read_recipe(written(tmp_path, "#" * (1 << 20) + "#"))

@@ -46,6 +46,8 @@ def test_characters_and_values_are_places_too() -> None:
     chain = patched(values, answer=ada, places=[("/fee", "one more"), ("/tags/1", "c")])
     assert chain.answer == ada.replace("12", "13").replace('"b"', '"c"')
     assert chain.steps[1].patch == ("/fee", "/tags/1")
+    chain = patched("[1] Eve\n[2] 13", answer=ada, places=[("Ada", "older"), ("/fee", "one more")])
+    assert chain.answer == ada.replace("12", "13").replace("Ada", "Eve")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,17 @@ def test_checks_hold_for_the_new_answer() -> None:
     chain = patched("expensive 11 euros", **options)
     assert (chain.stop, chain.passed) == ("max_revisions", False)
     assert chain.answer == TOWN.replace("12 dollars", "expensive 11 euros")
+
+
+def test_behind_named_places_what_checks_find_elsewhere_is_mended() -> None:
+    options: dict[str, Any] = {"places": [("12 dollars", "in euros")], "temperature": 0}
+    chain = patched("11 euros", "11 euros", "[1] The town has walls.", checks=["lacks:castle"], **options)
+    assert chain.answer == TOWN.replace("castle", "wall").replace("a wall", "walls").replace(
+        "12 dollars", "11 euros"
+    )
+    assert [step.patch for step in chain.steps] == [(), ((38, 46),), ((0, 19),)]
+    chain = patched("11 euros", "11 euros", "[1] Free.", checks=["lacks:ticket"], **options)  # beside it
+    assert (chain.stop, chain.answer) == ("max_revisions", TOWN.replace("12 dollars", "11 euros"))
 
 
 def test_a_wish_and_a_check_hold_together() -> None:
@@ -127,6 +140,49 @@ def test_a_value_is_asked_for_with_its_type_and_not_without_end() -> None:
     (asked,) = engine.asked
     assert asked.schema is not None
     assert (asked.schema["properties"], asked.max_tokens) == ({"/fee": {"type": ["number", "string"]}}, 49)
+
+
+def test_of_several_wishes_those_not_met_are_asked_for_once_more_and_then_named() -> None:
+    options: dict[str, Any] = {"places": [("castle", "older"), ("12 dollars", "in euros"), ("Dogs", "Cats")]}
+    engine = redraft.ScriptedEngine(["[1] ruin\n[3] Cats", "11 euros"])
+    chain = redraft.patch(TOWN, model=engine, **options)
+    assert chain.answer == "The town has a ruin. A ticket costs 11 euros. Cats stay outside."
+    assert (chain.unchanged, chain.revisions, "[1] castle" in str(engine.calls[1])) == ([], 1, False)
+    chain = patched("[1] ruin", "[1] 12 dollars", **options)
+    assert chain.answer == TOWN.replace("castle", "ruin")
+    left = [("12 dollars", "the same came back"), ("Dogs", "the reply has nothing that fits there")]
+    assert [(each["passage"], each["why"]) for each in chain.unchanged] == left
+    assert redraft.Chain.from_json(chain.to_json()).unchanged[0]["place"] == [38, 48]
+    chain = patched("No.", **options)
+    assert (chain.stop, len(chain.unchanged), chain.usage.completion_tokens) == ("unchanged", 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "passage", "wish", "reply", "new"),
+    [
+        (
+            "Buy milk, oil. So.",
+            "Buy milk, oil.",
+            "a list",
+            "- milk\n- oil\n\nThere!",
+            "- milk\n- oil\n\n So.",
+        ),
+        (
+            "Buy milk, oil.\r\nSo.",
+            "milk, oil",
+            "in steps",
+            "1. milk\n2. oil",
+            "Buy \r\n\r\n1. milk\r\n2. oil.\r\nSo.",
+        ),
+        ("- milk, oil\n- tea", "milk, oil", "two items", "- milk\n- oil", "- milk\n- oil\n- tea"),
+        ("| milk, oil | 2 |", "milk, oil", "a list", "- milk\n- oil", "| milk, oil | 2 |"),
+        ('{"buy": "milk, oil"}', "milk, oil", "a list", "- milk\n- oil", '{"buy": "- milk\\n- oil"}'),
+        ("Buy milk, oil. So.", "milk, oil", "shorter", "milk\nThere!", "Buy milk. So."),
+    ],
+)
+def test_a_person_who_wants_a_list_gets_it(text: str, passage: str, wish: str, reply: str, new: str) -> None:
+    for said in (reply, f"[1] {reply}"):
+        assert patched(said, said, answer=text, places=[(passage, wish)]).answer == new
 
 
 @pytest.mark.parametrize("talk", ["Rewrite this passage:", "rewrite this passage of it", "Here it is:"])

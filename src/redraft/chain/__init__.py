@@ -56,6 +56,7 @@ Place = tuple[int, int] | str
 """A place in an answer: its characters from one number to before another, or a value by its JSON pointer."""
 
 MISSING = "missing_revisions"  # name in `meta` of the number of revisions that a chain has too few
+UNCHANGED = "unchanged"  # name in `meta` of a person's places that were not changed, each with why
 
 
 class _Record(BaseModel):
@@ -377,6 +378,12 @@ class Chain(_Record, Generic[T_co]):
         """How many revisions the chain lacks to reach `min_revisions`, from `meta`; 0 if it reached them."""
         missing = self.meta.get(MISSING)
         return missing if isinstance(missing, int) else 0
+
+    @property
+    def unchanged(self) -> list[dict[str, Any]]:
+        """What a person wanted different and is as it was, from `meta`: each `place`, `passage` and `why`."""
+        found = self.meta.get(UNCHANGED)
+        return found if isinstance(found, list) else []
 
     @property
     def echoes(self) -> int:

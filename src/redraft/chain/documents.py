@@ -6,6 +6,8 @@ YAML merge (`<<`) may be overridden: that is its purpose. Readers check the name
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,12 @@ _MOST = 1 << 20  # the most bytes of a settings file, far above any that a perso
 
 
 def text_of_settings(path: Path) -> str:
-    """Return the text of a file of settings."""
+    """Return the text of a file of settings; of standard input for `-`."""
     try:
-        with path.open("rb") as file:
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
             text = file.read(_MOST + 1)
         if len(text) > _MOST:
-            raise UsageError(f"{path} is too large for a recipe: it has over {_MOST:,} bytes.")
+            raise UsageError(f"{path} is too large: it has over {_MOST:,} bytes.")
         return text.decode("utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None

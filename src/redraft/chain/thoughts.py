@@ -123,7 +123,9 @@ class Splitter:
         if end >= 0:
             self._at, self.until = end + len(self.until), ""
         else:
-            end = self._at = len(self._held) - (0 if last else _begun(self._held[start:], self.until))
+            sizes = range(0 if last else min(len(self._held) - start, len(self.until) - 1), 0, -1)
+            begun = next((size for size in sizes if self._held.endswith(self.until[:size])), 0)
+            end = self._at = len(self._held) - begun
         return self._held[start:end]
 
     def _answer(self, *, last: bool) -> str:
@@ -146,11 +148,6 @@ class Splitter:
             whole = whole.lstrip()
         self._answered = self._answered or bool(whole)
         return whole
-
-
-def _begun(text: str, tag: str) -> int:
-    sizes = range(min(len(text), len(tag) - 1), 0, -1)
-    return next((size for size in sizes if text.endswith(tag[:size])), 0)
 
 
 def apart(text: str) -> tuple[str, str]:

@@ -40,7 +40,7 @@ def ask(
     quiet: Annotated[bool, switch("Print the best answer alone.", "--quiet", "-q")] = False,
     steps: Annotated[bool, switch("On a terminal: show each text and change.", "--steps")] = False,
     edit: Annotated[
-        Path | None, flag("FILE", "Change in the text of FILE only what PROMPT says, and print a diff.")
+        Path | None, flag("FILE", "Change only what PROMPT says in FILE, or -, the pipe; print a diff.")
     ] = None,
     at: Annotated[list[str] | None, flag("PASSAGE", "With --edit: change this alone; repeatable.")] = None,
 ) -> None:
@@ -65,7 +65,7 @@ def ask(
     quiet = quiet or load_config().defaults.get("quiet", False)
     if edit is not None or at:
         wish = one_text(prompt or (), "ask").strip()
-        if edit is None or not wish:
+        if edit is None or wish in ("", "-"):
             raise UsageError("--edit needs a file and a prompt.", hint='redraft ask --edit FILE "Use euros."')
         places: list[Any] = [(each, wish) for each in at or ()] or [wish]
         raise typer.Exit(_edit(settings, edit, places, cache, "json" * json or "text" * quiet))

@@ -46,7 +46,15 @@ def findings() -> Iterator[Finding]:
     yield Finding("redraft", well=True, found=__version__)
     yield Finding("python", well=True, found=f"{platform.python_version()} on {system}")
     yield from _extras()
-    yield from _plugins()
+    for each in all_plugins():
+        if each.package == OWN and not each.rivals:
+            continue
+        try:
+            each.load(resolve_name(KINDS[each.group]))
+        except PluginError as error:
+            yield Finding("plugin", well=False, found=error.message, type_next=error.hint or "")
+        else:
+            yield Finding("plugin", well=True, found=f"{each} of the package {each.package} {each.version}")
     what, get = "default model", "redraft model get default"
     try:
         path = default_model.cached_default()
@@ -132,18 +140,6 @@ def _extras() -> Iterator[Finding]:
                 yield Finding(f"[{extra}]", well=False, found=found, type_next=repair)
             else:
                 yield Finding(f"[{extra}]", well=True, found="installed")
-
-
-def _plugins() -> Iterator[Finding]:
-    for each in all_plugins():
-        if each.package == OWN and not each.rivals:
-            continue
-        try:
-            each.load(resolve_name(KINDS[each.group]))
-        except PluginError as error:
-            yield Finding("plugin", well=False, found=error.message, type_next=error.hint or "")
-        else:
-            yield Finding("plugin", well=True, found=f"{each} of the package {each.package} {each.version}")
 
 
 def _installed(package: str) -> bool:

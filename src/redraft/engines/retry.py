@@ -150,14 +150,12 @@ class Retry:
         pause, after = backoff(failure.attempt, patience.backoff), failure.retry_after
         seconds = pause if after is None else after + 0.1 * pause
         if (whole := lasted + seconds) >= 1:
-            limit = f", at most {_in_words(patience.outage)}" if patience.outage else ""
+            most = patience.outage
+            told = f"{most / 60:g} min" if most >= 60 and most % 60 == 0 else f"{most:g} s"
+            limit = f", at most {told}" if most else ""
             limit = ", as it asks" if whole > patience.outage and after else limit
             patience.tell(f"{self._host} {failure.words}, waiting {whole:.0f} s{limit}")
         return seconds
-
-
-def _in_words(seconds: float) -> str:
-    return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:g} s"
 
 
 SLACK = 1.02

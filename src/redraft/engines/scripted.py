@@ -129,10 +129,8 @@ class ScriptedEngine(Engine):
         return self._reply(call, sampling, stop, "".join(map(chr, said)))
 
     async def _reply(self, asked: Call, sampling: Sampling, stop: Sequence[str], begun: str = "") -> Replies:
-        texts = (
-            [content_of(each) for each in asked if isinstance(each, dict)] if isinstance(asked, tuple) else []
-        )
-        length = len("".join(texts) if texts else asked) + len(begun)
+        messages = [each for each in asked if isinstance(each, dict)] if isinstance(asked, tuple) else []
+        length = len("".join(map(content_of, messages)) if messages else asked) + len(begun)
         if self.context is not None and length >= self.context:
             raise ContextError(length, self.context)
         canned = map(_reply_of, () if callable(self.replies) or not begun else self.replies)

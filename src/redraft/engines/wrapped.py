@@ -257,7 +257,9 @@ class JournaledEngine(WrappedEngine):
                     if delta.finish not in (None, "context", "filtered") and any(
                         each.text.strip() or each.tool_calls for each in deltas
                     ):
-                        await self._journal.store(key, [_without_defaults(each) for each in deltas])
+                        found = [vars(each).items() for each in deltas]  # without defaults, and 0 is none
+                        said = [{k: v for k, v in of if v or (v == 0 and v is not False)} for of in found]
+                        await self._journal.store(key, said)
                     yield delta
         except EngineError:
             failed()
@@ -270,12 +272,6 @@ def _deltas_of() -> TypeAdapter[tuple[Delta, ...]]:
 
 
 _FIELDS = {field.name for field in fields(Delta)}
-
-
-def _without_defaults(delta: Delta) -> dict[str, Any]:
-    # A count of 0 is no default. This runs for each token.
-    found = vars(delta).items()
-    return {name: value for name, value in found if value or (value == 0 and value is not False)}
 
 
 ROLES: tuple[EngineRole, ...] = get_args(EngineRole)

@@ -36,15 +36,12 @@ def checks_of(given: Sequence[Given]) -> tuple[Check, ...]:
 
 async def judged(checks: Sequence[Check], answer: object, prompt: object = "") -> Judged:
     """Judge an answer. Both may be a text or a list of chat messages; the answer is the last message."""
-    results = await run_checks(checks, _text_of(answer), _prompt_of(prompt))
+    asked = Prompt(instruction=str(prompt))
+    if isinstance(prompt, Sequence) and not isinstance(prompt, str):
+        asked = Prompt(messages=tuple(dict(message) for message in prompt))
+    results = await run_checks(checks, _text_of(answer), asked)
     passed = all(result.passed for result in results)
     return Judged(score_of(results) or 0.0, passed, complaint(results, "stop"), results)
-
-
-def _prompt_of(given: object) -> Prompt:
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        return Prompt(messages=tuple(dict(message) for message in given))
-    return Prompt(instruction=str(given))
 
 
 def _text_of(reply: object) -> str:

@@ -66,7 +66,10 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
     """Return the chosen file, or all of its parts in order."""
     ggufs = sorted(name for name in files if _is_model(name))
     firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
-    found = [name for name in firsts if _matches(name, selects or PREFERRED)]
+    wanted = selects or PREFERRED
+    part = re.compile(rf"(?:^|[-._/]){re.escape(wanted)}(?=[-._/])", re.IGNORECASE)
+    whole = wanted.lower().endswith(".gguf")
+    found = [name for name in firsts if (name == wanted if whole else part.search(name))]
     if selects is None and len(firsts) == 1:
         found = firsts
     if not firsts:
@@ -265,12 +268,6 @@ def cached() -> Iterator[Cached]:
 
 def _is_model(name: str) -> bool:
     return name.lower().endswith(".gguf") and "mmproj" not in name.lower()
-
-
-def _matches(name: str, selects: str) -> bool:
-    if selects.lower().endswith(".gguf"):
-        return name == selects
-    return re.search(rf"(?:^|[-._/]){re.escape(selects)}(?=[-._/])", name, re.IGNORECASE) is not None
 
 
 def _no_weights(repo: str, names: Sequence[str]) -> ModelError:

@@ -144,7 +144,9 @@ class Journal(AbstractContextManager["Journal"]):
             sync(Path(f"{os.path.realpath(self.path)}-wal"))
 
     def _write(self, replies: Mapping[str, Any]) -> None:
-        rows = [(bytes.fromhex(key), _packed(reply)) for key, reply in replies.items()]
+        texts = [json.dumps(each, ensure_ascii=False, separators=(",", ":")) for each in replies.values()]
+        packed = [zlib.compress(text.encode("utf-8", "surrogatepass")) for text in texts]
+        rows = [(bytes.fromhex(key), each) for key, each in zip(replies, packed, strict=True)]
         raw = [(bytes.fromhex(raw_key(key)),) for key in replies]
         with self._usable(), self._transaction():
             self._db.executemany("INSERT OR IGNORE INTO packed (key, reply) VALUES (?, ?)", rows)
@@ -205,8 +207,3 @@ class Journal(AbstractContextManager["Journal"]):
     ) -> OutputError:
         """Return the error for a file that cannot be used."""
         return OutputError(f"the replies in {self.path} cannot be used: {reason}.", hint=hint)
-
-
-def _packed(reply: Any) -> bytes:
-    text = json.dumps(reply, ensure_ascii=False, separators=(",", ":"))
-    return zlib.compress(text.encode("utf-8", "surrogatepass"))

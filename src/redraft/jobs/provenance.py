@@ -204,7 +204,10 @@ class ContentHashes:
 
     def of(self, path: Path) -> str | None:
         """Return the hash of a file, or of a folder's files with their names; None if it is missing."""
-        files = sorted(_files(path))
+        inside = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else []
+        names = [(each.relative_to(path).as_posix(), each) for each in inside]
+        files = sorted(pair for pair in names if not _NOT_RESULTS.search(pair[0]))
+        files = [(path.name, path)] if path.is_file() else files
         if not files:
             return None
         stats = [(name, each.stat()) for name, each in files]
@@ -218,15 +221,6 @@ class ContentHashes:
         if self._path.parent.is_dir():  # not in a dry run
             write_file(self._path, json.dumps(self._known, indent=1).encode())
         return found
-
-
-def _files(path: Path) -> Iterator[tuple[str, Path]]:
-    if path.is_file():
-        yield path.name, path
-    for each in path.rglob("*") if path.is_dir() else ():
-        name = each.relative_to(path).as_posix()
-        if each.is_file() and not _NOT_RESULTS.search(name):
-            yield name, each
 
 
 def _hash(lines: Iterator[str]) -> str:

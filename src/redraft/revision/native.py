@@ -322,7 +322,6 @@ def _with_system(prompt: Prompt, system: str | None) -> Prompt:
 
 
 def _write(stream: Stream) -> ops.Loop[tuple[Stop, Finish]]:
-    """Send requests until there is a reason to stop. Return it, and the last finish."""
     while True:
         last = yield from _request(stream)
         if not isinstance(last, Delta):

@@ -45,6 +45,10 @@ _LEAD = re.compile(r"[^\n]*:\n+(?=\S)")  # it announces what follows; before an 
 _FENCE, _BOLD, _QUOTED = r"```\w*\n(.*)\n```\Z", r"\*\*([^*]+)\*\*\Z", r"[\"“`]([^\"”`]*)[\"”`]\Z"
 _AROUND = re.compile(rf"{_FENCE}|{_BOLD}|{_QUOTED}|'((?:[^']|\b'\b)*)'\Z", re.DOTALL)
 
+_LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # what a person says who wants a list
+_LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
+SAME, CUT, NOTHING = "the same came back", "the reply was cut", "the reply has nothing that fits there"
+
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a part of a program
 
 
@@ -75,7 +79,8 @@ def edits_of(state: State) -> list[Edit]:
     *_, before, step = [steps[0], *steps]
     failed = [result for result in step.checks if not result.passed]
     same = step.finish == before.finish  # a text that was ended and is whole now came closer
-    in_vain = step.patch and same and (step.score or 0) <= (before.score or 0)
+    by_person = before.feedback is not None and before.feedback.by == "person"  # and not by checks
+    in_vain = step.patch and same and not by_person and (step.score or 0) <= (before.score or 0)
     known = failed and all(result.places for result in failed)
     resumes = plan.info.resumes
     whole = step.finish == "stop" or (step.finish == "lost" and resumes)
@@ -260,32 +265,43 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
 def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _: int) -> ops.Loop[Step]:
     """Ask for new text at places, by number or pointer. Return the new step.
 
-    If the reply is a whole other answer, the step has no `patch`. A useless reply leaves the step empty.
+    If the reply is a whole other answer, the step has no `patch`. A useless reply leaves the step empty. If
+    it meets some of a person's wishes, the others are asked for once more; `state.left` has what stays.
     """
-    answer, wanted = base.answer, [edit for edit in edits if not edit.gone]
-    reply, new = ops.Generated("", "stop", Usage()), list[str]()
-    if wanted:
-        old = answer[wanted[0].begin : wanted[0].end]
-        alone = len(wanted) == 1 and wanted[0].pointer is None and state.plan.info.resumes and '"' not in old
-        shown: Message = {"role": "assistant", "content": answer}
-        if alone and wanted[0].wish:
-            ask = _passage(state, answer, wanted[0], (*messages, shown))
+    answer, reply, usage = base.answer, ops.Generated("", "stop", Usage()), Usage()
+    wanted = left = [edit for edit in edits if not edit.gone]
+    shown: Message = {"role": "assistant", "content": answer}
+    named, new = bool(wanted and wanted[0].wish and not wanted[0].anywhere), dict[int, str]()
+    for again in (False, True):
+        if not left or (again and (not named or len(left) == len(wanted) or rules.spent(state))):
+            break
+        old, values = answer[left[0].begin : left[0].end], left[0].pointer is not None
+        alone = len(left) == 1 and not values and state.plan.info.resumes and '"' not in old
+        if alone and left[0].wish:
+            ask = _passage(state, answer, left[0], (*messages, shown))
         else:
-            ask = _asking(state, base, wanted, (*messages, shown))
+            ask = _asking(state, base, left, (*messages, shown))
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
-        new = (_new_parts if wanted[0].pointer is None else _new_values)(reply, answer, wanted)
-        new = ["" if each and state.echoes(each, state.steps) else each for each in new]
-    more: dict[str, Any] = {"usage": reply.usage, "reasoning": reply.reasoning}
+        usage += reply.usage
+        found = _new_values(reply, left) if values else _new_parts(reply, answer, left)
+        for edit, text in zip(left, found, strict=True):
+            new[edit.begin] = "" if text and state.echoes(text, state.steps) else text
+        left = [edit for edit in left if new[edit.begin] in ("", answer[edit.begin : edit.end])]
+    more: dict[str, Any] = {"usage": usage, "reasoning": reply.reasoning}
     copied = any(answer[edit.begin : edit.end] in reply.text for edit in wanted)
     long = 2 * len(reply.text) >= len(answer) and not copied
-    if long and not any(new) and wanted[0].pointer is None and not edits[0].wish:
+    if long and not any(new.values()) and wanted[0].pointer is None and not edits[0].wish:
         whole = reply.text if _MARK.search(answer) else _MARK.sub("", reply.text)
         yield ops.Text("answer", state.last + 1, whole)
         return Step(answer=whole, finish=reply.finish, **more)
-    text, at, places, left = "", 0, list[Place](), iter(new)
+    text, at, places, state.left = "", 0, list[Place](), [] if named else state.left
     for edit in edits:
-        piece = "" if edit.gone else next(left)
-        text, at = _put(text + answer[at : edit.begin], answer, edit, piece, places)
+        old, piece, count = answer[edit.begin : edit.end], "" if edit.gone else new[edit.begin], len(places)
+        fresh = "" if piece == old else piece
+        text, at = _put(text + answer[at : edit.begin], answer, edit, fresh, places)
+        if named and len(places) == count:
+            why = SAME if piece == old else CUT if reply.finish != "stop" else NOTHING
+            state.left.append({"place": edit.pointer or [edit.begin, edit.end], "passage": old, "why": why})
     if not places:
         return Step(answer="", finish=reply.finish, **more)
     return Step(answer=text + answer[at:], patch=tuple(places), **more)
@@ -294,7 +310,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
 def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages) -> ops.Ask:
     parts, schemas = list[str](), dict[str, Any]()
     for number, edit in enumerate(edits, start=1):
-        said = [each.message for each in base.checks if any(_touches(place, edit) for place in each.places)]
+        said = [each.message for each in base.checks if any(touches(place, edit) for place in each.places)]
         head = f"[{number}] " if edit.pointer is None else f"{json.dumps(edit.pointer, ensure_ascii=False)}: "
         old = base.answer[edit.begin : edit.end] or "(missing)"
         old = _at_margin(base.answer, edit.begin, edit.end) if edit.code else old
@@ -323,7 +339,8 @@ def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.A
     """
     old, info, gap, begun = answer[edit.begin : edit.end], state.plan.info, None, '"'
     begin, end = segment_of(answer, edit.begin, edit.end, led=False)
-    what, text, which, one = "passage", old, "This", len(ends_of(old)) < 2
+    what, text, which = "passage", old, "This"
+    one = len(ends_of(old)) < 2 and not _LISTED.search(edit.wish)
     if one and info.forms and info.logprobs and re.search(r"\w", rest := answer[edit.end : end]):
         what, text, which = "sentence", answer[begin:end], f'In it, "{old}"'
         gap, begun = Gap(old, rest, rest, asked=True), f'"{answer[begin : edit.begin]}'.rstrip(" ")
@@ -333,21 +350,24 @@ def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.A
     return ops.Ask(joined([*messages, asked]), length, form=form, stop=('"',), begun=begun)
 
 
-def _touches(place: Place, edit: Edit) -> bool:
+def touches(place: Place, edit: Edit) -> bool:
+    """Whether a place is in an edit, or beside it."""
     if isinstance(place, str):
         return edit.pointer is not None and f"{place}/".startswith(f"{edit.pointer}/")
     return edit.pointer is None and place[0] <= edit.end and edit.begin <= place[1]
 
 
 def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return the reply's new text for each place; "" where it is missing or unchanged."""
+    """Return the reply's new text for each place; "" where it is missing."""
     if edits[0].code:
         return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
     olds = [answer[edit.begin : edit.end] for edit in edits]
     text = _bare(reply.text, answer if edits[0].anywhere else olds[0]) if edits[0].wish else reply.text
-    short = (edits[0].wish or 2 * len(text) < len(answer)) and not _NUMBER.search(text)
+    lists = bool(_LISTED.search(edits[0].wish))
+    numbered = _MARK.match(text) if lists else _NUMBER.search(text)
+    short = (edits[0].wish or 2 * len(text) < len(answer)) and not numbered
     said = f"[1] {text}" if short and len(edits) == 1 else text
-    pieces = pieces_of(said, olds, whole=reply.finish == "stop")
+    pieces = pieces_of(said, olds, whole=reply.finish == "stop", lists=lists)
     parts = [*_parts(text)] if edits[0].anywhere and not pieces else []  # all of it, perhaps
     if len(parts) == len(edits) and reply.finish == "stop":
         pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
@@ -392,7 +412,7 @@ def _at_margin(text: str, begin: int, end: int) -> str:
 
 def _bare(text: str, old: str) -> str:
     lead = _LEAD.match(text)
-    text = text[lead.end() :] if lead and not old.startswith(lead[0].rstrip()) else text
+    text = text[lead.end() :] if lead and not old.startswith(lead[0].rstrip(": \n")) else text
     around = _AROUND.match(text)
     return around[around.lastindex or 0].strip() if around and text[:1] != old[:1] else text
 
@@ -400,7 +420,7 @@ def _bare(text: str, old: str) -> str:
 def _fitted(answer: str, edit: Edit, new: str) -> str:
     """Return a new passage without what a model puts around it: marks, and the sentence that it stands in.
 
-    "" if it repeats the request or the old passage, or is a sentence that would stand within another.
+    "" if it repeats the request, or is a sentence that would stand within another.
     """
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
@@ -415,11 +435,24 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     if within or bare[-1:] == ":" != old[-1:] or (len(words) > 1 and plain in asked.casefold()):
         return ""
     new = new if old[-1:] in STOPS else new.rstrip(STOPS) or new
-    return new * (new != old)
+    if "\n" not in new or _is_json(answer):
+        return new
+    new = _on_lines(answer, edit, new) if _LIST.match(new) and "\n" not in old else new
+    return new.replace("\n", "\r\n") if "\r\n" in answer else new
 
 
-def _new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return the reply's new text for each value; "" where it is missing or unchanged.
+def _on_lines(answer: str, edit: Edit, new: str) -> str:
+    """Return a list that stands in place of a passage, on lines of its own; "" in a table."""
+    before, after = answer[: edit.begin].rpartition("\n")[2].strip(), answer[edit.end :].partition("\n")[0]
+    if before.startswith("|"):
+        return ""
+    nested = before and before == new.lstrip()[0]  # in an item, which becomes the first one
+    new = new.lstrip()[1:].lstrip() if nested else "\n\n" * bool(before) + new
+    return new + "\n\n" * (bool(after.strip()) and after[0] not in STOPS + CLOSERS)
+
+
+def _new_values(reply: ops.Generated, edits: Sequence[Edit]) -> list[str]:
+    """Return the reply's new text for each value; "" where it is missing.
 
     The reply has pointers as names, or is like the object shown. Other values in it are ignored.
     """
@@ -434,26 +467,26 @@ def _new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> lis
         named = isinstance(value, dict) and edit.pointer in value
         span = span_of(text, [edit.pointer or ""] if named else keys_of(edit.pointer or ""))
         said = text[span[0] : span[1]] if span and not span[2] else ""
-        new.append("" if said == answer[edit.begin : edit.end] else said)
+        new.append(said)
     return new
 
 
-def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True) -> dict[int, str]:
+def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: bool = False) -> dict[int, str]:
     """Return the numbered parts of a reply by number; empty if it has another form.
 
-    A part for a line is one line; remarks below it are dropped. If the reply is not `whole`, its last part is
-    cut.
+    A part for a line is one line, or with `lists` a list; remarks below it are dropped. If the reply is not
+    `whole`, its last part is cut.
     """
-    lead, *found = _NUMBER.split(reply)
+    lead, *found = _NUMBER.split(reply, maxsplit=lists and len(olds) == 1)  # the items may have numbers
     numbers = [*map(int, found[::2])]
     led = not lead.strip("`\n ") or (lead.rstrip().endswith(":") and "\n" not in lead.strip())
     if not led or len({*numbers}) < len(numbers) or not {*numbers} <= {*range(1, len(olds) + 1)}:
         return {}
-    texts = [
-        text.strip().partition("\n\n" if "\n" in olds[number - 1] else "\n")[0].rstrip()
-        for number, text in zip(numbers, found[1::2], strict=True)
-    ]
-    pieces = dict(zip(numbers, texts, strict=True))
+    pieces = dict[int, str]()
+    for number, text in zip(numbers, found[1::2], strict=True):
+        items = _LIST.match(text.strip()) if lists else None
+        text = items[0] if items else text.strip().partition("\n\n" if "\n" in olds[number - 1] else "\n")[0]
+        pieces[number] = text.rstrip()
     return pieces if whole else dict([*pieces.items()][:-1])
 
 
@@ -470,6 +503,8 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     found.sort(key=lambda edit: edit.begin)
     if not found:
         raise UsageError("the text is blank, so nothing can be changed.", hint="Give another one.")
+    if any(edit.pointer is None for edit in found):  # all are asked for in one way
+        found = [replace(edit, pointer=None, schema=None) for edit in found]
     for before, after in pairwise(found):
         if after.begin < before.end:
             passage = answer[after.begin : before.end]

@@ -76,7 +76,6 @@ def _check_own(state: State) -> ops.Loop[Stop | None]:
 
 
 def _draft(state: State) -> ops.Loop[Stop | None]:
-    """Write the first answer, or drafts to choose it from. Return a reason to stop, or None."""
     if state.plan.options.given:
         state.begin(state.plan.options.given, "stop", Usage())
         return None
@@ -108,7 +107,6 @@ def _draft(state: State) -> ops.Loop[Stop | None]:
 
 
 def _write_next(state: State) -> ops.Loop[Stop | None]:
-    """Write the next answer, and announce it if it is the last. Return a reason to stop, or None."""
     written, last = state.last, state.steps[-1] if state.steps else None
     asked = last and last.patch and last.usage.completion_tokens  # what is left out costs nothing
     if last and last.tool_calls and not asked:
@@ -240,7 +238,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
     `wish` is what a person wants of the whole. Return a reason to stop, or None. If nothing new comes, or the
     context has no room, there is no step.
     """
-    plan, base, tries, stop = state.plan, state.steps[-1], list[Step](), None
+    plan, base, tries, stop, left = state.plan, state.steps[-1], list[Step](), None, list[Any]()
     write = patch.asked if edits[0].wish or edits[0].code or not plan.info.resumes else patch.written
     failed = {result.name for result in base.checks if not result.passed}
     # What steers need not be told. Nor is the first try: all that comes before is in the engine's cache.
@@ -270,6 +268,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
         stop = rules.no_room(state) if stop == "max_tokens" else stop
         _note_checks(state, results or ())
         tries.append(state.steps.pop())
+        left.append(state.left)
         state.unpatched = write is patch.asked and not made.patch
         done = made.patch and (not plan.checks or edits[0].anywhere)
         if tries[-1].passed or done or state.unpatched or rules.spent(state):
@@ -277,21 +276,21 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
     if not (changed := [step for step in tries if step.patch]):
         return stop or rules.no_room(state)
     chosen = changed[best_step(changed) or 0]
-    usage = sum((step.usage for step in tries), Usage())
+    state.left, usage = left[tries.index(chosen)], sum((step.usage for step in tries), Usage())
     state.steps.append(chosen.model_copy(update={"usage": usage}))
     yield ops.Text("answer", state.last, chosen.answer)
     return stop
 
 
 def _by_person(state: State) -> ops.Loop[Stop]:
-    """Rewrite what a person marked in the last answer, and then what else the checks want of a whole text."""
+    """Rewrite what a person marked in the last answer, and then what the checks find elsewhere."""
     if not state.steps:
         state.begin(state.plan.options.given, "stop", Usage())
     edits = patch.marked(state.steps[-1].answer, state.plan.options.places)
     base = state.criticised(patch.feedback_of(state.steps[-1].answer, edits))
     yield ops.StepDone(state.last, base)
     end: Stop = "max_revisions" if state.plan.checks else "ended"
-    wish, again = "", state.plan.checks and edits[0].anywhere
+    wish, named = "", not edits[0].anywhere
     while True:
         before = state.steps[-1]
         stop = yield from _patch(state, edits, wish)
@@ -299,14 +298,19 @@ def _by_person(state: State) -> ops.Loop[Stop]:
             return stop or (end if wish else "unchanged")
         yield ops.StepDone(state.last, step)
         in_vain = wish and (step.score or 0) <= (before.score or 0)
-        if step.passed or stop or in_vain or not (again and rules.another(state)):
+        again = state.plan.checks and not (wish and named) and rules.another(state)
+        if step.passed or stop or in_vain or not again:
             return "passed" if step.passed else stop or end
-        wish = base.criticism
-        edits = patch.edits_of(state) or patch.marked(step.answer, [f"{wish}\n{step.criticism}"])
+        wish, edits = base.criticism, patch.edits_of(state)
+        if named:
+            edits = [each for each in edits if not any(patch.touches(place, each) for place in step.patch)]
+        elif not edits:
+            edits = patch.marked(step.answer, [f"{wish}\n{step.criticism}"])
+        if not edits:
+            return end
 
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:
-    """Give the last answer its feedback. Return a reason to stop, or None to revise it."""
     if state.steps[-1].tool_calls:  # those of an earlier attempt may not be judged yet
         return None if state.steps[-1].feedback else (yield from _judge_calls(state))
     if (same := rules.repeated(state)) is not None and same.feedback is not None:
@@ -334,9 +338,7 @@ def _check(state: State) -> ops.Loop[tuple[CheckResult, ...] | None]:
     yield from ops.announce_progress(state)
     op = ops.RunChecks(step.answer, reasoning=step.reasoning)
     checked = yield from ops.run_checks(op, partial(_pay_judge, state))
-    if checked.given_up:
-        return None
-    return checked.results
+    return None if checked.given_up else checked.results
 
 
 def _pay_judge(state: State, usage: Usage) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from redraft.chain import (
     MISSING,
+    UNCHANGED,
     Chain,
     Feedback,
     Finish,
@@ -135,6 +136,7 @@ class State:
     by_role: dict[Role, Usage] = field(init=False)
     started: float = field(init=False)
     unpatched: bool = field(default=False, init=False)  # a request for a patch had a reply of no use
+    left: list[Any] = field(default_factory=list, init=False)  # a person's places that are as they were
     own: int = field(init=False)  # the first steps, which adapters wrote, of a model that has them for roles
 
     def __post_init__(self) -> None:
@@ -312,6 +314,8 @@ class State:
             meta[ANSWERED] = "its own revision" if best < self.own else "the base"
         if missing > 0 and stop not in (None, "tool_calls", "cancelled", "error"):
             meta[MISSING] = missing
+        if self.left:
+            meta[UNCHANGED] = self.left
         used = {role: u for role, u in self.by_role.items() if u.prompt_tokens or u.completion_tokens}
         names: dict[Role, str] = {role: u.model for role, u in plan.earlier.usage_by_role.items()}
         names |= {role: info.name for role, info in plan.models.items()}

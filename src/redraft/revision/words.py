@@ -110,6 +110,9 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
         wanted, why = counted(chain.revisions + missing, "revision"), STOPS.get(chain.stop or "", "")
         message = f"minimum not reached: {chain.revisions} of at least {wanted}; {why}."
         yield message, "Give it more room: --max-tokens, or the budget."
+    if left := chain.unchanged:
+        found = "\n".join(f"{each['passage']!r:.60}: {each['why']}." for each in left)
+        yield f"{counted(len(left), 'place')} not changed.", found
     best = chain.steps[chain.best]
     if best.finish != "stop":
         yield f"the answer was cut: {why_cut(best, chain.stop)}.", None
@@ -134,7 +137,8 @@ def exit_status_of(chain: Chain, *, with_checks: bool) -> int:
         return 130
     if not chain.answer.strip():
         return EngineError.exit_status
-    return 1 if chain.missing_revisions or (with_checks and not chain.passed) else 0
+    lacking = chain.missing_revisions or chain.unchanged
+    return 1 if lacking or (with_checks and not chain.passed) else 0
 
 
 @dataclass

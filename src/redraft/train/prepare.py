@@ -283,7 +283,10 @@ def prepare(
     with written_to(cache, "prepared data", hint), lock:
         if found := open_prepared(folder, key):  # another process has just prepared it
             return found
-        _remove_left(cache)
+        for left in cache.glob("*.partial"):
+            if (handle := open_locked(left.with_suffix(".lock"))) is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(handle)
         batches = _unchanged(paths, before, encode_files(paths, encoder, workers))
         return _make(folder, key, batches, encoder.wanted, say)
 
@@ -334,14 +337,6 @@ def _version(package: str) -> str:
     with suppress(PackageNotFoundError):
         return version(package)
     return ""
-
-
-def _remove_left(cache: Path) -> None:
-    for left in cache.glob("*.partial"):
-        handle = open_locked(left.with_suffix(".lock"))
-        if handle is not None:
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(handle)
 
 
 def _make(folder: Path, key: str, batches: Iterable[Encoded], wanted: str, say: Say) -> Prepared:

@@ -216,7 +216,12 @@ def _found_recipe(
         )
     _check_shapes(base, delta, "delta", whole=recipe.whole if recipe else ())
     if recipe is None:
-        _check_config(base, delta)
+        ours, theirs = base.json("config.json"), delta.json("config.json")
+        for key in ("model_type", "num_attention_heads", "num_key_value_heads", "rope_theta", "hidden_act"):
+            one, two = ours.get(key), theirs.get(key)
+            if one is not None and two is not None and one != two:
+                why = f"{key} is {one!r:.40} there and {two!r:.40} here"
+                raise _other_architecture(base, delta, "delta", why)
         convention, why = settle(base, delta, vocab)
         recipe = Recipe(exact=False, vocabulary=convention)
     elif vocab not in (None, recipe.vocabulary):
@@ -277,15 +282,6 @@ def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collect
 def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str) -> ModelError:
     hint = f"redraft weights info {base.path}   and the same for {other.path}"
     return ModelError(f"{base.path} is not the base of the {role} {other.path}: {why}.", hint=hint)
-
-
-def _check_config(base: Checkpoint, delta: Checkpoint) -> None:
-    ours, theirs = base.json("config.json"), delta.json("config.json")
-    for key in ("model_type", "num_attention_heads", "num_key_value_heads", "rope_theta", "hidden_act"):
-        one, two = ours.get(key), theirs.get(key)
-        if one is not None and two is not None and one != two:
-            why = f"{key} is {one!r:.40} there and {two!r:.40} here"
-            raise _other_architecture(base, delta, "delta", why)
 
 
 def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:

@@ -41,7 +41,11 @@ def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool)
         with _locked(path) as was_killed:
             refuse_existing(path, force=force)
             if was_killed:
-                _remove_left(aside)
+                # A folder of this user, and no link, or such a file.
+                if aside.is_dir() and not aside.is_symlink() and not is_foreign(aside.lstat(), aside.parent):
+                    shutil.rmtree(aside)
+                else:
+                    remove_own(aside)
             if os.path.lexists(aside):
                 raise OutputError(
                     f"{aside} is needed to write {path}, but redraft did not make it.",
@@ -129,13 +133,6 @@ def replace_folder(new: Path, old: Path) -> None:
         new.rename(old)
         _remove(spare)
     sync_folder(old.parent)
-
-
-def _remove_left(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink() and not is_foreign(path.lstat(), path.parent):
-        shutil.rmtree(path)
-    else:
-        remove_own(path)
 
 
 def _remove(path: Path) -> None:

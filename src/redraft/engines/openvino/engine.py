@@ -17,7 +17,7 @@ import logging
 import queue
 import secrets
 import threading
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from redraft.engines.openvino.models import GGUFTokenizer, check, loaded_bytes, 
 from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
 from redraft.engines.schemas import expressible, for_xgrammar
 from redraft.engines.steering.grammar import END_OF_VALUE
-from redraft.engines.text import FinalText, Spelling, TokenizedEngine, Tokenizer, joined
+from redraft.engines.text import FinalText, TokenizedEngine, Tokenizer, joined
 from redraft.errors import EngineCrash, EngineError
 from redraft.jobs.machine import all_cores, free_memory, instructions
 from redraft.options import MachineOptions
@@ -216,7 +216,11 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
                     self._refuse(sampling, finish)
                 if finish not in ("", "stop", "length"):
                     raise EngineError(f"{self._info.name}: OpenVINO broke off the answer: {finish}.")
-                pieces = list(_spelt(spelling, tokens, self._ends))
+                pieces = list[FinalText]()
+                for token in tokens:
+                    pieces.append(spelling.end(token) if token in self._ends else spelling.add(token))
+                    if pieces[-1].stop_text is not None:
+                        break
                 count += len(pieces)
                 piece = joined([*pieces, spelling.end()] if finish == "length" else pieces)
                 blank = (blank + piece.text)[-BLANK - 1 :]
@@ -275,15 +279,6 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
             self._refused.add(schema)
             _log.warning("%s does not keep to a schema, which is only checked: %s", self._info.name, reason)
         raise EngineCrash(f"the process of {self._info.name} ended: {reason}")
-
-
-def _spelt(spelling: Spelling, tokens: Sequence[int], ends: frozenset[int]) -> Iterator[FinalText]:
-    """Yield the text that each token makes final, up to the token that completes a stop string."""
-    for token in tokens:
-        piece = spelling.end(token) if token in ends else spelling.add(token)
-        yield piece
-        if piece.stop_text is not None:
-            return
 
 
 def _blocks(header: GGUFHeader, context: int, parallel: int, free: int) -> int:

@@ -85,7 +85,10 @@ def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]
                 with replacing(made) as copy:
                     rewrite(model, copy, adapters)
         os.utime(folder)
-        _forget(folder.parent)
+        homes = [each for each in folder.parent.iterdir() if each.is_dir()]
+        for old in sorted(homes, key=lambda each: each.stat().st_mtime)[:-COPIES]:
+            shutil.rmtree(old, ignore_errors=True)
+            old.with_suffix(".lock").unlink(missing_ok=True)
     return Prepared(made, folder / "tokenizer")
 
 
@@ -103,15 +106,6 @@ def _home(model: Path, adapters: Sequence[Path]) -> Path:
     facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     name = hashlib.sha256(json.dumps([_LAYOUT, facts]).encode()).hexdigest()[:16]
     return cache_folder() / "openvino" / name
-
-
-def _forget(home: Path) -> None:
-    folders = sorted(
-        (each for each in home.iterdir() if each.is_dir()), key=lambda each: each.stat().st_mtime
-    )
-    for old in folders[:-COPIES]:
-        shutil.rmtree(old, ignore_errors=True)
-        old.with_suffix(".lock").unlink(missing_ok=True)
 
 
 _ENDS = (
