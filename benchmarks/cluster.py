@@ -167,7 +167,6 @@ def ray(prompts: int, workers: int, nodes: int) -> Row:
 def _faults(
     prompts: int, ids: Sequence[str], account: Account, journaled: Mapping[str, int]
 ) -> tuple[Figure, ...]:
-    """Return what kills cost: chains twice or lost, and calls paid again."""
     again = sum(account.whole[digest] > whole for digest, whole in journaled.items())
     nothing = Goal("≤", 0.0)
     return (

@@ -146,7 +146,6 @@ class Found:
 
 
 async def _ask(found: Found) -> None:
-    """Stream one chat, and look at what came."""
     shown, finish = "", None
     try:
         async with aclosing(events(Address(PORT), chat("Hi.", 2048, "words"))) as stream:
@@ -201,7 +200,6 @@ async def _killed(streams: int, length: int) -> tuple[Found, int]:
 
 
 def _replicas() -> list[int]:
-    """The processes of replicas that this process's cluster runs."""
     found = []
     for pid in family(os.getpid()):
         with suppress(OSError):

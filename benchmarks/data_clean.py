@@ -92,7 +92,6 @@ def by_peer(work: Path, workers: int) -> Times:
 
 
 def _ratio(scale: Scale, part: str, ours: list[Times], theirs: list[Times]) -> Figure:
-    """Conversations a second over the peer's, pair by pair."""
     us = [scale.conversations / getattr(each, part) for each in ours]
     them = [scale.sample / getattr(each, part) for each in theirs]
     sides = f"redraft {statistics.median(us):,.0f}/s; peer {statistics.median(them):,.0f}/s"

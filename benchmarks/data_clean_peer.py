@@ -92,11 +92,7 @@ def split(sample: Sample, tokenizer: Path) -> list[Sample]:
         elif i == len(turns) - 2:
             pieces.append((start, i + 2))
         filled += pair
-    return [_piece(sample, turns, begin, end) for begin, end in pieces if begin < end]
-
-
-def _piece(sample: Sample, turns: list[Any], begin: int, end: int) -> Sample:
-    return {"id": f"{sample['id']}_{begin}", "conversations": turns[begin:end]}
+    return [{"id": f"{sample['id']}_{a}", "conversations": turns[a:b]} for a, b in pieces if a < b]
 
 
 @cache

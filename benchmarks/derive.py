@@ -56,7 +56,6 @@ def ifeval(*, whole: bool) -> Iterator[Labelled]:
 
 
 def _ranges(checks: set[str]) -> set[str]:
-    """Return checks, with the two bounds of a unit as one."""
     for unit in ("words", "sentences"):
         ends = sorted(
             (check for check in checks if check.startswith((f"{unit}<=", f"{unit}>="))), reverse=True

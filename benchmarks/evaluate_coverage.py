@@ -71,7 +71,6 @@ def _scores(rng: np.random.Generator, hard: Numbers, gap: Numbers, lead: float) 
 
 
 def _judged(rng: np.random.Generator, count: int) -> Numbers:
-    """Two verdicts a question: more right answers where the first is right."""
     ease = rng.beta(2, 2, count)
     right = (rng.random((count, 2)) < ease[:, None]).astype(int)
     accepts = rng.random((count, 2)) < np.where(right, 0.85, 0.35)

@@ -69,16 +69,12 @@ async def bare(url: str, calls: int) -> None:
             body = {"model": "teacher", "messages": [message], "stream": True, "max_tokens": 2048}
             async with client.stream("POST", f"{url}/chat/completions", json=body) as response:
                 lines = [line async for line in response.aiter_lines() if line.startswith("data: {")]
-            text = [choice["delta"].get("content", "") for each in lines for choice in _choices(each)]
+            choices = [json.loads(line.removeprefix("data: "))["choices"] for line in lines]
+            text = [choice["delta"].get("content", "") for each in choices for choice in each]
             assert text
 
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=60) as client:
         await asyncio.gather(*(worker() for _ in range(PARALLEL)))
-
-
-def _choices(line: str) -> list[dict[str, dict[str, str]]]:
-    found: list[dict[str, dict[str, str]]] = json.loads(line.removeprefix("data: "))["choices"]
-    return found
 
 
 def memory(prompts: int, _: int) -> Row:

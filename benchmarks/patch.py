@@ -83,15 +83,10 @@ async def texts(engine: Engine, questions: int) -> list[Draft]:
     for number, question in enumerate(QUESTIONS[:questions]):
         draft = (await redraft.arevise(question, model=engine, max_tokens=400, seed=number)).steps[0]
         said = [draft.answer[begin:end] for begin, end in pairwise([0, *ends_of(draft.answer)])]
-        all_of_it = draft.answer + question
-        once = {
-            place: [
-                word
-                for word in re.findall(r"\b[a-z]{5,}\b", said[place])
-                if len(re.findall(rf"(?i){word}", all_of_it)) == 1
-            ]
-            for place in range(len(said) // 3, len(said) - 1)
-        }
+        text, words = (draft.answer + question).lower(), re.findall(r"\b[a-z]{5,}\b", draft.answer)
+        rare = [word for word in words if text.count(word) == 1]
+        middle = range(len(said) // 3, len(said) - 1)
+        once = {place: [word for word in rare if word in said[place]] for place in middle}
         places = [place for place, words in once.items() if words]
         long = draft.complete and len(await engine.encode(draft.answer)) >= LEAST
         for faults in range(1, 4 if long and len(places) >= 3 else 1):
@@ -132,10 +127,7 @@ async def measured(name: str, part: str, streams: int, every: int, goal: float, 
     async def read(draft: Draft) -> None:
         told = [demand_of(parse_check(check)) for check in draft.checks]
         demand = told[0] if len(told) == 1 else "\n".join(f"- {each}" for each in told)
-        asked: Message = {
-            "role": "user",
-            "content": f"{draft.prompt}\n\n{demand}",
-        }
+        asked: Message = {"role": "user", "content": f"{draft.prompt}\n\n{demand}"}
         async with aclosing(engine.chat([asked], Sampling(max_tokens=1, begun=draft.answer))) as deltas:
             async for _ in deltas:
                 pass
@@ -152,7 +144,7 @@ async def measured(name: str, part: str, streams: int, every: int, goal: float, 
         for first in range(0, len(found), streams):
             group, taken = found[first : first + streams], dict[str, float]()
             ways = [*WAYS] if first // streams % every == 0 else ["patch"]
-            for way in ways[:: 1 if first // streams % 2 else -1]:
+            for way in ways[:: 1 if first // streams // every % 2 else -1]:
                 await asyncio.gather(*map(read, group))
                 began = time.perf_counter()
                 tasks = (mended(draft, way, 1000 * (first + place)) for place, draft in enumerate(group))

@@ -110,7 +110,6 @@ def minutes_of(book: Path, work: Callable[[], None]) -> Minutes:
 
 
 def _processors() -> float:
-    """Seconds of processors that ended processes of this one used."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -42,7 +42,6 @@ def resident(process: int, name: str = "VmRSS") -> float:
 
 
 def _of(process: int) -> float:
-    """Returns the seconds of one process and of its children that have ended."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
     except OSError:

@@ -67,7 +67,6 @@ class Machines:
 
 
 def _name(process: int) -> str:
-    """Return the command line of a process; nothing of one that has ended."""
     with suppress(OSError):
         return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
     return ""

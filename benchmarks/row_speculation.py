@@ -90,7 +90,6 @@ def _note(found: Sequence[Revision], kept: Sequence[Revision]) -> str:
 
 
 async def _collect(size: Size) -> list[Revision]:
-    """First revisions of real chains, until enough of them copy."""
     engine = await _engine(size, 1, speculate=True)
     found: list[Revision] = []
     for question in QUESTIONS:
@@ -150,7 +149,6 @@ async def timed(engine: Engine, requests: Sequence[Request], case: Case) -> tupl
 
 
 async def _warm(engine: Engine, request: Request) -> None:
-    """Brings the text before the last message into the cache."""
     before = request.messages[:-1] or request.messages
     sampling = replace(request.sampling, max_tokens=1)
     async for _ in ask(engine, replace(request, messages=before, sampling=sampling)):

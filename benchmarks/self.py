@@ -275,7 +275,6 @@ def _cells(made: Sequence[Chain], bare: Sequence[Chain], rights: Mapping[str, st
 
 
 async def _first(engine: Engine, prompt: str) -> tuple[str, float]:
-    """Return the answer to a prompt, and the seconds to its first piece."""
     start, first, text = time.perf_counter(), 0.0, ""
     async with aclosing(stream(prompt, model=engine, seed=1, max_tokens=40)) as events:
         async for event in events:
@@ -285,7 +284,6 @@ async def _first(engine: Engine, prompt: str) -> tuple[str, float]:
 
 
 async def _both(prompts: Sequence[str]) -> list[tuple[tuple[str, float], ...]]:
-    """Return what the default model and its base say to prompts, in turn."""
     async with (
         aclosing(await load_engine("default", threads=2)) as own,
         aclosing(await load_engine("default-base", threads=2)) as bare,

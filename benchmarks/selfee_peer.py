@@ -87,13 +87,11 @@ def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> t
 
 
 def _first_phrase(text: str, start: int) -> int | None:
-    """Where the first phrase begins, or None."""
     found = [at for phrase in PHRASES if (at := text.find(phrase, start)) >= 0]
     return min(found, default=None)
 
 
 def _tokens_within(model: Sampler, tokens: Sequence[int], length: int) -> int:
-    """How many tokens make a text of at most this length."""
     count = len(tokens)
     while len(model.decode(tokens[:count])) > length:
         count -= 1

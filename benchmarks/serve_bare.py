@@ -88,7 +88,6 @@ async def _rates(sides: tuple[Address, Address], rounds: int, tokens: int) -> Ra
 
 
 async def _answers(side: Address, questions: list[str], tokens: int) -> tuple[int, float]:
-    """Return the tokens and seconds of answers that are written at once."""
     start = time.perf_counter()
     replies = await asyncio.gather(*(timed(side, chat(question, tokens, MODEL)) for question in questions))
     return sum(reply.tokens for reply in replies), time.perf_counter() - start
@@ -114,7 +113,6 @@ def first(rounds: int, pairs: int) -> Row:
 
 
 async def _firsts(sides: tuple[Address, Address], rounds: int, pairs: int) -> list[list[tuple[float, float]]]:
-    """Return the seconds of both sides, pair by pair, for each round."""
     for pair in range(4):
         await _pair(sides, pair)  # warms them up
     return [[await _pair(sides, pair) for pair in range(pairs)] for _ in range(rounds)]

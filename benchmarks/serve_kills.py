@@ -88,7 +88,6 @@ async def _killed(server: Serving, kills: int, streams: int) -> Found:
 
 
 def _model_of(pid: int) -> int:
-    """Return the process of the model that a server has now. It may be starting."""
     while True:
         with suppress(FileNotFoundError):
             for child in family(pid, itself=False):
@@ -97,7 +96,6 @@ def _model_of(pid: int) -> int:
 
 
 async def _client(address: Address, number: int, found: Found, over: asyncio.Event) -> None:
-    """Ask for one chain after the other, until it is over."""
     while not over.is_set():
         prompt, seed = PROMPTS[number % len(PROMPTS)], found.chains
         body = chat(prompt, 24, "default-revise", seed=seed, temperature=0.7, redraft=True)
@@ -149,7 +147,6 @@ async def _chain_of(
 
 
 async def _watch(client: httpx.AsyncClient, found: Found, over: asyncio.Event) -> None:
-    """Ask `/health` again and again."""
     while not over.is_set():
         found.asked += 1
         try:

@@ -156,7 +156,6 @@ def measure(seconds: float, _rounds: int) -> Row:
 
 
 async def _soak(server: Serving, seconds: float) -> tuple[Soak, list[float], list[float]]:
-    """Run the workers, and read the memory of the server and of its children meanwhile."""
     soak, ours, engines = Soak(Address(server.port), time.monotonic() + seconds), [], []
     working = asyncio.create_task(soak.run())
     while not working.done():

@@ -45,7 +45,6 @@ async def _cuts(address: Address, times: int, pieces: int) -> tuple[list[float],
 
 
 async def _abandon(address: Address, question: str, pieces: int) -> None:
-    """Take some pieces of a long answer, and close the connection."""
     body = chat(f"{question} Answer at great length.", 2000, temperature=1)
     async with aclosing(events(address, body)) as stream:
         for _ in range(pieces):

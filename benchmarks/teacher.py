@@ -184,7 +184,6 @@ class _Served:
         return free
 
     def _fault(self) -> str:
-        """Draw what happens to this call; empty for nothing."""
         drawn = self._random.random()
         for name, share in self.ways.faults.items():
             if drawn < share:
@@ -193,11 +192,11 @@ class _Served:
         return ""
 
     async def _reply(self, body: Any, fault: str, writer: asyncio.StreamWriter) -> bool:
-        """Send a reply with its fault, and book it."""
         words = reply_to(body).split(" ")
         early = fault in ("stall", "cut")
         sent = words[: len(words) // 2] if early else words
-        whole = _streamed(sent, (tokens_of(body), len(sent)))
+        asked = sum(len(str(message["content"])) for message in body["messages"]) // 4  # a quarter of these
+        whole = _streamed(sent, (max(1, asked), len(sent)))
         if fault == "json":
             whole = whole.replace(b'"choices"', b'"choices', 1)
         head = _head(200, "text/event-stream", "Transfer-Encoding: chunked")
@@ -222,11 +221,6 @@ def digest_of(body: Any) -> str:
     return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
-def tokens_of(body: Any) -> int:
-    """Return the tokens of a prompt: a quarter of its characters."""
-    return max(1, sum(len(str(message["content"])) for message in body["messages"]) // 4)
-
-
 def reply_to(body: Any) -> str:
     """Return the reply to a request: words and a verdict."""
     draws = random.Random(digest_of(body))
@@ -234,7 +228,6 @@ def reply_to(body: Any) -> str:
 
 
 def _streamed(words: Sequence[str], counts: tuple[int, int]) -> bytes:
-    """Return a reply as server-sent events, a few words in each, in one chunk of HTTP."""
     pieces = [" ".join(words[at : at + 8]) for at in range(0, len(words), 8)]
     texts = [piece + " " for piece in pieces[:-1]] + pieces[-1:]
     events = b"".join([*map(chat_event, texts), chat_event("", "stop"), usage_event(*counts), DONE])

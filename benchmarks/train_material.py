@@ -111,7 +111,6 @@ class Chains:
         return " ".join(said)
 
     def _written(self, rng: random.Random, words: int) -> str:
-        """Lines of programs, of so many words in all."""
         lines = []
         while words > 0:
             lines.append(rng.choice(self._lines))

@@ -87,7 +87,6 @@ def _how(how: str, scale: Scale) -> str:
 
 
 def _make(folder: Path) -> tuple[Path, Path, Path]:
-    """The default model as a folder, an adapter, and both merged."""
     folder.mkdir()
     base, merged = folder / "base", folder / "merged"
     weights("from-gguf", default_model(), "-o", base, "--dtype", "fp32")
@@ -98,7 +97,6 @@ def _make(folder: Path) -> tuple[Path, Path, Path]:
 
 
 def _in_transformers(scale: Scale, base: Path, adapter: Path, merged: Path) -> tuple[list[Text], ...]:
-    """Texts of the merged model, of base and adapter, and of the base alone."""
     from peft import PeftModel
     from transformers import AutoTokenizer
 

@@ -76,11 +76,6 @@ def unlike_folder(file: Path, folder: Path) -> list[tuple[str, bool]]:
 def unlike(one: Path, other: Path) -> list[tuple[str, bool]]:
     """Each tensor of either file, and whether both have the same bits in the same type."""
     first, second = read(one), read(other)
-    return [
-        (name, name in first and name in second and _same(first[name], second[name]))
-        for name in first.keys() | second.keys()
-    ]
-
-
-def _same(one: tuple[object, object], other: tuple[object, object]) -> bool:
-    return one[1] == other[1] and same_bits(one[0], other[0])
+    pairs = {name: (first[name], second[name]) for name in first.keys() & second.keys()}
+    same = {name for name, (a, b) in pairs.items() if a[1] == b[1] and same_bits(a[0], b[0])}
+    return [(name, name in same) for name in first.keys() | second.keys()]

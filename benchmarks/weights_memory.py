@@ -49,7 +49,6 @@ def _figures(what: str, found: list[tuple[float, float]]) -> Iterator[Figure]:
 
 
 def _all_of(folder: Path, size: int, tokenizer: Path) -> Iterator[tuple[str, Arguments]]:
-    """Each command in words and its arguments, to be run before the next one is asked for."""
     pair = make_pair(folder, size)
     add_tokenizer(pair.target, tokenizer)
     adapter = make_adapter(folder / "adapter", config_of(size))
@@ -62,7 +61,6 @@ def _all_of(folder: Path, size: int, tokenizer: Path) -> Iterator[tuple[str, Arg
 
 
 def _commands(folder: Path, pair: Pair, adapter: Path) -> Iterator[tuple[str, Arguments, Path]]:
-    """Each command in words, its arguments, and its output. What `diff` writes is for `apply`."""
     for kind, flags in KINDS:
         delta, applied = folder / f"delta-{kind}", folder / "applied"
         yield f"diff, {kind}", ("diff", pair.base, pair.target, "-o", delta, *flags), delta

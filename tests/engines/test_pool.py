@@ -46,13 +46,10 @@ def server(*replies: Any, **about: Any) -> FakeServer:
     return FakeServer().on(MODELS, models_reply("m", **about)).on(CHAT, *(replies or [chat_reply("Hello.")]))
 
 
-def named(*servers: FakeServer) -> str:
-    return ",".join(f"{each.url}#m" for each in servers)
-
-
 @asynccontextmanager
 async def opened(*servers: FakeServer, patience: Patience = QUICK, **more: Any) -> AsyncGenerator[Engine]:
-    async with aclosing(await load_engine(named(*servers), patience=patience, **more)) as engine:
+    named = ",".join(f"{each.url}#m" for each in servers)
+    async with aclosing(await load_engine(named, patience=patience, **more)) as engine:
         yield engine
 
 

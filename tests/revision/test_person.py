@@ -92,9 +92,7 @@ def test_checks_hold_for_the_new_answer() -> None:
 def test_behind_named_places_what_checks_find_elsewhere_is_mended() -> None:
     options: dict[str, Any] = {"places": [("12 dollars", "in euros")], "temperature": 0}
     chain = patched("11 euros", "11 euros", "[1] The town has walls.", checks=["lacks:castle"], **options)
-    assert chain.answer == TOWN.replace("castle", "wall").replace("a wall", "walls").replace(
-        "12 dollars", "11 euros"
-    )
+    assert chain.answer == "The town has walls. A ticket costs 11 euros. Dogs stay outside."
     assert [step.patch for step in chain.steps] == [(), ((38, 46),), ((0, 19),)]
     chain = patched("11 euros", "11 euros", "[1] Free.", checks=["lacks:ticket"], **options)  # beside it
     assert (chain.stop, chain.answer) == ("max_revisions", TOWN.replace("12 dollars", "11 euros"))
@@ -160,24 +158,12 @@ def test_of_several_wishes_those_not_met_are_asked_for_once_more_and_then_named(
 @pytest.mark.parametrize(
     ("text", "passage", "wish", "reply", "new"),
     [
-        (
-            "Buy milk, oil. So.",
-            "Buy milk, oil.",
-            "a list",
-            "- milk\n- oil\n\nThere!",
-            "- milk\n- oil\n\n So.",
-        ),
-        (
-            "Buy milk, oil.\r\nSo.",
-            "milk, oil",
-            "in steps",
-            "1. milk\n2. oil",
-            "Buy \r\n\r\n1. milk\r\n2. oil.\r\nSo.",
-        ),
-        ("- milk, oil\n- tea", "milk, oil", "two items", "- milk\n- oil", "- milk\n- oil\n- tea"),
-        ("| milk, oil | 2 |", "milk, oil", "a list", "- milk\n- oil", "| milk, oil | 2 |"),
-        ('{"buy": "milk, oil"}', "milk, oil", "a list", "- milk\n- oil", '{"buy": "- milk\\n- oil"}'),
-        ("Buy milk, oil. So.", "milk, oil", "shorter", "milk\nThere!", "Buy milk. So."),
+        ("Buy a, b. So.", "Buy a, b.", "a list", "- a\n- b\n\nBye!", "- a\n- b\n\n So."),
+        ("Get a, b.\r\nSo.", "a, b", "in steps", "1. a\n2. b", "Get \r\n\r\n1. a\r\n2. b.\r\nSo."),
+        ("- a, b\n- c", "a, b", "two items", "- a\n- b", "- a\n- b\n- c"),
+        ("| a, b | 2 |", "a, b", "a list", "- a\n- b", "| a, b | 2 |"),
+        ('{"buy": "a, b"}', "a, b", "a list", "- a\n- b", '{"buy": "- a\\n- b"}'),
+        ("Get a, b. So.", "a, b", "shorter", "a\nBye!", "Get a. So."),
     ],
 )
 def test_a_person_who_wants_a_list_gets_it(text: str, passage: str, wish: str, reply: str, new: str) -> None:

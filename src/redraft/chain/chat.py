@@ -427,7 +427,6 @@ def _bare(value: Any) -> Any:
 
 
 def _object(arguments: Any) -> Any:
-    """Return a call's arguments as an object. A text that is not JSON stays."""
     try:
         found = json.loads(arguments)
     except (ValueError, TypeError):

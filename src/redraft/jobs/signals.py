@@ -75,7 +75,6 @@ def on_signal(signum: int, do: Callable[[], None]) -> Callable[[], object]:
 
 
 def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in a loop of another thread, and wait for its end. Ctrl-C cancels it."""
     runner, tasks = ThreadPoolExecutor(1), list[asyncio.Task[T]]()
 
     async def noted() -> T:

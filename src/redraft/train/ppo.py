@@ -241,7 +241,6 @@ class Ppo(Source):
     # 1. Rollouts.
 
     def _asked(self, epoch: int) -> list[RolloutPrompt]:
-        """Return the prompts of a rollout batch. Each pass over the data has its own order."""
         samples, count = samples_each(self.own), len(self.prompts)
         wanted = self.own.num_rollouts // samples
         found: list[RolloutPrompt] = []
@@ -298,7 +297,6 @@ class Ppo(Source):
     # 4. Updates. (3 is `Experience`, below.)
 
     def _rows(self, epoch: int, number: int) -> list[int]:
-        """Return the responses of a minibatch, over all processes. Each pass has its own order."""
         a_pass = len(self) // self.own.ppo_epochs
         of_pass, number = divmod(number, a_pass)
         order = np.random.default_rng((self._seed, epoch, of_pass)).permutation(self.own.num_rollouts)

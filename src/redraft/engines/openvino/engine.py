@@ -112,7 +112,6 @@ class Child(ModelProcess):
         self._deliver((number, None) for number in list(self._streams))
 
     def _deliver(self, events: Iterable[tuple[int, Event | None]]) -> None:
-        """Hand events to their streams, with one call for each event loop."""
         of_loops: dict[asyncio.AbstractEventLoop, list[tuple[_Inbox, Event | None]]] = {}
         for number, event in events:
             if stream := self._streams.get(number):

@@ -208,7 +208,6 @@ class _Writer:
         return await self.source.encode(text) if self.source.encode else ()
 
     def _request(self, tokens: float = math.inf, **changes: Any) -> Sampling:
-        """Return the sampling of the next request. Each request has its own seed."""
         seed = None if self.sampling.seed is None else self.sampling.seed + 7919 * self.calls
         self.calls += 1
         most = int(min(tokens, max(self.room - self.spent, 1)))

@@ -78,7 +78,6 @@ class Attempt:
         self._options = options.model_copy(update=own)
 
     def _engine(self, role: Role, engine: Any, price: Price | None) -> Engine:
-        """Wrap an engine so that the calls that reach it are paid for, and no others."""
         metered = MeteredEngine(engine, self._pay, self._session.progress.write)
         self._meters.append((metered, price or metered.info.price))
         if self._journaled is None:
