@@ -40,9 +40,11 @@ def ask(
     quiet: Annotated[bool, switch("Print the best answer alone.", "--quiet", "-q")] = False,
     steps: Annotated[bool, switch("On a terminal: show each text and change.", "--steps")] = False,
     edit: Annotated[
-        Path | None, flag("FILE", "Change only what PROMPT says in FILE, or -, the pipe; print a diff.")
+        Path | None, flag("FILE", "Change only what PROMPT says in FILE (- for a pipe), and print a diff.")
     ] = None,
-    at: Annotated[list[str] | None, flag("PASSAGE", "With --edit: change this alone; repeatable.")] = None,
+    at: Annotated[
+        list[str] | None, flag("PASSAGE", "With --edit: change this, and what checks find; repeatable.")
+    ] = None,
 ) -> None:
     """Ask a model; it drafts, criticises and revises.
 

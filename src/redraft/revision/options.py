@@ -225,7 +225,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         Sequence[str | tuple[Place, str]],
         PlainValidator(_or_nothing(_if(lambda v: isinstance(v, list | tuple) and all(map(is_place, v))))),
     ] = option(
-        "what a person wants different in the first or last answer, and where: nothing else is written anew",
+        "what a person wants different in the first or last answer, and where: checks alone change more",
         default=(),
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
