@@ -1,6 +1,6 @@
 """Measure a revision that writes only what failed, beside one that writes the whole answer again.
 
-python benchmarks/patch.py           about 40 minutes; writes results/patch.json
+python benchmarks/patch.py           about an hour; writes results/patch.json
 python benchmarks/patch.py --quick   a few texts and objects, nothing written
 
 `pip install instructor trustcall langchain-openai` first.

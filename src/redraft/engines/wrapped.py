@@ -257,8 +257,8 @@ class JournaledEngine(WrappedEngine):
                     if delta.finish not in (None, "context", "filtered") and any(
                         each.text.strip() or each.tool_calls for each in deltas
                     ):
-                        found = [vars(each).items() for each in deltas]  # without defaults, and 0 is none
-                        said = [{k: v for k, v in of if v or (v == 0 and v is not False)} for of in found]
+                        fields = [vars(each).items() for each in deltas]  # without defaults, and 0 is none
+                        said = [{k: v for k, v in of if v or (v == 0 and v is not False)} for of in fields]
                         await self._journal.store(key, said)
                     yield delta
         except EngineError:
