@@ -139,6 +139,8 @@ def test_only_a_patch_that_comes_closer_is_followed_by_another() -> None:
     chain = owls(engine, checks=["lacks:mouse", "lacks:night"])
     assert engine.asked[0].begun == "Owls"  # the first word of a line stays
     assert [bool(step.patch) for step in chain.steps] == [False, True, True]
+    engine = Steered(", they say, eat voles. They", " eat voles. They")
+    assert owls(engine, given=f"Owls eat a mouse. {FIRST} So.").answer == f"Owls eat voles. {FIRST} So."
     engine = Steered("voles are what they like.")
     chain = owls(engine, given=f"{FIRST}\n\nSo, a mouse is what they like. They live in barns.")
     assert "\n\nSo, voles are what they like. They live" in chain.answer

@@ -166,7 +166,8 @@ def written(
             reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
             usage += reply.usage
             goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
-            piece = None if goes_on else _piece(answer, way, reply)
+            apart = begun[-1:] == " " and reply.text.lstrip()[:1] in (",", ";", ":")
+            piece = None if goes_on or apart else _piece(answer, way, reply)
             if piece:
                 break
         if piece and (edit.pointer is not None or piece not in answer):
