@@ -67,9 +67,9 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
     ggufs = sorted(name for name in files if _is_model(name))
     firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
     wanted = selects or PREFERRED
-    part = re.compile(rf"(?:^|[-._/]){re.escape(wanted)}(?=[-._/])", re.IGNORECASE)
+    inside = re.compile(rf"(?:^|[-._/]){re.escape(wanted)}(?=[-._/])", re.IGNORECASE)
     whole = wanted.lower().endswith(".gguf")
-    found = [name for name in firsts if (name == wanted if whole else part.search(name))]
+    found = [name for name in firsts if (name == wanted if whole else inside.search(name))]
     if selects is None and len(firsts) == 1:
         found = firsts
     if not firsts:
