@@ -119,7 +119,8 @@ def say_unchanged(chain: Chain, where: str) -> int:
     """Say that an edit changed nothing, and why. `where` shows how to name a passage. Return the status."""
     full, where = chain.stop == "context", f", or where: {where}" if where else ""
     hint = "Give it less text, or more room: --ctx N" if full else f"Say what should stand there{where}."
-    tell(f"nothing was changed{': the context is full' * full}.", hint)
+    why = "the context is full" if full else "; ".join({each["why"]: 1 for each in chain.unchanged})
+    tell(f"nothing was changed{f': {why}' * bool(why)}.", hint)
     return 1
 
 
