@@ -453,7 +453,9 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
 
 def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> None:
     prompts(3)
-    refused(chosen(ways="one,vote"), "--choose cannot choose 'vote'", "one, revise, best, steered")
+    voted = "--choose cannot choose 'vote': the checks that count votes know the right answers"
+    refused(chosen(ways="one,vote"), voted, "Leave out --choose to compare it", "one, revise, best, steered")
+    refused(chosen(ways="one,blind"), "--choose cannot choose 'blind': it hides from the model what")
     refused(chosen("--tasks", GSM8K), "the checks of gsm8k know the right answers", "--check")
     other = ("diagnose", "e", "--tasks", "own.jsonl", *FEW)
     assert redraft(*other).exit_code == 0
@@ -478,7 +480,10 @@ def test_a_limit_before_the_first_block_is_whole_chooses_nothing() -> None:
     assert (limited.exit_code, limited.stdout) == (4, "")
     assert not Path("way.yaml").exists()
     assert chosen("--price", "0,1000000", "--limit-seconds", "0.001").exit_code == 4
-    assert "of 30 prompts" in chosen("--price", "0,1000000").stdout
+    done = chosen("--price", "0,1000000").stdout
+    assert "of 30 prompts" in done
+    assert ", 7.000000 USD" in done
+    assert re.search(r"  tokens: (\S+)\n  usd: \1\n", Path("way.yaml").read_text()), "a USD a token"
 
 
 def test_prompts_may_be_added_and_other_runs_in_the_folder_do_not_count() -> None:

@@ -9,12 +9,14 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redraft.engines import wrapped
 from redraft.engines.base import Delta, Sampling
 from redraft.engines.load import identity_of
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
@@ -22,6 +24,7 @@ from redraft.engines.steering.form import Form
 from redraft.engines.wrapped import JournaledEngine
 from redraft.errors import ServerError
 from redraft.jobs.journal import Journal
+from redraft.revision.ops import CallMeter
 from tests.engines.able import Able
 from tests.engines.remote.asking import text_of
 
@@ -60,6 +63,20 @@ def test_log_probabilities_are_replayed_and_are_another_question(journal: Journa
     assert ask(journaled(ScriptedEngine(["Not asked."]), journal), sampling=how) == paid
     assert paid[0].logprobs == (-0.5, -1.25)
     assert text_of(ask(journaled(ScriptedEngine(["No."]), journal))) == "No."
+
+
+def test_a_replayed_reply_tells_the_seconds_that_it_took_when_it_was_written(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wrapped, "time", SimpleNamespace(monotonic=iter([5.0, 8.0]).__next__))
+    written = ask(journaled(ScriptedEngine(["One two three."]), journal))
+    assert {each.seconds for each in written} == {None}
+    replayed = ask(journaled(ScriptedEngine(["Not asked."]), journal))
+    assert [each.seconds for each in replayed] == pytest.approx([3 / len(written)] * len(written))
+    meter = CallMeter(lambda: 7.0, 0)
+    for each in replayed[:2]:  # the caller may end it early
+        meter.count(each, 0)
+    assert meter.usages(Delta())[0].seconds == pytest.approx(6 / len(written), abs=1e-4)
 
 
 def test_a_second_sample_is_another_reply_and_both_are_replayed(journal: Journal) -> None:

@@ -140,6 +140,7 @@ class Delta:
         tool_calls: Calls of `Sampling.tools`, as in a message of the assistant; on the last delta.
         thought: What the model thinks before it answers: a server keeps it apart, or it stands in tags
             (`chain.thoughts`). Not part of `text`.
+        seconds: Its share of the time that a replayed reply took when it was written.
     """
 
     text: str = ""
@@ -156,6 +157,7 @@ class Delta:
     likeliest: tuple[Likeliest, ...] = ()
     estimated: bool = False
     unsteered: bool = False
+    seconds: float | None = field(default=None, compare=False)
 
 
 Replies = AsyncGenerator[Delta, None]

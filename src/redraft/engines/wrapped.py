@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -245,10 +246,11 @@ class JournaledEngine(WrappedEngine):
                 whole = None
             if not whole:
                 raise self._journal.unusable("a reply in it is damaged, or of another redraft")
+            took = found[-1].seconds  # the whole reply, of which a caller may take a part
             for delta in found:
-                yield delta
+                yield delta if took is None else replace(delta, seconds=took / len(found))
             return
-        deltas: list[Delta] = []
+        deltas, begun = list[Delta](), time.monotonic()
         try:
             async with aclosing(ask()) as stream:
                 async for delta in stream:
@@ -257,6 +259,7 @@ class JournaledEngine(WrappedEngine):
                     if delta.finish not in (None, "context", "filtered") and any(
                         each.text.strip() or each.tool_calls for each in deltas
                     ):
+                        deltas[-1] = replace(delta, seconds=time.monotonic() - begun)
                         fields = [vars(each).items() for each in deltas]  # without defaults, and 0 is none
                         said = [{k: v for k, v in of if v or (v == 0 and v is not False)} for of in fields]
                         await self._journal.store(key, said)

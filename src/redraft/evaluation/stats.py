@@ -218,10 +218,7 @@ def difference(
     clusters: Sequence[Hashable] | None = None,
     bounds: Bounds | None = None,
 ) -> Estimate:
-    """Estimate how much greater `after` is than `before` on average. Questions stay pairs.
-
-    `bounds` are those of the difference.
-    """
+    """Estimate the mean of `after` minus `before`, which may have bounds. Questions stay pairs."""
     pairs = _columns(before, after)
     return mean((pairs[:, 1] - pairs[:, 0]).tolist(), clusters, bounds)
 
@@ -357,10 +354,7 @@ def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
 
 
 def balanced(judged: Sequence[Judged]) -> Estimate:
-    """Estimate the mean of the shares of wrong answers rejected and of right ones accepted.
-
-    Accepting everything gives a half.
-    """
+    """Estimate the mean share of wrong answers rejected and of right ones accepted; a half if all are."""
     rows = [[each.rejected, each.wrong, each.accepted, each.right] for each in judged]
     return Bootstrap(np.reshape(rows, (-1, 4))).estimate(
         lambda sums: np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2), SHARE

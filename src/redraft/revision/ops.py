@@ -200,7 +200,8 @@ class CallMeter:
     def count(self, delta: Delta, index: int) -> None:
         """Count a delta for a step. A delta with a text or thought but no token ids counts as one token."""
         now = self._clock()
-        self._seconds[index] = self._seconds.get(index, 0.0) + now - self._last
+        took = now - self._last if delta.seconds is None else delta.seconds
+        self._seconds[index] = self._seconds.get(index, 0.0) + took
         self._tokens[index] = self._tokens.get(index, 0) + (
             len(delta.tokens) or bool(delta.text or delta.thought)
         )

@@ -76,6 +76,8 @@ class Promise(OptionModel):
     harm: float = option("the largest share that only one answer has right", default=1.0, ge=0, le=1)
     # An unknown number is `.inf` in older files.
     tokens: Annotated[float, AllowInfNan()] | None = option("new tokens", what="a number, at least 0", ge=0)
+    seconds: float | None = option("seconds an answer took", default=None, ge=0)
+    usd: float | None = option("what an answer cost", default=None, ge=0)
     certain: bool = option("whether no way is ahead by the margin", default=False)
     prompts: int = option("how many were answered", default=0, ge=0)
     margin: float = option("what another way may be ahead", default=0.0, ge=0, le=1)

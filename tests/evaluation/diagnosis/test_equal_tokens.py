@@ -9,12 +9,14 @@ import pytest
 
 pytest.importorskip("scipy")
 
+from redraft.chain import Usage
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import equal_tokens
-from redraft.evaluation.diagnosis.equal_tokens import Curves, Versus, corrected, verdict
+from redraft.evaluation.diagnosis.equal_tokens import Curves, Spent, Versus, corrected, verdict
 from redraft.evaluation.diagnosis.table import Table
+from redraft.evaluation.diagnosis.truth import known
 from redraft.evaluation.stats import without_nan
-from tests.evaluation.diagnosis.made_chains import shares
+from tests.evaluation.diagnosis.made_chains import shares, step, told
 from tests.evaluation.diagnosis.made_chains import write_run as write
 
 
@@ -161,7 +163,19 @@ def test_seeds_are_runs_of_the_same_items(tmp_path: Path) -> None:
     found = curves_in(tmp_path)
     assert (found.items, found.seeds) == (40, 2)
     assert found.last("revise").score.value == 0.5
-    assert found.last("revise").tokens == 150
+    assert found.last("revise").mean.tokens == 150
+
+
+def test_seconds_of_all_texts_and_money_stand_beside_the_tokens() -> None:
+    """The chain itself may have taken no time: other ways had written its texts before."""
+    text = step().model_copy(update={"usage": Usage(seconds=0.5)})
+    made = told("a", "01", usage=Usage(completion_tokens=9, cost_usd=0.002))
+    made = made.model_copy(update={"steps": (text, text), "drafts": (text, text)})
+    canned = made.model_copy(update={"model": {"engine": "scripted"}})
+    for chain, said in ((made, ", 2.0 s, 0.002000 USD"), (canned, ", 0.002000 USD")):
+        [one] = known([chain]).chains
+        assert Spent.of(one).beside == said
+    assert Spent.mean([Spent.of(one), Spent(1, 1, 1)]).beside == "", "what is unknown of one is of all"
 
 
 def test_json_and_the_picture_have_every_way(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_ways_are_compared_at_equal_tokens_within_tasks_and_over_all(tmp_path: P
     said = " ".join(sentences(table))
     assert "m, revise: Undecided: revising is not shown to do better than best of N." in said
     [run] = [e for e in easy.points if e.way.name == "best-of-3"]
-    assert (run.tokens, run.mean.prompts) == (250, 10)
+    assert (run.mean.tokens, run.mean.prompts) == (250, 10)
 
 
 def test_p_is_corrected_among_the_comparisons_of_a_family(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("jinja2")
 
-from redraft.evaluation.pages.page import render
+from redraft.evaluation.pages.page import asset, render
 from redraft.evaluation.tables import Part
 from redraft.jobs.counting import printable
 from tests.evaluation.pages.reading import BAD, read
@@ -59,6 +59,25 @@ def test_the_policy_allows_one_script_by_its_hash_and_no_request() -> None:
     assert allowed["base-uri"] == allowed["form-action"] == "'none'"
     assert not re.search(r"innerHTML|insertAdjacent|document\.write|eval\(|fetch\(|XMLHttp|import\(", script)
     assert "http" not in html.replace("http-equiv", "")
+
+
+def luminance(colour: str) -> float:
+    """Of `#rrggbb`, 0 to 1, as WCAG defines it."""
+    parts = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    linear = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_every_line_and_text_stands_out_from_its_card_in_light_and_dark() -> None:
+    """By WCAG 2.2 lines need a contrast of 3, and texts 4.5."""
+    blocks = re.findall(r":root \{(.*?)\}", asset("page.css"), re.DOTALL)[:3]
+    light, dark, both = (dict(re.findall(r"--(\w+): ([^;]+);", block)) for block in blocks)
+    for theme in (light, light | dark):
+        values = {name: theme.get(value[6:-1], value) for name, value in (theme | both).items()}
+        card = luminance(values["card"])
+        for name in ("ink", "soft", "won", "tied", "lost", "revise", *(f"s{n}" for n in range(8))):
+            low, high = sorted((luminance(values[name]), card))
+            assert (high + 0.05) / (low + 0.05) >= (4.5 if name in ("ink", "soft") else 3), name
 
 
 def test_without_records_there_is_no_script() -> None:

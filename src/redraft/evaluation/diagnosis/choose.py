@@ -85,6 +85,8 @@ class Promise:
     gain: float  # the least gain over one answer
     harm: float  # the largest share that is right with one answer, and wrong with this way
     tokens: float  # new tokens an answer, as they were measured
+    seconds: float  # an answer; NaN if unknown, as the next
+    usd: float
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,12 @@ class Race:
     def ways(self) -> list[Strategy]:
         """All ways with an answer, the cheapest first."""
         made = (way for way, items in self.seen.items() if items)
-        return sorted(made, key=lambda way: (self.tokens(way), way.place))
+        return sorted(made, key=lambda way: (self.spent(way).tokens, way.place))
 
-    def tokens(self, way: Strategy) -> float:
-        """Return the new tokens an answer; infinite if unknown."""
-        mean = fmean(run.tokens for runs in self.seen[way].values() for run in runs)
-        return math.inf if math.isnan(mean) else mean
+    def spent(self, way: Strategy) -> Spent:
+        """Return the means of all answers. Tokens that are unknown are infinite."""
+        mean = Spent.mean(run for runs in self.seen[way].values() for run in runs)
+        return mean._replace(tokens=math.inf) if math.isnan(mean.tokens) else mean
 
     @cached_property
     def scores(self) -> Mapping[Strategy, Mapping[str, float]]:
@@ -145,10 +147,7 @@ class Race:
 
     @cached_property
     def chosen(self) -> Strategy:
-        """The chosen way.
-
-        Until it is certain, the one with the most right answers; among equals, the cheapest.
-        """
+        """The chosen way. Until it is certain, the one with most right answers; of equals, the cheapest."""
         return next(filter(self._leads, self.left)) if self.certain else max(self.left, key=self.right)
 
     @property
@@ -173,24 +172,28 @@ class Race:
 
     def promise(self, way: Strategy) -> Promise:
         """Return what a way can promise."""
-        right = least_mean([*self.scores[way].values()], self._error)
+        right, spent = least_mean([*self.scores[way].values()], self._error), self.spent(way)
+        took = spent.tokens, spent.seconds, spent.usd
         if way == ONE:
-            return Promise(right, 0.0, 0.0, self.tokens(way))
+            return Promise(right, 0.0, 0.0, *took)
         broken = [
             fmean(max(one.score - run.score, 0.0) for one, run in zip(ones, runs, strict=False))
             for name, runs in self.seen[way].items()
             if (ones := self.seen[ONE].get(name))
         ]
         harm = 1 - least_mean([1 - each for each in broken], self._error)
-        return Promise(right, self.gain(way).low, harm, self.tokens(way))
+        return Promise(right, self.gain(way).low, harm, *took)
 
     @property
     def record(self) -> dict[str, Any]:
         """The chosen way, what it promises, and what that rests on."""
-        promised = vars(self.promise(self.chosen)).items()
         return {
             "way": self.chosen.name,
-            **{name: round(value, 4) if math.isfinite(value) else None for name, value in promised},
+            **{
+                name: round(value, 8 if name == "usd" else 4) if math.isfinite(value) else None
+                for name, value in vars(self.promise(self.chosen)).items()
+                if not math.isnan(value)
+            },
             "certain": self.certain,
             "prompts": len(self.seen[ONE]),
             "margin": self.margin,
@@ -205,7 +208,6 @@ class Choice:
     race: Race
     matrix: Matrix  # with all ways
     items: int  # how many there are
-    status: int  # the exit status
 
     def __str__(self) -> str:
         title = f"{self.matrix.models[0]}, against one answer"
@@ -215,8 +217,9 @@ class Choice:
     def _lines(self) -> Iterator[Line]:
         race = self.race
         for way in race.ways:
-            right, tokens = f"{race.right(way) * 100:.1f} %", tokens_text(race.tokens(way))
-            note = f"{right} of {len(race.seen[way]):,} right, {tokens} new tokens"
+            right, spent = f"{race.right(way) * 100:.1f} %", race.spent(way)
+            tokens = f"{tokens_text(spent.tokens)} new tokens{spent.beside}"
+            note = f"{right} of {len(race.seen[way]):,} right, {tokens}"
             if way == ONE:
                 yield Line(titled(way), "", "", note)
                 continue
@@ -305,9 +308,12 @@ def _refuse(matrix: Matrix) -> None:
     if len(matrix.models) > 1:
         raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")
     if other := [way for way in matrix.ways if way in WAYS and way not in CHOOSABLE]:
+        why = "the checks that count votes know the right answers, and in use nothing does"
+        if other[0] not in ("vote", "early"):
+            why = "it hides from the model what the checks find, and no other verb does"
         raise UsageError(
-            f"--choose cannot choose {other[0]!r}: no other verb can answer in that way.",
-            hint=f"Ways to choose from: {', '.join(CHOOSABLE)}",
+            f"--choose cannot choose {other[0]!r}: {why}.",
+            hint=f"Leave out --choose to compare it, or choose from: {', '.join(CHOOSABLE)}",
         )
     if not told.get("check") and (task := [each for each in matrix.tasks if each.task != "checks"]):
         raise UsageError(
@@ -331,7 +337,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
         UsageError: As `Matrix.run`, or a way cannot be gone by other verbs.
     """
     _refuse(matrix)
-    settings, choice = matrix.settings, None
+    settings, choice, status = matrix.settings, None, 0
     # More prompts tell more than more answers to the same ones, and fewer ways need less evidence.
     few = {name: value for name, value in FEW.items() if settings.get(name) is None}
     matrix = running = replace(matrix, settings=settings.over(**few))
@@ -351,7 +357,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
             )
             seen = {way: items for way, items in seen.items() if way.kind != "steered"}
         race = Race(seen, margin)
-        choice = Choice(race, matrix, items, max(ended.status, choice.status if choice else 0))
+        choice, status = Choice(race, matrix, items), max(ended.status, status)
         if not matrix.plan.quiet:
             left = " · ".join(map(titled, race.left))
             matrix.plan.say(f"{count} of {counted(items, 'prompt')}; may be the best: {left}")
@@ -360,7 +366,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
         kinds = {"plain", *(way.kind for way in race.left)}
         ways = [way for way in running.ways if WAYS[way] in kinds]
         running = replace(running, ways=ways, plan=replace(running.plan, limits=ended.left))
-    return (choice.status if choice else 0), choice
+    return status, choice
 
 
 def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
@@ -389,7 +395,8 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         seen = seen_in((folder / RUNS / model / task, ways, None) for task in made["promise"]["tasks"])
         race = Race(seen, made["promise"]["margin"])
         options = {name.replace("_", "-"): value for name, value in race.chosen.options.items()}
-        now = {**made, **options, "promise": {**made["promise"], **race.record, **own}}
+        again = {name: race.record[name] for name in made["promise"] if name in race.record}
+        now = {**made, **options, "promise": {**made["promise"], **again, **own}}
     except (LookupError, TypeError, ValueError, AttributeError):  # it is damaged, or answers are gone
         hint = "Put them back; or type the command with --choose again, which makes what is missing."
         lacks = f"{folder!s:.200} has not the answers that {file} rests on, with {CHOICE}."

@@ -27,7 +27,9 @@ class Diagnosis(Figures):
     """What revising did. As a text, it is the table of `redraft diagnose`."""
 
     def __str__(self) -> str:
-        head = Part(*title(self), notes=[*notes(self)])
+        runs = f" in {counted(len(self.chains), 'run')}" * (len(self.chains) > self.items)
+        note = f"{counted(self.items, 'item')}{runs}, {len(self.revised):,} revised"
+        head = Part(printable(" and ".join(self.tasks)), note, notes=[*notes(self)])
         return "\n".join(as_text([head, *sections(self), Part(verdict=verdict(self))]))
 
     def record(self) -> dict[str, Any]:
@@ -52,13 +54,6 @@ def diagnose(
     given = chains_in([Path(chains)]) if isinstance(chains, str | Path) else chains
     checks = parse_checks(score)
     return Diagnosis(*known(with_checks(given, checks) if checks else given))
-
-
-def title(found: Figures) -> tuple[str, str]:
-    """Return what was diagnosed: the tasks, and the numbers of items and chains."""
-    runs = f" in {counted(len(found.chains), 'run')}" * (len(found.chains) > found.items)
-    revised = f"{len(found.revised):,} revised"
-    return printable(" and ".join(found.tasks)), f"{counted(found.items, 'item')}{runs}, {revised}"
 
 
 def notes(found: Figures) -> Iterator[str]:

@@ -31,25 +31,38 @@ class Spent(NamedTuple):
     """The result of a way on one item, or the mean of that over seeds."""
 
     score: float  # whether the answer is right, 0 to 1
-    tokens: float  # new tokens of all texts; NaN if its chain has a text and no usage
+    tokens: float  # new tokens of all texts; NaN if its chain, or one of several, has a text and no usage
     prompts: float  # tokens of all requests
+    seconds: float = math.nan  # that writing took, or NaN
+    usd: float = math.nan  # NaN without a price
 
     @classmethod
     def of(cls, known: Known) -> Self:
         """Return that of a chain."""
-        return cls(known.best, known.tokens, known.chain.usage.prompt_tokens)
+        chain, usd = known.chain, known.chain.usage.cost_usd
+        seconds = sum(step.usage.seconds for step in (*chain.steps, *chain.drafts))
+        if chain.model.get("engine") == "scripted":  # canned replies take the machine's time, not a model's
+            seconds = math.nan
+        prompts = chain.usage.prompt_tokens
+        return cls(known.best, known.tokens, prompts, seconds, math.nan if usd is None else usd)
 
     @classmethod
     def mean(cls, found: Iterable[Self]) -> Self:
         """Return the mean of several."""
         return cls(*map(fmean, zip(*found, strict=True)))
 
+    @property
+    def beside(self) -> str:
+        """The seconds and the money, as they stand behind the tokens; what is unknown or 0 is left out."""
+        seconds = f", {self.seconds:.1f} s" * (self.seconds >= 0.05)
+        return seconds + f", {self.usd:.6f} USD" * (self.usd > 0)
+
 
 @dataclass(frozen=True)
 class Point:
     """A run of a way, over the items that all ways have, in the same order."""
 
-    IN_JSON: ClassVar = "way.kind way.texts score tokens mean.prompts"
+    IN_JSON: ClassVar = "way.kind way.texts score mean.tokens mean.prompts mean.seconds mean.usd"
 
     way: Strategy
     spent: tuple[Spent, ...]
@@ -68,11 +81,6 @@ class Point:
     def mean(self) -> Spent:
         """The mean result over items."""
         return Spent.mean(self.spent)
-
-    @property
-    def tokens(self) -> float:
-        """New tokens an item; NaN if some chains report no usage."""
-        return self.mean.tokens
 
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
@@ -140,48 +148,42 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return the runs of a way by their tokens, after the single answer if that takes fewer.
-
-        Runs without counts of tokens are left out.
-        """
-        own = [point for point in self.points if point.way.kind == kind and not math.isnan(point.tokens)]
-        own.sort(key=lambda point: point.tokens)
+        """Return the runs of a way with known tokens, by these; first the single answer if it takes fewer."""
+        own = [point for point in self.points if point.way.kind == kind and not math.isnan(point.mean.tokens)]
+        own.sort(key=lambda point: point.mean.tokens)
         single = (point for point in self.points if point.way.kind == "plain")
-        return (*(point for point in single if own and point.tokens < own[0].tokens), *own)
+        return (*(point for point in single if own and point.mean.tokens < own[0].mean.tokens), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
         """Compare a way's run with the most texts with another way, at the most tokens that both reach."""
-        last, run = self.last(ours), self.nearest(kind, self.last(ours).tokens)
+        last, run = self.last(ours), self.nearest(kind, self.last(ours).mean.tokens)
         at = self._budget(ours, kind)
         basis: Basis = "equal"
         if at is not None:
             decision = decide(self.scores(kind, at), self.scores(ours, at))
         else:
-            decision, at = decide(run.scores, last.scores), run.tokens
-            basis = "fewer" if run.tokens < last.tokens else "more"
-            if math.isnan(run.tokens + last.tokens):
+            decision, at = decide(run.scores, last.scores), run.mean.tokens
+            basis = "fewer" if run.mean.tokens < last.mean.tokens else "more"
+            if math.isnan(run.mean.tokens + last.mean.tokens):
                 basis = "unknown"
         better, worse = split(run.scores, last.scores)
         decision = replace(decision, better=better, worse=worse)
-        told = (basis, last.tokens, run.way.name, run.tokens, at, decision, decision.p)
+        told = (basis, last.mean.tokens, run.way.name, run.mean.tokens, at, decision, decision.p)
         return Versus(self.model, self.task, ours, kind, *told)
 
     def nearest(self, kind: str, tokens: float) -> Point:
         """Return the run of a way whose tokens are nearest to a number."""
         runs = (point for point in self.curve(kind) if point.way.kind == kind)
-        return min(runs, key=lambda point: abs(point.tokens - tokens), default=self.last(kind))
+        return min(runs, key=lambda point: abs(point.mean.tokens - tokens), default=self.last(kind))
 
     def _budget(self, ours: str, kind: str) -> float | None:
-        """Return the most tokens that two ways can both spend, or None.
-
-        Where a curve begins with the single answer, the way itself begins after it.
-        """
+        """Return the most tokens of both ways, or None. A way begins where its own first run does."""
         curves = {way: self.curve(way) for way in (ours, kind)}
         if not all(curves.values()):
             return None
-        most = min(self.last(ours).tokens, *(curve[-1].tokens for curve in curves.values()))
+        most = min(self.last(ours).mean.tokens, *(curve[-1].mean.tokens for curve in curves.values()))
         reached = all(
-            most > curve[0].tokens or (most == curve[0].tokens and curve[0].way.kind == way)
+            most > curve[0].mean.tokens or (most == curve[0].mean.tokens and curve[0].way.kind == way)
             for way, curve in curves.items()
         )
         return most if reached else None
@@ -189,10 +191,10 @@ class Curves:
     def scores(self, kind: str, tokens: float) -> list[float]:
         """Return the scores of a way by item at a number of tokens that its curve reaches."""
         curve = self.curve(kind)
-        low = [point for point in curve if point.tokens <= tokens][-1]
-        high = next((point for point in curve if point.tokens > tokens), low)
-        gap = high.tokens - low.tokens
-        part = (tokens - low.tokens) / gap if gap else 0.0
+        low = [point for point in curve if point.mean.tokens <= tokens][-1]
+        high = next((point for point in curve if point.mean.tokens > tokens), low)
+        gap = high.mean.tokens - low.mean.tokens
+        part = (tokens - low.mean.tokens) / gap if gap else 0.0
         return [(1 - part) * a + part * b for a, b in zip(low.scores, high.scores, strict=True)]
 
 
@@ -249,15 +251,15 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
         points = drawn[named(kind)] = []
         for point in found.curve(kind):
             score, (value, interval) = point.score.times(100), percent(point.score, 1)
-            tip = f"{point.way.name}: {value} ({interval}), {tokens_text(point.tokens)} tokens"
-            points.append((point.tokens, score.value, score.low, score.high, tip))
+            tip = f"{point.way.name}: {value} ({interval}), {tokens_text(point.mean.tokens)} tokens"
+            points.append((point.mean.tokens, score.value, score.low, score.high, tip))
     return drawn
 
 
 def point_line(point: Point) -> Line:
     """Return the row of a run."""
-    note = f"{tokens_text(point.tokens)} new tokens an item, {point.mean.prompts:,.0f} in prompts"
-    return Line(titled(point.way), *percent(point.score, 1), note)
+    note = f"{tokens_text(point.mean.tokens)} new tokens an item, {point.mean.prompts:,.0f} in prompts"
+    return Line(titled(point.way), *percent(point.score, 1), note + point.mean.beside)
 
 
 def titled(way: Strategy) -> str:

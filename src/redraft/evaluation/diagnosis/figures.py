@@ -47,18 +47,9 @@ class Decision:
 
 
 def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
-    """Compare two ways by their scores of the same items, in the same order.
-
-    A score is 0 to 1: whether the item is right, or the share of right runs.
-    """
-    better, worse = split(one, other)
-    return Decision(
-        items=len(one),
-        better=better,
-        worse=worse,
-        gain=stats.difference(one, other, bounds=stats.CHANGE),
-        p=stats.paired(one, other),
-    )
+    """Compare two ways by their scores, each 0 to 1, of the same items in the same order."""
+    gain = stats.difference(one, other, bounds=stats.CHANGE)
+    return Decision(len(one), *split(one, other), gain, stats.paired(one, other))
 
 
 def split(one: Sequence[float], other: Sequence[float]) -> tuple[int, int]:

@@ -118,17 +118,15 @@ class Matrix:
         """Yield the runs of each model on each task, after model and task. `share` is as for `run`."""
         for model, folder in folders(self.models).items():
             for task in self.tasks:
-                yield (
-                    f"{model}, {task.name}",
-                    StrategyRuns(
-                        self.settings.over(model=model),
-                        task.put(self.plan.out / "tasks", self.settings.values.limit),
-                        replace(self.plan, out=self.plan.out / RUNS / folder / task.name),
-                        task.task,
-                        tuple(WAYS[way] for way in self.ways),
-                        share,
-                    ),
+                runs = StrategyRuns(
+                    self.settings.over(model=model),
+                    task.put(self.plan.out / "tasks", self.settings.values.limit),
+                    replace(self.plan, out=self.plan.out / RUNS / folder / task.name),
+                    task.task,
+                    tuple(WAYS[way] for way in self.ways),
+                    share,
                 )
+                yield f"{model}, {task.name}", runs
 
     def run(self, share: float | None = None, *, run_code: bool = False) -> Ended:
         """Make every run that is not finished.
@@ -142,26 +140,22 @@ class Matrix:
             OutputError: The folder has runs that were made in another way, or is in use.
         """
         self.prepare(run_code=run_code)
-        limits, status = self.plan.limits, 0
+        ended = Ended(0, "", self.plan.limits)
         for name, runs in self.runs(share):
             if not self.plan.quiet and share is None:
                 self.plan.say(name)
             try:
-                ended = replace(runs, plan=replace(runs.plan, limits=limits)).run()
+                ended = runs.run(ended)
             except OutputError as error:
                 if "to start over" in (error.hint or ""):  # all runs are one output
                     error.hint = f"Name another folder, or delete {self.plan.out} to start over."
                 raise
-            status, limits = max(status, ended.status), ended.left
             if ended.reached:
-                return ended._replace(status=status)
-        return Ended(status, "", limits)
+                break
+        return ended
 
     def prepare(self, *, run_code: bool) -> int:
-        """Raise all errors that can be found without a model. Then write the folder's `PLAN`.
-
-        Return how many records the tasks have.
-        """
+        """Raise all errors that need no model, write the `PLAN`, and return how many records there are."""
         if unknown := [way for way in self.ways if way not in WAYS]:
             raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
         _check_options(self.settings)
@@ -189,15 +183,8 @@ class Matrix:
                 hint="Name another folder.",
             )
         models = {name: model for model, name in folders(self.models).items()}
-        text = json.dumps(
-            {
-                "version": 1,
-                "choosing": choosing,
-                "models": before["models"] | models,
-                "tasks": before["tasks"] | named,
-            },
-            indent=1,
-        )
+        told = {"models": before["models"] | models, "tasks": before["tasks"] | named}
+        text = json.dumps({"version": 1, "choosing": choosing, **told}, indent=1)
         write_file(folder / PLAN, f"{text}\n".encode())
         most = self.settings.values.limit
         return sum(1 for file in files.values() for _ in islice(read_records(file), most))

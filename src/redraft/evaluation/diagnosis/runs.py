@@ -94,7 +94,7 @@ class StrategyRun(ScoredRun):
 
 
 class Ended(NamedTuple):
-    """How the runs of all strategies ended."""
+    """How the runs of all strategies ended, so far."""
 
     status: int  # the highest exit status
     reached: str  # which limit ended them, in words; empty if none did
@@ -107,30 +107,30 @@ class StrategyRuns:
 
     settings: Settings  # of `DiagnoseOptions`
     source: Path
-    plan: RunPlan  # how each run goes. `out` is the folder, and the limits are of all runs together
+    plan: RunPlan  # how each run goes. `out` is the folder
     task: str
     kinds: tuple[str, ...]  # the kinds of ways, each with no more drafts than need be
     # For --choose: which part of the records, drawn at random. Then there are 2, 4, 8 … drafts.
     share: float | None = None
 
-    def run(self) -> Ended:
-        """Make every unfinished run. After a signal, the same call resumes.
+    def run(self, so_far: Ended) -> Ended:
+        """Make every unfinished run, after others that ended so. After a signal, the same call resumes.
 
         Raises:
             OutputError: The folder has runs that were made in another way, or is in use.
         """
         self._check_folder()
-        first, limits, status = self.settings.get("seed") or 0, self.plan.limits, 0
+        first, (status, _, limits) = self.settings.get("seed") or 0, so_far
         runs = [*product(range(first, first + self.settings.values.seeds), self.strategies)]
         needed = ((seed, way) for seed, way in runs if self.share is not None or self._fits(way, seed))
         for number, (seed, strategy) in enumerate(needed, 1):
             if not self.plan.quiet and self.share is None:
                 self.plan.say(f"{strategy.name}, seed {seed}: run {number} of at most {len(runs)}")
             result = self._make(strategy, seed, limits)
-            if result.counts.limit:
-                return Ended(result.exit_status, result.counts.limit, limits)
-            limits = limits.after(result.spent, result.seconds)
             status = max(status, result.exit_status)
+            if result.counts.limit:
+                return Ended(status, result.counts.limit, limits)
+            limits = limits.after(result.spent, result.seconds)
         return Ended(status, "", limits)
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:

@@ -141,10 +141,7 @@ _GIVE = "Give chains: the output of redraft eval or redraft answer."
 
 
 def known(chains: Iterable[Chain]) -> Material:
-    """Find the truth about chains: in `meta["eval"]` if any of them has it, else their own checks.
-
-    Chains with the same id count as runs of one item.
-    """
+    """Find the truth about chains: `meta["eval"]`, or without any, their own checks. One id is one item."""
     found = list(chains)
     read = _told if any(_about(chain) for chain in found) else _own
     good, left_out = [], dict[str, list[str]]()

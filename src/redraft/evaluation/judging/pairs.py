@@ -51,10 +51,7 @@ Found = tuple[Chain, GivenAnswer]  # a record, and the answer in it
 
 
 def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[Match]:
-    """Join files of answers, one a model, in the order of the questions.
-
-    Each file has exactly one answer to each question; the questions or the answers have the prompts.
-    """
+    """Join files of answers, one a model and with one answer to each question, in the questions' order."""
     if len({file.resolve() for file in files}) < len(files):
         raise UsageError(f"{files[0]} is given twice.", hint="Give the answers of two models.")
     tables = [_answers(file, name) for file, name in zip(files, names_of(files), strict=True)]

@@ -63,8 +63,8 @@ def curves(
     y = {**number, "field": "y", "title": _drawable(y_name), "scale": {"zero": False, "nice": True}}
     y["axis"] = {"tickCount": 5, "labelExpr": "format(datum.value, ',~r')" + "+' %'" * y_name.endswith("%")}
     both = {"x": x, "y": y, "color": colour}
-    whisker = {"type": "rule", "opacity": 0.45, "strokeWidth": 1.5}
-    line, mark = {"type": "line", "strokeWidth": 2}, {"type": "point", "filled": True, "size": 55}
+    whisker, line = {"type": "rule", "strokeWidth": 1}, {"type": "line", "strokeWidth": 2}
+    mark = {"type": "point", "filled": True, "size": 55, "opacity": 1}
     whiskers = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
     spec = {
         "data": {"values": rows},

@@ -103,10 +103,7 @@ REPAIRED, BROKEN = "repaired", "broken by a revision"
 
 
 def kinds_of(chain: Chain, rights: Sequence[bool | None]) -> Iterator[str]:
-    """Yield the labels of a chain: whether it was repaired or broken, and the checks that it failed.
-
-    `rights` says of each answer whether it is right.
-    """
+    """Yield the labels of a chain whose answers are right as `rights` says: repaired, broken, failed."""
     best = None if chain.best is None else chain.steps[chain.best]
     right = None if chain.best is None else rights[chain.best]
     if rights[:1] == [False] and right:

@@ -27,7 +27,7 @@ from redraft.evaluation.stats import Bootstrap, Estimate, Numbers
 _NAMES = (
     *("model_1", "opponent_1", "model_2", "opponent_2"),
     *("wins", "ties", "losses", "both_wins", "both_ties", "both_losses"),
-    *("first", "neither", "second", "points", "scored", "agreed"),
+    *("first", "neither", "second", "points", "scored", "agreed", "length", "other_length"),
 )
 _COLUMN = {name: place for place, name in enumerate(_NAMES)}
 _MOMENTS = slice(len(_NAMES), len(_NAMES) + 6)
@@ -150,6 +150,8 @@ class Item:
         for game in self.games:
             row[_COLUMN["wins"] + 1 - game.sign] += 1
             row[_COLUMN["first"] + (1 + game.sign if game.second else 1 - game.sign)] += 1
+            row[_COLUMN["length"]] += (game.lengths or (0, 0))[0]
+            row[_COLUMN["other_length"]] += (game.lengths or (0, 0))[1]
             if game.scores:
                 ours, theirs = game.scores
                 row[2 * game.second] += ours
@@ -229,12 +231,10 @@ class Comparison:
         }
 
     def _result(self, sample: Bootstrap) -> Result:
-        ratio = None
-        if sample.sums[_COLUMN["scored"]]:
-            ratio = sample.estimate(_ratio, _RATIO, scale="ratio")
+        scored = bool(sample.sums[_COLUMN["scored"]])
         return Result(
             questions=sample.questions,
-            ratio=ratio,
+            ratio=sample.estimate(_ratio, _RATIO, scale="ratio") if scored else None,
             win_rate=sample.estimate(_win_rate, stats.SHARE),
             reviews=Tally.of(sample.sums, "wins"),
             both=Tally.of(sample.sums, "both_wins") if self.in_both_orders else None,
@@ -272,8 +272,8 @@ class Comparison:
         """The bias of length; None if the answers were not given."""
         if self._gaps is None:
             return None
-        lengths = [game.lengths or (0, 0) for item in self.items for game in item.games]
-        ours, theirs = (sum(each) / len(lengths) for each in zip(*lengths, strict=True))
+        games = self._of(*_OUTCOMES).sum()
+        ours, theirs = (float(self._of(name).sum() / games) for name in ("length", "other_length"))
         return LengthBias(
             model=ours,
             opponent=theirs,
@@ -317,12 +317,9 @@ class Comparison:
 
     @cached_property
     def _gaps(self) -> Numbers | None:
-        games = [(item.question_id, game.lengths) for item in self.items for game in item.games]
-        if not games or not all(lengths for _, lengths in games):
-            return None
-        rows = [[lengths[0] - lengths[1]] for _, lengths in games if lengths]
-        sums = stats.clustered(rows, [question_id for question_id, _ in games])
-        return np.asarray(sums[:, 0] / self._of(*_OUTCOMES))
+        known = [bool(game.lengths) for item in self.items for game in item.games]
+        gaps = (self._of("length") - self._of("other_length")) / self._of(*_OUTCOMES)
+        return np.asarray(gaps) if known and all(known) else None
 
     @cached_property
     def _leads(self) -> Numbers:
@@ -356,10 +353,7 @@ class Difference:
 
 
 def difference(model: Comparison, other: Comparison) -> Difference | None:
-    """Return the difference of two ratios, paired by question; None without common questions or scores.
-
-    Both have the same opponent.
-    """
+    """Return the difference of two ratios against one opponent, paired by question; None without any."""
     places = {question_id: place for place, question_id in enumerate(other.question_ids)}
     pairs = [(place, places[id_]) for place, id_ in enumerate(model.question_ids) if id_ in places]
     if not pairs or model.whole.ratio is None or other.whole.ratio is None:
@@ -373,10 +367,7 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
 
 @dataclass(frozen=True)
 class JudgeAgreement:
-    """How far two judges agree on the same pairs in the same order.
-
-    If both saw random orders, as people do, the order does not matter.
-    """
+    """How far two judges agree on the same pairs, in the same order unless both saw random ones."""
 
     first: str
     second: str

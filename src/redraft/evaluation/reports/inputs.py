@@ -66,10 +66,7 @@ def record_kind(record: Any, where: str) -> Kind:
 
 def kind_of(inputs: Sequence[Input]) -> Kind:
     """Return the kind of all files. Raise if they differ."""
-    found: dict[Kind, Input] = {}
-    for each in inputs:
-        if each.kind:
-            found.setdefault(each.kind, each)
+    found = {each.kind: each for each in inputs if each.kind}
     if not found:
         names = ", ".join(name_of(each.path) for each in inputs)
         raise RecordError(f"there is no review in {names}, and no other record.", hint=_HINT)
@@ -122,11 +119,6 @@ class Material:
                 f"{where}: belongs to question {question_id}, which is not in {self.where}.",
                 hint="Give the questions that were asked: --questions FILE",
             )
-
-    def shown(self, review: Review, names: Names | None, where: str) -> tuple[Answer, Answer]:
-        """Return both answers of a review."""
-        first, second = names or (None, None)
-        return self.answer(review.answer1_id, first, where), self.answer(review.answer2_id, second, where)
 
     def answer(self, answer_id: int | str, hint: str | None, where: str) -> Answer:
         """Return the answer with an id. If several files have the id, `hint` names the model."""
@@ -188,7 +180,11 @@ def _placed(
     hints = (review.model_1, review.model_2) if review.model_1 and review.model_2 else from_file
     answers = None
     if material.answers:
-        answers = material.shown(review, hints, where)
+        named = hints or (None, None)
+        answers = (
+            material.answer(review.answer1_id, named[0], where),
+            material.answer(review.answer2_id, named[1], where),
+        )
         names = answers[0].name, answers[1].name
         for answer in answers:
             if answer.question_id != str(review.question_id):

@@ -67,10 +67,7 @@ def paired(run: Scores, other: Scores) -> Paired | None:
 
 
 def side_by_side(runs: Sequence[Scores]) -> tuple[Paired, ...]:
-    """Compare each two runs of the same task or judge: the later minus the earlier.
-
-    Their p-values are corrected for their number.
-    """
+    """Compare each two runs of a task or judge: later minus earlier, p corrected for the number of pairs."""
     pairs = ((two, one) for one, two in combinations(runs, 2) if one.about == two.about)
     found = [each for pair in pairs if (each := paired(*pair))]
     corrected = holm([each.p for each in found])

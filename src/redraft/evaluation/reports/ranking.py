@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy import special
@@ -49,6 +48,7 @@ class Battles:
     wins: Numbers  # of each game: 1 for its model, 0 for its opponent
     met: Numbers  # shape [games, models]: 1 for the model of the game, -1 for its opponent
     questions: tuple[int, ...]  # of each game
+    count: int  # of all questions
 
     @classmethod
     def of(cls, comparisons: Sequence[Comparison]) -> Battles:
@@ -61,17 +61,7 @@ class Battles:
             asked.setdefault(item.question_id, len(asked))
         questions = tuple(asked[item.question_id] for _, item, _ in found)
         wins = np.array([(1 + game.sign) / 2 for _, _, game in found])
-        return cls(tuple(names), wins, met, questions)
-
-    @cached_property
-    def count(self) -> int:
-        """Number of questions."""
-        return len({*self.questions})
-
-    @property
-    def connected(self) -> bool:
-        """Whether a path of battles leads from each model to each other one, so that one scale holds all."""
-        return bool(np.linalg.matrix_rank(self.met.T @ self.met) == len(self.names) - 1)
+        return cls(tuple(names), wins, met, questions, len(asked))
 
     def _fits(self, times: Numbers) -> Numbers:
         """Return the strengths, given how often each question counts: shape [..., questions]."""
@@ -115,7 +105,8 @@ def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
     Intervals are at 95 % over questions: all reviews of a question are drawn together.
     """
     battles = Battles.of(comparisons)
-    if len(battles.names) < 3 or not battles.connected:
+    linked = np.linalg.matrix_rank(battles.met.T @ battles.met) == len(battles.names) - 1
+    if len(battles.names) < 3 or not linked:
         return None
     against = shared(comparisons)
     rates = zip(battles.names, battles.rates(against), strict=True)

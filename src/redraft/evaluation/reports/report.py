@@ -35,10 +35,7 @@ to choose by, `answers` (`name`, `text`, and perhaps `chain`, a link), and `note
 def describe(
     files: Sequence[Path], *, answers: Sequence[Path] = (), questions: Path | None = None
 ) -> AnyReport:
-    """Describe files of reviews, of grades, or of chains: all of one kind.
-
-    `answers` are the judged ones, a file for each model; `questions` are their prompts.
-    """
+    """Describe files of one kind: reviews, grades or chains. `answers` were judged, a file for each model."""
     inputs = list(map(opened, files))
     kind = kind_of(inputs)
     if answers and kind == "chains":

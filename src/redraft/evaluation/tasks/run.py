@@ -246,10 +246,7 @@ def evaluate(
 def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[Chain, tuple[Check, ...]]]:
     task = tasks.task_named(name)
     if isinstance(records, str | Path):
-        yield from (
-            (chain, tasks.checks_of(task, chain)) for chain in tasks.asked(task, read_records(Path(records)))
-        )
-        return
+        records = read_records(Path(records))
     for number, record in enumerate(records, start=1):
         where, own = f"record {number}", None
         if isinstance(record, Mapping):

@@ -93,11 +93,6 @@ class Tally(Summary):
         return {k: pass_at(counts, k) for k in steps_to(most)[1:]} if most > 1 else {}
 
     @property
-    def noun(self) -> str:
-        """The name of the share of right answers."""
-        return "score" if self.task else "passed"
-
-    @property
     def wrong(self) -> list[str]:
         """The ids of the chains whose best answer is wrong."""
         return [name for name, right in self.outcomes.items() if not right]
@@ -138,7 +133,7 @@ class Tally(Summary):
 
     def lines(self) -> Iterator[Line]:
         """Yield the score as rows of a table."""
-        yield _line(self.noun, self.score)
+        yield _line("score" if self.task else "passed", self.score)
         for k, rate in self.passes.items():
             fewer = len(self.score.by_item) - self._with(k)
             without = f"; without {counted(fewer, 'record')} of fewer answers" if fewer else ""

@@ -180,10 +180,7 @@ def is_answer(step: Step) -> bool:
 
 
 def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:
-    """Yield the chains of the empty answers listed beside an output of `redraft eval`.
-
-    Chains with a `done` id have been answered since, and are left out.
-    """
+    """Yield chains of the empty answers beside an output of `redraft eval`, without those `done` since."""
     for name, failure in failures(file).items():
         if failure["error"] == "EmptyReply" and name not in done:
             chain = unanswered(chain_of({"chain": None, "message": ""} | failure, f"{file}.errors.jsonl"))
