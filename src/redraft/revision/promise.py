@@ -89,7 +89,7 @@ class Promise(OptionModel):
     evidence: str = option("the folder of the answers", default="")
     model: str = option("the digest of the model", default="")
     options: str = option("the digest of the recipe's options", default="")
-    date: str = option("when it was made", default="")
+    date: str = option("when it was made", default="", what="a text in quotes, such as '2026-11-27'")
 
 
 def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:

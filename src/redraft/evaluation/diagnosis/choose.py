@@ -382,7 +382,8 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         raise UsageError(f"{file} has an alias, which --choose never writes.", hint="Write it out.")
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
-        raise UsageError(f"{file} has no promise that can be verified.", hint="Give the file of --choose.")
+        hint = "Give the file of --choose: its promise.evidence is the name of a folder."
+        raise UsageError(f"{file} has no promise that can be verified.", hint=hint)
     places = [file.parent / promise["evidence"], file.with_suffix(""), Path(promise["evidence"])]
     found = ((place, stored(place / CHOICE, "files", "way") or {}) for place in places)
     folder, choice = next((each for each in found if each[1]), (places[-1], {}))
