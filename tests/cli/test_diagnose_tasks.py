@@ -482,7 +482,7 @@ def test_a_limit_before_the_first_block_is_whole_chooses_nothing() -> None:
     assert chosen("--price", "0,1000000", "--limit-seconds", "0.001").exit_code == 4
     done = chosen("--price", "0,1000000").stdout
     assert "of 30 prompts" in done
-    assert ", 7.000000 USD" in done
+    assert ", 3.500000 USD" in done
     assert re.search(r"  tokens: (\S+)\n  usd: \1\n", Path("way.yaml").read_text()), "a USD a token"
 
 

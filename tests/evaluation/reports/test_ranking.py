@@ -91,7 +91,7 @@ def test_intervals_of_20_questions_hold_the_truth(runs: int) -> None:
     met = np.array([[1.0, 0, -1], [0, 1, -1]] * 20)
     for _ in range(runs):
         wins = np.array([float(dice.random() < special.expit(strengths[n % 2])) for n in range(40)])
-        battles = Battles(("a", "b", "c"), wins, met, tuple(n // 2 for n in range(40)))
+        battles = Battles(("a", "b", "c"), wins, met, tuple(n // 2 for n in range(40)), 20)
         estimates += list(zip(battles.rates("c", 200), strengths, strict=True))[:2]
     held = [each.low <= special.expit(strength) <= each.high for each, strength in estimates]
     assert sum(held) >= 0.93 * len(held)
