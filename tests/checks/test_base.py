@@ -157,6 +157,8 @@ def test_checks_beside_json_judge_the_json_alone() -> None:
     assert [result.passed for result in found] == [True, True, True, False, False]
     ((begin, end),) = found[-1].places  # type: ignore[misc]
     assert answer[begin:end] == "two"
+    dos = asyncio.run(run_checks(checks, answer.replace("{", "{\n").replace("\n", "\r\n"), Prompt()))
+    assert [(each.passed, each.places) for each in dos[1:]] == [(each.passed, ()) for each in found[1:]]
     official = parse_checks(["ifeval:detectable_format:json_format", "contains:here"])
     assert [result.passed for result in asyncio.run(run_checks(official, answer, Prompt()))] == [False, True]
 

@@ -25,6 +25,7 @@ from redraft.checks.segment import count_characters, count_words, paragraphs, se
         ("Café naïve", ["Café", "naïve"]),
         ("👍🏽 ok 🇩🇪 👨‍👩‍👧 — !!", ["ok"]),
         ("**bold** and `code_x`", ["bold", "and", "code_x"]),
+        ("two\u202fwords", ["two", "words"]),
         ("_ __ --", []),
         ("", []),
     ],

@@ -229,13 +229,14 @@ async def run_checks(
         return tuple(CheckResult(name=each.name, passed=False, score=0.0, message=message) for each in checks)
     whole = any(check.name.startswith("ifeval:") for check in checks) or not any(map(schema_of, checks))
     begin, text = (-1, "") if whole else json_in(answer)
-    begin, text = (begin, text) if begin >= 0 else (0, answer)
+    begin, text = (begin, text) if text else (0, answer)
 
     def moved(place: Place) -> Place:
         return place if isinstance(place, str) else (place[0] + begin, place[1] + begin)
 
     results = await together([run_check(check, text, prompt) for check in checks])
-    return tuple(each.model_copy(update={"places": tuple(map(moved, each.places))}) for each in results)
+    known = begin >= 0  # else line breaks differ
+    return tuple(each.model_copy(update={"places": tuple(map(moved, each.places * known))}) for each in results)
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

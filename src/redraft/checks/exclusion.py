@@ -13,7 +13,9 @@ from redraft.chain import Prompt
 from redraft.checks.base import Check, schema_of
 from redraft.checks.groups import AllOf
 from redraft.checks.ifeval import Constraint
-from redraft.checks.text import WRITTEN, Case, Contains, Count, Ends, Lacks, Starts
+from redraft.checks.output import OutputCheck
+from redraft.checks.structure import Json, JsonSchema, Keys
+from redraft.checks.text import WRITTEN, Case, Contains, Count, Ends, Lacks, Starts, plain
 from redraft.engines.steering.form import Form
 from redraft.engines.steering.phrase import pattern_for
 
@@ -26,8 +28,13 @@ _HOLDS = {
     "items": "lines",
     "headings": "lines",
     "paragraphs": "lines",
+    "lines": "characters",
+    "words": "characters",
 }
 """Unit -> the unit that each holds at least one of: a sentence has a word of its own."""
+
+CHARACTER_WORDS = 2
+"""Most words of a character, over a text. In Thai, each letter is a word, and กำ is one character."""
 
 _ANY = Prompt(instruction="?")
 
@@ -41,9 +48,13 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
         checks: The checks.
         max_tokens: The most tokens of an answer; None if that is not known.
     """
+    checks = [*checks]
     parts = [part for check in checks for part in _parts(check)]
+    whole = any(check.name.startswith("ifeval:") for check in checks)  # is judged, as `run_checks` says
+    alone = [each for each in checks if isinstance(each, Json | Keys | JsonSchema | OutputCheck) and not whole]
     for one, other in combinations(parts, 2):
-        if why := _clash(one, other) or _clash(other, one):
+        unlike = [_unlike(second) for first, second in ((one, other), (other, one)) if first in alone]
+        if why := _clash(one, other) or _clash(other, one) or "".join(unlike):
             answer = "answer with letters" if isinstance(one, Case) else "answer"
             message = f"no {answer} passes both {one.name:.200} and {other.name:.200}: {why}."
             return message, "Change one of the two checks, or leave it out."
@@ -71,6 +82,10 @@ def _clash(one: Check, other: Check) -> str:
     first, second = _bounds(one), _bounds(other)
     if first and second and (why := _outside(first, second)):
         return why
+    if first and first[0] == "words" and first[2] is not None and isinstance(other, Contains | Starts | Ends):
+        words = sum(any(map(str.isalnum, word)) for word in plain(other.text).split())
+        if words > first[2]:
+            return f"the one wants at most {first[2]} words, and the other's text has {words}"
     if isinstance(one, Case) and isinstance(other, Case) and one != other:
         return "the one forbids small letters, the other capitals"
     for kind, edge in ((Starts, 0), (Ends, -1)):
@@ -87,6 +102,20 @@ def _clash(one: Check, other: Check) -> str:
     return ""
 
 
+def _unlike(check: Check) -> str:
+    """Return why no JSON passes a check, which judges the JSON of an answer alone; empty if some may."""
+    if isinstance(check, Count) and check.unit in WRITTEN and check.low:
+        return f"only the JSON of an answer is judged, and JSON has no {check.unit}"
+    if isinstance(check, Starts | Ends) and (text := plain(check.text).strip()):
+        edge, marks = (text[0], '{["-') if isinstance(check, Starts) else (text[-1], '}]"')
+        number = edge in "0123456789" and {*text} <= {*"+-.0123456789Ee"}
+        word = any(check.check(each, _ANY).passed for each in ("true", "false", "null"))
+        if not (edge in marks or number or word):
+            verb = type(check).__name__.lower()
+            return f"only the JSON of an answer is judged, and none {verb} with {check.text!r}"
+    return ""
+
+
 def _bounds(check: Check) -> Bounds | None:
     return (check.unit, check.low or 0, check.high) if isinstance(check, Count) else None
 
@@ -97,7 +126,8 @@ def _outside(first: Bounds, second: Bounds) -> str:
     held: str | None = what
     while held and held != other:
         held = _HOLDS.get(held)
-    if not held or high is None or low <= high:
+    most = high and high * (CHARACTER_WORDS if other == "characters" != what else 1)
+    if not held or most is None or low <= most:
         return ""
     each = "" if what == other else f", and each of the {what} has {other} of its own"
     return f"the one wants at least {low}, the other at most {high}{each}"

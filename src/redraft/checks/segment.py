@@ -45,7 +45,7 @@ _STARTERS = _listed(
 
 def words(text: str) -> list[str]:
     """Return the words of a text."""
-    return _WORD.findall(text)
+    return _WORD.findall(text.replace("\u202f", " "))  # a space, though UAX 29 joins words at it
 
 
 def count_words(text: str) -> int:
