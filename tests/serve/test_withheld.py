@@ -82,7 +82,8 @@ def test_a_text_that_is_cut_before_it_fails_is_withheld() -> None:
     [
         ("{withheld: Sorry.}", "needs a check"),
         ("{check: ['words<=5'], withheld: ' '}", "withheld is ' '"),
-        ("{think-tags: 'yes'}", "think-tags is 'yes'"),
+        ("{think-tags: 'yes'}", "think_tags is 'yes'"),
+        ("{think-tag: true}", "Did you mean 'think_tags'?"),
     ],
 )
 def test_a_wrong_entry_is_refused(entry: str, said: str) -> None:

@@ -98,8 +98,7 @@ def _of_flags(settings: Settings) -> list[ModelSettings]:
 def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, Any]]:
     """Return the models of a file, and the further keys of each. Flags apply where an entry is silent."""
     from redraft.chain.documents import text_of_settings, yaml_of
-    from redraft.options import Flags
-    from redraft.serve.start import OF_REPLIES, PASSED, keys_of_replies, passed_fields
+    from redraft.serve.start import ModelKeys
 
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict) or not document:
@@ -108,10 +107,10 @@ def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, A
     for name, keys in document.items():
         if not isinstance(name, str) or not isinstance(keys, dict):
             raise UsageError(f"{path}: {name!r:.80} should be a name with keys.", hint=_A_MODEL)
-        where, own = f"{path}: {name}: ", dict(keys)
-        passes[name] = passed_fields(own.pop(PASSED, []), where)
-        of_replies = {key: own.pop(key) for key in OF_REPLIES if key in own}
-        settings = fill_in({**flags, **Flags.read_file(own, where=where).explicit})
+        where = f"{path}: {name}: "
+        own = ModelKeys.read_file(keys, where=where)
+        more = ModelKeys.__annotations__
+        settings = fill_in({**flags, **{key: v for key, v in own.explicit.items() if key not in more}})
         entries.append((name, "", settings))
-        replies[name] = keys_of_replies(of_replies, settings, where)
+        passes[name], replies[name] = frozenset(own.server_fields), own.of_replies(where, settings)
     return entries, {"passes": passes, "replies": replies}

@@ -20,7 +20,7 @@ from redraft.engines.pool import PASSING
 from redraft.engines.retry import backoff
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
-from redraft.options import MachineOptions, ServerOptions
+from redraft.options import Flags, MachineOptions, ServerOptions, option
 from redraft.revision.options import check_engines
 from redraft.revision.settings import Settings
 from redraft.serve.app import make_app
@@ -194,29 +194,22 @@ def usual_name(settings: Settings) -> str:
     return Path(reference.removeprefix("script:")).name.removesuffix(".gguf").removesuffix(".jsonl")
 
 
-PASSED, WITHHELD, THINK_TAGS = "server-fields", "withheld", "think-tags"
-OF_REPLIES = (WITHHELD, THINK_TAGS)
+class ModelKeys(Flags):
+    """The keys of a model in the models' file."""
 
+    server_fields: list[str] = option("fields of requests for the model's server", default=[])
+    withheld: str = option("what clients get instead of an answer that fails its checks", default="")
+    think_tags: bool = option("whether thoughts begin a chat's content, in tags", default=False)
 
-def passed_fields(found: Any, where: str) -> frozenset[str]:
-    """Return the request fields that an entry of the models' file passes to the model's server."""
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise UsageError(f"{where}{PASSED} is {found!r:.80}.", hint=f"A list: {PASSED}: [guided_json, top_k]")
-    own = {name for kind in (ChatRequest, CompletionRequest, ResponseRequest) for name in kind.model_fields}
-    if wrong := sorted(own.intersection(found) - SAMPLING_FIELDS):
-        message = f"{where}{PASSED} has {wrong[0]!r}, and redraft reads {wrong[0]!r} itself."
-        raise UsageError(message, hint="Leave it out of the list.")
-    return frozenset(found)
-
-
-def keys_of_replies(given: Mapping[str, Any], settings: Settings, where: str) -> dict[str, Any]:
-    """Return what an entry of the models' file says of its replies: `Model.withheld` and `think_tags`."""
-    text, tags = given.get(WITHHELD, "-"), given.get(THINK_TAGS, False)
-    if not isinstance(text, str) or not text.strip():
-        hint = f"A text: {WITHHELD}: I cannot answer that."
-        raise UsageError(f"{where}{WITHHELD} is {text!r:.80}.", hint=hint)
-    if WITHHELD in given and not settings.get("check"):
-        raise UsageError(f"{where}{WITHHELD} needs a check.", hint="Add one: check: ['lacks:password']")
-    if type(tags) is not bool:
-        raise UsageError(f"{where}{THINK_TAGS} is {tags!r:.80}.", hint=f"Write {THINK_TAGS}: true")
-    return {key.replace("-", "_"): value for key, value in given.items()}
+    def of_replies(self, where: str, settings: Settings) -> dict[str, Any]:
+        """Raise if a key does not fit the model's settings. Return those for `Model`."""
+        own = {name for kind in (ChatRequest, CompletionRequest, ResponseRequest) for name in kind.model_fields}
+        if wrong := sorted(own.intersection(self.server_fields) - SAMPLING_FIELDS):
+            message = f"{where}server_fields has {wrong[0]!r}, and redraft reads {wrong[0]!r} itself."
+            raise UsageError(message, hint="Leave it out of the list.")
+        if "withheld" in self.explicit and not self.withheld.strip():
+            hint = "A text: withheld: I cannot answer that."
+            raise UsageError(f"{where}withheld is {self.withheld!r:.80}.", hint=hint)
+        if self.withheld and not settings.get("check"):
+            raise UsageError(f"{where}withheld needs a check.", hint="Add one: check: ['lacks:password']")
+        return {"withheld": self.withheld, "think_tags": self.think_tags}
