@@ -93,6 +93,13 @@ def _of_a_part(sentence: Sentence, match: re.Match[str]) -> bool:
 
 
 _LAST = re.compile(r"\W*(?:the|its|your) (?:very )?last (?:sentence|line)\b", re.I)
+_ASKS_WHY = re.compile(r"\b(?:why|how|whether|when|if|that\s(?=\S))\b(?:(?!\band\b)[^.;,])*$", re.I)
+
+
+def _elsewhere(sentence: Sentence, match: re.Match[str]) -> bool:
+    """Return whether what ends is not the answer."""
+    of_parts = OF_PARTS.search(sentence.text) and not _LAST.match(sentence.text)
+    return bool(of_parts) or is_of_a_thing(sentence, match)
 
 
 Unless = Callable[[Sentence, re.Match[str]], object]
@@ -202,9 +209,15 @@ _TABLE = (
         rf"\b(?:end|finish|conclude|close|sign off|sign it off|wrap up)(?:s|es|ing)?\s{_WHOLE}(?:with|by saying|by)\s{_SAYING}{_SAID}",
         rf"\blast (?:sentence|words|line|phrase) (?:of (?:your|the) (?:\w+\s){{0,2}})?(?:should|must|has to) (?:be|read|say)\s{_SAYING}{_SAID}",
         rf"\b(?:end|finish|conclude)\s{_WHOLE}with:\s(?P<what>[^{HIDDEN}]{{3,100}})$",
-        unless=lambda said, it: (
-            (OF_PARTS.search(said.text) and not _LAST.match(said.text)) or is_of_a_thing(said, it)
-        ),
+        unless=_elsewhere,
+    ),
+    *(
+        _said(
+            f"ends:{mark}",
+            rf"\b(?:end|finish|conclude|close)(?:s|es|ing)?\s{_WHOLE}(?:with|in|on|by)\s(?:an? |one |single ){{1,2}}{_MARKS[mark]}(?![\w-])",
+            unless=lambda said, it: _elsewhere(said, it) or _ASKS_WHY.search(said.before(it)),
+        )
+        for mark in "?!"
     ),
     _said("lowercase", f"{_IN_CASE.format(_SMALL)}|{_NO_CAPITALS}", negated=True, unless=_of_a_part),
     _said("uppercase", _IN_CASE.format(_LARGE), unless=_of_a_part),
