@@ -49,7 +49,7 @@ FOUND = {
     "Include the keywords lamp, tower and rock.": ("contains:lamp", "contains:tower", "contains:rock"),
     "Answer in French.": ("language:fr",),
     "End with the phrase 'Good night.'": ("ends:Good night.",),
-    "Use exactly three bullet points and end with a question mark.": ("bullets==3", "ends:?"),
+    "Use exactly three bullet points and then end with a question mark.": ("bullets==3", "ends:?"),
     "Write a tweet that ends in an exclamation mark!": ("ends:!",),
     "Explain why each sentence ends with a question mark.": (),
     "Tell me why questions end with a question mark.": (),
