@@ -236,7 +236,9 @@ async def run_checks(
 
     results = await together([run_check(check, text, prompt) for check in checks])
     known = begin >= 0  # else line breaks differ
-    return tuple(each.model_copy(update={"places": tuple(map(moved, each.places * known))}) for each in results)
+    return tuple(
+        each.model_copy(update={"places": tuple(map(moved, each.places * known))}) for each in results
+    )
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

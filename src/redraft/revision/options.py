@@ -378,7 +378,7 @@ def check_together(found: RevisionOptions) -> None:
     least, most = found.min_revisions, found.most_revisions
     if least > most:
         raise UsageError(
-            f"min_revisions is {least} and max_revisions is {most}.",
+            f"--min-revisions (min_revisions) is {least} and --max-revisions (max_revisions) is {most}.",
             hint="Both count revisions after the first answer: 0 <= min <= max.",
         )
     check_engines(found)

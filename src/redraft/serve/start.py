@@ -203,7 +203,9 @@ class ModelKeys(Flags):
 
     def of_replies(self, where: str, settings: Settings) -> dict[str, Any]:
         """Raise if a key does not fit the model's settings. Return those for `Model`."""
-        own = {name for kind in (ChatRequest, CompletionRequest, ResponseRequest) for name in kind.model_fields}
+        own = {
+            name for kind in (ChatRequest, CompletionRequest, ResponseRequest) for name in kind.model_fields
+        }
         if wrong := sorted(own.intersection(self.server_fields) - SAMPLING_FIELDS):
             message = f"{where}server_fields has {wrong[0]!r}, and redraft reads {wrong[0]!r} itself."
             raise UsageError(message, hint="Leave it out of the list.")
