@@ -72,8 +72,8 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
             {"check": ["words<=9"]},
             LLAMACPP,
             [
-                "{} runs on llama.cpp: checks steer it, unless --no-steer."
-                " Faster, without steering: --engine openvino."
+                "{} runs on llama.cpp: checks steer it, unless --no-steer. "
+                + "Faster, without steering: --engine openvino.",
             ],
         ),
         (MANY, {"check": ["auto"]}, LLAMACPP, ["checks steer it"]),
