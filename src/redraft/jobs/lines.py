@@ -40,7 +40,8 @@ class LineFile:
             else:
                 self._fd = os.open(path, flags, 0o666)
         except OSError as error:
-            hint = _HINTS.get(error.errno or 0, "Write to another file with -o.")
+            there = error.errno == errno.ENOENT and path.parent.is_dir()  # as /proc is
+            hint = _HINTS.get(0 if there else error.errno or 0, "Write to another file with -o.")
             raise OutputError(
                 f"cannot write {path}: {error.strerror}.", hint=hint.format(path=path, folder=path.parent)
             ) from None

@@ -101,6 +101,7 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
         (["-o", "out.jsonl", "--way", "alpacca"], "It should be alpaca or self-instruct."),
         (["-o", "out.jsonl", "--similar", "7"], "similar is 7.0"),
         (["-o", "no/out.jsonl", "-m", "script:script.jsonl"], "mkdir -p no"),
+        (["-o", "/proc/x", "-m", "script:script.jsonl"], "another file with -o"),
         (["-o", "out.jsonl", "--limit-usd", "1", "-m", "script:script.jsonl"], "price"),
         (["-o", "out.jsonl", "--batch", "-m", "script:script.jsonl"], "no model is on one"),
         (
