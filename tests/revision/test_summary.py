@@ -36,6 +36,12 @@ def test_what_came_of_some_chains() -> None:
     ]
 
 
+def test_that_single_answers_stopped_is_not_told() -> None:
+    summary = Summary()
+    summary.add(chain([step(passed=False)], 0, "max_revisions"))
+    assert [name for name, _ in summary.rows()] == ["revisions", "checks"]
+
+
 def test_chains_that_ended_by_themselves_are_told_with_the_reason() -> None:
     summary = Summary()
     verdicts: tuple[Verdict, ...] = ("unknown", "revise")

@@ -137,6 +137,14 @@ def test_thoughts_are_content_in_tags_where_the_models_file_says_so(stream: bool
     assert (content_of(data), "reasoning_content" in data.text) == ("{}", True)
 
 
+def test_no_tag_follows_an_answer_that_was_streamed() -> None:
+    rule = {"model": ScriptedEngine(["Rain falls."]), "checks": ["words<=1"], "max_revisions": 0}
+    with served({"rule": rule}, think_tags=True) as server:
+        reply = server.post({"model": "rule", "stream": True})
+    assert content_of(reply) == "Rain falls."
+    assert "1 too many" in reply.text
+
+
 def test_the_only_answer_is_content_while_it_is_written() -> None:
     with served(both("\n\n Rain  falls.\n\n Down. \n ")) as server, server.client() as client:
         stream = client.chat.completions.create(model="plain", messages=ASK, stream=True)

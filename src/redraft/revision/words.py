@@ -208,8 +208,9 @@ class Summary:
         cost = "" if usd is None else cost_text(usd, self.costs, digits=4)
         if cost and self.unpriced:
             cost += f"; {counted(self.unpriced, 'chain')} {were} made without a price"
-        rows = [("revisions", self._revisions()), ("checks", self._checks()), ("stopped", self.stopped)]
-        rows += [("tokens", self._tokens()), ("cost", cost)]
+        single = not self.revisions and {*self.stops} == {"max_revisions"}  # no revision was allowed
+        rows = [("revisions", self._revisions()), ("checks", self._checks())]
+        rows += [("stopped", "" if single else self.stopped), ("tokens", self._tokens()), ("cost", cost)]
         return [(name, text) for name, text in rows if text]
 
     @property

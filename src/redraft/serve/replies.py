@@ -66,7 +66,7 @@ class AnswerMessage:
     _counted: Usage = field(default_factory=Usage)
     _pieces: int = 0
     _sections: list[tuple[Place, list[str]]] = field(default_factory=list)
-    _sent: str = ""
+    sent: str = ""  # of the answer
     _held: str = ""
     _whole: bool = False  # the JSON has ended
     _drafts: int = 0
@@ -89,7 +89,7 @@ class AnswerMessage:
             yield from self._begin_again(event.chain)
         elif isinstance(event, Finished):
             self.chain, answer = event.chain, final_answer(event.chain)
-            if answer.startswith(self._sent) and (rest := answer[len(self._sent) :]):
+            if answer.startswith(self.sent) and (rest := answer[len(self.sent) :]):
                 yield Piece("content", rest)
         self._count(event)
 
@@ -99,13 +99,13 @@ class AnswerMessage:
         Raises:
             EngineError: Some of the answer was sent, and it would begin again.
         """
-        if isinstance(event, Interrupted) and self._sent:
+        if isinstance(event, Interrupted) and self.sent:
             raise event.error
         yield from self.take(event)
 
     def _begin_again(self, chain: Chain) -> Iterator[Piece]:
         """Discard the restarted section and tell the client. Streamed reasoning comes twice."""
-        self._sent, self._held, self._whole = "", "", False
+        self.sent, self._held, self._whole = "", "", False
         steps = complete_steps(chain)
         while self._sections:
             kind, index, drafts = self._sections[-1][0]
@@ -132,16 +132,16 @@ class AnswerMessage:
 
     def _answer(self, text: str) -> Iterator[Piece]:
         text = self._held + text
-        text = text if self._sent else text.lstrip()
-        begun = self._sent or not self.begins or self.begins.match(text)
+        text = text if self.sent else text.lstrip()
+        begun = self.sent or not self.begins or self.begins.match(text)
         new = text.rstrip() if begun and not self._whole else ""
         if self.begins and {"}", "]"} & {*new}:
             with suppress(ValueError, RecursionError):  # the JSON goes on
-                end = _read(self._sent + new)[1]
-                self._whole, new = True, new[: end - len(self._sent)]
+                end = _read(self.sent + new)[1]
+                self._whole, new = True, new[: end - len(self.sent)]
         self._held = text[len(new) :]
         if new:
-            self._sent += new
+            self.sent += new
             yield Piece("content", new)
 
     def _count(self, event: Event) -> None:
@@ -364,6 +364,8 @@ class ChatReply(Reply):
         """Yield the chunks of a piece. A tag of thoughts is one, as it is one token of a model's."""
         thinks, field, tags = piece.field != "content", piece.field, list[str]()
         if self.asked.think_tags:
+            if thinks and self.messages[index].sent:  # thoughts begin the content: its checks came too late
+                return
             field = "content"
             if thinks != (index in self._thinking):
                 self._thinking ^= {index}

@@ -188,7 +188,7 @@ class Race:
     def record(self) -> dict[str, Any]:
         """The chosen way, what it promises, and what that rests on."""
         return {
-            "way": self.chosen.name,
+            "way": self.chosen.called,
             **{
                 name: round(value, 8 if name == "usd" else 4) if math.isfinite(value) else None
                 for name, value in vars(self.promise(self.chosen)).items()
@@ -197,7 +197,7 @@ class Race:
             "certain": self.certain,
             "prompts": len(self.seen[ONE]),
             "margin": self.margin,
-            "ways": [way.name for way in self.seen],
+            "ways": [way.called for way in self.seen],
         }
 
 
@@ -384,6 +384,9 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
         hint = "Give the file of --choose: its promise.evidence is the name of a folder."
         raise UsageError(f"{file} has no promise that can be verified.", hint=hint)
+    if isinstance(ways := promise.get("ways"), list):  # older files say `plain`
+        promise["ways"] = ["one" if way == "plain" else way for way in ways]
+        promise["way"] = "one" if promise.get("way") == "plain" else promise.get("way")
     places = [file.parent / promise["evidence"], file.with_suffix(""), Path(promise["evidence"])]
     found = ((place, stored(place / CHOICE, "files", "way") or {}) for place in places)
     folder, choice = next((each for each in found if each[1]), (places[-1], {}))

@@ -125,7 +125,7 @@ class StrategyRuns:
         needed = ((seed, way) for seed, way in runs if self.share is not None or self._fits(way, seed))
         for number, (seed, strategy) in enumerate(needed, 1):
             if not self.plan.quiet and self.share is None:
-                self.plan.say(f"{strategy.name}, seed {seed}: run {number} of at most {len(runs)}")
+                self.plan.say(f"{strategy.called}, seed {seed}: run {number} of at most {len(runs)}")
             result = self._make(strategy, seed, limits)
             status = max(status, result.exit_status)
             if result.counts.limit:

@@ -50,9 +50,15 @@ class Strategy:
         """The name of its files: `best-of-4`."""
         return self.kind if self.kind == "plain" else f"{self.kind}-{self.texts}"
 
+    @property
+    def called(self) -> str:
+        """The name for people: `one`, as they type it, or that of its files."""
+        return "one" if self.kind == "plain" else self.name
+
     @classmethod
     def of(cls, name: str) -> Self:
-        """Return the way whose files have this name."""
+        """Return the way whose files have this name, or that is `called` so."""
+        name = "plain" if name == "one" else name
         kind, _, texts = name.rpartition("-")
         return cls(kind, int(texts)) if kind and texts.isdecimal() else cls(name, 1)
 
