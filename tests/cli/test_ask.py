@@ -136,10 +136,7 @@ def test_a_prompt_without_demands_gives_no_checks() -> None:
         (["--check", "word<=50"], "no check is called 'word'. Did you mean 'words'?"),
         (["--check", "matches:("], ""),
         (["--budget-usd", "1"], "a limit of 1.0 USD needs the price of the model"),
-        (
-            ["--min-revisions", "3", "--max-revisions", "1"],
-            "--min-revisions (min_revisions) is 3 and --max-revisions (max_revisions) is 1.",
-        ),
+        (["--min-revisions", "3", "--max-revisions", "1"], "--min-revisions (min_revisions) is 3 and --max-"),
         (["--max-revisions", "two"], "--max-revisions is 'two'.\n  It should be a whole number, such as 5."),
         (["--mode", "foo"], "--mode is 'foo'.\n  It should be auto, native, prompted"),
         (["--mode", "verified"], "mode 'verified' needs checks, and there are none."),

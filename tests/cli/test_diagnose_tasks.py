@@ -339,6 +339,9 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
         assert verified().count("way.yaml: ") == 1
     Path("way.yaml").write_text(text.replace("drift: tell", "drift: one"))
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "its user may set that"
+    assert "  - one\n" in text
+    Path("way.yaml").write_text(text.replace("  - one\n", "  - plain\n"))
+    assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "older files say plain"
     Path("way.yaml").write_text(text.replace("evidence: d", "evidence: []"))
     refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise that can be verified")
     Path("way.yaml").write_text(text)

@@ -71,7 +71,7 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
             MANY,
             {"check": ["words<=9"]},
             LLAMACPP,
-            ["{} runs on llama.cpp: checks steer it, unless --no-steer. Faster, without steering: --engine"],
+            ["{} runs on llama.cpp: checks steer it, unless --no-steer. Faster, unsteered: --engine"],
         ),
         (MANY, {"check": ["auto"]}, LLAMACPP, ["checks steer it"]),
         (MANY, {"check": ["judge:Is it kind?", "words<=9"], "judge": "x.gguf"}, LLAMACPP, ["checks steer"]),

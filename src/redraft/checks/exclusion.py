@@ -6,6 +6,7 @@ Only certain cases count, since the error replaces an answer. So unlikely pairs 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
@@ -35,6 +36,9 @@ _HOLDS = {
 
 CHARACTER_WORDS = 2
 """Most words of a character, over a text. In Thai, each letter is a word, and กำ is one character."""
+
+_BEGINS_JSON = re.compile(r'^["{\[-]|^(\d[-+.\dE]*|true|false|null)$', re.IGNORECASE)
+_ENDS_JSON = re.compile(r'["}\]]$|^([-+.\dE]*\d|true|false|null)$', re.IGNORECASE)
 
 _ANY = Prompt(instruction="?")
 
@@ -104,12 +108,9 @@ def _unlike(check: Check) -> str:
     """Return why no JSON passes a check, which judges the JSON of an answer alone; empty if some may."""
     if isinstance(check, Count) and check.unit in WRITTEN and check.low:
         return f"only the JSON of an answer is judged, and JSON has no {check.unit}"
-    if isinstance(check, Starts | Ends) and (text := plain(check.text).strip()):
-        edge, marks = (text[0], '{["-') if isinstance(check, Starts) else (text[-1], '}]"')
-        number = edge in "0123456789" and {*text} <= {*"+-.0123456789Ee"}
-        word = any(check.check(each, _ANY).passed for each in ("true", "false", "null"))
-        if not (edge in marks or number or word):
-            verb = type(check).__name__.lower()
+    if isinstance(check, Starts | Ends) and not check.part:
+        verb, edge = ("starts", _BEGINS_JSON) if isinstance(check, Starts) else ("ends", _ENDS_JSON)
+        if not edge.search(plain(check.text).strip()):
             return f"only the JSON of an answer is judged, and none {verb} with {check.text!r}"
     return ""
 

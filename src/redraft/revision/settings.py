@@ -197,9 +197,7 @@ class Settings:
                 f"{reference} runs on OpenVINO, fast for many streams. Another: --engine llamacpp{seed}."
             )
         elif computes == "llamacpp" and reason:
-            self.tell(
-                f"{reference} runs on llama.cpp: {reason}. Faster, without steering: --engine openvino."
-            )
+            self.tell(f"{reference} runs on llama.cpp: {reason}. Faster, unsteered: --engine openvino.")
         return engine
 
     async def _steering(self) -> str:

@@ -99,7 +99,7 @@ _ASKS_WHY = re.compile(r"\b(?:why|how|whether|when|if|that\s(?=\S))\b(?:(?!\band
 def _elsewhere(sentence: Sentence, match: re.Match[str]) -> bool:
     """Return whether what ends is not the answer."""
     of_parts = OF_PARTS.search(sentence.text) and not _LAST.match(sentence.text)
-    return bool(of_parts) or is_of_a_thing(sentence, match)
+    return bool(of_parts or _ASKS_WHY.search(sentence.before(match))) or is_of_a_thing(sentence, match)
 
 
 Unless = Callable[[Sentence, re.Match[str]], object]
@@ -215,7 +215,7 @@ _TABLE = (
         _said(
             f"ends:{mark}",
             rf"\b(?:end|finish|conclude|close)(?:s|es|ing)?\s{_WHOLE}(?:with|in|on|by)\s(?:an? |one |single ){{1,2}}{_MARKS[mark]}(?![\w-])",
-            unless=lambda said, it: _elsewhere(said, it) or _ASKS_WHY.search(said.before(it)),
+            unless=_elsewhere,
         )
         for mark in "?!"
     ),
