@@ -434,10 +434,7 @@ LONGEST = 1 << 20  # the most characters of a text: while it is tokenised, a tok
 def _placed(
     spans: Sequence[Span], vocabulary: Vocabulary
 ) -> tuple[str, list[tuple[Span, int, int]], list[int]]:
-    """Join spans, with marks in place of intended control tokens.
-
-    Return the text, the place of each span in it, and where a prompt ends and the model starts to write.
-    """
+    """Join spans, with marks for control tokens. Return text, places, and where the model starts."""
     texts = [_text_of(span, vocabulary) for span in spans]
     ends = list(accumulate(map(len, texts)))
     if ends[-1] > LONGEST:

@@ -149,10 +149,7 @@ def _readings(answer: str) -> Iterator[str]:
 
 
 def _last_word(answer: str) -> str:
-    """Return the text after the last correction; the whole text without one.
-
-    Checking an answer and finding it right is no correction.
-    """
+    """Return the text after the last correction, or all of it. To find an answer right is no correction."""
     for match in reversed(list(_CORRECTION.finditer(answer))[-_MARKS:]):
         rest = answer[match.end() :]
         if any(_marked(rest)) or not _AFFIRMED.search(rest):

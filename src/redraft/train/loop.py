@@ -375,10 +375,7 @@ class Loop:
     # After a step.
 
     def _after_step(self) -> None:
-        """Log, evaluate and save if they are due. A signal stops the run with a checkpoint.
-
-        A line of the log comes before each checkpoint, so that no number is left for the next session.
-        """
+        """Log, evaluate and save what is due, in this order. A signal stops the run with a checkpoint."""
         step, last = self.state.global_step, self.steps
         self._tell("step_end")
         if step == last or step % self.steps_an_epoch == 0:

@@ -65,10 +65,7 @@ def check_output(output: Path, *refs: str) -> None:
 
 
 def _parts(ref: str) -> Iterator[Path]:
-    """Yield the folders that a reference may name: of the model and of adapters. A name may contain a plus.
-
-    `default` is always the embedded model.
-    """
+    """Yield the folders of model and adapters in a reference: names may have a plus; `default` is built in."""
     while "+" in ref and not Path(ref).expanduser().exists():
         ref, _, last = ref.rpartition("+")
         yield Path(last)

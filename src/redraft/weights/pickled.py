@@ -98,10 +98,7 @@ def _check_records(path: Path) -> None:
 
 
 def _check_storages(path: Path, file: zipfile.ZipFile) -> None:
-    """Check that each record of values is as long as the pickle says.
-
-    When mapped, the tensor of a shorter one would include whatever follows it in the file.
-    """
+    """Check that records are as long as the pickle says: mapping a shorter one would read what follows."""
     sizes = {record.filename: record.file_size for record in file.infolist()}
     top = next((name for name in sizes if name.endswith("/data.pkl")), "data.pkl").removesuffix("data.pkl")
     with file.open(f"{top}data.pkl") as pickled_data:

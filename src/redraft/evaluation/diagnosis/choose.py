@@ -303,7 +303,6 @@ def keep_edited(file: Path, folder: Path) -> None:
 
 
 def _refuse(matrix: Matrix) -> None:
-    """Raise if the ways cannot be compared for a choice, or not be used later."""
     told = matrix.settings
     if len(matrix.models) > 1:
         raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")

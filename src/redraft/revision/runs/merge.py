@@ -225,10 +225,7 @@ def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:
 
 
 def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) -> int:
-    """Write the files beside the output, then the output. A part with no `new` lines is in it already.
-
-    Return how many records of the source have no line.
-    """
+    """Write the files beside the output, then the output. Return how many records have no line."""
     try:
         journals = [part.beside(".journal.db") for part in table.parts]
         _unite_journals(out.with_name(f"{out.name}.journal.db"), journals)
