@@ -95,13 +95,6 @@ def test_a_model_without_a_template() -> None:
         asyncio.run(anext(engine(chats=False).chat(SAID, Sampling())))  # type: ignore[arg-type]
 
 
-async def test_only_the_template_writes_control_tokens() -> None:
-    said = (*map(ord, "Hi. <end>"),)
-    echo = engine()
-    echo._context, echo.template = 50, "<s>{1}<end>{0}<end>{0}"
-    assert (await anext(echo.chat(SAID, Sampling()))).tokens == (*map(ord, "<s>1."), 0, *said, 0, *said)
-
-
 @pytest.mark.parametrize("scripted", [True, False])
 def test_an_engine_without_scores_says_what_has_them(scripted: bool) -> None:
     asked = MeteredEngine(ScriptedEngine(["x"]) if scripted else engine())

@@ -333,11 +333,7 @@ _KNOWN = frozenset(
 
 
 def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
-    """Yield the last digits of both numbers with the numbers before them; then those of the rest.
-
-    A small model does not find the third digit from the right in numbers of unequal lengths. It can copy a
-    number without its last digit, and then read the last one.
-    """
+    """Yield both last digits and the rest: small models do not find the third digit from the right."""
     while a or b:
         yield f"{a} {b}: ", a % 10, b % 10
         a, b = a // 10, b // 10

@@ -65,7 +65,7 @@ def check_output(output: Path, *refs: str) -> None:
 
 
 def _parts(ref: str) -> Iterator[Path]:
-    """Yield the folders of model and adapters in a reference: names may have a plus; `default` is built in."""
+    """Yield the folders of a model and adapters. Their names may have a plus; `default` is built in."""
     while "+" in ref and not Path(ref).expanduser().exists():
         ref, _, last = ref.rpartition("+")
         yield Path(last)

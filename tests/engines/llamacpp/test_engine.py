@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from redraft.engines.base import Delta, EngineRole, Message, Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine, _marks_of
@@ -99,15 +97,6 @@ def test_a_model_says_that_it_revises(tmp_path: Path) -> None:
     assert run(native(plain)) == ("plain", False)
     assert run(native(tiny_model(tmp_path / "native.gguf", said_so))) == ("native", True)
     assert run(native(plain, lora(tmp_path / "a.gguf", size=(32, 32), more=said_so))) == ("plain", True)
-
-
-@settings(max_examples=30)
-@given(text=st.text(st.sampled_from("ab \n日<s>/")))
-def test_a_tokenizer_that_adds_a_space_adds_none_within_a_text(tiny: LlamaCppEngine, text: str) -> None:
-    async def there_and_back() -> str:
-        return await tiny.decode(await tiny.encode(text))
-
-    assert run(there_and_back()) == text
 
 
 def test_special_begins_a_text(tiny: LlamaCppEngine) -> None:

@@ -336,10 +336,7 @@ class Batch:
         return sorted(chosen, key=lambda request: request.slot.number)
 
     def _reads(self, request: Request) -> bool:
-        """Return whether a sequence reads its prompt in the next pass.
-
-        It takes over the states of an earlier sequence with the same beginning, or waits for them.
-        """
+        """Return whether a sequence reads its prompt in the next pass, and need not wait for one like it."""
         if request.left <= 1:
             return False
         for other in self._running[: self._running.index(request)]:

@@ -199,10 +199,7 @@ def _text(lines: list[str]) -> str:
 
 
 def _own(lines: list[str], end: int) -> int:
-    """Return the end of a text, without the heading of the next block and fences around blocks.
-
-    A fence at the end is dropped if no opening one belongs to it, or nothing stands between the two.
-    """
+    """Return the end of a text, without the next block's heading and fences that enclose nothing."""
     fences = [number for number in range(end) if _FENCE.fullmatch(lines[number])]
     while end:
         if fences and fences[-1] == end - 1:
