@@ -13,9 +13,11 @@ from typing import Annotated
 
 import pytest
 import typer
+from pydantic_core import SchemaError
 from typer.testing import CliRunner, Result
 
 from redraft import __version__, chain
+from redraft.cli import main
 from redraft.cli.shell import Verbs
 from redraft.cli.verb import Verb
 from redraft.errors import CheckError, ContextError, MissingExtra, RedraftError
@@ -229,6 +231,12 @@ def test_an_interrupt_while_it_starts(tmp_path: Path, delay: float | None) -> No
             process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=50)
     assert (process.returncode, said) == (130, "")
+
+
+def test_an_interrupt_that_pydantic_wraps_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.cli._run", raising(SchemaError('Field "a": KeyboardInterrupt: ')))
+    with pytest.raises(SystemExit, match="130"):
+        main()
 
 
 SRC = str(Path(chain.__file__).parents[2])

@@ -86,6 +86,6 @@ def test_a_text_that_is_cut_before_it_fails_is_withheld() -> None:
         ("{think-tag: true}", "Did you mean 'think_tags'?"),
     ],
 )
-def test_a_wrong_entry_is_refused(entry: str, said: str) -> None:
-    Path("models.yaml").write_text(f"rain: {entry}")
-    assert said in refused("--models", "models.yaml").stderr
+def test_a_wrong_entry_is_refused(entry: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text(f"rain: {entry}")
+    assert said in refused("--models", str(tmp_path / "models.yaml")).stderr

@@ -22,6 +22,10 @@ def main() -> None:
     except KeyboardInterrupt:
         warnings.simplefilter("ignore")  # Python warns of a coroutine that it came too early for
         raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        if "KeyboardInterrupt" not in str(error):  # pydantic wraps one while it builds a schema
+            raise
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _run() -> None:

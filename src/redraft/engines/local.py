@@ -181,10 +181,7 @@ class LocalEngine(Engine):
     async def _thinking(
         self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str], splitter: Splitter
     ) -> Replies:
-        """Think in no form, and answer in the form, or call tools.
-
-        A thought is closed after `max_thoughts` tokens, where it goes in circles, or where it ends the text.
-        """
+        """Think in no form, then answer in it, or call. A thought is closed at a limit, or in circles."""
         formed = sampling.form is not None or sampling.schema is not None or bool(sampling.tools)
         most = math.inf if sampling.max_thoughts is None else sampling.max_thoughts
         said, made, close, thought, answered = prompt, prompt, splitter.until, "", False

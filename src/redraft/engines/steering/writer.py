@@ -434,10 +434,7 @@ class _Writer:
         return False
 
     async def _closed(self, begin: int, least: float, *, enough: bool) -> bool:
-        """End a sentence at the last place where the model finds an end likelier than `least`.
-
-        Return whether there is one at which the text fits, and is `enough`.
-        """
+        """End a sentence at its last end likelier than `least`. Return whether it fits and is `enough`."""
         text, start, best = self.draft.text, max(begin, self.draft.sent), 0
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text) if found.start() > start]
         fitting = [place for place in places if self._fits(text[:place] + ".", enough=enough)]
