@@ -124,7 +124,10 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
             "in mode 'native' the model judges itself, and a critic was given.",
         ),
         ({"mode": "native"}, "'scripted' cannot continue raw text, which native revision needs."),
-        ({"min_revisions": 3, "max_revisions": 1}, "--min-revisions (min_revisions) is 3 and --max-"),
+        (
+            {"min_revisions": 3, "max_revisions": 1},
+            "--min-revisions (min_revisions) is 3 and --max-revisions (max_revisions) is 1.",
+        ),
         ({"max_revisions": True}, "max_revisions is True."),
         ({"check": ["words<=2"]}, "there is no option 'check'."),
         ({"budget_tokens": 5}, "there is no option 'budget_tokens'."),

@@ -102,10 +102,7 @@ class Guard:
 
 
 def _plain(scope: Scope) -> Scope:
-    """Return a request with GET for HEAD, for which uvicorn sends no body, and no slash at the path's end.
-
-    Starlette would redirect the slash, and to http even behind a proxy with TLS.
-    """
+    """Return a request with GET for HEAD, without the end slash, which Starlette would redirect to http."""
     path, method = scope["path"].rstrip("/") or "/", scope["method"]
     return {**scope, "path": path, "method": "GET" if method == "HEAD" else method}
 
