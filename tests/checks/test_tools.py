@@ -49,7 +49,7 @@ def asked(checks: list[Any], *replies: Any, prompt: Any = "Pay Ann.", **options:
         ("tool:bank.pay after search", {}, "Call search first"),
         ("tool:pay.amount<=100", {"amount": 10**400}, "at most 100"),
         ("tool:pay.amount<=100", {"amount": True}, "must be a number"),
-        ("tool:pay.amount<=100", {"amount": "\ud800"}, "must be a number"),
+        ("tool:pay.amount<=100", {"amount": "\ud800"}, "a lone surrogate"),
         ("tool:pay.to grounded", {"to": "Bob"}, "Bob"),
     ],
 )

@@ -174,7 +174,7 @@ def test_quiet_says_nothing_but_the_result() -> None:
         "redraft: script:script.jsonl, test",
         *(
             f"redraft: {way}, seed 0: run {number} of at most 3"
-            for number, way in enumerate(("plain", "revise-2", "blind-2"), 1)
+            for number, way in enumerate(("one", "revise-2", "blind-2"), 1)
         ),
     ]
 

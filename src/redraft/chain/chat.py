@@ -168,7 +168,11 @@ class _Leaf(NamedTuple):
 
 
 class _Layout:
-    """Messages as a template writes them, with the places of texts. `hidden`: it sees no tags of thoughts."""
+    """Messages as a template writes them, with the place of each text.
+
+    Args:
+        hidden: Whether the template does not see the tags of thoughts in the last content.
+    """
 
     def __init__(
         self,

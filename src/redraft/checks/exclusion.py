@@ -142,7 +142,10 @@ def _apart(one: Starts | Ends, other: Starts | Ends, edge: int) -> bool:
 
 
 def _has(check: Check, lacked: Lacks) -> bool:
-    """Return whether a check demands what another forbids, even if a word goes on after a mark: "3,5"."""
+    """Return whether a check demands a text that another forbids, in any surroundings.
+
+    If the demanded text begins or ends with a mark, a word may go on there: "3," in "3,5".
+    """
     if not isinstance(check, Contains | Starts | Ends) or check.part:
         return False
     text = check.text.strip()

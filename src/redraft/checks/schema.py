@@ -187,7 +187,10 @@ def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _within(schema: Any, part: Any, key: str) -> Any:
-    """Return the schema of a value inside, by one branch of a union; False if none may be; None if unsaid."""
+    """Return the schema of a value inside; False if there may be none; None if the schema does not say.
+
+    In a union, one of its branches decides.
+    """
     parts, found = [part], list[Any]()
     for each in parts:
         if not isinstance(each, Mapping) or len(parts) > MOST_WAYS:

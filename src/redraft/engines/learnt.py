@@ -74,7 +74,10 @@ def holds(work: str, asked: str) -> bool:
 
 
 def _read_words(text: str) -> tuple[str, list[int]]:
-    """Return the words and signs, corrected and without one unit, with `#` for numbers; and the numbers."""
+    """Return the words and signs in lower case, with `#` for each number, and the numbers.
+
+    One unit is left out, wherever it stands; typing errors are corrected.
+    """
     found = _TOKEN.findall(text.lower())
     units = _UNITS.intersection(found)
     numbers = [int(word.replace(",", "")) for word in found if _NUMBER.fullmatch(word)]
@@ -333,7 +336,11 @@ _KNOWN = frozenset(
 
 
 def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
-    """Yield both last digits and the rest: small models do not find the third digit from the right."""
+    """Yield the last digits of both numbers with the numbers before them; then those of the rest.
+
+    A small model does not find the third digit from the right in numbers of unequal lengths. It can copy a
+    number without its last digit, and then read the last one.
+    """
     while a or b:
         yield f"{a} {b}: ", a % 10, b % 10
         a, b = a // 10, b // 10
@@ -351,7 +358,10 @@ def _columns_of_sum(values: Mapping[str, Any]) -> str:
 
 
 def _columns_of_difference(values: Mapping[str, Any]) -> str:
-    """Return the columns from the right, what is subtracted first: both digits tell if to borrow."""
+    """Return the columns from the right, each with the digits so far.
+
+    The subtracted digit is written first: whether to borrow is known only after reading both digits.
+    """
     columns, borrowed, digits = [], 0, ""
     for left, x, y in _columns(values["a"], values["b"]):
         less = y + borrowed

@@ -285,7 +285,10 @@ class LocalEngine(Engine):
             _log.debug("%s answers: %r", self._info.name, "".join(pieces))
 
     async def _chat_tokens(self, messages: Sequence[Message], told: Told = None) -> Tokens:
-        """Render messages as token ids. Only the template makes control tokens, and few texts have a mark."""
+        """Render messages as token ids. Only the template's text may become control tokens.
+
+        Texts without any of `_marks` are safe, which saves two calls of the tokenizer.
+        """
         contents = "\n".join(_texts_of(messages))
         await self._check_length(contents)
         if self._marks is not None and self._marks.isdisjoint(contents):

@@ -302,7 +302,10 @@ async def make(
 
 
 def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Load:
-    """Return a `load` whose engines take replies from a cache, but those that the writer used in `made`."""
+    """Return a `load` whose engines take replies from a cache, except those that the writer used in `made`.
+
+    SQLite is imported here, because most chains need no cache.
+    """
     from redraft.engines.load import identity_of
     from redraft.engines.wrapped import JournaledEngine
     from redraft.jobs.journal import Journal

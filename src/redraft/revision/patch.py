@@ -334,7 +334,10 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
 
 
 def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.Ask:
-    """Return the request for a passage, behind its quotation mark; a beginning ends where its rest fits."""
+    """Return the request for one passage anew, behind the quotation mark that it begins with.
+
+    A sentence's beginning ends where its rest is likeliest, if the engine can tell.
+    """
     old, info, gap, begun = answer[edit.begin : edit.end], state.plan.info, None, '"'
     begin, end = segment_of(answer, edit.begin, edit.end, led=False)
     what, text, which = "passage", old, "This"

@@ -440,7 +440,10 @@ def _decided(
 
 
 def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
-    """Return the prompt, the steps that the policy shows, with real answers for echoes, and a request."""
+    """Return the messages: the prompt, the steps that the context policy shows, and a last request.
+
+    An echo is replaced by the last real answer with its feedback. Steps before a fresh draft are left out.
+    """
     steps = state.steps
     afresh = max((i for i, step in enumerate(steps) if step.fresh), default=0)
     shown = [step for step in steps[afresh:] if not step.echo] or steps

@@ -167,7 +167,10 @@ Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
 def _loss_and_grads(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, wanted: tuple[bool, ...]
 ) -> tuple[Tensor, Grads]:
-    """Return the summed loss and the gradients of states, weight (in 32 bits, as slices round) and bias."""
+    """Return the summed loss and the wanted gradients of hidden states, weight and bias.
+
+    That of the weight is summed in 32 bits, since each slice would round it.
+    """
     wide = torch.promote_types(hidden.dtype, torch.float32)
     total = torch.zeros((), dtype=wide, device=hidden.device)
     of_hidden = torch.empty_like(hidden) if wanted[0] else None

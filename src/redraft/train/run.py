@@ -65,7 +65,10 @@ def check_output(output: Path, *refs: str) -> None:
 
 
 def _parts(ref: str) -> Iterator[Path]:
-    """Yield the folders of a model and adapters. Their names may have a plus; `default` is built in."""
+    """Yield the folders that a reference may name: of the model and of adapters. A name may contain a plus.
+
+    `default` is always the embedded model.
+    """
     while "+" in ref and not Path(ref).expanduser().exists():
         ref, _, last = ref.rpartition("+")
         yield Path(last)

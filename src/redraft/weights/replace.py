@@ -91,7 +91,10 @@ def _of_others(path: Path) -> str:
 
 
 def _refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
-    """Raise if an output would overwrite, through links too, or lie in an input, an object with a `path`."""
+    """Raise if an output would overwrite one of its inputs, through links too.
+
+    `inputs` are the manifest's: objects with a `path`, by name. A folder may not lie in an input either.
+    """
     for described in inputs.values() if isinstance(inputs, Mapping) else ():
         source = Path(described["path"])
         if _within(source, output) or (folder and _within(output, source)):

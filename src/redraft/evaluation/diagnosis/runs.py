@@ -134,7 +134,11 @@ class StrategyRuns:
         return Ended(status, "", limits)
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:
-        """Decide if a run is needed: not if fewer drafts used the tokens of all others, in the first seed."""
+        """Decide whether a run is needed.
+
+        More drafts are not needed if fewer used as many tokens as every other way, in the first seed. Later
+        seeds repeat the runs of the first one.
+        """
         if strategy.kind not in SAMPLED:
             return True
         first = self.settings.get("seed") or 0

@@ -217,7 +217,10 @@ def _fitting(has: Mapping[str, float], needs: Mapping[str, float]) -> int:
 
 
 def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
-    """Return the number of shares: the earlier one, other counts merged into it; or some a process."""
+    """Return the number of shares: the earlier number, so that they resume, or some for each process.
+
+    If there are shares of several counts, they are merged first, so that nothing is made twice.
+    """
     pattern = out.with_name(f"{out.stem}-*-of-*{out.suffix}")
     parts = matching(pattern) if url_of(out) else out.parent.iterdir()
     named = re.compile(re.escape(out.stem) + r"-\d{5}-of-(\d{5})" + re.escape(out.suffix))
