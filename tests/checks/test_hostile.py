@@ -9,7 +9,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,14 +17,17 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field
 
-from redraft.chain import Prompt
+from redraft.chain import Prompt, selfee, thoughts
 from redraft.checks.base import Outcome
 from redraft.checks.judge import _read_score
 from redraft.checks.output import from_type
 from redraft.checks.parse import parse_check
 from redraft.checks.pattern import late, search, within
 from redraft.checks.structure import JsonSchema
+from redraft.engines.remote.wire import CallPiece, EventParser, tool_calls
 from redraft.engines.scripted import ScriptedEngine
+from redraft.engines.steering.draft import LONG as LETTERS
+from redraft.engines.steering.draft import segment_of
 from redraft.errors import CheckError, CheckSyntaxError
 from redraft.revision.api import revise
 from redraft.revision.options import Budget
@@ -174,6 +177,24 @@ def test_the_last_line_of_a_judge_is_read_in_linear_time(last: str) -> None:
     with pytest.raises(CheckError, match="has no score"):
         _read_score(f"Good.\n{last}", "judge:x")
     assert time.process_time() - begun < SLOW
+
+
+OWLS = "Owls fly. " * 4_000
+LOOPS = {
+    "thoughts": lambda: [*map(thoughts.Splitter().add, "\n" * 100_000)],
+    "headings": lambda: selfee.parse("### Instruction:\n" + "### Answer:\n" * 10_000 + "### Revision 1:"),
+    "events": lambda: [*map(EventParser().feed, [b"data: 12345"] * 30_000)],
+    "calls": lambda: tool_calls(CallPiece(0, "", "f", said) for said in ['{"a": "', *["word"] * 20_000]),
+    "letters": lambda: LETTERS.search("abcdefghijklmn" + "-" * 30_000),
+    "sentences": lambda: [segment_of(OWLS, at, at + 5) for at in range(0, len(OWLS), 10)],
+}
+
+
+@pytest.mark.parametrize("work", LOOPS.values(), ids=LOOPS)
+def test_what_a_model_in_a_loop_or_a_hostile_server_writes_is_read_at_once(work: Callable[[], Any]) -> None:
+    begun = time.process_time()
+    work()
+    assert time.process_time() - begun < 5
 
 
 def test_models_with_patterns_of_the_usual_engine_are_fast() -> None:

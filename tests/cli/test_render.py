@@ -73,12 +73,14 @@ def test_a_rewritten_text_is_shown_whole() -> None:
     assert word_diff("one two three four", "quite another text", colour=False).plain == "quite another text"
 
 
-def test_a_long_repetitive_text_is_shown_whole_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_takes_long_to_compare_is_shown_whole_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         SequenceMatcher, "get_matching_blocks", lambda _: pytest.fail("it would take a minute")
     )
     after = "on and off " * 600
     assert word_diff("on and on " * 600, after, colour=False).plain == after
+    every = " ".join(f"w{number} a{number}" for number in range(2_000))
+    assert word_diff(every, every.replace("a", "b"), colour=False).plain == every.replace("a", "b")
 
 
 def test_a_model_cannot_steer_the_terminal() -> None:

@@ -15,6 +15,7 @@ survives.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -321,13 +322,11 @@ def _split(text: str) -> tuple[Prompt, str]:
     ends = list(_ANSWERS.finditer(text, head.end()))
     if not ends:
         return _prompt_of(text[head.end() :]), ""
-    end = next((end for end in reversed(ends) if _begins_chain(text, end.end())), ends[-1])
+    heads = [found for found in _HEADING.finditer(text, head.end()) if found[2] and not found[1]]
+    starts = [found.start() for found in heads]
+    begins = [*(found[2] == "Feedback" and int(found[3] or 1) == 1 for found in heads), True]  # a chain
+    end = next((end for end in reversed(ends) if begins[bisect_left(starts, end.end())]), ends[-1])
     return _prompt_of(text[head.end() : end.start()].removesuffix("\n\n")), text[end.end() :]
-
-
-def _begins_chain(text: str, start: int) -> bool:
-    found = next((m for m in _HEADING.finditer(text, start) if m[2] and not m[1]), None)
-    return found is None or (found[2] == "Feedback" and int(found[3] or 1) == 1)
 
 
 def _prompt_of(text: str) -> Prompt:

@@ -9,7 +9,7 @@ reasoning in a model's own template (`tags_of`).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 Pairs = tuple[tuple[str, str], ...]
@@ -95,6 +95,7 @@ class Splitter:
     pairs: Pairs = PAIRS
     until: str = ""
     _held: str = ""
+    _blanks: list[str] = field(default_factory=list)  # held behind that, at the beginning of a line
     _at: int = 0
     _fresh: bool = True  # whether only white space stands on the line so far
     _fenced: bool = False
@@ -106,7 +107,10 @@ class Splitter:
 
     def add(self, text: str, *, last: bool = False) -> tuple[str, str]:
         """Return the new certain text: thoughts, and answer. The rest is kept, as it may become a tag."""
-        self._held += text
+        if self._fresh and not (last or self.until or self._held or text.strip()):
+            self._blanks.append(text)  # a model in a loop writes thousands of line breaks
+            return "", ""
+        self._held, self._blanks = "".join([*self._blanks, self._held, text]), []
         thoughts: list[str] = []
         answers: list[str] = []
         before, self._at = -1, 0
@@ -116,6 +120,8 @@ class Splitter:
                 (self._think if self.until else self._answer)(last=last)
             )
         self._held = self._held[self._at :]
+        if self._held.isspace() and not self.until:
+            self._blanks, self._held = [self._held], ""
         return "".join(thoughts), "".join(answers)
 
     def _think(self, *, last: bool) -> str:

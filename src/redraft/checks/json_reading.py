@@ -78,7 +78,7 @@ def json_so_far(text: str) -> Any:
         return None
     begun = re.split(r"\n[`~]", text[begin.start() :])[0]  # a fence ends it
     if len(re.findall(r'(?<!\\)(?:\\\\)*"', begun)) % 2 == 0:  # outside of a text
-        begun = re.sub(r"[\d.eE+-]+\Z", "", begun)  # a number that is cut is another number
+        begun = re.sub(r"(?<![\d.eE+-])[\d.eE+-]+\Z", "", begun)  # a number that is cut is another number
     try:
         return from_json(begun, allow_partial="trailing-strings")
     except ValueError:  # it is broken

@@ -34,7 +34,7 @@ WORDS = CheckResult(name="tool_choice", passed=True, score=1.0, message="The ans
 ONE = failed("Only one call at a time is asked for.")
 RIGHT = "This call fits, and was not run, because another one does not. Call it again as it was."
 Tables = Sequence[Mapping[str, Any]]
-_DATA = re.compile(r"""\s*(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
+_DATA = re.compile(r"""\s*+(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
 """How a text begins that is a patch, or the arguments of a call, and no answer to a person."""
 _FENCE = re.compile(r"\s*```\w*\n(.*?)\n?```\s*", re.DOTALL)
 _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from bisect import bisect, bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -372,8 +373,9 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     parts = [*_parts(text)] if edits[0].anywhere and not pieces else []  # all of it, perhaps
     if len(parts) == len(edits) and reply.finish == "stop":
         pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
-    ends = pairwise([0, *ends_of(answer)])
-    outside = [answer[a:b].strip() for a, b in ends if not any(a < e.end and e.begin < b for e in edits)]
+    begins, stops = [each.begin for each in edits], [each.end for each in edits]
+    apart = [(a, b) for a, b in pairwise([0, *ends_of(answer)]) if bisect(stops, a) == bisect_left(begins, b)]
+    outside = [answer[a:b].strip() for a, b in apart]
     long = [each for each in outside if LONG.search(each)]
     more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
     found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]

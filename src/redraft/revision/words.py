@@ -18,6 +18,7 @@ READABLE = 0.4  # smallest share of common words for a diff. Below it, the new t
 COMPARABLE = 100_000
 """Most pairs of equal words, one of each text, for a diff. Its time grows with their number, to half
 a second. Two answers of 2,000 English words have some 80,000."""
+MOST_PAIRS = 10_000_000  # of any words: half a second, if every other one is new
 ISLAND = 2  # fewest words in a row that count as common
 VERDICTS: dict[Verdict, str] = {"accept": "accepted", "revise": "needs revision", "unknown": "no verdict"}
 STOPS = {
@@ -57,7 +58,7 @@ def changes(before: str, after: str) -> list[Change] | None:
     old, new = _WORDS.findall(before), _WORDS.findall(after)
     matcher, seen = SequenceMatcher(None, old, new, autojunk=False), Counter(old)
     equal_pairs = sum(count * seen[word] for word, count in Counter(new).items())
-    if equal_pairs > COMPARABLE or matcher.ratio() < READABLE:
+    if len(old) * len(new) > MOST_PAIRS or equal_pairs > COMPARABLE or matcher.ratio() < READABLE:
         return None
     parts: list[Change] = []
     i = k = 0

@@ -15,7 +15,7 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from http import HTTPStatus
 from math import inf
@@ -414,7 +414,7 @@ class _Reply:
     text: str = ""
     begun: bool = False
     thought: bool = False
-    calls: tuple[wire.CallPiece, ...] = ()
+    calls: list[wire.CallPiece] = field(default_factory=list)
     refusal: str = ""
     done: bool = False
     finish: Finish | None = None

@@ -188,13 +188,14 @@ def _call_piece(place: int, call: Mapping[str, Any]) -> CallPiece:
 def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
     """Join the pieces of tool calls. Some servers give all of them one index or none, or repeat the name."""
     calls: list[list[CallPiece]] = []
-    at_index: dict[int, list[CallPiece]] = {}
+    at_index: dict[int, tuple[list[CallPiece], str]] = {}  # with its arguments so far
     for piece in pieces:
-        call = at_index.get(piece.index)
-        if call is None or _begins(piece, call):
-            call = at_index[piece.index] = []
+        call, said = at_index.get(piece.index, ([], ""))
+        if not call or _begins(piece, call, said):
+            call, said = [], ""
             calls.append(call)
         call.append(piece)
+        at_index[piece.index] = call, said + piece.arguments
     found, index, ids = list[Body](), -1, set[str]()
     for parts in calls:
         name = ""
@@ -215,12 +216,13 @@ def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
     return tuple(found)
 
 
-def _begins(piece: CallPiece, call: Sequence[CallPiece]) -> bool:
+def _begins(piece: CallPiece, call: Sequence[CallPiece], said: str) -> bool:
     """Return whether a piece begins another call: by its id, behind whole arguments, or by a name alone."""
     if piece.id or not piece.name:
         return bool(piece.id) and piece.id != call[0].id
+    begun = said[:1] == "{" and said[-1:] not in "} \n\r\t"  # and need not be read for each of its pieces
     try:
-        json.loads("".join(part.arguments for part in call))
+        json.loads("" if begun else said)
     except (ValueError, RecursionError):
         return not piece.placed and call[0].name not in ("", piece.name)
     return True
@@ -413,23 +415,25 @@ class EventParser:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._begun: list[bytes] = []  # a line, joined at its end: else a long one is read again and again
+        self._return = b""
         self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> list[str]:
         """Return the data of the events that this piece completes."""
-        buffer = self._rest + piece
+        buffer = self._return + piece
         # A CR at the end may be half of a CRLF, so its line waits for the next piece.
-        whole = buffer[:-1] if buffer.endswith(b"\r") else buffer
-        *lines, last = _LINE_END.split(whole)
-        self._rest = last + buffer[len(whole) :]
-        return self._events(lines)
+        self._return = b"\r" * buffer.endswith(b"\r")
+        first, *lines = _LINE_END.split(buffer.removesuffix(b"\r"))
+        self._begun.append(first)
+        if not lines:
+            return []
+        whole, self._begun = b"".join(self._begun), [lines.pop()]
+        return self._events([whole, *lines])
 
     def close(self) -> list[str]:
         """Return the data of a last event without its empty line."""
-        lines = [*_LINE_END.split(self._rest), b""]
-        self._rest = b""
-        return self._events(lines)
+        return self.feed(b"\n\n")
 
     def _events(self, lines: list[bytes]) -> list[str]:
         events = []

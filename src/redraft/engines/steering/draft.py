@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from bisect import bisect_left, bisect_right
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import regex
 
@@ -22,7 +24,7 @@ _NO_END = re.compile(
 )
 _MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # of an item, a heading or a quotation
 _WORD = re.compile(r"\w+,? ")
-LONG = re.compile(r"(?:[^\W\d_].*){15}")  # letters of a sentence that nobody says twice
+LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # letters of a sentence that nobody says twice
 _LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _WIDE = "\u2e80"  # the first of the writings without spaces
 LONE = re.compile(
@@ -123,7 +125,7 @@ class Draft:
             self._handed, self.sent = self._handed + 1, self.sent + len(piece.text)
             self._hand_on(replace(piece, tokens=tokens))
 
-    def ends(self, begin: int, *, whole: bool = False) -> list[int]:
+    def ends(self, begin: int, *, whole: bool = False) -> Sequence[int]:
         """Return where sentences and lines end after `begin`; the text's own end if it is `whole`."""
         return ends_of(self.text, begin, whole=whole)
 
@@ -146,7 +148,8 @@ class Draft:
         return None if again is None else kept + again
 
 
-def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> list[int]:
+@lru_cache(maxsize=4)  # a person's wish asks for each sentence of one line
+def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
     """Return where sentences and lines of a text end after `begin`; its own end if it is `whole`."""
     found: list[int] = []
     for match in _END.finditer(text, begin):
@@ -180,9 +183,10 @@ def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[in
     if text[start:begin].lstrip().startswith("|") and (bar := text.find("|", end, stop)) >= 0:
         cell = text[text.rfind("|", start, begin) + 1 : bar]
         return bar - len(cell.lstrip()), bar - len(cell) + len(cell.rstrip())
-    ends = [start + each for each in ends_of(text[start:stop])]
-    first = max((each for each in ends if each <= begin), default=start)
+    ends = ends_of(text[start:stop])
+    passed, behind = bisect_right(ends, begin - start), bisect_left(ends, end - start)
+    first = start + ends[passed - 1] if passed else start
     mark = _MARK.match(text, first)
     word = _WORD.match(text, mark.end()) if led and mark and first == start else None
     first = word.end() if word and word.end() <= begin else min(mark.end() if mark else first, begin)
-    return first, min((each for each in ends if each >= end), default=stop)
+    return first, start + ends[behind] if behind < len(ends) else stop
