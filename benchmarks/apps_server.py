@@ -29,7 +29,6 @@ def serving(parallel: int) -> Iterator[str]:
 
 
 def main(model: str, parallel: int) -> None:
-    """Serves until standard input ends."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()

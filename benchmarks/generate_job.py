@@ -63,7 +63,6 @@ class Job:
 
 
 def ended(process: subprocess.Popen[bytes]) -> struct_rusage:
-    """Wait for a process, and return what it used."""
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return used

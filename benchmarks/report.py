@@ -168,7 +168,6 @@ def _versions() -> Iterator[str]:
 
 
 def draw() -> None:
-    """Write the tables of the pages anew."""
     for page in PAGES:
         page.write_text(refreshed(page.read_text("utf-8")), "utf-8")
 

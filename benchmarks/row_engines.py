@@ -51,7 +51,6 @@ class Work:
         return [json.loads(line)["prompt"] for line in self.prompts.read_text("utf-8").splitlines()]
 
     def redraft(self) -> tuple[int, float]:
-        """Answers them with the command."""
         return answered(
             self.prompts,
             *("--parallel", self.streams, "--max-revisions", 0, "--max-tokens", TOKENS),
@@ -59,11 +58,9 @@ class Work:
         )
 
     def pipeline(self) -> tuple[int, float]:
-        """Answers them with OpenVINO GenAI alone."""
         return self._peer("cpu_pipeline.py", self.model)
 
     def transformers(self) -> tuple[int, float]:
-        """Answers them with transformers."""
         return self._peer("apps_hf_peer.py", self.folder, DTYPE)
 
     def _peer(self, script: str, model: Path, *more: str) -> tuple[int, float]:
@@ -71,8 +68,6 @@ class Work:
         return int(tokens), float(seconds)
 
     def server(self, url: str) -> tuple[int, float]:
-        """Answers them with llama.cpp's server."""
-
         async def one(client: httpx.AsyncClient, question: str, slots: asyncio.Semaphore) -> int:
             body = {
                 "messages": [{"role": "user", "content": question}],

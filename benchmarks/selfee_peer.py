@@ -40,9 +40,7 @@ class Sampler(Protocol):
         """Token ids; with the token that begins a text, if asked."""
         ...
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids."""
-        ...
+    def decode(self, tokens: Sequence[int]) -> str: ...
 
     def feed(self, tokens: Sequence[int]) -> int:
         """Runs more tokens through the model and draws the next one."""

@@ -71,7 +71,6 @@ async def events(address: Address, body: Any, path: str = CHAT) -> AsyncGenerato
 
 
 async def timed(address: Address, body: Any) -> Timed:
-    """Stream an answer to its end."""
     start, first, tokens = time.perf_counter(), 0.0, 0
     async with aclosing(events(address, body)) as stream:
         async for event in stream:

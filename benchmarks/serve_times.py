@@ -52,7 +52,6 @@ async def _abandon(address: Address, question: str, pieces: int) -> None:
 
 
 def ready(times: int, _tries: int) -> Row:
-    """Measure how long a server takes to start."""
     seconds = []
     with tempfile.TemporaryDirectory() as cache:
         for _ in range(times):

@@ -105,7 +105,6 @@ class Curve:
 async def chains(
     engine: Engine, records: Sequence[dict[str, Any]], way: str, tokens: int, seed: int
 ) -> list[Made]:
-    """Makes a chain of each record."""
     slots = asyncio.Semaphore(PARALLEL)
 
     async def make(number: int, record: dict[str, Any]) -> Made:

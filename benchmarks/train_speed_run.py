@@ -126,7 +126,6 @@ def selfee(
 
 
 def padded(example: dict[str, list[int]], length: int, pad: int) -> dict[str, list[int]]:
-    """An example filled up on the right."""
     spare = length - len(example["input_ids"])
     return {
         "input_ids": example["input_ids"] + [pad] * spare,

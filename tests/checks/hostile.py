@@ -189,7 +189,6 @@ class Prey:
         return await check.check(text, Prompt())
 
     def harm(self) -> list[str]:
-        """Return what was harmed."""
         intact = {
             "the process": self._process.poll() is None,
             "the home": sorted(path.name for path in self._home.iterdir()) == ["secret"],

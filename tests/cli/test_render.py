@@ -84,8 +84,8 @@ def test_what_takes_long_to_compare_is_shown_whole_and_at_once(monkeypatch: pyte
 
 
 def test_a_model_cannot_steer_the_terminal() -> None:
-    evil = "a\x1b[2J\x1b]0;owned\x07b\x9b31mc\rd\u202e"
-    assert not re.search(r"[\x1b\x07\x9b\r\u202e]", printable(evil))
+    evil = "a\x1b[2J\x1b]0;owned\x07b\x9b31mc\rd\u202e\u2028"
+    assert not re.search(r"[\x1b\x07\x9b\r\u202e\u2028]", printable(evil))
     chain = CHAIN.model_copy(update={"steps": (Step(answer=evil),), "best": 0, "id": evil})
     assert "\x1b[2J" not in drawn(chain, terminal=True)
     assert "\x1b" not in drawn(chain)

@@ -3,8 +3,8 @@
 import re
 import sys
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters except tab and line feed, and those that change the direction of writing."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters except tab and line feed, ends of lines, and what changes the direction of writing."""
 
 
 def printable(text: str) -> str:

@@ -15,10 +15,9 @@ from redraft.jobs.counting import counted
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
 READABLE = 0.4  # smallest share of common words for a diff. Below it, the new text reads better whole.
-COMPARABLE = 100_000
-"""Most pairs of equal words, one of each text, for a diff. Its time grows with their number, to half
-a second. Two answers of 2,000 English words have some 80,000."""
-MOST_PAIRS = 10_000_000  # of any words: half a second, if every other one is new
+COMPARABLE, MOST_PAIRS = 100_000, 10_000_000
+"""Most pairs of equal words, and of any, one of each text, for a diff. Its time grows with them, to half a
+second. Two answers of 2,000 English words have some 80,000 equal ones."""
 ISLAND = 2  # fewest words in a row that count as common
 VERDICTS: dict[Verdict, str] = {"accept": "accepted", "revise": "needs revision", "unknown": "no verdict"}
 STOPS = {

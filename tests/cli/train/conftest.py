@@ -9,7 +9,6 @@ import pytest
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of random weights."""
     from tests.train.tiny import model_folder
 
     return model_folder(tmp_path_factory.mktemp("cli") / "model")
@@ -17,7 +16,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
-    """The working folder, with the model."""
     monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
     Path("model").symlink_to(model)
     return tmp_path

@@ -106,7 +106,6 @@ def text_of(event: dict[str, Any]) -> str:
 
 @contextmanager
 def serving(address: str, app: str, *words: str) -> Iterator[Serving]:
-    """Serve on a cluster."""
     command = [*REDRAFT, "serve", "--ray", address, "--app", app, "--port", "0"]
     environment = {**os.environ, **ENVIRONMENT}
     with subprocess.Popen(

@@ -68,7 +68,8 @@ def digest() -> str:
 def ask_tasks(examples: Sequence[Task], wanted: Wanted) -> str:
     """Return the request for a list of whole tasks."""
     shown = [
-        f"Task {number}\n{_head(task)}\n{_solved(task)}" for number, task in enumerate(examples, start=1)
+        f"Task {number}\nInstruction: {task.instruction}\n{_solved(task)}"
+        for number, task in enumerate(examples, start=1)
     ]
     return _listed(_TEXTS["tasks"], "\n\n".join(shown), len(shown), _LAST, wanted)
 
@@ -103,13 +104,11 @@ def ask_instances(task: Task, examples: Sequence[Task], wanted: Wanted) -> str:
     return str(_TEXTS[name]).format(
         language=wanted.language,
         most=INSTANCES,
-        examples="\n\n".join(f"{_head(each)}\n\nExample 1\n{shown(each)}" for each in examples),
+        examples="\n\n".join(
+            f"Instruction: {each.instruction}\n\nExample 1\n{shown(each)}" for each in examples
+        ),
         instruction=task.instruction,
     )
-
-
-def _head(task: Task) -> str:
-    return f"Instruction: {task.instruction}"
 
 
 def _solved(task: Task) -> str:
