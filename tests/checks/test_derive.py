@@ -147,7 +147,7 @@ def test_whatever_is_derived_can_be_parsed(prompt: str) -> None:
 
 
 HOSTILE = ["at least 5 words. ", "12 ", '"', "'a' ", "a list of 3 ", "in JSON with keys a, ", "3 words or "]
-HOSTILE += ['Do not use the word "a" and "b". ', "“"]
+HOSTILE += ['Do not use the word "a" and "b". ']
 
 
 @pytest.mark.slow

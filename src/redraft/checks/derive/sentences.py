@@ -20,7 +20,7 @@ HIDDEN = f"{chr(BASE)}-{chr(LAST)}"
 QUOTED = f"[{chr(BASE)}-{chr(LAST - 1)}]"
 """Stands for a quotation, in a pattern."""
 _QUOTATION = re.compile(
-    r"""```.*?```|"[^"\n]*"|“[^”\n]{0,4000}”|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)""", re.S
+    r"""```.*?```|"[^"\n]*"|“[^”\n]{0,2000}”|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)""", re.S
 )
 _MATERIAL = re.compile(
     r"^((?:.{0,200}\b(?:summari[sz]e|translate|rewrite|proof-?read|fix|correct|edit|shorten|paraphrase|rephrase|polish|improve|"
