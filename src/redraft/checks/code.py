@@ -193,10 +193,7 @@ def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
 
 
 def _places(answer: str, faults: Iterable[tuple[Report, list[str]]]) -> list[tuple[int, int]]:
-    """Return the functions that failed, by line or name, or statements outside of functions.
-
-    `faults` have the names that the tests take from the program. Empty if one is not found.
-    """
+    """Return the functions that failed, by line or name, or statements outside; empty if one is not found."""
     places, parts = set[tuple[int, int]](), parts_of(answer)
     for report, names in faults:
         line, call = (report.get("fault") or {}).get("line"), report.get("call") or "".join(names[:1])

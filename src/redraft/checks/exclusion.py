@@ -54,10 +54,9 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
     """
     checks = [*checks]
     parts = [part for check in checks for part in _parts(check)]
-    whole = any(check.name.startswith("ifeval:") for check in checks)  # is judged, as `run_checks` says
-    alone = [
-        each for each in checks if isinstance(each, Json | Keys | JsonSchema | OutputCheck) and not whole
-    ]
+    whole = any(isinstance(check, Constraint) for check in checks)  # is judged, as `run_checks` says
+    of_json = (check for check in checks if isinstance(check, Json | Keys | JsonSchema | OutputCheck))
+    alone = [] if whole else list(of_json)
     for one, other in combinations(parts, 2):
         unlike = [_unlike(second) for first, second in ((one, other), (other, one)) if first in alone]
         if why := _clash(one, other) or _clash(other, one) or "".join(unlike):

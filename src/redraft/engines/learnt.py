@@ -74,10 +74,7 @@ def holds(work: str, asked: str) -> bool:
 
 
 def _read_words(text: str) -> tuple[str, list[int]]:
-    """Return the words and signs in lower case, with `#` for each number, and the numbers.
-
-    One unit is left out, wherever it stands; typing errors are corrected.
-    """
+    """Return the words and signs, corrected and without one unit, with `#` for numbers; and the numbers."""
     found = _TOKEN.findall(text.lower())
     units = _UNITS.intersection(found)
     numbers = [int(word.replace(",", "")) for word in found if _NUMBER.fullmatch(word)]
@@ -358,10 +355,7 @@ def _columns_of_sum(values: Mapping[str, Any]) -> str:
 
 
 def _columns_of_difference(values: Mapping[str, Any]) -> str:
-    """Return the columns from the right, each with the digits so far.
-
-    The subtracted digit is written first: whether to borrow is known only after reading both digits.
-    """
+    """Return the columns from the right, the lower digit first: only both tell whether to borrow."""
     columns, borrowed, digits = [], 0, ""
     for left, x, y in _columns(values["a"], values["b"]):
         less = y + borrowed

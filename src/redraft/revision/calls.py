@@ -36,7 +36,7 @@ RIGHT = "This call fits, and was not run, because another one does not. Call it 
 Tables = Sequence[Mapping[str, Any]]
 _DATA = re.compile(r"""\s*+(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
 """How a text begins that is a patch, or the arguments of a call, and no answer to a person."""
-_FENCE = re.compile(r"\s*```\w*\n(.*?)\n?```\s*", re.DOTALL)
+_FENCE = re.compile(r"(?:(?<!\s)\s++)?```\w*\n(.*?)\n?```\s*", re.DOTALL)
 _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}
 
 

@@ -163,10 +163,7 @@ def _limits(sentence: Sentence, unit: str) -> Found:
 
 
 def _bounds(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bounds | None:
-    """Return the bounds that an amount states; None if it states none, or is unsure.
-
-    `before` precedes it, and `alone` says whether it stands by itself.
-    """
+    """Return the bounds that an amount states; None if unsure. `before` precedes it, or it stands `alone`."""
     n, word, after = number(match["n"]), (match["before"] or "").lower(), match["mid"] or match["post"] or ""
     says, more = next((key for key, form in _BEFORE.items() if re.fullmatch(form, word)), ("", 0))
     high = number(match["m"]) if match["m"] else n
