@@ -53,6 +53,8 @@ FOUND = {
     "Write a tweet that ends in an exclamation mark!": ("ends:!",),
     "Explain why each sentence ends with a question mark.": (),
     "Tell me why questions end with a question mark.": (),
+    "Ensure that the reply ends with 'Bye'.": ("ends:Bye",),
+    "Explain how owls hoot ending with 'Bye'.": ("ends:Bye",),
     'Start with "Dear Ann".': ("starts:Dear Ann",),
     "No commas, please.": ("lacks:,",),
     "Write in all lowercase.": ("lowercase",),

@@ -190,6 +190,12 @@ def test_a_value_that_is_wrong_or_missing_is_written_by_its_own_schema(answer: s
     assert asked.schema == {"title": "Born", "type": "integer"}
 
 
+def test_two_missing_values_each_get_their_own() -> None:
+    engine = redraft.ScriptedEngine(['{"/b": "x", "/c": "y"}'])
+    chain = redraft.revise("?", model=engine, given='{"a": 1}', checks=["keys:a,b,c"])
+    assert json.loads(chain.answer) == {"a": 1, "b": "x", "c": "y"}
+
+
 def test_a_word_in_a_value_is_a_fault_of_that_value() -> None:
     answer = "Here:\n```json\n" + PERSON.replace('"long ago"', "1815") + "\n```"
     free = dict[str, str | int]  # in which no name is due

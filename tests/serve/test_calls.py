@@ -86,7 +86,10 @@ def test_a_response_takes_a_choice_of_several_tools(mode: str, reply: Any, said:
         {"type": "function", "function": {"name": "a", "parameters": []}},
         {
             "type": "function",
-            "function": {"name": "a.b", "parameters": {"minimum": 1, "exclusiveMinimum": True}},
+            "function": {
+                "name": "a.b",
+                "parameters": {"minimum": 1, "exclusiveMinimum": True, "required": []},
+            },
         },
         {"type": "function", "function": {"name": "a", "parameters": {"items": [{}], "exclusiveMinimum": 1}}},
         {"type": "function", "name": "a"},

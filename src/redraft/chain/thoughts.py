@@ -171,10 +171,7 @@ def apart(text: str) -> tuple[str, str]:
 
 
 def _opened_before(text: str) -> str:
-    """Return the tag that closes a thought which the text itself does not open; empty without one.
-
-    A tag in code, in quotation marks or within a sentence does not count.
-    """
+    """Return the tag that closes a thought which the text does not open; empty without one, or in code."""
     for start, close in _PAIRED:
         at = text.find(close)
         if at < 0 or start in text[:at] or text[:at].count("```") % 2:

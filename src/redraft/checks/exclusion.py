@@ -116,7 +116,7 @@ def _unlike(check: Check) -> str:
 
 def _bounds(check: Check) -> Bounds | None:
     if isinstance(check, Contains | Starts | Ends):
-        return "words", sum(any(map(str.isalnum, word)) for word in plain(check.text).split()), None
+        return "words", sum(any(map(str.isalnum, word)) for word in check.text.split()), None
     return (check.unit, check.low or 0, check.high) if isinstance(check, Count) else None
 
 

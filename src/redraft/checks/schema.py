@@ -89,7 +89,9 @@ def fault_of(text: str) -> tuple[str, str] | None:
     from jsonschema.validators import Draft4Validator, Draft7Validator, Draft202012Validator
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
-    schema: Any = json.loads(text)
+    same: Any = ([], None)  # of `required`: drafts differ in an empty list, and servers take null for nothing
+    hook = lambda part: {name: each for name, each in part.items() if each not in same}  # noqa: E731
+    schema: Any = json.loads(text, object_hook=hook)
     fault: Any = None
     for kind in (Draft4Validator, Draft7Validator, Draft202012Validator):
         with suppress(GivenUp, RecursionError):

@@ -7,9 +7,11 @@ some 40 ms, and Python itself reports an earlier Ctrl-C.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
+import time
 import warnings
 
 INTERRUPTED = 130
@@ -23,8 +25,8 @@ def main() -> None:
         warnings.simplefilter("ignore")  # Python warns of a coroutine that it came too early for
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
-        if "KeyboardInterrupt" not in str(error):  # pydantic wraps one while it builds a schema
-            raise
+        if not (type(error).__module__.startswith("pydantic") and "KeyboardInterrupt" in str(error)):
+            raise  # else it came while pydantic built a schema
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -50,13 +52,15 @@ def _run() -> None:
 
 def _unraised(dropped: sys.UnraisableHookArgs) -> None:
     """Send Ctrl-C again if Python dropped it, as in a `__del__` or a callback of an import."""
-    import _thread
-    import threading
-
-    if dropped.exc_type is KeyboardInterrupt:
-        threading.Timer(0.01, _thread.interrupt_main).start()
+    if dropped.exc_type is KeyboardInterrupt and not sys.is_finalizing():
+        _thread.start_new_thread(_again, ())
     else:
         sys.__unraisablehook__(dropped)
+
+
+def _again() -> None:
+    time.sleep(0.01)
+    _thread.interrupt_main()
 
 
 def _full(error: OSError) -> None:

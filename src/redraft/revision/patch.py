@@ -273,7 +273,8 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     answer, reply, usage = base.answer, ops.Generated("", "stop", Usage()), Usage()
     wanted = left = [edit for edit in edits if not edit.gone]
     shown: Message = {"role": "assistant", "content": answer}
-    named, new = bool(wanted and wanted[0].wish and not wanted[0].anywhere), dict[int, str]()
+    named = bool(wanted and wanted[0].wish and not wanted[0].anywhere)
+    new = dict[Any, str]()  # by place: missing values have the same one, and pointers of their own
     for again in (False, True):
         if not left or (again and (not named or len(left) == len(wanted) or rules.spent(state))):
             break
@@ -287,8 +288,8 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         usage += reply.usage
         found = _new_values(reply, left) if values else _new_parts(reply, answer, left)
         for edit, text in zip(left, found, strict=True):
-            new[edit.begin] = "" if text and state.echoes(text, state.steps) else text
-        left = [edit for edit in left if new[edit.begin] in ("", answer[edit.begin : edit.end])]
+            new[edit.begin, edit.pointer] = "" if text and state.echoes(text, state.steps) else text
+        left = [edit for edit in left if new[edit.begin, edit.pointer] in ("", answer[edit.begin : edit.end])]
     more: dict[str, Any] = {"usage": usage, "reasoning": reply.reasoning}
     copied = any(answer[edit.begin : edit.end] in reply.text for edit in wanted)
     long = 2 * len(reply.text) >= len(answer) and not copied
@@ -298,7 +299,8 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
         return Step(answer=whole, finish=reply.finish, **more)
     text, at, places, state.left = "", 0, list[Place](), [] if named else state.left
     for edit in edits:
-        old, piece, count = answer[edit.begin : edit.end], "" if edit.gone else new[edit.begin], len(places)
+        old, count = answer[edit.begin : edit.end], len(places)
+        piece = "" if edit.gone else new[edit.begin, edit.pointer]
         fresh = "" if piece == old else piece
         text, at = _put(text + answer[at : edit.begin], answer, edit, fresh, places)
         if named and len(places) == count:

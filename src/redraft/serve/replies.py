@@ -13,7 +13,6 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -69,6 +68,9 @@ class AnswerMessage:
     sent: str = ""  # of the answer
     _held: str = ""
     _whole: bool = False  # the JSON has ended
+    _depth: int = 0  # of its brackets
+    _quoted: bool = False  # a text in it goes on
+    _escaped: bool = False
     _drafts: int = 0
     _tokens: dict[str, int] = field(default_factory=dict)
     _thought: bool = False
@@ -105,7 +107,7 @@ class AnswerMessage:
 
     def _begin_again(self, chain: Chain) -> Iterator[Piece]:
         """Discard the restarted section and tell the client. Streamed reasoning comes twice."""
-        self.sent, self._held, self._whole = "", "", False
+        self.sent, self._held, self._whole, self._depth, self._quoted = "", "", False, 0, False
         steps = complete_steps(chain)
         while self._sections:
             kind, index, drafts = self._sections[-1][0]
@@ -135,14 +137,25 @@ class AnswerMessage:
         text = text if self.sent else text.lstrip()
         begun = self.sent or not self.begins or self.begins.match(text)
         new = text.rstrip() if begun and not self._whole else ""
-        if self.begins and {"}", "]"} & {*new}:
-            with suppress(ValueError, RecursionError):  # the JSON goes on
-                end = _read(self.sent + new)[1]
-                self._whole, new = True, new[: end - len(self.sent)]
+        new = new[: self._end_of_json(new)] if self.begins else new
         self._held = text[len(new) :]
         if new:
             self.sent += new
             yield Piece("content", new)
+
+    def _end_of_json(self, text: str) -> int:
+        """Return where an object or list ends in its next piece; the length of the piece if it goes on."""
+        for at, char in enumerate(text, start=1):
+            if self._quoted:
+                self._quoted = char != '"' or self._escaped
+                self._escaped = char == "\\" and not self._escaped
+            elif char in '"{}[]':
+                self._quoted = char == '"'
+                self._depth += (char in "{[") - (char in "}]")
+                self._whole = not self._depth and not self._quoted
+                if self._whole:
+                    return at
+        return len(text)
 
     def _count(self, event: Event) -> None:
         """Record all tokens, and those of each answer before feedback and checks are added to its step."""
@@ -428,7 +441,7 @@ def step_event(event: Event, *, live: bool) -> dict[str, Any] | None:
     return None
 
 
-_encode, _read = json.JSONEncoder(ensure_ascii=False).encode, json.JSONDecoder().raw_decode
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def event_of(record: Mapping[str, Any]) -> bytes:

@@ -381,7 +381,8 @@ def _wanted(choice: Any) -> list[Any]:
             "type": "allowed_tools",
             "allowed_tools": {"mode": "auto" | "required", "tools": [_, *_] as tools},
         }:
-            return [_wanted(tool)[0] if isinstance(tool, Mapping) else tool for tool in tools]
+            named = [each for each in tools if not (isinstance(each, Mapping) and "custom" in each)]
+            return [_wanted(tool)[0] if isinstance(tool, Mapping) else tool for tool in named]
         case {"type": "allowed_tools"}:
             message = "tool_choice allows tools. Send a mode, auto or required, and a function in tools."
             raise invalid(message, "tool_choice")

@@ -180,10 +180,7 @@ def _of_the_hub(path: Path) -> list[Input]:
 
 
 def _named_on_hub(path: Path) -> tuple[str, str] | None:
-    """Return a dataset's name and the path in it, or None for a local path, even a mistyped one.
-
-    Local paths begin with an existing folder, or look like a file without a dataset.
-    """
+    """Return a dataset's name and the path in it; None for a local path, even a mistyped one."""
     name, inside = "/".join(path.parts[:2]), "/".join(path.parts[2:])
     if not hub.is_dataset_name(name) or Path(path.parts[0]).exists() or ".." in path.parts:
         return None

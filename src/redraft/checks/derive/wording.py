@@ -93,13 +93,18 @@ def _of_a_part(sentence: Sentence, match: re.Match[str]) -> bool:
 
 
 _LAST = re.compile(r"\W*(?:the|its|your) (?:very )?last (?:sentence|line)\b", re.I)
-_ASKS_WHY = re.compile(r"\b(?:why|how|whether|when|if|that\s(?=\S))\b(?:(?!\band\b)[^.;,])*$", re.I)
+_ASKS_WHY = re.compile(
+    r"\b(?:why|how|whether|when|if|(?<!ensure )(?<!see )(?<!sure )(?<!check )that\s(?=\S))\b"
+    r"(?:(?!\band\b| [-–—] )[^.;,:])*$",
+    re.I,
+)
 
 
 def _elsewhere(sentence: Sentence, match: re.Match[str]) -> bool:
     """Return whether what ends is not the answer."""
     of_parts = OF_PARTS.search(sentence.text) and not _LAST.match(sentence.text)
-    return bool(of_parts or _ASKS_WHY.search(sentence.before(match))) or is_of_a_thing(sentence, match)
+    asks = "ending" not in match[0].lower() and _ASKS_WHY.search(sentence.before(match))
+    return bool(of_parts or asks) or is_of_a_thing(sentence, match)
 
 
 Unless = Callable[[Sentence, re.Match[str]], object]

@@ -448,10 +448,7 @@ def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
 
 
 def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:
-    """Return a request to `/completion`. `samplers` disables all others and the model's defaults.
-
-    They are in vLLM's order.
-    """
+    """Return a request to `/completion`. `samplers`, in vLLM's order, disables others and the defaults."""
     asked = (sampling.extra_body or {}).keys()
     penalties = ["penalties"] if any(name.endswith("_penalty") for name in asked) else []
     cuts = {"top_k": "top_k" in asked, "top_p": sampling.top_p < 1, "min_p": "min_p" in asked}
@@ -513,10 +510,7 @@ def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
 
 
 def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int, *, several: bool) -> dict[str, Any]:
-    """Return the schema of a call, or of `several` in a list, in at most `room` tokens.
-
-    The references of each function are resolved, because the result has one root.
-    """
+    """Return the schema of a call, or of `several` in a list, in at most `room` tokens. It has one root."""
     if several:
         ones = {most: _schema_of_calls(functions, room // most, several=False) for most in CALLS}
         listed = {"type": "array", "minItems": 1}

@@ -27,9 +27,7 @@ _WORD = re.compile(r"\w+,? ")
 LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # letters of a sentence that nobody says twice
 _LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _WIDE = "\u2e80"  # the first of the writings without spaces
-LONE = re.compile(
-    r'"(?=[^"]*\Z)|(?:1[.)]|[-*•]) (?=\w.*\Z)'
-)  # a quotation without an end, an item of no list
+LONE = re.compile(r'"(?=[^"”]+\Z)')  # begins a quotation without an end
 _SEEN = 1000  # characters in which a sentence comes twice
 
 
@@ -96,16 +94,6 @@ class Draft:
             kept.append(piece)
             left -= len(piece.text)
         self.pieces, self.text, self._given, self._due = kept, self.text[:place], False, ""
-
-    def drop(self, count: int) -> None:
-        """Take back the first characters, if nothing was handed on."""
-        if self.sent:
-            return
-        pieces, self.pieces, self.text = self.pieces, [], ""
-        for piece in pieces:
-            text, count = piece.text[count:], max(count - len(piece.text), 0)
-            if text:
-                self.add(piece if text == piece.text else Delta(text=text))
 
     def token_at(self, place: int) -> frozenset[int]:
         """Return the token at a place; empty if unknown."""

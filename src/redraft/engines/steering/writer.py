@@ -572,9 +572,13 @@ class _Writer:
         if self.over or self.stop_text:
             return
         self._end_comma()
-        lone = None if form.opening or form.quoted or form.layout.parts else LONE.match(draft.text)
-        if lone and self._fits(draft.text[lone.end() :], enough=True):
-            draft.drop(lone.end())
+        lone = (
+            None if draft.sent or form.opening or form.quoted or form.layout.parts else LONE.match(draft.text)
+        )
+        if lone and self._fits(draft.text[1:], enough=True):
+            text = draft.text[1:]
+            draft.cut(0)
+            draft.add(Delta(text=text))
         if (word := self._forbidden(draft.text, len(draft))) is not None:
             draft.cut(word)
         await self._put_missing()
