@@ -195,6 +195,14 @@ def test_what_a_model_puts_around_its_text_is_left_out(around: str) -> None:
     assert patched(around.format("11 euros"), places=[place]).answer == euros
 
 
+@pytest.mark.parametrize(
+    "text", ["A cat. A dog. A bird.", "- A cat.\n- A dog.\n- A bird.", "# T\n\nA dog.\n\nTwo."]
+)
+def test_of_a_reply_with_the_whole_text_the_passage_is_taken(text: str) -> None:
+    new = text.replace("A dog.", "A nice dog.")
+    assert patched(new, answer=text, places=[("A dog.", "nicer")]).answer == new
+
+
 def test_what_belongs_to_the_text_stays() -> None:
     for old, new in (("def f():\n    x", "def g():\n    x"), ("yes or no", "'Yes' and 'no'")):
         assert patched(new, answer=f"{old}\n\nThat is all.", places=[(old, "x")]).answer[:13] == new[:13]

@@ -84,10 +84,7 @@ async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
 
 @contextlib.contextmanager
 def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
-    """Run `inside` in the sandbox, and kill it at the end.
-
-    It takes milliseconds. asyncio's own processes would hang if cancelled while they start.
-    """
+    """Run `inside` in the sandbox, and kill it at the end. asyncio's own hang if cancelled early."""
     with filtering() as number:
         process = subprocess.Popen(  # noqa: S603
             jail(number, cpu),

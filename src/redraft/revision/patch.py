@@ -367,6 +367,8 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
         return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
     olds = [answer[edit.begin : edit.end] for edit in edits]
     text = _bare(reply.text, answer if edits[0].anywhere else olds[0]) if edits[0].wish else reply.text
+    if len(edits) == 1 and edits[0].wish and not edits[0].anywhere:  # the reply may be the whole text
+        text = _between(text.strip(), answer[: edits[0].begin].strip(), answer[edits[0].end :].strip())
     lists = bool(_LISTED.search(edits[0].wish))
     numbered = _MARK.match(text) if lists else _NUMBER.search(text)
     short = (edits[0].wish or 2 * len(text) < len(answer)) and not numbered
@@ -422,6 +424,11 @@ def _bare(text: str, old: str) -> str:
     return around[around.lastindex or 0].strip() if around and text[:1] != old[:1] else text
 
 
+def _between(text: str, before: str, after: str) -> str:
+    inside = len(text) > len(before + after) and text.startswith(before) and text.endswith(after)
+    return text[len(before) : len(text) - len(after)].strip() if inside else text
+
+
 def _fitted(answer: str, edit: Edit, new: str) -> str:
     """Return a new passage without what a model puts around it: marks, and the sentence that it stands in.
 
@@ -430,8 +437,7 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
     new = _bare(new, old)
-    if len(new) > len(before + after) and new.startswith(before) and new.endswith(after):
-        new = new[len(before) : len(new) - len(after)].strip()
+    new = _between(new, before, after)
     bare, was = (each.strip(CLOSERS + "“`") for each in (new, old))
     asked = prompts.PASSAGE.replace("{what}", "passage") + prompts.PASSAGE.replace("{what}", "sentence")
     words, plain = bare.split(), bare.strip(STOPS + ": ").casefold()

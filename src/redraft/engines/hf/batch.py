@@ -322,10 +322,7 @@ class Batch:
             self._continue(sorted(ready, key=lambda request: request.slot.number))
 
     def _next_prompts(self) -> list[Request]:
-        """Return the prompts that the next pass reads, at least one if there is any.
-
-        All are padded to the width of the longest, which must fit into `READ` and into the context.
-        """
+        """Return the prompts that the next pass reads: one, or as many as fit, all as wide as the longest."""
         chosen: list[Request] = []
         width = start = 0
         for request in self._running:
