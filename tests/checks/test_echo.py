@@ -122,6 +122,13 @@ def test_a_repeated_criticism_is_no_answer(message: str, answer: str) -> None:
     assert echo(ASKED, answer, demand=message) or "64" in message
 
 
+def test_some_of_the_demands_alone_are_no_answer() -> None:
+    demand = '- Use "gull" in the answer.\n- Use "sea" in the answer.\n- Reply in all caps.'
+    assert echo("Write.", '- Use "sea" in the answer.\n\n- Use "gull" in the answer.', demand=demand)
+    assert echo("Write.", "REPLY IN ALL CAPS.", demand=demand)
+    assert not echo("Write.", "Reply in all caps.\nTHE SEA.", demand=demand)
+
+
 def test_what_a_critic_proposes_may_be_taken_over() -> None:
     critic = "Your answer is too vague. Say that rain forms when vapour cools and drops grow heavy."
     assert not echo(ASKED, "Rain forms when vapour cools and drops grow heavy.", critic)

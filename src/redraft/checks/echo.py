@@ -53,10 +53,12 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
     unlabelled = _words(_LABEL.sub("", answer[:MOST_READ], count=1))  # "Question: …"
     meant = _words(_LEAD.sub("", answer[:MOST_READ].casefold().replace("’", "'"), count=1))  # "I will …"
     requests = [_words(text) for text in {asked, prompt.instruction, demand, f"{asked}\n\n{demand}"}]
+    told, rows = ({tuple(_words(row)) for row in text[:MOST_READ].splitlines()} for text in (demand, answer))
     known = f"{asked}\n{demand}"[:MOST_READ].casefold().replace("’", "'")
     invited = _ASKED.search(known) or (_QUESTION.search(known) and not _OPEN.search(known))
     return (
         any(_repeats(each, text) for each in (own, unlabelled, meant) for text in requests)
+        or (len(own) >= FEWEST and rows <= told | {()})
         or any(_repeats(_numbered(own), _numbered(_words(text))) for text in heard)
         or bool(not invited and _ACKNOWLEDGED.fullmatch(" ".join(own)))
     )

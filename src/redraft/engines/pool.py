@@ -287,10 +287,7 @@ class PoolEngine:
                 self._homes.popitem(last=False)
 
     def _set_aside(self, member: Member, error: EngineError) -> None:
-        """Give a member no calls for a while.
-
-        Its active calls fail with it, and count as one failure. A status 500 may concern one request alone.
-        """
+        """Give a member no calls for a while. Its calls fail, and count once; a 500 may concern one."""
         if clock() < member.aside_until or (isinstance(error, ServerError) and error.status == 500):
             return
         if not member.failures:
