@@ -45,7 +45,7 @@ def test_revisions_are_steered_too() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{"output": Literal["sea", "town"]}, {"checks": ["number=42"]}, {"checks": []}]
+    "options", [{"output": Literal["sea", "town"], "checks": []}, {"checks": ["number=42"]}, {"checks": []}]
 )
 def test_what_has_no_form_does_not_steer(options: dict[str, Any]) -> None:
     assert note(max_tokens=20, **options).steps[0].steered == ()
