@@ -246,7 +246,7 @@ class JournaledEngine(WrappedEngine):
                 whole = None
             if not whole:
                 raise self._journal.unusable("a reply in it is damaged, or of another redraft")
-            took = found[-1].seconds  # the whole reply, of which a caller may take a part
+            took = found[-1].seconds  # all of the reply; a caller may take only its beginning
             for delta in found:
                 yield delta if took is None else replace(delta, seconds=took / len(found))
             return
@@ -260,7 +260,7 @@ class JournaledEngine(WrappedEngine):
                         each.text.strip() or each.tool_calls for each in deltas
                     ):
                         deltas[-1] = replace(delta, seconds=time.monotonic() - begun)
-                        fields = [vars(each).items() for each in deltas]  # without defaults, and 0 is none
+                        fields = [vars(each).items() for each in deltas]  # no defaults; 0 counts stay
                         said = [{k: v for k, v in of if v or (v == 0 and v is not False)} for of in fields]
                         await self._journal.store(key, said)
                     yield delta

@@ -434,7 +434,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
 
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
-    """Return characters, one of which each control token has; None if the vocabulary does not tell.
+    """Return characters that mark control tokens: each has at least one. None if the vocabulary does not say.
 
     llama.cpp overrides the types of known names, such as `<|im_end|>`, which all contain `<`
     (`special_eog_ids` in src/llama-vocab.cpp).
@@ -501,7 +501,7 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
 
 
 def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
-    """Return the functions, one of which must be called; empty if the model may answer instead."""
+    """Return the functions if the model must call one; empty if it may answer instead."""
     choice = (sampling.extra_body or {}).get("tool_choice")
     functions = [tool["function"] for tool in sampling.tools if isinstance(tool.get("function"), Mapping)]
     if isinstance(choice, Mapping):
