@@ -206,6 +206,7 @@ def test_a_budget_that_leaves_no_answer_fails_the_prompt_and_the_next_run_tries_
     assert verbs.chains() == []
     assert "failed     10: budget used up 10\n" in result.stdout
     assert "no answer" in ERRORS.read_text()
+    assert re.search(r"first: .*no answer", result.stdout)
     verbs.script(*REPLIES)
     assert answer("--budget-seconds", "20").exit_code == 0
     assert len(verbs.chains()) == 10

@@ -128,7 +128,7 @@ class JobResult:
         if failed := self.causes.total():
             rows.append(("failed", f"{failed:,}: {in_words(self.causes)}"))
             unfit = set(self.causes) == {UNFIT}  # the same command would fail again
-            rows += [("", self.first_failure)] if unfit else []
+            rows += [("", f"first: {self.first_failure}")] if self.first_failure else []
             rows.append(("", f"see {self.url or self.out}.errors.jsonl{'' if unfit else f'; {GO_ON}'}"))
         return rows
 

@@ -128,7 +128,7 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
         found = "\n".join(f"{result.name}: {result.message}" for result in failed)
         yield f"{several} fails {len(failed)} of {len(best.checks)} checks.", found
     elif with_checks and best.echo:
-        yield f"{several} is none: {best.answer!r:.60} repeats what was said, or only acknowledges it.", None
+        yield f"{several} only repeats what was said, or acknowledges it: {best.answer!r:.60}", None
 
 
 def exit_status_of(chain: Chain, *, with_checks: bool) -> int:
@@ -282,7 +282,7 @@ def usage_line(chain: Chain) -> str:
     """Return the cost of a chain, in words."""
     used, parts = chain.usage, [counted(len(chain.steps) + len(chain.drafts), "answer")]
     if chain.echoes:
-        parts.append(f"{chain.echoes} of them no answer")
+        parts.append(f"{chain.echoes} of them {'say' if chain.echoes > 1 else 'says'} nothing new")
     parts.append(f"{used.completion_tokens:,} new tokens")
     if used.prompt_tokens:
         parts.append(f"{used.prompt_tokens:,} prompt tokens ({used.cached_tokens:,} cached)")
