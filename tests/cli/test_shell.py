@@ -185,14 +185,17 @@ def test_a_reader_that_goes_away_is_told_by_the_status_alone(length: int, tmp_pa
     assert process.returncode == 141
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_is_an_empty_one(closed: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", ">&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_an_empty_one_and_a_lost_answer_an_error(closed: str, tmp_path: Path) -> None:
     script = tmp_path / "replies.jsonl"
     script.write_text('"Rain."\n')
     words = [*REDRAFT, "ask", "hi", "-m", f"script:{script}", "--max-revisions", "0"]
     done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *words], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == ("" if " >&-" in f" {closed}" else "Rain.\n")
+    if closed == ">&-":
+        assert (done.returncode, done.stderr) == (2, "redraft: standard output is closed.\n")
+    else:
+        assert done.stderr == ""
+        assert (done.returncode, done.stdout) == ((2, "") if ">&-" in closed.split() else (0, "Rain.\n"))
 
 
 STARTING = """

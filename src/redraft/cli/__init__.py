@@ -35,7 +35,10 @@ def _run() -> None:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # nothing needs cleaning up yet
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:  # closed, as by `>&-`. Other files would take its number
-            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            way = (
+                os.O_RDONLY if name == "stdout" else os.O_RDWR
+            )  # a lost answer is an error, a lost word is not
+            os.dup2(os.open(os.devnull, way), number)
             setattr(sys, name, open(number, "w" if number else "r"))  # noqa: PTH123, SIM115
     from redraft.cli.commands import app
 
@@ -64,14 +67,14 @@ def _again() -> None:
 
 
 def _full(error: OSError) -> None:
-    """Report a full disk under standard output. A reader that has gone (`| head`) is left to typer."""
+    """Report a closed standard output, or a full disk under it. Typer handles a reader that has gone."""
     import errno
 
     from redraft.jobs.counting import tell
 
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
         raise error
-    tell(f"the output: {error.strerror}.")
+    tell("standard output is closed." if error.errno == errno.EBADF else f"the output: {error.strerror}.")
     raise SystemExit(2) from None
 
 

@@ -206,7 +206,7 @@ def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
     """
     from redraft.revision.words import exit_status_of, faults_of
 
-    if chain.stop != "cancelled" and not shown:
+    if not shown:
         for fault in faults_of(chain, with_checks=with_checks):
             tell(*fault)
     return exit_status_of(chain, with_checks=with_checks)

@@ -98,13 +98,9 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
 
 
 def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | None]]:
-    """Yield what is wrong with the best answer of a chain that was not cancelled: messages with hints."""
-    if chain.best is None and chain.steps:
-        yield f"there is no answer: {why_cut(chain.steps[-1], chain.stop)}.", None
-        return
-    if chain.best is None:
-        message = "there is no answer: the budget of seconds was over before the model was ready."
-        yield message, "Is its server up? Give it longer: --budget-seconds"
+    """Yield what is wrong with the best answer of a chain: messages with hints."""
+    if chain.stop == "cancelled" or chain.best is None:
+        yield _without_end(chain)
         return
     if missing := chain.missing_revisions:
         wanted, why = counted(chain.revisions + missing, "revision"), STOPS.get(chain.stop or "", "")
@@ -129,6 +125,18 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
         yield f"{several} fails {len(failed)} of {len(best.checks)} checks.", found
     elif with_checks and best.echo:
         yield f"{several} only repeats what was said, or acknowledges it: {best.answer!r:.60}", None
+
+
+def _without_end(chain: Chain) -> tuple[str, str | None]:
+    best = None if chain.best is None else chain.steps[chain.best]
+    if chain.stop == "cancelled" and best is not None and best.finish == "stop":
+        return "stopped: this is the best answer so far.", None
+    if chain.stop == "cancelled":
+        return "stopped: the answer is not whole.", None
+    if chain.steps:
+        return f"there is no answer: {why_cut(chain.steps[-1], chain.stop)}.", None
+    message = "there is no answer: the budget of seconds was over before the model was ready."
+    return message, "Is its server up? Give it longer: --budget-seconds"
 
 
 def exit_status_of(chain: Chain, *, with_checks: bool) -> int:
