@@ -35,9 +35,7 @@ def _run() -> None:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # nothing needs cleaning up yet
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:  # closed, as by `>&-`. Other files would take its number
-            way = (
-                os.O_RDONLY if name == "stdout" else os.O_RDWR
-            )  # a lost answer is an error, a lost word is not
+            way = os.O_RDONLY if name == "stdout" else os.O_RDWR  # to lose an answer is an error
             os.dup2(os.open(os.devnull, way), number)
             setattr(sys, name, open(number, "w" if number else "r"))  # noqa: PTH123, SIM115
     from redraft.cli.commands import app
