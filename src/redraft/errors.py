@@ -23,6 +23,7 @@ in `chain`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,13 @@ def shown(value: object) -> str:
         return f"{value!a:.80}"
     except ValueError:  # Python prints no number of over 4,300 digits
         return "a number of thousands of digits"
+
+
+def path_of(given: object) -> Path:
+    """Return the path of a file. Raise `UsageError` for what names none."""
+    if not isinstance(given, str | PathLike) or not str(given):
+        raise UsageError(f"{shown(given)} does not name a file.", hint="Write its path: 'data.jsonl'.")
+    return Path(given)
 
 
 _ELSEWHERE = """

@@ -20,7 +20,7 @@ from pydantic_core import to_json
 from typing_extensions import TypeVar
 
 from redraft.chain.thoughts import apart, together
-from redraft.errors import NEWER, OutputError, RecordError, UsageError, shown
+from redraft.errors import NEWER, OutputError, RecordError, UsageError, path_of, shown
 from redraft.jobs.files import replacing
 
 VERSION = 1
@@ -510,7 +510,7 @@ def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:
         UsageError: There is something else among the chains.
     """
     try:
-        with replacing(Path(path)) as file:
+        with replacing(path_of(path)) as file:
             for chain in chains:
                 if not isinstance(chain, Chain):
                     raise UsageError(f"{shown(chain)} is not a chain.", hint="Write a list of chains.")
@@ -527,7 +527,7 @@ def read_jsonl(path: str | Path) -> Iterator[Chain]:
         UsageError: The file cannot be read.
     """
     try:
-        with Path(path).open("rb") as file:
+        with path_of(path).open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield Chain.from_json(line, where=f"{path}:{number}")

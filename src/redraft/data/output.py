@@ -18,7 +18,7 @@ from redraft.chain import Chain
 from redraft.chain.read.files import STDIO, decode, open_output, to_line
 from redraft.chain.read.inputs import check_records
 from redraft.chain.read.records import Damage, RawRecord, raw_records
-from redraft.errors import OutputError, RecordError, UsageError, shown
+from redraft.errors import OutputError, RecordError, UsageError, path_of, shown
 from redraft.jobs.counting import tell
 from redraft.jobs.files import not_an_input
 from redraft.jobs.licences import UNKNOWN
@@ -154,7 +154,7 @@ class DataRun:
         """Check options."""
         given: dict[str, Any] = {**options}
         one_of("the option", [*given], [*DataOptions.__annotations__])
-        out, side = Path(out), given.pop("dropped", None)
+        out, side = path_of(out), given.pop("dropped", None)
         side = None if side is None else Path(side)
         if (url := url_of(out)) is not None:
             given["store"] = store = Store(url)
@@ -207,8 +207,8 @@ def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None
 
 def paths_beside(source: str | Path, paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """Return one path, or several, that are read beside a source. Raise if both are standard input."""
-    others = [Path(paths)] if isinstance(paths, str | Path) else [*map(Path, paths)]
-    not_twice(Path(source), others)
+    others = [path_of(paths)] if isinstance(paths, str | Path) else [*map(path_of, paths)]
+    not_twice(path_of(source), others)
     return others
 
 

@@ -29,7 +29,7 @@ from redraft.engines.llamacpp import default_model
 from redraft.engines.names import BY_NAME, SERVERS, guess, memory_of, variable_of
 from redraft.engines.retry import Patience
 from redraft.engines.wrapped import GuardedEngine, RoleEngine, references_by_role
-from redraft.errors import EngineError, MissingExtra, ModelError, OutputError, UsageError
+from redraft.errors import EngineError, MissingExtra, ModelError, OutputError, UsageError, shown
 from redraft.jobs import hub
 from redraft.jobs.machine import has_gpu
 from redraft.jobs.plugins import OWN, Kind, load_all, plugins
@@ -303,6 +303,8 @@ async def load_engine(
         EngineError: The model cannot be loaded, or its server does not answer.
     """
     told = MachineOptions.read(machine)
+    if not isinstance(ref, str):
+        raise UsageError(f"the model reference is {shown(ref)}.", hint=f"The forms: {forms()}")
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
     opening = Opening(ref, told, parallel, fast, config, patience or Patience(), batches)

@@ -31,7 +31,7 @@ from redraft.engines.base import (
     first_stop,
     thoughts_apart,
 )
-from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError
+from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, shown
 from redraft.options import OptionModel, option
 
 
@@ -84,9 +84,15 @@ class ScriptedEngine(Engine):
     _count: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if not self.replies or isinstance(self.replies, str):
-            found = "replies that are no list" if self.replies else "no replies"
-            raise UsageError(f"the scripted engine has {found}.", hint='ScriptedEngine(["An answer."])')
+        if callable(self.replies):
+            return
+        several = isinstance(self.replies, Sequence) and not isinstance(self.replies, str)
+        wrong = [
+            each for each in (self.replies if several else ()) if not isinstance(each, str | ScriptedReply)
+        ]
+        if wrong or not several or not self.replies:
+            found = shown(wrong[0] if wrong else self.replies) if self.replies else "no reply"
+            raise UsageError(f"the scripted engine was given {found}.", hint='ScriptedEngine(["An answer."])')
 
     @property
     def info(self) -> EngineInfo:

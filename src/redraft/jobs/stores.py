@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from redraft.errors import MissingExtra, OutputError, UsageError
+from redraft.errors import MissingExtra, OutputError, UsageError, path_of
 from redraft.jobs.files import replacing
 from redraft.jobs.machine import cache_folder
 
@@ -35,7 +35,7 @@ def url_of(path: str | Path) -> str | None:
 def here(path: str | Path) -> Path:
     """Return the local copy of a file in a store, or raise `UsageError`; a local path unchanged."""
     if (url := url_of(path)) is None:
-        return Path(path)
+        return path_of(path)
     with _reading(url):
         system, key = _opened(url)
         copy = _folder(f"{url} {system.checksum(key)}") / Path(key).name

@@ -215,6 +215,8 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
 
 def to_patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Any) -> Any:
     """Return the arguments with which `revise` patches an answer."""
+    if not isinstance(answer, str | Chain):
+        raise UsageError(f"{shown(answer)} cannot be patched.", hint="Give an answer, or its chain.")
     if not options.get("places"):
         raise UsageError("there is no place to patch.", hint="places=[('40 dollars', 'in euros')]")
     if isinstance(answer, str):

@@ -14,6 +14,7 @@ from redraft.chain import Chain, meta_of
 from redraft.data.generate import ACCEPT_SCORE
 from redraft.data.generate.chains import ChainCounts, ChainMaking
 from redraft.data.generate.options import ChainFlags, ChainOptions
+from redraft.errors import path_of
 from redraft.jobs.counting import tell
 from redraft.jobs.licences import clash, remark
 from redraft.jobs.provenance import RunFile
@@ -45,7 +46,7 @@ class ChainRun(AnswerRun):
         plan = RunPlan.of(output, settings, journal=True)
         if values.run_code and making.verify != "code":
             plan.say("--run-code does nothing without --verify code.")
-        return cls(settings, Path(source), plan, limit=values.limit, making=making)
+        return cls(settings, path_of(source), plan, limit=values.limit, making=making)
 
     def prepare(self) -> None:
         """Warn that checks of records are not used: a critic judges here, or `--verify`."""

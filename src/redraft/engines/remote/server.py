@@ -97,7 +97,7 @@ class Server:
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
-        self.url = url.rstrip("/")
+        self.url = str(url).rstrip("/")
         self.patience = patience
         self._key = key
         self._hidden: dict[str, None] = {}  # the latest last

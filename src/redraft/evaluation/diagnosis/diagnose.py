@@ -11,6 +11,7 @@ from typing import Any
 from redraft.chain import Chain
 from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
+from redraft.errors import RecordError, path_of, shown
 from redraft.evaluation.diagnosis.figures import Changes, Figures, sentence
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
 from redraft.evaluation.records import listed
@@ -51,7 +52,11 @@ def diagnose(
         RecordError: Nothing says which answers are right, or a file cannot be read.
         CheckError: A check crashed.
     """
-    given = chains_in([Path(chains)]) if isinstance(chains, str | Path) else chains
+    if isinstance(chains, str) or not isinstance(chains, Iterable):
+        chains = chains_in([path_of(chains)])
+    given = list(chains)
+    if others := [each for each in given if not isinstance(each, Chain)]:
+        raise RecordError(f"{shown(others[0])} is not a chain.", hint="Give chains, or a file of them.")
     checks = parse_checks(score)
     return Diagnosis(*known(with_checks(given, checks) if checks else given))
 

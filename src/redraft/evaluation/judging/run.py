@@ -16,7 +16,7 @@ from typing import Any, Self, Unpack
 from redraft.engines.base import Engine, Price, price_of
 from redraft.engines.config import load_config
 from redraft.engines.load import identity_of, model_of
-from redraft.errors import EngineError, UsageError
+from redraft.errors import EngineError, UsageError, path_of
 from redraft.evaluation.judging.judge import Judging, ReviewItem, ReviewTally, items
 from redraft.evaluation.judging.options import JudgeFileOptions
 from redraft.evaluation.judging.pairs import Match, read_matches
@@ -251,5 +251,5 @@ async def ajudge(answers: Answers, output: str | Path, **options: Unpack[JudgeFi
 
 def _run_of(answers: Answers, output: str | Path, options: Mapping[str, Any]) -> JudgeRun:
     settings = Settings.read(JudgeFileOptions, options, tell=tell)
-    given = [answers] if isinstance(answers, str | Path) else answers
-    return JudgeRun.of(settings, map(Path, given), Path(output), named="model" in options)
+    files = map(path_of, answers if isinstance(answers, list | tuple) else [answers])
+    return JudgeRun.of(settings, files, path_of(output), named="model" in options)

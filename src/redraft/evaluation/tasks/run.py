@@ -19,7 +19,7 @@ from redraft.chain import Chain
 from redraft.chain.read.records import chain_of, read_records, sample_id
 from redraft.checks.base import Check
 from redraft.checks.parse import parse_checks
-from redraft.errors import EmptyReply, RecordError, UsageError
+from redraft.errors import EmptyReply, RecordError, UsageError, path_of, shown
 from redraft.evaluation.records import SAMPLE_OF
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tasks import tasks
@@ -142,7 +142,7 @@ def _run_of(task: str, source: str | Path, output: str | Path, options: Mapping[
     settings = Settings.read(EvalFileOptions, options, tell=tell)
     found: EvalFileOptions = settings.values
     tasks.task_of(task, run_code=found.run_code)
-    return EvalRun(settings, Path(source), RunPlan.of(output, settings), limit=found.limit, task=task)
+    return EvalRun(settings, path_of(source), RunPlan.of(output, settings), limit=found.limit, task=task)
 
 
 Record = Mapping[str, Any] | Chain  # a record of a task, as its file has it
@@ -245,8 +245,8 @@ def evaluate(
 
 def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[Chain, tuple[Check, ...]]]:
     task = tasks.task_named(name)
-    if isinstance(records, str | Path):
-        records = read_records(Path(records))
+    if isinstance(records, str | Path) or not isinstance(records, Iterable):
+        records = read_records(path_of(records))
     for number, record in enumerate(records, start=1):
         where, own = f"record {number}", None
         if isinstance(record, Mapping):
@@ -254,6 +254,8 @@ def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[
             if name == "checks" and isinstance(fields.get("checks"), list | tuple):
                 own = parse_checks(fields.pop("checks"))  # of the program that calls, so of any kind
             record = chain_of(fields, where)
+        elif not isinstance(record, Chain):
+            raise RecordError(f"{where} is {shown(record)}.", hint="Give chains, or records as mappings.")
         chain = record if record.id else record.model_copy(update={"id": where})
         if own is None:
             chain = next(tasks.asked(task, [chain]))

@@ -121,8 +121,8 @@ CHECKS = Task('a `prompt` and `checks`, such as ["words<=50"]', _own_checks, gro
 def task_named(name: str) -> Task:
     """Return a task."""
     known = plugins("redraft.tasks")
-    if name not in known:
-        hint = nearest(name, known) or f"Tasks: {', '.join(known)}"
+    if not isinstance(name, str) or name not in known:
+        hint = nearest(str(name), known) or f"Tasks: {', '.join(known)}"
         raise UsageError(f"there is no task {name!r:.40}.", hint=hint)
     plugin = known[name]
     task = plugin.load(Task)

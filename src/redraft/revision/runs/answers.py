@@ -20,7 +20,7 @@ from redraft.checks.parse import checks_in, parse_checks
 from redraft.engines.base import Engine, Price
 from redraft.engines.load import identity_of, model_of
 from redraft.engines.wrapped import JournaledEngine, MeteredEngine
-from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, RedraftError, UsageError
+from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, RedraftError, UsageError, path_of
 from redraft.jobs.counting import counted, tell
 from redraft.jobs.harness import ItemCounts, Job, JobResult, Session, Work
 from redraft.jobs.ids import derived_seed
@@ -182,7 +182,7 @@ class AnswerRun:
     @classmethod
     def of(cls, settings: Settings, source: str | Path, output: str | Path) -> Self:
         """Return the run that these `AnswerOptions` describe."""
-        return cls(settings, Path(source), RunPlan.of(output, settings), settings.values.limit)
+        return cls(settings, path_of(source), RunPlan.of(output, settings), settings.values.limit)
 
     # What a verb may do in another way.
 

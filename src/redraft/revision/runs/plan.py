@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from redraft.engines.base import Engine
-from redraft.errors import UsageError
+from redraft.errors import UsageError, path_of
 from redraft.jobs.counting import tell
 from redraft.jobs.harness import JobResult, RunEvent, Session
 from redraft.jobs.journal import Journal
@@ -116,7 +116,7 @@ class RunPlan:
 
         A share has files of its own. Files in a store have copies on this machine.
         """
-        options, share, file, whole, store = settings.values, None, Path(out), None, None
+        options, share, file, whole, store = settings.values, None, path_of(out), None, None
         names = ("cache", "batch", "pause", "quiet", "on_event")
         given: Any = {name: value for name in names if (value := getattr(options, name, None)) is not None}
         if text := getattr(options, "shard", None):
