@@ -91,7 +91,7 @@ class ScriptedEngine(Engine):
             each for each in (self.replies if several else ()) if not isinstance(each, str | ScriptedReply)
         ]
         if wrong or not several or not self.replies:
-            found = shown(wrong[0] if wrong else self.replies) if self.replies else "no reply"
+            found = shown(wrong[0] if wrong else self.replies) if self.replies else "no replies"
             raise UsageError(f"the scripted engine was given {found}.", hint='ScriptedEngine(["An answer."])')
 
     @property
