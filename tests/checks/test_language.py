@@ -101,7 +101,8 @@ def test_every_label_of_the_model_is_a_code() -> None:
         ("english", "Did you mean language:en?"),
         ("German", "Did you mean language:de?"),
         ("en-US", "Did you mean language:en?"),
-        ("qq", "Codes: af, als, am, "),
+        ("germn", "Did you mean language:de? Its 176 codes: https://"),
+        ("qq", "Its 176 codes: https://"),
     ],
 )
 def test_an_unknown_code_is_refused(written: str, hint: str) -> None:

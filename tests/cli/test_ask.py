@@ -45,14 +45,15 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     assert "nothing was changed.\n  Say what should stand there, or where: --at" in none.stderr
     none = ask("--edit", file, "Use euros.", "--at", "12 dollars", "-m", verbs.script("12 dollars"))
     assert (none.exit_code, "--at" in none.stderr, "changed: the same" in none.stderr) == (1, False, True)
-    verbs.refused(ask("--edit", file, "Use euros.", "--at", "13 dollars"), "0 times")
+    verbs.refused(ask("--edit", file, "Use euros.", "--at", "13 dollars"), "lacks the passage")
+    verbs.refused(ask("--edit", file, "Use euros.", "--at", ""), "'' is blank")
     file.write_text("A castle.\n12 dollars a day.")
     done = ask("--edit", file, "Use euros.", "-m", verbs.script("[2] 11 euros a day."))
     mark = "\n\\ No newline at end of file"
     assert done.stdout.endswith(f"-12 dollars a day.{mark}\n+11 euros a day.{mark}\n")
     verbs.refused(ask("Hi.", "-m", ""), "'' is empty")
-    verbs.refused(ask("Use euros.", "--at", "13 dollars"), "a file and a prompt")
-    verbs.refused(ask("--edit", file), "a file and a prompt")
+    verbs.refused(ask("Use euros.", "--at", "13 dollars"), "--edit names none")
+    verbs.refused(ask("--edit", file), "needs a prompt")
     file.write_text("")
     verbs.refused(ask("--edit", file, "Use euros."), "text is blank")
 
@@ -64,7 +65,7 @@ def test_an_edit_of_piped_text_says_which_places_stayed() -> None:
     assert (done.stdout, done.exit_code) == ("A castle.\n11 euros a day.\n", 1)
     assert done.stderr == "redraft: 1 place not changed.\n  'castle': the same came back.\n"
     for prompt in ((), ("-",)):
-        verbs.refused(ask("--edit", "-", *prompt, stdin=text), "a file and a prompt")
+        verbs.refused(ask("--edit", "-", *prompt, stdin=text), "needs a prompt")
 
 
 def test_checks_not_passed_are_status_1_and_said_on_stderr() -> None:
@@ -136,7 +137,10 @@ def test_a_prompt_without_demands_gives_no_checks() -> None:
         (["--check", "word<=50"], "no check is called 'word'. Did you mean 'words'?"),
         (["--check", "matches:("], ""),
         (["--budget-usd", "1"], "a limit of 1.0 USD needs the price of the model"),
-        (["--min-revisions", "3", "--max-revisions", "1"], "--min-revisions (min_revisions) is 3 and --max-"),
+        (
+            ["--min-revisions", "3", "--max-revisions", "1"],
+            "the minimum of 3 revisions is above the maximum of 1",
+        ),
         (["--max-revisions", "two"], "--max-revisions is 'two'.\n  It should be a whole number, such as 5."),
         (["--mode", "foo"], "--mode is 'foo'.\n  It should be auto, native, prompted"),
         (["--mode", "verified"], "mode 'verified' needs checks, and there are none."),

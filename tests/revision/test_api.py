@@ -126,7 +126,7 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
         ({"mode": "native"}, "'scripted' cannot continue raw text, which native revision needs."),
         (
             {"min_revisions": 3, "max_revisions": 1},
-            "--min-revisions (min_revisions) is 3 and --max-revisions (max_revisions) is 1.",
+            "the minimum of 3 revisions is above the maximum of 1.",
         ),
         ({"max_revisions": True}, "max_revisions is True."),
         ({"check": ["words<=2"]}, "there is no option 'check'."),

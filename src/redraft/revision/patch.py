@@ -543,15 +543,28 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
     spans = _spans(answer, at) if isinstance(at, str) else [at] * (0 <= at[0] < at[1] <= len(answer))
     passage = answer[slice(*spans[0])] if len(spans) == 1 else ""
     if not passage.strip():
-        several = f"Give more of what stands around it. In Python, characters do: {str(spans[:4])[1:-1]}."
-        hint = several if spans[1:] else "Copy it as it stands there."
-        raise UsageError(f"the text has the passage {at!r:.80} {len(spans)} times.", hint=hint)
+        raise _misplaced(answer, at, spans)
     begin = spans[0][0] + len(passage) - len(passage.lstrip())
     edit = Edit(begin, begin + len(passage.strip()), wish=wish)
     if isinstance(at, str) and at not in answer:
         kind = _TYPES.get(passage[0])  # by the first character of a value
         edit = replace(edit, pointer=at, schema={"type": sorted({kind, "string"})} if kind else None)
     yield edit
+
+
+def _misplaced(answer: str, at: str | tuple[int, int], spans: Sequence[tuple[int, int]]) -> UsageError:
+    """Return the error of a place that is blank, not in the answer, or in it several times."""
+    if not isinstance(at, str):
+        fault = f"the place {at} has no passage: the text has {len(answer)} characters."
+        return UsageError(
+            fault, hint="Write where it begins, and where it has ended: (2, 8) are 6 characters."
+        )
+    if not at.strip():
+        return UsageError(f"the passage {at!r:.80} is blank.", hint="Copy the words to change from the text.")
+    if not spans:
+        return UsageError(f"the text lacks the passage {at!r:.80}.", hint="Copy it as it stands there.")
+    several = f"Give more of what stands around it. In Python, characters do: {str(spans[:4])[1:-1]}."
+    return UsageError(f"the text has the passage {at!r:.80} {len(spans)} times.", hint=several)
 
 
 def _spans(answer: str, at: str) -> list[tuple[int, int]]:

@@ -34,7 +34,9 @@ def test_the_first_record_says_what_a_file_is(tmp_path: Path, kind: str) -> None
 @pytest.mark.parametrize("other", ["grades", "chains"])
 def test_several_kinds_are_refused_by_name(tmp_path: Path, other: str) -> None:
     files = [write(tmp_path / f"{kind}.jsonl", [RECORDS[kind]]) for kind in ("reviews", other)]
-    with pytest.raises(UsageError, match=f"reviews.jsonl has reviews; .*{other}.jsonl has {other}"):
+    files.append(write(tmp_path / "more.jsonl", [RECORDS["reviews"]]))
+    said = rf"reviews in \S*reviews.jsonl, \S*more.jsonl; {other} in \S*{other}.jsonl"
+    with pytest.raises(UsageError, match=said):
         describe(files)
 
 

@@ -66,12 +66,15 @@ def record_kind(record: Any, where: str) -> Kind:
 
 def kind_of(inputs: Sequence[Input]) -> Kind:
     """Return the kind of all files. Raise if they differ."""
-    found = {each.kind: each for each in inputs if each.kind}
+    found: dict[Kind, list[str]] = {}
+    for each in inputs:
+        if each.kind:
+            found.setdefault(each.kind, []).append(name_of(each.path))
     if not found:
         names = ", ".join(name_of(each.path) for each in inputs)
         raise RecordError(f"there is no review in {names}, and no other record.", hint=_HINT)
     if len(found) > 1:
-        which = "; ".join(f"{name_of(each.path)} has {kind}" for kind, each in found.items())
+        which = "; ".join(f"{kind} in {', '.join(names)}" for kind, names in found.items())
         raise UsageError(f"a report is on one kind of records: {which}.", hint="Give each kind a report.")
     return next(iter(found))
 
