@@ -10,7 +10,7 @@ import pytest
 
 import redraft
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from redraft.revision.calls import judged, whole
+from redraft.revision.calls import judged, reread, whole
 from tests.engines.able import Able
 
 PAY: dict[str, Any] = {
@@ -178,6 +178,14 @@ def test_arguments_in_another_form_than_json_are_read_without_another_request(wr
     [made] = chain.steps[-1].tool_calls
     read = json.loads(made["function"]["arguments"])
     assert (read, len(engine.calls)) == ({"day": "2024-02-29\n"} if "day" in written else GOOD, 1)
+
+
+@pytest.mark.parametrize(
+    "written", ["{'amount': 1, \"amount\": 3}", json.dumps('{"amount": 1, "amount": 3}')]
+)
+def test_arguments_that_give_a_name_twice_are_not_read_in_any_form(written: str) -> None:
+    assert reread(written) is None
+    assert reread(written.replace("amount", "unit", 1)) is not None
 
 
 def test_a_call_that_was_cut_is_none() -> None:

@@ -204,17 +204,28 @@ def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple
 
 
 def reread(arguments: str) -> str | None:
-    """Return arguments in a fence, in a text, in Python or with bare line breaks as an object; else None."""
+    """Return arguments in a fence, in a text, in Python or with bare line breaks as an object.
+
+    None if they are an object already, cannot be read, or give a name twice.
+    """
     with suppress(ValueError, RecursionError):
         if isinstance(json.loads(arguments), dict):
             return None
     text = _FENCE.sub(r"\1", arguments)[:65_536].strip("\ufeff \n")
-    for read in (json.JSONDecoder(strict=False, object_pairs_hook=once).decode, ast.literal_eval):
+    for read in (json.JSONDecoder(strict=False, object_pairs_hook=once).decode, _python):
         with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             value = read(text)
-            value = json.loads(value) if isinstance(value, str) else value
+            value = json.loads(value, object_pairs_hook=once) if isinstance(value, str) else value
             return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else None
     return None
+
+
+def _python(text: str) -> Any:
+    tree = ast.parse(text, mode="eval")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            once([(ast.dump(key), None) for key in node.keys if key is not None])
+    return ast.literal_eval(tree)
 
 
 def due(plan: Plan) -> bool:

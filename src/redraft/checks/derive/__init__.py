@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from redraft.chain import whole
-from redraft.checks.derive.amounts import lengths, lists, shapes
+from redraft.checks.derive.amounts import UNNUMBERED, lengths, lists, shapes
 from redraft.checks.derive.sentences import Rule, Text, asks_for_code
 from redraft.checks.derive.wording import choices, in_json, language, wordings
 
@@ -53,7 +53,7 @@ def consistent(found: list[str]) -> list[str]:
         if match := _COUNT.fullmatch(check):
             of_unit.setdefault(match[1], []).append(check)
     unsure = {check for checks in of_unit.values() if not _meet(checks) for check in checks}
-    if "bullets" in of_unit:
+    if "bullets" in of_unit or UNNUMBERED in found:  # a list may have neither bullets nor numbers
         unsure |= set(of_unit.get("items", []))
     for kind in _ONE_ONLY:
         same = [check for check in found if check.startswith(kind)]

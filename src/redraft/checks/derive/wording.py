@@ -213,6 +213,7 @@ _TABLE = (
         "ends:{}",
         rf"\b(?:end|finish|conclude|close|sign off|sign it off|wrap up)(?:s|es|ing)?\s{_WHOLE}(?:with|by saying|by)\s{_SAYING}{_SAID}",
         rf"\blast (?:sentence|words|line|phrase) (?:of (?:your|the) (?:\w+\s){{0,2}})?(?:should|must|has to) (?:be|read|say)\s{_SAYING}{_SAID}",
+        rf"\b(?:end|finish|conclude|close)(?:s|ing)?\s{_WHOLE}(?:with|in|on|by)\s(?:the (?:hash-?tag )?)?(?P<what>[#@]\w[\w-]*)(?! or )",
         rf"\b(?:end|finish|conclude)\s{_WHOLE}with:\s(?P<what>[^{HIDDEN}]{{3,100}})$",
         unless=_elsewhere,
     ),
@@ -297,7 +298,7 @@ _LANGUAGES = "|".join(BY_NAME)
 _WRITES = re.compile(
     r"\b(?:write|written|respond|reply|answer|explain|response|output|describe|rewrite|compose|tell|say|"
     r"please|summari[sz]e|joke|poem|haiku|translate|translation|give|draft|list)\b"
-    rf"|(?:^\W*|[,(–—-]\s?)(?:all |only |and |but )?in (?:{_LANGUAGES})(?:,? please| only)?\W*$",
+    rf"|^\W*in (?:{_LANGUAGES}):|(?:^\W*|[,(–—-]\s?)(?:all |only |and |but )?in (?:{_LANGUAGES})(?:,? please| only)?\W*$",
     re.I,
 )
 _OF_A_THING = re.compile(
