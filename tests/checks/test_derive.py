@@ -56,7 +56,7 @@ FOUND = {
     "Ensure that the reply ends with 'Bye'.": ("ends:Bye",),
     "Explain how owls hoot ending with 'Bye'.": ("ends:Bye",),
     'Start with "Dear Ann".': ("starts:Dear Ann",),
-    "Describe tea in at least 30 words but fewer than 50.": ("words<=49", "words>=30"),
+    "Describe tea in at least 30 words but fewer than 50.": ("words>=30", "words<=49"),
     "Describe tea, in more than 30 but no more than 50 words.": ("words>=31", "words<=50"),
     "Use at least 30 words but at most 4 sentences.": ("words>=30", "sentences<=4"),
     "Write a tweet about tea, ending with #tea.": ("ends:#tea",),

@@ -21,6 +21,16 @@ MOST_CHECKS = 50
 NOTHING = "no demand was found in this prompt. Only English ones are read."
 
 
+_BOUND = (
+    r"(?:at (?:least|most)|(?:no |not )?(?:more|less|fewer|longer|shorter) than|under|below|over) \d{1,6}"
+)
+_UNIT = r" (words|sentences|characters|lines)\b"
+_TWO = re.compile(
+    rf"(?i)\b({_BOUND})(?:{_UNIT})?(,? (?:but|and|yet) {_BOUND})(?(2)(?= ?(?:[.,;:!?)]|\Z))|{_UNIT})"
+)
+"""Two bounds, of which one has no unit: "at least 30 words but fewer than 50"."""
+
+
 def checks_in(prompt: str) -> tuple[str, ...]:
     """Return the checks that a prompt demands in plain words, in their short form, without repeats.
 
@@ -29,6 +39,7 @@ def checks_in(prompt: str) -> tuple[str, ...]:
     if len(prompt) > READ:
         prompt = f"{prompt[: READ // 2]}\n\n{prompt[-READ // 2 :]}"
     prompt = re.sub(r"(?<!\w) ?(?:≤|<=) ?(?=\d)", " at most ", prompt)
+    prompt = _TWO.sub(lambda it: f"{it[1]} {it[2] or it[4]}{it[3]} {it[4] or it[2]}", prompt)
     text = Text.of(whole(prompt))
     if asks_for_code(text.masked):
         return ()

@@ -54,10 +54,6 @@ _AMOUNT = (
 _AFTER = rf"(?:,? (?P<post>{_LEAST_AFTER}|{_MOST_AFTER})(?!\w| \d))?(?!,? (?:and )?max\w* (?:of )?\d)"
 _NOT_ALL = r"(?! (?:that|which|who|from|of (?:the|each|every|your|my|this|these|those|code)|per|each|starting|beginning|are|with|should|must|long ago|an? (?:day|week|time|minute)|left to|to (?:say|live|learn)(?=[.!?]|$))\b)"
 
-_LEAST, _MOST = (
-    rf"(?:{'|'.join(form for (says, _), form in _BEFORE.items() if says == bound)})"
-    for bound in ("least", "most")
-)
 _KIND_OF = r"(?:(?!(?:word|line|letter|syllable|sentence|paragraph|more|extra|other|additional|new|last|first|next)\b)[a-z]+ )?"
 UNITS = {
     "words": rf"{_KIND_OF}words?\b{_NOT_ALL}(?! in (?!length|total))",
@@ -156,13 +152,6 @@ def _limits(sentence: Sentence, unit: str) -> Found:
     both = rf"\bmin\w* (?:of )?(?P<n>{NUMBER}) {unit},? (?:and )?max\w* (?:of )?(?P<m>{NUMBER})"
     for match in sentence.all(both):
         yield f"{unit}={number(match['n'])}..{number(match['m'])}"
-    # One of two bounds has no unit: "at least 30 words but fewer than 50".
-    two = rf"\b(?P<low>{_LEAST}) (?P<n>{NUMBER})(?P<unit> {unit})?,? (?:but|and|yet) (?P<high>{_MOST}) (?P<m>{NUMBER})"
-    for match in sentence.all(rf"{two}(?(unit)(?= ?(?:[.,;:!?)]|$))| {unit}\b)"):
-        bounds = (match["high"], match["m"]) if match["unit"] else (match["low"], match["n"])
-        says, more = _said(bounds[0])
-        n = number(bounds[1]) + more
-        yield _counted(unit, *((n, None) if says == "least" else (None, n)))
     limit = rf"\b(?:{unit[:-1]} (?:limit|maximum)|max(?:imum)? {unit[:-1]} count)(?: for (?:\w+ ){{1,3}}?)?"
     for match in sentence.all(rf"{limit}(?: ?is| ?of|:)? (?P<n>{NUMBER})\b"):
         yield f"{unit}<={number(match['n'])}"
@@ -176,7 +165,7 @@ def _limits(sentence: Sentence, unit: str) -> Found:
 def _bounds(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bounds | None:
     """Return the bounds that an amount states; None if unsure. `before` precedes it, or it stands `alone`."""
     n, word, after = number(match["n"]), (match["before"] or "").lower(), match["mid"] or match["post"] or ""
-    says, more = _said(word)
+    says, more = next((key for key, form in _BEFORE.items() if re.fullmatch(form, word)), ("", 0))
     high = number(match["m"]) if match["m"] else n
     if after:
         at_least = re.fullmatch(_LEAST_AFTER, after.lower())
@@ -192,11 +181,6 @@ def _bounds(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bou
     return _plain(match, unit, before, alone=alone)
 
 
-def _said(before: str) -> tuple[str, int]:
-    """Return which bound the words before a number say, and what to add to the number."""
-    return next((key for key, form in _BEFORE.items() if re.fullmatch(form, before, re.IGNORECASE)), ("", 0))
-
-
 def _plain(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bounds | None:
     n, word = number(match["n"]), (match["before"] or "").lower()
     stands = alone or re.fullmatch(_BEFORE["in", 0], word)
@@ -209,7 +193,7 @@ def _plain(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Boun
         more = re.match(r" (?:and|or)\b", match.string[match.end() :])
         compound = joined and unit in _GREETED and not more  # a 4-sentence text
         return (n, n) if stands or compound else None
-    said = word == "in" or re.match(r" long\b", match.string[match.end() :])
+    said = word == "in" or match.string.startswith(" long", match.end())
     return (n, n) if unit == "words" and n <= _SHORT and said else None
 
 
@@ -253,8 +237,7 @@ _AFTERWARDS = (
     rf",? \(?(?:(?:max\.?|at most|up to|no more than) (?P<n>{NUMBER})|(?P<m>{NUMBER}) (?:max|at most|tops|or fewer|or less))"
     r"\b(?! each| per)"
 )
-UNNUMBERED = r"lacks[regex]:(?m)^\s*\d+[.)]"
-"""No line begins with the number of an item."""
+UNNUMBERED = r"lacks[regex]:(?m)^\s*\d+[.)]"  # no line begins with the number of an item
 _SHAPES = {
     "bullets": r"bull?et(?:ed)?(?:[ -]?(?:points?|list|form|lists)|s)\b",
     "items": r"(?:numbered|ordered|numerical) lists?\b",
