@@ -298,7 +298,7 @@ def test_the_default_model_answers_what_it_learnt_and_its_base_the_rest(
         assert chain.meta["answered_by"] == "its own revision"
     elif "mode" not in options:
         assert len(engine.calls) == 1, "the base answers once"
-        assert chain.meta["answered_by"] == "the base"
+        assert chain.meta["answered_by"] == "the base model"
 
 
 @pytest.mark.parametrize("option", ["checks", "stop", "tools"])

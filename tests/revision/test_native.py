@@ -323,7 +323,7 @@ def test_the_base_answers_an_exercise_that_its_critic_cannot_judge(said: Any) ->
     asked = played.asked[2]
     assert isinstance(asked, Ask)
     assert (asked.messages[-1]["content"], asked.max_tokens) == ("Say something.", 20)
-    assert (played.chain.answer, played.chain.meta["answered_by"]) == ("Nine it is.", "the base")
+    assert (played.chain.answer, played.chain.meta["answered_by"]) == ("Nine it is.", "the base model")
 
 
 def test_an_exercise_is_asked_in_other_words_if_a_sum_in_its_work_is_wrong() -> None:
@@ -349,7 +349,7 @@ def test_work_that_holds_needs_no_certainty() -> None:
 
 def test_a_revision_that_its_criticism_does_not_lead_to_is_left_to_the_base() -> None:
     played = play(plan(mode="native", **SUM), ["8", WORKED[:-1] + "6", "Nine."])
-    assert (played.chain.answer, played.chain.meta["answered_by"]) == ("Nine.", "the base")
+    assert (played.chain.answer, played.chain.meta["answered_by"]) == ("Nine.", "the base model")
 
 
 def test_a_base_text_that_is_cut_is_still_the_answer_to_what_the_critic_cannot_judge() -> None:
@@ -392,7 +392,7 @@ def test_what_nothing_judged_of_an_exercise_is_no_answer_when_the_budget_ends(
     made = plan(mode=mode, checks=checks, budget=Budget(seconds=5), **SUM)
     chain = play(made, said, check=lambda _: False).chain
     assert (chain.stop, chain.answer, chain.steps[0].answer) == ("budget", answer, "8")
-    assert chain.meta.get("answered_by") == ("the base" if answer else None)
+    assert chain.meta.get("answered_by") == ("the base model" if answer else None)
     with pytest.raises(EmptyReply):
         play(plan(mode=mode, checks=checks, **SUM), ["8", BEYOND, ""], check=lambda _: False)
 
@@ -404,7 +404,7 @@ def test_a_resumed_exercise_is_its_own_until_the_base_wrote_the_answer(more: str
     assert (begun.stop, [step.answer for step in begun.steps]) == ("cancelled", ["8", "9"])
     again = play(replace(made, earlier=begun), ["Nine."], check=lambda answer: answer == (more or "9")).chain
     assert (again.answer, again.stop) == (more or "9", "passed")
-    assert again.meta["answered_by"] == ("the base" if more else "its own revision")
+    assert again.meta["answered_by"] == ("the base model" if more else "its own revision")
 
 
 def test_an_exercise_that_was_cut_is_worked_out_when_it_is_resumed() -> None:
@@ -421,7 +421,7 @@ def test_checks_get_the_base_s_answer_if_the_critic_cannot_judge() -> None:
     asked = played.asked[2]
     assert isinstance(asked, Ask)
     assert [message["content"] for message in asked.messages] == ["Say something."]
-    assert (played.chain.answer, played.chain.meta["answered_by"]) == ("Nine.", "the base")
+    assert (played.chain.answer, played.chain.meta["answered_by"]) == ("Nine.", "the base model")
     failed = play(made, ["8", BEYOND, "Nine."], check=lambda _: False).chain
     assert failed.answer != "8"
 

@@ -311,7 +311,7 @@ class State:
         if plan.exercises:
             meta[OWN] = self.own
         if plan.info.roles and best is not None and stop is not None:
-            meta[ANSWERED] = "its own revision" if best < self.own else "the base"
+            meta[ANSWERED] = "its own revision" if best < self.own else "the base model"
         if missing > 0 and stop not in (None, "tool_calls", "cancelled", "error"):
             meta[MISSING] = missing
         if self.left:

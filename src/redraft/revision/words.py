@@ -122,7 +122,8 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
     several = f"the best of {len(chain.steps)} answers" if chain.revisions else "the answer"
     if best.passed is False and failed:
         found = "\n".join(f"{result.name}: {result.message}" for result in failed)
-        yield f"{several} fails {len(failed)} of {len(best.checks)} checks.", found
+        of = f"{len(failed)} of {len(best.checks)} checks" if len(best.checks) > 1 else "its check"
+        yield f"{several} fails {of}.", found
     elif with_checks and best.echo:
         yield f"{several} only repeats what was said, or acknowledges it: {best.answer!r:.60}", None
 
