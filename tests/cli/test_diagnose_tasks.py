@@ -228,7 +228,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
         (("humaneval:test.jsonl",), ("--run-code",)),
         ((GSM8K, "--score", "words<=5"), ("--score is for files of chains",)),
         ((GSM8K, "test.jsonl"), ("a folder of runs was given with other files",)),
-        ((GSM8K, "--drafts", "2"), ("--drafts is set by the ways",)),
+        ((GSM8K, "--drafts", "2"), ("--drafts was given, and each way has its own",)),
         ((GSM8K, "--mode", "best-of"), ("--mode best-of is one of the ways",)),
         ((GSM8K, "--max-revisions", "0"), ("--max-revisions is 0",)),
         ((GSM8K, "--check", "judge[7]:Is it kind?", "--judge", "default"), ("asks a judge",)),

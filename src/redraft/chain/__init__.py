@@ -442,7 +442,7 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return where the second of three repeats of a phrase at the end of a text begins, or None."""
+    """Return where a text begins to repeat itself: it ends with a phrase three times. Else None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 

@@ -221,7 +221,7 @@ class Parser:
         return pieces
 
     def steps(self) -> tuple[Step, ...]:
-        """Return the steps so far, including the open section. No text is no step."""
+        """Return the steps so far, including the open section. An empty text is not a step."""
         text = "".join(self._text)
         if self.kind == "feedback":
             return (*self._steps, judged(self._answer, text))

@@ -175,7 +175,7 @@ def keys_of(pointer: str) -> list[str]:
 
 @lru_cache(maxsize=8)
 def json_in(answer: str) -> tuple[int, str]:
-    """Return where the JSON of an answer begins, and its text; -1 if there is none, or line breaks differ."""
+    """Return where the JSON of an answer begins, and its text; -1 if the answer does not have that text."""
     try:
         text = read_json(answer)[1]
     except NotJson:

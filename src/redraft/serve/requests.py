@@ -275,8 +275,8 @@ class RevisedRequest(ModelRequest):
     ) -> Accepted:
         """Return the chain to make.
 
-        `wanted` is the format of the answer: its type, schema, and whether it is strict. `places` are the
-        request's fields with the format, and its schema.
+        `wanted` is the format of the answer: its type, schema, and whether it is strict. `places` names the
+        request's fields that hold the format and its schema.
         """
         model = models.named(self.model)
         checks = format_checks(wanted.get("type"), wanted.get("schema"), *places)

@@ -134,7 +134,7 @@ def _decides(path: Path) -> bool:
 
 
 def remove_result(output: Path) -> None:
-    """Delete an earlier result, so that no adapter meets other weights."""
+    """Delete an earlier result, so that its adapter is not used with the new weights."""
     try:
         card = [output / CARD] if (output / CARD).is_file() and is_ours(output) else []
         for path in sorted([*results_in(output), *card], key=_decides, reverse=True):

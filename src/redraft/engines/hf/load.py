@@ -217,7 +217,7 @@ def _model(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence progress bars and warnings of transformers; missing tensors are errors of redraft's."""
+    """Silence progress bars and warnings of transformers. redraft reports missing tensors itself."""
     logging: Any = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -294,7 +294,7 @@ class Complaint:
 
     @property
     def about_model(self) -> bool:
-        """Whether the model does not exist."""
+        """Whether the fault is that the model does not exist."""
         return "model_not_found" in self.code or bool(_NO_MODEL.search(self.message))
 
     @property

@@ -231,7 +231,9 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
         if all(name in run for run in every):
             common.setdefault(items[name], []).append(name)
     if not common:
-        raise UsageError(f"{folder}: no item is in every run.", hint="Run the same command again to go on.")
+        raise UsageError(
+            f"{folder}: no item was answered in every run.", hint="Run the same command again to go on."
+        )
     points = tuple(
         Point(
             way, tuple(Spent.mean(run[name] for run in made for name in names) for names in common.values())

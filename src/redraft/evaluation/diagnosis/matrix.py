@@ -225,7 +225,9 @@ def _check_options(settings: Settings) -> None:
     for name in ("drafts", "min_revisions"):
         if settings.get(name) is not None:
             flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} is set by the ways.", hint="Use --samples and --max-revisions.")
+            raise UsageError(
+                f"{flag} was given, and each way has its own.", hint="Use --samples and --max-revisions."
+            )
     if not settings.get("max_revisions"):
         raise UsageError("--max-revisions is 0, and the ways revise.", hint="Give 1 or more.")
     if (mode := settings.get("mode")) in ("best-of", "repair"):
