@@ -37,7 +37,7 @@ def test_the_list_is_the_one_agreed() -> None:
 
 
 def test_names_are_imported_from_where_type_checkers_find_them() -> None:
-    tree = ast.parse(Path(redraft.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(redraft.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     typed = {
         alias.asname: node.module
         for node in ast.walk(tree)
