@@ -46,7 +46,7 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     none = ask("--edit", file, "Use euros.", "--at", "12 dollars", "-m", verbs.script("12 dollars"))
     assert (none.exit_code, "--at" in none.stderr, "changed: the same" in none.stderr) == (1, False, True)
     verbs.refused(ask("--edit", file, "Use euros.", "--at", "13 dollars"), "lacks the passage")
-    verbs.refused(ask("--edit", file, "Use euros.", "--at", ""), "'' is blank")
+    verbs.refused(ask("--edit", file, "Use euros.", "--at", ""), "lacks the passage ''")
     file.write_text("A castle.\n12 dollars a day.")
     done = ask("--edit", file, "Use euros.", "-m", verbs.script("[2] 11 euros a day."))
     mark = "\n\\ No newline at end of file"

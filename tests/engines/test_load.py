@@ -158,6 +158,11 @@ def test_what_is_no_reference(here: Path, ref: str) -> None:
     assert caught.value.hint == f"The forms: {forms()}"
 
 
+async def test_a_reference_that_is_no_text() -> None:
+    with pytest.raises(UsageError, match="the model reference is 12"):
+        await load_engine(12)  # type: ignore[arg-type]
+
+
 def test_a_name_that_no_file_has(here: Path) -> None:
     with pytest.raises(UsageError, match="cannot be looked up: File name too long"):
         parse_reference("a" * 300)

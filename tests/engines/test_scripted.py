@@ -10,7 +10,7 @@ import pytest
 
 from redraft.engines.base import Sampling
 from redraft.engines.scripted import ScriptedEngine, read_script
-from redraft.errors import RecordError, UsageError
+from redraft.errors import RecordError
 from redraft.revision.api import revise
 
 
@@ -64,11 +64,6 @@ def test_a_binary_file_is_not_a_script(tmp_path: Path) -> None:
 def test_only_a_line_feed_ends_a_reply(tmp_path: Path, end: str) -> None:
     reply = json.dumps(f"a{end}b", ensure_ascii=False)
     assert script(tmp_path, f"{reply}\n{reply}\r\n").replies == [f"a{end}b"] * 2
-
-
-def test_a_script_needs_a_reply() -> None:
-    with pytest.raises(UsageError, match="no replies"):
-        ScriptedEngine([])
 
 
 @pytest.mark.parametrize("asked", ["Hi.", (72, 105, 46), [{"role": "user", "content": "Hi."}]])

@@ -30,16 +30,14 @@ _FAULT = "underline red"
 _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 
 
-def word_diff(before: str, after: str, *, colour: bool = True, faults: Spans = ()) -> Text:
-    """Return `after` with added and removed words marked.
+def word_diff(before: str | None, after: str, *, colour: bool = True, faults: Spans = ()) -> Text:
+    """Return `after` with added and removed words marked; without `before`, as it is.
 
     If they cannot be compared well (`changes`), all of `after` is marked as new and `before` is not shown.
     """
-    parts = changes(printable(before), printable(after)) if max(len(before), len(after)) <= LONGEST else None
-    return _drawn(parts or [("all", shown(after))], faults, colour=colour)
-
-
-def _drawn(parts: Sequence[tuple[str, str]], faults: Spans, *, colour: bool = True) -> Text:
+    parts: Sequence[tuple[str, str]] = [("same" if before is None else "all", shown(after))]
+    if before is not None and max(len(before), len(after)) <= LONGEST:
+        parts = changes(printable(before), printable(after)) or parts
     text, at = Text(), 0
     for kind, part in parts:
         form, style = _MARKS[kind]
@@ -93,11 +91,10 @@ def draft(step: Step, name: str) -> Iterator[RenderableType]:
 
 def answer(step: Step, before: Step | None = None, console: Console | None = None) -> Text:
     """Render an answer. On a terminal, a revision is a diff against the answer before it."""
-    faults = faults_in(step)
-    if before is None or console is None or not console.is_terminal:
-        return _drawn([("same", shown(step.answer))], faults)
-    colour = console.color_system is not None and not console.no_color
-    return word_diff(before.answer, step.answer, colour=colour, faults=faults)
+    compared = before is not None and console is not None and console.is_terminal
+    colour = console is not None and console.color_system is not None and not console.no_color
+    old = before.answer if before is not None and compared else None
+    return word_diff(old, step.answer, colour=colour, faults=faults_in(step))
 
 
 def outline(step: Step, name: str) -> list[Text]:

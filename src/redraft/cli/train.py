@@ -103,19 +103,15 @@ def _look(own: RunOptions, say: Say) -> None:
         from redraft.train.look import preview
 
         preview(own, model, cache_folder() / "train", show=write, say=say)
-    if own.estimate:
-        with parting():
-            _estimate(own, model, say)
-
-
-def _estimate(own: RunOptions, model: str, say: Say) -> None:
+    if not own.estimate:
+        return
     from tempfile import TemporaryDirectory
 
     from redraft.jobs.signals import exit_status
     from redraft.train.api import ready_for
     from redraft.train.look import estimate, thrown_away
 
-    with TemporaryDirectory(prefix="redraft-") as folder:
+    with parting(), TemporaryDirectory(prefix="redraft-") as folder:
         ready = ready_for(thrown_away(own, Path(folder)), model, tell=tell)
         for line in ready.lines():
             say(line)

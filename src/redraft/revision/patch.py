@@ -553,15 +553,11 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
 
 
 def _misplaced(answer: str, at: str | tuple[int, int], spans: Sequence[tuple[int, int]]) -> UsageError:
-    """Return the error of a place that is blank, not in the answer, or in it several times."""
+    """Return the error of a place that the answer lacks, or has several times."""
     if not isinstance(at, str):
         fault = f"the place {at} has no passage: the text has {len(answer)} characters."
-        return UsageError(
-            fault, hint="Write where it begins, and where it has ended: (2, 8) are 6 characters."
-        )
-    if not at.strip():
-        return UsageError(f"the passage {at!r:.80} is blank.", hint="Copy the words to change from the text.")
-    if not spans:
+        return UsageError(fault, hint="Count from 0 to before its end: (2, 8) has 6 characters.")
+    if not spans or not at.strip():
         return UsageError(f"the text lacks the passage {at!r:.80}.", hint="Copy it as it stands there.")
     several = f"Give more of what stands around it. In Python, characters do: {str(spans[:4])[1:-1]}."
     return UsageError(f"the text has the passage {at!r:.80} {len(spans)} times.", hint=several)
