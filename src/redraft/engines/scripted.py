@@ -86,7 +86,7 @@ class ScriptedEngine(Engine):
     def __post_init__(self) -> None:
         if callable(self.replies):
             return
-        several = isinstance(self.replies, list | tuple)
+        several = isinstance(self.replies, Sequence) and not isinstance(self.replies, str)
         wrong = [
             each for each in (self.replies if several else ()) if not isinstance(each, str | ScriptedReply)
         ]
