@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import pickle
 import pydoc
@@ -33,18 +32,6 @@ PUBLIC = [
 def test_the_list_is_the_one_agreed() -> None:
     assert dir(redraft) == sorted(PUBLIC)
     assert set(PUBLIC) - set(redraft.__all__) == {"HfEngine"}, "a star import needs no extra"
-
-
-def test_names_are_imported_from_where_type_checkers_find_them() -> None:
-    tree = ast.parse(Path(redraft.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
-    typed = {
-        alias.asname: node.module
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("redraft.")
-        for alias in node.names
-    }
-    assert typed == redraft._HOME_OF
-    assert typed.keys() | {"__version__"} == set(PUBLIC)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,6 @@ def test_a_function_can_demand_something() -> None:
     [
         ("Say please.", "".upper, "cannot keep"),
         ("Say please.", len, "cannot keep"),
-        (polite, len, "the demand is"),
     ],
 )
 def test_a_demand_is_a_text_that_the_function_can_keep(demand: Any, function: Any, problem: str) -> None:

@@ -97,20 +97,17 @@ class Verb(TyperCommand):
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write arguments, then options, then further groups in the order of their first option."""
-        sections, often = self.sections(ctx), self.shown(ctx)
+        sections, often = self.sections(ctx), everyday_options(self.name or "")
         count = sum(len(lines) for title, lines in sections.items() if title != "Arguments")
-        if everyday_options(self.name or ""):
+        if often:
             sections["Options"].append(("help", (HELP_ALL, f"Show all {count} options and exit.")))
+        everything = not often or HELP_ALL in ctx.meta
         for title, lines in sections.items():
-            here = [line for name, line in lines if title == "Arguments" or not often or name in often]
+            every = everything or title == "Arguments"
+            here = [line for name, line in lines if every or name == "help" or name in often]
             if here:
                 with formatter.section(title):
                     formatter.write_dl(here)
-
-    def shown(self, ctx: Context) -> frozenset[str]:
-        """Return the names of the options to show; empty for all."""
-        often = everyday_options(self.name or "")
-        return often | {"help"} if often and HELP_ALL not in ctx.meta else frozenset()
 
     def sections(self, ctx: Context) -> Sections:
         """Return the lines of the help by heading, each with the name of its option."""
