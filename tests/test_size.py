@@ -17,7 +17,7 @@ WHOLE = 146_200
 
 
 def files_of(folder: Path) -> list[Path]:
-    return list(folder.rglob("*.py"))
+    return [*folder.rglob("*.py"), *folder.rglob("*.pyi")]
 
 
 def lines_of(folder: Path) -> int:

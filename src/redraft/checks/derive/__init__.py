@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from redraft.chain import whole
-from redraft.checks.derive.amounts import UNNUMBERED, lengths, lists, shapes
+from redraft.checks.derive.amounts import NUMBER, UNNUMBERED, lengths, lists, shapes
 from redraft.checks.derive.sentences import Rule, Text, asks_for_code
 from redraft.checks.derive.wording import choices, in_json, language, wordings
 
@@ -22,9 +22,10 @@ NOTHING = "no demand was found in this prompt. Only English ones are read."
 
 
 _BOUND = (
-    r"(?:at (?:least|most)|(?:no |not )?(?:more|less|fewer|longer|shorter) than|under|below|over) \d{1,6}"
+    r"(?:at (?:least|most)|a (?:min|max)imum of|(?:no |not )?(?:more|less|fewer|longer|shorter) than|under"
+    rf"|below|over) {NUMBER}"
 )
-_UNIT = r" (words|sentences|characters|lines)\b"
+_UNIT = r" (words|sentences|characters|lines|paragraphs|bullets|bullet points)\b"
 _TWO = re.compile(
     rf"(?i)\b({_BOUND})(?:{_UNIT})?(,? (?:but|and|yet) {_BOUND})(?(2)(?= ?(?:[.,;:!?)]|\Z))|{_UNIT})"
 )

@@ -104,7 +104,7 @@ _CHANGES = re.compile(
 )
 """Before an amount: of the text that is there, or of what is learnt."""
 _FOLLOWED = re.compile(
-    r"(?: of \w+ \w+)? and (?:an?|one|another|the)\b|[^.;]{0,60}?(?:,|\band)\s(?:then(?! (?:end|finish))|after that|afterwards|followed by|plus)\b"
+    r"(?: of \w+ \w+)? and (?!a m(?:ax|in)imum)(?:an?|one|another|the)\b|[^.;]{0,60}?(?:,|\band)\s(?:then(?! (?:end|finish))|after that|afterwards|followed by|plus)\b"
     r"|[^.;]{0,60}?\band (?:explain|describe|add|go into|an? (?:\d+|[a-z]+)-(?:word|sentence|paragraph|line))\b",
     re.IGNORECASE,
 )
