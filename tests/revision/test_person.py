@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import redraft
-from redraft.engines.steering.form import Form, Gap
+from redraft.engines.steering.form import Form
 from redraft.errors import UsageError
 from tests.engines.able import Able
 
@@ -121,14 +121,6 @@ def test_a_model_that_goes_on_writes_one_passage_behind_a_quotation_mark() -> No
     assert chain.answer == TOWN.replace("12 dollars", "11 euros")
     (asked,) = engine.asked
     assert (asked.begun, asked.form, asked.max_tokens) == ('"', Form(one=True), 53)
-    engine = Able([" boat ride"], about={"resumes": True, "forms": True, "logprobs": True})
-    chain = redraft.patch(TOWN, places=[("ticket", "for the boat")], model=engine, checks=["lacks:Ship"])
-    assert chain.answer == TOWN.replace("ticket", "boat ride")
-    (asked,), rest = engine.asked, " costs 12 dollars."
-    assert (asked.begun, asked.form) == (
-        '"A',
-        Form(one=True, lacks=("Ship",), gap=Gap("ticket", rest, rest, asked=True)),
-    )
 
 
 def test_a_value_is_asked_for_with_its_type_and_not_without_end() -> None:

@@ -337,21 +337,13 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
 
 
 def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.Ask:
-    """Return the request for one passage anew, behind the quotation mark that it begins with.
-
-    A sentence's beginning ends where its rest is likeliest, if the engine can tell.
-    """
-    old, info, gap, begun = answer[edit.begin : edit.end], state.plan.info, None, '"'
-    begin, end = segment_of(answer, edit.begin, edit.end, led=False)
-    what, text, which = "passage", old, "This"
-    one = len(ends_of(old)) < 2 and not _LISTED.search(edit.wish)
-    if one and info.forms and info.logprobs and re.search(r"\w", rest := answer[edit.end : end]):
-        what, text, which = "sentence", answer[begin:end], f'In it, "{old}"'
-        gap, begun = Gap(old, rest, rest, asked=True), f'"{answer[begin : edit.begin]}'.rstrip(" ")
-    request = prompts.PASSAGE.format(what=what, text=text, which=which, wish=edit.wish)
-    asked: Message = {"role": "user", "content": request}
-    length, form = state.length(most=ROOM + len(old) // 2), _form(state, one=True, gap=gap) if one else None
-    return ops.Ask(joined([*messages, asked]), length, form=form, stop=('"',), begun=begun)
+    """Return the request for one passage anew, behind the quotation mark that it begins with."""
+    old, more = answer[edit.begin : edit.end], dict[str, Any]()
+    if len(ends_of(old)) < 2 and not _LISTED.search(edit.wish):
+        more["form"] = _form(state, one=True)
+    asked: Message = {"role": "user", "content": prompts.PASSAGE.format(text=old, wish=edit.wish)}
+    told, length = joined([*messages, asked]), state.length(most=ROOM + len(old) // 2)
+    return ops.Ask(told, length, stop=('"',), begun='"', **more)
 
 
 def touches(place: Place, edit: Edit) -> bool:
@@ -439,11 +431,10 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     new = _bare(new, old)
     new = _between(new, before, after)
     bare, was = (each.strip(CLOSERS + "“`") for each in (new, old))
-    asked = prompts.PASSAGE.replace("{what}", "passage") + prompts.PASSAGE.replace("{what}", "sentence")
     words, plain = bare.split(), bare.strip(STOPS + ": ").casefold()
     many = len(words) > 2 and (bare[-1:] in STOPS or len(words) > 3 + len(old.split()))
     within = many and bare[:1].isupper() and not was[:1].isupper() and first < edit.begin
-    if within or bare[-1:] == ":" != old[-1:] or (len(words) > 1 and plain in asked.casefold()):
+    if within or bare[-1:] == ":" != old[-1:] or (len(words) > 1 and plain in prompts.PASSAGE.casefold()):
         return ""
     new = new if old[-1:] in STOPS else new.rstrip(STOPS) or new
     if "\n" not in new or _is_json(answer):

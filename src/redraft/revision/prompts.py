@@ -45,8 +45,8 @@ ANYWHERE = (
 )
 """These ask for what failed alone, or what a person wants wherever it is, at once for all of it."""
 PASSAGE = (
-    'Rewrite this {what} of it: "{text}"\n\n{which} should be different: {wish}\n\n'
-    "Write the new {what} alone, in quotation marks."
+    'Rewrite this passage of it: "{text}"\n\nThis should be different: {wish}\n\n'
+    "Write the new passage alone, in quotation marks."
 )
 LOST = "The answer was ended there, because nothing that follows could mend that."
 

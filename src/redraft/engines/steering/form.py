@@ -73,7 +73,6 @@ class Gap(NamedTuple):
     old: str
     rest: str
     closed: str  # the rest if nothing takes its place
-    asked: bool = False  # for some words that were asked for. Then the rest is not written
 
 
 NOT_IN_JSON = frozenset('"\\' + "".join(map(chr, range(32))))

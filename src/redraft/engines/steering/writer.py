@@ -140,7 +140,7 @@ class _Writer:
     async def _text(self) -> None:
         form, draft = self.form, self.draft
         if form.gap:
-            await (self._fit if form.gap.asked else self._fill)(form.gap)
+            await self._fill(form.gap)
             return
         if form.one:
             self.cut_short = not await self._sentence() or self.cut_short
@@ -524,23 +524,6 @@ class _Writer:
                 found.append((chance + behind, word + gap.rest))
         chance, text = max(found)
         self.draft.add(Delta(text=text if chance > FITTING else ""))
-
-    async def _fit(self, gap: Gap) -> None:
-        """Write a sentence some times, and keep the beginning behind which the rest is likeliest."""
-        found, first = dict[str, float](), re.findall(r"^\W*\w*", gap.rest)[0]
-        for _ in range(TRIES):
-            await self._sentence()
-            text = ""
-            for piece in self.draft.pieces:
-                if text.strip() not in ("", gap.old.strip()):
-                    found[text] = await self._begun(gap.rest, (*piece.likeliest, ())[0])
-                text += piece.text
-            self.draft.cut(0)
-        fits = [(FITTING, "")]
-        for text in sorted(found, key=found.__getitem__, reverse=True)[:WORDS]:
-            top = await self._likeliest(text + first)
-            fits.append((found[text] + await self._begun(gap.rest[len(first) :], top), text))
-        self.draft.add(Delta(text=max(fits)[1]))
 
     async def _begun(self, text: str, top: Likeliest) -> float:
         first = (await self._encode(text))[:1]
