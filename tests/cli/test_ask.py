@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -56,6 +57,25 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     verbs.refused(ask("--edit", file), "needs a prompt")
     file.write_text("")
     verbs.refused(ask("--edit", file, "Use euros."), "text is blank")
+
+
+@pytest.mark.skipif(not shutil.which("patch"), reason="no patch")
+@pytest.mark.parametrize("passage", ["12 dollars", "lines", "A castle."])
+def test_an_edit_is_a_diff_that_patch_takes(tmp_path: Path, passage: str) -> None:
+    file, text = tmp_path / "my notes.txt", "A castle.\f\nTwo\u2028lines.\r\nIt is 12 dollars\x85 a day."
+    file.write_bytes(text.encode())
+    done = ask("--edit", file, "Other.", "--at", passage, "-m", verbs.script("11 euros"))
+    subprocess.run(["patch", "-p0", "-s", file.name], input=done.stdout_bytes, cwd=tmp_path, check=True)
+    assert file.read_bytes().decode() == text.replace(passage, "11 euros")
+
+
+def test_an_edit_of_a_file_takes_no_piped_text_and_no_demands_of_a_prompt(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("A castle. 12 dollars.")
+    verbs.refused(
+        ask("--edit", file, "Use euros.", "-m", verbs.script("x"), stdin="Hi."), "a text is piped in"
+    )
+    verbs.refused(ask("--edit", file, "Use euros.", "-c", "auto"), "--check auto")
 
 
 def test_an_edit_of_piped_text_says_which_places_stayed() -> None:

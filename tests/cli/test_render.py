@@ -214,9 +214,11 @@ def test_what_is_wrong_is_underlined_where_the_answer_has_it(
     found = CheckResult(name="a", passed=False, score=0, message="No.", places=tuple(places))
     step = Step(answer=answer, patch=((0, 1),), feedback=Feedback(text="", verdict="revise", checks=(found,)))
     for steps in ((step,), (Step(answer="A mouse is here."), step)):
-        text = drawn(CHAIN.model_copy(update={"steps": steps, "best": 0}), terminal=True)
+        meta = {"unchanged": [{"passage": "my x", "why": "the same came back"}]}
+        text = drawn(CHAIN.model_copy(update={"steps": steps, "best": 0, "meta": meta}), terminal=True)
         assert re.findall("4;31m(.*?)\x1b", text) == said
         assert "Patched: 1 place, 0 new tokens." in text
+        assert re.search("not changed.*'my x': the same came back", text)
         assert printable(answer) in re.sub(r"\x1b\[9;.*?\x1b\[0m|\x1b\[[\d;]*m", "", text)
 
 

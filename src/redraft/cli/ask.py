@@ -102,20 +102,35 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     from redraft.chain.documents import text_of_settings
     from redraft.revision.api import to_patch
 
+    if str(file) != "-" and _has_piped():
+        hint = f"To change that text: --edit - instead of {file}. If there is none: < /dev/null"
+        raise UsageError(f"a text is piped in, and --edit changes {file} alone.", hint=hint)
+    if "auto" in (settings.get("check") or ()):
+        hint = "Name the checks, as in --check 'words<=50'."
+        raise UsageError("--check auto reads what a prompt demands of an answer, and not wishes.", hint=hint)
     text = text_of_settings(file)
     with only_ours():
         chain = asyncio.run(_make(settings, cache=cache, watch=False, **to_patch(text, places=places)))
     if form:
         write(chain.to_json() if form == "json" else chain.answer.removesuffix("\n"))
     else:
-        old, new = text.splitlines(keepends=True), chain.answer.splitlines(keepends=True)
-        for line in unified_diff(old, new, str(file), str(file)):
+        old, new = (re.findall(r"[^\n]*\n|[^\n]+", each) for each in (text, chain.answer))
+        name = f"{file}\t" if " " in str(file) else str(file)
+        for line in unified_diff(old, new, name, name):
             write(line.removesuffix("\n") if line.endswith("\n") else f"{line}\n\\ No newline at end of file")
     if (settings.get("model") or "default") == "default":
         tell("the default model is small, and seldom does what an edit asks.", "Name another: -m small")
     if chain.answer == text and chain.stop != "cancelled":
         return say_unchanged(chain, "--at 'the passage'" if isinstance(places[0], str) else "")
     return say_faults(chain, with_checks=bool(settings.get("check")))
+
+
+def _has_piped() -> bool:
+    """Whether a text waits in the pipe. One that comes later is not waited for."""
+    with suppress(OSError, ValueError):  # a test's standard input is no file
+        if sys.stdin.isatty() or not select.select([sys.stdin], [], [], 0)[0]:
+            return False
+    return bool(sys.stdin.buffer.read(1))
 
 
 def say_unchanged(chain: Chain, where: str) -> int:

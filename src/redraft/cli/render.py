@@ -157,6 +157,8 @@ def summary(chain: Chain) -> RenderableType:
         table.add_row("best", first if chain.best == 0 else f"revision {chain.best}")
     if by := chain.meta.get(ANSWERED):
         table.add_row("answered by", by)
+    for each in chain.unchanged:
+        table.add_row("not changed", Text(shown(f"{each['passage']!r:.60}: {each['why']}")))
     if chain.stop is not None and (chain.stop != "max_revisions" or len(chain.steps) > 1):
         failure = chain.meta.get("failure")
         if chain.stop == "error" and isinstance(failure, dict):

@@ -181,7 +181,9 @@ export function brokenOff(turn) {
   if (!chain) return turn.error ? "" : "You stopped before there was an answer.";
   if (chain.stop === "cancelled") return step?.finish === "cancelled" ? "You stopped this answer before its end." : "You stopped it while it was revised. This is the best so far.";
   if (chain.stop === "error") return ""; // the error says it
-  if (step?.feedback?.by === "person") return "The passage was not changed: the model wrote nothing that fits there. Ask again, or mark a whole sentence.";
+  const left = (chain.meta?.unchanged || []).map((each) => `“${each.passage.slice(0, 80)}” (${each.why})`).join(", ");
+  if (left) return `Not changed: ${left}. Ask again, or mark a whole sentence.`;
+  if (step?.feedback?.by === "person") return "The passage was not changed. Ask again, or mark a whole sentence.";
   if (!step || !step.finish || step.finish === "stop") return "";
   const room = { max_tokens: " Allow more in Settings, under Advanced.", length: " Allow more in Settings, under Advanced.", context: " A new conversation has room." };
   return `The answer was cut: ${whyCut(step)}.${room[step.finish] || ""}`;
