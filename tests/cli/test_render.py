@@ -222,6 +222,18 @@ def test_what_is_wrong_is_underlined_where_the_answer_has_it(
         assert printable(answer) in re.sub(r"\x1b\[9;.*?\x1b\[0m|\x1b\[[\d;]*m", "", text)
 
 
+def test_a_patch_moves_while_it_is_written_and_does_not_stay() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    with Watch(console) as watch:
+        for text in ("", "A dog", "", "A c", "at"):
+            watch.show(Text("patch", 1, text))
+        said, title = "".join(watch._moving._pieces), watch._moving.title
+        watch.show(Text("answer", 1, "A cat."))
+    assert (said, title) == ("A cat", "Revision 1")
+    assert "A cat." in (shown := console.file.getvalue())  # type: ignore[attr-defined]
+    assert "A dogA c" not in shown
+
+
 def test_an_answer_is_printed_with_its_faults_when_its_checks_are_done() -> None:
     found = CheckResult(name="lacks:mouse", passed=False, score=0, message="No.", places=((2, 7),))
     step = Step(answer="A mouse.", feedback=Feedback(text="", verdict="revise", by="checks", checks=(found,)))

@@ -117,7 +117,9 @@ class Watch:
             self._finish(event)
 
     def _write(self, event: Text) -> None:
-        if (event.kind, event.index) != self._place:
+        if event.kind == "patch" and not event.text:
+            self.wait(name_of(event.index))
+        elif event.kind != "patch" and (event.kind, event.index) != self._place:
             self._settle()
             self._place = (event.kind, event.index)
             if event.kind == "feedback":

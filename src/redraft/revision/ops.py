@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from redraft.chain import Chain, CheckResult, Finish, Step, Usage
+from redraft.chain import Chain, CheckResult, Finish, Place, Step, Usage
 from redraft.chain.thoughts import apart
 from redraft.engines.base import Delta, EngineRole, Message, PromptText, Tokens
 from redraft.engines.steering.form import Form
@@ -52,7 +52,8 @@ class Ask:
     watched: bool = False  # the text may be ended when no continuation can pass
     tools: tuple[Mapping[str, Any], ...] = ()
     must_call: bool = False
-    begun: str | None = None  # the answer begins so; only what follows is written, and not shown as it comes
+    begun: str | None = None  # the answer begins so; only what follows is written, and shown as a patch
+    place: Place | None = None  # of the last answer, which the text is for
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,17 @@ class Encode:
 
 @dataclass(frozen=True)
 class Text:
-    """Event: a piece of an answer or of feedback. Feedback `index` judges answer `index`.
+    """Event: a piece of an answer, of feedback, or of a patch. Feedback `index` judges answer `index`.
 
-    Every draft of several has index 0.
+    Every draft of several has index 0. A patch is what a model writes for a `place` of the answer before, or
+    for several; an empty text begins another try. Answer `index` comes whole behind it.
     """
 
-    kind: Kind
+    kind: Kind | Literal["patch"]
     index: int
     text: str
     read: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+    place: Place | None = None
 
     @property
     def value(self) -> Any:
@@ -252,6 +255,8 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
     pieces: list[str] = []
     thoughts: list[str] = []
     unsteered = False
+    if ask.begun is not None:
+        yield Text("patch", index, "", place=ask.place)
     try:
         delta = yield from reply_to(ask, Delta)
         while True:
@@ -262,8 +267,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
                 yield Thought(kind, index, delta.thought)
             if delta.text:
                 pieces.append(delta.text)
-                if ask.begun is None:
-                    yield Text(kind, index, delta.text)
+                yield Text(kind if ask.begun is None else "patch", index, delta.text, place=ask.place)
             if delta.finish:
                 break
             delta = yield from reply_to(More(), Delta)

@@ -237,7 +237,9 @@ def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int)
         schema, stop = None, () if kind in ("object", "array") else ("\n",)
     most = min((ROOM + (edit.end - edit.begin) // 2) << number, state.plan.sampling.max_tokens)
     room = state.length(most=None if edit.open else most)
-    return ops.Ask(messages, room, schema=schema, form=form, stop=stop, begun=before.rstrip(" "))
+    place = edit.pointer or (edit.begin + len(_kept(state.steps[-1].answer, edit)), edit.end)
+    more: dict[str, Any] = {"begun": before.rstrip(" "), "place": place}
+    return ops.Ask(messages, room, schema=schema, form=form, stop=stop, **more)
 
 
 def _form(state: State, **more: Any) -> Form:
@@ -333,17 +335,17 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
         schema=object_of(schemas) if steered else None,
         stop=tuple(state.plan.options.stop),
         begun="",
+        place=None if edits[1:] else edits[0].pointer or (edits[0].begin, edits[0].end),
     )
 
 
 def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.Ask:
     """Return the request for one passage anew, behind the quotation mark that it begins with."""
-    old, more = answer[edit.begin : edit.end], dict[str, Any]()
-    if len(ends_of(old)) < 2 and not _LISTED.search(edit.wish):
-        more["form"] = _form(state, one=True)
+    old = answer[edit.begin : edit.end]
+    form = None if len(ends_of(old)) > 1 or _LISTED.search(edit.wish) else _form(state, one=True)
     asked: Message = {"role": "user", "content": prompts.PASSAGE.format(text=old, wish=edit.wish)}
     told, length = joined([*messages, asked]), state.length(most=ROOM + len(old) // 2)
-    return ops.Ask(told, length, stop=('"',), begun='"', **more)
+    return ops.Ask(told, length, form=form, stop=('"',), begun='"', place=(edit.begin, edit.end))
 
 
 def touches(place: Place, edit: Edit) -> bool:

@@ -77,7 +77,7 @@ class AnswerMessage:
 
     def take(self, event: Event) -> Iterator[Piece]:
         """Take an event of the chain, and yield the new text of the message."""
-        if isinstance(event, Text):
+        if isinstance(event, Text) and event.kind != "patch":  # behind that, the answer comes whole
             live = self.sure and event.kind == "answer"
             yield from self._answer(event.text) if live else self._think(event)
         elif isinstance(event, Thought):
@@ -428,6 +428,8 @@ def step_event(event: Event, *, live: bool) -> dict[str, Any] | None:
     `live`: the text of the answer is streamed as content.
     """
     match event:
+        case Text("patch", index, text):
+            return {"type": "patch", "index": index, "text": text, "place": event.place}
         case Text(kind, index, text) if not (live and kind == "answer"):
             return {"type": "text", "kind": kind, "index": index, "text": text}
         case Thought(kind, index, text):

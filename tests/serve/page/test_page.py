@@ -297,6 +297,19 @@ def test_a_passage_that_is_marked_is_changed_alone(browser: Browsing, url: str) 
     assert (visit.faults, visit.foreign()) == ([], set())
 
 
+PATCHED = """const live = new own.Live([]);
+return given.map((redraft) => (live.take({ choices: [{ delta: { redraft } }] }), live.patched));"""
+
+
+def test_a_patch_is_shown_in_place_while_it_is_written(browser: Browsing, url: str) -> None:
+    begun: dict[str, Any] = {"type": "patch", "index": 1, "text": "", "place": [3, 8]}
+    said = [begun, {**begun, "text": "[1] co"}, {**begun, "text": 'ld"'}, begun, {**begun, "text": "dry"}]
+    draft = {"type": "step", "index": 0, "step": {"answer": "🌧: it is wet."}}
+    told = browser.open(url).told("chain.js", PATCHED, [draft, *said, {**begun, "text": "!", "place": None}])
+    assert told[2:4] == ["🌧: co wet.", "🌧: cold wet."]
+    assert told[5:] == ["🌧: dry wet.", "dry!"]
+
+
 DIFFS = "return given.map(([before, after]) => own.changes(before, after));"
 
 

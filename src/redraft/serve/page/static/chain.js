@@ -9,6 +9,7 @@ export class Live {
   index = 0;
   again = false;
   state = "";
+  patch = { text: "", place: null }; // what is written in place of a passage
   chain = null;
   began = Date.now();
   thought = 0; // seconds
@@ -27,6 +28,7 @@ export class Live {
 
   #text(kind, index, text) {
     this.state = "";
+    this.patch = { text: "", place: null };
     if (this.thinks && !this.thought) this.thought = this.seconds;
     this.thinks = false;
     if (kind === "answer") {
@@ -39,7 +41,9 @@ export class Live {
 
   #event(event) {
     if (event.type === "text") this.#text(event.kind, event.index, event.text);
-    else if (event.type === "thought") {
+    else if (event.type === "patch") {
+      Object.assign(this, { state: "", patch: { text: event.text && this.patch.text + event.text, place: event.place } });
+    } else if (event.type === "thought") {
       if (event.kind === "answer") this.thoughts[event.index] = (this.thoughts[event.index] || "") + event.text;
       this.thinks = true;
     } else if (event.type === "draft") this.drafts.push(event.step);
@@ -67,6 +71,13 @@ export class Live {
     if (!this.answer && !this.steps.length && !this.drafts.length && !again) return this.begins;
     const number = this.drafts.length && !index ? ` ${this.drafts.length + 1}` : "";
     return `Writing ${index ? nameOf(index).toLowerCase() : "a draft"}${number}${again}`;
+  }
+
+  // The last answer with the passage as it is written. Of several passages, what there is so far stands alone.
+  get patched() {
+    const { answer = "" } = this.steps.at(-1) || {}, { text, place } = this.patch;
+    const [begin, end] = spanAt(answer, place), said = text.trim().replace(/^\**\[1\][:*]*\s*/, "");
+    return begin >= 0 && end >= 0 ? answer.slice(0, begin) + said.replace(/"$/, "") + answer.slice(end) : said;
   }
 
   // The chain as it stands, for an answer that was stopped or broke off.
@@ -195,17 +206,22 @@ const faults = new WeakMap(); // of steps
 // Where failed checks found a fault: [begin, end, message] each, in order. Places that do not fit are left out.
 export function faultsOf(step) {
   if (!faults.has(step)) {
-    const unit = (place) => (place >= 0 && place <= points.length ? points.slice(0, place).join("").length : -1);
     const failed = checksOf(step).filter((check) => !check.passed && Array.isArray(check.places));
     const places = failed.flatMap((check) => check.places.slice(0, MOST_FAULTS).map((place) => [place, check.message]));
-    const points = places.length ? [...step.answer] : []; // a place counts these, and not the units of JavaScript
     const found = places.slice(0, MOST_FAULTS).flatMap(([place, message]) => {
-      const [begin, end] = Array.isArray(place) ? place.map(unit) : spanOf(step.answer, place);
+      const [begin, end] = spanAt(step.answer, place);
       return 0 <= begin && begin < end ? [[begin, end, message]] : [];
     });
     faults.set(step, found.sort((one, other) => one[0] - other[0]));
   }
   return faults.get(step);
+}
+
+// Where a place is in a text: [begin, end], or nothing.
+function spanAt(text, place) {
+  if (!Array.isArray(place)) return spanOf(text, place);
+  const points = [...text]; // a place counts these, and not the units of JavaScript
+  return place.map((at) => (at >= 0 && at <= points.length ? points.slice(0, at).join("").length : -1));
 }
 
 const TOKENS = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
