@@ -237,7 +237,7 @@ def test_help_imports_nothing_heavy(loaded: dict[str, set[str]], verb: str) -> N
     ("code", "most", "heavy"),
     [
         ("import redraft", 0, set()),
-        ("import redraft; redraft.revise", 54, {"asyncio", "pydantic", "regex"}),
+        ("import redraft; redraft.revise", 55, {"asyncio", "pydantic", "regex"}),
         ("from redraft.checks.kinds import check_kinds; check_kinds()", 6, set()),
     ],
 )

@@ -89,6 +89,12 @@ def test_another_word_comes_first_and_then_another_sentence() -> None:
     assert engine.asked[0].begun == f"{FIRST} A"
     rest = " is what they like."
     assert engine.asked[0].form == Form(one=True, lacks=("mouse",), gap=Gap(" mouse", rest, rest))
+    for text in (
+        OWLS,
+        f"{FIRST}\n{MOUSE} They live in barns.",
+    ):  # in which "A" is a part of the place, or not
+        chain = owls(Able([" owl is what they like."], about=able), given=text)
+        assert chain.answer == text.replace("A mouse", "An owl")
     chain = owls(Able(["", "Voles do."], about=able))
     assert (chain.answer, chain.usage.completion_tokens) == (OWLS.replace(MOUSE, "Voles do."), 9)
 

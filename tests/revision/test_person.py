@@ -163,6 +163,25 @@ def test_a_person_who_wants_a_list_gets_it(text: str, passage: str, wish: str, r
         assert patched(said, said, answer=text, places=[(passage, wish)]).answer == new
 
 
+@pytest.mark.parametrize(
+    ("text", "passage", "reply", "new"),
+    [
+        ("It is a castle.", "castle", "old castle", "It is an old castle."),
+        ("It is a castle.", "castle", "an old castle", "It is an old castle."),
+        ("An owl is with it.", "owl", "mouse", "A mouse is with it."),
+        ("The owl and it.", "owl", "a mouse", "A mouse and it."),
+        ("It is a castle.", "castle", "house", "It is a house."),
+        ("La casa esta a norte.", "norte", "este", "La casa esta a este."),
+    ],
+)
+def test_an_article_fits_what_stands_behind_it(text: str, passage: str, reply: str, new: str) -> None:
+    chain = patched(reply, answer=text, places=[(passage, "another")])
+    assert chain.answer == new
+    place: Any = chain.steps[-1].patch[0]
+    assert text.startswith(new[: place[0]])
+    assert text.endswith(new[place[1] :])
+
+
 @pytest.mark.parametrize("talk", ["Rewrite this passage:", "rewrite this passage of it", "Here it is:"])
 def test_a_request_that_comes_back_is_nothing_new(talk: str) -> None:
     chain = patched(talk, talk, places=[("A ticket costs 12 dollars.", "shorter")])

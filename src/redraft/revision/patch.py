@@ -29,6 +29,7 @@ from redraft.errors import UsageError
 from redraft.revision import ops, prompts
 from redraft.revision import stop as rules
 from redraft.revision.state import State
+from redraft.revision.tidy import with_article
 
 Messages = tuple[Message, ...]
 TRIES = 4
@@ -205,6 +206,8 @@ def _put(text: str, answer: str, edit: Edit, piece: str, places: list[Place]) ->
     """Add a piece and its place, unless it breaks JSON. Return the text so far, and where the old goes on."""
     if piece and edit.pointer is None and _is_json(answer):
         piece = _in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
+    elif piece and edit.pointer is None and not (places and places[-1][1] == len(text)):
+        text, piece = with_article(text, piece, answer)
     if not (piece or edit.gone):
         return text, edit.begin
     text += _lead(text, edit)
@@ -253,8 +256,11 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
     if edit.open:
         return text
     if edit.gap:
-        rest = (edit.gap.rest, edit.gap.closed or edit.gap.rest)
-        return (_kept(answer, edit) + reply.text).lstrip() if reply.text.endswith(rest) else None
+        if not reply.text.endswith((edit.gap.rest, edit.gap.closed or edit.gap.rest)):
+            return None
+        word = reply.text.lstrip(" ")
+        before = _kept(answer, edit) + reply.text[: len(reply.text) - len(word)]
+        return "".join(with_article(before, word, answer)).lstrip()
     if edit.pointer is not None:
         try:
             end = json.JSONDecoder().raw_decode(text)[1]

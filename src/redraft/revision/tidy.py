@@ -1,0 +1,32 @@
+"""Tidy what stands around a passage that is written anew: an English article."""
+
+from __future__ import annotations
+
+import re
+
+from redraft.engines.steering.draft import CLOSERS, STOPS
+
+_ENGLISH = re.compile(r"(?i)\b(?:the|they|this|that|it|of|and|with)\b")
+_ARTICLE = re.compile(r"\b(?:([Aa])n?|[Tt]he)( +)\Z")
+_OWN = re.compile(r"(?i)(?:an?|the) (?=\w)")
+_LIKE_YOU = r"uni(?![mnd])|us[aeiu]|ut[ei]|eu|on(?:e|ce)\b"  # vowels that are spoken as consonants
+_AN = re.compile(rf"(?i)(?!{_LIKE_YOU})[aeiou]|hour|honest|hono|heir|8|1[18](?!\d)")
+_A = re.compile(rf"(?i){_LIKE_YOU}|[^\W_aeiouh\d]|[2-79]|1(?![18](?!\d))")
+
+
+def with_article(before: str, new: str, text: str) -> tuple[str, str]:
+    """Return a text with "a" or "an" before a new passage, as that needs it. A changed one is a part of it.
+
+    An article that the passage brings along replaces the one before. Other languages stay as they are.
+    """
+    article = _ARTICLE.search(before)
+    if not article or not new[:1].isalnum() or not _ENGLISH.search(text):
+        return before, new
+    own, word = _OWN.match(new), new.split()[0].strip(CLOSERS + STOPS)
+    if own:
+        begin = new[0].upper() if article[0][0].isupper() else new[0]
+        return before[: article.start()], begin + new[1:]
+    if not article[1] or word.isupper() or not (_AN.match(word) or _A.match(word)):
+        return before, new
+    fitted = f"{article[1]}{'n' * bool(_AN.match(word))}{article[2]}"
+    return (before, new) if fitted == article[0] else (before[: article.start()], fitted + new)
