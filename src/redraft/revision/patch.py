@@ -28,8 +28,8 @@ from redraft.engines.steering.form import Form, Gap
 from redraft.errors import UsageError
 from redraft.revision import ops, prompts
 from redraft.revision import stop as rules
+from redraft.revision.articles import with_article
 from redraft.revision.state import State
-from redraft.revision.tidy import with_article
 
 Messages = tuple[Message, ...]
 TRIES = 4

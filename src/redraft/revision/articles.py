@@ -1,4 +1,4 @@
-"""Tidy what stands around a passage that is written anew: an English article."""
+"""Fit an English article to a passage that is written anew behind it."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redraft.revision.tidy import with_article
+from redraft.revision.articles import with_article
 
 
 @pytest.mark.parametrize("word", ["owl", "hour", "uninvited", "umbrella", "8-day", "11th", "honest"])
