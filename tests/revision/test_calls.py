@@ -10,6 +10,7 @@ import pytest
 
 import redraft
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from redraft.errors import UsageError
 from redraft.revision.calls import judged, reread, whole
 from tests.engines.able import Able
 
@@ -63,9 +64,24 @@ def test_arguments_fit_the_schema_of_their_tool(arguments: Any, said: str | None
 
 
 def test_a_tool_that_does_not_exist_is_named_with_those_that_do() -> None:
-    [found] = judged([call({}, "fly")], [PAY])
-    assert not found.passed
-    assert found.message == "There is no tool 'fly'. There are: pay."
+    for tools, there in (([PAY], "There are: pay."), ([{"type": "web_search"}], "Answer in words.")):
+        [found] = judged([call({}, "fly")], tools)
+        assert (found.passed, found.message) == (False, f"There is no tool 'fly'. {there}")
+
+
+@pytest.mark.parametrize(
+    ("tools", "said", "hint"),
+    [
+        ([12], "item 1 is 12", "It should be a tool"),
+        ([{"type": "function"}], "tools[0].name is missing", "Send a text"),
+        ([PAY, PAY], "tools[1].name is 'pay', and so is tools[0].name", "Send tools with names"),
+        ([{"type": "function", "function": {"name": "a b"}}], "tools[0].name is 'a b'", "Send letters"),
+    ],
+)
+def test_wrong_tools_are_refused_before_a_model_is_asked(tools: Any, said: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)) as raised:
+        redraft.revise("Pay.", model="http://127.0.0.1:9", tools=tools)
+    assert hint in str(raised.value.hint)
 
 
 @pytest.mark.parametrize("parameters", [None, {}, {"type": "nonsense"}, {"anyOf": [GOOD, {}]}])
@@ -188,12 +204,33 @@ def test_arguments_that_give_a_name_twice_are_not_read_in_any_form(written: str)
     assert reread(written.replace("amount", "unit", 1)) is not None
 
 
+def test_a_local_model_writes_a_wrong_value_behind_the_right_ones() -> None:
+    wrong = call('{"unit": "euro", "amount": 3.10}')
+    engine = Able([ScriptedReply(tool_calls=[wrong]), '"EUR"'], about={"resumes": True, "schemas": True})
+    checks = ["tool:pay.amount<=100"]
+    chain = redraft.revise("Pay 3.10.", model=engine, tools=[PAY], max_revisions=1, checks=checks)
+    assert engine.calls[1] == ({"role": "user", "content": "Pay 3.10."},)  # no demand to copy from
+    asked = engine.asked[1]
+    assert (asked.begun, asked.schema) == ('{"amount": 3.10, "unit":', {"enum": ["EUR", "USD"]})
+    [made] = chain.steps[-1].tool_calls
+    assert made["function"]["arguments"] == '{"amount": 3.10, "unit": "EUR"}'
+
+
 def test_a_call_that_was_cut_is_none() -> None:
     assert whole([call(GOOD), call('{"amount"')]) == (call(GOOD),)
     assert whole([call(GOOD)]) == (call(GOOD),)
     engine = ScriptedEngine([ScriptedReply("I pay.", tool_calls=[call('{"amount"')], finish="max_tokens")])
     chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=0)
     assert (chain.stop, chain.steps[0].tool_calls, chain.answer) == ("max_tokens", (), "I pay.")
+
+
+def test_calls_before_one_that_was_cut_are_mended_and_the_cut_is_told() -> None:
+    wrong, cut = call({**GOOD, "amount": "three"}), call('{"amount"', call_id="c2")
+    engine = ScriptedEngine([ScriptedReply(tool_calls=[wrong, cut], finish="max_tokens"), '{"/amount": 3}'])
+    chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=1)
+    best = chain.steps[chain.best or 0]
+    assert (chain.stop, len(best.tool_calls), best.finish) == ("tool_calls", 1, "max_tokens")
+    assert json.loads(best.tool_calls[0]["function"]["arguments"]) == GOOD
 
 
 DETAILED: dict[str, Any] = {**GOOD, "day": "2026-03-14", "to": {"id": "A7"}}

@@ -101,6 +101,20 @@ def test_tools_as_clients_send_them_are_taken(tool: Any) -> None:
         assert server.post({"tools": [tool]}).status_code == 200
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_calls_before_one_that_was_cut_leave_with_the_finish_reason_length(stream: bool) -> None:
+    first, second = (called(arguments).tool_calls[0] for arguments in ("{}", '{"qu'))
+    cut = ScriptedReply(tool_calls=[first, {**second, "id": "2"}], finish="max_tokens")
+    choice = last([cut], {"stream": stream}, strict=True)
+    assert choice["finish_reason"] == "length"
+    assert "A call that follows these may be missing" in choice["unmet"][0]
+    assert stream or choice["message"]["tool_calls"] == [first]
+    with served({"plain": plain(ScriptedEngine([cut]))}) as server:
+        body = {"model": "plain", "input": "Hi.", "tools": [{"type": "function", **SEARCH}]}
+        found = httpx.post(f"{server.url}/responses", json=body).json()
+    assert (found["status"], len(found["output"])) == ("incomplete", 1)
+
+
 def test_a_call_that_is_due_is_asked_for_again_and_a_right_one_has_no_flag() -> None:
     more = {"tool_choice": "required", "revision": {"max": 1}}
     for first in ("It is wet.", ""):

@@ -183,6 +183,13 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"top_k": {"a": 1}}, "top_k is an object. It should be a whole number from 0 to 2,147,483,647."),
     (CHAT, {"messages": None}, 'messages is missing. It should be a list of messages: [{"role": '),
     (CHAT, {"max_tokens": 10**10}, "max_tokens is 10000000000, and this server allows 2,147,483,647"),
+    (CHAT, {"temperature": 9}, "temperature is 9, and this server allows 2 at most."),
+    (RESPONSE, {"temperature": 2.5}, "temperature is 2.5, and this server allows 2 at most."),
+    (
+        CHAT,
+        {"tools": [{"type": "function", "function": {"name": "a b"}}]},
+        "tools[0].function.name is 'a b'. Send letters, digits, _ and -",
+    ),
     (CHAT, {"stop": ["a"] * 17}, "stop has 17 texts, and this server allows 16 at most."),
     (CHAT, {"stop": ["", 5]}, "stop: item 1 is ''. It should be a text that is not empty."),
     (CHAT, {"tools": [5]}, "tools: item 1 is 5. It should be a tool: {"),

@@ -241,6 +241,13 @@ def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]
     return begin, _after_space(text, _after_space(text, end) + 1) if kept else end
 
 
+def with_last(text: str, names: Collection[str]) -> str:
+    """Return the text of an object with the members of these names last."""
+    found = sorted(_members(text, _after_space(text, 0)), key=lambda member: member[0] in names)
+    parts = (f"{json.dumps(name, ensure_ascii=False)}: {text[begin:end]}" for name, begin, end in found)
+    return f"{{{', '.join(parts)}}}"
+
+
 def _after_space(text: str, at: int) -> int:
     return _SPACE.match(text, at).end()  # type: ignore[union-attr]
 

@@ -15,7 +15,8 @@ from redraft.checks.base import Check, Outcome, demand_of, failed, outcome_of, p
 from redraft.checks.function import FunctionCheck
 from redraft.checks.json_reading import pointer
 from redraft.checks.kinds import Written
-from redraft.errors import CheckSyntaxError
+from redraft.checks.schema import fault_of
+from redraft.errors import CheckSyntaxError, shown
 
 _TARGET = r"[\w-](?:[\w.*-]*[\w*-])?"
 _FORM = re.compile(rf"({_TARGET})(?:\s+|(?=[<>=]))(.+)", re.DOTALL)
@@ -114,6 +115,39 @@ class ToolCheck:
                 wrong.append(f"{'.'.join((tool, *path))}: {outcome.message}")
                 places += [pointer(path)] if path else []
         return failed(" ".join(wrong), places=places) if wrong else passed("")
+
+
+_NAME = re.compile(r"[\w.:/@$#+*~|-]+")
+_MOST = 65_536  # most characters of a schema that is read
+
+
+def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
+    """Return what is wrong with tools by their places, and where; None if nothing is.
+
+    A function must have a name of its own, which formats of calls can hold, and its parameters must be a
+    JSON Schema.
+    """
+    known = dict[str, str]()
+    for place, tool in tools.items():
+        function = tool.get("function", tool)
+        if tool.get("type", "function") != "function":
+            continue
+        if not isinstance(function, Mapping):
+            return f"{place} is {shown(function)}. Send an object with a name.", place
+        name, at = function.get("name"), f"{place}.name"
+        if not isinstance(name, str) or not name.strip():
+            found = "missing" if name is None else shown(name)
+            return f'{at} is {found}. Send a text, such as "search".', at
+        if not _NAME.fullmatch(name):
+            return f'{at} is {shown(name)}. Send letters, digits, _ and -, such as "web_search".', at
+        if name in known:
+            return f"{at} is {name!r:.80}, and so is {known[name]}. Send tools with names of their own.", at
+        known[name] = at
+        text, at = json.dumps(function.get("parameters") or {}), f"{place}.parameters"
+        if len(text) <= _MOST and (fault := fault_of(text)):
+            example = '{"type": "object", "properties": {}}'
+            return f"{at}{fault[0]}: {fault[1]:.200}. Send a JSON Schema: {example}", at
+    return None
 
 
 def tool_check(target: str, function: Callable[..., Any]) -> Check:

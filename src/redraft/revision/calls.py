@@ -51,7 +51,8 @@ def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None)
     for number, call in enumerate(calls):
         name, arguments = (call.get("function", {}).get(part) for part in ("name", "arguments"))
         rule = f"tool:{name}"
-        outcome = failed(f"There is no tool {name!r:.80}. There are: {', '.join(known) or 'none'}.")
+        do = f"There are: {', '.join(known)}" if known else "Answer in words"
+        outcome = failed(f"There is no tool {name!r:.80}. {do}.")
         if name in known and name not in may:
             do = f"Call {', '.join(may)}" if may else "Answer in words"
             rule, outcome = "tool_choice", failed(f"{name} may not be called now. {do}.")
@@ -83,7 +84,7 @@ def kept(step: Step, plan: Plan) -> tuple[dict[str, Any], ...]:
 
 def _named(tools: Tables) -> dict[str, Mapping[str, Any]]:
     functions = [tool.get("function") or tool for tool in tools]
-    return {str(function.get("name")): function for function in functions}
+    return {str(name): function for function in functions if (name := function.get("name"))}
 
 
 def _fits(arguments: Any, check: JsonSchema | None) -> Outcome:

@@ -21,6 +21,7 @@ from redraft.chain import Chain, Place, Usage, whole
 from redraft.checks.base import Check
 from redraft.checks.kinds import may_ask_judge
 from redraft.checks.output import OutputCheck, from_type
+from redraft.checks.tools import fault_of_tools
 from redraft.engines.base import Engine, EngineInfo, Price, Sampling, is_number, price_of
 from redraft.engines.load import references_of
 from redraft.engines.retry import Patience
@@ -383,7 +384,7 @@ def check_together(found: RevisionOptions) -> None:
         )
     check_engines(found)
     for fault, hint in itertools.chain(
-        _faults_of_drafts(found), _faults_of_wording(found), _faults_of_mode(found)
+        _faults_of_tools(found), _faults_of_drafts(found), _faults_of_wording(found), _faults_of_mode(found)
     ):
         raise UsageError(fault, hint=hint)
     check_checks([check for check in found.checks if isinstance(check, Check)], found)
@@ -427,6 +428,12 @@ def check_engines(options: RevisionOptions) -> None:
         f"a limit of {options.budget.usd} USD needs the price of the {role} {name!r}.",
         hint=f'Give USD per million tokens: {give}[prices."host#model"] in the config file.',
     )
+
+
+def _faults_of_tools(options: RevisionOptions) -> Iterator[tuple[str, str]]:
+    if fault := fault_of_tools({f"tools[{number}]": tool for number, tool in enumerate(options.tools)}):
+        found, _, todo = fault[0].partition(". Send ")
+        yield f"{found}.", f"Send {todo}"
 
 
 def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:

@@ -234,7 +234,7 @@ def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int)
     if edit.pointer is None:
         stop = ("|",) if before.rstrip().endswith("|") and not edit.open else ()  # a cell of a table
         form = _form(state, one=not edit.open, gap=edit.gap)
-    elif state.plan.schema is None or not state.plan.info.token_ids:
+    elif not (state.plan.info.schemas and state.plan.info.token_ids):
         # Nothing tells it where a value ends: llama.cpp's server would read the beginning by the schema, too.
         kind = schema.get("type", "object") if schema else "object"
         schema, stop = None, () if kind in ("object", "array") else ("\n",)

@@ -30,7 +30,7 @@ from redraft.chain import (
     whole,
 )
 from redraft.chain.selfee import score_of, verdict_of
-from redraft.checks.json_reading import NotJson, json_so_far, read_json
+from redraft.checks.json_reading import NotJson, json_so_far, keys_of, read_json, with_last
 from redraft.checks.structure import demand_of_schema
 from redraft.checks.tools import stricter
 from redraft.engines.base import Message
@@ -199,8 +199,13 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 
 
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
-    """Ask only for arguments that do not fit, without calls that are ruled out. Else, make no step."""
-    step, changed, usage = state.steps[-1], list[Place](), Usage()
+    """Ask only for arguments that do not fit, without calls that are ruled out. Else, make no step.
+
+    A model that writes on behind right arguments copies from the prompt as they do, best without other words.
+    """
+    step, changed, usage, info = state.steps[-1], list[Place](), Usage(), state.plan.info
+    copies = info.resumes and info.schemas and info.token_ids
+    bare = prompts.base_messages(state.plan.prompt, state.plan.options.system)
     allowed = calls.kept(step, state.plan)
     if not allowed and is_blank(step.answer):
         return None
@@ -209,11 +214,15 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
         if result.passed:
             continue
         base, schema = calls.base_of(call, result, state.plan.options.tools)
+        if copies and result.places:
+            wrong = [key for each in result.places for key in keys_of(str(each))[:1]]
+            base = base.model_copy(update={"answer": with_last(base.answer, wrong)})
         edits = patch.values_of(base.answer, map(str, result.places), schema)
         edits = [_bounded(edit, call["function"]["name"], state.plan.bounds) for edit in edits]
         text, where = calls.reread(base.answer), tuple[Place, ...](("",))
         if edits:
-            new = yield from patch.asked(state, base, edits, _base(state), 0)
+            write, asked = (patch.written, bare) if copies else (patch.asked, _base(state))
+            new = yield from write(state, base, edits, asked, 0)
             usage, text, where = usage + new.usage, new.answer, new.patch
         elif text is None:
             return None
@@ -222,7 +231,7 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
             changed += where
     if not changed and allowed == step.tool_calls:
         return rules.no_room(state)
-    state.begin(step.answer, "stop", usage, tool_calls=tuple(made), patch=tuple(changed))
+    state.begin(step.answer, step.finish, usage, tool_calls=tuple(made), patch=tuple(changed))
     return (yield from _judge_calls(state)) if made else rules.after_answer(state, None, blank=False)
 
 

@@ -66,7 +66,7 @@ def option(
         alone = single and isinstance(given, str)
         value = [given] if alone else folds(given) if folds else given
         size = len(value) if isinstance(value, list) else value
-        if most is not None and isinstance(size, int) and size > most:
+        if most is not None and isinstance(size, int | float) and size > most:
             found = f"has {size} texts" if isinstance(value, list) else f"is {shown(value)}"
             raise ValueError(f" {found}, and this server allows {most:,} at most.")
         try:
@@ -90,7 +90,7 @@ def only(*neutral: Any) -> Checked:
         # In JSON, true is not 1.
         if any(given == each and isinstance(given, bool) == isinstance(each, bool) for each in neutral):
             return given
-        said = f" It may be {' or '.join(map(json.dumps, neutral))}."
+        said = f"may only be {' or '.join(map(json.dumps, neutral))}"
         raise PydanticCustomError("unsupported", "{said}", {"said": said})
 
     return Checked(check, {"enum": list(neutral)})
@@ -171,7 +171,7 @@ def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
         kind, name, what, place = inner, below[0], place, f"{place}.{below[0]}"
     error, said = fault["type"], fault.get("ctx", {})
     if error == "unsupported" or name in kind.never:
-        message = f"{place} is not supported. Leave it out.{said.get('said', '')}"
+        message = f"{place} {said.get('said', 'is not supported')}. Leave it out."
         return invalid(message, place, code="unsupported")
     if error == "extra_forbidden":
         hint = nearest(name, kind.model_fields) or f"It may have: {', '.join(kind.model_fields)}."

@@ -196,6 +196,8 @@ class AnswerMessage:
     def finish_reason(self) -> str:
         """Why the answer ended, in OpenAI's words."""
         step = _final(self.finished)
+        if _calls_cut(step):
+            return "length"
         if step.tool_calls or step.complete:  # the criticism of a complete answer may have been cut
             return "tool_calls" if step.tool_calls else "stop"
         return FINISHES.get(step.finish, "length")
@@ -203,7 +205,8 @@ class AnswerMessage:
     @property
     def unmet(self) -> dict[str, Any]:
         """The messages of the checks that the final answer or call fails; empty if it passes."""
-        return {"unmet": found} if (found := _unmet(self.finished)) else {}
+        found = [*_unmet(self.finished), *[CALLS_CUT] * _calls_cut(_final(self.finished))]
+        return {"unmet": found} if found else {}
 
     @property
     def tool_calls(self) -> tuple[dict[str, Any], ...]:
@@ -229,6 +232,13 @@ def _final(chain: Chain) -> Step:
     if chain.best is None and chain.steps and not has_answer(chain.steps):
         return next((step for step in chain.steps if step.checks), chain.steps[-1])
     return Step(answer="", finish="cancelled") if chain.best is None else chain.steps[chain.best]
+
+
+CALLS_CUT = "The reply was cut at its limit. A call that follows these may be missing."
+
+
+def _calls_cut(step: Step) -> bool:
+    return bool(step.tool_calls) and step.finish in ("max_tokens", "context")
 
 
 def _unmet(chain: Chain) -> list[str]:

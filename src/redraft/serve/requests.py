@@ -16,8 +16,9 @@ from redraft.chain import Prompt, is_system
 from redraft.chain.thoughts import apart
 from redraft.checks.base import Check, schema_of
 from redraft.checks.parse import parse_check
-from redraft.checks.schema import fault_of, validator_of
+from redraft.checks.schema import validator_of
 from redraft.checks.structure import Json, JsonSchema
+from redraft.checks.tools import fault_of_tools
 from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Engine
 from redraft.engines.messages import ROLES
 from redraft.errors import UsageError, shown
@@ -35,6 +36,7 @@ ANSWERS = 8  # most answers to one request (`n`)
 REVISIONS = 16  # most revisions of a chain
 DRAFTS = 8  # most drafts of a chain
 TOKENS = 2**31 - 1  # most new tokens of one answer or feedback: engines count in 32 bits
+HOTTEST = 2  # highest temperature, as at OpenAI
 STOPS = 16  # most stop strings
 CHECKS = 32  # most checks of one request
 CHECK = 4096  # most characters of a check. To read one takes quadratic time.
@@ -223,7 +225,7 @@ class StreamOptions(Body):
 class SampledRequest(ModelRequest):
     """The fields that chats and completions share. The penalties have OpenAI's own ranges."""
 
-    temperature: Annotated[Any, option("temperature")] = None
+    temperature: Annotated[Any, option("temperature", HOTTEST)] = None
     top_p: Annotated[Any, option("top_p", schema=_TOP_P, folds=lambda p: _LEAST_P if p == 0 else p)] = None
     max_tokens: Annotated[Any, option("max_tokens", TOKENS)] = None
     seed: Annotated[Any, option("seed", schema=_SEED, folds=_seed)] = None
@@ -279,6 +281,9 @@ class RevisedRequest(ModelRequest):
         request's fields that hold the format and its schema.
         """
         model = models.named(self.model)
+        tools = dict(zip(self.places_of_tools(), self.options.get("tools") or (), strict=True))
+        if fault := fault_of_tools(tools):
+            raise invalid(*fault)
         checks = format_checks(wanted.get("type"), wanted.get("schema"), *places)
         options = chain_options(model, limits, self._with_critic(models), self.revision, checks)
         options = self._with_tools(options, model)
@@ -316,7 +321,6 @@ class RevisedRequest(ModelRequest):
         if not (named or choice in (None, "none", "auto", "required")):
             message = f"tool_choice is {shown(choice)}. It should be none, auto, required or a tool's name."
             raise invalid(message, "tool_choice")
-        _check_tools(dict(zip(self.places_of_tools(), tools, strict=True)))
         if not tools:
             if choice not in (None, "none", "auto"):
                 raise invalid("tool_choice needs tools, and the request has none.", "tool_choice")
@@ -340,29 +344,6 @@ class RevisedRequest(ModelRequest):
         return [f"tools[{number}].function" for number in range(len(self.options.get("tools") or ()))]
 
 
-def _check_tools(tools: Mapping[str, Any]) -> None:
-    """Refuse functions without a name of their own, or with parameters that are no JSON Schema."""
-    known = dict[str, str]()
-    for place, tool in tools.items():
-        function = tool.get("function", tool)
-        if tool.get("type", "function") != "function":
-            continue
-        if not isinstance(function, Mapping):
-            raise invalid(f"{place} is {shown(function)}. Send an object with a name.", place)
-        name, at = function.get("name"), f"{place}.name"
-        if not isinstance(name, str) or not name.strip():
-            found = "missing" if name is None else shown(name)
-            raise invalid(f'{at} is {found}. Send a text, such as "search".', at)
-        if name in known:
-            message = f"{at} is {name!r:.80}, and so is {known[name]}. Send each tool with a name of its own."
-            raise invalid(message, at)
-        known[name] = at
-        text, at = json.dumps(function.get("parameters") or {}), f"{place}.parameters"
-        if len(text) <= SCHEMA and (fault := fault_of(text)):
-            example = '{"type": "object", "properties": {}}'
-            raise invalid(f"{at}{fault[0]}: {fault[1]:.200}. Send a JSON Schema: {example}", at)
-
-
 def _as_in_chats(choice: Any) -> Any:
     """Return a `tool_choice` of responses in the form of chats, which allows nothing but functions."""
     match choice:
@@ -384,7 +365,8 @@ def _wanted(choice: Any) -> list[Any]:
             named = [each for each in tools if not (isinstance(each, Mapping) and "custom" in each)]
             return [_wanted(tool)[0] if isinstance(tool, Mapping) else tool for tool in named]
         case {"type": "allowed_tools"}:
-            message = "tool_choice allows tools. Send a mode, auto or required, and a function in tools."
+            form = '{"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{…}]}}'
+            message = f"tool_choice has no mode auto or required, or no list of tools. Send {form}"
             raise invalid(message, "tool_choice")
         case {"function": {"name": name}}:
             return [name]

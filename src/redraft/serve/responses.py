@@ -65,7 +65,7 @@ class ResponseRequest(requests.RevisedRequest):
     never: ClassVar[tuple[str, ...]] = ("conversation", "max_tool_calls", "previous_response_id", "prompt")
     input: Annotated[str | list[Any], Field(description="a text or messages"), WithJsonSchema(_INPUT)]
     instructions: str | None = None
-    temperature: Annotated[Any, option("temperature")] = None
+    temperature: Annotated[Any, option("temperature", requests.HOTTEST)] = None
     top_p: Annotated[Any, option("top_p")] = None
     max_output_tokens: Annotated[Any, option("max_tokens", requests.TOKENS)] = None
     tools: Annotated[Any, Checked(_tools, requests.TOOLS, "tools")] = None

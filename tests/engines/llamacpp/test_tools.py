@@ -13,7 +13,8 @@ import pytest
 
 import redraft
 from redraft.engines.base import Sampling
-from redraft.engines.llamacpp.engine import LlamaCppEngine, _calls_in, _schema_of_calls
+from redraft.engines.llamacpp.engine import LlamaCppEngine, _schema_of_calls
+from redraft.engines.remote.written_calls import calls_at
 from redraft.errors import ContextError, RecordError
 from redraft.options import MachineOptions
 from tests.engines.talking import called, collect, run
@@ -87,7 +88,7 @@ def test_a_call_has_the_room_of_all_and_many_share_it() -> None:
     towns = [way["items"]["anyOf"][0]["properties"]["arguments"]["properties"]["town"] for way in ways]
     rooms = [way["maxItems"] * town["maxLength"] for way, town in zip(ways, towns, strict=True)]
     assert all(1200 < room <= 1500 for room in rooms)
-    assert _calls_in('[{"name": "weather", "arguments": ' + '{"town": ' * 100_000) == ()
+    assert calls_at('[{"name": "weather", "arguments": ' + '{"town": ' * 100_000, {"weather"})[0] == []
 
 
 @pytest.mark.parametrize("choice", ["auto", "required"])

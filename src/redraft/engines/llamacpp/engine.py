@@ -38,6 +38,7 @@ from redraft.engines.llamacpp.child import ChildSettings
 from redraft.engines.messages import beyond_text, plain, template_refuses, why_refused
 from redraft.engines.process import KeptProcess, ModelProcess, ProcessEngine
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
+from redraft.engines.remote.written_calls import calls_at, joined
 from redraft.engines.schemas import expressible
 from redraft.engines.steering.grammar import lark, value
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
@@ -294,8 +295,11 @@ class LlamaCppEngine(ProcessEngine[Child]):
         async with aclosing(replies) as deltas:
             async for delta in deltas:
                 text += delta.text
-                called = _calls_in(text) if delta.finish and due else delta.tool_calls
-                yield replace(delta, text="" if due else delta.text, tool_calls=called)
+                if due:
+                    names = [each["name"] for each in due]
+                    made = calls_at(text, names)[0] if delta.finish else ()
+                    delta = replace(delta, text="", tool_calls=joined(made))
+                yield delta
 
     def _formed(self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str]) -> Replies:
         if sampling.tools and sampling.schema is None:
@@ -521,16 +525,6 @@ def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int, *, sever
         call = {"name": {"const": each["name"]}, "arguments": arguments}
         calls.append({"type": "object", "properties": call, "required": [*call]})
     return {"anyOf": calls}
-
-
-def _calls_in(text: str) -> tuple[dict[str, Any], ...]:
-    found, end, read = list[CallPiece](), 0, json.JSONDecoder().raw_decode
-    with suppress(ValueError, RecursionError):
-        while True:
-            call, end = read(text, text.index("{", end))
-            arguments = json.dumps(call["arguments"], ensure_ascii=False)
-            found.append(CallPiece(len(found), "", call["name"], arguments))
-    return tool_calls(found)
 
 
 async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room: int) -> Replies:

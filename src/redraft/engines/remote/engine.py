@@ -39,6 +39,7 @@ from redraft.engines.base import (
 from redraft.engines.config import Key
 from redraft.engines.remote import wire
 from redraft.engines.remote.server import ADDRESS_HINT, MISSING, Refusal, Server
+from redraft.engines.remote.written_calls import calls_apart
 from redraft.engines.retry import Patience, backoff
 from redraft.engines.schemas import UNBOUND, SchemaWatch, for_servers_of_llamacpp
 from redraft.engines.steering.grammar import gbnf
@@ -159,7 +160,8 @@ class RemoteEngine(Engine):
             if begun:
                 return self._go_on(messages, begun, replace(sampling, form=None), stop)
             free = form is None
-            return thoughts_apart(self._deltas(_CHAT, body, sampling, steered=free), Splitter())
+            replies = thoughts_apart(self._deltas(_CHAT, body, sampling, steered=free), Splitter())
+            return calls_apart(replies, sampling.tools, bare=sampling.schema is None)
         read = wire.estimated_counts(body, 0).prompt
         source = Source(lambda text, asked: self._go_on(messages, begun + text, asked, stop), None, read)
         return written(form, sampling, "max_tokens", source)

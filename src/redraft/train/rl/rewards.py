@@ -130,6 +130,9 @@ def _parsed(form: str) -> Reward:
         plugin = known[head["kind"]]
         reward = plugin.guarded(plugin.load(RewardKind).make, Callable)(form)
         return reward if plugin.package == OWN else partial(_of_package, plugin, form, reward)
+    if re.match(r"judge\b", form):
+        hint = "Give a reward model, reward:MODEL, or a function that asks one, python:module.function."
+        raise UsageError(f"{form!r:.60}: a reward asks no judge.", hint=hint)
     return partial(_checked, parse_check(form))
 
 
