@@ -32,7 +32,7 @@ async def calls_apart(deltas: Replies, tools: Sequence[Mapping[str, Any]], *, ba
 
     Unless `bare`, JSON without a mark is an answer.
     """
-    names = {(tool.get("function") or tool).get("name") for tool in tools}
+    names = {str((tool.get("function") or tool).get("name")) for tool in tools}
     held, text = list[Delta](), ""
     async with aclosing(deltas):
         async for delta in deltas:
