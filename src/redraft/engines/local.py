@@ -35,6 +35,7 @@ from redraft.engines.base import (
 )
 from redraft.engines.messages import folded, plain
 from redraft.engines.schemas import Names, SchemaWatch
+from redraft.engines.steering.form import Form
 from redraft.engines.steering.writer import Source, written
 from redraft.errors import ContextError, ModelError, RecordError, UsageError
 from redraft.jobs.machine import free_memory
@@ -249,6 +250,8 @@ class LocalEngine(Engine):
                     yield replace(delta, likeliest=await self._named(delta.likeliest))
 
         form = sampling.form
+        if form is None and sampling.schema is not None and self._info.forms:
+            form = Form()  # its texts end where they may
         forms = form is not None and (self._info.forms or form.one)
         if form is None or form.pattern or not forms or (sampling.schema is not None and sampling.begun):
             return self._reply(asked, prompt, sampling, stop)

@@ -233,6 +233,22 @@ def test_a_forbidden_word_is_taken_back_and_its_beginning_banned_there() -> None
     assert all(asked[0].endswith(" the") and asked[1].max_tokens == 1 for asked in town)
 
 
+def test_forms_of_a_forbidden_word_do_not_take_turns_at_a_place() -> None:
+    async def go_on(text: str, sampling: Sampling) -> Replies:
+        if not text:
+            token = next(
+                token
+                for token in ((2, 1, 3) if 1 in sampling.banned else (1, 3))
+                if token not in sampling.banned
+            )
+            yield Delta({1: "The", 2: "the", 3: "My"}[token], (token,))
+        if sampling.max_tokens > 1:
+            yield Delta(" sea.", (4,))
+        yield Delta(finish="stop")
+
+    assert write(Form(lacks=("the",)), Source(go_on, None, 1))[0] == "My sea."
+
+
 def test_what_is_put_in_the_place_of_a_forbidden_word_is_none_itself() -> None:
     likeliest = ((" the", -1.0), (" I", -1.1), (" my", -1.2))
     model = Says("It is the town.", " boat.", likeliest=lambda _: likeliest)
@@ -251,6 +267,47 @@ def test_json_is_written_anew_where_a_forbidden_word_comes_in_a_name_or_a_text()
     source = Says('{"flea": 1}', '{"a": "the flea market"}', '{"a": "fleas"}')
     assert write(Form(lacks=("flea",)), source.source, 60, schema={"type": "object"})[0] == '{"a": "fleas"}'
     assert all(sampling.schema for _, sampling in source.asked)
+
+
+SUMMARY = {"type": "object", "properties": {"of": {"enum": ["a rainy, old town"]}, "says": {"maxLength": 25}}}
+
+
+@pytest.mark.parametrize(
+    ("said", "ends", "text"),
+    [
+        ("It rains on the town of t", {"town": ".", "rains": "."}, "It rains on the town."),
+        ("It rains. The old town of", {}, "It rains. The old town."),
+        ("Rain on a town in the sou", {"town": '"'}, "Rain on a town"),
+        ("Rain on a town in the sea", {"sea": '"'}, "Rain on a town in the sea"),
+        ("Rain on the town", {}, "Rain on the town"),  # it is shorter than its bound
+    ],
+)
+def test_a_text_of_json_that_its_bound_cut_ends_where_it_might(
+    said: str, ends: dict[str, str], text: str
+) -> None:
+    def likeliest(before: str) -> Likeliest:
+        return ((next((end for word, end in ends.items() if before.endswith(word)), " x"), -0.5),)
+
+    whole = '{"of": "a rainy, old town", "says": "%s", "n": 1}'
+    model = Says(whole % said, likeliest=likeliest)
+    assert write(Form(), model.source, schema=SUMMARY)[0] == whole % text
+
+
+async def test_the_rest_of_json_is_handed_on_while_it_is_written() -> None:
+    class Slow(Says):
+        async def go_on(self, text: str, sampling: Sampling) -> Replies:
+            async for delta in super().go_on(text, sampling):
+                if "far" in delta.text:
+                    await asyncio.sleep(3600)
+                yield delta
+
+    model = Slow('{"of": 1, "says": "It is not far')
+    deltas = written(Form(), Sampling(schema=SUMMARY), "max_tokens", model.source)
+    found = ""
+    while "It" not in found:
+        found += (await anext(deltas)).text
+    await deltas.aclose()
+    assert found == '{"of": 1, "says": "It'
 
 
 def test_json_that_was_cut_is_left_as_it_is() -> None:
@@ -391,7 +448,13 @@ def test_a_comma_is_no_end() -> None:
     ],
 )
 def test_an_end_stands_where_a_person_would_put_it(form: Form, said: str, whole: str) -> None:
-    assert write(form, Says(said, " I am old.", "").source)[0] == whole
+    assert write(form, Says(said, " I am old.", "", likeliest=lambda _: ()).source)[0] == whole
+
+
+def test_an_ending_of_a_sentence_stands_where_it_is_likeliest() -> None:
+    likely = {"It rains": " in", "It rains and pours": " ?"}
+    model = Says("It rains and pours.", likeliest=lambda said: ((likely.get(said, " x"), -1.0),))
+    assert write(Form(closing="in the cold"), model.source)[0] == "It rains in the cold"
 
 
 @pytest.mark.parametrize("seed", [0, 1, 3, 5, 6])

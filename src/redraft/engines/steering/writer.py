@@ -11,16 +11,19 @@ Text that may still be taken back is held, so a steered text comes by sentences.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Set
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
+from redraft.engines.bounds import within
 from redraft.engines.steering.draft import CLOSERS, LONE, STOPS, Draft, marked, segment_of
 from redraft.engines.steering.form import NOT_IN_JSON, Form, Gap
 from redraft.engines.steering.phrase import ENDS, is_word_for, pattern_for
@@ -31,6 +34,7 @@ TRIES = 3  # of a sentence, of going on, of a place for a text
 LIKELY = 0.1  # a sentence may end at the last place where the model would end it this often
 POSSIBLE = 0.01  # an end is elsewhere if it is less likely
 LOOKED_AT = 8  # places where a sentence might end
+WORD = 8  # characters: a text of JSON that has so many left may have ended for want of more
 SEEN = 20  # likeliest tokens at a place
 LIKELIER = 3.0  # is added to the logit of a text that must come; more in further sentences
 NATURAL = -1.3  # log-probability a token of a sentence that is taken at once
@@ -74,6 +78,18 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
         await asyncio.wait([work])
 
 
+def _chance(chars: str, top: Likeliest) -> float:
+    """Return the probability of a token that begins with one of the characters."""
+    return sum(math.exp(number) for token, number in top if token and str(token)[0] in chars)
+
+
+@lru_cache(maxsize=4)  # asked for each token
+def _bounds(schema: str) -> list[int]:
+    """Return the most characters of free texts in a schema."""
+    has = re.search(r'"(pattern|format|minLength)":', schema)
+    return [] if has else [int(found) for found in re.findall(r'"maxLength": (\d+)', schema)]
+
+
 class _Ended(NamedTuple):
     """Why a stretch of text ended, and where."""
 
@@ -104,6 +120,10 @@ class _Writer:
         self.closing = pattern_for(closing) if closing else None
         self.ends_sentence = closing[:1].islower()
         self.banned: frozenset[int] = frozenset()
+        self.taken = (
+            -1,
+            self.banned,
+        )  # the last place of a forbidden word, and the tokens that began one there
         self.begins: dict[int, str] = {}  # texts that must come, by their first tokens
         self.likelier = LIKELIER
         self.placed: list[str] = []  # the texts that the sentence at the end is to have
@@ -167,6 +187,7 @@ class _Writer:
             draft.cut(0)
             most = max(self.room - self.spent - SENTENCE * len(self._missing()), self.room // 3)
             asked, old = self._request(most, schema=self.schema, likelier=()), 0
+            bounded = json.dumps(within(self.schema or {}, asked.max_tokens), ensure_ascii=False)
             async with aclosing(self._more(asked)) as deltas:
                 async for delta in deltas:
                     place = self._forbidden(draft.text, old, whole=bool(delta.finish))
@@ -174,11 +195,41 @@ class _Writer:
                     self.cut_short = delta.finish in ("max_tokens", "context")
                     if place is not None and left:
                         break
+                    if not (self.form.lacks or self.form.has):
+                        await draft.release(self._sure(bounded))
             if place is None or self._is_over:
                 break
             self.banned |= draft.token_at(place)
         if not (self._is_over or self.cut_short or self.stop_text):
+            await self._end_texts(bounded)
             await self._add_to_json()
+
+    def _sure(self, bounded: str) -> int:
+        """Return the place up to which JSON stays as it is: the second half of a text may be cut."""
+        cut, text = self._cut_texts(bounded), self.draft.text
+        half = min(_bounds(bounded), default=2 * len(text)) // 2
+        return (cut[0].start() if cut else text.rfind('"')) + half
+
+    def _cut_texts(self, bounded: str) -> list[re.Match[str]]:
+        """Return the texts of JSON that may have ended because a schema bounds their length."""
+        return [
+            found
+            for found in _STRING.finditer(self.draft.text)
+            if not found[1] and found[0] not in bounded and found[0][-2] not in STOPS
+            if any(0 <= bound + 2 - len(found[0]) < WORD for bound in _bounds(bounded))
+        ]
+
+    async def _end_texts(self, bounded: str) -> None:
+        """End each text of JSON that its bound cut where the model might have ended it."""
+        draft = self.draft
+        for found in reversed(self._cut_texts(bounded)):
+            end, half = found.end() - 1, (found.start() + found.end()) // 2
+            if _chance(STOPS + '"', await self._likeliest(draft.text[:end])) < POSSIBLE:
+                rest = draft.text[end:]
+                draft.cut(end)
+                if not self._back(half):
+                    await self._closed(half, -1, enough=False)
+                draft.add(Delta(text=rest))
 
     async def _add_to_json(self) -> None:
         """Put each missing text into a sentence at the end of the last text, if there is one."""
@@ -350,6 +401,9 @@ class _Writer:
 
     async def _without(self, place: int) -> None:
         token, word = self.draft.token_at(place), self.draft.text[place:].split()[0].lower()
+        if self.taken[0] == place:  # "The" came for "the"
+            token |= self.taken[1]
+        self.taken = place, token
         self.draft.cut(place)
         if token:
             return await self._one(banned=self.banned | token)
@@ -433,23 +487,28 @@ class _Writer:
                 return True
         return False
 
-    async def _closed(self, begin: int, least: float, *, enough: bool) -> bool:
-        """End a sentence at its last end likelier than `least`. Return whether it fits and is `enough`."""
-        text, start, best = self.draft.text, max(begin, self.draft.sent), 0
+    async def _closed(self, begin: int, least: float, closing: str = "", *, enough: bool = False) -> bool:
+        """End a sentence at its last end likelier than `least`, or cut it before a closing.
+
+        Return whether it fits and is `enough`.
+        """
+        text, start, best, end = self.draft.text, max(begin, self.draft.sent), 0, "."
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text) if found.start() > start]
+        places += [len(text.rstrip(STOPS))] * bool(closing)
         fitting = [place for place in places if self._fits(text[:place] + ".", enough=enough)]
         for place in reversed(fitting[-LOOKED_AT:]):
             if self.spent >= self.room:
                 break
             top = await self._likeliest(text[:place])
-            chance = sum(math.exp(number) for token, number in top if str(token)[:1] in STOPS)
+            stop, mark = _chance(STOPS, top), _chance('"', top) if self.schema else 0.0
+            chance = math.exp(await self._begun(f" {closing}", top)) if closing else stop + mark
             if chance > least:
-                best, least = place, chance
+                best, least, end = place, chance, "." * (stop >= mark and not closing)
             if chance > LIKELY:
                 break
         if best:
             self.draft.cut(best)
-            self.draft.give(".")
+            self.draft.give(end)
         return bool(best)
 
     # Given parts
@@ -586,7 +645,10 @@ class _Writer:
         if words and text.endswith(words):
             draft.cut(len(text) - len(words))
             return draft.give(closing)
-        within = self.ends_sentence and not self._is_over and await self._end_with(words)
+        at = max(len(text) - 1, 0)
+        begin = segment_of(text, at, at, led=False)[0]
+        within = self.ends_sentence and not self._is_over
+        within = within and (await self._closed(begin, POSSIBLE, closing) or await self._end_with(words))
         if not within and self.ends_sentence and " " not in closing:
             draft.cut(len(draft.text.rstrip(STOPS)))
             within = True
