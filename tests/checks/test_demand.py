@@ -73,7 +73,7 @@ def first_request(**options: Any) -> str:
 def test_the_writer_is_told_every_demand_once() -> None:
     checks = ["words<=9", "words<=9", "lacks:light", "command:true"]
     told = first_request(checks=checks)
-    assert told == 'Say it.\n\n- Write at most 9 words.\n- Do not use "light" in the answer.'
+    assert told == 'Say it.\n\nWrite at most 9 words.\nDo not use "light" in the answer.'
     assert first_request(checks=["words<=9"]) == "Say it.\n\nWrite at most 9 words."
     assert first_request(checks=checks, tell_checks=False) == "Say it."
     assert first_request(checks=["command:true"]) == "Say it."

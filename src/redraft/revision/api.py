@@ -525,7 +525,7 @@ def _plan(
         checks=tuple(check.name for check in driver.checks),
         critic=critic,
         judge=judge,
-        demand=demands[0] if len(demands) == 1 else "\n".join(f"- {demand}" for demand in demands),
+        demand="\n".join(demands),  # as a list, it was answered with a list
         schema=schema,
         form=form if steered else None,
         steered=steered,
