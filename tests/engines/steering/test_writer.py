@@ -443,7 +443,6 @@ def test_a_comma_is_no_end() -> None:
         (Form(closing="your love, and thanks."), "It rains.", "It rains.\n\nyour love, and thanks."),
         (Form(closing="stars"), "It rains.", "It rains stars"),
         (Form(closing="in India."), "A day in India", "A day in India."),
-        (Form(closing="old."), "It rains.", "It rains. I am old."),
         (Form(postscript="P.S."), "It rains.\n\nP.S.", "It rains.\n\nP.S. I am old."),
     ],
 )

@@ -28,6 +28,8 @@ LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # letters of a senten
 _LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _WIDE = "\u2e80"  # the first of the writings without spaces
 LONE = re.compile(r'"(?=[^"”]+\Z)')  # begins a quotation without an end
+STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # of JSON; a colon follows a name
+_LEFT = 8  # characters: a text of JSON that has fewer left may have ended for want of more
 _SEEN = 1000  # characters in which a sentence comes twice
 
 
@@ -147,6 +149,28 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
         if end > max([begin, *found[-1:]]) and not _NO_END.search(text, max(0, end - 12), end):
             found.append(end)
     return found
+
+
+def cut_texts(text: str, schema: str) -> list[re.Match[str]]:
+    """Return the texts of JSON that may have ended because a schema bounds their length."""
+    return [
+        found
+        for found in STRING.finditer(text)
+        if not found[1] and found[0] not in schema and found[0][-2] not in STOPS
+        if any(0 <= bound + 2 - len(found[0]) < _LEFT for bound in _bounds(schema))
+    ]
+
+
+def sure_of(text: str, schema: str) -> int:
+    """Return the place up to which JSON stays as it is: the second half of a text may be cut."""
+    cut, half = cut_texts(text, schema), min(_bounds(schema), default=2 * len(text)) // 2
+    return (cut[0].start() if cut else text.rfind('"')) + half
+
+
+@lru_cache(maxsize=4)  # it is asked for each token
+def _bounds(schema: str) -> list[int]:
+    has = re.search(r'"(pattern|format|minLength)":', schema)
+    return [] if has else [int(found) for found in re.findall(r'"maxLength": (\d+)', schema)]
 
 
 def marked(text: str, *, capitals: bool, count: int) -> str:

@@ -17,14 +17,23 @@ import re
 from collections.abc import Awaitable, Callable, Set
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.bounds import within
-from redraft.engines.steering.draft import CLOSERS, LONE, STOPS, Draft, marked, segment_of
+from redraft.engines.steering.draft import (
+    CLOSERS,
+    LONE,
+    STOPS,
+    STRING,
+    Draft,
+    cut_texts,
+    marked,
+    segment_of,
+    sure_of,
+)
 from redraft.engines.steering.form import NOT_IN_JSON, Form, Gap
 from redraft.engines.steering.phrase import ENDS, is_word_for, pattern_for
 from redraft.errors import ContextError
@@ -34,7 +43,6 @@ TRIES = 3  # of a sentence, of going on, of a place for a text
 LIKELY = 0.1  # a sentence may end at the last place where the model would end it this often
 POSSIBLE = 0.01  # an end is elsewhere if it is less likely
 LOOKED_AT = 8  # places where a sentence might end
-WORD = 8  # characters: a text of JSON that has so many left may have ended for want of more
 SEEN = 20  # likeliest tokens at a place
 LIKELIER = 3.0  # is added to the logit of a text that must come; more in further sentences
 NATURAL = -1.3  # log-probability a token of a sentence that is taken at once
@@ -43,7 +51,6 @@ BANNED = 40  # words whose tokens are banned; further ones are taken back where 
 LONG = 200  # characters of a phrase, at most
 SHORT = 3  # letters; a shorter token without a space is a part of many words
 WORDS = 4  # that are tried in a gap
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # of JSON; a colon follows a name
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
 FITTING = -7.5  # the least log-probability of a word in a gap and of the one behind it
 
@@ -83,13 +90,6 @@ def _chance(chars: str, top: Likeliest) -> float:
     return sum(math.exp(number) for token, number in top if token and str(token)[0] in chars)
 
 
-@lru_cache(maxsize=4)  # asked for each token
-def _bounds(schema: str) -> list[int]:
-    """Return the most characters of free texts in a schema."""
-    has = re.search(r'"(pattern|format|minLength)":', schema)
-    return [] if has else [int(found) for found in re.findall(r'"maxLength": (\d+)', schema)]
-
-
 class _Ended(NamedTuple):
     """Why a stretch of text ended, and where."""
 
@@ -120,10 +120,7 @@ class _Writer:
         self.closing = pattern_for(closing) if closing else None
         self.ends_sentence = closing[:1].islower()
         self.banned: frozenset[int] = frozenset()
-        self.taken = (
-            -1,
-            self.banned,
-        )  # the last place of a forbidden word, and the tokens that began one there
+        self.taken = (-1, self.banned)  # the last place of a forbidden word, and what began one there
         self.begins: dict[int, str] = {}  # texts that must come, by their first tokens
         self.likelier = LIKELIER
         self.placed: list[str] = []  # the texts that the sentence at the end is to have
@@ -196,7 +193,7 @@ class _Writer:
                     if place is not None and left:
                         break
                     if not (self.form.lacks or self.form.has):
-                        await draft.release(self._sure(bounded))
+                        await draft.release(sure_of(draft.text, bounded))
             if place is None or self._is_over:
                 break
             self.banned |= draft.token_at(place)
@@ -204,25 +201,10 @@ class _Writer:
             await self._end_texts(bounded)
             await self._add_to_json()
 
-    def _sure(self, bounded: str) -> int:
-        """Return the place up to which JSON stays as it is: the second half of a text may be cut."""
-        cut, text = self._cut_texts(bounded), self.draft.text
-        half = min(_bounds(bounded), default=2 * len(text)) // 2
-        return (cut[0].start() if cut else text.rfind('"')) + half
-
-    def _cut_texts(self, bounded: str) -> list[re.Match[str]]:
-        """Return the texts of JSON that may have ended because a schema bounds their length."""
-        return [
-            found
-            for found in _STRING.finditer(self.draft.text)
-            if not found[1] and found[0] not in bounded and found[0][-2] not in STOPS
-            if any(0 <= bound + 2 - len(found[0]) < WORD for bound in _bounds(bounded))
-        ]
-
     async def _end_texts(self, bounded: str) -> None:
         """End each text of JSON that its bound cut where the model might have ended it."""
         draft = self.draft
-        for found in reversed(self._cut_texts(bounded)):
+        for found in reversed(cut_texts(draft.text, bounded)):
             end, half = found.end() - 1, (found.start() + found.end()) // 2
             if _chance(STOPS + '"', await self._likeliest(draft.text[:end])) < POSSIBLE:
                 rest = draft.text[end:]
@@ -234,7 +216,7 @@ class _Writer:
     async def _add_to_json(self) -> None:
         """Put each missing text into a sentence at the end of the last text, if there is one."""
         draft = self.draft
-        ends = [found.end() - 1 for found in _STRING.finditer(draft.text) if not found[1]]
+        ends = [found.end() - 1 for found in STRING.finditer(draft.text) if not found[1]]
         if not (ends and self._missing()):
             return
         rest = draft.text[ends[-1] :]
@@ -496,7 +478,7 @@ class _Writer:
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text) if found.start() > start]
         places += [len(text.rstrip(STOPS))] * bool(closing)
         fitting = [place for place in places if self._fits(text[:place] + ".", enough=enough)]
-        for place in reversed(fitting[-LOOKED_AT:]):
+        for place in reversed(fitting[-LOOKED_AT * (1 + bool(closing)) :]):
             if self.spent >= self.room:
                 break
             top = await self._likeliest(text[:place])
@@ -648,7 +630,7 @@ class _Writer:
         at = max(len(text) - 1, 0)
         begin = segment_of(text, at, at, led=False)[0]
         within = self.ends_sentence and not self._is_over
-        within = within and (await self._closed(begin, POSSIBLE, closing) or await self._end_with(words))
+        within = within and await self._closed(begin, 0, closing)
         if not within and self.ends_sentence and " " not in closing:
             draft.cut(len(draft.text.rstrip(STOPS)))
             within = True
@@ -662,18 +644,6 @@ class _Writer:
         behind = draft.text.rstrip(CLOSERS)[-1:] in STOPS and not closing[:1].islower()
         apart = not within and not (behind and closing.rstrip()[-1:] in STOPS)
         return draft.give(f"\n\n{closing}" if apart and self._fits(f"{draft.text}\n\n") else f" {closing}")
-
-    async def _end_with(self, words: str) -> bool:
-        """Add a sentence that has some words, and cut it before them. Return whether there is one."""
-        begin = len(self.draft)
-        self.form = replace(self.form, has=(*self.form.has, words))
-        await self._begins()
-        await self._put([words])
-        *_, place = [begin, *(each.start() for each in pattern_for(words).finditer(self.draft.text, begin))]
-        self.draft.cut(len(self.draft.text[:place].rstrip()))
-        if self.draft.is_whole:  # the words begin a sentence
-            self.draft.cut(begin)
-        return len(self.draft) > begin
 
     async def _put_missing(self) -> None:
         """Write a further sentence for each missing text while they fit, and one for all that are left."""
