@@ -249,9 +249,8 @@ class LocalEngine(Engine):
                 async for delta in deltas:
                     yield replace(delta, likeliest=await self._named(delta.likeliest))
 
-        form = sampling.form
-        if form is None and sampling.schema is not None and self._info.forms:
-            form = Form()  # its texts end where they may
+        ends = sampling.schema is not None and self._info.forms  # texts of JSON end where they may
+        form = sampling.form or (Form() if ends else None)
         forms = form is not None and (self._info.forms or form.one)
         if form is None or form.pattern or not forms or (sampling.schema is not None and sampling.begun):
             return self._reply(asked, prompt, sampling, stop)

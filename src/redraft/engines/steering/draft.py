@@ -27,7 +27,6 @@ _WORD = re.compile(r"\w+,? ")
 LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # letters of a sentence that nobody says twice
 _LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _WIDE = "\u2e80"  # the first of the writings without spaces
-LONE = re.compile(r'"(?=[^"”]+\Z)')  # begins a quotation without an end
 STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # of JSON; a colon follows a name
 _LEFT = 8  # characters: a text of JSON that has fewer left may have ended for want of more
 _SEEN = 1000  # characters in which a sentence comes twice
@@ -124,6 +123,12 @@ class Draft:
         """Whether the text ends at the end of a sentence."""
         return len(self) in self.ends(max(len(self) - 200, 0), whole=True)
 
+    @property
+    def last(self) -> int:
+        """Where the last sentence begins."""
+        at = max(len(self) - 1, 0)
+        return segment_of(self.text, at, at, led=False)[0]
+
     def repeats(self, begin: int, *, whole: bool) -> int | None:
         """Return where the text begins to repeat its end: a sentence twice, or a phrase three times."""
         begin = max(begin, len(self) - _SEEN)
@@ -151,26 +156,18 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
     return found
 
 
-def cut_texts(text: str, schema: str) -> list[re.Match[str]]:
-    """Return the texts of JSON that may have ended because a schema bounds their length."""
-    return [
+def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
+    """Return the texts of JSON that a bound may have cut, and the place before which nothing is cut."""
+    free = not re.search(r'"(pattern|format|minLength)":', schema)
+    bounds = [int(found) for found in re.findall(r'"maxLength": (\d+)', schema) if free]
+    cut = [
         found
         for found in STRING.finditer(text)
         if not found[1] and found[0] not in schema and found[0][-2] not in STOPS
-        if any(0 <= bound + 2 - len(found[0]) < _LEFT for bound in _bounds(schema))
+        if any(0 <= bound + 2 - len(found[0]) < _LEFT for bound in bounds)
     ]
-
-
-def sure_of(text: str, schema: str) -> int:
-    """Return the place up to which JSON stays as it is: the second half of a text may be cut."""
-    cut, half = cut_texts(text, schema), min(_bounds(schema), default=2 * len(text)) // 2
-    return (cut[0].start() if cut else text.rfind('"')) + half
-
-
-@lru_cache(maxsize=4)  # it is asked for each token
-def _bounds(schema: str) -> list[int]:
-    has = re.search(r'"(pattern|format|minLength)":', schema)
-    return [] if has else [int(found) for found in re.findall(r'"maxLength": (\d+)', schema)]
+    begin = cut[0].start() if cut else text.rfind('"')
+    return cut, begin + min(bounds, default=2 * len(text)) // 2
 
 
 def marked(text: str, *, capitals: bool, count: int) -> str:

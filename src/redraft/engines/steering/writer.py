@@ -23,17 +23,7 @@ from typing import Any, Literal, NamedTuple
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.bounds import within
-from redraft.engines.steering.draft import (
-    CLOSERS,
-    LONE,
-    STOPS,
-    STRING,
-    Draft,
-    cut_texts,
-    marked,
-    segment_of,
-    sure_of,
-)
+from redraft.engines.steering.draft import CLOSERS, STOPS, STRING, Draft, cut_texts, marked
 from redraft.engines.steering.form import NOT_IN_JSON, Form, Gap
 from redraft.engines.steering.phrase import ENDS, is_word_for, pattern_for
 from redraft.errors import ContextError
@@ -120,7 +110,6 @@ class _Writer:
         self.closing = pattern_for(closing) if closing else None
         self.ends_sentence = closing[:1].islower()
         self.banned: frozenset[int] = frozenset()
-        self.taken = (-1, self.banned)  # the last place of a forbidden word, and what began one there
         self.begins: dict[int, str] = {}  # texts that must come, by their first tokens
         self.likelier = LIKELIER
         self.placed: list[str] = []  # the texts that the sentence at the end is to have
@@ -193,7 +182,7 @@ class _Writer:
                     if place is not None and left:
                         break
                     if not (self.form.lacks or self.form.has):
-                        await draft.release(sure_of(draft.text, bounded))
+                        await draft.release(cut_texts(draft.text, bounded)[1])
             if place is None or self._is_over:
                 break
             self.banned |= draft.token_at(place)
@@ -204,7 +193,7 @@ class _Writer:
     async def _end_texts(self, bounded: str) -> None:
         """End each text of JSON that its bound cut where the model might have ended it."""
         draft = self.draft
-        for found in reversed(cut_texts(draft.text, bounded)):
+        for found in reversed(cut_texts(draft.text, bounded)[0]):
             end, half = found.end() - 1, (found.start() + found.end()) // 2
             if _chance(STOPS + '"', await self._likeliest(draft.text[:end])) < POSSIBLE:
                 rest = draft.text[end:]
@@ -361,8 +350,8 @@ class _Writer:
     async def _bans(self) -> frozenset[int]:
         words = [text.strip() for text in self.form.lacks if len(text.split()) == 1][:BANNED]
         cases = sorted({case for word in words for case in (word.lower(), word.capitalize(), word.upper())})
-        texts = [*(f" {case}" for case in cases), *(case for case in cases if len(case) > SHORT)]
-        found = await asyncio.gather(*map(self._encode, texts))
+        bare = (case for case in cases if len(case) > SHORT or case[0].isupper())
+        found = await asyncio.gather(*map(self._encode, [*(f" {case}" for case in cases), *bare]))
         return frozenset(tokens[0] for tokens in found if len(tokens) == 1)
 
     def _forbidden(self, text: str, old: int, *, whole: bool = True) -> int | None:
@@ -383,9 +372,6 @@ class _Writer:
 
     async def _without(self, place: int) -> None:
         token, word = self.draft.token_at(place), self.draft.text[place:].split()[0].lower()
-        if self.taken[0] == place:  # "The" came for "the"
-            token |= self.taken[1]
-        self.taken = place, token
         self.draft.cut(place)
         if token:
             return await self._one(banned=self.banned | token)
@@ -477,6 +463,7 @@ class _Writer:
         text, start, best, end = self.draft.text, max(begin, self.draft.sent), 0, "."
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text) if found.start() > start]
         places += [len(text.rstrip(STOPS))] * bool(closing)
+        places = [place for place in places if not closing or not self._missing(text[:place])]
         fitting = [place for place in places if self._fits(text[:place] + ".", enough=enough)]
         for place in reversed(fitting[-LOOKED_AT * (1 + bool(closing)) :]):
             if self.spent >= self.room:
@@ -596,13 +583,9 @@ class _Writer:
         if self.over or self.stop_text:
             return
         self._end_comma()
-        lone = (
-            None if draft.sent or form.opening or form.quoted or form.layout.parts else LONE.match(draft.text)
-        )
-        if lone and self._fits(draft.text[1:], enough=True):
-            text = draft.text[1:]
-            draft.cut(0)
-            draft.add(Delta(text=text))
+        lone = sum(map(draft.text.count, '"“”')) % 2 and not (form.quoted or form.layout.parts)
+        if lone and self._fits(f'{draft.text}"', enough=True):
+            draft.give('"')
         if (word := self._forbidden(draft.text, len(draft))) is not None:
             draft.cut(word)
         await self._put_missing()
@@ -627,12 +610,10 @@ class _Writer:
         if words and text.endswith(words):
             draft.cut(len(text) - len(words))
             return draft.give(closing)
-        at = max(len(text) - 1, 0)
-        begin = segment_of(text, at, at, led=False)[0]
         within = self.ends_sentence and not self._is_over
-        within = within and await self._closed(begin, 0, closing)
+        within = within and await self._closed(draft.last, 0, closing, enough=True)
         if not within and self.ends_sentence and " " not in closing:
-            draft.cut(len(draft.text.rstrip(STOPS)))
+            draft.cut(len(text))
             within = True
         elif not within and self.cut_short:
             comma = max(map(draft.text.rfind, ",;:"))
@@ -648,9 +629,9 @@ class _Writer:
     async def _put_missing(self) -> None:
         """Write a further sentence for each missing text while they fit, and one for all that are left."""
         for _ in self._missing():
-            text, at = self.draft.text, len(self.draft) - 1
+            text = self.draft.text
             if self._left(text) < 0 and self.room - self.spent > SENTENCE:  # the last sentence makes room
-                begin = max(segment_of(text, at, at, led=False)[0], len(self.form.opening) + self.form.quoted)
+                begin = max(self.draft.last, len(self.form.opening) + self.form.quoted)
                 self.draft.cut(len(text[:begin].rstrip(" ")))
             if missing := self._missing():
                 fits = self._left(f"{self.draft.text} And here we will see {missing[0]} again.") >= 0
