@@ -356,14 +356,6 @@ def test_several_words_come_in_one_sentence_where_no_more_fit(limits: str, seed:
     assert not [result.message for result in results if not result.passed], text
 
 
-def test_a_sentence_that_is_to_have_words_does_not_end_before_them() -> None:
-    model, stop = Words(1), TOKENS.index(".")
-    write(form_for(["sentences==1", "contains:boat", "contains:storm"])[0], model.source)
-    stretches = [sampling for _, sampling in model.asked if sampling.max_tokens > 1]
-    assert len(stretches) > 1
-    assert all((stop in sampling.banned) == bool(sampling.likelier) for sampling in stretches)
-
-
 def test_a_word_that_must_come_twice_in_a_sentence_does() -> None:
     form = replace(form_for(["sentences<=1"])[0], has=("boat", "boat"))
     assert write(form, Says(" It is.").source)[0].lower().count("boat") == 2

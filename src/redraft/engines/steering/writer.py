@@ -113,7 +113,6 @@ class _Writer:
         self.begins: dict[int, str] = {}  # texts that must come, by their first tokens
         self.likelier = LIKELIER
         self.placed: list[str] = []  # the texts that the sentence at the end is to have
-        self.stops: frozenset[int] = frozenset()  # tokens that end it
         self.stop_text: str | None = None
         self.over: Delta | None = None  # what ended the answer for good, such as a filter
         self.cut_short = False  # the text ends where the tokens did
@@ -237,7 +236,6 @@ class _Writer:
         wanted = [text for text in missing if text in self.placed] or missing
         if self.placed:
             changes["logprobs"] = True
-            changes.setdefault("banned", self.banned | (self.stops if wanted is not missing else frozenset()))
         if self.form.gap:
             changes |= {"logprobs": True, "top_logprobs": SEEN}
         likely = (token for token, text in self.begins.items() if text in wanted)
@@ -272,10 +270,6 @@ class _Writer:
     @property
     def _is_over(self) -> bool:
         return self.spent >= self.room or self.over is not None
-
-    @property
-    def _ends_soon(self) -> bool:
-        return self.spent >= self.room - self.kept or self.over is not None
 
     async def _one(self, **changes: Any) -> None:
         if self._is_over:
@@ -367,9 +361,6 @@ class _Writer:
                     return place - (said[place - 1 : place] == " ")
         return None
 
-    def _is_allowed(self, text: str) -> bool:
-        return self._forbidden(text, len(text)) is None
-
     async def _without(self, place: int) -> None:
         token, word = self.draft.token_at(place), self.draft.text[place:].split()[0].lower()
         self.draft.cut(place)
@@ -377,7 +368,7 @@ class _Writer:
             return await self._one(banned=self.banned | token)
         top = [str(text) for text, _ in await self._likeliest(self.draft.text)]
         other = (text for text in top if text.strip() and not word.startswith(text.strip().lower()))
-        return self.draft.give(next((t for t in other if self._is_allowed(self.draft.text + t)), ""))
+        return self.draft.give(next((text for text in other if self._fits(self.draft.text + text)), ""))
 
     # Limits
 
@@ -400,7 +391,9 @@ class _Writer:
         return any(each.count(text) < each.low for each in self.form.limits)
 
     def _fits(self, text: str, *, enough: bool = False) -> bool:
-        return self._left(text) >= 0 and self._is_allowed(text) and not (enough and self._is_low(text))
+        if self._left(text) < 0 or self._forbidden(text, len(text)) is not None:
+            return False
+        return not (enough and self._is_low(text))
 
     async def _free(self, begin: int, mark: str = "", most: int | None = None) -> None:
         """Write a stretch that ends as `_stretch` says, and at the end of a sentence."""
@@ -410,13 +403,16 @@ class _Writer:
         while True:
             until = self.spent + most
             ended = await self._stretch(begin, mark, until)
-            over = self._ends_soon
+            over = self._is_over or self.spent >= self.room - self.kept
             if ended.by == "forbidden" and taken < 4 * TRIES * max(len(self.lacks), 1):
                 taken += 1
                 await self._without(ended.place)
             elif ended.by in ("mark", "model"):
                 self.stop_text, self.cut_short = ended.stop_text, False
-                self._end_at(begin, ended)
+                goes_on = ended.place < len(self.draft.text.rstrip()) and ended.by == "model"
+                self.draft.cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
+                if goes_on and not self.draft.is_whole:
+                    self._back(begin)
                 own = ended.place == len(self.draft) and re.search(r"\w", self.draft.text[begin:])
                 ready = (own or self.draft.is_whole or longer) and not self._is_low(self.draft.text)
                 thought = self.thought and not self.draft.text.strip()  # and answered nothing
@@ -431,19 +427,13 @@ class _Writer:
                 if self._back(begin, enough=not mark) or await self._closed(begin, least, enough=not mark):
                     return
                 found = self._back(begin)
-                over = self._ends_soon  # the search for an end takes tokens, too
+                over = over or self.spent >= self.room - self.kept  # the search for an end takes tokens, too
                 if over or again == TRIES:
                     self.cut_short = over and not self.draft.is_whole
                     return
                 if not found:
                     self.draft.cut(max(begin, self.draft.sent))
                 again += 1
-
-    def _end_at(self, begin: int, ended: _Ended) -> None:
-        goes_on = ended.place < len(self.draft.text.rstrip()) and ended.by == "model"
-        self.draft.cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
-        if goes_on and not self.draft.is_whole:
-            self._back(begin)
 
     def _back(self, begin: int, *, enough: bool = False) -> bool:
         """Cut back to the last sentence end that fits, and is `enough`. Return whether there is one."""
@@ -567,8 +557,6 @@ class _Writer:
         firsts = [(await self._encode(f" {text}"))[:1] for text in ("", "?", *self.form.has)]
         pairs = zip(firsts[2:], self.form.has, strict=True)
         self.begins = {first[0]: text for first, text in pairs if first not in ((), *firsts[:2])}
-        ends = [await self._encode(stop) for stop in (*STOPS[:3], "\n")] if self.begins else []
-        self.stops = frozenset(tokens[0] for tokens in ends if len(tokens) == 1)
 
     def _missing(self, text: str | None = None) -> list[str]:
         text = (self.draft.text if text is None else text).replace("’", "'")
