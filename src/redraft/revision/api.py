@@ -498,7 +498,6 @@ def _plan(
     scheduled = auto and not untold
     full = exercises or options.min_revisions or options.tools or wording_of(options.prompts).scores
     plain_text = not any(map(beyond_text, base_messages(prompt, options.system)))
-    demands = list(dict.fromkeys(filter(None, told)))
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
     special = [schema for schema in schemas if schema != Json().schema]
     wanted = next(iter([*special, *schemas]), None)
@@ -525,7 +524,7 @@ def _plan(
         checks=tuple(check.name for check in driver.checks),
         critic=critic,
         judge=judge,
-        demand="\n".join(demands),  # as a list, it was answered with a list
+        demand="\n".join(dict.fromkeys(filter(None, told))),  # a list of them was answered with lists
         schema=schema,
         form=form if steered else None,
         steered=steered,

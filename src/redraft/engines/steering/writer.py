@@ -438,9 +438,8 @@ class _Writer:
     def _back(self, begin: int, *, enough: bool = False) -> bool:
         """Cut back to the last sentence end that fits, and is `enough`. Return whether there is one."""
         text = self.draft.text
-        places = [end for end in self.draft.ends(begin, whole=True) if end >= self.draft.sent]
-        for place in reversed(places):
-            if self._fits(text[:place], enough=enough):
+        for place in reversed(self.draft.ends(begin, whole=True)):
+            if place >= self.draft.sent and self._fits(text[:place], enough=enough):
                 self.draft.cut(place)
                 return True
         return False
@@ -451,10 +450,10 @@ class _Writer:
         Return whether it fits and is `enough`.
         """
         text, start, best, end = self.draft.text, max(begin, self.draft.sent), 0, "."
-        places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text) if found.start() > start]
+        places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text)]
         places += [len(text.rstrip(STOPS))] * bool(closing)
-        places = [place for place in places if not closing or not self._missing(text[:place])]
-        fitting = [place for place in places if self._fits(text[:place] + ".", enough=enough)]
+        fitting = [each for each in places if each > start and self._fits(text[:each] + ".", enough=enough)]
+        fitting = [place for place in fitting if not closing or not self._missing(text[:place])]
         for place in reversed(fitting[-LOOKED_AT * (1 + bool(closing)) :]):
             if self.spent >= self.room:
                 break
