@@ -150,23 +150,6 @@ def test_a_gap_is_filled_with_what_is_likely_there(
     assert (found, last.completion_tokens) == (text, len(model.asked))
 
 
-def test_words_that_were_asked_for_end_where_the_rest_is_likely() -> None:
-    likely = {" An": " is", " An old": " is", " An old big": " is", " An old big sea": " is"}
-    behind = {" An is": " x", " An old is": " red", " An old big is": " red"}
-    chances = {" An": -0.1, " An old is": -0.1, " An old": -0.2}
-
-    async def go_on(text: str, sampling: Sampling) -> Replies:
-        said = re.findall(r"\s*\S+", " An old big sea boat.".removeprefix(text))
-        for piece in said[: sampling.max_tokens]:
-            word = {**likely, **behind}.get(text, " y")
-            yield Delta(piece, likeliest=(((word, chances.get(text, -1.0)),),))
-            text += piece
-        yield Delta(finish="stop" if text.endswith(".") else "max_tokens")
-
-    form = Form(one=True, gap=Gap("An old", " is red.", "", asked=True))  # that is what was there
-    assert write(form, Source(go_on, None, 5))[0] == " An old big"
-
-
 CHECKS = st.one_of(
     st.builds("words<={}".format, st.integers(6, 60)),
     st.builds("words>={}".format, st.integers(1, 40)),
