@@ -255,6 +255,15 @@ def test_many_ctrl_c_at_the_prompt_end_nothing(slow: Terminal) -> None:
     assert "Traceback" not in slow.all
 
 
+def test_a_question_that_is_stopped_before_its_answer_is_not_kept_and_revise_is_about_the_one_before() -> None:
+    with Terminal("-m", script("Rain.", {"text": "Snow.", "stall": 60})) as terminal:
+        terminal.see("> ")
+        terminal.say("Rain?")
+        terminal.type("Snow?\r")
+        terminal.see("not kept.", press="\x03")
+        terminal.see("Ask again: /revise is about the question before.")
+
+
 def test_pasted_lines_are_one_question(slow: Terminal) -> None:
     assert "\x1b[?2004h" in slow.all, "the terminal is not told to mark what is pasted"
     slow.type("\x1b[200~/one\r\ttwo\r\x1b[201~\r")

@@ -148,7 +148,8 @@ class Chat:
         if watch and (said := watch.add(chain)):
             tell(said)
         if self.watching and not kept:
-            tell("there is no answer, so the question is not kept.")
+            before = "Ask again: /revise is about the question before." if self.session.talk.turns else None
+            tell("there is no answer, so the question is not kept.", before)
         elif kept and not self.watching:
             from redraft.checks.json_reading import text_of
 
