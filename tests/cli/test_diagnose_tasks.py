@@ -79,7 +79,7 @@ def test_each_way_answers_each_task_and_the_page_says_what_came_out() -> None:
     titled = ("no way has more right answers than ", "at equal tokens. Undecided: revising is not")
     for shown in ("Who should revise, when, and how?", "revise alone", "majority vote", "all tasks", *titled):
         assert shown in page
-    assert "new tokens an item</text>" in page
+    assert "new tokens a prompt</text>" in page
     before = files()
     assert run().stdout == result.stdout
     Path("script.jsonl").rename("gone.jsonl")
@@ -197,6 +197,23 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
     assert f"{file.relative_to('d')}: was changed afterwards." in done.stdout
     assert said in done.stdout
     assert "Not verified." in done.stdout
+
+
+def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verified(whole: Path) -> None:
+    copytree(whole, "d")
+    refused(redraft("diagnose", "d", "--equal", "usd"), "the runs in d do not tell their money.", "--price")
+    [file] = Path("d").rglob("plain.jsonl")
+    refused(redraft("diagnose", str(file), "--equal", "usd"), "--equal is for a folder of --tasks.")
+    rmtree("d")
+    priced = run("add", "--ways", "best", "--price", "0,1000000", "--equal", "usd")
+    assert re.search(r"add, at equal money: .*\nrevise minus one .* \d+\.\d{6} USD against", priced.stdout), (
+        priced
+    )
+    assert table()["by"] == "usd"
+    assert "money a prompt</text>" in Path("d/index.html").read_text()
+    assert verify().exit_code == 0
+    Path("d/table.json").write_text(json.dumps({**table(), "by": "gold"}))
+    assert "table.json: by is 'gold', and the records give 'tokens'." in verify().stdout
 
 
 def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
@@ -483,9 +500,10 @@ def test_a_limit_before_the_first_block_is_whole_chooses_nothing() -> None:
     assert (limited.exit_code, limited.stdout) == (4, "")
     assert not Path("way.yaml").exists()
     assert chosen("--price", "0,1000000", "--limit-seconds", "0.001").exit_code == 4
-    done = chosen("--price", "0,1000000").stdout
+    done = chosen("--price", "0,1000000", "--ways", "one,best,verified", "--equal", "usd").stdout
     assert "of 30 prompts" in done
-    assert ", 3.500000 USD" in done
+    assert "script:script.jsonl, against best of N at equal money: points ahead\nverified" in done, done
+    assert re.search(r"one answer .* 3\.\d new tokens, 3\.\d{6} USD", done), done
     assert re.search(r"  tokens: (\S+)\n  usd: \1\n", Path("way.yaml").read_text()), "a USD a token"
 
 

@@ -12,29 +12,34 @@ arXiv 2410.23614), for means of e-values. Intervals of a fixed number of items a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import special
 
-BETS = np.sin(np.pi / 2 * (np.arange(64) + 0.5) / 64) ** 2
+_PARTS = (np.arange(64) + 0.5) / 64
+BETS = special.betaincinv(0.5, 0.5, _PARTS)
 """The shares of what may be lost that are bet, in equal parts: no single one has to be chosen beforehand.
 
 They follow the arcsine law, Krichevsky and Trofimov's mixture: where values are all alike, the largest bet is
 the best one, and equal steps have few that are large.
 """
+MIDDLING = special.betaincinv(3.0, 3.0, _PARTS)
+"""Bets on differences of ways, which are seldom all alike: certain after a fifth fewer items."""
 _HALVINGS = 30  # of the interval in which a bound lies: it is known to 1e-9
 
 
-def log_evidence(values: Sequence[float], mean: float) -> float:
+def log_evidence(values: Sequence[float], mean: float, bets: Any = BETS) -> float:
     """Return the log of the e-value against "the mean is at most `mean`".
 
     Args:
         values: What was drawn, each at least 0. Their order does not matter.
         mean: Above 0.
+        bets: Shares of what may be lost, above 0 and below 1.
     """
     found, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
-    wealth = np.log1p(BETS[:, None] * (found / mean - 1)) @ counts
-    return float(special.logsumexp(wealth) - np.log(len(BETS)))
+    wealth = np.log1p(bets[:, None] * (found / mean - 1)) @ counts
+    return float(np.logaddexp.reduce(wealth) - np.log(len(bets)))
 
 
 def least_mean(values: Sequence[float], error: float) -> float:
@@ -49,7 +54,7 @@ def least_mean(values: Sequence[float], error: float) -> float:
 
 def log_ahead(gains: Sequence[float], by: float = 0.0) -> float:
     """Return the log of the e-value against "the mean gain is at most `by`", for gains between -1 and 1."""
-    return log_evidence([(1 + gain) / 2 for gain in gains], (1 + by) / 2)
+    return log_evidence([(1 + gain) / 2 for gain in gains], (1 + by) / 2, MIDDLING)
 
 
 def least_gain(gains: Sequence[float], error: float) -> float:

@@ -21,6 +21,7 @@ from redraft.evaluation.tables import tokens_text
 REVISE, BEST, STEERED = Strategy("revise", 2), Strategy("best-of", 4), Strategy("steered", 2)
 TOKENS = {ONE: 40, REVISE: 60, STEERED: 70, BEST: 90}
 MARGIN = 0.1
+AT_ONCE = 148  # prompts in each way, for one look with the power that racing has with up to 300
 
 
 def race(**scores: Sequence[float]) -> Race:
@@ -33,7 +34,7 @@ def spent(way: Strategy, scores: Sequence[float]) -> dict[str, list[Spent]]:
 
 
 def test_looks_become_fewer_and_the_last_one_sees_all() -> None:
-    assert list(blocks(100)) == [20, 30, 40, 50, 62, 77, 96, 100]
+    assert list(blocks(100)) == [20, 25, 30, 35, 40, 45, 50, 55, 60, 66, 72, 79, 86, 94, 100]
     assert list(blocks(7)) == [7]
 
 
@@ -49,19 +50,33 @@ def test_a_way_that_does_better_for_certain_is_chosen_and_the_others_are_dropped
 def test_of_ways_that_are_equal_within_the_margin_the_cheapest_is_chosen() -> None:
     same = [1, 0] * 60
     found = race(one=[0] * 120, revise=same, best=same)
-    assert (found.left, found.chosen, found.certain) == ([REVISE, BEST], REVISE, True)
+    assert (found.left, found.chosen, found.certain) == ([REVISE], REVISE, True)
 
 
 def test_a_dearer_way_that_leads_is_chosen_before_it_is_known_how_far_a_cheaper_one_is_behind() -> None:
     found = race(one=[0] * 60, revise=[0] * 4 + [1] * 56, best=[1] * 60)
-    assert (found.left, found.chosen, found.certain) == ([REVISE, BEST], BEST, True)
+    assert (found.left, found.chosen, found.certain) == ([BEST], BEST, True)
 
 
 def test_while_little_is_known_what_did_best_so_far_is_chosen_and_it_is_not_certain() -> None:
     found = race(one=[1, 0] * 10, revise=[1, 1, 1, 0] * 5, best=[1, 1, 1, 0] * 5)
-    assert (found.chosen, found.certain, found.finding(BEST)) == (REVISE, False, "open")
+    assert (found.chosen, found.certain, found.finding(found.gain(BEST))) == (REVISE, False, "open")
     assert found.promise(REVISE).gain < 0
     assert (found.promise(ONE).gain, found.promise(ONE).harm) == (0, 0)
+
+
+def test_at_equal_cost_a_way_is_held_against_a_random_choice_between_two_runs_of_best_of_n() -> None:
+    scores = {ONE: [0] * 100, REVISE: [1] * 60 + [0] * 40, STEERED: [1] * 100, BEST: [1] * 50 + [0] * 50}
+    found = Race({way: spent(way, of) for way, of in scores.items()}, MARGIN)
+    gain = found.at_equal(REVISE, "tokens")
+    assert gain
+    assert gain.value == pytest.approx(0.6 - 0.4 * 0.5), "60 tokens are 2/5 of the way from 40 to 90"
+    assert 0 < gain.low < gain.value < gain.high < 0.7
+    assert found.finding(gain) == "better"
+    assert found.at_equal(BEST, "tokens") is None
+    assert found.at_equal(REVISE, "seconds") is None, "nothing took a known time"
+    dear = {**found.seen, REVISE: {"1": [Spent(1, 91, 0)]}}
+    assert Race(dear, MARGIN).at_equal(REVISE, "tokens") is None, "no best of N takes as many"
 
 
 def test_what_a_way_breaks_is_in_its_promise() -> None:
@@ -124,13 +139,13 @@ def certain_at_once(answers: Any) -> bool:
 
 @pytest.mark.slow
 def test_choices_and_promises_hold_in_95_of_100_runs_and_racing_saves_answers() -> None:
-    rng, runs, items = np.random.default_rng(6), 1000, 200
+    rng, runs, items = np.random.default_rng(6), 1000, 300
     false = broken = certain = count = at_once = 0
     for _ in range(runs):
         rates = rng.uniform(0.3, 0.7) + np.array([0, *rng.normal(0.08, 0.1, 3)]).clip(-0.25, 0.28)
         answers = drawn(rng, rates, items)
         found, took = raced(answers)
-        at_once += certain_at_once(answers[:75])
+        at_once += certain_at_once(answers[:AT_ONCE])
         many, true = drawn(rng, rates, 4000), dict(zip(TOKENS, rates, strict=True))
         harm = dict(zip(TOKENS, np.maximum(many[:, :1] - many, 0).mean(axis=0), strict=True))
         way, promise = found.chosen, found.promise(found.chosen)
@@ -139,9 +154,8 @@ def test_choices_and_promises_hold_in_95_of_100_runs_and_racing_saves_answers() 
         kept = promise.right <= true[way] and promise.gain <= true[way] - true[ONE]
         broken += not (kept and promise.harm >= harm[way] - 0.02)
     print(f"{certain} of {runs} certain, {false} false, {broken} broken, {count / runs:.0f} answers")
-    print(f"{at_once} of {runs} certain with one look, after 75 prompts in each way")
-    assert abs(at_once - certain) <= 0.05 * runs, "what looking at any time is measured against"
+    print(f"{at_once} of {runs} certain with one look, after {AT_ONCE} prompts in each way")
     assert false <= 0.05 * runs
     assert broken <= 0.05 * runs
-    assert certain >= 0.7 * runs
-    assert count <= 0.65 * runs * items * len(TOKENS)
+    assert certain >= at_once
+    assert count <= 0.6 * runs * AT_ONCE * len(TOKENS)

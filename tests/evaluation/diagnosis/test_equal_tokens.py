@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_items_are_counted_in_runs_and_not_on_the_line_between(tmp_path: Path) -
     best = by_kind(found)["best-of"]
     assert (best.run, best.at) == ("best-of-2", 200)
     assert best.decision.gain.value == pytest.approx(-2 / 40)
-    assert "better in 0 items, worse in 0, runs with 190 and 200" in text_of(found)
+    assert "better in 0 prompts, worse in 0, runs with 190 tokens and 200 tokens" in text_of(found)
 
 
 def test_what_is_not_at_equal_tokens_is_marked(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_what_is_not_at_equal_tokens_is_marked(tmp_path: Path) -> None:
     found = curves_in(tmp_path)
     text = text_of(found)
     assert "mellea of 4 " in text
-    assert "200 tokens against 90; better in 0 items, worse in 15" in text
+    assert "200 tokens against 90 tokens; better in 0 prompts, worse in 15" in text
     said = "Don't revise here: with fewer tokens mellea does better, by 37.5 points (22.5 to 52.5)."
     assert verdict(versus(found)).startswith(said)
     for name in ("best-of-2", "best-of-3", "mellea-4"):
@@ -112,7 +113,7 @@ def test_what_is_not_at_equal_tokens_is_marked(tmp_path: Path) -> None:
     write(tmp_path, "revise-2", 600, shares(30))
     assert verdict(versus(curves_in(tmp_path))) == (
         "Undecided: no other way can be compared at equal tokens. "
-        "Revising adds 55.0 points (40.0 to 70.0) to one answer, for 500 more tokens an item."
+        "Revising adds 55.0 points (40.0 to 70.0) to one answer, for 500 tokens more a prompt."
     )
 
 
@@ -126,7 +127,7 @@ def test_files_without_usage_are_not_compared_at_equal_tokens(tmp_path: Path, wi
     text = text_of(found)
     which = without.partition("-")[0]
     assert f"; no usage in some chains of {which}; " in text
-    assert "an unknown number of new tokens an item" in text
+    assert "an unknown number of new tokens a prompt" in text
     assert "Not comparable at equal tokens: " in verdict(versus(found))
     json.dumps(without_nan(found), allow_nan=False)
     assert equal_tokens.series(found)
@@ -154,6 +155,25 @@ def test_one_of_several_ways_has_to_be_clearly_better(tmp_path: Path) -> None:
     assert verdict(unsure).startswith("Undecided: ")
     sure = versus(runs(tmp_path, plain=6, revise=6, best=(13, 13)))
     assert verdict(sure).startswith("Don't revise here")
+
+
+def test_at_equal_seconds_other_runs_are_compared_than_at_equal_tokens(tmp_path: Path) -> None:
+    """Drafts that are drawn at once take no longer than one: then as many as were drawn are compared."""
+    found = runs(tmp_path, revise=20, best=(10, 30))
+    took = {"plain": 1.0, "revise-2": 2.0, "best-of-2": 1.5, "best-of-3": 2.0}
+    timed = tuple(
+        replace(point, spent=tuple(each._replace(seconds=took[point.way.name]) for each in point.spent))
+        for point in found.points
+    )
+    timed_curves = replace(found, points=timed, by="seconds")
+    assert found.against("revise", "best-of").decision.gain.value == 0, "half-way from 10 to 30 right"
+    row = timed_curves.against("revise", "best-of")
+    assert (row.basis, row.at, row.decision.gain.value) == ("equal", 2.0, -0.25)
+    said = "Don't revise here: at equal seconds best of N does better, by 25.0 points"
+    assert verdict(versus(timed_curves)).startswith(said)
+    assert "at 2.0 s; better in 0 prompts, worse in 10" in text_of(timed_curves)
+    assert timed_curves.against("revise", "plain").basis == "fewer"
+    assert equal_tokens.series(timed_curves)["revise"][0][0] == 1.0, "the picture's axis has seconds"
 
 
 def test_seeds_are_runs_of_the_same_items(tmp_path: Path) -> None:

@@ -1,14 +1,13 @@
 """`redraft diagnose --choose`: find the way to answer prompts like these, and promise what it does.
 
-Each way answers the prompts block by block. After a block, a way that is certainly behind another one gets no
-more prompts. The runs end as soon as a remaining way is certainly not behind any other by the margin, and the
-cheapest such way is chosen; else with the last prompt or limit. Two statements hold with 95 % each, however
-often one looked (`evaluation.evidence`): a choice that is `certain` is behind no other way by the margin; and
-its whole promise, with the intervals beside it.
+Each way answers the prompts block by block. After a block, a way that is certainly not ahead of the leading
+one by the margin gets no more prompts, unless another one leads later. The runs end as soon as some way is
+certainly not behind any other by the margin, and the cheapest such way is chosen; else with the last prompt
+or limit. Two statements hold with 95 % each, however often one looked (`evaluation.evidence`): a choice that
+is `certain` is behind no other way by the margin; and its whole promise, with the intervals beside it.
 
-A hypothesis such as "best of 4 is the best way" is dropped by the mean of the e-values of all others against
-it. The best way has to survive that, which gets a fifth of the 5 %. The rest is for the certificates that a
-way is not ahead of another one by the margin, which take most items.
+A false choice is certainly not behind the best way by the margin, and is. So the 5 % are spent over the ways
+that may be such a choice: all but the best one.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -24,13 +23,12 @@ from statistics import fmean
 from typing import Any
 
 import yaml
-from scipy import special
 
 from redraft.chain.documents import text_of_settings, yaml_of
 from redraft.chain.read.records import read_records
 from redraft.checks.parse import checks_in
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.equal_tokens import Spent, titled
+from redraft.evaluation.diagnosis.equal_tokens import Cost, Spent, amount, around, noun, titled
 from redraft.evaluation.diagnosis.matrix import CHOOSABLE, RUNS, WAYS, Matrix, folders, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.table import changes, differences, hashes_of, some, wrong_truths
@@ -44,7 +42,6 @@ from redraft.options import Flags
 from redraft.revision.promise import digest_of, digest_of_options, types_of
 
 ERROR = 0.05  # the chance of a false choice, and of a broken promise
-SURVIVING = ERROR / 5  # the part of it that the best way is dropped
 FIRST = 20  # prompts of the first block
 FEW = {"seeds": 1, "samples": 4}  # if not given
 ONE = Strategy("plain", 1)
@@ -61,7 +58,7 @@ def blocks(items: int) -> Iterable[int]:
     count = FIRST
     while count < items:
         yield count
-        count = max(count + FIRST // 2, count * 5 // 4)
+        count = max(count + FIRST // 4, count * 11 // 10)
     yield items
 
 
@@ -126,44 +123,68 @@ class Race:
         return [ours[name] - theirs[name] for name in ours if name in theirs]
 
     @cached_property
+    def leader(self) -> Strategy:
+        """The way that gains most over one answer so far; of equals, the cheapest."""
+        return max(self.ways, key=lambda way: fmean(self.gains(way, ONE) or [-1.0]))
+
+    @cached_property
     def left(self) -> list[Strategy]:
-        """The ways that may still be the best one, the cheapest first."""
-        return [way for way in self.ways if not self._behind(way)] or [max(self.ways, key=self.right)]
+        """The leader, and the ways that may be ahead of it by the margin, the cheapest first."""
+        leader = self.leader
+        return [way for way in self.ways if way == leader or not self._keeps_up(leader, way)]
 
-    def _behind(self, way: Strategy) -> bool:
-        others = [log_ahead(self.gains(other, way)) for other in self.ways if other != way]
-        return bool(others) and bool(special.logsumexp(others) >= math.log(len(others) / SURVIVING))
+    def _keeps_up(self, way: Strategy, other: Strategy) -> bool:
+        """Whether a way is certainly not behind another one by the margin."""
+        enough = math.log((len(self.seen) - 1) / ERROR)
+        return log_ahead(self.gains(way, other), -self.margin) >= enough
 
     @cached_property
+    def _safe(self) -> list[Strategy]:
+        """The ways that are certainly not behind any other by the margin, the cheapest first."""
+        if len(self.ways) < len(self.seen):  # a way that failed altogether may be any good
+            return []
+        return [
+            way for way in self.ways if all(self._keeps_up(way, each) for each in self.ways if each != way)
+        ]
+
+    @property
     def certain(self) -> bool:
-        """Whether a remaining way is certainly not behind any other by the margin."""
-        known = len(self.ways) == len(self.seen)  # a way that failed altogether may be any good
-        return known and any(map(self._leads, self.left))
+        """Whether a way is certainly not behind any other by the margin."""
+        return bool(self._safe)
 
-    def _leads(self, way: Strategy) -> bool:
-        enough = math.log(len(self.seen) / (ERROR - SURVIVING))
-        others = (each for each in self.left if each != way)
-        return all(log_ahead(self.gains(way, each), -self.margin) >= enough for each in others)
-
-    @cached_property
+    @property
     def chosen(self) -> Strategy:
-        """The chosen way. Until it is certain, the one with most right answers; of equals, the cheapest."""
-        return next(filter(self._leads, self.left)) if self.certain else max(self.left, key=self.right)
+        """The cheapest way that is certain; until then, the leader."""
+        return next(iter(self._safe), self.leader)
 
     @property
     def _error(self) -> float:
         """The error allowed for each of four statements on each way, so that all hold together with 95 %."""
         return ERROR / (4 * len(self.seen))
 
-    def gain(self, way: Strategy) -> Estimate:
-        """Return the gain of a way over one answer, with its interval."""
-        gains = self.gains(way, ONE)
-        ends = least_gain(gains, self._error), -least_gain([-gain for gain in gains], self._error)
+    def gain(self, way: Strategy, other: Strategy = ONE, error: float | None = None) -> Estimate:
+        """Return the gain of a way over another one, with its interval."""
+        gains, error = self.gains(way, other), error or self._error
+        ends = least_gain(gains, error), -least_gain([-gain for gain in gains], error)
         return Estimate(fmean(gains), *ends)
 
-    def finding(self, way: Strategy) -> str:
-        """Return how a way compares with one answer."""
-        gain = self.gain(way)
+    def at_equal(self, way: Strategy, by: Cost) -> Estimate | None:
+        """Return the gain over best of N at equal cost, each with 95 %; None if none costs as much.
+
+        A random choice between two runs of best of N costs as much. Its gain lies between their gains, and so
+        do its bounds, which hold for every such choice, as those of both runs do.
+        """
+        drawn = [each for each in self.ways if each.kind in ("plain", "best-of")]
+        drawn.sort(key=lambda each: getattr(self.spent(each), by))
+        costs, at = [getattr(self.spent(each), by) for each in drawn], getattr(self.spent(way), by)
+        if way in drawn or not (math.isfinite(at) and costs[0] <= at <= costs[-1]):
+            return None
+        low, high, part = around(costs, at)
+        both = (astuple(self.gain(way, drawn[place], ERROR / (2 * len(drawn)))) for place in (low, high))
+        return Estimate(*((1 - part) * a + part * b for a, b in zip(*both, strict=True)))
+
+    def finding(self, gain: Estimate) -> str:
+        """Return what a gain shows."""
         if gain.low > 0:
             return "better"
         if gain.high < 0:
@@ -208,11 +229,21 @@ class Choice:
     race: Race
     matrix: Matrix  # with all ways
     items: int  # how many there are
+    by: Cost = "tokens"
 
     def __str__(self) -> str:
-        title = f"{self.matrix.models[0]}, against one answer"
-        rows = Part(title, "points ahead", lines=[*self._lines()])
-        return "\n".join(as_text([rows, Part(verdict=self.sentence)]))
+        model, ahead = self.matrix.models[0], "points ahead"
+        parts = [Part(f"{model}, against one answer", ahead, lines=[*self._lines()])]
+        if equal := [*self._at_equal()]:
+            parts.append(Part(f"{model}, against best of N at equal {noun(self.by)}", ahead, lines=equal))
+        return "\n".join(as_text([*parts, Part(verdict=self.sentence)]))
+
+    def _at_equal(self) -> Iterator[Line]:
+        for way in self.race.ways:
+            if gain := self.race.at_equal(way, self.by):
+                at = amount(getattr(self.race.spent(way), self.by), self.by)
+                value, interval = plain(gain.times(100), 1, sign=True)
+                yield Line(titled(way), value, interval, f"{self.race.finding(gain)}; {at}")
 
     def _lines(self) -> Iterator[Line]:
         race = self.race
@@ -223,9 +254,9 @@ class Choice:
             if way == ONE:
                 yield Line(titled(way), "", "", note)
                 continue
-            gain, finding = race.gain(way), race.finding(way)
+            gain = race.gain(way)
             value, interval = plain(gain.times(100), 1, sign=True)
-            yield Line(titled(way), value, interval, f"{finding}; {note}")
+            yield Line(titled(way), value, interval, f"{race.finding(gain)}; {note}")
 
     @property
     def _checks(self) -> Sequence[Any]:
@@ -326,7 +357,9 @@ def _steers_nothing(seen: Seen) -> bool:
     return any(drafts for _, drafts in pairs) and all(ours == drafts for ours, drafts in pairs if drafts)
 
 
-def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[int, Choice | None]:
+def choose(
+    matrix: Matrix, margin: float, by: Cost = "tokens", *, run_code: bool = False
+) -> tuple[int, Choice | None]:
     """Run the ways block by block, until one can be chosen. After any stop, the same call resumes.
 
     Return the exit status, and the choice by the complete blocks; None if a limit came before the first one
@@ -356,10 +389,10 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
             )
             seen = {way: items for way, items in seen.items() if way.kind != "steered"}
         race = Race(seen, margin)
-        choice, status = Choice(race, matrix, items), max(ended.status, status)
+        choice, status = Choice(race, matrix, items, by), max(ended.status, status)
         if not matrix.plan.quiet:
             left = " · ".join(map(titled, race.left))
-            matrix.plan.say(f"{count} of {counted(items, 'prompt')}; may be the best: {left}")
+            matrix.plan.say(f"{count} of {counted(items, 'prompt')}; still compared: {left}")
         if race.certain:
             break
         kinds = {"plain", *(way.kind for way in race.left)}

@@ -1,9 +1,9 @@
-"""Compare ways to spend tokens on an answer: score over tokens, and at equal tokens.
+"""Compare ways to spend tokens, seconds or money on an answer: score over cost, and at equal cost.
 
 Each run of a way is a point, the mean over all seeds. The points of a way, and the lines between them, are
-its curve: choosing at random between two runs, for each prompt, gives the scores and tokens on the line. Two
-ways are compared at the most tokens that both curves reach. If there are none, they cannot be compared at
-equal tokens. Tokens are those that the models generated, criticisms included. The items in which a way is
+its curve: choosing at random between two runs, for each prompt, gives the scores and costs on the line. Two
+ways are compared at the highest cost that both curves reach. If there is none, they cannot be compared at
+equal cost. Tokens are those that the models generated, criticisms included. The items in which a way is
 better or worse are counted in runs, never on a line.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self, get_args
 
 from redraft.errors import UsageError
 from redraft.evaluation import stats
@@ -25,6 +25,34 @@ from redraft.evaluation.diagnosis.truth import Known, chains_of, known
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
+
+Cost = Literal["tokens", "seconds", "usd"]  # what is equal
+COSTS: tuple[Cost, ...] = get_args(Cost)
+
+
+def noun(by: Cost) -> str:
+    """Return the name of a cost: `money`."""
+    return "money" if by == "usd" else by
+
+
+def amount(cost: float, by: Cost) -> str:
+    """Return a cost with its unit: `13 tokens`."""
+    if by == "tokens":
+        return f"{tokens_text(cost)} tokens"
+    return f"{cost:.1f} s" if by == "seconds" else f"{cost:.6f} USD"
+
+
+def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
+    """Return the places of two neighbours of a cost, and its way from one to the other, 0 to 1.
+
+    Args:
+        costs: In ascending order.
+        at: At least the first of them.
+    """
+    low = max(place for place, cost in enumerate(costs) if cost <= at)
+    high = min(low + 1, len(costs) - 1)
+    gap = costs[high] - costs[low]
+    return low, high, (at - costs[low]) / gap if gap else 0.0
 
 
 class Spent(NamedTuple):
@@ -54,8 +82,8 @@ class Spent(NamedTuple):
     @property
     def beside(self) -> str:
         """The seconds and the money, as they stand behind the tokens; what is unknown or 0 is left out."""
-        seconds = f", {self.seconds:.1f} s" * (self.seconds >= 0.05)
-        return seconds + f", {self.usd:.6f} USD" * (self.usd > 0)
+        seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
+        return seconds + f", {amount(self.usd, 'usd')}" * (self.usd > 0)
 
 
 @dataclass(frozen=True)
@@ -84,24 +112,25 @@ class Point:
 
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
-"""How many tokens the other way takes beside the first; `unknown` if one of the two has no counts."""
+"""The cost of the other way beside that of the first; `unknown` if one of the two is not known."""
 
 
 @dataclass(frozen=True)
 class Versus:
     """The comparison of one way, such as revising, with another."""
 
-    IN_JSON: ClassVar = "model task ours kind basis tokens run run_tokens at decision p finding"
+    IN_JSON: ClassVar = "model task by ours kind basis cost run run_cost at decision p finding"
 
     model: str
     task: str
+    by: Cost
     ours: str  # the kind of the first way
     kind: str  # that of the second
     basis: Basis
-    tokens: float  # new tokens an item of the first way's run with the most texts
-    run: str  # the name of the second way's run whose tokens are nearest to that
-    run_tokens: float
-    at: float  # the tokens of the second way in the comparison
+    cost: float  # of an item in the first way's run with the most texts
+    run: str  # the name of the second way's run whose cost is nearest to that
+    run_cost: float
+    at: float  # the cost of the second way in the comparison
     decision: Decision  # what the first way gains; `better` and `worse` count the items of both runs
     p: float  # of the decision, corrected by Holm's procedure for the number of comparisons
 
@@ -109,7 +138,7 @@ class Versus:
     def finding(self) -> Literal["for", "against", "open", "none"]:
         """Whether the comparison favours the first way or the second.
 
-        At unequal tokens it favours a way only if that uses fewer tokens and does no worse.
+        At unequal cost it favours a way only if that costs less and does no worse.
         """
         if self.basis == "unknown":
             return "none"
@@ -124,7 +153,7 @@ class Versus:
 class Curves:
     """All runs of a model on a task, each a point."""
 
-    IN_JSON: ClassVar = "model task items seeds left_out unfinished points"
+    IN_JSON: ClassVar = "model task by items seeds left_out unfinished points"
 
     model: str
     task: str
@@ -132,6 +161,11 @@ class Curves:
     seeds: int  # rounds over the items
     left_out: int = 0  # items that some run lacks
     unfinished: tuple[str, ...] = ()  # seeds that lack a run
+    by: Cost = "tokens"
+
+    def cost(self, point: Point) -> float:
+        """Return the mean cost of an item."""
+        return float(getattr(point.mean, self.by))
 
     @property
     def kinds(self) -> list[str]:
@@ -148,54 +182,53 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return the runs of a way with known tokens, by these; first the single answer if it takes fewer."""
-        own = [point for point in self.points if point.way.kind == kind and not math.isnan(point.mean.tokens)]
-        own.sort(key=lambda point: point.mean.tokens)
+        """Return the runs of a way with a known cost, by that; first the single answer if it costs less."""
+        own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
+        own.sort(key=self.cost)
         single = (point for point in self.points if point.way.kind == "plain")
-        return (*(point for point in single if own and point.mean.tokens < own[0].mean.tokens), *own)
+        return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare a way's run with the most texts with another way, at the most tokens that both reach."""
-        last, run = self.last(ours), self.nearest(kind, self.last(ours).mean.tokens)
-        at = self._budget(ours, kind)
+        """Compare a way's run with the most texts with another way, at the highest cost of both."""
+        last = self.last(ours)
+        run = self.nearest(kind, self.cost(last))
+        cost, run_cost, at = self.cost(last), self.cost(run), self._budget(ours, kind)
         basis: Basis = "equal"
         if at is not None:
             decision = decide(self.scores(kind, at), self.scores(ours, at))
         else:
-            decision, at = decide(run.scores, last.scores), run.mean.tokens
-            basis = "fewer" if run.mean.tokens < last.mean.tokens else "more"
-            if math.isnan(run.mean.tokens + last.mean.tokens):
+            decision, at = decide(run.scores, last.scores), run_cost
+            basis = "fewer" if run_cost < cost else "more"
+            if math.isnan(run_cost + cost):
                 basis = "unknown"
         better, worse = split(run.scores, last.scores)
         decision = replace(decision, better=better, worse=worse)
-        told = (basis, last.mean.tokens, run.way.name, run.mean.tokens, at, decision, decision.p)
-        return Versus(self.model, self.task, ours, kind, *told)
+        told = (basis, cost, run.way.name, run_cost, at, decision, decision.p)
+        return Versus(self.model, self.task, self.by, ours, kind, *told)
 
-    def nearest(self, kind: str, tokens: float) -> Point:
-        """Return the run of a way whose tokens are nearest to a number."""
+    def nearest(self, kind: str, cost: float) -> Point:
+        """Return the run of a way whose cost is nearest to a number."""
         runs = (point for point in self.curve(kind) if point.way.kind == kind)
-        return min(runs, key=lambda point: abs(point.mean.tokens - tokens), default=self.last(kind))
+        return min(runs, key=lambda point: abs(self.cost(point) - cost), default=self.last(kind))
 
     def _budget(self, ours: str, kind: str) -> float | None:
-        """Return the most tokens of both ways, or None. A way begins where its own first run does."""
+        """Return the highest cost of both ways, or None. A way begins where its own first run does."""
         curves = {way: self.curve(way) for way in (ours, kind)}
         if not all(curves.values()):
             return None
-        most = min(self.last(ours).mean.tokens, *(curve[-1].mean.tokens for curve in curves.values()))
+        most = min(self.cost(self.last(ours)), *(self.cost(curve[-1]) for curve in curves.values()))
         reached = all(
-            most > curve[0].mean.tokens or (most == curve[0].mean.tokens and curve[0].way.kind == way)
+            most > (least := self.cost(curve[0])) or (most == least and curve[0].way.kind == way)
             for way, curve in curves.items()
         )
         return most if reached else None
 
-    def scores(self, kind: str, tokens: float) -> list[float]:
-        """Return the scores of a way by item at a number of tokens that its curve reaches."""
+    def scores(self, kind: str, cost: float) -> list[float]:
+        """Return the scores of a way by item at a cost that its curve reaches."""
         curve = self.curve(kind)
-        low = [point for point in curve if point.mean.tokens <= tokens][-1]
-        high = next((point for point in curve if point.mean.tokens > tokens), low)
-        gap = high.mean.tokens - low.mean.tokens
-        part = (tokens - low.mean.tokens) / gap if gap else 0.0
-        return [(1 - part) * a + part * b for a, b in zip(low.scores, high.scores, strict=True)]
+        low, high, part = around([*map(self.cost, curve)], cost)
+        both = zip(curve[low].scores, curve[high].scores, strict=True)
+        return [(1 - part) * a + part * b for a, b in both]
 
 
 def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:
@@ -246,21 +279,21 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
-    """Return each way's points for a chart: tokens, score with its interval in per cent, and a tooltip."""
+    """Return each way's points for a chart: cost, score with its interval in per cent, and a tooltip."""
     drawn: dict[str, list[tuple[float, float, float, float, str]]] = {}
     ways = [kind for kind in found.kinds if kind != "plain"]
     for kind in sorted(ways, key=lambda kind: kind == "revise"):  # that one on top
         points = drawn[named(kind)] = []
         for point in found.curve(kind):
             score, (value, interval) = point.score.times(100), percent(point.score, 1)
-            tip = f"{point.way.name}: {value} ({interval}), {tokens_text(point.mean.tokens)} tokens"
-            points.append((point.mean.tokens, score.value, score.low, score.high, tip))
+            tip = f"{point.way.name}: {value} ({interval}), {amount(found.cost(point), found.by)}"
+            points.append((found.cost(point), score.value, score.low, score.high, tip))
     return drawn
 
 
 def point_line(point: Point) -> Line:
     """Return the row of a run."""
-    note = f"{tokens_text(point.mean.tokens)} new tokens an item, {point.mean.prompts:,.0f} in prompts"
+    note = f"{tokens_text(point.mean.tokens)} new tokens a prompt, {point.mean.prompts:,.0f} read"
     return Line(titled(point.way), *percent(point.score, 1), note + point.mean.beside)
 
 
@@ -279,30 +312,32 @@ _FINDINGS = {"for": "better", "against": "worse", "open": "open", "none": "not c
 def versus_line(versus: Versus) -> Line:
     """Return the row of a comparison."""
     decision = versus.decision
-    counts = f"better in {counted(decision.better, 'item')}, worse in {decision.worse:,}"
+    counts = f"better in {counted(decision.better, 'prompt')}, worse in {decision.worse:,}"
     if versus.basis == "equal":
-        at = f"at {tokens_text(versus.at)} tokens"
-        if versus.run_tokens != versus.tokens:
-            counts += f", runs with {tokens_text(versus.run_tokens)} and {tokens_text(versus.tokens)}"
+        at = f"at {amount(versus.at, versus.by)}"
+        if versus.run_cost != versus.cost:
+            counts += f", runs with {amount(versus.run_cost, versus.by)} and {amount(versus.cost, versus.by)}"
     elif versus.basis == "unknown":
-        which = versus.ours if math.isnan(versus.tokens) else versus.kind
+        which = versus.ours if math.isnan(versus.cost) else versus.kind
         at = f"no usage in some chains of {named(which)}"
     else:
-        at = f"{tokens_text(versus.tokens)} tokens against {tokens_text(versus.at)}"
+        at = f"{amount(versus.cost, versus.by)} against {amount(versus.at, versus.by)}"
     name = f"{named(versus.ours)} minus {named(versus.kind)}"
     found = f"{_FINDINGS[versus.finding]}, corrected p {p_value(versus.p)}; {at}; {counts}"
     return Line(name, *plain(decision.gain.times(100), 1, sign=True), found)
 
 
 def verdict(versus: Sequence[Versus]) -> str:
-    """Say in plain words whether to revise. A verdict from unequal tokens says so."""
+    """Say in plain words whether to revise. A verdict from unequal costs says so."""
+    equal = f"equal {noun(versus[0].by)}"
+    less = f"{'less' if versus[0].by == 'usd' else 'fewer'} {noun(versus[0].by)}"
     lost, open_, beaten = (
         [each for each in versus if each.finding == name] for name in ("against", "open", "for")
     )
     apart = _apart(versus)
     if lost:
         ways = (
-            f"{'at equal' if each.basis == 'equal' else 'with fewer'} tokens {named(each.kind)} does better, "
+            f"{f'at {equal}' if each.basis == 'equal' else f'with {less}'} {named(each.kind)} does better, "
             f"by {points_of(each.decision.gain)}"
             for each in sorted(lost, key=lambda each: each.basis != "equal")
         )
@@ -310,8 +345,8 @@ def verdict(versus: Sequence[Versus]) -> str:
     if open_:
         return f"Undecided: revising is not shown to do better than {_names(open_)}.{apart}"
     if not beaten:
-        return f"Undecided: no other way can be compared at equal tokens.{apart}"
-    at = "at equal tokens" if all(each.basis == "equal" for each in beaten) else "at equal or fewer tokens"
+        return f"Undecided: no other way can be compared at {equal}.{apart}"
+    at = f"at {equal}" if all(each.basis == "equal" for each in beaten) else f"at equal or {less}"
     close = min(beaten, key=lambda each: each.decision.gain.value)
     least = f"the closest of them ({named(close.kind)}) " * (len(beaten) > 1)
     gain = points_of(close.decision.gain)
@@ -322,11 +357,12 @@ def _apart(versus: Sequence[Versus]) -> str:
     said, others = "", []
     for each in versus:
         if each.finding == "none" and each.basis == "fewer":
-            gain, more = points_of(each.decision.gain), tokens_text(each.tokens - each.at)
-            said += f" Revising adds {gain} to {named(each.kind)}, for {more} more tokens an item."
+            gain, more = points_of(each.decision.gain), amount(each.cost - each.at, each.by)
+            said += f" Revising adds {gain} to {named(each.kind)}, for {more} more a prompt."
         elif each.finding == "none":
             others.append(each)
-    return said + f" Not comparable at equal tokens: {_names(others)}." * bool(others)
+    at = f"at equal {noun(versus[0].by)}"
+    return said + f" Not comparable {at}: {_names(others)}." * bool(others)
 
 
 def named(kind: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ from redraft.chain import Chain, read_jsonl
 from redraft.chain.read.records import read_records
 from redraft.errors import OutputError, RecordError, UsageError
 from redraft.evaluation.diagnosis.equal_tokens import (
+    COSTS,
+    Cost,
     Curves,
     Point,
     Versus,
     corrected,
     curves_in,
     named,
+    noun,
     point_line,
     series,
     verdict,
@@ -45,10 +48,12 @@ TABLE, PAGE = "table.json", "index.html"
 _MOST = 20  # differing figures to list
 _HOW = """\
 Each way may spend as many new tokens as revising did: best of N and a vote draw as many answers as fit. \
+Best of N keeps the answer that passes the checks, and a blind retry revises without being told what failed.
 One answer, a vote and revising alone see no checks. The other ways see those that guide: the task's own, \
 which score, or those of --check. Revising alone is compared only with ways that see none.
-Intervals are at 95 %, paired by prompt. Holm's procedure corrects p: once for all comparisons over all \
-tasks, and once for all within tasks.""".splitlines()
+Intervals are at 95 %, paired by prompt. "Open" says that these prompts do not tell which way is better: \
+if the ways were equal, chance would make such a difference with the probability p. It is corrected for the \
+number of comparisons (Holm's procedure), once over all tasks and once within tasks.""".splitlines()
 ALL = "all tasks"
 MODES = ("auto", "repair", "verified")
 REVISING = ("revise", "alone", *MODES)
@@ -62,13 +67,14 @@ class Table:
     cells: Sequence[Curves]  # of each model and task, and of models over `ALL` if there are several
     comparisons: Sequence[Versus]  # those over all tasks first
     remarks: Sequence[str]  # what is missing
+    by: Cost = "tokens"
 
     def __str__(self) -> str:
         return "\n".join(as_text([*parts_of(self), Part(notes=[*sentences(self)])]))
 
 
-def table_of(folder: Path) -> Table:
-    """Return the figures of a folder. Raise `UsageError` if it has no finished runs."""
+def table_of(folder: Path, by: Cost = "tokens") -> Table:
+    """Return the figures of a folder, at equal cost. Raise `UsageError` without finished runs or costs."""
     plan, cells, over, remarks = read_plan(folder), list[Curves](), list[Curves](), list[str]()
     for name, model in plan["models"].items():
         of_model = []
@@ -76,7 +82,7 @@ def table_of(folder: Path) -> Table:
             if (curves := curves_in(folder / RUNS / name / task, model, task)) is None:
                 remarks.append(f"{model}, {task}: no finished runs.")
                 continue
-            of_model.append(curves)
+            of_model.append(replace(curves, by=by))
             if curves.left_out:
                 lacking = f"{curves.left_out} prompts are left out, because a run lacks them."
                 remarks.append(f"{model}, {task}: {lacking}")
@@ -89,13 +95,20 @@ def table_of(folder: Path) -> Table:
         remarks += _natives(model, folder / RUNS / name)
     if plan.get("choosing"):
         remarks.append("--choose stopped when it was certain, and these tests do not allow for that.")
+    _check(folder, cells, by)
+    families = ([row for curves in each for row in _comparisons(curves)] for each in (over, cells))
+    return Table([*over, *cells], [row for rows in families for row in corrected(rows)], remarks, by)
+
+
+def _check(folder: Path, cells: Sequence[Curves], by: Cost) -> None:
     if not cells:
         hint = f"Make them: redraft diagnose {folder} --tasks add --models default"
         if any(folder.glob("seed-*")):
             hint = f"What revising did there: redraft diagnose {folder}/seed-*/revise-2.jsonl"
         raise UsageError(f"{folder} has no finished runs.", hint=hint)
-    families = ([row for curves in each for row in _comparisons(curves)] for each in (over, cells))
-    return Table([*over, *cells], [row for rows in families for row in corrected(rows)], remarks)
+    if by != "tokens" and not any(each.cost(point) > 0 for each in cells for point in each.points):
+        hint = "Canned replies take no seconds, and money needs --price when the runs are made."
+        raise UsageError(f"the runs in {folder} do not tell their {noun(by)}.", hint=hint)
 
 
 def pooled(each: Sequence[Curves]) -> Curves:
@@ -109,7 +122,7 @@ def pooled(each: Sequence[Curves]) -> Curves:
         Point(way, tuple(spent for one in each for spent in _run_of(one, way).spent))
         for way in sorted(ways, key=lambda way: way.place)
     )
-    return Curves(each[0].model, ALL, points, min(one.seeds for one in each))
+    return Curves(each[0].model, ALL, points, min(one.seeds for one in each), by=each[0].by)
 
 
 def _run_of(curves: Curves, way: Strategy) -> Point:
@@ -141,9 +154,9 @@ def _natives(model: str, folder: Path) -> Iterator[str]:
         yield f"{model}: {ways} told no checks, and may use its adapters: the others begin differently."
 
 
-def put_report(folder: Path) -> Table:
+def put_report(folder: Path, by: Cost = "tokens") -> Table:
     """Write the table and the page of a folder. Return the table."""
-    table = table_of(folder)
+    table = table_of(folder, by)
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     made = f"redraft {__version__} · redraft diagnose {folder.name} --verify recomputes all figures"
@@ -159,7 +172,8 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         name = f"{each.model}, {each.task}"
         if each.task != ALL:
             note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
-            chart = drawn(series(each), "new tokens an item", "right answers, %") if charts else ""
+            axis = "new tokens a prompt" if each.by == "tokens" else f"{noun(each.by)} a prompt"
+            chart = drawn(series(each), axis, "right answers, %") if charts else ""
             most = point_line(max(each.points, key=lambda point: point.score.value))
             claim = f"{name}: no way has more right answers than {most.name}, {most.value} ({most.interval})"
             lines = [point_line(point) for point in each.points]
@@ -167,10 +181,10 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         rows = [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]
         if rows:
             said = verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
-            title, lines = f"{name}, at equal tokens", [versus_line(row) for row in rows]
+            title, lines = f"{name}, at equal {noun(each.by)}", [versus_line(row) for row in rows]
             yield Part(title, "points ahead", lines=lines, claim=f"{title}. {said.removesuffix('.')}")
     if table.remarks:
-        yield Part("To keep in mind", notes=table.remarks)
+        yield Part("Keep this in mind", notes=table.remarks)
 
 
 def sentences(table: Table) -> Iterator[str]:
@@ -210,7 +224,8 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults += some(wrong)
     try:
-        now = json.loads(json.dumps(without_nan(table_of(folder))))
+        by = next((cost for cost in COSTS if cost == table.get("by")), "tokens")
+        now = json.loads(json.dumps(without_nan(table_of(folder, by))))
     except (RecordError, OutputError) as error:
         return [*faults, error.message], "The figures cannot be recomputed."
     faults += some(differences(TABLE, {name: table.get(name) for name in now}, now))
