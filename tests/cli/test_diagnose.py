@@ -46,10 +46,7 @@ def test_checks_say_what_is_right_of_other_chains() -> None:
     steps = (step("It is 3.", guide="0"), step("It is 5", guide="1"))
     write_jsonl("answers.jsonl", [Chain(id=f"t/{n}", steps=steps, best=1) for n in range(8)])
     own = shown(run("answers.jsonl"))
-    assert own[:2] == [
-        "own checks: 8 items, 8 revised",
-        "The checks that score guided revising, too: a gain is nearly automatic.",
-    ]
+    assert own[0] == "own checks: 8 items, 8 revised"
     assert own[-1].startswith("Revising does better here: it adds 100.0 points (26.1 to 100.0)")
     assert "then a gain is nearly automatic. Not at equal tokens: " in own[-1]
     score = shown(run("answers.jsonl", "--score", "ends:.", "--score", "contains:3"))
@@ -59,8 +56,6 @@ def test_checks_say_what_is_right_of_other_chains() -> None:
 def test_what_is_wrong_is_said_with_what_to_type() -> None:
     refused(run("run.jsonl", "--score", "word<=3"), "word")
     refused(run("run.jsonl", "--score", "judge:Is it kind?"), "asks a judge, and here there is none")
-    write_jsonl("bare.jsonl", [Chain(id="a", steps=(step("x"),), best=0)])
-    refused(run("bare.jsonl"), "nothing says which answers are right", "--score 'words<=50'")
     refused(run("missing.jsonl"), "missing.jsonl")
 
 

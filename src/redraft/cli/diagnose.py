@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -15,7 +15,6 @@ from redraft.cli.shell import argument, flag, only_ours, switch, write
 from redraft.errors import UsageError
 
 if TYPE_CHECKING:
-    from redraft.evaluation.diagnosis.equal_tokens import Cost
     from redraft.revision.settings import Settings
 
 FLAGS = "redraft.evaluation.diagnosis.options:DiagnoseOptions"
@@ -33,10 +32,6 @@ def diagnose(
     verify: Annotated[
         bool, switch("Recompute the figures of a folder, or of a chosen way.", "--verify")
     ] = False,
-    equal: Annotated[
-        Literal["tokens", "seconds", "usd"] | None,
-        flag("WHAT", "Compare ways at equal tokens, seconds or usd. [tokens]"),
-    ] = None,
     run_code: RunCode = False,
     as_json: AsJson = False,
 ) -> None:
@@ -67,16 +62,16 @@ def diagnose(
         flags, files = {**flags, "tasks": [*map(str, files)]}, [Path(flags["choose"]).with_suffix("")]
     if "tasks" not in flags:
         why, hint = "is for --tasks.", "Leave it out, or make runs: --tasks gsm8k:test.jsonl runs"
-        _refuse({name: value for name, value in flags.items() if name != "quiet"}, why, hint)
+        _refuse({name: value for name, value in flags.items() if name not in ("quiet", "equal")}, why, hint)
     if verify or "tasks" in flags or any(map(Path.is_dir, files)):
         hint = f"Give files in it: {files[0]}/runs/MODEL/TASK/seed-0/revise-2.jsonl"
         _refuse({"score": score}, "is for files of chains, and this is a folder of runs.", hint)
         if len(files) > 1:
             raise UsageError("a folder of runs was given with other files.", hint="Give it alone.")
-        _folder(flags, files[0], equal or "tokens", verify=verify, run_code=run_code, as_json=as_json)
+        _folder(flags, files[0], verify=verify, run_code=run_code, as_json=as_json)
         return
-    _refuse({"equal": equal}, "is for a folder of --tasks.", "Leave it out.")
 
+    _refuse({"equal": flags.get("equal")}, "is for a folder of --tasks.", "Leave it out.")
     from redraft.evaluation.diagnosis.diagnose import diagnose as diagnosed
     from redraft.evaluation.diagnosis.truth import chains_in
 
@@ -85,18 +80,17 @@ def diagnose(
     write(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else str(found))
 
 
-def _folder(flags: Given, folder: Path, equal: Cost, *, verify: bool, run_code: bool, as_json: bool) -> None:
+def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json: bool) -> None:
     from redraft.evaluation.diagnosis import choose
     from redraft.evaluation.diagnosis.matrix import Matrix
     from redraft.evaluation.diagnosis.table import PAGE, TABLE, put_report, verified
 
-    status = 0
+    status, settings = 0, fill_in({**flags, **({"quiet": True} if as_json else {})}, FLAGS)
     if "tasks" in flags:
-        settings = fill_in({**flags, **({"quiet": True} if as_json else {})}, FLAGS)
         if settings.get("choose"):
             hint = f"Afterwards: redraft diagnose {settings.get('choose')} --verify"
             _refuse({"verify": verify or None}, "is for a choice that was made.", hint)
-            _choose(folder, settings, equal, run_code=run_code, as_json=as_json)
+            _choose(folder, settings, run_code=run_code, as_json=as_json)
         with only_ours():
             ended = Matrix.of(folder, settings).run(run_code=run_code)
         if ended.reached:
@@ -109,14 +103,14 @@ def _folder(flags: Given, folder: Path, equal: Cost, *, verify: bool, run_code: 
         write("\n".join([*faults, said]))
         raise typer.Exit(1 if faults else 0)
     with only_ours():
-        table = put_report(folder, equal)
+        table = put_report(folder, settings.values.equal)
     write(
         (folder / TABLE).read_text("utf-8").rstrip() if as_json else f"{table}\npage        {folder / PAGE}"
     )
     raise typer.Exit(status)
 
 
-def _choose(folder: Path, settings: Settings, equal: Cost, *, run_code: bool, as_json: bool) -> NoReturn:
+def _choose(folder: Path, settings: Settings, *, run_code: bool, as_json: bool) -> NoReturn:
     from redraft.evaluation.diagnosis.choose import choose, keep_edited
     from redraft.evaluation.diagnosis.matrix import Matrix
 
@@ -125,8 +119,7 @@ def _choose(folder: Path, settings: Settings, equal: Cost, *, run_code: bool, as
         raise UsageError(f"{file} would be the folder of the runs.", hint=f"Name a file: {file}.yaml")
     with only_ours():
         keep_edited(file, folder)
-        matrix, margin = Matrix.of(folder, settings), settings.values.margin / 100
-        status, found = choose(matrix, margin, equal, run_code=run_code)
+        status, found = choose(Matrix.of(folder, settings), settings.values.margin / 100, run_code=run_code)
     if found is None:
         raise typer.Exit(status)
     record, text = found.put(file), f'{found}\nway         {file}: redraft ask "…" --recipe {file}'

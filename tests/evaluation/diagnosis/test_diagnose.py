@@ -58,7 +58,6 @@ def test_more_is_right_exactly_where_the_ratio_is_above_the_threshold(pairs: lis
     gained = sum(after for _, after in pairs) - sum(before for before, _ in pairs)
     if changes.wrong and changes.right and (changes.fixed or changes.broken):
         assert (changes.ratio > changes.threshold + 1e-9) == (gained > 0)
-        assert (changes.right / len(pairs) < changes.level - 1e-9) == (gained > 0)
 
 
 def test_rates_without_an_answer_of_a_kind_are_not_known() -> None:
@@ -143,8 +142,8 @@ def test_what_is_broken_in_the_end() -> None:
         ("01", "no right answer was revised, so nothing could be lost"),
         ("10", "no wrong answer was revised, so nothing could be gained"),
         ("00 11", "nothing changed"),
-        ("01 01 10", "above Acc/(1 - Acc) = 0.50: it gained, p = 1; gains while under 50 % are right"),
-        ("01 10", "equal to Acc/(1 - Acc) = 1.00: no difference, p = 1; gains while under 50 % are right"),
+        ("01 01 10", "above Acc/(1 - Acc) = 0.50: it gained, p = 1"),
+        ("01 10", "equal to Acc/(1 - Acc) = 1.00: no difference, p = 1"),
         ("00 10", "below Acc/(1 - Acc) = 1.00: it lost, p = 1"),
     ],
 )
@@ -210,14 +209,6 @@ def test_a_gain_that_chance_would_not_bring_pays() -> None:
     assert sentence(found) == (
         "Revising does better here: it adds 26.7 points (6.7 to 46.7) over the first answers; better in 9 "
         "of 30 items, worse in 1, p = 0.021."
-    )
-
-
-def test_the_other_way_round_it_does_not() -> None:
-    found = decide(*columns(1, 9, 20))
-    assert found.outcome == "worse"
-    assert sentence(found).startswith(
-        "Don't: revising loses 26.7 points (6.7 to 46.7) against the first answers; better in 1 of 30 items"
     )
 
 

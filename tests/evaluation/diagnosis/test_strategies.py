@@ -68,11 +68,6 @@ def test_what_the_writer_is_not_told_does_not_ask_a_critic_either() -> None:
     assert strategies.Strategy("revise", 3).options == {"max_revisions": 2}
 
 
-def test_a_check_that_is_never_enough_fails_right_answers() -> None:
-    [never] = strategies.retold([parse_check("words<=2")], never=True)
-    assert (result(never, "one").passed, result(never, "one").score) == (False, 0.0)
-
-
 def test_a_blind_retry_is_told_nothing_but_the_task(tmp_path: Path) -> None:
     script = tmp_path / "script.jsonl"
     script.write_text(json.dumps("one two three") + "\n" + json.dumps("one") + "\n")

@@ -71,7 +71,7 @@ def test_empty_answers_beside_a_file_are_wrong_unless_they_were_made_since(tmp_p
     ]
     assert found[-1].chain.usage.prompt_tokens == 7
     scored = known(with_checks(chains_in([file]), parse_checks(["lacks:rain"]))).chains
-    assert [each.best for each in scored] == [True, True, False]
+    assert [(each.truth.task, each.best) for each in scored] == [(SCORE, True), (SCORE, True), (SCORE, False)]
 
 
 def test_an_empty_answer_does_not_count_where_only_own_checks_tell(tmp_path: Path) -> None:
@@ -102,10 +102,3 @@ def test_what_does_not_count_is_listed_by_reason() -> None:
 def test_chains_without_truth_are_refused(chains: list[Chain], words: str) -> None:
     with pytest.raises(RecordError, match=words):
         known(chains)
-
-
-def test_given_checks_score_every_answer() -> None:
-    chain = Chain(id="a", steps=(step("one two"), step("one")), best=1)
-    [found] = known(with_checks([chain], parse_checks(["words<=1"]))).chains
-    assert (found.truth.task, found.rights) == (SCORE, (False, True))
-    assert "eval" not in chain.meta

@@ -51,28 +51,28 @@ def chance(one: str, two: str) -> float:
 
 def test_strengths_are_found_through_others(tmp_path: Path) -> None:
     found = ranking(report(tmp_path, drawn(("strong", "middle"), ("middle", "weak"))))
-    assert [each.model for each in found.models] == ["strong", "middle", "weak"]
+    assert [*found.models] == ["strong", "middle", "weak"]
     assert found.against == "middle"
-    for each in found.models:
-        if each.model != "middle":
-            assert each.win_rate.low < chance(each.model, "middle") < each.win_rate.high
-            assert each.win_rate.high - each.win_rate.low < 0.1
+    for name, rate in found.models.items():
+        if name != "middle":
+            assert rate.low < chance(name, "middle") < rate.high
+            assert rate.high - rate.low < 0.1
 
 
 def test_without_a_common_opponent_a_model_of_mean_strength_is_the_measure(tmp_path: Path) -> None:
     pairs = (("strong", "middle"), ("middle", "weak"), ("weak", "strong"))
     found = ranking(report(tmp_path, drawn(*pairs)))
     assert found.against == ""
-    assert abs(found.models[0].win_rate.value - 1 / (1 + math.exp(-1))) < 0.03
+    assert abs(next(iter(found.models.values())).value - 1 / (1 + math.exp(-1))) < 0.03
 
 
 def test_with_one_opponent_it_is_the_win_rate(tmp_path: Path) -> None:
     found = report(tmp_path, drawn(("strong", "weak"), ("middle", "weak"), questions=60))
-    rates = {each.model: each.win_rate.value for each in ranking(found).models}
+    rates = {name: rate.value for name, rate in ranking(found).models.items()}
     for comparison in found.comparisons:
         assert rates[comparison.model] == pytest.approx(comparison.whole.win_rate.value, abs=1e-3)
     assert "against weak" in "\n".join(as_text(found.sections()))
-    assert found.record()["ranking"]["models"][0]["model"] == "strong"
+    assert next(iter(found.record()["ranking"]["models"])) == "strong"
 
 
 @pytest.mark.parametrize("questions", [9, 25, 100])
@@ -80,7 +80,7 @@ def test_a_model_that_always_wins_is_finite_and_its_interval_has_a_width(
     tmp_path: Path, questions: int
 ) -> None:
     reviews = [review(n, one, "weak", 1) for n in range(questions) for one in ("strong", "middle")]
-    rate = ranking(report(tmp_path, reviews)).models[0].win_rate
+    rate, *_ = ranking(report(tmp_path, reviews)).models.values()
     assert 0.98 < rate.value <= rate.high <= 1
     assert rate.low == pytest.approx(0.025 ** (1 / questions), abs=0.01)  # Clopper and Pearson's
 

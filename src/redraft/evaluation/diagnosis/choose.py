@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,14 +25,12 @@ from typing import Any
 import yaml
 
 from redraft.chain.documents import text_of_settings, yaml_of
-from redraft.chain.read.records import read_records
 from redraft.checks.parse import checks_in
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.equal_tokens import Cost, Spent, amount, around, noun, titled
+from redraft.evaluation.diagnosis.equal_tokens import Cost, Spent, around, results_in, titled
 from redraft.evaluation.diagnosis.matrix import CHOOSABLE, RUNS, WAYS, Matrix, folders, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.table import changes, differences, hashes_of, some, wrong_truths
-from redraft.evaluation.diagnosis.truth import chains_of, known
 from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
@@ -66,11 +64,8 @@ def seen_in(tasks: Iterable[Runs]) -> Seen:
     """Return the results of the runs of tasks."""
     found: dict[Strategy, dict[str, list[Spent]]] = {}
     for folder, way, asked in ((folder, way, asked) for folder, ways, asked in tasks for way in ways):
-        items = found.setdefault(way, {})
-        for file in sorted(folder.glob(f"seed-*/{way.name}.jsonl")):
-            chains = [chain for chain in chains_of(file) if asked is None or chain.id in asked]
-            for each in known(chains).chains if chains else ():
-                items.setdefault(f"{folder.name}/{each.item}", []).append(Spent.of(each))
+        made = results_in(sorted(folder.glob(f"seed-*/{way.name}.jsonl")), asked)
+        found.setdefault(way, {}).update({f"{folder.name}/{item}": runs for item, runs in made.items()})
     return found
 
 
@@ -183,8 +178,9 @@ class Race:
         both = (astuple(self.gain(way, drawn[place], ERROR / (2 * len(drawn)))) for place in (low, high))
         return Estimate(*((1 - part) * a + part * b for a, b in zip(*both, strict=True)))
 
-    def finding(self, gain: Estimate) -> str:
-        """Return what a gain shows."""
+    def finding(self, way: Strategy) -> str:
+        """Return how a way compares with one answer."""
+        gain = self.gain(way)
         if gain.low > 0:
             return "better"
         if gain.high < 0:
@@ -194,7 +190,7 @@ class Race:
     def promise(self, way: Strategy) -> Promise:
         """Return what a way can promise."""
         right, spent = least_mean([*self.scores[way].values()], self._error), self.spent(way)
-        took = spent.tokens, spent.seconds, spent.usd
+        took = spent.tokens, spent.seconds, spent.money
         if way == ONE:
             return Promise(right, 0.0, 0.0, *took)
         broken = [
@@ -229,43 +225,26 @@ class Choice:
     race: Race
     matrix: Matrix  # with all ways
     items: int  # how many there are
-    by: Cost = "tokens"
 
     def __str__(self) -> str:
-        model, ahead = self.matrix.models[0], "points ahead"
-        parts = [Part(f"{model}, against one answer", ahead, lines=[*self._lines()])]
-        if equal := [*self._at_equal()]:
-            parts.append(Part(f"{model}, against best of N at equal {noun(self.by)}", ahead, lines=equal))
-        return "\n".join(as_text([*parts, Part(verdict=self.sentence)]))
-
-    def _at_equal(self) -> Iterator[Line]:
-        for way in self.race.ways:
-            if gain := self.race.at_equal(way, self.by):
-                at = amount(getattr(self.race.spent(way), self.by), self.by)
-                value, interval = plain(gain.times(100), 1, sign=True)
-                yield Line(titled(way), value, interval, f"{self.race.finding(gain)}; {at}")
+        title = f"{self.matrix.models[0]}, against one answer"
+        rows = Part(title, "points ahead", lines=[*self._lines()])
+        return "\n".join(as_text([rows, Part(verdict=self.sentence)]))
 
     def _lines(self) -> Iterator[Line]:
-        race = self.race
+        race, by = self.race, self.matrix.settings.values.equal
         for way in race.ways:
             right, spent = f"{race.right(way) * 100:.1f} %", race.spent(way)
             tokens = f"{tokens_text(spent.tokens)} new tokens{spent.beside}"
             note = f"{right} of {len(race.seen[way]):,} right, {tokens}"
             if way == ONE:
-                yield Line(titled(way), "", "", note)
+                yield Line(titled(way), note=note)
                 continue
-            gain = race.gain(way)
-            value, interval = plain(gain.times(100), 1, sign=True)
-            yield Line(titled(way), value, interval, f"{race.finding(gain)}; {note}")
-
-    @property
-    def _checks(self) -> Sequence[Any]:
-        folder = self.matrix.plan.out / "tasks"
-        files = (task.put(folder, self.matrix.settings.values.limit) for task in self.matrix.tasks)
-        of_prompts = (
-            check.name for file in files for each in read_records(file) for check in checks_in(each)
-        )
-        return self.matrix.settings.get("check") or [*of_prompts]
+            if equal := race.at_equal(way, by):
+                value, interval = plain(equal.times(100), 1, sign=True)
+                note += f"; at equal {by} {value} ({interval}) over best of N"
+            figures = plain(race.gain(way).times(100), 1, sign=True)
+            yield Line(titled(way), *figures, f"{race.finding(way)}; {note}")
 
     @property
     def sentence(self) -> str:
@@ -302,13 +281,15 @@ class Choice:
         flags |= {"model": matrix.models[0], **self.race.chosen.options}
         flags.pop("seed", None)
         options = {name.replace("_", "-"): value for name, value in flags.items()}
+        records = (record for _, runs in matrix.runs() for record in runs.records)
+        checks = given.get("check") or [check.name for record in records for check in checks_in(record)]
         return {
             "about": self.sentence,
             **options,
             "promise": {
                 **self.race.record,
                 "tasks": [task.name for task in matrix.tasks],
-                "checks": types_of(self._checks),
+                "checks": types_of(checks),
                 "drift": "tell",
                 "watched": not given.get("check") and all(task.task == "checks" for task in matrix.tasks),
                 "evidence": str(matrix.plan.out),
@@ -357,9 +338,7 @@ def _steers_nothing(seen: Seen) -> bool:
     return any(drafts for _, drafts in pairs) and all(ours == drafts for ours, drafts in pairs if drafts)
 
 
-def choose(
-    matrix: Matrix, margin: float, by: Cost = "tokens", *, run_code: bool = False
-) -> tuple[int, Choice | None]:
+def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[int, Choice | None]:
     """Run the ways block by block, until one can be chosen. After any stop, the same call resumes.
 
     Return the exit status, and the choice by the complete blocks; None if a limit came before the first one
@@ -389,7 +368,7 @@ def choose(
             )
             seen = {way: items for way, items in seen.items() if way.kind != "steered"}
         race = Race(seen, margin)
-        choice, status = Choice(race, matrix, items, by), max(ended.status, status)
+        choice, status = Choice(race, matrix, items), max(ended.status, status)
         if not matrix.plan.quiet:
             left = " · ".join(map(titled, race.left))
             matrix.plan.say(f"{count} of {counted(items, 'prompt')}; still compared: {left}")
@@ -416,9 +395,6 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
         hint = "Give the file of --choose: its promise.evidence is the name of a folder."
         raise UsageError(f"{file} has no promise that can be verified.", hint=hint)
-    if isinstance(ways := promise.get("ways"), list):  # older files say `plain`
-        promise["ways"] = ["one" if way == "plain" else way for way in ways]
-        promise["way"] = "one" if promise.get("way") == "plain" else promise.get("way")
     places = [file.parent / promise["evidence"], file.with_suffix(""), Path(promise["evidence"])]
     found = ((place, stored(place / CHOICE, "files", "way") or {}) for place in places)
     folder, choice = next((each for each in found if each[1]), (places[-1], {}))

@@ -16,7 +16,7 @@ from redraft.evaluation.diagnosis.figures import Changes, Figures, sentence
 from redraft.evaluation.diagnosis.truth import chains_in, known, with_checks
 from redraft.evaluation.records import listed
 from redraft.evaluation.stats import without_nan
-from redraft.evaluation.tables import Line, Part, as_text, p_text, p_value, percent, tokens_text
+from redraft.evaluation.tables import Line, Part, as_text, p_text, percent, tokens_text
 from redraft.jobs.counting import counted, printable
 
 _FEW = 5  # ids to name
@@ -63,8 +63,6 @@ def diagnose(
 
 def notes(found: Figures) -> Iterator[str]:
     """Yield notes to read before the figures."""
-    if found.same:
-        yield "The checks that score guided revising, too: a gain is nearly automatic."
     if len(found.tasks) > 1:
         yield "Several tasks are mixed. Diagnose them one by one for the figures of each."
     for why, ids in found.left_out.items():
@@ -123,8 +121,6 @@ def _transitions(found: Figures) -> Iterator[Line]:
         yield Line("  ECR/EIR", _ratio(changes.ratio), "", _paying(changes))
     if found.broken:
         yield Line("right → wrong", f"{len(found.broken):,}", "", f"first to best: {_few(found.broken)}")
-    note = "first to best; the chance of so uneven a split, if revising did nothing"
-    yield Line("McNemar's p", p_value(found.decision.p), "", note)
 
 
 def _ratio(value: float) -> str:
@@ -141,10 +137,7 @@ def _paying(changes: Changes) -> str:
     side, result = "equal to", "no difference"
     if changes.fixed != changes.broken:
         side, result = ("above", "it gained") if changes.fixed > changes.broken else ("below", "it lost")
-    text = f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {result}, {p_text(changes.decision.p)}"
-    if not changes.fixed or not changes.broken:
-        return text
-    return f"{text}; gains while under {changes.level * 100:.0f} % are right"
+    return f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {result}, {p_text(changes.decision.p)}"
 
 
 def _verdicts(found: Figures) -> Iterator[Line]:

@@ -3,36 +3,29 @@
 Each run of a way is a point, the mean over all seeds. The points of a way, and the lines between them, are
 its curve: choosing at random between two runs, for each prompt, gives the scores and costs on the line. Two
 ways are compared at the highest cost that both curves reach. If there is none, they cannot be compared at
-equal cost. Tokens are those that the models generated, criticisms included. The items in which a way is
-better or worse are counted in runs, never on a line.
+equal cost. Tokens are those that the models generated, criticisms included.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import ClassVar, Literal, NamedTuple, Self, get_args
+from typing import ClassVar, Literal, NamedTuple, Self
 
 from redraft.errors import UsageError
 from redraft.evaluation import stats
-from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of, split
+from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of
 from redraft.evaluation.diagnosis.strategies import NAMES, SAMPLED, Strategy
 from redraft.evaluation.diagnosis.truth import Known, chains_of, known
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
 
-Cost = Literal["tokens", "seconds", "usd"]  # what is equal
-COSTS: tuple[Cost, ...] = get_args(Cost)
-
-
-def noun(by: Cost) -> str:
-    """Return the name of a cost: `money`."""
-    return "money" if by == "usd" else by
+Cost = Literal["tokens", "seconds", "money"]  # what is equal
 
 
 def amount(cost: float, by: Cost) -> str:
@@ -43,12 +36,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the places of two neighbours of a cost, and its way from one to the other, 0 to 1.
-
-    Args:
-        costs: In ascending order.
-        at: At least the first of them.
-    """
+    """Return the places of a cost's neighbours in ascending `costs`, and how far it is between, 0 to 1."""
     low = max(place for place, cost in enumerate(costs) if cost <= at)
     high = min(low + 1, len(costs) - 1)
     gap = costs[high] - costs[low]
@@ -62,7 +50,7 @@ class Spent(NamedTuple):
     tokens: float  # new tokens of all texts; NaN if its chain, or one of several, has a text and no usage
     prompts: float  # tokens of all requests
     seconds: float = math.nan  # that writing took, or NaN
-    usd: float = math.nan  # NaN without a price
+    money: float = math.nan  # in USD; NaN without a price
 
     @classmethod
     def of(cls, known: Known) -> Self:
@@ -83,14 +71,14 @@ class Spent(NamedTuple):
     def beside(self) -> str:
         """The seconds and the money, as they stand behind the tokens; what is unknown or 0 is left out."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
-        return seconds + f", {amount(self.usd, 'usd')}" * (self.usd > 0)
+        return seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
 
 
 @dataclass(frozen=True)
 class Point:
     """A run of a way, over the items that all ways have, in the same order."""
 
-    IN_JSON: ClassVar = "way.kind way.texts score mean.tokens mean.prompts mean.seconds mean.usd"
+    IN_JSON: ClassVar = "way.kind way.texts score mean.tokens mean.prompts mean.seconds mean.money"
 
     way: Strategy
     spent: tuple[Spent, ...]
@@ -119,7 +107,7 @@ Basis = Literal["equal", "fewer", "more", "unknown"]
 class Versus:
     """The comparison of one way, such as revising, with another."""
 
-    IN_JSON: ClassVar = "model task by ours kind basis cost run run_cost at decision p finding"
+    IN_JSON: ClassVar = "model task by ours kind basis cost at decision p finding"
 
     model: str
     task: str
@@ -128,25 +116,23 @@ class Versus:
     kind: str  # that of the second
     basis: Basis
     cost: float  # of an item in the first way's run with the most texts
-    run: str  # the name of the second way's run whose cost is nearest to that
-    run_cost: float
     at: float  # the cost of the second way in the comparison
-    decision: Decision  # what the first way gains; `better` and `worse` count the items of both runs
+    decision: Decision  # what the first way gains
     p: float  # of the decision, corrected by Holm's procedure for the number of comparisons
 
     @property
-    def finding(self) -> Literal["for", "against", "open", "none"]:
-        """Whether the comparison favours the first way or the second.
+    def finding(self) -> Literal["better", "worse", "open", "not comparable"]:
+        """Whether the first way is better or worse than the second.
 
         At unequal cost it favours a way only if that costs less and does no worse.
         """
         if self.basis == "unknown":
-            return "none"
+            return "not comparable"
         if self.p >= LEVEL:
-            return "none" if self.basis == "more" else "open"
+            return "not comparable" if self.basis == "more" else "open"
         if self.decision.gain.value > 0:
-            return "none" if self.basis == "fewer" else "for"
-        return "none" if self.basis == "more" else "against"
+            return "not comparable" if self.basis == "fewer" else "better"
+        return "not comparable" if self.basis == "more" else "worse"
 
 
 @dataclass(frozen=True)
@@ -191,23 +177,19 @@ class Curves:
     def against(self, ours: str, kind: str) -> Versus:
         """Compare a way's run with the most texts with another way, at the highest cost of both."""
         last = self.last(ours)
-        run = self.nearest(kind, self.cost(last))
-        cost, run_cost, at = self.cost(last), self.cost(run), self._budget(ours, kind)
         basis: Basis = "equal"
-        if at is not None:
+        if (at := self._budget(ours, kind)) is not None:
             decision = decide(self.scores(kind, at), self.scores(ours, at))
         else:
-            decision, at = decide(run.scores, last.scores), run_cost
-            basis = "fewer" if run_cost < cost else "more"
-            if math.isnan(run_cost + cost):
+            run = self._nearest(kind, self.cost(last))
+            decision, at = decide(run.scores, last.scores), self.cost(run)
+            basis = "fewer" if at < self.cost(last) else "more"
+            if math.isnan(at + self.cost(last)):
                 basis = "unknown"
-        better, worse = split(run.scores, last.scores)
-        decision = replace(decision, better=better, worse=worse)
-        told = (basis, cost, run.way.name, run_cost, at, decision, decision.p)
-        return Versus(self.model, self.task, self.by, ours, kind, *told)
+        about = (self.model, self.task, self.by, ours, kind)
+        return Versus(*about, basis, self.cost(last), at, decision, decision.p)
 
-    def nearest(self, kind: str, cost: float) -> Point:
-        """Return the run of a way whose cost is nearest to a number."""
+    def _nearest(self, kind: str, cost: float) -> Point:
         runs = (point for point in self.curve(kind) if point.way.kind == kind)
         return min(runs, key=lambda point: abs(self.cost(point) - cost), default=self.last(kind))
 
@@ -237,6 +219,16 @@ def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:
     return tuple(replace(each, p=p) for each, p in zip(found, ps, strict=True))
 
 
+def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> dict[str, list[Spent]]:
+    """Return the results of each item in the runs of a way. `asked` has the ids that count; None for all."""
+    items: dict[str, list[Spent]] = {}
+    for file in files:
+        chains = [chain for chain in chains_of(file) if asked is None or chain.id in asked]
+        for each in known(chains).chains if chains else ():
+            items.setdefault(each.item, []).append(Spent.of(each))
+    return items
+
+
 def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     """Return the curves of the runs in a folder, `FOLDER/seed-1/revise-2.jsonl` and so on; None without any.
 
@@ -250,32 +242,17 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     first = next(iter(found.values()), {})
     if not any(way.kind == "revise" for way in first):
         return None
-    whole = {seed: files for seed, files in found.items() if files.keys() >= first.keys()}
-    items: dict[str, str] = {}  # by the record's id
-    runs: dict[Strategy, list[dict[str, Spent]]] = {way: [] for way in first}
-    for way, files in ((way, files) for way in runs for files in whole.values()):
-        chains = list(chains_of(files[way]))
-        made = known(chains).chains if chains else ()
-        items |= {each.chain.id: each.item for each in made}
-        runs[way].append({each.chain.id: Spent.of(each) for each in made})
-    every = [run for of_way in runs.values() for run in of_way]
-    common: dict[str, list[str]] = {}
-    for name in every[0]:
-        if all(name in run for run in every):
-            common.setdefault(items[name], []).append(name)
+    whole = [files for files in found.values() if files.keys() >= first.keys()]
+    unfinished = tuple(seed for seed, files in found.items() if files not in whole)
+    runs = {way: results_in(files[way] for files in whole) for way in first}
+    items = dict.fromkeys(name for of_way in runs.values() for name in of_way)
+    common = [name for name in items if len({len(of_way.get(name, ())) for of_way in runs.values()}) == 1]
     if not common:
         raise UsageError(
             f"{folder}: no item was answered in every run.", hint="Run the same command again to go on."
         )
-    points = tuple(
-        Point(
-            way, tuple(Spent.mean(run[name] for run in made for name in names) for names in common.values())
-        )
-        for way, made in runs.items()
-    )
-    left_out = len(items) - sum(map(len, common.values()))
-    unfinished = tuple(seed for seed in found if seed not in whole)
-    return Curves(model, task, points, len(whole), left_out, unfinished)
+    points = (Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first)
+    return Curves(model, task, tuple(points), len(whole), len(items) - len(common), unfinished)
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
@@ -306,33 +283,28 @@ def titled(way: Strategy) -> str:
     return "steered" if way == Strategy("steered", 1) else named(way.kind).removesuffix(" of N") + texts
 
 
-_FINDINGS = {"for": "better", "against": "worse", "open": "open", "none": "not comparable"}
-
-
 def versus_line(versus: Versus) -> Line:
     """Return the row of a comparison."""
     decision = versus.decision
     counts = f"better in {counted(decision.better, 'prompt')}, worse in {decision.worse:,}"
     if versus.basis == "equal":
         at = f"at {amount(versus.at, versus.by)}"
-        if versus.run_cost != versus.cost:
-            counts += f", runs with {amount(versus.run_cost, versus.by)} and {amount(versus.cost, versus.by)}"
     elif versus.basis == "unknown":
         which = versus.ours if math.isnan(versus.cost) else versus.kind
-        at = f"no usage in some chains of {named(which)}"
+        at = f"some chains of {named(which)} do not tell their {versus.by}"
     else:
         at = f"{amount(versus.cost, versus.by)} against {amount(versus.at, versus.by)}"
     name = f"{named(versus.ours)} minus {named(versus.kind)}"
-    found = f"{_FINDINGS[versus.finding]}, corrected p {p_value(versus.p)}; {at}; {counts}"
+    found = f"{versus.finding}, corrected p {p_value(versus.p)}; {at}; {counts}"
     return Line(name, *plain(decision.gain.times(100), 1, sign=True), found)
 
 
 def verdict(versus: Sequence[Versus]) -> str:
     """Say in plain words whether to revise. A verdict from unequal costs says so."""
-    equal = f"equal {noun(versus[0].by)}"
-    less = f"{'less' if versus[0].by == 'usd' else 'fewer'} {noun(versus[0].by)}"
+    equal = f"equal {versus[0].by}"
+    less = f"{'less' if versus[0].by == 'money' else 'fewer'} {versus[0].by}"
     lost, open_, beaten = (
-        [each for each in versus if each.finding == name] for name in ("against", "open", "for")
+        [each for each in versus if each.finding == name] for name in ("worse", "open", "better")
     )
     apart = _apart(versus)
     if lost:
@@ -356,12 +328,12 @@ def verdict(versus: Sequence[Versus]) -> str:
 def _apart(versus: Sequence[Versus]) -> str:
     said, others = "", []
     for each in versus:
-        if each.finding == "none" and each.basis == "fewer":
+        if each.finding == "not comparable" and each.basis == "fewer":
             gain, more = points_of(each.decision.gain), amount(each.cost - each.at, each.by)
             said += f" Revising adds {gain} to {named(each.kind)}, for {more} more a prompt."
-        elif each.finding == "none":
+        elif each.finding == "not comparable":
             others.append(each)
-    at = f"at equal {noun(versus[0].by)}"
+    at = f"at equal {versus[0].by}"
     return said + f" Not comparable {at}: {_names(others)}." * bool(others)
 
 

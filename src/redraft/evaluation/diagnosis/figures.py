@@ -2,7 +2,7 @@
 
 Items are the random sample: an item with several runs or turns counts once in intervals and tests. ECR is the
 share of wrong answers that a revision makes right, EIR that of right answers that it makes wrong. Revising
-raises the share Acc of right answers while ECR/EIR > Acc/(1 - Acc), which is while Acc < ECR/(ECR + EIR).
+raises the share Acc of right answers while ECR/EIR > Acc/(1 - Acc).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def points_of(gain: Estimate) -> str:
 class Changes:
     """Answers before and after a change."""
 
-    IN_JSON: ClassVar = "right wrong fixed broken ecr eir ratio threshold level decision.p"
+    IN_JSON: ClassVar = "right wrong fixed broken ecr eir ratio threshold decision.p"
 
     pairs: tuple[Pair, ...]
 
@@ -139,11 +139,6 @@ class Changes:
     def threshold(self) -> float:
         """Acc/(1 - Acc) before: what ECR/EIR must exceed."""
         return self.right / self.wrong if self.wrong else math.inf
-
-    @property
-    def level(self) -> float:
-        """ECR/(ECR + EIR): revising pays while fewer answers than this share are right; NaN if unknown."""
-        return self.ecr.value / total if (total := self.ecr.value + self.eir.value) else math.nan
 
     @cached_property
     def decision(self) -> Decision:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from redraft.options import Flags, option
 from redraft.revision.runs.options import SpendOptions
@@ -24,6 +24,9 @@ class DiagnoseOptions(SpendOptions, Flags):
     ways: str = option("the ways", WITH_TASKS, "WAY,…", default="one,revise,alone,vote,best")
     seeds: int = option("rounds over the prompts", WITH_TASKS, "N", default=3, ge=1)
     samples: int = option("most answers of best of N and a vote", WITH_TASKS, "N", default=8, ge=2)
+    equal: Literal["tokens", "seconds", "money"] = option(
+        "compare ways at equal tokens, seconds or money", WITH_TASKS, "WHAT", default="tokens"
+    )
     choose: str | None = option(
         "find the best way, with as few prompts as it takes, and write this recipe",
         WITH_TASKS,

@@ -12,14 +12,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from redraft import __version__
-from redraft.chain import Chain, read_jsonl
+from redraft.chain import Chain
 from redraft.chain.read.records import read_records
 from redraft.errors import OutputError, RecordError, UsageError
 from redraft.evaluation.diagnosis.equal_tokens import (
-    COSTS,
     Cost,
     Curves,
     Point,
@@ -27,7 +26,6 @@ from redraft.evaluation.diagnosis.equal_tokens import (
     corrected,
     curves_in,
     named,
-    noun,
     point_line,
     series,
     verdict,
@@ -50,7 +48,8 @@ _HOW = """\
 Each way may spend as many new tokens as revising did: best of N and a vote draw as many answers as fit. \
 Best of N keeps the answer that passes the checks, and a blind retry revises without being told what failed.
 One answer, a vote and revising alone see no checks. The other ways see those that guide: the task's own, \
-which score, or those of --check. Revising alone is compared only with ways that see none.
+which score, or those of --check. Revising alone is compared only with ways that see none. \
+A model that was trained to revise may use its adapters in these alone: then the other ways begin differently.
 Intervals are at 95 %, paired by prompt. "Open" says that these prompts do not tell which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. It is corrected for the \
 number of comparisons (Holm's procedure), once over all tasks and once within tasks.""".splitlines()
@@ -74,7 +73,7 @@ class Table:
 
 
 def table_of(folder: Path, by: Cost = "tokens") -> Table:
-    """Return the figures of a folder, at equal cost. Raise `UsageError` without finished runs or costs."""
+    """Return the figures of a folder, at equal cost. Raise `UsageError` if it has no finished runs."""
     plan, cells, over, remarks = read_plan(folder), list[Curves](), list[Curves](), list[str]()
     for name, model in plan["models"].items():
         of_model = []
@@ -92,23 +91,15 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
         if len(of_model) > 1:
             over.append(pooled(of_model))
         cells += of_model
-        remarks += _natives(model, folder / RUNS / name)
     if plan.get("choosing"):
         remarks.append("--choose stopped when it was certain, and these tests do not allow for that.")
-    _check(folder, cells, by)
-    families = ([row for curves in each for row in _comparisons(curves)] for each in (over, cells))
-    return Table([*over, *cells], [row for rows in families for row in corrected(rows)], remarks, by)
-
-
-def _check(folder: Path, cells: Sequence[Curves], by: Cost) -> None:
     if not cells:
         hint = f"Make them: redraft diagnose {folder} --tasks add --models default"
         if any(folder.glob("seed-*")):
             hint = f"What revising did there: redraft diagnose {folder}/seed-*/revise-2.jsonl"
         raise UsageError(f"{folder} has no finished runs.", hint=hint)
-    if by != "tokens" and not any(each.cost(point) > 0 for each in cells for point in each.points):
-        hint = "Canned replies take no seconds, and money needs --price when the runs are made."
-        raise UsageError(f"the runs in {folder} do not tell their {noun(by)}.", hint=hint)
+    families = ([row for curves in each for row in _comparisons(curves)] for each in (over, cells))
+    return Table([*over, *cells], [row for rows in families for row in corrected(rows)], remarks, by)
 
 
 def pooled(each: Sequence[Curves]) -> Curves:
@@ -141,19 +132,6 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
                 yield curves.against(ours, other)
 
 
-def _natives(model: str, folder: Path) -> Iterator[str]:
-    """Yield the ways that are told no checks, and may use a model's adapters, if one answer is such a way."""
-    modes: dict[str, set[str]] = {}
-    for file in sorted(folder.glob("*/seed-*/*.jsonl")):
-        if "." not in file.stem and (chain := next(read_jsonl(file), None)):
-            mode = str(chain.model.get("revision_mode"))
-            modes.setdefault(named(Strategy.of(file.stem).kind), set()).add(mode)
-    bare = [way for way, found in modes.items() if found <= {"native", "prompted"}]
-    if named("plain") in bare and named("revise") not in bare:
-        ways = f"{' and '.join(bare)} {'are' if len(bare) > 1 else 'is'}"
-        yield f"{model}: {ways} told no checks, and may use its adapters: the others begin differently."
-
-
 def put_report(folder: Path, by: Cost = "tokens") -> Table:
     """Write the table and the page of a folder. Return the table."""
     table = table_of(folder, by)
@@ -172,7 +150,7 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         name = f"{each.model}, {each.task}"
         if each.task != ALL:
             note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
-            axis = "new tokens a prompt" if each.by == "tokens" else f"{noun(each.by)} a prompt"
+            axis = "new tokens a prompt" if each.by == "tokens" else f"{each.by} a prompt"
             chart = drawn(series(each), axis, "right answers, %") if charts else ""
             most = point_line(max(each.points, key=lambda point: point.score.value))
             claim = f"{name}: no way has more right answers than {most.name}, {most.value} ({most.interval})"
@@ -181,7 +159,7 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         rows = [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]
         if rows:
             said = verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
-            title, lines = f"{name}, at equal {noun(each.by)}", [versus_line(row) for row in rows]
+            title, lines = f"{name}, at equal {each.by}", [versus_line(row) for row in rows]
             yield Part(title, "points ahead", lines=lines, claim=f"{title}. {said.removesuffix('.')}")
     if table.remarks:
         yield Part("Keep this in mind", notes=table.remarks)
@@ -224,7 +202,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults += some(wrong)
     try:
-        by = next((cost for cost in COSTS if cost == table.get("by")), "tokens")
+        by: Cost = next((cost for cost in get_args(Cost) if cost == table.get("by")), "tokens")
         now = json.loads(json.dumps(without_nan(table_of(folder, by))))
     except (RecordError, OutputError) as error:
         return [*faults, error.message], "The figures cannot be recomputed."

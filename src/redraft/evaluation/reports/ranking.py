@@ -9,7 +9,7 @@ finite.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,18 +24,10 @@ _ALIKE = 0.2  # over the number of questions: resamples whose rates differ by le
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """A model's place: its chance to beat `Ranking.against`."""
-
-    model: str
-    win_rate: Estimate
-
-
-@dataclass(frozen=True)
 class Ranking:
     """Models by their strength, the strongest first."""
 
-    models: tuple[Ranked, ...]
+    models: Mapping[str, Estimate]  # by name, each model's chance to beat `against`
     against: str  # the model that all were judged against; empty for a model of mean strength
     questions: int
 
@@ -110,5 +102,5 @@ def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
         return None
     against = shared(comparisons)
     rates = zip(battles.names, battles.rates(against), strict=True)
-    found = sorted((Ranked(*each) for each in rates), key=lambda each: -each.win_rate.value)
-    return Ranking(tuple(found), against, battles.count)
+    found = dict(sorted(rates, key=lambda each: -each[1].value))
+    return Ranking(found, against, battles.count)

@@ -52,7 +52,7 @@ class Report:
             claim = claimed(comparison.model, comparison.opponent, whole.win_rate, 0.5, told)
             yield Part(title, note, lines=[*_lines(self, comparison)], claim=claim)
         if ranking := self.ranking:
-            lines = tuple(Line(each.model, *percent(each.win_rate, 1)) for each in ranking.models)
+            lines = tuple(Line(name, *percent(rate, 1)) for name, rate in ranking.models.items())
             against = f"against {ranking.against or 'a model of mean strength'}"
             note = f"win rate {against}, by Bradley and Terry; {counted(ranking.questions, 'question')}"
             claim = f"{lines[0].name} wins most: {lines[0].value} ({lines[0].interval})"
