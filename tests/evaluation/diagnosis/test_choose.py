@@ -61,6 +61,7 @@ def test_a_dearer_way_that_leads_is_chosen_before_it_is_known_how_far_a_cheaper_
 def test_while_little_is_known_what_did_best_so_far_is_chosen_and_it_is_not_certain() -> None:
     found = race(one=[1, 0] * 10, revise=[1, 1, 1, 0] * 5, best=[1, 1, 1, 0] * 5)
     assert (found.chosen, found.certain, found.finding(BEST)) == (REVISE, False, "open")
+    assert found.left == [ONE, REVISE, BEST], "any of them may be ahead"
     assert found.promise(REVISE).gain < 0
     assert (found.promise(ONE).gain, found.promise(ONE).harm) == (0, 0)
 
