@@ -78,7 +78,6 @@ def clean(
 
 
 def _few_are_left(output: DataOutput) -> bool:
-    """Warn if the rules leave hardly a record. Unreadable records are reported elsewhere."""
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()

@@ -66,8 +66,6 @@ _Outcome = Chain | str  # the chain, changed or not, or the reason to drop it
 
 
 class _Rule(NamedTuple):
-    """A rule, and whether it is a default rule. docs/data.md says what each does."""
-
     name: str
     apply: Callable[[Chain, RuleSettings], _Outcome]
     usual: bool = False
@@ -137,7 +135,6 @@ def _roles(chain: Chain, _: RuleSettings) -> _Outcome:
 
 
 def _up_to_answer(turns: list[Turn]) -> list[Turn]:
-    """Cut off unanswered questions at the end, with the tool calls that they led to."""
     end = len(turns)
     while end and turns[end - 1].role in ("user", "tool"):
         if turns[end - 1].role == "tool":  # the question before it has no answer yet
@@ -181,10 +178,9 @@ def _empty(chain: Chain, _: RuleSettings) -> _Outcome:
 
 
 def _short(chain: Chain, _: RuleSettings) -> _Outcome:
-    """Drop short conversations. A question alone is no conversation, and may be short."""
     turns = answered_turns(chain)
     if len(turns) == 1 and chain.prompt.messages is None:
-        return chain
+        return chain  # a question alone is no conversation
     length = sum(len(turn.text.strip()) for turn in turns)
     return chain if length >= _SHORT else f"{length} characters of text, at least {_SHORT}"
 
@@ -229,10 +225,9 @@ def _broken_list(text: str) -> bool:
 
 
 def _question(chain: Chain, _: RuleSettings) -> _Outcome:
-    """Drop conversations without a question. A task, an instruction with its answer, may be an order."""
     reviewed = any(step.feedback for step in chain.steps)
     if chain.prompt.messages is None and (reviewed or chain.prompt.input or gold_answers(chain)):
-        return chain
+        return chain  # a task may be an order
     first = next((turn.text for turn in turns_of(chain) if turn.role == "user"), "")
     return chain if is_question(first) else "the first turn is not in the form of a question"
 
@@ -282,7 +277,6 @@ def _language(chain: Chain, settings: RuleSettings) -> _Outcome:
 
 
 def _without_code(text: str) -> str:
-    """Return the text without its code blocks. An unclosed one goes to the end."""
     if "```" not in text and "~~~" not in text:
         return text
     kept, open_fence = [], ""

@@ -94,7 +94,6 @@ def dedupe(
 
 
 def _likeness(by: By, threshold: float | None) -> Likeness:
-    """Return the measure that the arguments ask for. Refuse arguments without effect."""
     one_of("by", [by], [*_WAYS])
     if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
         raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")

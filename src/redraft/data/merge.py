@@ -387,7 +387,6 @@ class _Draw:
         self._licences: dict[str, int] = {}
 
     def jobs(self, folder: Path, output: DataOutput) -> Iterator[Candidate]:
-        """Yield the records of all parts, except those that will certainly not be taken."""
         for index, taken in enumerate(self._taken):
             part = taken.part
             if taken.missing:

@@ -244,7 +244,6 @@ class Job(Generic[T]):
                     raise
 
     def _fetch(self) -> None:
-        """Fetch the output from its store. For a share, read the ids that the whole output already has."""
         if self.store:
             self.store.pull()
         if self.whole and self.whole.exists():
@@ -286,8 +285,6 @@ async def _ticking(progress: ItemProgress) -> AsyncGenerator[None]:
 
 @dataclass
 class _OpenJob(Generic[T]):
-    """A job whose output is open, with a session if there is something to do."""
-
     job: Job[T]
     ledger: Ledger
     total: int
@@ -296,7 +293,6 @@ class _OpenJob(Generic[T]):
     _refusals: int = 0
 
     async def work(self, start: Start[T], session: Session) -> None:
-        """Do the items. However the job ends, each result is in the ledger."""
         items = self.job.undone()
         try:
             async with _ticking(session.progress), start(session) as work, asyncio.TaskGroup() as group:

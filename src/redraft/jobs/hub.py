@@ -396,7 +396,6 @@ def _endpoint() -> str | None:
 
 @contextmanager
 def _asking(name: str, kind: RepoKind) -> Iterator[None]:
-    """Turn exceptions of huggingface_hub about `org/name` into redraft's."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     no_reply: type[BaseException] = HfHubHTTPError.__bases__[0]  # of the HTTP client that this version uses

@@ -220,7 +220,6 @@ class Ledger(AbstractContextManager["Ledger"]):
             self._lines.cut(whole)
 
     def _tidy_failures(self) -> None:
-        """Keep the last failure of each item that is not done. Remove the file if there is none."""
         last: dict[str, bytes] = {}
         causes: dict[str, str] = {}
         for line in read_lines(self._errors_path):
@@ -310,7 +309,6 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         self.close()
 
     def _read(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the items of the file with their lines. The file may not be a link."""
         with os.fdopen(open_plain(self.path, os.O_RDONLY), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return

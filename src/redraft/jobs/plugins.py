@@ -72,9 +72,8 @@ class Kind:
     """The base of what plugins are: a dataclass that refuses wrong types, which would harm other plugins."""
 
     def __post_init__(self) -> None:
-        """Compare the fields with the annotations, which are texts here."""
         for each in fields(self):  # type: ignore[arg-type]  # those that inherit are dataclasses
-            value, annotation = getattr(self, each.name), str(each.type)
+            value, annotation = getattr(self, each.name), str(each.type)  # which is a text already
             kind, words = _TYPES.get(re.split(r"\W", annotation)[0], (object, ""))
             if not isinstance(value, kind) and not (value is None and annotation.endswith("| None")):
                 raise TypeError(f"{each.name} of a {type(self).__name__} is {value!r:.60}, and not {words}")

@@ -330,7 +330,6 @@ def _source_differences(old: dict[str, Any] | None, provenance: Provenance) -> I
 
 
 def _in_words(value: Any) -> str:
-    """Return a setting as a user would say it; for a file or a wording, its name."""
     if isinstance(value, bool | None):
         return {True: "on", False: "off", None: "not set"}[value]
     if isinstance(value, list):

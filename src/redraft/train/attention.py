@@ -32,8 +32,6 @@ oneDNN also makes and keeps kernels for every length: some 20 MB a step."""
 
 
 class _Scoring(NamedTuple):
-    """The settings of the scores: arguments of `attend` with these names."""
-
     dropout: float
     scaling: float | None
     softcap: float | None

@@ -147,7 +147,6 @@ def out_of_memory(error: BaseException, own: RunOptions, tokens: int) -> ModelEr
 
 
 def _smaller(own: RunOptions) -> Iterator[str]:
-    """Yield settings that need less memory, the cheapest first."""
     batch = own.per_device_train_batch_size
     if batch > 1:
         rows = batch * own.gradient_accumulation_steps

@@ -232,7 +232,6 @@ def skeleton(ref: str) -> transformers.PreTrainedModel:
 
 
 def _closed(folder: Path | None) -> dict[str, Any]:
-    """Return arguments that forbid the model's own code, and the network for a local folder."""
     return {"trust_remote_code": False, "local_files_only": folder is not None}
 
 
@@ -293,8 +292,6 @@ def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
 
 @dataclass
 class _Config(peft.LoraConfig):
-    """peft's config, with further fields for redraft that peft ignores."""
-
     redraft_format: str | None = field(default=None)
     redraft_reward: dict[str, Any] | None = field(default=None)
 

@@ -339,7 +339,6 @@ class Loop:
     # Guards.
 
     def _check_numbers(self, norm: Any) -> None:
-        """Raise `ModelError` if loss or gradient is not finite, before the optimizer spreads it."""
         self._grad_norm = float(norm)
         self._not_finite = 0 if math.isfinite(self._grad_norm) else self._not_finite + 1
         # fp16 searches for a scale with gradients that are not finite. The loss is not scaled.
@@ -375,7 +374,6 @@ class Loop:
     # After a step.
 
     def _after_step(self) -> None:
-        """Log, evaluate and save what is due, in this order. A signal stops the run with a checkpoint."""
         step, last = self.state.global_step, self.steps
         self._tell("step_end")
         if step == last or step % self.steps_an_epoch == 0:
@@ -438,7 +436,6 @@ class Loop:
     # Checkpoints.
 
     def _save_checkpoint(self) -> None:
-        """Save all that a run needs to resume as if it had not stopped, or nothing."""
         state, args = self.state, self.args
         wait = self.trained.accelerator.wait_for_everyone
         with checkpoints.saving(self.folder, state.global_step, leads=args.should_save, wait=wait) as to:

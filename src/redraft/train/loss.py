@@ -167,14 +167,10 @@ Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
 def _loss_and_grads(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, wanted: tuple[bool, ...]
 ) -> tuple[Tensor, Grads]:
-    """Return the summed loss and the wanted gradients of hidden states, weight and bias.
-
-    That of the weight is summed in 32 bits, since each slice would round it.
-    """
     wide = torch.promote_types(hidden.dtype, torch.float32)
     total = torch.zeros((), dtype=wide, device=hidden.device)
     of_hidden = torch.empty_like(hidden) if wanted[0] else None
-    of_weight = torch.zeros_like(weight, dtype=wide) if wanted[1] else None
+    of_weight = torch.zeros_like(weight, dtype=wide) if wanted[1] else None  # each slice would round it
     of_bias = torch.zeros_like(bias, dtype=wide) if wanted[2] and bias is not None else None
     step = max(hidden.shape[1] // 2, 16)  # tokens whose logits take half the memory of the matrix, in 32 bits
     for first in range(0, len(hidden), step):

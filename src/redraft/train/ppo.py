@@ -415,7 +415,6 @@ class Experience:
         }
 
     def _seen(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> tuple[Seen, Tensor]:
-        """Return the outputs of policy and reference on all responses. The processes share the work."""
         device = self._policy.value_head.weight.device
         lengths = starts + mask.sum(1)
         # Those of a length together, or those of a prompt.

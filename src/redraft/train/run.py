@@ -160,11 +160,10 @@ def licensed(
 
 
 def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
-    """Yield the data sets. If a format has no place for a licence, it is in the record beside the file."""
     beside = {stem_of(Path(path)): licences_beside(Path(path)) for path in paths}
     for name, licences in sorted(prepared.report.origins.items()):
         for licence in sorted(licences):
-            noted = beside.get(name, []) if licence == UNKNOWN else []
+            noted = beside.get(name, []) if licence == UNKNOWN else []  # not all formats have a place for it
             yield from (Source("data", name, each) for each in noted or [licence])
 
 

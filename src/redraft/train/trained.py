@@ -87,7 +87,6 @@ def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArgu
 
 
 def _sharding(own: RunOptions) -> dict[str, Any]:
-    """Return the arguments of FSDP 2: on or off, with the rest in `fsdp_config`."""
     if not own.fsdp_words:
         return {}
     config: dict[str, Any] = {key: on for word in own.fsdp_words for key, on in FSDP[word].items()}

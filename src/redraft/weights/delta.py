@@ -150,7 +150,6 @@ def _pieces(base: Checkpoint, other: Checkpoint, shard: Shard, recipe: Recipe) -
 
 
 def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torch.Tensor | None:
-    """Return the row that stands in for rows that the base lacks, or None if it lacks none."""
     tensor = base.tensors[name]
     if other.tensors[name].count == tensor.count:
         return None

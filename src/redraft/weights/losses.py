@@ -75,7 +75,6 @@ def not_finite(values: torch.Tensor) -> tuple[int, int]:
 
 
 def _counted(counts: Mapping[str, int], became: str) -> str:
-    """Return a phrase with the total, and the tensor with the most; the first of several such."""
     worst = max(counts, key=lambda name: counts[name])
     numbers = counted(sum(counts.values()), "number")
     if len(counts) == 1:

@@ -72,7 +72,6 @@ def refuse_existing(path: Path, *, force: bool) -> None:
 
 
 def _of_others(path: Path) -> str:
-    """Return why an output is not entirely redraft's, or an empty text."""
     try:
         if not path.is_dir():
             beside = path.with_name(f"{path.name}.{MANIFEST}")
@@ -91,10 +90,6 @@ def _of_others(path: Path) -> str:
 
 
 def _refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
-    """Raise if an output would overwrite one of its inputs, through links too.
-
-    `inputs` are the manifest's: objects with a `path`, by name. A folder may not lie in an input either.
-    """
     for described in inputs.values() if isinstance(inputs, Mapping) else ():
         source = Path(described["path"])
         if _within(source, output) or (folder and _within(output, source)):

@@ -154,7 +154,6 @@ def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:
 
 
 def _grown(fields: Fields) -> TreeMessage:
-    """Build a record's tree. A deleted message is left out with its replies."""
     root = fields.inner("prompt")
     if root.rest.get("deleted"):
         fields.fail("prompt", "was deleted")

@@ -121,7 +121,6 @@ class Format(Kind):
     order: int = 0  # formats of a lower one are tried first; those of redraft have 1 to 5
 
     def __post_init__(self) -> None:
-        """Refuse a field of a wrong type, or an invalid shape."""
         super().__post_init__()
         for each in self.shapes:
             if not isinstance(each, Shape):

@@ -157,10 +157,9 @@ def _decoded(data: bytes, where: str) -> Any:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn an OSError into an OutputError. A reader that went away, as of a pipe, is passed on."""
     try:
         yield
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of a pipe went away
         raise
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error

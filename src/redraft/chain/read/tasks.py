@@ -142,7 +142,6 @@ def repair(fields: Fields) -> Chain:
 
 
 def _program(fields: Fields, name: str) -> list[str]:
-    """Take the lines of a program, indented by two blanks per level as in the published listings."""
     lines = []
     taken = fields.items(name)
     for i, item in enumerate(taken):

@@ -94,7 +94,6 @@ def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
 
 
 def _module(address: str) -> Any:
-    """Import Ray after setting its environment variables, which it reads then."""
     if address.startswith(_CLIENT):
         hint = "Run the command on a machine of the cluster, with --ray auto."
         raise UsageError(f"{address} is for Ray's client, which sends pickles.", hint=hint)
@@ -111,7 +110,7 @@ def _module(address: str) -> Any:
     elif found := _ADDRESS.fullmatch(address):
         _knock(found["host"].strip("[]"), int(found["port"]), address)
     try:
-        import ray
+        import ray  # which reads the environment now
     except ImportError:
         raise MissingExtra("--ray", "cluster") from None
     return ray

@@ -51,7 +51,6 @@ class _Told:
     unsteered: bool = False
 
     def take(self, delta: Delta) -> Delta:
-        """Record a delta, and return it with the counts of all replicas, lost ones included."""
         self.begun, self.shown, self.deaths = True, True, 0
         self.said += delta.tokens
         self.spelt = self.spelt and (bool(delta.tokens) or not delta.text)

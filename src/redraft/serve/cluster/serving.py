@@ -104,7 +104,6 @@ class Applications:
         return await RayEngine.connect(await deploying, patience or Patience())
 
     def _hold(self) -> Any:
-        """Claim the name of this server. Raises `ClusterError` if another one has it."""
         try:
             return self.ray.remote(Name).options(name=self.name, namespace=NAMESPACE, num_cpus=0).remote()
         except ValueError:
@@ -112,7 +111,6 @@ class Applications:
             raise ClusterError(message, hint="Give this one another name: --app NAME") from None
 
     def _end_old(self) -> None:
-        """Start Ray Serve, and end the models that a killed server of this name left."""
         from ray import serve
 
         logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the engine says what matters, in a line

@@ -190,7 +190,6 @@ def _marked(work: ClusterWork, out: Path) -> Iterator[ClusterWork]:
 
 
 def _needs(options: Mapping[str, Any], nodes: list[dict[str, Any]]) -> dict[str, float]:
-    """Return what a process needs: a processor; for a model that it runs itself, a GPU or a whole machine."""
     given = [options.get(role) or [] for role in ("model", "critic", "judge")]
     names = [name for each in given for name in ([each] if isinstance(each, str) else each)] or ["default"]
     kinds = {parse_reference(ref).kind for name in names for ref in references_of(name)}
@@ -204,7 +203,6 @@ def _needs(options: Mapping[str, Any], nodes: list[dict[str, Any]]) -> dict[str,
 
 
 def _room(nodes: list[dict[str, Any]], needs: Mapping[str, float]) -> int:
-    """Return how many processes fit on the present machines. Raises `ClusterError` if none does."""
     fit = sum(_fitting(node["Resources"], needs) for node in nodes if node["Alive"])
     if not fit:
         wanted = " and ".join(f"{number:g} {_RESOURCES[name]}" for name, number in needs.items())
@@ -272,7 +270,6 @@ class _Run:
             self._look()
 
     def _grow(self) -> None:
-        """Start a process while shares wait: as many as requested, and more where there is room."""
         there = len(self.actors) + len(self.idle)
         if self.idle or not self.waiting or there >= self.pool.most:
             return
@@ -293,7 +290,6 @@ class _Run:
             self.actors[reply] = actor
 
     def _limits(self) -> dict[str, Any]:
-        """Return the limits of a share: an equal part of the allowed cost, and the remaining time."""
         given, limits = self.work.options, dict[str, Any]()
         if (usd := given.get("limit_usd")) is not None:
             limits["limit_usd"] = usd / self.count
@@ -342,7 +338,6 @@ class _Run:
         raise error
 
     def _lost(self, actor: _Actor, error: Exception) -> None:
-        """Put the share of a lost process first in line. If the share ends every process, end the run."""
         with suppress(Exception):
             self.ray.kill(actor.handle)
         index = actor.share.index if actor.share else -1

@@ -182,7 +182,6 @@ The test, on exercises in words that nothing was trained on:
         return card_text(self.folder.resolve().name, sources) + how
 
     def _record(self) -> None:
-        """Record in the folder how its files are made; refuse files that were made in another way."""
         record = RunFile(
             self.path("road"),
             elsewhere="to another folder",
@@ -250,7 +249,6 @@ The test, on exercises in words that nothing was trained on:
         yield from map(lessons.unchecked, self._whole(DRAFTED["outside"]))
 
     def _calibrate(self) -> None:
-        """Find how certain the critic must be, on other exercises, and store it in the adapter."""
         critic, gguf = self.path("critic"), self.path("critic.gguf")
         if "redraft.certain" in read_header(gguf).metadata:
             return

@@ -188,7 +188,6 @@ def _rope_from_config(config: Mapping[str, Any], family: families.Family, head: 
 
 
 def _rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], head: int) -> Rope:
-    """Read GGUF's keys, without the prefix of the architecture, and the divisors of `rope_freqs.weight`."""
     theta = _number({"rope.freq_base": THETA, **values}, "rope.freq_base")
     kind = values.get("rope.scaling.type", "none")
     if not all(0 < factor < math.inf for factor in factors):

@@ -223,8 +223,6 @@ def _other_model(path: Path, model: Path, why: str) -> ModelError:
 
 
 class _Reader:
-    """A position in a mapped file. Every step is checked against the file's end."""
-
     def __init__(self, path: Path, data: mmap.mmap, *, whole: bool) -> None:
         self.path, self.data, self.whole = path, data, whole
         self.size = len(data)

@@ -88,7 +88,6 @@ class _Planner:
         return peft.other_model(self.adapter, self.base.path, why)
 
     def take_whole(self, name: str) -> None:
-        """Replace a tensor of the base by one that the adapter holds whole, in the base's dtype."""
         new, target = self.adapter.replaced[name], self.target_of(name)
         old = target.info
         resized = old.name == OUTPUT or old.name.endswith(_INPUTS)

@@ -124,7 +124,6 @@ def _byte_level(metadata: Mapping[str, Any], tokens: _Tokens, rule: rules.PreTok
 
 
 def _sentencepiece(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, Any]:
-    """Return the parts of tokenizer.json as for Llama 2: spaces become marks, and merges follow scores."""
     scores = _array(metadata, "scores", float)
     if len(scores) < len(tokens.kinds):
         raise _bad(f"{len(tokens.kinds)} tokens and {len(scores)} scores")
@@ -252,7 +251,6 @@ class TokenCount:
     path: Path
 
     def __call__(self, text: str) -> int:
-        """Return the number of tokens in a text."""
         count = _loaded(self.path)
         return sum(count(text[i : i + _PART]) for i in range(0, len(text), _PART))
 

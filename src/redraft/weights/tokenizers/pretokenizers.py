@@ -116,7 +116,6 @@ def pre_tokenizer_json(rule: PreTokenizer) -> dict[str, Any]:
 
 
 def _flat(step: object) -> Sequence[str]:
-    """Return the regular expressions of a step. An unknown step yields its type."""
     match step:
         case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}:
             return []
