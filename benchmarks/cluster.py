@@ -27,8 +27,8 @@ from generate_job import Job, ended, working
 from measure import Figure, Goal, Row
 from ray_machines import Machines
 from redraft.chain import Chain, Prompt, Step
+from redraft.jobs.ids import Share
 from redraft.jobs.provenance import Provenance, RunFile
-from redraft.jobs.share import Share
 from report import main, sized
 from teacher import Account, Teacher, texts_in
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from redraft.errors import UsageError
 from redraft.jobs import ids
-from redraft.jobs.ids import IdSet
-from redraft.jobs.share import Share, share_of
+from redraft.jobs.ids import IdSet, Share, share_of
 
 
 @given(st.lists(st.text(max_size=3)), st.lists(st.text(max_size=3)))

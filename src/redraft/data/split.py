@@ -149,7 +149,7 @@ def _exchanges(messages: Sequence[_Message]) -> list[list[_Message]]:
 
 
 def _written(chain: Chain, format: TrainingFormat) -> tuple[str, int]:  # noqa: A002  (as above)
-    """Return the training text of a chain, and its number of further tokens: its first, and those that stop."""
+    """Return a chain's training text, and how many more tokens it gets: its first, and those that stop."""
     if format != "chat":
         with suppress(RecordError):
             spans = spans_of(chain, format, "full")

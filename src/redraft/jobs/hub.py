@@ -174,7 +174,7 @@ def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
     kinds = (SAFE, PICKLED) if pickle else (SAFE,)
     try:
         with _asking(repo, "model"):
-            names, _ = _info(repo, "model")
+            names = [file.rfilename for file in _record(repo, "model").siblings or []]
             kind = next((kind for kind in kinds if _holds(names, kind)), None)
             if kind is None:
                 raise _no_weights(repo, names)
@@ -195,11 +195,6 @@ def fetch_card(repo: str) -> Path | None:
             return Path(hf_hub_download(repo, _CARD, endpoint=_endpoint())).parent
     except (_OutOfReach, ModelError):
         return None
-
-
-def _info(name: str, kind: RepoKind) -> tuple[list[str], Any]:
-    info = _record(name, kind)
-    return [file.rfilename for file in info.siblings or []], info.card_data
 
 
 def _record(name: str, kind: RepoKind, *, files_metadata: bool = False) -> Any:
@@ -319,10 +314,10 @@ def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
 
     try:
         with _asking(name, "dataset"):
-            there, card = _info(name, "dataset")
+            info = _record(name, "dataset")
     except _OutOfReach as error:
         return _cached(name, inside, endings, error)
-    files = _chosen(name, inside, there, endings)
+    files = _chosen(name, inside, [file.rfilename for file in info.siblings or []], endings)
     patterns = [_CARD, *map(escape, files)]
     try:
         with _asking(name, "dataset"):
@@ -331,7 +326,7 @@ def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
     except _OutOfReach as error:
         hint = "Check the connection and try again: complete files are not fetched again."
         raise UsageError(f"{name} could not be fetched from the hub: {error}", hint=hint) from None
-    return Dataset(Path(folder), files, _licence(card), Path(folder).name, offline=False)
+    return Dataset(Path(folder), files, _licence(info.card_data), Path(folder).name, offline=False)
 
 
 def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) -> Dataset:

@@ -2,6 +2,9 @@
 
 It keeps a 64-bit hash of each id in a table with open addressing. Two of a million ids share a hash with a
 probability of 3·10⁻⁸; the second would then count as a repetition of the first.
+
+A share of a job is the items whose ids have a certain hash, so items added later move no other. Shares are
+numbered from 0, as ranks of Slurm, Kubernetes, torchrun and SkyPilot are (docs/cluster.md).
 """
 
 from __future__ import annotations
@@ -9,6 +12,10 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from redraft.errors import UsageError
 
 _SMALLEST = 64
 _FULL = 0.6  # of the table: it then doubles. Lookups probe three slots on average (Knuth, vol. 3, 6.4).
@@ -67,3 +74,43 @@ def derived_seed(seed: int, item_id: str) -> int:
     """Return an item's own seed, 31 bits, from the job's seed and the item's id."""
     digest = hashlib.blake2b(f"{seed}:{item_id}".encode(), digest_size=4).digest()
     return int.from_bytes(digest) >> 1
+
+
+_MOST = 99_999  # five digits in the names of files, as in data sets on the Hugging Face hub
+
+
+@dataclass(frozen=True)
+class Share:
+    """Share number `index` of `count`, counted from 0."""
+
+    index: int
+    count: int
+
+    def holds(self, item_id: str) -> bool:
+        """Whether an item is in this share."""
+        # The upper half: an `IdSet` places ids by the lower bits.
+        return (digest_of(item_id) >> 32) % self.count == self.index
+
+    def path(self, whole: Path) -> Path:
+        """Return the path of the share's own file or folder: `out-00000-of-00008.jsonl` of `out.jsonl`."""
+        return whole.with_name(f"{whole.stem}-{self.index:05}-of-{self.count:05}{whole.suffix}")
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def share_of(text: str) -> Share:
+    """Return the share that `I/N` means, or raise `UsageError`."""
+    given, _, of = text.partition("/")
+    if not (given.isdecimal() and of.isdecimal()):
+        raise UsageError(f"the share is {text!r:.40}.", hint="Write --shard 0/8, the number and how many.")
+    index, count = int(given), int(of)
+    if not 1 <= count <= _MOST:
+        raise UsageError(f"the share is {text}.", hint=f"There can be 1 to {_MOST:,} shares.")
+    if index >= count:
+        last = f"{count - 1}/{count}"
+        raise UsageError(
+            f"there is no share {text}.",
+            hint=f"Shares are numbered from 0, as ranks are: 0/{count}{f' to {last}' if count > 1 else ''}.",
+        )
+    return Share(index, count)

@@ -210,18 +210,11 @@ class ByteProgress(ProgressLine):
 class RecordProgress(ProgressLine):
     """Records of files; `done` counts their bytes. Shown on a terminal until the end."""
 
-    def __init__(
-        self,
-        total: int | None = None,
-        out: Path | None = None,
-        *,
-        quiet: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, total: int | None = None, out: Path | None = None, *, quiet: bool = False) -> None:
         """Begin to count to a number of bytes. `out`: where records go, a file, `-`, or None for nowhere."""
         console = Console(stderr=True)
         shown = sys.stderr.isatty() and not _takes_the_terminal(out)
-        super().__init__(total, quiet=quiet or not shown, transient=True, console=console, clock=clock)
+        super().__init__(total, quiet=quiet or not shown, transient=True, console=console)
         self.records = 0  # how many were read
         self.results: Callable[[], str] = str  # a few words on the results
         self._compared: tuple[int, int] | None = None

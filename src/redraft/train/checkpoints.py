@@ -162,9 +162,8 @@ def _look_at(folder: Path, step: int) -> SavedCheckpoint:
 def _listed(folder: Path) -> dict[str, tuple[object, object]] | None:
     try:
         with (folder / MARKER).open("rb") as file:
-            read = json.loads(file.read(_MOST))
-        sums = read.get("crc32", {})
-        return {name: (size, sums.get(name)) for name, size in read["files"].items()}
+            files = json.loads(file.read(_MOST))["files"]
+        return {name: (size, crc) for name, (size, crc) in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -241,12 +240,8 @@ def _mark(folder: Path) -> None:
     files = sorted(each for each in folder.rglob("*") if each.is_file())
     for each in files:
         sync(each)
-    named = {str(each.relative_to(folder)): each for each in files}
-    listed = {
-        "files": {name: each.stat().st_size for name, each in named.items()},
-        "crc32": {name: _sum(each) for name, each in named.items()},
-    }
-    replace_file(folder / MARKER, json.dumps(listed, indent=1).encode())
+    listed = {str(each.relative_to(folder)): (each.stat().st_size, _sum(each)) for each in files}
+    replace_file(folder / MARKER, json.dumps({"files": listed}, indent=1).encode())
 
 
 def prune(output: Path, limit: int | None) -> None:

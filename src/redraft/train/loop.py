@@ -225,8 +225,6 @@ class Loop:
             leave_inputs_to_autocast(self.trained.model, leave=False)
         return int(self.state.global_step)
 
-    # Before the steps.
-
     def _begin(self, checkpoint: checkpoints.SavedCheckpoint | None) -> None:
         if checkpoint:
             path = checkpoint.folder / STATE
@@ -262,8 +260,6 @@ class Loop:
         name = RANDOM.format(self.args.process_index)
         if (checkpoint.folder / name).is_file() or self.args.world_size == 1:  # else it is a new process
             checkpoints.set_random_state(checkpoints.load_state(part_of(checkpoint.folder, name)))
-
-    # A step.
 
     def _batches(self) -> Iterator[list[Batch]]:
         """Yield the batches of each remaining step. A signal meanwhile ends this with a checkpoint."""
@@ -336,8 +332,6 @@ class Loop:
     def _last_loss(self) -> float:
         return float(torch.stack(self._losses).sum()) if self._losses else 0.0
 
-    # Guards.
-
     def _check_numbers(self, norm: Any) -> None:
         self._grad_norm = float(norm)
         self._not_finite = 0 if math.isfinite(self._grad_norm) else self._not_finite + 1
@@ -370,8 +364,6 @@ class Loop:
         epoch, number = divmod(step - 1, self.steps_an_epoch)
         batches = range(number * times, min((number + 1) * times, len(self.data)))
         return [name for batch in batches for name in self.data.names(epoch, batch)]
-
-    # After a step.
 
     def _after_step(self) -> None:
         step, last = self.state.global_step, self.steps
@@ -432,8 +424,6 @@ class Loop:
         self._report(found)
         self._tell("evaluate", metrics=found)
         return found["eval_loss"]
-
-    # Checkpoints.
 
     def _save_checkpoint(self) -> None:
         state, args = self.state, self.args

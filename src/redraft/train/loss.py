@@ -51,7 +51,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
             return whole(input_ids, **inputs)
         inputs = inputs_of(self, input_ids, inputs)
         targets = functional.pad(labels, (0, 1), value=IGNORED)[:, 1:]
-        head = _head_of(self)
+        head: Any = self.get_output_embeddings()  # type: ignore[no-untyped-call]
         # FSDP shards the matrix as a DTensor. ZeRO is not supported here: it handles gradients itself.
         if plain and (_is_here(head) or hasattr(head.weight, "device_mesh")):
             trained = targets != IGNORED
@@ -210,10 +210,6 @@ def _at_least_32_bits(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def _head_of(model: PreTrainedModel) -> Any:
-    return model.get_output_embeddings()  # type: ignore[no-untyped-call]
-
-
 def _is_here(head: Any) -> bool:
     weight = head.weight
     return not hasattr(weight, "device_mesh") and weight.shape == (head.out_features, head.in_features)
@@ -225,7 +221,7 @@ def has_plain_head(model: PreTrainedModel) -> bool:
     This is tried on one token: large numbers replace the head's output, and the model must return them
     unchanged.
     """
-    head = _head_of(model)
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if type(head) is not torch.nn.Linear:
         return False
     token = torch.zeros(1, 1, dtype=torch.long, device=head.weight.device)

@@ -311,8 +311,6 @@ class Ppo(Source):
         cut = {name: each[:, :longest] for name, each in taken.items()}
         return {"input_ids": ids, "starts": starts, **cut}
 
-    # What the loop asks of a source.
-
     def tokens(self, batch: Batch) -> int:
         """Return the tokens of a minibatch, without padding."""
         return int((batch["starts"] + batch["mask"].sum(1)).sum())
@@ -361,7 +359,7 @@ class Experience:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.beta, self._policy.kl_coef = state["beta"], state["kl_coef"]
-        self._begins = state.get("begins", False)  # earlier versions did not say
+        self._begins = state["begins"]
 
     def complete(
         self, asked: Sequence[RolloutPrompt], responses: Sequence[Response], scores: Sequence[_Score]

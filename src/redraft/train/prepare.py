@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -304,7 +304,7 @@ def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
         "data": data,
         "encoder": encoder.fingerprint,
         "code": code.hexdigest(),
-        "packages": [_version(name) for name in _PACKAGES],
+        "packages": [version(name) for name in _PACKAGES],
     }
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -331,12 +331,6 @@ def _unchanged(
     for path, state in zip(paths, before, strict=True):
         if _state(path) != state:
             raise UsageError(f"{name_of(path)} changed while it was read.", hint="Run the command again.")
-
-
-def _version(package: str) -> str:
-    with suppress(PackageNotFoundError):
-        return version(package)
-    return ""
 
 
 def _make(folder: Path, key: str, batches: Iterable[Encoded], wanted: str, say: Say) -> Prepared:

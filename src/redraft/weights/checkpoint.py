@@ -114,8 +114,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
             found = [tensor_info(inside, name, tensor) for name, tensor in read_pickled(inside).items()]
             texts: Mapping[str, str] = {}
         else:
-            head = header.read_safetensors_header(inside)
-            found, texts = list(head.tensors), head.metadata
+            found, texts = header.read_safetensors_header(inside)
         for tensor in found:
             if tensor.name in tensors:
                 first = tensors[tensor.name].file

@@ -83,16 +83,8 @@ class TensorInfo:
         return replace(self, dtype=dtype) if dtype and self.dtype in FLOATS else self
 
 
-@dataclass(frozen=True)
-class Header:
-    """The header of a safetensors file. Tensors are in the order of their offsets."""
-
-    tensors: tuple[TensorInfo, ...]
-    metadata: Mapping[str, str]
-
-
-def read_safetensors_header(path: Path) -> Header:
-    """Read the header of a safetensors file. The library checks names, shapes and offsets."""
+def read_safetensors_header(path: Path) -> tuple[list[TensorInfo], Mapping[str, str]]:
+    """Read the header of a safetensors file: its tensors in the order of their offsets, and its metadata."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -119,7 +111,7 @@ def read_safetensors_header(path: Path) -> Header:
                 at += tensor.size
             if len(tensors) > MAX_TENSORS:
                 _odd(path, f"it has {len(tensors):,} tensors, more tensors than any model")
-            return Header(tuple(tensors), opened.metadata() or {})
+            return tensors, opened.metadata() or {}
     except FileNotFoundError:
         raise ModelError(f"there is no file {path}.", hint="Check the path.") from None
     except OSError as error:

@@ -140,23 +140,19 @@ class OutputFolder:
                     self.run.progress(size(info) * values.numel() // max(info.count, 1))
         losses.say(warn=self.run.warn, tell=self.run.tell, wider="--dtype bf16")
 
-    def json(self, name: str, value: Any) -> None:
-        """Write a small JSON file."""
-        write_json(self.aside / name, value)
-
     def complete(self, facts: Mapping[str, Any]) -> None:
         """Write the index and the manifest."""
         if len(self._shards) > 1:
             total = sum(shard.size for shard in self._shards)
             weight_map = {each.name: shard.file for shard in self._shards for each in shard.tensors}
-            self.json(INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+            write_json(self.aside / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
         files = {}
         for path in sorted(self.aside.iterdir()):
             if path.name not in self._sums:
                 sync(path)
             checksum = self._sums.get(path.name) or sha256_of(path)
             files[path.name] = {"size": path.stat().st_size, "sha256": checksum}
-        self.json(MANIFEST, {**_stamp(self.run.command), **facts, "files": files})
+        write_json(self.aside / MANIFEST, {**_stamp(self.run.command), **facts, "files": files})
         sync_folder(self.aside)
 
 

@@ -107,7 +107,8 @@ def test_a_table_has_to_be_imported_first(verb: str) -> None:
 
 def test_the_line_says_what_was_read_how_fast_and_what_became_of_it() -> None:
     now = [0.0]
-    progress = RecordProgress(4_000_000, quiet=True, clock=lambda: now[0])
+    progress = RecordProgress(4_000_000, quiet=True)
+    progress._clock, progress._started = lambda: now[0], 0.0
     progress.results = lambda: "1 kept, 1 dropped"
     for _ in range(2):
         progress.advance(1_000_000)

@@ -89,10 +89,10 @@ def test_a_run_goes_on_from_the_default_model(tmp_path: Path) -> None:
     scale = replace(SMALL, answers=1, drafts=12, held_out=1, answer_steps=0)
     run = Road(tmp_path, [TASKS["dates"]], EVERYDAY, scale, start=replace(start, learnt=[TASKS["subtract"]]))
     report = run.walk()
-    assert run.path("answers.gguf").read_bytes() == start.answers.read_bytes()
-    asked = Counter(chain.meta["task"] for chain in read_jsonl(run.path("asked.jsonl")))
+    assert (run.folder / "answers.gguf").read_bytes() == start.answers.read_bytes()
+    asked = Counter(chain.meta["task"] for chain in read_jsonl(run.folder / "asked.jsonl"))
     assert asked == {"dates": 12, "subtract": 6}
-    assert "redraft.certain" in read_header(run.path("critic.gguf")).metadata
+    assert "redraft.certain" in read_header(run.folder / "critic.gguf").metadata
     assert report.count("| subtract |") == 1
 
 
@@ -101,12 +101,12 @@ def test_a_run_goes_on_from_the_default_model(tmp_path: Path) -> None:
 def test_a_road_stops_and_goes_on_and_its_report_judges_held_out_chains(tmp_path: Path) -> None:
     run = Road(tmp_path / "run", [TASKS["dates"]], EVERYDAY, SMALL, parallel=4)
     stop_while_training(run)
-    assert not run.path("drafted.jsonl").exists()
+    assert not (run.folder / "drafted.jsonl").exists()
     report = run.walk()
-    card = run.path("README.md").read_text()
+    card = (run.folder / "README.md").read_text()
     assert report in card
     assert "| base | SmolLM2-135M-Instruct" in card
-    revised = list(read_jsonl(run.path("revised.jsonl")))
+    revised = list(read_jsonl(run.folder / "revised.jsonl"))
     assert len(revised) == 2
     assert all(chain.steps[0].feedback for chain in revised)
     before = {path: path.stat().st_mtime_ns for path in run.folder.glob("*.gguf")}

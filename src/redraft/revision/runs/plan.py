@@ -17,10 +17,10 @@ from redraft.engines.base import Engine
 from redraft.errors import UsageError, path_of
 from redraft.jobs.counting import tell
 from redraft.jobs.harness import JobResult, RunEvent, Session
+from redraft.jobs.ids import Share, share_of
 from redraft.jobs.journal import Journal
 from redraft.jobs.limits import Limits
 from redraft.jobs.progress import RunMessage
-from redraft.jobs.share import Share, share_of
 from redraft.jobs.stores import Store, url_of
 from redraft.revision.api import Role
 from redraft.revision.options import Budget, RevisionOptions, check_engines

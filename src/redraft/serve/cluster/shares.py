@@ -26,9 +26,9 @@ from redraft.engines.load import parse_reference, references_of
 from redraft.errors import RedraftError, UsageError, crash_of
 from redraft.jobs.counting import counted
 from redraft.jobs.harness import GO_ON, RunEvent, RunProgress
+from redraft.jobs.ids import Share
 from redraft.jobs.ledger import InUse
 from redraft.jobs.progress import ItemProgress
-from redraft.jobs.share import Share
 from redraft.jobs.signals import ended_by_sigterm
 from redraft.jobs.stores import matching, url_of
 from redraft.revision.runs.merge import MergeResult, merge

@@ -59,6 +59,7 @@ class Called:
     function: FunctionCheck
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
+        """Call the function for each answer."""
         return await together([self._one(each) for each in chains])
 
     async def _one(self, chain: Chain) -> float:
@@ -98,6 +99,7 @@ class Rewards:
     parts: Mapping[str, tuple[float, Reward]]  # the weight and the reward of each form
 
     async def __call__(self, chains: Sequence[Chain]) -> list[dict[str, float]]:
+        """Return each form's part of the reward of each answer."""
         found = await together([reward(chains) for _, reward in self.parts.values()])
         weights = [weight for weight, _ in self.parts.values()]
         return [

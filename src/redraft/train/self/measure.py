@@ -136,14 +136,10 @@ class Asking:
     seed: int = 1
     parallel: int = 32
 
-    def path(self, name: str) -> Path:
-        """Return a file of the folder."""
-        return self.folder / name
-
     def write(self, name: str, chains: Iterable[Chain]) -> None:
         """Write chains, unless the file is there."""
-        if not self.path(name).exists():
-            write_jsonl(self.path(name), list(chains))
+        if not (self.folder / name).exists():
+            write_jsonl(self.folder / name, list(chains))
 
     def answer(
         self,
@@ -158,8 +154,8 @@ class Asking:
     ) -> None:
         """Let a model answer a file of prompts, as `redraft answer` does."""
         answer_file(
-            self.path(asked),
-            self.path(to),
+            self.folder / asked,
+            self.folder / to,
             model=model,
             mode=mode,
             seed=self.seed,
@@ -197,7 +193,7 @@ class Trial:
 
     def outcomes(self) -> Iterator[tuple[str, Outcome]]:
         """Yield each task's name, and the results of revising."""
-        revised = by_task(read_jsonl(self.files.path("revised.jsonl")))
+        revised = by_task(read_jsonl(self.files.folder / "revised.jsonl"))
         for task in self.tasks:
             yield task.name, Outcome.of(task, revised[task.name])
 

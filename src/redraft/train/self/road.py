@@ -137,16 +137,12 @@ class Road:
     @property
     def answering(self) -> str:
         """The reference of the base with the adapter that answers."""
-        return f"{self.model}+{self.path('answers.gguf')}"
+        return f"{self.model}+{self.folder / 'answers.gguf'}"
 
     @property
     def revising(self) -> str:
         """The reference of the base with both adapters."""
-        return f"{self.answering}@answer+{self.path('critic.gguf')}@revise"
-
-    def path(self, name: str) -> Path:
-        """Return a file of the run."""
-        return self.folder / name
+        return f"{self.answering}@answer+{self.folder / 'critic.gguf'}@revise"
 
     def walk(self) -> str:
         """Do the remaining stages. Return the report of the test, which is also in the folder's card.
@@ -160,16 +156,16 @@ class Road:
             hint = "Add --from default or a folder, or --answer-steps 150."
             raise UsageError("0 steps on answers need an earlier adapter, and none is named.", hint=hint)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self.path(".lock")):
+        with locked(self.folder / ".lock"):
             self._record()
             self._make()
             self.trial.run()
             report = self.trial.report()
-            replace_file(self.path(CARD), f"{self._card()}\n{report}\n".encode())
+            replace_file(self.folder / CARD, f"{self._card()}\n{report}\n".encode())
         return report
 
     def _card(self) -> str:
-        made = [folder for name in RANKS if (folder := self.path(name)).is_dir()]
+        made = [folder for name in RANKS if (folder := self.folder / name).is_dir()]
         sources = [source for folder in made for source in sources_of(folder, "adapter")]
         scale = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in asdict(self.scale).items())
         how = f"""
@@ -183,7 +179,7 @@ The test, on exercises in words that nothing was trained on:
 
     def _record(self) -> None:
         record = RunFile(
-            self.path("road"),
+            self.folder / "road",
             elsewhere="to another folder",
             start_over=f"delete {self.folder} to start over",
         )
@@ -230,17 +226,17 @@ The test, on exercises in words that nothing was trained on:
                 yield Chain(id=f"everyday/{chain.id}/{number}", prompt=chain.prompt, meta=origin)
 
     def _answers(self) -> Iterator[Chain]:
-        for chain in read_jsonl(self.path("exercises.jsonl")):
+        for chain in read_jsonl(self.folder / "exercises.jsonl"):
             yield lessons.answered(self.all[chain.meta["task"]], chain)
         yield from self._whole("everyday.jsonl")
 
     def _whole(self, name: str) -> Iterator[Chain]:
-        for chain in read_jsonl(self.path(name)):
+        for chain in read_jsonl(self.folder / name):
             if chain.steps and chain.steps[0].complete:
                 yield chain
 
     def _chains(self) -> Iterator[Chain]:
-        drafted = list(read_jsonl(self.path(DRAFTED["asked"])))
+        drafted = list(read_jsonl(self.folder / DRAFTED["asked"]))
         for task in self.all.values():
             own = sorted(
                 (each for each in drafted if each.meta["task"] == task.name), key=lambda each: each.id
@@ -249,7 +245,7 @@ The test, on exercises in words that nothing was trained on:
         yield from map(lessons.unchecked, self._whole(DRAFTED["outside"]))
 
     def _calibrate(self) -> None:
-        critic, gguf = self.path("critic"), self.path("critic.gguf")
+        critic, gguf = self.folder / "critic", self.folder / "critic.gguf"
         if "redraft.certain" in read_header(gguf).metadata:
             return
         files, base = self.files, folder_for(self.model)
@@ -262,13 +258,13 @@ The test, on exercises in words that nothing was trained on:
             most=LONGEST_CHAIN,
             max_revisions=REVISIONS,
         )
-        chains = list(read_jsonl(self.path("calibrated.jsonl")))
+        chains = list(read_jsonl(self.folder / "calibrated.jsonl"))
         found = certainty.revised(self.all.values(), chains, f"{base}+{critic}")
         certainty.note(critic, certainty.threshold(found, Counter(chain.meta["task"] for chain in chains)))
         lora_gguf(critic, gguf, Run(force=True, command="redraft train self"), base=Path(base), f16=True)
 
     def _train(self, name: str, data: str, steps: int, objective: Objective) -> None:
-        made, start = self.path(f"{name}.gguf"), getattr(self.start, name, None)
+        made, start = self.folder / f"{name}.gguf", getattr(self.start, name, None)
         if made.exists():
             return
         if start and not steps:
@@ -279,9 +275,9 @@ The test, on exercises in words that nothing was trained on:
         trained = train_sft(
             "self",
             model_name_or_path=self.model,
-            data_path=[str(self.path(data))],
+            data_path=[str(self.folder / data)],
             training_objective=objective,
-            output_dir=str(self.path(name)),
+            output_dir=str(self.folder / name),
             gguf=str(made),
             max_steps=steps,
             seed=self.seed,

@@ -25,6 +25,7 @@ from redraft.weights.gguf.quant import Kind, TensorReader
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, describe_file, read_header
 from redraft.weights.header import TensorInfo, torch_dtype
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout, new_folder
+from redraft.weights.replace import write_json
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
 MOST_FACTORS = 1 << 12
@@ -115,14 +116,15 @@ def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, d
     config = config_of(numbers, str(torch_dtype(dtype)).removeprefix("torch.")) | ids
     if native := header.text("redraft.format"):
         config["redraft_format"] = native
-    out.json("config.json", config)
+    write_json(out.aside / "config.json", config)
     found = {ours: header.metadata.get(f"general.sampling.{theirs}") for ours, theirs in SAMPLING.items()}
     advised = {
         ours: n if isinstance(n, int) else shortest(n)
         for ours, n in found.items()
         if isinstance(n, int | float)
     }
-    out.json("generation_config.json", ids | ({**advised, "do_sample": True} if advised else {}))
+    sampling = {**advised, "do_sample": True} if advised else {}
+    write_json(out.aside / "generation_config.json", ids | sampling)
     write_tokenizer(header.metadata, out.aside)
     if card := card_of(header.metadata):
         (out.aside / CARD).write_text(card, "utf-8")

@@ -21,6 +21,7 @@ from redraft.weights.header import FLOATS, TensorInfo
 from redraft.weights.lora import adapter as peft
 from redraft.weights.lora.adapter import Change, LoraAdapter
 from redraft.weights.output import BY_DEFAULT, Run, layout, new_folder
+from redraft.weights.replace import write_json
 
 OUTPUT = "lm_head.weight"
 _INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
@@ -193,7 +194,7 @@ def merge_lora(
         (out.aside / peft.CONFIG).unlink(missing_ok=True)  # this file would mark the folder as an adapter
         if config := model.json("config.json"):
             named = {"redraft_format": lora.format} if lora.format else {}
-            out.json("config.json", {**config, **plan.config, **named})
+            write_json(out.aside / "config.json", {**config, **plan.config, **named})
         set_dtype(out.aside, [target.info for target in plan.targets.values()])
         join_cards(out, run, (model, "base"), (lora.weights, "adapter"))
         out.write_rounded(

@@ -251,6 +251,7 @@ class TokenCount:
     path: Path
 
     def __call__(self, text: str) -> int:
+        """Return the number of tokens in a text."""
         count = _loaded(self.path)
         return sum(count(text[i : i + _PART]) for i in range(0, len(text), _PART))
 
