@@ -21,7 +21,7 @@ from redraft.engines.hf.reward import RewardModel
 from redraft.errors import ModelError, UsageError
 from redraft.evaluation.stats import proportion
 from redraft.train.attention import use_segments
-from redraft.train.batches import collated, counted_in, joined, padded
+from redraft.train.batches import Data, collated, counted_in, joined, padded
 from redraft.train.prepare import Stored
 from redraft.train.reward import bounds, compare, measure, measured, pairwise
 from tests.train.rewards import pairs, ready
@@ -82,7 +82,8 @@ def test_a_tiny_model_learns_which_answer_is_better(model: str, here: Path) -> N
     words = ["--eval_data_path", "pairs.jsonl", "--learning_rate", "1e-2", "--max_steps", "12"]
     made = ready(model, "--lora", "True", *words)
     made.train()
-    found = measured(made.loop, made.eval_data)
+    assert isinstance(made.loop.eval_data, Data)
+    found = measured(made.loop, made.loop.eval_data)
     assert found
     assert found.accuracy.value == 1.0
     assert losses()[-1] < losses()[0] / 2

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from redraft.errors import ModelError, OutputError, UsageError
 from redraft.train import LOG, checkpoints, prepare, run
+from redraft.train.batches import Data
 from redraft.train.checkpoints import MARKER
 from redraft.train.options import SftOptions, parse
 from redraft.train.run import Ready, alone, get_ready
@@ -130,8 +131,8 @@ def test_an_evaluation_needs_data(model: str, here: Path) -> None:
 def test_an_evaluation_takes_batches_of_its_own_size(model: str, here: Path) -> None:
     words = ["--eval_strategy", "steps", "--eval_data_path", "chains.jsonl", "--no-packing"]
     made = ready(model, *words, "--per_device_eval_batch_size", "7").loop
-    assert made.eval_data is not None
-    assert [len(rows) for rows in made.eval_data.order.batches(0)] == [7, 7, 7, 3]
+    assert isinstance(made.loop.eval_data, Data)
+    assert [len(rows) for rows in made.loop.eval_data.order.batches(0)] == [7, 7, 7, 3]
     assert made.evaluate() > 0
     usual = ready(model, *words).loop
     assert usual.eval_data is not None

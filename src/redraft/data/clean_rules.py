@@ -71,8 +71,6 @@ class _Rule(NamedTuple):
     usual: bool = False
 
 
-# Rules that repair.
-
 _ESCAPES = re.compile(r"\x1b\[[0-?]*+[ -/]*+[@-~]")
 _BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")

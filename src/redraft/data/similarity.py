@@ -92,7 +92,6 @@ class Pool:
         return [Near(int(indices[i]), float(scores[i])) for i in chosen]
 
     def _possible(self, coded: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
-        """Return places and lengths of the texts with enough common words."""
         lists = [self._having[key] for key in _counted(coded) if key in self._having]
         if not lists:
             return np.empty(0, np.int64), np.empty(0)

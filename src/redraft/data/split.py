@@ -136,7 +136,6 @@ def parts_of(
 
 
 def _exchanges(messages: Sequence[_Message]) -> list[list[_Message]]:
-    """Cut before each user's turn after another role; the first exchange has all turns before it."""
     exchanges: list[list[_Message]] = [[]] if messages else []
     asked = False
     for message in messages:

@@ -220,9 +220,6 @@ def role_fault(turns: Sequence[Turn]) -> str | None:
     return None
 
 
-# A report, made of a summary.
-
-
 _BLOCK = 64  # records to summarise at once: sending each alone would cost more than the work
 _Value = str | int | float | None
 _Table = list[dict[str, _Value]]  # rows by the names of columns. `share` has shares of 1.

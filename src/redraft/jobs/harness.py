@@ -343,7 +343,6 @@ class _OpenJob(Generic[T]):
             return
 
     def _fail(self, item_id: str, error: RedraftError, counts: ItemCounts) -> None:
-        """Record a failure. Raise it if it ends the job: at once, or after several doubtful ones in a row."""
         doubtful = is_doubtful(error)
         if not doubtful and not is_of_item(error):
             raise error

@@ -182,7 +182,6 @@ class _Reports(TrainerCallback):
 
 
 def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
-    """Train, and return the steps done, or None in a dry run. The first process keeps the record."""
     output, own = ready.loop.folder, ready.own
     record = RunFile(
         output,

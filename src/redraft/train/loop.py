@@ -262,7 +262,6 @@ class Loop:
             checkpoints.set_random_state(checkpoints.load_state(part_of(checkpoint.folder, name)))
 
     def _batches(self) -> Iterator[list[Batch]]:
-        """Yield the batches of each remaining step. A signal meanwhile ends this with a checkpoint."""
         times = self.args.gradient_accumulation_steps
         epoch, step = divmod(self.state.global_step, self.steps_an_epoch)
         while self.state.global_step < self.steps and self.stopped is None:
@@ -304,9 +303,7 @@ class Loop:
         self.state.epoch = epoch + read / len(self.data)
 
     def _count(self, batches: list[Batch]) -> torch.Tensor:
-        """Return the trained tokens of a step, over all processes. The last step's loss is checked here too,
-        because each exchange between processes takes time.
-        """
+        # The last step's loss is checked here, because each exchange between processes takes time.
         tokens = sum(self.data.tokens(batch) for batch in batches)
         counted = sum(self.data.counted(batch) for batch in batches)
         sums = self.trained.sums([counted, tokens, self._last_loss()])

@@ -221,7 +221,6 @@ class Ppo(Source):
             yield self._minibatch(self._rows(epoch, number))
 
     def _made(self, epoch: int, stops: Callable[[], bool]) -> bool:
-        """Make a rollout batch. Return False if a signal came before all responses were there."""
         asked = self._asked(epoch)
         if not self._rank:
             self._samples.open(epoch)
@@ -286,7 +285,6 @@ class Ppo(Source):
     async def _chunk(
         self, sampler: Sampler, epoch: int, start: int, asked: Sequence[RolloutPrompt]
     ) -> tuple[list[Response], list[_Score]] | None:
-        """Write and judge a chunk. Return None if a signal came meanwhile."""
         sampled = [self._sampling(epoch, row, each) for row, each in enumerate(asked, start)]
         written = await sampler.chunk([each.tokens for each in asked], sampled)
         pairs = zip(asked, written, strict=True)
@@ -430,11 +428,8 @@ class Experience:
         return Seen(*seen), ref
 
     def _lifted(self, rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Raise the value head's bias at the start, so that all values equal the mean return.
-
-        From 0, steps of the usual size take thousands to reach rewards around 10. Until then all advantages
-        have the same sign, and grow with the distance from the end.
-        """
+        # From 0, values take thousands of steps to reach rewards around 10. Until then all advantages have
+        # the same sign, and grow with the distance from the end. So they begin at the mean return.
         made, _ = self._of_each(rewards, torch.zeros_like(values), mask, lam=1.0)
         bias = algorithm.masked_mean(made - values, mask).float()
         with torch.no_grad():

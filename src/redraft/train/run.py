@@ -65,14 +65,11 @@ def check_output(output: Path, *refs: str) -> None:
 
 
 def _parts(ref: str) -> Iterator[Path]:
-    """Yield the folders that a reference may name: of the model and of adapters. A name may contain a plus.
-
-    `default` is always the embedded model.
-    """
+    """Yield the folders that a reference may name: the model's and adapters'. A name may contain a plus."""
     while "+" in ref and not Path(ref).expanduser().exists():
         ref, _, last = ref.rpartition("+")
         yield Path(last)
-    if ref not in DEFAULTS:
+    if ref not in DEFAULTS:  # which are always the embedded model
         yield Path(ref)
 
 
@@ -278,7 +275,6 @@ class Ready:
     loop: Loop
     prepared: Prepared
     data: Data
-    eval_data: Data | None  # the rows to evaluate on, or None
     verb: Verb[Any]
     checkpoint: SavedCheckpoint | None  # the checkpoint to resume from, or None
     sources: tuple[Source, ...] = ()  # what the result is made from, with licences
@@ -444,4 +440,4 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
         quiet=own.quiet,
     )
     sources, loop.trained.card = licensed(output.name, model, prepared, own.data_path)
-    return Ready(own, model, args, loop, prepared, data, eval_data, verb, checkpoint, sources)
+    return Ready(own, model, args, loop, prepared, data, verb, checkpoint, sources)

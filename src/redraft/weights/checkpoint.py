@@ -226,7 +226,6 @@ def _indexed(path: Path) -> dict[str, str]:
 
 
 def _cut(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-    """Return elements of a mapped tensor. If it is not contiguous, copy only the rows needed."""
     import torch
 
     row = tensor[0].numel() if len(tensor.shape) > 1 and len(tensor) else 0

@@ -113,8 +113,6 @@ def _check_storages(path: Path, file: zipfile.ZipFile) -> None:
 
 
 class _Inert:
-    """Stands in for every object of a pickle, and does nothing."""
-
     def __init__(self, *args: object, **named: object) -> None:
         pass
 
@@ -128,15 +126,11 @@ class _Inert:
         """Ignore the value."""
 
 
-class _Scan(pickle._Unpickler):  # noqa: SLF001 - see below
-    """Collects the storages that a pickle names, without building its objects: bytes by record name.
-
-    This is the standard library's unpickler in Python: the one in C allocates whatever size a file claims.
-    """
-
+# The standard library's unpickler in Python: the one in C allocates whatever size a file claims.
+class _Scan(pickle._Unpickler):  # noqa: SLF001 - see above
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
-        self.storages: dict[str, int] = {}
+        self.storages: dict[str, int] = {}  # bytes by record name
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ARG002 - the standard library's signature
         """Return an inert class. For torch's storages, `width` is the bytes of an element."""

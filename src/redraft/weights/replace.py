@@ -148,19 +148,16 @@ def _exchange(one: Path, other: Path) -> bool:
 
 @contextmanager
 def _locked(output: Path) -> Iterator[bool]:
-    """Hold the lock on an output. Yield whether an earlier holder was killed, and left temporary files."""
     path = output.with_name(output.name + ".redraft-lock")
-    with _output_errors(output):
-        handle = open_locked(path)
+    handle = open_locked(path)
     if handle is None:
         raise OutputError(f"another run is writing {output}.", hint="Wait until it has finished.")
     try:
-        with _output_errors(output):
-            content = os.pread(handle, len(_HELD) + 1, 0)
-            if not _HELD.startswith(content):
-                hint = "Move it away, or choose another output with -o."
-                raise OutputError(f"redraft did not make {path}.", hint=hint)
-            os.pwrite(handle, _HELD, 0)
+        content = os.pread(handle, len(_HELD) + 1, 0)
+        if not _HELD.startswith(content):
+            hint = "Move it away, or choose another output with -o."
+            raise OutputError(f"redraft did not make {path}.", hint=hint)
+        os.pwrite(handle, _HELD, 0)
         try:
             yield content == _HELD
         finally:

@@ -254,11 +254,7 @@ def _message_lists(fields: Fields) -> Chain:
 
 
 def _dialogues(fields: Fields, chosen: str, rejected: str) -> Chain:
-    """Split two dialogues into their common prompt and the two answers.
-
-    An answer is mostly one turn. Sampled answers sometimes speak for both sides; they stay one text, as they
-    were judged.
-    """
+    # Sampled answers sometimes speak for both sides. They stay one text, as they were judged.
     ours, theirs = _turns(fields, "chosen", chosen), _turns(fields, "rejected", rejected)
     same = _shared([turn for turn, _ in ours], [turn for turn, _ in theirs])
     for name, turns in (("chosen", ours), ("rejected", theirs)):

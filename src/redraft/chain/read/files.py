@@ -200,7 +200,6 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
 
 
 def _samples(log: dict[str, Any], name: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the samples of a log of inspect. Failed ones, which nothing scored, are left out."""
     samples, about = log.get("samples") or [], log["eval"]
     if not isinstance(samples, list) or not all(isinstance(each, dict) for each in [about, *samples]):
         raise RecordError(f"{name}: eval should be an object, and samples a list of objects.")

@@ -43,11 +43,6 @@ TEACHER_ANSWERS = 5  # the teacher's loop ended after this many answers (SelFee'
 
 
 def _selfee_answer(fields: Fields) -> Chain:
-    """Read a SelFee answer; its `text` is the best answer.
-
-    The released models end after a feedback. A final revision that has no feedback and is not the `text` was
-    cut by the limit of 2,048 tokens.
-    """
     text, model = fields.text("text").strip(), fields.text_or("model_id") or None
     chain = parse(fields.text_or("whole_generation"))
     steps, best, stop = list(chain.steps), chain.best, chain.stop
@@ -57,6 +52,7 @@ def _selfee_answer(fields: Fields) -> Chain:
     if not same:
         fields.rest["text"] = text
     elif same[-1] < len(steps) - 1 and steps[-1].feedback is None:
+        # The released models end after a feedback. This one was cut, by the limit of 2,048 tokens.
         steps[-1] = steps[-1].model_copy(update={"finish": "max_tokens"})
         stop = "max_tokens"
     best, named = same[-1] if same else best, {"name": model} if model else {}

@@ -215,18 +215,14 @@ def _fitting(has: Mapping[str, float], needs: Mapping[str, float]) -> int:
 
 
 def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
-    """Return the number of shares: the earlier number, so that they resume, or some for each process.
-
-    If there are shares of several counts, they are merged first, so that nothing is made twice.
-    """
     pattern = out.with_name(f"{out.stem}-*-of-*{out.suffix}")
     parts = matching(pattern) if url_of(out) else out.parent.iterdir()
     named = re.compile(re.escape(out.stem) + r"-\d{5}-of-(\d{5})" + re.escape(out.suffix))
     found = [(path, int(match[1])) for path in parts if (match := named.fullmatch(path.name))]
     counts = {count for _, count in found}
-    if len(counts) == 1:
+    if len(counts) == 1:  # they resume
         return counts.pop()
-    if counts:
+    if counts:  # nothing is made twice
         say(f"shares of {', '.join(map(str, sorted(counts)))} are here: they are merged first.")
         merge(out, [path for path, _ in found])
     return _EACH * most

@@ -87,25 +87,21 @@ def passes(task: Task, chain: Chain, answer: str) -> bool:
 def chains_on(task: Task, drafted: Sequence[Chain]) -> Iterator[Chain]:
     """Yield chains on a model's answers to exercises of a task. Half of their first drafts are wrong."""
     for place, chain in enumerate(sorted(drafted, key=lambda chain: _own_fault(task, chain), reverse=True)):
-        yield _on_wrong(task, chain) if place < len(drafted) // 2 else _on_right(task, chain)
+        right = task.right(chain.meta["values"])
+        if place < len(drafted) // 2:
+            draft = chain.answer if _own_fault(task, chain) else _wrong(task, chain)
+            yield _with(chain, (_judged(task, chain, draft), Step(answer=right)))
+        else:
+            draft = chain.answer if passes(task, chain, chain.answer) else right
+            yield _with(chain, (_judged(task, chain, draft),))
 
 
 def _own_fault(task: Task, chain: Chain) -> bool:
     return 0 < len(chain.answer.strip()) <= LONGEST_DRAFT and not passes(task, chain, chain.answer)
 
 
-def _on_wrong(task: Task, chain: Chain) -> Chain:
+def _wrong(task: Task, chain: Chain) -> str:
     rng = Random(f"{chain.id}/wrong")
-    draft = chain.answer if _own_fault(task, chain) else _wrong(task, chain, rng)
-    return _with(chain, (_judged(task, chain, draft), Step(answer=task.right(chain.meta["values"]))))
-
-
-def _on_right(task: Task, chain: Chain) -> Chain:
-    own = passes(task, chain, chain.answer)
-    return _with(chain, (_judged(task, chain, chain.answer if own else task.right(chain.meta["values"])),))
-
-
-def _wrong(task: Task, chain: Chain, rng: Random) -> str:
     while passes(task, chain, answer := task.spoil(chain.meta["values"], rng)):
         pass
     return answer

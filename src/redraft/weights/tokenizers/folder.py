@@ -161,7 +161,6 @@ class TokenizerFolder:
         return tokens
 
     def _added(self) -> Iterator[tuple[int, str, bool]]:
-        """Yield id, text, and whether it is special, of each added token. The first file wins."""
         tokens = self._entries()
         named: list[object] = []
         for place in (self.config, self.special):

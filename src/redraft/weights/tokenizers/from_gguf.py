@@ -234,8 +234,6 @@ def _bad(what: str) -> ModelError:
     return ModelError(f"the tokenizer of the GGUF file has {what}.", hint=_AGAIN)
 
 
-# Counting tokens of texts, without chat template or special tokens.
-
 _PART = 1 << 16  # characters per call: a record of 50 MB would take gigabytes
 _SPACE = re.compile(r" (?<=\S )(?=\S)")  # a single one, between words
 _KNOWN, _LONGEST = 1 << 16, 1000  # most words to remember, and their most characters: 10 MB, hardly 100 MB

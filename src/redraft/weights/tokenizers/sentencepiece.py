@@ -127,7 +127,6 @@ def _fields(data: bytes) -> Iterator[tuple[int, Field]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number of seven bits per byte, low bits first, and the offset after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = data[at]

@@ -126,7 +126,6 @@ def _from_pieces(source: TokenizerFolder, model: sp.SentencePiece) -> dict[str, 
 
 
 def _from_fast(source: TokenizerFolder) -> dict[str, Any]:
-    """Return the keys from tokenizer.json, with the scores of tokenizer.model if their tokens agree."""
     # transformers 5 does not save it, and all models of this kind use this name.
     unknown = source.model.get("unk_token") or "<unk>"
     for text, number in _vocabulary(source).items():
@@ -138,11 +137,8 @@ def _from_fast(source: TokenizerFolder) -> dict[str, Any]:
 
 
 def _adds_space(source: TokenizerFolder) -> bool:
-    """Return whether tokenizer.json adds a space before a text, and refuse unknown ways to mark spaces.
-
-    A GGUF file cannot say whether a space is added only to the first text or, as in llama.cpp, after every
-    special token.
-    """
+    # A GGUF file cannot say whether it adds one to the first text only or, as llama.cpp does, after every
+    # special token.
     changes = list(_parts(source.fast.get("normalizer"), "normalizers"))
     cuts = list(_parts(source.fast.get("pre_tokenizer"), "pretokenizers"))
     match (changes, cuts):

@@ -64,8 +64,6 @@ def _several(rng: Random) -> Values:
 
 TOTAL = _of_numbers("total", _several)
 
-# Dates: some days after a day, month by month.
-
 _YEAR = 2023  # no leap year
 
 
@@ -85,8 +83,6 @@ def _spoiled_date(values: Values, rng: Random) -> str:
 
 
 AFTER = _task("dates", _start_of_days, _spoiled_date)
-
-# Times: some minutes after a time of the same day.
 
 _DAY = 24 * 60
 
