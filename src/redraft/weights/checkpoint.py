@@ -36,10 +36,8 @@ SAFETENSORS: Final = ".safetensors"
 BIN: Final = ".bin"
 MAX_JSON = 64 << 20
 _MOST_VALUES, _MOST_IN_TOKENIZER = 1 << 21, 3 << 21
-"""Values in a JSON file. An index of 140,000 tensors has 0.3 million, Gemma 3's tokenizer 2.2 million.
-
-Within these limits parsing takes up to 0.3 GB (measured).
-"""
+"""Values in a JSON file. An index of 140,000 tensors has 0.3 million, Gemma 3's tokenizer 2.2 million. Within
+these limits parsing takes up to 0.3 GB (measured)."""
 
 SAMPLES, SAMPLE = 4, 1024  # places sampled in each tensor for its fingerprint, and elements read at each
 

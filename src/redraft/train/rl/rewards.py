@@ -52,36 +52,29 @@ async def _modelled(model: RewardModel, chains: Sequence[Chain]) -> list[float]:
     return [_number(each, model.name, chain) for each, chain in zip(found, chains, strict=True)]
 
 
-@dataclass(frozen=True)
-class Called:
-    """The return value of a function: any number, also a negative one. True is 1, False is 0."""
+async def _called(check: FunctionCheck, chains: Sequence[Chain]) -> list[float]:
+    return await together([_returned(check, each) for each in chains])
 
-    function: FunctionCheck
 
-    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Call the function for each answer."""
-        return await together([self._one(each) for each in chains])
-
-    async def _one(self, chain: Chain) -> float:
-        function = self.function.function
-        given: tuple[Any, ...] = (chain.answer,)
-        if takes_prompt(function):
-            given = (chain.answer, chain.prompt)
-        else:
-            with suppress(ValueError, TypeError):  # some C functions have no signature
-                if "chain" in inspect.signature(function).parameters:
-                    given = (chain,)
-        try:
-            found = await in_daemon_thread(lambda: function(*given))
-            found = await found if inspect.isawaitable(found) else found
-        except BaseException as error:
-            if not is_crash(error):
-                raise
-            raise CheckError(
-                f"the reward {self.function.name} crashed: {crash_of(error)}",
-                hint="Fix the function, and type the same command again: it resumes.",
-            ) from error
-        return _number(found.score if isinstance(found, Outcome) else found, self.function.name, chain)
+async def _returned(check: FunctionCheck, chain: Chain) -> float:
+    given: tuple[Any, ...] = (chain.answer,)
+    if takes_prompt(check.function):
+        given = (chain.answer, chain.prompt)
+    else:
+        with suppress(ValueError, TypeError):  # some C functions have no signature
+            if "chain" in inspect.signature(check.function).parameters:
+                given = (chain,)
+    try:
+        found = await in_daemon_thread(lambda: check.function(*given))
+        found = await found if inspect.isawaitable(found) else found
+    except BaseException as error:
+        if not is_crash(error):
+            raise
+        raise CheckError(
+            f"the reward {check.name} crashed: {crash_of(error)}",
+            hint="Fix the function, and type the same command again: it resumes.",
+        ) from error
+    return _number(found.score if isinstance(found, Outcome) else found, check.name, chain)
 
 
 async def _of_package(plugin: Plugin, form: str, reward: Reward, chains: Sequence[Chain]) -> list[float]:
@@ -144,7 +137,7 @@ class RewardKind(Kind):
 
 
 MODEL = RewardKind(lambda form: partial(_modelled, RewardModel.load(form.removeprefix("reward:").strip())))
-FUNCTION = RewardKind(lambda form: Called(FunctionCheck.of(form.removeprefix("python:").strip())))
+FUNCTION = RewardKind(lambda form: partial(_called, FunctionCheck.of(form.removeprefix("python:").strip())))
 
 
 def _number(found: object, name: str, chain: Chain) -> float:

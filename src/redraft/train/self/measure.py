@@ -7,18 +7,17 @@ resumes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from redraft.chain import Chain, read_jsonl, write_jsonl
+from redraft.chain import Chain, write_jsonl
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.figures import Changes
 from redraft.evaluation.stats import Estimate, Judged
 from redraft.revision.runs.answers import answer_file
-from redraft.train.self import lessons
 from redraft.train.self.lessons import passes
 from redraft.train.self.tasks.task import Task
 
@@ -124,8 +123,6 @@ def changes(found: Iterable[tuple[str, Outcome]]) -> str:
 
 
 LONGEST_ANSWER = 64  # tokens of an answer to an exercise; the longest right one has about 40
-LONGEST_CHAIN = 512  # tokens of a chain; the longest feedback has about 200
-REVISIONS = 1  # as learnt: a second criticism would repeat the work of the first
 
 
 @dataclass(frozen=True)
@@ -164,39 +161,3 @@ class Asking:
             max_revisions=max_revisions,
             max_tokens=most,
         )
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A test."""
-
-    files: Asking
-    tasks: Sequence[Task]
-    revising: str  # the reference of the model that answers and revises
-    count: int = 300  # exercises a task
-
-    def held_out(self) -> list[Chain]:
-        """Return the exercises to test on."""
-        return [chain for task in self.tasks for chain in lessons.held_out(task, self.count, self.files.seed)]
-
-    def run(self) -> None:
-        """Answer and revise the held-out exercises."""
-        self.files.write("held-out.jsonl", self.held_out())
-        self.files.answer(
-            "held-out.jsonl",
-            "revised.jsonl",
-            self.revising,
-            most=LONGEST_CHAIN,
-            temperature=0.0,
-            max_revisions=REVISIONS,
-        )
-
-    def outcomes(self) -> Iterator[tuple[str, Outcome]]:
-        """Yield each task's name, and the results of revising."""
-        revised = by_task(read_jsonl(self.files.folder / "revised.jsonl"))
-        for task in self.tasks:
-            yield task.name, Outcome.of(task, revised[task.name])
-
-    def report(self) -> str:
-        """Return the report in Markdown."""
-        return changes(self.outcomes())

@@ -27,7 +27,7 @@ from redraft.jobs.provenance import Provenance, RunFile, fingerprint
 from redraft.jobs.signals import EndedBySignal
 from redraft.train.api import train_sft
 from redraft.train.self import certainty, lessons
-from redraft.train.self.measure import LONGEST_ANSWER, LONGEST_CHAIN, REVISIONS, Asking, Trial
+from redraft.train.self.measure import LONGEST_ANSWER, Asking, Outcome, by_task, changes
 from redraft.train.self.tasks import TASKS
 from redraft.train.self.tasks.task import Task
 from redraft.weights.card import CARD, card_text, sources_of
@@ -36,6 +36,8 @@ from redraft.weights.lora.gguf import lora_gguf
 from redraft.weights.output import Run
 
 LONGEST_EVERYDAY = 320  # tokens of an answer to an everyday prompt
+LONGEST_CHAIN = 512  # tokens of a chain; the longest feedback has about 200
+REVISIONS = 1  # as learnt: a second criticism would repeat the work of the first
 EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 """Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
 FEWEST_EVERYDAY = 400  # answers to everyday prompts to learn from
@@ -130,11 +132,6 @@ class Road:
         return Asking(self.folder, self.seed, self.parallel)
 
     @property
-    def trial(self) -> Trial:
-        """The test of the result."""
-        return Trial(self.files, list(self.all.values()), self.revising, self.scale.held_out)
-
-    @property
     def answering(self) -> str:
         """The reference of the base with the adapter that answers."""
         return f"{self.model}+{self.folder / 'answers.gguf'}"
@@ -159,8 +156,7 @@ class Road:
         with locked(self.folder / ".lock"):
             self._record()
             self._make()
-            self.trial.run()
-            report = self.trial.report()
+            report = self._test()
             replace_file(self.folder / CARD, f"{self._card()}\n{report}\n".encode())
         return report
 
@@ -210,10 +206,21 @@ The test, on exercises in words that nothing was trained on:
         self._calibrate()
 
     def _exercises(self, part: str, count: int, rehearsed: int) -> Iterator[Chain]:
-        apart = {lessons.key(chain) for chain in self.trial.held_out()}
+        apart = {lessons.key(chain) for chain in self._held_out()}
         for task in self.all.values():
             share = rehearsed if task in self.rehearsed else count
             yield from lessons.training(task, part, share, self.seed, apart)
+
+    def _held_out(self) -> Iterator[Chain]:
+        for task in self.all.values():
+            yield from lessons.held_out(task, self.scale.held_out, self.seed)
+
+    def _test(self) -> str:
+        files, asked, to = self.files, "held-out.jsonl", "revised.jsonl"
+        files.write(asked, self._held_out())
+        files.answer(asked, to, self.revising, most=LONGEST_CHAIN, temperature=0.0, max_revisions=REVISIONS)
+        revised = by_task(read_jsonl(self.folder / to))
+        return changes((name, Outcome.of(task, revised[name])) for name, task in self.all.items())
 
     def _lessons(self, part: str, count: int) -> Iterator[Chain]:
         return self._exercises(part, count, ceil(count / REHEARSED))
