@@ -149,7 +149,6 @@ def test_what_a_format_cannot_hold_is_left_out(to: ExportFormat, chain: Chain, r
 
 
 def judged(answer: str, verdict: str, score: object = None, *, checks: float | None = None) -> Step:
-    """Return an answer with a teacher's feedback, or with that of a check."""
     given: dict[str, Any] = {"text": f"{verdict}!", "verdict": verdict}
     if score is not None:
         given["score"] = score
@@ -255,7 +254,6 @@ def test_the_published_id_comes_back_and_that_of_a_piece_stays_its_own() -> None
 
 
 def exported(path: Path, to: ExportFormat) -> list[Any]:
-    """Return the records of a file in a format, without those that are left out."""
     found = [export_chain(line.chain(), line.where, to=to) for line in raw_records(path)]
     return [json.loads(line.data) for line in found if isinstance(line, Exported)]
 

@@ -105,7 +105,6 @@ def plain_jaccard(one: str, other: str) -> float:
 
 
 def components(texts: list[str], threshold: float) -> list[int]:
-    """Return the first text of each text's cluster, by comparing all pairs."""
     labels = list(range(len(texts)))
     for i, j in combinations(range(len(texts)), 2):
         if plain_jaccard(texts[i], texts[j]) >= threshold:

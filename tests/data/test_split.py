@@ -24,7 +24,6 @@ def words(text: str) -> int:
 
 
 def talk(*sizes: int, system: str = "") -> Chain:
-    """Return a conversation with turns of these numbers of words, beginning with the human."""
     turns = [{"from": ("human", "gpt")[i % 2], "value": f"t{i} " * size} for i, size in enumerate(sizes)]
     head = [{"from": "system", "value": system}] if system else []
     return chain_of({"conversations": head + turns}).model_copy(update={"id": "talk"})
@@ -41,8 +40,6 @@ def messages_of(chain: Chain) -> list[Message]:
 
 
 def joined(pieces: Sequence[SplitPart], system: Sequence[Message] = ()) -> list[Message]:
-    """The conversation that pieces were made of."""
-
     def parts() -> Iterator[Message]:
         yield from system
         for piece in pieces:
@@ -201,7 +198,6 @@ def test_what_a_format_cannot_write_counts_as_its_texts() -> None:
 
 
 def gold(question: int, rationale: int, answer: int) -> Chain:
-    """Return a question with a gold answer and a rationale, each of a number of words."""
     meta = {"reference": "g " * answer, "rationale": "r " * rationale}
     return Chain(id="gold", prompt=Prompt(instruction="q " * question), meta=meta)
 

@@ -22,7 +22,6 @@ from redraft.errors import RecordError
 
 
 def rows(read: Any, path: Path) -> tuple[list[Any], list[str]]:
-    """Return the rows of a table, and the errors of invalid ones."""
     values, faults = [], []
     for where, data in read(path):
         try:

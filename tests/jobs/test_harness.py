@@ -35,8 +35,6 @@ from redraft.jobs.provenance import Provenance
 
 @dataclass(frozen=True)
 class Item:
-    """An item whose result has so many lines, and which costs so many tokens, or fails."""
-
     id: str
     lines: int = 1
     cost: int = 0
@@ -80,8 +78,6 @@ def jobs(count: int, errors: dict[int, RedraftError] | None = None) -> list[Item
 
 
 class Worker:
-    """Does a job after a moment, and counts how many it was doing at once."""
-
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.now = self.most = 0

@@ -32,7 +32,6 @@ def server(hub: FakeServer) -> FakeServer:
 
 
 def record(server: FakeServer, name: str, sha256: str) -> None:
-    """Let the hub's record of `org/tiny` have one file, with its checksum."""
     lfs = {"size": len(FILES[name]), "sha256": sha256, "pointerSize": 1}
     file = {"rfilename": name, "size": len(FILES[name]), "lfs": lfs}
     listed = {"id": "org/tiny", "sha": COMMIT, "siblings": [file], "cardData": {"license": "apache-2.0"}}

@@ -48,7 +48,6 @@ Installs = Callable[..., None]
 
 @pytest.fixture
 def installs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installs:
-    """Installs a package with a task `odd` in a folder of its own, in front of the path."""
     for cached in (module._warn_once, check_kinds, _command):
         cached.cache_clear()
 

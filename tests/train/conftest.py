@@ -21,7 +21,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def default_tokenizer(
     default_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of the default model, which takes seconds to load."""
     folder = tmp_path_factory.mktemp("tokenizer")
     write_tokenizer(read_header(default_model, whole=True).metadata, folder)
     loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)

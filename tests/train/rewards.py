@@ -15,7 +15,6 @@ USUAL = (
 
 
 def pairs(path: Path, count: int = 24, *, swapped: bool = False) -> Path:
-    """Right sums over wrong ones."""
     with path.open("w") as file:
         for n in range(count):
             right, wrong = f"It is {2 * n}.", f"I do not know {n}!"

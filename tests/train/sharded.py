@@ -35,7 +35,6 @@ SIZE = 1  # rows of a process's batch
 
 
 def model(kind: str) -> Any:
-    """A model of random weights. With `tied`, its embedding is also its head."""
     made = llama(dropout=0.0)
     if kind != "tied":
         made.config.tie_word_embeddings = False
@@ -56,8 +55,6 @@ def by_loop(folder: Path, kind: str) -> None:
 
 
 class Kill(TrainerCallback):
-    """Sends its own process SIGTERM after the second step."""
-
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 2:
             signal.raise_signal(signal.SIGTERM)
@@ -72,7 +69,6 @@ def run(
     callbacks: Sequence[TrainerCallback] = (),
     ranks: int = RANKS,
 ) -> int:
-    """Train with FSDP2 or in one process, and return the steps done."""
     rank = distributed.get_rank() if ranks > 1 else 0
     size = SIZE * RANKS // ranks
     read = data(examples, size=size, rank=rank, ranks=ranks)

@@ -24,7 +24,6 @@ from tests.train.tiny import chains
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> dict[str, Any]:
-    """Those of a run of four steps, in a folder with data."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
     Path("model").symlink_to(model)

@@ -25,7 +25,6 @@ Model = Any
 
 
 def alone(model: Model, examples: list[Tensor]) -> Tensor:
-    """The logits of each example alone, concatenated, by transformers' eager attention."""
     model.set_attn_implementation("eager")
     with torch.no_grad():
         logits = torch.cat([model(each, use_cache=False).logits for each in examples], 1)

@@ -49,8 +49,6 @@ def curve(output: Path) -> list[tuple[float, ...]]:
 
 
 class At(TrainerCallback):
-    """Something that happens before a step, or after it, before its checkpoint."""
-
     def __init__(self, step: int, do: Callable[[], object], *, after: bool = False) -> None:
         self.step, self.do, self.after = step, do, after
 

@@ -98,7 +98,6 @@ def test_no_cache_is_built_whatever_the_caller_says() -> None:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
-    """How many logits each slice of the loss has, and whether their gradient is computed."""
     found: list[tuple[int, bool]] = []
     cross_entropy = loss._cross_entropy
 

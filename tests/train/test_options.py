@@ -77,7 +77,6 @@ def recipe(folder: Path, text: str) -> str:
 
 
 def on_gpus(own: RunOptions, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What transformers gets on several GPUs."""
     given: dict[str, Any] = {}
 
     class Made:

@@ -32,8 +32,6 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes records of SelFee's fields, each with one answer."""
-
     def written(*pairs: tuple[str, str], name: str = "data.jsonl") -> Path:
         path = tmp_path / name
         lines = [json.dumps({"instruction": asked, "outputs": [{"output": said}]}) for asked, said in pairs]
@@ -49,7 +47,6 @@ def cache(tmp_path: Path) -> Path:
 
 
 def texts(prepared: Prepared) -> list[tuple[str, str, str]]:
-    """Id, text without loss and text with loss of each example."""
     found = []
     for number in range(len(prepared)):
         ids, trained = prepared[number]
@@ -102,8 +99,6 @@ def test_the_report_counts_what_became_of_the_records(write: Write, cache: Path)
 
 @dataclass(frozen=True)
 class Breaking(Letters):
-    """Cut answers as their instructions say."""
-
     def encode(self, chain: Chain) -> Any:
         made, asked = super().encode(chain), chain.prompt.instruction
         cut = Cut(7, lost=2 * (asked == "lose"), broken=int(asked == "break"))
@@ -167,8 +162,6 @@ def test_who_waits_for_another_process_says_so(write: Write, cache: Path) -> Non
 
 @dataclass(frozen=True)
 class Counting(Letters):
-    """Records each record that it encodes, and may be slow."""
-
     log: Path = Path()
     pause: float = 0.0
 

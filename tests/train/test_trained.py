@@ -22,7 +22,6 @@ def asked(*words: str, lora: bool = False) -> tuple[Any, list[str]]:
 
 @pytest.fixture(autouse=True)
 def in_bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without instructions for bf16, unless a test asks for them."""
     has = getattr(request, "param", False)
     monkeypatch.setattr(trained, "computes_bf16", lambda **_: has)
 

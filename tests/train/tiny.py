@@ -29,7 +29,6 @@ SHAPE: dict[str, Any] = {
 
 
 def llama(*, dropout: float = 0.1, seed: int = 0) -> LlamaForCausalLM:
-    """A model of random weights, with attention for packed rows."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -64,7 +63,6 @@ def data(examples: Prepared, *, size: int = 2, capacity: int = 48, **order: Any)
 
 
 def loop(folder: Path, read: Data, model: Any = None, eval_data: Data | None = None, **more: Any) -> Loop:
-    """A run of 12 steps of two batches, with a checkpoint every 4."""
     own = {name: more.pop(name) for name in ("divergence_steps",) if name in more}
     settings: dict[str, Any] = {
         "output_dir": str(folder),
@@ -93,7 +91,6 @@ def curve(output: Path) -> list[dict[str, float]]:
 
 
 def model_folder(folder: Path, kind: str = "llama") -> Path:
-    """A folder with a model of random weights and a tokenizer of a kind, in transformers' format."""
     made = tokenizer(kind)
     torch.manual_seed(1)
     config = LlamaConfig(

@@ -37,8 +37,6 @@ LENGTHS = (11, 1, 7, 30)
 
 
 class Row(NamedTuple):
-    """Examples in one row, and their batch by `data.batches`."""
-
     examples: list[Tensor]
     input_ids: Tensor
     position_ids: Tensor
@@ -64,7 +62,6 @@ def tiny(kind: str = "Llama", **changes: Any) -> Any:
 
 
 def adapted(model: Any, **changes: Any) -> Any:
-    """The model with an adapter of random values on every linear layer, or as `changes` say."""
     config = LoraConfig(init_lora_weights=False, **{"target_modules": "all-linear", **changes})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)

@@ -31,7 +31,6 @@ def forked(folder: Path, ranks: int) -> Iterator[int]:
 
 
 def run_together(module: str, ranks: int, folder: Path) -> str:
-    """Run a module that forks into so many processes. Return what they printed."""
     ours = {"WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "GLOO_SOCKET_IFNAME": "lo"}
     with subprocess.Popen(

@@ -34,7 +34,6 @@ CONFIG = {
 
 
 def save(folder: Path, tensors: Tensors, *, files: int = 1, config: Mapping[str, Any] | None = None) -> Path:
-    """Make a folder with the tensors distributed over a number of files."""
     folder.mkdir(parents=True, exist_ok=True)
     groups = deal(list(tensors), files)
     if len(groups) == 1:
@@ -99,7 +98,6 @@ def same_model(one: Tensors, other: Tensors) -> bool:
 def llama(
     seed: int = 0, dtype: torch.dtype = torch.bfloat16, rows: int = VOCABULARY
 ) -> dict[str, torch.Tensor]:
-    """Weights of a Llama of two narrow layers, as large as real ones are: 0.02."""
     torch.manual_seed(seed)
     made = LlamaForCausalLM(LlamaConfig(**CONFIG | {"vocab_size": rows}))
     for values in made.parameters():

@@ -293,8 +293,6 @@ def test_json_that_is_no_object(tmp_path: Path, raw: bytes | None, says: str) ->
 
 
 class Evil:
-    """Creates a file when it is unpickled."""
-
     def __init__(self, mark: Path) -> None:
         self.mark = mark
 

@@ -31,7 +31,6 @@ SAFE = Path("safe")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, a delta on it, an adapter, and the same weights as a pickle."""
     here = tmp_path_factory.mktemp("made")
     tiny_folder(here / "model")
     diff(here / "model", here / "model", here / "delta")
@@ -43,7 +42,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(made: Path, tmp_path: Path) -> Path:
-    """Copies to put links into, untouched copies, and a private key outside."""
     shutil.copytree(made, tmp_path / "work")
     shutil.copytree(made, tmp_path / "work" / SAFE)
     (tmp_path / "ssh").mkdir()

@@ -240,7 +240,6 @@ def make_file(path: Path, *, force: bool = False, values: torch.Tensor = VALUES)
 
 
 def dies_at(call: int, path: Path, make: Callable[..., None] = make) -> int:
-    """Make an output in a child that is killed at one call that creates, renames or removes something."""
     if child := os.fork():
         return os.waitpid(child, 0)[1]
     left = [call]

@@ -25,7 +25,6 @@ INDEX = "model.safetensors.index.json"
 
 
 def model(folder: Path, changed: Mapping[str, Any] | None = None) -> Path:
-    """Make a sound folder of two shards. `changed` replaces tensors by name, or adds some."""
     return save(folder, llama() | dict(changed or {}), files=2, config=CONFIG)
 
 

@@ -95,7 +95,6 @@ LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 
 
 def lora(base: Path, folder: Path, *, std: float = 0.2, **settings: Any) -> Path:
-    """Saves an adapter on a model, with random values in every tensor that training would change."""
     torch.manual_seed(3)
     settings = {"r": 4, "lora_alpha": 6, "target_modules": LINEAR, "task_type": "CAUSAL_LM", **settings}
     with warnings.catch_warnings(action="ignore"):  # peft: a tied embedding is changed, embeddings are saved

@@ -53,7 +53,6 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 def byte_level(
     folder: Path, pre_tokenizer: Any, *, ignore_merges: bool = False, nfc: bool = False
 ) -> Tokenizer:
-    """Return a byte-level BPE tokenizer with given splits, three control tokens and a user-defined one."""
     tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
     tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoders.ByteLevel()
@@ -133,7 +132,6 @@ def changed(folder: Path, name: str, change: Any) -> None:
 
 
 def model_file(path: Path, tokenizer: Mapping[str, Any]) -> Path:
-    """A llama of one layer with the tokenizer of some metadata."""
     rows = len(tokenizer["tokenizer.ggml.tokens"])
     square, up, down = (WIDTH, WIDTH), (WIDTH, HIDDEN), (HIDDEN, WIDTH)
     shapes = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), square)

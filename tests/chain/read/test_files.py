@@ -31,7 +31,6 @@ json_values = st.recursive(
 
 
 def rows(path: Path, content: bytes) -> tuple[list[Any], list[str]]:
-    """The records of a file, and the errors of those that cannot be read."""
     path.write_bytes(content)
     values, faults = [], []
     for where, line in read_lines(path):

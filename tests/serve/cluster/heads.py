@@ -33,7 +33,6 @@ ENVIRONMENT = {
 
 @contextmanager
 def head(folder: Path, cpus: int = 4) -> Iterator[str]:
-    """The address of a cluster with one node."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -69,14 +68,11 @@ def head(folder: Path, cpus: int = 4) -> Iterator[str]:
 
 @dataclass
 class Serving:
-    """`redraft serve --ray`, in a process of its own."""
-
     root: str
     app: str
     process: subprocess.Popen[str]
 
     def replicas(self, model: int = 1) -> list[int]:
-        """The processes of a model's replicas."""
         name, found = f"ray::ServeReplica:{self.app}-{model}:model".encode(), []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -91,7 +87,6 @@ class Serving:
             os.kill(pid, signal.SIGKILL)
 
     def chat(self, model: str, **more: Any) -> Iterator[dict[str, Any]]:
-        """Ask, and yield the events of the reply as they come."""
         body = {"model": model, "stream": True, "stream_options": {"include_usage": True}, **more}
         body.setdefault("messages", [{"role": "user", "content": "Hi."}])
         with httpx.stream("POST", f"{self.root}/v1/chat/completions", json=body, timeout=START) as reply:

@@ -27,7 +27,6 @@ OUT = Path("out.jsonl")
 
 
 def prompts(count: int, **settings: Any) -> list[str]:
-    """Write prompts and replies, and return the words of a command that answers them."""
     Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(count)))
     model = script("A gull over the grey, grey sea.", **settings)
     return ["answer", "prompts.txt", "-o", str(OUT), "-m", model, "--max-revisions", "0"]

@@ -35,7 +35,6 @@ class Batch:
 
 
 def random_batch(lengths: Sequence[int], seed: int) -> Batch:
-    """Make a batch in which about half of the ratios and values are beyond their clip."""
     rng = random.Random(seed)
 
     def around(rows: Ragged, spread: float) -> Ragged:

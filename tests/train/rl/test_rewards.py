@@ -33,7 +33,6 @@ def judged(*forms: str, answers: tuple[str, ...] = ("a", "b b")) -> list[float]:
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module of the user."""
     (tmp_path / "mine_of_rewards.py").write_text(
         "import numpy as np\n"
         "def length(answer): return len(answer)\n"

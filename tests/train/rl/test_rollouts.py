@@ -220,7 +220,6 @@ def finite(folder: Path) -> list[dict[str, Any]]:
 
 
 def reward_model(folder: Path, kind: str) -> str:
-    """A reward model of random weights with a tokenizer of a kind, as a form of `--reward`."""
     made = tokenizer(kind)
     LlamaForSequenceClassification(
         LlamaConfig(vocab_size=len(made), **SHAPE, num_labels=1, pad_token_id=0)

@@ -34,7 +34,6 @@ async def share_of_e(chains: Sequence[Chain]) -> list[float]:
 
 
 def policy(**settings: Any) -> Learner:
-    """A model of random weights with an adapter and a value head; always the same."""
     torch.manual_seed(1)
     made = TOKENIZER
     config = LlamaConfig(
@@ -53,7 +52,6 @@ def policy(**settings: Any) -> Learner:
 
 
 def shaken(made: Learner) -> Learner:
-    """The policy with an adapter and a value head that are not zero."""
     torch.manual_seed(2)
     for name, each in made.named_parameters():
         if each.requires_grad:
@@ -79,7 +77,6 @@ def rollouts(
 
 
 def loop(folder: Path, read: Ppo, **more: Any) -> Loop:
-    """A run of four rollout batches, with a checkpoint every 3 of 16 steps."""
     settings: dict[str, Any] = {
         "output_dir": str(folder),
         "use_cpu": True,

@@ -58,8 +58,6 @@ class Stops:
 
 
 class Fails(Stops):
-    """A reward that fails."""
-
     def at_last(self) -> None:
         raise CheckError("the reward is broken")
 
@@ -88,7 +86,6 @@ def resumed(folder: Path, whole: Path) -> None:
 
 
 def one_fails(folder: Path) -> str:
-    """The reward fails in one process. Return what this process says."""
     try:
         with parting():
             made(folder, "ppo", Fails(2) if place()[0] else share_of_e).run()

@@ -11,7 +11,6 @@ USED = Usage(completion_tokens=10)
 
 
 def chain(number: int, first: str, verdict: Verdict, final: str = "") -> Chain:
-    """2 + 2, with an answer, its verdict, and a revision."""
     steps = [Step(answer=first, feedback=Feedback(text="…", verdict=verdict, by="model"), usage=USED)]
     steps += [Step(answer=final, usage=USED)] if final else []
     return Chain(

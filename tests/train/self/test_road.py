@@ -35,7 +35,6 @@ def _fewer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stop_while_training(run: Road) -> None:
-    """Walk the road as a command, and press Ctrl-C when it begins to train."""
     scale = [
         word
         for name, value in asdict(run.scale).items()

@@ -72,8 +72,6 @@ def greedy(model: Any, prompt: list[int], count: int) -> list[int]:
 
 
 def said_by_llamacpp(file: Path, count: int) -> list[str]:
-    """What llama.cpp says to each of the prompts, as text."""
-
     async def texts() -> list[str]:
         machine, how = MachineOptions(threads=1, speculate=False), Sampling(temperature=0.0, max_tokens=count)
         async with aclosing(await LlamaCppEngine.start(file, machine=machine)) as engine:

@@ -52,7 +52,6 @@ def plain(base: Path) -> Path:
 
 
 def refusal(base: Path, adapter: Path, **options: Any) -> str:
-    """Return the message, after checking that nothing was written."""
     dst = adapter.parent / "refused"
     with pytest.raises(ModelError) as caught:
         merge_lora(base, adapter, dst, **options)
@@ -160,7 +159,6 @@ def test_tied_embeddings_part_only_where_the_adapter_parts_them(
 
 
 def grown(plain: Path, folder: Path, **rows: int) -> Path:
-    """An adapter whose training added tokens: it holds whole embeddings, with more rows than the base."""
     folder.mkdir()
     named = {"embed": "model.embed_tokens", "head": "lm_head"}
     more = {f"base_model.model.{named[key]}.weight": torch.ones(count, 64) for key, count in rows.items()}

@@ -47,8 +47,6 @@ PIECES = st.lists(
 
 
 class Asked:
-    """A model that tokenizes one text at a time."""
-
     def __init__(self, model: Path) -> None:
         self._runner = asyncio.Runner()
         self._engine = self._runner.run(LlamaCppEngine.start(model))
@@ -88,7 +86,6 @@ def default_asked(default_model: Path) -> Iterator[Asked]:
 
 @pytest.fixture(scope="module")
 def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """From a tokenizer.model to metadata, a GGUF file, and a folder again."""
     folder = tmp_path_factory.mktemp("llama")
     sentencepiece_model(folder / "source")
     metadata = tokenizer_metadata(folder / "source", 602)
