@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from redraft.errors import OutputError
 from redraft.weights.header import TensorInfo
 from redraft.weights.output import Run, Shard, layout, new_file, new_folder
-from redraft.weights.replace import replace_folder
+from redraft.weights.replace import replace_folder, write_json
 from tests.weights.model_files import llama, save
 
 PART = TensorInfo("a.weight", "F32", (4,))
@@ -29,7 +29,7 @@ VALUES = torch.arange(4, dtype=torch.float32)
 
 def make(path: Path, *, force: bool = False, values: torch.Tensor = VALUES) -> None:
     with new_folder(path, Run(force=force), manifest={"command": "test"}) as out:
-        out.json("config.json", {"small": True})
+        write_json(out.aside / "config.json", {"small": True})
         for shard in out.planned([Shard("model.safetensors", [PART])]):
             with out.shard(shard, {"by": "a test"}) as writer:
                 writer.write(values)
