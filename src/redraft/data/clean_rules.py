@@ -106,12 +106,7 @@ def without_residue(text: str) -> str:
 
 
 def _roles(chain: Chain, _: RuleSettings) -> _Outcome:
-    """Require that user and assistant alternate, after at most one system message.
-
-    The first turn is the user's, the last one the assistant's; turns before and after them are cut off. Tools
-    may speak between two turns of the assistant. A gold answer counts as a last turn of the assistant. If its
-    question is cut off, it is dropped too.
-    """
+    # A gold answer counts as a last turn of the assistant. If its question is cut off, it is dropped too.
     if chain.prompt.messages is None:
         return chain
     turns = list(turns_of(chain))

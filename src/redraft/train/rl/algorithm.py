@@ -53,9 +53,8 @@ def log_probs_and_entropy(
     return log_probs, entropy
 
 
+# Written by hand: autograd would hold or repeat each step.
 class _LogProbs(torch.autograd.Function):
-    """log π and entropy of rows of logits. Written by hand: autograd would hold or repeat each step."""
-
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, tokens: Tensor, temperature: float, chunk: int

@@ -120,8 +120,6 @@ def unwrapped(model: Any) -> Iterator[Any]:
 
 
 class _Beside(nn.Module):
-    """A linear layer with the two matrices of an adapter beside it, in the dtype of its weight."""
-
     def __init__(self, base: Any, down: Tensor, up: Tensor) -> None:
         super().__init__()
         self.base = base

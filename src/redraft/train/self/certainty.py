@@ -8,23 +8,18 @@ adapter, and below it a verdict is `unknown` (`EngineInfo.certain`).
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
 
 from redraft.chain import Chain
 from redraft.chain.selfee import feedback_heading, render_prompt, render_steps
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
-from redraft.jobs.files import replace_file
 from redraft.train.self import lessons
 from redraft.train.self.tasks.task import Task
-from redraft.weights.checkpoint import read_json
 
-KEY = "redraft_certain"  # in the settings of an adapter (adapter_config.json)
 MOST_BROKEN = 0.02
 """Share of the exercises of a task whose right answer revising may break, before the margin."""
 EXERCISES = 100  # exercises a task. Of fewer, one that is broken by chance would decide.
@@ -96,9 +91,3 @@ async def _criticised(engine: Engine, chain: Chain) -> tuple[tuple[int, ...], in
     read = await engine.encode(text[:start], special=True)
     written = await engine.encode(text[start:])
     return (*read, *written), len(written)
-
-
-def note(adapter: Path, certain: float) -> None:
-    """Write the threshold into the settings of an adapter."""
-    path = adapter / "adapter_config.json"
-    replace_file(path, json.dumps({**read_json(path), KEY: certain}, indent=2).encode())

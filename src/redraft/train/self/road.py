@@ -31,9 +31,12 @@ from redraft.train.self.measure import LONGEST_ANSWER, Asking, Outcome, by_task,
 from redraft.train.self.tasks import TASKS
 from redraft.train.self.tasks.task import Task
 from redraft.weights.card import CARD, card_text, sources_of
+from redraft.weights.checkpoint import read_json
 from redraft.weights.gguf.reader import read_header
+from redraft.weights.lora.adapter import CONFIG
 from redraft.weights.lora.gguf import lora_gguf
 from redraft.weights.output import Run
+from redraft.weights.replace import write_json
 
 LONGEST_EVERYDAY = 320  # tokens of an answer to an everyday prompt
 LONGEST_CHAIN = 512  # tokens of a chain; the longest feedback has about 200
@@ -267,7 +270,9 @@ The test, on exercises in words that nothing was trained on:
         )
         chains = list(read_jsonl(self.folder / "calibrated.jsonl"))
         found = certainty.revised(self.all.values(), chains, f"{base}+{critic}")
-        certainty.note(critic, certainty.threshold(found, Counter(chain.meta["task"] for chain in chains)))
+        least = certainty.threshold(found, Counter(chain.meta["task"] for chain in chains))
+        settings = {**read_json(critic / CONFIG), "redraft_certain": least}
+        write_json(critic / CONFIG, settings)
         lora_gguf(critic, gguf, Run(force=True, command="redraft train self"), base=Path(base), f16=True)
 
     def _train(self, name: str, data: str, steps: int, objective: Objective) -> None:

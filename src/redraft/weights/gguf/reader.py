@@ -86,7 +86,6 @@ class Tensor:
 class GGUFHeader:
     """The header of a GGUF file."""
 
-    version: int
     metadata: Mapping[str, Value]  # keys and values. Skipped arrays are `LongArray`.
     tensors: Mapping[str, Tensor]
     start: int = 0  # the offset of the tensor data in bytes
@@ -230,7 +229,7 @@ class _Reader:
         self.elements, self.text = MAX_ELEMENTS, MAX_TEXT
 
     def header(self) -> GGUFHeader:
-        version = self._version()
+        self._check_version()
         tensor_count, value_count = self._scalar("<Q"), self._scalar("<Q")
         self._room_for(value_count, 13, "metadata entries")
         self._room_for(tensor_count, 24, "tensors")
@@ -249,9 +248,9 @@ class _Reader:
         if len(tensors) < len(entries):
             self._odd("two tensors have the same name")
         start = self._check_extents(entries, metadata.get("general.alignment", DEFAULT_ALIGNMENT))
-        return GGUFHeader(version, metadata, tensors, start, infos)
+        return GGUFHeader(metadata, tensors, start, infos)
 
-    def _version(self) -> int:
+    def _check_version(self) -> None:
         magic = self.data[:4]
         refuse_pointer(self.path, self.data[:64])
         if magic != _MAGIC:
@@ -260,11 +259,9 @@ class _Reader:
                 hint="For a folder of safetensors, give the path of the folder.",
             )
         self.at = 4
-        version = int(self._scalar("<I"))
-        if version not in {2, 3}:
+        if (version := self._scalar("<I")) not in {2, 3}:
             what = f"has GGUF version {version}"
             raise ModelError(f"{self.path} {what}; only versions 2 and 3, little endian, are supported.")
-        return version
 
     def _simple(self, kind: int) -> int | float | bool | str:
         if kind == _STRING:

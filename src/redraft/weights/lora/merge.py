@@ -108,10 +108,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
-        """If the base ties its embeddings, give the merged model one or two, as it needs.
-
-        Return whether it needs two; None if the base's embeddings are not tied.
-        """
+        """Give the merged model one or two embeddings. Return whether two; None if the base ties none."""
         source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
         tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
         if source is None or not tied:

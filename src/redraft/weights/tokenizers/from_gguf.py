@@ -78,11 +78,9 @@ def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The vocabulary of `gpt2` or `llama`: ids by text without padding tokens, types by id."""
-
-    kind: str
-    ids: Mapping[str, int]
-    kinds: Sequence[int]
+    kind: str  # `gpt2` or `llama`
+    ids: Mapping[str, int]  # by text, without padding tokens
+    kinds: Sequence[int]  # types by id
 
 
 def _tokens(metadata: Mapping[str, Any]) -> _Tokens:
