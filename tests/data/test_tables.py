@@ -54,7 +54,7 @@ class TestCsv:
         assert values == [{"q": "3", "a": "\0"}, {"q": "5", "a": "6"}]
         way_out = "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
         assert faults == [
-            ":2: has 1 cells, and the header has 2.",
+            ":2: has 1 cell, and the header has 2.",
             ":3: has 3 cells, and the header has 2.",
             ":4: not CSV: ',' expected after '\"'.",
             f":5: not UTF-8: invalid continuation byte at byte 8. {way_out}",
@@ -161,4 +161,4 @@ def test_rows_say_where_they_stand(tmp_path: Path) -> None:
         f"{tmp_path / 'x.csv'}:{n}" for n in (2, 4)
     ]
     names = [where for where, _ in read_parquet(tmp_path / "x.parquet")]
-    assert names == [f"{tmp_path / 'x.parquet'}: row {n}" for n in (0, 1)]
+    assert names == [f"{tmp_path / 'x.parquet'}: row {n}" for n in (1, 2)]

@@ -241,7 +241,7 @@ def stats(
     import json
     from dataclasses import asdict
 
-    from redraft.chain.read.inputs import check_records
+    from redraft.chain.read.files import check_records
     from redraft.checks.segment import count_words
     from redraft.data.output import not_twice
     from redraft.data.stats import describe, lines

@@ -22,7 +22,6 @@ import numpy as np
 
 from redraft.chain import Chain, meta_of
 from redraft.chain.read.files import decode, name_of
-from redraft.chain.read.inputs import check_records
 from redraft.chain.read.records import raw_records
 from redraft.chain.texts import asked_turns, turns_of
 from redraft.data.output import DataOptions, DataResult, DataRun, Drop, paths_beside, writing
@@ -52,7 +51,6 @@ def decontaminate(
     others, run = paths_beside(source, against), DataRun.of(out, options)
     items, seen = Items(ngram), set[int]()
     for path in others:
-        check_records(path)
         items.add(path)
     writer = writing(run.provenance("data decontaminate", source, ngram=ngram), run, against=others)
     lines = run.lines(source)

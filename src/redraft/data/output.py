@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 
 from redraft.chain import Chain
-from redraft.chain.read.files import STDIO, decode, open_output, to_line
-from redraft.chain.read.inputs import check_records
+from redraft.chain.read.files import STDIO, check_records, decode, open_output, to_line
 from redraft.chain.read.records import Damage, RawRecord, raw_records
 from redraft.errors import OutputError, RecordError, UsageError, path_of, shown
 from redraft.jobs.counting import tell

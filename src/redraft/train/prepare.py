@@ -28,7 +28,7 @@ from pydantic import TypeAdapter
 
 from redraft.chain import Chain
 from redraft.chain.encoder import NO_ROOM, Cut, Example, Skipped
-from redraft.chain.read.files import STDIO, name_of, reading
+from redraft.chain.read.files import STDIO, check_records, name_of, reading
 from redraft.chain.read.records import RawRecord, raw_records
 from redraft.errors import UsageError
 from redraft.jobs.counting import counted
@@ -314,11 +314,7 @@ def _state(path: Path) -> tuple[int, int]:
         raise UsageError(
             "standard input cannot be trained on: the data is read more than once.", hint="Save it to a file."
         )
-    if path.is_dir():
-        raise UsageError(
-            f"{name_of(path)} is a folder, not a file of records.",
-            hint=f"redraft data import {name_of(path)} -o chains.jsonl",
-        )
+    check_records(path)
     with reading(path):
         found = path.stat()
     return found.st_size, found.st_mtime_ns

@@ -156,17 +156,17 @@ class TestArrays:
         content = b'[{"a": 1}, {"a": "\xe9"}, {"a": "\\ud83d"}, {"a": 2}]'
         values, faults = rows(tmp_path / "x.json", content)
         assert values == [{"a": 1}, {"a": 2}]
-        assert faults[0].startswith(": record 1: not UTF-8: ")
-        assert faults[1].startswith(": record 2: has a lone surrogate")
+        assert faults[0].startswith(": record 2: not UTF-8: ")
+        assert faults[1].startswith(": record 3: has a lone surrogate")
 
     @pytest.mark.parametrize(
         ("content", "message"),
         [
             (b'["a", "b"', "x.json: ends inside its array."),
             (b'["a", ', "x.json: ends inside its array."),
-            (b'["a", {"b": ', "x.json: record 1: not JSON: Expecting value."),
+            (b'["a", {"b": ', "x.json: record 2: not JSON: Expecting value."),
             (b'["a" "b"]', "x.json: not JSON: '\"' in its array where ',' should be."),
-            (b'["a", nothing]', "x.json: record 1: not JSON: Expecting value."),
+            (b'["a", nothing]', "x.json: record 2: not JSON: Expecting value."),
             (b'["a"]\n["b"]', "x.json: has more text after its array."),
             (b'["a"],', "x.json: has more text after its array."),
         ],

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from redraft.chain.read.inputs import check_records, inputs_of
+from redraft.chain.read.files import read_lines
+from redraft.chain.read.inputs import inputs_of
 from redraft.errors import UsageError
 from tests.engines.fake_hub import COMMIT, NOWHERE, publish
 from tests.engines.fake_server import FakeServer, Reply, json_reply
@@ -179,7 +180,7 @@ class TestOtherVerbs:
         put(tmp_path / "folder" / "a.jsonl")
         put(tmp_path / "quiz.csv.gz")
         with pytest.raises(UsageError, match=f"{path} {kind}: only import can read it") as caught:
-            check_records(Path(path))
+            next(read_lines(Path(path)))
         assert f"redraft data import {path} -o " in (caught.value.hint or "")
 
 

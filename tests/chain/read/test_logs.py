@@ -78,7 +78,7 @@ FIRST, EVERY = (
         (sample(scores={}, output={"choices": []}), "has no answer, or its first score .*found {}"),
         ('{"evaluation_id": 1, "sample_id": 2, "evaluation": {}, "epoch": 1}', "has no answer"),
         *((SAMPLES % each, "samples a list of objects") for each in ("[1]", "5", '{"a": 1}')),
-        (SAMPLES % '[{"id": 0, "epoch": 1, "input": "?", "output": {}}]', "sample 0: .*found {}"),
+        (SAMPLES % '[{"id": 0, "epoch": 1, "input": "?", "output": {}}]', "sample 1: .*found {}"),
         (f"{FIRST}\n{FIRST.replace('last-', 'first-')}", "jq -c --arg f last-number 'select"),
         (f"{FIRST}\n{FIRST.replace('exact_', 'other_')}", "other_match, last-number, after"),
         (f"{EVERY}\n{EVERY.replace('/fixed', '/new')}", r"jq -c --arg f org/fixed 'select\(.model_id == "),

@@ -66,7 +66,7 @@ class TestFiles:
             ("x.jsonl", b"SQLite\0\xff\n", "x.jsonl:1: not text: it has NUL bytes"),
             ("x.txt", b"a\n\xff\n", "x.txt:2: not UTF-8: invalid start byte at byte 1."),
             ("x.jsonl", b"3\n", "x.jsonl:1: should be an object or a text (found 3)."),
-            ("x.json", b"[[]]", "x.json: record 0: should be an object or a text (found [])."),
+            ("x.json", b"[[]]", "x.json: record 1: should be an object or a text (found [])."),
             (
                 "x.jsonl.gz",
                 gzip.compress(b"", mtime=0)[:10] + b"\xff" * 9,

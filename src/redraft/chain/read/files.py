@@ -22,11 +22,16 @@ from typing import IO, Any, Literal, cast
 
 from pydantic_core import from_json
 
-from redraft.errors import OutputError, RecordError, fault_of
+from redraft.errors import OutputError, RecordError, UsageError, fault_of
 from redraft.jobs.counting import counted, tell
 from redraft.jobs.files import replacing
 
 STDIO = "-"  # the path of standard input or output
+
+TABLES = (".csv", ".tsv", ".parquet")
+ENDINGS = (".json", ".jsonl", ".ndjson", *TABLES)
+OF_FILES = (*ENDINGS, ".txt", ".gz", ".yaml", ".yml")
+"""Endings of files; a path with one is never looked up on the hub."""
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -48,8 +53,33 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
     Records of an array, and texts of a `.txt` file, come as lines of JSON too.
     """
+    check_records(path)
     with reading(path), open_input(path) as file:
         yield from _lines(path, file)
+
+
+def check_records(path: Path) -> None:
+    """Raise for a path that only `import` can read: a table, a folder, or a dataset of the hub."""
+    if str(path) == STDIO:
+        return
+    kind = "is a folder" if path.is_dir() else "is a table" if ending_of(path) in TABLES else ""
+    if not path.exists() and named_on_hub(path):
+        kind = "is not a file here but a dataset of the hub"
+    if kind:
+        raise UsageError(
+            f"{name_of(path)} {kind}: only import can read it.",
+            hint=f"redraft data import {name_of(path)} -o {Path(plain_name(path)).stem}.jsonl",
+        )
+
+
+def named_on_hub(path: Path) -> tuple[str, str] | None:
+    """Return a dataset's name and the path in it; None for a local path, even a mistyped one."""
+    from redraft.jobs.hub import is_dataset_name  # here, because few paths need it
+
+    name, inside = "/".join(path.parts[:2]), "/".join(path.parts[2:])
+    if not is_dataset_name(name) or Path(path.parts[0]).exists() or ".." in path.parts:
+        return None
+    return None if not inside and path.suffix in OF_FILES else (name, inside)
 
 
 @contextmanager
@@ -77,6 +107,11 @@ def check_utf8(path: Path, start: bytes) -> None:
 def plain_name(path: Path) -> str:
     """Return a file's name without the ending of a compression: `a.jsonl` for `data/a.jsonl.gz`."""
     return path.name.removesuffix(path.suffix) if path.suffix.lower() == ".gz" else path.name
+
+
+def ending_of(path: Path) -> str:
+    """Return a file's ending in lower case, without that of a compression."""
+    return Path(plain_name(path)).suffix.lower()
 
 
 def stem_of(path: Path) -> str:
@@ -194,7 +229,7 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     elif start.startswith((b"{\n", b"{\r")):
         whole = _bounded(path, file.read(_LONGEST + 1)).removeprefix(_BOM)
         log = _INSPECT.match(start)
-        yield from _samples(decode(whole, name), name) if log else [(f"{name}: record 0", whole)]
+        yield from _samples(decode(whole, name), name) if log else [(f"{name}: record 1", whole)]
     else:
         yield from _cut(path, file)
 
@@ -203,7 +238,7 @@ def _samples(log: dict[str, Any], name: str) -> Iterator[tuple[str, bytes]]:
     samples, about = log.get("samples") or [], log["eval"]
     if not isinstance(samples, list) or not all(isinstance(each, dict) for each in [about, *samples]):
         raise RecordError(f"{name}: eval should be an object, and samples a list of objects.")
-    known = [each for each in enumerate(samples) if each[1].get("scores") or not each[1].get("error")]
+    known = [each for each in enumerate(samples, start=1) if each[1].get("scores") or not each[1].get("error")]
     if failed := len(samples) - len(known):
         tell(f"{name}: left out {counted(failed, 'sample')} that failed.")
     for number, sample in known:
@@ -244,7 +279,7 @@ def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
     while text.next() != "]":
         if index:
             text.skip(",")
-        where = f"{name_of(path)}: record {index}"
+        where = f"{name_of(path)}: record {index + 1}"
         yield where, text.value(where).encode("utf-8", "surrogateescape")
         index += 1
     text.skip("]")

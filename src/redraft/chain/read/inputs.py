@@ -19,10 +19,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from redraft.chain import Chain
-from redraft.chain.read.files import STDIO, check_utf8, name_of, open_input, plain_name, read_lines, reading
+from redraft.chain.read.files import (
+    ENDINGS,
+    OF_FILES,
+    STDIO,
+    check_utf8,
+    ending_of,
+    name_of,
+    named_on_hub,
+    open_input,
+    plain_name,
+    read_lines,
+    reading,
+)
 from redraft.chain.read.records import Damage, read_records
 from redraft.errors import MissingExtra, RecordError, UsageError
 from redraft.jobs import hub
+from redraft.jobs.counting import counted
 from redraft.jobs.licences import UNKNOWN, licence_in
 from redraft.jobs.provenance import licences_beside
 
@@ -59,7 +72,7 @@ def _cells(path: Path, reader: Any) -> Iterator[InputRow]:
             cells, fault = None, f"not CSV: {error}"
             ended = "unexpected end" in fault
         if cells and header and len(cells) != len(header):
-            fault = f"has {len(cells)} cells, and the header has {len(header)}"
+            fault = f"has {counted(len(cells), 'cell')}, and the header has {len(header)}"
         if fault and not header:
             raise RecordError(f"{where}: {fault}.")
         if fault and ended:
@@ -83,7 +96,7 @@ def read_parquet(path: Path) -> Iterator[InputRow]:
     try:
         with reading(path), parquet.ParquetFile(path, pre_buffer=False) as file:
             rows = joined.from_iterable(batch.to_pylist() for batch in file.iter_batches(_BATCH))
-            for number, row in enumerate(rows):
+            for number, row in enumerate(rows, start=1):
                 yield f"{name_of(path)}: row {number}", _json(row)
     except (ValueError, ArrowException) as error:
         first = str(error).partition("\n")[0]
@@ -104,9 +117,6 @@ def _plain(value: Any) -> str | None:
 
 
 _TABLES = {".csv": read_csv, ".tsv": read_csv, ".parquet": read_parquet}
-_ENDINGS = (".json", ".jsonl", ".ndjson", *_TABLES)
-_OF_FILES = (*_ENDINGS, ".txt", ".gz", ".yaml", ".yml")
-"""Endings of files; a path with one is never looked up on the hub."""
 
 
 class Input(NamedTuple):
@@ -122,7 +132,7 @@ class Input(NamedTuple):
 
     def rows(self) -> Iterator[InputRow]:
         """Read its records."""
-        return _TABLES.get(_ending(self.path), read_lines)(self.path)
+        return _TABLES.get(ending_of(self.path), read_lines)(self.path)
 
 
 def inputs_of(path: Path) -> list[Input]:
@@ -138,53 +148,31 @@ def inputs_of(path: Path) -> list[Input]:
     for parent, folders, names in os.walk(path):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         files = (Path(parent, each) for each in sorted(names) if not each.startswith("."))
-        found += [each for each in files if _ending(each) in _ENDINGS]
+        found += [each for each in files if ending_of(each) in ENDINGS]
     if not found:
         raise UsageError(
             f"{name_of(path)}: no files of records in this folder.",
-            hint=f"Such files end in: {' '.join(_ENDINGS)}, and may be .gz.",
+            hint=f"Such files end in: {' '.join(ENDINGS)}, and may be .gz.",
         )
     root = path.resolve().name
     return [_within(path, each, root) for each in found]
 
 
-def check_records(path: Path) -> None:
-    """Raise for a path that only `import` can read: a table, a folder, or a dataset of the hub."""
-    if str(path) == STDIO:
-        return
-    kind = "is a folder" if path.is_dir() else "is a table" if _ending(path) in _TABLES else ""
-    if not path.exists() and _named_on_hub(path):
-        kind = "is not a file here but a dataset of the hub"
-    if kind:
-        raise UsageError(
-            f"{name_of(path)} {kind}: only import can read it.",
-            hint=f"redraft data import {name_of(path)} -o {Path(plain_name(path)).stem}.jsonl",
-        )
-
-
 def _of_the_hub(path: Path) -> list[Input]:
-    named = _named_on_hub(path)
+    named = named_on_hub(path)
     if named is None:
-        hides = hub.is_dataset_name(str(path)) and path.suffix not in _OF_FILES
+        hides = hub.is_dataset_name(str(path)) and path.suffix not in OF_FILES
         hint = f"redraft does not look on the hub, because a folder {path.parts[0]} exists here."
         raise UsageError(f"{name_of(path)}: no such file or folder.", hint=hint if hides else None)
     name, inside = named
     found = hub.fetch_dataset(
-        name, inside, [ending + packed for ending in _ENDINGS for packed in ("", ".gz")]
+        name, inside, [ending + packed for ending in ENDINGS for packed in ("", ".gz")]
     )
     inputs = [_within(found.folder, found.folder / file, name.partition("/")[2]) for file in found.files]
     return [
         each._replace(dataset=name, licence=found.licence, revision=found.revision, offline=found.offline)
         for each in inputs
     ]
-
-
-def _named_on_hub(path: Path) -> tuple[str, str] | None:
-    """Return a dataset's name and the path in it; None for a local path, even a mistyped one."""
-    name, inside = "/".join(path.parts[:2]), "/".join(path.parts[2:])
-    if not hub.is_dataset_name(name) or Path(path.parts[0]).exists() or ".." in path.parts:
-        return None
-    return None if not inside and path.suffix in _OF_FILES else (name, inside)
 
 
 def _within(folder: Path, path: Path, root: str) -> Input:
@@ -194,10 +182,6 @@ def _within(folder: Path, path: Path, root: str) -> Input:
 
 def _stem(path: Path) -> str:
     return name_of(path.parent / Path(plain_name(path)).stem)
-
-
-def _ending(path: Path) -> str:
-    return Path(plain_name(path)).suffix.lower()
 
 
 def licensed_records(
