@@ -201,6 +201,8 @@ def test_missing_files_are_all_named_with_where_to_get_them(parts: Path) -> None
     hint = caught.value.hint or ""
     assert "c.jsonl (MIT): c of d/e" in hint
     assert "f.jsonl (unknown): the recipe does not say" in hint
+    with pytest.raises(UsageError, match="1 of the recipe's 1 file is not in"):
+        mixed(mix_of(part("c")), parts)
     records, taken, _ = mixed(recipe, parts, skip_missing=True)
     assert len(records) == 50
     assert [each.missing for each in taken] == [False, True, True]

@@ -30,7 +30,6 @@ from pydantic import PlainValidator
 from redraft.chain import Chain, meta_of
 from redraft.chain.documents import shipped_recipes, text_of_settings, yaml_of
 from redraft.chain.read.files import to_line
-from redraft.chain.read.inputs import check_records
 from redraft.chain.read.records import Ids, RawRecord, raw_records
 from redraft.data.output import UNREADABLE, DataOptions, DataOutput, DataRun, Drop, Dropped, writing
 from redraft.errors import RecordError, UsageError
@@ -306,7 +305,7 @@ def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> Usage
         lines.append(f"{part.file} ({part.licence}): {how}")
     where = "here" if folder == Path() else f"in {folder if folder.name != '..' else folder.resolve()}"
     return UsageError(
-        f"{len(parts)} of the recipe's {len(recipe.parts)} files "
+        f"{len(parts)} of the recipe's {counted(len(recipe.parts), 'file')} "
         f"{'is' if len(parts) == 1 else 'are'} not {where}.",
         hint="\n".join([*lines, "Another folder: --from DIR. Leave them out: --skip-missing"]),
     )
@@ -396,7 +395,6 @@ class _Draw:
                 told = enumerate(map(to_line, conversations_about(part.identity)))
                 lines = iter([RawRecord(f"{part.name}:{i}", part.name, i, line) for i, line in told])
             else:
-                check_records(folder / part.file)
                 lines = raw_records(folder / part.file)
             for line in lines:
                 taken.found += 1

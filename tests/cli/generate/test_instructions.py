@@ -82,7 +82,7 @@ def test_what_is_made_from_seeds_has_their_licences() -> None:
 def test_a_dry_teacher_is_told_with_what_was_rejected() -> None:
     result = scripted("--count", "9")
     assert result.exit_code == 3
-    assert "the last 25 requests gave nothing new that is sound; 3 instructions are kept." in result.stderr
+    assert "the last 25 requests gave nothing new that is sound; kept: 3 instructions." in result.stderr
     assert "similar 7" in result.stderr
 
 

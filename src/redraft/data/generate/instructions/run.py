@@ -74,7 +74,7 @@ class Generated:
         if self.rejected:
             rows.append(("rejected", f"{self.rejected.total():,}: {in_words(self.rejected)}"))
         if failed := self.job.counts.failed:
-            rows.append(("failed", f"{failed:,} requests, see {out}.errors.jsonl"))
+            rows.append(("failed", f"{counted(failed, 'request')}, see {out}.errors.jsonl"))
         if spent.replayed or spent.usd or spent.estimated:
             price = f", {spent.usd:.4f} USD" if spent.usd else ""
             how = ", estimated" if spent.estimated else ""
@@ -217,7 +217,7 @@ class InstructionRun:
         if dry:
             rules = ", ".join(f"{rule} {number:,}" for rule, number in self._rejected.most_common(5))
             self.plan.say(
-                f"the last {DRY} requests gave nothing new that is sound; {kept:,} instructions are kept.\n"
+                f"the last {DRY} requests gave nothing new that is sound; kept: {counted(kept, 'instruction')}.\n"
                 f"  Rejects: {rules or 'none'}. Try a stronger model, more seeds, or another --topic."
             )
         with out.open("rb") as file:
