@@ -304,7 +304,7 @@ def test_a_record_that_is_none_is_named(write: Write, cache: Path) -> None:
         file.write('{"instruction": \n')
     with pytest.raises(RecordError, match=r"data\.jsonl:2: not JSON") as caught:
         prepare([path], Letters(), cache)
-    assert "redraft data import FILE -o OTHER.jsonl" in str(caught.value.hint)
+    assert "-o OTHER.jsonl leaves it out" in str(caught.value.hint)
     assert [each.suffix for each in cache.iterdir()] == [".lock"]
 
 

@@ -6,6 +6,7 @@ when it is complete. The record in `OUT.run.json` then says how it was made.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 
 from redraft.chain import Chain
-from redraft.chain.read.files import STDIO, check_records, decode, open_output, to_line
+from redraft.chain.read.files import NOT_JSON, STDIO, check_records, decode, open_output, to_line
 from redraft.chain.read.records import Damage, RawRecord, raw_records
 from redraft.errors import OutputError, RecordError, UsageError, path_of, shown
 from redraft.jobs.counting import tell
@@ -37,6 +38,7 @@ _STREAM = Path(STDIO)
 
 UNREADABLE = "unreadable"  # the rule that drops unreadable records
 DAMAGED = "damaged"  # the rule for the lost rest of a damaged file
+_OF_THE_WHOLE = re.compile("(not|is|has|should be) ")  # how faults begin that name no field
 _SHOWN = 5  # unreadable records to report one by one; all are counted and kept in the side file
 
 
@@ -79,6 +81,7 @@ class Dropped:
     def __init__(self, side: IO[bytes] | None = None, tell: Callable[[str], None] | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self.damage: list[str] = []  # the faults of damaged files
+        self._unread: list[str] = []  # the first reasons why records could not be read
         self._side, self._tell = side, tell
 
     def add(self, drop: Drop) -> None:
@@ -87,8 +90,10 @@ class Dropped:
         self.counts[drop.rule] += 1
         if drop.rule == DAMAGED:
             self.damage.append(f"{drop.where}: {reason}")
-        if drop.rule == UNREADABLE and self._tell and self.counts[UNREADABLE] <= _SHOWN:
-            self._tell(f"{drop.where}: {reason}")
+        if drop.rule == UNREADABLE and self.counts[UNREADABLE] <= _SHOWN:
+            self._unread.append(reason)
+            if self._tell:
+                self._tell(f"{drop.where}: {reason}")
         if not self._side:
             return
         line = drop.record if isinstance(drop.record, bytes) else None
@@ -107,6 +112,12 @@ class Dropped:
                 self.add(each)
             else:
                 yield each
+
+    def advice(self, by_map: str) -> str | None:
+        """Return what to do if no record could be read: `by_map`, where a map of fields may help."""
+        if not all(map(_OF_THE_WHOLE.match, self._unread)) or not self._unread:
+            return by_map
+        return NOT_JSON if any(reason.startswith("not JSON") for reason in self._unread) else None
 
     def lines(self) -> list[str]:
         """Return the counts as text, most frequent first, then by name."""
@@ -287,10 +298,8 @@ def writing(
             progress.results = output.counts
             yield output
             if not output.kept and gone.counts.keys() == {UNREADABLE}:
-                raise RecordError(
-                    "no record could be read.",
-                    hint="Read records of another shape with a field map: redraft data import FILE --map …",
-                )
+                way = "Read records of another shape with a field map: redraft data import FILE --map …"
+                raise RecordError("no record could be read.", hint=gone.advice(way))
         if is_file:
             read = fingerprint([source], provenance.name) if source else None
             others = {"against": [fingerprint([path]) for path in against]} if against else {}

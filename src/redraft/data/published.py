@@ -383,9 +383,8 @@ class _Counts:
         if output.gone.counts[_NO_QUESTION]:
             raise UsageError(f"{_unasked(output)}.", hint=_JOIN)
         known = f"Without --as {self.name}, redraft recognises records by their fields. "
-        raise UsageError(
-            "no record could be read.", hint=f"{known * bool(self.name)}Name the fields: {_EXAMPLE}"
-        )
+        hint = output.gone.advice(f"{known * bool(self.name)}Name the fields: {_EXAMPLE}")
+        raise UsageError("no record could be read.", hint=hint)
 
     def tell(self, output: DataOutput) -> None:
         tell = output.run.tell

@@ -338,19 +338,23 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'{"a":1}\r{"a":2}\r', "Extra data at character 9; jq -c . FILE puts each record on a line."),
-        (b'{\n"a":1}\n{\n"a":2}\n', "Extra data at line 3, character 1; jq -c . FILE"),
+        (b'{"a":1}\r{"a":2}\r', "Extra data at character 9; jq -c . x.jsonl puts each record on a line."),
+        (b'{\n"a":1}\n{\n"a":2}\n', "Extra data at line 3, character 1; jq -c . x.jsonl"),
         (b'{"a":"caf\xe9"}\n', "at byte 10. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"),
+        ('{"a":1}\n'.encode("utf-16-le"), "looks like UTF-16, not UTF-8: it has NUL bytes."),
         (b"PAR1\0\0...", "is a table of Parquet, not JSON."),
         (b"\x28\xb5\x2f\xfd...", "is compressed by Zstandard."),
         (b'{"data": [\n{"a":1}\n]}', "is one object with its records in the field 'data'."),
         (b'{"a":"x\ty"}\n', "Invalid control character at character 8."),
     ],
 )
-def test_what_is_something_else_is_told_with_a_way_out(content: bytes, said: str, tmp_path: Path) -> None:
-    (tmp_path / "x.jsonl").write_bytes(content)
+def test_what_is_something_else_is_told_with_a_way_out(
+    content: bytes, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.jsonl").write_bytes(content)
     with pytest.raises(RecordError) as error:
-        list(values_of(tmp_path / "x.jsonl"))
+        list(values_of(Path("x.jsonl")))
     assert said in error.value.message
 
 

@@ -69,6 +69,21 @@ def test_what_cannot_be_asked_is_refused(data: Path, args: list[str], said: str)
     assert said in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ('{"a":1}{"a":2}', "Write one JSON object or text a line, or one array;"),
+        ('{"review_id": "a"}', ""),
+        ('{"other": "a"}', "Name the fields: --map instruction=FIELD,output=FIELD"),
+    ],
+)
+def test_a_map_is_advised_where_the_names_of_fields_are_the_fault(data: Path, line: str, advice: str) -> None:
+    (data / "odd.jsonl").write_text(line)
+    told = run("odd.jsonl").stderr.partition("redraft: no record could be read.\n")[2]
+    assert (told.strip().startswith(advice), "--map" in told) == (True, "--map" in advice)
+    assert bool(told) == bool(advice)
+
+
 def test_it_stands_in_a_pipe(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "redraft", "data", "import", "-", "-j", "2", "--as", "alpaca"]
     records = b'[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]'

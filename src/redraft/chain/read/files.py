@@ -41,9 +41,9 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # how compressed files begin
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
 _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # how its logs begin
-_NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
+NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
 _BROKEN = (
-    f"{_NOT_JSON}\nCorrect or delete that line. Of prompts, conversations and chains, "
+    f"{NOT_JSON}\nCorrect or delete that line. Of prompts, conversations and chains, "
     "redraft data import FILE -o OTHER.jsonl leaves it out."
 )
 
@@ -99,9 +99,13 @@ def name_of(path: Path) -> str:
 
 def check_utf8(path: Path, start: bytes) -> None:
     """Raise if a file begins like UTF-16, instead of once for each line."""
+    name = name_of(path)
     if start.startswith(_UTF16):
-        name = name_of(path)
         raise RecordError(f"{name}: is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
+    if start[:2].count(0) == 1:  # without a mark: one byte of the first character is zero
+        kind = "UTF-16BE" if start[0] == 0 else "UTF-16LE"
+        message = f"{name}: looks like UTF-16, not UTF-8: it has NUL bytes."
+        raise RecordError(message, hint=f"iconv -f {kind} -t UTF-8 {name}")
 
 
 def plain_name(path: Path) -> str:
@@ -174,11 +178,12 @@ def _decoded(data: bytes, where: str) -> Any:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        file = where.rpartition(":")[0].replace(name_of(Path(STDIO)), "") or "FILE"
         fault = f"{error.msg.removesuffix(' at')} at {line}character {error.colno}"
         # Several records that span lines, or lines that end in a carriage return.
         if error.msg == "Extra data":
-            fault += "; jq -c . FILE puts each record on a line"
-        raise RecordError(f"{where}: not JSON: {fault}.", hint=_BROKEN) from None
+            fault += f"; jq -c . {file} puts each record on a line"
+        raise RecordError(f"{where}: not JSON: {fault}.", hint=_BROKEN.replace("FILE", file)) from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: not JSON that can be read: {fault_of(error)}.") from None
     if b"\\ud" in data or b"\\uD" in data:
@@ -206,8 +211,9 @@ def _packed(raw: IO[bytes], mode: Literal["rb", "wb"], *, packed: bool) -> Abstr
 
 
 def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
-    name, start = name_of(path), file.peek(_CHUNK).removeprefix(_BOM).lstrip()
+    name, start = name_of(path), file.peek(_CHUNK)
     check_utf8(path, start)
+    start = start.removeprefix(_BOM).lstrip()
     if start.startswith(_ZSTD):
         raise RecordError(f"{name}: is compressed by Zstandard.", hint=f"zstd -d {name} unpacks it.")
     if start.startswith(b"PK\x03\x04"):
@@ -284,7 +290,7 @@ def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
         index += 1
     text.skip("]")
     if text.next():
-        raise RecordError(f"{name_of(path)}: has more text after its array.", hint=_NOT_JSON)
+        raise RecordError(f"{name_of(path)}: has more text after its array.", hint=NOT_JSON)
 
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
@@ -314,7 +320,7 @@ class _Text:
         self._at += 1
 
     def _error(self, problem: str) -> RecordError:
-        return RecordError(f"{name_of(self._path)}: {problem}.", hint=_NOT_JSON)
+        return RecordError(f"{name_of(self._path)}: {problem}.", hint=NOT_JSON)
 
     def value(self, where: str) -> str:
         if not self.next():
@@ -326,7 +332,7 @@ class _Text:
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated string") or error.pos >= near_end
                 if not cut or not self._more():
-                    raise RecordError(f"{where}: not JSON: {error.msg}.", hint=_NOT_JSON) from None
+                    raise RecordError(f"{where}: not JSON: {error.msg}.", hint=NOT_JSON) from None
             except (ValueError, RecursionError) as error:
                 raise RecordError(f"{where}: not JSON that can be read: {fault_of(error)}.") from None
             else:
