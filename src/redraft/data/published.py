@@ -212,6 +212,7 @@ class Imported(NamedTuple):
     json: bytes
     unanswered: bool = False  # it has neither an answer nor a gold one
     unused: tuple[str, ...] = ()  # in this case, unread fields that may hold the answer
+    has_later: bool = False  # its prompt is the first of several turns
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
@@ -283,11 +284,14 @@ _NAME = 60  # characters to show of a field's name
 
 def _line(chain: Chain) -> Imported:
     unanswered = not is_answered(chain)
-    source = meta_of(chain, "source") if unanswered else {}
+    source = meta_of(chain, "source")
+    turns = source.get("turns")
+    has_later = isinstance(turns, list) and turns[:1] == [chain.prompt.instruction]
     held = (name for name, value in source.items() if value and isinstance(value, str | list | dict))
-    unused = tuple(name[:_NAME] for name in held if name not in ID_FIELDS)
+    read = {*ID_FIELDS, "turns"} if has_later else ID_FIELDS
+    unused = tuple(name[:_NAME] for name in held if name not in read) if unanswered else ()
     licence, line = licence_in(chain.meta["origin"]), chain.to_json().encode()
-    return Imported(chain.id, licence, line, unanswered, unused)
+    return Imported(chain.id, licence, line, unanswered, unused, has_later)
 
 
 _KINDS, _FIELDS = 1000, 8  # sets of unused fields to count apart, and fields to name
@@ -363,6 +367,7 @@ def import_files(
 class _Counts:
     name: str | None  # the source that was named
     licences: Counter[str] = field(default_factory=Counter)
+    later: int = 0  # prompts that are the first of several turns
     # Records without an answer, by the fields that were not used.
     unanswered: Counter[tuple[str, ...]] = field(default_factory=Counter)
 
@@ -370,6 +375,7 @@ class _Counts:
         for each in results:
             if not isinstance(each, Drop):
                 self.licences[each.licence] += 1
+                self.later += each.has_later
                 if each.unanswered:
                     # A hostile file may have new names in every record.
                     self.unanswered[each.unused if len(self.unanswered) < _KINDS else ()] += 1
@@ -390,6 +396,9 @@ class _Counts:
         tell = output.run.tell
         if output.gone.counts[_NO_QUESTION]:
             tell(_unasked(output), _JOIN)
+        if self.later:
+            hint = "The prompt is the first, and meta.source.turns keeps all."
+            tell(f"{counted(self.later, 'question')} of several turns", hint)
         if self.licences[UNKNOWN]:
             hint = "Name the source with --as, or the licence with --licence."
             tell(f"{self.licences[UNKNOWN]:,} of unknown licence", hint)

@@ -114,6 +114,15 @@ def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(dat
     assert run("odd.jsonl", "--quiet").stderr == ""
 
 
+def test_of_questions_in_turns_the_first_is_the_prompt_and_the_others_are_said_to_be_kept(data: Path) -> None:
+    (data / "mt.jsonl").write_text('{"question_id": 1, "category": "a", "turns": ["Why?", "So?"]}')
+    assert run("mt.jsonl", "--licence", "MIT").stderr.splitlines()[1:3] == [
+        "redraft: 1 question of several turns",
+        "  The prompt is the first, and meta.source.turns keeps all.",
+    ]
+    assert "turns" not in run("mt.jsonl", "--licence", "MIT").stderr.partition("without an answer")[2]
+
+
 ANSWERS = b"""{"question_id": 1, "answer_id": "a", "choices": [{"index": 0, "turns": ["Paris."]}]}
 {"question_id": 2, "answer_id": "b", "model_id": "m", "text": "Rome."}
 """
