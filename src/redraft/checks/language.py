@@ -60,6 +60,12 @@ def language_of(text: str) -> str | None:
     return str(found[0]["lang"]) if found and found[0]["score"] >= PROBABLE else None
 
 
+def code_of(written: str) -> str | None:
+    """Return the ISO 639 code of a language from its English name or its code, or None if unknown."""
+    name = written.strip().lower()
+    return BY_NAME.get(name, name if name in LANGUAGES else None)
+
+
 def near(code: str) -> frozenset[str]:
     """Return a language, and those that it cannot be told from in a short text."""
     families = (frozenset(family.split()) for family in NEAR.split("|"))

@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from redraft.checks.language import BY_NAME, language_of, near
+from redraft.checks.language import code_of, language_of, near
 from redraft.checks.segment import count_words
 from redraft.data.clean_rules import ALPACA
 from redraft.data.generate.instructions.tasks import Task
@@ -82,7 +82,7 @@ def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
     if number > MOST_WORDS:
         return Fault("long", f"the instruction has {number} words, at most {MOST_WORDS}")
     first = text[0]
-    foreign = not first.isascii() and _code(wanted.language) == "en"
+    foreign = not first.isascii() and code_of(wanted.language) == "en"
     if first not in _OPENING and (foreign or not first.isalnum()):
         return Fault("start", f"the instruction begins with {first!r}")
     if word := ALPACA.find(text):
@@ -112,14 +112,9 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
     if task.output.endswith(":") or task.input.endswith(":"):
         return Fault("colon", "input or output ends with a colon: something is missing")
     text = f"{task.instruction}\n{task.output}"
-    if (wrong := language_of(text)) and (code := _code(wanted.language)) and code not in near(wrong):
+    if (wrong := language_of(text)) and (code := code_of(wanted.language)) and code not in near(wrong):
         return Fault("language", f"is in {wrong!r}, not in {code!r}")
     return None
-
-
-def _code(language: str) -> str:
-    name = language.strip().lower()
-    return BY_NAME.get(name, name if len(name) in (2, 3) else "")
 
 
 def check_instances(tasks: Sequence[Task], wanted: Wanted) -> list[Found]:

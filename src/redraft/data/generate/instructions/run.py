@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any, Self, Unpack
 
 from redraft.chain import Chain
+from redraft.checks.language import BY_NAME, code_of
 from redraft.data.generate.instructions import tasks, wording
 from redraft.data.generate.instructions.flow import DRY, Flow, Request, Teacher
 from redraft.data.generate.instructions.pool import Rejects, TaskPool, Turns
 from redraft.data.generate.options import InstructionOptions
 from redraft.engines.base import Engine, Sampling, price_of
 from redraft.engines.load import identity_of, model_of
-from redraft.errors import UsageError
+from redraft.errors import UsageError, nearest
 from redraft.jobs.causes import in_words
 from redraft.jobs.counting import counted, tell
 from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
@@ -167,6 +168,10 @@ class InstructionRun:
         if options.seeds and Path(options.seeds).resolve() == out.resolve():
             hint = "To resume it, leave out --seeds. Or name another file."
             raise UsageError(f"{out} cannot be both the seeds and the output.", hint=hint)
+        if code_of(options.language) is None:
+            hint = nearest(options.language.lower(), BY_NAME)
+            hint = hint or f"An ISO 639 code, or one of: {', '.join(BY_NAME)}"
+            raise UsageError(f"--language: unknown name {options.language!r}.", hint=hint)
         price_of(options.price)
 
     def _read_seeds(self) -> None:
