@@ -82,6 +82,17 @@ class RunFile:
         sessions = (self.read() or {}).get("sessions") or [{}]
         return None if "ended" in sessions[-1] else sessions[-1].get("pid")
 
+    def paid(self) -> str:
+        """Return what all sessions paid, in words; empty if there was only one."""
+        sessions = (self.read() or {}).get("sessions") or []
+        if len(sessions) < 2:
+            return ""
+        tokens, usd = (sum(each.get(name) or 0 for each in sessions) for name in ("tokens", "usd"))
+        least = "" if all("tokens" in each for each in sessions) else "at least "  # one was killed
+        money = f", {usd:,.4f} USD" if usd else ""
+        how = " (estimated)" * any(each.get("estimated") for each in sessions)
+        return f"{least}{tokens:,} new tokens{money}{how} in {len(sessions)} runs, failures included"
+
     def check(self, provenance: Provenance) -> None:
         """Raise `OutputError` if existing results were made in another way, or no record says how."""
         before = self.read()

@@ -63,8 +63,19 @@ def test_an_output_with_a_record_of_something_else_is_not_gone_on_with(meta: Any
 def test_a_complete_output_keeps_the_rejects_of_requests_that_gave_nothing() -> None:
     script(GOOD.format("Draw the shape of a leaf."), "\n\n".join(GOOD.format(text) for text in SHARED))
     first, again = (scripted("--count", "3").stdout.splitlines()[:2] for _ in range(2))
-    assert first == again
+    enough = ": there were enough, and nothing was asked. A --count above 3 adds more"
+    assert again == [first[0] + enough, first[1]]
     assert "blocked 1" in again[1]
+
+
+def test_a_larger_count_says_what_was_there_and_what_all_runs_paid() -> None:
+    script(GOOD.format(SHARED[0]), GOOD.format(SHARED[1]))
+    first, again = (scripted("--count", count).stdout for count in ("1", "2"))
+    assert ("before" in first, "paid" in first) == (False, False)
+    assert "kept       2 instructions, 2 tasks in out.jsonl; 1 instruction from before\n" in again
+    sessions = json.loads(Path("out.jsonl.run.json").read_text())["sessions"]
+    total = sum(each["tokens"] for each in sessions)
+    assert f"paid       {total} new tokens in 2 runs, failures included; 0 replies" in again
 
 
 def test_what_is_made_from_seeds_has_their_licences() -> None:

@@ -70,15 +70,8 @@ class ChainRun(AnswerRun):
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the row with the cost of all runs, if there were several."""
-        sessions = (RunFile(self.plan.out).read() or {}).get("sessions") or []
-        if len(sessions) < 2:
-            return []
-        tokens, usd = (sum(each.get(name) or 0 for each in sessions) for name in ("tokens", "usd"))
-        least = "" if all("tokens" in each for each in sessions) else "at least "  # one was killed
-        money = f", {usd:,.4f} USD" if usd else ""
-        how = " (estimated)" * any(each.get("estimated") for each in sessions)
-        text = f"{least}{tokens:,} new tokens{money}{how} in {len(sessions)} runs, failures included"
-        return [("paid", text)]
+        paid = RunFile(self.plan.out).paid()
+        return [("paid", paid)] if paid else []
 
 
 def generate_chains(source: str | Path, output: str | Path, **options: Unpack[ChainKeywords]) -> FileResult:

@@ -27,7 +27,7 @@ from redraft.errors import UsageError, nearest
 from redraft.jobs.causes import in_words
 from redraft.jobs.counting import counted, tell
 from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
-from redraft.jobs.provenance import Provenance, contents_of
+from redraft.jobs.provenance import Provenance, RunFile, contents_of
 from redraft.jobs.signals import in_daemon_thread
 from redraft.revision.keywords import InstructionKeywords
 from redraft.revision.options import RevisionOptions
@@ -62,6 +62,8 @@ class Generated:
     dry: bool  # the run ended because the teacher gave nothing new any more
     tasks: int  # instances of the instructions
     job: JobResult  # cost, time and failures
+    before: int = 0  # instructions of earlier runs
+    paid: str = ""  # what all runs paid, in words, if there were several
 
     @property
     def exit_status(self) -> int:
@@ -71,16 +73,21 @@ class Generated:
     def __str__(self) -> str:
         spent, out = self.job.spent, self.out
         kept = f"{counted(self.kept, 'instruction')}, {counted(self.tasks, 'task')} in {out}"
+        if self.before == self.kept and not self.exit_status:
+            kept += f": there were enough, and nothing was asked. A --count above {self.kept} adds more"
+        elif self.before:
+            kept += f"; {counted(self.before, 'instruction')} from before"
         rows = [("kept", kept)]
         if self.rejected:
             rows.append(("rejected", f"{self.rejected.total():,}: {in_words(self.rejected)}"))
         if failed := self.job.counts.failed:
             rows.append(("failed", f"{counted(failed, 'request')}, see {out}.errors.jsonl"))
-        if spent.replayed or spent.usd or spent.estimated:
+        if self.paid or spent.replayed or spent.usd or spent.estimated:
             price = f", {spent.usd:.4f} USD" if spent.usd else ""
             how = ", estimated" if spent.estimated else ""
-            new = f"{spent.tokens:,} new tokens{price}{how}"
-            rows.append(("paid", f"{new}; {spent.replayed:,} replies from the journal"))
+            new = self.paid or f"{spent.tokens:,} new tokens{price}{how}"
+            here = " in this run" * bool(self.paid)
+            rows.append(("paid", f"{new}; {spent.replayed:,} replies from the journal{here}"))
         rows += self.job.pace()
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
@@ -133,6 +140,7 @@ class InstructionRun:
     _rejected: Counter[str] = field(default_factory=Counter, init=False)
     _found: set[tuple[int, int, str]] = field(default_factory=set, init=False)
     _flow: Flow | None = field(default=None, init=False)
+    _before: int = field(default=0, init=False)
 
     @classmethod
     def of(cls, settings: Settings, output: str | Path) -> Self:
@@ -227,7 +235,7 @@ class InstructionRun:
             )
         with out.open("rb") as file:
             written = sum(1 for _ in file)
-        return Generated(out, kept, self._rejected, dry, written, job)
+        return Generated(out, kept, self._rejected, dry, written, job, self._before, RunFile(out).paid())
 
     @property
     def _is_dry(self) -> bool:
@@ -252,7 +260,7 @@ class InstructionRun:
                 self._pool.add(place[2])
                 if place in self._found:
                     self._pool.keep(*place)
-            session.progress.done = self._pool.kept
+            session.progress.done = self._before = self._pool.kept
             if not self._pool.missing:
 
                 async def nothing(_: Request) -> None: ...
