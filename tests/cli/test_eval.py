@@ -94,10 +94,10 @@ def test_where_everything_failed_json_has_no_nan() -> None:
     ("content", "problem"),
     [
         ("", "test.jsonl: "),
-        ('{"prompt": "Describe rain."}\n', "test/0: "),
+        ('{"prompt": "Describe rain."}\n', "test.jsonl:1: "),
         ('{"question": "?", "options": ["A)1"], "correct": "A"}\n', "the gold answer 'A' is not a number"),
         ("[1, 2", "test.jsonl"),
-        ('{"question": "?", "answer": "#### 1"}\n{"question": "?", "answer": "none"}\n', "test/1: "),
+        ('{"question": "?", "answer": "#### 1"}\n{"question": "?", "answer": "none"}\n', "test.jsonl:2: "),
     ],
 )
 def test_a_file_of_another_shape_costs_nothing(content: str, problem: str) -> None:

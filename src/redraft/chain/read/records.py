@@ -134,6 +134,13 @@ def ids_of(path: Path) -> Iterator[str]:
             yield ids.new(raw.id())
 
 
+def place_of(path: Path, name: str) -> str:
+    """Return the place of the record that has this id in a file, such as `a.jsonl:12`; the id, if not there."""
+    ids = Ids()
+    raws = raw_records(path) if path.is_file() else ()  # a pipe cannot be read again
+    return next((raw.where for raw in raws if ids.new(raw.id()) == name), name)
+
+
 def sample_id(record: str, number: int) -> str:
     """Return the id of a record's answer number `number`. The first has the record's own id."""
     return record if number == 1 else f"{record}#{number}"

@@ -159,7 +159,8 @@ class StrategyRuns:
     def records(self) -> tuple[Chain, ...]:
         """The records with the task's prompts."""
         limit = self.settings.values.limit
-        found = tuple(asked(task_named(self.task), read_records(self.source), limit))
+        records = read_records(self.source)
+        found = tuple(asked(task_named(self.task), records, limit, file=self.source))
         if any(KEY in record.meta for record in found):
             raise UsageError(
                 f"{self.source} has chains of redraft eval, and --tasks answers the task's own records.",

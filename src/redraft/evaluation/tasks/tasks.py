@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain, Prompt, Step, is_blank, meta_of
-from redraft.chain.read.records import chain_of
+from redraft.chain.read.records import chain_of, place_of
 from redraft.chain.texts import gold_answers
 from redraft.checks.base import Check, run_checks
 from redraft.checks.code import CodeCheck
@@ -147,8 +147,8 @@ def task_of(name: str, *, run_code: bool = False) -> Task:
     return task
 
 
-def checks_of(task: Task, record: Chain) -> tuple[Check, ...]:
-    """Return the checks that score the answers to a record of the task."""
+def checks_of(task: Task, record: Chain, file: Path = Path()) -> tuple[Check, ...]:
+    """Return the checks that score the answers to a record of the task. `file`, where it is, is for errors."""
     gold = "".join(gold_answers(record)[:1])
     try:
         if found := parse_checks(task.checks(gold.strip(), record)):
@@ -158,13 +158,16 @@ def checks_of(task: Task, record: Chain) -> tuple[Check, ...]:
         problem, hint = error.message, error.hint or ""
     except UsageError as error:
         problem, hint = error.message, ""
-    raise RecordError(f"{record.id}: {problem}", hint=f"{hint}\nA record should have {task.has}.".strip())
+    where = place_of(file, record.id)
+    raise RecordError(f"{where}: {problem}", hint=f"{hint}\nA record should have {task.has}.".strip())
 
 
-def asked(task: Task, records: Iterable[Chain], limit: int | None = None) -> Iterator[Chain]:
+def asked(
+    task: Task, records: Iterable[Chain], limit: int | None = None, *, file: Path = Path()
+) -> Iterator[Chain]:
     """Yield each record, at most `limit`, with the task's prompt, and without its answers."""
     for record in islice(records, limit):
-        checks_of(task, record)
+        checks_of(task, record, file)
         prompt = Prompt(instruction=task.prompt(record)) if task.prompt else record.prompt
         yield Chain(id=record.id, prompt=prompt, meta=record.meta)
 
