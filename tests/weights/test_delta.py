@@ -174,7 +174,7 @@ def test_our_header_over_other_tensors(tmp_path: Path) -> None:
     longer = {**load(folder / "delta"), "model.norm.weight": torch.zeros(3)}
     for wrong in ({"b.weight": torch.zeros(2)}, longer):
         save_file(wrong, folder / "delta" / "model.safetensors", metadata=dict(said))
-        refused(folder, ModelError, "is not the base of the delta")
+        refused(folder, UsageError, "is not the base of the delta")
 
 
 # ---------------------------------------------------------------- deltas of others
@@ -251,12 +251,14 @@ def refused(folder: Path, error: type[Exception], match: str, **how: Any) -> Non
 def test_a_wrong_base_is_refused_before_anything_is_written(tmp_path: Path, exact: bool) -> None:
     folder = _make(tmp_path, exact=exact)
     save(folder / "base", llama(7), config=CONFIG)
-    refused(folder, ModelError, r"is not the base that .*delta was made from, '.*base' in 'BF16'")
-    save(folder / "base", {name: values.half() for name, values in llama().items()})
-    with pytest.raises(ModelError) as caught:
-        apply(folder / "base", folder / "delta", folder / "again")
-    assert "in 'F16'" in str(caught.value.hint)
-    assert "redraft weights convert" in str(caught.value.hint)
+    refused(folder, UsageError, r"is another model than the base that .*delta was made from, .*base in BF16")
+    save(folder / "other", {name: values.half() for name, values in llama().items()})
+    with pytest.raises(UsageError) as caught:
+        apply(folder / "other", folder / "delta", folder / "again")
+    right, other = str(caught.value.hint).splitlines()
+    assert right == f"redraft weights apply {folder / 'base'} {folder / 'delta'} -o OUT"
+    way = f"redraft weights convert {folder / 'other'} --dtype bf16 -o other-bf16"
+    assert other == f"If it is the same model in another dtype, F16: {way}"
     assert not list(folder.glob("again*"))
 
 
@@ -269,21 +271,21 @@ def test_a_delta_of_another_architecture(tmp_path: Path) -> None:
     release(tmp_path, "none")
     wide = {name: torch.cat((values, values), -1) for name, values in llama().items()}
     save(tmp_path / "base", wide)
-    refused(tmp_path, ModelError, r"is not the base of the delta .*lm_head.weight' is 48 × 32 there and 48")
+    refused(tmp_path, UsageError, r"is not the base of the delta .*lm_head.weight' is 48 × 32 there and 48")
     deep = llama() | {"model.layers.2.mlp.up_proj.weight": torch.zeros(2, 2)}
     save(tmp_path / "base", deep)
-    refused(tmp_path, ModelError, r"delta lacks 1 tensors, such as 'model.layers.2")
+    refused(tmp_path, UsageError, r"delta lacks 1 tensor, such as 'model.layers.2")
     save(tmp_path / "base", llama(3, torch.float16), config=CONFIG | {"num_attention_heads": 4})
-    refused(tmp_path, ModelError, "num_attention_heads is 4 there and 2 here")
+    refused(tmp_path, UsageError, "num_attention_heads is 4 there and 2 here")
 
 
 def test_a_target_of_another_architecture(tmp_path: Path) -> None:
     save(tmp_path / "base", llama())
     save(tmp_path / "target", {name: values for name, values in llama().items() if "layers.1" not in name})
-    with pytest.raises(ModelError, match="target lacks 9 tensors"):
+    with pytest.raises(UsageError, match="target lacks 9 tensors"):
         diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
     save(tmp_path / "target", llama(rows=VOCABULARY - 1))
-    with pytest.raises(ModelError, match=r"is 48 × 16 there and 47 × 16 here"):
+    with pytest.raises(UsageError, match=r"is 48 × 16 there and 47 × 16 here"):
         diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
 
 

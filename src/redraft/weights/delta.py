@@ -28,10 +28,11 @@ from typing import Literal, get_args
 import torch
 
 from redraft.errors import ModelError, UsageError
+from redraft.jobs.counting import counted
 from redraft.weights.card import join_cards
 from redraft.weights.checkpoint import Checkpoint, ahead, describe, dtypes_of, open_checkpoint
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
-from redraft.weights.header import AGAIN, FLOATS, by, dtype_size, torch_dtype
+from redraft.weights.header import AGAIN, FLAGS, FLOATS, by, dtype_size, torch_dtype
 from redraft.weights.header import DELTA as KEY
 from redraft.weights.output import BY_DEFAULT, Run, Shard, new_folder
 from redraft.weights.replace import MANIFEST
@@ -205,14 +206,7 @@ def _found_recipe(
 ) -> Recipe:
     recipe = recorded_recipe(delta)
     if recipe is not None and base_fingerprint != recipe.base:
-        inputs = delta.json(MANIFEST).get("inputs")
-        made = inputs.get("base") if isinstance(inputs, dict) else None
-        there = f", {made.get('path')!r:.80} in {made.get('dtypes')!r:.40}" if isinstance(made, dict) else ""
-        raise ModelError(
-            f"{base.path} is not the base that {delta.path} was made from{there}: the fingerprints differ.",
-            hint=f"This one is in {dtypes_of(base)!r}. The same model in another dtype is another base: "
-            "try redraft weights convert --dtype.",
-        )
+        raise _other_base(base, delta)
     _check_shapes(base, delta, "delta", whole=recipe.whole if recipe else ())
     if recipe is None:
         ours, theirs = base.json("config.json"), delta.json("config.json")
@@ -232,6 +226,23 @@ def _found_recipe(
         why = "as the delta says"
     tell(f"vocabulary: {recipe.vocabulary} ({why})")
     return recipe
+
+
+def _other_base(base: Checkpoint, delta: Checkpoint) -> UsageError:
+    inputs = delta.json(MANIFEST).get("inputs")
+    made = inputs.get("base") if isinstance(inputs, dict) else None
+    if not isinstance(made, dict):
+        made = {}
+    path, dtypes, ours = f"{made.get('path')}"[:200], f"{made.get('dtypes')}"[:40], dtypes_of(base)
+    there = f", {path} in {dtypes}" if made else ""
+    hints = []
+    if made and path != str(base.path):
+        hints.append(f"redraft weights apply {path} {delta.path} -o OUT")
+    if dtypes != ours and (flag := next((flag for flag, name in FLAGS.items() if name == dtypes), "")):
+        way = f"redraft weights convert {base.path} --dtype {flag} -o {base.path.name}-{flag}"
+        hints.append(f"If it is the same model in another dtype, {ours}: {way}")
+    message = f"{base.path} is another model than the base that {delta.path} was made from{there}."
+    return UsageError(message, hint="\n".join(hints) or None)
 
 
 def recorded_recipe(delta: Checkpoint) -> Recipe | None:
@@ -274,13 +285,13 @@ def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collect
         lacking = [name for name in one.tensors if name not in two.tensors and name not in whole]
         lacking = [name for name in lacking if not name.endswith(_COMPUTED)]
         if lacking:
-            why = f"{two.path} lacks {len(lacking)} tensors, such as {lacking[0]!r:.120}"
+            why = f"{two.path} lacks {counted(len(lacking), 'tensor')}, such as {lacking[0]!r:.120}"
             raise _other_architecture(base, other, role, why)
 
 
-def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str) -> ModelError:
+def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str) -> UsageError:
     hint = f"redraft weights info {base.path}   and the same for {other.path}"
-    return ModelError(f"{base.path} is not the base of the {role} {other.path}: {why}.", hint=hint)
+    return UsageError(f"{base.path} is not the base of the {role} {other.path}: {why}.", hint=hint)
 
 
 def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
