@@ -241,7 +241,6 @@ def stats(
     import json
     from dataclasses import asdict
 
-    from redraft.chain.read.files import check_records
     from redraft.checks.segment import count_words
     from redraft.data.output import not_twice
     from redraft.data.stats import describe, lines
@@ -250,8 +249,6 @@ def stats(
     from redraft.jobs.progress import RecordProgress, size_of
 
     not_twice(files[0], files[1:])
-    for path in files:
-        check_records(path)
     count = token_count(tokenizer) if tokenizer else count_words
     unit = "tokens" if tokenizer else "words"
     with RecordProgress(size_of(files)) as progress:

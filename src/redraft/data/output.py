@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 
 from redraft.chain import Chain
-from redraft.chain.read.files import NOT_JSON, STDIO, check_records, decode, open_output, to_line
+from redraft.chain.read.files import NOT_JSON, STDIO, decode, open_output, to_line
 from redraft.chain.read.records import Damage, RawRecord, raw_records
 from redraft.errors import OutputError, RecordError, UsageError, path_of, shown
 from redraft.jobs.counting import tell
@@ -186,10 +186,7 @@ class DataRun:
     @staticmethod
     def lines(*paths: str | Path) -> Iterator[RawRecord]:
         """Read the records of files, up to any damage. Raise for files that only `import` reads."""
-        files = [*map(here, paths)]
-        for file in files:
-            check_records(file)
-        return (line for file in files for line in raw_records(file, damaged=True))
+        return (line for file in map(here, paths) for line in raw_records(file, damaged=True))
 
     @property
     def processes(self) -> int:

@@ -212,7 +212,6 @@ class Imported(NamedTuple):
     json: bytes
     unanswered: bool = False  # it has neither an answer nor a gold one
     unused: tuple[str, ...] = ()  # in this case, unread fields that may hold the answer
-    has_later: bool = False  # its prompt is the first of several turns
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
@@ -284,14 +283,11 @@ _NAME = 60  # characters to show of a field's name
 
 def _line(chain: Chain) -> Imported:
     unanswered = not is_answered(chain)
-    source = meta_of(chain, "source")
-    turns = source.get("turns")
-    has_later = isinstance(turns, list) and turns[:1] == [chain.prompt.instruction]
+    source = meta_of(chain, "source") if unanswered else {}
     held = (name for name, value in source.items() if value and isinstance(value, str | list | dict))
-    read = {*ID_FIELDS, "turns"} if has_later else ID_FIELDS
-    unused = tuple(name[:_NAME] for name in held if name not in read) if unanswered else ()
+    unused = tuple(name[:_NAME] for name in held if name not in ID_FIELDS)
     licence, line = licence_in(chain.meta["origin"]), chain.to_json().encode()
-    return Imported(chain.id, licence, line, unanswered, unused, has_later)
+    return Imported(chain.id, licence, line, unanswered, unused)
 
 
 _KINDS, _FIELDS = 1000, 8  # sets of unused fields to count apart, and fields to name
@@ -367,7 +363,6 @@ def import_files(
 class _Counts:
     name: str | None  # the source that was named
     licences: Counter[str] = field(default_factory=Counter)
-    later: int = 0  # prompts that are the first of several turns
     # Records without an answer, by the fields that were not used.
     unanswered: Counter[tuple[str, ...]] = field(default_factory=Counter)
 
@@ -375,7 +370,6 @@ class _Counts:
         for each in results:
             if not isinstance(each, Drop):
                 self.licences[each.licence] += 1
-                self.later += each.has_later
                 if each.unanswered:
                     # A hostile file may have new names in every record.
                     self.unanswered[each.unused if len(self.unanswered) < _KINDS else ()] += 1
@@ -396,16 +390,16 @@ class _Counts:
         tell = output.run.tell
         if output.gone.counts[_NO_QUESTION]:
             tell(_unasked(output), _JOIN)
-        if self.later:
-            hint = "The prompt is the first, and meta.source.turns keeps all."
-            tell(f"{counted(self.later, 'question')} of several turns", hint)
         if self.licences[UNKNOWN]:
             hint = "Name the source with --as, or the licence with --licence."
             tell(f"{self.licences[UNKNOWN]:,} of unknown licence", hint)
         if self.unanswered:
             # The fields that may hold the answer, the most frequent first.
-            often = (name for unused, _ in self.unanswered.most_common() for name in unused)
-            fields = ", ".join(list(dict.fromkeys(often))[:_FIELDS])
+            often = dict.fromkeys(name for unused, _ in self.unanswered.most_common() for name in unused)
+            if "turns" in often:  # MT-bench's
+                del often["turns"]
+                tell("The prompt is the first of the turns; meta.source.turns keeps all.")
+            fields = ", ".join(list(often)[:_FIELDS])
             text = f"{counted(self.unanswered.total(), 'record')} without an answer"
             hint = "If one of them is the answer: --map instruction=FIELD,output=FIELD"
             tell(f"{text}; fields not used: {fields}" if fields else text, hint if fields else None)

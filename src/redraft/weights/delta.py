@@ -231,18 +231,15 @@ def _found_recipe(
 def _other_base(base: Checkpoint, delta: Checkpoint) -> UsageError:
     inputs = delta.json(MANIFEST).get("inputs")
     made = inputs.get("base") if isinstance(inputs, dict) else None
+    message = f"{base.path} is another model than the base that {delta.path} was made from"
     if not isinstance(made, dict):
-        made = {}
+        return UsageError(f"{message}.")
     path, dtypes, ours = f"{made.get('path')}"[:200], f"{made.get('dtypes')}"[:40], dtypes_of(base)
-    there = f", {path} in {dtypes}" if made else ""
-    hints = []
-    if made and path != str(base.path):
-        hints.append(f"redraft weights apply {path} {delta.path} -o OUT")
+    hint = f"redraft weights apply {path} {delta.path} -o OUT"
     if dtypes != ours and (flag := next((flag for flag, name in FLAGS.items() if name == dtypes), "")):
         way = f"redraft weights convert {base.path} --dtype {flag} -o {base.path.name}-{flag}"
-        hints.append(f"If it is the same model in another dtype, {ours}: {way}")
-    message = f"{base.path} is another model than the base that {delta.path} was made from{there}."
-    return UsageError(message, hint="\n".join(hints) or None)
+        hint += f"\nIf it is the same model in another dtype, {ours}: {way}"
+    return UsageError(f"{message}, {path} in {dtypes}.", hint=hint)
 
 
 def recorded_recipe(delta: Checkpoint) -> Recipe | None:

@@ -80,8 +80,7 @@ def test_what_cannot_be_asked_is_refused(data: Path, args: list[str], said: str)
 def test_a_map_is_advised_where_the_names_of_fields_are_the_fault(data: Path, line: str, advice: str) -> None:
     (data / "odd.jsonl").write_text(line)
     told = run("odd.jsonl").stderr.partition("redraft: no record could be read.\n")[2]
-    assert (told.strip().startswith(advice), "--map" in told) == (True, "--map" in advice)
-    assert bool(told) == bool(advice)
+    assert (told.strip()[: len(advice)], "--map" in told) == (advice, "--map" in advice)
 
 
 def test_it_stands_in_a_pipe(tmp_path: Path) -> None:
@@ -117,10 +116,9 @@ def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(dat
 def test_of_questions_in_turns_the_first_is_the_prompt_and_the_others_are_said_to_be_kept(data: Path) -> None:
     (data / "mt.jsonl").write_text('{"question_id": 1, "category": "a", "turns": ["Why?", "So?"]}')
     assert run("mt.jsonl", "--licence", "MIT").stderr.splitlines()[1:3] == [
-        "redraft: 1 question of several turns",
-        "  The prompt is the first, and meta.source.turns keeps all.",
+        "redraft: The prompt is the first of the turns; meta.source.turns keeps all.",
+        "redraft: 1 record without an answer; fields not used: category",
     ]
-    assert "turns" not in run("mt.jsonl", "--licence", "MIT").stderr.partition("without an answer")[2]
 
 
 ANSWERS = b"""{"question_id": 1, "answer_id": "a", "choices": [{"index": 0, "turns": ["Paris."]}]}

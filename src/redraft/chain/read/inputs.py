@@ -19,19 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from redraft.chain import Chain
-from redraft.chain.read.files import (
-    ENDINGS,
-    OF_FILES,
-    STDIO,
-    check_utf8,
-    ending_of,
-    name_of,
-    named_on_hub,
-    open_input,
-    plain_name,
-    read_lines,
-    reading,
-)
+from redraft.chain.read import files
 from redraft.chain.read.records import Damage, read_records
 from redraft.errors import MissingExtra, RecordError, UsageError
 from redraft.jobs import hub
@@ -50,19 +38,19 @@ _DELIMITERS = ",;\t|"
 def read_csv(path: Path) -> Iterator[InputRow]:
     """Read the rows of a table with a header and cells separated by commas, semicolons, tabs or bars."""
     csv.field_size_limit(_LONGEST)
-    with reading(path), open_input(path) as file:
+    with files.reading(path), files.open_input(path) as file:
         start = file.readline(_LONGEST)
-        check_utf8(path, start)
+        files.check_utf8(path, start)
         # Bytes that are not UTF-8 are kept, to be reported with their row.
         first = start.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
         rest = iter(lambda: file.readline(_LONGEST).decode("utf-8", "surrogateescape"), "")
-        is_tsv = plain_name(path).lower().endswith(".tsv") and "\t" in first
+        is_tsv = files.plain_name(path).lower().endswith(".tsv") and "\t" in first
         delimiter = "\t" if is_tsv else max(_DELIMITERS, key=first.count)
         yield from _cells(path, csv.reader(joined([first], rest), delimiter=delimiter, strict=True))
 
 
 def _cells(path: Path, reader: Any) -> Iterator[InputRow]:
-    name, header, ended = name_of(path), list[str](), False
+    name, header, ended = files.name_of(path), list[str](), False
     while not ended:
         where, fault = f"{name}:{reader.line_num + 1}", ""
         try:
@@ -94,13 +82,13 @@ def read_parquet(path: Path) -> Iterator[InputRow]:
     except ModuleNotFoundError:
         raise MissingExtra("a table of Parquet", "data") from None
     try:
-        with reading(path), parquet.ParquetFile(path, pre_buffer=False) as file:
+        with files.reading(path), parquet.ParquetFile(path, pre_buffer=False) as file:
             rows = joined.from_iterable(batch.to_pylist() for batch in file.iter_batches(_BATCH))
             for number, row in enumerate(rows, start=1):
-                yield f"{name_of(path)}: row {number}", _json(row)
+                yield f"{files.name_of(path)}: row {number}", _json(row)
     except (ValueError, ArrowException) as error:
         first = str(error).partition("\n")[0]
-        raise RecordError(f"{name_of(path)}: cannot be read: {first:.200}") from None
+        raise RecordError(f"{files.name_of(path)}: cannot be read: {first:.200}") from None
 
 
 def _json(row: dict[str, Any]) -> bytes:
@@ -132,41 +120,41 @@ class Input(NamedTuple):
 
     def rows(self) -> Iterator[InputRow]:
         """Read its records."""
-        return _TABLES.get(ending_of(self.path), read_lines)(self.path)
+        return _TABLES.get(files.ending_of(self.path), files.read_lines)(self.path)
 
 
 def inputs_of(path: Path) -> list[Input]:
     """Return the files of a path."""
-    if str(path) == STDIO:
-        return [Input(path, name_of(path), "stdin", "stdin")]
+    if str(path) == files.STDIO:
+        return [Input(path, files.name_of(path), "stdin", "stdin")]
     if not path.exists():
         return _of_the_hub(path)
     if not path.is_dir():
         stem = _stem(Path(path.name))
-        return [Input(path, name_of(Path(path.name)), stem, stem)]
+        return [Input(path, files.name_of(Path(path.name)), stem, stem)]
     found: list[Path] = []
     for parent, folders, names in os.walk(path):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
-        files = (Path(parent, each) for each in sorted(names) if not each.startswith("."))
-        found += [each for each in files if ending_of(each) in ENDINGS]
+        plain = (Path(parent, each) for each in sorted(names) if not each.startswith("."))
+        found += [each for each in plain if files.ending_of(each) in files.ENDINGS]
     if not found:
         raise UsageError(
-            f"{name_of(path)}: no files of records in this folder.",
-            hint=f"Such files end in: {' '.join(ENDINGS)}, and may be .gz.",
+            f"{files.name_of(path)}: no files of records in this folder.",
+            hint=f"Such files end in: {' '.join(files.ENDINGS)}, and may be .gz.",
         )
     root = path.resolve().name
     return [_within(path, each, root) for each in found]
 
 
 def _of_the_hub(path: Path) -> list[Input]:
-    named = named_on_hub(path)
+    named = files.named_on_hub(path)
     if named is None:
-        hides = hub.is_dataset_name(str(path)) and path.suffix not in OF_FILES
+        hides = hub.is_dataset_name(str(path)) and path.suffix not in files.OF_FILES
         hint = f"redraft does not look on the hub, because a folder {path.parts[0]} exists here."
-        raise UsageError(f"{name_of(path)}: no such file or folder.", hint=hint if hides else None)
+        raise UsageError(f"{files.name_of(path)}: no such file or folder.", hint=hint if hides else None)
     name, inside = named
     found = hub.fetch_dataset(
-        name, inside, [ending + packed for ending in ENDINGS for packed in ("", ".gz")]
+        name, inside, [ending + packed for ending in files.ENDINGS for packed in ("", ".gz")]
     )
     inputs = [_within(found.folder, found.folder / file, name.partition("/")[2]) for file in found.files]
     return [
@@ -176,12 +164,12 @@ def _of_the_hub(path: Path) -> list[Input]:
 
 
 def _within(folder: Path, path: Path, root: str) -> Input:
-    place, root = path.relative_to(folder), name_of(Path(root))
-    return Input(path, name_of(place), f"{root}/{_stem(place)}", root)
+    place, root = path.relative_to(folder), files.name_of(Path(root))
+    return Input(path, files.name_of(place), f"{root}/{_stem(place)}", root)
 
 
 def _stem(path: Path) -> str:
-    return name_of(path.parent / Path(plain_name(path)).stem)
+    return files.name_of(path.parent / Path(files.plain_name(path)).stem)
 
 
 def licensed_records(

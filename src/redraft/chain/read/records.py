@@ -135,7 +135,7 @@ def ids_of(path: Path) -> Iterator[str]:
 
 
 def place_of(path: Path, name: str) -> str:
-    """Return the place of the record that has this id in a file, such as `a.jsonl:12`; the id, if not there."""
+    """Return the place of the record with this id in a file, such as `a.jsonl:12`; else the id."""
     ids = Ids()
     raws = raw_records(path) if path.is_file() else ()  # a pipe cannot be read again
     return next((raw.where for raw in raws if ids.new(raw.id()) == name), name)

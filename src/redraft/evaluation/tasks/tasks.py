@@ -148,7 +148,7 @@ def task_of(name: str, *, run_code: bool = False) -> Task:
 
 
 def checks_of(task: Task, record: Chain, file: Path = Path()) -> tuple[Check, ...]:
-    """Return the checks that score the answers to a record of the task. `file`, where it is, is for errors."""
+    """Return the checks that score the answers to a record of the task. `file` is for errors."""
     gold = "".join(gold_answers(record)[:1])
     try:
         if found := parse_checks(task.checks(gold.strip(), record)):

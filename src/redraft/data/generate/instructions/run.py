@@ -62,7 +62,6 @@ class Generated:
     dry: bool  # the run ended because the teacher gave nothing new any more
     tasks: int  # instances of the instructions
     job: JobResult  # cost, time and failures
-    before: int = 0  # instructions of earlier runs
     paid: str = ""  # what all runs paid, in words, if there were several
 
     @property
@@ -73,10 +72,8 @@ class Generated:
     def __str__(self) -> str:
         spent, out = self.job.spent, self.out
         kept = f"{counted(self.kept, 'instruction')}, {counted(self.tasks, 'task')} in {out}"
-        if self.before == self.kept and not self.exit_status:
+        if not (self.job.counts.added or self.exit_status):
             kept += f": there were enough, and nothing was asked. A --count above {self.kept} adds more"
-        elif self.before:
-            kept += f"; {counted(self.before, 'instruction')} from before"
         rows = [("kept", kept)]
         if self.rejected:
             rows.append(("rejected", f"{self.rejected.total():,}: {in_words(self.rejected)}"))
@@ -140,7 +137,6 @@ class InstructionRun:
     _rejected: Counter[str] = field(default_factory=Counter, init=False)
     _found: set[tuple[int, int, str]] = field(default_factory=set, init=False)
     _flow: Flow | None = field(default=None, init=False)
-    _before: int = field(default=0, init=False)
 
     @classmethod
     def of(cls, settings: Settings, output: str | Path) -> Self:
@@ -177,8 +173,8 @@ class InstructionRun:
             hint = "To resume it, leave out --seeds. Or name another file."
             raise UsageError(f"{out} cannot be both the seeds and the output.", hint=hint)
         if code_of(options.language) is None:
-            hint = nearest(options.language.lower(), BY_NAME)
-            hint = hint or f"An ISO 639 code, or one of: {', '.join(BY_NAME)}"
+            listed = f"An ISO 639 code, or one of: {', '.join(BY_NAME)}"
+            hint = nearest(options.language.lower(), BY_NAME) or listed
             raise UsageError(f"--language: unknown name {options.language!r}.", hint=hint)
         price_of(options.price)
 
@@ -230,12 +226,12 @@ class InstructionRun:
         if dry:
             rules = ", ".join(f"{rule} {number:,}" for rule, number in self._rejected.most_common(5))
             self.plan.say(
-                f"the last {DRY} requests gave nothing new that is sound; kept: {counted(kept, 'instruction')}.\n"
+                f"the last {DRY} requests gave nothing new and sound; kept: {counted(kept, 'instruction')}.\n"
                 f"  Rejects: {rules or 'none'}. Try a stronger model, more seeds, or another --topic."
             )
         with out.open("rb") as file:
             written = sum(1 for _ in file)
-        return Generated(out, kept, self._rejected, dry, written, job, self._before, RunFile(out).paid())
+        return Generated(out, kept, self._rejected, dry, written, job, RunFile(out).paid())
 
     @property
     def _is_dry(self) -> bool:
@@ -260,7 +256,7 @@ class InstructionRun:
                 self._pool.add(place[2])
                 if place in self._found:
                     self._pool.keep(*place)
-            session.progress.done = self._before = self._pool.kept
+            session.progress.done = self._pool.kept
             if not self._pool.missing:
 
                 async def nothing(_: Request) -> None: ...
