@@ -1,5 +1,3 @@
-"""Functions as checks."""
-
 from __future__ import annotations
 
 import asyncio

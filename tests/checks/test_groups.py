@@ -1,5 +1,3 @@
-"""`any` and `all`."""
-
 from __future__ import annotations
 
 import asyncio

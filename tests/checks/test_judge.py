@@ -1,5 +1,3 @@
-"""A judge model as a check, played by the scripted engine."""
-
 from __future__ import annotations
 
 import asyncio

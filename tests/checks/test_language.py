@@ -1,5 +1,3 @@
-"""The language of an answer. Needs the extra `data`."""
-
 from __future__ import annotations
 
 import importlib.util

@@ -1,5 +1,3 @@
-"""Checks of lines: bullets, items, headings, lines that come twice; and of the keys of JSON."""
-
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,3 @@
-"""Answers that become pydantic objects."""
-
 from __future__ import annotations
 
 import asyncio

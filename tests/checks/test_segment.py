@@ -1,5 +1,3 @@
-"""Counting words, sentences, characters and paragraphs."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""Checks on the text of an answer."""
-
 from __future__ import annotations
 
 import random

@@ -1,5 +1,3 @@
-"""`redraft chat`: a conversation on a real terminal, and with lines from a pipe."""
-
 from __future__ import annotations
 
 import os

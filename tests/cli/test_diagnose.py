@@ -1,5 +1,3 @@
-"""`redraft diagnose`, as a user types it: the table, the JSON, and where the truth comes from."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""`redraft eval`, as a user types it: the score, the chains, going on, and what is refused."""
-
 from __future__ import annotations
 
 import json

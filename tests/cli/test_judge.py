@@ -1,5 +1,3 @@
-"""`redraft judge`, as a user types it: reviews, resuming, and what is refused."""
-
 from __future__ import annotations
 
 import shutil

@@ -1,5 +1,3 @@
-"""`redraft model`: its output, and its messages when there is nothing to print."""
-
 from __future__ import annotations
 
 from pathlib import Path

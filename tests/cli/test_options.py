@@ -1,5 +1,3 @@
-"""The sources of flags: command line, recipe and config file."""
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""`redraft report`, as a user types it: the table, the JSON, and what is refused or listed."""
-
 from __future__ import annotations
 
 import json

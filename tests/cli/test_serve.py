@@ -1,5 +1,3 @@
-"""`redraft serve`, as a user starts and ends it."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""`redraft show`: the chains of any file that redraft reads."""
-
 from __future__ import annotations
 
 import json

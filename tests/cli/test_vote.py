@@ -1,5 +1,3 @@
-"""`redraft vote`, as a user types it: on the page, killed, by several, and refused."""
-
 from __future__ import annotations
 
 import re

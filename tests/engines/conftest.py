@@ -1,5 +1,3 @@
-"""What tests of engines share."""
-
 from __future__ import annotations
 
 import asyncio

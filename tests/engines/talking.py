@@ -1,5 +1,3 @@
-"""Ask an engine on this machine, and read what it says."""
-
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,3 @@
-"""The config file: what it says, and what its errors say."""
-
 from __future__ import annotations
 
 import os

@@ -1,5 +1,3 @@
-"""Model references: their forms, and the engines that they open."""
-
 from __future__ import annotations
 
 import asyncio

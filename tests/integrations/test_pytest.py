@@ -1,5 +1,3 @@
-"""The plugin of pytest, in a project of its own."""
-
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,3 @@
-"""What tests of the server share: one that answers `Fine.`, and one behind a model."""
-
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,5 +1,3 @@
-"""Chat requests, as the openai SDK and plain HTTP send them."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""`/v1/embeddings` goes to the server behind a model, and comes back."""
-
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,3 @@
-"""What `/metrics` counts."""
-
 from __future__ import annotations
 
 from pathlib import Path

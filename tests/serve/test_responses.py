@@ -1,5 +1,3 @@
-"""`/v1/responses`, as the openai SDK uses it."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""What several tests of training share, made once."""
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Loading models, tokenizers and adapters for training, and what is refused."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""Flags and recipes of `redraft train`: the four systems' commands as typed, and what is refused."""
-
 from __future__ import annotations
 
 import shlex

@@ -1,5 +1,3 @@
-"""Start processes that train together."""
-
 from __future__ import annotations
 
 import contextlib

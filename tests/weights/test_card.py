@@ -1,5 +1,3 @@
-"""Model cards: what is read of them, what is written, and what comes back from a GGUF file."""
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Descriptions of models, adapters, deltas and GGUF files, from headers alone and without torch."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""Trees of messages: every path, and the best one."""
-
 from __future__ import annotations
 
 import re

@@ -1,5 +1,3 @@
-"""The inputs of a path: a file, a folder, a dataset on disk, a dataset of the hub."""
-
 from __future__ import annotations
 
 import gzip

@@ -1,5 +1,3 @@
-"""Preference pairs: a chosen and a rejected answer."""
-
 from __future__ import annotations
 
 import gzip

@@ -1,5 +1,3 @@
-"""Problems with their solutions, in their published shapes."""
-
 from __future__ import annotations
 
 import re

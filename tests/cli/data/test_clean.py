@@ -1,5 +1,3 @@
-"""`redraft data clean`: from files as they are shared to chains, and what is said about it."""
-
 from __future__ import annotations
 
 import gzip

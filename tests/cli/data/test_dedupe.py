@@ -1,5 +1,3 @@
-"""`redraft data dedupe`: files and pipes in, chains out, and why the others went."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""`redraft data export`: files in the formats of others."""
-
 from __future__ import annotations
 
 import json

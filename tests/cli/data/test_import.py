@@ -1,5 +1,3 @@
-"""`redraft data import`: files in, chains out, and what is said of both."""
-
 from __future__ import annotations
 
 import json

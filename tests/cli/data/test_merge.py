@@ -1,5 +1,3 @@
-"""`redraft data merge`: a mix, how it was made, and the shipped recipes."""
-
 from __future__ import annotations
 
 import hashlib

@@ -1,5 +1,3 @@
-"""`redraft data split`: conversations in pieces, by a tokenizer's tokens."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""`redraft data stats`: the table and the JSON."""
-
 from __future__ import annotations
 
 import json

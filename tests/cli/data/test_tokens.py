@@ -1,5 +1,3 @@
-"""Token counts by the tokenizer that `--tokenizer` names."""
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""`redraft generate instructions`: flags, messages, exit statuses, recipes, and runs that are killed."""
-
 from __future__ import annotations
 
 import json

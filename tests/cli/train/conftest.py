@@ -1,5 +1,3 @@
-"""The folder in which a test trains."""
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""`redraft train ppo`, from the words to an adapter."""
-
 from __future__ import annotations
 
 import re

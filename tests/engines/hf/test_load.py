@@ -1,5 +1,3 @@
-"""Opening folders of transformers and their adapters: what runs, and what is refused with which words."""
-
 from __future__ import annotations
 
 import asyncio

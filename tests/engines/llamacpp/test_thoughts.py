@@ -1,5 +1,3 @@
-"""Thoughts of a llama.cpp model: the default one, with a chat template that opens one."""
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Tools of a llama.cpp model: the default one, with a chat template that has them."""
-
 from __future__ import annotations
 
 import asyncio

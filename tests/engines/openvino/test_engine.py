@@ -1,5 +1,3 @@
-"""The engine of OpenVINO on the default model."""
-
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,3 @@
-"""Which files OpenVINO reads, and the copies that are made of others."""
-
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,3 @@
-"""The remote engine against llama.cpp's own server."""
-
 from __future__ import annotations
 
 import subprocess

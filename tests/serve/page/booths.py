@@ -1,5 +1,3 @@
-"""The server of `redraft vote` in a thread."""
-
 from __future__ import annotations
 
 import asyncio

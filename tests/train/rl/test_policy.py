@@ -1,5 +1,3 @@
-"""The policy, its value head and its reference."""
-
 from __future__ import annotations
 
 import pytest

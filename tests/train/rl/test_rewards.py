@@ -1,5 +1,3 @@
-"""What judges answers: checks, functions, models, and sums of them."""
-
 from __future__ import annotations
 
 import asyncio

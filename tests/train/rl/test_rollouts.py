@@ -1,5 +1,3 @@
-"""Rollout batches, and runs of PPO on them."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""How certain a criticism must be."""
-
 from __future__ import annotations
 
 from redraft.train.self.certainty import Revised, threshold

@@ -1,5 +1,3 @@
-"""What chains came to, by their task's check."""
-
 from __future__ import annotations
 
 from redraft.chain import Chain, Feedback, Prompt, Step, Usage, Verdict

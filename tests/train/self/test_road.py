@@ -1,5 +1,3 @@
-"""The whole road, on the default model."""
-
 from __future__ import annotations
 
 import signal

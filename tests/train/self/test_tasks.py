@@ -1,5 +1,3 @@
-"""Tasks: prompts by chance, exact checks, and work that leads to the right answer."""
-
 from __future__ import annotations
 
 import datetime as dt
