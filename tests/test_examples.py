@@ -25,9 +25,7 @@ RIGHT = WRONG.replace("sorted(row)[len(row) // 2]", "(min(row) + max(row)) / 2 i
 INVOICE = '{"number": "2026-117", "due": "2026-04-03", "total": %s}'
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def replies(*texts: str) -> str:

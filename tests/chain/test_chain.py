@@ -221,11 +221,9 @@ class TestMeaning:
         assert one + Usage() == one
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", ["no/out.jsonl", "."])
-def test_files_that_cannot_be_opened_are_errors_of_redraft(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_files_that_cannot_be_opened_are_errors_of_redraft(name: str) -> None:
     with pytest.raises(OutputError, match="cannot write"):
         write_jsonl(name, [])
     with pytest.raises(UsageError, match="cannot read"):

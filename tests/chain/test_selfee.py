@@ -106,10 +106,6 @@ class TestRender:
 
 
 class TestVerdict:
-    @pytest.mark.parametrize("phrase", DONE_PHRASES)
-    def test_every_done_phrase_is_an_accept(self, phrase: str) -> None:
-        assert verdict_of(f"Score: 9. {phrase}.") == "accept"
-
     @pytest.mark.parametrize(
         ("text", "verdict"),
         [
@@ -136,7 +132,8 @@ class TestVerdict:
     def test_the_last_phrase_decides(self, text: str, verdict: str) -> None:
         assert verdict_of(text) == verdict
 
-    @given(st.text(), st.sampled_from(DONE_PHRASES))
+    @pytest.mark.parametrize("phrase", DONE_PHRASES)
+    @given(text=st.text())
     def test_what_was_said_before_does_not_matter(self, text: str, phrase: str) -> None:
         assert verdict_of(f"{text}. {REVISE_PHRASE}. {phrase}") == "accept"
         assert verdict_of(f"{text}. {phrase}. {REVISE_PHRASE}") == "revise"

@@ -1,5 +1,3 @@
-"""Programs of models in the sandbox: what passes, what is said of the others, and that none does harm."""
-
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,3 @@
-"""The result of an answer: where it is in a free text, and when it is right."""
-
 from __future__ import annotations
 
 import json

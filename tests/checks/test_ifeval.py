@@ -1,5 +1,3 @@
-"""IFEval's constraints: each type on answers that meet it and answers that do not."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""The grammar: what is read, what is refused and in which words, and that a name is read back."""
-
 from __future__ import annotations
 
 import asyncio

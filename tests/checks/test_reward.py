@@ -1,5 +1,3 @@
-"""The check `reward:MODEL`: its score, its bar, and what cannot be one."""
-
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,3 @@
-"""JSON in answers, JSON Schema, and the sketch of a schema, which says all of it or is none."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""`redraft diagnose --tasks`, as a user types it: the runs, the page, checking it, what is refused."""
-
 from __future__ import annotations
 
 import json

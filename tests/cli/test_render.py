@@ -1,5 +1,3 @@
-"""How chains look: word diffs, hostile text, and what a reader needs to see."""
-
 from __future__ import annotations
 
 import io

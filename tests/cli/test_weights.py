@@ -1,5 +1,3 @@
-"""`redraft weights`: from base and target to a model that runs, what is kept on the way, and what is said."""
-
 from __future__ import annotations
 
 import json

@@ -35,12 +35,6 @@ from tests.engines.fake_server import FakeServer, Reply, chat_reply, models_repl
 from tests.plugin_packages import install
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.mark.parametrize(
     ("ref", "parsed"),
     [

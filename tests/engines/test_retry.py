@@ -115,8 +115,8 @@ def lines() -> int:
 
 
 @pytest.mark.slow
-def test_a_server_that_hangs_a_while_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("here")
+def test_a_server_that_hangs_a_while_loses_nothing() -> None:
     more = ["-j", "2", "--timeout", "1", "--patience", "60"]
     with FlakyServer(delay=0.1) as server, start(*words(server.model, *more)) as job:
         wait_until(lines)
@@ -155,10 +155,8 @@ HANGS, RESETS = Reply(0, pieces=[60.0]), Reply(0)
 
 
 @pytest.mark.parametrize(("patience", "calls"), [("0", 1), pytest.param("8", 3, marks=pytest.mark.slow)])
-def test_a_request_that_hangs_each_time_fails_alone(
-    patience: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("here")
+def test_a_request_that_hangs_each_time_fails_alone(patience: str, calls: int) -> None:
     more = ["-j", "2", "--timeout", "1", "--patience", patience, "--retries", "2"]
     with Odd(HANGS, 99, "thing 1.") as server:
         done = redraft(*words(f"{server.url}#m", *more))

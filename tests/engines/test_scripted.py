@@ -1,5 +1,3 @@
-"""Scripts of canned replies: what a line may be, and the order of replies."""
-
 from __future__ import annotations
 
 import json

@@ -17,10 +17,9 @@ pytestmark = pytest.mark.slow
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "rlhf.md"
 
 
-def test_the_program_of_the_page_trains_an_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    model_folder(tmp_path / "model")
-    chains(tmp_path / "chains.jsonl")
+def test_the_program_of_the_page_trains_an_adapter(here: Path) -> None:
+    model_folder(here / "model")
+    chains(here / "chains.jsonl")
     words = ["data", "export", "chains.jsonl", "--to", "preference", "-o", "preferences.jsonl"]
     assert CliRunner().invoke(app, words, prog_name="redraft").exit_code == 0
     _, _, program = PAGE.read_text().partition("```python\nfrom datasets import load_dataset")

@@ -1,5 +1,3 @@
-"""The recipes of docs/bridges.md in their frameworks, as these are today."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""Texts that are continued: what clients of other servers' `/v1/completions` expect."""
-
 from __future__ import annotations
 
 from typing import Any

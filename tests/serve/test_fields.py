@@ -1,5 +1,3 @@
-"""Fields that go through to the engine and come back: log-probabilities, tools; and empty answers."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""Fields that are wrong, on every route that asks a model, and how the server names them."""
-
 from __future__ import annotations
 
 import json

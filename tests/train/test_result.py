@@ -14,11 +14,7 @@ from redraft.train.run import check_output, remove_result, save
 from redraft.train.sft import VERB
 from tests.train.tiny import data, loop, prepared
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def check(*words: str) -> None:

@@ -1,5 +1,3 @@
-"""Read checkpoints in parts, equal to safetensors and torch; and hostile files."""
-
 from __future__ import annotations
 
 import json

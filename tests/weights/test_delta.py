@@ -1,5 +1,3 @@
-"""Deltas: exact ones for any bits, any dtype, any files; plain ones as others make them; and wrong bases."""
-
 from __future__ import annotations
 
 import json

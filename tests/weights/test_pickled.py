@@ -1,5 +1,3 @@
-"""Pickled weights: a damaged file is refused, and a whole one is read as torch reads it."""
-
 from __future__ import annotations
 
 import io

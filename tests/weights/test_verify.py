@@ -1,5 +1,3 @@
-"""Verify checkpoints and GGUF files: sound ones, and every fault that `verify` promises to find."""
-
 from __future__ import annotations
 
 import hashlib

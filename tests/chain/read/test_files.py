@@ -1,5 +1,3 @@
-"""Files of records from others: cut short, mixed up, very long, or damaged in one place."""
-
 from __future__ import annotations
 
 import codecs

@@ -1,5 +1,3 @@
-"""What all verbs of data share: outputs that are apart, how they were made, and how far a verb is."""
-
 from __future__ import annotations
 
 import hashlib

@@ -1,5 +1,3 @@
-"""`redraft generate chains`: a teacher's chains, each reply paid for once, leaks found, faults named."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""Reward models as they are used: the rewards of training, in any batch, and what is refused."""
-
 from __future__ import annotations
 
 import json

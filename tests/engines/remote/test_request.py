@@ -1,5 +1,3 @@
-"""What a caller adds to a request: tools, stop texts, and fields and headers, which may be secret."""
-
 from __future__ import annotations
 
 import logging

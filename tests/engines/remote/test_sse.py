@@ -1,5 +1,3 @@
-"""Server-sent events: every way in which servers write and cut them."""
-
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,3 @@
-"""The OpenAI protocol as data: requests as they are sent, replies in every shape that servers give them."""
-
 from __future__ import annotations
 
 from contextlib import suppress

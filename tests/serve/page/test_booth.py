@@ -1,5 +1,3 @@
-"""The booth: who is answered, who is refused, and what several voters get at once."""
-
 from __future__ import annotations
 
 import json

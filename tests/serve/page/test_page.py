@@ -1,5 +1,3 @@
-"""What a person does on the page, in a real browser against a server process."""
-
 from __future__ import annotations
 
 from collections.abc import Iterator

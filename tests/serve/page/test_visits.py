@@ -1,5 +1,3 @@
-"""More of what people do on the page: they stop, edit, compare, use a phone or the keyboard, and log in."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""The page of `redraft vote` in a real browser: keys, every width, and hostile answers that stay text."""
-
 from __future__ import annotations
 
 from collections.abc import Iterator

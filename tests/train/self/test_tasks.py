@@ -84,10 +84,9 @@ def test_dates_agree_with_the_calendar() -> None:
         assert f", so {end.day} {end:%B}, and" in AFTER.judge(values, "?").text
 
 
-def test_a_task_of_a_module_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_task_of_a_module_is_found(here: Path) -> None:
     own = "from redraft.train.self.tasks.numbers import ADD as SUMS"
-    (tmp_path / "own_tasks.py").write_text(own)
+    (here / "own_tasks.py").write_text(own)
     assert find_task("python:own_tasks.SUMS") is ADD
 
 

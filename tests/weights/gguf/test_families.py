@@ -1,5 +1,3 @@
-"""Names both ways, against gguf's own table; the permutation; and what is refused, with its message."""
-
 from __future__ import annotations
 
 import math

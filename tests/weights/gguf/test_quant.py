@@ -1,5 +1,3 @@
-"""Number formats, against gguf's own functions on whole tensors; and tensors that are read in parts."""
-
 from __future__ import annotations
 
 import io

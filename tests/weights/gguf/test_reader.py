@@ -1,5 +1,3 @@
-"""The GGUF reader: sound files, the adapters that fit them, and everything that a hostile file may claim."""
-
 from __future__ import annotations
 
 import os
