@@ -33,6 +33,7 @@ from redraft.chain.spans import spans_of
 from redraft.chain.thoughts import apart
 from redraft.errors import ModelError, UsageError
 from redraft.jobs.formats import Objective, TrainingFormat
+from tests.chain.test_spans import talk
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
 from tests.weights.tokenizer_files import save
 
@@ -161,17 +162,7 @@ def test_any_text_is_kept_and_its_answer_learnt(kind: str, asked: str, answer: s
     assert words(kind, found.ids[found.trained]) == written + stop
 
 
-TALK = Chain(
-    prompt=Prompt(
-        messages=(
-            {"role": "user", "content": "Hello <|im_end|>"},
-            {"role": "assistant", "content": "Hi!"},
-            {"role": "user", "content": "Bye."},
-        )
-    ),
-    steps=(Step(answer="See <|im_start|>you."),),
-    best=0,
-)
+TALK = talk("Hello <|im_end|>", "Hi!", "Bye.", steps=(Step(answer="See <|im_start|>you."),), best=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -201,8 +192,7 @@ def test_a_talk_that_the_template_refuses_is_left_out() -> None:
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system.') }}{% endif %}" + CHATML
     )
     encoder = Encoder(tokenizer("bytes", refusing), "chat", "full")
-    said = ({"role": "system", "content": "S"}, {"role": "user", "content": "Q"})
-    refused = Chain(id="x", prompt=Prompt(messages=said), steps=(Step(answer="A"),), best=0)
+    refused = talk("[S]", "Q", steps=(Step(answer="A"),), best=0)
     assert encoder.encode(refused) == Skipped("the model's chat template refuses it: No system.")
 
 
@@ -300,11 +290,9 @@ def test_answers_that_are_lost_or_broken_are_told() -> None:
 def test_earlier_answers_that_a_format_has_no_place_for_are_told(
     chosen: TrainingFormat, objective: Objective, leaves: bool
 ) -> None:
-    said = [("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")]
-    talk = Prompt(messages=tuple({"role": role, "content": text} for role, text in said))
     judged = Step(answer="bye", feedback=Feedback(text=ACCEPT, verdict="accept"))
     encoder = Encoder(tokenizer("bytes"), chosen, objective)
-    for prompt, expected in ((talk, leaves), (Prompt(instruction="Bye"), False)):
+    for prompt, expected in ((talk("Hi", "Hello", "Bye").prompt, leaves), (Prompt(instruction="Bye"), False)):
         found = encoder.encode(Chain(prompt=prompt, steps=(judged,), best=0))
         assert isinstance(found, Example)
         assert found.leaves is expected
@@ -424,13 +412,7 @@ def test_the_fingerprint_tells_apart_what_makes_other_tokens() -> None:
 
 
 PROMPT = Prompt(instruction="Sort the list.", input="3, 1, 2")
-ASKED = Prompt(
-    messages=(
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "Hello"},
-        {"role": "user", "content": "Sort it."},
-    )
-)
+ASKED = talk("Hi", "Hello", "Sort it.").prompt
 
 
 @pytest.mark.parametrize(

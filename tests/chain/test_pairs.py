@@ -10,21 +10,18 @@ from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.chain.encoder import Example, PairEncoder, Skipped
 from redraft.chain.read.records import raw_records
 from redraft.errors import RecordError
+from tests.chain.test_spans import talk
 from tests.cli.verbs import write
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
 
-TURNS = (
-    {"role": "user", "content": "Name a colour."},
-    {"role": "assistant", "content": "Blue."},
-    {"role": "user", "content": "Another one."},
-)
+ASKED = talk("Name a colour.", "Blue.", "Another one.").prompt
 
 
 def chosen_over(chosen: str, rejected: str, prompt: Prompt | None = None, **meta: Any) -> Chain:
     """A pair as published records are read."""
     return Chain(
         id="p/1",
-        prompt=prompt or Prompt(messages=TURNS),
+        prompt=prompt or ASKED,
         steps=(Step(answer=rejected), Step(answer=chosen)),
         best=1,
         meta={"preference": True, **meta},
@@ -74,10 +71,9 @@ def test_nothing_follows_the_stop_token_of_a_template() -> None:
 
 
 def test_an_answer_alone_reads_as_in_its_pair() -> None:
-    prompt = Prompt(messages=TURNS)
     good, bad = pair(chosen_over("Red, it is.", "Red!"))
     for example, answer in ((good, "Red, it is."), (bad, "Red!")):
-        assert np.array_equal(encoder().read(prompt, answer).ids, example.ids)
+        assert np.array_equal(encoder().read(ASKED, answer).ids, example.ids)
 
 
 def test_a_long_conversation_loses_its_middle_in_both_at_the_same_place() -> None:

@@ -55,11 +55,6 @@ def chains(draw: st.DrawFn) -> tuple[Step, ...]:
     return steps if any(s.answer or s.feedback for s in steps) else (step("a"),)
 
 
-def in_pieces(text: str, cuts: list[int]) -> list[str]:
-    ends = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
-    return [text[a:b] for a, b in pairwise(ends)]
-
-
 def read(parser: Parser, pieces: list[str]) -> list[SectionText]:
     return [certain for piece in pieces for certain in parser.feed(piece)] + parser.close()
 
@@ -279,7 +274,8 @@ class TestStream:
     @given(texts, st.lists(st.integers(0, 60)))
     def test_boundaries_do_not_matter(self, text: str, cuts: list[int]) -> None:
         whole, cut = Parser(), Parser()
-        at_once, in_parts = read(whole, [text]), read(cut, in_pieces(text, cuts))
+        ends = sorted({min(each, len(text)) for each in cuts} | {0, len(text)})
+        at_once, in_parts = read(whole, [text]), read(cut, [text[a:b] for a, b in pairwise(ends)])
         assert joined(at_once) == joined(in_parts)
         assert whole.steps() == cut.steps()
         assert (whole.kind, whole.index, whole.malformed) == (cut.kind, cut.index, cut.malformed)

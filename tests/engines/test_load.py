@@ -356,15 +356,6 @@ class TestServers:
             sent = {request.headers["authorization"] for request in server.requests}
             assert sent == {"Bearer the-key-of-this-host"}
 
-    @pytest.mark.parametrize(
-        "address", ["http://localhost:abc/v1", "http://localhost:99999/v1", "http://[::1/v1"]
-    )
-    def test_with_an_address_that_is_none(self, address: str) -> None:
-        error = refused(f"{address}#m")
-        assert isinstance(error, UsageError)
-        assert error.message.startswith(f"{address!r} is not the address of a server: ")
-        assert error.hint == "http://host:port/v1#model"
-
 
 class TestHub:
     @pytest.mark.parametrize("verb", ["ask Hi", "answer prompts.txt -o out.jsonl --cache paid.db"])

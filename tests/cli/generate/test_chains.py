@@ -128,17 +128,12 @@ def test_checks_of_records_that_are_not_used_are_told() -> None:
     assert "The `checks` of the records are not used." in generate(["It is 42.", GOOD]).stderr
 
 
-def from_chain(generated: Any) -> Result:
-    """Generate a chain of a record that is a chain, with a field of its own in `meta`."""
-    prompt = Prompt(instruction="Describe a bird.")
-    Path("records.json").write_text(Chain(id="a/1", prompt=prompt, meta={"generated": generated}).to_json())
-    return generate(["A bird.", GOOD])
-
-
 def test_a_record_of_an_earlier_run_brings_no_marks_of_its_own() -> None:
     task = {"way": "alpaca", "request": 3}
     marks = {"leaks": [{"step": 0, "part": "feedback"}], "cleaned": {"remarks": 1}}
-    assert from_chain({**task, **marks}).exit_code == 0
+    earlier = Chain(id="a/1", prompt=Prompt(instruction="A bird."), meta={"generated": {**task, **marks}})
+    Path("records.json").write_text(earlier.to_json())
+    assert generate(["A bird.", GOOD]).exit_code == 0
     assert chains()[0].meta["generated"] == task
 
 

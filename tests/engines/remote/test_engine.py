@@ -520,11 +520,21 @@ def test_a_password_in_the_address() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["http://", "http://:80", "http://a b", "http://host:port", "http://xn--", "http://é..b"]
+    "host",
+    [
+        "http://",
+        "http://:80",
+        "http://a b",
+        "http://host:port",
+        "http://xn--",
+        "http://é..b",
+        "http://host:99999",
+    ],
 )
 def test_what_is_no_address(host: str) -> None:
-    with pytest.raises(UsageError, match="is not the address of a server"):
+    with pytest.raises(UsageError, match=f"^'{host}/v1' is not the address of a server: ") as caught:
         RemoteEngine(f"{host}/v1", "m")
+    assert caught.value.hint == "http://host:port/v1#model"
 
 
 # Faults of keys and accounts in a run

@@ -27,22 +27,8 @@ class Person(BaseModel):
     born: int
 
 
-def ask(server: FakeServer, times: int = 1) -> list[str]:
-    samplings = [Sampling(schema=SCHEMA)] * times
-    return [text_of(deltas) for deltas in chats(engine(server, patience=ONCE), *samplings)]
-
-
 def revise(server: FakeServer, **options: Any) -> redraft.Chain:
     return asking.revise(server, "Who?", **options)
-
-
-def test_a_schema_is_a_response_format(server: FakeServer) -> None:
-    server.on(CHAT, chat_reply(GOOD))
-    assert ask(server) == [GOOD]
-    (body,) = bodies(server)
-    assert body["response_format"]["type"] == "json_schema"
-    assert body["response_format"]["json_schema"]["schema"] == SCHEMA
-    assert "tools" not in body
 
 
 def test_json_of_any_form_is_an_object_or_an_array(server: FakeServer) -> None:
@@ -57,7 +43,9 @@ def test_a_schema_goes_before_json_of_any_form(server: FakeServer, checks: list[
     (tmp_path / "born.json").write_text(json.dumps(SCHEMA))
     server.on(CHAT, chat_reply(GOOD))
     revise(server, checks=[check.format(tmp_path / "born.json") for check in checks])
+    assert bodies(server)[0]["response_format"]["type"] == "json_schema"
     assert bodies(server)[0]["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert "tools" not in bodies(server)[0]
 
 
 def test_a_refusal_is_said_once_for_all(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -92,7 +80,8 @@ def test_another_refusal_leaves_the_schema_on(server: FakeServer, caplog: pytest
 def test_a_server_without_schemas_is_told_of(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     server.on(CHAT, error_reply(422, "Unexpected field response_format"), chat_reply(GOOD))
     with caplog.at_level(logging.WARNING):
-        assert ask(server, 2) == [GOOD, GOOD]
+        deltas = chats(engine(server, patience=ONCE), *[Sampling(schema=SCHEMA)] * 2)
+    assert list(map(text_of, deltas)) == [GOOD, GOOD]
     assert ["response_format" in body for body in bodies(server)] == [True, False, False]
     (record,) = caplog.records
     assert "only checked" in record.getMessage()

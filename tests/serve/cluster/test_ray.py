@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.cli.verbs import REDRAFT, counted, counting, lines, script, start, wait_until
+from tests.serve.page.browsing import own_port
 
 pytestmark = pytest.mark.slow  # each starts Ray
 
@@ -174,14 +174,14 @@ def test_three_machines_as_the_page_says() -> None:
         section.partition("## What merging promises")[0],
         re.DOTALL,
     )
-    port = free_port()
+    port = own_port()
     program = re.search(r"```python\n(.*?)```", section, re.DOTALL)
     assert program
-    Path("three.py").write_text(program[1].replace("6379", str(port)))
+    Path("three.py").write_text(program[1].replace("6379", port))
     commands = "\n".join(["set -e", "trap 'kill $(jobs -p)' EXIT", *blocks])
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        ["bash", "-c", commands.replace("6379", str(port))],
+        ["bash", "-c", commands.replace("6379", port)],
         capture_output=True,
         text=True,
         timeout=500,
@@ -191,8 +191,3 @@ def test_three_machines_as_the_page_says() -> None:
     assert "merged     11 records in out.jsonl, in the order of prompts.txt" in done.stdout
     assert "answers    11 in out.jsonl" in done.stdout
     assert re.search(r"shares +\d+, on [123] machine", done.stdout)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

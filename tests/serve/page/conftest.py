@@ -13,6 +13,11 @@ from tests.serve.page.browsing import Browsing
 
 
 @pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("page")
+
+
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browsing]:
     with browsers.chromium() as each:
         yield Browsing(each)

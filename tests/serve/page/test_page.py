@@ -83,11 +83,6 @@ MODELS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("page")
-
-
-@pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
     with serving(folder, MODELS, "--parallel", "2", "--queue", "1") as address:
         yield address

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("visits")
-
-
-@pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
     with serving(folder, MODELS, "--parallel", "1", "--queue", "1") as address:
         yield address
