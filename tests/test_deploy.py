@@ -24,8 +24,7 @@ KEY = "a-key-that-is-long-enough"
 
 
 @pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _folder(here: Path) -> None:
     Path("rain.jsonl").write_text('"Rain is water."\n')
     Path("models.yaml").write_text("rain: {model: script:rain.jsonl, max-revisions: 0}\n")
     Path("redraft.keys").write_text(f"{KEY} name=alice\n")
@@ -75,17 +74,14 @@ def test_systemd_takes_the_unit_and_finds_it_hardened() -> None:
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
-def test_the_image_has_pinned_versions_and_only_what_is_in_the_repository() -> None:
+def test_the_image_has_pinned_versions_no_root_rights_and_only_what_is_in_the_repository() -> None:
+    assert instructions("USER") == ["10001"]
     copied = [line.split()[:-1] for line in instructions("COPY") if not line.startswith("--from")]
     files = {name for names in copied for name in names}
     assert {name for name in files if not (ROOT / name).exists()} == set()
     assert files == {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "src"}  # no key, no model
     (install,) = [line for line in instructions("RUN") if "pip install" in line]
     assert "--constraint constraints.txt" in install
-
-
-def test_the_image_has_no_root_rights() -> None:
-    assert instructions("USER") == ["10001"]
 
 
 @pytest.mark.skipif(not HADOLINT, reason="hadolint is not installed")

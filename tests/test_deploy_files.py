@@ -34,8 +34,7 @@ SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD")
 
 
 @pytest.fixture(autouse=True)
-def _prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _prompts(here: Path) -> None:
     Path("prompts.jsonl").write_text("".join(json.dumps(f"Describe thing {n}.") + "\n" for n in range(8)))
     script("A gull over the grey sea.")
 

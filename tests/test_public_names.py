@@ -79,10 +79,7 @@ CALLED = (
 
 @pytest.mark.parametrize("value", [12, "", [5], object()], ids=["12", "''", "[5]", "object()"])
 @pytest.mark.parametrize("name", CALLED.split())
-def test_what_is_no_argument_is_a_taught_error(
-    name: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_what_is_no_argument_is_a_taught_error(name: str, value: object, here: Path) -> None:
     needed = [
         p for p in inspect.signature(getattr(redraft, name)).parameters.values() if p.default is p.empty
     ]

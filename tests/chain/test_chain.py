@@ -25,6 +25,7 @@ from redraft.chain import (
 )
 from redraft.chain.texts import turns_of
 from redraft.errors import OutputError, RecordError, UsageError
+from tests.chain.test_spans import talk
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.integers(0, 10**12)
@@ -202,13 +203,8 @@ class TestMeaning:
         assert not Step(answer="a", finish="max_tokens").complete
 
     def test_the_prompt_in_words(self) -> None:
-        talk = (
-            {"role": "user", "content": "a"},
-            {"role": "assistant", "content": "b"},
-            {"role": "user", "content": "c"},
-        )
         assert Prompt(instruction="i", input="x").text == "i\n\nx"
-        assert Prompt(messages=talk).text == "c"
+        assert talk("a", "b", "c").prompt.text == "c"
         parts = [{"type": "text", "text": "see "}, {"type": "image_url"}, {"type": "text", "text": "this"}]
         assert Prompt(messages=({"role": "user", "content": parts},)).text == "see this"
         assert Prompt(messages=({"role": "system", "content": "s"},)).text == ""

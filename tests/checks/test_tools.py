@@ -1,5 +1,3 @@
-"""`tool:`: what arguments of a call must be, how often a tool is called, and after what."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""Errors become a message, a hint and an exit status; help is plain and in groups; pipes may close."""
-
 from __future__ import annotations
 
 import json

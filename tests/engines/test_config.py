@@ -24,13 +24,6 @@ def written(tmp_path: Path, text: str) -> Config:
     return load_config(path)
 
 
-def refused(tmp_path: Path, text: str) -> UsageError:
-    with pytest.raises(UsageError) as caught:
-        written(tmp_path, text)
-    assert str(tmp_path / "config.toml") in caught.value.message
-    return caught.value
-
-
 def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert config_path() == tmp_path / "redraft" / "config.toml"
@@ -91,7 +84,10 @@ def test_all_three_tables(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_errors_name_file_and_field(tmp_path: Path, text: str, message: str) -> None:
-    assert message in refused(tmp_path, text).message
+    with pytest.raises(UsageError) as caught:
+        written(tmp_path, text)
+    assert message in caught.value.message
+    assert str(tmp_path / "config.toml") in caught.value.message
 
 
 URL = "https://api.example.com/v1"

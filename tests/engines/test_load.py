@@ -337,51 +337,46 @@ def test_a_folder_of_an_adapter(here: Path, base: str | None, named: str, hint: 
     assert error.hint == hint
 
 
-class TestServers:
-    def test_with_the_key_of_the_config(self, here: Path) -> None:
-        with FakeServer() as server:
-            server.on("GET /v1/models", models_reply("qwen"))
-            server.on("POST /v1/chat/completions", chat_reply("Hello."))
+def test_a_server_with_the_key_of_the_config(here: Path) -> None:
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("qwen"))
+        server.on("POST /v1/chat/completions", chat_reply("Hello."))
 
-            async def ask() -> str:
-                config = Config(
-                    here / "config.toml", keys={server.host: KeyEntry(key="the-key-of-this-host")}
-                )
-                engine = await load_engine(server.url, config=config)
-                text = "".join([delta.text async for delta in engine.chat([], Sampling())])
-                await engine.aclose()
-                return text
+        async def ask() -> str:
+            config = Config(here / "config.toml", keys={server.host: KeyEntry(key="the-key-of-this-host")})
+            engine = await load_engine(server.url, config=config)
+            text = "".join([delta.text async for delta in engine.chat([], Sampling())])
+            await engine.aclose()
+            return text
 
-            assert asyncio.run(ask()) == "Hello."
-            sent = {request.headers["authorization"] for request in server.requests}
-            assert sent == {"Bearer the-key-of-this-host"}
+        assert asyncio.run(ask()) == "Hello."
+        sent = {request.headers["authorization"] for request in server.requests}
+        assert sent == {"Bearer the-key-of-this-host"}
 
 
-class TestHub:
-    @pytest.mark.parametrize("verb", ["ask Hi", "answer prompts.txt -o out.jsonl --cache paid.db"])
-    def test_ctrl_c_ends_a_download(
-        self, here: Path, hub: FakeServer, monkeypatch: pytest.MonkeyPatch, verb: str
-    ) -> None:
-        pytest.importorskip("xllamacpp")
-        monkeypatch.setenv("HF_HOME", str(here))
-        Path("prompts.txt").write_text("Hi")
-        publish(hub, "org/tiny", {"a.gguf": b"GGUF"})
-        file = "GET /org/tiny/resolve/main/a.gguf"
-        hub.on(file, Reply(200, {}, [b"GG", 60.0, b"UF"]))
-        with start(*verb.split(), "--model", "org/tiny") as process:
-            wait_until(lambda: hub.asked(file))
-            process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 130  # the reply would take 60 s
+@pytest.mark.parametrize("verb", ["ask Hi", "answer prompts.txt -o out.jsonl --cache paid.db"])
+def test_ctrl_c_ends_a_download(
+    here: Path, hub: FakeServer, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    pytest.importorskip("xllamacpp")
+    monkeypatch.setenv("HF_HOME", str(here))
+    Path("prompts.txt").write_text("Hi")
+    publish(hub, "org/tiny", {"a.gguf": b"GGUF"})
+    file = "GET /org/tiny/resolve/main/a.gguf"
+    hub.on(file, Reply(200, {}, [b"GG", 60.0, b"UF"]))
+    with start(*verb.split(), "--model", "org/tiny") as process:
+        wait_until(lambda: hub.asked(file))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130  # the reply would take 60 s
 
 
-class TestDefault:
-    def test_without_a_terminal_it_is_not_fetched(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("REDRAFT_CACHE", str(here))
-        assert not sys.stderr.isatty()
-        with pytest.raises(ModelError) as caught:
-            local_file(ModelReference("default"))
-        assert caught.value.message == "the default model was not fetched yet."
-        assert caught.value.hint == "redraft model get default"
+def test_without_a_terminal_no_default_is_fetched(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDRAFT_CACHE", str(here))
+    assert not sys.stderr.isatty()
+    with pytest.raises(ModelError) as caught:
+        local_file(ModelReference("default"))
+    assert caught.value.message == "the default model was not fetched yet."
+    assert caught.value.hint == "redraft model get default"
 
 
 def test_no_streams_at_once_are_refused() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from redraft.chain import Chain
 from redraft.engines.base import EngineInfo, Message
 from redraft.engines.messages import folded, joined, message_of, plain
 from redraft.engines.scripted import ScriptedEngine
@@ -34,16 +33,11 @@ def local(*replies: str) -> Able:
     return Able(replies, about={"engine": "llamacpp", **OF_TEXT})
 
 
-def asked_of(server: FakeServer, prompt: Any, **options: Any) -> tuple[Chain, list[list[dict[str, Any]]]]:
-    """The chain, and the messages of each request, of a reply, a criticism and a revision."""
+def test_a_server_gets_every_message_unchanged(server: FakeServer) -> None:
     said = ["A gull.", "Too short. Revision is needed.", "A grey gull.", "Revision is not needed."]
     server.on(CHAT, *map(chat_reply, said))
-    chain = revise(prompt, model=f"{server.url}#m", **options)
-    return chain, [request.json["messages"] for request in server.asked(CHAT)]
-
-
-def test_a_server_gets_every_message_unchanged(server: FakeServer) -> None:
-    chain, (draft, criticism, revision, _) = asked_of(server, TALK)
+    chain = revise(TALK, model=f"{server.url}#m")
+    draft, criticism, revision, _ = (request.json["messages"] for request in server.asked(CHAT))
     assert draft == TALK
     assert criticism[:5] == TALK
     assert revision[:5] == TALK

@@ -1,5 +1,3 @@
-"""Many requests at once, clients that leave, and the end of the server."""
-
 from __future__ import annotations
 
 import asyncio

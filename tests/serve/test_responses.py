@@ -12,9 +12,7 @@ from redraft.errors import EngineError
 from redraft.serve.responses import ResponseRequest
 from tests.engines.able import Able
 from tests.serve.running import LONG, SHORT, Server, both, plain, served
-
-COMPLAINT = "The answer has 11 words, and at most 5 are allowed: 6 too many."
-STEPS = f"Draft:\n{LONG}\n\nFeedback:\n{COMPLAINT}"
+from tests.serve.test_chat import STEPS
 
 
 def post(server: Server, **body: Any) -> httpx.Response:

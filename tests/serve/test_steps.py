@@ -1,5 +1,3 @@
-"""What the API has for clients that show steps: events in a stream, what models do, checks that are read."""
-
 from __future__ import annotations
 
 import json

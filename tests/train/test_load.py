@@ -255,9 +255,8 @@ def test_what_is_missing_is_said(tmp_path: Path, names: tuple[str, ...], message
     assert hint in str(caught.value.hint)
 
 
-def test_what_a_reference_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    holding(tmp_path / "mine")
+def test_what_a_reference_may_be(here: Path) -> None:
+    holding(here / "mine")
     assert load.model_folder("mine", Path.is_dir) == Path("mine")
     assert load.model_folder("org/name", Path.is_dir) is None
     for wrong in ("llama-7b", "mine/none"):

@@ -33,10 +33,9 @@ ASKED = Prompt(instruction="Add 3 and 3.")
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    pairs(tmp_path / "pairs.jsonl")
-    return tmp_path
+def here(here: Path) -> Path:
+    pairs(here / "pairs.jsonl")
+    return here
 
 
 def trained_rewards(run: object, texts: list[torch.Tensor]) -> list[float]:

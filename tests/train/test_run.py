@@ -24,10 +24,9 @@ from tests.train.tiny_models import EXPERTS, tiny
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    chains(tmp_path / "chains.jsonl")
-    return tmp_path
+def here(here: Path) -> Path:
+    chains(here / "chains.jsonl")
+    return here
 
 
 USUAL = "--data_path chains.jsonl --output_dir out --model_max_length 128 --max_steps 3 --bf16 False --quiet"

@@ -86,9 +86,7 @@ def test_a_tuned_model_comes_back(tmp_path: Path, dtype: torch.dtype, exact: boo
 def test_a_plain_delta_is_the_plain_difference(tmp_path: Path) -> None:
     base = llama(dtype=torch.float16)
     target = {name: values.float() for name, values in tuned(base).items()}
-    save(tmp_path / "base", base)
-    save(tmp_path / "target", target)
-    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
+    _make(tmp_path, base, target)
     for name, values in load(tmp_path / "delta").items():
         assert same_bits(values, target[name] - base[name].float())
 
@@ -96,9 +94,7 @@ def test_a_plain_delta_is_the_plain_difference(tmp_path: Path) -> None:
 @pytest.mark.parametrize("exact", [True, False])
 def test_rows_that_the_base_lacks(tmp_path: Path, exact: bool) -> None:
     target = tuned(llama(rows=VOCABULARY + 3))
-    save(tmp_path / "base", llama())
-    save(tmp_path / "target", target)
-    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta", exact=exact)
+    _make(tmp_path, llama(), target, exact=exact)
     lines: list[str] = []
     apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", Run(tell=lines.append))
     table = "model.embed_tokens.weight"
@@ -232,10 +228,10 @@ def test_vocab_that_does_not_fit(tmp_path: Path, made: str, vocab: Convention | 
 # ---------------------------------------------------------------- wrong bases, and other bad input
 
 
-def _make(folder: Path, *, exact: bool = False) -> Path:
-    base = llama()
+def _make(folder: Path, base: Any = None, target: Any = None, *, exact: bool = False) -> Path:
+    base = base or llama()
     save(folder / "base", base, config=CONFIG)
-    save(folder / "target", tuned(base), config=CONFIG)
+    save(folder / "target", target or tuned(base), config=CONFIG)
     diff(folder / "base", folder / "target", folder / "delta", exact=exact)
     return folder
 
@@ -335,9 +331,7 @@ def test_a_header_that_lies_about_the_delta(tmp_path: Path, said: str) -> None:
 def test_a_header_that_leaves_out_a_buffer(tmp_path: Path) -> None:
     """The base lacks `inv_freq`, and the recipe does not say that the delta holds all of it."""
     name, values = "model.layers.0.self_attn.rotary_emb.inv_freq", torch.tensor([1.0, 0.1])
-    save(tmp_path / "base", llama())
-    save(tmp_path / "target", llama() | {name: values})
-    diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
+    _make(tmp_path, llama(), llama() | {name: values})
     file = tmp_path / "delta" / "model.safetensors"
     said = json.loads(open_checkpoint(tmp_path / "delta").metadata[KEY])
     assert said["whole"] == [name]

@@ -102,12 +102,11 @@ def test_what_lies_aside_and_is_not_ours_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "..", "/"])
-def test_an_output_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_an_output_without_a_name(here: Path, name: str) -> None:
     with pytest.raises(OutputError):
         make(Path(name))
     no_file(Path(name), "does not name|folder")
-    assert list(tmp_path.iterdir()) == []
+    assert list(here.iterdir()) == []
 
 
 @pytest.mark.parametrize("exchange", [True, False])

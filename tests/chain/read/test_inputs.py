@@ -58,8 +58,7 @@ FILES = {
 
 
 @pytest.fixture
-def server(hub: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeServer:
-    monkeypatch.chdir(tmp_path)
+def server(hub: FakeServer, here: Path) -> FakeServer:
     publish(hub, "org/questions", FILES, "datasets", "cc-by-4.0")
     return hub
 
@@ -171,12 +170,9 @@ class TestOtherVerbs:
             ("org/questions", "is not a file here but a dataset of the hub"),
         ],
     )
-    def test_what_import_alone_reads_is_said_to_be_that(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        put(tmp_path / "folder" / "a.jsonl")
-        put(tmp_path / "quiz.csv.gz")
+    def test_what_import_alone_reads_is_said_to_be_that(self, here: Path, path: str, kind: str) -> None:
+        put(here / "folder" / "a.jsonl")
+        put(here / "quiz.csv.gz")
         with pytest.raises(UsageError, match=f"{path} {kind}: only import can read it") as caught:
             next(read_lines(Path(path)))
         assert f"redraft data import {path} -o " in (caught.value.hint or "")

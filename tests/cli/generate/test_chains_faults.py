@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from redraft.chain import Chain
 from redraft.engines.remote import batch
 from tests.cli.verbs import chains, files_up_to, lines, redraft, script, wait_until
 from tests.engines.batch_server import BatchServer, Fault
@@ -35,14 +34,6 @@ def _birds(_folder: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def generate(model: str, *flags: str) -> Result:
     return redraft("generate", "chains", "records.json", "-o", "out.jsonl", "-m", model, "-j", "1", *flags)
-
-
-def scripted(*replies: Any, flags: tuple[str, ...] = ()) -> tuple[Result, Chain]:
-    """Make one chain of these replies, which are texts or lines of a script."""
-    Path("records.json").write_text(json.dumps([{"instruction": "Describe a bird.", "output": "A gull."}]))
-    result = generate(script(*replies), *flags)
-    (chain,) = chains()
-    return result, chain
 
 
 def judged(messages: list[dict[str, Any]]) -> str:
@@ -129,7 +120,9 @@ REFUSAL = "I'm sorry, but I can't help with that request. Ask me for something e
 
 def test_a_refusal_stays_a_refusal() -> None:
     """Of a correction that apologises and goes on, the apology is removed. A refusal would become advice."""
-    _, chain = scripted("A bird.", BAD, REFUSAL, GOOD)
+    Path("records.json").write_text(json.dumps([{"instruction": "Describe a bird.", "output": "A gull."}]))
+    generate(script("A bird.", BAD, REFUSAL, GOOD))
+    (chain,) = chains()
     assert chain.steps[1].answer == REFUSAL
 
 

@@ -116,10 +116,9 @@ def test_a_road_stops_and_goes_on_and_its_report_judges_held_out_chains(tmp_path
         other.walk()
 
 
-def test_the_task_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_task_of_the_docs_is_one(here: Path) -> None:
     [block] = [each for each in blocks_of(ROOT / "docs/self_tasks.md") if each.file]
-    (tmp_path / str(block.file)).write_text(block.body)
-    monkeypatch.chdir(tmp_path)
+    (here / str(block.file)).write_text(block.body)
     task = find_task("python:prices.PRICES")
     assert task.judge({"items": "eggs 9, milk 8, tea 4"}, "21") == Judged(
         "9, 9+8=17, 17+4=21, so 21, and the answer says 21: the same.", passed=True

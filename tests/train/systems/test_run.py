@@ -46,8 +46,7 @@ stages:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def given(here: Path) -> None:
     Path("given.txt").write_text("given\n")
     Path("replies.jsonl").write_text('"It falls."\n"It blows."\n')
     Path("questions.jsonl").write_text('{"prompt": "Rain?"}\n{"prompt": "Wind?"}\n')

@@ -1,5 +1,3 @@
-"""Folders to GGUF: llama.cpp answers like transformers, and every byte equals the gguf package's."""
-
 from __future__ import annotations
 
 import asyncio

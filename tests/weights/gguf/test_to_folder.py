@@ -1,5 +1,3 @@
-"""GGUF to folders: a round trip keeps every bit, and dequantised values equal the gguf package's."""
-
 from __future__ import annotations
 
 import json

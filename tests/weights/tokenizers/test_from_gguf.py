@@ -1,5 +1,3 @@
-"""A GGUF file's tokenizer as a folder: transformers loads it, and makes the ids that llama.cpp makes."""
-
 from __future__ import annotations
 
 import asyncio

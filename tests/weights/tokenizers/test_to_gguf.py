@@ -1,5 +1,3 @@
-"""Tokenizer folders as GGUF keys: llama.cpp makes the same ids, and others are refused."""
-
 from __future__ import annotations
 
 import json
