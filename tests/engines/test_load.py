@@ -354,6 +354,16 @@ def test_a_server_with_the_key_of_the_config(here: Path) -> None:
         assert sent == {"Bearer the-key-of-this-host"}
 
 
+@pytest.mark.parametrize(
+    "address", ["http://localhost:abc/v1", "http://localhost:99999/v1", "http://[::1/v1"]
+)
+def test_a_server_with_an_address_that_is_none(address: str) -> None:
+    error = refused(f"{address}#m")
+    assert isinstance(error, UsageError)
+    assert error.message.startswith(f"{address!r} is not the address of a server: ")
+    assert error.hint == "http://host:port/v1#model"
+
+
 @pytest.mark.parametrize("verb", ["ask Hi", "answer prompts.txt -o out.jsonl --cache paid.db"])
 def test_ctrl_c_ends_a_download(
     here: Path, hub: FakeServer, monkeypatch: pytest.MonkeyPatch, verb: str
