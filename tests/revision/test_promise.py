@@ -65,9 +65,5 @@ def test_a_drift_steps_back_to_one_answer_if_the_promise_says_so(way: str) -> No
     assert not telling.instead
 
 
-def test_an_older_promise_of_infinitely_many_tokens_is_read() -> None:
-    assert Promise.read({"right": 1, "checks": [], "tokens": float("inf")}).right == 1
-
-
 def test_types_are_what_comes_before_the_limit_of_a_check() -> None:
     assert types_of(["words<=9", "words>=2", "contains:rain", "json"]) == ["contains", "json", "words"]

@@ -10,7 +10,7 @@ import pytest
 import redraft
 from redraft.checks.echo import is_echo
 from redraft.errors import UsageError
-from redraft.revision.prompts import DEFAULT, SHIPPED, Wording, filled, wording_of
+from redraft.revision.prompts import SHIPPED, Wording, filled, wording_of
 
 OWN = {
     "revise": "The harbour master found:\n{found}\n\n"
@@ -84,8 +84,7 @@ def test_native_chains_name_no_wording_because_none_is_used() -> None:
 def test_a_critic_is_asked_with_the_wording() -> None:
     criticise = "{found}\n\nJudge {prompt} Revision is needed, or Revision is not needed?"
     writer, critic = redraft.ScriptedEngine(["One."]), redraft.ScriptedEngine(["Revision is not needed."])
-    own = Wording("own", criticise, DEFAULT.revise).templates
-    chain = redraft.revise("Hi.", model=writer, critic=critic, prompts=own)
+    chain = redraft.revise("Hi.", model=writer, critic=critic, prompts={"criticise": criticise})
     assert critic.calls[0][-1]["content"] == "Judge Hi. Revision is needed, or Revision is not needed?"
     assert chain.stop == "accepted"
 

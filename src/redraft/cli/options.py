@@ -58,10 +58,7 @@ def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., Non
         options = sorted([("recipe", recipe), *flags.items()], key=lambda o: headings.index(o[1].group))
         return [_parameter(name, o, model.OWN_DEFAULTS.get(name), name == repeated) for name, o in options]
 
-    def given(values: dict[str, Any]) -> Given:
-        return {name: value for name, value in values.items() if value is not None}
-
-    return lambda command: WithOptions(command, parameters, given)
+    return lambda command: WithOptions(command, parameters)
 
 
 def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect.Parameter:
@@ -89,25 +86,22 @@ def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect
 class WithOptions:
     """A command with more options for typer to read. They are made when typer asks: for the verb in use.
 
-    A parameter whose type is a dataclass becomes one option for each of its fields. The command gets the
-    other options together as `flags`: `gather` makes them of the values by name.
+    A parameter whose type is a dataclass becomes one option for each of its fields. A command with a
+    parameter of the type `Given` gets the other options that were given there.
     """
 
     def __init__(
-        self,
-        command: Callable[..., None],
-        options: Callable[[], Sequence[inspect.Parameter]] = list,
-        gather: Callable[[dict[str, Any]], Any] | None = None,
+        self, command: Callable[..., None], options: Callable[[], Sequence[inspect.Parameter]] = list
     ) -> None:
         update_wrapper(self, command, ("__module__", "__name__", "__qualname__", "__doc__"), ())
-        self._command, self._options, self._gather = command, cache(options), gather
+        self._command, self._options = command, cache(options)
 
     @cached_property
     def _own(self) -> dict[str, tuple[Any, list[inspect.Parameter]]]:
         hints, found = get_type_hints(self._command, include_extras=True), {}
         for name, each in inspect.signature(self._command).parameters.items():
             kind: Any = hints[name]
-            if name != "flags" or self._gather is None:
+            if kind != Given:
                 found[name] = kind, [each]
                 if is_dataclass(kind) and isinstance(kind, type):
                     hints |= get_type_hints(kind, include_extras=True)
@@ -132,6 +126,6 @@ class WithOptions:
         for name, (kind, spread) in self._own.items():
             if is_dataclass(kind) and isinstance(kind, type):
                 values[name] = kind(**{p.name: values.pop(p.name) for p in spread})
-        if self._gather:
-            values["flags"] = self._gather(given)
+        if "flags" not in self._own:
+            values["flags"] = {name: value for name, value in given.items() if value is not None}
         self._command(**values)

@@ -13,6 +13,8 @@ from math import inf
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
+from redraft.engines.base import is_number
+
 CHARACTERS = 3.0
 """Characters of JSON in a token. A choice: English has 4, and marks are tokens of their own."""
 MARKS = 8  # characters of a value that is no text, or of the marks around one
@@ -78,6 +80,14 @@ def width(pattern: str) -> tuple[int, int]:
     return least, most
 
 
+def target_of(schema: Any, reference: str) -> Any:
+    """Return the part of a schema to which a reference within it leads; None if there is none."""
+    for step in reference.split("/")[1:]:
+        key = step.replace("~1", "/").replace("~0", "~")
+        schema = schema.get(key) if isinstance(schema, Mapping) else None
+    return schema
+
+
 class _Bounds:
     def __init__(self, schema: Mapping[str, Any], levels: int) -> None:
         self._whole, self._levels, self.parts = schema, levels, 0
@@ -130,10 +140,7 @@ class _Bounds:
         name = part.get("$ref") if isinstance(part, Mapping) else None
         if not isinstance(name, str) or not (name == "#" or name.startswith("#/")):
             return None
-        found: Any = self._whole
-        for step in name.split("/")[1:]:
-            key = step.replace("~1", "/").replace("~0", "~")
-            found = found.get(key) if isinstance(found, Mapping) else None
+        found = target_of(self._whole, name)
         if not isinstance(found, Mapping):
             return found
         return {key: value for key, value in found.items() if key not in _TOP}
@@ -260,8 +267,8 @@ def _width(part: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def _number(kind: str, part: Mapping[str, Any]) -> dict[str, Any]:
-    lows = [part[name] for name in ("minimum", "exclusiveMinimum") if _is_number(part.get(name))]
-    highs = [part[name] for name in ("maximum", "exclusiveMaximum") if _is_number(part.get(name))]
+    lows = [part[name] for name in ("minimum", "exclusiveMinimum") if is_number(part.get(name))]
+    highs = [part[name] for name in ("maximum", "exclusiveMaximum") if is_number(part.get(name))]
     found = {**part, "type": kind}
     if kind == "number":
         found.setdefault("multipleOf", DECIMALS)
@@ -270,10 +277,6 @@ def _number(kind: str, part: Mapping[str, Any]) -> dict[str, Any]:
     if not highs:
         found["maximum"] = MOST_NUMBER if not lows else max(MOST_NUMBER, int(max(lows)) + MOST_NUMBER)
     return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _types(part: Mapping[str, Any]) -> set[str]:

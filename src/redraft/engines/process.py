@@ -264,9 +264,7 @@ class KeptProcess(Generic[P]):
 class ProcessEngine(LocalEngine, Generic[P]):
     """An engine whose model runs in a process, which is replaced when it dies."""
 
-    def __init__(
-        self, info: EngineInfo, context: int, kept: KeptProcess[P], *, trained: int | None = None
-    ) -> None:
+    def __init__(self, info: EngineInfo, context: int, trained: int | None, kept: KeptProcess[P]) -> None:
         super().__init__(info, context, trained)
         self._kept = kept
 

@@ -100,17 +100,18 @@ _PARTS = frozenset(
 _MAPS = frozenset({"$defs", "definitions", "properties", "patternProperties"})
 
 
-def _throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
+def throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
+    """Return a schema with a change in itself, and then in all its parts."""
     if isinstance(schema, list):
-        return [_throughout(part, changed) for part in schema]
+        return [throughout(part, changed) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
     found = changed(schema)
     for name, value in found.items():
         if name in _MAPS and isinstance(value, Mapping):
-            found[name] = {key: _throughout(part, changed) for key, part in value.items()}
+            found[name] = {key: throughout(part, changed) for key, part in value.items()}
         elif name in _PARTS:
-            found[name] = _throughout(value, changed)
+            found[name] = throughout(value, changed)
     return found
 
 
@@ -128,7 +129,7 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
             left |= {"patternProperties", "additionalProperties"}
         return {name: value for name, value in part.items() if name not in left}
 
-    return _throughout(schema, changed)
+    return throughout(schema, changed)
 
 
 def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
@@ -147,7 +148,7 @@ def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
             kept["additionalProperties"] = False
         return kept
 
-    found = _throughout(schema, changed)
+    found = throughout(schema, changed)
     return found, frozenset(left)
 
 
@@ -194,7 +195,7 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
         # llguidance takes `oneOf` only if it sees that at most one part can fit.
         return {"anyOf" if name == "oneOf" else name: value for name, value in kept.items()}
 
-    reduced = _throughout(schema, changed)
+    reduced = throughout(schema, changed)
     if isinstance(reduced, dict):
         reduced["x-guidance"] = {"lenient": True, "whitespace_flexible": False}
     return reduced, frozenset(left)

@@ -45,39 +45,34 @@ class WrappedEngine(ABC):
     """An engine around another one. Closing it does not close the other: whoever opened that closes it."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    @property
-    def wrapped(self) -> Engine:
-        """The inner engine."""
-        return self._engine
+        self.wrapped = engine
 
     @property
     def info(self) -> EngineInfo:
         """The wrapped engine's info."""
-        return self._engine.info
+        return self.wrapped.info
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Encode with the wrapped engine."""
-        return await self._engine.encode(text, special=special)
+        return await self.wrapped.encode(text, special=special)
 
     async def decode(self, tokens: Sequence[int]) -> str:
         """Decode with the wrapped engine."""
-        return await self._engine.decode(tokens)
+        return await self.wrapped.decode(tokens)
 
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Score with the wrapped engine."""
-        return await self._engine.score(texts)
+        return await self.wrapped.score(texts)
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text."""
         request = {"way": "stream", "asked": prompt, "sampling": sampling, "stop": list(stop)}
-        return self._reply(request, lambda changed: self._engine.stream(prompt, changed, stop))
+        return self._reply(request, lambda changed: self.wrapped.stream(prompt, changed, stop))
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Answer messages."""
         request = {"way": "chat", "asked": list(messages), "sampling": sampling, "stop": list(stop)}
-        return self._reply(request, lambda changed: self._engine.chat(messages, changed, stop))
+        return self._reply(request, lambda changed: self.wrapped.chat(messages, changed, stop))
 
     async def aclose(self) -> None:  # noqa: B027
         """Do nothing: the wrapped engine belongs to the caller."""
@@ -92,7 +87,7 @@ class GuardedEngine(WrappedEngine):
 
     def __getattr__(self, name: str) -> Any:
         """Return attributes of the engine beyond the methods of every engine."""
-        return getattr(self._engine, name)
+        return getattr(self.wrapped, name)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Answer messages, with thoughts in tags separated from the answer."""
@@ -100,7 +95,7 @@ class GuardedEngine(WrappedEngine):
 
     async def aclose(self) -> None:
         """Close the engine, as nobody else can."""
-        await self._engine.aclose()
+        await self.wrapped.aclose()
 
     async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
         name, finish, fault = self.info.name, None, "ended a reply without saying why"
@@ -310,7 +305,7 @@ class RoleEngine(WrappedEngine):
     @property
     def info(self) -> EngineInfo:
         """The info of the engine that answers messages, marked as a model that writes chains."""
-        return replace(self._engine.info, native=True, roles=True, certain=self._certain)
+        return replace(self.wrapped.info, native=True, roles=True, certain=self._certain)
 
     @property
     def health(self) -> Health:

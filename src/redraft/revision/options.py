@@ -113,6 +113,12 @@ def _or_nothing(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: () if value is None else read(value)
 
 
+def _items(holds: Callable[[Any], bool]) -> PlainValidator:
+    return PlainValidator(
+        _or_nothing(_if(lambda value: isinstance(value, list | tuple) and all(map(holds, value))))
+    )
+
+
 def budget_of(value: Any) -> Budget:
     """Return a budget from one, from its parts in JSON, or from None, which has no limits."""
     if value is None or isinstance(value, Budget):
@@ -222,10 +228,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         "a right answer for the critic, in a wording with `{gold}`; the writer never sees it", default=""
     )
     given: str = option("the first answer, which is criticised and revised instead of written", default="")
-    places: Annotated[
-        Sequence[str | tuple[Place, str]],
-        PlainValidator(_or_nothing(_if(lambda v: isinstance(v, list | tuple) and all(map(is_place, v))))),
-    ] = option(
+    places: Annotated[Sequence[str | tuple[Place, str]], _items(is_place)] = option(
         "what a person wants different in the first or last answer, and where: checks alone change more",
         default=(),
         what=f"a list of {_PLACES}",
@@ -235,21 +238,13 @@ class RevisionOptions(WaitOptions, PlainOptions):
     cancel: Annotated[CancelToken | None, PlainValidator(_or_none(lambda v: isinstance(v, CancelToken)))] = (
         option("ends the chain early from outside", what="a CancelToken")
     )
-    stop: Annotated[
-        Sequence[str],
-        PlainValidator(_or_nothing(_if(lambda v: isinstance(v, list | tuple) and all(map(is_full, v))))),
-    ] = option(
+    stop: Annotated[Sequence[str], _items(is_full)] = option(
         "texts that end an answer; they are not part of it",
         default=(),
         what="a list of texts: ['END']",
         item=FULL,
     )
-    tools: Annotated[
-        Sequence[Mapping[str, Any]],
-        PlainValidator(
-            _or_nothing(_if(lambda v: isinstance(v, list | tuple) and all(map(_is_json_object, v))))
-        ),
-    ] = option(
+    tools: Annotated[Sequence[Mapping[str, Any]], _items(_is_json_object)] = option(
         "tools that an answer may call, for servers and some GGUF models; the calls are in `step.tool_calls`",
         default=(),
         what="a list of tools: [{'type': 'function', 'function': {'name': …}}]",

@@ -8,9 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import AllowInfNan
+from typing import Any, Literal
 
 from redraft.chain import Chain
 from redraft.engines.load import fetches, identity_of
@@ -74,8 +72,7 @@ class Promise(OptionModel):
     right: float = option("the least share of right answers", default=..., ge=0, le=1)
     gain: float = option("the least gain over one answer", default=0.0, ge=-1, le=1)
     harm: float = option("the largest share that only one answer has right", default=1.0, ge=0, le=1)
-    # An unknown number is `.inf` in older files.
-    tokens: Annotated[float, AllowInfNan()] | None = option("new tokens", what="a number, at least 0", ge=0)
+    tokens: float | None = option("new tokens", ge=0)
     seconds: float | None = option("seconds an answer took", default=None, ge=0)
     usd: float | None = option("what an answer cost", default=None, ge=0)
     certain: bool = option("whether no way is ahead by the margin", default=False)

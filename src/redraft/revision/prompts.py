@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from string import Formatter
 from typing import Any
@@ -96,11 +96,6 @@ class Wording:
     def shows_gold(self) -> bool:
         """Whether the critic sees the gold answer, if there is one."""
         return "gold" in _places(self.criticise)
-
-    @property
-    def templates(self) -> dict[str, str]:
-        """The two templates by name."""
-        return {"criticise": self.criticise, "revise": self.revise}
 
     @cached_property
     def record(self) -> dict[str, str]:
@@ -204,11 +199,11 @@ def wording_of(value: Any) -> Wording:
         hint = f"Give one of: {', '.join(SHIPPED)}. Or two templates: {_EXAMPLE}"
         raise UsageError(f"there is no wording {value!r:.80}.", hint=hint)
     for key in value:
-        if key not in DEFAULT.templates:
+        if key not in PLACES:
             raise UsageError(f"a wording has no template {key!r:.40}.", hint="Templates: criticise, revise")
     if not value:
         raise UsageError("a wording is the two templates criticise and revise.", hint=_EXAMPLE)
-    return Wording("own", **{**DEFAULT.templates, **value})
+    return replace(DEFAULT, name="own", **value)
 
 
 def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:

@@ -8,10 +8,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from redraft.chain import Chain, Prompt, is_blank, write_jsonl
-from redraft.engines.base import Engine
 from redraft.errors import UsageError
 from redraft.revision.api import make, to_patch
 from redraft.revision.ops import Event
@@ -95,11 +94,6 @@ class Session:
     ) -> Self:
         """Open the models. Errors as for `Settings.opened`. `wait` is told the reason for each wait."""
         return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
-
-    @property
-    def engine(self) -> Engine:
-        """The model that answers."""
-        return cast("Engine", self.options.model)
 
     def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:
         """Make the chain of a turn, with more options. Call `talk.add` to keep it."""

@@ -210,17 +210,12 @@ class Settings:
         steer = any(isinstance(check, Auto) for check in checks) or await forms_of(checks)
         return "checks steer it, unless --no-steer" if steer and not any(map(schema_of, checks)) else ""
 
-    async def opened(
-        self,
-        stack: AsyncExitStack,
-        *,
-        parallel: int = 1,
-        patience: Patience | None = None,
-        batches: Batches | None = None,
-    ) -> RevisionOptions:
-        """Check that all values fit, and return the options with model, critic and judge opened."""
+    async def opened(self, stack: AsyncExitStack, **how: Any) -> RevisionOptions:
+        """Check that all values fit, and return the options with model, critic and judge opened.
+
+        `how` has arguments of `load`.
+        """
         options = self.options()
-        how: Any = {"parallel": parallel, "patience": patience, "batches": batches}
         named = self.references().items()
         opened: dict[str, Any] = {
             role: await self.load(stack, role, reference, **how) for role, reference in named

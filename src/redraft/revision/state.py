@@ -259,8 +259,7 @@ class State:
 
         `found` are faults; `more` fills the template.
         """
-        template = self.plan.wording.templates[what]
-        content = filled(template, found=found, prompt=self.plan.asked.text, **more)
+        content = filled(getattr(self.plan.wording, what), found=found, prompt=self.plan.asked.text, **more)
         return {"role": "user", "content": content}
 
     @property

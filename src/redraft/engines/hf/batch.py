@@ -29,7 +29,7 @@ from redraft.engines.hf.cache import Pass, Slots, common_start, forward, layers_
 from redraft.engines.text import FinalText, Spelling, Tokenizer
 from redraft.errors import EngineError
 
-_log = logging.getLogger(__name__)
+_warn = lru_cache(logging.getLogger(__name__).warning)  # once
 
 READ = 512  # tokens of prompts that one step reads. Larger parts are no faster, and delay other sequences.
 WORTH = 16  # tokens that two prompts must share for one to wait for the other, which may take one more pass
@@ -78,12 +78,7 @@ class Guide:
 
     def _lose(self, error: str) -> None:
         self.lost = True
-        _tell(self._name, error)
-
-
-@lru_cache
-def _tell(name: str, error: str) -> None:
-    _log.warning("%s writes without a form, and checks only check: %.200s", name, error)
+        _warn("%s writes without a form, and checks only check: %.200s", self._name, error)
 
 
 def guided(logits: torch.Tensor, guides: Sequence[Guide | None]) -> torch.Tensor:

@@ -161,7 +161,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         trained: int | None = None,
         scales: Mapping[EngineRole, list[dict[str, float]]] | None = None,
     ) -> None:
-        super().__init__(info, context, kept, trained=trained)
+        super().__init__(info, context, trained, kept)
         self._scales = scales or {}  # of all adapters, for each role
         # Whether the tokenizer puts a space before every text, as SentencePiece does by default.
         usual = header.text("tokenizer.ggml.model") in {"llama", "t5"}
@@ -237,17 +237,14 @@ class LlamaCppEngine(ProcessEngine[Child]):
         """Answer messages. With tools, or tool calls, llama.cpp writes the prompt and reads the answer."""
         called = any(beyond_text(message) for message in messages) and self._info.tools
         if said or not (sampling.tools or called):
-            async with aclosing(super().chat(messages, sampling, stop, said)) as deltas:
-                async for delta in deltas:
-                    yield delta
-            return
-        messages, told = plain(messages, self._info), (sampling.extra_body or {}).get(OF_TEMPLATE)
-        await self._check_harmless(json.dumps([messages, list(sampling.tools), told], ensure_ascii=False))
-        due = _due(sampling)
-        if due or sampling.max_thoughts is not None:
-            replies = self._called(messages, sampling, stop, due)
+            replies = super().chat(messages, sampling, stop, said)
         else:
-            replies = self._with_tools(messages, sampling, stop)
+            messages, told = plain(messages, self._info), (sampling.extra_body or {}).get(OF_TEMPLATE)
+            await self._check_harmless(json.dumps([messages, list(sampling.tools), told], ensure_ascii=False))
+            if (due := _due(sampling)) or sampling.max_thoughts is not None:
+                replies = self._called(messages, sampling, stop, due)
+            else:
+                replies = self._with_tools(messages, sampling, stop)
         async with aclosing(replies) as deltas:
             async for delta in deltas:
                 yield delta

@@ -144,7 +144,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         *,
         trained: int | None = None,
     ) -> None:
-        super().__init__(info, context, kept, trained=trained)
+        super().__init__(info, context, trained, kept)
         self._tokenizer, self._ends = tokenizer, ends
         self._refused: set[str] = set()  # schemas that do not compile
 

@@ -79,10 +79,6 @@ class Part:
             yield number, offset, line
             offset += len(line)
 
-    def beside(self, ending: str) -> Path:
-        """Return the path of a file beside the part."""
-        return self.path.with_name(self.path.name + ending)
-
 
 @dataclass
 class Table:
@@ -227,7 +223,7 @@ def _ids(parts: Sequence[Part], origin: Path | None) -> Iterator[str]:
 def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) -> int:
     """Write the files beside the output, then the output. Return how many records have no line."""
     try:
-        journals = [part.beside(".journal.db") for part in table.parts]
+        journals = [part.path.with_name(f"{part.path.name}.journal.db") for part in table.parts]
         _unite_journals(out.with_name(f"{out.name}.journal.db"), journals)
         failed = {name: record for part in table.parts for name, record in failures(part.path).items()}
         with replacing(out) as file:
