@@ -475,7 +475,6 @@ _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]]
 
 
 def _names(text: str, source: Source) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the names in a text and their places. Names next to each other are one."""
     ends = [0, *accumulate(map(len, text.splitlines(keepends=True)))]
     lines = list(filter(None, (list(_WORD.finditer(text, *line)) for line in pairwise(ends))))
     words = [word[0] for line in lines for word in line]

@@ -82,8 +82,6 @@ def checks_in(record: Chain) -> tuple[Check, ...]:
 
 @dataclass(frozen=True)
 class _Parser:
-    """Parses the checks of one writer. `depth` counts the groups around them."""
-
     judge: Engine | None
     writer: Writer
     depth: int = 0

@@ -134,7 +134,6 @@ def _wanted(found: dict[str, Any]) -> str:
 
 
 def _with_address(args: list[str]) -> list[str]:
-    """Give a `--ray` without an address the address of this machine."""
     from redraft.serve.cluster.connect import HERE, is_address
 
     after = args.index("--ray") + 1

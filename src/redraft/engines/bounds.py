@@ -136,7 +136,6 @@ class _Bounds:
         return None if deep else self.part(found, room, (*within, name))
 
     def _named(self, part: Any) -> Any:
-        """Return the part that a reference within the schema names; None if a part has no reference."""
         name = part.get("$ref") if isinstance(part, Mapping) else None
         if not isinstance(name, str) or not (name == "#" or name.startswith("#/")):
             return None

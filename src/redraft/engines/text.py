@@ -217,7 +217,6 @@ class TokenizedEngine(LocalEngine):
         return await in_daemon_thread(lambda: self._tokenizer.render(messages, told))
 
     def _check(self, tokens: Sequence[int]) -> None:
-        """Raise `ModelError` for a token that is not in the vocabulary."""
         wrong = next((token for token in tokens if not 0 <= token < self._tokenizer.size), None)
         if wrong is not None:
             raise ModelError(

@@ -449,7 +449,6 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 
 
 def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
-    """Yield why no critic would see the gold answer, or be asked for a score."""
     wording = wording_of(options.prompts)
     if options.gold and options.mode not in ("auto", "prompted"):
         hint = "Use mode='prompted'."

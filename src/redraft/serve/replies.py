@@ -48,7 +48,6 @@ drafts before it."""
 
 
 def _heading(place: Place) -> str:
-    """Return the line above a text. Thoughts have none: clients show them as they come."""
     kind, index, _ = place
     if kind == "thought":
         return ""
@@ -288,7 +287,6 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
 
 
 def _said_by_checks(feedback: Feedback) -> str:
-    """Return the words of checks or a person. A model's words were streamed."""
     if feedback.by in ("checks", "person"):
         return feedback.text
     failed = [check.message for check in feedback.checks if not check.passed]

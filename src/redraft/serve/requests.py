@@ -315,7 +315,6 @@ class RevisedRequest(ModelRequest):
         return {**self.options, "critic": critic.options.model}
 
     def _with_tools(self, options: RevisionOptions, model: Model) -> RevisionOptions:
-        """Return the options with the tools and their fields, which go to the model's server unchanged."""
         choice, tools = _as_in_chats(self.tool_choice), self.options.get("tools") or ()
         named = isinstance(choice, dict) and isinstance(choice.get("type"), str)
         if not (named or choice in (None, "none", "auto", "required")):
@@ -500,7 +499,6 @@ def read_checks(texts: Sequence[Any]) -> list[Check]:
 
 
 def _budget(first: Budget, *others: Budget | None) -> Budget:
-    """Return the budget of a chain: the lowest of the server's, the model's and the request's."""
     for other in filter(None, others):
         pairs = {name: (getattr(first, name), getattr(other, name)) for name in vars(first)}
         least = {name: min((n for n in pair if n is not None), default=None) for name, pair in pairs.items()}

@@ -156,7 +156,6 @@ class ResponseRequest(requests.RevisedRequest):
 
 
 def _message(item: Any) -> Any:
-    """Return an item of the input as a message. Other items are left to the check of messages."""
     if not isinstance(item, Mapping):
         return item
     kind = item.get("type", "message")

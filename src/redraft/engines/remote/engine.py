@@ -360,7 +360,6 @@ class RemoteEngine(Engine):
         return self._server.error(refusal, path)
 
     async def _no_model(self, refusal: Refusal) -> ServerError:
-        """Return the error for an unknown model; the server's own words if it lists that model."""
         try:
             names = [listed.name for listed in await models(self._server, needed=False)]
         except EngineError:

@@ -221,7 +221,6 @@ class Page:
         return Response(data, media_type=kind, headers=headers)
 
     async def _enter(self, logins: Logins, request: Request) -> Response:
-        """Log a visitor in with the sent key. A wrong one is logged, without the key."""
         entry = LoginBody.of(object_of(await self.reader.bytes_of(request, _SMALL)))
         secure = request.headers.get("origin", "").startswith("https:")
         if (cookie := logins.enter(entry.key, secure=secure)) is None:
