@@ -21,7 +21,6 @@ from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.json_reading import NotJson, pointer, read_json
 from redraft.checks.schema import impossible
 from redraft.checks.structure import demand_of_schema
-from redraft.engines.schemas import throughout
 from redraft.errors import UsageError, shown
 
 
@@ -44,7 +43,7 @@ class OutputCheck:
 
         Weak models fill a text with invented fields where a schema allows them.
         """
-        return cast("Mapping[str, Any]", throughout(self.adapter.json_schema(), _closed))
+        return cast("Mapping[str, Any]", _closed(self.adapter.json_schema()))
 
     @property
     def demand(self) -> str:
@@ -100,9 +99,15 @@ def from_type(output: Any) -> OutputCheck:
     return OutputCheck(output, adapter)
 
 
-def _closed(part: Mapping[str, Any]) -> dict[str, Any]:
-    names = part.get("type") == "object" and isinstance(part.get("properties"), dict)
-    return {**({"additionalProperties": False} if names else {}), **part}
+def _closed(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(part) for name, part in schema.items()}
+    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
+        closed.setdefault("additionalProperties", False)
+    return closed
 
 
 def _name_of(output: Any) -> str:

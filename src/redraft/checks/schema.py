@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from redraft.checks import pattern as patterns
 from redraft.checks.pattern import BACKTRACKS, BadPattern, compiled, late, search, within
-from redraft.engines.bounds import target_of
 from redraft.errors import CheckSyntaxError
 
 if TYPE_CHECKING:
@@ -211,6 +210,13 @@ def _within(schema: Any, part: Any, key: str) -> Any:
     said = [each for each in said if each] or said
     one = said and all(each == said[0] for each in said)
     return said[0] if one else False if not said and False in found else None
+
+
+def target_of(schema: Any, reference: str) -> Any:
+    """Return the part of a schema to which a reference within it leads; None if there is none."""
+    for step in reference.split("/")[1:]:
+        schema = schema.get(step) if isinstance(schema, Mapping) else None
+    return schema
 
 
 def _checked(kind: Any, schema: Schema, name: str) -> Validator:

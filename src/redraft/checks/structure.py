@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from redraft.chain import Prompt
 from redraft.checks.base import Outcome, failed, passed
 from redraft.checks.json_reading import NotJson, once, pointer, read_json
-from redraft.checks.schema import GivenUp, faults, validator_of
-from redraft.engines.bounds import target_of
+from redraft.checks.schema import GivenUp, faults, target_of, validator_of
 from redraft.errors import CheckError, CheckSyntaxError
 
 if TYPE_CHECKING:

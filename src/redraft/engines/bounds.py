@@ -80,14 +80,6 @@ def width(pattern: str) -> tuple[int, int]:
     return least, most
 
 
-def target_of(schema: Any, reference: str) -> Any:
-    """Return the part of a schema to which a reference within it leads; None if there is none."""
-    for step in reference.split("/")[1:]:
-        key = step.replace("~1", "/").replace("~0", "~")
-        schema = schema.get(key) if isinstance(schema, Mapping) else None
-    return schema
-
-
 class _Bounds:
     def __init__(self, schema: Mapping[str, Any], levels: int) -> None:
         self._whole, self._levels, self.parts = schema, levels, 0
@@ -139,7 +131,10 @@ class _Bounds:
         name = part.get("$ref") if isinstance(part, Mapping) else None
         if not isinstance(name, str) or not (name == "#" or name.startswith("#/")):
             return None
-        found = target_of(self._whole, name)
+        found: Any = self._whole
+        for step in name.split("/")[1:]:
+            key = step.replace("~1", "/").replace("~0", "~")
+            found = found.get(key) if isinstance(found, Mapping) else None
         if not isinstance(found, Mapping):
             return found
         return {key: value for key, value in found.items() if key not in _TOP}

@@ -100,18 +100,17 @@ _PARTS = frozenset(
 _MAPS = frozenset({"$defs", "definitions", "properties", "patternProperties"})
 
 
-def throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
-    """Return a schema with a change in itself, and then in all its parts."""
+def _throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
     if isinstance(schema, list):
-        return [throughout(part, changed) for part in schema]
+        return [_throughout(part, changed) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
     found = changed(schema)
     for name, value in found.items():
         if name in _MAPS and isinstance(value, Mapping):
-            found[name] = {key: throughout(part, changed) for key, part in value.items()}
+            found[name] = {key: _throughout(part, changed) for key, part in value.items()}
         elif name in _PARTS:
-            found[name] = throughout(value, changed)
+            found[name] = _throughout(value, changed)
     return found
 
 
@@ -129,7 +128,7 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
             left |= {"patternProperties", "additionalProperties"}
         return {name: value for name, value in part.items() if name not in left}
 
-    return throughout(schema, changed)
+    return _throughout(schema, changed)
 
 
 def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
@@ -148,7 +147,7 @@ def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
             kept["additionalProperties"] = False
         return kept
 
-    found = throughout(schema, changed)
+    found = _throughout(schema, changed)
     return found, frozenset(left)
 
 
@@ -195,7 +194,7 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
         # llguidance takes `oneOf` only if it sees that at most one part can fit.
         return {"anyOf" if name == "oneOf" else name: value for name, value in kept.items()}
 
-    reduced = throughout(schema, changed)
+    reduced = _throughout(schema, changed)
     if isinstance(reduced, dict):
         reduced["x-guidance"] = {"lenient": True, "whitespace_flexible": False}
     return reduced, frozenset(left)
