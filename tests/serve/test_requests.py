@@ -385,9 +385,17 @@ def test_checks_that_compute_are_taken(server: Server) -> None:
     assert [check["passed"] for check in chain["steps"][0]["feedback"]["checks"]] == [True] * 4 + [False]
 
 
-def accepted(body: dict[str, Any]) -> Accepted:
+def test_a_format_holds_the_model_where_its_checks_do_not_steer() -> None:
+    asked: Any = {"model": "plain", "messages": HI, "response_format": {"type": "json_object"}}
+    assert accepted(asked, steer=False).options.steer
+    asked["response_format"]["type"] = "text"
+    checked = accepted({**asked, "revision": {"checks": ["json"]}}, steer=False)
+    assert not checked.options.steer
+
+
+def accepted(body: dict[str, Any], **own: Any) -> Accepted:
     models = Models()
-    models.offer([Model("plain", check_options(plain(ScriptedEngine(["x"]))))])
+    models.offer([Model("plain", check_options({**plain(ScriptedEngine(["x"])), **own}))])
     return ChatRequest.of(body).accept(models, ServerLimits())
 
 

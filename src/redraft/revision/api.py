@@ -501,7 +501,8 @@ def _plan(
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
     special = [schema for schema in schemas if schema != Json().schema]
     wanted = next(iter([*special, *schemas]), None)
-    schema = wanted if info.schemas else None
+    steering = [check for check in driver.checks if options.steer or check is options.output]
+    schema = wanted if info.schemas and wanted in map(schema_of, steering) else None
     if schema is not None:
         free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # words may come in its texts
         joint = [
@@ -511,6 +512,7 @@ def _plan(
         ]
         forms = [found for found, form in zip(forms, joint, strict=False) if found[1] == form]
     form, steered = joined(() if options.tools else forms)
+    holding = [check.name for check in steering if schema and schema_of(check) in (schema, Json().schema)]
     if form.has and schema == Json().schema:
         schema = OF_TEXTS
     return Plan(
@@ -528,6 +530,7 @@ def _plan(
         schema=schema,
         form=form if steered else None,
         steered=steered,
+        holding=tuple(holding),
         bounds=bounds_of(driver.checks),
         # A text before a call of a tool, or around JSON, need not pass. A cache keeps whole replies alone.
         watched=not (options.tools or options.cache or wanted != schema)

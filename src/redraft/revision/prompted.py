@@ -171,7 +171,8 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     cut, blank = rules.of_finish(state, reply.finish), is_blank(reply.text) and not calls.due(plan)
     if blank and not state.steps and plan.options.most_drafts == 1 and plan.told is None:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
-    steered = () if reply.unsteered else plan.steered
+    steering = {*plan.steered, *plan.holding} if not reply.unsteered else ()
+    steered = tuple(name for name in plan.checks if name in steering)
     fresh = bool(state.steps) and way != "revision"
     no_answer = state.echoes(reply.text, state.steps) or calls.replaces(reply.text, state.steps, plan)
     echo = reply.finish != "lost" and no_answer

@@ -59,6 +59,7 @@ class Plan:
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
     steered: tuple[str, ...] = ()  # names of the checks in the form
+    holding: tuple[str, ...] = ()  # names of the checks in the schema
     bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of arguments, as JSON Schema
     watched: bool = False  # whether checks may end a text that another one follows
     # Of the JSON that a check wants. Then no answer is taken for talk: the check says more about it.

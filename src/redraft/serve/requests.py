@@ -145,7 +145,7 @@ class Accepted:
 
         Without an enforced schema, JSON may have a fence around it, which is removed at the end.
         """
-        kept = engine_of(self.options).info.schemas
+        kept = engine_of(self.options).info.schemas and self.options.steer
         checks: Any = self.options.checks
         return only_answer(self.options) and (kept or not any(map(schema_of, checks)))
 
@@ -470,6 +470,8 @@ def chain_options(
     found: dict[str, Any] = {**own, **asked}
     if checks := [*own.get("checks", ()), *read_checks(asked.get("checks", ())), *wanted]:
         found["checks"] = checks
+    if wanted:  # what a client's program reads is held to its format, whether or not checks steer
+        found["steer"] = True
     budget = _budget(Budget(seconds=limits.seconds), model.options.budget, asked.get("budget"))
     found["budget"] = budget
     if budget.usd is not None and (lacks := RevisionOptions.read(found).unpriced):

@@ -81,7 +81,7 @@ def test_a_chain_says_what_steered_it(server: FakeServer) -> None:
 )
 def test_others_are_asked_without_and_not_steered(server: FakeServer, options: dict[str, Any]) -> None:
     chain = revise(server, chat_reply("7"), **options)
-    assert chain.steps[0].steered == ()
+    assert chain.steps[0].steered == (("output:int",) if "output" in options else ())
     assert grammars(server) == [GRAMMARS & options.get("extra_body", {}).keys()]
 
 

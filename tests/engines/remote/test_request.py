@@ -119,7 +119,8 @@ def test_a_tool_call_that_nobody_asked_for_is_no_answer(server: FakeServer) -> N
 
 def test_a_schema_that_is_refused_leaves_the_tools_alone(server: FakeServer) -> None:
     server.on(CHAT, error_reply(400, "response_format is not supported"), chat_reply('{"born": 1}'))
-    assert revise(server, tools=[WEATHER], output=Person).value == Person(born=1)
+    chain = revise(server, tools=[WEATHER], output=Person)
+    assert (chain.value, chain.steps[0].steered) == (Person(born=1), ())
     assert [request.json.get("tools") for request in server.requests] == [[WEATHER]] * 2
     assert "tool_choice" not in server.requests[1].json
 

@@ -206,7 +206,8 @@ class RemoteEngine(Engine):
                 aclosing(self._chunks(response, reply)) as chunks,
             ):
                 reply.taken = True
-                steered = steered and not wire.GRAMMARS & (body.keys() - reply.request.keys())
+                lost = body.keys() - reply.request.keys()
+                steered = steered and not lost & {*wire.GRAMMARS, "response_format"}
                 async for chunk in chunks:
                     text = stops.add(chunk.text)
                     if text or chunk.logprobs or chunk.thought:
