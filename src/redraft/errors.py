@@ -22,7 +22,9 @@ in `chain`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from contextvars import ContextVar
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -75,12 +77,17 @@ def crash_of(error: BaseException) -> str:
     return f"{Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}: {text}" if own else text
 
 
+IN_JSON: ContextVar[bool] = ContextVar("in_json", default=False)
+"""Whether messages are for a client that wrote JSON: then a value is true, null or an object."""
+
+
 def shown(value: object) -> str:
     """Return a value for a message. Of lists and mappings, which may contain themselves, only the type."""
     if isinstance(value, list | dict):
-        return f"a {type(value).__name__}" if value else f"an empty {type(value).__name__}"
+        kind = "object" if IN_JSON.get() and isinstance(value, dict) else type(value).__name__
+        return f"a{'n' * (kind == 'object')} {kind}" if value else f"an empty {kind}"
     try:
-        return f"{value!a:.80}"
+        return json.dumps(value, default=repr)[:80] if IN_JSON.get() else f"{value!a:.80}"
     except ValueError:  # Python prints no number of over 4,300 digits
         return "a number of thousands of digits"
 

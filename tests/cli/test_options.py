@@ -32,7 +32,7 @@ def test_a_price_is_the_writers_own(config: Path) -> None:
 def test_a_price_that_is_none_is_refused(price: str) -> None:
     with pytest.raises(UsageError, match=f"^the price '{price}' cannot be read") as caught:
         fill_in({"model": "http://localhost:8000/v1#m", "price": price}).options()
-    assert "--price 0.5,1.5" in str(caught.value.hint)
+    assert "such as 0.5,1.5" in str(caught.value.hint)
 
 
 def test_a_budget_of_money_without_a_price_is_refused_before_a_model_is_loaded() -> None:

@@ -123,6 +123,11 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
             {"mode": "native", "critic": "default"},
             "in mode 'native' the model judges itself, and a critic was given.",
         ),
+        (
+            {"mode": "native", "output": int},
+            "in mode 'native' the model judges itself, and a type of output was given.",
+        ),
+        ({"drafts": 2}, "nothing can choose among 2 drafts."),
         ({"mode": "native"}, "'scripted' cannot continue raw text, which native revision needs."),
         (
             {"min_revisions": 3, "max_revisions": 1},
@@ -144,6 +149,7 @@ def test_what_does_not_fit_is_said(options: dict[str, object], message: str) -> 
         redraft.revise("Go.", model=engine, **options)  # type: ignore[arg-type]
     assert caught.value.message == message
     assert caught.value.hint
+    assert "--" not in caught.value.hint.partition("--price")[0], "it is no flag's fault alone"
     assert not engine.calls
 
 

@@ -175,6 +175,13 @@ def test_a_wrong_value_is_named(server: Server, route: str, body: dict[str, Any]
 
 CALL = {"type": "function_call", "call_id": "a", "name": "search", "arguments": "{}"}
 SAID: list[tuple[str, dict[str, Any], str]] = [
+    (CHAT, {"temperature": True}, "temperature is true. It should be a number"),
+    (CHAT, {"tools": [TOOL], "tool_choice": {}}, "tool_choice is an empty object. It should be"),
+    (CHAT, {"response_format": {"type": None}}, "response_format.type is null. It should be"),
+    (CHAT, schema_of(True), f"{PLACE} is true. It should be an object"),
+    (CHAT, schema_of(None), f"{PLACE} is missing. It should be an object"),
+    (CHAT, {"revision": {"budget": 5}}, 'revision.budget is 5. It should be a budget in tokens, seconds or'),
+    (CHAT, {"revision": {"drafts": 2}}, "nothing can choose among 2 drafts. Add a check, such as words<=50,"),
     (CHAT, {"n": 9}, "n is 9. It should be a whole number from 1 to 8."),
     (CHAT, {"stream": 1}, "stream is 1. It should be true or false."),
     (CHAT, {"seed": 2**63}, "seed is 9223372036854775808. It should be a whole number of 64 bits."),
@@ -189,7 +196,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
         "tools[0].function.name is 'a b'. Send letters, digits, _ and -",
     ),
     (CHAT, {"stop": ["a"] * 17}, "stop has 17 texts, and this server allows 16 at most."),
-    (CHAT, {"stop": ["", 5]}, "stop: item 1 is ''. It should be a text that is not empty."),
+    (CHAT, {"stop": ["", 5]}, "stop: item 1 is \"\". It should be a text that is not empty."),
     (CHAT, {"tools": [5]}, "tools: item 1 is 5. It should be a tool: {"),
     (
         CHAT,
@@ -209,12 +216,12 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (
         RESPONSE,
         {"tools": [FUNCTION], "tool_choice": some_of({"name": "x"})},
-        "tool_choice names 'x'. The tools",
+        'tool_choice names "x". The tools',
     ),
     (
         CHAT,
         {"logit_bias": {"x": 1}},
-        "logit_bias has 'x': 1. It should be an object of up to 1,024 token ids",
+        'logit_bias has "x": 1. It should be an object of up to 1,024 token ids',
     ),
     (
         CHAT,
@@ -225,12 +232,12 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (
         CHAT,
         {"revision": {"checks": [{"lacks": "light"}]}},
-        "revision.checks: item 1 is a mapping {'lacks': 'light'}. It should be a text: 'lacks:light'.",
+        'revision.checks: item 1 is a mapping {"lacks": "light"}. It should be a text: "lacks:light".',
     ),
     (CHAT, {"revision": {"checks": ["words<=3", "words>=5"]}}, "no answer passes both words<=3 and words>=5"),
     (CHAT, {"revision": {"checks": ["words>=90"]}, "max_tokens": 9}, "no answer of at most 9 tokens passes"),
     (TEXT, {"prompt": None}, "prompt is missing. It should be a text, or a list of texts."),
-    (RESPONSE, {"input": [{**CALL, "call_id": None}]}, "input has a function_call whose call_id is None"),
+    (RESPONSE, {"input": [{**CALL, "call_id": None}]}, "input has a function_call whose call_id is null"),
     *(
         (RESPONSE, {"input": [before, CALL]}, "the prompt is not a conversation")
         for before in ("Rain.", None, 3)

@@ -111,6 +111,11 @@ def test_a_body_that_is_no_json_object(server: Server, body: bytes) -> None:
     assert (reply.status_code, refused(reply)["code"]) == (400, "invalid_json")
 
 
+@pytest.mark.parametrize(("body", "found"), [(b"null", "null"), (b'"a"', '"a"'), (b"[]", "an empty list")])
+def test_a_body_is_called_what_json_calls_it(server: Server, body: bytes, found: str) -> None:
+    assert refused(server.post(body))["message"] == f"the body is {found}, and should be a JSON object."
+
+
 @pytest.mark.parametrize("depth", [50, 400, 900, 5000])
 @pytest.mark.parametrize("place", ["content", "schema", "metadata", "tools"])
 def test_deep_json_is_answered_or_refused(server: Server, depth: int, place: str) -> None:

@@ -69,7 +69,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
             return f"only an empty answer passes {part.name}.", f"Allow more: {what}<=50"
         if max_tokens is not None and what in ("words", "sentences") and low > TOKEN_WORDS * max_tokens:
             message = f"no answer of at most {max_tokens} tokens passes {part.name:.200}."
-            return message, f"Give it more room: --max-tokens {2 * low}, max_tokens={2 * low}."
+            return message, f"Give it more room: {2 * low} tokens."
     return None
 
 

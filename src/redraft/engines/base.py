@@ -204,7 +204,7 @@ def price_of(value: Any) -> Price | None:
             return Price(*numbers)
     except (TypeError, ValueError):
         pass
-    hint = "Write USD per million tokens as PROMPT,COMPLETION or PROMPT,COMPLETION,CACHED: --price 0.5,1.5"
+    hint = "Write USD per million tokens as PROMPT,COMPLETION or PROMPT,COMPLETION,CACHED, such as 0.5,1.5"
     raise UsageError(f"the price {value!r:.60} cannot be read.", hint=hint)
 
 

@@ -560,7 +560,7 @@ def check_plain(plan: Plan) -> None:
     if plan.mode == "native" and more:
         raise RecordError(
             f"native revision continues a text, and a message has {more}.",
-            hint="Use --mode prompted, with a server that takes it.",
+            hint="Use mode 'prompted', with a server that takes it.",
         )
 
 
@@ -585,5 +585,5 @@ def check_request(plan: Plan) -> None:
     if plan.mode == "native" and any(own.values()):
         name = next(name for name, value in own.items() if value)
         raise UsageError(
-            f"native revision continues one text, and {name} was given.", hint="Use mode='prompted'."
+            f"native revision continues one text, and {name} was given.", hint="Use mode 'prompted'."
         )

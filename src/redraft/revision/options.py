@@ -201,7 +201,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         option(
             "checks in their short form, as values, or your own functions (docs/checks.md)",
             default=(),
-            what="a list: ['words<=50']",
+            what='a list: ["words<=50"]',
         )
     )
     critic: Annotated[str | Engine | None, PlainValidator(_or_none(_is_engine))] = option(
@@ -215,7 +215,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
     ] = option(
         "the most that the whole chain may use: tokens, seconds, usd",
         default=Budget(),
-        what="a budget: Budget(tokens=500), or {'tokens': 500}",
+        what='a budget in tokens, seconds or usd: {"tokens": 500}',
     )
     price: Annotated[
         Price | None,
@@ -241,7 +241,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
     stop: Annotated[Sequence[str], _items(is_full)] = option(
         "texts that end an answer; they are not part of it",
         default=(),
-        what="a list of texts: ['END']",
+        what='a list of texts: ["END"]',
         item=FULL,
     )
     tools: Annotated[Sequence[Mapping[str, Any]], _items(_is_json_object)] = option(
@@ -435,10 +435,10 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     if (drafts := options.most_drafts) == 1:
         return
     if options.mode == "native":
-        hint = "Use --mode verified or prompted."
+        hint = "Use mode 'verified' or 'prompted'."
         yield "mode 'native' writes one draft, and drafts were asked for.", hint
     if not (options.checked or options.judge):
-        hint = "Add a check, --check 'words<=50', or a judge, --judge MODEL."
+        hint = "Add a check, such as words<=50, or a judge."
         yield f"nothing can choose among {drafts} drafts.", hint
     if options.given:
         hint = "Leave out one of the two."
@@ -451,7 +451,7 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     wording = wording_of(options.prompts)
     if options.gold and options.mode not in ("auto", "prompted"):
-        hint = "Use mode='prompted'."
+        hint = "Use mode 'prompted'."
         yield f"gold was given, and mode {options.mode!r} shows it to no critic.", hint
     if options.gold and not wording.shows_gold:
         hint = "Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md)."
@@ -466,23 +466,24 @@ def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     if options.places and not (options.given or options.resume):
         yield "places were given, and no answer that has them.", "Give that answer too, as given."
     if options.places and options.mode == "native":
-        yield "mode 'native' writes the whole answer, and places were given.", "Use mode='auto'."
+        yield "mode 'native' writes the whole answer, and places were given.", "Use mode 'auto'."
     if options.mode == "native" and (critic or options.checked):
-        given, other = ("a critic", "prompted") if critic else ("a check", "verified")
-        yield f"in mode 'native' the model judges itself, and {given} was given.", f"Use --mode {other}."
+        own = "a check" if options.checks else "a type of output"
+        given, other = ("a critic", "prompted") if critic else (own, "verified")
+        yield f"in mode 'native' the model judges itself, and {given} was given.", f"Use mode {other!r}."
     if options.mode == "native" and options.given:
-        yield "mode 'native' writes the first answer itself, and it was given.", "Use mode='prompted'."
+        yield "mode 'native' writes the first answer itself, and it was given.", "Use mode 'prompted'."
     if options.mode in BY_CHECKS and not options.checked:
-        hint = "Add one: --check 'words<=50'. All of them: docs/checks.md"
+        hint = "Add one, such as words<=50. All of them: docs/checks.md"
         yield f"mode {options.mode!r} needs checks, and there are none.", hint
     if options.mode in BY_CHECKS and critic:
-        hint = "Use --mode prompted: checks judge first, then the critic."
+        hint = "Use mode 'prompted': checks judge first, then the critic."
         yield f"mode {options.mode!r} asks no critic, and one was given.", hint
     if options.mode == "best-of" and options.min_revisions:
-        hint = f"Use --mode verified --drafts {drafts}: the best draft is revised."
+        hint = f"Use mode 'verified' with {drafts} drafts: the best draft is revised."
         yield f"mode 'best-of' revises nothing, and min_revisions is {options.min_revisions}.", hint
     if options.mode == "best-of" and critic:
-        hint = f"Use --mode prompted --drafts {drafts}: the critic judges the best draft."
+        hint = f"Use mode 'prompted' with {drafts} drafts: the critic judges the best draft."
         yield "mode 'best-of' asks no critic, and one was given.", hint
 
 
@@ -502,10 +503,10 @@ def choose_mode(
     if mode == "native" and not info.continues:
         raise UsageError(
             f"{info.name!r} cannot continue raw text, which native revision needs.",
-            hint="Use --mode prompted, or a GGUF file of the model.",
+            hint="Use mode 'prompted', or a GGUF file of the model.",
         )
     if mode in ("prompted", "best-of", *BY_CHECKS) and not info.chats:
-        raise UsageError(f"{info.name!r} does not answer chat messages.", hint="Use --mode native.")
+        raise UsageError(f"{info.name!r} does not answer chat messages.", hint="Use mode 'native'.")
     own = info.native and drafts == 1 and not (by_chat or has_checks or has_critic)
     if mode == "native" or (mode == "auto" and own):
         return "native"

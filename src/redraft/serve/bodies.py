@@ -178,7 +178,7 @@ def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
         return invalid(f"there is no field {name!r:.80} in {what}. {hint}", place[:80], code="unknown_field")
     if error == "value_error":
         return invalid(f"{place}{said['error']}", place)
-    found = "missing" if error == "missing" else _told(fault["input"])
+    found = "missing" if error == "missing" else shown(fault["input"])
     field = kind.model_fields[name]
     if not (wanted := field.description):
         kinds = (field.annotation, *get_args(field.annotation))
@@ -188,12 +188,6 @@ def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
         if low and high:
             wanted = f"{wanted} from {low.ge:,} to {high.le:,}"
     return invalid(f"{place} is {found}. It should be {wanted}.", place)
-
-
-def _told(value: object) -> str:
-    if isinstance(value, dict):
-        return "an object"
-    return json.dumps(value)[:80] if isinstance(value, str | bool) else shown(value)
 
 
 def _object_at(kind: type[Body], name: str) -> type[Body] | None:

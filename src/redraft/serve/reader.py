@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from redraft.checks.json_reading import once
-from redraft.errors import fault_of, shown
+from redraft.errors import IN_JSON, fault_of, shown
 from redraft.jobs.signals import in_daemon_thread
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.gate import WAIT
@@ -82,6 +82,7 @@ class Reader:
     async def read(self, request: Request, check: Callable[[dict[str, Any]], T]) -> T:
         """Return the result of `check` on a request's body. Only a small one is read on the event loop."""
         raw = await self.bytes_of(request)
+        IN_JSON.set(True)  # for all that is said of this request
 
         def work() -> T:
             return check(object_of(raw))
@@ -115,8 +116,7 @@ def object_of(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise invalid(f"the body is not JSON: {fault_of(error)}.", code="invalid_json") from None
     if not isinstance(value, dict):
-        found = json.dumps(value)[:80] if isinstance(value, str | bool) else shown(value)
-        raise invalid(f"the body is {found}, and should be a JSON object.", code="invalid_json")
+        raise invalid(f"the body is {shown(value)}, and should be a JSON object.", code="invalid_json")
     return {name: part for name, part in value.items() if part is not None}
 
 

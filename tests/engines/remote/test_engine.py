@@ -235,7 +235,7 @@ def test_a_server_without_raw_text_is_asked_once(server: FakeServer, refusal: Re
                 await collected(one.stream("Once", Sampling()))
             said = f"{server.url} has no /completions: it answers chats, but does not continue raw text."
             assert caught.value.message == said
-            assert caught.value.hint == "Use --mode prompted, which needs only chats."
+            assert caught.value.hint == "Use mode 'prompted', which needs only chats."
 
     using(only_chats, ask_twice)
     assert len(server.asked(RAW)) == 1

@@ -377,7 +377,7 @@ class RemoteEngine(Engine):
     def _no_raw_text(self) -> ServerError:
         return ServerError(
             f"{self._server.url} has no {_RAW}: it answers chats, but does not continue raw text.",
-            hint="Use --mode prompted, which needs only chats.",
+            hint="Use mode 'prompted', which needs only chats.",
         )
 
     def _not_the_protocol(self, record: str) -> ServerError:
