@@ -38,6 +38,9 @@ def judged(check: Check, answer: str) -> Outcome:
         ("The answer is 18.\n\nLet me verify: 2 * 9 = 18, minus 0. It checks out in 3 ways.", "18"),
         ("They wait 5 hours. The answer is 18.", "18"),
         ("The answer is 12. Actually, no: I cannot say.", "12"),
+        ("The answer is 42. No wait, 17.", "17"),
+        ("The answer is 42. No, wait, it is 17.", "17"),
+        ("The answer is 42. No wait, let me check. Yes, 42 is right.", "42"),
         ("The answer is 2(3+4) = 14.", "14"),
         ("The answer is (-3).", "-3"),
         ("所以一共有42个苹果。", "42"),
@@ -205,12 +208,20 @@ WORDS = st.lists(LETTERS).map("".join)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "none", "x2, step 2.5", "GPT-4", "-", "$", "...", "on 2024-01-05 at 12:30", "pages 5–7"]
+    "text", ["", "none", "x2, step 2.5", "GPT-4", "-", "$", "...", "on 2024-01-05 at 12:30"]
 )
 def test_no_number(text: str) -> None:
     assert final_number(text) is None
     outcome = Number.of("1").check(text, Prompt())
-    assert outcome.message == "The answer has no number. Write the result as a number, at the end."
+    told = "The answer gives no number as its result. Write the result as a number, at the end."
+    assert outcome.message == told
+
+
+def test_numbers_that_are_none_or_several_are_not_denied() -> None:
+    assert final_number("pages 5–7") is None
+    assert "gives no number as its result" in judged(Number.of("42"), "It is not 42.").message
+    told = judged(Number.of("42"), "The answer is 42 or 43.").message
+    assert told == "The answer offers several numbers, 42 and 43. Give one, at the end."
 
 
 @given(NUMBERS, WORDS, st.sampled_from(["{}", "{:,}", "${:,}", "{}%", "{}.", "**{}**", "({})"]), WORDS)

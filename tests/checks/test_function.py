@@ -204,3 +204,11 @@ def test_numpys_booleans_and_numbers_are_results(kind: str, given: float, passes
     value = getattr(pytest.importorskip("numpy"), kind)(given)
     found: Any = FunctionCheck.around(lambda answer: value).check("It rains.", Prompt())
     assert found.passed is passes
+
+
+@pytest.mark.parametrize("places", [[(-3, 1000)], [(5, 2)], [(0, 5)], ["x"], "ab", [3]])
+def test_a_place_outside_of_the_answer_is_a_fault_of_the_check(places: Any) -> None:
+    with pytest.raises(CheckError) as caught:
+        run(lambda _: failed("bad", places=places))
+    assert "within the answer, or a JSON pointer: '/a'" in str(caught.value.hint)
+    assert run(lambda _: failed("bad", places=[(0, 4), "/a", ""])).places == ((0, 4), "/a", "")

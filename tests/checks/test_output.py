@@ -229,3 +229,17 @@ def test_validators_find_the_context_that_is_given() -> None:
     assert chain.value == "It rains."
     with pytest.raises(UsageError, match="without output"):
         redraft.revise("Quote.", **options)
+
+
+def test_a_number_beyond_a_float_is_refused_as_nan_is() -> None:
+    check = from_type(dict[str, float])
+    for number in ("NaN", "1e999"):
+        told = check.check(f'{{"x": {number}}}', Prompt())
+        assert (told.passed, told.message) == (False, f"The answer is not JSON: {number} is not a finite number.")
+        assert parse_output(check, f'{{"x": {number}}}') is None
+
+
+def test_feedback_has_the_plain_name_of_a_type() -> None:
+    above = Annotated[int, Field(gt=5)]
+    assert from_type(above).check("3", Prompt()).message.startswith("The JSON is not a valid int: ")
+    assert from_type(dict[str, list[above]] | None).name == "output:dict[str, list[int]] | None"  # type: ignore[valid-type]

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from redraft.chain import CheckResult, Place, Prompt, describe, is_blank, whole
 from redraft.chain.thoughts import apart
-from redraft.checks.json_reading import json_in
+from redraft.checks.json_reading import is_place, json_in
 from redraft.engines.steering.form import Conflict, Form
 from redraft.errors import CheckError, RedraftError, crash_of
 from redraft.jobs.machine import all_cores
@@ -206,12 +206,15 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
     if not 0 <= outcome.score <= 1:
         message = f"the check {check.name!r} gave the score {outcome.score}."
         raise CheckError(message, hint="A score is from 0 to 1.")
+    hint = "A place is (begin, end), of characters within the answer, or a JSON pointer: '/a'."
     try:
         found = {"name": check.name, "score": outcome.score, "message": whole(outcome.message)}
-        return CheckResult.model_validate({**found, "passed": outcome.passed, "places": outcome.places})
+        result = CheckResult.model_validate({**found, "passed": outcome.passed, "places": outcome.places})
     except ValidationError as error:
-        hint = "A place is (begin, end), numbers of characters, or a JSON pointer."
         raise CheckError(f"{check.name!r} gave a wrong outcome: {describe(error)}.", hint=hint) from None
+    if wrong := [place for place in result.places if not is_place(place, answer)]:
+        raise CheckError(f"{check.name!r} gave the place {wrong[0]!r:.60}.", hint=hint)
+    return result
 
 
 async def run_checks(

@@ -131,7 +131,7 @@ _ANSWER_IS = regex.compile(
 )
 _SENTENCE_END = regex.compile(r"(?<!\\)[.!?](?=\s|$)|[。！？]|\n|$")
 _CORRECTION = regex.compile(
-    r"(?i)(?<=[.!?…]\s{1,4}|\n|^)[\s*_]{0,4}(?:but\b,?\s|oh\b,?\s|hmm+\b,?\s)?"
+    r"(?i)(?<=[.!?…]\s{1,4}|\n|^)[\s*_]{0,4}(?:(?:but|oh|no|hmm+)\b,?\s)?"
     r"(?:wait\b|actually\b|hold\son\b|no[,.!—]|hmm+\b|oops\b|sorry\b|correction\b|i\smade\sa\b|i\swas\swrong\b|"
     r"that(?:'s|\sis|\swas)\s(?:wrong|incorrect|not\sright)\b|let\sme\s(?:re|check|double|correct)\w*)"
 )
@@ -238,8 +238,13 @@ def _results(run: _Run) -> list[Value]:
 
 def final_number(answer: str) -> Value | None:
     """Return the number that an answer ends in; None if it has none, or several at once."""
+    found = _offered(answer)
+    return found[0] if len(found) == 1 else None
+
+
+def _offered(answer: str) -> list[Value]:
     found: list[Value] = next(filter(None, map(_numbers_in, _readings(answer))), [])
-    return found[0] if len(set(found)) == 1 else None
+    return [*dict.fromkeys(found)]
 
 
 def _numbers_in(answer: str) -> list[Value]:
@@ -399,10 +404,14 @@ class _Final(ABC):
         found: Hashable = self.read(answer)
         return found
 
+    def lack(self, answer: str) -> str:  # noqa: ARG002  (others say what they found in it)
+        """Say why an answer has no result."""
+        return self.missing
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         found = self.read(answer)
         if found is None:
-            return failed(self.missing)
+            return failed(self.lack(answer))
         read = str(found)[: self.longest] + "…" * (len(str(found)) > self.longest)
         told = f"The {self.called} is read as {read}."
         return passed(told) if self.is_right(found) else failed(f"{told} It is not right. Work it out again.")
@@ -414,7 +423,7 @@ class Number(_Final):
 
     reference: Value
     tolerance: Value = Decimal(0)
-    missing = "The answer has no number. Write the result as a number, at the end."
+    missing = "The answer gives no number as its result. Write the result as a number, at the end."
     demand = "End the answer with its result, as a number in digits."
     longest = 40
 
@@ -435,6 +444,12 @@ class Number(_Final):
     def read(self, answer: str) -> Value | None:
         """Return the final number."""
         return final_number(answer)
+
+    def lack(self, answer: str) -> str:
+        """Say which numbers an answer offers, if it offers several."""
+        found = [f"{each!s:.{self.longest}}" for each in _offered(answer)[:3]]
+        several = f"The answer offers several numbers, {' and '.join(found)}. Give one, at the end."
+        return several if found else self.missing
 
     def is_right(self, found: Value) -> bool:
         """Whether the number is within the tolerance."""

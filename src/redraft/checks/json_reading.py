@@ -11,7 +11,8 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, NoReturn
+from math import isfinite
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
@@ -22,7 +23,7 @@ MOST_STARTS = 1000  # brackets in a text that are tried; each failure takes time
 LONG = 1000  # characters: text that is JSON for as long is meant as JSON
 
 _SPACE = re.compile(r"[\s\ufeff]*")
-_START = re.compile(r"""\{(?=\s*["'}\w])|\[(?=\s*(?:["{\[\]\d-]|true|false|null))""")
+_START = re.compile(r"""\{(?=\s*["'}\w])|\[(?=\]|\s*(?:["{\[\]\d-]|true|false|null))""")
 _MEANT = re.compile(r"""(?:\[\s*)?\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*"[^"\n]*"\s*,""")
 """What nobody writes but as JSON: if it cannot be read, the JSON is broken."""
 
@@ -115,9 +116,10 @@ def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tup
             continue
         before, after = text[: start.start()].rpartition("\n")[2], text[at:].partition("\n")[0]
         items = value if isinstance(value, list) else [value] * bool(value)
-        # `[1]` and `{}` in a sentence may be a part of it.
+        # `[1]` and `{}` in a sentence may be a part of it; not `{}` after a colon, at the end of a line.
         meant = any(isinstance(item, dict | list | str) for item in items)
-        if meant or not (before.strip() or after.strip("` ")):
+        alone = not before.strip() or (not value and before.rstrip().endswith(":"))
+        if meant or (alone and not after.strip("` .")):
             found.append((value, text[start.start() : at]))
     if len(found) > 1:
         raise NotJson(f"The answer has {len(found)} objects or lists of JSON, and exactly one is wanted.")
@@ -126,8 +128,11 @@ def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tup
     return found[0]
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON value")
+def finite(number: str) -> float:
+    """Return a number in JSON, for `parse_float` and `parse_constant`. NaN and 1e999 raise ValueError."""
+    if not isfinite(value := float(number)):
+        raise ValueError(f"{number:.40} is not a finite number")
+    return value
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -140,7 +145,7 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=once, parse_constant=_refuse)
+_DECODER = json.JSONDecoder(object_pairs_hook=once, parse_constant=finite, parse_float=finite)
 
 
 def _raw(text: str, begin: int, end: int) -> tuple[Any, int]:
@@ -183,10 +188,16 @@ def json_in(answer: str) -> tuple[int, str]:
     return answer.find(text), text
 
 
+def is_place(place: Place, answer: str) -> bool:
+    """Whether this may be a place: characters within an answer, or a JSON pointer."""
+    pointer = isinstance(place, str)
+    return place[:1] in ("", "/") if pointer else 0 <= place[0] <= place[1] <= len(answer)
+
+
 def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
     """Return the characters of a place in an answer; None if the answer lacks that place."""
     if not isinstance(place, str):
-        return place if 0 <= place[0] <= place[1] <= len(answer) else None
+        return place if is_place(place, answer) else None
     first, text = json_in(answer)
     begin, end, lacks = (first >= 0 and span_of(text, keys_of(place))) or (0, 0, "it")
     return None if lacks or place[:1] not in ("", "/") else (first + begin, first + end)

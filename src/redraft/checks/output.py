@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import isroutine
-from typing import Any, cast, get_args
+from typing import Annotated, Any, cast, get_args, get_origin
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
@@ -111,7 +111,12 @@ def _closed(schema: Any) -> Any:
 
 
 def _name_of(output: Any) -> str:
+    """Return the name of a type without its annotations: `int`, or `list[int]`."""
+    if get_origin(output) is Annotated:
+        return _name_of(get_args(output)[0])
     name = output.__name__ if isinstance(output, type) and not get_args(output) else str(output)
+    for part in get_args(output):
+        name = name.replace(repr(part), _name_of(part)) if "Annotated[" in repr(part) else name
     return re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
 
 

@@ -12,12 +12,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from math import isfinite
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from redraft.checks.json_reading import once
+from redraft.checks.json_reading import finite, once
 from redraft.errors import IN_JSON, fault_of, shown
 from redraft.jobs.signals import in_daemon_thread
 from redraft.serve.errors import Refusal, invalid
@@ -106,7 +105,7 @@ def object_of(body: bytes) -> dict[str, Any]:
             raise invalid(message, code="too_many_parts")
     try:
         text = body.decode("utf-8")
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=once)
+        value = json.loads(text, parse_constant=finite, parse_float=finite, object_pairs_hook=once)
         if _SURROGATE.search(body):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
@@ -131,9 +130,3 @@ def counted(body: bytes, signs: bytes, most: int) -> int:
     others = bytes(set(range(256)) - {*signs, *b'"'})
     bare = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, others).replace(b'""', b"")
     return sum(map(len, bare.split(b'"')[::2]))
-
-
-def _finite(number: str) -> float:
-    if not isfinite(value := float(number)):
-        raise ValueError(f"{number:.40} is not a finite number")
-    return value
