@@ -235,7 +235,10 @@ def test_a_number_beyond_a_float_is_refused_as_nan_is() -> None:
     check = from_type(dict[str, float])
     for number in ("NaN", "1e999"):
         told = check.check(f'{{"x": {number}}}', Prompt())
-        assert (told.passed, told.message) == (False, f"The answer is not JSON: {number} is not a finite number.")
+        assert (told.passed, told.message) == (
+            False,
+            f"The answer is not JSON: {number} is not a finite number.",
+        )
         assert parse_output(check, f'{{"x": {number}}}') is None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -58,8 +58,6 @@ def test_revisions_are_steered_too() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "options", [{"checks": ["number=42"]}, {"checks": []}]
-)
+@pytest.mark.parametrize("options", [{"checks": ["number=42"]}, {"checks": []}])
 def test_what_has_no_form_does_not_steer(options: dict[str, Any]) -> None:
     assert note(max_tokens=20, **options).steps[0].steered == ()

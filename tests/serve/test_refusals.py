@@ -180,7 +180,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"response_format": {"type": None}}, "response_format.type is null. It should be"),
     (CHAT, schema_of(True), f"{PLACE} is true. It should be an object"),
     (CHAT, schema_of(None), f"{PLACE} is missing. It should be an object"),
-    (CHAT, {"revision": {"budget": 5}}, 'revision.budget is 5. It should be a budget in tokens, seconds or'),
+    (CHAT, {"revision": {"budget": 5}}, "revision.budget is 5. It should be a budget in tokens, seconds or"),
     (CHAT, {"revision": {"drafts": 2}}, "nothing can choose among 2 drafts. Add a check, such as words<=50,"),
     (CHAT, {"n": 9}, "n is 9. It should be a whole number from 1 to 8."),
     (CHAT, {"stream": 1}, "stream is 1. It should be true or false."),
@@ -196,7 +196,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
         "tools[0].function.name is 'a b'. Send letters, digits, _ and -",
     ),
     (CHAT, {"stop": ["a"] * 17}, "stop has 17 texts, and this server allows 16 at most."),
-    (CHAT, {"stop": ["", 5]}, "stop: item 1 is \"\". It should be a text that is not empty."),
+    (CHAT, {"stop": ["", 5]}, 'stop: item 1 is "". It should be a text that is not empty.'),
     (CHAT, {"tools": [5]}, "tools: item 1 is 5. It should be a tool: {"),
     (
         CHAT,

@@ -32,6 +32,8 @@ def checks(
         if sys.stdin.isatty():
             raise UsageError("there is no prompt.", hint='redraft checks "What is rain, in 20 words?"')
         text = read_piped(beside=False)
+    if not text.strip():
+        raise UsageError("the prompt is empty.", hint='redraft checks "What is rain, in 20 words?"')
     found = checks_in(whole(text))
     if as_json:
         write(json.dumps(found, ensure_ascii=False))

@@ -501,7 +501,9 @@ REMOTE = EngineKind(
 async def _script(named: ModelReference, _opening: Opening) -> Engine:
     from redraft.engines.scripted import read_script
 
-    return read_script(Path(named.target))
+    if not (path := Path(named.target)).exists():  # as for any other missing model
+        raise ModelError(f"there is no script {path}.", hint="Check the path.")
+    return read_script(path)
 
 
 SCRIPT = EngineKind("script:replies.jsonl", _script, lambda named: _files(Path(named.target), named))

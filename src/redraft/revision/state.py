@@ -40,6 +40,11 @@ from redraft.revision.prompts import VERDICTS, Wording, filled, wording_of
 ROLES: tuple[Role, ...] = get_args(Role)
 ANSWERED = "answered_by"
 """In the `meta` of a chain: who wrote the answer of a model that has adapters for roles."""
+_MORE_ROOM = {
+    "max_tokens": "Give it more room: --max-tokens N, max_tokens=N",
+    "context": "Shorten the prompt, or ask for a longer context: --ctx N, ctx=N",
+}
+"""Hints, by what cut an answer."""
 OWN = "own_steps"
 """In the `meta` of a chain on an exercise: how many of its first steps the adapters wrote."""
 
@@ -293,7 +298,7 @@ class State:
         received = f"{aside or 'nothing'}{full.get(stop or '', '')}"
         error = EmptyReply(
             f"{self.plan.info.name!r} gave no answer. What came: {received}.",
-            hint="Give it more room: --max-tokens N" if stop == "max_tokens" else None,
+            hint=_MORE_ROOM.get(stop or "", "Try other words in the prompt, another seed, or another model."),
         )
         error.by_itself, error.cut = by_itself and not aside, stop in full
         raise error

@@ -153,7 +153,10 @@ class ChainMaking:
         for step in chain.steps:  # a step may end so for its criticism, too
             of_answer = step.feedback is None or step.feedback.by == "checks"
             if step.finish == "filtered" and of_answer:
-                raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
+                raise EmptyReply(
+                    f"{chain.id}: the server's content filter cut an answer.",
+                    hint="Leave the record out, or ask another model.",
+                )
         chain, counts = cleaned(chain)
         golds = gold_texts(record) if self.gold or self.verify else []
         found = [leak._asdict() for leak in leaks(chain, golds)]
