@@ -248,11 +248,10 @@ class ContextError(EngineError):
     ) -> None:
         hint = "Shorten the prompt"
         if trained is not None and prompt_tokens < trained:
-            longer = min(prompt_tokens + 1024, trained)
-            hint += f", or ask for a longer context: --ctx {longer}, ctx={longer}"
+            hint += f", or ask for a longer context: --ctx {min(prompt_tokens + 1024, trained)}"
         elif trained is not None:
             hint += f": the model was trained for {trained} tokens, prompt and answer together"
-            hint += f". The context can be as long: --ctx {trained}, ctx={trained}" * (context < trained)
+            hint += f". The context can be as long: --ctx {trained}" * (context < trained)
         super().__init__(
             f"the prompt has {'about ' * about}{prompt_tokens} tokens and the context holds {context}.",
             hint=f"{hint}.",

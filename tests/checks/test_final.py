@@ -208,7 +208,7 @@ WORDS = st.lists(LETTERS).map("".join)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "none", "x2, step 2.5", "GPT-4", "-", "$", "...", "on 2024-01-05 at 12:30"]
+    "text", ["", "It is not 42.", "x2, step 2.5", "GPT-4", "-", "$", "...", "on 2024-01-05 at 12:30"]
 )
 def test_no_number(text: str) -> None:
     assert final_number(text) is None
@@ -217,9 +217,7 @@ def test_no_number(text: str) -> None:
     assert outcome.message == told
 
 
-def test_numbers_that_are_none_or_several_are_not_denied() -> None:
-    assert final_number("pages 5–7") is None
-    assert "gives no number as its result" in judged(Number.of("42"), "It is not 42.").message
+def test_several_numbers_are_told() -> None:
     told = judged(Number.of("42"), "The answer is 42 or 43.").message
     assert told == "The answer offers several numbers, 42 and 43. Give one, at the end."
 

@@ -97,7 +97,6 @@ def test_a_list_is_taken_out_too(answer: str, value: Any) -> None:
         ("", "The answer is empty, and JSON is wanted."),
         ("Sure!", "The answer is not JSON: Expecting value at line 1, column 1, before 'Sure!'."),
         ('{"a": [1, 2', "is not JSON: Expecting ',' delimiter at line 1, column 12, where it ends."),
-        ('{"a": 1e999}', "The answer is not JSON: 1e999 is not a finite number."),
         ('{"a": "b', "Unterminated string starting at line 1, column 7, before '\"b'."),
         ('{"a": NaN}', "The answer is not JSON: NaN is not a finite number."),
         ('Here:\n```json\n{"a" 1}\n```', "Expecting ':' delimiter at line 3, column 6, before '1}'."),

@@ -179,7 +179,6 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"tools": [TOOL], "tool_choice": {}}, "tool_choice is an empty object. It should be"),
     (CHAT, {"response_format": {"type": None}}, "response_format.type is null. It should be"),
     (CHAT, schema_of(True), f"{PLACE} is true. It should be an object"),
-    (CHAT, schema_of(None), f"{PLACE} is missing. It should be an object"),
     (CHAT, {"revision": {"budget": 5}}, "revision.budget is 5. It should be a budget in tokens, seconds or"),
     (CHAT, {"revision": {"drafts": 2}}, "nothing can choose among 2 drafts. Add a check, such as words<=50,"),
     (CHAT, {"n": 9}, "n is 9. It should be a whole number from 1 to 8."),

@@ -109,11 +109,7 @@ CHAT = b'{"model": "plain", "messages": [{"role": "user", "content": "Hi."}]'
 def test_a_body_that_is_no_json_object(server: Server, body: bytes) -> None:
     reply = server.post(body)
     assert (reply.status_code, refused(reply)["code"]) == (400, "invalid_json")
-
-
-@pytest.mark.parametrize(("body", "found"), [(b"null", "null"), (b'"a"', '"a"'), (b"[]", "an empty list")])
-def test_a_body_is_called_what_json_calls_it(server: Server, body: bytes, found: str) -> None:
-    assert refused(server.post(body))["message"] == f"the body is {found}, and should be a JSON object."
+    assert body != b"null" or refused(reply)["message"].startswith("the body is null, ")
 
 
 @pytest.mark.parametrize("depth", [50, 400, 900, 5000])
@@ -391,11 +387,9 @@ def test_checks_that_compute_are_taken(server: Server) -> None:
 
 
 def test_a_format_holds_the_model_where_its_checks_do_not_steer() -> None:
-    asked: Any = {"model": "plain", "messages": HI, "response_format": {"type": "json_object"}}
-    assert accepted(asked, steer=False).options.steer
-    asked["response_format"]["type"] = "text"
-    checked = accepted({**asked, "revision": {"checks": ["json"]}}, steer=False)
-    assert not checked.options.steer
+    for more in ({"response_format": {"type": "json_object"}}, {"revision": {"checks": ["json"]}}):
+        made = accepted({"model": "plain", "messages": HI, **more}, steer=False)
+        assert made.options.steer == ("response_format" in more)
 
 
 def accepted(body: dict[str, Any], **own: Any) -> Accepted:

@@ -243,8 +243,7 @@ def final_number(answer: str) -> Value | None:
 
 
 def _offered(answer: str) -> list[Value]:
-    found: list[Value] = next(filter(None, map(_numbers_in, _readings(answer))), [])
-    return [*dict.fromkeys(found)]
+    return [*dict.fromkeys(next(filter(None, map(_numbers_in, _readings(answer))), ()))]
 
 
 def _numbers_in(answer: str) -> list[Value]:
@@ -404,14 +403,10 @@ class _Final(ABC):
         found: Hashable = self.read(answer)
         return found
 
-    def lack(self, answer: str) -> str:  # noqa: ARG002  (others say what they found in it)
-        """Say why an answer has no result."""
-        return self.missing
-
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         found = self.read(answer)
         if found is None:
-            return failed(self.lack(answer))
+            return failed(self.missing)
         read = str(found)[: self.longest] + "…" * (len(str(found)) > self.longest)
         told = f"The {self.called} is read as {read}."
         return passed(told) if self.is_right(found) else failed(f"{told} It is not right. Work it out again.")
@@ -445,11 +440,12 @@ class Number(_Final):
         """Return the final number."""
         return final_number(answer)
 
-    def lack(self, answer: str) -> str:
-        """Say which numbers an answer offers, if it offers several."""
-        found = [f"{each!s:.{self.longest}}" for each in _offered(answer)[:3]]
-        several = f"The answer offers several numbers, {' and '.join(found)}. Give one, at the end."
-        return several if found else self.missing
+    def check(self, answer: str, prompt: Prompt) -> Outcome:
+        """Pass if the final number is right. Of several numbers at once, none is final."""
+        if len(offered := _offered(answer)) > 1:
+            found = " and ".join(f"{each!s:.{self.longest}}" for each in offered[:3])
+            return failed(f"The answer offers several numbers, {found}. Give one, at the end.")
+        return super().check(answer, prompt)
 
     def is_right(self, found: Value) -> bool:
         """Whether the number is within the tolerance."""

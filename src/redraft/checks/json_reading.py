@@ -188,16 +188,10 @@ def json_in(answer: str) -> tuple[int, str]:
     return answer.find(text), text
 
 
-def is_place(place: Place, answer: str) -> bool:
-    """Whether this may be a place: characters within an answer, or a JSON pointer."""
-    pointer = isinstance(place, str)
-    return place[:1] in ("", "/") if pointer else 0 <= place[0] <= place[1] <= len(answer)
-
-
 def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
     """Return the characters of a place in an answer; None if the answer lacks that place."""
     if not isinstance(place, str):
-        return place if is_place(place, answer) else None
+        return place if 0 <= place[0] <= place[1] <= len(answer) else None
     first, text = json_in(answer)
     begin, end, lacks = (first >= 0 and span_of(text, keys_of(place))) or (0, 0, "it")
     return None if lacks or place[:1] not in ("", "/") else (first + begin, first + end)

@@ -29,9 +29,7 @@ def checks(
 
     text = one_text(prompt or (), "checks")
     if text in ("", "-"):
-        if sys.stdin.isatty():
-            raise UsageError("there is no prompt.", hint='redraft checks "What is rain, in 20 words?"')
-        text = read_piped(beside=False)
+        text = "" if sys.stdin.isatty() else read_piped(beside=False)
     if not text.strip():
         raise UsageError("the prompt is empty.", hint='redraft checks "What is rain, in 20 words?"')
     found = checks_in(whole(text))

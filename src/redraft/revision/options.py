@@ -435,14 +435,11 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     if (drafts := options.most_drafts) == 1:
         return
     if options.mode == "native":
-        hint = "Use mode 'verified' or 'prompted'."
-        yield "mode 'native' writes one draft, and drafts were asked for.", hint
+        yield "mode 'native' writes one draft, and drafts were asked for.", "Use mode 'verified'."
     if not (options.checked or options.judge):
-        hint = "Add a check, such as words<=50, or a judge."
-        yield f"nothing can choose among {drafts} drafts.", hint
+        yield f"nothing can choose among {drafts} drafts.", "Add a check, such as words<=50, or a judge."
     if options.given:
-        hint = "Leave out one of the two."
-        yield f"the first answer is given, and {drafts} drafts were asked for.", hint
+        yield f"the first answer is given, and {drafts} drafts were asked for.", "Leave out one of the two."
     if options.tools:
         hint = "Drafts are compared as texts. Leave out one of the two."
         yield f"{drafts} drafts were asked for, and tools.", hint
@@ -451,8 +448,7 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     wording = wording_of(options.prompts)
     if options.gold and options.mode not in ("auto", "prompted"):
-        hint = "Use mode 'prompted'."
-        yield f"gold was given, and mode {options.mode!r} shows it to no critic.", hint
+        yield f"gold was given, and mode {options.mode!r} shows it to no critic.", "Use mode 'prompted'."
     if options.gold and not wording.shows_gold:
         hint = "Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md)."
         yield f"gold was given, and the wording {wording.name!r} has no place for it.", hint
@@ -474,8 +470,10 @@ def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     if options.mode == "native" and options.given:
         yield "mode 'native' writes the first answer itself, and it was given.", "Use mode 'prompted'."
     if options.mode in BY_CHECKS and not options.checked:
-        hint = "Add one, such as words<=50. All of them: docs/checks.md"
-        yield f"mode {options.mode!r} needs checks, and there are none.", hint
+        yield (
+            f"mode {options.mode!r} needs checks, and there are none.",
+            "Add one: words<=50 (docs/checks.md).",
+        )
     if options.mode in BY_CHECKS and critic:
         hint = "Use mode 'prompted': checks judge first, then the critic."
         yield f"mode {options.mode!r} asks no critic, and one was given.", hint

@@ -40,11 +40,6 @@ from redraft.revision.prompts import VERDICTS, Wording, filled, wording_of
 ROLES: tuple[Role, ...] = get_args(Role)
 ANSWERED = "answered_by"
 """In the `meta` of a chain: who wrote the answer of a model that has adapters for roles."""
-_MORE_ROOM = {
-    "max_tokens": "Give it more room: --max-tokens N, max_tokens=N",
-    "context": "Shorten the prompt, or ask for a longer context: --ctx N, ctx=N",
-}
-"""Hints, by what cut an answer."""
 OWN = "own_steps"
 """In the `meta` of a chain on an exercise: how many of its first steps the adapters wrote."""
 
@@ -291,14 +286,13 @@ class State:
         flagged = any(step.echo and step.checks for step in self.steps)  # a call was due
         if stop in ("budget", "cancelled") or flagged or has_answer(self.drafts) or self.best() is not None:
             return
-        full = {
-            "max_tokens": ", and then max_tokens was reached",
-            "context": ", and then the context was full",
-        }
-        received = f"{aside or 'nothing'}{full.get(stop or '', '')}"
+        full = {"max_tokens": "max_tokens was reached", "context": "the context was full"}
+        then = f", and then {full[stop]}" if stop in full else ""
         error = EmptyReply(
-            f"{self.plan.info.name!r} gave no answer. What came: {received}.",
-            hint=_MORE_ROOM.get(stop or "", "Try other words in the prompt, another seed, or another model."),
+            f"{self.plan.info.name!r} gave no answer. What came: {aside or 'nothing'}{then}.",
+            hint="Give it more room: max_tokens (--max-tokens N), or the context (--ctx N)."
+            if stop in full
+            else "Try other words in the prompt, another seed, or another model.",
         )
         error.by_itself, error.cut = by_itself and not aside, stop in full
         raise error

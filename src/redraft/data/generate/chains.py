@@ -153,10 +153,7 @@ class ChainMaking:
         for step in chain.steps:  # a step may end so for its criticism, too
             of_answer = step.feedback is None or step.feedback.by == "checks"
             if step.finish == "filtered" and of_answer:
-                raise EmptyReply(
-                    f"{chain.id}: the server's content filter cut an answer.",
-                    hint="Leave the record out, or ask another model.",
-                )
+                raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
         chain, counts = cleaned(chain)
         golds = gold_texts(record) if self.gold or self.verify else []
         found = [leak._asdict() for leak in leaks(chain, golds)]
