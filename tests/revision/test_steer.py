@@ -45,13 +45,6 @@ def test_json_is_steered_by_checks_unless_that_is_off_and_by_a_type_always() -> 
 
 
 @pytest.mark.slow
-def test_without_steering_it_does_not() -> None:
-    chain = note(steer=False)
-    assert not chain.passed
-    assert chain.steps[0].steered == ()
-
-
-@pytest.mark.slow
 def test_revisions_are_steered_too() -> None:
     chain = note(checks=["lacks:the", "matches:(?=x)xyzzy"], max_revisions=1, max_tokens=40)
     assert [step.steered for step in chain.steps] == [("lacks:the",)] * 2

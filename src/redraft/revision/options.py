@@ -7,7 +7,6 @@ do.
 from __future__ import annotations
 
 import inspect
-import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -378,10 +377,9 @@ def check_together(found: RevisionOptions) -> None:
             hint="Both count revisions after the first answer.",
         )
     check_engines(found)
-    for fault, hint in itertools.chain(
-        _faults_of_tools(found), _faults_of_drafts(found), _faults_of_wording(found), _faults_of_mode(found)
-    ):
-        raise UsageError(fault, hint=hint)
+    for faults in (_faults_of_tools, _faults_of_drafts, _faults_of_wording, _faults_of_mode):
+        for fault, hint in faults(found):
+            raise UsageError(fault, hint=hint)
     check_checks([check for check in found.checks if isinstance(check, Check)], found)
     for role in ("model", "critic", "judge"):
         if found.cache and not isinstance(getattr(found, role), str | None):
@@ -470,10 +468,8 @@ def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     if options.mode == "native" and options.given:
         yield "mode 'native' writes the first answer itself, and it was given.", "Use mode 'prompted'."
     if options.mode in BY_CHECKS and not options.checked:
-        yield (
-            f"mode {options.mode!r} needs checks, and there are none.",
-            "Add one: words<=50 (docs/checks.md).",
-        )
+        hint = "Add one, such as words<=50. All of them: docs/checks.md"
+        yield f"mode {options.mode!r} needs checks, and there are none.", hint
     if options.mode in BY_CHECKS and critic:
         hint = "Use mode 'prompted': checks judge first, then the critic."
         yield f"mode {options.mode!r} asks no critic, and one was given.", hint
