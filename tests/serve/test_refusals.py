@@ -192,7 +192,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (
         CHAT,
         {"tools": [{"type": "function", "function": {"name": "a b"}}]},
-        "tools[0].function.name is 'a b'. Send letters, digits, _ and -",
+        'tools[0].function.name is "a b". Send letters, digits, _ and -',
     ),
     (CHAT, {"stop": ["a"] * 17}, "stop has 17 texts, and this server allows 16 at most."),
     (CHAT, {"stop": ["", 5]}, 'stop: item 1 is "". It should be a text that is not empty.'),
