@@ -71,7 +71,7 @@ def test_responses_have_the_effort_of_reasoning(server: Server, upstream: FakeSe
         ("local", {"effort": "low"}, "takes no reasoning.effort. It takes top_k. Leave it out."),
         ("plain", {"effort": 3}, "reasoning.effort is 3"),
         ("plain", {"efort": "low"}, "Did you mean 'effort'?"),
-        ("plain", {"summary": "detailed"}, "summary is not supported"),
+        ("plain", {"summary": "detailed"}, "reasoning.summary may only be"),
     ):
         reply = ask(model, **reasoning)
         assert (reply.status_code, said in reply.text) == (400, True), reply.text
