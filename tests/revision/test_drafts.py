@@ -157,11 +157,11 @@ def test_a_judge_alone_chooses() -> None:
     ("options", "word"),
     [
         ({"drafts": 0}, "at least 1"),
-        ({"drafts": 2, "checks": []}, "--check"),
-        ({"mode": "best-of", "checks": []}, "--judge"),
-        ({"drafts": 2, "mode": "native"}, "--mode"),
-        ({"mode": "best-of", "critic": ScriptedEngine(["Fine."])}, "--mode prompted --drafts 4"),
-        ({"mode": "best-of", "drafts": 2, "min_revisions": 1}, "--mode verified --drafts 2"),
+        ({"drafts": 2, "checks": []}, "Add a check"),
+        ({"mode": "best-of", "checks": []}, "or a judge"),
+        ({"drafts": 2, "mode": "native"}, "Use mode 'verified'"),
+        ({"mode": "best-of", "critic": ScriptedEngine(["Fine."])}, "Use mode 'prompted' with 4 drafts"),
+        ({"mode": "best-of", "drafts": 2, "min_revisions": 1}, "Use mode 'verified' with 2 drafts"),
     ],
 )
 def test_drafts_that_make_no_sense(options: dict[str, Any], word: str) -> None:

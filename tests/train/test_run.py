@@ -130,8 +130,8 @@ def test_an_evaluation_needs_data(model: str, here: Path) -> None:
 def test_an_evaluation_takes_batches_of_its_own_size(model: str, here: Path) -> None:
     words = ["--eval_strategy", "steps", "--eval_data_path", "chains.jsonl", "--no-packing"]
     made = ready(model, *words, "--per_device_eval_batch_size", "7").loop
-    assert isinstance(made.loop.eval_data, Data)
-    assert [len(rows) for rows in made.loop.eval_data.order.batches(0)] == [7, 7, 7, 3]
+    assert isinstance(made.eval_data, Data)
+    assert [len(rows) for rows in made.eval_data.order.batches(0)] == [7, 7, 7, 3]
     assert made.evaluate() > 0
     usual = ready(model, *words).loop
     assert usual.eval_data is not None

@@ -126,6 +126,6 @@ class WithOptions:
         for name, (kind, spread) in self._own.items():
             if is_dataclass(kind) and isinstance(kind, type):
                 values[name] = kind(**{p.name: values.pop(p.name) for p in spread})
-        if "flags" not in self._own:
+        if self._options():
             values["flags"] = {name: value for name, value in given.items() if value is not None}
         self._command(**values)

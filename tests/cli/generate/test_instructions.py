@@ -133,7 +133,7 @@ def test_the_shipped_recipes_are_read() -> None:
     assert result.exit_code == 0, result.output
     record = json.loads(Path("out.jsonl.run.json").read_text())
     assert record["config"]["temperature"] == 1.0
-    assert run("-o", "o.jsonl", "-m", "script:none.jsonl", "--recipe", "self_instruct").exit_code == 2
+    assert run("-o", "o.jsonl", "-m", "script:none.jsonl", "--recipe", "self_instruct").exit_code == 3
 
 
 def test_the_limit_of_seconds_holds_while_the_model_is_opened(silent: str) -> None:

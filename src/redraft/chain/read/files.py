@@ -102,8 +102,8 @@ def check_utf8(path: Path, start: bytes) -> None:
     name = name_of(path)
     if start.startswith(_UTF16):
         raise RecordError(f"{name}: is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
-    if start[:2].count(0) == 1:  # without a mark: one byte of the first character is zero
-        kind = "UTF-16BE" if start[0] == 0 else "UTF-16LE"
+    if len(start) > 1 and any(start[:8:2]) != any(start[1:8:2]):  # without a mark: each second byte is zero
+        kind = "UTF-16LE" if start[0] else "UTF-16BE"
         message = f"{name}: looks like UTF-16, not UTF-8: it has NUL bytes."
         raise RecordError(message, hint=f"iconv -f {kind} -t UTF-8 {name}")
 
