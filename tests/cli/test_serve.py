@@ -171,7 +171,7 @@ def test_wrong_flags_are_refused_before_anything_is_loaded(words: list[str], sai
 def test_a_model_that_cannot_be_loaded_ends_the_server() -> None:
     with running("--model", "script:none.jsonl") as server:
         log = server.process.communicate(timeout=WAIT)[1]
-    assert server.process.returncode == 2
+    assert server.process.returncode == 3
     assert "none.jsonl" in server.said
     assert "Traceback" not in log
 
