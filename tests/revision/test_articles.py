@@ -19,7 +19,7 @@ def test_words_behind_a(word: str) -> None:
     assert with_article("It is a ", word, "It.") == ("It is a ", word)
 
 
-@pytest.mark.parametrize("word", ["historic", "FBI", "NASA"])
+@pytest.mark.parametrize("word", ["historic", "FBI", "NASA", "X-ray", "F-16"])
 def test_other_words_leave_the_article(word: str) -> None:
     for article in ("a", "an"):
         assert with_article(f"It is {article} ", word, "It.") == (f"It is {article} ", word)

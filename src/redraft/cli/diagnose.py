@@ -66,6 +66,7 @@ def diagnose(
     if verify or "tasks" in flags or any(map(Path.is_dir, files)):
         hint = f"Give files in it: {files[0]}/runs/MODEL/TASK/seed-0/revise-2.jsonl"
         _refuse({"score": score}, "is for files of chains, and this is a folder of runs.", hint)
+        _refuse({"equal": flags.get("equal") if verify else None}, "is for making tables.", "Leave it out.")
         if len(files) > 1:
             raise UsageError("a folder of runs was given with other files.", hint="Give it alone.")
         _folder(flags, files[0], verify=verify, run_code=run_code, as_json=as_json)

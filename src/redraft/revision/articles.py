@@ -26,7 +26,7 @@ def with_article(before: str, new: str, text: str) -> tuple[str, str]:
     if own:
         begin = new[0].upper() if article[0][0].isupper() else new[0]
         return before[: article.start()], begin + new[1:]
-    if not article[1] or word.isupper() or not (_AN.match(word) or _A.match(word)):
+    if not article[1] or word.split("-")[0].isupper() or not (_AN.match(word) or _A.match(word)):
         return before, new
     fitted = f"{article[1]}{'n' * bool(_AN.match(word))}{article[2]}"
     return (before, new) if fitted == article[0] else (before[: article.start()], fitted + new)

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from redraft import __version__
 from redraft.chain import Chain
 from redraft.chain.encoder import NO_ROOM, Cut, Example, Skipped
 from redraft.chain.read.files import STDIO, check_records, name_of, reading
@@ -250,7 +251,7 @@ def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> Encoded:
 
 SECONDS = 15.0  # seconds between two lines of progress
 
-_PACKAGES = ("redraft", "tokenizers", "transformers")
+_PACKAGES = ("tokenizers", "transformers")
 _SOURCES = ("chain/**/*.py", "jobs/licences.py", "train/prepare.py")  # what makes tokens of a record
 
 
@@ -304,7 +305,7 @@ def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
         "data": data,
         "encoder": encoder.fingerprint,
         "code": code.hexdigest(),
-        "packages": [version(name) for name in _PACKAGES],
+        "packages": [__version__, *map(version, _PACKAGES)],
     }
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogateescape")).hexdigest()
 

@@ -167,7 +167,7 @@ class TestOtherVerbs:
             ("quiz.csv.gz", "is a table"),
             ("quiz.parquet", "is a table"),
             ("folder", "is a folder"),
-            ("org/questions", "is not a file here but a dataset of the hub"),
+            ("org/questions", "is no file here, and might be a dataset of the hub"),
         ],
     )
     def test_what_import_alone_reads_is_said_to_be_that(self, here: Path, path: str, kind: str) -> None:

@@ -64,7 +64,7 @@ def check_records(path: Path) -> None:
         return
     kind = "is a folder" if path.is_dir() else "is a table" if ending_of(path) in TABLES else ""
     if not path.exists() and named_on_hub(path):
-        kind = "is not a file here but a dataset of the hub"
+        kind = "is no file here, and might be a dataset of the hub"
     if kind:
         raise UsageError(
             f"{name_of(path)} {kind}: only import can read it.",
