@@ -153,10 +153,13 @@ def self_(
     the same command again. With --from, the tasks of --task are added to those that a model has learnt, and
     its own are rehearsed.
     """
+    from redraft.train.options import LARGE
     from redraft.train.self.road import Road, Scale, Start
     from redraft.train.self.tasks import TASKS, find_task
 
     use_large_pages()
+    keep_few_kernels()
+    give_back_large(LARGE)
     chosen = [find_task(name) for name in task] if task else list(TASKS.values())
     scale = Scale(answers, drafts, held_out, answer_steps, chain_steps)
     road = Road(folder, chosen, everyday, scale, model, seed, parallel, Start.of(start) if start else None)
