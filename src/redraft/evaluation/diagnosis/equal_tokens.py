@@ -181,17 +181,14 @@ class Curves:
         if (at := self._budget(ours, kind)) is not None:
             decision = decide(self.scores(kind, at), self.scores(ours, at))
         else:
-            run = self._nearest(kind, self.cost(last))
+            runs = [point for point in self.curve(kind) if point.way.kind == kind] or [self.last(kind)]
+            run = min(runs, key=lambda point: abs(self.cost(point) - self.cost(last)))
             decision, at = decide(run.scores, last.scores), self.cost(run)
             basis = "fewer" if at < self.cost(last) else "more"
             if math.isnan(at + self.cost(last)):
                 basis = "unknown"
         about = (self.model, self.task, self.by, ours, kind)
         return Versus(*about, basis, self.cost(last), at, decision, decision.p)
-
-    def _nearest(self, kind: str, cost: float) -> Point:
-        runs = (point for point in self.curve(kind) if point.way.kind == kind)
-        return min(runs, key=lambda point: abs(self.cost(point) - cost), default=self.last(kind))
 
     def _budget(self, ours: str, kind: str) -> float | None:
         """Return the highest cost of both ways, or None. A way begins where its own first run does."""
