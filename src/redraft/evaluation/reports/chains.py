@@ -99,17 +99,14 @@ def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
     )
 
 
-REPAIRED, BROKEN = "repaired", "broken by a revision"
-
-
 def kinds_of(chain: Chain, rights: Sequence[bool | None]) -> Iterator[str]:
     """Yield the labels of a chain whose answers are right as `rights` says: repaired, broken, failed."""
     best = None if chain.best is None else chain.steps[chain.best]
     right = None if chain.best is None else rights[chain.best]
     if rights[:1] == [False] and right:
-        yield REPAIRED
+        yield "repaired"
     if any(one and other is False for one, other in pairwise(rights)):
-        yield BROKEN
+        yield "broken by a revision"
     if right is False:
         yield "fails"
     if any(step.echo for step in chain.steps):
