@@ -121,13 +121,7 @@ class Bootstrap:
         found.drawn = None if self.drawn is None else fit(self.drawn)
         return found
 
-    def estimate(
-        self,
-        figure: Figure,
-        bounds: Bounds | None = None,
-        *,
-        scale: Scale = "plain",
-    ) -> Estimate:
+    def estimate(self, figure: Figure, bounds: Bounds | None = None, *, scale: Scale = "plain") -> Estimate:
         """Return a figure with its interval: expanded percentiles, or Student's for few questions.
 
         Resamples without a defined figure are left out. If there are few questions and one decides whether it

@@ -28,9 +28,7 @@ class DiagnoseOptions(SpendOptions, Flags):
         "compare ways at equal tokens, seconds or money", WITH_TASKS, "WHAT", default="tokens"
     )
     choose: str | None = option(
-        "find the best way, with as few prompts as it takes, and write this recipe",
-        WITH_TASKS,
-        "FILE",
+        "find the best way, with as few prompts as it takes, and write this recipe", WITH_TASKS, "FILE"
     )
     margin: float = option(
         "with --choose: another way may have more answers right, by less than N points",
