@@ -42,7 +42,7 @@ class Draft:
         self,
         hand_on: Callable[[Delta], None],
         encode: Callable[[str], Awaitable[Tokens]],
-        in_case: Callable[[str], str] = str,
+        in_case: Callable[[str], str],
     ) -> None:
         self._hand_on, self._encode, self._in_case = hand_on, encode, in_case
         self.pieces: list[Delta] = []

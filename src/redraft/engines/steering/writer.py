@@ -309,9 +309,8 @@ class _Writer:
                     continue
                 at = max(begin, draft.sent)  # where an end was, unless it is the beginning
                 last = max(draft.ends(at), default=at if at > begin else 0)
-                if last and self.spent > until and (mark or not self._is_low(draft.text[:last])):
-                    return _Ended("limit", len(draft))
-                if mark and not self.form.one and self.spent > until + SENTENCE:
+                late = last and self.spent > until and (mark or not self._is_low(draft.text[:last]))
+                if late or (mark and not self.form.one and self.spent > until + SENTENCE):
                     return _Ended("limit", len(draft))
                 held = self.held or self.ends_sentence or self.form.layout.slots or self._missing()
                 if not held and last > draft.sent and self._fits(draft.text[:last]):
@@ -391,9 +390,8 @@ class _Writer:
         return any(each.count(text) < each.low for each in self.form.limits)
 
     def _fits(self, text: str, *, enough: bool = False) -> bool:
-        if self._left(text) < 0 or self._forbidden(text, len(text)) is not None:
-            return False
-        return not (enough and self._is_low(text))
+        allowed = self._left(text) >= 0 and self._forbidden(text, len(text)) is None
+        return allowed and not (enough and self._is_low(text))
 
     async def _free(self, begin: int, mark: str = "", most: int | None = None) -> None:
         """Write a stretch that ends as `_stretch` says, and at the end of a sentence."""
