@@ -26,6 +26,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("temperature", "hot", "a number"),
     ("top_p", 0, "above 0 and at most 1"),
     ("max_tokens", 1.5, "a whole number"),
+    ("max_tokens", 10**30, "above 0 and at most 2,147,483,647"),
     ("max_revisions", -1, "at least 0"),
     ("seed", MAX_SEED + 1, "at most 2,147,483,647"),
     ("mode", "fast", "auto, native, prompted, verified, best-of or repair"),

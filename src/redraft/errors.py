@@ -118,8 +118,12 @@ model_name_or_path: model
 model_max_length: max_seq_length
 output_dir: output
 data_path: data dataset
+contains: has include includes mention mentions keyword keywords
+lacks: exclude excludes without not avoid avoids
+matches: regex regexp
+starts: begin begins beginswith
 """
-"""Our names of options, and what other programs call them."""
+"""Our names of options and checks, and what others call them."""
 
 
 def nearest(name: str, known: Iterable[str], before: str = "") -> str:

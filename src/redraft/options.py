@@ -40,6 +40,7 @@ OF_RUNS = RUN, LIMITS, BATCHES = "Options", "Limits of this run", "Batches of a 
 MAX_THREADS = 512  # most threads of llama.cpp (GGML_MAX_N_THREADS in ggml.h); more end the process
 RETRIES = 4  # default number of retries of a request that a server failed
 MAX_SEED = 2**31 - 1  # engines take a seed of 31 bits
+TOKENS: Mapping[str, Any] = {"gt": 0, "le": 2**31 - 1}  # engines count them in 32 bits
 
 Prompts = str | Mapping[str, str]
 """How a model is asked to criticise and to revise: a name, or two templates (docs/recipes.md)."""
@@ -236,7 +237,7 @@ class PlainOptions(OptionModel):
     )
     min_revisions: int = option("fewest revisions", LOOP, "N", default=0, ge=0)
     max_revisions: int = option("most revisions", LOOP, "N", default=3, ge=0)
-    feedback_tokens: int | None = option("most new tokens of a feedback [--max-tokens]", LOOP, "N", gt=0)
+    feedback_tokens: int | None = option("most new tokens of a feedback [--max-tokens]", LOOP, "N", **TOKENS)
     accept_score: float | None = option(
         "accept an answer whose criticism gives this score or more", LOOP, "0..10", ge=0, le=10
     )
@@ -252,7 +253,7 @@ class PlainOptions(OptionModel):
         "most new tokens of an answer or feedback; native: of a chain [2048; a server's own]",
         SAMPLING,
         "N",
-        gt=0,
+        **TOKENS,
     )
     max_thoughts: int | None = option(
         "most tokens that a model of this machine thinks before it answers", SAMPLING, "N", ge=0

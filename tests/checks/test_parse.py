@@ -172,6 +172,7 @@ def test_what_is_refused_with_another_hint() -> None:
         ("Words<=50", "words"),
         ("jsonschema:x", "json-schema"),
         ("contain:x", "contains"),
+        ("has:x", "contains"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_nearest(text: str, guess: str) -> None:

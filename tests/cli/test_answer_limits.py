@@ -111,5 +111,5 @@ def test_a_silent_server_gets_no_longer_than_the_budget_of_a_chain(silent: str) 
 def test_the_limit_of_the_job_holds_while_the_model_is_opened(silent: str) -> None:
     result = answer("-m", silent, "--limit-seconds", "0.5")
     assert result.exit_code == 4
-    assert "the limit of 0.5 seconds was reached before the model was ready." in result.stderr
+    assert "the limit of 0.5 s was reached before the model was ready." in result.stderr
     assert "0 of 10 done" in result.stderr

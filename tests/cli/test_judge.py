@@ -183,7 +183,7 @@ def test_a_servers_batches_give_the_same_reviews() -> None:
         batch = ("--batch", "--pause", "0.05", "-j", "9")
         limited = judge(server.model, *batch, "--limit-tokens", "1")
         assert (limited.exit_code, len(server.batches)) == (4, 1)
-        assert "the limit of 1 tokens is reached" in limited.stderr
+        assert "the limit of 1 token is reached" in limited.stderr
         assert rows(judge(server.model, *batch))["reviews"] == "6 in out.jsonl, 4 of them from before"
         assert server.live == []
         assert len(server.batches) == 2  # the second one asks for what was missing

@@ -371,11 +371,11 @@ LATER = ALONE.after(Spent(30, 0.3), 20.0).after(Spent(50, 0.5, estimated=True), 
         (ALONE, Spent(99, 0.99), 59.0, ""),
         (ALONE, Spent(usd=1.0), 0.0, "1 USD is reached (1.0000 spent)"),
         (ALONE, Spent(100, estimated=True), 0.0, "100 tokens is reached (100 generated, estimated)"),
-        (ALONE, Spent(), 60.0, "60 seconds is reached"),
+        (ALONE, Spent(), 60.0, "60 s is reached"),
         (LATER, Spent(19, 0.19), 9.0, ""),
         (LATER, Spent(usd=0.3), 0.0, "1 USD is reached (1.1000 spent, estimated)"),
         (LATER, Spent(20), 0.0, "100 tokens is reached (100 generated, estimated)"),
-        (LATER, Spent(), 10.0, "60 seconds is reached"),
+        (LATER, Spent(), 10.0, "60 s is reached"),
     ],
 )
 def test_what_reaches_a_limit(limits: Limits, spent: Spent, seconds: float, said: str) -> None:
@@ -389,7 +389,7 @@ def test_the_time_to_open_models_is_what_is_left() -> None:
             await asyncio.sleep(0.01)
 
     asyncio.run(opened(Limits(seconds=60.0)))
-    with pytest.raises(EngineTimeout, match="the limit of 60 seconds was reached before"):
+    with pytest.raises(EngineTimeout, match="the limit of 60 s was reached before"):
         asyncio.run(opened(Limits(seconds=60.0).after(Spent(), 59.0)))
 
 

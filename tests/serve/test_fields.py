@@ -12,6 +12,7 @@ from redraft.chain import Finish
 from redraft.engines.base import Delta, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
+from redraft.serve.requests import ChatRequest
 from tests.engines.able import OF_TEXT, Able
 from tests.engines.fake_server import FakeServer, chat_reply, error_reply, raw_reply
 from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
@@ -307,7 +308,6 @@ def test_the_plain_name_of_a_native_model_takes_what_plain_models_take(
     "more",
     [
         {"seed": 2**63 - 1},
-        {"seed": -1},
         {"top_p": 0},
         {"messages": [{"role": "system", "content": "Say hi."}]},
         {"messages": [{"role": "user", "content": "Hi", "name": "tom"}]},
@@ -319,6 +319,11 @@ def test_what_openai_takes_is_taken(more: dict[str, Any]) -> None:
         reply = server.post(more)
     assert reply.status_code == 200, reply.text
     assert engine.calls[0][-1]["role"] == "user"
+
+
+def test_a_seed_of_minus_one_is_a_random_one() -> None:
+    seeds = {ChatRequest.of({"model": "plain", "messages": ASK, "seed": -1}).seed for _ in range(4)}
+    assert len(seeds) > 1
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -183,10 +183,11 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"revision": {"drafts": 2}}, "nothing can choose among 2 drafts. Add a check, such as words<=50,"),
     (CHAT, {"n": 9}, "n is 9. It should be a whole number from 1 to 8."),
     (CHAT, {"stream": 1}, "stream is 1. It should be true or false."),
-    (CHAT, {"seed": 2**63}, "seed is 9223372036854775808. It should be a whole number of 64 bits."),
+    (CHAT, {"seed": 2**63}, "seed is 9223372036854775808. It should be a whole number of 64 bits; -1 is a"),
+    (CHAT, {"seed": 0.5}, "seed is 0.5. It should be a whole number of 64 bits; -1 is a random one."),
     (CHAT, {"top_k": {"a": 1}}, "top_k is an object. It should be a whole number from 0 to 2,147,483,647."),
     (CHAT, {"messages": None}, 'messages is missing. It should be a list of messages: [{"role": '),
-    (CHAT, {"max_tokens": 10**10}, "max_tokens is 10000000000, and this server allows 2,147,483,647"),
+    (CHAT, {"max_tokens": 10**10}, "max_tokens is 10000000000. It should be a whole number, above 0 and at"),
     (CHAT, {"temperature": 9}, "temperature is 9, and this server allows 2 at most."),
     (RESPONSE, {"temperature": 2.5}, "temperature is 2.5, and this server allows 2 at most."),
     (

@@ -19,6 +19,7 @@ from redraft.checks.structure import Json, JsonSchema, Keys
 from redraft.checks.text import WRITTEN, Case, Contains, Count, Ends, Lacks, Starts, plain
 from redraft.engines.steering.form import Form
 from redraft.engines.steering.phrase import pattern_for
+from redraft.jobs.counting import counted
 
 TOKEN_WORDS = 3
 """Most words of a token, over a text. In Chinese, each character is a word, and a token has about two."""
@@ -68,7 +69,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
         if high == 0 and what not in WRITTEN:
             return f"only an empty answer passes {part.name}.", f"Allow more: {what}<=50"
         if max_tokens is not None and what in ("words", "sentences") and low > TOKEN_WORDS * max_tokens:
-            message = f"no answer of at most {max_tokens} tokens passes {part.name:.200}."
+            message = f"no answer of at most {counted(max_tokens, 'token')} passes {part.name:.200}."
             return message, f"Give it more room: {2 * low} tokens."
     return None
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
 from redraft.chain import Chain, whole
@@ -20,7 +19,7 @@ from redraft.checks.function import FunctionCheck
 from redraft.checks.groups import unescape
 from redraft.checks.kinds import SEE, CheckKind, Writer, Written, check_kinds
 from redraft.engines.base import Engine
-from redraft.errors import CheckSyntaxError, shown
+from redraft.errors import CheckSyntaxError, nearest, shown
 from redraft.jobs.plugins import plugins
 
 MAX_DEPTH = 20  # the deepest nesting of `any` and `all`
@@ -94,10 +93,9 @@ class _Parser:
             if not name:
                 raise CheckSyntaxError("a check is empty.", hint=SEE)
             usable = check_kinds(self.writer)
-            near = get_close_matches(name.lower(), usable, 1, 0.5)
-            guess = f" Did you mean {near[0]!r}?" if near else ""
+            guess = nearest(name.lower(), usable)
             hint = f"checks: {' '.join(usable)}   (docs/checks.md)"
-            raise CheckSyntaxError(f"no check is called {name!r}.{guess}", hint=hint)
+            raise CheckSyntaxError(f"no check is called {name!r}. {guess}".rstrip(), hint=hint)
         if self.writer == "data":
             known[name].load(CheckKind)  # one of the user's own that is broken says why
         if self.writer != "user" and name not in check_kinds(self.writer):

@@ -107,8 +107,8 @@ def outline(step: Step, name: str) -> list[Text]:
 
 def notes(step: Step) -> list[Text]:
     """Return notes on a step: how much was patched, and whether it is an echo or was cut."""
-    places, tokens = counted(len(step.patch), "place"), step.usage.completion_tokens
-    texts = [(f"Patched: {places}, {tokens:,} new tokens. The rest is as it was.", "dim")] * bool(step.patch)
+    places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
+    texts = [(f"Patched: {places}, {tokens}. The rest is as it was.", "dim")] * bool(step.patch)
     if step.echo:
         echo = "No answer: it repeats the prompt or the criticism, only acknowledges, or replaces a call."
         texts.append((echo, "yellow"))

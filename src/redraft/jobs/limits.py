@@ -14,6 +14,7 @@ from decimal import Decimal
 from math import inf
 
 from redraft.errors import EngineTimeout, UsageError
+from redraft.jobs.counting import counted
 
 STOPPED = 4  # the exit status of a run that a limit ended
 
@@ -65,9 +66,10 @@ class Limits:
         if self.usd is not None and round(spent.usd, 9) >= self.usd:
             return f"the limit of {Decimal(f'{self.usd:g}'):f} USD is reached ({spent.usd:.4f} spent{how})"
         if self.tokens is not None and spent.tokens >= self.tokens:
-            return f"the limit of {self.tokens:,} tokens is reached ({spent.tokens:,} generated{how})"
+            most = counted(self.tokens, "token")
+            return f"the limit of {most} is reached ({spent.tokens:,} generated{how})"
         if self.seconds is not None and seconds >= self.seconds:
-            return f"the limit of {self.seconds:g} seconds is reached"
+            return f"the limit of {self.seconds:g} s is reached"
         return ""
 
     def after(self, spent: Spent, seconds: float) -> Limits:
@@ -85,7 +87,7 @@ class Limits:
         except TimeoutError:
             if not opening.expired():
                 raise
-            message = f"the limit of {self.seconds:g} seconds was reached before the model was ready."
+            message = f"the limit of {self.seconds:g} s was reached before the model was ready."
             error = EngineTimeout(message, hint="Is its server up? Give it longer: --limit-seconds")
             error.exit_status = STOPPED
             raise error from None

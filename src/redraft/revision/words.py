@@ -112,7 +112,7 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
     best = chain.steps[chain.best]
     if best.finish != "stop":
         yield f"the answer was cut: {why_cut(best, chain.stop)}.", None
-    if with_checks and best.passed is None and chain.stop in ("passed", "ended"):
+    if with_checks and best.passed is None and chain.stop not in ("budget", "error"):
         from redraft.checks.derive import NOTHING
 
         yield f"nothing was checked: {NOTHING}", "--check 'words<=50', for one"
@@ -292,9 +292,9 @@ def usage_line(chain: Chain) -> str:
     used, parts = chain.usage, [counted(len(chain.steps) + len(chain.drafts), "answer")]
     if chain.echoes:
         parts.append(f"{chain.echoes} of them {'say' if chain.echoes > 1 else 'says'} nothing new")
-    parts.append(f"{used.completion_tokens:,} new tokens")
+    parts.append(counted(used.completion_tokens, "new token"))
     if used.prompt_tokens:
-        parts.append(f"{used.prompt_tokens:,} prompt tokens ({used.cached_tokens:,} cached)")
+        parts.append(f"{counted(used.prompt_tokens, 'prompt token')} ({used.cached_tokens:,} cached)")
     if used.seconds:
         parts.append(f"{used.seconds:.1f} s")
         parts.append(f"{used.completion_tokens / used.seconds:.0f} tokens/s")

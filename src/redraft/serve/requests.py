@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from secrets import randbelow
 from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import AfterValidator, Field, PrivateAttr, WithJsonSchema
@@ -35,7 +36,6 @@ from redraft.serve.reader import ServerLimits
 ANSWERS = 8  # most answers to one request (`n`)
 REVISIONS = 16  # most revisions of a chain
 DRAFTS = 8  # most drafts of a chain
-TOKENS = 2**31 - 1  # most new tokens of one answer or feedback: engines count in 32 bits
 HOTTEST = 2  # highest temperature, as at OpenAI
 STOPS = 16  # most stop strings
 CHECKS = 32  # most checks of one request
@@ -88,13 +88,13 @@ _TOP_P = {
     "maximum": 1,
     "description": "nucleus sampling: share of tokens kept",
 }
-_SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "description": "makes it repeatable"}
+_SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "description": "-1 for a random one"}
 
 
 def _seed(given: Any) -> Any:
-    if type(given) is int and not -(2**63) <= given < 2**63:
-        raise ValueError(f" is {shown(given)}. It should be a whole number of 64 bits.")
-    return given % (MAX_SEED + 1) if type(given) is int else given
+    if type(given) is not int or not -(2**63) <= given < 2**63:
+        raise ValueError(f" is {shown(given)}. It should be a whole number of 64 bits; -1 is a random one.")
+    return randbelow(MAX_SEED + 1) if given == -1 else given % (MAX_SEED + 1)
 
 
 def _biases(given: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -227,7 +227,7 @@ class SampledRequest(ModelRequest):
 
     temperature: Annotated[Any, option("temperature", HOTTEST)] = None
     top_p: Annotated[Any, option("top_p", schema=_TOP_P, folds=lambda p: _LEAST_P if p == 0 else p)] = None
-    max_tokens: Annotated[Any, option("max_tokens", TOKENS)] = None
+    max_tokens: Annotated[Any, option("max_tokens")] = None
     seed: Annotated[Any, option("seed", schema=_SEED, folds=_seed)] = None
     stop: Annotated[Any, option("stop", STOPS, single=True, schema=texts_schema(STOPS))] = None
     n: Annotated[int | None, Field(ge=1, le=ANSWERS)] = None
@@ -383,7 +383,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
         Field(description='a list of messages: [{"role": "user", "content": "…"}]'),
         WithJsonSchema(_MESSAGES),
     ]
-    max_completion_tokens: Annotated[Any, option("max_tokens", TOKENS)] = None
+    max_completion_tokens: Annotated[Any, option("max_tokens")] = None
     tools: Annotated[Any, option("tools", schema=TOOLS)] = None
     response_format: Annotated[dict[str, Any] | None, WithJsonSchema(FORMAT)] = None
     logprobs: bool | None = None

@@ -67,7 +67,7 @@ class ResponseRequest(requests.RevisedRequest):
     instructions: str | None = None
     temperature: Annotated[Any, option("temperature", requests.HOTTEST)] = None
     top_p: Annotated[Any, option("top_p")] = None
-    max_output_tokens: Annotated[Any, option("max_tokens", requests.TOKENS)] = None
+    max_output_tokens: Annotated[Any, option("max_tokens")] = None
     tools: Annotated[Any, Checked(_tools, requests.TOOLS, "tools")] = None
     text: TextFormat | None = None
     reasoning: Reasoning | None = None

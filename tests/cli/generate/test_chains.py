@@ -196,7 +196,7 @@ def test_checks_that_were_given_stay_beside_that_of_the_gold_number() -> None:
         (
             {"instruction": "Hi", "output": "six"},
             ["--verify", "number"],
-            "the gold answer six is not a number",
+            "the gold answer 'six' is not a number",
         ),
         ({"instruction": "Hi", "output": "Ho"}, ["--first", "--gold"], "there is no answer but the gold one"),
     ],

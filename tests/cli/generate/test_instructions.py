@@ -97,7 +97,7 @@ def test_a_dry_teacher_is_told_with_what_was_rejected() -> None:
 def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
     result = scripted("--count", "9", "--limit-tokens", "1")
     assert result.exit_code == 4
-    assert "the limit of 1 tokens is reached" in result.stderr
+    assert "the limit of 1 token is reached" in result.stderr
     assert "3 of 9 done; run the same command again to go on." in result.stderr
 
 
@@ -139,7 +139,7 @@ def test_the_shipped_recipes_are_read() -> None:
 def test_the_limit_of_seconds_holds_while_the_model_is_opened(silent: str) -> None:
     result = run("-o", "out.jsonl", "-m", silent, "--limit-seconds", "1")
     assert result.exit_code == 4, result.output
-    assert "the limit of 1 seconds was reached before the model was ready." in result.stderr
+    assert "the limit of 1 s was reached before the model was ready." in result.stderr
     assert "0 of 100 done" in result.stderr
 
 

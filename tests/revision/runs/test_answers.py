@@ -81,7 +81,7 @@ def test_progress_and_messages_are_events(capsys: pytest.CaptureFixture[str]) ->
     events: list[RunEvent] = []
     result = answered(on_event=events.append, limit_tokens=1)
     assert result.exit_status == 4
-    assert "the limit of 1 tokens is reached" in result.limit
+    assert "the limit of 1 token is reached" in result.limit
     steps = [event for event in events if isinstance(event, RunProgress)]
     assert (steps[-1].done, steps[-1].total, steps[-1].failed) == (1, 3, 0)
     assert steps[-1].tokens == result.job.spent.tokens

@@ -11,7 +11,7 @@ import pytest
 
 from redraft.chain import read_jsonl
 from redraft.chain.read.inputs import licensed_records
-from redraft.errors import OutputError, UsageError
+from redraft.errors import ModelError, OutputError, UsageError
 from redraft.train.self import Judged, lessons, road
 from redraft.train.self.road import EVERYDAY as SHIPPED
 from redraft.train.self.road import Road, Scale, Start
@@ -67,6 +67,12 @@ def test_a_folder_without_both_adapters_is_no_start(tmp_path: Path) -> None:
 def test_no_step_on_answers_needs_an_earlier_adapter(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="none is named"):
         Road(tmp_path / "run", [TASKS["dates"]], scale=replace(SMALL, answer_steps=0)).walk()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_base_that_is_missing_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be read: No such file"):
+        Road(tmp_path / "run", [TASKS["dates"]], model=str(tmp_path / "missing.gguf")).walk()
     assert not (tmp_path / "run").exists()
 
 

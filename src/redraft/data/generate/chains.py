@@ -135,9 +135,8 @@ class ChainMaking:
         if self.verify == "code":
             options["checks"] = (*self.checks, _code(record))
         elif self.verify:
-            gold = "".join(gold_answers(record)[:1])
-            number = _number(self._needed(gold, record, "gold answer", "--verify"), record)
-            options["checks"] = (*self.checks, number)
+            gold = self._needed("".join(gold_answers(record)[:1]), record, "gold answer", "--verify")
+            options["checks"] = (*self.checks, _number(gold, record))
         return options
 
     def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
@@ -186,7 +185,7 @@ def _number(gold: str, record: Chain) -> Check:
         return Number.of(gold)
     except CheckSyntaxError:
         raise RecordError(
-            f"{record.id}: the gold answer {gold:.40} is not a number.",
+            f"{record.id}: the gold answer {gold!r:.40} is not a number.",
             hint="--verify number is for records whose gold answer is a number, such as GSM8K's.",
         ) from None
 

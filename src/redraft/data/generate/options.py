@@ -10,6 +10,7 @@ from redraft.options import (
     RUN,
     SAMPLING,
     SERVER,
+    TOKENS,
     Flags,
     MachineOptions,
     ModelOption,
@@ -78,7 +79,7 @@ class TaskOptions(ServerOptions, MachineOptions):
     )
     top_p: float | None = option("nucleus size [alpaca: 1, self-instruct: 0.5]", SAMPLING, "P", gt=0, le=1)
     max_tokens: int | None = option(
-        "most new tokens of a reply [alpaca: 3072, self-instruct: 1024]", SAMPLING, "N", gt=0
+        "most new tokens of a reply [alpaca: 3072, self-instruct: 1024]", SAMPLING, "N", **TOKENS
     )
     seed: int = option("makes a run repeatable", SAMPLING, "N", default=0, ge=0, le=MAX_SEED)
     price: str | None = option(

@@ -12,6 +12,7 @@ from redraft.options import (
     RUN,
     SAMPLING,
     SERVER,
+    TOKENS,
     MachineOptions,
     ServerOptions,
     option,
@@ -38,7 +39,7 @@ class JudgeOptions(ServerOptions, MachineOptions):
     )
     gold: bool = option("show the judge the gold answers, where there are some", JUDGING, default=False)
     temperature: float | None = option("0 is greedy [0]", SAMPLING, "T", ge=0, lt=100)
-    max_tokens: int | None = option("most new tokens of a review [1024]", SAMPLING, "N", gt=0)
+    max_tokens: int | None = option("most new tokens of a review [1024]", SAMPLING, "N", **TOKENS)
     seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
     price: str | None = option(
         "USD per million tokens, if the config file has no price", SERVER, "IN,OUT[,CACHED]"

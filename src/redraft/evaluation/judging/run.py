@@ -22,7 +22,7 @@ from redraft.evaluation.judging.options import JudgeFileOptions
 from redraft.evaluation.judging.pairs import Match, read_matches
 from redraft.evaluation.judging.prompts import Way, wording_digest
 from redraft.evaluation.records import listed
-from redraft.jobs.counting import tell
+from redraft.jobs.counting import counted, tell
 from redraft.jobs.files import not_an_input
 from redraft.jobs.harness import Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, content, contents_of
@@ -211,7 +211,7 @@ class JudgeRun:
             rows.append(("unreadable", f"{len(tally.unreadable):,}, of questions {named}"))
         if spent.replayed or spent.usd:
             price = f", {spent.usd:.4f} USD" if spent.usd else ""
-            text = f"{spent.tokens:,} new tokens{price}; {spent.replayed:,} replies from the journal"
+            text = f"{counted(spent.tokens, 'new token')}{price}; {spent.replayed:,} replies from the journal"
             rows.append(("paid", text))
         rows += job.pace()
         if len(tally.unreadable) < tally.reviews:

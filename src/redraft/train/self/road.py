@@ -93,8 +93,8 @@ class Start:
                 f"--from {name}: this is not a folder with both adapters of `redraft train self`.",
                 hint="--from default, or a folder whose run has ended",
             )
-        learnt = record["config"].get("tasks", ())
-        return cls(answers, critic, [TASKS[task] for task in learnt if task in TASKS])
+        learnt = [TASKS[task] for task in record["config"].get("tasks", ()) if task in TASKS]
+        return cls(answers, critic, learnt)
 
     @property
     def record(self) -> Mapping[str, Any]:
@@ -149,12 +149,14 @@ class Road:
 
         Raises:
             UsageError: `answer_steps` is 0, and there is no adapter that has learnt answers.
+            ModelError: The base is missing.
             OutputError: The folder holds a run of another kind.
             EndedBySignal: A signal ended it. The same call resumes.
         """
         if not self.scale.answer_steps and self.start is None:
             hint = "Add --from default or a folder, or --answer-steps 150."
             raise UsageError("0 steps on answers need an earlier adapter, and none is named.", hint=hint)
+        folder_for(self.model)  # if the base is missing, nothing should be written
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / ".lock"):
             self._record()
@@ -246,12 +248,9 @@ The test, on exercises in words that nothing was trained on:
                 yield chain
 
     def _chains(self) -> Iterator[Chain]:
-        drafted = list(read_jsonl(self.folder / DRAFTED["asked"]))
+        drafted = sorted(read_jsonl(self.folder / DRAFTED["asked"]), key=lambda each: each.id)
         for task in self.all.values():
-            own = sorted(
-                (each for each in drafted if each.meta["task"] == task.name), key=lambda each: each.id
-            )
-            yield from lessons.chains_on(task, own)
+            yield from lessons.chains_on(task, [each for each in drafted if each.meta["task"] == task.name])
         yield from map(lessons.unchecked, self._whole(DRAFTED["outside"]))
 
     def _calibrate(self) -> None:
@@ -259,16 +258,10 @@ The test, on exercises in words that nothing was trained on:
         if "redraft.certain" in read_header(gguf).metadata:
             return
         files, base = self.files, folder_for(self.model)
-        tested = self._exercises("calibration", certainty.EXERCISES, certainty.EXERCISES)
-        files.write("calibration.jsonl", tested)
-        files.answer(
-            "calibration.jsonl",
-            "calibrated.jsonl",
-            self.revising,
-            most=LONGEST_CHAIN,
-            max_revisions=REVISIONS,
-        )
-        chains = list(read_jsonl(self.folder / "calibrated.jsonl"))
+        asked, to = "calibration.jsonl", "calibrated.jsonl"
+        files.write(asked, self._exercises("calibration", certainty.EXERCISES, certainty.EXERCISES))
+        files.answer(asked, to, self.revising, most=LONGEST_CHAIN, max_revisions=REVISIONS)
+        chains = list(read_jsonl(self.folder / to))
         found = certainty.revised(self.all.values(), chains, f"{base}+{critic}")
         least = certainty.threshold(found, Counter(chain.meta["task"] for chain in chains))
         settings = {**read_json(critic / CONFIG), "redraft_certain": least}

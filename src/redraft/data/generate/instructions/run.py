@@ -82,7 +82,7 @@ class Generated:
         if self.paid or spent.replayed or spent.usd or spent.estimated:
             price = f", {spent.usd:.4f} USD" if spent.usd else ""
             how = ", estimated" if spent.estimated else ""
-            new = self.paid or f"{spent.tokens:,} new tokens{price}{how}"
+            new = self.paid or f"{counted(spent.tokens, 'new token')}{price}{how}"
             here = " in this run" * bool(self.paid)
             rows.append(("paid", f"{new}; {spent.replayed:,} replies from the journal{here}"))
         rows += self.job.pace()
