@@ -261,7 +261,7 @@ def _cells(made: Sequence[Chain], bare: Sequence[Chain], rights: Mapping[str, st
     right = [rights[chain.prompt.instruction] for chain in made]
     base = [says(chain.answer, each) for chain, each in zip(bare, right, strict=True)]
     first = [chain.steps[0].answer.strip() == each for chain, each in zip(made, right, strict=True)]
-    own = [chain.meta["answered_by"] != "the base" for chain in made]
+    own = [chain.meta["answered_by"] == "its own revision" for chain in made]
     end = [
         chain.answer.strip() == each if mine else says(chain.answer, each)
         for chain, each, mine in zip(made, right, own, strict=True)

@@ -307,6 +307,15 @@ def test_the_default_model_answers_what_it_learnt_and_its_base_the_rest(
         assert chain.meta["answered_by"] == "the base model"
 
 
+@pytest.mark.parametrize(("asked", "by"), [(SUM, "its own draft"), ("Name a fruit.", "the base model")])
+def test_the_best_of_several_drafts_of_what_was_learnt_is_the_adapters(asked: Any, by: str) -> None:
+    engine = Able(["84", "85", "86"], about=SHIPPED)
+    chain = redraft.revise(asked, model=engine, mode="best-of", drafts=3, checks=["number=85"], seed=1)
+    assert (chain.answer, chain.revisions, chain.meta["answered_by"]) == ("85", 0, by)
+    drafted = ["What is 25 + 60?" in call for call in engine.calls if isinstance(call, str)]
+    assert drafted == ([True, True] if by == "its own draft" else [])
+
+
 @pytest.mark.parametrize("option", ["checks", "stop", "tools"])
 def test_none_is_an_empty_list(option: str) -> None:
     given: Any = {option: None}

@@ -436,26 +436,21 @@ def settled(
         The options, and what the adapters are asked (`engines.learnt`). If that is empty, the base answers as
         if it had none: once, unless revisions or a critic are asked for.
     """
-    if (
-        not info.shipped
-        or options.mode != "auto"
-        or options.most_drafts > 1
-        or options.critic
-        or options.given
-        or options.places
-    ):
+    drafts = options.mode == "best-of"  # by the adapter, if it has learnt what is asked
+    alone = drafts or (options.mode == "auto" and options.most_drafts == 1)
+    if not (info.shipped and alone) or options.critic or options.given or options.places:
         return options, ()
     once = options.most_revisions == 0 if once is None else once
     beside = options.system or options.tools or options.stop or options.gold or options.output
     short = (options.budget.tokens or LONGEST_WORK) < LONGEST_WORK  # an exercise that is cut has no answer
-    able = info.roles and not (once or beside or short or options.min_revisions)
+    able = info.roles and not ((once and not drafts) or beside or short or options.min_revisions)
     if able and (options.max_tokens or SHORTEST) >= SHORTEST:
         from redraft.engines import learnt
 
         if found := learnt.read(_alone(asked)):
-            revises = {} if options.most_revisions else {"max_revisions": 1}
+            revises = {} if options.most_revisions or drafts else {"max_revisions": 1}
             return options.model_copy(update=revises), found.texts
-    if options.checked or options.gold:
+    if options.checked or options.gold or drafts:
         return options, ()
     given = {"max_revisions", "min_revisions"} & options.model_fields_set and not once
     changes = {"mode": "prompted"} if given else {"mode": "prompted", "max_revisions": 0}

@@ -17,7 +17,7 @@ from functools import partial
 from secrets import token_hex
 from typing import Any
 
-from redraft.chain import Chain, Stop, Usage, whole
+from redraft.chain import Chain, Prompt, Stop, Usage, selfee, whole
 from redraft.checks.base import REASONING, Check, run_checks, schema_of
 from redraft.checks.json_reading import NotJson, json_so_far, read_json
 from redraft.checks.output import OutputCheck, parse_output
@@ -77,7 +77,8 @@ def _run(state: State) -> ops.Loop[Stop]:
     """Make the steps of a chain. What the model made of an exercise by itself, checks judge too."""
     if state.plan.mode == "native":
         return (yield from native.run(state))
-    if state.plan.exercises and state.own == len(state.steps) and not state.holds:
+    alone = state.plan.exercises and state.plan.mode != "best-of"
+    if alone and state.own == len(state.steps) and not state.holds:
         stop = yield from native.run(state)
         if stop not in ("accepted", "ended", "max_revisions", "unchanged"):
             return stop
@@ -227,6 +228,11 @@ class Driver:
             new["extra_body"] = {name: part for name, part in extra.items() if name not in OF_TOOLS}
         if op.must_call:
             new["extra_body"] = {**(given.extra_body or {}), "tool_choice": "required"}
+        if op.role:
+            asked = selfee.render_prompt(Prompt(instruction=plan.exercises[0]))
+            return self.writer.stream(
+                asked, replace(given, **new, role=op.role), (selfee.feedback_heading(1).strip(),)
+            )
         return self.writer.chat(op.messages, replace(given, **new), op.stop)
 
     async def _more(self) -> Delta:

@@ -54,6 +54,7 @@ class Ask:
     must_call: bool = False
     begun: str | None = None  # the answer begins so; only what follows is written, and shown as a patch
     place: Place | None = None  # of the last answer, which the text is for
+    role: EngineRole = ""  # "answer": its adapter is asked the exercise, not the messages
 
 
 @dataclass(frozen=True)

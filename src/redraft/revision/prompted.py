@@ -160,6 +160,7 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
         stop=tuple(plan.options.stop),
         watched=plan.watched and rules.followed(state),
         tools=tuple(plan.options.tools),
+        role="answer" if plan.exercises and plan.mode == "best-of" else "",
     )
     if tool := calls.unread(state.steps, plan.options.tools):
         ask = replace(ask, tools=(tool,), must_call=True)

@@ -307,10 +307,12 @@ class State:
         asks = plan.mode not in ("native", "best-of")
         meta: dict[str, Any] = {"prompts": plan.wording.record} if asks else {}
         best = self.best()
-        if plan.exercises:
+        drafted = plan.exercises and plan.mode == "best-of"
+        if plan.exercises and not drafted:
             meta[OWN] = self.own
         if plan.info.roles and best is not None and stop is not None:
-            meta[ANSWERED] = "its own revision" if best < self.own else "the base model"
+            own = "its own draft" if drafted else "its own revision" if best < self.own else ""
+            meta[ANSWERED] = own or "the base model"
         if missing > 0 and stop not in (None, "tool_calls", "cancelled", "error"):
             meta[MISSING] = missing
         if self.left:
