@@ -7,6 +7,7 @@ new schema is narrower: what fits it fits the old one. Parts of `allOf`, and bes
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from math import inf
@@ -15,8 +16,9 @@ from typing import Any
 
 from redraft.engines.base import is_number
 
-CHARACTERS = 3.0
-"""Characters of JSON in a token. A choice: English has 4, and marks are tokens of their own."""
+CHARACTERS, SPACED = 3.0, 2.0
+"""Characters of JSON in a token, and of JSON with spaces, whose names are open. A choice: English has 4, and
+marks are tokens of their own."""
 MARKS = 8  # characters of a value that is no text, or of the marks around one
 LEAST = 16  # the fewest characters that a text is bounded to
 SHORT = 100  # the most characters of a text whose own bound is left
@@ -57,12 +59,18 @@ def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     found: Any = None
     for levels in LEVELS:
         bounds = _Bounds(schema, levels)
-        found = bounds.part(schema, int(tokens * CHARACTERS), ())
+        found = bounds.part(schema, int(tokens * (SPACED if is_open(schema) else CHARACTERS)), ())
         if bounds.parts <= MOST_PARTS:
             break
     if not isinstance(found, Mapping) or bounds.parts > MOST_PARTS:
         return dict(schema)
     return {**{name: part for name, part in schema.items() if name in _TOP}, **found}
+
+
+def is_open(schema: Any) -> bool:
+    """Return whether a schema leaves all names of objects to the model."""
+    text = json.dumps(schema)
+    return '"object"' in text and '"properties"' not in text and '"$ref"' not in text
 
 
 def _ended(names: str) -> str:

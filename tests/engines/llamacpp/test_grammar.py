@@ -11,10 +11,29 @@ import jsonschema
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from llguidance import LLMatcher, LLTokenizer
 from pydantic import TypeAdapter
 
 from redraft.engines.bounds import within
 from redraft.engines.schemas import expressible
+
+
+def accepted(schema: Any, text: str) -> bool:
+    grammar = LLMatcher.grammar_from_json_schema(json.dumps(expressible(within(schema, 100))[0]))
+    return LLMatcher(LLTokenizer("byte"), grammar).validate_tokens([*text.encode()]) == len(text)
+
+
+def test_json_of_any_names_may_have_space_as_models_write_it_and_no_more() -> None:
+    free, named = {"type": ["object", "array"]}, {"properties": {"name": True}, "type": "object"}
+    for text in (
+        '{\n  "name": "Ravi",\n  "age": 29\n}',
+        '{"name": "Ravi", "age": 29}',
+        '{"name":"Ravi","age":29}',
+    ):
+        assert accepted(free, text), text
+    assert not accepted(free, '{\n  \n  "name": "Ravi"}'), "space without an end"
+    assert accepted(named, '{"name":"Ravi"}')
+    assert not accepted(named, '{"name": "Ravi"}'), "a space costs a token, and the name is given"
 
 
 def kept(schema: Any) -> Any:
