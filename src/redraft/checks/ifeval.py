@@ -337,10 +337,7 @@ def _sections(answer: str, values: Values) -> Decision:
 FENCES = ("```json", "```Json", "```JSON", "```")
 
 
-@_type(
-    "detectable_format:json_format",
-    "Write the whole answer as JSON.",
-)
+@_type("detectable_format:json_format", "Write the whole answer as JSON.")
 def _json(answer: str, _: Values) -> Decision:
     text = answer.strip()
     text = text.removeprefix(next(filter(text.startswith, FENCES), "")).removesuffix("```")
