@@ -211,6 +211,9 @@ def test_what_codex_sends_is_taken_and_tools_that_run_elsewhere_are_left_out(str
         "include": ["reasoning.encrypted_content"],
         "client_metadata": {"turn_id": "1"},
         "prompt_cache_key": "1",
+        "prompt_cache_retention": "24h",
+        "prompt_cache_options": {"ttl": "30m"},
+        "stream_options": {"include_obfuscation": False},
         "store": False,
     }
     engine = Able(["Hello."])

@@ -189,6 +189,8 @@ class ModelRequest(Body):
     service_tier: Any = None
     safety_identifier: Any = None
     prompt_cache_key: Any = None
+    prompt_cache_retention: Any = None
+    prompt_cache_options: Any = None
     _beside: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod

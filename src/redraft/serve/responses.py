@@ -74,6 +74,7 @@ class ResponseRequest(requests.RevisedRequest):
     background: Annotated[Any, only(False)] = None  # noqa: FBT003
     include: Annotated[Any, only([], ["reasoning.encrypted_content"])] = None
     client_metadata: Any = None
+    stream_options: requests.StreamOptions | None = None  # usage comes anyway
     top_logprobs: Annotated[Any, only(0)] = None
     truncation: Annotated[Any, only("disabled")] = None
     _left_out: list[str] = PrivateAttr(default_factory=list)  # types of tools that are no functions
