@@ -38,7 +38,6 @@ def streamed(text: str, size: int = 3, finish: str = "stop") -> Reply:
         (f"{LLAMA} is a call.", None, 0),
         (f"A call is {LLAMA}", None, 0),
         (OTHER, None, 0),
-        (f"<tool_call>{OTHER}</tool_call>", None, 0),
         ('{"name": "weather"}', None, 0),
         ("Write <tool_call> before it", None, 0),
         ("<tool_call>" + '{"town": ' * 5000, None, 0),
@@ -72,6 +71,11 @@ def test_without_tools_and_with_a_schema_json_stays_text(server: FakeServer) -> 
 def test_a_written_call_is_judged_and_its_cut_end_is_left_out(server: FakeServer) -> None:
     server.on(CHAT, streamed(HERMES.replace('"Ulm"', '"Ulm", "x": 1')), streamed(HERMES))
     assert revise(server, tools=[WEATHER]).steps[-1].tool_calls[0]["function"] == ULM["function"]
+    server.on(CHAT, streamed(f"I pay. <tool_call>{OTHER}</tool_call>"), streamed(HERMES))
+    first, *_, last = revise(server, tools=[WEATHER]).steps
+    assert (first.answer, first.tool_calls[0]["function"]["name"]) == ("I pay.", "pay")
+    assert "There is no tool 'pay'" in first.checks[0].message
+    assert last.tool_calls[0]["function"] == ULM["function"]
     server.on(CHAT, streamed(f'I look. {HERMES}<tool_call>{{"name": "wea', finish="length"))
     step = revise(server, tools=[WEATHER], max_revisions=0).steps[0]
     assert (step.answer, len(step.tool_calls), step.finish) == ("I look.", 1, "max_tokens")

@@ -1,8 +1,8 @@
 """Tool calls that a model wrote as text, for servers without a parser for them.
 
 Read are `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
-`<|python_tag|>{…}` (Llama), and a reply of nothing but such JSON. Calls in XML or Python stay text, and so do
-calls of tools that were not offered.
+`<|python_tag|>{…}` (Llama), and a reply of nothing but such JSON. Behind a mark, any name is a call: a wrong one
+is judged. Calls in XML or Python stay text, and so does JSON without a mark that names no offered tool.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _with_calls(held: list[Delta], text: str, names: Container[str], *, bare: bo
     """Return one delta with the calls in the text; the deltas themselves if it has none."""
     found, rest, end, last = list[tuple[str, str]](), "", 0, held[-1]
     while mark := _MARK.search(text, end):
-        calls, behind = calls_at(text, names, mark.end())
+        calls, behind = calls_at(text, None, mark.end())
         rest += text[end : mark.start() if calls else behind]
         found, end = [*found, *calls], behind
     rest += text[end:]
@@ -73,8 +73,8 @@ def _with_calls(held: list[Delta], text: str, names: Container[str], *, bare: bo
     return [replace(last, text=rest, thought=thought, tool_calls=joined(found))]
 
 
-def calls_at(text: str, names: Container[str], start: int = 0) -> tuple[list[tuple[str, str]], int]:
-    """Return the calls of these tools that stand in a row in a text, as JSON, and where they end.
+def calls_at(text: str, names: Container[str] | None, start: int = 0) -> tuple[list[tuple[str, str]], int]:
+    """Return the calls of these tools, or any, that stand in a row in a text, as JSON, and where they end.
 
     A call is the name of its tool, and its arguments.
     """
@@ -85,7 +85,7 @@ def calls_at(text: str, names: Container[str], start: int = 0) -> tuple[list[tup
             inner = value["function"] if isinstance(value.get("function"), Mapping) else value
             name = before[1] or inner.get("name")
             given = value if before[1] else inner.get("arguments", inner.get("parameters"))
-            if not isinstance(name, str) or name not in names or given is None:
+            if not isinstance(name, str) or given is None or (names is not None and name not in names):
                 break
             found.append((name, given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)))
             end = behind.end() if (behind := _BEHIND.match(text, stop)) else stop
