@@ -88,7 +88,8 @@ def test_another_word_comes_first_and_then_another_sentence() -> None:
     assert chain.answer == OWLS.replace("mouse", "vole")
     assert engine.asked[0].begun == f"{FIRST} A"
     rest = " is what they like."
-    assert engine.asked[0].form == Form(one=True, lacks=("mouse",), gap=Gap(" mouse", rest, rest))
+    near = frozenset(re.findall(r"\w+", "dark as dr hale says a is what they like live"))  # six on each side
+    assert engine.asked[0].form == Form(one=True, lacks=("mouse",), gap=Gap(" mouse", rest, rest, near))
     for text in (
         OWLS,
         f"{FIRST}\n{MOUSE} They live in barns.",
@@ -119,7 +120,13 @@ def test_a_word_and_what_stands_around_it(sentence: str, gap: Any) -> None:
         max_revisions=1,
     )
     form: Any = engine.asked[0].form
-    assert form.gap == (gap and Gap(*gap))
+    assert (form.gap and form.gap[:3]) == gap
+
+
+def test_a_word_does_not_come_twice_over_the_seam() -> None:
+    given = f"{FIRST}\n{MOUSE} They live in barns."
+    chain = owls(Steered(" a vole is food.", " vole is food."), given=given)
+    assert chain.answer == given.replace(MOUSE, "A vole is food.")
 
 
 TABLE = "| owl | food |\n|---|---|\n| barn owl | a mouse. A rat |\n| eagle owl | hares |\n"

@@ -34,6 +34,7 @@ from redraft.revision.state import State
 Messages = tuple[Message, ...]
 TRIES = 4
 WORDS = 3  # a place with no more gets another word, and the rest of its sentence stays
+NEAR = 6  # words before and behind a place, none of which is the new one
 ROOM = 48
 """Tokens that a new sentence or value may have, and half as many as the old one has characters. Each try
 has twice as many."""
@@ -169,7 +170,8 @@ def written(
             usage += reply.usage
             goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
             apart = begun[-1:] == " " and reply.text.lstrip()[:1] in (",", ";", ":")
-            piece = None if goes_on or apart else _piece(answer, way, reply)
+            twice = begun.lower().split()[-1:] == re.findall(r"\w+", reply.text.lower())[:1]
+            piece = None if goes_on or apart or twice else _piece(answer, way, reply)
             if piece:
                 break
         if piece and (edit.pointer is not None or piece not in answer):
@@ -191,7 +193,8 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
         closed = space + closed[:1].upper() + closed[1:]
     elif before[-1:] in ",;:" and rest[0] in ",;:":
         closed = rest[1:]
-    return Gap(space + old, rest, closed)
+    around = re.findall(r"\w+", before.lower())[-NEAR:] + re.findall(r"\w+", answer[end:].lower())[:NEAR]
+    return Gap(space + old, rest, closed, frozenset(around).difference(re.findall(r"\w+", old.lower())))
 
 
 def _kept(answer: str, edit: Edit) -> str:
@@ -241,8 +244,7 @@ def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int)
     most = min((ROOM + (edit.end - edit.begin) // 2) << number, state.plan.sampling.max_tokens)
     room = state.length(most=None if edit.open else most)
     place = edit.pointer or (edit.begin + len(_kept(state.steps[-1].answer, edit)), edit.end)
-    more: dict[str, Any] = {"begun": before.rstrip(" "), "place": place}
-    return ops.Ask(messages, room, schema=schema, form=form, stop=stop, **more)
+    return ops.Ask(messages, room, schema=schema, form=form, stop=stop, begun=before.rstrip(" "), place=place)
 
 
 def _form(state: State, **more: Any) -> Form:
@@ -309,8 +311,7 @@ def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _
     for edit in edits:
         old, count = answer[edit.begin : edit.end], len(places)
         piece = "" if edit.gone else new[edit.begin, edit.pointer]
-        fresh = "" if piece == old else piece
-        text, at = _put(text + answer[at : edit.begin], answer, edit, fresh, places)
+        text, at = _put(text + answer[at : edit.begin], answer, edit, piece * (piece != old), places)
         if named and len(places) == count:
             why = SAME if piece == old else CUT if reply.finish != "stop" else NOTHING
             state.left.append({"place": edit.pointer or [edit.begin, edit.end], "passage": old, "why": why})
@@ -330,13 +331,12 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
         parts.append(head + old + ("" if edit.anywhere else f"\n{wrong}"))
         schemas |= {} if edit.pointer is None else {edit.pointer: edit.schema}
     template = prompts.VALUES if schemas else prompts.ANYWHERE if edits[0].anywhere else prompts.PARTS
-    asked = template.format(parts="\n\n".join(parts), wish=edits[0].wish)
-    request: Message = {"role": "user", "content": asked}
+    content = template.format(parts="\n\n".join(parts), wish=edits[0].wish)
     info = state.plan.info
     steered = schemas and None not in schemas.values() and info.schemas
     brief = edits[0].wish and info.token_ids and not info.thinks
     return ops.Ask(
-        joined([*messages, request]),
+        joined([*messages, {"role": "user", "content": content}]),
         state.length(most=sum(ROOM + (each.end - each.begin) // 2 for each in edits) if brief else None),
         schema=object_of(schemas) if steered else None,
         stop=tuple(state.plan.options.stop),
@@ -379,8 +379,7 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
         pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
     begins, stops = [each.begin for each in edits], [each.end for each in edits]
     apart = [(a, b) for a, b in pairwise([0, *ends_of(answer)]) if bisect(stops, a) == bisect_left(begins, b)]
-    outside = [answer[a:b].strip() for a, b in apart]
-    long = [each for each in outside if LONG.search(each)]
+    long = [each for a, b in apart if LONG.search(each := answer[a:b].strip())]
     more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
     found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
     if edits[0].wish:
@@ -436,8 +435,7 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
     """
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
-    new = _bare(new, old)
-    new = _between(new, before, after)
+    new = _between(_bare(new, old), before, after)
     bare, was = (each.strip(CLOSERS + "“`") for each in (new, old))
     words, plain = bare.split(), bare.strip(STOPS + ": ").casefold()
     many = len(words) > 2 and (bare[-1:] in STOPS or len(words) > 3 + len(old.split()))

@@ -136,6 +136,7 @@ BOAT = " boat is red."
         ({" boat": -1.2}, {" small": " boat"}, (), BOAT),  # without a word
         ({}, {" big": " boat", " small": " boat"}, (), f" big{BOAT}"),
         ({}, {" big": " boat", " small": " boat"}, ("big",), f" small{BOAT}"),
+        ({" Near": -0.5}, {" Near": " boat", " small": " boat"}, (), f" small{BOAT}"),  # it is said there
         ({" b": -1.0}, {}, (), ""),  # it may begin another word
         ({}, {" ol": " boat"}, (), ""),  # this is of "old"
     ],
@@ -145,7 +146,7 @@ def test_a_gap_is_filled_with_what_is_likely_there(
 ) -> None:
     first = {" big": -1.0, " small": -1.5, " ol": -1.6, "ly": -1.7, ".": -1.8, **begins}
     model = Says(likeliest=lambda said: ((behind.get(said, "?"), -1.0),) if said else tuple(first.items()))
-    form = Form(one=True, lacks=lacks, gap=Gap(" old", BOAT, BOAT))
+    form = Form(one=True, lacks=lacks, gap=Gap(" old", BOAT, BOAT, frozenset({"near"})))
     found, last = write(form, model.source)
     assert (found, last.completion_tokens) == (text, len(model.asked))
 

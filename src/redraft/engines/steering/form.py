@@ -73,6 +73,13 @@ class Gap(NamedTuple):
     old: str
     rest: str
     closed: str  # the rest if nothing takes its place
+    near: frozenset[str] = frozenset()  # words around it, in lower case, which do not come there again
+
+    def takes(self, word: str) -> bool:
+        """Return whether a text is a word that may stand there. A part of the old one is not."""
+        old, bare = self.old.lower(), word.lstrip(" ").lower()
+        spaced = word[:1].isspace() == old[:1].isspace()
+        return spaced and bare.isalpha() and bare not in self.near and not old.startswith(word.lower())
 
 
 NOT_IN_JSON = frozenset('"\\' + "".join(map(chr, range(32))))
@@ -152,8 +159,7 @@ class Form:
             raise Conflict("these are too many parts for an answer")
         if self.pattern and (self != Form(pattern=self.pattern) or not pattern_of(self.pattern)):
             raise Conflict("a regular expression is for a whole answer, and what grammars have")
-        texts = [*self.has, self.opening, self.closing, self.postscript, layout.text]
-        given = " ".join(filter(None, texts))
+        given = " ".join(filter(None, [*self.has, self.opening, self.closing, self.postscript, layout.text]))
         if clash := next((char for char in self.characters.without if char in given), None):
             raise Conflict(f"{clash!r} is demanded and forbidden")
         if clash := next((each for each in self.lacks if pattern_for(each.strip()).search(given)), None):

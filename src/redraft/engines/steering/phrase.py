@@ -73,9 +73,3 @@ def pattern_for(phrase: str, *, part: bool = False, around: str = "{}") -> regex
         inner = before.get(_kind(first[0]), "") + inner + after.get(_kind(last[-1]), "")
     pattern = f"(?V1)(?if){around.format(inner)}"
     return regex.compile(pattern, cache_pattern=False)  # regex's own cache draws from the user's `random`
-
-
-def is_word_for(word: str, old: str) -> bool:
-    """Return whether a text is a word that may stand in the place of an old one, and not a part of that."""
-    spaced = word[:1].isspace() == old[:1].isspace()
-    return spaced and word.lstrip(" ").isalpha() and not old.startswith(word.lower())

@@ -25,7 +25,7 @@ from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.bounds import within
 from redraft.engines.steering.draft import CLOSERS, STOPS, STRING, Draft, cut_texts, marked
 from redraft.engines.steering.form import NOT_IN_JSON, Form, Gap
-from redraft.engines.steering.phrase import ENDS, is_word_for, pattern_for
+from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
 
 CLOSE = 0.75  # share of the tokens after which a text ends at the next end of a sentence
@@ -532,7 +532,7 @@ class _Writer:
     async def _fill(self, gap: Gap) -> None:
         top = await self._likeliest("")
         found = [(LEFT_OUT + await self._begun(gap.closed, top), gap.closed)]
-        words = [(str(text), chance) for text, chance in top if is_word_for(str(text), gap.old.lower())]
+        words = [(str(word), chance) for word, chance in top if gap.takes(str(word))]
         for word, chance in words[:WORDS]:
             if self._forbidden(word + gap.rest, 0) is None:
                 behind = await self._begun(gap.rest, await self._likeliest(word))
