@@ -1,8 +1,8 @@
 """Tool calls that a model wrote as text, for servers without a parser for them.
 
 Read are `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
-`<|python_tag|>{…}` (Llama), and a reply of nothing but such JSON. Behind a mark, any name is a call: a wrong one
-is judged. Calls in XML or Python stay text, and so does JSON without a mark that names no offered tool.
+`<|python_tag|>{…}` (Llama), and a reply of nothing but such JSON. Behind a mark, any name is a call: a wrong
+one is judged. Calls in XML or Python stay text, and so does JSON without a mark that names no offered tool.
 """
 
 from __future__ import annotations
