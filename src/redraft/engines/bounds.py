@@ -70,7 +70,7 @@ def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
 def is_open(schema: Any) -> bool:
     """Return whether a schema leaves all names of objects to the model."""
     text = json.dumps(schema)
-    return '"object"' in text and '"properties"' not in text and '"$ref"' not in text
+    return '"object"' in text and not re.search(r'"(?:properties|\$defs|definitions)"', text)
 
 
 def _ended(names: str) -> str:

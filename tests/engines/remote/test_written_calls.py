@@ -66,6 +66,8 @@ def test_without_tools_and_with_a_schema_json_stays_text(server: FakeServer) -> 
         server.on(CHAT, streamed(text))
         [*_, last] = deltas = chat(engine(server), sampling)
         assert (text_of(deltas), last.tool_calls) == (text, ())
+    server.on(CHAT, sse_reply(chat_event(HERMES, "stop"), DONE))
+    assert text_of(chat(engine(server), Sampling())) == HERMES
 
 
 def test_a_written_call_is_judged_and_its_cut_end_is_left_out(server: FakeServer) -> None:

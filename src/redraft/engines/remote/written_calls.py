@@ -40,7 +40,7 @@ async def calls_apart(deltas: Replies, tools: Sequence[Mapping[str, Any]], *, ba
             text += delta.text
             if not delta.finish and names and _may_call(text, bare=bare):
                 continue
-            if delta.finish and not delta.tool_calls:
+            if delta.finish and names and not delta.tool_calls:
                 held = _with_calls(held, text, names, bare=bare)
             bare = bare and not text.strip()
             for each in held:
