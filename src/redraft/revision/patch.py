@@ -34,7 +34,7 @@ from redraft.revision.state import State
 Messages = tuple[Message, ...]
 TRIES = 4
 WORDS = 3  # a place with no more gets another word, and the rest of its sentence stays
-NEAR = 6  # words before and behind a place, none of which is the new one
+NEAR = 6  # words before and behind a place; the new one repeats none
 ROOM = 48
 """Tokens that a new sentence or value may have, and half as many as the old one has characters. Each try
 has twice as many."""
