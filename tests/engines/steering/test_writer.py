@@ -404,6 +404,21 @@ def test_a_comma_is_no_end() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "likely", "whole"),
+    [
+        ("The rain fell far in the town", ".", "The rain fell far in the town."),
+        ("It rains.\n\nThe rain fell far in the town", ".", "It rains.\n\nThe rain fell far in the town."),
+        ("The rain fell far in the town", " and", "The rain fell far in the town"),
+        ("The rain in the old town", ".", "The rain in the old town"),  # a title
+        ("Over the sea\nthe rain fell far in the town", ".", "Over the sea\nthe rain fell far in the town"),
+    ],
+)
+def test_a_sentence_that_the_model_left_open_is_ended(said: str, likely: str, whole: str) -> None:
+    model = Says(said, likeliest=lambda _: ((likely, -1.0),))
+    assert write(Form(lacks=("zebra",)), model.source)[0] == whole
+
+
+@pytest.mark.parametrize(
     ("form", "said", "whole"),
     [
         (Form(closing="Call me."), "1. Tea\n2. A walk", "1. Tea\n2. A walk\n\nCall me."),

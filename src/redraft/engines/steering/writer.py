@@ -39,6 +39,7 @@ NATURAL = -1.3  # log-probability a token of a sentence that is taken at once
 SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
 BANNED = 40  # words whose tokens are banned; further ones are taken back where they come
 LONG = 200  # characters of a phrase, at most
+TITLE = 6  # words; a longer last line is a sentence, if one ends before it
 SHORT = 3  # letters; a shorter token without a space is a part of many words
 WORDS = 4  # that are tried in a gap
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
@@ -568,6 +569,7 @@ class _Writer:
         if self.over or self.stop_text:
             return
         self._end_comma()
+        await self._end_sentence()
         lone = sum(map(draft.text.count, '"“”')) % 2 and not (form.quoted or form.layout.parts)
         if lone and self._fits(f'{draft.text}"', enough=True):
             draft.give('"')
@@ -586,6 +588,16 @@ class _Writer:
     def _end_comma(self) -> None:
         if self.draft.text.endswith((",", ";")) and "." not in self.form.without:
             self.draft.cut(len(self.draft) - 1)
+            self.draft.give(".")
+
+    async def _end_sentence(self) -> None:
+        """End a last sentence that the model left without an end, if one was likely."""
+        form, text = self.form, self.draft.text
+        before, _, last = text.rpartition("\n")
+        apart = before.rstrip()[-1:] in STOPS and last[-1:] not in STOPS + CLOSERS
+        if not apart or len(last.split()) <= TITLE or self._is_over or form.closing or "." in form.without:
+            return
+        if self._fits(f"{text}.", enough=True) and _chance(STOPS, await self._likeliest(text)) > POSSIBLE:
             self.draft.give(".")
 
     async def _close(self) -> None:
