@@ -260,7 +260,9 @@ def likelihood(prompt: str, text: str) -> float:
     return float(chances.gather(1, ids[len(before) :, None]).mean())
 
 
-async def first_texts(records: Sequence[Any], seed: int, **options: Any) -> list[tuple[float, ...]]:
+async def first_texts(
+    records: Sequence[Any], seed: int, ref: str = "default", kind: str | None = "llamacpp", **options: Any
+) -> list[tuple[float, ...]]:
     """Returns the `PARTS` of a chain of each prompt, which has one text if `options` say no more."""
 
     async def one(number: int, record: dict[str, Any]) -> Chain:
@@ -270,7 +272,7 @@ async def first_texts(records: Sequence[Any], seed: int, **options: Any) -> list
             return await redraft.arevise(record["prompt"], model=model, checks=checks, **given)
 
     slots = asyncio.Semaphore(PARALLEL)
-    async with aclosing(await load_engine("default", engine="llamacpp", parallel=PARALLEL)) as model:
+    async with aclosing(await load_engine(ref, engine=kind, parallel=PARALLEL)) as model:
         made = await asyncio.gather(*(one(number, record) for number, record in enumerate(records)))
     return [*map(parts, made)]
 
@@ -334,6 +336,25 @@ def natural(*, quick: bool) -> Row:
     return Row("first texts, and how they read", how, tuple(figures))
 
 
+def other_engines(*, quick: bool) -> Row:
+    """Measures first texts of the base on each engine that steers."""
+    records, file, figures = held_out(100)[: 8 if quick else None], str(fetch_default()), []
+    with serving(PARALLEL) as url:
+        engines: dict[str, tuple[str, str | None]] = {
+            "llama.cpp": (file, "llamacpp"),
+            "transformers": (file, "hf"),
+            "llama.cpp's server": (url, None),
+        }
+        for name, how in engines.items():
+            for way, steer in (("steered", True), ("plain", False)):
+                made = zip(*asyncio.run(first_texts(records, 0, *how, steer=steer)), strict=True)
+                for what, unit, goal, values in zip(PARTS, UNITS, GOALS, made, strict=False):
+                    says = f"{name}, {way}: {what}"
+                    figures.append(Figure(says, (fmean(values),), unit, goal if steer else None))
+    how = "100 IFEval prompts as below; `default-base`, temperature 0.7, at most 128 new tokens, seed 0."
+    return Row("first texts on other engines", how, tuple(figures))
+
+
 def held_out_prompts(*, quick: bool) -> Row:
     """Measures the prompts that the wording was not chosen on, beside the peers."""
     records, seeds = held_out(100)[: 8 if quick else None], (0,) if quick else (0, 1, 2)
@@ -387,7 +408,13 @@ def read_blind(*, quick: bool) -> Row:  # noqa: ARG001  (nothing is made)
     return Row("pairs, read blind", how, tuple(figures))
 
 
-ROWS = {"natural": natural, "blind": read_blind, "held-out": held_out_prompts, "all": all_prompts}
+ROWS = {
+    "natural": natural,
+    "engines": other_engines,
+    "blind": read_blind,
+    "held-out": held_out_prompts,
+    "all": all_prompts,
+}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/steer.py", __doc__, ROWS))
