@@ -269,3 +269,22 @@ def test_what_is_outside_stays_to_the_byte(text: str, data: st.DataObject) -> No
     chain = patched("Owls.", answer=text, places=[((begin, end), "other")])
     assert chain.answer.startswith(text[:begin])
     assert chain.answer.endswith(text[end:])
+
+
+@pytest.mark.parametrize(
+    ("text", "passage", "left"),
+    [
+        ("It rains. It costs 12 dollars. Come.", "It costs 12 dollars.", "It rains. Come."),
+        ("It costs 12 dollars, mostly.", ", mostly", "It costs 12 dollars."),
+        ("Sadly, it rains.", "Sadly,", "it rains."),
+        ("- tea\n- milk\n- sugar\n", "milk", "- tea\n- sugar\n"),
+        ("One.\n\nTwo.\n\nThree.", "Two.", "One.\n\nThree."),
+        ("One.\n\nTwo.", "One.", "Two."),
+    ],
+)
+def test_a_passage_that_is_to_be_removed_goes_without_asking_the_model(
+    text: str, passage: str, left: str
+) -> None:
+    chain = patched("Nobody asks.", answer=text, places=[(passage, "Remove it.")])
+    assert chain.answer == left
+    assert chain.usage.completion_tokens == 0

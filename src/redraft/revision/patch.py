@@ -50,6 +50,8 @@ _AROUND = re.compile(rf"{_FENCE}|{_BOLD}|{_QUOTED}|'((?:[^']|\b'\b)*)'\Z", re.DO
 
 _LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # what a person says who wants a list
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
+_REMOVED = re.compile(r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|this|that))?[.!]?")
+_HEAD = re.compile(r"[ \t]*(?:(?:[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # of a line
 SAME, CUT, NOTHING = "the same came back", "the reply was cut", "the reply has nothing that fits there"
 
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a part of a program
@@ -542,11 +544,28 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
     if not passage.strip():
         raise _misplaced(answer, at, spans)
     begin = spans[0][0] + len(passage) - len(passage.lstrip())
-    edit = Edit(begin, begin + len(passage.strip()), wish=wish)
+    end = begin + len(passage.strip())
+    apart = at in (passage, spans[0]) and passage.strip() != answer.strip() and not _is_json(answer)
+    if apart and _REMOVED.fullmatch(wish):
+        yield Edit(*_without(answer, begin, end), wish=wish, gone=True)
+        return
+    edit = Edit(begin, end, wish=wish)
     if isinstance(at, str) and at not in answer:
         kind = _TYPES.get(passage[0])  # by the first character of a value
         edit = replace(edit, pointer=at, schema={"type": sorted({kind, "string"})} if kind else None)
     yield edit
+
+
+def _without(answer: str, begin: int, end: int) -> tuple[int, int]:
+    """Return a passage with what nobody would leave of its line: an item's mark, line breaks, a space."""
+    start = answer.rfind("\n", 0, begin) + 1
+    line, rest = answer[start:begin], answer[end:]
+    if _HEAD.fullmatch(line) and rest.lstrip(" \t")[:1] in ("", "\n"):
+        left = len(answer[:start].rstrip("\n"))
+        return (left, end) if left else (start, len(answer) - len(rest.lstrip()))
+    if line.strip():
+        return start + len(line.rstrip()), end
+    return begin, len(answer) - len(rest.lstrip(" \t"))
 
 
 def _misplaced(answer: str, at: str | tuple[int, int], spans: Sequence[tuple[int, int]]) -> UsageError:
