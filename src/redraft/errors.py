@@ -82,7 +82,7 @@ IN_JSON: ContextVar[bool] = ContextVar("in_json", default=False)
 
 
 def shown(value: object) -> str:
-    """Return a value for a message. Of lists and mappings, which may contain themselves, only the type."""
+    """Return a value for a message. For lists and mappings, which may contain themselves, only the type."""
     if isinstance(value, list | dict):
         kind = "object" if IN_JSON.get() and isinstance(value, dict) else type(value).__name__
         return f"a{'n' * (kind == 'object')} {kind}" if value else f"an empty {kind}"
@@ -93,7 +93,7 @@ def shown(value: object) -> str:
 
 
 def path_of(given: object) -> Path:
-    """Return the path of a file. Raise `UsageError` for what names none."""
+    """Return the path of a file. Raise `UsageError` if it does not name a file."""
     if not isinstance(given, str | PathLike) or not str(given):
         raise UsageError(f"{shown(given)} does not name a file.", hint="Write its path: 'data.jsonl'.")
     return Path(given)

@@ -140,13 +140,13 @@ class OptionModel(BaseModel):
         """Return the options of a file, which may write names with hyphens. Arguments as for `read`.
 
         Raises:
-            UsageError: As for `read`, or a name is there in both spellings.
+            UsageError: As for `read`, or a name appears in both spellings.
         """
         found: dict[str, Any] = {}
         for key, value in values.items():
             name = str(key).replace("-", "_")
             if name in found:
-                raise UsageError(f"{where}{f'{table}{name}'!r:.80} is there twice.", hint="Keep one of them.")
+                raise UsageError(f"{where}{f'{table}{name}'!r:.80} appears twice.", hint="Keep one of them.")
             found[name] = value
         return cls.read(found, where=where, table=table)
 
@@ -226,7 +226,7 @@ class PlainOptions(OptionModel):
         "the way to revise: auto, native, prompted, verified, best-of or repair", LOOP, "MODE", default="auto"
     )
     drafts: int | None = option(
-        "most first answers to choose from; the best one is revised [1, best-of: 4]", LOOP, "N", "--n", ge=1
+        "most drafts to choose from; the best one is revised [1, best-of: 4]", LOOP, "N", "--n", ge=1
     )
     prompts: Prompts = option(
         "how to ask for criticism and revision: task or teacher",
@@ -256,7 +256,7 @@ class PlainOptions(OptionModel):
         **TOKENS,
     )
     max_thoughts: int | None = option(
-        "most tokens that a model of this machine thinks before it answers", SAMPLING, "N", ge=0
+        "most tokens that a model on this machine thinks before it answers", SAMPLING, "N", ge=0
     )
     seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
 
@@ -341,13 +341,13 @@ class WaitOptions(OptionModel):
     """How long to wait for the server of a model."""
 
     timeout: float | None = option(
-        "give up after so much silence [300 to the first token, then 60]", SERVER, "S", ge=0.001
+        "give up after this much silence [300 to the first token, then 60]", SERVER, "S", ge=0.001
     )
     retries: int = option(
         "repeat a failed request or a broken reply N times", SERVER, "N", default=RETRIES, ge=0
     )
     patience: float | None = option(
-        "keep trying so long while it is down or busy, besides --retries [ask: 0, else 300]",
+        "keep trying this long while it is down or busy, besides --retries [ask: 0, else 300]",
         SERVER,
         "S",
         ge=0,

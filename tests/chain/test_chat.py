@@ -162,7 +162,7 @@ IMAGE = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_u
         (messages(user("Q"), said(None, tool_calls=[CALL])), f"a tool call, {LOST}"),
         (messages(user("Q"), said("A"), tools=[TOOL]), f"tools, {LOST}"),
         (messages(user("Q"), said("A"), tools="[sky]"), "its tools are not a list of objects"),
-        (messages(user("Q"), said("A", weight=0.5)), "a weight of 0.5, and only 0 and 1 are known"),
+        (messages(user("Q"), said("A", weight=0.5)), "a weight of 0.5, but only 0 and 1 are known"),
     ],
 )  # fmt: skip
 def test_what_a_template_cannot_say_leaves_the_record_out(record: dict[str, Any], reason: str) -> None:

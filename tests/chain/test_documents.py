@@ -9,10 +9,10 @@ from redraft.errors import UsageError
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\nb: 2\na: 3", "r.yaml: 'a' is there twice, in lines 1 and 3."),
-        ('a: 1\n"a": 1', "r.yaml: 'a' is there twice, in lines 1 and 2."),
-        ("a:\n  b: 1\n  b: 2", "r.yaml: 'b' is there twice, in lines 2 and 3."),
-        ("- {a: 1, a: 2}", "r.yaml: 'a' is there twice, in lines 1 and 1."),
+        ("a: 1\nb: 2\na: 3", "r.yaml: 'a' appears twice, in lines 1 and 3."),
+        ('a: 1\n"a": 1', "r.yaml: 'a' appears twice, in lines 1 and 2."),
+        ("a:\n  b: 1\n  b: 2", "r.yaml: 'b' appears twice, in lines 2 and 3."),
+        ("- {a: 1, a: 2}", "r.yaml: 'a' appears twice, in lines 1 and 1."),
     ],
 )
 def test_a_name_that_comes_twice_in_yaml_is_an_error(text: str, said: str) -> None:

@@ -171,5 +171,5 @@ def test_a_draft_whose_judge_gives_no_score_fails_and_the_others_go_on() -> None
 
 @pytest.mark.parametrize("more", [{}, {"checks": ["words<=3"]}, {"drafts": 2, "checks": ["words<=3"]}])
 def test_a_judge_that_nothing_asks_is_refused(more: Any) -> None:
-    with pytest.raises(UsageError, match="a judge was given, and nothing asks it"):
+    with pytest.raises(UsageError, match="a judge was given, but nothing asks it"):
         redraft.revise("Go.", model=ScriptedEngine(["a"]), judge=ScriptedEngine(["b"]), **more)

@@ -127,19 +127,19 @@ def test_what_is_read(text: str, check: Check) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "form"),
     [
-        ("words<=x", "words is followed by '<=x', and needs a comparison with a whole number.", "words<=50"),
-        ("words", "words stands alone, and needs a comparison with a whole number.", "words<=50"),
+        ("words<=x", "words is followed by '<=x', but needs a comparison with a whole number.", "words<=50"),
+        ("words", "words stands alone, but needs a comparison with a whole number.", "words<=50"),
         ("words<=5.5", "unexpected '.5' after words<=5.", "words<=50"),
         ("words=20..10", "no answer can pass words=20..10.", "words=10..20"),
         ("words<=1..2", "a range needs =, not <=.", "words<=50"),
-        ("contains=a", "contains is followed by '=a', and needs a colon with a text.", "contains:TEXT"),
+        ("contains=a", "contains is followed by '=a', but needs a colon with a text.", "contains:TEXT"),
         ("lacks: ", "lacks: has no text after the colon.", "lacks:TEXT"),
         (
             "json:a.json",
-            "json takes no argument, and is followed by ':a.json' (a schema is json-schema:FILE).",
+            "json takes no argument, but is followed by ':a.json' (a schema is json-schema:FILE).",
             "json",
         ),
-        ("number:4", "number is followed by ':4', and needs = with a number.", "number=3.14~0.01"),
+        ("number:4", "number is followed by ':4', but needs = with a number.", "number=3.14~0.01"),
         ("json[2]", "json has no option in brackets.", "json"),
         ("command[10]:cat", "command[10]: write a time limit like command[10s]:.", "command:PROGRAM ARGS"),
         ("judge[x]:Kind", "judge[x]: write judge[8]: or judge[8, reasoning]:.", "judge:RUBRIC"),
@@ -155,7 +155,7 @@ def test_what_is_refused(text: str, message: str, form: str) -> None:
 
 
 def test_what_is_refused_with_another_hint() -> None:
-    for written, fault in (("keys:a,,b", "a key is empty"), ("keys:a, a", "a key comes twice")):
+    for written, fault in (("keys:a,,b", "a key is empty"), ("keys:a, a", "a key appears twice")):
         with pytest.raises(CheckSyntaxError, match=f"{fault}.\n  Write keys:name,born$"):
             parse_check(written)
     with pytest.raises(CheckSyntaxError, match=r"^a check is empty\.\n  All checks: docs/checks\.md$"):

@@ -200,7 +200,7 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
 def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verified(whole: Path) -> None:
     copytree(whole, "d")
     unknown = redraft("diagnose", "d", "--equal", "money").stdout
-    assert "some chains of revise do not tell their money" in unknown
+    assert "some chains of revise do not say their money" in unknown
     refused(redraft("diagnose", "d", "--equal", "gold"), "--equal is 'gold'.", "tokens, seconds or money")
     [file] = Path("d").rglob("plain.jsonl")
     refused(redraft("diagnose", str(file), "--equal", "money"), "--equal is for a folder of --tasks.")
@@ -244,7 +244,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
         (("humaneval:test.jsonl",), ("--run-code",)),
         ((GSM8K, "--score", "words<=5"), ("--score is for files of chains",)),
         ((GSM8K, "test.jsonl"), ("a folder of runs was given with other files",)),
-        ((GSM8K, "--drafts", "2"), ("--drafts was given, and each way has its own",)),
+        ((GSM8K, "--drafts", "2"), ("--drafts was given, but each way has its own",)),
         ((GSM8K, "--mode", "best-of"), ("--mode best-of is one of the ways",)),
         ((GSM8K, "--max-revisions", "0"), ("--max-revisions is 0",)),
         ((GSM8K, "--check", "judge[7]:Is it kind?", "--judge", "default"), ("asks a judge",)),
@@ -319,7 +319,7 @@ def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it(
     assert not caplog.messages
     recipe("way.yaml", ["lacks:sun"])
     recipe("way.yaml")
-    said = "way.yaml promises nothing for answers with{} check{}: its own are contains.{}"
+    said = "way.yaml promises nothing for answers with{} check{}: its checks are contains.{}"
     give = " Give them here: redraft.recipe('way.yaml', checks)"
     assert caplog.messages == [said.format(" a", " lacks", ""), said.format("out", "s", give)]
 
@@ -372,9 +372,9 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     assert f"{file.relative_to('d')}: was changed afterwards." in verified()
     file.write_text(chains)
     Path("d").rename("elsewhere")
-    refused(redraft("diagnose", "way.yaml", "--verify"), "d has not the answers", "way.yaml rests on")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "d lacks the answers", "way.yaml rests on")
     for edit, said in (
-        ("evidence: " + "d" * 5000, "d has not the answers"),
+        ("evidence: " + "d" * 5000, "d lacks the answers"),
         ("more: &a [*a]\n  evidence: d", "way.yaml has an alias"),
         ("\n  ".join(f"x{n}: 1" for n in range(50)) + "\n  evidence: elsewhere", "30 more differ."),
     ):
@@ -393,7 +393,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     refused(redraft("diagnose", "of/way.yaml", "--verify"), "own.jsonl: cannot be read")
     rmtree("of/d/runs")
     for damage in ("[" * 20_000, '{"files": {}, "way": {}}', ""):
-        refused(redraft("diagnose", "of/way.yaml", "--verify"), "has not the answers that of/way.yaml")
+        refused(redraft("diagnose", "of/way.yaml", "--verify"), "lacks the answers that of/way.yaml")
         Path("of/d/choice.json").write_text(damage)
 
 
@@ -422,7 +422,7 @@ def test_a_use_without_checks_is_told(words: tuple[str, ...]) -> None:
     script("rain")
     assert chosen(ways="one").exit_code == 0
     asked = (*words, "--recipe", "way.yaml")
-    said = "way.yaml promises nothing for answers without checks: its own are contains."
+    said = "way.yaml promises nothing for answers without checks: its checks are contains."
     assert redraft(*asked, stdin="Describe rain.\n").stderr.count(said) == 1
     assert said not in redraft(*asked, "--check", "contains:rain", stdin="Describe rain.\n").stderr
 
@@ -469,10 +469,10 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
 
 def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> None:
     prompts(3)
-    voted = "--choose cannot choose 'vote': the checks that count votes know the right answers"
+    voted = "--choose cannot choose 'vote': the checks that count its votes need the right answers"
     refused(chosen(ways="one,vote"), voted, "Leave out --choose to compare it", "one, revise, best, steered")
     refused(chosen(ways="one,blind"), "--choose cannot choose 'blind': it hides from the model what")
-    refused(chosen("--tasks", GSM8K), "the checks of gsm8k know the right answers", "--check")
+    refused(chosen("--tasks", GSM8K), "the checks of gsm8k need the right answers", "--check")
     other = ("diagnose", "e", "--tasks", "own.jsonl", *FEW)
     assert redraft(*other).exit_code == 0
     refused(redraft(*other, "--choose", "x.yaml"), "has runs without --choose")

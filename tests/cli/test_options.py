@@ -62,7 +62,7 @@ def test_an_idle_judge_of_the_config_file_is_not_opened(config: Path) -> None:
     model = script("Hello.")
     command = ["ask", "hi", "-m", model, "--max-revisions", "0"]
     assert redraft(*command).exit_code == 0
-    refused(redraft(*command, "--judge", model), "a judge was given, and nothing asks it")
+    refused(redraft(*command, "--judge", model), "a judge was given, but nothing asks it")
 
 
 @pytest.mark.parametrize(

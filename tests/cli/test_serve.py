@@ -140,7 +140,7 @@ def test_models_of_a_file_share_their_engines_and_take_flags() -> None:
         ("rain: script:rain.jsonl", "'rain' should be a name with keys"),
         ("5: {model: default}", "5 should be a name with keys"),
         ("rain: {modle: default}", "models.yaml: rain: there is no option 'modle'"),
-        ("rain: {}\nrain: {}", "'rain' is there twice"),
+        ("rain: {}\nrain: {}", "'rain' appears twice"),
         ("rain: {server-fields: top_k}", "models.yaml: rain: server_fields is"),
         ("rain: {judge: default, check: ['judge[reasoning][8]:x']}", "judge is followed by '[8]:x'"),
         ("rain: {server-fields: [guided_json, messages]}", "redraft reads 'messages' itself"),

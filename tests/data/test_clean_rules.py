@@ -136,8 +136,8 @@ def test_roles_keep_what_the_system_says() -> None:
         ((("human", "a"), ("human", "b"), ("gpt", "c")), "the user speaks where the assistant should: 'b'"),
         ((*TWO, ("gpt", "c")), "the assistant speaks where the user should: 'c'"),
         ((*TWO, ("system", "s"), *TWO), "the system speaks where the user should: 's'"),
-        ((("gpt", "a"), ("gpt", "b")), "no question that is answered"),
-        ((("human", "a"), ("human", "b")), "no question that is answered"),
+        ((("gpt", "a"), ("gpt", "b")), "no answered question"),
+        ((("human", "a"), ("human", "b")), "no answered question"),
     ],
 )
 def test_roles_that_do_not_alternate_are_dropped(turns: Sequence[tuple[str, str]], reason: str) -> None:
@@ -212,7 +212,7 @@ def test_tools_may_speak_between_turns_of_the_assistant() -> None:
     assert by("roles", messages(user("q"), TOOL, assistant("a"))) == (
         "the tool speaks where the assistant should: '5'"
     )
-    assert by("roles", messages(user("q"), CALL, TOOL)) == "no question that is answered"
+    assert by("roles", messages(user("q"), CALL, TOOL)) == "no answered question"
 
 
 def test_the_first_pair_has_what_tools_said_for_it() -> None:
@@ -282,10 +282,10 @@ ASKED, GOLD = Prompt(instruction="Why?"), {"reference": "So."}
         ("empty", talk("q", "```python\n```"), "turn 2, of the assistant, is empty"),
         ("empty", Chain(), "no question"),
         ("empty", Chain(steps=(Step(answer="a"),), best=0), "no question"),
-        ("short", talk("Hi", " Hello\n "), "7 characters of text, at least 16"),
+        ("short", talk("Hi", " Hello\n "), "7 characters of text, fewer than 16"),
         ("short", talk("Hi", "Hello, my friend."), None),
         ("short", Chain(prompt=ASKED), None),
-        ("short", Chain(prompt=ASKED, meta=GOLD), "7 characters of text, at least 16"),
+        ("short", Chain(prompt=ASKED, meta=GOLD), "7 characters of text, fewer than 16"),
     ],
 )
 def test_what_is_dropped_and_why(rule: str, chain: Chain, reason: str | None) -> None:

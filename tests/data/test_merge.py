@@ -296,7 +296,7 @@ parts:
     ("text", "message", "hint"),
     [
         ("a: [", "is not YAML", None),
-        ("seed: 1\nseed: 2", "'seed' is there twice, in lines 1 and 2.", "Keep one of them."),
+        ("seed: 1\nseed: 2", "'seed' appears twice, in lines 1 and 2.", "Keep one of them."),
         ("[]", "a recipe should be keys and values", None),
         ("seeds: 1", "no option 'seeds'", "Did you mean 'seed'?"),
         ("seed: 1", "parts is None", "a list of parts, such as [{file: a.jsonl}]"),

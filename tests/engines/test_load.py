@@ -385,7 +385,7 @@ def test_without_a_terminal_no_default_is_fetched(here: Path, monkeypatch: pytes
     assert not sys.stderr.isatty()
     with pytest.raises(ModelError) as caught:
         local_file(ModelReference("default"))
-    assert caught.value.message == "the default model was not fetched yet."
+    assert caught.value.message == "the default model has not been fetched yet."
     assert caught.value.hint == "redraft model get default"
 
 

@@ -112,7 +112,7 @@ BROKEN = {
         {"target": "{}:other"},
         "AttributeError: module 'redraft_odd' has no attribute 'other'",
     ),
-    "it is no task": ({"target": "{}:some"}, "redraft_odd:some is <class 'redraft_odd.some'>, and no Task"),
+    "it is no task": ({"target": "{}:some"}, "redraft_odd:some is <class 'redraft_odd.some'>, not a Task"),
 }
 
 
@@ -242,14 +242,14 @@ def read(fields):
 """
 
 WRONG_FIELDS = {
-    "CheckKind('c', None, read)": "TypeError: about of a CheckKind is None, and not a text",
-    "CheckKind('c', 'x', None)": "TypeError: make of a CheckKind is None, and not a function",
-    "CheckKind('c', 'x', read, writer='me')": "ValueError: writer of a CheckKind is 'me', and none ",
-    "Format([Shape('s', 'zap', read)])": "TypeError: needs of a Shape is 'zap', and not a set",
+    "CheckKind('c', None, read)": "TypeError: about of a CheckKind is None, not a text",
+    "CheckKind('c', 'x', None)": "TypeError: make of a CheckKind is None, not a function",
+    "CheckKind('c', 'x', read, writer='me')": "ValueError: writer of a CheckKind is 'me', not one ",
+    "Format([Shape('s', 'zap', read)])": "TypeError: needs of a Shape is 'zap', not a set",
     "Format(Shape('s', {'zap'}, read))": "TypeError: shapes of a Format is Shape(",
     "Format([read])": "TypeError: one of the shapes of a Format is <function read",
-    "Format([], order='first')": "TypeError: order of a Format is 'first', and not a whole number",
-    "Task('x', None)": "TypeError: checks of a Task is None, and not a function",
+    "Format([], order='first')": "TypeError: order of a Format is 'first', not a whole number",
+    "Task('x', None)": "TypeError: checks of a Task is None, not a function",
 }
 
 
@@ -282,7 +282,7 @@ def test_a_name_that_nobody_can_type(name: str, installs: Installs) -> None:
     ("make", "why"),
     {
         "lambda written: 1 / 0": "in <lambda>: ZeroDivisionError: division by zero.",
-        "lambda written: None": "returned None, and no Check.",
+        "lambda written: None": "returned None, not a Check.",
         "lambda written: exit()": "in <lambda>: SystemExit: None.",
     }.items(),
 )
@@ -358,7 +358,7 @@ kind = EngineKind("odd:WORD", opened)
 ODD_REPLIES = {
     "1 / 0": "the engine 'odd' crashed: redraft_odd.py:10, in chat: ZeroDivisionError: division by zero.",
     "raise SystemExit('bye')": "the engine 'odd' crashed: redraft_odd.py:10, in chat: SystemExit: bye.",
-    "yield 'text'": "the engine 'odd' gave 'text', and no Delta.",
+    "yield 'text'": "the engine 'odd' gave 'text', not a Delta.",
     "yield Delta(' It is wet.')": "the engine 'odd' ended a reply without saying why.",
 }
 
@@ -376,7 +376,7 @@ def test_an_engine_of_another_package_answers_and_is_no_other_type(installs: Ins
     code = CHAT.format("yield Delta(finish='stop', completion_tokens=2)")
     installs("redraft-odd", target="{}:kind", code=code, group="redraft.engines")
     assert redraft.revise("Describe rain.", model="odd:x").answer == "Rain."
-    with pytest.raises(PluginError, match="opened 5, and no Engine"):
+    with pytest.raises(PluginError, match="opened 5, which is not an Engine"):
         redraft.revise("Describe rain.", model="odd:")
 
 
@@ -384,8 +384,8 @@ def test_an_engine_of_another_package_answers_and_is_no_other_type(installs: Ins
     ("code", "status", "why"),
     [
         ("def greet():\n    1 / 0", 2, "crashed: redraft_shouts.py:2, in greet: ZeroDivisionError"),
-        ("async def greet(): pass", 2, "is no plain function, and no typer.Typer"),
-        ("greet = 5", 2, "5 is no plain function"),
+        ("async def greet(): pass", 2, "is neither a plain function nor a typer.Typer"),
+        ("greet = 5", 2, "5 is neither a plain function"),
         ("import typer\ndef greet(): raise typer.Exit(7)", 7, ""),
         ("def greet(): open('none.txt')", 2, "redraft: none.txt: No such file or directory."),
     ],

@@ -113,19 +113,19 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
         ({"mode": "repair"}, "mode 'repair' needs checks, and there are none."),
         (
             {"mode": "repair", "checks": ["json"], "critic": "default"},
-            "mode 'repair' asks no critic, and one was given.",
+            "mode 'repair' asks no critic, but one was given.",
         ),
         (
             {"mode": "native", "checks": ["json"]},
-            "in mode 'native' the model judges itself, and a check was given.",
+            "in mode 'native' the model judges itself, but a check was given.",
         ),
         (
             {"mode": "native", "critic": "default"},
-            "in mode 'native' the model judges itself, and a critic was given.",
+            "in mode 'native' the model judges itself, but a critic was given.",
         ),
         (
             {"mode": "native", "output": int},
-            "in mode 'native' the model judges itself, and a type of output was given.",
+            "in mode 'native' the model judges itself, but a type of output was given.",
         ),
         ({"drafts": 2}, "nothing can choose among 2 drafts."),
         ({"mode": "native"}, "'scripted' cannot continue raw text, which native revision needs."),

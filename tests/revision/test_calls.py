@@ -74,7 +74,7 @@ def test_a_tool_that_does_not_exist_is_named_with_those_that_do() -> None:
     [
         ([12], "item 1 is 12", "It should be a tool"),
         ([{"type": "function"}], "tools[0].name is missing", "Send a text"),
-        ([PAY, PAY], "tools[1].name is 'pay', and so is tools[0].name", "Send tools with names"),
+        ([PAY, PAY], "tools[1].name is 'pay', and so is tools[0].name", "Send tools with different names"),
         ([{"type": "function", "function": {"name": "a b"}}], "tools[0].name is 'a b'", "Send letters"),
     ],
 )

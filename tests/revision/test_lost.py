@@ -138,7 +138,7 @@ class Own:
         (lambda _: "lost", "called a text lost that the check passes"),
         (lambda _: 1 / 0, "crashed: test_lost.py"),
         (lambda _: sys.exit(3), "crashed: "),
-        (lambda _: True, "returned True and not 'open' or 'lost'"),
+        (lambda _: True, "returned True, not 'open' or 'lost'"),
         (lambda _: time.sleep(1), "took longer than 0.1 s"),
     ],
 )

@@ -37,8 +37,8 @@ def test_a_promise_that_is_kept_is_seldom_called_broken() -> None:
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        (answer(passed=False, check="lacks:rain"), "for answers with a check lacks: its own are words."),
-        (Chain(id="b", steps=(Step(answer="Rain."),), best=0), "for answers without checks: its own are "),
+        (answer(passed=False, check="lacks:rain"), "for answers with a check lacks: its checks are words."),
+        (Chain(id="b", steps=(Step(answer="Rain."),), best=0), "for answers without checks: its checks are "),
         (Chain(id="b"), ""),
     ],
 )

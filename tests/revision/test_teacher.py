@@ -67,7 +67,7 @@ JUDGES = "Judge it.\n\nKnow:\n{} {{verdict}}\n\n{{found}}"
             {"prompts": {"revise": "{found}\n\n{gold} Again."}},
             "the template revise has an unknown place {gold}",
         ),
-        ({"accept_score": 9.0}, "accept_score was given, and the wording 'task' asks for no score"),
+        ({"accept_score": 9.0}, "accept_score was given, but the wording 'task' asks for no score"),
         *(
             (
                 {"gold": GOLD, "mode": mode, "checks": ["json"], "prompts": "teacher"},

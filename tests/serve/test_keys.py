@@ -57,11 +57,11 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
         (f"{ALICE} parallel={'9' * 5000}", "parallel is '999", "a whole number above 0"),
         (f"{ALICE} models=", "a key has no setting 'models='", "Did you mean models=…?"),
         (f"{ALICE} parallel=0", "parallel is '0'", "a whole number above 0"),
-        (f"{ALICE} name=a name=b", "keys.txt:1: name is there twice", "Keep one"),
+        (f"{ALICE} name=a name=b", "keys.txt:1: name appears twice", "Keep one"),
         ("", "has no key", "secrets.token_urlsafe"),
         ("short\n", "keys.txt:1: the key has 5 characters", "Make one"),
-        (f"sha256:{'0' * 63}", "keys.txt:1: behind sha256: there are 63 characters", "64 hexadecimal digits"),
-        (f"{ALICE}\n{ALICE} name=alice", "keys.txt:2: the key is there twice", "Keep one"),
+        (f"sha256:{'0' * 63}", "keys.txt:1: after sha256: there are 63 characters", "64 hexadecimal digits"),
+        (f"{ALICE}\n{ALICE} name=alice", "keys.txt:2: the key appears twice", "Keep one"),
     ],
 )
 def test_a_wrong_line_is_named_without_its_key(line: str, said: str, hint: str, tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_flags_override_a_recipe(tmp_path: Path) -> None:
     [
         ("learning_rat: 1", "there is no setting 'learning_rat'.\n  Did you mean 'learning_rate'?"),
         ("5: 1", "there is no setting 5."),
-        ("seed: 1\nbf16: no\nseed: 2", "'seed' is there twice, in lines 1 and 3."),
+        ("seed: 1\nbf16: no\nseed: 2", "'seed' appears twice, in lines 1 and 3."),
         ("learning_rate: [1]", "--learning_rate is a list."),
         ("data_path: [1]", "--data_path is a list."),
         ("num_train_epochs: .inf", "--num_train_epochs is inf."),

@@ -136,7 +136,7 @@ def test_a_token_to_pad_with_can_be_added(model: str, here: Path, monkeypatch: p
     tokenizer = AutoTokenizer.from_pretrained(made)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(made)
-    with pytest.raises(ModelError, match="no token to pad with but its end-of-text") as caught:
+    with pytest.raises(ModelError, match="no padding token except its end-of-text") as caught:
         ready(made)
     assert "--pad_token '[PAD]'" in str(caught.value.hint)
     words = ["--model_name_or_path", made, "--pad_token", "[PAD]", "--lora", "True"]
@@ -324,4 +324,4 @@ def test_swapped_pairs_and_a_coin_are_said() -> None:
     assert not any("swapped" in line or "a coin." in line for line in measure(rewards, tokens).lines())
     assert "chosen and rejected may be swapped" in measure(rewards[:, ::-1], tokens).lines()[-1]
     even = np.stack([np.tile([1.0, -1.0], 50), np.zeros(100)], 1)
-    assert measure(even, tokens[:100]).lines()[-1] == "the interval includes 50 %: this may be a coin."
+    assert measure(even, tokens[:100]).lines()[-1] == "the interval includes 50 %: this may be chance."

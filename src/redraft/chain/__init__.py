@@ -1,6 +1,6 @@
 """The chain record: a prompt and all its steps. Every part of redraft reads and writes it.
 
-One JSON object a line, UTF-8, version 1. Unknown fields survive a round trip. Records are frozen: a changed
+One JSON object per line, UTF-8, version 1. Unknown fields survive a round trip. Records are frozen: a changed
 chain is a new chain. `chain.selfee` renders a chain as text for a model, and `revise` makes chains.
 """
 
@@ -28,10 +28,10 @@ VERSION = 1
 T_co = TypeVar("T_co", covariant=True, default=Any)  # the type of a chain's value
 
 Verdict = Literal["accept", "revise", "unknown"]
-"""The decision of feedback; `unknown` if the text has neither."""
+"""The verdict of feedback; `unknown` if its text states none."""
 
 Finish = Literal["stop", "max_tokens", "context", "filtered", "lost", "cancelled", "error"]
-"""Why the text of a step ended. `lost`: it was ended, as no continuation could pass its checks."""
+"""Why the text of a step ended. `lost`: it was stopped, because no continuation could pass its checks."""
 
 Stop = Literal[
     "accepted",
@@ -53,7 +53,7 @@ Role = Literal["writer", "critic", "judge"]
 """Which model of a chain was asked: the one that answers, a critic, or the judge of `judge:` checks."""
 
 Place = tuple[int, int] | str
-"""A place in an answer: its characters from one number to before another, or a value by its JSON pointer."""
+"""A place in an answer: its characters as (start, end), without the end, or a value's JSON pointer."""
 
 MISSING = "missing_revisions"  # name in `meta` of the number of revisions that a chain has too few
 UNCHANGED = "unchanged"  # name in `meta` of a person's places that were not changed, each with why
@@ -69,7 +69,7 @@ _rare = partial(Field, exclude_if=not_)  # a field that is in the record only if
 
 ESTIMATED = "estimated: the server reports no usage"
 PARTLY = "partly estimated: replies that broke off report no usage"
-"""What stands beside tokens and a cost that are estimated (`Usage.estimated`)."""
+"""Shown beside estimated tokens and costs (`Usage.estimated`)."""
 
 
 class Usage(_Record):
@@ -302,7 +302,7 @@ def is_blank(text: str) -> bool:
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[\w+.#-]*[ \t]*$", re.MULTILINE)
 _FILLERS = "\u034f\u115f\u1160\u2800\u3164\uffa0\ufe0e\ufe0f"
-"""Characters of other categories that show nothing: joiners, fillers, an empty Braille cell, selectors."""
+"""Invisible characters of other categories: joiners, fillers, an empty Braille cell, selectors."""
 
 
 def whole(text: str) -> str:
@@ -381,7 +381,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def unchanged(self) -> list[dict[str, Any]]:
-        """What a person wanted different and is as it was, from `meta`: each `place`, `passage` and `why`."""
+        """The changes a person asked for and did not get, from `meta`: each `place`, `passage` and `why`."""
         found = self.meta.get(UNCHANGED)
         return found if isinstance(found, list) else []
 
@@ -442,7 +442,7 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return where a text begins to repeat itself: it ends with a phrase three times. Else None."""
+    """Return where a text begins to repeat itself (it ends with one phrase three times), or None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 
@@ -507,7 +507,7 @@ def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:
 
     Raises:
         OutputError: It cannot be written.
-        UsageError: There is something else among the chains.
+        UsageError: One of them is not a chain.
     """
     try:
         with replacing(path_of(path)) as file:

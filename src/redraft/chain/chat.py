@@ -279,7 +279,7 @@ class _Layout:
             if text not in shown and not rewritten:
                 raise RecordError(f"{text.what}, {_LEFT_OUT}")
         if self._last not in found:
-            raise RecordError("the model's chat template changes earlier text when the last message comes")
+            raise RecordError("the model's chat template changes earlier text when the last message is added")
         return found
 
     def _region(self, turn: int) -> Place | None:

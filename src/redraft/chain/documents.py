@@ -47,7 +47,7 @@ def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
         raise UsageError(f"there is no {what} {name!r:.200}.", hint=hint)
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict):
-        found = "is empty" if document is None else "is no recipe"
+        found = "is empty" if document is None else "is not a recipe"
         raise UsageError(f"{path}: {found}.", hint="A recipe is names and values. A line reads: name: value")
     return str(path), {key: value for key, value in document.items() if key != "about"}
 
@@ -71,7 +71,7 @@ def yaml_of(text: str | bytes, name: object) -> Any:
                 line = key.start_mark.line + 1
                 if before := lines.get((key.tag, key.value)):
                     raise UsageError(
-                        f"{name}: {key.value!r:.60} is there twice, in lines {before} and {line}.",
+                        f"{name}: {key.value!r:.60} appears twice, in lines {before} and {line}.",
                         hint="Keep one of them.",
                     )
                 lines[key.tag, key.value] = line

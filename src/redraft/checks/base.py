@@ -95,7 +95,7 @@ def schema_of(check: Check) -> Mapping[str, Any] | None:
 
 
 def form_of(check: Check) -> Form | None:
-    """Return the form of passing answers, a check's property `form`; None if it has none or it raises.
+    """Return the form of passing answers, a check's property `form`; None if it has none or `form` raises.
 
     The form steers a model while it writes. It need not cover all that the check demands.
     """
@@ -146,7 +146,7 @@ def prefix_of(check: Check, text: str) -> Prospect:
     if found == "lost":
         return "lost"
     if found != "open":
-        ask_no_more(check, "prefix", f"returned {found!r:.80} and not 'open' or 'lost'")
+        ask_no_more(check, "prefix", f"returned {found!r:.80}, not 'open' or 'lost'")
     return "open"
 
 

@@ -89,18 +89,18 @@ def _clash(one: Check, other: Check) -> str:
     if first and second and (why := _outside(first, second)):
         return why
     if isinstance(one, Case) and isinstance(other, Case) and one != other:
-        return "the one forbids small letters, the other capitals"
+        return "one forbids small letters, the other forbids capitals"
     for kind, edge in ((Starts, 0), (Ends, -1)):
         if isinstance(one, kind) and isinstance(other, kind) and _apart(one, other, edge):
             return f"it {kind.__name__.lower()} with {one.text!r} or with {other.text!r}"
     if isinstance(one, Lacks) and _has(other, one):
-        return f"the one demands {one.text!r}, the other forbids it"
+        return f"one demands {one.text!r}, the other forbids it"
     if isinstance(one, Lacks | Constraint):
         match schema_of(other):
             case {"type": "object", "required": [*names]}:
                 for word in (one.form or Form()).lacks:
                     if name := next(filter(pattern_for(word.strip()).search, map(str, names)), None):
-                        return f"the one demands the key {name!r}, the other forbids {word!r}"
+                        return f"one demands the key {name!r}, the other forbids {word!r}"
     return ""
 
 
@@ -131,7 +131,7 @@ def _outside(first: Bounds, second: Bounds) -> str:
     if not held or most is None or low <= most:
         return ""
     each = "" if what == other else f", and each of the {what} has {other} of its own"
-    return f"the one wants at least {low}, the other at most {high}{each}"
+    return f"one wants at least {low}, the other at most {high}{each}"
 
 
 def _apart(one: Starts | Ends, other: Starts | Ends, edge: int) -> bool:

@@ -114,7 +114,7 @@ def demands(text: str) -> Callable[[F], F]:
             return "please" in answer.lower()
 
     Raises:
-        UsageError: The sentence is no text, or what is decorated cannot keep it.
+        UsageError: The sentence is not a text, or the decorated object cannot hold it.
     """
     if not isinstance(text, str):
         raise UsageError(f"the demand is {shown(text)}.", hint=_SENTENCE)
@@ -123,7 +123,7 @@ def demands(text: str) -> Callable[[F], F]:
         try:
             function.demand = text  # type: ignore[attr-defined]
         except AttributeError:
-            found = f"{shown(function)} cannot keep a demand."
+            found = f"{shown(function)} cannot be given a demand."
             raise UsageError(found, hint="Write a function of your own that calls it.") from None
         return function
 

@@ -475,7 +475,7 @@ class Constraint:
             hint = f"It has: {' '.join(TYPES)}"
             raise CheckSyntaxError(f"IFEval has no constraint {shown(kind)}.", hint=hint)
         if values is not None and not isinstance(values, dict):
-            raise _misused(kind, f"{shown(values)} is no object")
+            raise _misused(kind, f"{shown(values)} is not an object")
         given = {name: value for name, value in (values or {}).items() if value is not None}
         if wrong := _wrong(kind, given):
             raise _misused(kind, wrong)

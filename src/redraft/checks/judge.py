@@ -136,7 +136,7 @@ def _read_score(reply: str, name: str) -> tuple[str, int]:
         short = short if len(short) <= _SHOWN else f"{short[: _SHOWN - 1]}…"
         raise NoScore(
             f"the check {short!r} has no score: the judge's reply ends with {last[-80:]!r}.",
-            hint="A larger judge model keeps to the form more often: --judge MODEL.",
+            hint="A larger judge model follows the form more often: --judge MODEL.",
         )
     return reasons.strip(), int(match["score"])
 

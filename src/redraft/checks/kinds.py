@@ -58,7 +58,7 @@ class CheckKind(Kind):
         super().__post_init__()
         if self.writer not in get_args(Writer):
             known = ", ".join(get_args(Writer))
-            raise ValueError(f"writer of a CheckKind is {self.writer!r:.60}, and none of {known}")
+            raise ValueError(f"writer of a CheckKind is {self.writer!r:.60}, not one of {known}")
 
     def allows(self, writer: Writer) -> bool:
         """Whether a writer may use it. The user may use all kinds."""
@@ -87,7 +87,7 @@ class Written:
         """The text after the colon. It is an error if there is none."""
         argument = self.rest[1:].strip()
         if not self.rest.startswith(":"):
-            raise self.error(f"{self.found}, and needs a colon with a text")
+            raise self.error(f"{self.found}, but needs a colon with a text")
         if not argument:
             raise self.error(f"{self.kind}: has no text after the colon")
         return argument
@@ -133,7 +133,7 @@ def _plain(module: str, maker: str, *given: str, guess: str = "") -> Callable[[W
     def make(written: Written) -> Check:
         if written.rest:
             guessed = f" ({guess})" if guess and written.rest.startswith(":") else ""
-            problem = f"{written.kind} takes no argument, and is followed by {written.rest[:30]!r}{guessed}"
+            problem = f"{written.kind} takes no argument, but is followed by {written.rest[:30]!r}{guessed}"
             raise written.error(problem)
         found: Check = attrgetter(maker)(import_module(f"redraft.checks.{module}"))(*given)
         return found
@@ -146,7 +146,7 @@ def _count(written: Written) -> Check:
 
     found = _COUNT.match(written.rest)
     if not found:
-        raise written.error(f"{written.found}, and needs a comparison with a whole number")
+        raise written.error(f"{written.found}, but needs a comparison with a whole number")
     if found.end() < len(written.rest):
         raise written.error(f"unexpected {written.rest[found.end() :][:30]!r} after {written.kind}{found[0]}")
     op, number, upper = found["op"], int(found["low"]), found["high"]
@@ -168,7 +168,7 @@ def _number(written: Written) -> Check:
 
     value = written.rest.removeprefix("=").removeprefix("=").strip()
     if not written.rest.startswith("=") or not value:
-        raise written.error(f"{written.found}, and needs = with a number")
+        raise written.error(f"{written.found}, but needs = with a number")
     return Number.of(value)
 
 

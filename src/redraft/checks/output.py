@@ -72,7 +72,7 @@ def from_type(output: Any) -> OutputCheck:
     """Return a check that an answer is JSON for a type.
 
     Raises:
-        UsageError: It is no type that pydantic reads from JSON, or a function, which it would call.
+        UsageError: Pydantic cannot read the type from JSON, or it is a function, which pydantic would call.
     """
     if isinstance(output, str | Mapping | list):  # to pydantic these are source code, or its own schemas
         raise UsageError(f"output is {shown(output)}, which is not a type.", hint=f"Give {_TYPES}.")
@@ -92,7 +92,7 @@ def from_type(output: Any) -> OutputCheck:
         raise UsageError(message, hint=f"Give {_TYPES}.") from None
     if impossible(adapter.json_schema()):
         raise UsageError(
-            f"no JSON fits {_name_of(output):.80}: a field that it needs forbids every value, or needs"
+            f"no JSON fits {_name_of(output):.80}: a required field allows no value, or requires"
             " the type itself again.",
             hint="Give the field a default, or allow None: kid: Node | None = None",
         )

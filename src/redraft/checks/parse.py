@@ -69,7 +69,7 @@ def checks_in(record: Chain) -> tuple[Check, ...]:
     """Parse the `checks` that a record of a file has. Data may not start programs, or ask a judge.
 
     Raises:
-        CheckSyntaxError: They are no list of texts, or one is wrong.
+        CheckSyntaxError: They are not a list of texts, or one is wrong.
     """
     source = record.meta.get("source")
     found = source.get("checks") if isinstance(source, Mapping) else None

@@ -61,9 +61,9 @@ def readable(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> regex.Pattern[str]:
-    """Compile a pattern. BadPattern: it is invalid, too deep or too large, or `within` is over."""
+    """Compile a pattern. Raise `BadPattern` if it is invalid or too large, or if `within` has ended."""
     if reason := late():
-        raise BadPattern(f"{reason} to compile it and what is before it")
+        raise BadPattern(f"{reason} to compile it and the patterns before it")
     try:
         if _expanded(pattern) > MAX_EXPANDED:
             raise BadPattern(f"it is too long with its counts expanded ({MAX_EXPANDED} characters at most)")

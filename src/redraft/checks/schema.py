@@ -63,8 +63,8 @@ def validator_of(schema: Schema, name: str) -> Validator:
             found = _checked(kind, schema, name)
         if not impossible(schema):
             return found
-        problem = "no JSON fits it: a part that must be there forbids all, is too long, or has itself within"
-        hint = "Look for `not`, `false`, a least above the most or 500,000, and a type that requires itself."
+        problem = "no JSON fits it: a required part allows no value, is too long, or contains itself"
+        hint = "Look for `not`, `false`, a minimum above its maximum or 500,000, a type that needs itself."
     except SchemaError as error:
         problem = f"not a JSON Schema: {error.json_path}: {error.message}"
     except Unresolvable as error:
@@ -73,7 +73,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
     except RecursionError:
         problem = "it refers to itself without end"
     except GivenUp as error:
-        problem = f"to check it takes too long: {error.reason}"
+        problem = f"checking it takes too long: {error.reason}"
     except BadPattern as error:
         problem, hint = str(error), "Patterns have the syntax of the Python package 'regex'."
     raise CheckSyntaxError(f"{name}: {problem}.", hint=hint)
@@ -240,7 +240,7 @@ def _checked(kind: Any, schema: Schema, name: str) -> Validator:
 
 
 def faults(validator: Validator, value: Any, most: int) -> list[Any]:
-    """Return at most `most` `ValidationError`s of a value. GivenUp: it took too long."""
+    """Return up to `most` `ValidationError`s of a value. Raise `GivenUp` if it takes too long."""
     with within(SCHEMA_SECONDS):
         return list(islice(validator.iter_errors(value), most))
 

@@ -63,7 +63,7 @@ class Keys:
         """Split keys at commas."""
         keys = tuple(key.strip() for key in written.split(","))
         if "" in keys or len(set(keys)) < len(keys):
-            fault = "a key is empty" if "" in keys else "a key comes twice"
+            fault = "a key is empty" if "" in keys else "a key appears twice"
             raise CheckSyntaxError(f"keys:{written:.200}: {fault}.", hint="Write keys:name,born")
         return cls(keys)
 

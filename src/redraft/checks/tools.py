@@ -141,7 +141,7 @@ def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | 
         if not _NAME.fullmatch(name):
             return f'{at} is {shown(name)}. Send letters, digits, _ and -, such as "web_search".', at
         if name in known:
-            return f"{at} is {name!r:.80}, and so is {known[name]}. Send tools with names of their own.", at
+            return f"{at} is {name!r:.80}, and so is {known[name]}. Send tools with different names.", at
         known[name] = at
         text, at = json.dumps(function.get("parameters") or {}), f"{place}.parameters"
         if len(text) <= _MOST and (fault := fault_of(text)):
@@ -163,7 +163,7 @@ def tool_check(target: str, function: Callable[..., Any]) -> Check:
     """
     if not isinstance(target, str) or not re.fullmatch(_TARGET, target):
         hint = 'Write "pay", or for an argument "pay.amount".'
-        raise CheckSyntaxError(f"tool_check is about {target!r:.60}, which names no tool.", hint=hint)
+        raise CheckSyntaxError(f"tool_check was given {target!r:.60}, which names no tool.", hint=hint)
     inner = FunctionCheck.around(function)
     return ToolCheck(f"tool:{target} {inner.name}", target, inner, typed=True)
 

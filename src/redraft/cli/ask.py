@@ -43,7 +43,7 @@ def ask(
         Path | None, flag("FILE", "Change only what PROMPT says in FILE (- for a pipe), and print a diff.")
     ] = None,
     at: Annotated[
-        list[str] | None, flag("PASSAGE", "With --edit: change this, and what checks find; repeatable.")
+        list[str] | None, flag("PASSAGE", "With --edit: change this and what checks find; repeatable.")
     ] = None,
 ) -> None:
     """Ask a model; it drafts, criticises and revises.
@@ -69,7 +69,7 @@ def ask(
         wish = one_text(prompt or (), "ask").strip()
         example = 'redraft ask --edit FILE "Use euros."'
         if edit is None:
-            raise UsageError("--at names a passage of a file, and --edit names none.", hint=example)
+            raise UsageError("--at names a passage of a file, but --edit names no file.", hint=example)
         if wish in ("", "-"):
             raise UsageError("--edit needs a prompt that says what should be different.", hint=example)
         places: list[Any] = [(each, wish) for each in at or ()] or [wish]
@@ -107,7 +107,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
         raise UsageError(f"a text is piped in, and --edit changes {file} alone.", hint=hint)
     if "auto" in (settings.get("check") or ()):
         hint = "Name the checks, as in --check 'words<=50'."
-        raise UsageError("--check auto reads what a prompt demands of an answer, and not wishes.", hint=hint)
+        raise UsageError("--check auto reads demands on an answer, and no wishes for an edit.", hint=hint)
     text = text_of_settings(file)
     with only_ours():
         chain = asyncio.run(_make(settings, cache=cache, watch=False, **to_patch(text, places=places)))
@@ -193,7 +193,7 @@ def one_text(words: Sequence[str], verb: str) -> str:
     if len(words) > 1:
         quoted = '"{}"'.format(re.sub(r'(["\\$`])', r"\\\1", " ".join(words)))
         hint = f"Put quotes around it: redraft {verb} {quoted}"
-        raise UsageError(f"the prompt is {len(words)} arguments, and should be one.", hint=hint)
+        raise UsageError(f"the prompt is {len(words)} arguments, but should be one.", hint=hint)
     return "".join(words)
 
 
@@ -220,7 +220,7 @@ def say_wait(reason: str) -> None:
 def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
     """Write to standard error what is wrong with the best answer, and return the exit status.
 
-    Write nothing if the chain was `shown`: that says it.
+    Write nothing if the chain was `shown`, because that says it.
     """
     from redraft.revision.words import exit_status_of, faults_of
 

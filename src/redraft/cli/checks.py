@@ -17,7 +17,7 @@ def checks(
     ] = None,
     as_json: Annotated[bool, switch("Print them as a list of JSON.", "--json")] = False,
 ) -> None:
-    """Print what a prompt demands as checks, one a line.
+    """Print what a prompt demands as checks, one per line.
 
     They are found by rules, before any answer: "at most 50 words" gives words<=50. A rule that is unsure
     says nothing. `--check auto` uses the same checks: redraft ask "…" --check auto

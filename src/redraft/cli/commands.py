@@ -73,7 +73,7 @@ def _loaded(name: str) -> Any:
         plain = inspect.isfunction(found) and not inspect.iscoroutinefunction(found)
         if plain or isinstance(found, typer.Typer) or plugin.package == OWN:
             return found
-        raise plugin.fault(f"does not load: {found!r:.60} is no plain function, and no typer.Typer.")
+        raise plugin.fault(f"does not load: {found!r:.60} is neither a plain function nor a typer.Typer.")
     except PluginError as error:
         fault = error
 

@@ -138,7 +138,7 @@ def dedupe(
     ] = "exact",
     threshold: Annotated[
         float | None,
-        flag("X", "Least similarity of duplicates; rouge wants more than it.  [0.7; 0.8]", min=0.1, max=1.0),
+        flag("X", "Least similarity of duplicates; with rouge, above it.  [0.7; 0.8]", min=0.1, max=1.0),
     ] = None,
     against: Annotated[
         list[Path] | None, setting("FILE", "Also drop duplicates of these records. Can be repeated.")

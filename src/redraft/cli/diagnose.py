@@ -56,7 +56,7 @@ def diagnose(
     """
     for check in (*(score or ()), *(flags.get("check") or ())):
         if "judge" in check.partition(":")[0]:
-            problem = f"the check {check!r:.60} asks a judge, and here there is none."
+            problem = f"the check {check!r:.60} asks a judge, but here there is none."
             raise UsageError(problem, hint="Leave it out.")
     if "choose" in flags and "tasks" not in flags:  # what is given are the tasks
         flags, files = {**flags, "tasks": [*map(str, files)]}, [Path(flags["choose"]).with_suffix("")]
@@ -90,7 +90,7 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
     if "tasks" in flags:
         if settings.get("choose"):
             hint = f"Afterwards: redraft diagnose {settings.get('choose')} --verify"
-            _refuse({"verify": verify or None}, "is for a choice that was made.", hint)
+            _refuse({"verify": verify or None}, "is for a finished choice.", hint)
             _choose(folder, settings, run_code=run_code, as_json=as_json)
         with only_ours():
             ended = Matrix.of(folder, settings).run(run_code=run_code)

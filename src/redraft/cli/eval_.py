@@ -35,8 +35,8 @@ def evaluate(
     --check guides revising and does not score. The task's own checks score. They guide only with --guided.
 
     FILE gets the chain of each record, with the truth about each answer in `eval` of its `meta`. After any
-    stop, the same command resumes. A low score is no failure: the exit status is 0. An empty answer is wrong,
-    and tried again by the same command; other failures are listed, and do not count.
+    stop, the same command resumes. The exit status is 0 even for a low score. An empty answer is wrong, and
+    tried again by the same command; other failures are listed, and do not count.
     """
     from redraft.evaluation.tasks.run import EvalRun
     from redraft.evaluation.tasks.tasks import task_of

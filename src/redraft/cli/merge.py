@@ -11,7 +11,7 @@ from redraft.cli.shell import argument
 
 
 def merge(
-    out: Annotated[Path, argument("OUT", "The file that shares named with -o. If it exists, it is a part.")],
+    out: Annotated[Path, argument("OUT", "The file that the shares named with -o. A part if it exists.")],
     parts: Annotated[list[Path], argument("PART...", "Outputs of shares: out-*-of-00008.jsonl")],
 ) -> None:
     """Put the outputs of shares (--shard) together.

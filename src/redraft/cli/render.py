@@ -130,7 +130,7 @@ def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableT
 
 
 def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text]:
-    """Render what checks found: the verdict, then a line for each failed check, or for `every` one."""
+    """Render what checks found: the verdict, then a line for each failed check, or each with `every`."""
     if not results:
         return []
     failed = [result for result in results if not result.passed]
@@ -143,7 +143,7 @@ def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text
 
 
 def ending(chain: Chain) -> list[RenderableType]:
-    """Render the end of a chain behind an empty line. Below feedback there is one already."""
+    """Render the end of a chain after an empty line, which feedback has already left."""
     return [*([] if chain.steps and chain.steps[-1].feedback else [Text()]), summary(chain)]
 
 

@@ -12,7 +12,7 @@ from redraft.jobs.files import not_an_input
 
 def report(
     files: Annotated[list[Path], argument("FILES...", "Reviews, grades, or chains.")],
-    answers: Annotated[list[Path] | None, flag("FILE", "Answers that were judged, one file a model.")] = None,
+    answers: Annotated[list[Path] | None, flag("FILE", "Judged answers, one file per model.")] = None,
     questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
     html: Annotated[Path | None, flag("FILE", "Write a page with all answers, and one of chains.")] = None,
     as_json: AsJson = False,

@@ -24,17 +24,17 @@ class ServerFlags:
     host: Annotated[str, setting("ADDRESS", "Where to listen.")] = "127.0.0.1"
     port: Annotated[int, setting("N", "The port; 0 is any free one.", min=0, max=65535)] = 8321
     api_key_file: Annotated[
-        Path | None, flag("FILE", "A file of API keys, one a line. Needed to listen beyond this machine.")
+        Path | None, flag("FILE", "A file of API keys, one per line. Needed to listen beyond this machine.")
     ] = None
-    parallel: Annotated[int, setting("N", "Chains at once, of each model.", min=1)] = 4
-    queue: Annotated[int, setting("N", "Requests that may wait, for each model.", min=0)] = 64
+    parallel: Annotated[int, setting("N", "Chains at once, per model.", min=1)] = 4
+    queue: Annotated[int, setting("N", "Requests that may wait, per model.", min=0)] = 64
     max_seconds: Annotated[float, setting("S", "The longest that a chain may take.", min=0.001)] = 600.0
     drain: Annotated[float, setting("S", "Time for requests to finish at the end.", min=0)] = 60.0
     linger: Annotated[float, setting("S", "Time to answer after SIGTERM, while /ready says no.", min=0)] = 5.0
     strict_tools: Annotated[bool, switch("Fail if a tool call stays wrong.", "--strict-tools")] = False
     page: Annotated[bool, setting(None, "Serve a web page too, at /.", "--page/--no-page")] = True
     votes: Annotated[Path, setting("FILE", "Where the votes of the page go.")] = Path("votes.jsonl")
-    log_json: Annotated[bool, switch("Log objects of JSON, one a line.", "--log-json")] = False
+    log_json: Annotated[bool, switch("Log JSON objects, one per line.", "--log-json")] = False
     otel: Annotated[bool, switch("Report chains to OpenTelemetry.", "--otel")] = False
 
 

@@ -24,7 +24,7 @@ def show(
     limit: Annotated[int | None, flag("N", "Show the first N.", min=0)] = None,
     html: Annotated[Path | None, flag("FILE", "Write one page to look through them in a browser.")] = None,
     force: ReplacePage = False,
-    as_json: Annotated[bool, switch("Print chains as JSON, one a line.", "--json")] = False,
+    as_json: Annotated[bool, switch("Print chains as JSON, one per line.", "--json")] = False,
 ) -> None:
     """Show the chains of a file.
 
@@ -80,4 +80,4 @@ def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> I
         shown = True
         yield chain
     if not shown and limit != 0:
-        raise RecordError(f"{names}: there is no record in it.")
+        raise RecordError(f"{names}: there are no records.")

@@ -118,7 +118,7 @@ def _roles(chain: Chain, _: RuleSettings) -> _Outcome:
         del rest[0]
     ended = rest if gold_answers(chain) and not chain.steps else _up_to_answer(rest)
     if not ended:
-        return "no question that is answered"
+        return "no answered question"
     before = ""
     for turn in ended:
         if turn.role not in FOLLOWS[before]:
@@ -175,7 +175,7 @@ def _short(chain: Chain, _: RuleSettings) -> _Outcome:
     if len(turns) == 1 and chain.prompt.messages is None:
         return chain  # a question alone is no conversation
     length = sum(len(turn.text.strip()) for turn in turns)
-    return chain if length >= _SHORT else f"{length} characters of text, at least {_SHORT}"
+    return chain if length >= _SHORT else f"{length} characters of text, fewer than {_SHORT}"
 
 
 def _blocked(chain: Chain, settings: RuleSettings) -> _Outcome:

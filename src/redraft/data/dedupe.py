@@ -68,7 +68,7 @@ def dedupe(
         out: Where the chains go. It gets its name when it is complete.
         by: What makes two records duplicates: the same texts, the same first question, ROUGE-L as Alpaca
             filtered instructions, or the Jaccard similarity of word 3-shingles, for millions of records.
-        threshold: Least similarity of duplicates; rouge wants more than it.
+        threshold: Least similarity of duplicates; for rouge, they must exceed it.
         against: Files of further records; duplicates of these are dropped too.
         **options: How to run: `DataOptions`.
 

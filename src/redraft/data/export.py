@@ -88,7 +88,7 @@ def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:
 
 
 def write_records(sink: IO[bytes], records: Iterable[bytes], *, array: bool) -> None:
-    """Write records one a line, as JSON lines or as an array."""
+    """Write records, one per line, as JSON lines or as an array."""
     if not array:
         sink.writelines(records)
         return

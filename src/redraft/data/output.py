@@ -114,7 +114,7 @@ class Dropped:
                 yield each
 
     def advice(self, by_map: str) -> str | None:
-        """Return what to do if no record could be read: `by_map`, where a map of fields may help."""
+        """Return what to do if no record could be read: this text if a map of fields may help."""
         if not all(map(_OF_THE_WHOLE.match, self._unread)) or not self._unread:
             return by_map
         return NOT_JSON if any(reason.startswith("not JSON") for reason in self._unread) else None
@@ -180,7 +180,7 @@ class DataRun:
         return run
 
     def provenance(self, command: str, source: str | Path, **config: Any) -> Provenance:
-        """Return how a command makes the output of one file, which may be one of a store."""
+        """Return how a command makes the output of one file, which may be in a store."""
         return Provenance(command, {**config, "strict": self.strict}, here(source), url_of(source))
 
     @staticmethod
@@ -277,8 +277,8 @@ def writing(
     """Open a run's outputs, show its progress, and write the output's provenance at the end.
 
     `reads` are all files that will be read, or None for the provenance's source alone. No output may replace
-    one of them, or of `beside` or `against`, which are in the record. `about` returns more of its fields, and
-    is called before the output replaces its input.
+    one of them, nor of `beside` and `against`, which the record lists. `about` returns further fields of it,
+    and is called before the output replaces its input.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # with rich, which no worker process needs
 

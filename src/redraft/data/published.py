@@ -319,7 +319,7 @@ def import_files(
     for place in places:
         if str(place) in SOURCES and not place.exists():
             raise UsageError(
-                f"{place} is a source, and there is no file of that name.",
+                f"{place} is a source, but there is no file of that name.",
                 hint=f"redraft data import FILE --as {place}",
             )
     # A file without a licence takes the one that OUT.run.json beside it has.

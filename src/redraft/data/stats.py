@@ -243,7 +243,7 @@ class DataFinding:
 
 @dataclass(frozen=True)
 class DataReport:
-    """The description of some files."""
+    """A description of files: totals, tables and findings."""
 
     files: tuple[str, ...]
     unit: str  # unit of lengths, such as `words`

@@ -71,9 +71,9 @@ class Sampling:
             So check the answer.
         form: The form that an answer to messages should have. Engines with `EngineInfo.forms` keep to it as
             far as they can. So check the answer. A schema takes precedence.
-        banned: Tokens that do not come, in engines with `EngineInfo.forms` on this machine.
-        unending: Nor does the token that ends an answer.
-        likelier: Tokens that come more often there, and what is added to their logits.
+        banned: Tokens that must not come, in engines with `EngineInfo.forms` on this machine.
+        unending: The token that ends an answer must not come either.
+        likelier: Tokens made likelier in the same engines, and what is added to their logits.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
             With a schema it is JSON, continued by a value of that schema and its end.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
@@ -379,7 +379,7 @@ async def thoughts_apart(deltas: Replies, splitter: Splitter) -> Replies:
 
 
 def first_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
-    """Return where the first stop string in a text begins, and the longest one there; None if none is."""
+    """Return where the first stop string in a text begins, and the longest one there, or None."""
     found = min(((text.find(each), -len(each), each) for each in stop if each and each in text), default=None)
     return (found[0], found[2]) if found else None
 

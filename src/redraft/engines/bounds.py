@@ -2,7 +2,7 @@
 
 In a text, a number, a name, a list or the levels of a tree, models go on until they are cut, and half an
 object is useless. For models on this machine, unbounded parts get a bound that the tokens have room for. The
-new schema is narrower: what fits it fits the old one. Parts of `allOf`, and beside `anyOf`, are left.
+new schema is narrower: what fits it fits the old one. Parts of `allOf`, or beside `anyOf`, stay as is.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ _LONG_FORMATS = frozenset({"email", "hostname", "uri"})
 def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """Return a schema with bounds on all its parts, so that JSON of about `tokens` tokens fits it.
 
-    Existing bounds stay unless the tokens have no room for them. An object has the properties that it names,
-    if it names any. A type may contain itself at most `LEVELS` times. Emoji may take more tokens.
+    Existing bounds stay if the tokens suffice for them. An object that names properties gets no others. A
+    type may contain itself at most `LEVELS` times. Emoji may take more tokens.
     """
     found: Any = None
     for levels in LEVELS:

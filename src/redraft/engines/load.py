@@ -331,7 +331,7 @@ async def _opened(ref: str, opening: Opening) -> Engine:
         engine: object = await kind.open(named, replace(opening, ref=ref))
         info = getattr(engine, "info", None)
     if not isinstance(info, EngineInfo) or Engine not in type(engine).__mro__:
-        raise plugin.fault(f"opened {engine!r:.60}, and no Engine with an EngineInfo as `info`.")
+        raise plugin.fault(f"opened {engine!r:.60}, which is not an Engine with an EngineInfo as `info`.")
     return GuardedEngine(cast("Engine", engine))
 
 
@@ -353,7 +353,7 @@ def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kin
     if machine.chat_template and not kind.renders:
         what = "a server" if named.kind in ("remote", "script") else f"an engine of {named.kind}"
         raise UsageError(
-            f"chat_template is {machine.chat_template!r}, and {what} writes its prompts itself.",
+            f"chat_template is {machine.chat_template!r}, but {what} writes its prompts itself.",
             hint="Give the template to the server. Or load the model here: --model path/model.gguf",
         )
 
@@ -546,7 +546,7 @@ def local_file(named: ModelReference) -> Path:
         return Path(named.target)
     found = default_model.cached_default()
     if found is None and not sys.stderr.isatty():
-        raise ModelError("the default model was not fetched yet.", hint="redraft model get default")
+        raise ModelError("the default model has not been fetched yet.", hint="redraft model get default")
     return found or default_model.fetch_default()
 
 

@@ -250,7 +250,7 @@ class RateLimit:
         self._most += 1 / self._most
 
     def shrink(self, asked: float) -> None:
-        """Allow fewer active requests, once for all that were `asked` before the last time."""
+        """Allow fewer active requests, unless this one was `asked` before the last reduction."""
         if asked >= self._cut_at:
             self._most = max(1.0, CUT * min(self._most, self._under_way + 1))
             self._cut_at = clock()

@@ -41,7 +41,7 @@ class SchemaWatch:
         new, self._left = keywords - self._left, self._left | keywords
         if new:
             words = ", ".join(sorted(new))
-            _log.warning("%s keeps to the JSON schema but for %s, which is only checked.", name, words)
+            _log.warning("%s keeps to the JSON schema except %s, which is only checked.", name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
         """Warn at the first answer that is not JSON, unless it was cut off and may begin some."""
@@ -59,7 +59,7 @@ class SchemaWatch:
 
 
 class Names:
-    """Follows JSON that is written, and finds where an object gives a name again: no grammar forbids it.
+    """Follows JSON as it is written, and finds where an object repeats a name: no grammar forbids it.
 
     Attributes:
         member: Where the member begins whose name is still being written; -1 for none.

@@ -192,7 +192,7 @@ def _reply_of(reply: str | ScriptedReply) -> ScriptedReply:
 
 
 def read_script(path: Path) -> ScriptedEngine:
-    """Read a script: one reply a line, as a JSON string or as an object with the fields of `ScriptedReply`.
+    """Read a script: one reply per line, as a JSON string or as an object with the fields of `ScriptedReply`.
 
     An object with `settings` sets attributes of the engine: those of `_ScriptSettings`.
     """
@@ -213,7 +213,7 @@ def read_script(path: Path) -> ScriptedEngine:
     return ScriptedEngine(replies, name=path.stem, keeps_calls=False, **settings)
 
 
-_SCRIPT_HINT = 'Write one reply a line, as a JSON string: "An answer." A reply that is JSON is a string too.'
+_SCRIPT_HINT = 'Write one reply per line, as a JSON string: "An answer." A reply in JSON is a string too.'
 
 
 class _ScriptSettings(OptionModel):

@@ -103,7 +103,7 @@ class GuardedEngine(WrappedEngine):
             async with aclosing(ask(request["sampling"])) as deltas:
                 async for delta in deltas:
                     if not isinstance(cast("object", delta), Delta):
-                        fault = f"gave {shown(delta)}, and no Delta"
+                        fault = f"gave {shown(delta)}, not a Delta"
                         break
                     finish = delta.finish or finish
                     yield delta

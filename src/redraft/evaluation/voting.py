@@ -2,7 +2,7 @@
 
 Each voter sees answers without names, in an order and on sides of their own. Both are drawn from a seed, the
 output's name and the voter's, so they are the same after a stop. One model is on the left in half of the
-questions. A vote is a review whose judge is the voter and whose text is the note, one a line in a file.
+questions. A vote is a review whose judge is the voter and whose text is the note, one per line in a file.
 Several voters and processes add to it at once: it is open only while it is read or changed, under a lock
 beside it, and a vote is on the disk before the next pair is shown.
 """

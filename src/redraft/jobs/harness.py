@@ -259,7 +259,7 @@ class Job(Generic[T]):
                 message = f"{self.source}: two {self.noun}s have the id {item.id!r}."
                 raise RecordError(message, hint="Give each its own id.")
         if not (len(seen) or self.whole):
-            raise RecordError(f"{self.source}: there is no {self.noun} in it.", hint="Write one a line.")
+            raise RecordError(f"{self.source}: there is no {self.noun} in it.", hint="Write one per line.")
         return len(seen)
 
     def undone(self) -> Iterator[T]:
@@ -355,7 +355,7 @@ class _OpenJob(Generic[T]):
         if self._doubts >= patience:
             raise error
         if self._refusals >= patience and not self.ledger.done:
-            error.hint = " ".join(filter(None, [error.hint, f"The first {self._refusals} prompts ended so."]))
+            error.hint = " ".join(filter(None, [error.hint, f"The first {self._refusals} prompts failed."]))
             raise error
 
     @property

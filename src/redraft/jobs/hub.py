@@ -89,7 +89,7 @@ _fetching = Event()
 
 @contextmanager
 def fetching() -> Iterator[None]:
-    """Note that a file is being fetched with a progress of its own, so no other is drawn over it."""
+    """Note that a file is being fetched. It shows its own progress, so no other is drawn over it."""
     _fetching.set()
     try:
         yield
@@ -157,7 +157,7 @@ def _downloaded(repo: str, file: Any, *, check: bool) -> Path:
             path.resolve().unlink()
             path.unlink(missing_ok=True)
             raise ModelError(
-                f"{repo}/{file.rfilename} came damaged: its sha256 is {found[:12]}…, and the hub says "
+                f"{repo}/{file.rfilename} arrived damaged: its sha256 is {found[:12]}…, and the hub says "
                 f"{file.lfs.sha256[:12]}….",
                 hint=f"Fetch it again: redraft model get {repo}/{file.rfilename}",
             )
@@ -337,8 +337,8 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
         place = snapshot_download(name, repo_type="dataset", allow_patterns=patterns, local_files_only=True)
     except OSError:
         raise UsageError(
-            f"{name} is not a file or folder here, the hub cannot be reached, and its cache lacks "
-            f"some of it: {error}",
+            f"{name} is not a file or folder here, the hub cannot be reached, and the cache lacks "
+            f"parts of it: {error}",
             hint="Check the path, or the connection. A copy from elsewhere is read as a folder: redraft data "
             "import FOLDER",
         ) from None

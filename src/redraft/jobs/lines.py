@@ -120,7 +120,7 @@ def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -
     A torn last line is left out: a process was killed there.
 
     Args:
-        path: As above.
+        path: The file.
         what: What its records are, for the message.
         fits: Whether an object is such a record.
 

@@ -86,7 +86,7 @@ class ProgressLine:
         return printable(" · ".join(filter(None, self.parts())))  # it may show the words of a server
 
     def update(self, *, now: bool = False) -> None:
-        """Show the line when it is due, or now."""
+        """Show the line if it is due; with `now`, always."""
         if self._quiet:
             return
         seconds = self.seconds
@@ -156,7 +156,7 @@ class ItemProgress(ProgressLine):
         self.current: list[str] = []  # ids of the items that are worked on, the first to begin first
 
     def update(self, *, now: bool = False) -> None:
-        """Show the line when it is due, or now."""
+        """Show the line if it is due; with `now`, always."""
         if self.on_update is not None:
             self.on_update()
         super().update(now=now)

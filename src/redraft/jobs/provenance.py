@@ -180,7 +180,7 @@ def fingerprint(
     A stream, which cannot be read twice, has its name only. So has a file that is gone.
 
     Args:
-        files: As above.
+        files: The files.
         name: Their common name, if not the path of the only one.
         lengths: How many bytes of a file to take, if not all.
     """
@@ -200,7 +200,7 @@ def fingerprint(
                 total += size
         except OSError as error:
             message = f"cannot read {path if len(files) > 1 else name}: {error.strerror}."
-            raise UsageError(message, hint="Is it a file, and may you read it?") from None
+            raise UsageError(message, hint="Check that it is a file and that you may read it.") from None
     return {"path": name, "bytes": total, "sha256": digest.hexdigest()}
 
 
@@ -250,7 +250,7 @@ def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
 
 
 def paths_in(value: Any) -> Iterator[Path]:
-    """Yield the files and folders in a value, such as both of `base+adapter`, and the one of `judge:FILE`."""
+    """Yield the files and folders that a value names: both of `base+adapter`, the file of `judge:FILE`."""
     if isinstance(value, list | tuple | Mapping):
         for each in value.values() if isinstance(value, Mapping) else value:
             yield from paths_in(each)
@@ -300,7 +300,7 @@ def differences(first: dict[str, Any], other: dict[str, Any], source: Path | Non
     for name in _INPUTS:
         files = [[file.get("sha256") for file in record.get(name) or ()] for record in (first, other)]
         if files[0] != files[1]:
-            yield f"the files of {name} are others"
+            yield f"the files of {name} differ"
     inputs = [record.get("source") or {} for record in (first, other)]
     if inputs[0].get("sha256") == inputs[1].get("sha256"):
         return

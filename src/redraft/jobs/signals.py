@@ -64,7 +64,7 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
 
 
 def on_signal(signum: int, do: Callable[[], None]) -> Callable[[], object]:
-    """Call `do` in the running loop at each signal. Return what ends that. Does nothing on Windows."""
+    """Call `do` in the running loop at each signal. Return a function that ends this."""
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signum, do)

@@ -408,7 +408,7 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
         if not isinstance(message, Mapping):
             fault = f"is {shown(message)}"
         elif (role := message.get("role")) not in ROLES:
-            fault = f"has the role {shown(role)}, and not one of {', '.join(ROLES)}"
+            fault = f"has the role {shown(role)}, which is not one of {', '.join(ROLES)}"
         elif not isinstance(content := message.get("content"), str | list | None):
             fault = f"has the content {shown(content)}"
         else:
@@ -434,7 +434,7 @@ def settled(
 
     Returns:
         The options, and what the adapters are asked (`engines.learnt`). If that is empty, the base answers as
-        if it had none: once, unless revisions or a critic are asked for.
+        if there were no adapters: once, unless revisions or a critic are asked for.
     """
     drafts = options.mode == "best-of"  # by the adapter, if it has learnt what is asked
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)
@@ -554,8 +554,8 @@ def check_plain(plan: Plan) -> None:
     more = next(filter(None, map(beyond_text, messages)), "")
     if plan.mode == "native" and more:
         raise RecordError(
-            f"native revision continues a text, and a message has {more}.",
-            hint="Use mode 'prompted', with a server that takes it.",
+            f"native revision continues a text, but a message has {more}.",
+            hint="Use mode 'prompted', with a server that accepts this.",
         )
 
 
@@ -580,5 +580,5 @@ def check_request(plan: Plan) -> None:
     if plan.mode == "native" and any(own.values()):
         name = next(name for name, value in own.items() if value)
         raise UsageError(
-            f"native revision continues one text, and {name} was given.", hint="Use mode 'prompted'."
+            f"native revision continues one text, but {name} was given.", hint="Use mode 'prompted'."
         )

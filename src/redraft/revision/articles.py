@@ -1,4 +1,4 @@
-"""Fit an English article to a passage that is written anew behind it."""
+"""Fit an English article to the rewritten passage after it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _A = re.compile(rf"(?i){_LIKE_YOU}|[^\W_aeiouh\d]|[2-79]|1(?![18](?!\d))")
 
 
 def with_article(before: str, new: str, text: str) -> tuple[str, str]:
-    """Return a text with "a" or "an" before a new passage, as that needs it. A changed one is a part of it.
+    """Return a text and the new passage after it, with "a" or "an" as needed: a new one begins the passage.
 
-    An article that the passage brings along replaces the one before. Other languages stay as they are.
+    An article in the passage replaces the one before it. Other languages stay as they are.
     """
     article = _ARTICLE.search(before)
     if not article or not new[:1].isalnum() or not _ENGLISH.search(text):

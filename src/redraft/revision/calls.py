@@ -43,8 +43,8 @@ _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedPro
 def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None) -> tuple[CheckResult, ...]:
     """Return whether each call names a tool, and its arguments fit that tool's schema.
 
-    Properties that the schema does not name are refused, and dates must be real. A tool that is no function
-    takes anything. `asked` has a request's `tool_choice` and `parallel_tool_calls`.
+    Properties that the schema does not name are refused, and dates must be real. A tool that is not a
+    function takes anything. `asked` has a request's `tool_choice` and `parallel_tool_calls`.
     """
     asked, known, found = asked or {}, _named(tools), list[CheckResult]()
     may = _callable(known, asked.get("tool_choice"))
@@ -257,7 +257,7 @@ def _reads(call: Mapping[str, Any]) -> bool:
 
 
 def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
-    """Return the tool that is the only one of the last step, with arguments that are no JSON; else None."""
+    """Return the tool of the last step's only call if its arguments are not JSON, else None."""
     match steps[-1].tool_calls if steps else ():
         case (call,) if not _reads(call):
             return next((tool for tool in tools if _name_of(call) in _named([tool])), None)

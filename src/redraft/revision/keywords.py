@@ -1,7 +1,7 @@
 """The options of public functions as TypedDicts, for `**options: Unpack[…]`.
 
-Type checkers cannot read the models. `FlagsKeywords` has the options of `Flags`, and so on. A test holds
-names and types to those of the models. Each option can be left out.
+Type checkers cannot read the models. `FlagsKeywords` has the options of `Flags`, and so on. A test compares
+names and types with those of the models. Each option can be left out.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class WaitKeywords(TypedDict, total=False):
 
 
 class KeywordsButOutput(PlainKeywords, WaitKeywords, total=False):
-    """Options of `revise`, `arevise` and `stream`, but `output`, which decides the type of the value."""
+    """Options of `revise`, `arevise` and `stream` except `output`, which decides the type of the value."""
 
     model: str | Engine
     checks: Sequence[str | Check | Callable[..., Any]]
@@ -150,7 +150,7 @@ class ChainKeywords(FlagsKeywords, ItemKeywords, total=False):
 
 
 class InstructionKeywords(MachineKeywords, ServerKeywords, RunKeywords, total=False):
-    """Options of `generate_instructions`, but `model`, which it demands."""
+    """Options of `generate_instructions` except `model`, which is required."""
 
     way: Literal["alpaca", "self-instruct"]
     count: int

@@ -198,7 +198,7 @@ class Stream:
         self.generated = sum(step.usage.completion_tokens for step in steps)
 
     def announce_progress(self, unpaid: Mapping[int, Usage]) -> ops.Loop[None]:
-        """Announce all sections but the open one. `unpaid`: what the running call used, by step."""
+        """Announce all sections except the open one. `unpaid` is the usage of the running call, by step."""
         if not self.parser.index:
             return
         complete = len(self.before) + self.parser.index

@@ -58,7 +58,7 @@ class Budget:
             if value is not None and not (is_number(value, whole=whole) and value > 0):
                 raise UsageError(
                     f"the budget of {name} is {value!r:.60}.",
-                    hint=f"Give a {'whole ' * whole}number above zero, or none.",
+                    hint=f"Give a {'whole ' * whole}number above zero, or leave it out.",
                 )
 
     def tokens_left(self, usage: Usage, price: Price | None) -> int | None:
@@ -119,7 +119,7 @@ def _items(holds: Callable[[Any], bool]) -> PlainValidator:
 
 
 def budget_of(value: Any) -> Budget:
-    """Return a budget from one, from its parts in JSON, or from None, which has no limits."""
+    """Return a budget as it is given, from its parts in JSON, or without limits from None."""
     if value is None or isinstance(value, Budget):
         return value or Budget()
     if not isinstance(value, Mapping):
@@ -161,7 +161,7 @@ def _headers(value: Any) -> Mapping[str, str] | None:
         raise ValueError
     for name, text in (value or {}).items():
         if not isinstance(name, str) or not _HEADER.fullmatch(name):
-            found = f"{shown(name)}, which is no name of a header"
+            found = f"{shown(name)}, which is not the name of a header"
             hint = "Names are letters, digits and -: 'X-Team'."
         elif name.lower() == "authorization":
             found, hint = f"the header {name!r}", "Put the key into REDRAFT_KEY_HOST: docs/engines.md#keys."
@@ -384,12 +384,12 @@ def check_together(found: RevisionOptions) -> None:
     for role in ("model", "critic", "judge"):
         if found.cache and not isinstance(getattr(found, role), str | None):
             raise UsageError(
-                f"the {role} is an open engine, and a cache cannot tell which weights it has.",
+                f"the {role} is an open engine, and a cache cannot know its weights.",
                 hint=f"Give its reference: {role}='http://host/v1#model'. Or leave out the cache.",
             )
     if found.judge is not None and not found.asks_judge:
         raise UsageError(
-            "a judge was given, and nothing asks it.",
+            "a judge was given, but nothing asks it.",
             hint="Add a check: 'judge:Is it kind?'. Or several drafts and no check: it chooses among them.",
         )
 
@@ -409,8 +409,8 @@ def check_engines(options: RevisionOptions) -> None:
     writer = options.model
     if options.max_thoughts is not None and not (isinstance(writer, str) or writer.info.thinks):
         raise UsageError(
-            f"--max-thoughts (max_thoughts) ends a model's thoughts, and {writer.info.name} writes none that "
-            "can be ended.",
+            f"--max-thoughts (max_thoughts) ends a model's thoughts, but redraft cannot end those of "
+            f"{writer.info.name}.",
             hint="Leave it out. Many servers take reasoning_effort, in a request or in extra_body.",
         )
     if (found := options.unpriced) is None:
@@ -433,52 +433,52 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     if (drafts := options.most_drafts) == 1:
         return
     if options.mode == "native":
-        yield "mode 'native' writes one draft, and drafts were asked for.", "Use mode 'verified'."
+        yield "mode 'native' writes one draft, but several were asked for.", "Use mode 'verified'."
     if not (options.checked or options.judge):
         yield f"nothing can choose among {drafts} drafts.", "Add a check, such as words<=50, or a judge."
     if options.given:
-        yield f"the first answer is given, and {drafts} drafts were asked for.", "Leave out one of the two."
+        yield f"the first answer is given, but {drafts} drafts were asked for.", "Leave out one of the two."
     if options.tools:
         hint = "Drafts are compared as texts. Leave out one of the two."
-        yield f"{drafts} drafts were asked for, and tools.", hint
+        yield f"{drafts} drafts and tools were asked for.", hint
 
 
 def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     wording = wording_of(options.prompts)
     if options.gold and options.mode not in ("auto", "prompted"):
-        yield f"gold was given, and mode {options.mode!r} shows it to no critic.", "Use mode 'prompted'."
+        yield f"gold was given, but mode {options.mode!r} shows it to no critic.", "Use mode 'prompted'."
     if options.gold and not wording.shows_gold:
         hint = "Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md)."
-        yield f"gold was given, and the wording {wording.name!r} has no place for it.", hint
+        yield f"gold was given, but the wording {wording.name!r} has no place for it.", hint
     if options.accept_score is not None and not wording.scores:
         hint = "Use prompts='teacher', or write {verdict} in the template criticise (docs/recipes.md)."
-        yield f"accept_score was given, and the wording {wording.name!r} asks for no score.", hint
+        yield f"accept_score was given, but the wording {wording.name!r} asks for no score.", hint
 
 
 def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     drafts, critic = options.most_drafts, options.critic is not None
     if options.places and not (options.given or options.resume):
-        yield "places were given, and no answer that has them.", "Give that answer too, as given."
+        yield "places were given without the answer that has them.", "Give that answer too, as given."
     if options.places and options.mode == "native":
-        yield "mode 'native' writes the whole answer, and places were given.", "Use mode 'auto'."
+        yield "mode 'native' writes the whole answer, but places were given.", "Use mode 'auto'."
     if options.mode == "native" and (critic or options.checked):
         own = "a check" if options.checks else "a type of output"
         given, other = ("a critic", "prompted") if critic else (own, "verified")
-        yield f"in mode 'native' the model judges itself, and {given} was given.", f"Use mode {other!r}."
+        yield f"in mode 'native' the model judges itself, but {given} was given.", f"Use mode {other!r}."
     if options.mode == "native" and options.given:
-        yield "mode 'native' writes the first answer itself, and it was given.", "Use mode 'prompted'."
+        yield "mode 'native' writes the first answer itself, but one was given.", "Use mode 'prompted'."
     if options.mode in BY_CHECKS and not options.checked:
         hint = "Add one, such as words<=50. All of them: docs/checks.md"
         yield f"mode {options.mode!r} needs checks, and there are none.", hint
     if options.mode in BY_CHECKS and critic:
         hint = "Use mode 'prompted': checks judge first, then the critic."
-        yield f"mode {options.mode!r} asks no critic, and one was given.", hint
+        yield f"mode {options.mode!r} asks no critic, but one was given.", hint
     if options.mode == "best-of" and options.min_revisions:
         hint = f"Use mode 'verified' with {drafts} drafts: the best draft is revised."
-        yield f"mode 'best-of' revises nothing, and min_revisions is {options.min_revisions}.", hint
+        yield f"mode 'best-of' revises nothing, but min_revisions is {options.min_revisions}.", hint
     if options.mode == "best-of" and critic:
         hint = f"Use mode 'prompted' with {drafts} drafts: the critic judges the best draft."
-        yield "mode 'best-of' asks no critic, and one was given.", hint
+        yield "mode 'best-of' asks no critic, but one was given.", hint
 
 
 def choose_mode(

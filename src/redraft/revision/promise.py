@@ -90,7 +90,7 @@ class Promise(OptionModel):
 
 
 def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
-    """Take the promise out of a recipe. Raise `UsageError` if it is none that `--choose` writes."""
+    """Take the promise out of a recipe. Raise `UsageError` if it is not as `--choose` writes it."""
     told = recipe.pop("promise", None)
     if told is not None and not isinstance(told, Mapping):
         hint = "Choose again, or delete 'promise' from it."
@@ -121,12 +121,12 @@ class Watch:
         return {**_ONE, "steer": False} if self.steered else {**_ONE}
 
     def nothing_for(self, checks: Iterable[Any]) -> str:
-        """Say that the promise is not of answers with these checks; nothing if it is."""
+        """Return why the promise does not cover answers with these checks, or "" if it does."""
         types = {*types_of(getattr(check, "name", check) for check in checks)}
         if types and not (new := types.difference(self.checks)):
             return ""
         which = f"with a check {min(new)}" if types else "without checks"
-        return f"{self.recipe} promises nothing for answers {which}: its own are {', '.join(self.checks)}."
+        return f"{self.recipe} promises nothing for answers {which}: its checks are {', '.join(self.checks)}."
 
     def add(self, chain: Chain) -> str:
         """Count an answer if the promise covers its checks. Return a warning for the user, if any."""

@@ -67,7 +67,7 @@ class Conversation:
         return options
 
     def edited(self, wish: str) -> dict[str, Any]:
-        """Return the options with which `revise` changes only the part of the last answer in a wish.
+        """Return the options with which `revise` changes only the part of the last answer that a wish names.
 
         The wish may name a passage: `12 dollars -> in euros`.
         """

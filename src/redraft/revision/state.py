@@ -340,7 +340,7 @@ class State:
 
 
 def appended(prompt: Prompt, text: str) -> Prompt:
-    """Return a prompt with a text appended, in the user's turn: some servers take none behind a tool's."""
+    """Return a prompt with a text appended in the user's turn: some servers take none after a tool's."""
     if not text:
         return prompt
     if not prompt.messages:

@@ -72,7 +72,7 @@ def when_resumed(state: State) -> Stop | None:
 
 
 def after_draft(state: State, *, good: bool) -> Stop | None:
-    """Return why the chain ends after one of several drafts. After an empty or long one it does not."""
+    """Return why the chain ends after one of several drafts. It does not after an empty or a long one."""
     if good:
         return "passed"
     cut = of_finish(state, state.steps[-1].finish)
@@ -80,7 +80,7 @@ def after_draft(state: State, *, good: bool) -> Stop | None:
 
 
 def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
-    """Return why the chain ends after an answer, whose finish is the reason `cut`. Checks judge it, too."""
+    """Return why the chain ends after an answer. A cut answer, for the reason `cut`, is still judged."""
     plan = state.plan
     # At temperature 0 a fresh draft would be the same text again. A teacher's chain is to be learned from,
     # and a fresh draft is no correction.
@@ -106,7 +106,7 @@ def before_criticism(state: State, *, good: bool) -> Stop | None:
 
 
 def after_criticism(state: State, verdict: Verdict, cut: Stop | None) -> Stop | None:
-    """Return why the chain ends after a criticism. `cut` is the reason of its finish."""
+    """Return why the chain ends after a criticism. `cut` is the reason if it was cut."""
     if cut not in (None, "max_tokens"):
         return cut
     if verdict == "revise":

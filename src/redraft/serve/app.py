@@ -135,7 +135,7 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
 
     @router.post("/responses", responses=STREAMED)
     async def respond(request: Request, body: ResponseRequest) -> Response:
-        """Do the same in OpenAI's newer form."""
+        """Answer a conversation, in OpenAI's newer form."""
         return Exchange(ResponseReply(await accepted(request, body)), gate, chains)
 
     return router

@@ -82,7 +82,7 @@ class Guard:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         why = why_forbidden(hosts, origins, here_alone=self.keys is None)
         if "content-length" in headers and "transfer-encoding" in headers:
-            why = "a request says its length once."  # a proxy could read another one than we do
+            why = "a request must state its length once."  # a proxy could read another one than we do
         if why:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", why)
         if self.keys is None or scope["path"] in OPEN or not with_key:
@@ -110,13 +110,13 @@ def _plain(scope: Scope) -> Scope:
 def why_forbidden(hosts: Sequence[str], origins: Sequence[str], *, here_alone: bool) -> str:
     """Return why a request is refused, by its `Host` and `Origin`; empty if it may pass."""
     if len(hosts) != 1:
-        return "a request names one host."
+        return "a request must name exactly one host."
     name, _, port = hosts[0].rpartition(":")  # a tunnel may have another port
     name = name if port.isdecimal() else hosts[0]
     if name.startswith("[") and name.endswith("]"):
         name = name[1:-1]
     if here_alone and not is_loopback(name):
-        return "this server is for this machine alone, and the request is for another host."
+        return "this server is for this machine alone, but the request is for another host."
     if any(origin.partition("://")[2] != hosts[0] for origin in origins):
         return "the request is from a page of another site."
     return ""

@@ -114,7 +114,7 @@ class Keys:
         return cls((Key(digest_of(key)),), Path())
 
     def find(self, authorization: str) -> Key | None:
-        """Return the key in the value of an `Authorization` header, `Bearer KEY`; None if it is no key."""
+        """Return the key in the value of an `Authorization` header, `Bearer KEY`; None if it is not a key."""
         self._read_again()
         scheme, _, key = authorization.partition(" ")
         given = digest_of(key.strip())
@@ -162,7 +162,7 @@ def _read(path: Path) -> tuple[Key, ...]:
         if (words := line.split()) and not words[0].startswith("#"):
             key = _key(words, f"{path}:{number}")
             if key.digest in found:
-                raise UsageError(f"{path}:{number}: the key is there twice.", hint="Keep one line.")
+                raise UsageError(f"{path}:{number}: the key appears twice.", hint="Keep one line.")
             found[key.digest] = key
     return tuple(found.values())
 
@@ -178,7 +178,7 @@ def _key(words: list[str], where: str) -> Key:
             shown = repr(word) if near or len(word) < SHORTEST else "like that"  # it may be a key
             raise UsageError(f"{where}: a key has no setting {shown:.40}.", hint=hint)
         if (attribute := name.removesuffix("-per-minute")) in found:
-            raise UsageError(f"{where}: {name} is there twice.", hint="Keep one.")
+            raise UsageError(f"{where}: {name} appears twice.", hint="Keep one.")
         found[attribute] = _value(name, value, where)
     return Key(digest, **{"name": digest.hex()[:8], **found})
 
@@ -197,7 +197,7 @@ def _digest(word: str, where: str) -> bytes:
         return bytes.fromhex(digest[1])
     if word.lower().startswith("sha256:"):
         raise UsageError(
-            f"{where}: behind sha256: there are {len(word) - 7} characters.",
+            f"{where}: after sha256: there are {len(word) - 7} characters, not 64.",
             hint="It should be a digest of 64 hexadecimal digits: printf %s KEY | sha256sum",
         )
     if len(word) < SHORTEST:

@@ -75,7 +75,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """An object of JSON a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the facts of a request, or a message with the id of its request."""
@@ -94,7 +94,7 @@ class JsonFormatter(logging.Formatter):
 def otlp_provider() -> TracerProvider:
     """Return a provider that sends spans by OTLP over HTTP, as the variables `OTEL_…` say.
 
-    The caller shuts it down, which sends the remaining ones.
+    The caller shuts it down, which sends the remaining spans.
     """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

@@ -185,7 +185,7 @@ class AnswerMessage:
 
     @property
     def reasoning_tokens(self) -> int:
-        """The tokens of everything but the final answer. Those of its thoughts are told by their length."""
+        """The tokens of everything but the final answer. Its thoughts are estimated from their length."""
         chain, step = self.finished, _final(self.finished)
         letters = len(step.answer) / max(len(step.answer + step.reasoning), 1)
         answer = round(self._tokens.get(step.answer, 0) * letters)

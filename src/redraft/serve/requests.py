@@ -404,7 +404,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
         earlier = map(_untagged, self.messages) if model.think_tags else self.messages
         prompt = prompt_in([*earlier], "messages")
         if self.redraft and count > 1:
-            raise invalid("redraft returns the chain of one answer, and n asks for more.", "redraft")
+            raise invalid("redraft returns the chain of one answer, but n asks for more.", "redraft")
         wanted = {"type": "text"} if self.response_format is None else self.response_format
         named = wanted.get("json_schema")
         inner = named if isinstance(named, dict) else {}
@@ -478,7 +478,7 @@ def chain_options(
     found["budget"] = budget
     if budget.usd is not None and (lacks := RevisionOptions.read(found).unpriced):
         of = "" if lacks[0] == "model" else f"the {lacks[0]} of "
-        message = f"revision.budget.usd needs a price, and {of}the model {model.name!r} has none here."
+        message = f"revision.budget.usd needs a price, but {of}the model {model.name!r} has none here."
         raise invalid(f"{message} Use revision.budget.tokens.", "revision.budget.usd")
     if model.withheld and (wrong := [name for name in ("tools", "stop") if asked.get(name)]):
         message = f"the model {model.name!r} withholds answers that fail checks, and takes no {wrong[0]}."

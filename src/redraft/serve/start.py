@@ -187,7 +187,7 @@ class Opening:
 
 
 def usual_name(settings: Settings) -> str:
-    """Return the name of a model by its reference: empty if it is that of the only model of its server."""
+    """Return a model's name by its reference; empty if it names only a server."""
     reference, *_ = references_of(settings.references()["model"])
     if "://" in reference:
         return reference.partition("#")[2]

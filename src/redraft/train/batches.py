@@ -268,7 +268,7 @@ def joined(rows: Sequence[Row]) -> Batch:
 
 
 def padded(rows: Sequence[Row], *, pad: int) -> Batch:
-    """Pad examples on the right to the longest, one a row, as any model takes them.
+    """Pad examples on the right to the longest, one per row, as any model takes them.
 
     Returns:
         The tensors of `joined` and `attention_mask`, each int64 [rows, longest].

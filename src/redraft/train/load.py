@@ -134,7 +134,7 @@ def load_tokenizer(
         chosen = pad_token or spare
         if apart and chosen == tokenizer.eos_token:
             raise ModelError(
-                f"the tokenizer of {ref} has no token to pad with but its end-of-text token.",
+                f"the tokenizer of {ref} has no padding token except its end-of-text token.",
                 hint="Add one: --pad_token '[PAD]'",
             )
         added = tokenizer.add_special_tokens({"pad_token": chosen})

@@ -116,7 +116,7 @@ _THROWN_AWAY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """The estimate of a run."""
+    """What a run will take: steps, tokens, memory and time."""
 
     parameters: int  # parameters of the model with its adapter
     trained: int

@@ -319,7 +319,7 @@ VERBS: dict[str, type[RunOptions]] = {each.verb: each for each in (SftOptions, R
 
 
 def room(own: PpoOptions, prompt: int) -> int:
-    """Return the most tokens of an answer to a prompt of `prompt` tokens."""
+    """Return how many tokens an answer may have after a prompt of `prompt` tokens."""
     return own.max_new_tokens if own.max_length is None else own.max_length - prompt
 
 
@@ -423,7 +423,7 @@ def _value(name: str, words: list[str], option: Option, options: type[RunOptions
 
 
 def no_setting(name: str, options: type[RunOptions], shown: str, *, prefix: str = "") -> UsageError:
-    """Return the error for a name that is no setting, with the nearest one."""
+    """Return the error for an unknown setting, with the nearest known one."""
     near = nearest(name, _known(options), prefix)
     others = [each.verb for each in VERBS.values() if name in options_of(each)]
     elsewhere = [f"redraft train {verb} has it." for verb in others]

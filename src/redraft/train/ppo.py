@@ -503,7 +503,7 @@ def of_policy(seen: Seen, ref: Tensor, mask: Tensor) -> dict[str, float]:
 
 
 def of_sampler(log_probs: Tensor, drawn: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return the KL of a token from the sampler to the trainer, in nats; empty if none was kept."""
+    """Return the KL of a token from the sampler to the trainer, in nats; empty if the sampler gave none."""
     if not (known := mask & ~drawn.isnan()).any():
         return {}
     return {"sampler_kl": float(algorithm.masked_mean(algorithm.kl_k3(drawn, log_probs, known), known))}

@@ -360,7 +360,7 @@ def _make(folder: Path, key: str, batches: Iterable[Encoded], wanted: str, say: 
 
 def _check_examples(report: DataReport, wanted: str) -> None:
     if not report.records:
-        raise UsageError("the data has no records.", hint="--data_path FILE, with a record a line")
+        raise UsageError("the data has no records.", hint="--data_path FILE, with one record per line")
     if not report.examples:
         reasons = "; ".join(report.lines()[1:])
         no_room = NO_ROOM in report.skipped

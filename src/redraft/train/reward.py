@@ -216,7 +216,7 @@ class Measured:
                 "--data_path or in --eval_data_path."
             )
         elif self.accuracy.low <= CHANCE:
-            lines.append("the interval includes 50 %: this may be a coin.")
+            lines.append("the interval includes 50 %: this may be chance.")
         return lines
 
 

@@ -231,7 +231,7 @@ def _found_recipe(
 def _other_base(base: Checkpoint, delta: Checkpoint) -> UsageError:
     inputs = delta.json(MANIFEST).get("inputs")
     made = inputs.get("base") if isinstance(inputs, dict) else None
-    message = f"{base.path} is another model than the base that {delta.path} was made from"
+    message = f"{base.path} is not the base that {delta.path} was made from"
     if not isinstance(made, dict):
         return UsageError(f"{message}.")
     path, dtypes, ours = f"{made.get('path')}"[:200], f"{made.get('dtypes')}"[:40], dtypes_of(base)

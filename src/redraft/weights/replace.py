@@ -94,7 +94,7 @@ def _refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
         source = Path(described["path"])
         if _within(source, output) or (folder and _within(output, source)):
             raise OutputError(
-                f"{output} is, holds or lies in {source}, which is an input of this command.",
+                f"{output} overlaps {source}, which is an input of this command.",
                 hint="Choose another output with -o.",
             )
 

@@ -108,7 +108,7 @@ class TestHub:
     def test_no_connection_is_said(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
         with pytest.raises(
-            UsageError, match="not a file or folder here, the hub cannot be reached, and its cache"
+            UsageError, match="not a file or folder here, the hub cannot be reached, and the cache"
         ):
             inputs_of(Path("org/questions"))
 
@@ -121,7 +121,7 @@ class TestHub:
         again = inputs_of(Path("org/sets/main/train"))
         assert [file.path for file in again] == [file.path for file in fetched]
         assert {(file.offline, file.licence, file.revision) for file in again} == {(True, "mit", COMMIT)}
-        with pytest.raises(UsageError, match="its cache lacks some of it"):
+        with pytest.raises(UsageError, match="the cache lacks parts of it"):
             inputs_of(Path("org/sets/socratic/train"))
 
     @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ class TestOtherVerbs:
             ("quiz.csv.gz", "is a table"),
             ("quiz.parquet", "is a table"),
             ("folder", "is a folder"),
-            ("org/questions", "is no file here, and might be a dataset of the hub"),
+            ("org/questions", "is not a file here, and may be a dataset of the hub"),
         ],
     )
     def test_what_import_alone_reads_is_said_to_be_that(self, here: Path, path: str, kind: str) -> None:

@@ -218,7 +218,7 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
         (["--recipe", "self_instruct"], "there is no recipe 'self_instruct'", "one of: checked_code"),
         (["--recipe", "selfee_gold", "--mode", "verified", "-c", "json"], "mode 'verified'", "prompted"),
         (["--verify", "number", "--critic", "script:script.jsonl"], "and --critic", "leave out one"),
-        (["--first", "--drafts", "2", "-c", "json"], "the first answer is given, and 2 drafts", "Leave out"),
+        (["--first", "--drafts", "2", "-c", "json"], "the first answer is given, but 2 drafts", "Leave out"),
         (["--first", "--mode", "native"], "mode 'native' writes the first answer itself", "prompted"),
     ],
 )

@@ -55,7 +55,7 @@ def test_the_summary_says_what_is_kept_and_what_is_not() -> None:
 def test_an_output_with_a_record_of_something_else_is_not_gone_on_with(meta: Any) -> None:
     scripted("--count", "2", "--quiet")
     write("out.jsonl", [*lines("out.jsonl"), {"version": 1, "id": "x", "steps": [], "meta": meta}])
-    refused(scripted("--count", "3"), "the record 'x' does not say in meta.generated which request it is of.")
+    refused(scripted("--count", "3"), "the record 'x' does not say in meta.generated which request made it.")
 
 
 def test_a_complete_output_keeps_the_rejects_of_requests_that_gave_nothing() -> None:

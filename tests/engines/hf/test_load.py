@@ -224,7 +224,7 @@ def test_whose_parts_do_not_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(model, "forward", without_positions)
     with pytest.raises(ModelError) as caught:
         HfEngine(model, tokenizer(), name="toy")
-    assert caught.value.message.endswith("it computes a text in two parts otherwise than in one.")
+    assert caught.value.message.endswith("it computes a text in two parts differently than in one.")
 
 
 def test_with_the_tokenizer_of_another(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_model_that_thinks_gets_no_form(server: FakeServer, caplog: pytest.Log
         chain = revise(server, sse_reply(thought, end, DONE), chat_reply("rain falls."), drafts=2)
     assert chain.answer == "rain falls."
     assert grammars(server) == [{"grammar"}, set()]
-    assert "it thinks in the form" in caplog.text
+    assert "it writes only thoughts in the form" in caplog.text
 
 
 def test_another_refusal_leaves_grammars_on(server: FakeServer) -> None:

@@ -149,7 +149,7 @@ def test_native_revision_takes_none_of_them(options: dict[str, Any], server: Fak
 
 
 def test_drafts_and_tools_exclude_each_other(server: FakeServer) -> None:
-    with pytest.raises(UsageError, match="2 drafts were asked for, and tools"):
+    with pytest.raises(UsageError, match="2 drafts and tools were asked for"):
         revise(server, tools=[WEATHER], drafts=2, checks=["words<=2"])
 
 
@@ -210,9 +210,9 @@ def test_a_wrong_value_is_refused_and_not_shown(name: str, value: Any) -> None:
         ({"Transfer-Encoding": "chunked"}, "the header 'Transfer-Encoding'", "sets it"),
         ({"Connection": "close"}, "the header 'Connection'", "sets it"),
         ({"authorization": "Bearer x"}, "the header 'authorization'", "REDRAFT_KEY_"),
-        ({"X Token": "a"}, "'X Token', which is no name of a header", "X-Team"),
-        ({"": "a"}, "'', which is no name of a header", "X-Team"),
-        ({3: "a"}, "3, which is no name of a header", "X-Team"),
+        ({"X Token": "a"}, "'X Token', which is not the name of a header", "X-Team"),
+        ({"": "a"}, "'', which is not the name of a header", "X-Team"),
+        ({3: "a"}, "3, which is not the name of a header", "X-Team"),
         ({"X-Token": "a\nb"}, "a value of 'X-Token' that", "ASCII"),
         ({"X-Token": "ü"}, "a value of 'X-Token' that", "ASCII"),
         ({"X-Token": " a"}, "a value of 'X-Token' that", "ASCII"),

@@ -78,7 +78,7 @@ def test_a_function_may_return_any_number(mine: str, name: str, expected: list[f
 
 
 def test_a_reward_is_not_added_twice() -> None:
-    with pytest.raises(UsageError, match="words<=3 is there twice") as raised:
+    with pytest.raises(UsageError, match="words<=3 is given twice") as raised:
         parse_rewards(("words<=3", " words<=3"))
     assert "with both weights" in str(raised.value.hint)
 

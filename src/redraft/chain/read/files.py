@@ -41,7 +41,7 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # how compressed files begin
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
 _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # how its logs begin
-NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
+NOT_JSON = "Write one JSON object or text per line, or one array; a file of plain prompts ends in .txt."
 _BROKEN = (
     f"{NOT_JSON}\nCorrect or delete that line. Of prompts, conversations and chains, "
     "redraft data import FILE -o OTHER.jsonl leaves it out."
@@ -64,7 +64,7 @@ def check_records(path: Path) -> None:
         return
     kind = "is a folder" if path.is_dir() else "is a table" if ending_of(path) in TABLES else ""
     if not path.exists() and named_on_hub(path):
-        kind = "is no file here, and might be a dataset of the hub"
+        kind = "is not a file here, and may be a dataset of the hub"
     if kind:
         raise UsageError(
             f"{name_of(path)} {kind}: only import can read it.",
@@ -114,7 +114,7 @@ def plain_name(path: Path) -> str:
 
 
 def ending_of(path: Path) -> str:
-    """Return a file's ending in lower case, without that of a compression."""
+    """Return a file's ending in lower case, without a compression's ending."""
     return Path(plain_name(path)).suffix.lower()
 
 
@@ -226,7 +226,7 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
         field = found[1].decode(errors="replace")
         raise RecordError(
             f"{name}: is one object with its records in the field {field!r}.",
-            hint=f"jq -c '.{field}[]' {name} gives a record a line.",
+            hint=f"jq -c '.{field}[]' {name} gives one record per line.",
         )
     if plain_name(path).lower().endswith(".txt"):
         yield from ((where, to_line(_text(line, where))) for where, line in _cut(path, file))

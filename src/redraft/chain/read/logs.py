@@ -74,7 +74,7 @@ def _read(kind: Callable[[Log], Chain], fields: Fields) -> Chain:
     try:
         chain = kind(log)
     except (LookupError, TypeError, ValueError, AttributeError):
-        said = "has no answer, or its first score is not right or wrong: C, I, true, false, 1, 0"
+        said = "has no answer, or its first score is none of C, I, true, false, 1, 0"
         fields.fail("the sample", said, log.get("scores", log.get("metrics", log.get("evaluation"))))
     if log.get("epoch", 1) != 1:
         chain.meta["sample_of"] = _item(log)

@@ -111,8 +111,8 @@ def read_records(
 
     Args:
         path: The file.
-        limit: Read the first records alone.
-        wanted: Whether a record with this id is read. The others are decoded only as far as that needs.
+        limit: Read only this many records, the first ones.
+        wanted: Whether to read the record with an id. The others are decoded only to find their ids.
 
     Raises:
         RecordError: The file or a record cannot be read; the message names file, line and field.

@@ -200,6 +200,6 @@ def _refused(what: str, where: str) -> RecordError:
 
 
 _HINT = (
-    'A prompt is a text, {"prompt": "…"} or {"instruction": "…", "input": "…"}, one a line; with the answer '
-    'to learn it is {"instruction": "…", "output": "…"} or {"messages": […]}.'
+    'A prompt is a text, {"prompt": "…"} or {"instruction": "…", "input": "…"}, one per line; with the '
+    'answer to learn it is {"instruction": "…", "output": "…"} or {"messages": […]}.'
 )

@@ -171,7 +171,7 @@ _ASKED_AFTER = re.compile(
     r"[:)]|[,—–-] ?(?:\w+ ){0,2}?(?:what|how|why|who|when|where|which|is|are|can|do|does|did|should|was)\b(?!\W*$)",
     re.I,
 )
-"""Behind a demand: the question that it is about."""
+"""After a demand: the question that it is about."""
 _WONDERS = re.compile(r"^\W*(?:what|why|who|how (?!do i|can i|to|many)|where|when)\b", re.I)
 _NOT_HERE = re.compile(
     r"(?:\b(?:not|never|avoid|without|nothing|nobody|no one|none|refrain|stop|quit)|n['’]t)\b(?! (?:only|forget|hesitate))",

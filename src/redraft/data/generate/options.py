@@ -59,7 +59,7 @@ class TaskOptions(ServerOptions, MachineOptions):
     """The options of `generate instructions` except the model."""
 
     way: Way = option(
-        "alpaca: a list of tasks a request; self-instruct: instructions, then their kind, then their inputs "
+        "alpaca: a list of tasks at once; self-instruct: instructions, then their kind, then their inputs "
         "and outputs",
         _TASKS,
         "WAY",

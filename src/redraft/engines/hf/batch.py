@@ -413,7 +413,7 @@ class Batch:
 
 
 def alike(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Return groups of texts, by number: of similar lengths, and at most this many tokens when padded."""
+    """Group texts of similar lengths, up to `most` tokens when padded. Return their numbers by group."""
     groups: list[list[int]] = []
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
         if groups and (len(groups[-1]) + 1) * lengths[number] <= most:

@@ -55,7 +55,7 @@ def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:
 
     if not base.is_dir():
         raise UsageError(
-            f"{base} is not on this machine, to merge {adapter} into it.",
+            f"{base} is not on this machine, so {adapter} cannot be merged into it.",
             hint=f"redraft weights merge-lora {base} {adapter} -o FOLDER   (and start from that)",
         )
     files = [path for folder in (base, adapter) for path in sorted(folder.resolve().iterdir())]

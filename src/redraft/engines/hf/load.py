@@ -155,7 +155,7 @@ def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]
     if not {"position_ids", "past_key_values", "logits_to_keep"} <= set(
         inspect.signature(model.forward).parameters
     ):
-        raise _other_kind(model, "its positions cannot be given")
+        raise _other_kind(model, "it does not take positions or a cache as arguments")
     ids = [number % rows for number in range(2, 8)]
     with torch.inference_mode():
         whole = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, -1]
@@ -166,7 +166,7 @@ def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]
         except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise _other_kind(model, _reason(error)) from None
     if whole.isfinite().all() and (whole - parts).abs().max() > _ROUNDING * whole.abs().max():
-        raise _other_kind(model, "it computes a text in two parts otherwise than in one")
+        raise _other_kind(model, "it computes a text in two parts differently than in one")
 
 
 def _other_kind(model: Any, why: str) -> ModelError:

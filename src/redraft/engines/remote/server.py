@@ -340,7 +340,7 @@ class Server:
                 if isinstance(reply, EngineError):
                     raise reply
                 return replace(reply, tries=attempt)
-        raise AssertionError("the tries came to an end")
+        raise AssertionError("no tries are left")
 
     async def _once(self, request: Mapping[str, Any], limit: float) -> httpx.Response | Refusal | EngineError:
         if self._lanes.closed:

@@ -1,8 +1,8 @@
 """Tool calls that a model wrote as text, for servers without a parser for them.
 
-Read are `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
-`<|python_tag|>{…}` (Llama), and a reply of nothing but such JSON. Behind a mark, any name is a call: a wrong
-one is judged. Calls in XML or Python stay text, and so does JSON without a mark that names no offered tool.
+It reads `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
+`<|python_tag|>{…}` (Llama), and a reply of nothing but such JSON. After a mark, any name is a call: a wrong
+one gets feedback. Calls in XML or Python stay text, as does JSON without a mark that names no offered tool.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BEHIND = re.compile(r"(?:\s*+(?:</tool_call>|```|\]))*")
 
 
 async def calls_apart(deltas: Replies, tools: Sequence[Mapping[str, Any]], *, bare: bool = True) -> Replies:
-    """Move calls of tools from the text of a chat's deltas to `tool_calls`. Text that may call is held back.
+    """Move tool calls from the text of a chat's deltas to `tool_calls`. Text that may be a call is held back.
 
     Unless `bare`, JSON without a mark is an answer.
     """

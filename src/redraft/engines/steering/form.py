@@ -103,7 +103,7 @@ class Form:
         pattern: A regular expression of all of it, `^…$`, beside which it has no other form.
         layout: Its title, its parts, and marks in it.
         one: It is one sentence, or one line.
-        gap: It is a new word for a place in a sentence, or none, and the rest; empty if no word is likely.
+        gap: It is a new word for a place in a sentence, or no word, then the rest; empty if none is likely.
     """
 
     without: frozenset[str] = frozenset()
@@ -149,7 +149,7 @@ class Form:
     def check(self) -> None:
         """Raise `Conflict` if the form demands a text that it forbids, or more than fits into an answer."""
         if self.case not in ("", "upper", "lower"):
-            raise ValueError(f"case is {self.case!r}, and neither 'upper' nor 'lower'")
+            raise ValueError(f"case is {self.case!r}, not 'upper' or 'lower'")
         if not all(map(str.strip, (*self.has, *self.lacks))):
             raise Conflict("one of the texts is empty")
         layout = self.layout
@@ -158,7 +158,7 @@ class Form:
         if layout.parts > MOST_PARTS or len(layout.slots) > MOST_PARTS:
             raise Conflict("these are too many parts for an answer")
         if self.pattern and (self != Form(pattern=self.pattern) or not pattern_of(self.pattern)):
-            raise Conflict("a regular expression is for a whole answer, and what grammars have")
+            raise Conflict("a regular expression must cover the whole answer, in what grammars can express")
         given = " ".join(filter(None, [*self.has, self.opening, self.closing, self.postscript, layout.text]))
         if clash := next((char for char in self.characters.without if char in given), None):
             raise Conflict(f"{clash!r} is demanded and forbidden")

@@ -6,8 +6,8 @@ certainly not behind any other by the margin, and the cheapest such way is chose
 or limit. Two statements hold with 95 % each, however often one looked (`evaluation.evidence`): a choice that
 is `certain` is behind no other way by the margin; and its whole promise, with the intervals beside it.
 
-A false choice is certainly not behind the best way by the margin, and is. So the 5 % are spent over the ways
-that may be such a choice: all but the best one.
+A false choice seems certainly not behind the best way by the margin, but is. So the 5 % are spent over the
+ways that may be such a choice: all but the best one.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ class Choice:
         return f"{said} It promises {kept}, with {tokens_text(promise.tokens)} new tokens an answer."
 
     def put(self, file: Path) -> str:
-        """Write the way as a recipe, and what it says to the folder of its chains. Return it as JSON."""
+        """Write the way as a recipe, with its evidence into the chains' folder. Return it as JSON."""
         record, folder = self._recipe, self.matrix.plan.out
         keep_edited(file, folder)
         write_file(file, _yaml(record).encode())
@@ -305,7 +305,7 @@ def _yaml(record: Mapping[str, Any]) -> str:
 
 
 def keep_edited(file: Path, folder: Path) -> None:
-    """Raise `UsageError` if a file is there that is not as it was written from the chains in `folder`."""
+    """Raise `UsageError` if the file exists and is not what was written from the chains in `folder`."""
     made = stored(folder / CHOICE, "way")
     if file.exists() and (made is None or text_of_settings(file) != _yaml(made["way"])):
         raise UsageError(
@@ -319,7 +319,7 @@ def _refuse(matrix: Matrix) -> None:
     if len(matrix.models) > 1:
         raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")
     if other := [way for way in matrix.ways if way in WAYS and way not in CHOOSABLE]:
-        why = "the checks that count votes know the right answers, and in use nothing does"
+        why = "the checks that count its votes need the right answers, which are unknown in use"
         if other[0] not in ("vote", "early"):
             why = "it hides from the model what the checks find, and no other verb does"
         raise UsageError(
@@ -328,7 +328,7 @@ def _refuse(matrix: Matrix) -> None:
         )
     if not told.get("check") and (task := [each for each in matrix.tasks if each.task != "checks"]):
         raise UsageError(
-            f"the checks of {task[0].task} know the right answers, and in use nothing does.",
+            f"the checks of {task[0].task} need the right answers, which are unknown in use.",
             hint="Say what guides: --check 'words<=50'. Then the task's own checks only score.",
         )
 
@@ -345,7 +345,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
     ended.
 
     Raises:
-        UsageError: As `Matrix.run`, or a way cannot be gone by other verbs.
+        UsageError: As `Matrix.run`, or other verbs cannot use a way.
     """
     _refuse(matrix)
     settings, choice, status = matrix.settings, None, 0
@@ -411,7 +411,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}
     except (LookupError, TypeError, ValueError, AttributeError):  # it is damaged, or answers are gone
         hint = "Put them back; or type the command with --choose again, which makes what is missing."
-        lacks = f"{folder!s:.200} has not the answers that {file} rests on, with {CHOICE}."
+        lacks = f"{folder!s:.200} lacks the answers that {file} rests on, with {CHOICE}."
         raise UsageError(lacks, hint=hint) from None
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults = [*some(differences(file, told, now)), *changes(folder, choice["files"]), *some(wrong)]

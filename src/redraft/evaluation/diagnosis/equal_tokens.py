@@ -36,7 +36,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the places of a cost's neighbours in ascending `costs`, and how far it is between, 0 to 1."""
+    """Return the places of a cost's neighbours in ascending `costs`, and how far it lies between, 0 to 1."""
     low = max(place for place, cost in enumerate(costs) if cost <= at)
     high = min(low + 1, len(costs) - 1)
     gap = costs[high] - costs[low]
@@ -54,7 +54,7 @@ class Spent(NamedTuple):
 
     @classmethod
     def of(cls, known: Known) -> Self:
-        """Return that of a chain."""
+        """Return the result of a chain."""
         chain, usd = known.chain, known.chain.usage.cost_usd
         seconds = sum(step.usage.seconds for step in (*chain.steps, *chain.drafts))
         if chain.model.get("engine") == "scripted":  # canned replies take the machine's time, not a model's
@@ -69,7 +69,7 @@ class Spent(NamedTuple):
 
     @property
     def beside(self) -> str:
-        """The seconds and the money, as they stand behind the tokens; what is unknown or 0 is left out."""
+        """The seconds and the money, as text after the tokens, without those that are unknown or 0."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
         return seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
 
@@ -168,7 +168,7 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return the runs of a way with a known cost, by that; first the single answer if it costs less."""
+        """Return a way's runs of known cost, cheapest first; if the single answer costs less, it leads."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (point for point in self.points if point.way.kind == "plain")
@@ -288,7 +288,7 @@ def versus_line(versus: Versus) -> Line:
         at = f"at {amount(versus.at, versus.by)}"
     elif versus.basis == "unknown":
         which = versus.ours if math.isnan(versus.cost) else versus.kind
-        at = f"some chains of {named(which)} do not tell their {versus.by}"
+        at = f"some chains of {named(which)} do not say their {versus.by}"
     else:
         at = f"{amount(versus.cost, versus.by)} against {amount(versus.at, versus.by)}"
     name = f"{named(versus.ours)} minus {named(versus.kind)}"

@@ -213,7 +213,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def stored(file: Path, *names: str) -> dict[str, Any] | None:
-    """Return the record in a file; None without one that is an object with these names."""
+    """Return the record in a file; None unless it is an object with these names."""
     try:
         found: dict[str, Any] = json.loads(file.read_bytes())
         return found if all(isinstance(found[name], dict) for name in names) else None
@@ -226,10 +226,10 @@ def _check_options(settings: Settings) -> None:
         if settings.get(name) is not None:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(
-                f"{flag} was given, and each way has its own.", hint="Use --samples and --max-revisions."
+                f"{flag} was given, but each way has its own.", hint="Use --samples and --max-revisions."
             )
     if not settings.get("max_revisions"):
-        raise UsageError("--max-revisions is 0, and the ways revise.", hint="Give 1 or more.")
+        raise UsageError("--max-revisions is 0, but these ways revise.", hint="Give 1 or more.")
     if (mode := settings.get("mode")) in ("best-of", "repair"):
         raise UsageError(f"--mode {mode} is one of the ways.", hint="Leave it out: --ways has it.")
 

@@ -114,7 +114,7 @@ class StrategyRuns:
     share: float | None = None
 
     def run(self, so_far: Ended) -> Ended:
-        """Make every unfinished run, after others that ended so. After a signal, the same call resumes.
+        """Make every unfinished run, after those in `so_far`. After a signal, the same call resumes.
 
         Raises:
             OutputError: The folder has runs that were made in another way, or is in use.

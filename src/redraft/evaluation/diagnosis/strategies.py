@@ -57,7 +57,7 @@ class Strategy:
 
     @classmethod
     def of(cls, name: str) -> Self:
-        """Return the way whose files have this name, or that is `called` so."""
+        """Return the way with this name, for its files or as `called`."""
         name = "plain" if name == "one" else name
         kind, _, texts = name.rpartition("-")
         return cls(kind, int(texts)) if kind and texts.isdecimal() else cls(name, 1)

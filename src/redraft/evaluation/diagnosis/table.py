@@ -224,7 +224,7 @@ def changes(folder: Path, before: Mapping[str, str]) -> list[str]:
 
 
 def differences(name: object, told: Any, made: Any) -> list[str]:
-    """Return where a file called `name` says something else than the records that it rests on."""
+    """Return where a file called `name` differs from the records that it rests on."""
     before, now = ({place: repr(value) for place, value in _leaves(each, "")} for each in (told, made))
     return [
         f"{name}: {place} is {before.get(place, 'not set'):.200}, "

@@ -37,7 +37,7 @@ class JudgeOptions(ServerOptions, MachineOptions):
     orders: Literal["both", "given"] = option(
         "show each pair in both orders, or A first only", JUDGING, "both|given", default="both"
     )
-    gold: bool = option("show the judge the gold answers, where there are some", JUDGING, default=False)
+    gold: bool = option("show the judge the gold answers, if there are any", JUDGING, default=False)
     temperature: float | None = option("0 is greedy [0]", SAMPLING, "T", ge=0, lt=100)
     max_tokens: int | None = option("most new tokens of a review [1024]", SAMPLING, "N", **TOKENS)
     seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)

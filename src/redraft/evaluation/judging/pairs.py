@@ -22,7 +22,7 @@ from redraft.evaluation.records import listed, names_of, question_id
 
 @dataclass(frozen=True)
 class AskedQuestion:
-    """A question, one text a turn."""
+    """A question, one text per turn."""
 
     id: int | str
     turns: tuple[str, ...]  # the texts, one a turn
@@ -32,7 +32,7 @@ class AskedQuestion:
 
 @dataclass(frozen=True)
 class GivenAnswer:
-    """A model's answer, one text a turn. `name` is that of its file."""
+    """A model's answer, one text per turn. `name` is that of its file."""
 
     id: int | str
     name: str
@@ -51,7 +51,7 @@ Found = tuple[Chain, GivenAnswer]  # a record, and the answer in it
 
 
 def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[Match]:
-    """Join files of answers, one a model and with one answer to each question, in the questions' order."""
+    """Join files of answers, one file per model with one answer per question, in the questions' order."""
     if len({file.resolve() for file in files}) < len(files):
         raise UsageError(f"{files[0]} is given twice.", hint="Give the answers of two models.")
     tables = [_answers(file, name) for file, name in zip(files, names_of(files), strict=True)]
@@ -70,7 +70,7 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
         if key in found:
             raise RecordError(
                 f"{name_of(file)}: has two answers to question {key}.",
-                hint="Give one answer a question, and each model its own file.",
+                hint="Give one answer per question, and each model its own file.",
             )
         if not chain.steps:
             raise RecordError(
@@ -83,7 +83,7 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
         answers = tuple(apart(text)[1] for text in turns) or (chain.answer,)
         found[key] = chain, GivenAnswer(answer_id, name, answers)
     if not found:
-        raise RecordError(f"{name_of(file)}: there is no answer in it.", hint="Write one a line.")
+        raise RecordError(f"{name_of(file)}: there is no answer in it.", hint="Write one per line.")
     return found
 
 

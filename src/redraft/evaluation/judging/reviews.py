@@ -102,7 +102,7 @@ def _alone(text: str) -> list[str]:
 
 _HINT = (
     'A review is {"review_id", "question_id", "answer1_id", "answer2_id", "reviewer_id", "metadata", '
-    '"text", "score": [8, 9]}, one a line.'
+    '"text", "score": [8, 9]}, one per line.'
 )
 
 

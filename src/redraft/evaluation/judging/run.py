@@ -193,7 +193,7 @@ class JudgeRun:
         engine = await self.settings.load(opened.stack, "model", self.model, **how)
         if not engine.info.chats:
             raise UsageError(
-                f"{engine.info.name} does not answer messages, and a judge has to.",
+                f"{engine.info.name} does not answer messages, as a judge must.",
                 hint="Use a model with a chat template.",
             )
         price = self.settings.get("price")

@@ -379,7 +379,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
     """Return a comparison for each pair of models in the reviews.
 
     The model is the one that comes earlier in `first`; else the one that the pair's first review shows first,
-    unless it says `swapped`. Other pairs do not matter.
+    unless it says `swapped`. Other pairs have no influence.
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:

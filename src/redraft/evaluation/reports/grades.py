@@ -98,7 +98,7 @@ class Grades:
 
 
 def graded(places: Iterable[tuple[str, Grade]]) -> tuple[Grades, ...]:
-    """Return the grades by model and judge, in the order of their first."""
+    """Return the grades by model and judge, in the order of their first appearance."""
     groups: defaultdict[tuple[str, str], list[tuple[str, Grade]]] = defaultdict(list)
     for where, each in places:
         groups[each.model, each.judge_name].append((where, each))

@@ -26,7 +26,7 @@ Kind = Literal["reviews", "grades", "chains"]  # judged pairs, grades of single 
 
 _HINT = "A report is on reviews or grades (redraft judge), or on chains (redraft answer, redraft eval)."
 _NAMING = 'Name the two models in each review ("model_1", "model_2"), or call the file NEW_vs_OLD.jsonl.'
-_JUDGED = "Give the files of answers that were judged, one a model: --answers FILE"
+_JUDGED = "Give the files of answers that were judged, one per model: --answers FILE"
 
 Names = tuple[str, str]  # the models of the answers that a review shows first and second
 

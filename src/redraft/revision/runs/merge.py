@@ -101,7 +101,7 @@ class Table:
         return len(self.places) - before
 
     def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Remove the lines from the table, in this order, each with its id; None where an id has none.
+        """Take lines from the table, and yield each id with its line, in this order; None if it has none.
 
         The lines of other ids follow, part by part.
         """

@@ -142,7 +142,7 @@ class RunPlan:
         )
 
     def holds(self, record_id: str) -> bool:
-        """Whether a record is to be done here: with a share, whether it is in it."""
+        """Whether this run does a record: any, or any of its share."""
         return self.share is None or self.share.holds(record_id)
 
     def say(self, message: str) -> None:
@@ -189,12 +189,12 @@ class RunPlan:
             return
         if not any("://" in reference for reference in settings.references().values()):
             raise UsageError(
-                "--batch is for servers, and no model is on one.",
+                "--batch is for servers, but no model is on one.",
                 hint="Leave it out, or name a server that has batches: --model https://host/v1#model",
             )
         if settings.get("budget_seconds") is not None:
             raise UsageError(
-                "--batch and --budget-seconds were given, and a reply may take a day.",
+                "--batch and --budget-seconds were given, but a reply may take a day.",
                 hint="Limit the waiting with --limit-seconds, or each chain with --budget-tokens.",
             )
 
@@ -220,8 +220,8 @@ class RunPlan:
         """Open the replies and batches of a session. Reaching any limit ends the wait for batches.
 
         Args:
-            session: What the limits are of.
-            finishing: What is begun is finished whatever it costs: the limit of seconds alone ends it.
+            session: The session whose limits apply.
+            finishing: Finish what has begun, whatever it costs: only the limit of seconds ends it.
 
         Raises:
             UsageError: Batches are under way, and `batch` was not given.

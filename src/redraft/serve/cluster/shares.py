@@ -55,9 +55,9 @@ class ClusterWork:
 
     @classmethod
     def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> ClusterWork:
-        """Return work from arguments with `Path`s. Paths in a store are not files here.
+        """Return the work that these arguments ask for. Its files are the local paths among them.
 
-        An option that is None was not given.
+        Options that are None count as not given.
         """
         told = {name: value for name, value in options.items() if value is not None}
         given = [*arguments, *told.values()]

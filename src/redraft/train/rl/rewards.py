@@ -3,7 +3,7 @@
 An answer comes as a record: its prompt, the answer as its best step, and the fields of the data in `meta`. A
 function that has one parameter, with the name `chain`, gets the whole record.
 
-A reward that is no finite number stops the run: a model that is trained on NaN is lost.
+A reward that is not a finite number stops the run: a model that is trained on NaN is lost.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def parse_rewards(forms: Sequence[str]) -> Rewards:
     parts: dict[str, tuple[float, Reward]] = {}
     for form in map(str.strip, forms):
         if form in parts:
-            raise UsageError(f"the reward {form} is there twice.", hint="Give it once, with both weights.")
+            raise UsageError(f"the reward {form} is given twice.", hint="Give it once, with both weights.")
         found = _WEIGHT.match(form)
         weight = float(found["weight"]) if found else 1.0
         if not math.isfinite(weight):

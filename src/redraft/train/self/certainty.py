@@ -59,7 +59,7 @@ def revised(tasks: Iterable[Task], chains: Sequence[Chain], model: str) -> list[
     """Score the criticism of chains that revised answer 0.
 
     Args:
-        tasks: Those of the chains.
+        tasks: The tasks of the chains.
         chains: As the model wrote them, whatever its certainty.
         model: A folder of transformers with the adapter that criticised.
     """

@@ -27,7 +27,7 @@ def held_out(task: Task, count: int, seed: int) -> list[Chain]:
     Args:
         task: Their task.
         count: How many.
-        seed: Another one draws others.
+        seed: Another seed draws other exercises.
 
     Raises:
         UsageError: The task draws fewer different ones.

@@ -36,7 +36,7 @@ HEAD = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """The results of the chains of a task, one entry a prompt, in the order of their ids.
+    """The results of the chains of a task, one entry per prompt, in the order of their ids.
 
     Attributes:
         first: Whether answer 0 is right.

@@ -155,7 +155,7 @@ class Road:
         """
         if not self.scale.answer_steps and self.start is None:
             hint = "Add --from default or a folder, or --answer-steps 150."
-            raise UsageError("0 steps on answers need an earlier adapter, and none is named.", hint=hint)
+            raise UsageError("0 steps on answers need an earlier adapter, but none is named.", hint=hint)
         folder_for(self.model)  # if the base is missing, nothing should be written
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / ".lock"):

@@ -95,7 +95,7 @@ def _files(system: System) -> list[Source]:
 def _licences(sources: list[Source]) -> Part:
     if not sources:
         return Part(title="Licences", note="No stage says what it was made from.")
-    said = remark(sources) or f"All that it was made from has one licence: {sources[0].licence}."
+    said = remark(sources) or f"All its sources have one licence: {sources[0].licence}."
     once = {(f"{each.kind} {each.name}", *ids_of([each])): each.licence for each in reversed(sources)}
     facts = [(name, licence) for (name, *_), licence in reversed(once.items())]
     return Part(title="Licences", note=said, warns=clash(sources), facts=facts)

@@ -76,7 +76,7 @@ class Ledger:
         if record is None:
             if out.exists():
                 raise OutputError(
-                    f"{out} exists, and no run made it.",
+                    f"{out} exists, but no run made it.",
                     hint="Move it away, or name another folder: -o DIR",
                 )
             return State(Kind.NEW)

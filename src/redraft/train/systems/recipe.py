@@ -41,7 +41,7 @@ class StageKeys(OptionModel):
     out: str = option("its output: a file or folder in the folder of the run", default="")
     options: dict[str, Any] | None = option("the options of the verb", what="names and values")
     command: str | None = option("a command to run in place of the verb, such as one of SkyPilot or Slurm")
-    needs: dict[str, Any] | None = option("what it takes", what="hours, gb, prompts and new")
+    needs: dict[str, Any] | None = option("what it needs", what="hours, gb, prompts and new")
     small: dict[str, Any] | None = option("keys that are different with --small", what="keys of a stage")
 
 

@@ -31,7 +31,7 @@ class StageError(RedraftError):
     """A stage failed, with its own exit status."""
 
     def __init__(self, message: str, status: int) -> None:
-        mend = "mend what it says, then " if status == UsageError.exit_status else ""
+        mend = "fix the fault, then " if status == UsageError.exit_status else ""
         super().__init__(message, hint=f"What is done stays. To go on, {mend}type the same command again.")
         self.exit_status = status
 

@@ -94,10 +94,10 @@ def find_verb(name: str) -> Verb:
 def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
     """Raise `UsageError` for an unknown option of a verb, a missing one, or a wrong value.
 
-    Values with `{NAME}` in them are not checked. Verbs that cost money have all other values checked; of the
-    rest, only choices.
+    Values with `{NAME}` in them are not checked. For verbs that cost money, all others are; for the rest,
+    only choices.
 
-    Those of `train` are all checked, with the recipe that they name.
+    For `train`, all settings are checked, with the recipe that they name.
     """
     whole = {name: each for name, each in options.items() if not any(names_in(each))}
     known: dict[str, None] = {}

@@ -45,7 +45,7 @@ def test_repeats_are_left_out_and_counted(tmp_path: Path) -> None:
     [
         ([], "no task|no record|empty"),
         ([{"instruction": "A b.", "output": "x"}] * 20, "20 tasks, all the same"),
-        ([{"instruction": "A b.", "output": "x"}], "has 1 task, and generating needs"),
+        ([{"instruction": "A b.", "output": "x"}], "has 1 task, but generating needs"),
         ([{"instruction": "A b.", "output": "x"}, {"instruction": " ", "output": "x"}], "has no instruction"),
         ([{"instruction": "A b.", "output": "x"}, {"instruktion": "C d."}], r"seeds\.jsonl:2"),
         ([{"instruction": "A b.", "output": "x"}, {"instruction": 7}], r"seeds\.jsonl:2"),

@@ -1,4 +1,4 @@
-"""Read a teacher's replies, and reject what is unsuitable, by rules with names by which rejects are counted.
+"""Read a teacher's replies, and reject what is unsuitable, by named rules, which also count the rejects.
 
 The rules of Alpaca are `short`, `long`, `blocked`, `program`, `start`, `similar`, `cut`, those of Self-
 Instruct `same`, `colon`, `conflict`. The others catch what chat models add: refusals, loops, markers of
@@ -67,7 +67,7 @@ def fault_of_reply(text: str, *, cut: bool) -> Fault:
     if looped := repeats(text):
         return Fault("repeats", f"{looped[:60]!r} again and again")
     if cut:
-        return Fault("cut", "the reply ends at the limit of tokens, before anything is whole")
+        return Fault("cut", "the reply was cut at the token limit, before anything was complete")
     return Fault("format", "the reply is not in the form that was asked for")
 
 
@@ -78,9 +78,9 @@ def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
         return Fault("empty", "the instruction is empty")
     number = count_words(text)
     if number < LEAST_WORDS:
-        return Fault("short", f"the instruction has {number} words, at least {LEAST_WORDS}")
+        return Fault("short", f"the instruction has {number} words, fewer than {LEAST_WORDS}")
     if number > MOST_WORDS:
-        return Fault("long", f"the instruction has {number} words, at most {MOST_WORDS}")
+        return Fault("long", f"the instruction has {number} words, more than {MOST_WORDS}")
     first = text[0]
     foreign = not first.isascii() and code_of(wanted.language) == "en"
     if first not in _OPENING and (foreign or not first.isalnum()):
@@ -88,7 +88,7 @@ def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
     if word := ALPACA.find(text):
         return Fault("blocked", f"{word!r}: not a task for text alone")
     if text.casefold().startswith(_PROGRAM):
-        return Fault("program", f"begins with {_PROGRAM!r}, without saying for what to run it")
+        return Fault("program", f"begins with {_PROGRAM!r}, without an input to run it on")
     return _marked(text)
 
 
@@ -149,7 +149,7 @@ _NUMBERED = re.compile(
 _YES_OR_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 
 _FENCE = re.compile(r"\s*+(?:`{3,}+|~{3,}+)\s*+[\w+-]*+\s*+")
-_CUT = Fault("cut", "the reply ends in it, at the limit of tokens")
+_CUT = Fault("cut", "the reply was cut in it, at the token limit")
 
 LABELS = ("instruction", "input", "output")  # the labels of a task
 _Block = dict[str, str]  # the texts of a block by label. Labels that did not come are missing.

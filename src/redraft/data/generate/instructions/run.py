@@ -186,7 +186,7 @@ class InstructionRun:
         total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
         if self.options.way == "alpaca" and solved < tasks.FEWEST:
             raise UsageError(
-                f"{solved} of the {total} tasks in {path} have an output, and requests "
+                f"{solved} of the {total} tasks in {path} have an output, but requests "
                 f"of --way alpaca show at least {tasks.FEWEST} such tasks.",
                 hint="Add outputs, or use --way self-instruct.",
             )
@@ -279,7 +279,7 @@ class InstructionRun:
             identity = [engine.info.engine, engine.info.name]
         if not engine.info.chats:
             raise UsageError(
-                f"{engine.info.name} does not answer messages, and a teacher has to.",
+                f"{engine.info.name} does not answer messages, as a teacher must.",
                 hint="Use a model with a chat template.",
             )
         plan.check_engines(RevisionOptions.read({"model": engine, "price": options.price}))

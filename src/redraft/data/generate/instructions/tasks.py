@@ -91,7 +91,7 @@ def generated_in(record: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(about, dict) and all(isinstance(about.get(name), kind) for name, kind in wanted.items()):
         return about
     raise RecordError(
-        f"the record {record.get('id')!r} does not say in meta.{GENERATED} which request it is of.",
+        f"the record {record.get('id')!r} does not say in meta.{GENERATED} which request made it.",
         hint="Give it as seeds: --seeds FILE, and write to another file with -o.",
     )
 
@@ -124,13 +124,13 @@ def read_seeds(path: Path | None) -> Seeds:
         if not task.instruction:
             raise RecordError(
                 f"{source}: the seed {chain.id!r} has no instruction.",
-                hint='Write one a line: {"instruction": "…", "input": "", "output": "…"}',
+                hint='Write one per line: {"instruction": "…", "input": "", "output": "…"}',
             )
         found.setdefault(tuple(words(task.instruction)), task)
     if len(found) < FEWEST:
         count = f"{total} tasks, all the same" if total > 1 else f"{total or 'no'} task"
         raise UsageError(
-            f"{source} has {count}, and generating needs at least {FEWEST} different ones.",
+            f"{source} has {count}, but generating needs at least {FEWEST} different ones.",
             hint="Add tasks of your own, or leave out --seeds for those that are shipped.",
         )
     digest = hashlib.sha256(source.read_bytes()).hexdigest()

@@ -45,7 +45,7 @@ class Wanted:
     topic: str = ""
 
     def demands(self) -> str:
-        """Return the demands on instructions, one a line."""
+        """Return the demands on instructions, one per line."""
         demands = [
             *([f"Every task is about this topic: {self.topic}."] if self.topic else []),
             f"All texts are in {self.language}.",

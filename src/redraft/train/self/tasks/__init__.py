@@ -17,7 +17,7 @@ def find_task(name: str) -> Task:
     """Return a shipped task by its name, or `python:module.TASK`.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no such task.
         CheckError: The module does not load.
     """
     hint = f"The tasks: {', '.join(TASKS)}; or python:module.TASK (docs/self_tasks.md)."
