@@ -126,7 +126,9 @@ class TreeMessage:
 def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
     """Read each path of an OASST1 tree that ends in an answer, with the id of its last message."""
     for path in _paths(_grown(fields)):
-        yield path[-1].id, _path_chain(fields, path)
+        chain = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
+        lang = {"lang": path[-1].lang} if path[-1].lang else {}
+        yield path[-1].id, chain.model_copy(update={"meta": chain.meta | lang})
 
 
 def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
@@ -183,12 +185,6 @@ def _message(fields: Fields) -> TreeMessage:
     )
 
 
-def _path_chain(fields: Fields, path: Sequence[TreeMessage]) -> Chain:
-    chain = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
-    lang = {"lang": path[-1].lang} if path[-1].lang else {}
-    return chain.model_copy(update={"meta": chain.meta | lang})
-
-
 def _role(fields: Fields, name: str) -> str:
     given = fields.text(name)
     if (known := given.strip().lower()) not in _ROLES:
@@ -203,7 +199,7 @@ CONVERSATIONS = Format(
         Shape("ShareGPT conversation", {"conversations"}, conversation),
         Shape("messages", {"messages"}, lambda f: from_messages(f, "messages", message_list(f, "messages"))),
         # The path of best replies, down to the last answer.
-        Shape(TREE, {"message_tree_id", "prompt"}, lambda f: _path_chain(f, next(_paths(_grown(f))))),
+        Shape(TREE, {"message_tree_id", "prompt"}, lambda f: next(every_path(f))[1]),
     ),
 )
 
