@@ -159,8 +159,6 @@ class StrategyRuns:
                 f"{self.source} has chains of redraft eval, and --tasks answers the task's own records.",
                 hint=f"Give the file that was answered, or write: redraft diagnose {self.source}",
             )
-        if not found:
-            raise UsageError(f"{self.source} has no record.", hint="Give the task's file.")
         if self.share is None:
             return found
         # A file may be sorted by topic, and may have grown since some of its records were answered.
