@@ -222,7 +222,14 @@ def chosen_rejected(fields: Fields) -> Chain:
         return preferred(asked(message_list(fields, "prompt")), rejected, chosen)
     if "prompt" in fields.rest:
         return preferred(Prompt(instruction=fields.text("prompt")), rejected, chosen)
-    return _dialogues(fields, chosen, rejected)
+    # Sampled answers sometimes speak for both sides. They stay one text, as they were judged.
+    ours, theirs = _turns(fields, "chosen", chosen), _turns(fields, "rejected", rejected)
+    same = _shared([turn for turn, _ in ours], [turn for turn, _ in theirs])
+    for name, turns in (("chosen", ours), ("rejected", theirs)):
+        if turns[same][0]["role"] != "assistant":
+            fields.fail(name, "differs from the other dialogue in a turn that is not the assistant's")
+    prompt = asked([turn for turn, _ in ours[:same]])
+    return preferred(prompt, rejected[theirs[same][1] :].strip(), chosen[ours[same][1] :].strip())
 
 
 def shp(fields: Fields) -> Chain:
@@ -247,17 +254,6 @@ def _message_lists(fields: Fields) -> Chain:
     if any(calls_of(last) or thoughts_of(last) or other_parts(last) for last in (chosen[-1], rejected[-1])):
         fields.rest |= {"chosen": chosen, "rejected": rejected}  # more than the texts
     return preferred(asked([*before, *chosen[:same]]), content_of(rejected[-1]), content_of(chosen[-1]))
-
-
-def _dialogues(fields: Fields, chosen: str, rejected: str) -> Chain:
-    # Sampled answers sometimes speak for both sides. They stay one text, as they were judged.
-    ours, theirs = _turns(fields, "chosen", chosen), _turns(fields, "rejected", rejected)
-    same = _shared([turn for turn, _ in ours], [turn for turn, _ in theirs])
-    for name, turns in (("chosen", ours), ("rejected", theirs)):
-        if turns[same][0]["role"] != "assistant":
-            fields.fail(name, "differs from the other dialogue in a turn that is not the assistant's")
-    prompt = asked([turn for turn, _ in ours[:same]])
-    return preferred(prompt, rejected[theirs[same][1] :].strip(), chosen[ours[same][1] :].strip())
 
 
 def _turns(fields: Fields, name: str, text: str) -> list[tuple[dict[str, Any], int]]:
