@@ -19,7 +19,7 @@ from redraft.chain import Finish, content_of
 from redraft.chain.read.files import decode, read_lines
 from redraft.chain.thoughts import Splitter
 from redraft.engines import base
-from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Replies, Sampling, Tokens
+from redraft.engines.base import Delta, EngineInfo, Message, Price, PromptText, Replies, Sampling, Tokens
 from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, shown
 from redraft.options import OptionModel, option
 
@@ -45,7 +45,7 @@ Call = PromptText | tuple[Message, ...]
 
 
 @dataclass
-class ScriptedEngine(Engine):
+class ScriptedEngine(base.Engine):
     """Canned replies behind the engine protocol.
 
     Attributes:
@@ -68,7 +68,7 @@ class ScriptedEngine(Engine):
     delay: float = 0.0
     name: str = "scripted"
     keeps_calls: bool = True
-    price: base.Price | None = None
+    price: Price | None = None
     calls: list[Call] = field(default_factory=list)
     _count: int = field(default=0, init=False)
 
