@@ -18,24 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from redraft.chain import Chain, Prompt, meta_of
+from redraft.chain import Chain, Prompt, loss_mask, meta_of
 from redraft.chain.chat import ChatTemplate, chat_spans
-from redraft.chain.loss_mask import (
-    MISSING_LOSS,
-    WHOLE,
-    Span,
-    answer_spans,
-    asked_span,
-    best_answer,
-    ending_in_answer,
-    framed,
-    is_learnt,
-    known_turns,
-    last_turn,
-    led_by_space,
-    only_text,
-    whole_chain,
-)
+from redraft.chain.loss_mask import WHOLE, Span, asked_span, best_answer, framed, is_learnt, known_turns
 from redraft.chain.read.conversations import asks
 from redraft.chain.selfee import escape, instruction_of, render_prompt
 from redraft.chain.texts import Turn, answer_message
@@ -55,7 +40,7 @@ def _selfee(chain: Chain, objective: Objective) -> list[Span]:
     if objective == "answer":
         written = [replace(span, text=escape(span.text)) for span in best_answer(chain, objective)]
     else:
-        written = whole_chain(chain, objective)
+        written = loss_mask.whole_chain(chain, objective)
     return _prompt(chain.prompt, _ALONE[-1]) + written
 
 
@@ -88,7 +73,7 @@ _STABLE_VICUNA = _Style("", "\n\n", "### Human: ", "\n### Human: ", "\n### Assis
 
 def _conversation(chain: Chain, objective: Objective, style: _Style) -> list[Span]:
     spans = _before(known_turns(chain.prompt), style, trained=objective in WHOLE)
-    return spans + led_by_space(last_turn(chain, objective))
+    return spans + loss_mask.led_by_space(loss_mask.last_turn(chain, objective))
 
 
 def _before(turns: Sequence[Turn], style: _Style, *, trained: bool) -> list[Span]:
@@ -105,7 +90,9 @@ def _before(turns: Sequence[Turn], style: _Style, *, trained: bool) -> list[Span
         spans = [framed(style.system + style.after_system)] if style.system else []
     for number, turn in enumerate(spoken):
         if turn.role == "assistant":
-            spans += led_by_space(answer_spans(turn.text, trained=trained and is_learnt(turn.message or {})))
+            spans += loss_mask.led_by_space(
+                loss_mask.answer_spans(turn.text, trained=trained and is_learnt(turn.message or {}))
+            )
         else:
             spans += [framed(style.again if number else style.user), asked_span(turn.text)]
             spans.append(framed(style.assistant))
@@ -182,7 +169,7 @@ def spans_of(
     check_parts(format, objective)
     if not asks(chain.prompt):
         raise RecordError("no question")
-    chain = ending_in_answer(chain)
+    chain = loss_mask.ending_in_answer(chain)
     source = meta_of(chain, "source")
     if shown := next((name for name in ("images", "videos", "audios", "image") if source.get(name)), None):
         raise RecordError(f"{shown}, which are not trained on")
@@ -196,11 +183,11 @@ def spans_of(
             )
         spans = chat_spans(chain, objective, template)
     else:
-        spans = _MAKERS[format](only_text(chain), objective)
+        spans = _MAKERS[format](loss_mask.only_text(chain), objective)
         if not learnt[-1]:
             end = max((k for k, span in enumerate(spans) if span.given), default=0)
             spans = [replace(span, trained=span.trained and k < end) for k, span in enumerate(spans)]
     if not any(span.trained for span in spans):
         muted = "" if all(learnt) else "no answer to learn: weight 0 or train false"
-        raise RecordError(muted or MISSING_LOSS[objective])
+        raise RecordError(muted or loss_mask.MISSING_LOSS[objective])
     return spans

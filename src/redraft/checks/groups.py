@@ -14,18 +14,8 @@ from math import fsum
 from typing import ClassVar
 
 from redraft.chain import Prompt
-from redraft.checks.base import (
-    Check,
-    Outcome,
-    Prospect,
-    demand_of,
-    failed,
-    form_of,
-    outcome_of,
-    passed,
-    prefix_of,
-    together,
-)
+from redraft.checks import base
+from redraft.checks.base import Check, Outcome, Prospect, demand_of, failed, form_of, outcome_of, passed
 from redraft.checks.kinds import Written
 from redraft.engines.steering.form import Form, joined
 from redraft.errors import CheckSyntaxError
@@ -60,11 +50,11 @@ class AllOf(_Group):
 
     def prefix(self, text: str) -> Prospect:
         """Lost if a part is."""
-        return "lost" if any(prefix_of(part, text) == "lost" for part in self.parts) else "open"
+        return "lost" if any(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Run all parts concurrently. The message joins those of the failed parts."""
-        outcomes = await together([outcome_of(part, answer, prompt) for part in self.parts])
+        outcomes = await base.together([outcome_of(part, answer, prompt) for part in self.parts])
         score = fsum(outcome.score for outcome in outcomes) / len(outcomes)
         faults = [outcome for outcome in outcomes if not outcome.passed]
         if faults:
@@ -92,7 +82,7 @@ class AnyOf(_Group):
 
     def prefix(self, text: str) -> Prospect:
         """Lost if every part is."""
-        return "lost" if all(prefix_of(part, text) == "lost" for part in self.parts) else "open"
+        return "lost" if all(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Run the parts in turn until one passes. If none does, the message joins all of theirs."""

@@ -20,18 +20,11 @@ import regex
 
 from redraft.chain import Prompt, visible
 from redraft.checks import pattern as patterns
+from redraft.checks import segment
 from redraft.checks.base import MOST_PLACES, Outcome, Prospect, failed, passed
 from redraft.checks.kinds import Written
 from redraft.checks.pattern import BadPattern, compiled, search
-from redraft.checks.segment import (
-    count_characters,
-    count_words,
-    line_of,
-    paragraphs,
-    sentences,
-    settled,
-    unix,
-)
+from redraft.checks.segment import line_of, sentences, settled, unix
 from redraft.engines.steering.form import Form, Layout, Limit
 from redraft.engines.steering.phrase import BEGINS, ENDS, pattern_for
 from redraft.errors import CheckError, CheckSyntaxError
@@ -86,10 +79,10 @@ def count_sentences(text: str) -> int:
 
 
 COUNTERS: dict[str, Callable[[str], int]] = {
-    "words": count_words,
+    "words": segment.count_words,
     "sentences": count_sentences,
-    "characters": count_characters,
-    "paragraphs": lambda text: len(paragraphs(text)),
+    "characters": segment.count_characters,
+    "paragraphs": lambda text: len(segment.paragraphs(text)),
     "lines": lines,
     "bullets": bullets,
     "items": items,

@@ -15,10 +15,12 @@ def doctor() -> None:
 
     Looks at this machine only: no server is asked, and no key is shown.
     """
-    from redraft.engines.installation import findings, first_command
+    from redraft.engines.installation import findings
+    from redraft.engines.load import has_llamacpp
 
     for finding in findings():
         write(f"{_MARKS[finding.well]:<3} {finding.what:<14} {finding.found}")
         if finding.type_next:
             write(f"{'':<18} > {finding.type_next}")
-    write("\nStart with: " + first_command())
+    more = "--check 'words<=30'" if has_llamacpp() else "--model http://localhost:8000/v1#model"
+    write(f'\nStart with: redraft ask "Describe a lighthouse." {more}')

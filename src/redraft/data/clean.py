@@ -11,16 +11,7 @@ from redraft.chain import Chain
 from redraft.checks.language import BY_NAME, LANGUAGES
 from redraft.data.clean_rules import LISTS, NAMES, PRESETS, RULES, USUAL, Preset, RuleSettings
 from redraft.data.html_evidence import has_tags
-from redraft.data.output import (
-    UNREADABLE,
-    DataOptions,
-    DataOutput,
-    DataResult,
-    DataRun,
-    Drop,
-    one_of,
-    writing,
-)
+from redraft.data.output import UNREADABLE, DataOptions, DataResult, DataRun, Drop, one_of, writing
 from redraft.data.texts import spoken_texts
 from redraft.errors import UsageError, nearest
 from redraft.jobs.counting import tell
@@ -73,22 +64,16 @@ def clean(
     output.tell_counts()
     if left and "html" in plan.rules:
         run.tell(f"{left:,} have HTML in answers", "The user asked for it, or not all answers are HTML.")
-    failed = _few_are_left(output)
-    return output.result({"with HTML left": left}, exit_status=1 if failed else 0)
-
-
-def _few_are_left(output: DataOutput) -> bool:
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()
-    if output.kept >= _FEWEST * total:
-        return False
-    [(rule, number)] = dropped.most_common(1)
-    tell(
-        f"{output.kept:,} of {total:,} records are left: {rule} dropped {number:,}.",
-        f"If the rule does not fit this data: --skip {rule}" if rule in NAMES else None,
-    )
-    return True
+    if few := output.kept < _FEWEST * total:
+        [(rule, number)] = dropped.most_common(1)
+        tell(
+            f"{output.kept:,} of {total:,} records are left: {rule} dropped {number:,}.",
+            f"If the rule does not fit this data: --skip {rule}" if rule in NAMES else None,
+        )
+    return output.result({"with HTML left": left}, exit_status=1 if few else 0)
 
 
 def _plan_of(

@@ -78,7 +78,13 @@ def dedupe(
         OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options)
-    like = _likeness(by, threshold)
+    one_of("by", [by], [*_WAYS])
+    if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
+        raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")
+    if threshold is not None and by in ("exact", "query"):
+        raise UsageError(f"--threshold does nothing with --by {by}.", hint="It is for rouge and minhash.")
+    part, usual, _ = _WAYS[by]
+    like = Likeness(by, part, threshold or usual)
     pool, lines = run.lines(*others), run.lines(source)
     provenance = run.provenance("data dedupe", source, **asdict(like))
     writer = writing(provenance, run, reads=[*others, here(source)], against=others)
@@ -91,16 +97,6 @@ def dedupe(
         output.sink.writelines(output.passing(results))
     output.tell_counts()
     return output.result()
-
-
-def _likeness(by: By, threshold: float | None) -> Likeness:
-    one_of("by", [by], [*_WAYS])
-    if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
-        raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")
-    part, usual, _ = _WAYS[by]
-    if threshold is not None and by in ("exact", "query"):
-        raise UsageError(f"--threshold does nothing with --by {by}.", hint="It is for rouge and minhash.")
-    return Likeness(by, part, threshold or usual)
 
 
 @dataclass(frozen=True)

@@ -104,13 +104,6 @@ def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool
     return Finding("engine", well=True, found=found)
 
 
-def first_command() -> str:
-    """Return the command to type first on this machine."""
-    if has_llamacpp():
-        return "redraft ask \"Describe a lighthouse.\" --check 'words<=30'"
-    return 'redraft ask "Describe a lighthouse." --model http://localhost:8000/v1#model'
-
-
 def extras() -> dict[str, list[str]]:
     """Return the extras that commands use, with the packages that each installs, from redraft's metadata."""
     found: dict[str, list[str]] = {}

@@ -369,7 +369,14 @@ async def _gguf(named: ModelReference, opening: Opening) -> Engine:
             return await _openvino(path, named, opening)
         except (EngineError, OutputError) as error:
             _log.warning("llama.cpp computes %s, and not OpenVINO: %s", opening.ref, error.message)
-    return await _llamacpp(path, named, opening)
+    if not has_llamacpp():
+        raise MissingExtra("a model on this machine", "local")
+    from redraft.engines.llamacpp.engine import LlamaCppEngine
+
+    engine = await LlamaCppEngine.start(
+        path, named.adapters, named.roles, machine=machine, parallel=opening.parallel
+    )
+    return _finished(engine, named.roles.get("revise", named.adapters), named, opening)
 
 
 def has_llamacpp() -> bool:
@@ -381,17 +388,6 @@ def has_openvino() -> bool:
     """Return whether OpenVINO is installed, with the packages that its engine needs."""
     needed = ("openvino_genai", "gguf", "jinja2", "numpy", "tokenizers")
     return os.name == "posix" and all(map(importlib.util.find_spec, needed))
-
-
-async def _llamacpp(path: Path, named: ModelReference, opening: Opening) -> Engine:
-    if not has_llamacpp():
-        raise MissingExtra("a model on this machine", "local")
-    from redraft.engines.llamacpp.engine import LlamaCppEngine
-
-    engine = await LlamaCppEngine.start(
-        path, named.adapters, named.roles, machine=opening.machine, parallel=opening.parallel
-    )
-    return _finished(engine, named.roles.get("revise", named.adapters), named, opening)
 
 
 async def _openvino(path: Path, named: ModelReference, opening: Opening) -> Engine:

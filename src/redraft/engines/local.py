@@ -20,19 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from redraft.chain import Finish, Prompt, content_of, loop
 from redraft.chain.selfee import NATIVE_FORMAT
 from redraft.chain.thoughts import Splitter, Tags, tags_of
-from redraft.engines.base import (
-    OF_TEMPLATE,
-    Delta,
-    Engine,
-    EngineInfo,
-    Likeliest,
-    Message,
-    PromptText,
-    Replies,
-    Sampling,
-    Tokens,
-    thoughts_apart,
-)
+from redraft.engines import base
+from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Replies, Sampling, Tokens
 from redraft.engines.messages import folded, plain
 from redraft.engines.schemas import Names, SchemaWatch
 from redraft.engines.steering.form import Form
@@ -92,7 +81,7 @@ class LocalEngine(Engine):
     def converse(self, template: ConversationTemplate) -> None:
         """Render messages in this format from now on, instead of the model's own template."""
         self._template = template
-        fields = self._info.fields - {OF_TEMPLATE}
+        fields = self._info.fields - {base.OF_TEMPLATE}
         self._info = replace(self._info, chats=True, template=template.name, tools=False, fields=fields)
 
     @abstractmethod
@@ -151,7 +140,7 @@ class LocalEngine(Engine):
         if not self._info.chats:
             hint = "Continue text in mode 'native', or use a chat model."
             raise UsageError(f"{self._info.name} has no chat template.", hint=hint)
-        told = (sampling.extra_body or {}).get(OF_TEMPLATE)
+        told = (sampling.extra_body or {}).get(base.OF_TEMPLATE)
         told_apart = tuple(plain(messages, self._info))
         begun = await self.encode(sampling.begun) if sampling.begun else ()
         try:
@@ -177,7 +166,7 @@ class LocalEngine(Engine):
         if splitter and self._tags.written:
             return self._thinking(asked, prompt, sampling, stop, splitter)
         plain = self._formed(asked, prompt, sampling, stop)
-        return thoughts_apart(plain, splitter) if splitter else plain
+        return base.thoughts_apart(plain, splitter) if splitter else plain
 
     async def _thinking(
         self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str], splitter: Splitter
@@ -187,7 +176,7 @@ class LocalEngine(Engine):
         most = math.inf if sampling.max_thoughts is None else sampling.max_thoughts
         said, made, close, thought, answered = prompt, prompt, splitter.until, "", False
         free = self._reply(asked, prompt, replace(sampling, form=None, schema=None), stop)
-        async with aclosing(thoughts_apart(free, splitter)) as deltas:
+        async with aclosing(base.thoughts_apart(free, splitter)) as deltas:
             async for delta in deltas:
                 opened, close = splitter.until and not close, splitter.until or close
                 made, thought = (*made, *delta.tokens), thought + delta.thought
@@ -238,7 +227,9 @@ class LocalEngine(Engine):
             return
         splitter = Splitter(self._tags.pairs, close)
         splitter.add(close)
-        async with aclosing(thoughts_apart(self._formed(asked, said, sampling, stop), splitter)) as deltas:
+        async with aclosing(
+            base.thoughts_apart(self._formed(asked, said, sampling, stop), splitter)
+        ) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -259,7 +250,7 @@ class LocalEngine(Engine):
         asked_for = replace(sampling, max_tokens=min(sampling.max_tokens, left))
         return written(form, asked_for, limit, Source(go_on, self.encode, len(prompt)))
 
-    async def _named(self, likeliest: Sequence[Likeliest]) -> tuple[Likeliest, ...]:
+    async def _named(self, likeliest: Sequence[base.Likeliest]) -> tuple[base.Likeliest, ...]:
         texts = {token: "" for top in likeliest for token, _ in top}
         for token in texts:
             texts[token] = token if isinstance(token, str) else await self.decode([token])

@@ -18,18 +18,8 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from redraft.engines.base import (
-    Delta,
-    Engine,
-    EngineInfo,
-    Health,
-    Message,
-    PromptText,
-    Replies,
-    Sampling,
-    Tokens,
-    Watched,
-)
+from redraft.engines import base
+from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Replies, Sampling, Tokens
 from redraft.engines.retry import LONGEST_BACKOFF, Patience, backoff, clock
 from redraft.errors import EngineCrash, EngineError, EngineTimeout, ModelError, ServerError
 from redraft.jobs.causes import is_refusal
@@ -128,12 +118,12 @@ class PoolEngine:
         return replace(self._info, continues=continues, resumes=resumes)
 
     @property
-    def health(self) -> Health:
+    def health(self) -> base.Health:
         """The health of all members."""
         engines: list[object] = [member.engine for member in self._members]
-        found = [engine.health for engine in engines if isinstance(engine, Watched)]
+        found = [engine.health for engine in engines if isinstance(engine, base.Watched)]
         troubles = [f"{member.name}: {member.trouble}" for member in self._members if member.trouble]
-        return Health(
+        return base.Health(
             restarts=sum(each.restarts for each in found),
             trouble="; ".join([*troubles, *(each.trouble for each in found if each.trouble)]),
             down=all(member.trouble and not member.takes(clock()) for member in self._members),

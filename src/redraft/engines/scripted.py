@@ -18,19 +18,8 @@ from typing import Any, Literal, cast
 from redraft.chain import Finish, content_of
 from redraft.chain.read.files import decode, read_lines
 from redraft.chain.thoughts import Splitter
-from redraft.engines.base import (
-    Delta,
-    Engine,
-    EngineInfo,
-    Message,
-    Price,
-    PromptText,
-    Replies,
-    Sampling,
-    Tokens,
-    first_stop,
-    thoughts_apart,
-)
+from redraft.engines import base
+from redraft.engines.base import Delta, EngineInfo, Message, Price, PromptText, Replies, Sampling, Tokens
 from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, shown
 from redraft.options import OptionModel, option
 
@@ -56,7 +45,7 @@ Call = PromptText | tuple[Message, ...]
 
 
 @dataclass
-class ScriptedEngine(Engine):
+class ScriptedEngine(base.Engine):
     """Canned replies behind the engine protocol.
 
     Attributes:
@@ -125,7 +114,7 @@ class ScriptedEngine(Engine):
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Stream the next canned reply, whatever the messages."""
-        return thoughts_apart(self._reply(tuple(messages), sampling, stop), Splitter())
+        return base.thoughts_apart(self._reply(tuple(messages), sampling, stop), Splitter())
 
     def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
@@ -145,7 +134,7 @@ class ScriptedEngine(Engine):
         sampling = replace(sampling, max_tokens=sampling.max_tokens - len(begun))
         most = sampling.max_tokens
         room = most if self.context is None else min(most, self.context - length)
-        end, stop_text = first_stop(reply.text, stop) or (None, None)
+        end, stop_text = base.first_stop(reply.text, stop) or (None, None)
         text = reply.text[:end]
         finish: Finish = "stop" if stop_text else reply.finish
         if len(text) > room:

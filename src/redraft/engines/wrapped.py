@@ -18,21 +18,8 @@ from pydantic import TypeAdapter
 
 from redraft.chain import Usage
 from redraft.chain.thoughts import Splitter
-from redraft.engines.base import (
-    Delta,
-    Engine,
-    EngineInfo,
-    EngineRole,
-    Health,
-    Message,
-    PromptText,
-    Replies,
-    Resumer,
-    Sampling,
-    Tokens,
-    Watched,
-    thoughts_apart,
-)
+from redraft.engines import base
+from redraft.engines.base import Delta, Engine, EngineRole, Message, PromptText, Replies, Sampling, Tokens
 from redraft.errors import EngineError, RedraftError, crash_of, shown
 
 if TYPE_CHECKING:
@@ -48,7 +35,7 @@ class WrappedEngine(ABC):
         self.wrapped = engine
 
     @property
-    def info(self) -> EngineInfo:
+    def info(self) -> base.EngineInfo:
         """The wrapped engine's info."""
         return self.wrapped.info
 
@@ -91,7 +78,7 @@ class GuardedEngine(WrappedEngine):
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Answer messages, with thoughts in tags separated from the answer."""
-        return thoughts_apart(super().chat(messages, sampling, stop), Splitter())
+        return base.thoughts_apart(super().chat(messages, sampling, stop), Splitter())
 
     async def aclose(self) -> None:
         """Close the engine, as nobody else can."""
@@ -295,23 +282,23 @@ class RoleEngine(WrappedEngine):
     """
 
     def __init__(
-        self, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]], base: Engine, certain: float = 0.0
+        self, opens: Mapping[EngineRole, Callable[[], Awaitable[Engine]]], plain: Engine, certain: float = 0.0
     ) -> None:
-        super().__init__(base)
+        super().__init__(plain)
         self._opens, self._certain = opens, certain
-        self._engines: dict[EngineRole, Engine] = {"": base}
+        self._engines: dict[EngineRole, Engine] = {"": plain}
         self._opening = asyncio.Lock()
 
     @property
-    def info(self) -> EngineInfo:
+    def info(self) -> base.EngineInfo:
         """The info of the engine that answers messages, marked as a model that writes chains."""
         return replace(self.wrapped.info, native=True, roles=True, certain=self._certain)
 
     @property
-    def health(self) -> Health:
+    def health(self) -> base.Health:
         """The health of the worst of the engines."""
-        found = [each.health for each in self._engines.values() if isinstance(each, Watched)]
-        worst = max(found, key=lambda each: (each.down, each.trouble), default=Health())
+        found = [each.health for each in self._engines.values() if isinstance(each, base.Watched)]
+        worst = max(found, key=lambda each: (each.down, each.trouble), default=base.Health())
         return replace(worst, restarts=sum(each.restarts for each in found))
 
     def resume(
@@ -319,7 +306,7 @@ class RoleEngine(WrappedEngine):
     ) -> Replies:
         """Resume with the engine of `Sampling.role`."""
         return self._of_role(
-            sampling.role, lambda engine: cast("Resumer", engine).resume(asked, sampling, stop, said)
+            sampling.role, lambda engine: cast("base.Resumer", engine).resume(asked, sampling, stop, said)
         )
 
     def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:  # noqa: ARG002  (asks the base)

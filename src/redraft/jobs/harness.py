@@ -23,7 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from redraft.errors import CheckError, EngineError, RecordError, RedraftError, UsageError
 from redraft.jobs.causes import UNFIT, in_words, is_doubtful, is_filtered, is_of_item, is_refusal
 from redraft.jobs.counting import begin_line, counted
-from redraft.jobs.hub import is_fetching
+from redraft.jobs.hub import FETCHING
 from redraft.jobs.ids import IdSet
 from redraft.jobs.ledger import Ledger, Unfinished, done_in, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
@@ -273,7 +273,7 @@ async def _ticking(progress: ItemProgress) -> AsyncGenerator[None]:
     async def tick() -> None:
         while True:
             await asyncio.sleep(DRAW_SECONDS)
-            if not is_fetching():
+            if not FETCHING.is_set():
                 progress.tick()
 
     ticks = asyncio.create_task(tick())

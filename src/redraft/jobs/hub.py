@@ -84,22 +84,17 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
     return [name for name in ggufs if _PART.sub("", name) == stem] if stem != found[0] else found
 
 
-_fetching = Event()
+FETCHING = Event()  # set while a file is being fetched
 
 
 @contextmanager
 def fetching() -> Iterator[None]:
     """Note that a file is being fetched. It shows its own progress, so no other is drawn over it."""
-    _fetching.set()
+    FETCHING.set()
     try:
         yield
     finally:
-        _fetching.clear()
-
-
-def is_fetching() -> bool:
-    """Return whether a file is being fetched now."""
-    return _fetching.is_set()
+        FETCHING.clear()
 
 
 def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:

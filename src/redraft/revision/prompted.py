@@ -16,19 +16,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from redraft.chain import (
-    CheckResult,
-    Feedback,
-    Place,
-    Step,
-    Stop,
-    Usage,
-    Verdict,
-    best_step,
-    is_blank,
-    loop,
-    whole,
-)
+from redraft import chain
+from redraft.chain import CheckResult, Feedback, Place, Step, Stop, Usage, Verdict
 from redraft.chain.selfee import score_of, verdict_of
 from redraft.checks.json_reading import NotJson, json_so_far, keys_of, read_json, with_last
 from redraft.checks.structure import demand_of_schema
@@ -141,7 +130,7 @@ def _next_way(state: State) -> Way:
         return "revision"
     revised = sum(not (step.fresh or step.patch) for step in state.steps[1:])
     last = state.steps[-1]
-    return "draft" if revised >= plan.told or last.echo or is_blank(last.answer) else "revision"
+    return "draft" if revised >= plan.told or last.echo or chain.is_blank(last.answer) else "revision"
 
 
 def _base(state: State, told: str = "") -> tuple[Message, ...]:
@@ -169,7 +158,7 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     if made:
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=made, reasoning=reply.reasoning)
         return (yield from _judge_calls(state))
-    cut, blank = rules.of_finish(state, reply.finish), is_blank(reply.text) and not calls.due(plan)
+    cut, blank = rules.of_finish(state, reply.finish), chain.is_blank(reply.text) and not calls.due(plan)
     if blank and not state.steps and plan.options.most_drafts == 1 and plan.told is None:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
     steering = {*plan.steered, *plan.holding} if not reply.unsteered else ()
@@ -209,7 +198,7 @@ def _patch_calls(state: State) -> ops.Loop[Stop | None]:
     copies = info.resumes and info.schemas and info.token_ids
     bare = prompts.base_messages(state.plan.prompt, state.plan.options.system)
     allowed = calls.kept(step, state.plan)
-    if not allowed and is_blank(step.answer):
+    if not allowed and chain.is_blank(step.answer):
         return None
     made = list(allowed)
     for place, (call, result) in enumerate(zip(allowed, step.checks, strict=False)):
@@ -286,7 +275,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
             break
     if not (changed := [step for step in tries if step.patch]):
         return stop or rules.no_room(state)
-    chosen = changed[best_step(changed) or 0]
+    chosen = changed[chain.best_step(changed) or 0]
     state.left, usage = left[tries.index(chosen)], sum((step.usage for step in tries), Usage())
     state.steps.append(chosen.model_copy(update={"usage": usage}))
     yield ops.Text("answer", state.last, chosen.answer)
@@ -359,7 +348,7 @@ def _pay_judge(state: State, usage: Usage) -> None:
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
     step = state.steps[-1]
-    reads = not rules.another(state) or loop(step.answer) is None
+    reads = not rules.another(state) or chain.loop(step.answer) is None
     return bool(results) and all(result.passed for result in results) and step.finish == "stop" and reads
 
 
@@ -547,7 +536,7 @@ def _of_json(reply: str) -> Critique | None:
     if not isinstance(value, dict) or not isinstance(value.get("feedback"), str):
         return None
     needed, score = value.get("revision_needed"), value.get("score")
-    text = whole(value["feedback"].strip())
+    text = chain.whole(value["feedback"].strip())
     known = isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= MOST
     verdict = verdict_of(text) if not isinstance(needed, bool) else "revise" if needed else "accept"
     return Critique(text, verdict, score if known else None)

@@ -59,19 +59,15 @@ class ChainSpan:
                 self._span.add_event("gen_ai.evaluation.result", {**said, "redraft.step": number})
 
 
-def traced(engine: Engine, provider: TracerProvider | Literal[True]) -> Engine:
-    """Return an engine whose calls are spans below the current one."""
-    return TracedEngine(engine, _tracer(provider), None, "writer")
-
-
-def _tracer(provider: TracerProvider | Literal[True]) -> Tracer:
+def tracer_of(provider: TracerProvider | Literal[True]) -> Tracer:
+    """Return the tracer of redraft's spans; True stands for the provider of the process."""
     return trace.get_tracer("redraft", __version__, None if provider is True else provider)
 
 
 @contextmanager
 def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
     """Open the span of a chain, below the current one. An error ends it with its type and no text."""
-    tracer = _tracer(provider)
+    tracer = tracer_of(provider)
     names = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "redraft"}
     span = tracer.start_span("invoke_workflow redraft", kind=SpanKind.INTERNAL, attributes=names)
     opened = ChainSpan(span, tracer)

@@ -71,9 +71,9 @@ async def continued(asked: requests.Accepted, cancel: CancelToken) -> AsyncGener
     """Continue one text after the other, and yield the pieces. At a timeout, the text so far is kept."""
     engine = requests.engine_of(asked.options)
     if provider := asked.options.trace:
-        from redraft.revision.trace import traced
+        from redraft.revision.trace import TracedEngine, tracer_of
 
-        engine = traced(engine, provider)
+        engine = TracedEngine(engine, tracer_of(provider), None, "writer")
     for index, prompt in enumerate(asked.inputs):
         options = asked.options_at(index)
         if asked.echo:

@@ -400,7 +400,10 @@ class Experience:
             explained = algorithm.explained_variance(seen.values, returns, mask)
             self.metrics["explained_variance"] = float(explained)
         self._policy.kl_coef = self.beta if in_loss else 0.0
-        self._adapt(len(scores))
+        if own.target is not None:
+            kl, count = self.metrics["kl"], len(scores)
+            beta = algorithm.adaptive_beta(self.beta, kl, target=own.target, n=count, horizon=own.horizon)
+            self.beta = min(max(beta, BETA[0]), BETA[1]) if self.beta else 0.0
         return {
             **batch,
             "log_probs": seen.log_probs,
@@ -444,13 +447,6 @@ class Experience:
         of = algorithm.rloo_advantages if self._own.algorithm == "rloo" else algorithm.grpo_advantages
         scores = (rewards * mask).sum(1)  # minus what KL costs
         return of(scores.view(-1, samples_each(self._own))).flatten()[:, None] * mask
-
-    def _adapt(self, count: int) -> None:
-        own = self._own
-        if own.target is not None:
-            kl = self.metrics["kl"]
-            beta = algorithm.adaptive_beta(self.beta, kl, target=own.target, n=count, horizon=own.horizon)
-            self.beta = min(max(beta, BETA[0]), BETA[1]) if self.beta else 0.0
 
 
 def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Batch:

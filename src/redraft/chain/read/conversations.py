@@ -126,7 +126,9 @@ class TreeMessage:
 def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
     """Read each path of an OASST1 tree that ends in an answer, with the id of its last message."""
     for path in _paths(_grown(fields)):
-        yield path[-1].id, _path_chain(fields, path)
+        chain = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
+        lang = {"lang": path[-1].lang} if path[-1].lang else {}
+        yield path[-1].id, chain.model_copy(update={"meta": chain.meta | lang})
 
 
 def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
@@ -183,12 +185,6 @@ def _message(fields: Fields) -> TreeMessage:
     )
 
 
-def _path_chain(fields: Fields, path: Sequence[TreeMessage]) -> Chain:
-    chain = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
-    lang = {"lang": path[-1].lang} if path[-1].lang else {}
-    return chain.model_copy(update={"meta": chain.meta | lang})
-
-
 def _role(fields: Fields, name: str) -> str:
     given = fields.text(name)
     if (known := given.strip().lower()) not in _ROLES:
@@ -203,7 +199,7 @@ CONVERSATIONS = Format(
         Shape("ShareGPT conversation", {"conversations"}, conversation),
         Shape("messages", {"messages"}, lambda f: from_messages(f, "messages", message_list(f, "messages"))),
         # The path of best replies, down to the last answer.
-        Shape(TREE, {"message_tree_id", "prompt"}, lambda f: _path_chain(f, next(_paths(_grown(f))))),
+        Shape(TREE, {"message_tree_id", "prompt"}, lambda f: next(every_path(f))[1]),
     ),
 )
 
@@ -226,7 +222,14 @@ def chosen_rejected(fields: Fields) -> Chain:
         return preferred(asked(message_list(fields, "prompt")), rejected, chosen)
     if "prompt" in fields.rest:
         return preferred(Prompt(instruction=fields.text("prompt")), rejected, chosen)
-    return _dialogues(fields, chosen, rejected)
+    # Sampled answers sometimes speak for both sides. They stay one text, as they were judged.
+    ours, theirs = _turns(fields, "chosen", chosen), _turns(fields, "rejected", rejected)
+    same = _shared([turn for turn, _ in ours], [turn for turn, _ in theirs])
+    for name, turns in (("chosen", ours), ("rejected", theirs)):
+        if turns[same][0]["role"] != "assistant":
+            fields.fail(name, "differs from the other dialogue in a turn that is not the assistant's")
+    prompt = asked([turn for turn, _ in ours[:same]])
+    return preferred(prompt, rejected[theirs[same][1] :].strip(), chosen[ours[same][1] :].strip())
 
 
 def shp(fields: Fields) -> Chain:
@@ -251,17 +254,6 @@ def _message_lists(fields: Fields) -> Chain:
     if any(calls_of(last) or thoughts_of(last) or other_parts(last) for last in (chosen[-1], rejected[-1])):
         fields.rest |= {"chosen": chosen, "rejected": rejected}  # more than the texts
     return preferred(asked([*before, *chosen[:same]]), content_of(rejected[-1]), content_of(chosen[-1]))
-
-
-def _dialogues(fields: Fields, chosen: str, rejected: str) -> Chain:
-    # Sampled answers sometimes speak for both sides. They stay one text, as they were judged.
-    ours, theirs = _turns(fields, "chosen", chosen), _turns(fields, "rejected", rejected)
-    same = _shared([turn for turn, _ in ours], [turn for turn, _ in theirs])
-    for name, turns in (("chosen", ours), ("rejected", theirs)):
-        if turns[same][0]["role"] != "assistant":
-            fields.fail(name, "differs from the other dialogue in a turn that is not the assistant's")
-    prompt = asked([turn for turn, _ in ours[:same]])
-    return preferred(prompt, rejected[theirs[same][1] :].strip(), chosen[ours[same][1] :].strip())
 
 
 def _turns(fields: Fields, name: str, text: str) -> list[tuple[dict[str, Any], int]]:

@@ -12,7 +12,7 @@ import re
 
 from redraft.chain import whole
 from redraft.checks.derive.amounts import NUMBER, UNNUMBERED, lengths, lists, shapes
-from redraft.checks.derive.sentences import Rule, Text, asks_for_code
+from redraft.checks.derive.sentences import CODE, Rule, Text
 from redraft.checks.derive.wording import choices, in_json, language, wordings
 
 READ = 20_000
@@ -42,7 +42,7 @@ def checks_in(prompt: str) -> tuple[str, ...]:
     prompt = re.sub(r"(?<!\w) ?(?:≤|<=) ?(?=\d)", " at most ", prompt)
     prompt = _TWO.sub(lambda it: f"{it[1]} {it[2] or it[4]}{it[3]} {it[4] or it[2]}", prompt)
     text = Text.of(whole(prompt))
-    if asks_for_code(text.masked):
+    if CODE.search(text.masked):
         return ()
     found = list(dict.fromkeys(check for part in text.sentences for rule in RULES for check in rule(part)))
     return tuple(consistent(found)[:MOST_CHECKS])

@@ -198,7 +198,7 @@ _LANGUAGE = (
     r"(?:python|java(?:script)?|typescript|c\+\+|c#|sql|mongodb|bash|shell|html|css|php|ruby|rust|golang|kotlin"
     r"|excel|vba)"
 )
-_CODE = re.compile(
+CODE = re.compile(
     r"\b(?:write|create|implement|generate|make|need|develop|design|convert|refactor|build|how (?:do|to))\b"
     rf"[^.?!\n]{{0,80}}\b(?:(?:in|using|with) {_LANGUAGE}"
     rf"|{_LANGUAGE} (?:\w+ )?(?:code|function|script|program|class|method|query|test)s?"
@@ -206,8 +206,4 @@ _CODE = re.compile(
     r"|(?:script|program|class|method) (?:that|which|to))(?!\w)",
     re.IGNORECASE,
 )
-
-
-def asks_for_code(prompt: str) -> bool:
-    """Return whether a prompt asks for a program. Its demands then concern what the program does."""
-    return _CODE.search(prompt) is not None
+"""Finds that a prompt asks for a program. Its demands then concern what the program does."""

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+from redraft import options
 from redraft.data.generate import USUAL
-from redraft.options import (
-    MAX_SEED,
-    RUN,
-    SAMPLING,
-    SERVER,
-    TOKENS,
-    Flags,
-    MachineOptions,
-    ModelOption,
-    ServerOptions,
-    option,
-)
+from redraft.options import MAX_SEED, RUN, SAMPLING, SERVER, TOKENS, option
 from redraft.revision.runs.options import ItemOptions, RunOptions
 
 TEACHER = "Teacher"
 """The heading of the flags that say what the teacher is shown and what is kept of its texts."""
 
 
-class ChainFlags(Flags):
+class ChainFlags(options.Flags):
     """The options of `generate chains` and its recipes."""
 
     gold: bool = option(
@@ -55,7 +45,7 @@ _TASKS = "Tasks"  # the heading of the flags that say what to generate
 SIMILAR = 0.7  # the ROUGE-L F of Alpaca and Self-Instruct above which an instruction is not new
 
 
-class TaskOptions(ServerOptions, MachineOptions):
+class TaskOptions(options.ServerOptions, options.MachineOptions):
     """The options of `generate instructions` except the model."""
 
     way: Way = option(
@@ -87,7 +77,7 @@ class TaskOptions(ServerOptions, MachineOptions):
     )
 
 
-class TaskFlags(ModelOption, TaskOptions):
+class TaskFlags(options.ModelOption, TaskOptions):
     """The options of `generate instructions` and its recipes."""
 
 

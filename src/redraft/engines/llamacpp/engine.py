@@ -20,19 +20,8 @@ from urllib.parse import urlsplit
 
 from redraft.chain import Finish
 from redraft.chain.thoughts import tags_of
-from redraft.engines import local
-from redraft.engines.base import (
-    OF_TEMPLATE,
-    OF_TOOLS,
-    SAMPLING_FIELDS,
-    Delta,
-    EngineInfo,
-    EngineRole,
-    Message,
-    Replies,
-    Sampling,
-    Tokens,
-)
+from redraft.engines import base, local
+from redraft.engines.base import Delta, EngineInfo, EngineRole, Message, Replies, Sampling, Tokens
 from redraft.engines.bounds import within
 from redraft.engines.llamacpp.child import ChildSettings
 from redraft.engines.messages import beyond_text, plain, template_refuses, why_refused
@@ -217,7 +206,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
             replace(
                 local.gguf_info(model, headers, context),
                 engine="llamacpp",
-                fields=SAMPLING_FIELDS | {OF_TEMPLATE},
+                fields=base.SAMPLING_FIELDS | {base.OF_TEMPLATE},
                 tools="tools" in (headers[0].text("tokenizer.chat_template") or ""),
                 forms=True,
                 format=headers[0].format,
@@ -239,7 +228,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         if said or not (sampling.tools or called):
             replies = super().chat(messages, sampling, stop, said)
         else:
-            messages, told = plain(messages, self._info), (sampling.extra_body or {}).get(OF_TEMPLATE)
+            messages, told = plain(messages, self._info), (sampling.extra_body or {}).get(base.OF_TEMPLATE)
             await self._check_harmless(json.dumps([messages, list(sampling.tools), told], ensure_ascii=False))
             if (due := _due(sampling)) or sampling.max_thoughts is not None:
                 replies = self._called(messages, sampling, stop, due)
@@ -280,7 +269,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
         Calls that are due are written as JSON. llama.cpp itself lets the model write text before them.
         """
-        told = (sampling.extra_body or {}).get(OF_TEMPLATE)
+        told = (sampling.extra_body or {}).get(base.OF_TEMPLATE)
         prompt = await self._render(messages, told, sampling.tools)  # raises for a malformed tool
         tokens, text = await self._tokenize(prompt, start=True, control=True), ""
         if due:
@@ -398,7 +387,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
     ) -> str:
         if told:
             await self._check_harmless(json.dumps(told, ensure_ascii=False))
-        body = {"messages": list(messages), OF_TEMPLATE: told or {}, "tools": list(tools)}
+        body = {"messages": list(messages), base.OF_TEMPLATE: told or {}, "tools": list(tools)}
         try:
             return str((await self._post("/apply-template", body))["prompt"])
         except ModelError as error:
@@ -407,7 +396,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def _check_harmless(self, text: str) -> None:
         await self._check_length(text)
         if await self._tokenize(text, control=False) != await self._tokenize(text, control=True):
-            parts = f"a message, a tool or {OF_TEMPLATE}"
+            parts = f"a message, a tool or {base.OF_TEMPLATE}"
             message = f"{parts} has a control token of the model in it, such as <|im_end|>."
             raise RecordError(message, hint="Leave it out.")
 
@@ -464,7 +453,9 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
         "return_tokens": True,
         "cache_prompt": True,
     }
-    request |= {name: value for name, value in (sampling.extra_body or {}).items() if name in SAMPLING_FIELDS}
+    request |= {
+        name: value for name, value in (sampling.extra_body or {}).items() if name in base.SAMPLING_FIELDS
+    }
     if sampling.banned or sampling.likelier:
         request["logit_bias"] = [
             *request.get("logit_bias", ()),
@@ -484,7 +475,7 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
 def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[str, Any]) -> dict[str, Any]:
     if sampling.logprobs:
         raise RecordError("llama.cpp has no log-probabilities beside tools. Leave one of them out.")
-    taken = (*OF_TOOLS, OF_TEMPLATE)
+    taken = (*base.OF_TOOLS, base.OF_TEMPLATE)
     beside = {name: part for name, part in (sampling.extra_body or {}).items() if name in taken}
     foreign = ("prompt", "return_tokens", "n_probs")
     kept = {name: part for name, part in request.items() if name not in foreign}

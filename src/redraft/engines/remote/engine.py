@@ -25,17 +25,8 @@ import httpx
 
 from redraft.chain import Finish
 from redraft.chain.thoughts import Splitter, apart
-from redraft.engines.base import (
-    Delta,
-    Engine,
-    EngineInfo,
-    Message,
-    Price,
-    PromptText,
-    Replies,
-    Sampling,
-    thoughts_apart,
-)
+from redraft.engines import base
+from redraft.engines.base import Delta, Engine, EngineInfo, Message, Price, PromptText, Replies, Sampling
 from redraft.engines.config import Key
 from redraft.engines.remote import wire
 from redraft.engines.remote.server import ADDRESS_HINT, MISSING, Refusal, Server
@@ -160,7 +151,7 @@ class RemoteEngine(Engine):
             if begun:
                 return self._go_on(messages, begun, replace(sampling, form=None), stop)
             free = form is None
-            replies = thoughts_apart(self._deltas(_CHAT, body, sampling, steered=free), Splitter())
+            replies = base.thoughts_apart(self._deltas(_CHAT, body, sampling, steered=free), Splitter())
             return calls_apart(replies, sampling.tools, bare=sampling.schema is None)
         read = wire.estimated_counts(body, 0).prompt
         source = Source(lambda text, asked: self._go_on(messages, begun + text, asked, stop), None, read)
@@ -179,7 +170,9 @@ class RemoteEngine(Engine):
         if sampling.form is not None and (grammar := gbnf(sampling.form)):
             body[self._grammar] = {"grammar": grammar} if self._grammar == "structured_outputs" else grammar
         try:
-            async with aclosing(thoughts_apart(self._deltas(_CHAT, body, sampling), Splitter())) as deltas:
+            async with aclosing(
+                base.thoughts_apart(self._deltas(_CHAT, body, sampling), Splitter())
+            ) as deltas:
                 async for delta in deltas:
                     yield delta
         except ServerError as error:

@@ -20,15 +20,8 @@ from redraft.checks.base import Check, form_of
 from redraft.checks.parse import parse_checks
 from redraft.engines.load import parse_reference, references_of
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.strategies import (
-    SAMPLED,
-    Strategy,
-    reader_of,
-    retold,
-    strangers,
-    strategies_of,
-    voted,
-)
+from redraft.evaluation.diagnosis import strategies
+from redraft.evaluation.diagnosis.strategies import SAMPLED, Strategy, strategies_of
 from redraft.evaluation.tasks.run import ScoredRun
 from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, task_named
 from redraft.jobs.causes import in_words
@@ -61,7 +54,7 @@ class StrategyRun(ScoredRun):
 
     @cached_property
     def _told(self) -> Mapping[str, str]:
-        return strangers(read_jsonl(self.revised)) if self.strategy.kind == "shuffled" else {}
+        return strategies.strangers(read_jsonl(self.revised)) if self.strategy.kind == "shuffled" else {}
 
     @cached_property
     def _unchecked(self) -> bool:
@@ -81,16 +74,16 @@ class StrategyRun(ScoredRun):
             return {"checks": ()}
         checks = self.guides or self.checks(record)
         if self.strategy.kind in ("blind", "shuffled"):
-            checks = retold(checks, self._told.get(record.id, ""))
+            checks = strategies.retold(checks, self._told.get(record.id, ""))
         elif self.strategy.kind in ("vote", "early"):
-            checks = retold(checks, never=True)
+            checks = strategies.retold(checks, never=True)
         return {"checks": checks}
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain with its voted answer, and the truth about its answers."""
         early = self.strategy.kind == "early"
-        said = reader_of(self.checks(record)) if early or self.strategy.kind == "vote" else None
-        return await super().finish(voted(chain, said, early=early) if said else chain, record)
+        said = strategies.reader_of(self.checks(record)) if early or self.strategy.kind == "vote" else None
+        return await super().finish(strategies.voted(chain, said, early=early) if said else chain, record)
 
 
 class Ended(NamedTuple):
@@ -166,8 +159,6 @@ class StrategyRuns:
                 f"{self.source} has chains of redraft eval, and --tasks answers the task's own records.",
                 hint=f"Give the file that was answered, or write: redraft diagnose {self.source}",
             )
-        if not found:
-            raise UsageError(f"{self.source} has no record.", hint="Give the task's file.")
         if self.share is None:
             return found
         # A file may be sorted by topic, and may have grown since some of its records were answered.
@@ -179,7 +170,7 @@ class StrategyRuns:
     @cached_property
     def strategies(self) -> list[Strategy]:
         """The strategies that suit the task. Steering is one of them where the others do not steer."""
-        voting = reader_of(checks_of(task_named(self.task), self.records[0])) is not None
+        voting = strategies.reader_of(checks_of(task_named(self.task), self.records[0])) is not None
         kinds = [kind for kind in self.kinds if kind != "steered" or not self.settings.get("steer")]
         values = self.settings.values
         drawn: Sequence[int] = range(2, values.samples + 1)

@@ -18,19 +18,8 @@ from redraft import __version__
 from redraft.chain import Chain
 from redraft.chain.read.records import read_records
 from redraft.errors import OutputError, RecordError, UsageError
-from redraft.evaluation.diagnosis.equal_tokens import (
-    Cost,
-    Curves,
-    Point,
-    Versus,
-    corrected,
-    curves_in,
-    named,
-    point_line,
-    series,
-    verdict,
-    versus_line,
-)
+from redraft.evaluation.diagnosis import equal_tokens
+from redraft.evaluation.diagnosis.equal_tokens import Cost, Curves, Point, Versus, corrected
 from redraft.evaluation.diagnosis.matrix import PLAN, RUNS, read_plan, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.truth import chains_of
@@ -78,7 +67,7 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
     for name, model in plan["models"].items():
         of_model = []
         for task in plan["tasks"]:
-            if (curves := curves_in(folder / RUNS / name / task, model, task)) is None:
+            if (curves := equal_tokens.curves_in(folder / RUNS / name / task, model, task)) is None:
                 remarks.append(f"{model}, {task}: no finished runs.")
                 continue
             of_model.append(replace(curves, by=by))
@@ -151,15 +140,15 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
         if each.task != ALL:
             note = f"{counted(each.items, 'prompt')}, {counted(each.seeds, 'seed')}"
             axis = "new tokens a prompt" if each.by == "tokens" else f"{each.by} a prompt"
-            chart = drawn(series(each), axis, "right answers, %") if charts else ""
-            most = point_line(max(each.points, key=lambda point: point.score.value))
+            chart = drawn(equal_tokens.series(each), axis, "right answers, %") if charts else ""
+            most = equal_tokens.point_line(max(each.points, key=lambda point: point.score.value))
             claim = f"{name}: no way has more right answers than {most.name}, {most.value} ({most.interval})"
-            lines = [point_line(point) for point in each.points]
+            lines = [equal_tokens.point_line(point) for point in each.points]
             yield Part(name, note, lines=lines, chart=chart, claim=claim)
         rows = [row for row in table.comparisons if (row.model, row.task) == (each.model, each.task)]
         if rows:
-            said = verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
-            title, lines = f"{name}, at equal {each.by}", [versus_line(row) for row in rows]
+            said = equal_tokens.verdict([row for row in rows if row.ours == rows[0].ours]).partition(". ")[0]
+            title, lines = f"{name}, at equal {each.by}", [equal_tokens.versus_line(row) for row in rows]
             yield Part(title, "points ahead", lines=lines, claim=f"{title}. {said.removesuffix('.')}")
     if table.remarks:
         yield Part("Keep this in mind", notes=table.remarks)
@@ -172,7 +161,7 @@ def sentences(table: Table) -> Iterator[str]:
         for ours in REVISING:
             wanted = (model, task, ours)
             if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
-                yield f"{model}, {named(ours)}: {verdict(rows)}"
+                yield f"{model}, {equal_tokens.named(ours)}: {equal_tokens.verdict(rows)}"
 
 
 def hashes_of(folder: Path) -> dict[str, str]:

@@ -5,24 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from redraft.options import (
-    A_REFERENCE,
-    MAX_SEED,
-    MODEL,
-    RUN,
-    SAMPLING,
-    SERVER,
-    TOKENS,
-    MachineOptions,
-    ServerOptions,
-    option,
-)
+from redraft import options
+from redraft.options import A_REFERENCE, MAX_SEED, MODEL, RUN, SAMPLING, SERVER, TOKENS, option
 from redraft.revision.runs.options import A_PATH, ItemOptions
 
 JUDGING = "Judging"  # the heading of the flags that say what is asked of a judge
 
 
-class JudgeOptions(ServerOptions, MachineOptions):
+class JudgeOptions(options.ServerOptions, options.MachineOptions):
     """Which judge is asked, and for what."""
 
     model: str | None = option(

@@ -161,20 +161,16 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
         first, _, second = stem_of(given.path).partition("_vs_")
         named = (first, second) if first and second and "_vs_" not in second else None
         for where, review in read_reviews(given.records):
-            _check_once(review, where, ids)
+            key = str(review.review_id) or review.to_json()  # one without an id is compared by its content
+            if key in ids:
+                what = f"the review {review.review_id!r}" if review.review_id else "this review"
+                raise RecordError(
+                    f"{where}: {what} is also at {ids[key]}.",
+                    hint="Give each file once; each review counts once.",
+                )
+            ids[key] = where
             material.check_asked(review.question_id, where)
             yield _placed(where, review, named, material, sides)
-
-
-def _check_once(review: Review, where: str, ids: dict[str, str]) -> None:
-    """Raise if a review is repeated. One without an id is compared by its whole content."""
-    key = str(review.review_id) or review.to_json()
-    if key in ids:
-        what = f"the review {review.review_id!r}" if review.review_id else "this review"
-        raise RecordError(
-            f"{where}: {what} is also at {ids[key]}.", hint="Give each file once; each review counts once."
-        )
-    ids[key] = where
 
 
 def _placed(

@@ -175,27 +175,22 @@ class RunPlan:
     def check(self, settings: Settings, item: str, **inputs: Path | None) -> None:
         """Raise `UsageError` for faults that can be found before a file or a model is opened."""
         settings.waiting()
-        self._check_batches(settings)
+        if self.batch and not any("://" in reference for reference in settings.references().values()):
+            raise UsageError(
+                "--batch is for servers, but no model is on one.",
+                hint="Leave it out, or name a server that has batches: --model https://host/v1#model",
+            )
+        if self.batch and settings.get("budget_seconds") is not None:
+            raise UsageError(
+                "--batch and --budget-seconds were given, but a reply may take a day.",
+                hint="Limit the waiting with --limit-seconds, or each chain with --budget-tokens.",
+            )
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint=f"At least one {item} at once.")
         taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
         if self.cache and self.cache.resolve() in taken:
             raise UsageError(
                 f"{self.cache} cannot be the cache: it is in use here.", hint="Name a file of its own."
-            )
-
-    def _check_batches(self, settings: Settings) -> None:
-        if not self.batch:
-            return
-        if not any("://" in reference for reference in settings.references().values()):
-            raise UsageError(
-                "--batch is for servers, but no model is on one.",
-                hint="Leave it out, or name a server that has batches: --model https://host/v1#model",
-            )
-        if settings.get("budget_seconds") is not None:
-            raise UsageError(
-                "--batch and --budget-seconds were given, but a reply may take a day.",
-                hint="Limit the waiting with --limit-seconds, or each chain with --budget-tokens.",
             )
 
     def check_engines(self, options: RevisionOptions) -> None:

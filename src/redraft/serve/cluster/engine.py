@@ -17,17 +17,8 @@ from typing import Any
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
-from redraft.engines.base import (
-    Delta,
-    Engine,
-    EngineInfo,
-    Health,
-    Message,
-    PromptText,
-    Replies,
-    Sampling,
-    Tokens,
-)
+from redraft.engines import base
+from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Replies, Sampling, Tokens
 from redraft.engines.remote.wire import estimated_counts
 from redraft.engines.retry import Patience
 from redraft.errors import EngineCrash, EngineError, EngineTimeout
@@ -106,9 +97,9 @@ class RayEngine(Engine):
         return self._info
 
     @property
-    def health(self) -> Health:
+    def health(self) -> base.Health:
         """The health of the replicas, as far as replies have shown it."""
-        return Health(len(self._dead), self._trouble)
+        return base.Health(len(self._dead), self._trouble)
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text."""

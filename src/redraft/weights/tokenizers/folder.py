@@ -152,20 +152,15 @@ class TokenizerFolder:
             template = read_json(self.folder / "chat_template.json").get("chat_template")
         return template if isinstance(template, str) else None
 
-    def _entries(self) -> list[Mapping[str, Any]]:
-        decoder = as_object(self.config.get("added_tokens_decoder"))
-        tokens = list(map(as_object, as_list(self.fast.get("added_tokens"))))
-        for key, token in decoder.items():
-            number = int(key) if key.isdecimal() and len(key) < 10 else None
-            tokens.append({**as_object(token), "id": number})
-        return tokens
-
     def _added(self) -> Iterator[tuple[int, str, bool]]:
-        tokens = self._entries()
+        tokens = list(map(as_object, as_list(self.fast.get("added_tokens"))))
+        for key, token in as_object(self.config.get("added_tokens_decoder")).items():
+            place = int(key) if key.isdecimal() and len(key) < 10 else None
+            tokens.append({**as_object(token), "id": place})
         named: list[object] = []
-        for place in (self.config, self.special):
-            named += [place.get(f"{role}_token") for role in ROLES]
-            named += as_list(place.get("additional_special_tokens"))
+        for file in (self.config, self.special):
+            named += [file.get(f"{role}_token") for role in ROLES]
+            named += as_list(file.get("additional_special_tokens"))
         special = set(map(_text_of, named))
         for word, at in read_json(self.folder / "added_tokens.json").items():
             tokens.append({"content": word, "id": at, "special": word in special})
