@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +15,19 @@ pytest.importorskip("scipy")
 import numpy as np
 from scipy.special import ndtri
 
+from redraft.evaluation.diagnosis import choose
 from redraft.evaluation.diagnosis.choose import ONE, Race, blocks
 from redraft.evaluation.diagnosis.equal_tokens import Spent
+from redraft.evaluation.diagnosis.matrix import WAYS, Matrix
+from redraft.evaluation.diagnosis.options import DiagnoseOptions
+from redraft.evaluation.diagnosis.runs import Ended
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.tables import tokens_text
+from redraft.revision.runs.plan import RunPlan
+from redraft.revision.settings import Settings
 
 REVISE, BEST, STEERED = Strategy("revise", 2), Strategy("best-of", 4), Strategy("steered", 2)
+DRAFTS = Strategy("best-of", 2)
 TOKENS = {ONE: 40, REVISE: 60, STEERED: 70, BEST: 90}
 MARGIN = 0.1
 AT_ONCE = 145  # prompts in each way, for one look with the power that racing has with up to 300
@@ -114,19 +123,57 @@ def drawn(rng: Any, rates: Sequence[float], items: int) -> Any:
     return (hard + rng.standard_normal((items, len(rates))) * 0.6 < ndtri(rates)).astype(float)
 
 
-def raced(answers: Any) -> tuple[Race, int]:
-    """Race ways to the end. Return how many answers it took, too."""
-    ways, running, count = list(TOKENS), set(TOKENS), 0
-    seen: dict[Strategy, dict[str, list[Spent]]] = {way: {} for way in TOKENS}
-    for items in blocks(len(answers)):
-        for way in running:
-            count += items - len(seen[way])
-            seen[way] = spent(way, answers[:items, ways.index(way)])
-        found = Race(seen, MARGIN)
-        if found.certain:
-            break
-        running = {ONE, *found.left}
-    return found, count
+Answers = Mapping[Strategy, dict[str, list[Spent]]]
+
+
+@dataclass(frozen=True)
+class Drawn(Matrix):
+    """Runs whose answers were drawn beforehand, and those that they have given."""
+
+    answers: Answers = field(default_factory=dict)
+    given: dict[Strategy, dict[str, list[Spent]]] = field(default_factory=dict)
+
+    def prepare(self, *, run_code: bool) -> int:
+        return len(self.answers[ONE])
+
+    def run(self, share: float | None = None, *, run_code: bool = False) -> Ended:
+        count = round((share or 1) * self.prepare(run_code=run_code))
+        for way in self.answers:
+            if way.kind in {WAYS[name] for name in self.ways}:
+                self.given[way] = dict([*self.answers[way].items()][:count])
+        return Ended(0, "", self.plan.limits)
+
+
+def raced(answers: Answers) -> Race:
+    """Let ways with these answers race to the end."""
+    settings = Settings.read(DiagnoseOptions, {"choose": "way.yaml"})
+    ways = [name for name, kind in WAYS.items() if kind in {way.kind for way in answers}]
+    matrix = Drawn(settings, RunPlan(Path(), quiet=True), ["model"], (), ways, answers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choose, "seen_in", lambda _: {way: matrix.given.get(way, {}) for way in answers})
+        _, choice = choose.choose(matrix, MARGIN)
+    assert choice
+    return choice.race
+
+
+def test_a_way_that_was_dropped_gets_prompts_again_when_another_one_leads() -> None:
+    one, revise = [1] * 15 + [0] * 5 + [1, 0] * 90, [1] * 10 + [0] * 10 + [1] * 180
+    answers = {ONE: spent(ONE, one), REVISE: spent(REVISE, revise), BEST: spent(BEST, [1] * 20 + [0] * 180)}
+    first = Race({way: dict([*items.items()][:20]) for way, items in answers.items()}, MARGIN)
+    assert (first.leader, first.left) == (BEST, [ONE, BEST])
+    found = raced(answers)
+    assert (found.chosen, found.certain) == (REVISE, True)
+    assert len(found.seen[REVISE]) < 200
+
+
+def test_a_way_that_steers_nothing_is_left_out_though_its_replies_took_other_seconds() -> None:
+    scores = [1, 0] * 10
+    drafts = {str(place): [Spent(score, 70, 9, 0.2)] for place, score in enumerate(scores)}
+    again = {name: [run._replace(seconds=0.1) for run in runs] for name, runs in drafts.items()}
+    found = raced({ONE: spent(ONE, scores), DRAFTS: drafts, STEERED: again})
+    assert [*found.seen] == [ONE, DRAFTS]
+    other = {name: [run._replace(tokens=60) for run in runs] for name, runs in drafts.items()}
+    assert STEERED in raced({ONE: spent(ONE, scores), DRAFTS: drafts, STEERED: other}).seen
 
 
 def certain_at_once(answers: Any) -> bool:
@@ -144,12 +191,12 @@ def test_choices_and_promises_hold_in_95_of_100_runs_and_racing_saves_answers() 
     for _ in range(runs):
         rates = rng.uniform(0.3, 0.7) + np.array([0, *rng.normal(0.08, 0.1, 3)]).clip(-0.25, 0.28)
         answers = drawn(rng, rates, items)
-        found, took = raced(answers)
+        found = raced({way: spent(way, answers[:, place]) for place, way in enumerate(TOKENS)})
         at_once += certain_at_once(answers[:AT_ONCE])
         many, true = drawn(rng, rates, 4000), dict(zip(TOKENS, rates, strict=True))
         harm = dict(zip(TOKENS, np.maximum(many[:, :1] - many, 0).mean(axis=0), strict=True))
         way, promise = found.chosen, found.promise(found.chosen)
-        certain, count = certain + found.certain, count + took
+        certain, count = certain + found.certain, count + sum(map(len, found.seen.values()))
         false += found.certain and true[way] <= max(rates) - MARGIN
         kept = promise.right <= true[way] and promise.gain <= true[way] - true[ONE]
         broken += not (kept and promise.harm >= harm[way] - 0.02)
