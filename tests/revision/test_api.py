@@ -316,6 +316,16 @@ def test_the_best_of_several_drafts_of_what_was_learnt_is_the_adapters(asked: An
     assert drafted == ([True, True] if by == "its own draft" else [])
 
 
+@pytest.mark.parametrize("steer", [True, False])
+def test_the_base_drafts_after_an_adapter_that_failed_a_check_of_a_form(steer: bool) -> None:
+    engine = Able(["85", "That is 85."], about=SHIPPED)
+    checks = ["words>=3", "number=85"]
+    chain = redraft.revise(SUM, model=engine, mode="best-of", drafts=4, checks=checks, steer=steer, seed=1)
+    assert (chain.answer, len(chain.drafts), chain.passed) == ("That is 85.", 1, True)
+    assert chain.meta["answered_by"] == "the base model"
+    assert [isinstance(call, str) for call in engine.calls] == [True, False]
+
+
 @pytest.mark.parametrize("option", ["checks", "stop", "tools"])
 def test_none_is_an_empty_list(option: str) -> None:
     given: Any = {option: None}

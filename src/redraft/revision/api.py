@@ -350,8 +350,7 @@ async def _make(
         return
     engines = {"model": driver.writer, "critic": driver.critic, "judge": driver.judge}
     check_engines(options.model_copy(update=engines))
-    forms = await forms_of(driver.checks) if options.steer and driver.writer.info.forms else ()
-    planned = _plan(asked, options, driver, forms)
+    planned = _plan(asked, options, driver, await forms_of(driver.checks))
     plan = replace(planned, earlier=made, waited=clock() - begun)
     check_plain(plan)
     check_request(plan)
@@ -494,6 +493,9 @@ def _plan(
     full = exercises or options.min_revisions or options.tools or wording_of(options.prompts).scores
     plain_text = not any(map(beyond_text, base_messages(prompt, options.system)))
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
+    shapes = [name for name, _ in forms]
+    shapes += [check.name for check in driver.checks if schema_of(check) is not None]
+    forms = forms if options.steer and info.forms else ()
     special = [schema for schema in schemas if schema != Json().schema]
     wanted = next(iter([*special, *schemas]), None)
     steering = [check for check in driver.checks if options.steer or check is options.output]
@@ -516,6 +518,7 @@ def _plan(
         info=replace(info, price=options.price or info.price),
         mode=mode,
         exercises=exercises,
+        shapes=tuple(shapes),
         told=None if not scheduled else 0 if steered and schema is None else TOLD,
         patches=auto and info.chats and plain_text and not full,
         checks=tuple(check.name for check in driver.checks),

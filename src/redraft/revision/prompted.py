@@ -22,7 +22,7 @@ from redraft.chain.selfee import score_of, verdict_of
 from redraft.checks.json_reading import NotJson, json_so_far, keys_of, read_json, with_last
 from redraft.checks.structure import demand_of_schema
 from redraft.checks.tools import stricter
-from redraft.engines.base import Message
+from redraft.engines.base import EngineRole, Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
 from redraft.revision import calls, ops, patch, prompts
@@ -140,16 +140,20 @@ def _base(state: State, told: str = "") -> tuple[Message, ...]:
 def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     """Write the next answer. Return a reason to stop, or None. A text that was cut is checked, too."""
     plan, told = state.plan, way == "repair" and state.steps[-1].criticism  # and not shown the draft
+    # An adapter writes its exercise's answer alone. A check of a form that it failed, it fails again.
+    failed = {result.name for draft in state.drafts for result in draft.checks if not result.passed}
+    able = plan.exercises and plan.mode == "best-of" and failed.isdisjoint(plan.shapes)
+    role: EngineRole = "answer" if able else ""
     again = _base(state, prompts.REPAIR.format(found=told) if told else "")
     ask = ops.Ask(
         _conversation(state) if way == "revision" else again,
         state.length(),
-        schema=plan.schema,
-        form=plan.form,
+        schema=None if role else plan.schema,
+        form=None if role else plan.form,
         stop=tuple(plan.options.stop),
         watched=plan.watched and rules.followed(state),
         tools=tuple(plan.options.tools),
-        role="answer" if plan.exercises and plan.mode == "best-of" else "",
+        role=role,
     )
     if tool := calls.unread(state.steps, plan.options.tools):
         ask = replace(ask, tools=(tool,), must_call=True)
@@ -161,13 +165,15 @@ def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     cut, blank = rules.of_finish(state, reply.finish), chain.is_blank(reply.text) and not calls.due(plan)
     if blank and not state.steps and plan.options.most_drafts == 1 and plan.told is None:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
-    steering = {*plan.steered, *plan.holding} if not reply.unsteered else ()
+    steering = {*plan.steered, *plan.holding} if not (role or reply.unsteered) else ()
     steered = tuple(name for name in plan.checks if name in steering)
     fresh = bool(state.steps) and way != "revision"
     no_answer = state.echoes(reply.text, state.steps) or calls.replaces(reply.text, state.steps, plan)
     echo = reply.finish != "lost" and no_answer
     more: dict[str, Any] = {"fresh": fresh, "steered": steered, "reasoning": reply.reasoning}
     state.begin(reply.text, reply.finish, reply.usage, echo=echo, **more)
+    if not role:
+        state.of_base.add(state.steps[-1].answer)
     return rules.after_answer(state, cut, blank=blank)
 
 

@@ -68,6 +68,7 @@ class Plan:
     earlier: Chain = field(default_factory=Chain)
     # What the default model's adapters are asked, in words of their training, if they have learnt it.
     exercises: tuple[str, ...] = ()
+    shapes: tuple[str, ...] = ()  # names of the checks with a form or schema, which may steer
     told: int | None = None  # revisions told what failed, after which fresh drafts follow; None for no draft
     patches: bool = False  # whether what failed may be written anew alone
     waited: float = 0.0  # seconds of the budget that passed before the chain began, while engines were opened
@@ -136,6 +137,7 @@ class State:
     # The usage of each role's calls so far, earlier attempts included.
     by_role: dict[Role, Usage] = field(init=False)
     started: float = field(init=False)
+    of_base: set[str] = field(default_factory=set, init=False)  # answers that no adapter wrote
     unpatched: bool = field(default=False, init=False)  # a request for a patch had a reply of no use
     left: list[Any] = field(default_factory=list, init=False)  # a person's places that are as they were
     own: int = field(init=False)  # the first steps, which adapters wrote, of a model that has them for roles
@@ -311,6 +313,7 @@ class State:
         if plan.exercises and not drafted:
             meta[OWN] = self.own
         if plan.info.roles and best is not None and stop is not None:
+            drafted = drafted and self.steps[best].answer not in self.of_base
             own = "its own draft" if drafted else "its own revision" if best < self.own else ""
             meta[ANSWERED] = own or "the base model"
         if missing > 0 and stop not in (None, "tool_calls", "cancelled", "error"):
