@@ -105,3 +105,16 @@ def test_rows_are_measured_as_asked_and_written_unless_little(
     assert bench.main("benchmarks/x.py", "Measures.", both, arguments=quick) == 1
     assert len(rows) == written
     assert {path.name[-1] for path in tmp_path.iterdir()} == ({"1"} if "--quick" in quick else {"9"})
+
+
+@pytest.mark.slow  # 200 draws of each of six tasks, as they are and with no way that steers
+def test_choices_from_archived_answers_reach_their_goals(bench: Any) -> None:
+    choose = importlib.import_module("choose")
+    row = choose.measure(json.loads(choose.KEPT.read_text("utf-8")))
+    del sys.modules["choose"]
+    assert {figure.what: figure.reached for figure in row.figures} == {
+        "right answers less than with the best fixed way": True,
+        "false": True,
+        "broken": True,
+        "answers": True,
+    }
