@@ -320,7 +320,7 @@ def test_a_reader_of_nonsense_names_the_record(reader: str, why: str, installs: 
     ("checks", "why"),
     {
         "lambda *_: 1 / 0": "r/1: the task 'odd' of the package redraft-odd 1.0 crashed: ",
-        "lambda *_: None": "r/1: the task 'odd' of the package redraft-odd 1.0 returned None, and ",
+        "lambda *_: None": "r/1: the task 'odd' of the package redraft-odd 1.0 returned None, not a ",
         "lambda *_: []": "r/1: it has no check that scores.",
         "lambda *_: [5]": "r/1: a check is a text, a Check or a function, not 5.",
     }.items(),
@@ -334,7 +334,7 @@ def test_a_task_whose_checks_are_nonsense(checks: str, why: str, installs: Insta
         checks_of(task, record)
     assert caught.value.message.startswith(why)
     assert task.prompt
-    with pytest.raises(PluginError, match="returned 5, and no str"):
+    with pytest.raises(PluginError, match="returned 5, not a str"):
         task.prompt(record)
 
 

@@ -571,7 +571,7 @@ def _without(answer: str, begin: int, end: int) -> tuple[int, int]:
 def _misplaced(answer: str, at: str | tuple[int, int], spans: Sequence[tuple[int, int]]) -> UsageError:
     """Return the error of a place that the answer lacks, or has several times."""
     if not isinstance(at, str):
-        fault = f"the place {at} is outside the text, which has {len(answer)} characters."
+        fault = f"the place {at} has no passage of the text, which has {len(answer)} characters."
         return UsageError(fault, hint="Count from 0 to before its end: (2, 8) has 6 characters.")
     if not spans or not at.strip():
         return UsageError(f"the text lacks the passage {at!r:.80}.", hint="Copy it as it stands there.")
