@@ -170,7 +170,7 @@ def options_of(group: type[OptionModel]) -> Mapping[str, Option]:
 
 
 def wrong_item(name: str, values: Any, item: Item) -> UsageError | None:
-    """Return the error of the first invalid item of a list, or None; `item` is that of `Option`."""
+    """Return an error for the first value that `item` does not allow, or None."""
     fits, what = item
     for number, value in enumerate(values, 1):
         if not fits(value):

@@ -169,7 +169,7 @@ def tool_check(target: str, function: Callable[..., Any]) -> Check:
 
 
 def bounds_of(checks: Iterable[Check]) -> dict[str, dict[str, float]]:
-    """Return the bounds of each argument as keywords of a JSON Schema, by the check's target."""
+    """Return bounds as JSON Schema keywords, by argument: `{"pay.amount": {"maximum": 100}}`."""
     found = dict[str, dict[str, float]]()
     for check in checks:
         if isinstance(check, ToolCheck) and isinstance(bound := check.inner, Bound):

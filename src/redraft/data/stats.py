@@ -2,10 +2,10 @@
 
 A report is data, the same for any number of worker processes: each counts some records, and counts add up.
 The findings turn the numbers into warnings with advice, by the texts in `findings.yaml`: a fault spoils
-training or forbids use, a warning deserves a look, a note informs. The rules fit SelFee's released data.
+training or forbids use, a warning deserves a look, a note informs. Verdicts and scores follow SelFee's rules.
 Whether a record is true or useful is not judged.
 
-Counts grow by 16 bytes per record, to find repeats by the exact rules of `redraft data dedupe`, and by one
+Memory grows by 16 bytes per record, to find repeats by the exact rules of `redraft data dedupe`, and by one
 number per distinct length. The number of names from the data is limited.
 """
 

@@ -81,7 +81,7 @@ class GuardedEngine(WrappedEngine):
         return base.thoughts_apart(super().chat(messages, sampling, stop), Splitter())
 
     async def aclose(self) -> None:
-        """Close the engine, as nobody else can."""
+        """Close the wrapped engine, too: nobody else holds it."""
         await self.wrapped.aclose()
 
     async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:

@@ -98,5 +98,5 @@ class Gate:
 
 
 def unavailable(code: str, message: str) -> Refusal:
-    """Return the refusal of a server that does not answer now."""
+    """Return a refusal with status 503: the server cannot answer now."""
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, code, message, wait=WAIT)

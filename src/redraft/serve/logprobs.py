@@ -101,7 +101,7 @@ def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[Revisio
 
 
 def of_chat(tokens: Sequence[Token]) -> dict[str, Any]:
-    """Return tokens as a choice of a chat has them."""
+    """Return tokens as the `logprobs` of a choice of `/v1/chat/completions`."""
     content = [
         {**_named(text, number), "top_logprobs": [_named(*each) for each in likeliest]}
         for text, number, likeliest in tokens
@@ -114,7 +114,7 @@ def _named(text: str, number: float) -> dict[str, Any]:
 
 
 def of_completion(before: int, tokens: Sequence[Token]) -> dict[str, Any]:
-    """Return tokens as a choice of a completion has them. `before` is the length of the text before them."""
+    """Return the same for `/v1/completions`. `before` is the length of the text before the tokens."""
     sizes = [len(token.text) for token in tokens]
     tops = [dict(token.likeliest) for token in tokens]
     return {

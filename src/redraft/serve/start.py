@@ -202,7 +202,7 @@ class ModelKeys(Flags):
     think_tags: bool = option("whether thoughts begin a chat's content, in tags", default=False)
 
     def of_replies(self, where: str, settings: Settings) -> dict[str, Any]:
-        """Raise if a key does not fit the model's settings. Return those for `Model`."""
+        """Return the keys that `Model` takes. Raise if one does not fit the model's settings."""
         own = {
             name for kind in (ChatRequest, CompletionRequest, ResponseRequest) for name in kind.model_fields
         }

@@ -308,8 +308,8 @@ class PpoOptions(RunOptions):
             raise UsageError("--do_sample False is not supported.", hint=f"Leave it out: {_ALL}.")
         if 0 < (most := self.importance_sampling_clip_max) < 1:
             raise UsageError(
-                f"--importance_sampling_clip_max {most:g} would cut off the weight "
-                "of a token on which sampler and trainer agree, which is 1.",
+                f"--importance_sampling_clip_max {most:g} is below 1, "
+                "the weight of a token on which sampler and trainer agree.",
                 hint="--importance_sampling_clip_max 2, or 0 for no weights.",
             )
 

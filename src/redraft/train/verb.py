@@ -48,7 +48,7 @@ class Verb(ABC, Generic[Own]):
     def model(
         self, own: Own, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
-        """Load the model with its loss. Return it, and whether it keeps joined examples of a row apart."""
+        """Load the model with its loss. Return it, and whether attention keeps examples in one row apart."""
 
     def source(
         self,

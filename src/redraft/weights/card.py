@@ -76,7 +76,7 @@ def card_of(metadata: Mapping[str, Any]) -> str | None:
 
 
 def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) -> str:
-    """Return a card for a result of some sources. `bases` are base models, as org/name on the hub."""
+    """Return a card (README.md) that lists the sources of a result. `bases` are base models: org/name."""
     name, listed = _licence(sources)
     licence = [f"license: {name}"] if listed else [f"license: {OTHER}", f"license_name: {name}"]
     data = dict.fromkeys(each.name for each in sources if each.kind == "data" and " " not in each.name)

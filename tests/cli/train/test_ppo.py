@@ -75,7 +75,7 @@ def test_another_reward_is_another_run() -> None:
         ),
         (
             ("--importance_sampling_clip_max", "0.5"),
-            "cut off the weight of a token on which sampler and trainer agree",
+            "is below 1, the weight of a token on which sampler and trainer agree",
             "--importance_sampling_clip_max 2, or 0",
         ),
         (("--ppo_epoch", "2"), "there is no setting --ppo_epoch", "--ppo_epochs"),

@@ -126,7 +126,7 @@ def test_the_prompts_say_where_the_answer_is_looked_for(a_sandbox: Path) -> None
         ("humaneval", {"test": ...}, "it has no tests"),
         ("mbpp", {"test_list": []}, "it has no tests"),
         ("mbpp", {"test_list": ["assert twice(2) =="]}, "is not Python"),
-        ("ifeval", {"kwargs": [{}]}, "it has no `instruction_id_list` with as many `kwargs`"),
+        ("ifeval", {"kwargs": [{}]}, "two lists of equal length, `instruction_id_list` and `kwargs`"),
         ("ifeval", {"instruction_id_list": ["a:b", "c:d"]}, "IFEval has no constraint 'a:b'"),
         ("checks", {"checks": ...}, "it has no list of `checks`"),
         ("checks", {"checks": []}, "its list of `checks` is empty"),

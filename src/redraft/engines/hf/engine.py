@@ -42,8 +42,8 @@ class HfEngine(TokenizedEngine):
         ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
         native: Whether it was trained on chains.
         ends: Tokens that end a text; None for those of model and tokenizer.
-        least: The least tokens of a text: a token that would end it sooner is not drawn.
-        tempered: Whether log-probabilities are those at the temperature of each text, which is above 0.
+        least: Tokens that a text generates before it may end.
+        tempered: Whether log-probabilities are those at each text's temperature (above 0), not at 1.
 
     Raises:
         UsageError: The model was trained for shorter contexts than `ctx`.

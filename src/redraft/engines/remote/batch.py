@@ -452,7 +452,7 @@ class BatchServer(Server):
         if refusal.status == 404:
             return EngineError(
                 f"{self.host} does not know {path} (404): {reason}",
-                hint=f"Is it the key of the earlier run? {self._forget}",
+                hint=f"Use the API key of the earlier run. {self._forget}",
             )
         return self.error(refusal, path)
 

@@ -432,7 +432,7 @@ class EventParser:
         return self._events([whole, *lines])
 
     def close(self) -> list[str]:
-        """Return the data of a last event without its empty line."""
+        """Return the data of a last event that no empty line ended."""
         return self.feed(b"\n\n")
 
     def _events(self, lines: list[bytes]) -> list[str]:

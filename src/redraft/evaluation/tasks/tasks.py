@@ -70,7 +70,7 @@ def _constraints(_: str, record: Chain) -> Sequence[Check]:
     source = meta_of(record, "source")
     names, values = source.get("instruction_id_list"), source.get("kwargs")
     if not isinstance(names, list) or not isinstance(values, list) or len(names) != len(values) or not names:
-        raise CheckSyntaxError("it has no `instruction_id_list` with as many `kwargs`.")
+        raise CheckSyntaxError("it needs two lists of equal length, `instruction_id_list` and `kwargs`.")
     return [Constraint.of(name, value) for name, value in zip(names, values, strict=True)]
 
 

@@ -100,7 +100,7 @@ class Applications:
         deploying = in_daemon_thread(partial(self._deployed, name, reference, how))
         await asyncio.wait({deploying}, timeout=PATIENT)
         if not deploying.done():
-            self.tell(f"{reference} waits for its replicas: they load it, or no node has room: ray status")
+            self.tell(f"waiting for {reference}: it is loading, or no node has room (see: ray status)")
         return await RayEngine.connect(await deploying, patience or Patience())
 
     def _hold(self) -> Any:

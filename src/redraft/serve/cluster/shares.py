@@ -223,7 +223,7 @@ def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
     if len(counts) == 1:  # they resume
         return counts.pop()
     if counts:  # nothing is made twice
-        say(f"shares of {', '.join(map(str, sorted(counts)))} are here: they are merged first.")
+        say(f"earlier runs made {' and '.join(map(str, sorted(counts)))} shares: these are merged first.")
         merge(out, [path for path, _ in found])
     return _EACH * most
 

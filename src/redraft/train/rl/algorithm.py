@@ -214,8 +214,8 @@ def gae(
 def rloo_advantages(scores: Tensor) -> Tensor:
     """Return each score minus the mean of the prompt's other scores, [prompts, samples].
 
-    2402.14740, the RLOO estimator. There, as in TRL, β times the summed log-ratio of the sequence is
-    subtracted from its score first; the paper's loss is not clipped, TRL's is. All tokens of a sequence get
+    The RLOO estimator of 2402.14740. The paper and TRL first subtract β times the summed log-ratio of the
+    sequence from its score. TRL clips the loss, the paper does not. All tokens of a sequence get
     its advantage.
     """
     count, (_, centred) = scores.shape[1], _centred(scores, (1,))

@@ -56,12 +56,12 @@ def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
 
 
 def revised(tasks: Iterable[Task], chains: Sequence[Chain], model: str) -> list[Revised]:
-    """Score the criticism of chains that revised answer 0.
+    """Return the revisions of answer 0, each with the certainty of its criticism.
 
     Args:
         tasks: The tasks of the chains.
-        chains: As the model wrote them, whatever its certainty.
-        model: A folder of transformers with the adapter that criticised.
+        chains: Chains that the model wrote without a threshold.
+        model: A transformers folder and the adapter that wrote the criticisms, joined by `+`.
     """
     by_name = {task.name: task for task in tasks}
     kept = [chain for chain in chains if len(chain.steps) > 1 and not chain.steps[1].fresh]

@@ -46,7 +46,7 @@ class StageKeys(OptionModel):
 
 
 class FileKeys(OptionModel):
-    """The keys of a file of the user's."""
+    """The keys of a file that the user supplies."""
 
     path: str = option("where it is, from the folder of the recipe", default="")
     get: str = option("where to get it, in words", default="")
