@@ -350,7 +350,8 @@ async def _make(
         return
     engines = {"model": driver.writer, "critic": driver.critic, "judge": driver.judge}
     check_engines(options.model_copy(update=engines))
-    planned = _plan(asked, options, driver, await forms_of(driver.checks))
+    forms = await forms_of(driver.checks) if options.steer or driver.writer.info.roles else ()
+    planned = _plan(asked, options, driver, forms)
     plan = replace(planned, earlier=made, waited=clock() - begun)
     check_plain(plan)
     check_request(plan)
