@@ -338,7 +338,7 @@ def natural(*, quick: bool) -> Row:
 
 def other_engines(*, quick: bool) -> Row:
     """Measures first texts of the base on each engine that steers."""
-    records, file, figures = held_out(100)[: 8 if quick else None], str(fetch_default()), []
+    records, file, figures = held_out(100)[: 8 if quick else 50], str(fetch_default()), []
     with serving(PARALLEL) as url:
         engines: dict[str, tuple[str, str | None]] = {
             "llama.cpp": (file, "llamacpp"),
@@ -351,7 +351,7 @@ def other_engines(*, quick: bool) -> Row:
                 for what, unit, goal, values in zip(PARTS, UNITS, GOALS, made, strict=False):
                     says = f"{name}, {way}: {what}"
                     figures.append(Figure(says, (fmean(values),), unit, goal if steer else None))
-    how = "100 IFEval prompts as below; `default-base`, temperature 0.7, at most 128 new tokens, seed 0."
+    how = "The first 50 IFEval prompts as below; `default-base`, at most 128 new tokens, seed 0."
     return Row("first texts on other engines", how, tuple(figures))
 
 
