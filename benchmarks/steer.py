@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from itertools import accumulate
 from operator import or_
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -337,22 +339,19 @@ def natural(*, quick: bool) -> Row:
 
 
 def other_engines(*, quick: bool) -> Row:
-    """Measures first texts of the base on each engine that steers."""
-    records, file, figures = held_out(100)[: 8 if quick else 50], str(fetch_default()), []
-    with serving(PARALLEL) as url:
-        engines: dict[str, tuple[str, str | None]] = {
-            "llama.cpp": (file, "llamacpp"),
-            "transformers": (file, "hf"),
-            "llama.cpp's server": (url, None),
-        }
-        for name, how in engines.items():
+    """Measures first texts of the base on the other engines that steer."""
+    records, figures = held_out(100)[: 8 if quick else 50], []
+    with TemporaryDirectory() as folder, serving(PARALLEL) as url:
+        command = [sys.executable, "-m", "redraft", "weights", "from-gguf", str(fetch_default())]
+        subprocess.run([*command, "-o", folder, "--force"], check=True)
+        for name, *how in (("llama.cpp's server", url, None), ("transformers", folder, "hf")):
             for way, steer in (("steered", True), ("plain", False)):
                 made = zip(*asyncio.run(first_texts(records, 0, *how, steer=steer)), strict=True)
                 for what, unit, goal, values in zip(PARTS, UNITS, GOALS, made, strict=False):
                     says = f"{name}, {way}: {what}"
                     figures.append(Figure(says, (fmean(values),), unit, goal if steer else None))
-    how = "The first 50 IFEval prompts as below; `default-base`, at most 128 new tokens, seed 0."
-    return Row("first texts on other engines", how, tuple(figures))
+    how_ = "The first 50 IFEval prompts as below; `default-base`, at most 128 new tokens, seed 0."
+    return Row("first texts on other engines", how_, tuple(figures))
 
 
 def held_out_prompts(*, quick: bool) -> Row:
