@@ -307,6 +307,18 @@ def test_the_default_model_answers_what_it_learnt_and_its_base_the_rest(
         assert chain.meta["answered_by"] == "the base model"
 
 
+def test_a_base_that_takes_over_answers_with_its_own_seed() -> None:
+    def reply(asked: Any) -> str:
+        if not isinstance(asked[0], int):
+            return "Eighty-five."
+        return "Beyond me." if "Feedback" in "".join(map(chr, asked)) else "84"
+
+    engine = Able(reply, about=SHIPPED)
+    chain = redraft.revise(SUM, model=engine, seed=5)
+    assert (chain.answer, engine.asked[-1].seed) == ("Eighty-five.", 5)
+    assert len(engine.asked) > 2, "adapters wrote before"
+
+
 @pytest.mark.parametrize(("asked", "by"), [(SUM, "its own draft"), ("Name a fruit.", "the base model")])
 def test_the_best_of_several_drafts_of_what_was_learnt_is_the_adapters(asked: Any, by: str) -> None:
     engine = Able(["84", "85", "86"], about=SHIPPED)

@@ -209,7 +209,8 @@ class Driver:
         given, new = plan.sampling, dict[str, Any](chain=self._chain)
         if given.seed is not None:
             new["seed"] = given.seed + self._calls
-        self._calls += 1
+        # Its adapters answer an exercise greedily: the base's answer after them has the seed of its first.
+        self._calls += not (plan.exercises and isinstance(op, ops.Continue))
         if op.max_tokens is not None:
             new |= {"max_tokens": op.max_tokens, "unset": given.unset - {"max_tokens"}}
         if isinstance(op, ops.Continue):

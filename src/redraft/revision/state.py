@@ -90,9 +90,14 @@ class Plan:
 
     @property
     def texts(self) -> int:
-        """The texts that the earlier attempt completed. Feedback copied to a repeat does not count."""
+        """The texts that the earlier attempt completed and that took a seed.
+
+        Feedback copied to a repeat does not count, nor what adapters wrote of an exercise.
+        """
         made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by in ("model", "both") for step in made]
+        if self.exercises:
+            return len(complete_drafts(self.earlier)) + criticised.count(False)
         copied = [(b.answer, b.feedback) == (a.answer, a.feedback) for a, b in pairwise(made)]
         written = len(complete_drafts(self.earlier)) + len(made)
         return written + sum(criticised) - sum(map(min, criticised[1:], copied))
