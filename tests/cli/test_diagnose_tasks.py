@@ -405,7 +405,7 @@ def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
     asked = ("ask", "Describe rain.", "--recipe", "way.yaml", "--check")
     other = redraft(*asked, "contains:rain", "--model", "script:other.jsonl")
     assert "way.yaml does not promise anything here: its model is script:script.jsonl, and" in other.stderr
-    assert "has a check lacks." in redraft(*asked, "lacks:sun").stderr
+    assert "anything here: it was chosen without a check lacks." in redraft(*asked, "lacks:sun").stderr
     warmer = redraft(*asked, "contains:rain", "--temperature", "1.5").stderr
     assert "its temperature is not set, and 1.5 was given" in warmer
     text = Path("way.yaml").read_text()
@@ -469,9 +469,7 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
 
 def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> None:
     prompts(3)
-    voted = "--choose cannot choose 'vote': the checks that count its votes need the right answers"
-    refused(chosen(ways="one,vote"), voted, "Leave out --choose to compare it", "one, revise, best, steered")
-    refused(chosen(ways="one,blind"), "--choose cannot choose 'blind': it hides from the model what")
+    refused(chosen(ways="one,vote,best"), "there are no votes to count.", "numbers, letters or exercises")
     refused(chosen("--tasks", GSM8K), "the checks of gsm8k need the right answers", "--check")
     other = ("diagnose", "e", "--tasks", "own.jsonl", *FEW)
     assert redraft(*other).exit_code == 0
@@ -489,6 +487,38 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d would be the folder of the runs.", "d.yaml")
 
 
+def test_a_way_without_checks_is_chosen_and_kept(caplog: pytest.LogCaptureFixture) -> None:
+    prompts(30)
+    script(*["sun"] * 20, *["sun", "It lacks rain. Revision is needed.", "rain"] * 20)
+    result = chosen("--margin", "20", "--check", "contains:rain", ways="one,alone")
+    assert "Choose revise alone, 1 revision: after 20 of 30 prompts, no way does" in result.stdout
+    assert "\ncheck:" not in Path("way.yaml").read_text()
+    asked = ("ask", "Describe rain.", "--recipe", "way.yaml", "--json")
+    alone = redraft(*asked)
+    assert json.loads(alone.stdout)["model"]["revision_mode"] == "prompted"
+    options: Any = recipe("way.yaml")
+    assert "checks" not in options
+    assert (alone.stderr, caplog.messages) == ("", [])
+    assert "without a check contains." in redraft(*asked, "--check", "contains:rain").stderr
+    said = "nothing for answers with a check contains: its checks are none, as in redraft eval."
+    done = redraft("answer", "own.jsonl", "-o", "out.jsonl", "--recipe", "way.yaml", "-j", "1")
+    assert done.stderr.count(said) == 1
+    done = redraft("eval", "checks", "own.jsonl", "-o", "eval.jsonl", "--recipe", "way.yaml")
+    assert "promises" not in done.stderr
+    assert {chain.model["revision_mode"] for chain in chains_of("eval.jsonl")} == {"prompted"}
+
+
+def test_votes_and_controls_are_compared_and_never_chosen() -> None:
+    write("own.jsonl", [{"prompt": f"How many? ({n})", "checks": ["number=7"]} for n in range(40)])
+    script(*["8", "7", "7"] * 900)
+    result = chosen("--margin", "20", ways="one,vote,early,shuffled")
+    assert result.exit_code == 0, result.output
+    assert all(f"\n{way}" in result.stdout for way in ("revise, 1", "majority v", "early v", "shuffled"))
+    assert re.search(r"\nBlind .*are never .*\nA vote is never chosen: .* run redraft answer", result.stdout)
+    assert "no way that can be chosen does better by 20 points or more" in result.stdout
+    assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0
+
+
 def test_a_limit_before_the_first_block_is_whole_chooses_nothing() -> None:
     prompts(30)
     script(*["sun", "rain"] * 200)
@@ -498,7 +528,7 @@ def test_a_limit_before_the_first_block_is_whole_chooses_nothing() -> None:
     assert chosen("--price", "0,1000000", "--limit-seconds", "0.001").exit_code == 4
     done = chosen("--price", "0,1000000", "--ways", "one,best,verified", "--equal", "money").stdout
     assert "of 30 prompts" in done
-    assert re.search(r"verified.* USD; at equal money \S+ \(\S+ to \S+\) over best of N", done), done
+    assert re.search(r"equal money: .*\nverified.* minus best of N  .* to .*  at \S+ USD\n", done), done
     assert re.search(r"one answer .* 3\.\d new tokens, 3\.\d{6} USD", done), done
     assert re.search(r"  tokens: (\S+)\n  usd: \1\n", Path("way.yaml").read_text()), "a USD a token"
 

@@ -59,7 +59,7 @@ def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -
             had = f"its {name.replace('_', '-')} is {own.get(name, 'not set')!s:.80}"
             yield f"{had}, and {asked[name]!s:.80} was given"
     if new := {*types_of(asked.get("check", ()))} - {*promise.checks}:
-        yield f"no prompt that it was chosen with has a check {new.pop()}"
+        yield f"it was chosen without a check {new.pop()}"
     model = own.get("model", "default")
     if asked.get("model", model) == model and not fetches(model) and promise.model != digest_of(model):
         yield "the files of its model have changed"
@@ -123,10 +123,11 @@ class Watch:
     def nothing_for(self, checks: Iterable[Any]) -> str:
         """Return why the promise does not cover answers with these checks, or "" if it does."""
         types = {*types_of(getattr(check, "name", check) for check in checks)}
-        if types and not (new := types.difference(self.checks)):
+        if not (new := types.difference(self.checks)) and (types or not self.checks):
             return ""
         which = f"with a check {min(new)}" if types else "without checks"
-        return f"{self.recipe} promises nothing for answers {which}: its checks are {', '.join(self.checks)}."
+        its = ", ".join(self.checks) or "none, as in redraft eval"
+        return f"{self.recipe} promises nothing for answers {which}: its checks are {its}."
 
     def add(self, chain: Chain) -> str:
         """Count an answer if the promise covers its checks. Return a warning for the user, if any."""

@@ -27,19 +27,20 @@ from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
 REVISE, BEST, STEERED = Strategy("revise", 2), Strategy("best-of", 4), Strategy("steered", 2)
-DRAFTS = Strategy("best-of", 2)
+DRAFTS, VOTE, SHUFFLED = Strategy("best-of", 2), Strategy("vote", 4), Strategy("shuffled", 2)
 TOKENS = {ONE: 40, REVISE: 60, STEERED: 70, BEST: 90}
+COSTS = {**TOKENS, VOTE: 50, SHUFFLED: 60}
 MARGIN = 0.1
 AT_ONCE = 145  # prompts in each way, for one look with the power that racing has with up to 300
 
 
 def race(**scores: Sequence[float]) -> Race:
-    ways = {"one": ONE, "revise": REVISE, "best": BEST}
+    ways = {"one": ONE, "revise": REVISE, "best": BEST, "vote": VOTE}
     return Race({ways[name]: spent(ways[name], of) for name, of in scores.items()}, MARGIN)
 
 
 def spent(way: Strategy, scores: Sequence[float]) -> dict[str, list[Spent]]:
-    return {str(place): [Spent(score, TOKENS[way], 0)] for place, score in enumerate(scores)}
+    return {str(place): [Spent(score, COSTS[way], 0)] for place, score in enumerate(scores)}
 
 
 def test_looks_become_fewer_and_the_last_one_sees_all() -> None:
@@ -75,17 +76,38 @@ def test_while_little_is_known_what_did_best_so_far_is_chosen_and_it_is_not_cert
     assert (found.promise(ONE).gain, found.promise(ONE).harm) == (0, 0)
 
 
+def test_a_way_that_nothing_can_use_is_compared_and_neither_chosen_nor_waited_for() -> None:
+    found = race(one=[0] * 60, best=[1, 1, 1, 0] * 15, vote=[1] * 60)
+    assert (found.leader, found.chosen, found.certain) == (BEST, BEST, True)
+    assert found.left == [VOTE, BEST], "whether the vote is ahead goes on being asked"
+    assert (found.finding(VOTE), found.record["ways"]) == ("better", ["one", "best-of-4", "vote-4"])
+    assert not Race({**found.seen, BEST: {}}, MARGIN).certain
+    assert Race({**found.seen, VOTE: {}}, MARGIN).certain, "nor does it matter that it failed"
+    assert race(one=[1] * 9, vote=[1] * 9).certain, "one answer is all that there is to choose"
+
+
+def test_a_way_that_nothing_can_use_makes_no_choice_wait_for_more_evidence() -> None:
+    def needed(**more: Sequence[float]) -> int:
+        return next(n for n in range(1, 99) if race(one=[0] * n, best=[1] * n, **more).certain)
+
+    assert needed() == needed(vote=[0]) < needed(revise=[0] * 99)
+
+
 def test_at_equal_cost_a_way_is_held_against_a_random_choice_between_two_runs_of_best_of_n() -> None:
     scores = {ONE: [0] * 100, REVISE: [1] * 60 + [0] * 40, STEERED: [1] * 100, BEST: [1] * 50 + [0] * 50}
     found = Race({way: spent(way, of) for way, of in scores.items()}, MARGIN)
-    gain = found.at_equal(REVISE, "tokens")
+    gain = found.at_equal(REVISE, "best-of", "tokens")
     assert gain
     assert gain.value == pytest.approx(0.6 - 0.4 * 0.5), "60 tokens are 2/5 of the way from 40 to 90"
     assert 0 < gain.low < gain.value < gain.high < 0.7
-    assert found.at_equal(BEST, "tokens") is None
-    assert found.at_equal(REVISE, "seconds") is None, "nothing took a known time"
+    assert found.at_equal(BEST, "best-of", "tokens") is None
+    assert found.at_equal(REVISE, "best-of", "seconds") is None, "nothing took a known time"
+    against = found.at_equal(REVISE, "steered", "tokens")
+    assert against
+    assert against.value == pytest.approx(0.6 - 2 / 3), "60 tokens are 2/3 of the way from 40 to 70"
+    assert found.at_equal(STEERED, "revise", "tokens") is None, "no revising takes as many"
     dear = {**found.seen, REVISE: {"1": [Spent(1, 91, 0)]}}
-    assert Race(dear, MARGIN).at_equal(REVISE, "tokens") is None, "no best of N takes as many"
+    assert Race(dear, MARGIN).at_equal(REVISE, "best-of", "tokens") is None, "no best of N takes as many"
 
 
 def test_what_a_way_breaks_is_in_its_promise() -> None:
@@ -164,6 +186,14 @@ def test_a_way_that_was_dropped_gets_prompts_again_when_another_one_leads() -> N
     found = raced(answers)
     assert (found.chosen, found.certain) == (REVISE, True)
     assert len(found.seen[REVISE]) < 200
+
+
+def test_while_shuffled_feedback_gets_prompts_revising_does_for_that_is_whose_feedback_it_is() -> None:
+    some, none = [1, 0] * 50, [0] * 100
+    answers = {ONE: none, REVISE: none, BEST: some, STEERED: some[::-1], SHUFFLED: some}
+    found = raced({way: spent(way, scores) for way, scores in answers.items()})
+    assert REVISE not in found.left
+    assert len(found.seen[REVISE]) == len(found.seen[SHUFFLED]) > 20
 
 
 def test_a_way_that_steers_nothing_is_left_out_though_its_replies_took_other_seconds() -> None:

@@ -7,7 +7,7 @@ or limit. Two statements hold with 95 % each, however often one looked (`evaluat
 is `certain` is behind no other way by the margin; and its whole promise, with the intervals beside it.
 
 A false choice seems certainly not behind the best way by the margin, but is. So the 5 % are spent over the
-ways that may be such a choice: all but the best one.
+ways that may be such a choice: all but the best one, and those that are `NEVER` chosen.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,8 +28,8 @@ import yaml
 from redraft.chain.documents import text_of_settings, yaml_of
 from redraft.checks.parse import checks_in
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.equal_tokens import Cost, Spent, around, results_in, titled
-from redraft.evaluation.diagnosis.matrix import CHOOSABLE, RUNS, WAYS, Matrix, folders, stored
+from redraft.evaluation.diagnosis.equal_tokens import Cost, Spent, amount, around, named, results_in, titled
+from redraft.evaluation.diagnosis.matrix import RUNS, WAYS, Matrix, folders, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.table import changes, differences, hashes_of, some, wrong_truths
 from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
@@ -43,6 +44,12 @@ ERROR = 0.05  # the chance of a false choice, and of a broken promise
 FIRST = 20  # prompts of the first block
 FEW = {"seeds": 1, "samples": 4}  # if not given
 ONE = Strategy("plain", 1)
+_VOTES = """\
+A vote is never chosen: no other verb counts votes. To vote, run redraft answer FILE --max-revisions 0 with \
+--seed 1, 2, 3 and so on, and take the most frequent answer to each prompt."""
+_CONTROLS = "Blind retry and shuffled feedback are never chosen: they only show what feedback does."
+NEVER = {"vote": _VOTES, "early": _VOTES, "blind": _CONTROLS, "shuffled": _CONTROLS}
+"""Kinds of ways that are compared and never chosen, and why."""
 CHOICE = "choice.json"  # what was chosen, and from which files, in the folder of the chains
 
 Seen = Mapping[Strategy, Mapping[str, list[Spent]]]
@@ -100,6 +107,11 @@ class Race:
         return mean._replace(tokens=math.inf) if math.isnan(mean.tokens) else mean
 
     @cached_property
+    def usable(self) -> list[Strategy]:
+        """All ways with an answer that may be chosen, the cheapest first."""
+        return [way for way in self.ways if way.kind not in NEVER]
+
+    @cached_property
     def scores(self) -> Mapping[Strategy, Mapping[str, float]]:
         """The score of each item in each way, the mean of its runs."""
         return {
@@ -119,8 +131,8 @@ class Race:
 
     @cached_property
     def leader(self) -> Strategy:
-        """The way that gains most over one answer so far; of equals, the cheapest."""
-        return max(self.ways, key=lambda way: fmean(self.gains(way, ONE) or [-1.0]))
+        """The usable way that gains most over one answer so far; of equals, the cheapest."""
+        return max(self.usable, key=lambda way: fmean(self.gains(way, ONE) or [-1.0]))
 
     @cached_property
     def left(self) -> list[Strategy]:
@@ -130,21 +142,21 @@ class Race:
 
     def _keeps_up(self, way: Strategy, other: Strategy) -> bool:
         """Whether a way is certainly not behind another one by the margin."""
-        enough = math.log((len(self.seen) - 1) / ERROR)
+        others = sum(way.kind not in NEVER for way in self.seen) - 1
+        enough = math.log(max(others, 1) / ERROR)
         return log_ahead(self.gains(way, other), -self.margin) >= enough
 
     @cached_property
     def _safe(self) -> list[Strategy]:
-        """The ways that are certainly not behind any other by the margin, the cheapest first."""
-        if len(self.ways) < len(self.seen):  # a way that failed altogether may be any good
-            return []
-        return [
-            way for way in self.ways if all(self._keeps_up(way, each) for each in self.ways if each != way)
-        ]
+        """The usable ways that are certainly not behind any other by the margin, the cheapest first."""
+        if not all(items or way.kind in NEVER for way, items in self.seen.items()):
+            return []  # a way that failed altogether may be any good
+        ways = self.usable
+        return [way for way in ways if all(self._keeps_up(way, each) for each in ways if each != way)]
 
     @property
     def certain(self) -> bool:
-        """Whether a way is certainly not behind any other by the margin."""
+        """Whether a usable way is certainly not behind any other by the margin."""
         return bool(self._safe)
 
     @property
@@ -163,19 +175,21 @@ class Race:
         ends = least_gain(gains, error), -least_gain([-gain for gain in gains], error)
         return Estimate(fmean(gains), *ends)
 
-    def at_equal(self, way: Strategy, by: Cost) -> Estimate | None:
-        """Return the gain over best of N at equal cost, each with 95 %; None if none costs as much.
+    def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
+        """Return the gain over a kind of way at equal cost; None if no such way costs as much.
 
-        A random choice between two runs of best of N costs as much. Its gain lies between their gains, and so
-        do its bounds, which hold for every such choice, as those of both runs do.
+        A random choice between two runs of the kind, or one and one answer, costs as much. Its gain lies
+        between their gains, and so do its bounds. These hold with 95 % for all pairs of ways at once, and so
+        for every such choice.
         """
-        drawn = [each for each in self.ways if each.kind in ("plain", "best-of")]
-        drawn.sort(key=lambda each: getattr(self.spent(each), by))
-        costs, at = [getattr(self.spent(each), by) for each in drawn], getattr(self.spent(way), by)
-        if way in drawn or not (math.isfinite(at) and costs[0] <= at <= costs[-1]):
+        runs = [each for each in self.ways if each.kind in ("plain", kind)]
+        runs.sort(key=lambda each: getattr(self.spent(each), by))
+        costs, at = [getattr(self.spent(each), by) for each in runs], getattr(self.spent(way), by)
+        if way in runs or not (math.isfinite(at) and costs[0] <= at <= costs[-1]):
             return None
         low, high, part = around(costs, at)
-        both = (astuple(self.gain(way, drawn[place], ERROR / (2 * len(drawn)))) for place in (low, high))
+        error = ERROR / (len(self.seen) * (len(self.seen) - 1))  # two bounds for each pair
+        both = (astuple(self.gain(way, runs[place], error)) for place in (low, high))
         return Estimate(*((1 - part) * a + part * b for a, b in zip(*both, strict=True)))
 
     def finding(self, way: Strategy) -> str:
@@ -228,11 +242,24 @@ class Choice:
 
     def __str__(self) -> str:
         title = f"{self.matrix.models[0]}, against one answer"
-        rows = Part(title, "points ahead", lines=[*self._lines()])
-        return "\n".join(as_text([rows, Part(verdict=self.sentence)]))
+        parts = [Part(title, "points ahead", lines=[*self._lines()])]
+        if equal := [*self._at_equal(by := self.matrix.settings.values.equal)]:
+            parts.append(Part(f"{self.matrix.models[0]}, at equal {by}", "points ahead", lines=equal))
+        never = dict.fromkeys(NEVER[way.kind] for way in self.race.ways if way.kind in NEVER)
+        return "\n".join(as_text([*parts, Part(notes=[*never], verdict=self.sentence)]))
+
+    def _at_equal(self, by: Cost) -> Iterator[Line]:
+        """Yield how far the chosen way is ahead of each kind, and all ways of its kind and of best of N."""
+        race = self.race
+        for way, kind in product(race.ways, dict.fromkeys(way.kind for way in race.ways)):
+            wanted = way == race.chosen or kind in (race.chosen.kind, "best-of")
+            if wanted and (gain := race.at_equal(way, kind, by)):
+                figures = plain(gain.times(100), 1, sign=True)
+                at = f"at {amount(getattr(race.spent(way), by), by)}"
+                yield Line(f"{titled(way)} minus {named(kind)}", *figures, at)
 
     def _lines(self) -> Iterator[Line]:
-        race, by = self.race, self.matrix.settings.values.equal
+        race = self.race
         for way in race.ways:
             right, spent = f"{race.right(way) * 100:.1f} %", race.spent(way)
             tokens = f"{tokens_text(spent.tokens)} new tokens{spent.beside}"
@@ -240,9 +267,6 @@ class Choice:
             if way == ONE:
                 yield Line(titled(way), note=note)
                 continue
-            if equal := race.at_equal(way, by):
-                value, interval = plain(equal.times(100), 1, sign=True)
-                note += f"; at equal {by} {value} ({interval}) over best of N"
             figures = plain(race.gain(way).times(100), 1, sign=True)
             yield Line(titled(way), *figures, f"{race.finding(way)}; {note}")
 
@@ -253,7 +277,8 @@ class Choice:
         seen = f"{len(race.seen[ONE]):,} of {counted(self.items, 'prompt')}"
         points, name = f"{race.margin * 100:g} points", titled(race.chosen)
         if race.certain:
-            said = f"Choose {name}: after {seen}, no way does better by {points} or more."
+            which = "way" if race.usable == race.ways else "way that can be chosen"
+            said = f"Choose {name}: after {seen}, no {which} does better by {points} or more."
         else:
             said = f"So far, choose {name}: after {seen}, another way may be better by {points} or more."
             said += " More prompts would tell."
@@ -280,6 +305,8 @@ class Choice:
         flags = {name: given[name] for name in Flags.model_fields if given.get(name) not in (None, [])}
         flags |= {"model": matrix.models[0], **self.race.chosen.options}
         flags.pop("seed", None)
+        if alone := self.race.chosen.kind == "alone":  # which sees none
+            flags.pop("check", None)
         options = {name.replace("_", "-"): value for name, value in flags.items()}
         records = (record for _, runs in matrix.runs() for record in runs.records)
         checks = given.get("check") or [check.name for record in records for check in checks_in(record)]
@@ -289,9 +316,11 @@ class Choice:
             "promise": {
                 **self.race.record,
                 "tasks": [task.name for task in matrix.tasks],
-                "checks": types_of(checks),
+                "checks": [] if alone else types_of(checks),
                 "drift": "tell",
-                "watched": not given.get("check") and all(task.task == "checks" for task in matrix.tasks),
+                # That `alone` is used with checks is told, too.
+                "watched": alone
+                or not (given.get("check") or {task.task for task in matrix.tasks} - {"checks"}),
                 "evidence": str(matrix.plan.out),
                 "model": digest_of(matrix.models[0]),
                 "options": digest_of_options(options),
@@ -318,14 +347,6 @@ def _refuse(matrix: Matrix) -> None:
     told = matrix.settings
     if len(matrix.models) > 1:
         raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")
-    if other := [way for way in matrix.ways if way in WAYS and way not in CHOOSABLE]:
-        why = "the checks that count its votes need the right answers, which are unknown in use"
-        if other[0] not in ("vote", "early"):
-            why = "it hides from the model what the checks find, and no other verb does"
-        raise UsageError(
-            f"--choose cannot choose {other[0]!r}: {why}.",
-            hint=f"Leave out --choose to compare it, or choose from: {', '.join(CHOOSABLE)}",
-        )
     if not told.get("check") and (task := [each for each in matrix.tasks if each.task != "checks"]):
         raise UsageError(
             f"the checks of {task[0].task} need the right answers, which are unknown in use.",
@@ -355,6 +376,10 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
     few = {name: value for name, value in FEW.items() if settings.get(name) is None}
     matrix = running = replace(matrix, settings=settings.over(**few))
     items = matrix.prepare(run_code=run_code)
+    raced = {way.kind for _, runs in matrix.runs(1) for way in runs.strategies}
+    if {"vote", "early"}.intersection(matrix.ways) - raced:
+        hint = "Answers have to be numbers, letters or exercises, and --samples 4 or more."
+        raise UsageError("there are no votes to count.", hint=hint)
     for count in blocks(items):
         ended = running.run(count / items, run_code=run_code)
         if ended.reached:
@@ -374,6 +399,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
         if race.certain:
             break
         kinds = {"plain", *(way.kind for way in race.left)}
+        kinds |= {"revise"} if "shuffled" in kinds else set()  # whose feedback is shuffled
         ways = [way for way in matrix.ways if WAYS[way] in kinds]
         running = replace(running, ways=ways, plan=replace(running.plan, limits=ended.left))
     return status, choice

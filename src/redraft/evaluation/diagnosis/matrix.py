@@ -35,8 +35,7 @@ from redraft.revision.settings import Settings
 WAYS = {{"plain": "one", "best-of": "best"}.get(kind, kind): kind for kind in NAMES}
 """The kind of each way (`evaluation.diagnosis.strategies`), by the name that a user types."""
 ALWAYS = ("one", "revise")  # the others are compared with these, and may spend their tokens
-CHOOSABLE = ("one", "revise", "best", "steered", "auto", "repair", "verified")
-"""Ways that other verbs can go, too, for `--choose`. Those from the fifth on have to be asked for."""
+RACED = "one,revise,best,steered"  # the ways of --choose, unless said
 DRAWN, EXERCISES = 50, 1  # exercises of a shipped task if there is no limit; the seed that draws them
 PLAN, RUNS = "runs.json", "runs"
 
@@ -110,8 +109,9 @@ class Matrix:
         tasks = [TaskFile.of(each) for each in _split(told.tasks)]
         if settings.get("steer") is None:  # then only the way `steered` is
             settings = settings.over(steer=False)
-        always, usual = (ALWAYS[:1], ",".join(CHOOSABLE[:4])) if told.choose else (ALWAYS, told.ways)
-        ways = list(dict.fromkeys((*always, *_split([settings.get("ways") or usual]))))
+        ways = _split([settings.get("ways") or (RACED if told.choose else told.ways)])
+        always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # its feedback is another's
+        ways = list(dict.fromkeys((*always, *ways)))
         return cls(settings, RunPlan.of(folder, settings), models, tasks, ways)
 
     def runs(self, share: float | None = None) -> Iterator[tuple[str, StrategyRuns]]:
