@@ -7,7 +7,7 @@ import pytest
 
 from redraft.chain import Prompt
 from redraft.checks import language
-from redraft.checks.language import LANGUAGES, Language, _detector, near, probabilities
+from redraft.checks.language import LANGUAGES, Language, _detector, code_of, near, probabilities
 from redraft.errors import CheckSyntaxError, MissingExtra
 
 installed = pytest.mark.skipif(
@@ -96,8 +96,6 @@ def test_every_label_of_the_model_is_a_code() -> None:
 @pytest.mark.parametrize(
     ("written", "hint"),
     [
-        ("english", "Did you mean language:en?"),
-        ("German", "Did you mean language:de?"),
         ("en-US", "Did you mean language:en?"),
         ("germn", "Did you mean language:de? Its 176 codes: https://"),
         ("qq", "Its 176 codes: https://"),
@@ -107,6 +105,19 @@ def test_an_unknown_code_is_refused(written: str, hint: str) -> None:
     with pytest.raises(CheckSyntaxError, match=f"has the code '{written}'") as caught:
         Language.of(written)
     assert (caught.value.hint or "").startswith(hint)
+
+
+@installed
+@pytest.mark.parametrize(
+    ("written", "code"), [("German", "de"), ("norwegian", "no"), ("nb", "no"), ("EN", "en")]
+)
+def test_a_language_has_a_name_beside_its_code(written: str, code: str) -> None:
+    assert Language.of(written).name == f"language:{code}"
+
+
+def test_a_variety_has_the_code_of_its_language() -> None:
+    found = [code_of(each) for each in ("Brazilian Portuguese", "pt-BR", " swiss German", "", "Klingon")]
+    assert found == ["pt", "pt", "de", None, None]
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+import regex
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from redraft.chain import Prompt
@@ -30,6 +31,7 @@ class TestCount:
     def test_agrees_with_its_own_message(
         self, answer: str, unit: str, low: int | None, high: int | None
     ) -> None:
+        assume(not answer.strip() or regex.search(r"[^\s\p{P}]", answer))
         outcome = say(Count(unit, low, high), answer)
         count = COUNTERS[unit](answer)
         assert outcome.passed == ((low is None or low <= count) and (high is None or count <= high))
@@ -49,6 +51,15 @@ class TestCount:
     )
     def test_says_what_is_wrong_and_by_how_much(self, check: Count, message: str) -> None:
         assert say(check, "one two three").message == message
+
+    @pytest.mark.parametrize("check", ["words<=3", "sentences<=1", "uppercase", "lowercase"])
+    def test_punctuation_alone_meets_no_limit_and_no_case(self, check: str) -> None:
+        for answer in ("...", "…", " — ", "***"):
+            assert say(parse_check(check), answer).message == "The answer has no word.", answer
+        for answer in ("42", "雨", "👍", "+"):
+            assert say(parse_check(check), answer).passed, answer
+        assert say(parse_check("words<=0"), "...").passed
+        assert say(parse_check("characters<=3"), "...").passed
 
     def test_nearer_misses_score_higher(self) -> None:
         scores = [say(Count("words", high=3), "a " * count).score for count in (4, 5, 50)]

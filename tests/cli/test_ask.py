@@ -5,17 +5,20 @@ Tests with a terminal or signals start a process. The others call the command he
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
 
 from redraft.chain import Chain
+from redraft.cli.ask import _has_piped
 from tests.cli import verbs
 from tests.engines.fake_server import FakeServer, Reply, chat_event, chat_reply, models_reply, sse_reply
 
@@ -76,6 +79,14 @@ def test_an_edit_of_a_file_takes_no_piped_text_and_no_demands_of_a_prompt(tmp_pa
         ask("--edit", file, "Use euros.", "-m", verbs.script("x"), stdin="Hi."), "a text is piped in"
     )
     verbs.refused(ask("--edit", file, "Use euros.", "-c", "auto"), "--check auto")
+
+
+def test_on_windows_an_edit_of_a_file_waits_for_no_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hi.")))
+    assert _has_piped()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hi.")))
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert not _has_piped()
 
 
 def test_an_edit_of_piped_text_says_which_places_stayed() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from redraft.chain import Chain, CheckResult, Feedback, Place, Prompt, Step, Usage
 from redraft.checks.base import Outcome
 from redraft.checks.parse import parse_check
-from redraft.cli.render import render_chain, verdict, word_diff
+from redraft.cli.render import notes, outline, render_chain, verdict, word_diff
 from redraft.cli.watch import Watch
 from redraft.jobs.counting import printable
 from redraft.revision.ops import DraftDone, Finished, Progress, StepDone, Text
@@ -123,6 +123,18 @@ def test_the_verdict_of_checks_is_said_in_colour_and_words() -> None:
         "✗ c1  The answer has 1.",
     ]
     assert [str(line) for line in verdict(results[2:])] == ["✓ c2: 2."]
+
+
+def test_beside_the_verdict_of_checks_stands_that_an_answer_repeats_itself() -> None:
+    results = (CheckResult(name="words<=30", passed=True, score=1, message="The answer has 9 words."),)
+    step = Step(
+        answer="Rain falls on roofs. " * 3, feedback=Feedback(text="", checks=results, verdict="accept")
+    )
+    assert [str(line) for line in outline(step, "Draft")] == [
+        "Draft: It repeats itself.",
+        "Draft: ✓ words<=30: 9 words.",
+    ]
+    assert not notes(step.model_copy(update={"answer": "Rain falls on roofs. " * 2}))
 
 
 def test_a_revision_that_changes_nothing_is_one_line() -> None:

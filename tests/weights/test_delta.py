@@ -154,9 +154,9 @@ def test_a_buffer_of_old_checkpoints_is_no_difference(tmp_path: Path) -> None:
 
 def test_a_delta_is_no_model(tmp_path: Path) -> None:
     folder = _make(tmp_path)
-    with pytest.raises(ModelError, match="delta is a delta, not a model") as caught:
+    with pytest.raises(UsageError, match="delta is a delta, not a model") as caught:
         apply(folder / "delta", folder / "base", folder / "again")
-    assert caught.value.hint == "The order is: redraft weights apply BASE DELTA"
+    assert caught.value.hint == "Type: redraft weights apply BASE DELTA"
     for base, target in (("delta", "target"), ("base", "delta")):
         with pytest.raises(ModelError, match="delta is a delta, not a model"):
             diff(folder / base, folder / target, folder / "again")
@@ -222,7 +222,7 @@ def test_others_deltas_apply_by_convention(tmp_path: Path, convention: Conventio
 )
 def test_vocab_that_does_not_fit(tmp_path: Path, made: str, vocab: Convention | None, said: str) -> None:
     release(tmp_path, made)
-    refused(tmp_path, ModelError, said, vocab=vocab)
+    refused(tmp_path, UsageError, said, vocab=vocab)
 
 
 # ---------------------------------------------------------------- wrong bases, and other bad input

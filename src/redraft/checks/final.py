@@ -134,6 +134,7 @@ _CORRECTION = regex.compile(
     r"(?i)(?<=[.!?…]\s{1,4}|\n|^)[\s*_]{0,4}(?:(?:but|oh|no|hmm+)\b,?\s)?"
     r"(?:wait\b|actually\b|hold\son\b|no[,.!—]|hmm+\b|oops\b|sorry\b|correction\b|i\smade\sa\b|i\swas\swrong\b|"
     r"that(?:'s|\sis|\swas)\s(?:wrong|incorrect|not\sright)\b|let\sme\s(?:re|check|double|correct)\w*)"
+    r"|(?<=[\w$%}]\s?[,;(—–-]\s?)(?:(?:no|oh),?\swait\b|wait,)"
 )
 _AFFIRMED = regex.compile(
     r"(?i)\b(?:(?:is|was|it's|looks)\s(?:indeed\s)?(?:correct|right|consistent)|yes|indeed|confirm\w*|"
@@ -151,7 +152,7 @@ def _readings(answer: str) -> Iterator[str]:
 def _last_word(answer: str) -> str:
     """Return the text after the last correction, or all of it. To find an answer right is no correction."""
     for match in reversed(list(_CORRECTION.finditer(answer))[-_MARKS:]):
-        rest = answer[match.end() :]
+        rest = answer[match.end() :].lstrip(" ,:—")
         if any(_marked(rest)) or not _AFFIRMED.search(rest):
             return rest
         answer = answer[: match.start()]

@@ -61,8 +61,8 @@ def language_of(text: str) -> str | None:
 
 
 def code_of(written: str) -> str | None:
-    """Return the ISO 639 code of a language from its English name or its code, or None if unknown."""
-    name = written.strip().lower()
+    """Return the ISO 639 code of a language, or of a variety of one: `Swiss German`. None if unknown."""
+    name = (written.lower().split() or [""])[-1].partition("-")[0]
     return BY_NAME.get(name, name if name in LANGUAGES else None)
 
 
@@ -94,14 +94,14 @@ _NO_PROSE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+")
 
 @dataclass(frozen=True)
 class Language:
-    """`language:en`: the answer is written in this language, an ISO 639 code."""
+    """`language:en`: the answer is written in this language: an ISO 639 code, or an English name."""
 
     code: str
 
     @classmethod
     def of(cls, written: str) -> Self:
-        """Parse a language code."""
-        code = "no" if written.lower() == "nb" else written.lower()
+        """Parse a code or a name."""
+        code = BY_NAME.get(written.lower(), "no" if written.lower() == "nb" else written.lower())
         if code not in LANGUAGES:
             begun, known = code.partition("-")[0], [*BY_NAME, *sorted(LANGUAGES)]
             near = [begun] if begun in known else get_close_matches(begun, known, 3, 0.7)

@@ -38,6 +38,7 @@ _OTHER = {"uppercase": regex.compile(r"\p{Ll}+"), "lowercase": regex.compile(r"\
 """Name -> letters of the other case."""
 _CASED = regex.compile(r"[\p{Ll}\p{Lu}]")
 _SAYS = regex.compile(r"[\p{L}\p{N}]")
+_MARKS = regex.compile(r"\s*\p{P}[\s\p{P}]*")  # such as `...`, which says nothing
 
 
 def bullets(text: str) -> int:
@@ -101,6 +102,7 @@ WRITTEN = {
 """Unit -> how it is written, for those who have too few."""
 
 
+_NO_WORD = "The answer has no word."
 PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"), "items": ("{}. ", "\n")}
 """Unit -> what it begins with, and what stands between two."""
 
@@ -164,7 +166,8 @@ class Count:
             return failed(few, score=count / self.low)
         if self.high is not None and count > self.high:
             return failed(f"{has}, and {bounds}: {count - self.high} too many.", score=self.high / count)
-        return passed(f"{has}.")
+        silent = self.low is None and self.high and not count and _MARKS.fullmatch(answer)
+        return failed(_NO_WORD) if silent else passed(f"{has}.")
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ class Case:
         """Pass if no letter has the other case. A miss scores the share of letters that are right."""
         places = [match.span() for match in _OTHER[self.name].finditer(answer)]
         if not places:
-            return passed(f"All letters are {self.name}.")
+            return failed(_NO_WORD) if _MARKS.fullmatch(answer) else passed(f"All letters are {self.name}.")
         word = next(word for word in answer.split() if _OTHER[self.name].search(word))
         score = 1 - sum(end - begin for begin, end in places) / len(_CASED.findall(answer))
         return failed(f'"{word[:40]}" is not {self.name}.', score=score, places=places)

@@ -126,9 +126,9 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
 
 
 def _has_piped() -> bool:
-    """Whether a text waits in the pipe. One that comes later is not waited for."""
+    """Whether a text waits in the pipe. One that comes later is not waited for; Windows cannot tell."""
     with suppress(OSError, ValueError):  # a test's standard input is no file
-        if sys.stdin.isatty() or not select.select([sys.stdin], [], [], 0)[0]:
+        if sys.platform == "win32" or sys.stdin.isatty() or not select.select([sys.stdin], [], [], 0)[0]:
             return False
     return bool(sys.stdin.buffer.read(1))
 

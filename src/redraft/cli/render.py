@@ -14,7 +14,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from redraft.chain import Chain, CheckResult, Feedback, Step, content_of, other_parts
+from redraft.chain import Chain, CheckResult, Feedback, Step, content_of, loop, other_parts
 from redraft.checks.base import MOST_PLACES
 from redraft.checks.json_reading import characters_of
 from redraft.jobs.counting import counted, printable
@@ -106,12 +106,13 @@ def outline(step: Step, name: str) -> list[Text]:
 
 
 def notes(step: Step) -> list[Text]:
-    """Return notes on a step: how much was patched, and whether it is an echo or was cut."""
+    """Return notes on a step: how much was patched, and whether it is an echo, repeats itself or was cut."""
     places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
     texts = [(f"Patched: {places}, {tokens}. The rest is as it was.", "dim")] * bool(step.patch)
     if step.echo:
         echo = "No answer: it repeats the prompt or the criticism, only acknowledges, or replaces a call."
         texts.append((echo, "yellow"))
+    texts += [("It repeats itself.", "yellow")] * (loop(step.answer) is not None)
     if step.finish != "stop":  # if the whole chain was cancelled, its end says why
         texts.append(("Cut." if step.finish == "cancelled" else f"Cut: {why_cut(step)}.", "yellow"))
     return [Text(*each) for each in texts]

@@ -39,7 +39,7 @@ def clean(
         like: Use the rules of Vicuna's or SelFee's data.
         rules: Apply only these rules.
         skip: Leave these rules out.
-        languages: Keep these languages, as ISO 639 codes: the rule `language`.
+        languages: Keep these languages, by name or ISO 639 code: the rule `language`.
         blocked: Lists of words of the rule `blocked`: fastchat, alpaca.
         **options: How to run: `DataOptions`.
 
@@ -108,10 +108,10 @@ def _known(
     """Return names in lower case; `meant` maps other words to the names they stand for."""
     listed = written.split(",") if isinstance(written, str) else written
     names = [name.strip() for name in listed if name.strip()]
-    names = [name.lower() for name in names] if meant else names
+    names = [meant.get(name.lower(), name.lower()) for name in names] if meant else names
     for name in names:
         if name not in known:
-            hint = f"Did you mean {meant[name]!r}?" if meant and name in meant else nearest(name, known)
+            hint = nearest(name, known)
             hint = hint or f"Known names: {', '.join(sorted(known)[:20])}{' …' * (len(known) > 20)}"
             raise UsageError(f"{flag}: unknown name {name!r}.", hint=hint)
     return frozenset(names)

@@ -204,7 +204,7 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
 
 
 _INDENT = r"\n {0,8}| "
-"""Space in JSON whose names are the model's. Without any, a small model finds worse names and values."""
+"""Space in JSON whose names are the model's: a small model finds better ones. llama.cpp may repeat it."""
 _ANNOTATIONS = frozenset({"format", "$schema"})  # keywords that are not checked, either
 
 _UNIT = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)  # an escape, or a class in brackets

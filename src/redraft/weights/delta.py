@@ -107,7 +107,8 @@ def apply(
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
-    refuse_delta(ours, hint="The order is: redraft weights apply BASE DELTA")
+    if KEY in ours.metadata:
+        raise UsageError(f"{base} is a delta, not a model.", hint="Type: redraft weights apply BASE DELTA")
     inputs = {"base": describe(ours), "delta": describe(theirs)}
     theirs = _without_buffers(ours, theirs)
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, run.tell)
@@ -332,11 +333,11 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
         )
     if not added:
         if asked not in (None, "none"):
-            raise ModelError(f"--vocab {asked} does not fit: {delta.path} adds no rows to the base's.")
+            raise UsageError(f"--vocab {asked} does not fit: {delta.path} adds no rows to the base's.")
         return "none", "as many rows as the base"
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):
-        raise ModelError(
+        raise UsageError(
             f"{delta.path} has {theirs:,} rows, and the base {ours:,}. Say what the others are added to.",
             hint="--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)",
         )

@@ -66,7 +66,7 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     [
         (["--like", "fastchat"], ["good", "page", "german"]),
         (["--like", "selfee"], ["good", "page", "blocked"]),
-        (["--like", "selfee", "--languages", "de"], ["page", "german"]),
+        (["--like", "selfee", "--languages", "German"], ["page", "german"]),
         (["--blocked", "fastchat", "--skip", "short"], ["good", "page", "short", "german"]),
     ],
 )
@@ -102,7 +102,7 @@ def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path
     ("flags", "message"),
     [
         (["--rules", "rolls"], "--rules: unknown name 'rolls'.\n  Did you mean 'roles'?"),
-        (["--languages", "english"], "--languages: unknown name 'english'.\n  Did you mean 'en'?"),
+        (["--languages", "englisch"], "--languages: unknown name 'englisch'.\n  Known names: af, "),
         (["--rules", ""], "no rule is left."),
         (["--rules", "language"], "the rule 'language' needs a list.\n  For example: --languages en"),
         (["--like", "selfee", "--rules", "html"], "--like and --rules both choose the rules."),

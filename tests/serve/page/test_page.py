@@ -154,6 +154,11 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
     judged = {"feedback": {"checks": [{"name": "judge:kind", "passed": True, "message": told}]}}
     [found] = visit.told("chain.js", "return own.verdictsOf(given);", judged)
     assert found == ["good", "✓", "The judge gives the answer 9 of 10"]  # its content was judged
+    judged["answer"] = "Rain falls on roofs. " * 3
+    assert visit.told("chain.js", "return own.verdictsOf(given);", judged) == [
+        ["bad", "✗", "repeats itself"],
+        found,
+    ]
 
 
 @pytest.mark.slow

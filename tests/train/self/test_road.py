@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,22 @@ def test_no_step_on_answers_needs_an_earlier_adapter(tmp_path: Path) -> None:
 def test_a_base_that_is_missing_is_told_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read: No such file"):
         Road(tmp_path / "run", [TASKS["dates"]], model=str(tmp_path / "missing.gguf")).walk()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"model": "ollama:qwen3"}, "only default and GGUF files can be trained"),
+        ({"everyday": Path("missing.jsonl")}, "missing.jsonl: cannot be read"),
+        ({"everyday": Path(os.devnull)}, "/dev/null has no prompts"),
+    ],
+)
+def test_a_server_and_a_file_without_prompts_are_refused_before_anything_is_written(
+    tmp_path: Path, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        Road(tmp_path / "run", [TASKS["dates"]], **given).walk()
     assert not (tmp_path / "run").exists()
 
 

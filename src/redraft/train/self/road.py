@@ -19,7 +19,7 @@ from redraft.chain import Chain, read_jsonl
 from redraft.chain.read.inputs import licensed_records
 from redraft.engines.hf.folders import folder_for
 from redraft.engines.llamacpp.default_model import ADAPTERS
-from redraft.engines.load import model_of
+from redraft.engines.load import DEFAULTS, model_of
 from redraft.errors import UsageError
 from redraft.jobs.files import locked, replace_file
 from redraft.jobs.formats import Objective
@@ -129,6 +129,10 @@ class Road:
         """All tasks, by name."""
         return {task.name: task for task in (*self.tasks, *self.rehearsed)}
 
+    @cached_property
+    def _prompts(self) -> Sequence[Chain]:
+        return list(licensed_records(self.everyday or EVERYDAY))
+
     @property
     def files(self) -> Asking:
         """The files of exercises and answers."""
@@ -148,7 +152,7 @@ class Road:
         """Do the remaining stages. Return the report of the test, which is also in the folder's card.
 
         Raises:
-            UsageError: `answer_steps` is 0, and there is no adapter that has learnt answers.
+            UsageError: `answer_steps` is 0 without `start`, `model` is no GGUF file, or `everyday` is empty.
             ModelError: The base is missing.
             OutputError: The folder holds a run of another kind.
             EndedBySignal: A signal ended it. The same call resumes.
@@ -156,6 +160,11 @@ class Road:
         if not self.scale.answer_steps and self.start is None:
             hint = "Add --from default or a folder, or --answer-steps 150."
             raise UsageError("0 steps on answers need an earlier adapter, but none is named.", hint=hint)
+        if self.model not in DEFAULTS and not self.model.lower().endswith(".gguf"):
+            hint = "Leave --model out, or name a file: --model qwen3-0.6b-q8_0.gguf"
+            raise UsageError(f"--model {self.model}: only default and GGUF files can be trained.", hint=hint)
+        if not self._prompts:
+            raise UsageError(f"{self.everyday} has no prompts.", hint="Without --everyday, redraft has some.")
         folder_for(self.model)  # if the base is missing, nothing should be written
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / ".lock"):
@@ -231,9 +240,8 @@ The test, on exercises in words that nothing was trained on:
         return self._exercises(part, count, ceil(count / REHEARSED))
 
     def _outside(self) -> Iterator[Chain]:
-        found = list(licensed_records(self.everyday or EVERYDAY))
-        for number in range(ceil(FEWEST_EVERYDAY / len(found))):
-            for chain in found:
+        for number in range(ceil(FEWEST_EVERYDAY / len(self._prompts))):
+            for chain in self._prompts:
                 origin = {"origin": chain.meta["origin"]} if "origin" in chain.meta else {}
                 yield Chain(id=f"everyday/{chain.id}/{number}", prompt=chain.prompt, meta=origin)
 

@@ -136,6 +136,7 @@ export const whyCut = (step) => CUTS[step.finish] || STOPS[step.finish] || step.
 
 const MOST_FOUND = 4; // results of checks that are shown without a click
 const JUDGED = /^(?:judge|reward)\b/; // checks in which a model judged the content: others measure what they name
+const LOOP = /(?<![\p{L}\p{N}_])(\p{L}[^\n]{4,60}?)(?:[^\p{L}\p{N}_]+\1){2}[^\p{L}\p{N}_]*$/u; // chain.loop
 const COUNT = /^[a-z]+(<=|>=|==|=)(\d+)(?:\.\.(\d+))?$/;
 
 // What a check found, in a few words: "28 words, at most 30".
@@ -159,6 +160,7 @@ export function verdictsOf(step) {
     if (!check.passed) return ["bad", "✗", foundBy(check)];
     return [JUDGED.test(check.name) ? "good" : "plain", "✓", foundBy(check)];
   });
+  if (LOOP.test((step.answer || "").slice(-200))) found.unshift(["bad", "✗", "repeats itself"]);
   if (["model", "both"].includes(by) && verdict === "accept") found.push(["good", "✓", "its critic accepts it"]);
   if (by === "model" && verdict === "revise") found.push(["bad", "✗", "its critic wants it revised"]);
   if (by === "model" && verdict === "unknown") found.push(["plain", "–", "its critic gave no verdict"]);
