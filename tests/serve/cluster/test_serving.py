@@ -78,14 +78,14 @@ def test_a_stream_goes_on_when_all_replicas_die(served: Serving) -> None:
 def test_two_servers_of_one_name(address: str, words: Path) -> None:
     second = redraft("serve", "--ray", address, "--app", "one", "--port", "0", "-m", f"script:{words}")
     assert second.returncode == 3
-    assert second.stderr.startswith("redraft: an application named 'one' runs on this cluster.\n")
+    assert second.stderr.startswith("redraft: an application named 'one' already runs on this cluster.\n")
 
 
 @pytest.mark.slow
 def test_a_model_that_is_not_on_the_node(address: str, tmp_path: Path) -> None:
     found = redraft("serve", "--ray", address, "--app", "lost", "--port", "0", "-m", f"script:{tmp_path}/no")
     assert found.returncode == 3
-    assert "cannot be read: No such file or directory" in found.stderr
+    assert "there is no script" in found.stderr
     assert "Traceback" not in found.stderr
 
 

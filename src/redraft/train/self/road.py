@@ -141,12 +141,12 @@ class Road:
     @property
     def answering(self) -> str:
         """The reference of the base with the adapter that answers."""
-        return f"{self.model}+{self.folder.absolute() / 'answers.gguf'}"
+        return f"{self.model}+{self.folder.resolve() / 'answers.gguf'}"
 
     @property
     def revising(self) -> str:
         """The reference of the base with both adapters."""
-        return f"{self.answering}@answer+{self.folder.absolute() / 'critic.gguf'}@revise"
+        return f"{self.answering}@answer+{self.folder.resolve() / 'critic.gguf'}@revise"
 
     def walk(self) -> str:
         """Do the remaining stages. Return the report of the test, which is also in the folder's card.
