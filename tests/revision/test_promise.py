@@ -98,7 +98,7 @@ def test_answers_made_otherwise_or_for_nobody_do_not_count() -> None:
     assert [each for each in said if each] == [
         "way.yaml promises nothing for answers with another max_tokens."
     ]
-    left = Chain(id="b", steps=(Step(answer="Rain"),), best=0, stop="cancelled")
+    left = answer(passed=False).model_copy(update={"stop": "cancelled"})
     assert (watch.add(left), watch.count) == ("", 0)
 
 

@@ -134,7 +134,7 @@ class Watch:
         return f"{self.recipe} promises nothing for answers {which}: its checks are {', '.join(self.checks)}."
 
     def keep_in(self, folder: Path) -> str:
-        """Count in a folder, with all watches over the promise that do, now or before. Return a warning."""
+        """Count in a file in this folder, which all watches over the promise share. Return a warning."""
         self._file = folder / f"{_digest(self.promise.model_dump(exclude={'drift'}))}.txt"
         return self._counted()
 
@@ -157,7 +157,7 @@ class Watch:
                     with suppress(ValueError):  # it is new, or the machine crashed
                         self.count, self.passed, self.broken = map(int, file.read().split())
                     self._bet(*answers)
-                    file.seek(0)  # written in place, as the disk takes milliseconds to rename a new one
+                    file.seek(0)  # in place: to rename a new file takes a disk milliseconds for each answer
                     file.truncate(file.write(b"%d %d %d\n" % (self.count, self.passed, self.broken)))
             else:
                 self._bet(*answers)
