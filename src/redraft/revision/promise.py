@@ -155,7 +155,8 @@ class Watch:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with locked(self._file), self._file.open("r+b") as file:
                     with suppress(ValueError):  # it is new, or the machine crashed
-                        self.count, self.passed, self.broken = map(int, file.read().split())
+                        self.count, self.passed, broken = map(int, file.read().split())
+                        self.broken = broken > 0
                     self._bet(*answers)
                     file.seek(0)  # in place: to rename a new file takes a disk milliseconds for each answer
                     file.truncate(file.write(b"%d %d %d\n" % (self.count, self.passed, self.broken)))

@@ -48,8 +48,9 @@ class Metrics:
     def __init__(self, inside: Callable[[], int], models: Models) -> None:
         self._models, self._registry = models, CollectorRegistry()
         self._registry.register(_Engines(models.watched))
-        ours: dict[str, Any] = {"namespace": "redraft", "registry": self._registry}
-        counter, gauge = partial(Counter, **ours), partial(Gauge, **ours)
+        counter = partial(Counter, namespace="redraft", registry=self._registry)
+        gauge = partial(Gauge, namespace="redraft", registry=self._registry)
+        histogram = partial(Histogram, namespace="redraft", registry=self._registry)
         self._requests = counter("requests", "HTTP requests", ["status", "key"])
         self._tokens = counter("tokens", "Tokens of all attempts", ["model", "kind", "key"])
         self._chains = counter("chains", "Chains, by why they ended", ["model", "stop"])
@@ -57,7 +58,7 @@ class Metrics:
         self._covered = gauge("promise_answers", "Answers that the recipe's promise covers", ["model"])
         self._broken = gauge("promise_broken", "1 if fewer answers pass than the recipe promised", ["model"])
         about = "Requests to models, from the first byte to the last"
-        self._seconds = Histogram("request_seconds", about, ["model"], buckets=_BOUNDS, **ours)
+        self._seconds = histogram("request_seconds", about, ["model"], buckets=_BOUNDS)
         gauge("requests_inside", "Requests that are answered or wait").set_function(inside)
 
     def note(self, seen: Mapping[str, Any], seconds: float) -> None:
