@@ -440,6 +440,10 @@ def test_answers_that_break_the_promise_are_told() -> None:
     redraft("answer", "own.jsonl", "-o", "one.jsonl", "--recipe", "way.yaml", "-j", "1")
     drafts = [len(chain.drafts) for chain in chains_of("one.jsonl")]
     assert (drafts[0], drafts[-1]) == (3, 0)
+    again = ("answer", "own.jsonl", "-o", "again.jsonl", "--recipe", "way.yaml", "-j", "1")
+    said = [redraft(*again, "--limit-tokens", limit).stderr for limit in (30, 9999)]
+    assert ["promises that at least" in each for each in said] == [False, True]
+    assert [len(chain.drafts) for chain in chains_of("again.jsonl")] == drafts  # what is in the file counts
     for before, after, said in (
         ("right: .*", "right: 1.7", ("way.yaml: promise.right is 1.7.", "at least 0 and at most 1")),
         ("drift: tell", "drift: two", ("way.yaml: promise.drift is 'two'.", "It should be tell or one.")),

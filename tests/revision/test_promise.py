@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,42 @@ def test_a_drift_steps_back_to_one_answer_if_the_promise_says_so(way: str) -> No
     assert (kept.instead["drafts"], kept.instead.get("steer")) == (1, False if "steered" in way else None)
     assert any(telling.add(answer(passed=False)) for _ in range(30))
     assert not telling.instead
+
+
+def test_watches_over_a_promise_in_one_folder_count_together_and_after_one_another(tmp_path: Path) -> None:
+    one, other = Watch(PROMISE, "way.yaml"), Watch(PROMISE.model_copy(update={"drift": "one"}), "way.yaml")
+    assert [watch.keep_in(tmp_path / "new") for watch in (one, other)] == ["", ""]
+    said = [watch.add(answer(passed=False)) for _ in range(3) for watch in (one, other)]
+    assert [bool(each) for each in said] == [False] * 3 + [True, True, False]
+    assert (other.broken, other.count, bool(other.instead)) == (True, 4, True)
+    later, strange = Watch(PROMISE, "way.yaml"), Watch(Promise(right=0.9, checks=["words"]), "way.yaml")
+    assert "and 0 of 4 do" in later.keep_in(tmp_path / "new")
+    assert strange.keep_in(tmp_path / "new") == ""
+
+
+def test_a_damaged_file_of_counts_begins_anew_and_one_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (watch := Watch(PROMISE, "way.yaml")).keep_in(tmp_path)
+    [file] = tmp_path.iterdir()
+    for damage in ("", "\0" * 40, "1 2", "a b c"):
+        file.write_text(damage)
+        (watch := Watch(PROMISE, "way.yaml")).keep_in(tmp_path)
+        watch.add(answer(passed=True))
+        assert file.read_text() == "1 1 0\n"
+    said = watch.keep_in(file)
+    assert said.startswith("Each start counts anew if way.yaml keeps its promise: ")
+    assert str(file) in said
+    assert not watch.add(answer(passed=True))
+    assert watch.count == 2
+
+
+def test_answers_made_otherwise_or_for_nobody_do_not_count() -> None:
+    watch = Watch(PROMISE, "way.yaml")
+    said = [watch.add(answer(passed=False), "max_tokens") for _ in range(20)]
+    assert [each for each in said if each] == [
+        "way.yaml promises nothing for answers with another max_tokens."
+    ]
+    left = answer(passed=False).model_copy(update={"stop": "cancelled"})
+    assert (watch.add(left), watch.count) == ("", 0)
 
 
 def test_types_are_what_comes_before_the_limit_of_a_check() -> None:

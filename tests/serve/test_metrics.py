@@ -11,12 +11,11 @@ from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.options import check_options
 from redraft.revision.promise import Promise, Watch
 from redraft.serve.keys import Keys
-from redraft.serve.metrics import Metrics
 from redraft.serve.models import Model
 from redraft.serve.reader import ServerLimits
 from redraft.serve.requests import chain_options
 from tests.revision.test_promise import answer
-from tests.serve.running import LONG, SHORT, Server, served
+from tests.serve.running import LONG, SHORT, Server, served, short
 
 
 def figures(server: Server, **more: Any) -> dict[tuple[str, ...], float]:
@@ -56,14 +55,29 @@ def test_a_clients_text_is_no_label() -> None:
         assert "SECRET" not in httpx.get(f"{server.root}/metrics").text
 
 
-def test_a_broken_promise_is_a_figure_and_a_line(caplog: pytest.LogCaptureFixture) -> None:
-    watch = Watch(Promise(right=0.9, checks=["words"]), "way.yaml")
-    metrics = Metrics(lambda: 0, promises=lambda: {"model": watch})
-    for _ in range(20):
-        metrics.note({"model": "model", "chains": [answer(passed=False)]}, 0.1)
-    assert b'redraft_promise_broken{model="model"} 1.0' in metrics.text()
-    [line] = [record.message for record in caplog.records]
-    assert line.startswith("way.yaml promises that at least 90.0 % of answers pass")
+def test_a_broken_promise_is_a_figure_a_line_and_one_answer_from_then_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watch = Watch(Promise(right=0.9, checks=["words"], drift="one"), "way.yaml")
+    own = short(ScriptedEngine([LONG]), mode="best-of", drafts=4)
+    with served({"way": own}, watch=watch, withheld="No.") as server:
+
+        def asked(**more: Any) -> int:
+            revision = {"checks": ["words>=1"]}
+            told = server.post({"model": "way", "redraft": True, "revision": revision, **more}).json()
+            return int(told["usage"]["completion_tokens"])
+
+        assert figures(server)["redraft_promise_answers", "way"] == 0
+        assert {asked(max_tokens=3) for _ in range(5)} == {12}
+        assert figures(server)["redraft_promise_answers", "way"] == 0
+        assert [asked() // len(LONG) for _ in range(5)] == [4, 4, 4, 1, 1]
+        found = figures(server)
+    assert (found["redraft_promise_answers", "way"], found["redraft_promise_broken", "way"]) == (3, 1)
+    other, line = [record.message for record in caplog.records if "promises" in record.message]
+    assert other == "way.yaml promises nothing for answers with another max_tokens."
+    assert line.startswith(
+        "way.yaml promises that at least 90.0 % of answers pass, and 0 of 3 do. From now on"
+    )
 
 
 def test_a_promise_that_breaks_steps_back_to_one_answer_unless_a_request_says_otherwise() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import socket
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -17,6 +20,7 @@ from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import EngineError, EngineTimeout, RedraftError, ServerError, UsageError
 from redraft.options import Flags
 from redraft.revision.options import check_options
+from redraft.revision.promise import digest_of
 from redraft.revision.settings import Settings
 from redraft.serve import start
 from redraft.serve.app import make_app
@@ -25,6 +29,7 @@ from redraft.serve.gate import Gate
 from redraft.serve.models import Model, Models
 from redraft.serve.reader import ServerLimits
 from redraft.serve.start import Opening, Server
+from tests.serve.running import HI, started
 
 NAMES = {"a": "script:a.jsonl", "b": "http://down/v1#m", "c": "http://down/v1#m"}
 
@@ -111,3 +116,23 @@ def test_the_server_is_degraded_while_a_model_is_down() -> None:
     models.offer([Model("a", check_options({"model": ScriptedEngine(["Hi."])}))], ["b"])
     client = TestClient(make_app(models, Gate(1, 1), ServerLimits()), base_url="http://localhost")
     assert client.get("/ready").json() == {"status": "degraded"}
+
+
+def test_a_way_is_served_for_checks_of_requests_and_its_promise_watched_over_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDRAFT_CACHE", "cache")
+    Path("w.jsonl").write_text('"Rain falls."')
+    promise = {"right": 0.6, "checks": ["words"], "watched": True, "model": digest_of("script:w.jsonl")}
+    way = {"model": "script:w.jsonl", "mode": "best-of", "drafts": 2, "promise": promise}
+    Path("way.yaml").write_text(json.dumps(way))
+    found = []
+    for _ in range(2):
+        with started("--recipe", "way.yaml", "--no-page") as (root, _):
+            for checks in ([], *[["words<=1"]] * 5):
+                body = {"model": "w-revise", "messages": HI, "revision": {"checks": checks}}
+                found.append(httpx.post(f"{root}/v1/chat/completions", json=body).status_code)
+            text = httpx.get(f"{root}/metrics").text
+            found += [int(value) for value in re.findall(r"^redraft_promise_.* (\d)", text, re.M)]
+    assert found == [400, *[200] * 5, 5, 0, 400, *[200] * 5, 7, 1]

@@ -66,7 +66,7 @@ def serve(
     given = [{**flags, "model": reference} for reference in flags.get("model") or [None]]
     if models and len(given) > 1:
         raise UsageError(f"{models} and several --model were given. One serves entries without a model.")
-    of_flags = [] if models else [entry for each in given for entry in _of_flags(fill_in(each))]
+    of_flags = [] if models else [entry for each in given for entry in _of_flags(_filled(each))]
     entries, own = _of_file(models, given[0]) if models else (of_flags, {})
     settings = vars(how).copy()
     keys = None if (file := settings.pop("api_key_file")) is None else Keys.read(file)
@@ -77,6 +77,13 @@ def serve(
         with nodes.entered() as machines:
             server.run(lambda ballot: kept.add(**dict(ballot)), machines)
     begin_line()
+
+
+def _filled(given: Given) -> Settings:
+    """Fill in recipe and config file. Requests may have the checks that a chosen way needs."""
+    settings = fill_in(given)
+    brought = {"checks": ["words<=9"]} if settings.watch and not settings.get("check") else {}
+    return replace(settings, stand_ins=brought)
 
 
 _A_MODEL = "A model reads: name: {model: default}"
@@ -110,7 +117,7 @@ def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, A
         where = f"{path}: {name}: "
         own = ModelKeys.read_file(keys, where=where)
         more = ModelKeys.__annotations__
-        settings = fill_in({**flags, **{key: v for key, v in own.explicit.items() if key not in more}})
+        settings = _filled({**flags, **{key: v for key, v in own.explicit.items() if key not in more}})
         entries.append((name, "", settings))
         passes[name], replies[name] = frozenset(own.server_fields), own.of_replies(where, settings)
     return entries, {"passes": passes, "replies": replies}

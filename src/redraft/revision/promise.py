@@ -6,13 +6,15 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 from redraft.chain import Chain
 from redraft.engines.load import fetches, identity_of
-from redraft.errors import UsageError, shown
+from redraft.errors import OutputError, UsageError, shown
+from redraft.jobs.files import locked
 from redraft.jobs.machine import cache_folder
 from redraft.jobs.provenance import ContentHashes
 from redraft.options import Flags, OptionModel, PlainOptions, option
@@ -108,45 +110,74 @@ class Watch:
     """
 
     def __init__(self, promise: Promise, recipe: str) -> None:
-        self.least, self.recipe, self.checks = promise.right, recipe, promise.checks
-        self.drift, self.steered = promise.drift, promise.way.startswith("steered")
+        self.promise, self.recipe = promise, recipe
+        self.least, self.checks = promise.right, promise.checks
         self.count = self.passed = 0
         self.broken = self.strange = False
+        self._file: Path | None = None
 
     @property
     def instead(self) -> dict[str, Any]:
         """The options that replace the way's own: those of one answer, if a broken promise asks for it."""
-        if self.drift != "one" or not self.broken:
+        if self.promise.drift != "one" or not self.broken:
             return {}
-        return {**_ONE, "steer": False} if self.steered else {**_ONE}
+        return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}
 
-    def nothing_for(self, checks: Iterable[Any]) -> str:
-        """Return why the promise does not cover answers with these checks, or "" if it does."""
+    def nothing_for(self, checks: Iterable[Any], changed: str = "") -> str:
+        """Return why the promise does not cover answers with these checks and a changed option, or ""."""
         types = {*types_of(getattr(check, "name", check) for check in checks)}
+        if changed:
+            return f"{self.recipe} promises nothing for answers with another {changed}."
         if not (new := types.difference(self.checks)) and (types or not self.checks):
             return ""
         which = f"with a check {min(new)}" if types else "without checks"
         its = ", ".join(self.checks) or "none, as in redraft eval"
         return f"{self.recipe} promises nothing for answers {which}: its checks are {its}."
 
-    def add(self, chain: Chain) -> str:
-        """Count an answer if the promise covers its checks. Return a warning for the user, if any."""
+    def keep_in(self, folder: Path) -> str:
+        """Count in a file in this folder, which all watches over the promise share. Return a warning."""
+        self._file = folder / f"{_digest(self.promise.model_dump(exclude={'drift'}))}.txt"
+        return self._counted()
+
+    def add(self, chain: Chain, changed: str = "") -> str:
+        """Count an answer if the promise covers it (see `nothing_for`). Return a warning, if any."""
+        if self.broken or chain.stop == "cancelled":  # who left is no fault of the way
+            return ""
         names = [result.name for step in chain.steps for result in step.checks]
-        if chain.steps and (strange := self.nothing_for(names)):
+        if chain.steps and (strange := self.nothing_for(names, changed)):
             told, self.strange = self.strange, True
             return "" if told else strange
-        if chain.passed is None or self.broken:
-            return ""
-        self.count, self.passed = self.count + 1, self.passed + chain.passed
-        failed = self.count - self.passed
-        gain = 1 / (1 - self.least) - 1 if self.least < 1 else math.inf
-        wealth = (self.passed * math.log1p(-bet) + failed * math.log1p(bet * gain) for bet in _BETS)
-        self.broken = failed > 0 and max(wealth) - math.log(len(_BETS)) > -math.log(_ERROR)
+        return "" if chain.passed is None else self._counted(chain.passed)
+
+    def _counted(self, *answers: bool) -> str:
+        said = ""
+        try:
+            if self._file:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                with locked(self._file), self._file.open("r+b") as file:
+                    with suppress(ValueError):  # it is new, or the machine crashed
+                        self.count, self.passed, broken = map(int, file.read().split())
+                        self.broken = broken > 0
+                    self._bet(*answers)
+                    file.seek(0)  # in place: to rename a new file takes a disk milliseconds for each answer
+                    file.truncate(file.write(b"%d %d %d\n" % (self.count, self.passed, self.broken)))
+            else:
+                self._bet(*answers)
+        except (OSError, OutputError) as error:
+            self._file, said = None, f"Each start counts anew if {self.recipe} keeps its promise: {error}"
         if not self.broken:
-            return ""
+            return said
         least, found = f"{self.least * 100:.1f} %", f"{self.passed:,} of {self.count:,}"
         return (
             f"{self.recipe} promises that at least {least} of answers pass, and {found} do. "
             + "From now on, each prompt gets one answer. " * bool(self.instead)
             + "Choose again, with new prompts: redraft diagnose FILE --choose WAY"
         )
+
+    def _bet(self, *answers: bool) -> None:
+        for passed in () if self.broken else answers:
+            self.count, self.passed = self.count + 1, self.passed + passed
+            failed = self.count - self.passed
+            gain = 1 / (1 - self.least) - 1 if self.least < 1 else math.inf
+            wealth = (self.passed * math.log1p(-bet) + failed * math.log1p(bet * gain) for bet in _BETS)
+            self.broken = failed > 0 and max(wealth) - math.log(len(_BETS)) > -math.log(_ERROR)

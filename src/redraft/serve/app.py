@@ -57,7 +57,7 @@ def make_app(
 ) -> ASGIApp:
     """Return the application."""
     check_kinds("anyone")  # plugins are imported now, so no request imports one
-    metrics = Metrics(lambda: gate.inside, models.watched, models.promises)
+    metrics = Metrics(lambda: gate.inside, models)
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
     )

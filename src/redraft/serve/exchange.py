@@ -162,8 +162,7 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
         try:
             async with aclosing(make(prompt, options)) as events:
                 async for event in events:
-                    if isinstance(event, Interrupted):
-                        _log.warning("a reply broke off (%s), its chain goes on", type(event.error).__name__)
+                    _note(event, asked)
                     if seen := allowed(event, asked):
                         yield index, seen
         except EmptyReply as error:
@@ -179,6 +178,13 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
             _log.warning("an answer is withheld: %s", error)
             message = "a check could not judge the answer."
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "check_failed", message) from None
+
+
+def _note(event: Event, asked: Accepted) -> None:
+    if isinstance(event, Interrupted):
+        _log.warning("a reply broke off (%s), its chain goes on", type(event.error).__name__)
+    if isinstance(event, Finished) and (told := asked.count(event.chain)):
+        _log.warning(told)
 
 
 def patient(send: Send) -> Send:

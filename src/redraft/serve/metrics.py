@@ -6,8 +6,8 @@ client's text.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -16,10 +16,8 @@ from prometheus_client.registry import Collector
 
 from redraft.chain import Usage
 from redraft.engines.base import Health
-from redraft.revision.promise import Watch
 from redraft.serve.keys import ANYONE
-
-_log = logging.getLogger(__name__)
+from redraft.serve.models import Models
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -47,38 +45,21 @@ class _Engines(Collector):
 class Metrics:
     """The figures of one server."""
 
-    def __init__(
-        self,
-        inside: Callable[[], int],
-        engines: Callable[[], Mapping[str, Health]] = dict,
-        promises: Callable[[], Mapping[str, Watch]] = dict,
-    ) -> None:
-        self._promises = promises
-        self._registry = registry = CollectorRegistry()
-        registry.register(_Engines(engines))
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"redraft_{name}", text, labels, registry=registry)
-
-        self._requests = counter("requests", "HTTP requests", "status", "key")
-        self._tokens = counter("tokens", "Tokens of all attempts", "model", "kind", "key")
-        self._chains = counter("chains", "Chains, by why they ended", "model", "stop")
-        self._revisions = counter("revisions", "Answers after the first", "model")
-        self._broken = Gauge(
-            "redraft_promise_broken",
-            "1 if fewer answers pass than the recipe promised",
-            ["model"],
-            registry=registry,
-        )
-        self._seconds = Histogram(
-            "redraft_request_seconds",
-            "Requests to models, from the first byte to the last",
-            ["model"],
-            registry=registry,
-            buckets=_BOUNDS,
-        )
-        inside_now = Gauge("redraft_requests_inside", "Requests that are answered or wait", registry=registry)
-        inside_now.set_function(inside)
+    def __init__(self, inside: Callable[[], int], models: Models) -> None:
+        self._models, self._registry = models, CollectorRegistry()
+        self._registry.register(_Engines(models.watched))
+        counter = partial(Counter, namespace="redraft", registry=self._registry)
+        gauge = partial(Gauge, namespace="redraft", registry=self._registry)
+        histogram = partial(Histogram, namespace="redraft", registry=self._registry)
+        self._requests = counter("requests", "HTTP requests", ["status", "key"])
+        self._tokens = counter("tokens", "Tokens of all attempts", ["model", "kind", "key"])
+        self._chains = counter("chains", "Chains, by why they ended", ["model", "stop"])
+        self._revisions = counter("revisions", "Answers after the first", ["model"])
+        self._covered = gauge("promise_answers", "Answers that the recipe's promise covers", ["model"])
+        self._broken = gauge("promise_broken", "1 if fewer answers pass than the recipe promised", ["model"])
+        about = "Requests to models, from the first byte to the last"
+        self._seconds = histogram("request_seconds", about, ["model"], buckets=_BOUNDS)
+        gauge("requests_inside", "Requests that are answered or wait").set_function(inside)
 
     def note(self, seen: Mapping[str, Any], seconds: float) -> None:
         """Count a request and its seconds. `seen` is the state of its scope."""
@@ -91,13 +72,12 @@ class Metrics:
         for chain in seen.get("chains", ()):
             self._chains.labels(model, str(chain.stop)).inc()
             self._revisions.labels(model).inc(chain.revisions)
-            if watch := self._promises().get(model):
-                if told := watch.add(chain):
-                    _log.warning(told)
-                self._broken.labels(model).set(watch.broken)
         self._tokens.labels(model, "prompt", key).inc(usage.prompt_tokens)
         self._tokens.labels(model, "completion", key).inc(usage.completion_tokens)
 
     def text(self) -> bytes:
         """Return all figures in Prometheus' text format."""
+        for model, watch in self._models.promises().items():
+            self._covered.labels(model).set(watch.count)
+            self._broken.labels(model).set(watch.broken)
         return generate_latest(self._registry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from secrets import randbelow
@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import AfterValidator, Field, PrivateAttr, WithJsonSchema
 
-from redraft.chain import Prompt, is_system
+from redraft.chain import Chain, Prompt, is_system
 from redraft.chain.thoughts import apart
 from redraft.checks.base import Check, schema_of
 from redraft.checks.parse import parse_check
@@ -137,6 +137,8 @@ class Accepted:
     strict_tools: bool = False  # whether a call that stays wrong is an error
     left_out: tuple[str, ...] = ()  # types of tools that the model is not offered, told in a header
     repeated: Mapping[str, Any] = field(default_factory=dict)  # of the request, in the reply
+    # Counts a chain for the promise of the model's recipe. Returns a warning, if any.
+    count: Callable[[Chain], str] = lambda _: ""
     noted: Noting | None = None  # has the log-probabilities of each answer; None if they were not asked for
 
     @property
@@ -287,7 +289,8 @@ class RevisedRequest(ModelRequest):
         if fault := fault_of_tools(tools):
             raise invalid(*fault)
         checks = format_checks(wanted.get("type"), wanted.get("schema"), *places)
-        options = chain_options(model, limits, self._with_critic(models), self.revision, checks)
+        given = self._with_critic(models)
+        options = chain_options(model, limits, given, self.revision, checks)
         options = self._with_tools(options, model)
         asked = self.revision.options if self.revision else {}
         once = bool(getattr(self, "logprobs", None)) or asked.get("max_revisions") == 0
@@ -295,6 +298,8 @@ class RevisedRequest(ModelRequest):
         options = settled(prompt, options, engine_of(options).info, once=once)[0]
         options = with_passed(options, passed_in(self), model)
         strict = any(each.get("strict") is True for each in functions_of(options))
+        given, own = {**given, **asked, **passed_in(self)}, {**_NEUTRAL, **vars(model.options)}
+        changed = min({n for n in given if given[n] != own.get(n)} - {"seed", "checks"}, default="")
         return Accepted(
             model.name,
             (prompt,),
@@ -305,6 +310,7 @@ class RevisedRequest(ModelRequest):
             think_tags=model.think_tags and not checks,
             strict=f"json-schema:{places[0]}" if wanted.get("strict") is True else "",
             strict_tools=strict or limits.strict_tools,
+            count=lambda chain: model.watch.add(chain, changed) if model.watch else "",
         )
 
     def _with_critic(self, models: Models) -> dict[str, Any]:
@@ -467,7 +473,8 @@ def chain_options(
     """Return the options of a chain: the model's own, overridden by those of the request."""
     asked = {**given, **(revision.options if revision else {})}
     own = {**model.options.explicit, **(model.watch.instead if model.watch else {})}
-    if revision and own.get("max_revisions") == 0 and "max_revisions" not in asked:
+    free = revision and not model.watch  # a chosen way, or the one answer in its place, stays as it is
+    if free and own.get("max_revisions") == 0 and "max_revisions" not in asked:
         own = {name: value for name, value in own.items() if name not in ("max_revisions", "min_revisions")}
     found: dict[str, Any] = {**own, **asked}
     if checks := [*own.get("checks", ()), *read_checks(asked.get("checks", ())), *wanted]:

@@ -20,6 +20,7 @@ from redraft.engines.pool import PASSING
 from redraft.engines.retry import backoff
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
+from redraft.jobs.machine import cache_folder
 from redraft.options import Flags, MachineOptions, ServerOptions, option
 from redraft.revision.options import check_engines
 from redraft.revision.settings import Settings
@@ -166,7 +167,7 @@ class Opening:
         steered = any(each.get("steer") is not False for *_, each in self.models)
         because = "checks of requests steer it, unless --no-steer" if steered else ""
         options = settings.options()
-        opened: dict[str, Any] = {"trace": self.provider}
+        opened: dict[str, Any] = {"trace": self.provider, **dict.fromkeys(settings.stand_ins, ())}
         for role, reference in settings.references().items():
             machine = MachineOptions.model_fields if role == "model" else ()
             how = [*ServerOptions.model_fields, *machine]
@@ -183,6 +184,8 @@ class Opening:
         if called in self._names:
             raise UsageError(f"two models are called {called}.", hint="--models FILE gives them other names.")
         self._names.add(called)
+        if settings.watch and (told := settings.watch.keep_in(cache_folder() / "promises")):
+            settings.tell(told)
         return Model(called, options, watch=settings.watch, **more)
 
 

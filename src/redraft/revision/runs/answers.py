@@ -279,7 +279,12 @@ class AnswerRun:
 
     def _count_found(self, line: bytes) -> None:
         self.summary.before += 1
-        self.summary.add(Chain.from_json(line, where=str(self.plan.out)))
+        self._count(Chain.from_json(line, where=str(self.plan.out)))
+
+    def _count(self, chain: Chain) -> None:
+        self.summary.add(chain)
+        if self.settings.watch and (said := self.settings.watch.add(chain)):
+            self.plan.say(said)
 
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[Chain]]:
@@ -304,9 +309,7 @@ class AnswerRun:
                         await self.finish_empty(error, asked)
                         raise
                 chain = await self.finish(made, asked)
-                self.summary.add(chain)
-                if watch and (said := watch.add(chain)):
-                    self.plan.say(said)
+                self._count(chain)
                 return [chain.to_json()]
 
             yield work
@@ -366,5 +369,4 @@ async def aanswer_file(
 
 
 def _run_of(source: str | Path, output: str | Path, options: Mapping[str, Any]) -> AnswerRun:
-    settings = Settings.read(AnswerOptions, options, tell=tell)
-    return AnswerRun.of(settings, source, output)
+    return AnswerRun.of(Settings.read(AnswerOptions, options, tell=tell), source, output)

@@ -38,6 +38,7 @@ from redraft.serve.gate import Gate
 from redraft.serve.guard import Guard
 from redraft.serve.keys import ANYONE, Key, Keys, digest_of
 from redraft.serve.metrics import Metrics
+from redraft.serve.models import Models
 from redraft.serve.reader import Reader, ServerLimits, object_of
 from redraft.serve.run import listen, run, until_signal
 
@@ -314,7 +315,7 @@ def booth_app(booth: Booth, keys: Keys, gate: Gate) -> ASGIApp:
     """Return the page with a booth in place of models."""
     reader = Reader(ServerLimits(body=_LARGEST))
     page = Page(reader, Logins(keys, "redraft_vote"), gate, booth=booth)
-    return Guard(_nothing, keys, Metrics(lambda: gate.inside), reader, page)
+    return Guard(_nothing, keys, Metrics(lambda: gate.inside, Models()), reader, page)
 
 
 async def _nothing(*_: object) -> None:
