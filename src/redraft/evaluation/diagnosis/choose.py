@@ -112,7 +112,7 @@ class Race:
         }
 
     def gains(self, way: Strategy, other: Strategy, *, ties: bool = True) -> list[float]:
-        """Return how much better a way does than another one, for each item of both. Two ties may be left out."""
+        """Return how much better a way does than another one, by items; perhaps without two `ties`."""
         ours, theirs = self.scores[way], self.scores[other]
         both = (name for name in ours if name in theirs and (ties or ours[name] or theirs[name]))
         return [ours[name] - theirs[name] for name in both]
