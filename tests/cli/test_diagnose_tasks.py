@@ -551,7 +551,7 @@ def test_without_checks_a_judge_compares_the_answers_and_what_it_said_is_kept() 
         assert re.search(
             r"preferred in 19 of 20, worse in 1, .*\n.* 40 reviews, 0 cannot be read; 280 ", result
         )
-        assert re.search(r"in at least \d\S+ % more prompts than the other way round, and at most ", result)
+        assert re.search(r"at least \d\S+ points more often than the other way round, and at most ", result)
         [file], paid = Path("way").rglob("pairs.reviews-2.jsonl"), len(server.messages)
         text, way = file.read_text(), Path("way.yaml").read_text()
         file.write_text("".join(text.splitlines(keepends=True)[:3]))  # as if it had been stopped there

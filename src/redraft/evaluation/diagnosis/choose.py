@@ -274,7 +274,7 @@ class Choice:
         more, worse = f"{gain} points more than with one answer", "wrong that are right with one answer"
         if race.judge:
             said, kept = f"As {race.judge} judges: {said}", []
-            more = f"answers preferred to one answer in {gain} % more prompts than the other way round"
+            more = f"answers preferred to one answer {gain} points more often than the other way round"
             worse = "of prompts with worse ones"
         if race.chosen != ONE:
             kept += [more if promise.gain > 0 else "no certain gain over one answer", f"and {harm} {worse}"]

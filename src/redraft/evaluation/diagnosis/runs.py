@@ -176,8 +176,8 @@ class StrategyRuns:
     def strategies(self) -> list[Strategy]:
         """The strategies that suit the task. Steering is one of them where the others do not steer."""
         voting = strategies.reader_of(checks_of(task_named(self.task), self.records[0])) is not None
-        told = self.settings.get("steer") or self._chooser
-        kinds = [kind for kind in self.kinds if kind != "steered" or not told]
+        needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
+        kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
         values = self.settings.values
         drawn: Sequence[int] = range(2, values.samples + 1)
         if self.share is not None:
