@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import cycle
 from pathlib import Path
 from shutil import copytree, rmtree
 from typing import Any
@@ -17,6 +18,7 @@ from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.matrix import folders
 from tests.cli.verbs import chains as chains_of
 from tests.cli.verbs import redraft, refused, script, write
+from tests.engines.paid_server import PaidServer
 
 FEW = ("--seeds", "1", "--limit", "3", "--samples", "3", "-j", "1", "--models", "script:script.jsonl")
 BOTH, GSM8K = "add,gsm8k:test.jsonl", "gsm8k:test.jsonl"
@@ -559,3 +561,66 @@ def test_of_tasks_of_unequal_size_each_prompt_counts_the_same() -> None:
     result = chosen("--tasks", "own.jsonl,few.jsonl")
     assert "75.0 % of 40 right" in result.stdout, result.stdout
     assert len(list(Path("d/runs").glob("*/few/seed-0/plain.jsonl"))) == 1
+
+
+def by_judge(server: PaidServer, ways: str = "one,revise") -> str:
+    write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(40)])
+    flags = ("--model", server.model, "--judge", server.model, "--ways", ways, "--margin", "10", "-j", "1")
+    return redraft("diagnose", "own.jsonl", *flags, "--choose", "way.yaml", "--samples", "2").stdout
+
+
+def says(messages: Any) -> str:
+    """A writer whose revisions are longer, of all prompts but one, and a judge who likes that."""
+    if texts := re.findall(r"Answer of Assistant \d:\n(=== \w+)\n(.*?)\n\1", messages[-1]["content"], re.S):
+        first, second = (len(text) for _, text in texts)
+        return f"[[{5 + (first > second)}, {5 + (second > first)}]]"
+    last = "It." if "(11)" in str(messages) else "Rain falls from clouds."
+    return ["Rain.", "Too short. Revision is needed.", last][sum(m["role"] == "assistant" for m in messages)]
+
+
+def test_without_checks_a_judge_compares_the_answers_and_what_it_said_is_kept() -> None:
+    with PaidServer(says) as server:
+        result = by_judge(server)
+        assert f"As {server.model} judges: Choose revise, 1 revision: after 20 of 40 prompts" in result
+        assert re.search(
+            r"preferred in 19 of 20, worse in 1, .*\n.* 40 reviews, 0 cannot be read; 280 ", result
+        )
+        assert re.search(r"at least \d\S+ points more often than the other way round, and at most ", result)
+        [file], paid = Path("way").rglob("pairs.reviews-2.jsonl"), len(server.messages)
+        text, way = file.read_text(), Path("way.yaml").read_text()
+        file.write_text("".join(text.splitlines(keepends=True)[:3]))  # as if it had been stopped there
+        assert (by_judge(server), len(server.messages)) == (result, paid)
+    assert f"  judge: {server.model}\n" in way
+    assert "\njudge:" not in way, "it is not asked in use"
+    assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0
+    refused(redraft("diagnose", "way"), "nothing but a judge says what is right in way.")
+    file.write_text(text.replace('"score":[6.0,5.0]', '"score":[1.0,1.0]'))
+    edited = redraft("diagnose", "way.yaml", "--verify").stdout
+    assert re.search(r"promise.gain is (?s:.*)pairs.reviews-2.jsonl: was changed afterwards.", edited)
+
+
+def test_a_judge_of_the_first_place_decides_nothing() -> None:
+    with PaidServer(lambda asked: "[[9, 1]]" if "Assistant 2:" in str(asked) else says(asked)) as server:
+        result = by_judge(server)
+    assert "judges: So far, choose one answer: after 40 of 40 prompts, another way may be" in result
+    assert re.search(r"revise, 1 revision +\+0.0 .* open; preferred in 0 of 40, worse in 0, ", result)
+
+
+def test_without_checks_the_judge_chooses_the_best_of_several_too() -> None:
+    drafts = cycle(["Rain.", "Rain falls from clouds."])
+
+    def draws(messages: Any) -> str:
+        if "Rubric:" in str(messages):
+            return "Score: 10" if "clouds" in str(messages) else "Score: 3"
+        return says(messages) if "Assistant 2:" in str(messages) else next(drafts)
+
+    with PaidServer(draws) as server:
+        assert "judges: Choose best of 2: after " in by_judge(server, "one,best")
+        assert redraft("ask", "Rain?", "--recipe", "way.yaml").stdout == "Rain falls from clouds.\n"
+
+
+def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
+    refused(redraft("diagnose", "d", "--tasks", GSM8K, "--judge", "default"), "--judge is for --choose.")
+    prompts(2)
+    refused(chosen("--judge", "default"), "it has checks, which score.", "Else leave out --judge")
+    refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")

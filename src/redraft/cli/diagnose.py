@@ -48,7 +48,8 @@ def diagnose(
     after any stop; with more models, tasks, ways or seeds, it adds to the folder. Without --tasks, table and
     page are made again. --check guides; without it, the tasks' own checks do. A limit ends the command with
     exit status 4. With --choose way.yaml, CHAINS may be the tasks, and the folder is then called way.
-    redraft diagnose way.yaml --verify computes its promise again.
+    With --judge, that model compares the answers, and prompts need no checks. redraft diagnose way.yaml
+    --verify computes its promise again.
 
     Ways: one answer; revise, told by the task's checks; revise alone, by the model's own criticism; vote, by
     majority, or early, which ends once that is clear; best of N, chosen by the checks; auto, repair,
@@ -58,7 +59,9 @@ def diagnose(
         if "judge" in check.partition(":")[0]:
             problem = f"the check {check!r:.60} asks a judge, but here there is none."
             raise UsageError(problem, hint="Leave it out.")
-    if "choose" in flags and "tasks" not in flags:  # what is given are the tasks
+    if "choose" not in flags:
+        _refuse({"judge": flags.get("judge")}, "is for --choose.", "Leave it out, or add: --choose way.yaml")
+    elif "tasks" not in flags:  # what is given are the tasks
         flags, files = {**flags, "tasks": [*map(str, files)]}, [Path(flags["choose"]).with_suffix("")]
     if "tasks" not in flags:
         why, hint = "is for --tasks.", "Leave it out, or make runs: --tasks gsm8k:test.jsonl runs"

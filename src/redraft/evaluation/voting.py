@@ -101,10 +101,8 @@ class VoteStore:
     def _vote(self, line: bytes) -> Vote:
         vote = parse_line(line)
         if vote is None or not vote.keys() >= {"review_id", "judge", "text"}:
-            raise RecordError(
-                f"{self.path}: has a line that is not a vote: {line[:60].decode(errors='replace')!r}.",
-                hint=f"Correct or remove the line, or move {self.path} away.",
-            )
+            said = f"{self.path}: has a line that is not a vote: {line[:60].decode(errors='replace')!r}."
+            raise RecordError(said, hint=f"Correct or remove the line, or move {self.path} away.")
         return vote
 
 
@@ -129,10 +127,8 @@ def voter_of(name: str) -> str:
     """Return a voter's name with single spaces and in Unicode's form C, so that it is one voter."""
     found = unicodedata.normalize("NFC", " ".join(name.split()))
     if not found or len(found) > LONGEST_NAME or printable(found) != found:
-        raise UsageError(
-            f"{found!r:.60} is not a name for a voter.",
-            hint=f"Give 1 to {LONGEST_NAME} printable characters: --voter NAME",
-        )
+        hint = f"Give 1 to {LONGEST_NAME} printable characters: --voter NAME"
+        raise UsageError(f"{found!r:.60} is not a name for a voter.", hint=hint)
     return found
 
 

@@ -81,6 +81,7 @@ class Promise(OptionModel):
     prompts: int = option("how many were answered", default=0, ge=0)
     margin: float = option("what another way may be ahead", default=0.0, ge=0, le=1)
     ways: list[str] = option("the ways that were compared", default=[])
+    judge: str = option("whose preferences gain and harm count; empty for the truth", default="")
     tasks: list[str] = option("the tasks that were answered", default=[])
     checks: list[str] = option("the types of their checks", default=...)
     drift: Literal["tell", "one"] = option("what follows if it breaks", default="tell")

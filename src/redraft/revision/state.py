@@ -367,21 +367,15 @@ CUT = (None, "budget", "cancelled", "error")
 def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
     """Check that a chain can be resumed for a prompt, and for a first answer if that is given."""
     if chain.stop not in CUT:
-        raise UsageError(
-            f"the chain to resume is finished: its stop is {chain.stop!r}.",
-            hint="Resume chains whose stop is None, budget, cancelled or error.",
-        )
+        hint = "Resume chains whose stop is None, budget, cancelled or error."
+        raise UsageError(f"the chain to resume is finished: its stop is {chain.stop!r}.", hint=hint)
     if chain.prompt != prompt:
-        raise UsageError(
-            f"the chain to resume answers another prompt: {chain.prompt.text!r:.80}.",
-            hint="Give the same prompt: revise(chain.prompt, resume=chain, …)",
-        )
+        hint = "Give the same prompt: revise(chain.prompt, resume=chain, …)"
+        raise UsageError(f"the chain to resume answers another prompt: {chain.prompt.text!r:.80}.", hint=hint)
     if given and chain.steps and chain.steps[0].answer != given:
         begins = chain.steps[0].answer
-        raise UsageError(
-            f"the chain to resume begins with another first answer than the given one: {begins!r:.80}.",
-            hint="Leave out given=… to go on with the chain, or resume=… to start over.",
-        )
+        said = f"the chain to resume begins with another first answer than the given one: {begins!r:.80}."
+        raise UsageError(said, hint="Leave out given=… to go on with the chain, or resume=… to start over.")
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:

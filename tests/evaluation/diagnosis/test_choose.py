@@ -115,6 +115,13 @@ def test_what_a_way_breaks_is_in_its_promise() -> None:
     assert found.promise(BEST).harm > 10 / 60
 
 
+def test_of_a_judge_only_ties_are_no_evidence() -> None:
+    found = Race({way: spent(way, [way != ONE] * 400) for way in (ONE, REVISE, BEST)}, MARGIN, "judge")
+    assert (found.chosen, found.certain, found.promise(BEST).gain > 0.9) == (REVISE, True, True)
+    found = Race({way: spent(way, [0] * 4000) for way in (ONE, REVISE, BEST)}, MARGIN, "judge")
+    assert (found.chosen, found.certain, found.finding(BEST)) == (ONE, False, "open")
+
+
 def test_tokens_that_no_server_tells_are_unknown_and_not_infinite() -> None:
     found = Race({ONE: {"1": [Spent(1, math.nan, 0)]}}, MARGIN)
     assert (found.record["tokens"], tokens_text(found.spent(ONE).tokens)) == (None, "an unknown number of")
@@ -166,9 +173,9 @@ class Drawn(Matrix):
         return Ended(0, "", self.plan.limits)
 
 
-def raced(answers: Answers) -> Race:
+def raced(answers: Answers, **options: str) -> Race:
     """Let ways with these answers race to the end."""
-    settings = Settings.read(DiagnoseOptions, {"choose": "way.yaml"})
+    settings = Settings.read(DiagnoseOptions, {"choose": "way.yaml", **options})
     ways = [name for name, kind in WAYS.items() if kind in {way.kind for way in answers}]
     matrix = Drawn(settings, RunPlan(Path(), quiet=True), ["model"], (), ways, answers)
     with pytest.MonkeyPatch.context() as patch:
@@ -236,3 +243,19 @@ def test_choices_and_promises_hold_in_95_of_100_runs_and_racing_saves_answers() 
     assert broken <= 0.05 * runs
     assert abs(at_once - certain) <= 0.005 * runs, "what looking at any time is measured against"
     assert count <= 0.6 * runs * AT_ONCE * len(TOKENS)
+
+
+@pytest.mark.slow
+def test_choices_and_promises_by_a_judges_preferences_hold_as_often() -> None:
+    rng, runs, false, broken = np.random.default_rng(8), 500, 0, 0
+    for _ in range(runs):
+        won, lost = rng.dirichlet([2, 1, 1], len(TOKENS)).T[:2] * (np.arange(len(TOKENS)) > 0)
+        place = rng.uniform(size=(200, 1)) * 0.9 + 0.1 * rng.uniform(
+            size=(200, len(TOKENS))
+        )  # alike in a prompt
+        said = (place < won) * 1.0 - (place > 1 - lost)
+        found = raced({way: spent(way, said[:, k]) for k, way in enumerate(TOKENS)}, judge="judge")
+        way, promise = [*TOKENS].index(found.chosen), found.promise(found.chosen)
+        false += found.certain and (won - lost)[way] <= max(won - lost) - MARGIN
+        broken += promise.gain > (won - lost)[way] or promise.harm < lost[way]
+    assert max(false, broken) <= 0.05 * runs

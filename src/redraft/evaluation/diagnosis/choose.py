@@ -32,9 +32,11 @@ from redraft.evaluation.diagnosis.equal_tokens import Cost, Spent, amount, aroun
 from redraft.evaluation.diagnosis.matrix import RUNS, WAYS, Matrix, folders, stored
 from redraft.evaluation.diagnosis.strategies import Strategy
 from redraft.evaluation.diagnosis.table import changes, differences, hashes_of, some, wrong_truths
+from redraft.evaluation.diagnosis.truth import reviews_in
 from redraft.evaluation.evidence import least_gain, least_mean, log_ahead
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, Part, as_text, plain, tokens_text
+from redraft.evaluation.tasks.tasks import UNSCORED
 from redraft.jobs.counting import counted
 from redraft.jobs.files import write_file
 from redraft.options import Flags
@@ -94,6 +96,7 @@ class Race:
 
     seen: Seen
     margin: float  # the chosen way may be behind by less than this
+    judge: str = ""  # whose preferences to one answer are the scores: 1, 0 for a tie, or -1. Empty for truth
 
     @cached_property
     def ways(self) -> list[Strategy]:
@@ -120,14 +123,11 @@ class Race:
             if items
         }
 
-    def right(self, way: Strategy) -> float:
-        """Return the share of right answers."""
-        return fmean(self.scores[way].values())
-
-    def gains(self, way: Strategy, other: Strategy) -> list[float]:
-        """Return how much better a way does than another one, for each item that both have."""
+    def gains(self, way: Strategy, other: Strategy, *, ties: bool = True) -> list[float]:
+        """Return how much better a way does than another one, by items; perhaps without two `ties`."""
         ours, theirs = self.scores[way], self.scores[other]
-        return [ours[name] - theirs[name] for name in ours if name in theirs]
+        both = (name for name in ours if name in theirs and (ties or ours[name] or theirs[name]))
+        return [ours[name] - theirs[name] for name in both]
 
     @cached_property
     def leader(self) -> Strategy:
@@ -141,10 +141,11 @@ class Race:
         return [way for way in self.ways if way == leader or not self._keeps_up(leader, way)]
 
     def _keeps_up(self, way: Strategy, other: Strategy) -> bool:
-        """Whether a way is certainly not behind another one by the margin."""
-        others = sum(way.kind not in NEVER for way in self.seen) - 1
-        enough = math.log(max(others, 1) / ERROR)
-        return log_ahead(self.gains(way, other), -self.margin) >= enough
+        """Whether a way is certainly not behind another one by the margin. A judge's ties show nothing."""
+        others = sum(each.kind not in NEVER for each in self.seen) - 1
+        most = 2 if self.judge and ONE not in (way, other) else 1  # the largest gain
+        gains = [gain / most for gain in self.gains(way, other, ties=not self.judge)]
+        return log_ahead(gains, -self.margin / most) >= math.log(max(others, 1) / ERROR)
 
     @cached_property
     def _safe(self) -> list[Strategy]:
@@ -185,7 +186,7 @@ class Race:
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
         runs.sort(key=lambda each: getattr(self.spent(each), by))
         costs, at = [getattr(self.spent(each), by) for each in runs], getattr(self.spent(way), by)
-        if way in runs or not (math.isfinite(at) and costs[0] <= at <= costs[-1]):
+        if self.judge or way in runs or not (math.isfinite(at) and costs[0] <= at <= costs[-1]):
             return None
         low, high, part = around(costs, at)
         error = ERROR / (len(self.seen) * (len(self.seen) - 1))  # two bounds for each pair
@@ -199,11 +200,12 @@ class Race:
             return "better"
         if gain.high < 0:
             return "worse"
-        return "equal" if max(-gain.low, gain.high) < self.margin else "open"
+        return "equal" if max(-gain.low, gain.high) < self.margin and not self.judge else "open"
 
     def promise(self, way: Strategy) -> Promise:
         """Return what a way can promise."""
-        right, spent = least_mean([*self.scores[way].values()], self._error), self.spent(way)
+        scores, spent = [*self.scores[way].values()], self.spent(way)
+        right = 0.0 if self.judge else least_mean(scores, self._error)
         took = spent.tokens, spent.seconds, spent.money
         if way == ONE:
             return Promise(right, 0.0, 0.0, *took)
@@ -229,6 +231,7 @@ class Race:
             "prompts": len(self.seen[ONE]),
             "margin": self.margin,
             "ways": [way.called for way in self.seen],
+            **({"judge": self.judge} if self.judge else {}),
         }
 
 
@@ -261,14 +264,23 @@ class Choice:
     def _lines(self) -> Iterator[Line]:
         race = self.race
         for way in race.ways:
-            right, spent = f"{race.right(way) * 100:.1f} %", race.spent(way)
-            tokens = f"{tokens_text(spent.tokens)} new tokens{spent.beside}"
-            note = f"{right} of {len(race.seen[way]):,} right, {tokens}"
+            scores, spent = [*race.scores[way].values()], race.spent(way)
+            took = f"{tokens_text(spent.tokens)} new tokens{spent.beside}"
+            note = f"{fmean(scores) * 100:.1f} % of {len(scores):,} right, {took}"
+            if race.judge:
+                better, worse = (sum(sign * score > 0 for score in scores) for sign in (1, -1))
+                note = f"preferred in {better:,} of {len(scores):,}, worse in {worse:,}, {took}"
             if way == ONE:
-                yield Line(titled(way), note=note)
+                yield Line(titled(way), note=took if race.judge else note)
                 continue
             figures = plain(race.gain(way).times(100), 1, sign=True)
             yield Line(titled(way), *figures, f"{race.finding(way)}; {note}")
+        if made := [*reviews_in(self.matrix.plan.out)] if race.judge else []:
+            tokens = sum(each.metadata["completion_tokens"] for each in made)
+            usd = sum(each.metadata.get("cost_usd", 0.0) for each in made)
+            unread = sum(each.score is None for each in made)
+            note = f"{counted(len(made), 'review')}, {unread:,} cannot be read; {tokens:,} new tokens"
+            yield Line("the judge", note=note + f", {usd:.6f} USD" * (usd > 0))
 
     @property
     def sentence(self) -> str:
@@ -281,13 +293,18 @@ class Choice:
             said = f"Choose {name}: after {seen}, no {which} does better by {points} or more."
         else:
             said = f"So far, choose {name}: after {seen}, another way may be better by {points} or more."
-            said += " More prompts would tell."
-        kept = f"at least {promise.right * 100:.1f} % right"
+            said += " More prompts would tell." * (not race.judge)
+        kept = [f"at least {promise.right * 100:.1f} % right"]
+        gain, harm = f"at least {promise.gain * 100:.1f}", f"at most {promise.harm * 100:.1f} %"
+        more, worse = f"{gain} points more than with one answer", "wrong that are right with one answer"
+        if race.judge:
+            said, kept = f"As {race.judge} judges: {said}", []
+            more = f"answers preferred to one answer {gain} points more often than the other way round"
+            worse = "of prompts with worse ones"
         if race.chosen != ONE:
-            more = f"at least {promise.gain * 100:.1f} points more than with one answer"
-            kept += f", {more if promise.gain > 0 else 'no certain gain over one answer'}, and at most "
-            kept += f"{promise.harm * 100:.1f} % wrong that are right with one answer"
-        return f"{said} It promises {kept}, with {tokens_text(promise.tokens)} new tokens an answer."
+            kept += [more if promise.gain > 0 else "no certain gain over one answer", f"and {harm} {worse}"]
+        promised = ", ".join(kept) or "what one answer gives"
+        return f"{said} It promises {promised}, with {tokens_text(promise.tokens)} new tokens an answer."
 
     def put(self, file: Path) -> str:
         """Write the way as a recipe, with its evidence into the chains' folder. Return it as JSON."""
@@ -307,6 +324,8 @@ class Choice:
         flags.pop("seed", None)
         if alone := self.race.chosen.kind == "alone":  # which sees none
             flags.pop("check", None)
+        if given.get("check") or self.race.chosen.kind != "best-of":  # else the judge chooses one of several
+            flags.pop("judge", None)
         options = {name.replace("_", "-"): value for name, value in flags.items()}
         records = (record for _, runs in matrix.runs() for record in runs.records)
         checks = given.get("check") or [check.name for record in records for check in checks_in(record)]
@@ -337,21 +356,19 @@ def keep_edited(file: Path, folder: Path) -> None:
     """Raise `UsageError` if the file exists and is not what was written from the chains in `folder`."""
     made = stored(folder / CHOICE, "way")
     if file.exists() and (made is None or text_of_settings(file) != _yaml(made["way"])):
-        raise UsageError(
-            f"{file} is not what --choose wrote from {folder}, and would be overwritten.",
-            hint="Move it away and type this again, or name another file.",
-        )
+        said = f"{file} is not what --choose wrote from {folder}, and would be overwritten."
+        raise UsageError(said, hint="Move it away and type this again, or name another file.")
 
 
 def _refuse(matrix: Matrix) -> None:
     told = matrix.settings
     if len(matrix.models) > 1:
         raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")
-    if not told.get("check") and (task := [each for each in matrix.tasks if each.task != "checks"]):
-        raise UsageError(
-            f"the checks of {task[0].task} need the right answers, which are unknown in use.",
-            hint="Say what guides: --check 'words<=50'. Then the task's own checks only score.",
-        )
+    others = [each for each in matrix.tasks if each.task not in ("checks", UNSCORED)]
+    if others and (told.get("judge") or not told.get("check")):
+        hint = "Say what guides: --check 'words<=50', without --judge. Then the task's own checks only score."
+        said = f"the checks of {others[0].task} need the right answers, which are unknown in use."
+        raise UsageError(said, hint=hint)
 
 
 def _steers_nothing(seen: Seen) -> bool:
@@ -391,7 +408,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
         if _steers_nothing(seen):
             matrix = replace(matrix, ways=[way for way in matrix.ways if way != "steered"])
             seen = {way: items for way, items in seen.items() if way.kind != "steered"}
-        race = Race(seen, margin)
+        race = Race(seen, margin, settings.get("judge") or "")
         choice, status = Choice(race, matrix, items), max(ended.status, status)
         if not matrix.plan.quiet:
             left = " · ".join(map(titled, race.left))
@@ -430,7 +447,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         [model] = folders([made["model"]]).values()
         ways = [*map(Strategy.of, made["promise"]["ways"])]
         seen = seen_in((folder / RUNS / model / task, ways, None) for task in made["promise"]["tasks"])
-        race = Race(seen, made["promise"]["margin"])
+        race = Race(seen, made["promise"]["margin"], made["promise"].get("judge", ""))
         options = {name.replace("_", "-"): value for name, value in race.chosen.options.items()}
         again = {name: race.record[name] for name in made["promise"] if name in race.record}
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}

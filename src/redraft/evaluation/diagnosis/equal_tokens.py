@@ -20,7 +20,7 @@ from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, points_of
 from redraft.evaluation.diagnosis.strategies import NAMES, SAMPLED, Strategy
-from redraft.evaluation.diagnosis.truth import Known, chains_of, known
+from redraft.evaluation.diagnosis.truth import Known, chains_of, known, preferences
 from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
@@ -53,14 +53,15 @@ class Spent(NamedTuple):
     money: float = math.nan  # in USD; NaN without a price
 
     @classmethod
-    def of(cls, known: Known) -> Self:
-        """Return the result of a chain."""
+    def of(cls, known: Known, score: float | None = None) -> Self:
+        """Return the result of a chain. By default, its score is whether the best answer is right."""
         chain, usd = known.chain, known.chain.usage.cost_usd
         seconds = sum(step.usage.seconds for step in (*chain.steps, *chain.drafts))
         if chain.model.get("engine") == "scripted":  # canned replies take the machine's time, not a model's
             seconds = math.nan
         prompts = chain.usage.prompt_tokens
-        return cls(known.best, known.tokens, prompts, seconds, math.nan if usd is None else usd)
+        usd, score = math.nan if usd is None else usd, known.best if score is None else score
+        return cls(score, known.tokens, prompts, seconds, usd)
 
     @classmethod
     def mean(cls, found: Iterable[Self]) -> Self:
@@ -220,9 +221,10 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
     """Return the results of each item in the runs of a way. `asked` has the ids that count; None for all."""
     items: dict[str, list[Spent]] = {}
     for file in files:
+        scores = preferences(file)
         chains = [chain for chain in chains_of(file) if asked is None or chain.id in asked]
         for each in known(chains).chains if chains else ():
-            items.setdefault(each.item, []).append(Spent.of(each))
+            items.setdefault(each.item, []).append(Spent.of(each, scores.get(each.chain.id)))
     return items
 
 
@@ -245,9 +247,8 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     items = dict.fromkeys(name for of_way in runs.values() for name in of_way)
     common = [name for name in items if len({len(of_way.get(name, ())) for of_way in runs.values()}) == 1]
     if not common:
-        raise UsageError(
-            f"{folder}: no item was answered in every run.", hint="Run the same command again to go on."
-        )
+        hint = "Run the same command again to go on."
+        raise UsageError(f"{folder}: no item was answered in every run.", hint=hint)
     points = (Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first)
     return Curves(model, task, tuple(points), len(whole), len(items) - len(common), unfinished)
 

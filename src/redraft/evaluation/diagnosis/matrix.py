@@ -3,6 +3,7 @@
     DIR/runs.json                         the models and tasks, by the names of their folders
     DIR/tasks/add.jsonl                   the tasks' files, as they were answered
     DIR/runs/MODEL/TASK/seed-0/revise-2.jsonl  a run, as from `redraft eval`
+    DIR/runs/MODEL/TASK/seed-0/pairs.reviews-2.jsonl  of --judge, as from `redraft judge`
     DIR/table.json, index.html            the figures, and the page
     DIR/choice.json                       what --choose wrote to its recipe, and from which files
 
@@ -26,7 +27,7 @@ from redraft.engines.load import ModelReference, parse_reference
 from redraft.errors import OutputError, UsageError
 from redraft.evaluation.diagnosis.runs import Ended, StrategyRuns
 from redraft.evaluation.diagnosis.strategies import NAMES
-from redraft.evaluation.tasks.tasks import Task, asked, task_of
+from redraft.evaluation.tasks.tasks import UNSCORED, Task, asked, task_of
 from redraft.jobs.files import write_file
 from redraft.jobs.plugins import load_all, plugins
 from redraft.revision.runs.plan import RunPlan
@@ -49,8 +50,8 @@ class TaskFile:
     source: Path | None  # None for a shipped task, whose exercises are drawn
 
     @classmethod
-    def of(cls, text: str) -> Self:
-        """Read `TASK:FILE`, a file of the task `checks`, or the name of a shipped task."""
+    def of(cls, text: str, *, judged: bool = False) -> Self:
+        """Read `TASK:FILE`, a file of prompts, with checks unless `judged`, or the name of a shipped task."""
         task, colon, file = text.partition(":")
         if colon and task in plugins("redraft.tasks"):
             return cls(stem_of(Path(file)), task, Path(file))
@@ -63,7 +64,7 @@ class TaskFile:
                 hint=f"Name a file of prompts with checks; TASK:FILE, such as gsm8k:test.jsonl; or one of "
                 f"{', '.join(drawn)}.",
             )
-        return cls(stem_of(Path(text)), "checks", Path(text))
+        return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
 
     def put(self, folder: Path, limit: int | None) -> Path:
         """Put the task's file into a folder, or raise `OutputError` if another is there. Return its path."""
@@ -79,10 +80,8 @@ class TaskFile:
         elif (now := self.source.read_bytes()).startswith(file.read_bytes()):  # it may have grown
             write_file(file, now)
         else:
-            raise OutputError(
-                f"{self.source} has changed since it was answered: {file} is the earlier one.",
-                hint="Put it back, or name another folder for its runs.",
-            )
+            said = f"{self.source} has changed since it was answered: {file} is the earlier one."
+            raise OutputError(said, hint="Put it back, or name another folder for its runs.")
         return file
 
 
@@ -106,7 +105,9 @@ class Matrix:
         """Return the runs that the settings describe."""
         told = settings.values
         models = _split(told.models or [settings.get("model") or "default"])
-        tasks = [TaskFile.of(each) for each in _split(told.tasks)]
+        judge = settings.get("judge") if told.choose and settings.judge_was_named else None
+        settings = replace(settings.over(judge=judge), judge_was_named=False)  # only some ways ask it
+        tasks = [TaskFile.of(each, judged=bool(judge)) for each in _split(told.tasks)]
         if settings.get("steer") is None:  # then only the way `steered` is
             settings = settings.over(steer=False)
         ways = _split([settings.get("ways") or (RACED if told.choose else told.ways)])
@@ -178,10 +179,8 @@ class Matrix:
         named = {task.name: {"task": task.task, "file": files[task.name].name} for task in self.tasks}
         before, choosing = read_plan(folder), bool(self.settings.values.choose)
         if before["tasks"] and before.get("choosing", False) != choosing:
-            raise OutputError(
-                f"{folder} has runs with{'out' * choosing} --choose, which orders prompts in its own way.",
-                hint="Name another folder.",
-            )
+            said = f"{folder} has runs with{'out' * choosing} --choose, which orders prompts in its own way."
+            raise OutputError(said, hint="Name another folder.")
         models = {name: model for model, name in folders(self.models).items()}
         told = {"models": before["models"] | models, "tasks": before["tasks"] | named}
         text = json.dumps({"version": 1, "choosing": choosing, **told}, indent=1)
@@ -225,9 +224,8 @@ def _check_options(settings: Settings) -> None:
     for name in ("drafts", "min_revisions"):
         if settings.get(name) is not None:
             flag = f"--{name.replace('_', '-')}"
-            raise UsageError(
-                f"{flag} was given, but each way has its own.", hint="Use --samples and --max-revisions."
-            )
+            hint = "Use --samples and --max-revisions."
+            raise UsageError(f"{flag} was given, but each way has its own.", hint=hint)
     if not settings.get("max_revisions"):
         raise UsageError("--max-revisions is 0, but these ways revise.", hint="Give 1 or more.")
     if (mode := settings.get("mode")) in ("best-of", "repair"):
@@ -238,6 +236,5 @@ def _check_model(reference: str) -> None:
     named: ModelReference = parse_reference(reference)
     files = [*([Path(named.target)] if named.kind in ("gguf", "script") else []), *named.adapters]
     if missing := [file for file in files if not file.exists()]:
-        raise UsageError(
-            f"there is no model {reference!r:.80}: no file {missing[0]}.", hint="Is its path right?"
-        )
+        hint = "Is its path right?"
+        raise UsageError(f"there is no model {reference!r:.80}: no file {missing[0]}.", hint=hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from redraft.options import Flags, option
+from redraft.options import A_REFERENCE, Flags, option
 from redraft.revision.runs.options import SpendOptions
 
 WITH_TASKS = "With --tasks"  # a heading
@@ -30,6 +30,7 @@ class DiagnoseOptions(SpendOptions, Flags):
     choose: str | None = option(
         "find the best way, with as few prompts as it takes, and write this recipe", WITH_TASKS, "FILE"
     )
+    judge: str | None = option("with --choose: compares the answers", WITH_TASKS, "REF", what=A_REFERENCE)
     margin: float = option(
         "with --choose: another way may have more answers right, by less than N points",
         WITH_TASKS,

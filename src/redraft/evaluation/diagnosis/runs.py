@@ -21,18 +21,22 @@ from redraft.checks.parse import parse_checks
 from redraft.engines.load import parse_reference, references_of
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import strategies
-from redraft.evaluation.diagnosis.strategies import SAMPLED, Strategy, strategies_of
+from redraft.evaluation.diagnosis.strategies import REVIEWED, SAMPLED, Strategy, strategies_of
+from redraft.evaluation.diagnosis.truth import pairs_in
+from redraft.evaluation.judging.run import JudgeRun
 from redraft.evaluation.tasks.run import ScoredRun
 from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, task_named
 from redraft.jobs.causes import in_words
 from redraft.jobs.counting import counted
-from redraft.jobs.harness import JobResult
-from redraft.jobs.limits import Limits
+from redraft.jobs.harness import ItemCounts, JobResult
+from redraft.jobs.limits import Limits, Spent
 from redraft.jobs.provenance import RunFile
+from redraft.options import MachineOptions
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
 CACHE = "replies.db"  # the replies of all runs, in their folder
+_OF_MODEL = ("temperature", "max_tokens", "seed", "price", *MachineOptions.model_fields)  # not of the judge
 
 
 @dataclass
@@ -114,12 +118,13 @@ class StrategyRuns:
         """
         self._check_folder()
         first, (status, _, limits) = self.settings.get("seed") or 0, so_far
-        runs = [*product(range(first, first + self.settings.values.seeds), self.strategies)]
+        ways = [*self.strategies, *[REVIEWED] * bool(self.settings.get("judge"))]
+        runs = [*product(range(first, first + self.settings.values.seeds), ways)]
         needed = ((seed, way) for seed, way in runs if self.share is not None or self._fits(way, seed))
         for number, (seed, strategy) in enumerate(needed, 1):
             if not self.plan.quiet and self.share is None:
                 self.plan.say(f"{strategy.called}, seed {seed}: run {number} of at most {len(runs)}")
-            result = self._make(strategy, seed, limits)
+            result = (self._judge if strategy == REVIEWED else self._make)(strategy, seed, limits)
             status = max(status, result.exit_status)
             if result.counts.limit:
                 return Ended(status, result.counts.limit, limits)
@@ -171,12 +176,18 @@ class StrategyRuns:
     def strategies(self) -> list[Strategy]:
         """The strategies that suit the task. Steering is one of them where the others do not steer."""
         voting = strategies.reader_of(checks_of(task_named(self.task), self.records[0])) is not None
-        kinds = [kind for kind in self.kinds if kind != "steered" or not self.settings.get("steer")]
+        needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
+        kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
         values = self.settings.values
         drawn: Sequence[int] = range(2, values.samples + 1)
         if self.share is not None:
             drawn = [count for count in drawn if count.bit_count() == 1]
         return strategies_of(kinds, values.max_revisions, drawn, voting=voting)
+
+    @property
+    def _chooser(self) -> str | None:
+        """The judge, if there are no checks: then it chooses the best of several, too."""
+        return None if self.settings.get("check") else self.settings.get("judge")
 
     @cached_property
     def _common(self) -> Settings:
@@ -187,7 +198,8 @@ class StrategyRuns:
         steers = self.share is not None or "steered" in self.kinds or self.settings.get("steer")
         because = "one way is steered" if steers and any(map(form_of, guides or of_task)) else ""
         common = replace(self.settings, llamacpp_because=because, tell=cache(self.settings.tell))
-        return replace(common, stand_ins={"checks": ("json",)})
+        stand_ins = {"checks": () if self._chooser else ("json",)}
+        return replace(common.over(judge=self._chooser), stand_ins=stand_ins)
 
     def _make(self, strategy: Strategy, seed: int, limits: Limits) -> JobResult:
         """Make a run. Failed items do not end it: the comparison omits them, or counts them as wrong."""
@@ -199,6 +211,15 @@ class StrategyRuns:
             failed = counted(result.causes.total(), "prompt")
             self.plan.say(f"{file}: {failed} failed: {in_words(result.causes)}.")
         return result
+
+    def _judge(self, _: Strategy, seed: int, limits: Limits) -> JobResult:
+        """Have the judge compare the answers of each way with one answer; once, where ways agree."""
+        plan = replace(self.plan, out=self._file(REVIEWED, seed), cache=self.plan.out / CACHE, limits=limits)
+        pairs = dict.fromkeys(pair for way in self.strategies for pair in pairs_in(self._file(way, seed)))
+        if not pairs:
+            return JobResult(ItemCounts(), Spent(), 0.0, 0, plan.out)
+        told = self.settings.over(**dict.fromkeys(_OF_MODEL), model=self.settings.get("judge"))
+        return JudgeRun(told, [], plan, given=[*pairs]).run().job
 
     def _check_folder(self) -> None:
         for strategy in self.strategies:

@@ -80,6 +80,9 @@ class Strategy:
         return {"mode": {"auto": "auto", "repair": "repair"}.get(self.kind, "verified"), **revisions}
 
 
+REVIEWED = Strategy("pairs.reviews", 2)  # stands for a judge's reviews of the answers of all ways
+
+
 def strategies_of(
     kinds: Iterable[str], revisions: int, drawn: Sequence[int], *, voting: bool
 ) -> list[Strategy]:

@@ -27,7 +27,7 @@ from redraft.evaluation.pages.charts import curves as drawn
 from redraft.evaluation.pages.page import render
 from redraft.evaluation.stats import without_nan
 from redraft.evaluation.tables import Part, as_text
-from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, scored, task_of
+from redraft.evaluation.tasks.tasks import KEY, UNSCORED, asked, checks_of, scored, task_of
 from redraft.jobs.counting import counted
 from redraft.jobs.files import sha256_of, write_file
 
@@ -123,6 +123,9 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
 
 def put_report(folder: Path, by: Cost = "tokens") -> Table:
     """Write the table and the page of a folder. Return the table."""
+    if any(task["task"] == UNSCORED for task in read_plan(folder)["tasks"].values()):
+        hint = f"What it preferred: redraft diagnose {folder}.yaml --verify"
+        raise UsageError(f"nothing but a judge says what is right in {folder}.", hint=hint)
     table = table_of(folder, by)
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())

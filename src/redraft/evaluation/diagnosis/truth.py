@@ -1,7 +1,7 @@
 """The truth about every answer of a chain: from `redraft eval`, from a task or checks, or its own checks.
 
 Truth is kept in `meta["eval"]`, as `evaluate.tasks` writes it. An echo or an empty text is never right, even
-if a check passes it (`is_answer`).
+if a check passes it (`is_answer`). Without truth, a judge may compare the answers of a way with one answer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ from redraft.chain.read.files import decode
 from redraft.chain.read.records import RawRecord, raw_records
 from redraft.checks.base import Check
 from redraft.errors import RecordError
+from redraft.evaluation.diagnosis.strategies import REVIEWED
+from redraft.evaluation.judging.pairs import AskedQuestion, GivenAnswer, Match
+from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.evaluation.records import item_of
 from redraft.evaluation.reports.inputs import record_kind
 from redraft.evaluation.tasks.tally import Judged, Truth, all_pass, truth_of
@@ -210,3 +214,35 @@ def with_checks(chains: Iterable[Chain], checks: Sequence[Check]) -> Iterator[Ch
     for chain in chains:
         about = {"task": SCORE, "steps": asyncio.run(results_of(checks, chain.steps, chain.prompt))}
         yield chain.model_copy(update={"meta": {**chain.meta, KEY: about}})
+
+
+def pairs_in(file: Path) -> Iterator[Match]:
+    """Yield one answer and the answer of a way to each prompt, unless they are equal. `file` is its run."""
+    ones = {chain.id: chain.answer for chain in chains_of(file.with_name("plain.jsonl"))}
+    for chain in chains_of(file):
+        if ones.get(chain.id, chain.answer) != chain.answer:
+            one, own = _given("one answer", ones[chain.id]), _given("another way", chain.answer)
+            yield Match(AskedQuestion(chain.id, (chain.prompt.said,)), (one, own))
+
+
+def _given(name: str, text: str) -> GivenAnswer:
+    return GivenAnswer(sha256(text.encode("utf-8", "replace")).hexdigest()[:16], name, (text,))
+
+
+def reviews_in(folder: Path) -> Iterator[Review]:
+    """Yield a judge's reviews below a folder, as `redraft judge` writes them."""
+    for file in sorted(folder.rglob(f"{REVIEWED.name}.jsonl")):
+        yield from (review for _, review in read_reviews(raw_records(file)))
+
+
+def preferences(file: Path) -> dict[str, float]:
+    """Return by id 1 if an answer was preferred to one answer in both orders, -1 if that one was, else 0."""
+    said, found = dict[Any, int](), dict[str, float]()
+    for review in reviews_in(file.parent):
+        first, second = review.score or (0, 0)  # one that cannot be read
+        said[review.question_id, review.answer1_id, review.answer2_id] = (first > second) - (first < second)
+    for pair in pairs_in(file) if said else ():
+        name, one, own = pair.question.id, *(answer.id for answer in pair.answers)
+        lead = said.get((name, own, one), 0)
+        found[str(name)] = float(lead) if lead == -said.get((name, one, own), 0) else 0.0
+    return found

@@ -68,15 +68,11 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
     for chain in read_records(file):
         key = question_id(chain)
         if key in found:
-            raise RecordError(
-                f"{name_of(file)}: has two answers to question {key}.",
-                hint="Give one answer per question, and each model its own file.",
-            )
+            hint = "Give one answer per question, and each model its own file."
+            raise RecordError(f"{name_of(file)}: has two answers to question {key}.", hint=hint)
         if not chain.steps:
-            raise RecordError(
-                f"{name_of(file)}: the record of question {key} has no answer.",
-                hint="Questions are given with --questions FILE.",
-            )
+            hint = "Questions are given with --questions FILE."
+            raise RecordError(f"{name_of(file)}: the record of question {key} has no answer.", hint=hint)
         source = meta_of(chain, "source")
         answer_id, choices = source.get("answer_id") or chain.id, source.get("choices")
         turns = _texts(choices[0].get("turns") if isinstance(choices, list) and choices else None)
@@ -113,9 +109,8 @@ def read_questions(file: Path) -> dict[str, AskedQuestion]:
             raise RecordError(f"{name_of(file)}: has question {key} twice.", hint="Give each its own id.")
         found[key] = _question(chain, key)
         if not found[key].turns[0].strip():
-            raise RecordError(
-                f"{name_of(file)}: question {key} is empty.", hint="Give the questions, not the answers."
-            )
+            hint = "Give the questions, not the answers."
+            raise RecordError(f"{name_of(file)}: question {key} is empty.", hint=hint)
     return found
 
 
@@ -130,10 +125,8 @@ def _asked_in(tables: Sequence[Mapping[str, Found]], names: Sequence[str]) -> di
         else:
             asked[key] = replace(_question(chain, key), id=_question(first, key).id)
     if lacking:
-        raise RecordError(
-            f"{' and '.join(names)}: nothing says what was asked in {listed(lacking, 5)}.",
-            hint="Give the questions: --questions FILE",
-        )
+        said = f"{' and '.join(names)}: nothing says what was asked in {listed(lacking, 5)}."
+        raise RecordError(said, hint="Give the questions: --questions FILE")
     return asked
 
 
@@ -155,10 +148,8 @@ def _check_same(
     for key, question in asked.items():
         said = table[key][0].prompt.said
         if said.strip() and said.split() != question.turns[0].split():
-            raise RecordError(
-                f"{name}: question {key} is {said!r:.60} there, and {question.turns[0]!r:.60} in {wanted}.",
-                hint="Give answers to the same questions.",
-            )
+            said = f"{name}: question {key} is {said!r:.60} there, and {question.turns[0]!r:.60} in {wanted}."
+            raise RecordError(said, hint="Give answers to the same questions.")
 
 
 def _match(question: AskedQuestion, answers: tuple[GivenAnswer, ...], names: Sequence[str]) -> Match:
@@ -166,8 +157,6 @@ def _match(question: AskedQuestion, answers: tuple[GivenAnswer, ...], names: Seq
     turns = counts.pop()
     if counts or turns not in (1, len(question.turns)):
         shown = " and ".join(f"{len(each.turns)} in {n}" for each, n in zip(answers, names, strict=True))
-        raise RecordError(
-            f"question {question.id} has {len(question.turns)} turns, and its answers have {shown}.",
-            hint="Answer every turn, or the first one only.",
-        )
+        said = f"question {question.id} has {len(question.turns)} turns, and its answers have {shown}."
+        raise RecordError(said, hint="Answer every turn, or the first one only.")
     return Match(replace(question, turns=question.turns[:turns]), answers)

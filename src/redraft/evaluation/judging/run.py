@@ -30,7 +30,7 @@ from redraft.jobs.signals import in_daemon_thread
 from redraft.jobs.stores import here
 from redraft.revision.keywords import JudgeFileKeywords
 from redraft.revision.options import RevisionOptions
-from redraft.revision.runs.plan import Opened, RunPlan, RunResult, under_way
+from redraft.revision.runs.plan import RunPlan, RunResult, under_way
 from redraft.revision.settings import Settings
 
 _FEW = 5  # ids to name
@@ -59,6 +59,7 @@ class JudgeRun:
     plan: RunPlan
     questions: Path | None = None  # what was asked; None if the answers say it
     tally: ReviewTally = field(default_factory=ReviewTally)
+    given: list[Match] | None = None  # the pairs to judge, in place of files
 
     @classmethod
     def of(cls, settings: Settings, answers: Iterable[Path], out: Path, *, named: bool) -> Self:
@@ -69,9 +70,8 @@ class JudgeRun:
         answers = [here(path) for path in answers]
         questions = here(path) if (path := settings.get("questions")) else None
         if len(answers) not in (1, 2):
-            raise UsageError(
-                f"{len(answers)} files of answers were given.", hint="Judge two models at a time: A B"
-            )
+            hint = "Judge two models at a time: A B"
+            raise UsageError(f"{len(answers)} files of answers were given.", hint=hint)
         plan = RunPlan.of(out, settings, journal=True)
         return cls(settings.over(model=model), answers, plan, questions)
 
@@ -88,7 +88,7 @@ class JudgeRun:
 
     def _check(self) -> None:
         self.plan.check(self.settings, "review")
-        way, pairs = self.settings.get("way"), len(self.answers) > 1
+        way, pairs = self.settings.get("way"), len(self.answers) != 1
         if way and (way == "grades") == pairs:
             wanted = "the answers of one model" if way == "grades" else "the answers of two models"
             raise UsageError(f"--way {way} takes {wanted}.", hint=f"redraft judge {'A' if pairs else 'A B'}")
@@ -107,17 +107,17 @@ class JudgeRun:
     def way(self) -> Way:
         """Whether the judge gives scores, verdicts or grades."""
         way: Way | None = self.settings.get("way")
-        return way or ("scores" if len(self.answers) > 1 else "grades")
+        return way or ("grades" if len(self.answers) == 1 else "scores")
 
     @cached_property
     def matches(self) -> list[Match]:
-        """The answers to judge. Warns about empty ones."""
+        """The answers to judge. Warns about empty ones in files."""
+        if self.given is not None:
+            return self.given
         found = read_matches(self.answers, self.questions)
         if self.settings.get("gold") and not any(match.question.gold for match in found):
-            raise UsageError(
-                "--gold was given, and no question has a gold answer.",
-                hint="Gold answers are in the file of questions: --questions FILE",
-            )
+            hint = "Gold answers are in the file of questions: --questions FILE"
+            raise UsageError("--gold was given, and no question has a gold answer.", hint=hint)
         empty: dict[str, list[str]] = {}
         for match in found:
             for each in match.answers:
@@ -172,7 +172,8 @@ class JudgeRun:
             names = ("temperature", "max_tokens", "seed")
             sampling = {name: value for name in names if (value := self.settings.get(name)) is not None}
             async with self.plan.limits.opening(session.progress.seconds):
-                judge, price = await self._judge(opened, session)
+                judge = await self.plan.load(self.settings, session, opened, "model", self.model)
+                price = self._check_judge(judge)
                 identity = await in_daemon_thread(partial(identity_of, self.model))
             gold = bool(self.settings.get("gold"))
             calling = partial(under_way, opened.batches)
@@ -187,18 +188,14 @@ class JudgeRun:
 
             yield work
 
-    async def _judge(self, opened: Opened, session: Session) -> tuple[Engine, Price | None]:
-        patience = self.plan.patience(self.settings, session)
-        how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
-        engine = await self.settings.load(opened.stack, "model", self.model, **how)
+    def _check_judge(self, engine: Engine) -> Price | None:
+        """Return the price of the judge. Raise `UsageError` if it cannot judge, or lacks a price."""
         if not engine.info.chats:
-            raise UsageError(
-                f"{engine.info.name} does not answer messages, as a judge must.",
-                hint="Use a model with a chat template.",
-            )
+            hint = "Use a model with a chat template."
+            raise UsageError(f"{engine.info.name} does not answer messages, as a judge must.", hint=hint)
         price = self.settings.get("price")
         self.plan.check_engines(RevisionOptions.read({"model": engine, "price": price}))
-        return engine, price_of(price) or engine.info.price
+        return price_of(price) or engine.info.price
 
     def _result(self, job: JobResult) -> JudgeResult:
         tally, spent = self.tally, job.spent

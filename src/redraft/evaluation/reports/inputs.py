@@ -118,10 +118,8 @@ class Material:
     def check_asked(self, question_id: int | str, where: str) -> None:
         """Raise if questions were given, and this is not one of them."""
         if self.questions and str(question_id) not in self.questions:
-            raise RecordError(
-                f"{where}: belongs to question {question_id}, which is not in {self.where}.",
-                hint="Give the questions that were asked: --questions FILE",
-            )
+            said = f"{where}: belongs to question {question_id}, which is not in {self.where}."
+            raise RecordError(said, hint="Give the questions that were asked: --questions FILE")
 
     def answer(self, answer_id: int | str, hint: str | None, where: str) -> Answer:
         """Return the answer with an id. If several files have the id, `hint` names the model."""
@@ -164,10 +162,8 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
             key = str(review.review_id) or review.to_json()  # one without an id is compared by its content
             if key in ids:
                 what = f"the review {review.review_id!r}" if review.review_id else "this review"
-                raise RecordError(
-                    f"{where}: {what} is also at {ids[key]}.",
-                    hint="Give each file once; each review counts once.",
-                )
+                hint = "Give each file once; each review counts once."
+                raise RecordError(f"{where}: {what} is also at {ids[key]}.", hint=hint)
             ids[key] = where
             material.check_asked(review.question_id, where)
             yield _placed(where, review, named, material, sides)

@@ -27,6 +27,7 @@ from redraft.jobs.ledger import failures
 from redraft.jobs.plugins import Kind, plugins
 
 KEY = "eval"  # the field of `meta` with the truth about a chain's answers
+UNSCORED = "any prompts"  # a task without checks, for a judge. No plugin can have such a name
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,13 @@ HUMANEVAL = Task("a `prompt`, a `test` and an `entry_point`", _unit_tests, _func
 MBPP = Task("a `text`, `code` and a `test_list`", _unit_tests, _tested, runs_code=True)
 IFEVAL = Task("a `prompt`, an `instruction_id_list` and `kwargs`", _constraints, loosened=loosened)
 CHECKS = Task('a `prompt` and `checks`, such as ["words<=50"]', _own_checks, groups=(("group", ""),))
+_UNSCORED = Task("a `prompt` alone. Else leave out --judge", lambda _, record: checks_in(record))
 
 
 def task_named(name: str) -> Task:
     """Return a task."""
+    if name == UNSCORED:
+        return _UNSCORED
     known = plugins("redraft.tasks")
     if not isinstance(name, str) or name not in known:
         hint = nearest(str(name), known) or f"Tasks: {', '.join(known)}"
@@ -139,10 +143,8 @@ def task_of(name: str, *, run_code: bool = False) -> Task:
     task = task_named(name)
     if task.runs_code:
         if not run_code:
-            raise UsageError(
-                f"{name} runs programs that a model wrote.",
-                hint="Allow it with --run-code. docs/checks.md#code says what the sandbox covers.",
-            )
+            hint = "Allow it with --run-code. docs/checks.md#code says what the sandbox covers."
+            raise UsageError(f"{name} runs programs that a model wrote.", hint=hint)
         find_sandbox()
     return task
 
@@ -151,9 +153,10 @@ def checks_of(task: Task, record: Chain, file: Path = Path()) -> tuple[Check, ..
     """Return the checks that score the answers to a record of the task. `file` is for errors."""
     gold = "".join(gold_answers(record)[:1])
     try:
-        if found := parse_checks(task.checks(gold.strip(), record)):
+        found = parse_checks(task.checks(gold.strip(), record))
+        if bool(found) != (task is _UNSCORED):
             return found
-        problem, hint = "it has no check that scores.", ""
+        problem, hint = f"it has {'checks, which score' if found else 'no check that scores'}.", ""
     except CheckSyntaxError as error:
         problem, hint = error.message, error.hint or ""
     except UsageError as error:

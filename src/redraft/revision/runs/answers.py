@@ -108,10 +108,8 @@ class Attempt:
                 self._keep(error.chain)
             raise
         if chain.best is None:
-            raise EmptyReply(
-                "there is no answer: the budget was used up.",
-                hint="Raise --budget-seconds, --budget-tokens or --budget-usd.",
-            )
+            hint = "Raise --budget-seconds, --budget-tokens or --budget-usd."
+            raise EmptyReply("there is no answer: the budget was used up.", hint=hint)
         return chain.model_copy(update={"meta": {**asked.meta, **chain.meta}})
 
     def _note(self, event: Event) -> None:

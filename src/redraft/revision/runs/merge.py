@@ -118,10 +118,8 @@ class Table:
         if line == before or _said(from_json(line)) == _said(from_json(before)):
             return
         first = next(number for number, at, _ in part.lines() if at == offset)
-        raise RecordError(
-            f"{name} has two different answers: {part.path}:{first} and {where}.",
-            hint="Two runs made it. Leave one of the parts out, or remove one of the lines.",
-        )
+        hint = "Two runs made it. Leave one of the parts out, or remove one of the lines."
+        raise RecordError(f"{name} has two different answers: {part.path}:{first} and {where}.", hint=hint)
 
 
 def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
@@ -190,10 +188,8 @@ def _opened(path: Path, stack: ExitStack) -> Part:
     if not lock(file.fileno(), shared=True):
         raise being_written(path, run)
     if (record := run.read()) is None:
-        raise OutputError(
-            f"{path} is not a part of a job: {run.path.name} is missing or damaged.",
-            hint="Name the outputs of shares alone, such as out-*-of-00008.jsonl, with their records beside.",
-        )
+        hint = "Name the outputs of shares alone, such as out-*-of-00008.jsonl, with their records beside."
+        raise OutputError(f"{path} is not a part of a job: {run.path.name} is missing or damaged.", hint=hint)
     if path.with_name(f"{path.name}.batches.jsonl").exists():
         hint = "Run this share again with --batch: it waits for them."
         raise OutputError(f"{path} has batches under way.", hint=hint)

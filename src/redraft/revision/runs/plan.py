@@ -176,10 +176,8 @@ class RunPlan:
         """Raise `UsageError` for faults that can be found before a file or a model is opened."""
         settings.waiting()
         if self.batch and not any("://" in reference for reference in settings.references().values()):
-            raise UsageError(
-                "--batch is for servers, but no model is on one.",
-                hint="Leave it out, or name a server that has batches: --model https://host/v1#model",
-            )
+            hint = "Leave it out, or name a server that has batches: --model https://host/v1#model"
+            raise UsageError("--batch is for servers, but no model is on one.", hint=hint)
         if self.batch and settings.get("budget_seconds") is not None:
             raise UsageError(
                 "--batch and --budget-seconds were given, but a reply may take a day.",
@@ -189,9 +187,8 @@ class RunPlan:
             raise UsageError(f"parallel is {self.parallel}.", hint=f"At least one {item} at once.")
         taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
         if self.cache and self.cache.resolve() in taken:
-            raise UsageError(
-                f"{self.cache} cannot be the cache: it is in use here.", hint="Name a file of its own."
-            )
+            hint = "Name a file of its own."
+            raise UsageError(f"{self.cache} cannot be the cache: it is in use here.", hint=hint)
 
     def check_engines(self, options: RevisionOptions) -> None:
         """Raise `UsageError` if a limit of money lacks the price of a model."""
