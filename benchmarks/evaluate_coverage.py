@@ -70,8 +70,7 @@ def _scores(rng: np.random.Generator, hard: Numbers, gap: Numbers, lead: float) 
 
 
 def _judged(rng: np.random.Generator, count: int) -> Numbers:
-    ease = rng.beta(2, 2, count)
-    right = (rng.random((count, 2)) < ease[:, None]).astype(int)
+    right = (rng.random((count, 2)) < rng.beta(2, 2, count)[:, None]).astype(int)
     accepts = rng.random((count, 2)) < np.where(right, 0.85, 0.35)
     rejected, accepted = ((1 - right) * ~accepts).sum(1), (right * accepts).sum(1)
     return np.stack([rejected, (1 - right).sum(1), accepted, right.sum(1)], 1).astype(float)
@@ -145,8 +144,7 @@ def coverage(times: int, _: int) -> Row:
         for name, found in estimates(world.part(number), number).items():
             held[name] += found.low <= truth[name] <= found.high
     figures = tuple(_figure(name, 100 * count / times, truth[name]) for name, count in held.items())
-    how = HOW.format(times=times, questions=QUESTIONS, draws=DRAWS, truth=TRUTH)
-    return Row(MEASURE, how, figures)
+    return Row(MEASURE, HOW.format(times=times, questions=QUESTIONS, draws=DRAWS, truth=TRUTH), figures)
 
 
 def _figure(name: str, covered: float, truth: float) -> Figure:

@@ -78,8 +78,7 @@ def _differing(found: Comparison, ratio: float, sums: Any, reviews: Tally, both:
 
 def scores(_: int, __: int) -> Row:
     """Count released scores that the texts give back, and scores read where there are none."""
-    data = shared()
-    files = sorted((data / "selfee" / "reviews").glob("*.jsonl"))
+    files = sorted((shared() / "selfee" / "reviews").glob("*.jsonl"))
     every = [each for path in files for _, each in read_reviews(raw_records(path))]
     recovered = sum(_read(each.text) == each.score for each in every)
     invented = sum(_read(_without_scores(each.text)) is not None for each in every)

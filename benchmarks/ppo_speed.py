@@ -58,8 +58,7 @@ def get(work: Path, model: str, rollouts: int, chunk: int, most: int) -> Ready:
         max_new_tokens=most,
         report_to="none",
     )
-    own = parse(words[5:], PpoOptions)
-    return get_ready(own, model, work / "cache", say=lambda _: None)
+    return get_ready(parse(words[5:], PpoOptions), model, work / "cache", say=lambda _: None)
 
 
 def compared(ready: Ready, rounds: int) -> Rates:

@@ -70,8 +70,7 @@ def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> t
     while token != model.end and generated < limit:
         written.append(token)
         generated += 1
-        text = model.decode(written)
-        phrase = _first_phrase(text, searched)
+        phrase = _first_phrase(model.decode(written), searched)
         fresh = [token]
         if phrase is not None and revisions > 0:
             revisions -= 1
@@ -85,8 +84,7 @@ def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> t
 
 
 def _first_phrase(text: str, start: int) -> int | None:
-    found = [at for phrase in PHRASES if (at := text.find(phrase, start)) >= 0]
-    return min(found, default=None)
+    return min((at for phrase in PHRASES if (at := text.find(phrase, start)) >= 0), default=None)
 
 
 def _tokens_within(model: Sampler, tokens: Sequence[int], length: int) -> int:

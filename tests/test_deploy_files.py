@@ -132,8 +132,7 @@ def test_a_service_of_compose_has_no_more_rights_than_it_needs(path: Path, servi
     given = service.get("environment", {})
     assert all(value.startswith("/run/secrets/") for name, value in given.items() if SECRET.search(name))
     assert all(port.startswith(("127.0.0.1:", "${ADDRESS:?")) for port in service.get("ports", ()))
-    declared = documents(path)[0].get("secrets", {})
-    assert set(service.get("secrets", ())) <= set(declared)
+    assert set(service.get("secrets", ())) <= set(documents(path)[0].get("secrets", {}))
 
 
 def places(service: Any) -> list[str]:

@@ -55,8 +55,7 @@ def test_a_row_is_measured_again_beside_the_others(
     goal = bench.Goal("≤", 100.0)
 
     def row(name: str, *values: float) -> Any:
-        figure = bench.Figure("a step", values, "ms", goal, "context 1,700")
-        return bench.Row(name, "How.", (figure,))
+        return bench.Row(name, "How.", (bench.Figure("a step", values, "ms", goal, "context 1,700"),))
 
     script = "benchmarks/speed.py"
     bench.write(script, row("one", 3.0), row("two", 4.0))

@@ -138,8 +138,7 @@ def test_a_part_that_was_cut_in_its_last_line() -> None:
     shares(2)
     part = parts(2)[0]
     part.write_bytes(part.read_bytes()[:-7])
-    done = merge(*parts(2))
-    assert "missing    1 record" in done.stdout
+    assert "missing    1 record" in merge(*parts(2)).stdout
     assert len(lines(OUT)) == 19
     assert "1 in" in answer("--shard", "0/1").stdout
     assert merge(*parts(1)).exit_code == 0
@@ -212,8 +211,7 @@ def test_failures_go_along_and_can_be_tried_again() -> None:
         answer("--shard", f"{index}/2", "--retries", 0, "-j", 1, "--max-revisions", 0)
     failed = sum(len(lines(f"{part}.errors.jsonl")) for part in parts(2))
     assert failed
-    done = merge(*parts(2))
-    assert f"missing    {failed} record" in done.stdout
+    assert f"missing    {failed} record" in merge(*parts(2)).stdout
     assert len(lines("out.jsonl.errors.jsonl")) == failed
     script("A gull.")
     assert answer("--max-revisions", 0).exit_code == 0

@@ -105,8 +105,7 @@ def test_without_its_extra_a_verb_says_what_to_install(
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
-    result = run(raising(ZeroDivisionError()))
-    assert isinstance(result.exception, ZeroDivisionError)
+    assert isinstance(run(raising(ZeroDivisionError())).exception, ZeroDivisionError)
 
 
 def test_an_interrupt_ends_with_130_and_no_words() -> None:

@@ -126,8 +126,7 @@ def test_a_request_that_the_filter_refuses_is_not_made_again_by_each_run(way: st
 
 
 def test_a_request_whose_calls_are_all_refused_for_another_reason_fails() -> None:
-    odd = error_reply(400, "top_k is not known.")
-    with account(refusal=odd, of="Classification:") as server:
+    with account(refusal=error_reply(400, "top_k is not known."), of="Classification:") as server:
         result = run(server, "self-instruct")
         assert result.exit_code == 3
         assert "top_k is not known" in result.stderr

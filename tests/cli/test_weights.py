@@ -113,8 +113,7 @@ def test_a_name_of_the_hub_is_fetched(here: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_an_interrupted_run_leaves_nothing(here: Path) -> None:
-    model = {f"t{i}.weight": torch.randn(1000, 1000) for i in range(20)}
-    save(here / "large", model, files=20)
+    save(here / "large", {f"t{i}.weight": torch.randn(1000, 1000) for i in range(20)}, files=20)
     run = start("weights", "convert", "large", "-o", "again", "--dtype", "fp16")
     wait_until(lambda: list((here / "again.partial").glob("*.safetensors")) or run.poll() is not None)
     run.send_signal(signal.SIGINT)

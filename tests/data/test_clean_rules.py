@@ -110,8 +110,7 @@ def test_residue(text: str, clean: str) -> None:
 
 
 def test_roles_cut_off_what_answers_nothing_and_what_nobody_answers() -> None:
-    chain = talk("So.", "one?", "One.", "two?", first="gpt")
-    outcome = by("roles", chain)
+    outcome = by("roles", talk("So.", "one?", "One.", "two?", first="gpt"))
     assert texts(outcome) == ["one?", "One."]
     assert isinstance(outcome, Chain)
     assert outcome.prompt.messages is None
@@ -125,8 +124,7 @@ TWO = (("human", "q"), ("gpt", "a"))
 
 
 def test_roles_keep_what_the_system_says() -> None:
-    chain = said(("system", "s"), ("gpt", "hello"), *TWO, *TWO)
-    outcome = by("roles", chain)
+    outcome = by("roles", said(("system", "s"), ("gpt", "hello"), *TWO, *TWO))
     assert [turn.role for turn in turns_of(outcome)] == ["system", *("user", "assistant") * 2]  # type: ignore[arg-type]
 
 
@@ -232,8 +230,7 @@ def test_what_roles_keeps_alternates_and_is_a_run_of_what_was_said(roles: list[s
     outcome = by("roles", chain)
     if isinstance(outcome, str) or chain.prompt.messages is None:
         return
-    found = turns_of(outcome)
-    talked = [turn for turn in found if turn.role != "system"]
+    talked = [turn for turn in turns_of(outcome) if turn.role != "system"]
     if outcome is chain and [turn.role for turn in talked] == ["user"]:
         return
     assert [turn.role for turn in talked] == ["user", "assistant"] * (len(talked) // 2)
@@ -303,8 +300,7 @@ def test_blocked_words_of_fastchat_are_parts_of_words_anywhere() -> None:
 
 def test_blocked_words_of_alpaca_are_whole_and_in_the_instruction() -> None:
     settings = RuleSettings(blocked=(ALPACA,))
-    task = Chain(prompt=Prompt(instruction="Describe it.", input="a map"))
-    assert kept("blocked", task, settings)
+    assert kept("blocked", Chain(prompt=Prompt(instruction="Describe it.", input="a map")), settings)
     assert kept("blocked", talk("Which photograph?", "This map."), settings)
     assert not kept("blocked", talk("Draw it.", "a"), settings)
     assert not kept("blocked", talk("Go to town.", "a"), settings)

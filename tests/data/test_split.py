@@ -93,8 +93,7 @@ def test_the_system_message_is_in_each_piece_and_counts() -> None:
     chain = talk(10, 10, 10, 10, system="Be kind to me")
     pieces = parts_of(chain, words, limit=2 * (10 + TURN_TOKENS) + 4 + TURN_TOKENS)
     assert [piece.tokens for piece in pieces] == [42, 42]
-    system = {"role": "system", "content": "Be kind to me"}
-    assert joined(pieces, [system]) == messages_of(chain)
+    assert joined(pieces, [{"role": "system", "content": "Be kind to me"}]) == messages_of(chain)
     assert len(parts_of(chain, words, limit=4 * (10 + TURN_TOKENS))) == 2
 
 

@@ -42,8 +42,7 @@ def judged(*pairs: tuple[str, str | None], **fields: Any) -> Chain:
 
 
 def test_lengths_are_counted_by_part_and_in_all() -> None:
-    chain = judged(("one two", "shorter please now"), ("one", None))
-    summary = summary_of(chain)
+    summary = summary_of(judged(("one two", "shorter please now"), ("one", None)))
     assert summary.tables["prompt length"] == {2: 1}
     assert summary.tables["answer length"] == {2: 1, 1: 1}
     assert summary.tables["feedback length"] == {3: 1}
@@ -53,8 +52,7 @@ def test_lengths_are_counted_by_part_and_in_all() -> None:
 
 def test_all_messages_of_a_talk_are_its_prompt() -> None:
     said = [{"role": role, "content": "a b c"} for role in ("system", "user", "assistant", "user")]
-    chain = Chain(prompt=Prompt(messages=tuple(said)), steps=(Step(answer="d"),), best=0)
-    summary = summary_of(chain)
+    summary = summary_of(Chain(prompt=Prompt(messages=tuple(said)), steps=(Step(answer="d"),), best=0))
     assert summary.tables["prompt length"] == {12: 1}
     assert summary.tables["turns"] == {5: 1}
     assert "roles" not in summary.totals
@@ -149,8 +147,7 @@ def test_where_a_record_is_from() -> None:
 
 def test_a_text_made_to_stop_the_search_for_scores_and_verdicts_does_not() -> None:
     hostile = "1" * 20_000 + " revis" * 5_000 + " 9" * 10_000 + "   " * 10_000 + "/10"
-    summary = summary_of(judged(("a", hostile)))
-    assert summary.tables["verdicts"] == {(1, "unknown"): 1}
+    assert summary_of(judged(("a", hostile))).tables["verdicts"] == {(1, "unknown"): 1}
 
 
 def test_repeats_differ_by_no_more_than_case_and_space() -> None:
@@ -295,8 +292,7 @@ def test_a_file_that_ends_too_early_is_used_as_far_as_it_goes(tmp_path: Path) ->
     path = tmp_path / "a.jsonl.gz"
     lines = "".join(f'{{"prompt": "question {number * 7919}"}}\n' for number in range(2_000)).encode()
     path.write_bytes(gzip.compress(lines, mtime=0)[:-500])
-    whole = write(tmp_path / "b.jsonl", [{"prompt": "c"}])
-    report = stats.describe([path, whole], count_words)
+    report = stats.describe([path, write(tmp_path / "b.jsonl", [{"prompt": "c"}])], count_words)
     assert 1 < report.totals["records"] < 2_001
     assert [row[:2] for row in rows(report, "sources")][1] == ("b", 1)
     assert "cannot be read" in said_of(report)["unreadable"].examples[-1]

@@ -161,8 +161,7 @@ def test_where_length_cannot_be_told_apart_there_is_no_controlled_rate(
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Estimate:
-    rows = np.stack([above, below], axis=-1)
-    return stats.Bootstrap(rows).estimate(stats.ratio_of, scale="ratio")
+    return stats.Bootstrap(np.stack([above, below], axis=-1)).estimate(stats.ratio_of, scale="ratio")
 
 
 def coverage(draw: Callable[[object], Estimate], truth: float, times: int) -> float:
@@ -200,8 +199,7 @@ FEW_TRUTHS = {
 @pytest.mark.parametrize("kind", FEW_TRUTHS)
 def test_intervals_of_few_questions_hold_what_they_promise(kind: str, count: int) -> None:
     """By resamples, those of 3 to 5 questions hold the truth in 43 to 93 of 100 cases."""
-    held = coverage(lambda rng: of_few(rng, kind, count), FEW_TRUTHS[kind], 400)
-    assert held >= 0.925
+    assert coverage(lambda rng: of_few(rng, kind, count), FEW_TRUTHS[kind], 400) >= 0.925
 
 
 def test_the_controlled_rate_holds_what_it_promises() -> None:
@@ -279,5 +277,4 @@ def test_resamples_are_those_drawn_one_by_one() -> None:
     table = np.random.default_rng(9).random((700, 3))
     rng = np.random.default_rng(4)
     one_by_one = [table[rng.integers(0, 700, size=700)].sum(axis=0) for _ in range(1500)]
-    drawn = stats.Bootstrap(table, draws=1500, seed=4).drawn
-    assert drawn == pytest.approx(np.array(one_by_one))
+    assert stats.Bootstrap(table, draws=1500, seed=4).drawn == pytest.approx(np.array(one_by_one))

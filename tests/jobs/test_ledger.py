@@ -82,8 +82,7 @@ def test_a_file_cut_at_any_byte_is_gone_on_with(cut: int, junk: bytes) -> None:
         kept = sum(text in repaired.splitlines(keepends=True) for text in whole.splitlines(keepends=True))
         out.write_bytes(repaired)
         fill(out, names)
-        lines = out.read_text().split("\n")
-        assert lines == [line(name) for name in names] + [""]
+        assert out.read_text().split("\n") == [line(name) for name in names] + [""]
         sessions = json.loads(Path(folder, "out.jsonl.run.json").read_text())["sessions"]
         assert sessions[-1]["added"] == 3 - kept
 

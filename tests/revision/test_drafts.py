@@ -19,8 +19,7 @@ LONG, SHORTER, SHORT = "One two three four five six.", "One two three four.", "O
 
 def revise(replies: list[Any], **options: Any) -> tuple[Chain, ScriptedEngine]:
     engine = ScriptedEngine(replies)
-    chain = redraft.revise("Say it.", model=engine, **{"checks": ["words<=3"], **options})
-    return chain, engine
+    return redraft.revise("Say it.", model=engine, **{"checks": ["words<=3"], **options}), engine
 
 
 def test_best_of_stops_at_the_first_draft_that_passes() -> None:

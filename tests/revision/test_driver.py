@@ -84,8 +84,7 @@ def test_adapters_with_roles_are_greedy_unless_told(
 ) -> None:
     engine = Watched(["One.", "I cannot judge this.", "Two."])
     info = replace(engine.info, native=True, roles=True)
-    a_plan = replace(plan(engine, mode="native", **given), info=info)
-    asyncio.run(finish(Driver(engine), a_plan))
+    asyncio.run(finish(Driver(engine), replace(plan(engine, mode="native", **given), info=info)))
     found = [(sampling.role, sampling.temperature) for sampling in engine.asked]
     assert found == [("answer", temperatures[0]), ("revise", temperatures[1]), ("", 0.7)]
 

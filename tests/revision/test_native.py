@@ -100,8 +100,7 @@ def test_a_cut_goes_back_to_a_token_boundary_and_keeps_all_tokens_before_it() ->
 
 
 def test_a_model_that_just_stops_gets_the_next_heading() -> None:
-    streams = ["First.", "Fine.", "Second."]
-    played = play(plan(mode="native", min_revisions=1, max_revisions=1), streams)
+    played = play(plan(mode="native", min_revisions=1, max_revisions=1), ["First.", "Fine.", "Second."])
     assert prompt_of(played.asked[1]).endswith("First.\n\n### Feedback 1:\n")
     assert prompt_of(played.asked[2]).endswith("Fine. Revision is needed.\n\n### Revision 1:\n")
     assert played.chain.stop == "max_revisions"
@@ -190,8 +189,7 @@ def test_a_text_that_goes_on_where_the_chain_ends(rest: str, stop: str, answers:
 
 
 def test_limits_count_the_whole_text() -> None:
-    limited = plan(mode="native", budget=Budget(tokens=40))
-    chain = play(limited, [CHAIN]).chain
+    chain = play(plan(mode="native", budget=Budget(tokens=40)), [CHAIN]).chain
     assert chain.stop == "budget"
     assert chain.usage.completion_tokens == 40
     assert chain.answer == "First."
@@ -220,8 +218,7 @@ def test_a_system_message_stands_before_the_instruction() -> None:
 
 
 def test_a_context_that_is_full_after_a_forced_text_is_a_way_to_stop() -> None:
-    streams = ["First.", ContextError(90, 64)]
-    chain = play(plan(mode="native", min_revisions=1), streams).chain
+    chain = play(plan(mode="native", min_revisions=1), ["First.", ContextError(90, 64)]).chain
     assert (chain.stop, chain.answer) == ("context", "First.")
     with pytest.raises(ContextError):
         play(plan(mode="native"), [ContextError(90, 64)])
@@ -422,8 +419,7 @@ def test_checks_get_the_base_s_answer_if_the_critic_cannot_judge() -> None:
     assert isinstance(asked, Ask)
     assert [message["content"] for message in asked.messages] == ["Say something."]
     assert (played.chain.answer, played.chain.meta["answered_by"]) == ("Nine.", "the base model")
-    failed = play(made, ["8", BEYOND, "Nine."], check=lambda _: False).chain
-    assert failed.answer != "8"
+    assert play(made, ["8", BEYOND, "Nine."], check=lambda _: False).chain.answer != "8"
 
 
 @pytest.mark.parametrize("said", ["", "Blue."])

@@ -180,15 +180,13 @@ def test_a_revision_that_was_forced_may_repeat_a_good_answer() -> None:
 
 
 def test_a_draft_that_is_cut_ends_the_chain_without_checks() -> None:
-    cut = Stream("A very long answer", finish="max_tokens")
-    chain = play(plan(), [cut]).chain
+    chain = play(plan(), [Stream("A very long answer", finish="max_tokens")]).chain
     assert (chain.stop, chain.steps[0].finish) == ("max_tokens", "max_tokens")
     assert chain.answer == "A very long answer"
 
 
 def test_a_budget_of_money_and_of_time() -> None:
-    price = Price(prompt=0, completion=1e6)
-    paid = replace(NATIVE, price=price)
+    paid = replace(NATIVE, price=Price(prompt=0, completion=1e6))
     chain = play(plan(budget=Budget(usd=20), info=paid), ["x" * 15, "Bad. Revision is needed."]).chain
     assert chain.stop == "budget"
     assert chain.usage.cost_usd == pytest.approx(20)
@@ -300,6 +298,5 @@ def test_no_answer_at_all_is_an_error(mode: Mode, empty: str | Stream, hint: str
 def test_a_budget_or_a_cancel_may_leave_no_answer(mode: Mode) -> None:
     cancelled = play(plan(mode=mode), [Stream("", finish="cancelled")]).chain
     assert (cancelled.stop, cancelled.best) == ("cancelled", None)
-    spent = plan(mode=mode, budget=Budget(tokens=1))
-    chain = play(spent, [Stream(" ", finish="max_tokens")]).chain
+    chain = play(plan(mode=mode, budget=Budget(tokens=1)), [Stream(" ", finish="max_tokens")]).chain
     assert (chain.stop, chain.best) == ("budget", None)

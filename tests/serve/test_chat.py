@@ -204,8 +204,7 @@ def test_a_models_own_checks_stay() -> None:
 
 
 def test_a_request_cannot_spend_more_than_the_model_allows() -> None:
-    engine = ScriptedEngine([LONG])
-    models = {"frugal": {"model": engine, "max_revisions": 0, "budget": {"tokens": 10}}}
+    models = {"frugal": {"model": ScriptedEngine([LONG]), "max_revisions": 0, "budget": {"tokens": 10}}}
     with served(models) as server:
         whole = server.post({"model": "frugal", "revision": {"max": 0, "budget": {"tokens": 400}}}).json()
         less = server.post({"model": "frugal", "revision": {"max": 0, "budget": {"tokens": 4}}}).json()

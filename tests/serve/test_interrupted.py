@@ -75,8 +75,7 @@ def test_a_whole_reply_shows_only_what_counts() -> None:
 
 
 def test_a_plain_answer_that_was_streamed_cannot_be_taken_back() -> None:
-    engine = ScriptedEngine([broken("Rain"), LONG])
-    with served({"plain": plain(engine)}) as server:
+    with served({"plain": plain(ScriptedEngine([broken("Rain"), LONG]))}) as server:
         text, error = (json.loads(each) for each in events_of(server.post({"stream": True}).text))
         assert server.post().json()["choices"][0]["message"]["content"] == LONG
         with server.client() as client, pytest.raises(openai.APIError, match="the process died"):

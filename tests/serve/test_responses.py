@@ -45,8 +45,7 @@ def test_a_stream_builds_the_same_response() -> None:
     assert reasoning.type == "reasoning"
     assert reasoning.summary[0].text == f"{STEPS}\n\nRevision 1:\n{SHORT}"
     assert final.usage == whole.usage
-    said = [event.delta for event in events if event.type == "response.output_text.delta"]
-    assert said == [SHORT]
+    assert [event.delta for event in events if event.type == "response.output_text.delta"] == [SHORT]
 
 
 def test_the_events_of_a_stream_are_in_order() -> None:

@@ -42,8 +42,7 @@ def test_steps_are_events_and_the_answer_is_content() -> None:
 def test_feedback_and_drafts_are_events() -> None:
     critic = ScriptedEngine([LONG, "Too long. Revision is needed.", SHORT, "No revision is needed."])
     best = ScriptedEngine(["One two three four five six.", "One two three."])
-    models = {"short": {"model": critic}, "best": short(best, mode="best-of", drafts=2)}
-    with served(models) as server:
+    with served({"short": {"model": critic}, "best": short(best, mode="best-of", drafts=2)}) as server:
         assert written(steps(server), "feedback", 0) == "Too long. Revision is needed."
         drafts = [each["step"]["answer"] for each in steps(server, model="best") if each["type"] == "draft"]
     assert drafts == ["One two three four five six.", "One two three."]
@@ -109,8 +108,7 @@ def test_a_plain_models_thoughts_are_reasoning() -> None:
 
 
 def test_a_given_answer_is_revised_and_not_written() -> None:
-    engine = ScriptedEngine([SHORT])
-    with served({"plain": plain(engine)}) as server:
+    with served({"plain": plain(ScriptedEngine([SHORT]))}) as server:
         revision = {"given": LONG, "min": 1, "max": 1, "checks": ["words<=5"]}
         chain = server.post({"revision": revision, "redraft": True}).json()["redraft"]
     assert [step["answer"] for step in chain["steps"]] == [LONG, SHORT]

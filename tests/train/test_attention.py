@@ -68,8 +68,7 @@ def test_the_loss_of_a_packed_row_is_that_of_its_parts(kind: str, checkpointing:
     model.zero_grad()
     count = int((row.labels != -100).sum())
     total = 0.0
-    labels = row.labels.split(LENGTHS, 1)
-    for example, label in zip(row.examples, labels, strict=True):
+    for example, label in zip(row.examples, row.labels.split(LENGTHS, 1), strict=True):
         positions = torch.arange(example.shape[1])[None]
         part = model(input_ids=example, position_ids=positions, labels=label, num_items_in_batch=count).loss
         part.backward()

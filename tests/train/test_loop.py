@@ -193,8 +193,7 @@ def weights(output: Path) -> bytes:
 def test_an_adapter_can_be_asked_after_training_in_16_bits(examples: Prepared, tmp_path: Path) -> None:
     """After training, it is called without autocast."""
     bare = llama().bfloat16()
-    made = loop(tmp_path, data(examples), adapted(bare), bf16=True, max_steps=1, save_strategy="no")
-    made.run()
+    loop(tmp_path, data(examples), adapted(bare), bf16=True, max_steps=1, save_strategy="no").run()
     assert bare.eval()(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
 
 
@@ -239,8 +238,7 @@ def test_a_damaged_part_of_a_checkpoint_is_named(
 ) -> None:
     folder = tmp_path / "checkpoint-8"
     shutil.copytree(unbroken / "checkpoint-8", folder)
-    size = (folder / name).stat().st_size
-    (folder / name).write_bytes(b"x" * size)
+    (folder / name).write_bytes(b"x" * (folder / name).stat().st_size)
     with pytest.raises(ModelError, match="cannot be read") as error:
         loop(tmp_path, data(examples)).run(SavedCheckpoint(folder, int(folder.name[11:]), ()))
     assert "Move that checkpoint away" in str(error.value.hint)

@@ -255,8 +255,7 @@ def test_what_a_killed_process_left_is_no_cache(write: Write, cache: Path) -> No
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert list(cache.glob("*.partial/tokens.bin"))
-    prepared = prepare([path], Letters(), cache)
-    assert len(prepared) == 2 * module.BATCH + 1
+    assert len(prepare([path], Letters(), cache)) == 2 * module.BATCH + 1
     assert not list(cache.glob("*.partial"))
 
 

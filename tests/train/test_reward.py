@@ -284,14 +284,12 @@ def random_pairs(slope: float, count: int = 4000) -> tuple[np.ndarray, np.ndarra
     gap = RANDOM.normal(0, 2, count)
     flips = RANDOM.random(count) > 1 / (1 + np.exp(-slope * gap))
     gap = np.where(flips, -gap, gap)
-    rewards = np.stack([gap, np.zeros(count)], 1)
-    return rewards, RANDOM.integers(1, 50, (count, 2)).astype(float)
+    return np.stack([gap, np.zeros(count)], 1), RANDOM.integers(1, 50, (count, 2)).astype(float)
 
 
 def test_figures_of_a_few_pairs() -> None:
     rewards = np.array([[2.0, 1.0], [0.0, 1.0], [3.0, 3.0], [4.0, -4.0]])
-    tokens = np.array([[10, 5], [10, 5], [7, 7], [3, 9]], dtype=float)
-    found = measure(rewards, tokens)
+    found = measure(rewards, np.array([[10, 5], [10, 5], [7, 7], [3, 9]], dtype=float))
     assert (found.pairs, found.ties) == (4, 1)
     assert found.accuracy == proportion(2.5, 4)
     assert found.loss == pytest.approx(np.log1p(np.exp([-1.0, 1.0, 0.0, -8.0])).mean())

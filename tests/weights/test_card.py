@@ -29,8 +29,7 @@ def test_a_card_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_any_name_can_be_written_and_read_again(tmp_path: Path) -> None:
     odd = (Source("data", 'a "b": c|d\n---', "terms, of | a site"), Source("data", "🦆" * 99, "x" * 300))
-    folder = card(tmp_path / "m", card_text("m", odd))
-    first, second = sources_of(folder, "model")
+    first, second = sources_of(card(tmp_path / "m", card_text("m", odd)), "model")
     assert first == Source("data", "a b c d ---", "of-a-site AND terms")
     assert second.name == "without a name"
 

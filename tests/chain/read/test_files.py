@@ -303,8 +303,7 @@ _JSONISH = st.lists(st.sampled_from(_PIECES) | _NUMBERS, max_size=8).map("".join
 @example('{"a":' + "[" * 500 + "]" * 500 + "}")
 def test_records_are_what_json_makes_of_them(text: str) -> None:
     try:
-        value = json.loads(text)
-        whole = json.dumps(value, ensure_ascii=False).encode().decode()
+        whole = json.dumps(json.loads(text), ensure_ascii=False).encode().decode()
     except (ValueError, RecursionError):
         with pytest.raises(RecordError):
             decode(text.encode(), "x")

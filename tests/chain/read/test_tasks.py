@@ -73,8 +73,7 @@ class TestMath:
     def test_the_box_is_the_published_answer_of_every_real_problem(self, shared_data: Path) -> None:
         found = lines(shared_data / "math/math_500_test.jsonl")
         assert len(found) == 500
-        differ = [r["unique_id"] for r in found if boxed(r["solution"]) != r["answer"].strip()]
-        assert differ == []
+        assert [r["unique_id"] for r in found if boxed(r["solution"]) != r["answer"].strip()] == []
 
     def test_the_solution_is_the_rationale(self) -> None:
         chain = read({"problem": "p", "level": "Level 1", "type": "Algebra", "solution": r"It is \boxed{2}."})

@@ -200,8 +200,7 @@ def test_what_is_read_is_not_replaced(args: list[str], flag: str, data: Path) ->
 )
 def test_a_file_may_be_replaced_by_what_it_becomes(args: list[str]) -> None:
     before = Path("in.jsonl").read_bytes()
-    result = run(*args, "-o", "in.jsonl", "--force", "-j", 1)
-    assert result.exit_code == 0
+    assert run(*args, "-o", "in.jsonl", "--force", "-j", 1).exit_code == 0
     assert Path("in.jsonl").read_bytes().count(b"\n") == 4
     source = made("in.jsonl")["source"] or made("in.jsonl")["inputs"][0]
     assert source["bytes"] == len(before)

@@ -103,8 +103,7 @@ def test_replies_are_paid_for_once() -> None:
     assert generate(["A bird.", GOOD]).exit_code == 0
     first = chains()
     Path("out.jsonl").unlink()
-    result = generate([])
-    assert "2 texts taken from it, not paid again" in result.output
+    assert "2 texts taken from it, not paid again" in generate([]).output
     assert [chain.answer for chain in chains()] == [chain.answer for chain in first] == ["A bird."]
 
 
@@ -139,8 +138,7 @@ def test_a_record_of_an_earlier_run_brings_no_marks_of_its_own() -> None:
 
 def test_chains_with_a_mark_are_dropped_by_cleaning() -> None:
     birds(4)
-    replies = ["A.", GOOD, *LEAKING, REFUSED, GOOD, "D.", GOOD]
-    assert generate(replies, "--gold").exit_code == 0
+    assert generate(["A.", GOOD, *LEAKING, REFUSED, GOOD, "D.", GOOD], "--gold").exit_code == 0
     words = ["data", "clean", "out.jsonl", "-o", "kept.jsonl", "--rules", "leaks,refusals"]
     done = redraft(*words, "--dropped", "gone.jsonl")
     assert done.exit_code == 0, done.output

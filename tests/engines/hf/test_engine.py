@@ -122,8 +122,7 @@ async def test_prompts_of_several_lengths_are_read_together() -> None:
         await asyncio.sleep(0)
     found = await asyncio.gather(*streams)
     await engine.aclose()
-    reads = [width for width in widths if width > 1]
-    assert reads == [39, CONTEXT - 21, 89]
+    assert [width for width in widths if width > 1] == [39, CONTEXT - 21, 89]
     model.generation_config.eos_token_id = None
     for asked, deltas in zip(prompts, found, strict=True):
         assert tokens_of(deltas) == greedy(model, asked, 20)

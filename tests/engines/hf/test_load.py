@@ -135,8 +135,7 @@ def test_an_adapter_may_bring_tokens_and_their_tokenizer(base: Path, tmp_path: P
         wide, tmp_path / "lora", target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"]
     )
     words.save_pretrained(adapter)
-    engine = opened(f"{base}+{adapter}")
-    assert asyncio.run(engine.encode("<verdict>")) == (len(words) - 1,)
+    assert asyncio.run(opened(f"{base}+{adapter}").encode("<verdict>")) == (len(words) - 1,)
 
 
 def test_a_model_in_memory_with_peft_around_it(base: Path, tmp_path: Path) -> None:

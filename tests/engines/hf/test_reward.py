@@ -56,8 +56,7 @@ def test_rewards_are_those_of_training(made: Path, name: str, monkeypatch: pytes
     run.loop.trained.model.eval()
     rows = [[run.prepared[int(each)] for each in run.data.rows[number]] for number in range(4)]
     with torch.no_grad():
-        batch = {**joined(rows), "margins": torch.zeros(4)}
-        expected = run.loop.trained.model(**batch).rewards
+        expected = run.loop.trained.model(**{**joined(rows), "margins": torch.zeros(4)}).rewards
     asked = [
         (Prompt(instruction=f"Add {n} and {n}."), answer)
         for n in range(4)

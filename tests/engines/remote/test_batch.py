@@ -251,8 +251,7 @@ def test_a_process_that_died_while_it_created_a_batch(server: BatchServer, creat
 def test_a_batch_that_expires_each_time_fails_its_prompts() -> None:
     faults = [Fault("expired", answered=n) for n in (4, 0, 0)]
     with BatchServer(says, *faults) as server:
-        done = answer(server, *ONE_STEP, "--retries", "2")
-        assert done.exit_code == 3
+        assert answer(server, *ONE_STEP, "--retries", "2").exit_code == 3
         assert server.waves == [PROMPTS, 1, 1]
         (failure,) = lines("out.jsonl.errors.jsonl")
         assert "gave no reply in 3 batches: This request could not be executed" in failure["message"]

@@ -126,8 +126,7 @@ def test_an_answer_in_the_form_is_no_reason_to_warn(
 def test_criticism_is_free_text(server: FakeServer) -> None:
     server.on(CHAT, chat_reply(GOOD), chat_reply("Fine. Revision is not needed."))
     revise(server, output=Person, mode="prompted", min_revisions=1, max_revisions=1)
-    formats = ["response_format" in body for body in bodies(server)]
-    assert formats[:3] == [True, False, True]
+    assert ["response_format" in body for body in bodies(server)][:3] == [True, False, True]
 
 
 class Dated(BaseModel):

@@ -9,8 +9,7 @@ from redraft.engines.remote.wire import EventParser
 
 def parse(*pieces: bytes) -> list[str]:
     parser = EventParser()
-    events = [event for piece in pieces for event in parser.feed(piece)]
-    return events + parser.close()
+    return [event for piece in pieces for event in parser.feed(piece)] + parser.close()
 
 
 @pytest.mark.parametrize(

@@ -213,8 +213,7 @@ def test_nothing_in_an_answer_does_anything(browser: Browsing, url: str) -> None
 
 @pytest.mark.slow
 def test_a_long_answer_is_shown_as_it_is(browser: Browsing, url: str) -> None:
-    visit = browser.asking(url, "Write.", "huge")
-    turn = visit.answered("<b>")
+    turn = browser.asking(url, "Write.", "huge").answered("<b>")
     assert len(turn.locator(".final").inner_text()) > 1_000_000
     assert not turn.locator(".final b").count()
 

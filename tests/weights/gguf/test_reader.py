@@ -125,8 +125,7 @@ ONE, TWO = (gguf({})[:16] + struct.pack("<Q", keys) for keys in (1, 2))
     ],
 )
 def test_claims_beyond_the_file_cost_nothing(tmp_path: Path, body: bytes, said: str) -> None:
-    path = written(tmp_path, b"GGUF" + COUNTS + body + bytes(64))
-    message = refused(path)
+    message = refused(written(tmp_path, b"GGUF" + COUNTS + body + bytes(64)))
     assert "is truncated: its header goes beyond the file's" in message
     assert said in message
 

@@ -44,8 +44,7 @@ def test_there_and_back_changes_no_bit(model: str, quant: str, tmp_path: Path) -
 
 
 def test_a_gguf_file_comes_back_byte_by_byte(tmp_path: Path) -> None:
-    folder = tiny_folder(tmp_path / "m", "Qwen3", tie_word_embeddings=True)
-    export_gguf(folder, tmp_path / "one.gguf")
+    export_gguf(tiny_folder(tmp_path / "m", "Qwen3", tie_word_embeddings=True), tmp_path / "one.gguf")
     import_gguf(tmp_path / "one.gguf", tmp_path / "back" / "m")
     export_gguf(tmp_path / "back" / "m", tmp_path / "two.gguf")
     assert (tmp_path / "two.gguf").read_bytes() == (tmp_path / "one.gguf").read_bytes()

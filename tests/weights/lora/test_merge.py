@@ -89,8 +89,7 @@ def test_merged_weights_are_those_of_peft(architecture: str, kind: str, tmp_path
 def test_in_parts_it_is_as_in_one(base: Path, kind: str, size: int) -> None:
     folder = base.parent / kind
     adapter = read_adapter(folder if folder.exists() else lora(base, folder, **KINDS[kind]))
-    targets = plan_merge(open_checkpoint(base), adapter, None).targets
-    every = targets.values()
+    every = plan_merge(open_checkpoint(base), adapter, None).targets.values()
     changed = [each for each in every if each.change or each.source is adapter.weights]
     for target in (changed[0], changed[-1]):
         parts = list(merged(target, adapter, size))

@@ -74,8 +74,7 @@ def files(out: Path) -> tuple[str, list[Any]]:
 def test_what_is_kept_is_a_training_set(tmp_path: Path, way: Way) -> None:
     result = made(tmp_path / "out.jsonl", way=way)
     chains = list(read_jsonl(result.out))
-    instructions = {chain.prompt.instruction for chain in chains}
-    assert result.kept == len(instructions) >= 20
+    assert result.kept == len({chain.prompt.instruction for chain in chains}) >= 20
     assert result.exit_status == 0
     assert len({chain.id for chain in chains}) == len(chains) == result.tasks
     for chain in chains:
@@ -337,8 +336,7 @@ def test_a_limit_stops_before_the_next_call_and_loses_no_reply(tmp_path: Path) -
     out, asked = tmp_path / "out.jsonl", list[Any]()
     for _ in range(9):
         engine = teacher()
-        result = made(out, engine, way="self-instruct", parallel=2, limit_tokens=1)
-        assert result.exit_status == STOPPED
+        assert made(out, engine, way="self-instruct", parallel=2, limit_tokens=1).exit_status == STOPPED
         assert 1 <= len(engine.calls) <= 2
         asked += engine.calls
     assert len(set(map(str, asked))) == len(asked)
