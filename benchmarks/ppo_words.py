@@ -159,8 +159,7 @@ class Run:
 
 def _redraft(*words: object) -> None:
     # Where a reward is imported from is the working directory.
-    command = [sys.executable, "-m", "redraft", *map(str, words)]
-    subprocess.run(command, check=True, cwd=Path(__file__).parent)
+    subprocess.run([sys.executable, "-m", "redraft", *map(str, words)], check=True, cwd=Path(__file__).parent)
 
 
 def scores(chains: Sequence[Chain]) -> list[float]:

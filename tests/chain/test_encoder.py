@@ -322,8 +322,7 @@ def test_skipped_says_why(made: Chain, objective: Objective, length: int, reason
 
 
 def test_a_prompt_without_room_or_question_is_skipped() -> None:
-    found = PromptEncoder(tokenizer("bytes"), "chat", 64, 60).encode(Chain(prompt=PROMPT))
-    assert found == Skipped(NO_ROOM)
+    assert PromptEncoder(tokenizer("bytes"), "chat", 64, 60).encode(Chain(prompt=PROMPT)) == Skipped(NO_ROOM)
     nothing = PromptEncoder(tokenizer("bytes"), "chat", 64, 8).encode(Chain(prompt=Prompt()))
     assert nothing == Skipped("no question")
 

@@ -314,8 +314,7 @@ def test_a_quantile_is_one_of_the_numbers(numbers: list[int]) -> None:
 
 
 def found(tmp_path: Path, *records: object) -> dict[str, stats.DataFinding]:
-    path = write(tmp_path / "a.jsonl", records)
-    return said_of(stats.describe([path], lambda text: len(text.split())))
+    return said_of(stats.describe([write(tmp_path / "a.jsonl", records)], lambda text: len(text.split())))
 
 
 ENGLISH = "Please describe how rain comes to fall from the clouds, number"

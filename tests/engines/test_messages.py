@@ -146,8 +146,7 @@ def test_plain_neighbours_are_joined_and_others_stay_apart() -> None:
         return {"role": "user", "content": content, **more}
 
     assert joined([user("One."), user("Two.")]) == (user("One.\n\nTwo."),)
-    with_parts = joined([user([PICTURE]), user("Two.")])
-    assert with_parts == (user([PICTURE, {"type": "text", "text": "Two."}]),)
+    assert joined([user([PICTURE]), user("Two.")]) == (user([PICTURE, {"type": "text", "text": "Two."}]),)
     assert len(joined([user("One.", name="ann"), user("Two.")])) == 2
 
 

@@ -199,8 +199,7 @@ async def test_servers_are_down_until_one_may_be_tried(
 
 async def test_tries_that_failed_are_paid_for() -> None:
     broken = sse_reply(usage_event(7, 0), cut=True)
-    whole = sse_reply(chat_event("Hello.", "stop"), usage_event(5, 2))
-    with server(broken) as bad, server(whole) as good:
+    with server(broken) as bad, server(sse_reply(chat_event("Hello.", "stop"), usage_event(5, 2))) as good:
         async with opened(bad, good) as engine:
             *_, last = [delta async for delta in engine.chat(HI, Sampling())]
         assert (last.finish, last.prompt_tokens, last.completion_tokens) == ("stop", 7 + 5, 0 + 2)

@@ -68,8 +68,7 @@ def test_seeds_differ_from_call_to_call_and_repeat_from_run_to_run() -> None:
     def seeds() -> list[int | None]:
         engine = Watched(["one", "two", "three"])
         driver = Driver(engine, checks=[Has("never")])
-        a_plan = plan(engine, mode="verified", checks=("has",), max_revisions=2, seed=7)
-        asyncio.run(finish(driver, a_plan))
+        asyncio.run(finish(driver, plan(engine, mode="verified", checks=("has",), max_revisions=2, seed=7)))
         return [sampling.seed for sampling in engine.asked]
 
     assert seeds() == seeds() == [7, 8, 9]

@@ -73,8 +73,7 @@ def test_a_complete_answer_is_chosen_before_a_lost_one() -> None:
 def test_with_a_cache_texts_are_whole(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, [LONG, SHORT])))
     for cache, finish in ((tmp_path / "c.db", "stop"), (None, "lost")):
-        chain = revise([SHORT], model=f"script:{tmp_path}/r.jsonl", cache=cache)
-        assert chain.steps[0].finish == finish
+        assert revise([SHORT], model=f"script:{tmp_path}/r.jsonl", cache=cache).steps[0].finish == finish
 
 
 def test_a_text_that_ends_when_it_is_lost_is_complete() -> None:

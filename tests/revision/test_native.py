@@ -208,8 +208,7 @@ def test_a_model_that_insists_on_stopping_gets_the_heading() -> None:
 
 def test_a_heading_that_an_answer_quotes_does_not_end_it() -> None:
     streams = ["To explain: ### Feedback 4: is last.", " is last. So there."]
-    played = play(plan(mode="native"), streams)
-    assert played.chain.answer == "To explain: ### Feedback 4: is last. So there."
+    assert play(plan(mode="native"), streams).chain.answer == "To explain: ### Feedback 4: is last. So there."
 
 
 def test_a_system_message_stands_before_the_instruction() -> None:

@@ -279,8 +279,7 @@ def test_a_cancel_may_come_in_the_second_question() -> None:
         return "It is fine."
 
     engine = redraft.ScriptedEngine(reply, delay=0.01)
-    chain = redraft.revise("How much?", model=engine, prompts="teacher", cancel=token)
-    assert chain.stop == "cancelled"
+    assert redraft.revise("How much?", model=engine, prompts="teacher", cancel=token).stop == "cancelled"
 
 
 def test_without_a_criticism_the_checks_revise_alone() -> None:

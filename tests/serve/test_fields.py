@@ -36,8 +36,7 @@ class Probable(Able):
 
 @pytest.mark.parametrize("token_ids", [True, False])
 def test_a_chat_has_the_log_probability_of_each_token(token_ids: bool) -> None:
-    engine = Probable([LONG], token_ids=token_ids)
-    with served({"plain": plain(engine)}) as server, server.client() as client:
+    with served({"plain": plain(Probable([LONG], token_ids=token_ids))}) as server, server.client() as client:
         whole = client.chat.completions.create(model="plain", messages=ASK, logprobs=True).choices[0]
         stream = client.chat.completions.create(model="plain", messages=ASK, logprobs=True, stream=True)
         chunks = [chunk.choices[0] for chunk in stream]
@@ -322,8 +321,7 @@ def test_what_openai_takes_is_taken(more: dict[str, Any]) -> None:
 
 
 def test_a_seed_of_minus_one_is_a_random_one() -> None:
-    seeds = {ChatRequest.of({"model": "plain", "messages": ASK, "seed": -1}).seed for _ in range(4)}
-    assert len(seeds) > 1
+    assert len({ChatRequest.of({"model": "plain", "messages": ASK, "seed": -1}).seed for _ in range(4)}) > 1
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -140,8 +140,7 @@ def test_a_limit_comes_before_the_body(tmp_path: Path, monkeypatch: pytest.Monke
         return object_of(body)
 
     monkeypatch.setattr(reader, "object_of", read_one)
-    keys = read(f"{ALICE} requests-per-minute=2 parallel=1\n", tmp_path)
-    with served(both("Fine."), keys=keys) as server:
+    with served(both("Fine."), keys=read(f"{ALICE} requests-per-minute=2 parallel=1\n", tmp_path)) as server:
         wrong = [server.post(b"[]" + b" " * (1 << 20), headers=bearer(ALICE)).status_code for _ in range(2)]
         head, _ = with_key({"model": "plain"}, ALICE)
         refused = server.reply_to(head)  # before its body has come

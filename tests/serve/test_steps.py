@@ -116,8 +116,7 @@ def test_a_given_answer_is_revised_and_not_written() -> None:
 
 def test_another_model_of_the_server_criticises() -> None:
     critic = ScriptedEngine(["Too long. Revision is needed.", "No revision is needed."])
-    models = {"writer": {"model": ScriptedEngine([LONG, SHORT])}, "critic": plain(critic)}
-    with served(models) as server:
+    with served({"writer": {"model": ScriptedEngine([LONG, SHORT])}, "critic": plain(critic)}) as server:
         body = {"model": "writer", "revision": {"critic": "critic"}}
         assert server.post(body).json()["choices"][0]["message"]["content"] == SHORT
         missing = server.post({"model": "writer", "revision": {"critic": "nobody"}})

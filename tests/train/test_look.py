@@ -34,8 +34,7 @@ def test_the_tokens_are_the_text(kind: str, text: str) -> None:
     made = tokenizer(kind)
     ids = np.array(made.encode(text, add_special_tokens=False), np.uint32)
     said = shown(Stored(ids, np.zeros(len(ids), np.bool_)), made)
-    whole = made.decode(ids.tolist(), clean_up_tokenization_spaces=False)
-    assert said.strip() == visible(whole).strip()
+    assert said.strip() == visible(made.decode(ids.tolist(), clean_up_tokenization_spaces=False)).strip()
 
 
 def test_control_tokens_are_named_and_their_letters_are_not() -> None:

@@ -329,8 +329,7 @@ def test_other_processes_say_nothing_twice(model: str, here: Path, monkeypatch: 
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_loss_of_experts_that_is_left_out_is_said(asked: bool) -> None:
     said: list[str] = []
-    model = tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS)
-    assert with_loss(model, say=said.append, packed=True)
+    assert with_loss(tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS), say=said.append, packed=True)
     assert said == ["output_router_logits: the loss that spreads tokens over experts is left out."] * asked
 
 

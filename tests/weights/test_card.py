@@ -46,8 +46,7 @@ def test_any_name_can_be_written_and_read_again(tmp_path: Path) -> None:
     ],
 )
 def test_the_licence_of_a_card_without_sources(tmp_path: Path, front: str, licence: str) -> None:
-    folder = card(tmp_path / "m", f"---\n{front}\n---\n")
-    assert sources_of(folder, "base") == (Source("base", "m", licence),)
+    assert sources_of(card(tmp_path / "m", f"---\n{front}\n---\n"), "base") == (Source("base", "m", licence),)
 
 
 def test_a_licence_that_the_user_wrote_into_our_card_counts(tmp_path: Path) -> None:

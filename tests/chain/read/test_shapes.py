@@ -134,8 +134,7 @@ def test_why_a_training_chain_stopped(last: str, count: int, truncated: bool, st
     outputs = [{"output": "a", "feedback": "Revision is needed."}] * (count - 1) + [
         {"output": "b", "feedback": last}
     ]
-    record = {"instruction": "i", "outputs": outputs, "iteration_truncated": truncated}
-    assert chain_of(record).stop == stop
+    assert chain_of({"instruction": "i", "outputs": outputs, "iteration_truncated": truncated}).stop == stop
 
 
 def test_a_training_chain_that_was_cut_is_written_and_read_back() -> None:

@@ -139,8 +139,7 @@ async def test_a_beginning_that_prompts_share_is_read_once() -> None:
             await asyncio.sleep(0)
         found.append(await asyncio.gather(*begun))
     await engine.aclose()
-    cached = [[deltas[-1].cached_tokens for deltas in each] for each in found]
-    assert cached == [[0, 48], [0, 48, 40, 0]]
+    assert [[deltas[-1].cached_tokens for deltas in each] for each in found] == [[0, 48], [0, 48, 40, 0]]
     for each, deltas in zip([*asked[:2], *asked], [*found[0], *found[1][:3]], strict=True):
         assert tokens_of(deltas) == greedy(model, each, 20)
 

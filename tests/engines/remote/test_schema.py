@@ -34,8 +34,7 @@ def revise(server: FakeServer, **options: Any) -> redraft.Chain:
 def test_json_of_any_form_is_an_object_or_an_array(server: FakeServer) -> None:
     server.on(CHAT, chat_reply(GOOD))
     assert revise(server, checks=["json"]).answer == GOOD
-    form = {"type": ["object", "array"]}
-    assert bodies(server)[0]["response_format"]["json_schema"]["schema"] == form
+    assert bodies(server)[0]["response_format"]["json_schema"]["schema"] == {"type": ["object", "array"]}
 
 
 @pytest.mark.parametrize("checks", [["json-schema:{}"], ["json", "json-schema:{}"]])
@@ -94,8 +93,7 @@ def test_a_schema_that_is_refused_leaves_the_next_one_its_chance(server: FakeSer
     async def both(one: RemoteEngine) -> list[redraft.Chain]:
         return [await redraft.arevise("Who?", model=one, output=kind) for kind in (list[int], Person)]
 
-    chains = using(engine(server, patience=ONCE), both)
-    assert [chain.value for chain in chains] == [[1], Person(born=1815)]
+    assert [chain.value for chain in using(engine(server, patience=ONCE), both)] == [[1], Person(born=1815)]
     assert ["response_format" in body for body in bodies(server)] == [True, False, True]
 
 

@@ -263,8 +263,7 @@ def test_what_is_wrong_is_underlined_and_says_why(browser: Browsing, url: str) -
     assert f"{shown} It falls." in turn.locator(".diff").inner_text()
     odd = [[-1, 2], [5, 4], [0, 99], ["x", 2], [1], 7, None, {}, "", "/d/1", "/a~1b/2", "/e", "c"]
     found = visit.told("chain.js", FAULTS, [*odd, "/a~1b/0", "/a~1b/1", "/d", [27, 28]])
-    kept = [(begin, end - begin) for begin, end, _ in found]
-    assert kept == [(4, 35), (13, 1), (16, 13), (28, 1), (37, 1)]
+    assert [(begin, end - begin) for begin, end, _ in found] == [(4, 35), (13, 1), (16, 13), (28, 1), (37, 1)]
     assert (visit.faults, visit.foreign()) == ([], set())
 
 

@@ -366,8 +366,7 @@ def test_the_share_of_prompts_whose_answers_have_equal_rewards_is_known() -> Non
 
 def test_an_answer_that_does_not_end_pays_a_penalty() -> None:
     made = experience(missing_eos_penalty=5.0, init_kl_coef=0.0, lam=1.0)
-    returns = completed(made, (1.0, 1.0), 3, 4)["returns"][:, 0]
-    assert returns.tolist() == pytest.approx([-4.0, 1.0], abs=1e-5)
+    assert completed(made, (1.0, 1.0), 3, 4)["returns"][:, 0].tolist() == pytest.approx([-4.0, 1.0], abs=1e-5)
     assert made.metrics["reward"] == 1.0  # what the reward said
 
 
