@@ -142,7 +142,6 @@ def many(count: int, rounds: int) -> Row:
 
 
 def browser(count: int, rounds: int) -> Row:
-    how = PAGE_HOW.format(count=count)
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     try:
         from playwright.sync_api import sync_playwright
@@ -161,7 +160,7 @@ def browser(count: int, rounds: int) -> Row:
         Figure("requests to a host", requests, "calls", Goal("≤", 0)),
         Figure("size of the page", (size,), "MB"),
     )
-    return Row(PAGE, how, found)
+    return Row(PAGE, PAGE_HOW.format(count=count), found)
 
 
 def _page(folder: Path, count: int) -> Path:

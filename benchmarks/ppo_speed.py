@@ -40,8 +40,7 @@ def run(*, quick: bool) -> Row:
     how = HOW.format(rollouts=rollouts, chunk=chunk, tokens=tokens, rounds=rounds)
     with tempfile.TemporaryDirectory(prefix="redraft-bench-") as work:
         ready = get(Path(work), folder_for("default"), rollouts, chunk, tokens)
-        figure = compared(ready, rounds).figure("all answers", GOAL, "rollouts", "engine")
-    return Row(MEASURE, how, (figure,))
+        return Row(MEASURE, how, (compared(ready, rounds).figure("all answers", GOAL, "rollouts", "engine"),))
 
 
 def get(work: Path, model: str, rollouts: int, chunk: int, most: int) -> Ready:

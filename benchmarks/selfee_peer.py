@@ -70,7 +70,8 @@ def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> t
     while token != model.end and generated < limit:
         written.append(token)
         generated += 1
-        phrase = _first_phrase(model.decode(written), searched)
+        text = model.decode(written)
+        phrase = min((at for each in PHRASES if (at := text.find(each, searched)) >= 0), default=None)
         fresh = [token]
         if phrase is not None and revisions > 0:
             revisions -= 1
@@ -81,10 +82,6 @@ def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> t
             searched = phrase
         token = model.feed(fresh)
     return model.decode(written)[begin:], generated
-
-
-def _first_phrase(text: str, start: int) -> int | None:
-    return min((at for phrase in PHRASES if (at := text.find(phrase, start)) >= 0), default=None)
 
 
 def _tokens_within(model: Sampler, tokens: Sequence[int], length: int) -> int:

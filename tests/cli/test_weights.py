@@ -57,10 +57,6 @@ def succeeds(*args: object) -> str:
     return result.stdout
 
 
-def tensors(folder: str) -> dict[str, torch.Tensor]:
-    return load_file(Path(folder) / "model.safetensors")
-
-
 def test_there_and_back(here: Path) -> None:
     assert weights("diff", "base", "target", "-o", "delta", "--exact").exit_code == 0
     applied = weights("apply", "base", "delta", "-o", "again")
@@ -195,7 +191,7 @@ def test_an_adapter_of_the_default_model(
 
 
 def test_faults_end_with_status_1(models: Path) -> None:
-    broken = tensors("model")
+    broken = load_file("model/model.safetensors")
     broken["model.norm.weight"][3] = torch.nan
     save_file(broken, models / "model" / "model.safetensors")
     result = weights("verify", "model")

@@ -259,10 +259,6 @@ def said_of(report: stats.DataReport) -> dict[str, stats.DataFinding]:
     return {each.name: each for each in report.findings}
 
 
-def rows(report: stats.DataReport, title: str) -> list[tuple[object, ...]]:
-    return [tuple(row.values()) for row in report.tables.get(title, [])]
-
-
 @pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_report(shared_data: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl.gz"
@@ -294,7 +290,7 @@ def test_a_file_that_ends_too_early_is_used_as_far_as_it_goes(tmp_path: Path) ->
     path.write_bytes(gzip.compress(lines, mtime=0)[:-500])
     report = stats.describe([path, write(tmp_path / "b.jsonl", [{"prompt": "c"}])], count_words)
     assert 1 < report.totals["records"] < 2_001
-    assert [row[:2] for row in rows(report, "sources")][1] == ("b", 1)
+    assert [*report.tables["sources"][1].values()][:2] == ["b", 1]
     assert "cannot be read" in said_of(report)["unreadable"].examples[-1]
 
 

@@ -45,10 +45,9 @@ def names_in(ledger: Ledger) -> set[str]:
 
 @pytest.mark.parametrize("ending", ["gz", "zst", "bz2", "XZ"])
 def test_the_name_of_a_compressed_file_is_refused(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"out.jsonl.{ending}"
     with (
         pytest.raises(OutputError, match="has the name of a compressed file") as caught,
-        Ledger(path, PROVENANCE),
+        Ledger(tmp_path / f"out.jsonl.{ending}", PROVENANCE),
     ):
         pass
     assert f"-o {tmp_path}/out.jsonl," in str(caught.value.hint)

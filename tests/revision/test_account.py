@@ -59,11 +59,10 @@ def test_a_judge_is_paid_although_another_check_crashes() -> None:
         time.sleep(0.2)
         raise KeyError("gull")
 
-    writer = ScriptedEngine(["One gull."])
     with pytest.raises(CheckError) as failure:
         redraft.revise(
             "Describe gulls.",
-            model=writer,
+            model=ScriptedEngine(["One gull."]),
             judge=priced([JUDGED], "strict", 100),
             checks=["judge:lively", crash],
         )

@@ -190,9 +190,8 @@ def test_a_budget_of_money_and_of_time() -> None:
     chain = play(plan(budget=Budget(usd=20), info=paid), ["x" * 15, "Bad. Revision is needed."]).chain
     assert chain.stop == "budget"
     assert chain.usage.cost_usd == pytest.approx(20)
-    clock = Clock()
     slow = [Stream("One.", seconds=3), Stream("Revision is needed.", seconds=3), Stream("Two.", seconds=9)]
-    chain = play(plan(budget=Budget(seconds=5)), slow, clock=clock).chain
+    chain = play(plan(budget=Budget(seconds=5)), slow, clock=Clock()).chain
     assert (chain.stop, chain.answer) == ("budget", "One.")
     assert chain.usage.seconds == pytest.approx(6)
 
@@ -286,9 +285,8 @@ def test_a_cut_answer_is_better_than_none() -> None:
     ("empty", "hint"), [("", "another seed"), (Stream(" ", finish="max_tokens"), "--max-tokens")]
 )
 def test_no_answer_at_all_is_an_error(mode: Mode, empty: str | Stream, hint: str) -> None:
-    checks = ("toy",) if mode == "verified" else ()
     with pytest.raises(EmptyReply, match="'toy' gave no answer") as caught:
-        play(plan(mode=mode, checks=checks), [empty], lambda _: True)
+        play(plan(mode=mode, checks=("toy",) if mode == "verified" else ()), [empty], lambda _: True)
     assert hint in (caught.value.hint or "")
     assert caught.value.chain
     assert caught.value.chain.stop == "error"

@@ -276,9 +276,8 @@ def test_a_strict_schema_holds_or_is_an_error_that_names_the_path(stream: bool, 
 )
 def test_a_stream_of_json_has_no_prose(text: str) -> None:
     asked: Any = {"model": "plain", "messages": ASK, "response_format": Person}
-    engine = Able([text], about={"schemas": True})
     with (
-        served({"plain": plain(engine)}) as server,
+        served({"plain": plain(Able([text], about={"schemas": True}))}) as server,
         server.client() as client,
         client.chat.completions.stream(**asked) as stream,
     ):

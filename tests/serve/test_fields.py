@@ -185,8 +185,7 @@ def test_nothing_before_the_limit_is_an_empty_answer_that_was_cut(model: str, fi
 def test_an_answer_that_ended_at_a_stop_string_is_whole_though_its_criticism_was_cut() -> None:
     engine = ScriptedEngine(["Rain. END more", "It is too short, and it should be much longer than it is."])
     with served({"revised": {"model": engine, "max_revisions": 2}}) as server:
-        reply = server.post({"model": "revised", "stop": ["END"], "max_tokens": 16}).json()
-    [choice] = reply["choices"]
+        [choice] = server.post({"model": "revised", "stop": ["END"], "max_tokens": 16}).json()["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("Rain.", "stop")
 
 

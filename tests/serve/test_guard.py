@@ -250,8 +250,7 @@ def test_a_connection_with_half_a_request_is_closed(begun: bytes, monkeypatch: p
     monkeypatch.setattr(run, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(run, "_IDLE", 1)
     with served() as server:
-        reply = server.reply_to(begun)
-    assert reply.count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
+        assert server.reply_to(begun).count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize("begun", [b"GET /hea", HEALTH + b"\r\n", HALF])

@@ -178,12 +178,11 @@ def test_a_key_has_a_number_of_requests_at_once(tmp_path: Path) -> None:
 
 def test_keys_are_added_and_revoked_at_run_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "keys.txt"
-    keys = read(f"{ALICE} requests-per-minute=2\n", tmp_path)
 
     def statuses() -> list[int]:
         return [server.post(headers=bearer(key)).status_code for key in (ALICE, BOB)]
 
-    with served(both("Fine."), keys=keys) as server:
+    with served(both("Fine."), keys=read(f"{ALICE} requests-per-minute=2\n", tmp_path)) as server:
         assert statuses() == [200, 401]
         path.write_text(f"{ALICE} requests-per-minute=2\n{BOB}\n")
         assert statuses() == [200, 200]

@@ -241,9 +241,8 @@ def test_several_calls_of_one_turn_are_one_message() -> None:
 
 
 def test_a_stream_has_the_calls_of_tools() -> None:
-    engine = ScriptedEngine([ScriptedReply("Wait.", tool_calls=[CALL])])
     with (
-        served({"plain": plain(engine)}) as server,
+        served({"plain": plain(ScriptedEngine([ScriptedReply("Wait.", tool_calls=[CALL])]))}) as server,
         server.client() as client,
         client.responses.stream(model="plain", input="Is rain wet?", tools=[SEARCH]) as stream,
     ):

@@ -65,16 +65,14 @@ def test_a_text_that_broke_off_is_said_to_come_again() -> None:
 
 
 def test_a_client_is_told_that_it_waits() -> None:
-    slow = {"short": short(ScriptedEngine([LONG, SHORT], delay=0.02))}
     asked = {"model": "short", "messages": [{"role": "user", "content": "Hi."}], **STREAMED}
     with (
-        served(slow, at_once=1) as server,
+        served({"short": short(ScriptedEngine([LONG, SHORT], delay=0.02))}, at_once=1) as server,
         httpx.stream("POST", f"{server.url}/chat/completions", json=asked, timeout=30) as first,
     ):
         lines = first.iter_lines()
         next(lines)
-        waiting = steps(server, revision={"max": 0})
-    assert waiting[0]["type"] == "waiting"
+        assert steps(server, revision={"max": 0})[0]["type"] == "waiting"
 
 
 def test_what_a_model_thinks_is_an_event_and_no_part_of_its_answer() -> None:

@@ -91,8 +91,7 @@ def test_padding_counts_as_memory_and_not_as_tokens(examples: Prepared, tmp_path
 
 def test_nothing_is_pickled(unbroken: Path) -> None:
     assert [folder.step for folder in checkpoints(unbroken)] == [12, 8]
-    names = {path.name for path in (unbroken / "checkpoint-12").iterdir()}
-    assert names == {
+    assert {path.name for path in (unbroken / "checkpoint-12").iterdir()} == {
         "complete.json",
         "config.json",
         "generation_config.json",

@@ -215,8 +215,7 @@ def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
     root = Path(module.__file__).parents[1]
     loaded = {root.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in done.stdout.split()}
     keyed = {path for pattern in module._SOURCES for path in root.glob(pattern)}
-    left = {str(path.relative_to(root)) for path in loaded - keyed if path.is_file()}
-    assert left == {
+    assert {str(path.relative_to(root)) for path in loaded - keyed if path.is_file()} == {
         "errors.py",
         "jobs/counting.py",
         "jobs/files.py",

@@ -21,8 +21,7 @@ def read(record: dict[str, Any]) -> Any:
 class TestGsm8k:
     def test_the_number_and_the_way_to_it(self) -> None:
         answer = "She has 48/2 = <<48/2=24>>24 clips.\nThat is $<<24*100=2400>>2,400.\n#### 2,400"
-        chain = read({"question": "How many?", "answer": answer})
-        assert chain.meta == {
+        assert read({"question": "How many?", "answer": answer}).meta == {
             "reference": "2400",
             "rationale": "She has 48/2 = 24 clips.\nThat is $2,400.",
             "source": {"answer": answer},

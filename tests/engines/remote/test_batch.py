@@ -6,7 +6,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,10 +56,6 @@ def words(server: BatchServer, *more: str, out: str = "out.jsonl") -> list[str]:
 
 def answer(server: BatchServer, *more: str, out: str = "out.jsonl") -> Result:
     return redraft(*words(server, *BATCH, *more, out=out))
-
-
-def start(server: BatchServer, *more: str) -> subprocess.Popen[str]:
-    return verbs.start(*words(server, "--batch", "--pause", "0.05", *more))
 
 
 def chains(out: str = "out.jsonl") -> list[Chain]:
@@ -188,7 +183,7 @@ def leave_pending(server: BatchServer) -> None:
 def test_a_run_that_is_killed_at_any_moment_loses_nothing_and_pays_nothing_twice(server: BatchServer) -> None:
     write_prompts(200)
     for _ in range(25):
-        with start(server, "-j", "50") as job:
+        with verbs.start(*words(server, "--batch", "--pause", "0.05", "-j", "50")) as job:
             wait_until(lambda: FILE.exists())
             time.sleep(random.uniform(0, 1.5))
             job.kill()
