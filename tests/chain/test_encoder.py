@@ -169,11 +169,9 @@ def test_chat_has_the_control_tokens_of_the_template_and_no_others(kind: str) ->
     model = tokenizer(kind)
     found = example(TALK, kind, "chat")
     begins, ends = model.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    assert found.ids.tolist().count(begins) == 4
-    assert found.ids.tolist().count(ends) == 4
+    assert found.ids.tolist().count(begins) == found.ids.tolist().count(ends) == 4
     learnt = found.ids[found.trained].tolist()
-    assert learnt.count(ends) == 2
-    assert learnt.count(begins) == 0
+    assert (learnt.count(ends), learnt.count(begins)) == (2, 0)
     assert words(kind, found.ids[found.trained]) == "Hi!<|im_end|>See <|im_start|>you.<|im_end|>"
 
 

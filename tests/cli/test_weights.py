@@ -134,8 +134,7 @@ def test_a_gguf_file_names_licence_and_base_and_gives_them_back(here: Path) -> N
     assert weights("gguf", "model", "-o", "m.gguf").exit_code == 0
     fields = GGUFReader(here / "m.gguf").fields
     said = {name: each.contents() for name, each in fields.items() if name.startswith("general.")}
-    assert said["general.license"] == "other"
-    assert said["general.license.name"] == "llama-own"
+    assert (said["general.license"], said["general.license.name"]) == ("other", "llama-own")
     assert said["general.license.link"] == "https://example.org/license"
     assert (said["general.base_model.count"], said["general.base_model.0.name"]) == (1, "base")
     assert said["general.base_model.0.repo_url"] == "https://huggingface.co/org/base"

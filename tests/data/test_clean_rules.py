@@ -71,8 +71,7 @@ def test_rules_change_all_texts_alike_and_keep_the_steps() -> None:
     assert chain.steps[0].feedback
     assert chain.steps[0].feedback.text == "Too long."
     assert (chain.prompt.instruction, chain.prompt.input) == ("Is a\nless?", "yes")
-    assert chain.meta == {"reference": "a", "source": {"x": "\x00"}}
-    assert chain.best == 1
+    assert (chain.meta, chain.best) == ({"reference": "a", "source": {"x": "\x00"}}, 1)
 
 
 def test_texts_in_parts_are_changed_too() -> None:
@@ -194,8 +193,7 @@ def test_what_is_cut_at_the_ends_leaves_the_rest_as_it_was() -> None:
     asked = {"role": "user", "name": "Ann", "content": picture}
     outcome = by("roles", messages(assistant("Hello."), asked, assistant("A fox."), user("And?")))
     assert isinstance(outcome, Chain)
-    assert outcome.prompt.messages == (asked,)
-    assert outcome.answer == "A fox."
+    assert (outcome.prompt.messages, outcome.answer) == (asked, "A fox.")
 
 
 def test_tools_may_speak_between_turns_of_the_assistant() -> None:
@@ -203,8 +201,7 @@ def test_tools_may_speak_between_turns_of_the_assistant() -> None:
     for talk in (said, (*said, CALL, TOOL), (*said, CALL, TOOL, user("So?"))):
         outcome = by("roles", messages(*talk))
         assert isinstance(outcome, Chain)
-        assert outcome.prompt.messages == said[:5]
-        assert outcome.answer == "It is 5."
+        assert (outcome.prompt.messages, outcome.answer) == (said[:5], "It is 5.")
         for rule in ("empty", "first-pair"):
             assert by(rule, outcome) is outcome
     assert by("roles", messages(user("q"), TOOL, assistant("a"))) == (

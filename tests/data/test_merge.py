@@ -97,8 +97,7 @@ def test_so_many_of_each_task(tmp_path: Path) -> None:
     write(tmp_path / "flan.jsonl", [*records, {"inputs": "?", "targets": "x"}])
     drawn, (taken,), dropped = mixed(mix_of(part("flan", count=15, per="task")), tmp_path)
     tasks = Counter(record["meta"]["source"]["task"] for record in drawn)
-    assert sorted(tasks.values()) == [14] * 5 + [15] * 2
-    assert taken.short == 5
+    assert (sorted(tasks.values()), taken.short) == ([14] * 5 + [15] * 2, 5)
     assert dropped.counts == {"no-group": 1}
 
 
@@ -201,8 +200,7 @@ def test_missing_files_are_all_named_with_where_to_get_them(parts: Path) -> None
     with pytest.raises(UsageError, match="1 of the recipe's 1 file is not in"):
         mixed(mix_of(part("c")), parts)
     records, taken, _ = mixed(recipe, parts, skip_missing=True)
-    assert len(records) == 50
-    assert [each.missing for each in taken] == [False, True, True]
+    assert (len(records), [each.missing for each in taken]) == (50, [False, True, True])
     assert taken[2].short == 9
 
 
@@ -220,8 +218,7 @@ def test_a_file_of_a_thousand_licences_is_counted_in_bounded_memory(tmp_path: Pa
         ],
     )
     _, (taken,), _ = mixed(mix_of(part("a")), tmp_path)
-    assert len(taken.licences) == 258
-    assert [taken.licences[name] for name in OTHERS] == [743, 1]
+    assert (len(taken.licences), [taken.licences[name] for name in OTHERS]) == (258, [743, 1])
     assert "other-licences-non-commercial: not for commercial use" in remark(sources_in([taken]))
 
 

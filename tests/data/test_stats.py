@@ -46,15 +46,13 @@ def test_lengths_are_counted_by_part_and_in_all() -> None:
     assert summary.tables["prompt length"] == {2: 1}
     assert summary.tables["answer length"] == {2: 1, 1: 1}
     assert summary.tables["feedback length"] == {3: 1}
-    assert summary.tables["record length"] == {8: 1}
-    assert summary.totals["length"] == 8
+    assert (summary.tables["record length"], summary.totals["length"]) == ({8: 1}, 8)
 
 
 def test_all_messages_of_a_talk_are_its_prompt() -> None:
     said = [{"role": role, "content": "a b c"} for role in ("system", "user", "assistant", "user")]
     summary = summary_of(Chain(prompt=Prompt(messages=tuple(said)), steps=(Step(answer="d"),), best=0))
-    assert summary.tables["prompt length"] == {12: 1}
-    assert summary.tables["turns"] == {5: 1}
+    assert (summary.tables["prompt length"], summary.tables["turns"]) == ({12: 1}, {5: 1})
     assert "roles" not in summary.totals
 
 
@@ -196,8 +194,7 @@ def test_names_of_strangers_are_bounded() -> None:
         summary += part
     kinds = summary.tables["sources"]
     assert len(kinds) <= 1001
-    assert kinds.total() == 3000
-    assert kinds[stats.OTHERS] == 2000
+    assert (kinds.total(), kinds[stats.OTHERS]) == (3000, 2000)
     assert max(map(len, kinds)) <= 60
 
 
@@ -240,8 +237,7 @@ def test_where_there_is_no_answer_the_gold_one_is_counted_with_its_rationale() -
     meta = {"reference": "4", "rationale": "Two and two."}
     summary = summary_of(Chain(prompt=Prompt(instruction="What is 2 + 2?"), meta=meta))
     assert summary.tables["answer length"] == {4: 1}
-    assert summary.tables["record length"] == {9: 1}
-    assert summary.totals["answers"] == 0
+    assert (summary.tables["record length"], summary.totals["answers"]) == ({9: 1}, 0)
 
 
 @pytest.mark.parametrize("about", ["x", {"leaks": 3}, {"leaks": ["x"]}, {"leaks": [], "refusals": []}])

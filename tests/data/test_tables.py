@@ -76,8 +76,7 @@ class TestCsv:
     )
     def test_an_answer_of_several_lines_is_one_cell(self, tmp_path: Path, cell: str) -> None:
         values, faults = self.table(tmp_path / "x.csv", f'q,a\n1,"{cell}"\n2,b\n')
-        assert values == [{"q": "1", "a": cell}, {"q": "2", "a": "b"}]
-        assert faults == []
+        assert (values, faults) == ([{"q": "1", "a": cell}, {"q": "2", "a": "b"}], [])
 
     @pytest.mark.parametrize(
         ("name", "content", "found"),

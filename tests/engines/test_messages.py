@@ -38,12 +38,10 @@ def test_a_server_gets_every_message_unchanged(server: FakeServer) -> None:
     server.on(CHAT, *map(chat_reply, said))
     chain = revise(TALK, model=f"{server.url}#m")
     draft, criticism, revision, _ = (request.json["messages"] for request in server.asked(CHAT))
-    assert draft == TALK
-    assert criticism[:5] == TALK
+    assert (draft, criticism[:5]) == (TALK, TALK)
     assert revision[:5] == TALK
     assert chain.prompt.messages is not None
-    assert list(chain.prompt.messages) == TALK
-    assert chain.answer == "A grey gull."
+    assert (list(chain.prompt.messages), chain.answer) == (TALK, "A grey gull.")
 
 
 class Bird(BaseModel):

@@ -299,8 +299,7 @@ def test_an_engine_that_is_not_ready_ends_the_chain() -> None:
 
 def test_the_budget_counts_what_broke_off() -> None:
     _, chain = watched(ScriptedEngine([broken("x" * 30)]), max_revisions=0, budget=Budget(tokens=50))
-    assert chain.stop == "budget"
-    assert chain.usage.completion_tokens == 50
+    assert (chain.stop, chain.usage.completion_tokens) == ("budget", 50)
 
 
 @pytest.mark.parametrize(("mode", "length"), [("prompted", None), ("native", 2048)])

@@ -74,8 +74,7 @@ def test_usage_is_booked_on_the_step_that_it_went_into() -> None:
     first, second = (step.usage for step in chain.steps)
     assert first.completion_tokens + second.completion_tokens == chain.usage.completion_tokens == len(CHAIN)
     assert second.completion_tokens == pytest.approx(len(CHAIN) - CHAIN.index("### Revision 1:") - 15, abs=3)
-    assert first.cached_tokens == 7
-    assert chain.usage.cached_tokens == 7
+    assert first.cached_tokens == chain.usage.cached_tokens == 7
 
 
 @pytest.mark.parametrize("phrase", DONE_PHRASES)
@@ -103,8 +102,7 @@ def test_a_model_that_just_stops_gets_the_next_heading() -> None:
     played = play(plan(mode="native", min_revisions=1, max_revisions=1), ["First.", "Fine.", "Second."])
     assert prompt_of(played.asked[1]).endswith("First.\n\n### Feedback 1:\n")
     assert prompt_of(played.asked[2]).endswith("Fine. Revision is needed.\n\n### Revision 1:\n")
-    assert played.chain.stop == "max_revisions"
-    assert played.chain.answer == "Second."
+    assert (played.chain.stop, played.chain.answer) == ("max_revisions", "Second.")
 
 
 def test_a_phrase_in_the_prompt_or_in_an_answer_is_not_a_verdict() -> None:
@@ -190,8 +188,7 @@ def test_a_text_that_goes_on_where_the_chain_ends(rest: str, stop: str, answers:
 
 def test_limits_count_the_whole_text() -> None:
     chain = play(plan(mode="native", budget=Budget(tokens=40)), [CHAIN]).chain
-    assert chain.stop == "budget"
-    assert chain.usage.completion_tokens == 40
+    assert (chain.stop, chain.usage.completion_tokens) == ("budget", 40)
     assert chain.answer == "First."
 
 
@@ -279,8 +276,7 @@ def test_what_a_model_with_roles_has_not_learnt_its_base_answers() -> None:
 )
 def test_the_base_answers_only_what_is_certainly_beyond(changes: Any, said: Any, stop: str) -> None:
     chain = play(plan(**{"mode": "native", "info": ROLES, **changes}), ["Blue.", said]).chain
-    assert [step.answer for step in chain.steps] == ["Blue."]
-    assert chain.stop == stop
+    assert ([step.answer for step in chain.steps], chain.stop) == (["Blue."], stop)
 
 
 def test_the_base_is_asked_in_the_words_of_a_chat_and_with_all_tokens_of_an_answer() -> None:

@@ -29,8 +29,7 @@ def test_draft_criticise_revise_accept() -> None:
     )
     chain = played.chain
     assert [step.answer for step in chain.steps] == ["One.", "Two."]
-    assert (chain.stop, chain.best) == ("accepted", 1)
-    assert played.steps_done == [0, 1]
+    assert (chain.stop, chain.best, played.steps_done) == ("accepted", 1, [0, 1])
     assert [roles(asked) for asked in played.asked] == [
         ["user"],
         ["user", "assistant", "user"],
@@ -86,8 +85,7 @@ def test_prompted_with_checks_shows_the_critic_what_failed() -> None:
     assert "It is not good." in critique.messages[-1]["content"]
     feedback = played.chain.steps[0].feedback
     assert feedback
-    assert (feedback.by, feedback.verdict) == ("both", "revise")
-    assert played.chain.stop == "passed"
+    assert (feedback.by, feedback.verdict, played.chain.stop) == ("both", "revise", "passed")
 
 
 def test_the_best_answer_is_kept_and_not_the_last() -> None:
@@ -188,8 +186,7 @@ def test_a_draft_that_is_cut_ends_the_chain_without_checks() -> None:
 def test_a_budget_of_money_and_of_time() -> None:
     paid = replace(NATIVE, price=Price(prompt=0, completion=1e6))
     chain = play(plan(budget=Budget(usd=20), info=paid), ["x" * 15, "Bad. Revision is needed."]).chain
-    assert chain.stop == "budget"
-    assert chain.usage.cost_usd == pytest.approx(20)
+    assert (chain.stop, chain.usage.cost_usd) == ("budget", pytest.approx(20))
     slow = [Stream("One.", seconds=3), Stream("Revision is needed.", seconds=3), Stream("Two.", seconds=9)]
     chain = play(plan(budget=Budget(seconds=5)), slow, clock=Clock()).chain
     assert (chain.stop, chain.answer) == ("budget", "One.")

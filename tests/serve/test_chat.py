@@ -109,8 +109,7 @@ def test_a_stream_has_the_steps_and_then_the_answer() -> None:
             delta = chunk.choices[0].delta
             thought += extra(delta, "reasoning_content") or ""
             said += [delta.content] if delta.content else []
-    assert thought == f"{STEPS}\n\nRevision 1:\n{SHORT}"
-    assert said == [SHORT]
+    assert (thought, said) == (f"{STEPS}\n\nRevision 1:\n{SHORT}", [SHORT])
 
 
 def content_of(reply: httpx.Response) -> str:
@@ -180,8 +179,7 @@ def test_a_request_sets_how_it_is_revised_and_gets_the_chain() -> None:
         reply = server.post({"revision": revision, "redraft": True}).json()
         stream = events_of(server.post({"revision": revision, "redraft": True, "stream": True}).text)
     chain = Chain.from_json(json.dumps(reply["redraft"]))
-    assert [step.answer for step in chain.steps] == [LONG, SHORT]
-    assert chain.stop == "passed"
+    assert ([step.answer for step in chain.steps], chain.stop) == ([LONG, SHORT], "passed")
     chains = [found for line in stream[:-1] if (found := json.loads(line).get("redraft"))]
     assert [found["steps"][1]["answer"] for found in chains] == [SHORT]
 
@@ -341,8 +339,7 @@ def test_tool_calls_come_back_as_they_are() -> None:
 def test_an_error_before_the_first_piece_has_a_status(error: EngineError, status: int, stream: bool) -> None:
     with served(both(ScriptedReply(error=error))) as server:
         reply = server.post({"stream": stream})
-    assert reply.status_code == status
-    assert reply.json()["error"]["message"] == error.message
+    assert (reply.status_code, reply.json()["error"]["message"]) == (status, error.message)
 
 
 def test_an_error_within_a_stream_is_its_last_event() -> None:

@@ -46,8 +46,7 @@ def test_a_chat_has_the_log_probability_of_each_token(token_ids: bool) -> None:
     assert tokens == whole.logprobs.content
     assert "".join(token.token for token in tokens) == LONG
     assert bytes(byte for token in tokens for byte in token.bytes or ()).decode() == LONG
-    assert {token.logprob for token in tokens} == {-0.5}
-    assert len(tokens) == len(LONG)
+    assert ({token.logprob for token in tokens}, len(tokens)) == ({-0.5}, len(LONG))
     assert {len(token.token) for token in tokens} == ({1} if token_ids else {0, 4, len(LONG) % 4})
     assert len(chunks[1].logprobs.content or ()) == 4 if chunks[1].logprobs else False  # with their piece
 
@@ -351,5 +350,4 @@ def test_nothing_behind_a_stop_string_comes_from_a_server_that_ignores_it(stream
     pieces = [json.loads(each) for each in events_of(reply.text)[:-1]] if stream else [reply.json()]
     [*choices] = (choice for piece in pieces for choice in piece["choices"])
     said = [each["delta" if stream else "message"].get("content") or "" for each in choices]
-    assert "".join(said) == "One, two,"
-    assert choices[-1]["finish_reason"] == "stop"
+    assert ("".join(said), choices[-1]["finish_reason"]) == ("One, two,", "stop")

@@ -52,8 +52,7 @@ def test_a_revising_model_shows_the_text_again_and_goes_on(caplog: pytest.LogCap
     caplog.set_level(logging.WARNING, "redraft.serve")
     with served({"short": short(ScriptedEngine([LONG, broken("Rain is"), broken("Rain"), SHORT]))}) as server:
         thought, said, last = streamed(server, "short")
-    assert said == SHORT
-    assert last["choices"][0]["finish_reason"] == "stop"
+    assert (said, last["choices"][0]["finish_reason"]) == (SHORT, "stop")
     assert thought.count(f"Draft:\n{LONG}") == 1
     revised = f"Revision 1:\nRain is{AGAIN}\n\nRevision 1:\nRain{AGAIN}\n\nRevision 1:\n{SHORT}"
     assert thought.endswith(f"\n\n{revised}")

@@ -114,8 +114,7 @@ def test_padded_batches_and_generation_are_as_without_it(kind: str) -> None:
 def test_examples_are_found_by_their_positions(lengths: list[int]) -> None:
     found = segments(torch.cat([torch.arange(length) for length in lengths])[None])
     bounds = found["cu_seq_lens_q"]
-    assert bounds.dtype == torch.int32
-    assert bounds.diff().tolist() == lengths
+    assert (bounds.dtype, bounds.diff().tolist()) == (torch.int32, lengths)
     assert found["max_length_q"] == found["max_length_k"] == max(lengths)
 
 

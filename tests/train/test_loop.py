@@ -146,14 +146,12 @@ def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
 ) -> None:
     """After an epoch and in the middle of one, with dropout."""
     made = before_step(loop(tmp_path, data(examples), save_total_limit=2), step, terminate)
-    assert made.run() == step
-    assert made.stopped == signal.SIGTERM
+    assert (made.run(), made.stopped) == (step, signal.SIGTERM)
     found, _ = newest(tmp_path)
     assert found
     assert found.step == step
     assert loop(tmp_path, data(examples), llama(seed=5), save_total_limit=2).run(found) == 12
-    assert curve(tmp_path) == curve(unbroken)
-    assert weights(tmp_path) == weights(unbroken)
+    assert (curve(tmp_path), weights(tmp_path)) == (curve(unbroken), weights(unbroken))
 
 
 @pytest.mark.parametrize(("save", "step"), [("steps", 6), ("epoch", 4), ("epoch", 6)])
@@ -392,8 +390,7 @@ def test_counts_begin_anew_with_each_line(clock: list[float]) -> None:
     taken = counts.take()
     assert (taken["tokens"], taken["trained_tokens"], taken["tokens_per_second"]) == (150, 80, 15.0)
     assert 0.01 < taken["memory_gb"] < 1000
-    assert counts.take()["tokens"] == 0
-    assert counts.longest == 50
+    assert (counts.take()["tokens"], counts.longest) == (0, 50)
 
 
 def test_a_line_shows_the_reward_and_the_kl_of_a_rollout_batch(clock: list[float]) -> None:

@@ -188,8 +188,7 @@ def test_the_same_is_prepared_once(write: Write, cache: Path, counting: Counting
     os.utime(path, (1, 1))  # touched, not changed
     again = prepare([path], counting, cache)
     assert encoded(counting) == 2
-    assert texts(again) == texts(first)
-    assert again.report == first.report
+    assert (texts(again), again.report) == (texts(first), first.report)
 
 
 def test_what_decides_the_tokens_decides_the_key(

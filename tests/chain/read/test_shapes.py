@@ -96,8 +96,7 @@ def test_a_task_gives_its_prompt_its_reference_and_the_rest(
     before = repr(record)
     chain = chain_of(record)
     assert chain.prompt == Prompt(instruction=instruction, input=extra)
-    assert (chain.steps, chain.best) == ((), None)
-    assert chain.meta.get("reference") == reference
+    assert (chain.steps, chain.best, chain.meta.get("reference")) == ((), None, reference)
     assert chain.meta.get("source", {}) == source
     assert repr(record) == before
 

@@ -181,8 +181,7 @@ def test_checks_that_were_given_stay_beside_that_of_the_gold_number() -> None:
     records(SUM)
     generate(["It is 41.", "It is, I think, 42.", "It is 42."], "--verify", "number", "--check", "words<=3")
     (chain,) = chains()
-    assert len(chain.steps) == 3
-    assert len(chain.steps[0].checks) == 2
+    assert (len(chain.steps), len(chain.steps[0].checks)) == (3, 2)
 
 
 @pytest.mark.parametrize(

@@ -68,5 +68,4 @@ def test_what_is_wrong_is_a_message(words: str, said: str) -> None:
 
 def test_the_shipped_recipe_is_read() -> None:
     own = parse(["reward_hh", "--data_path", "x"], RewardOptions)
-    assert own.model_max_length == 192
-    assert len(own.lora_target_modules) == 70
+    assert (own.model_max_length, len(own.lora_target_modules)) == (192, 70)

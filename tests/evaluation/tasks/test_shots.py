@@ -44,8 +44,7 @@ def test_records_with_too_few_answers_do_not_count() -> None:
         "; without 1 record of fewer answers"
     )
     assert tally.record()["pass@2"]["records"] == 1
-    assert steps_to(1) == [1]
-    assert steps_to(12) == [1, 2, 5, 10, 12]
+    assert (steps_to(1), steps_to(12)) == ([1], [1, 2, 5, 10, 12])
 
 
 def test_each_record_is_answered_several_times() -> None:

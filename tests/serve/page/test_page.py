@@ -124,8 +124,7 @@ def test_an_unrevised_answer_stands_once_and_a_tick_is_no_approval(browser: Brow
     assert " a second" in turn.locator(".meta", has_text="plain · ").inner_text()
     assert visit.page.locator(".filled").inner_text().endswith(" tokens of context")
     turn.locator(".verdict summary").click()
-    assert turn.locator(".verdict li code").inner_text() == "words>=3"
-    assert visit.faults == []
+    assert (turn.locator(".verdict li code").inner_text(), visit.faults) == ("words>=3", [])
 
 
 WORDS = "return given.map((t) => ((t.chain && own.pathOf(t.chain)) || own.brokenOff(t)).split(':')[0]);"
@@ -297,8 +296,7 @@ def test_a_patch_is_shown_in_place_while_it_is_written(browser: Browsing, url: s
     said = [begun, {**begun, "text": "[1] co"}, {**begun, "text": 'ld"'}, begun, {**begun, "text": "dry"}]
     draft = {"type": "step", "index": 0, "step": {"answer": "🌧: it is wet."}}
     told = browser.open(url).told("chain.js", PATCHED, [draft, *said, {**begun, "text": "!", "place": None}])
-    assert told[2:4] == ["🌧: co wet.", "🌧: cold wet."]
-    assert told[5:] == ["🌧: dry wet.", "dry!"]
+    assert (told[2:4], told[5:]) == (["🌧: co wet.", "🌧: cold wet."], ["🌧: dry wet.", "dry!"])
 
 
 DIFFS = "return given.map(([before, after]) => own.changes(before, after));"

@@ -130,8 +130,7 @@ def test_an_error_in_the_middle_costs_nothing_twice(tmp_path: Path, way: Way) ->
     copy = made(tmp_path / "copy.jsonl", again, way=way, count=20, parallel=1)
     assert files(copy.out) == files(whole.out)
     assert copy.job.spent.replayed > len(again.calls)
-    assert again.calls == []
-    assert copy.job.spent.tokens == 0
+    assert (again.calls, copy.job.spent.tokens) == ([], 0)
 
 
 def test_a_reply_that_came_at_the_second_try_is_used_by_the_next_run(tmp_path: Path) -> None:
@@ -150,8 +149,7 @@ def test_a_request_that_failed_is_made_by_the_next_run(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     engine = uneven(c2=ServerError("out of luck", status=500))
     first = made(out, engine, way="self-instruct", count=12, parallel=1)
-    assert first.job.counts.failed == 1
-    assert first.exit_status == 3
+    assert (first.job.counts.failed, first.exit_status) == (1, 3)
     second = made(out, way="self-instruct", count=24, parallel=1)
     assert second.job.counts.failed == 0
     assert second.kept >= 24
@@ -202,8 +200,7 @@ def test_bad_replies_are_rejects_with_a_name(
     tmp_path: Path, reply: str | ScriptedReply, rule: str, way: Way
 ) -> None:
     result = made(tmp_path / "out.jsonl", ScriptedEngine([reply]), parallel=1, way=way)
-    assert set(result.rejected) == {rule}
-    assert result.exit_status == 3
+    assert (set(result.rejected), result.exit_status) == ({rule}, 3)
     [first, *_] = files(result.out)[1]
     assert first["record"]
 
@@ -233,8 +230,7 @@ def test_bad_instances_are_rejects_with_a_name(
 
     result = made(tmp_path / "out.jsonl", ScriptedEngine(reply), parallel=1, way="self-instruct")
     assert (result.kept, result.exit_status) == (0, 3)
-    assert set(result.rejected) == {rule, "similar"}
-    assert result.rejected[rule] == 1
+    assert (set(result.rejected), result.rejected[rule]) == ({rule, "similar"}, 1)
 
 
 def test_other_settings_are_refused_and_other_counts_are_not(tmp_path: Path) -> None:
@@ -326,8 +322,7 @@ def test_a_new_instruction_without_an_answer_is_not_paid_for_again_by_the_next_r
         made(tmp_path / "out.jsonl", first, way="self-instruct", parallel=1)
     second = ScriptedEngine([listed])
     result = made(tmp_path / "out.jsonl", second, way="self-instruct", parallel=1)
-    assert result.rejected["kind"] == 2
-    assert set(result.rejected) == {"kind", "similar"}
+    assert (result.rejected["kind"], set(result.rejected)) == (2, {"kind", "similar"})
     assert "Classification:" not in str(second.calls)
 
 
