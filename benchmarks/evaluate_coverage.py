@@ -70,7 +70,8 @@ def _scores(rng: np.random.Generator, hard: Numbers, gap: Numbers, lead: float) 
 
 
 def _judged(rng: np.random.Generator, count: int) -> Numbers:
-    right = (rng.random((count, 2)) < rng.beta(2, 2, count)[:, None]).astype(int)
+    ease = rng.beta(2, 2, count)
+    right = (rng.random((count, 2)) < ease[:, None]).astype(int)
     accepts = rng.random((count, 2)) < np.where(right, 0.85, 0.35)
     rejected, accepted = ((1 - right) * ~accepts).sum(1), (right * accepts).sum(1)
     return np.stack([rejected, (1 - right).sum(1), accepted, right.sum(1)], 1).astype(float)
