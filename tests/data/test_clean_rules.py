@@ -193,7 +193,7 @@ def test_what_is_cut_at_the_ends_leaves_the_rest_as_it_was() -> None:
     asked = {"role": "user", "name": "Ann", "content": picture}
     outcome = by("roles", messages(assistant("Hello."), asked, assistant("A fox."), user("And?")))
     assert isinstance(outcome, Chain)
-    assert (outcome.prompt.messages, outcome.answer) == (asked, "A fox.")
+    assert (outcome.prompt.messages, outcome.answer) == ((asked,), "A fox.")
 
 
 def test_tools_may_speak_between_turns_of_the_assistant() -> None:

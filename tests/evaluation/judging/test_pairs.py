@@ -31,7 +31,7 @@ def test_answers_are_joined_by_question_in_the_order_of_the_questions(tmp_path: 
     )
     found = read_matches(given, asked(tmp_path, "zwei", 1, category="math"))
     assert [match.question.id for match in found] == ["zwei", 1]
-    assert (found[1].question.turns, found[1].question.category) == ("Why 1?", "math")
+    assert (found[1].question.turns, found[1].question.category) == (("Why 1?",), "math")
     assert [(each.id, each.name, each.turns) for each in found[1].answers] == [
         ("new-1", "new", ("Wärme 🌳",)),
         ("old-1", "old", ("x",)),
