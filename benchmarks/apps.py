@@ -13,15 +13,9 @@ import asyncio
 import sys
 
 import apps_schemas
-from measure import Row
 from report import main, sized
 
-
-def schemas(prompts: int) -> Row:
-    return asyncio.run(apps_schemas.measure(prompts))
-
-
-ROWS = {"schemas": sized(schemas, (20,), (1,))}
+ROWS = {"schemas": sized(lambda prompts: asyncio.run(apps_schemas.measure(prompts)), (20,), (1,))}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/apps.py", __doc__, ROWS))

@@ -41,8 +41,7 @@ def main(folder: str, prompts: str, batch: str, most: str, dtype: str) -> None:
                 max_new_tokens=int(most),
                 pad_token_id=tokenizer.pad_token_id,
             )
-        new = rows[:, tokens.input_ids.shape[1] :]
-        made += int((new != tokenizer.pad_token_id).sum())
+        made += int((rows[:, tokens.input_ids.shape[1] :] != tokenizer.pad_token_id).sum())
     print(made, time.perf_counter() - start)
 
 

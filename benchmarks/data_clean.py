@@ -47,8 +47,7 @@ class Times:
 def run(scale: Scale) -> Row:
     how = HOW.format(flags=" ".join(CLEAN), sample=scale.sample)
     measure = MEASURE.format(count=scale.conversations)
-    folder = shared()
-    conversations = Conversations(folder)
+    conversations = Conversations(shared())
     work = scale.work / "clean"
     work.mkdir()
     for name, count in (("all", scale.conversations), ("sample", scale.sample)):

@@ -276,8 +276,7 @@ def _programs(folder: Path) -> Iterator[Block]:
         for each in map(json.loads, lines):
             yield Block("python", (each["prompt"] + each["canonical_solution"]).strip("\n"))
     for each in _lines(folder / "code" / "drrepair_dev_1000.jsonl"):
-        program = each["gold_code_lines"]
-        code = "\n".join("    " * line["indent"] + line["code"] for line in program)
+        code = "\n".join("    " * line["indent"] + line["code"] for line in each["gold_code_lines"])
         yield Block(
             "cpp", f"#include <iostream>\n#include <vector>\n\nusing namespace std;\n\n{code}".rstrip()
         )

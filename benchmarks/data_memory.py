@@ -17,8 +17,7 @@ MOST, FLAT = Goal("≤", 500.0), Goal("≤", 50.0)
 
 
 def run(scale: Scale) -> Row:
-    folder = shared()
-    conversations = Conversations(folder)
+    conversations = Conversations(shared())
     source, output = scale.work / "memory.jsonl", scale.work / "cleaned.jsonl"
     figures = []
     for size in scale.memory:

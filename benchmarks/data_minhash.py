@@ -41,7 +41,6 @@ Pairs = set[tuple[int, int]]
 
 
 def run(scale: Scale) -> Row:
-    how = HOW.format(exact=scale.exact, least=LEAST)
     folder = shared()
     source, output = scale.work / "minhash.jsonl", scale.work / "deduped.jsonl"
     write_instructions(source, instructions(folder, scale.texts))
@@ -63,7 +62,7 @@ def run(scale: Scale) -> Row:
         Figure("recall", (recall(ours, exact),), "%", Goal("≥", 95.0), f"of {len(exact):,} pairs"),
         Figure("recall, datasketch", (recall(theirs, exact),), "%"),
     )
-    return Row(MEASURE.format(count=scale.texts), how, figures)
+    return Row(MEASURE.format(count=scale.texts), HOW.format(exact=scale.exact, least=LEAST), figures)
 
 
 def recall(found: Pairs, exact: Pairs) -> float:

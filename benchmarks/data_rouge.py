@@ -26,8 +26,7 @@ Near = Callable[[str], set[int]]  # places of the texts of a pool that one is ne
 
 def run(scale: Scale) -> Row:
     measure, how = MEASURE.format(pool=scale.pool), HOW.format(most=ALPACA)
-    folder = shared()
-    texts = list(instructions(folder, scale.pool + scale.candidates))
+    texts = list(instructions(shared(), scale.pool + scale.candidates))
     pool, candidates = texts[: scale.pool], texts[scale.pool :]
     ours, theirs = near_in_redraft(pool), near_in_rouge_score(pool)
     ours(candidates[0])  # what is made on first use is made

@@ -145,8 +145,7 @@ def coverage(times: int, _: int) -> Row:
         for name, found in estimates(world.part(number), number).items():
             held[name] += found.low <= truth[name] <= found.high
     figures = tuple(_figure(name, 100 * count / times, truth[name]) for name, count in held.items())
-    how = HOW.format(times=times, questions=QUESTIONS, draws=DRAWS, truth=TRUTH)
-    return Row(MEASURE, how, figures)
+    return Row(MEASURE, HOW.format(times=times, questions=QUESTIONS, draws=DRAWS, truth=TRUTH), figures)
 
 
 def _figure(name: str, covered: float, truth: float) -> Figure:

@@ -78,8 +78,7 @@ def _differing(found: Comparison, ratio: float, sums: Any, reviews: Tally, both:
 
 def scores(_: int, __: int) -> Row:
     """Count released scores that the texts give back, and scores read where there are none."""
-    data = shared()
-    files = sorted((data / "selfee" / "reviews").glob("*.jsonl"))
+    files = sorted((shared() / "selfee" / "reviews").glob("*.jsonl"))
     every = [each for path in files for _, each in read_reviews(raw_records(path))]
     recovered = sum(_read(each.text) == each.score for each in every)
     invented = sum(_read(_without_scores(each.text)) is not None for each in every)
@@ -143,7 +142,6 @@ def many(count: int, rounds: int) -> Row:
 
 
 def browser(count: int, rounds: int) -> Row:
-    how = PAGE_HOW.format(count=count)
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     try:
         from playwright.sync_api import sync_playwright
@@ -162,7 +160,7 @@ def browser(count: int, rounds: int) -> Row:
         Figure("requests to a host", requests, "calls", Goal("≤", 0)),
         Figure("size of the page", (size,), "MB"),
     )
-    return Row(PAGE, how, found)
+    return Row(PAGE, PAGE_HOW.format(count=count), found)
 
 
 def _page(folder: Path, count: int) -> Path:

@@ -41,8 +41,7 @@ def overhead(calls: int, rounds: int) -> Row:
         Figure("redraft over bare httpx", over(ours, theirs), "×", Goal("≤", 3.0)),
         Figure("bare httpx, CPU time a call", tuple(theirs), "ms"),
     )
-    how = OVERHEAD_HOW.format(parallel=PARALLEL, many=calls, few=few, rounds=rounds)
-    return Row(OVERHEAD, how, figures)
+    return Row(OVERHEAD, OVERHEAD_HOW.format(parallel=PARALLEL, many=calls, few=few, rounds=rounds), figures)
 
 
 def _ours(teacher: Teacher, calls: int) -> float:

@@ -60,8 +60,7 @@ def _limited(calls: int, *more: str) -> Account:
 def _share(account: Account) -> float:
     """Percent of the limit that was used between the first ten seconds and the last call."""
     first, last = account.let_in[0] + SETTLING, account.let_in[-1]
-    calls = sum(first < at <= last for at in account.let_in)
-    return 100 * calls / (RPM / 60 * (last - first))
+    return 100 * sum(first < at <= last for at in account.let_in) / (RPM / 60 * (last - first))
 
 
 def _late(account: Account) -> float:
@@ -109,8 +108,7 @@ def killed(chains: int, kills: int) -> Row:
         Figure("replies sent in full and asked for again, a kill", (again,), "calls"),
         Figure("calls under way at a kill", tuple(map(float, under_way)), "calls"),
     )
-    how = KILLED_HOW.format(chains=chains, parallel=PARALLEL)
-    return Row(KILLED.format(kills=kills), how, figures)
+    return Row(KILLED.format(kills=kills), KILLED_HOW.format(chains=chains, parallel=PARALLEL), figures)
 
 
 def _kill(

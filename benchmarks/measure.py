@@ -105,8 +105,7 @@ class Rates:
 
     def ratios(self) -> tuple[float, ...]:
         """Our tokens per second over theirs, of each pair."""
-        pairs = zip(self.ours, self.theirs, strict=True)
-        return tuple(rate(ours) / rate(theirs) for ours, theirs in pairs)
+        return tuple(rate(ours) / rate(theirs) for ours, theirs in zip(self.ours, self.theirs, strict=True))
 
     def figure(self, what: str, goal: Goal | None, ours: str, theirs: str) -> Figure:
         """The ratio as a figure, with the names of both sides and their median rates."""

@@ -72,12 +72,11 @@ def command(verb: str, **settings: object) -> list[str]:
 
 def peak(verb: str, work: Path, model: str, data: Path, batch: int, half: int, **more: object) -> int:
     """Return the most anonymous memory of a run of two steps, in bytes."""
-    output = work / f"{verb}{len(more)}"
     words = command(
         verb,
         model_name_or_path=model,
         data_path=data,
-        output_dir=output,
+        output_dir=work / f"{verb}{len(more)}",
         cache_dir=work / "cache",
         format="chat",
         model_max_length=2 * half,

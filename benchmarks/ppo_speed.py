@@ -40,8 +40,7 @@ def run(*, quick: bool) -> Row:
     how = HOW.format(rollouts=rollouts, chunk=chunk, tokens=tokens, rounds=rounds)
     with tempfile.TemporaryDirectory(prefix="redraft-bench-") as work:
         ready = get(Path(work), folder_for("default"), rollouts, chunk, tokens)
-        figure = compared(ready, rounds).figure("all answers", GOAL, "rollouts", "engine")
-    return Row(MEASURE, how, (figure,))
+        return Row(MEASURE, how, (compared(ready, rounds).figure("all answers", GOAL, "rollouts", "engine"),))
 
 
 def get(work: Path, model: str, rollouts: int, chunk: int, most: int) -> Ready:
@@ -58,8 +57,7 @@ def get(work: Path, model: str, rollouts: int, chunk: int, most: int) -> Ready:
         max_new_tokens=most,
         report_to="none",
     )
-    own = parse(words[5:], PpoOptions)
-    return get_ready(own, model, work / "cache", say=lambda _: None)
+    return get_ready(parse(words[5:], PpoOptions), model, work / "cache", say=lambda _: None)
 
 
 def compared(ready: Ready, rounds: int) -> Rates:

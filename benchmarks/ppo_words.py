@@ -83,8 +83,7 @@ def reward(answer: str, prompt: Prompt) -> float:
 
 def prompts(words: Sequence[str], count: int, name: str) -> list[Chain]:
     """Return so many prompts, the same ones every time."""
-    pairs = [(subject, word) for subject in SUBJECTS for word in words]
-    chosen = Random(name).sample(pairs, count)
+    chosen = Random(name).sample([(subject, word) for subject in SUBJECTS for word in words], count)
     return [
         Chain(
             id=f"{name}/{n:04}", prompt=Prompt(instruction=f'Write about {subject}. Use the word "{word}".')
@@ -160,8 +159,7 @@ class Run:
 
 def _redraft(*words: object) -> None:
     # Where a reward is imported from is the working directory.
-    command = [sys.executable, "-m", "redraft", *map(str, words)]
-    subprocess.run(command, check=True, cwd=Path(__file__).parent)
+    subprocess.run([sys.executable, "-m", "redraft", *map(str, words)], check=True, cwd=Path(__file__).parent)
 
 
 def scores(chains: Sequence[Chain]) -> list[float]:

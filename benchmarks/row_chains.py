@@ -30,7 +30,6 @@ MISSING = "the peer needs more packages: pip install torch transformers gguf acc
 
 def run(size: Size, streams: Mapping[int, Goal] = ONCE) -> Row:
     few = max(size.questions // 2, 1)
-    how = HOW.format(tokens=size.tokens, few=few)
     try:
         samplers = selfee_peer.load(default_model(), size.threads)
     except ImportError as error:
@@ -47,7 +46,7 @@ def run(size: Size, streams: Mapping[int, Goal] = ONCE) -> Row:
         found.figure(f"{parallel} streams, peer in {name}", streams[parallel], "redraft", "SelFee's way")
         for (parallel, name), found in rates.items()
     )
-    return Row(MEASURE, how, tuple(figures))
+    return Row(MEASURE, HOW.format(tokens=size.tokens, few=few), tuple(figures))
 
 
 def by_peer(sampler: selfee_peer.TorchSampler, questions: Sequence[str], size: Size) -> tuple[int, float]:

@@ -135,8 +135,7 @@ def memory(*, quick: bool) -> Row:
 
         async def one(seed: int, asked: str) -> None:
             sampling = Sampling(max_tokens=tokens, seed=seed)
-            message = {"role": "user", "content": f"{asked} Answer at length."}
-            async for _ in opened.chat([message], sampling):
+            async for _ in opened.chat([{"role": "user", "content": f"{asked} Answer at length."}], sampling):
                 pass
 
         await asyncio.gather(*map(one, range(streams), questions(streams)))

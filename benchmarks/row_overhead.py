@@ -102,5 +102,4 @@ def with_model(options: RevisionKeywords, engine: Engine) -> RevisionKeywords:
 async def timed(work: Sequence[Awaitable[int]]) -> tuple[int, float]:
     """Tokens and seconds of several chains at once."""
     start = time.perf_counter()
-    tokens = await asyncio.gather(*work)
-    return sum(tokens), time.perf_counter() - start
+    return sum(await asyncio.gather(*work)), time.perf_counter() - start

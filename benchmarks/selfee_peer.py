@@ -71,7 +71,7 @@ def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> t
         written.append(token)
         generated += 1
         text = model.decode(written)
-        phrase = _first_phrase(text, searched)
+        phrase = min((at for each in PHRASES if (at := text.find(each, searched)) >= 0), default=None)
         fresh = [token]
         if phrase is not None and revisions > 0:
             revisions -= 1
@@ -82,11 +82,6 @@ def write_chain(model: Sampler, prompt: str, *, revisions: int, limit: int) -> t
             searched = phrase
         token = model.feed(fresh)
     return model.decode(written)[begin:], generated
-
-
-def _first_phrase(text: str, start: int) -> int | None:
-    found = [at for phrase in PHRASES if (at := text.find(phrase, start)) >= 0]
-    return min(found, default=None)
 
 
 def _tokens_within(model: Sampler, tokens: Sequence[int], length: int) -> int:

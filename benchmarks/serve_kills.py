@@ -64,8 +64,7 @@ def measure(kills: int, streams: int) -> Row:
         ),
         Figure("restarts of the process", (float(found.restarts),), "calls", Goal("≥", float(kills))),
     )
-    how = HOW.format(streams=streams, between=BETWEEN)
-    return Row(MEASURE.format(kills=kills), how, figures)
+    return Row(MEASURE.format(kills=kills), HOW.format(streams=streams, between=BETWEEN), figures)
 
 
 async def _killed(server: Serving, kills: int, streams: int) -> Found:

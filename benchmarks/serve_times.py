@@ -37,8 +37,7 @@ def cut(times: int, pieces: int) -> Row:
 async def _cuts(address: Address, times: int, pieces: int) -> tuple[list[float], list[float]]:
     freed, alone = [], []
     for number in range(times):
-        question = QUESTIONS[number % len(QUESTIONS)]
-        await _abandon(address, question, pieces)
+        await _abandon(address, QUESTIONS[number % len(QUESTIONS)], pieces)
         freed.append((await timed(address, chat("Say yes.", 2))).first)
         alone.append((await timed(address, chat("Say yes.", 2))).first)
     return freed, alone

@@ -244,8 +244,7 @@ def _error(message: str) -> Any:
 
 async def main(ways: Ways) -> None:
     """Serve until the process is killed, and print the port."""
-    served = _Served(ways)
-    server = await asyncio.start_server(served.connected, "127.0.0.1", 0, backlog=1024)
+    server = await asyncio.start_server(_Served(ways).connected, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

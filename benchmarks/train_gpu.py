@@ -113,8 +113,7 @@ def lengths(tokens: int, random: np.random.Generator) -> list[int]:
     drawn: list[int] = []
     while sum(drawn) < tokens:
         drawn.append(max(2, int(random.lognormal(MEAN, SPREAD))))
-    bounds = np.minimum(np.cumsum([0, *drawn]), tokens)
-    return [int(end - begin) for begin, end in pairwise(bounds)]
+    return [int(end - begin) for begin, end in pairwise(np.minimum(np.cumsum([0, *drawn]), tokens))]
 
 
 def batches(shape: Shape, count: int) -> list[tuple[Batch, float]]:

@@ -90,8 +90,7 @@ def _make(folder: Path) -> tuple[Path, Path, Path]:
     folder.mkdir()
     base, merged = folder / "base", folder / "merged"
     weights("from-gguf", default_model(), "-o", base, "--dtype", "fp32")
-    config = json.loads((base / "config.json").read_text("utf-8"))
-    adapter = make_adapter(folder / "adapter", config)
+    adapter = make_adapter(folder / "adapter", json.loads((base / "config.json").read_text("utf-8")))
     weights("merge-lora", base, adapter, "-o", merged)
     return base, adapter, merged
 

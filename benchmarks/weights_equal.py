@@ -57,8 +57,7 @@ def unlike_file(file: Path, folder: Path) -> list[tuple[str, bool]]:
 
     values = dict(tensors_for(folder))
     stored = read(file)
-    missing = [(name, False) for name in values.keys() - stored.keys()]
-    return missing + [
+    return [(name, False) for name in values.keys() - stored.keys()] + [
         (name, name in values and same_bits(values[name], dequantize(data, kind)))
         for name, (data, kind) in stored.items()
     ]

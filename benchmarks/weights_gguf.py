@@ -32,8 +32,7 @@ def tensors_for(folder: Path) -> Iterator[tuple[str, Array]]:
 def permuted(array: Array, heads: int) -> Array:
     """Rows in llama.cpp's order: within each head, a row of the first half and one of the second, in turn."""
     rows, columns = array.shape
-    halves = array.reshape(heads, 2, rows // heads // 2, columns)
-    return halves.swapaxes(1, 2).reshape(rows, columns)
+    return array.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
 def read(file: Path) -> dict[str, tuple[Array, Any]]:

@@ -50,8 +50,7 @@ class Block:
         if self.language != "console":
             lines = self.body.replace("\\\n", "").splitlines()
             return [Command(line) for line in lines if line.strip() and not line.startswith("#")]
-        parts = re.split(r"^\$ ", self.body, flags=re.M)[1:]
-        return [_command(part) for part in parts]
+        return [_command(part) for part in re.split(r"^\$ ", self.body, flags=re.M)[1:]]
 
     @property
     def runs(self) -> bool:

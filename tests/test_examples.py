@@ -83,10 +83,9 @@ def test_a_route_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     app = runpy.run_path(str(EXAMPLES / "fastapi_route.py"))["app"]
 
     async def ask(*things: object) -> list[httpx.Response]:
-        transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://a") as web,
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as web,
         ):
             return [await web.post("/describe", json={"thing": thing}) for thing in things]
 

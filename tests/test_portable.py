@@ -153,8 +153,7 @@ def test_a_server(elsewhere: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "replies.jsonl").write_text('"It is rain."\n')
     command = [sys.executable, "-W", "ignore", "-m", "redraft", "serve", "-m", "script:replies.jsonl"]
     command += ["--port", "0"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=elsewhere, cwd=tmp_path, stderr=pipe, text=True) as server:
+    with subprocess.Popen(command, env=elsewhere, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr
         try:
             found = re.search(r"http://127\.0\.0\.1:\d+", server.stderr.readline())

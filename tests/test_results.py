@@ -55,8 +55,7 @@ def test_a_row_is_measured_again_beside_the_others(
     goal = bench.Goal("≤", 100.0)
 
     def row(name: str, *values: float) -> Any:
-        figure = bench.Figure("a step", values, "ms", goal, "context 1,700")
-        return bench.Row(name, "How.", (figure,))
+        return bench.Row(name, "How.", (bench.Figure("a step", values, "ms", goal, "context 1,700"),))
 
     script = "benchmarks/speed.py"
     bench.write(script, row("one", 3.0), row("two", 4.0))
@@ -78,8 +77,7 @@ def test_a_table_shows_what_was_missed_and_of_many_figures_the_worst(bench: Any)
 
     low, nothing = bench.Goal("≥", 2.0), bench.Goal("≤", 0.0)
     found = (*figures(low, 3, 1, 5, 6, 1.5), *figures(nothing, 0, 0), bench.Figure("beside", (7.0,), "s"))
-    lines = bench.table([bench._record(bench.Row("it", "", found))], whole=False).splitlines()[2:]
-    assert lines == [
+    assert bench.table([bench._record(bench.Row("it", "", found))], whole=False).splitlines()[2:] == [
         "| it | n1 (worst of 5, 2 missed) | 1.00 % | ≥ 2.00 %, **missed** |  |",
         "|  | n0; n1 | 0 | ≤ 0 |  |",
     ]

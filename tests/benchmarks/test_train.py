@@ -17,8 +17,7 @@ def test_records_have_the_mix_of_lengths_that_selfee_has(
 ) -> None:
     chains, path = bench.train_material.Chains(shared_data), tmp_path / "chains.jsonl"
     bench.train_material.write_chains(path, chains, 3000)
-    lines = path.read_bytes().splitlines()
-    made = [json.loads(line) for line in lines]
+    made = [json.loads(line) for line in path.read_bytes().splitlines()]
     counts = {kind.name: kind.records for kind in bench.train_material.KINDS}
     for name, count in counts.items():
         share = sum(each["dataset"] == name for each in made) / len(made)

@@ -237,8 +237,7 @@ def test_words_of_any_chain_are_trained_or_its_reason_is_said() -> None:
     chain = Chain.model_validate(
         {"prompt": {"messages": [user("Q")]}, "steps": [{"answer": "", "tool_calls": [CALL]}], "best": 0}
     )
-    found = Encoder(tokenizer("bytes", THINKING), "chat").encode(chain)
-    assert f"[<think></think>{CALLED}>]" in shown(found)
+    assert f"[<think></think>{CALLED}>]" in shown(Encoder(tokenizer("bytes", THINKING), "chat").encode(chain))
 
 
 @pytest.mark.parametrize("template", [DROPPING, DROPPING.replace("<think>", "<|think|>")])

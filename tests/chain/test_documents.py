@@ -18,8 +18,7 @@ from redraft.errors import UsageError
 def test_a_name_that_comes_twice_in_yaml_is_an_error(text: str, said: str) -> None:
     with pytest.raises(UsageError) as error:
         yaml_of(text, "r.yaml")
-    assert error.value.message == said
-    assert error.value.hint == "Keep one of them."
+    assert (error.value.message, error.value.hint) == (said, "Keep one of them.")
 
 
 def test_names_of_different_mappings_and_merges_are_values() -> None:

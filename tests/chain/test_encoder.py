@@ -102,8 +102,7 @@ def test_a_token_has_loss_if_all_of_its_characters_do(
     kind: str, chosen: TrainingFormat, objective: Objective
 ) -> None:
     found = example(CHAIN, kind, chosen, objective)
-    said = texts(kind, chosen, objective)
-    meant = [trained for text, trained in said for _ in text]
+    meant = [trained for text, trained in texts(kind, chosen, objective) for _ in text]
     at = 0
     for token, trained in zip(found.ids, found.trained, strict=True):
         end = at + len(words(kind, token[None]))
@@ -170,11 +169,9 @@ def test_chat_has_the_control_tokens_of_the_template_and_no_others(kind: str) ->
     model = tokenizer(kind)
     found = example(TALK, kind, "chat")
     begins, ends = model.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    assert found.ids.tolist().count(begins) == 4
-    assert found.ids.tolist().count(ends) == 4
+    assert found.ids.tolist().count(begins) == found.ids.tolist().count(ends) == 4
     learnt = found.ids[found.trained].tolist()
-    assert learnt.count(ends) == 2
-    assert learnt.count(begins) == 0
+    assert (learnt.count(ends), learnt.count(begins)) == (2, 0)
     assert words(kind, found.ids[found.trained]) == "Hi!<|im_end|>See <|im_start|>you.<|im_end|>"
 
 
@@ -215,8 +212,7 @@ def test_a_long_question_does_not_push_the_answer_out(chosen: TrainingFormat) ->
     answer = "The answer is short."
     found = example(single(LONG, answer), "bytes", chosen, length=256)
     assert len(found.ids) == 256
-    learnt = words("bytes", found.ids[found.trained])
-    assert learnt.strip() == f"{answer}<|im_end|>"
+    assert words("bytes", found.ids[found.trained]).strip() == f"{answer}<|im_end|>"
     prompt = words("bytes", found.ids[~found.trained])
     assert "word0 word1" in prompt
     assert "word399" in prompt
@@ -263,8 +259,7 @@ def test_an_accepted_revision_is_not_lost_to_a_long_prompt(over: int) -> None:
 
 def test_answers_that_are_lost_or_broken_are_told() -> None:
     short = DRAFTS.model_copy(update={"prompt": Prompt(instruction="q")})
-    whole = example(short)
-    pieces = [words("bytes", token[None]) for token in whole.ids]
+    pieces = [words("bytes", token[None]) for token in example(short).ids]
     text, ends = "".join(pieces), np.cumsum([len(piece) for piece in pieces])
     second, third, feedback = (
         int(np.searchsorted(ends, text.index(said), "right"))
@@ -325,8 +320,7 @@ def test_skipped_says_why(made: Chain, objective: Objective, length: int, reason
 
 
 def test_a_prompt_without_room_or_question_is_skipped() -> None:
-    found = PromptEncoder(tokenizer("bytes"), "chat", 64, 60).encode(Chain(prompt=PROMPT))
-    assert found == Skipped(NO_ROOM)
+    assert PromptEncoder(tokenizer("bytes"), "chat", 64, 60).encode(Chain(prompt=PROMPT)) == Skipped(NO_ROOM)
     nothing = PromptEncoder(tokenizer("bytes"), "chat", 64, 8).encode(Chain(prompt=Prompt()))
     assert nothing == Skipped("no question")
 
@@ -352,8 +346,7 @@ def test_a_tokenizer_that_sees_a_control_token_in_letters_is_not_let(tmp_path: P
 
 
 def test_a_tokenizer_without_a_stop_token(tmp_path: Path) -> None:
-    made = Tokenizer(models.BPE(vocab={"a": 0, "\n": 1}, merges=[]))
-    save(tmp_path, made, {"unk_token": None})
+    save(tmp_path, Tokenizer(models.BPE(vocab={"a": 0, "\n": 1}, merges=[])), {"unk_token": None})
     with pytest.raises(ModelError, match="no stop token") as error:
         Encoder(AutoTokenizer.from_pretrained(tmp_path))
     assert "tokenizer_config.json" in str(error.value)
@@ -395,8 +388,7 @@ def test_the_fingerprint_tells_apart_what_makes_other_tokens() -> None:
         return Encoder(model, *rest).fingerprint
 
     base = of(tokenizer("bytes"))
-    again = AutoTokenizer.from_pretrained(tokenizer("bytes").name_or_path)
-    assert of(again) == base
+    assert of(AutoTokenizer.from_pretrained(tokenizer("bytes").name_or_path)) == base
     others = [
         of(tokenizer("llama")),
         of(tokenizer("bytes", None)),

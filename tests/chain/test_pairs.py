@@ -87,8 +87,7 @@ def test_a_long_conversation_loses_its_middle_in_both_at_the_same_place() -> Non
     assert len(good.ids) == 128
     assert good.cut.prompt == bad.cut.prompt > 60  # more than any single turn has
     assert "good." in text(good)
-    parts = int(np.argmax(good.trained))
-    assert text(bad, start=parts).strip().startswith("No.")
+    assert text(bad, start=int(np.argmax(good.trained))).strip().startswith("No.")
 
 
 @pytest.mark.parametrize(

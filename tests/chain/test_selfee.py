@@ -158,8 +158,7 @@ class TestParse:
         """The steps are found after any prompt, whether the parser knows the prompt or not."""
         prompt = Prompt(instruction=instruction, input=extra)
         text = render(Chain(prompt=prompt, steps=steps))
-        assert parse(text).steps == steps
-        assert parse(text, prompt).steps == steps
+        assert parse(text).steps == parse(text, prompt).steps == steps
 
     @given(st.text(alphabet="ab \n#", max_size=20), st.text(alphabet="ab \n#", max_size=20))
     def test_the_prompt_is_read_back_too(self, instruction: str, extra: str) -> None:
@@ -242,8 +241,7 @@ class TestHeadings:
     def test_a_heading_that_is_not_due_and_lies_behind_is_text(self, quoted: str) -> None:
         text = f"a\n\n### Feedback 1:\nf\n\n### Revision 1:\nb\n{quoted}\nc"
         chain = parse(text, Prompt())
-        assert chain.steps[-1].answer == f"b\n{quoted}\nc"
-        assert chain.stop == "ended"
+        assert (chain.steps[-1].answer, chain.stop) == (f"b\n{quoted}\nc", "ended")
 
     @pytest.mark.parametrize(
         ("text", "why"),

@@ -124,8 +124,7 @@ def test_a_template_names_tags_and_may_open_one(
     tags = tags_of(template)
     assert (tags.written, tags.opened(prompt)) == (written, closed_by)
     for start, close in tags.pairs[len(PAIRS) :]:
-        splitter = Splitter(tags.pairs)
-        assert splitter.add(f"{start}hm{close}Rain") == ("hm", "Rain")
+        assert Splitter(tags.pairs).add(f"{start}hm{close}Rain") == ("hm", "Rain")
 
 
 def chain_of(reply: str, chunk: int, *checks: str, **more: object) -> redraft.Chain:

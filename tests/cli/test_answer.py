@@ -90,8 +90,7 @@ def test_failures_are_counted_by_cause_and_tried_again() -> None:
     assert "failed     3: empty reply 2, no usable reply 1\n" in first.stdout
     failed = {failure["id"] for failure in verbs.lines(ERRORS)}
     verbs.script(REPLIES[0])
-    assert answer("--max-revisions", "0").exit_code == 0
-    assert len(verbs.chains()) == 10
+    assert (answer("--max-revisions", "0").exit_code, len(verbs.chains())) == (0, 10)
     assert {chain.id for chain in verbs.chains()} > failed
     assert not ERRORS.exists()
 
@@ -195,18 +194,15 @@ def test_a_full_disk_ends_it_with_whole_lines() -> None:
         "  Finished results are safe in it. Make room, and run the same command again to go on.\n"
         f"  {len(done)} of 10 done.\n"
     )
-    assert answer().exit_code == 0
-    assert len(verbs.chains()) == 10
+    assert (answer().exit_code, len(verbs.chains())) == (0, 10)
 
 
 def test_a_budget_that_leaves_no_answer_fails_the_prompt_and_the_next_run_tries_it_again() -> None:
     verbs.script({"text": "", "stall": 30})
     result = answer("--budget-seconds", "0.2", "-j", "10")
-    assert result.exit_code == 3
-    assert verbs.chains() == []
+    assert (result.exit_code, verbs.chains()) == (3, [])
     assert "failed     10: budget used up 10\n" in result.stdout
     assert "no answer" in ERRORS.read_text()
     assert re.search(r"first: .*no answer", result.stdout)
     verbs.script(*REPLIES)
-    assert answer("--budget-seconds", "20").exit_code == 0
-    assert len(verbs.chains()) == 10
+    assert (answer("--budget-seconds", "20").exit_code, len(verbs.chains())) == (0, 10)

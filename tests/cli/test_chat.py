@@ -274,8 +274,7 @@ def test_pasted_lines_are_one_question(slow: Terminal) -> None:
 
 
 def test_ctrl_c_ends_a_pipe() -> None:
-    model = script("one " * 1000, delay=0.05)
-    child = start("chat", "-m", model, stdin=subprocess.PIPE)
+    child = start("chat", "-m", script("one " * 1000, delay=0.05), stdin=subprocess.PIPE)
     assert child.stdin
     assert child.stdout
     child.stdin.write("/help\nRain?\nSnow?\n")

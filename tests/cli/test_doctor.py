@@ -106,8 +106,7 @@ def test_keys_are_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDRAFT_KEY_OTHER_EXAMPLE", "sk-environment")
     monkeypatch.setenv("EXAMPLE_KEY", "sk-named")
     configure("[keys]\n'api.example' = 'sk-literal'\n'b.example' = 'env:EXAMPLE_KEY'\n")
-    finding = found("keys")
-    assert finding == Finding(
+    assert found("keys") == Finding(
         "keys", well=True, found="api.example, b.example (from $EXAMPLE_KEY), REDRAFT_KEY_OTHER_EXAMPLE"
     )
     assert "sk-" not in redraft("doctor").stdout

@@ -136,8 +136,7 @@ def test_a_stopped_run_goes_on_and_pays_for_nothing_twice() -> None:
         first = judge(server.model, "--limit-tokens", "20")
         assert first.exit_code == 4, first.output
         assert "3 of 6 done; run the same command again to go on." in first.stderr
-        found = rows(judge(server.model))
-        assert found["reviews"] == "6 in out.jsonl, 3 of them from before"
+        assert rows(judge(server.model))["reviews"] == "6 in out.jsonl, 3 of them from before"
         rows(judge(server.model))
         assert len(server.messages) == 6
         # The replies are in the journal, for another output too.

@@ -82,8 +82,7 @@ def test_help_names_the_defaults_of_the_command(verb: list[str], defaults: list[
 
 def test_a_run_takes_what_is_not_given_from_the_config_file(config: Path) -> None:
     def plan(**flags: Any) -> RunPlan:
-        group = "redraft.revision.runs.options:EvalFileOptions"
-        return RunPlan.of(Path("out.jsonl"), fill_in(flags, group))
+        return RunPlan.of(Path("out.jsonl"), fill_in(flags, "redraft.revision.runs.options:EvalFileOptions"))
 
     assert (plan().parallel, plan().quiet, plan(batch=True).parallel) == (4, False, IN_BATCHES)
     config.write_text("[defaults]\nparallel = 3\nquiet = true\n", encoding="utf-8")

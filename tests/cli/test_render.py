@@ -58,8 +58,7 @@ def test_a_diff_holds_both_texts(before: str, after: str) -> None:
     marked = word_diff(before, after, colour=False).plain
     assert re.sub(r"\[-.*?-\]|\{\+|\+\}", "", marked, flags=re.S) == after
     if "[-" in marked:
-        old = re.sub(r"\{\+.*?\+\}|\[-|-\]", "", marked, flags=re.S)
-        assert old.split() == before.split()
+        assert re.sub(r"\{\+.*?\+\}|\[-|-\]", "", marked, flags=re.S).split() == before.split()
 
 
 def test_a_diff_marks_words_and_not_letters() -> None:
@@ -113,8 +112,7 @@ def test_the_verdict_of_checks_is_said_in_colour_and_words() -> None:
     results = [
         CheckResult(name=f"c{n}", passed=n > 1, score=1, message=f"The answer has {n}.") for n in range(3)
     ]
-    text = drawn(CHAIN, terminal=True)
-    assert "\x1b[1;31m✗ lacks:cold: It has cold." in text
+    assert "\x1b[1;31m✗ lacks:cold: It has cold." in drawn(CHAIN, terminal=True)
     assert verdict_of(results[1:]) == "fails 1 of 2: 1."
     assert verdict_of(results) == "fails 2 of 3"
     assert [str(line).strip() for line in verdict(results)] == [

@@ -33,8 +33,7 @@ class Running:
     url: str = ""
 
     def ask(self, model: str, **more: Any) -> Any:
-        messages = [{"role": "user", "content": "Describe rain."}]
-        body = {"model": model, "messages": messages, **more}
+        body = {"model": model, "messages": [{"role": "user", "content": "Describe rain."}], **more}
         return httpx.post(f"{self.url}/chat/completions", json=body, timeout=WAIT).json()
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
@@ -214,6 +213,5 @@ def test_flags_that_do_not_revise_hold_for_both_names() -> None:
     words = ("--system", "Be brief.", "--max-tokens", "4", "--min-revisions", "1")
     with running("--model", "script:rain.jsonl", *words) as server:
         reply = server.ask("rain", redraft=True)
-    chain = reply["redraft"]
-    assert (reply["choices"][0]["message"]["content"], len(chain["steps"])) == ("Rain", 1)
+    assert (reply["choices"][0]["message"]["content"], len(reply["redraft"]["steps"])) == ("Rain", 1)
     assert reply["usage"]["prompt_tokens"] == len("Be brief.") + len("Describe rain.")

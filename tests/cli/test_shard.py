@@ -81,8 +81,7 @@ def test_merging_twice_and_in_other_shares_loses_and_doubles_nothing() -> None:
     assert merge(*parts(5)).exit_code == 0
     before = OUT.read_bytes()
     assert "equal" in merge(*parts(2), *parts(5)).stdout
-    assert OUT.read_bytes() == before
-    assert ids() == IDS
+    assert (OUT.read_bytes(), ids()) == (before, IDS)
     sessions = json.loads(Path("out.jsonl.run.json").read_text())["sessions"]
     assert 1 < len(sessions) == len({json.dumps(session) for session in sessions})
 
@@ -138,12 +137,10 @@ def test_a_part_that_was_cut_in_its_last_line() -> None:
     shares(2)
     part = parts(2)[0]
     part.write_bytes(part.read_bytes()[:-7])
-    done = merge(*parts(2))
-    assert "missing    1 record" in done.stdout
+    assert "missing    1 record" in merge(*parts(2)).stdout
     assert len(lines(OUT)) == 19
     assert "1 in" in answer("--shard", "0/1").stdout
-    assert merge(*parts(1)).exit_code == 0
-    assert ids() == IDS
+    assert (merge(*parts(1)).exit_code, ids()) == (0, IDS)
 
 
 def test_two_different_answers_to_one_record_are_refused_with_both_places() -> None:
@@ -212,12 +209,10 @@ def test_failures_go_along_and_can_be_tried_again() -> None:
         answer("--shard", f"{index}/2", "--retries", 0, "-j", 1, "--max-revisions", 0)
     failed = sum(len(lines(f"{part}.errors.jsonl")) for part in parts(2))
     assert failed
-    done = merge(*parts(2))
-    assert f"missing    {failed} record" in done.stdout
+    assert f"missing    {failed} record" in merge(*parts(2)).stdout
     assert len(lines("out.jsonl.errors.jsonl")) == failed
     script("A gull.")
-    assert answer("--max-revisions", 0).exit_code == 0
-    assert sorted(ids()) == sorted(IDS)
+    assert (answer("--max-revisions", 0).exit_code, sorted(ids())) == (0, sorted(IDS))
     assert not Path("out.jsonl.errors.jsonl").exists()
 
 
@@ -232,8 +227,7 @@ def test_reviews() -> None:
     for index in range(2):
         assert redraft(*words, "--shard", f"{index}/2").exit_code == 0
     assert all(len({each["question_id"] for each in lines(part)}) < 6 for part in parts(2))
-    assert merge(*parts(2)).exit_code == 0
-    assert len(lines(OUT)) == 12
+    assert (merge(*parts(2)).exit_code, len(lines(OUT))) == (0, 12)
     assert "12 of them from before" in redraft(*words).stdout.replace("12 in out.jsonl, ", "")
 
 

@@ -99,14 +99,12 @@ def test_without_its_extra_a_verb_says_what_to_install(
 ) -> None:
     (tmp_path / "a.jsonl").write_text('{"question_id": 1, "text": "8 8", "score": [8, 8]}\n')
     code = f"import sys; sys.modules[{absent!r}] = None; from redraft.cli import main; main()"
-    command = [sys.executable, "-c", code, *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, f"pip install '.[{extra}]'" in done.stderr) == (2, True), done.stderr
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
-    result = run(raising(ZeroDivisionError()))
-    assert isinstance(result.exception, ZeroDivisionError)
+    assert isinstance(run(raising(ZeroDivisionError())).exception, ZeroDivisionError)
 
 
 def test_an_interrupt_ends_with_130_and_no_words() -> None:
@@ -248,8 +246,7 @@ def test_little_is_imported_before_interrupts_are_handled() -> None:
     """Until then, a Ctrl-C shows Python's own traceback."""
     code = "import sys; before = set(sys.modules); import redraft.cli; print(*set(sys.modules) - before)"
     environment = os.environ | {"PYTHONPATH": SRC}
-    words = [sys.executable, "-S", "-c", code]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment)
     assert {"redraft.cli", "signal"} <= set(done.stdout.split())
     assert not {"typing", "re", "importlib", "typer"} & set(done.stdout.split())
 

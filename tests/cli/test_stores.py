@@ -120,11 +120,9 @@ def test_a_store_that_is_full_loses_nothing(store: IllStore, monkeypatch: pytest
 
 
 def test_data_from_store_to_store(store: IllStore) -> None:
-    record = b'{"instruction": "Add.", "output": "It is 3."}\n'
-    store.pipe_file("/bucket/raw.jsonl", record)
+    store.pipe_file("/bucket/raw.jsonl", b'{"instruction": "Add.", "output": "It is 3."}\n')
     words = ["data", "import", "ill://bucket/raw.jsonl", "-o", "ill://bucket/clean.jsonl", "-j", 1]
-    assert redraft(*words).exit_code == 0
-    assert len(text(store, "clean.jsonl")) == 1
+    assert (redraft(*words).exit_code, len(text(store, "clean.jsonl"))) == (0, 1)
     refused(redraft(*words), "ill://bucket/clean.jsonl exists.", "--force")
     assert redraft(*words, "--force").exit_code == 0
     assert lines(next(Path("cache").rglob("clean.jsonl")))[0]["id"] == "raw/0"

@@ -89,8 +89,7 @@ def test_what_is_under_way_when_a_limit_is_reached_is_finished_and_kept() -> Non
 def test_what_is_under_way_when_another_call_of_its_request_fails_is_finished_and_kept() -> None:
     with account(5, refusal=DOWN) as server:
         assert run(server, "self-instruct", "--retries", "0").exit_code == 3
-        assert run(server, "self-instruct").exit_code == 0
-        assert set(server.paid.values()) == {1}
+        assert (run(server, "self-instruct").exit_code, set(server.paid.values())) == (0, {1})
 
 
 @pytest.mark.slow
@@ -105,8 +104,7 @@ def test_an_instruction_that_the_filter_refuses_is_rejected_alone() -> None:
         result = run(server, "self-instruct")
         assert result.exit_code == 0, result.output
         assert set(server.paid.values()) == set(server.turned_away.values()) == {1}
-        assert run(server, "self-instruct").exit_code == 0
-        assert server.turned_away.total() == 1
+        assert (run(server, "self-instruct").exit_code, server.turned_away.total()) == (0, 1)
     (reject,) = (each for each in lines("out.jsonl.rejected.jsonl") if each["rule"] == "refused")
     assert reject["record"]["instruction"] == refused
     assert reject["claimed"]
@@ -120,14 +118,12 @@ def test_a_request_that_the_filter_refuses_is_not_made_again_by_each_run(way: st
         result = run(server, way)
         assert result.exit_code == 0, result.output
         calls = len(server.messages)
-        assert run(server, way).exit_code == 0
-        assert len(server.messages) == calls
+        assert (run(server, way).exit_code, len(server.messages)) == (0, calls)
     assert not Path("out.jsonl.errors.jsonl").exists()
 
 
 def test_a_request_whose_calls_are_all_refused_for_another_reason_fails() -> None:
-    odd = error_reply(400, "top_k is not known.")
-    with account(refusal=odd, of="Classification:") as server:
+    with account(refusal=error_reply(400, "top_k is not known."), of="Classification:") as server:
         result = run(server, "self-instruct")
         assert result.exit_code == 3
         assert "top_k is not known" in result.stderr

@@ -57,10 +57,6 @@ def succeeds(*args: object) -> str:
     return result.stdout
 
 
-def tensors(folder: str) -> dict[str, torch.Tensor]:
-    return load_file(Path(folder) / "model.safetensors")
-
-
 def test_there_and_back(here: Path) -> None:
     assert weights("diff", "base", "target", "-o", "delta", "--exact").exit_code == 0
     applied = weights("apply", "base", "delta", "-o", "again")
@@ -113,8 +109,7 @@ def test_a_name_of_the_hub_is_fetched(here: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_an_interrupted_run_leaves_nothing(here: Path) -> None:
-    model = {f"t{i}.weight": torch.randn(1000, 1000) for i in range(20)}
-    save(here / "large", model, files=20)
+    save(here / "large", {f"t{i}.weight": torch.randn(1000, 1000) for i in range(20)}, files=20)
     run = start("weights", "convert", "large", "-o", "again", "--dtype", "fp16")
     wait_until(lambda: list((here / "again.partial").glob("*.safetensors")) or run.poll() is not None)
     run.send_signal(signal.SIGINT)
@@ -139,8 +134,7 @@ def test_a_gguf_file_names_licence_and_base_and_gives_them_back(here: Path) -> N
     assert weights("gguf", "model", "-o", "m.gguf").exit_code == 0
     fields = GGUFReader(here / "m.gguf").fields
     said = {name: each.contents() for name, each in fields.items() if name.startswith("general.")}
-    assert said["general.license"] == "other"
-    assert said["general.license.name"] == "llama-own"
+    assert (said["general.license"], said["general.license.name"]) == ("other", "llama-own")
     assert said["general.license.link"] == "https://example.org/license"
     assert (said["general.base_model.count"], said["general.base_model.0.name"]) == (1, "base")
     assert said["general.base_model.0.repo_url"] == "https://huggingface.co/org/base"
@@ -196,7 +190,7 @@ def test_an_adapter_of_the_default_model(
 
 
 def test_faults_end_with_status_1(models: Path) -> None:
-    broken = tensors("model")
+    broken = load_file("model/model.safetensors")
     broken["model.norm.weight"][3] = torch.nan
     save_file(broken, models / "model" / "model.safetensors")
     result = weights("verify", "model")

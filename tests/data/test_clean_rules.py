@@ -71,8 +71,7 @@ def test_rules_change_all_texts_alike_and_keep_the_steps() -> None:
     assert chain.steps[0].feedback
     assert chain.steps[0].feedback.text == "Too long."
     assert (chain.prompt.instruction, chain.prompt.input) == ("Is a\nless?", "yes")
-    assert chain.meta == {"reference": "a", "source": {"x": "\x00"}}
-    assert chain.best == 1
+    assert (chain.meta, chain.best) == ({"reference": "a", "source": {"x": "\x00"}}, 1)
 
 
 def test_texts_in_parts_are_changed_too() -> None:
@@ -110,8 +109,7 @@ def test_residue(text: str, clean: str) -> None:
 
 
 def test_roles_cut_off_what_answers_nothing_and_what_nobody_answers() -> None:
-    chain = talk("So.", "one?", "One.", "two?", first="gpt")
-    outcome = by("roles", chain)
+    outcome = by("roles", talk("So.", "one?", "One.", "two?", first="gpt"))
     assert texts(outcome) == ["one?", "One."]
     assert isinstance(outcome, Chain)
     assert outcome.prompt.messages is None
@@ -125,8 +123,7 @@ TWO = (("human", "q"), ("gpt", "a"))
 
 
 def test_roles_keep_what_the_system_says() -> None:
-    chain = said(("system", "s"), ("gpt", "hello"), *TWO, *TWO)
-    outcome = by("roles", chain)
+    outcome = by("roles", said(("system", "s"), ("gpt", "hello"), *TWO, *TWO))
     assert [turn.role for turn in turns_of(outcome)] == ["system", *("user", "assistant") * 2]  # type: ignore[arg-type]
 
 
@@ -196,8 +193,7 @@ def test_what_is_cut_at_the_ends_leaves_the_rest_as_it_was() -> None:
     asked = {"role": "user", "name": "Ann", "content": picture}
     outcome = by("roles", messages(assistant("Hello."), asked, assistant("A fox."), user("And?")))
     assert isinstance(outcome, Chain)
-    assert outcome.prompt.messages == (asked,)
-    assert outcome.answer == "A fox."
+    assert (outcome.prompt.messages, outcome.answer) == ((asked,), "A fox.")
 
 
 def test_tools_may_speak_between_turns_of_the_assistant() -> None:
@@ -205,8 +201,7 @@ def test_tools_may_speak_between_turns_of_the_assistant() -> None:
     for talk in (said, (*said, CALL, TOOL), (*said, CALL, TOOL, user("So?"))):
         outcome = by("roles", messages(*talk))
         assert isinstance(outcome, Chain)
-        assert outcome.prompt.messages == said[:5]
-        assert outcome.answer == "It is 5."
+        assert (outcome.prompt.messages, outcome.answer) == (said[:5], "It is 5.")
         for rule in ("empty", "first-pair"):
             assert by(rule, outcome) is outcome
     assert by("roles", messages(user("q"), TOOL, assistant("a"))) == (
@@ -232,8 +227,7 @@ def test_what_roles_keeps_alternates_and_is_a_run_of_what_was_said(roles: list[s
     outcome = by("roles", chain)
     if isinstance(outcome, str) or chain.prompt.messages is None:
         return
-    found = turns_of(outcome)
-    talked = [turn for turn in found if turn.role != "system"]
+    talked = [turn for turn in turns_of(outcome) if turn.role != "system"]
     if outcome is chain and [turn.role for turn in talked] == ["user"]:
         return
     assert [turn.role for turn in talked] == ["user", "assistant"] * (len(talked) // 2)
@@ -303,8 +297,7 @@ def test_blocked_words_of_fastchat_are_parts_of_words_anywhere() -> None:
 
 def test_blocked_words_of_alpaca_are_whole_and_in_the_instruction() -> None:
     settings = RuleSettings(blocked=(ALPACA,))
-    task = Chain(prompt=Prompt(instruction="Describe it.", input="a map"))
-    assert kept("blocked", task, settings)
+    assert kept("blocked", Chain(prompt=Prompt(instruction="Describe it.", input="a map")), settings)
     assert kept("blocked", talk("Which photograph?", "This map."), settings)
     assert not kept("blocked", talk("Draw it.", "a"), settings)
     assert not kept("blocked", talk("Go to town.", "a"), settings)

@@ -372,8 +372,7 @@ def test_tools_and_what_the_last_message_has_come_back() -> None:
     last = {"role": "assistant", "content": "Hello.", "weight": 0}
     asked = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Yes?", "weight": 1}]
     record = {"id": 1, "messages": [*asked, asked[0], last], "tools": [{"type": "function"}]}
-    chain = chain_of(record).model_copy(update={"id": "x/1"})
-    assert made(chain, "messages") == record
+    assert made(chain_of(record).model_copy(update={"id": "x/1"}), "messages") == record
 
 
 @pytest.mark.parametrize("to", ["selfee", "alpaca", "sharegpt"])

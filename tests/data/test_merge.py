@@ -60,8 +60,7 @@ def test_so_many_of_each_part_none_twice_and_all_mixed(parts: Path) -> None:
     assert counts(records) == {"a": 100, "b": 50}
     assert len({record["id"] for record in records}) == 150
     assert [(each.found, each.count, each.short) for each in taken] == [(300, 100, 0), (50, 50, 0)]
-    half = counts(records[:75])
-    assert 15 <= half["b"] <= 35
+    assert 15 <= counts(records[:75])["b"] <= 35
 
 
 def test_a_seed_decides_which_and_in_which_order(parts: Path) -> None:
@@ -96,11 +95,9 @@ def test_any_number_of_workers_writes_the_same(parts: Path) -> None:
 def test_so_many_of_each_task(tmp_path: Path) -> None:
     records = [{"inputs": f"{i}", "targets": "x", "task": f"task {i % 7}"} for i in range(100)]
     write(tmp_path / "flan.jsonl", [*records, {"inputs": "?", "targets": "x"}])
-    recipe = mix_of(part("flan", count=15, per="task"))
-    drawn, (taken,), dropped = mixed(recipe, tmp_path)
+    drawn, (taken,), dropped = mixed(mix_of(part("flan", count=15, per="task")), tmp_path)
     tasks = Counter(record["meta"]["source"]["task"] for record in drawn)
-    assert sorted(tasks.values()) == [14] * 5 + [15] * 2
-    assert taken.short == 5
+    assert (sorted(tasks.values()), taken.short) == ([14] * 5 + [15] * 2, 5)
     assert dropped.counts == {"no-group": 1}
 
 
@@ -123,8 +120,7 @@ def test_what_is_dropped_does_not_depend_on_the_number_of_workers(tmp_path: Path
     (tmp_path / "a.jsonl").write_bytes(
         b"\n".join(line[:-3] if place % 10 == 9 else line for place, line in enumerate(lines))
     )
-    recipe = mix_of(part("a", count=5))
-    records, (taken,), dropped = mixed(recipe, tmp_path, workers=workers)
+    records, (taken,), dropped = mixed(mix_of(part("a", count=5)), tmp_path, workers=workers)
     assert (len(records), taken.found, dropped.counts) == (5, 3000, {"unreadable": 2})
 
 
@@ -204,8 +200,7 @@ def test_missing_files_are_all_named_with_where_to_get_them(parts: Path) -> None
     with pytest.raises(UsageError, match="1 of the recipe's 1 file is not in"):
         mixed(mix_of(part("c")), parts)
     records, taken, _ = mixed(recipe, parts, skip_missing=True)
-    assert len(records) == 50
-    assert [each.missing for each in taken] == [False, True, True]
+    assert (len(records), [each.missing for each in taken]) == (50, [False, True, True])
     assert taken[2].short == 9
 
 
@@ -223,8 +218,7 @@ def test_a_file_of_a_thousand_licences_is_counted_in_bounded_memory(tmp_path: Pa
         ],
     )
     _, (taken,), _ = mixed(mix_of(part("a")), tmp_path)
-    assert len(taken.licences) == 258
-    assert [taken.licences[name] for name in OTHERS] == [743, 1]
+    assert (len(taken.licences), [taken.licences[name] for name in OTHERS]) == (258, [743, 1])
     assert "other-licences-non-commercial: not for commercial use" in remark(sources_in([taken]))
 
 

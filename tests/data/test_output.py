@@ -31,8 +31,7 @@ def written(drop: Drop) -> dict[str, Any]:
 
 
 def test_a_drop_is_a_line_of_all_that_is_known_of_it() -> None:
-    drop = Duplicate("exact", "says the same as a", "in:2", "b", {"id": "b"}, "a", 1.0)
-    assert written(drop) == {
+    assert written(Duplicate("exact", "says the same as a", "in:2", "b", {"id": "b"}, "a", 1.0)) == {
         "rule": "exact",
         "reason": "says the same as a",
         "where": "in:2",

@@ -116,8 +116,7 @@ class TestOrigin:
     def test_a_record_of_another_source_is_told(self, tmp_path: Path) -> None:
         path = write(tmp_path / "x.jsonl", [PUBLISHED["gsm8k"], PUBLISHED["alpaca"]])
         chains, [drop] = read(path, Reader(source="gsm8k"))
-        assert len(chains) == 1
-        assert (drop.rule, drop.where) == ("unreadable", f"{path}:2")
+        assert (len(chains), drop.rule, drop.where) == (1, "unreadable", f"{path}:2")
         assert drop.reason == (
             "gsm8k has the fields question; this one has: 'instruction', 'input', 'output'."
         )

@@ -85,16 +85,14 @@ def test_a_last_pair_that_overflows_is_not_lost() -> None:
     pieces = parts_of(chain, words, limit=2 * (10 + TURN_TOKENS))
     assert len(pieces) == 2
     assert (pieces[0].chain.prompt.messages, pieces[0].chain.prompt.instruction) == (None, "t0 " * 10)
-    assert pieces[1].chain.answer == chain.answer
-    assert joined(pieces) == messages_of(chain)
+    assert (pieces[1].chain.answer, joined(pieces)) == (chain.answer, messages_of(chain))
 
 
 def test_the_system_message_is_in_each_piece_and_counts() -> None:
     chain = talk(10, 10, 10, 10, system="Be kind to me")
     pieces = parts_of(chain, words, limit=2 * (10 + TURN_TOKENS) + 4 + TURN_TOKENS)
     assert [piece.tokens for piece in pieces] == [42, 42]
-    system = {"role": "system", "content": "Be kind to me"}
-    assert joined(pieces, [system]) == messages_of(chain)
+    assert joined(pieces, [{"role": "system", "content": "Be kind to me"}]) == messages_of(chain)
     assert len(parts_of(chain, words, limit=4 * (10 + TURN_TOKENS))) == 2
 
 
@@ -135,8 +133,7 @@ def test_what_a_message_has_beside_its_text_stays() -> None:
         {"role": "assistant", "content": "fine"},
     ]
     pieces = parts_of(chain_of({"messages": said}), words, limit=30)
-    assert len(pieces) == 2
-    assert pieces[0].chain.meta["message"] == call
+    assert (len(pieces), pieces[0].chain.meta["message"]) == (2, call)
     assert joined(pieces) == said
 
 
@@ -219,5 +216,4 @@ def test_what_is_of_the_whole_is_in_each_piece() -> None:
     whole = {"origin": {"dataset": "d"}, "source": {"task": "t"}, "lang": "en"}
     chain = talk(5, 5, 5, 5).model_copy(update={"meta": {**whole, "reference": "x", "tests": ["y"]}})
     first, last = parts_of(chain, words, limit=30)
-    assert first.chain.meta == whole
-    assert last.chain.meta == chain.meta
+    assert (first.chain.meta, last.chain.meta) == (whole, chain.meta)

@@ -42,21 +42,17 @@ def judged(*pairs: tuple[str, str | None], **fields: Any) -> Chain:
 
 
 def test_lengths_are_counted_by_part_and_in_all() -> None:
-    chain = judged(("one two", "shorter please now"), ("one", None))
-    summary = summary_of(chain)
+    summary = summary_of(judged(("one two", "shorter please now"), ("one", None)))
     assert summary.tables["prompt length"] == {2: 1}
     assert summary.tables["answer length"] == {2: 1, 1: 1}
     assert summary.tables["feedback length"] == {3: 1}
-    assert summary.tables["record length"] == {8: 1}
-    assert summary.totals["length"] == 8
+    assert (summary.tables["record length"], summary.totals["length"]) == ({8: 1}, 8)
 
 
 def test_all_messages_of_a_talk_are_its_prompt() -> None:
     said = [{"role": role, "content": "a b c"} for role in ("system", "user", "assistant", "user")]
-    chain = Chain(prompt=Prompt(messages=tuple(said)), steps=(Step(answer="d"),), best=0)
-    summary = summary_of(chain)
-    assert summary.tables["prompt length"] == {12: 1}
-    assert summary.tables["turns"] == {5: 1}
+    summary = summary_of(Chain(prompt=Prompt(messages=tuple(said)), steps=(Step(answer="d"),), best=0))
+    assert (summary.tables["prompt length"], summary.tables["turns"]) == ({12: 1}, {5: 1})
     assert "roles" not in summary.totals
 
 
@@ -149,8 +145,7 @@ def test_where_a_record_is_from() -> None:
 
 def test_a_text_made_to_stop_the_search_for_scores_and_verdicts_does_not() -> None:
     hostile = "1" * 20_000 + " revis" * 5_000 + " 9" * 10_000 + "   " * 10_000 + "/10"
-    summary = summary_of(judged(("a", hostile)))
-    assert summary.tables["verdicts"] == {(1, "unknown"): 1}
+    assert summary_of(judged(("a", hostile))).tables["verdicts"] == {(1, "unknown"): 1}
 
 
 def test_repeats_differ_by_no_more_than_case_and_space() -> None:
@@ -199,8 +194,7 @@ def test_names_of_strangers_are_bounded() -> None:
         summary += part
     kinds = summary.tables["sources"]
     assert len(kinds) <= 1001
-    assert kinds.total() == 3000
-    assert kinds[stats.OTHERS] == 2000
+    assert (kinds.total(), kinds[stats.OTHERS]) == (3000, 2000)
     assert max(map(len, kinds)) <= 60
 
 
@@ -243,8 +237,7 @@ def test_where_there_is_no_answer_the_gold_one_is_counted_with_its_rationale() -
     meta = {"reference": "4", "rationale": "Two and two."}
     summary = summary_of(Chain(prompt=Prompt(instruction="What is 2 + 2?"), meta=meta))
     assert summary.tables["answer length"] == {4: 1}
-    assert summary.tables["record length"] == {9: 1}
-    assert summary.totals["answers"] == 0
+    assert (summary.tables["record length"], summary.totals["answers"]) == ({9: 1}, 0)
 
 
 @pytest.mark.parametrize("about", ["x", {"leaks": 3}, {"leaks": ["x"]}, {"leaks": [], "refusals": []}])
@@ -260,10 +253,6 @@ def test_what_a_run_marked_is_counted(about: Any) -> None:
 
 def said_of(report: stats.DataReport) -> dict[str, stats.DataFinding]:
     return {each.name: each for each in report.findings}
-
-
-def rows(report: stats.DataReport, title: str) -> list[tuple[object, ...]]:
-    return [tuple(row.values()) for row in report.tables.get(title, [])]
 
 
 @pytest.mark.slow
@@ -295,10 +284,9 @@ def test_a_file_that_ends_too_early_is_used_as_far_as_it_goes(tmp_path: Path) ->
     path = tmp_path / "a.jsonl.gz"
     lines = "".join(f'{{"prompt": "question {number * 7919}"}}\n' for number in range(2_000)).encode()
     path.write_bytes(gzip.compress(lines, mtime=0)[:-500])
-    whole = write(tmp_path / "b.jsonl", [{"prompt": "c"}])
-    report = stats.describe([path, whole], count_words)
+    report = stats.describe([path, write(tmp_path / "b.jsonl", [{"prompt": "c"}])], count_words)
     assert 1 < report.totals["records"] < 2_001
-    assert [row[:2] for row in rows(report, "sources")][1] == ("b", 1)
+    assert [*report.tables["sources"][1].values()][:2] == ["b", 1]
     assert "cannot be read" in said_of(report)["unreadable"].examples[-1]
 
 
@@ -318,8 +306,7 @@ def test_a_quantile_is_one_of_the_numbers(numbers: list[int]) -> None:
 
 
 def found(tmp_path: Path, *records: object) -> dict[str, stats.DataFinding]:
-    path = write(tmp_path / "a.jsonl", records)
-    return said_of(stats.describe([path], lambda text: len(text.split())))
+    return said_of(stats.describe([write(tmp_path / "a.jsonl", records)], lambda text: len(text.split())))
 
 
 ENGLISH = "Please describe how rain comes to fall from the clouds, number"

@@ -49,8 +49,7 @@ class TestCsv:
         assert faults == []
 
     def test_rows_that_are_none_are_told_and_passed(self, tmp_path: Path) -> None:
-        content = b'q,a\n1\n1,2,3\n"x"y,2\n\xe9,2\n3,\x00\n5,6\n'
-        values, faults = self.table(tmp_path / "x.csv", content)
+        values, faults = self.table(tmp_path / "x.csv", b'q,a\n1\n1,2,3\n"x"y,2\n\xe9,2\n3,\x00\n5,6\n')
         assert values == [{"q": "3", "a": "\0"}, {"q": "5", "a": "6"}]
         way_out = "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
         assert faults == [
@@ -77,8 +76,7 @@ class TestCsv:
     )
     def test_an_answer_of_several_lines_is_one_cell(self, tmp_path: Path, cell: str) -> None:
         values, faults = self.table(tmp_path / "x.csv", f'q,a\n1,"{cell}"\n2,b\n')
-        assert values == [{"q": "1", "a": cell}, {"q": "2", "a": "b"}]
-        assert faults == []
+        assert (values, faults) == ([{"q": "1", "a": cell}, {"q": "2", "a": "b"}], [])
 
     @pytest.mark.parametrize(
         ("name", "content", "found"),

@@ -198,8 +198,7 @@ class BatchServer(FakeServer):
         if after := re.search(r"after=([^&]+)", request.path):
             ids = [record["id"] for record in records]
             records = records[ids.index(after[1]) + 1 :]
-        page = {"object": "list", "data": records[:2], "has_more": len(records) > 2}
-        return json_reply(page)
+        return json_reply({"object": "list", "data": records[:2], "has_more": len(records) > 2})
 
     def _look(self, name: str) -> Reply:
         self.looks += 1

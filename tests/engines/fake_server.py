@@ -93,8 +93,7 @@ def raw_reply(*texts: str, finish: str = "stop") -> Reply:
 
 
 def models_reply(*names: str, **more: Any) -> Reply:
-    data = [{"id": name, "object": "model", **more} for name in names]
-    return json_reply({"object": "list", "data": data})
+    return json_reply({"object": "list", "data": [{"id": name, "object": "model", **more} for name in names]})
 
 
 def chat_server(*replies: Says) -> FakeServer:

@@ -236,9 +236,8 @@ def test_models_are_told_apart_by_their_files(tmp_path: Path) -> None:
 
 def test_a_number_format_that_was_asked_for_has_replies_of_its_own(tmp_path: Path) -> None:
     async def ask(reply: str, dtype: str) -> str:
-        engine = Able([reply], about={"dtype": dtype})
         with Journal(tmp_path / "replies.db") as journal:
-            journaled = JournaledEngine(engine, journal, identity="x")
+            journaled = JournaledEngine(Able([reply], about={"dtype": dtype}), journal, identity="x")
             replies = journaled.chat([{"role": "user", "content": "?"}], Sampling())
             return "".join([delta.text async for delta in replies])
 

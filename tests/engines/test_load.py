@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import redraft
-from redraft.engines.base import Engine, Sampling
+from redraft.engines.base import Sampling
 from redraft.engines.config import Config, KeyEntry
 from redraft.engines.llamacpp.default_model import ADAPTERS
 from redraft.engines.load import (
@@ -273,13 +273,9 @@ def test_any_text_is_a_reference_or_a_usage_error(ref: str) -> None:
         assert error.hint  # noqa: PT017
 
 
-def load(ref: str, **options: object) -> Engine:
-    return asyncio.run(load_engine(ref, **options))  # type: ignore[arg-type]
-
-
 def refused(ref: str) -> RedraftError:
     with pytest.raises(RedraftError) as caught:
-        load(ref)
+        asyncio.run(load_engine(ref))
     return caught.value
 
 

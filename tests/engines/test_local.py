@@ -204,8 +204,7 @@ class Thinker(Echo):
         return "".join(map(chr, tokens))
 
     async def _continue(self, prompt: Tokens, *_: Any) -> AsyncGenerator[Delta, None]:
-        begun = (await self.decode(prompt)).partition("<think>\n")[2]
-        for letter in self.said.removeprefix(begun):
+        for letter in self.said.removeprefix((await self.decode(prompt)).partition("<think>\n")[2]):
             yield Delta(letter, (ord(letter),))
         yield Delta(finish="stop")
 

@@ -77,8 +77,7 @@ def test_a_line_cannot_write_to_the_terminal(server: FakeServer, caplog: pytest.
     server.on(CHAT, chat_reply("a\x1b[2Jb\nc\u202ed"))
     with caplog.at_level(logging.DEBUG, logger="redraft"):
         revise(server)
-    reply = caplog.records[-1].getMessage()
-    assert reply.isprintable()
+    assert caplog.records[-1].getMessage().isprintable()
 
 
 def test_nothing_is_logged_unless_asked_for(server: FakeServer) -> None:
@@ -109,8 +108,7 @@ def test_the_flag_writes_it_to_standard_error_and_leaves_no_handler(server: Fake
     loud = verbs.redraft("--debug", *words)
     assert (loud.exit_code, loud.stdout) == (0, "It is wet.\n")
     assert "answers: {'text': 'It is wet.'" in loud.stderr
-    quiet = verbs.redraft(*words)
-    assert quiet.stderr == ""
+    assert verbs.redraft(*words).stderr == ""
     assert logging.getLogger("redraft").handlers == []
 
 

@@ -38,12 +38,10 @@ def test_a_server_gets_every_message_unchanged(server: FakeServer) -> None:
     server.on(CHAT, *map(chat_reply, said))
     chain = revise(TALK, model=f"{server.url}#m")
     draft, criticism, revision, _ = (request.json["messages"] for request in server.asked(CHAT))
-    assert draft == TALK
-    assert criticism[:5] == TALK
+    assert (draft, criticism[:5]) == (TALK, TALK)
     assert revision[:5] == TALK
     assert chain.prompt.messages is not None
-    assert list(chain.prompt.messages) == TALK
-    assert chain.answer == "A grey gull."
+    assert (list(chain.prompt.messages), chain.answer) == (TALK, "A grey gull.")
 
 
 class Bird(BaseModel):
@@ -146,8 +144,7 @@ def test_plain_neighbours_are_joined_and_others_stay_apart() -> None:
         return {"role": "user", "content": content, **more}
 
     assert joined([user("One."), user("Two.")]) == (user("One.\n\nTwo."),)
-    with_parts = joined([user([PICTURE]), user("Two.")])
-    assert with_parts == (user([PICTURE, {"type": "text", "text": "Two."}]),)
+    assert joined([user([PICTURE]), user("Two.")]) == (user([PICTURE, {"type": "text", "text": "Two."}]),)
     assert len(joined([user("One.", name="ann"), user("Two.")])) == 2
 
 

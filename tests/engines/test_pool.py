@@ -112,11 +112,9 @@ async def test_a_chain_leaves_a_server_that_is_much_busier() -> None:
 async def test_a_server_that_fails_is_set_aside_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     with server(error_reply(503, "busy"), chat_reply("Hello.")) as bad, server() as good:
         async with opened(bad, good) as engine:
-            assert await said(engine, "first") == "Hello."
-            assert calls(bad, good) == [1, 1]
+            assert (await said(engine, "first"), calls(bad, good)) == ("Hello.", [1, 1])
             await asyncio.sleep(0.05)
-            assert await said(engine, "again") == "Hello."
-            assert calls(bad, good) == [2, 1]
+            assert (await said(engine, "again"), calls(bad, good)) == ("Hello.", [2, 1])
         address = f"{bad.url}#m"
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert told[0].startswith(f"{address} is set aside: ")
@@ -199,8 +197,7 @@ async def test_servers_are_down_until_one_may_be_tried(
 
 async def test_tries_that_failed_are_paid_for() -> None:
     broken = sse_reply(usage_event(7, 0), cut=True)
-    whole = sse_reply(chat_event("Hello.", "stop"), usage_event(5, 2))
-    with server(broken) as bad, server(whole) as good:
+    with server(broken) as bad, server(sse_reply(chat_event("Hello.", "stop"), usage_event(5, 2))) as good:
         async with opened(bad, good) as engine:
             *_, last = [delta async for delta in engine.chat(HI, Sampling())]
         assert (last.finish, last.prompt_tokens, last.completion_tokens) == ("stop", 7 + 5, 0 + 2)

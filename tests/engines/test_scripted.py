@@ -81,5 +81,4 @@ async def test_the_rest_of_a_reply_has_room_for_the_rest_alone() -> None:
     engine = ScriptedEngine(["Rain is water."])
     said = await engine.encode("Rain is")
     found = [delta async for delta in engine.resume("Hi.", Sampling(max_tokens=9), (), said)]
-    assert "".join(delta.text for delta in found) == " w"
-    assert found[-1].finish == "max_tokens"
+    assert ("".join(delta.text for delta in found), found[-1].finish) == (" w", "max_tokens")

@@ -15,7 +15,6 @@ def review(
     question: int | str, first: str, second: str, score: Sequence[float] | None, **more: Any
 ) -> dict[str, Any]:
     """A review of the answers of two models, whose ids are `MODEL-QUESTION`."""
-    text = "" if score is None else f"{score[0]:g} {score[1]:g}\nBoth are fine."
     return {
         "review_id": f"{first}>{second}:{question}",
         "question_id": question,
@@ -23,7 +22,7 @@ def review(
         "answer2_id": f"{second}-{question}",
         "reviewer_id": 1,
         "metadata": {},
-        "text": text,
+        "text": "" if score is None else f"{score[0]:g} {score[1]:g}\nBoth are fine.",
         "score": score and list(score),
         **more,
     }

@@ -28,8 +28,7 @@ def test_ties_are_no_evidence_for_a_difference_and_some_against_a_large_one() ->
 
 
 def test_looking_after_every_item_misleads_in_no_more_runs_than_the_error() -> None:
-    rng = np.random.default_rng(3)
-    gains = rng.choice([-1.0, 0.0, 1.0], p=[0.2, 0.6, 0.2], size=(RUNS, ITEMS))
+    gains = np.random.default_rng(3).choice([-1.0, 0.0, 1.0], p=[0.2, 0.6, 0.2], size=(RUNS, ITEMS))
     looks = range(1, ITEMS + 1)
     misled = sum(any(log_ahead(run[:n]) >= math.log(1 / ERROR) for n in looks) for run in gains)
     assert misled <= RUNS * ERROR
@@ -37,8 +36,7 @@ def test_looking_after_every_item_misleads_in_no_more_runs_than_the_error() -> N
 
 @pytest.mark.parametrize("rate", [0.02, 0.5, 0.97])
 def test_a_bound_lies_below_the_truth_whenever_one_looks_and_closes_in_on_it(rate: float) -> None:
-    rng = np.random.default_rng(4)
-    drawn = (rng.random((60, 400)) < rate).astype(float)
+    drawn = (np.random.default_rng(4).random((60, 400)) < rate).astype(float)
     above = sum(any(least_mean(run[:n], ERROR) > rate for n in (10, 50, 200, 400)) for run in drawn)
     assert above <= 60 * ERROR
     assert least_mean(drawn[0], ERROR) > rate - 0.15

@@ -161,8 +161,7 @@ def test_where_length_cannot_be_told_apart_there_is_no_controlled_rate(
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Estimate:
-    rows = np.stack([above, below], axis=-1)
-    return stats.Bootstrap(rows).estimate(stats.ratio_of, scale="ratio")
+    return stats.Bootstrap(np.stack([above, below], axis=-1)).estimate(stats.ratio_of, scale="ratio")
 
 
 def coverage(draw: Callable[[object], Estimate], truth: float, times: int) -> float:
@@ -200,8 +199,7 @@ FEW_TRUTHS = {
 @pytest.mark.parametrize("kind", FEW_TRUTHS)
 def test_intervals_of_few_questions_hold_what_they_promise(kind: str, count: int) -> None:
     """By resamples, those of 3 to 5 questions hold the truth in 43 to 93 of 100 cases."""
-    held = coverage(lambda rng: of_few(rng, kind, count), FEW_TRUTHS[kind], 400)
-    assert held >= 0.925
+    assert coverage(lambda rng: of_few(rng, kind, count), FEW_TRUTHS[kind], 400) >= 0.925
 
 
 def test_the_controlled_rate_holds_what_it_promises() -> None:
@@ -255,8 +253,7 @@ def test_the_test_of_pairs_keeps_its_level_and_goes_through_all_flips_of_few() -
 
 def test_the_least_p_of_random_flips_is_a_bound() -> None:
     many = stats.paired([0.25] * 40, [0.75] * 40)
-    assert many == stats.LEAST
-    assert (p_value(many), p_text(many)) == ("≤ 0.0001", "p ≤ 0.0001")
+    assert (many, p_value(many), p_text(many)) == (stats.LEAST, "≤ 0.0001", "p ≤ 0.0001")
     assert (p_value(0.0001), p_text(0.325)) == ("0.0001", "p = 0.33")
 
 
@@ -271,13 +268,11 @@ def test_of_a_score_that_is_no_number_there_is_no_p(pairs: int) -> None:
 
 def test_holms_correction_is_that_of_the_textbook() -> None:
     assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert stats.holm([0.7, 0.6]) == [1, 1]
-    assert stats.holm([]) == []
+    assert (stats.holm([0.7, 0.6]), stats.holm([])) == ([1, 1], [])
 
 
 def test_resamples_are_those_drawn_one_by_one() -> None:
     table = np.random.default_rng(9).random((700, 3))
     rng = np.random.default_rng(4)
     one_by_one = [table[rng.integers(0, 700, size=700)].sum(axis=0) for _ in range(1500)]
-    drawn = stats.Bootstrap(table, draws=1500, seed=4).drawn
-    assert drawn == pytest.approx(np.array(one_by_one))
+    assert stats.Bootstrap(table, draws=1500, seed=4).drawn == pytest.approx(np.array(one_by_one))

@@ -115,8 +115,7 @@ def ids(out: Path) -> list[str]:
 @pytest.mark.parametrize("parallel", [1, 3, 50])
 def test_everything_is_done_once_and_so_many_at_once(tmp_path: Path, parallel: int) -> None:
     worker, out = Worker(), tmp_path / "out.jsonl"
-    counts = worked(out, jobs(20), worker, parallel)
-    assert counts == ItemCounts(added=20)
+    assert worked(out, jobs(20), worker, parallel) == ItemCounts(added=20)
     assert sorted(ids(out), key=int) == [str(number) for number in range(20)]
     assert worker.most == min(parallel, 20)
     again = Worker()
@@ -151,8 +150,7 @@ def test_a_failure_of_one_item_does_not_stop_the_others(tmp_path: Path) -> None:
         5: RecordError("empty")
     }
     errors |= {7: ServerError("no", status=400)}
-    counts = worked(out, jobs(10, errors), Worker(), 2)
-    assert counts == ItemCounts(added=3, failed=7, exit_status=3)
+    assert worked(out, jobs(10, errors), Worker(), 2) == ItemCounts(added=3, failed=7, exit_status=3)
     assert len((tmp_path / "out.jsonl.errors.jsonl").read_text().splitlines()) == 7
     worker = Worker()
     assert worked(out, jobs(10), worker, 2) == ItemCounts(added=7)
@@ -163,8 +161,7 @@ def test_a_failure_of_one_item_does_not_stop_the_others(tmp_path: Path) -> None:
     "error", [ServerError("down"), ServerError("busy", status=503), EngineTimeout("slow"), CheckError("boom")]
 )
 def test_a_doubtful_failure_is_forgiven_until_it_goes_on(tmp_path: Path, error: RedraftError) -> None:
-    out = tmp_path / "out.jsonl"
-    assert worked(out, jobs(6, {1: error, 4: error}), Worker(), 1).failed == 2
+    assert worked(tmp_path / "out.jsonl", jobs(6, {1: error, 4: error}), Worker(), 1).failed == 2
     worker = Worker()
     with pytest.raises(type(error)):
         worked(tmp_path / "other.jsonl", jobs(20, dict.fromkeys(range(2, 20), error)), worker, 1)
@@ -214,8 +211,7 @@ def test_a_fault_of_ours_is_not_hidden(tmp_path: Path) -> None:
 @given(st.integers(0, 60), st.integers(1, 5))
 def test_a_job_cancelled_at_any_moment_is_gone_on_with(moment: int, parallel: int) -> None:
     async def cancelled_after(out: Path, worker: Worker) -> None:
-        twelve = job(out, lambda: jobs(12), parallel=parallel)
-        task = asyncio.create_task(twelve.arun(starting(worker)))
+        task = asyncio.create_task(job(out, lambda: jobs(12), parallel=parallel).arun(starting(worker)))
         for _ in range(moment):
             await asyncio.sleep(0)
         task.cancel()

@@ -175,8 +175,7 @@ class TestFetchFolder:
             hub.fetch_folder("org/folder")
         assert caught.value.message == ("org/folder has no safetensors, only .bin files, which are pickles.")
         assert "--allow-pickle" in (caught.value.hint or "")
-        folder = hub.fetch_folder("org/folder", pickle=True)
-        names = {path.name for path in folder.rglob("*")}
+        names = {path.name for path in hub.fetch_folder("org/folder", pickle=True).rglob("*")}
         assert names == {"config.json", "tokenizer.model", "pytorch_model.bin"}
 
     @pytest.mark.parametrize("pickle", [False, True])
@@ -196,8 +195,7 @@ class TestFetchFolder:
         self, server: FakeServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         publish(server, "org/folder", FOLDER)
-        folder = hub.fetch_folder("org/folder")
-        (folder / "model-00001-of-00001.safetensors").unlink()
+        (hub.fetch_folder("org/folder") / "model-00001-of-00001.safetensors").unlink()
         monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
         with pytest.raises(ModelError, match="org/folder is not in the cache, and the hub cannot be reached"):
             hub.fetch_folder("org/folder")

@@ -67,8 +67,7 @@ def test_two_may_use_one_file_at_once(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.db") as one, Journal(tmp_path / "j.db") as other:
         one.put({A: 1})
         other.put({B: 2})
-        assert one.get(B) == 2
-        assert other.get(A) == 1
+        assert (one.get(B), other.get(A)) == (2, 1)
 
 
 @pytest.mark.parametrize("order", [{"a": 1, "b": 2}, {"b": 2, "a": 1}])

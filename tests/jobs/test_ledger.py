@@ -45,10 +45,9 @@ def names_in(ledger: Ledger) -> set[str]:
 
 @pytest.mark.parametrize("ending", ["gz", "zst", "bz2", "XZ"])
 def test_the_name_of_a_compressed_file_is_refused(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"out.jsonl.{ending}"
     with (
         pytest.raises(OutputError, match="has the name of a compressed file") as caught,
-        Ledger(path, PROVENANCE),
+        Ledger(tmp_path / f"out.jsonl.{ending}", PROVENANCE),
     ):
         pass
     assert f"-o {tmp_path}/out.jsonl," in str(caught.value.hint)
@@ -82,8 +81,7 @@ def test_a_file_cut_at_any_byte_is_gone_on_with(cut: int, junk: bytes) -> None:
         kept = sum(text in repaired.splitlines(keepends=True) for text in whole.splitlines(keepends=True))
         out.write_bytes(repaired)
         fill(out, names)
-        lines = out.read_text().split("\n")
-        assert lines == [line(name) for name in names] + [""]
+        assert out.read_text().split("\n") == [line(name) for name in names] + [""]
         sessions = json.loads(Path(folder, "out.jsonl.run.json").read_text())["sessions"]
         assert sessions[-1]["added"] == 3 - kept
 

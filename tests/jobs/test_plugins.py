@@ -409,8 +409,7 @@ def test_a_crash_of_a_group_of_commands(installs: Installs) -> None:
 
 
 def test_a_crash_of_redraft_itself_is_a_bug_and_keeps_its_traceback() -> None:
-    own = plugins(GROUP)["gsm8k"]
-    with pytest.raises(ZeroDivisionError), own.running():
+    with pytest.raises(ZeroDivisionError), plugins(GROUP)["gsm8k"].running():
         1 / 0  # noqa: B018
 
 

@@ -38,8 +38,7 @@ def test_a_signal_cancels_the_work_and_lets_it_clean_up(signum: signal.Signals, 
 
     with pytest.raises(EndedBySignal) as caught:
         run_until_signal(work())
-    assert cleaned == ["up"]
-    assert caught.value.exit_status == status
+    assert (cleaned, caught.value.exit_status) == (["up"], status)
 
 
 def test_a_cancellation_that_no_signal_made_stays_one() -> None:

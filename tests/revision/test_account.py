@@ -59,11 +59,10 @@ def test_a_judge_is_paid_although_another_check_crashes() -> None:
         time.sleep(0.2)
         raise KeyError("gull")
 
-    writer = ScriptedEngine(["One gull."])
     with pytest.raises(CheckError) as failure:
         redraft.revise(
             "Describe gulls.",
-            model=writer,
+            model=ScriptedEngine(["One gull."]),
             judge=priced([JUDGED], "strict", 100),
             checks=["judge:lively", crash],
         )
@@ -95,8 +94,7 @@ def test_a_writer_alone_needs_no_breakdown() -> None:
 )
 def test_a_budget_of_money_holds_for_all_of_them(usd: float, answers: list[str], stop: str) -> None:
     chain = redraft.revise("Describe gulls.", budget=redraft.Budget(usd=usd), **three())
-    assert [step.answer for step in chain.steps] == answers
-    assert chain.stop == stop
+    assert ([step.answer for step in chain.steps], chain.stop) == (answers, stop)
 
 
 def test_a_dear_critic_is_not_asked_when_a_cheap_writer_still_could_be() -> None:

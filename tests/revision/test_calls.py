@@ -190,8 +190,7 @@ def test_a_call_that_cannot_be_read_is_demanded_again_and_not_quoted() -> None:
 )
 def test_arguments_in_another_form_than_json_are_read_without_another_request(written: str) -> None:
     engine = ScriptedEngine([ScriptedReply(tool_calls=[call(written.replace("{}", json.dumps(GOOD)))])])
-    chain = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=1)
-    [made] = chain.steps[-1].tool_calls
+    [made] = redraft.revise("Pay.", model=engine, tools=[PAY], max_revisions=1).steps[-1].tool_calls
     read = json.loads(made["function"]["arguments"])
     assert (read, len(engine.calls)) == ({"day": "2024-02-29\n"} if "day" in written else GOOD, 1)
 

@@ -107,8 +107,7 @@ def test_again_goes_on_where_a_chain_was_cut() -> None:
     made.add(whole.model_copy(update={"steps": (*whole.steps[:-1], cut), "stop": "cancelled"}))
     options = made.again()
     assert (options["min_revisions"], options["max_revisions"]) == (1, 1)
-    engine = ScriptedEngine(["Drops."])
-    made.add(asyncio.run(arevise(made.turns[0].prompt, model=engine, **options)))
+    made.add(asyncio.run(arevise(made.turns[0].prompt, model=ScriptedEngine(["Drops."]), **options)))
     assert [step.answer for step in made.turns[0].steps] == ["Water.", "Drops."]
 
 

@@ -19,17 +19,14 @@ LONG, SHORTER, SHORT = "One two three four five six.", "One two three four.", "O
 
 def revise(replies: list[Any], **options: Any) -> tuple[Chain, ScriptedEngine]:
     engine = ScriptedEngine(replies)
-    chain = redraft.revise("Say it.", model=engine, **{"checks": ["words<=3"], **options})
-    return chain, engine
+    return redraft.revise("Say it.", model=engine, **{"checks": ["words<=3"], **options}), engine
 
 
 def test_best_of_stops_at_the_first_draft_that_passes() -> None:
     chain, engine = revise([LONG, SHORT, SHORTER], mode="best-of", drafts=3)
     assert (chain.answer, chain.passed, chain.stop) == (SHORT, True, "passed")
-    assert [step.answer for step in chain.drafts] == [LONG]
-    assert len(engine.calls) == 2
-    assert engine.calls[0] == engine.calls[1]
-    assert chain.model["revision_mode"] == "best-of"
+    assert ([step.answer for step in chain.drafts], len(engine.calls)) == ([LONG], 2)
+    assert (engine.calls[0], chain.model["revision_mode"]) == (engine.calls[1], "best-of")
 
 
 def test_best_of_keeps_the_best_of_drafts_that_all_fail() -> None:
@@ -48,8 +45,7 @@ def test_best_of_makes_four_drafts_unless_told_otherwise() -> None:
 def test_the_best_draft_is_revised() -> None:
     chain, engine = revise([SHORTER, LONG, SHORT], drafts=2)
     assert [step.answer for step in chain.steps] == [SHORTER, SHORT]
-    assert [step.answer for step in chain.drafts] == [LONG]
-    assert chain.stop == "passed"
+    assert ([step.answer for step in chain.drafts], chain.stop) == ([LONG], "passed")
     assert SHORTER in str(engine.calls[2])
     assert LONG not in str(engine.calls[2])
 
@@ -88,8 +84,7 @@ def test_a_failure_keeps_the_drafts_and_the_chain_goes_on_from_them() -> None:
     assert cut.answer == SHORTER
     assert {step.answer for step in cut.drafts} == {LONG, "One two thr"}
     chain, engine = revise([LONG, LONG], mode="best-of", drafts=4, resume=cut)
-    assert chain.answer == SHORTER
-    assert [step.answer for step in chain.drafts] == [LONG] * 3
+    assert (chain.answer, [step.answer for step in chain.drafts]) == (SHORTER, [LONG] * 3)
     assert len(engine.calls) == 2
 
 

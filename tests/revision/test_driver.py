@@ -68,8 +68,7 @@ def test_seeds_differ_from_call_to_call_and_repeat_from_run_to_run() -> None:
     def seeds() -> list[int | None]:
         engine = Watched(["one", "two", "three"])
         driver = Driver(engine, checks=[Has("never")])
-        a_plan = plan(engine, mode="verified", checks=("has",), max_revisions=2, seed=7)
-        asyncio.run(finish(driver, a_plan))
+        asyncio.run(finish(driver, plan(engine, mode="verified", checks=("has",), max_revisions=2, seed=7)))
         return [sampling.seed for sampling in engine.asked]
 
     assert seeds() == seeds() == [7, 8, 9]
@@ -84,8 +83,7 @@ def test_adapters_with_roles_are_greedy_unless_told(
 ) -> None:
     engine = Watched(["One.", "I cannot judge this.", "Two."])
     info = replace(engine.info, native=True, roles=True)
-    a_plan = replace(plan(engine, mode="native", **given), info=info)
-    asyncio.run(finish(Driver(engine), a_plan))
+    asyncio.run(finish(Driver(engine), replace(plan(engine, mode="native", **given), info=info)))
     found = [(sampling.role, sampling.temperature) for sampling in engine.asked]
     assert found == [("answer", temperatures[0]), ("revise", temperatures[1]), ("", 0.7)]
 
@@ -301,8 +299,7 @@ def test_an_engine_that_is_not_ready_ends_the_chain() -> None:
 
 def test_the_budget_counts_what_broke_off() -> None:
     _, chain = watched(ScriptedEngine([broken("x" * 30)]), max_revisions=0, budget=Budget(tokens=50))
-    assert chain.stop == "budget"
-    assert chain.usage.completion_tokens == 50
+    assert (chain.stop, chain.usage.completion_tokens) == ("budget", 50)
 
 
 @pytest.mark.parametrize(("mode", "length"), [("prompted", None), ("native", 2048)])

@@ -20,8 +20,7 @@ def test_the_hook_sees_every_event_in_order() -> None:
     engine = ScriptedEngine(["one two", "one"])
     chain = redraft.revise("Say a word.", model=engine, checks=["words<=1"], on_event=seen.append)
     assert seen[-1] == Finished(chain)
-    said = [event.text for event in seen if isinstance(event, Text) and event.index == 1]
-    assert "".join(said) == "one"
+    assert "".join(event.text for event in seen if isinstance(event, Text) and event.index == 1) == "one"
     assert [event.index for event in seen if isinstance(event, StepDone)] == [0, 1]
 
 

@@ -96,8 +96,7 @@ def test_any_reply_ends_in_a_consistent_chain(
     assert played.steps_done == list(range(len(chain.steps)))
     if tokens is not None:
         assert chain.usage.completion_tokens <= tokens
-    used = sum(step.usage.completion_tokens for step in chain.steps)
-    assert used <= chain.usage.completion_tokens
+    assert sum(step.usage.completion_tokens for step in chain.steps) <= chain.usage.completion_tokens
     empty = bool(chain.steps) and not chain.steps[-1].answer  # an empty revision ends the chain
     if (
         chain.stop in ("accepted", "passed", "ended")

@@ -73,8 +73,7 @@ def test_a_complete_answer_is_chosen_before_a_lost_one() -> None:
 def test_with_a_cache_texts_are_whole(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, [LONG, SHORT])))
     for cache, finish in ((tmp_path / "c.db", "stop"), (None, "lost")):
-        chain = revise([SHORT], model=f"script:{tmp_path}/r.jsonl", cache=cache)
-        assert chain.steps[0].finish == finish
+        assert revise([SHORT], model=f"script:{tmp_path}/r.jsonl", cache=cache).steps[0].finish == finish
 
 
 def test_a_text_that_ends_when_it_is_lost_is_complete() -> None:
@@ -101,13 +100,11 @@ def test_the_verdict_is_the_same_without_ending(
     ended = revise(replies, checks=checks, **options)
     monkeypatch.setattr(watch, "FIRST", 10**9)
     whole = revise(replies, checks=checks, **options)
-    assert ended.passed == whole.passed
-    assert ended.stop == whole.stop
+    assert (ended.passed, ended.stop) == (whole.passed, whole.stop)
     assert [step.passed for step in ended.steps] == [step.passed for step in whole.steps]
     if whole.passed:
         assert ended.answer == whole.answer
-    spent = ended.usage.completion_tokens
-    assert spent < whole.usage.completion_tokens or len(replies) == 1
+    assert ended.usage.completion_tokens < whole.usage.completion_tokens or len(replies) == 1
 
 
 def test_a_chain_with_a_lost_answer_goes_on_where_it_was_cut() -> None:

@@ -74,8 +74,7 @@ def test_usage_is_booked_on_the_step_that_it_went_into() -> None:
     first, second = (step.usage for step in chain.steps)
     assert first.completion_tokens + second.completion_tokens == chain.usage.completion_tokens == len(CHAIN)
     assert second.completion_tokens == pytest.approx(len(CHAIN) - CHAIN.index("### Revision 1:") - 15, abs=3)
-    assert first.cached_tokens == 7
-    assert chain.usage.cached_tokens == 7
+    assert first.cached_tokens == chain.usage.cached_tokens == 7
 
 
 @pytest.mark.parametrize("phrase", DONE_PHRASES)
@@ -100,12 +99,10 @@ def test_a_cut_goes_back_to_a_token_boundary_and_keeps_all_tokens_before_it() ->
 
 
 def test_a_model_that_just_stops_gets_the_next_heading() -> None:
-    streams = ["First.", "Fine.", "Second."]
-    played = play(plan(mode="native", min_revisions=1, max_revisions=1), streams)
+    played = play(plan(mode="native", min_revisions=1, max_revisions=1), ["First.", "Fine.", "Second."])
     assert prompt_of(played.asked[1]).endswith("First.\n\n### Feedback 1:\n")
     assert prompt_of(played.asked[2]).endswith("Fine. Revision is needed.\n\n### Revision 1:\n")
-    assert played.chain.stop == "max_revisions"
-    assert played.chain.answer == "Second."
+    assert (played.chain.stop, played.chain.answer) == ("max_revisions", "Second.")
 
 
 def test_a_phrase_in_the_prompt_or_in_an_answer_is_not_a_verdict() -> None:
@@ -190,10 +187,8 @@ def test_a_text_that_goes_on_where_the_chain_ends(rest: str, stop: str, answers:
 
 
 def test_limits_count_the_whole_text() -> None:
-    limited = plan(mode="native", budget=Budget(tokens=40))
-    chain = play(limited, [CHAIN]).chain
-    assert chain.stop == "budget"
-    assert chain.usage.completion_tokens == 40
+    chain = play(plan(mode="native", budget=Budget(tokens=40)), [CHAIN]).chain
+    assert (chain.stop, chain.usage.completion_tokens) == ("budget", 40)
     assert chain.answer == "First."
 
 
@@ -210,8 +205,7 @@ def test_a_model_that_insists_on_stopping_gets_the_heading() -> None:
 
 def test_a_heading_that_an_answer_quotes_does_not_end_it() -> None:
     streams = ["To explain: ### Feedback 4: is last.", " is last. So there."]
-    played = play(plan(mode="native"), streams)
-    assert played.chain.answer == "To explain: ### Feedback 4: is last. So there."
+    assert play(plan(mode="native"), streams).chain.answer == "To explain: ### Feedback 4: is last. So there."
 
 
 def test_a_system_message_stands_before_the_instruction() -> None:
@@ -220,8 +214,7 @@ def test_a_system_message_stands_before_the_instruction() -> None:
 
 
 def test_a_context_that_is_full_after_a_forced_text_is_a_way_to_stop() -> None:
-    streams = ["First.", ContextError(90, 64)]
-    chain = play(plan(mode="native", min_revisions=1), streams).chain
+    chain = play(plan(mode="native", min_revisions=1), ["First.", ContextError(90, 64)]).chain
     assert (chain.stop, chain.answer) == ("context", "First.")
     with pytest.raises(ContextError):
         play(plan(mode="native"), [ContextError(90, 64)])
@@ -283,8 +276,7 @@ def test_what_a_model_with_roles_has_not_learnt_its_base_answers() -> None:
 )
 def test_the_base_answers_only_what_is_certainly_beyond(changes: Any, said: Any, stop: str) -> None:
     chain = play(plan(**{"mode": "native", "info": ROLES, **changes}), ["Blue.", said]).chain
-    assert [step.answer for step in chain.steps] == ["Blue."]
-    assert chain.stop == stop
+    assert ([step.answer for step in chain.steps], chain.stop) == (["Blue."], stop)
 
 
 def test_the_base_is_asked_in_the_words_of_a_chat_and_with_all_tokens_of_an_answer() -> None:
@@ -422,8 +414,7 @@ def test_checks_get_the_base_s_answer_if_the_critic_cannot_judge() -> None:
     assert isinstance(asked, Ask)
     assert [message["content"] for message in asked.messages] == ["Say something."]
     assert (played.chain.answer, played.chain.meta["answered_by"]) == ("Nine.", "the base model")
-    failed = play(made, ["8", BEYOND, "Nine."], check=lambda _: False).chain
-    assert failed.answer != "8"
+    assert play(made, ["8", BEYOND, "Nine."], check=lambda _: False).chain.answer != "8"
 
 
 @pytest.mark.parametrize("said", ["", "Blue."])

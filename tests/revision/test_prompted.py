@@ -29,8 +29,7 @@ def test_draft_criticise_revise_accept() -> None:
     )
     chain = played.chain
     assert [step.answer for step in chain.steps] == ["One.", "Two."]
-    assert (chain.stop, chain.best) == ("accepted", 1)
-    assert played.steps_done == [0, 1]
+    assert (chain.stop, chain.best, played.steps_done) == ("accepted", 1, [0, 1])
     assert [roles(asked) for asked in played.asked] == [
         ["user"],
         ["user", "assistant", "user"],
@@ -86,8 +85,7 @@ def test_prompted_with_checks_shows_the_critic_what_failed() -> None:
     assert "It is not good." in critique.messages[-1]["content"]
     feedback = played.chain.steps[0].feedback
     assert feedback
-    assert (feedback.by, feedback.verdict) == ("both", "revise")
-    assert played.chain.stop == "passed"
+    assert (feedback.by, feedback.verdict, played.chain.stop) == ("both", "revise", "passed")
 
 
 def test_the_best_answer_is_kept_and_not_the_last() -> None:
@@ -180,21 +178,17 @@ def test_a_revision_that_was_forced_may_repeat_a_good_answer() -> None:
 
 
 def test_a_draft_that_is_cut_ends_the_chain_without_checks() -> None:
-    cut = Stream("A very long answer", finish="max_tokens")
-    chain = play(plan(), [cut]).chain
+    chain = play(plan(), [Stream("A very long answer", finish="max_tokens")]).chain
     assert (chain.stop, chain.steps[0].finish) == ("max_tokens", "max_tokens")
     assert chain.answer == "A very long answer"
 
 
 def test_a_budget_of_money_and_of_time() -> None:
-    price = Price(prompt=0, completion=1e6)
-    paid = replace(NATIVE, price=price)
+    paid = replace(NATIVE, price=Price(prompt=0, completion=1e6))
     chain = play(plan(budget=Budget(usd=20), info=paid), ["x" * 15, "Bad. Revision is needed."]).chain
-    assert chain.stop == "budget"
-    assert chain.usage.cost_usd == pytest.approx(20)
-    clock = Clock()
+    assert (chain.stop, chain.usage.cost_usd) == ("budget", pytest.approx(20))
     slow = [Stream("One.", seconds=3), Stream("Revision is needed.", seconds=3), Stream("Two.", seconds=9)]
-    chain = play(plan(budget=Budget(seconds=5)), slow, clock=clock).chain
+    chain = play(plan(budget=Budget(seconds=5)), slow, clock=Clock()).chain
     assert (chain.stop, chain.answer) == ("budget", "One.")
     assert chain.usage.seconds == pytest.approx(6)
 
@@ -288,9 +282,8 @@ def test_a_cut_answer_is_better_than_none() -> None:
     ("empty", "hint"), [("", "another seed"), (Stream(" ", finish="max_tokens"), "--max-tokens")]
 )
 def test_no_answer_at_all_is_an_error(mode: Mode, empty: str | Stream, hint: str) -> None:
-    checks = ("toy",) if mode == "verified" else ()
     with pytest.raises(EmptyReply, match="'toy' gave no answer") as caught:
-        play(plan(mode=mode, checks=checks), [empty], lambda _: True)
+        play(plan(mode=mode, checks=("toy",) if mode == "verified" else ()), [empty], lambda _: True)
     assert hint in (caught.value.hint or "")
     assert caught.value.chain
     assert caught.value.chain.stop == "error"
@@ -300,6 +293,5 @@ def test_no_answer_at_all_is_an_error(mode: Mode, empty: str | Stream, hint: str
 def test_a_budget_or_a_cancel_may_leave_no_answer(mode: Mode) -> None:
     cancelled = play(plan(mode=mode), [Stream("", finish="cancelled")]).chain
     assert (cancelled.stop, cancelled.best) == ("cancelled", None)
-    spent = plan(mode=mode, budget=Budget(tokens=1))
-    chain = play(spent, [Stream(" ", finish="max_tokens")]).chain
+    chain = play(plan(mode=mode, budget=Budget(tokens=1)), [Stream(" ", finish="max_tokens")]).chain
     assert (chain.stop, chain.best) == ("budget", None)

@@ -43,8 +43,7 @@ def test_a_wording_that_cannot_be_used_is_refused(value: Any, message: str, hint
 
 
 def test_braces_of_text_and_of_findings_stay() -> None:
-    text = filled("As {{json}}:\n{found}\n\nAgain.", found="{x}", prompt="{y}")
-    assert text == "As {json}:\n{x}\n\nAgain."
+    assert filled("As {{json}}:\n{found}\n\nAgain.", found="{x}", prompt="{y}") == "As {json}:\n{x}\n\nAgain."
     assert filled("As {{json}}:\n{found}\n\nAgain: {prompt}", found="", prompt="{y}") == "Again: {y}"
     assert filled("Keep {{found}}.\n\n{found}", found="", prompt="") == "Keep {found}."
 

@@ -45,8 +45,7 @@ def test_each_moment_can_be_gone_on_from(
     whole = play(plan(**options), streams, check)
     assert whole.progress
     for used, chain in whole.progress:
-        again = plan(**options, earlier=chain)
-        resumed = play(again, streams[used:] or ["nothing is left"], check)
+        resumed = play(plan(**options, earlier=chain), streams[used:] or ["nothing is left"], check)
         assert len(resumed.asked) == len(whole.asked) - used
         assert list(map(prompt_of, resumed.asked)) == list(map(prompt_of, whole.asked[used:]))
         assert texts(resumed.chain) == texts(whole.chain)
@@ -71,8 +70,7 @@ WRITTEN = (
 @pytest.mark.parametrize("info", [TEXT_ONLY, None])
 def test_one_long_stream_is_gone_on_with_where_a_part_was_complete(info: EngineInfo | None) -> None:
     options: dict[str, Any] = {"mode": "native", **({"info": info} if info else {})}
-    whole = play(plan(**options), [WRITTEN])
-    moments = [chain for _, chain in whole.progress]
+    moments = [chain for _, chain in play(plan(**options), [WRITTEN]).progress]
     assert [len(chain.steps) for chain in moments] == [1, 1, 2]
     for chain in moments:
         again = plan(**options, earlier=chain)

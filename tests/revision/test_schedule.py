@@ -54,8 +54,7 @@ def test_a_revision_that_changes_nothing_and_an_empty_text_are_followed_by_a_dra
 
 def test_at_temperature_0_nothing_is_asked_for_twice() -> None:
     made = played(["one", "two", "two"], temperature=0.0, told=0, max_revisions=9)
-    assert fresh(made) == [False, False, False]
-    assert made.chain.stop == "unchanged"
+    assert (fresh(made), made.chain.stop) == ([False, False, False], "unchanged")
 
 
 def test_auto_with_checks_is_verified_with_the_schedule() -> None:

@@ -104,8 +104,7 @@ def test_what_openvino_does_not_read_goes_to_llama_cpp_with_a_word(
     folder = tiny_folder(tmp_path / "long", rope_parameters=stretched)
     export_gguf(folder, tmp_path / "long.gguf", quant="f16")
     told: list[str] = []
-    assert taken(settings_of(tmp_path / "long.gguf", told), MANY) == LLAMACPP
-    assert told == []
+    assert (taken(settings_of(tmp_path / "long.gguf", told), MANY), told) == (LLAMACPP, [])
     assert "and not OpenVINO: OpenVINO does not read" in caplog.text
 
 
@@ -142,8 +141,7 @@ def test_a_server_is_steered_by_its_requests(model: Path, steer: bool | None, en
 
     first, second = asyncio.run(found())
     assert first is second
-    assert first.info.engine == engine
-    assert len(told) == 1
+    assert (first.info.engine, len(told)) == (engine, 1)
     assert ("checks of requests steer it" in told[0]) == (steer is None)
 
 

@@ -19,8 +19,7 @@ def note(**options: Any) -> redraft.Chain:
 def test_the_first_answer_passes() -> None:
     chain = note()
     assert chain.passed, chain.answer
-    assert chain.steps[0].steered == tuple(CHECKS)
-    assert chain.steps[0].finish == "stop"
+    assert (chain.steps[0].steered, chain.steps[0].finish) == (tuple(CHECKS), "stop")
 
 
 def test_words_steer_beside_a_schema_that_leaves_room_for_them() -> None:

@@ -262,8 +262,7 @@ def test_a_wording_without_a_verdict_does_not_ask_again() -> None:
 
 @pytest.mark.parametrize(("left", "stop"), [(0, "budget"), (5, "budget"), (23, "accepted")])
 def test_the_budget_may_end_in_the_second_question(left: int, stop: str) -> None:
-    budget = redraft.Budget(tokens=len("Ten.It is fine.") + left)
-    options: Any = {"budget": budget, "max_tokens": 100}
+    options: Any = {"budget": redraft.Budget(tokens=len("Ten.It is fine.") + left), "max_tokens": 100}
     chain, _ = taught("Ten.", "It is fine.", "Revision is not needed.", **options)
     assert (chain.stop, chain.answer) == (stop, "Ten.")
     if stop == "budget":
@@ -280,8 +279,7 @@ def test_a_cancel_may_come_in_the_second_question() -> None:
         return "It is fine."
 
     engine = redraft.ScriptedEngine(reply, delay=0.01)
-    chain = redraft.revise("How much?", model=engine, prompts="teacher", cancel=token)
-    assert chain.stop == "cancelled"
+    assert redraft.revise("How much?", model=engine, prompts="teacher", cancel=token).stop == "cancelled"
 
 
 def test_without_a_criticism_the_checks_revise_alone() -> None:

@@ -109,8 +109,7 @@ def test_a_stream_has_the_steps_and_then_the_answer() -> None:
             delta = chunk.choices[0].delta
             thought += extra(delta, "reasoning_content") or ""
             said += [delta.content] if delta.content else []
-    assert thought == f"{STEPS}\n\nRevision 1:\n{SHORT}"
-    assert said == [SHORT]
+    assert (thought, said) == (f"{STEPS}\n\nRevision 1:\n{SHORT}", [SHORT])
 
 
 def content_of(reply: httpx.Response) -> str:
@@ -180,8 +179,7 @@ def test_a_request_sets_how_it_is_revised_and_gets_the_chain() -> None:
         reply = server.post({"revision": revision, "redraft": True}).json()
         stream = events_of(server.post({"revision": revision, "redraft": True, "stream": True}).text)
     chain = Chain.from_json(json.dumps(reply["redraft"]))
-    assert [step.answer for step in chain.steps] == [LONG, SHORT]
-    assert chain.stop == "passed"
+    assert ([step.answer for step in chain.steps], chain.stop) == ([LONG, SHORT], "passed")
     chains = [found for line in stream[:-1] if (found := json.loads(line).get("redraft"))]
     assert [found["steps"][1]["answer"] for found in chains] == [SHORT]
 
@@ -204,8 +202,7 @@ def test_a_models_own_checks_stay() -> None:
 
 
 def test_a_request_cannot_spend_more_than_the_model_allows() -> None:
-    engine = ScriptedEngine([LONG])
-    models = {"frugal": {"model": engine, "max_revisions": 0, "budget": {"tokens": 10}}}
+    models = {"frugal": {"model": ScriptedEngine([LONG]), "max_revisions": 0, "budget": {"tokens": 10}}}
     with served(models) as server:
         whole = server.post({"model": "frugal", "revision": {"max": 0, "budget": {"tokens": 400}}}).json()
         less = server.post({"model": "frugal", "revision": {"max": 0, "budget": {"tokens": 4}}}).json()
@@ -277,9 +274,8 @@ def test_a_strict_schema_holds_or_is_an_error_that_names_the_path(stream: bool, 
 )
 def test_a_stream_of_json_has_no_prose(text: str) -> None:
     asked: Any = {"model": "plain", "messages": ASK, "response_format": Person}
-    engine = Able([text], about={"schemas": True})
     with (
-        served({"plain": plain(engine)}) as server,
+        served({"plain": plain(Able([text], about={"schemas": True}))}) as server,
         server.client() as client,
         client.chat.completions.stream(**asked) as stream,
     ):
@@ -343,8 +339,7 @@ def test_tool_calls_come_back_as_they_are() -> None:
 def test_an_error_before_the_first_piece_has_a_status(error: EngineError, status: int, stream: bool) -> None:
     with served(both(ScriptedReply(error=error))) as server:
         reply = server.post({"stream": stream})
-    assert reply.status_code == status
-    assert reply.json()["error"]["message"] == error.message
+    assert (reply.status_code, reply.json()["error"]["message"]) == (status, error.message)
 
 
 def test_an_error_within_a_stream_is_its_last_event() -> None:

@@ -38,8 +38,7 @@ def test_a_stream_has_the_same_text(usage: bool) -> None:
     choices = [choice for chunk in chunks for choice in chunk.choices]
     assert "".join(choice.text for choice in choices) == TEXT
     assert [choice.finish_reason for choice in choices if choice.finish_reason] == ["stop"]
-    found = [chunk.usage.total_tokens for chunk in chunks if chunk.usage]
-    assert found == [7 + len(TEXT)] * usage
+    assert [chunk.usage.total_tokens for chunk in chunks if chunk.usage] == [7 + len(TEXT)] * usage
 
 
 def test_several_prompts_and_answers_are_in_order_and_have_their_own_seeds() -> None:

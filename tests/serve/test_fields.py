@@ -36,8 +36,7 @@ class Probable(Able):
 
 @pytest.mark.parametrize("token_ids", [True, False])
 def test_a_chat_has_the_log_probability_of_each_token(token_ids: bool) -> None:
-    engine = Probable([LONG], token_ids=token_ids)
-    with served({"plain": plain(engine)}) as server, server.client() as client:
+    with served({"plain": plain(Probable([LONG], token_ids=token_ids))}) as server, server.client() as client:
         whole = client.chat.completions.create(model="plain", messages=ASK, logprobs=True).choices[0]
         stream = client.chat.completions.create(model="plain", messages=ASK, logprobs=True, stream=True)
         chunks = [chunk.choices[0] for chunk in stream]
@@ -47,8 +46,7 @@ def test_a_chat_has_the_log_probability_of_each_token(token_ids: bool) -> None:
     assert tokens == whole.logprobs.content
     assert "".join(token.token for token in tokens) == LONG
     assert bytes(byte for token in tokens for byte in token.bytes or ()).decode() == LONG
-    assert {token.logprob for token in tokens} == {-0.5}
-    assert len(tokens) == len(LONG)
+    assert ({token.logprob for token in tokens}, len(tokens)) == ({-0.5}, len(LONG))
     assert {len(token.token) for token in tokens} == ({1} if token_ids else {0, 4, len(LONG) % 4})
     assert len(chunks[1].logprobs.content or ()) == 4 if chunks[1].logprobs else False  # with their piece
 
@@ -186,8 +184,7 @@ def test_nothing_before_the_limit_is_an_empty_answer_that_was_cut(model: str, fi
 def test_an_answer_that_ended_at_a_stop_string_is_whole_though_its_criticism_was_cut() -> None:
     engine = ScriptedEngine(["Rain. END more", "It is too short, and it should be much longer than it is."])
     with served({"revised": {"model": engine, "max_revisions": 2}}) as server:
-        reply = server.post({"model": "revised", "stop": ["END"], "max_tokens": 16}).json()
-    [choice] = reply["choices"]
+        [choice] = server.post({"model": "revised", "stop": ["END"], "max_tokens": 16}).json()["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("Rain.", "stop")
 
 
@@ -322,8 +319,7 @@ def test_what_openai_takes_is_taken(more: dict[str, Any]) -> None:
 
 
 def test_a_seed_of_minus_one_is_a_random_one() -> None:
-    seeds = {ChatRequest.of({"model": "plain", "messages": ASK, "seed": -1}).seed for _ in range(4)}
-    assert len(seeds) > 1
+    assert len({ChatRequest.of({"model": "plain", "messages": ASK, "seed": -1}).seed for _ in range(4)}) > 1
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -354,5 +350,4 @@ def test_nothing_behind_a_stop_string_comes_from_a_server_that_ignores_it(stream
     pieces = [json.loads(each) for each in events_of(reply.text)[:-1]] if stream else [reply.json()]
     [*choices] = (choice for piece in pieces for choice in piece["choices"])
     said = [each["delta" if stream else "message"].get("content") or "" for each in choices]
-    assert "".join(said) == "One, two,"
-    assert choices[-1]["finish_reason"] == "stop"
+    assert ("".join(said), choices[-1]["finish_reason"]) == ("One, two,", "stop")

@@ -232,8 +232,7 @@ def test_a_drain_that_takes_too_long_sends_the_best_answer_so_far() -> None:
 
 
 def test_a_chain_that_takes_too_long_ends_with_its_best_answer() -> None:
-    engine = Held()
-    with served({"plain": plain(engine)}, limits=ServerLimits(seconds=0.2)) as server:
+    with served({"plain": plain(Held())}, limits=ServerLimits(seconds=0.2)) as server:
         reply = server.post({"redraft": True}).json()
     assert reply["redraft"]["stop"] == "budget"
     assert (reply["choices"][0]["message"]["content"], reply["choices"][0]["finish_reason"]) == (

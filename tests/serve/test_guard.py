@@ -109,8 +109,7 @@ def test_head_is_get_without_a_body(server: Server, path: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/models/", "/v1/chat/completions/", "/health/"])
 def test_a_slash_at_the_end_is_no_redirect(server: Server, path: str) -> None:
     body = {"model": "plain", "messages": HI} if "chat" in path else None
-    reply = httpx.request("POST" if body else "GET", server.root + path, json=body)
-    assert reply.status_code == 200
+    assert httpx.request("POST" if body else "GET", server.root + path, json=body).status_code == 200
 
 
 def test_the_list_of_routes_is_whole(server: Server) -> None:
@@ -251,8 +250,7 @@ def test_a_connection_with_half_a_request_is_closed(begun: bytes, monkeypatch: p
     monkeypatch.setattr(run, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(run, "_IDLE", 1)
     with served() as server:
-        reply = server.reply_to(begun)
-    assert reply.count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
+        assert server.reply_to(begun).count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize("begun", [b"GET /hea", HEALTH + b"\r\n", HALF])

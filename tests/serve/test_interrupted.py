@@ -52,8 +52,7 @@ def test_a_revising_model_shows_the_text_again_and_goes_on(caplog: pytest.LogCap
     caplog.set_level(logging.WARNING, "redraft.serve")
     with served({"short": short(ScriptedEngine([LONG, broken("Rain is"), broken("Rain"), SHORT]))}) as server:
         thought, said, last = streamed(server, "short")
-    assert said == SHORT
-    assert last["choices"][0]["finish_reason"] == "stop"
+    assert (said, last["choices"][0]["finish_reason"]) == (SHORT, "stop")
     assert thought.count(f"Draft:\n{LONG}") == 1
     revised = f"Revision 1:\nRain is{AGAIN}\n\nRevision 1:\nRain{AGAIN}\n\nRevision 1:\n{SHORT}"
     assert thought.endswith(f"\n\n{revised}")
@@ -75,8 +74,7 @@ def test_a_whole_reply_shows_only_what_counts() -> None:
 
 
 def test_a_plain_answer_that_was_streamed_cannot_be_taken_back() -> None:
-    engine = ScriptedEngine([broken("Rain"), LONG])
-    with served({"plain": plain(engine)}) as server:
+    with served({"plain": plain(ScriptedEngine([broken("Rain"), LONG]))}) as server:
         text, error = (json.loads(each) for each in events_of(server.post({"stream": True}).text))
         assert server.post().json()["choices"][0]["message"]["content"] == LONG
         with server.client() as client, pytest.raises(openai.APIError, match="the process died"):

@@ -122,8 +122,7 @@ def test_the_openai_sdk_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.M
     keys = read(f"{ALICE} requests-per-minute=1\n", tmp_path)
     with served(both("Fine."), keys=keys) as server, server.client(ALICE) as client:
         for _ in range(2):
-            reply = client.with_options(max_retries=2).models.with_raw_response.list()
-            assert reply.status_code == 200
+            assert client.with_options(max_retries=2).models.with_raw_response.list().status_code == 200
             chat = client.with_options(max_retries=2).chat.completions
             assert chat.create(model="plain", messages=[{"role": "user", "content": "Hi."}]).choices
 
@@ -141,8 +140,7 @@ def test_a_limit_comes_before_the_body(tmp_path: Path, monkeypatch: pytest.Monke
         return object_of(body)
 
     monkeypatch.setattr(reader, "object_of", read_one)
-    keys = read(f"{ALICE} requests-per-minute=2 parallel=1\n", tmp_path)
-    with served(both("Fine."), keys=keys) as server:
+    with served(both("Fine."), keys=read(f"{ALICE} requests-per-minute=2 parallel=1\n", tmp_path)) as server:
         wrong = [server.post(b"[]" + b" " * (1 << 20), headers=bearer(ALICE)).status_code for _ in range(2)]
         head, _ = with_key({"model": "plain"}, ALICE)
         refused = server.reply_to(head)  # before its body has come
@@ -180,12 +178,11 @@ def test_a_key_has_a_number_of_requests_at_once(tmp_path: Path) -> None:
 
 def test_keys_are_added_and_revoked_at_run_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "keys.txt"
-    keys = read(f"{ALICE} requests-per-minute=2\n", tmp_path)
 
     def statuses() -> list[int]:
         return [server.post(headers=bearer(key)).status_code for key in (ALICE, BOB)]
 
-    with served(both("Fine."), keys=keys) as server:
+    with served(both("Fine."), keys=read(f"{ALICE} requests-per-minute=2\n", tmp_path)) as server:
         assert statuses() == [200, 401]
         path.write_text(f"{ALICE} requests-per-minute=2\n{BOB}\n")
         assert statuses() == [200, 200]

@@ -26,8 +26,7 @@ def test_steps_are_a_reasoning_item_and_the_answer_a_message() -> None:
     assert reply.output_text == SHORT
     assert [step["answer"] for step in (reply.model_extra or {})["redraft"]["steps"]] == [LONG, SHORT]
     reasoning, message = reply.output
-    assert reasoning.type == "reasoning"
-    assert reasoning.summary[0].text == STEPS
+    assert (reasoning.type, reasoning.summary[0].text) == ("reasoning", STEPS)
     assert (message.type, reply.status, reply.model) == ("message", "completed", "short")
     assert reply.usage
     assert reply.usage.output_tokens == len(LONG) + len(SHORT)
@@ -45,8 +44,7 @@ def test_a_stream_builds_the_same_response() -> None:
     assert reasoning.type == "reasoning"
     assert reasoning.summary[0].text == f"{STEPS}\n\nRevision 1:\n{SHORT}"
     assert final.usage == whole.usage
-    said = [event.delta for event in events if event.type == "response.output_text.delta"]
-    assert said == [SHORT]
+    assert [event.delta for event in events if event.type == "response.output_text.delta"] == [SHORT]
 
 
 def test_the_events_of_a_stream_are_in_order() -> None:
@@ -237,14 +235,12 @@ def test_several_calls_of_one_turn_are_one_message() -> None:
         assert post(server, input=[{"role": "user", "content": "Wet?"}, *items, *given]).status_code == 200
     _, message, *outputs = engine.calls[0]
     assert isinstance(message, dict)
-    assert [call["id"] for call in message["tool_calls"]] == ["a", "b"]
-    assert len(outputs) == 2
+    assert ([call["id"] for call in message["tool_calls"]], len(outputs)) == (["a", "b"], 2)
 
 
 def test_a_stream_has_the_calls_of_tools() -> None:
-    engine = ScriptedEngine([ScriptedReply("Wait.", tool_calls=[CALL])])
     with (
-        served({"plain": plain(engine)}) as server,
+        served({"plain": plain(ScriptedEngine([ScriptedReply("Wait.", tool_calls=[CALL])]))}) as server,
         server.client() as client,
         client.responses.stream(model="plain", input="Is rain wet?", tools=[SEARCH]) as stream,
     ):

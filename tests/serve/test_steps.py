@@ -42,8 +42,7 @@ def test_steps_are_events_and_the_answer_is_content() -> None:
 def test_feedback_and_drafts_are_events() -> None:
     critic = ScriptedEngine([LONG, "Too long. Revision is needed.", SHORT, "No revision is needed."])
     best = ScriptedEngine(["One two three four five six.", "One two three."])
-    models = {"short": {"model": critic}, "best": short(best, mode="best-of", drafts=2)}
-    with served(models) as server:
+    with served({"short": {"model": critic}, "best": short(best, mode="best-of", drafts=2)}) as server:
         assert written(steps(server), "feedback", 0) == "Too long. Revision is needed."
         drafts = [each["step"]["answer"] for each in steps(server, model="best") if each["type"] == "draft"]
     assert drafts == ["One two three four five six.", "One two three."]
@@ -66,16 +65,14 @@ def test_a_text_that_broke_off_is_said_to_come_again() -> None:
 
 
 def test_a_client_is_told_that_it_waits() -> None:
-    slow = {"short": short(ScriptedEngine([LONG, SHORT], delay=0.02))}
     asked = {"model": "short", "messages": [{"role": "user", "content": "Hi."}], **STREAMED}
     with (
-        served(slow, at_once=1) as server,
+        served({"short": short(ScriptedEngine([LONG, SHORT], delay=0.02))}, at_once=1) as server,
         httpx.stream("POST", f"{server.url}/chat/completions", json=asked, timeout=30) as first,
     ):
         lines = first.iter_lines()
         next(lines)
-        waiting = steps(server, revision={"max": 0})
-    assert waiting[0]["type"] == "waiting"
+        assert steps(server, revision={"max": 0})[0]["type"] == "waiting"
 
 
 def test_what_a_model_thinks_is_an_event_and_no_part_of_its_answer() -> None:
@@ -109,8 +106,7 @@ def test_a_plain_models_thoughts_are_reasoning() -> None:
 
 
 def test_a_given_answer_is_revised_and_not_written() -> None:
-    engine = ScriptedEngine([SHORT])
-    with served({"plain": plain(engine)}) as server:
+    with served({"plain": plain(ScriptedEngine([SHORT]))}) as server:
         revision = {"given": LONG, "min": 1, "max": 1, "checks": ["words<=5"]}
         chain = server.post({"revision": revision, "redraft": True}).json()["redraft"]
     assert [step["answer"] for step in chain["steps"]] == [LONG, SHORT]
@@ -118,8 +114,7 @@ def test_a_given_answer_is_revised_and_not_written() -> None:
 
 def test_another_model_of_the_server_criticises() -> None:
     critic = ScriptedEngine(["Too long. Revision is needed.", "No revision is needed."])
-    models = {"writer": {"model": ScriptedEngine([LONG, SHORT])}, "critic": plain(critic)}
-    with served(models) as server:
+    with served({"writer": {"model": ScriptedEngine([LONG, SHORT])}, "critic": plain(critic)}) as server:
         body = {"model": "writer", "revision": {"critic": "critic"}}
         assert server.post(body).json()["choices"][0]["message"]["content"] == SHORT
         missing = server.post({"model": "writer", "revision": {"critic": "nobody"}})

@@ -26,8 +26,7 @@ def test_nothing_of_what_fails_reaches_a_client(path: str, more: dict[str, Any],
     asked = {"messages": [{"role": "user", "content": "Hi."}]} if path[0] == "c" else {"input": "Hi."}
     engine = ScriptedEngine([LONG, f"<think>{LONG}</think>{last}", LONG])
     with served({"short": short(engine, max_revisions=1)}, withheld=INSTEAD) as server:
-        body = {"model": "short", **asked, **more}
-        reply = httpx.post(f"{server.url}/{path}", json=body, timeout=30)
+        reply = httpx.post(f"{server.url}/{path}", json={"model": "short", **asked, **more}, timeout=30)
     assert reply.status_code == 200
     assert "cold" not in reply.text
     assert (INSTEAD in reply.text, SHORT in reply.text) == (not passes, passes)
@@ -67,8 +66,7 @@ def test_what_stands_has_no_fence_and_its_revisions_count() -> None:
 def test_thoughts_alone_are_withheld() -> None:
     engine = ScriptedEngine([f"<think>{LONG}</think>"] * 4)
     with served({"short": short(engine, drafts=2)}, withheld=INSTEAD) as server:
-        reply = server.post({"model": "short", "redraft": True, "max_tokens": 90})
-    assert "cold" not in reply.text
+        assert "cold" not in server.post({"model": "short", "redraft": True, "max_tokens": 90}).text
 
 
 def test_a_text_that_is_cut_before_it_fails_is_withheld() -> None:

@@ -68,8 +68,7 @@ def test_the_loss_of_a_packed_row_is_that_of_its_parts(kind: str, checkpointing:
     model.zero_grad()
     count = int((row.labels != -100).sum())
     total = 0.0
-    labels = row.labels.split(LENGTHS, 1)
-    for example, label in zip(row.examples, labels, strict=True):
+    for example, label in zip(row.examples, row.labels.split(LENGTHS, 1), strict=True):
         positions = torch.arange(example.shape[1])[None]
         part = model(input_ids=example, position_ids=positions, labels=label, num_items_in_batch=count).loss
         part.backward()
@@ -115,8 +114,7 @@ def test_padded_batches_and_generation_are_as_without_it(kind: str) -> None:
 def test_examples_are_found_by_their_positions(lengths: list[int]) -> None:
     found = segments(torch.cat([torch.arange(length) for length in lengths])[None])
     bounds = found["cu_seq_lens_q"]
-    assert bounds.dtype == torch.int32
-    assert bounds.diff().tolist() == lengths
+    assert (bounds.dtype, bounds.diff().tolist()) == (torch.int32, lengths)
     assert found["max_length_q"] == found["max_length_k"] == max(lengths)
 
 

@@ -226,8 +226,7 @@ def test_data_of_many_lengths_wastes_next_to_nothing() -> None:
 def test_one_a_row_keeps_the_order() -> None:
     rows = one_a_row(np.array([3, 1, 2]), 4)
     assert [rows[n].tolist() for n in range(3)] == [[0], [1], [2]]
-    assert rows.lengths.tolist() == [3, 1, 2]
-    assert rows.efficiency == 0.5
+    assert (rows.lengths.tolist(), rows.efficiency) == ([3, 1, 2], 0.5)
 
 
 @pytest.mark.parametrize("put", [pack, one_a_row])
@@ -244,5 +243,4 @@ def test_sums_are_means_over_their_count_and_begin_again() -> None:
     for loss in (1.0, torch.tensor(2.0, requires_grad=True)):
         sums.add("loss", loss)
         sums.add("count", 1)
-    assert sums.take() == {"loss": 1.5}
-    assert sums.take() == {}
+    assert (sums.take(), sums.take()) == ({"loss": 1.5}, {})

@@ -36,8 +36,7 @@ def save(output: Path, step: int, text: str = "weights") -> Path:
 
 
 def test_a_checkpoint_lists_its_files(tmp_path: Path) -> None:
-    folder = save(tmp_path, 5)
-    assert json.loads((folder / checkpoints.MARKER).read_text()) == {
+    assert json.loads((save(tmp_path, 5) / checkpoints.MARKER).read_text()) == {
         "files": {"model.safetensors": [7, zlib.crc32(b"weights")], "sub/part": [1, zlib.crc32(b"x")]}
     }
     assert [each.complete for each in checkpoints.checkpoints(tmp_path)] == [True]

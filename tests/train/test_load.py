@@ -61,8 +61,7 @@ def test_a_folder_is_loaded_as_it_is(folder: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_have_the_dtype_that_was_asked_for(folder: Path, dtype: torch.dtype) -> None:
-    model = load.load_model(str(folder), dtype=dtype)
-    assert {each.dtype for each in model.parameters()} == {dtype}
+    assert {each.dtype for each in load.load_model(str(folder), dtype=dtype).parameters()} == {dtype}
 
 
 def test_no_end_of_text_is_an_error_that_names_one(folder: Path) -> None:
@@ -212,8 +211,7 @@ def test_the_default_model_is_trained_from_its_gguf_file(default_model: Path, tm
     ref = str(tmp_path / "model")
     tokenizer = load.load_tokenizer(ref, say=silent)
     model = load.load_model(ref, dtype=torch.bfloat16)
-    text = "Below is an instruction that describes a task."
-    ids = torch.tensor([tokenizer(text).input_ids])
+    ids = torch.tensor([tokenizer("Below is an instruction that describes a task.").input_ids])
     with torch.no_grad():
         known = model(ids, labels=ids).loss
     assert known < 4  # a model that was put together wrongly is near 10.8, the logarithm of its vocabulary
@@ -326,8 +324,7 @@ def test_a_name_that_no_layer_has_is_an_error_that_lists_them() -> None:
 def test_the_vocabulary_is_saved_where_rows_were_added(tmp_path: Path, whole: bool) -> None:
     model = tiny()
     model.resize_token_embeddings(model.config.vocab_size + 1, mean_resizing=False)
-    made = load.add_adapter(model, SftOptions(), note={}, whole_vocabulary=whole)
-    made.save_pretrained(tmp_path)
+    load.add_adapter(model, SftOptions(), note={}, whole_vocabulary=whole).save_pretrained(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert any("embed_tokens" in name for name in saved) is whole
 

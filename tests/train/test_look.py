@@ -34,8 +34,7 @@ def test_the_tokens_are_the_text(kind: str, text: str) -> None:
     made = tokenizer(kind)
     ids = np.array(made.encode(text, add_special_tokens=False), np.uint32)
     said = shown(Stored(ids, np.zeros(len(ids), np.bool_)), made)
-    whole = made.decode(ids.tolist(), clean_up_tokenization_spaces=False)
-    assert said.strip() == visible(whole).strip()
+    assert said.strip() == visible(made.decode(ids.tolist(), clean_up_tokenization_spaces=False)).strip()
 
 
 def test_control_tokens_are_named_and_their_letters_are_not() -> None:
@@ -58,8 +57,7 @@ def test_nothing_predicts_the_first_token() -> None:
 
 @given(st.text())
 def test_nothing_that_is_shown_steers_a_terminal(text: str) -> None:
-    steering = {"\x1b", "\r", "\x07", "\u202e", "\x9b", "\t"}
-    assert not steering & set(visible(text))
+    assert not {"\x1b", "\r", "\x07", "\u202e", "\x9b", "\t"} & set(visible(text))
     assert all(each.isprintable() or each == "\n" or each.isspace() for each in visible(text))
 
 

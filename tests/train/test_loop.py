@@ -91,8 +91,7 @@ def test_padding_counts_as_memory_and_not_as_tokens(examples: Prepared, tmp_path
 
 def test_nothing_is_pickled(unbroken: Path) -> None:
     assert [folder.step for folder in checkpoints(unbroken)] == [12, 8]
-    names = {path.name for path in (unbroken / "checkpoint-12").iterdir()}
-    assert names == {
+    assert {path.name for path in (unbroken / "checkpoint-12").iterdir()} == {
         "complete.json",
         "config.json",
         "generation_config.json",
@@ -147,14 +146,12 @@ def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
 ) -> None:
     """After an epoch and in the middle of one, with dropout."""
     made = before_step(loop(tmp_path, data(examples), save_total_limit=2), step, terminate)
-    assert made.run() == step
-    assert made.stopped == signal.SIGTERM
+    assert (made.run(), made.stopped) == (step, signal.SIGTERM)
     found, _ = newest(tmp_path)
     assert found
     assert found.step == step
     assert loop(tmp_path, data(examples), llama(seed=5), save_total_limit=2).run(found) == 12
-    assert curve(tmp_path) == curve(unbroken)
-    assert weights(tmp_path) == weights(unbroken)
+    assert (curve(tmp_path), weights(tmp_path)) == (curve(unbroken), weights(unbroken))
 
 
 @pytest.mark.parametrize(("save", "step"), [("steps", 6), ("epoch", 4), ("epoch", 6)])
@@ -193,8 +190,7 @@ def weights(output: Path) -> bytes:
 def test_an_adapter_can_be_asked_after_training_in_16_bits(examples: Prepared, tmp_path: Path) -> None:
     """After training, it is called without autocast."""
     bare = llama().bfloat16()
-    made = loop(tmp_path, data(examples), adapted(bare), bf16=True, max_steps=1, save_strategy="no")
-    made.run()
+    loop(tmp_path, data(examples), adapted(bare), bf16=True, max_steps=1, save_strategy="no").run()
     assert bare.eval()(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
 
 
@@ -239,8 +235,7 @@ def test_a_damaged_part_of_a_checkpoint_is_named(
 ) -> None:
     folder = tmp_path / "checkpoint-8"
     shutil.copytree(unbroken / "checkpoint-8", folder)
-    size = (folder / name).stat().st_size
-    (folder / name).write_bytes(b"x" * size)
+    (folder / name).write_bytes(b"x" * (folder / name).stat().st_size)
     with pytest.raises(ModelError, match="cannot be read") as error:
         loop(tmp_path, data(examples)).run(SavedCheckpoint(folder, int(folder.name[11:]), ()))
     assert "Move that checkpoint away" in str(error.value.hint)
@@ -395,8 +390,7 @@ def test_counts_begin_anew_with_each_line(clock: list[float]) -> None:
     taken = counts.take()
     assert (taken["tokens"], taken["trained_tokens"], taken["tokens_per_second"]) == (150, 80, 15.0)
     assert 0.01 < taken["memory_gb"] < 1000
-    assert counts.take()["tokens"] == 0
-    assert counts.longest == 50
+    assert (counts.take()["tokens"], counts.longest) == (0, 50)
 
 
 def test_a_line_shows_the_reward_and_the_kl_of_a_rollout_batch(clock: list[float]) -> None:

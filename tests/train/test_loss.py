@@ -168,14 +168,12 @@ def test_an_engine_opens_a_model_that_was_just_trained(kind: str) -> None:
     model = random_model(kind)
     use_segments(model)
     fuse(model)
-    engine = HfEngine(model, tokenizer(), name="toy", threads=1)
-    assert not engine.info.native
+    assert not HfEngine(model, tokenizer(), name="toy", threads=1).info.native
     assert "num_items_in_batch" in inspect.signature(model.forward).parameters
 
 
 def test_a_model_that_changes_its_logits_is_found_out_whatever_its_numbers() -> None:
-    quiet = tiny("Gemma2", initializer_range=1e-6, final_logit_softcapping=30.0)
-    assert not has_plain_head(quiet)
+    assert not has_plain_head(tiny("Gemma2", initializer_range=1e-6, final_logit_softcapping=30.0))
     assert has_plain_head(tiny("Gemma2", final_logit_softcapping=None))
 
 

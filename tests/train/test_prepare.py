@@ -188,8 +188,7 @@ def test_the_same_is_prepared_once(write: Write, cache: Path, counting: Counting
     os.utime(path, (1, 1))  # touched, not changed
     again = prepare([path], counting, cache)
     assert encoded(counting) == 2
-    assert texts(again) == texts(first)
-    assert again.report == first.report
+    assert (texts(again), again.report) == (texts(first), first.report)
 
 
 def test_what_decides_the_tokens_decides_the_key(
@@ -215,8 +214,7 @@ def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
     root = Path(module.__file__).parents[1]
     loaded = {root.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in done.stdout.split()}
     keyed = {path for pattern in module._SOURCES for path in root.glob(pattern)}
-    left = {str(path.relative_to(root)) for path in loaded - keyed if path.is_file()}
-    assert left == {
+    assert {str(path.relative_to(root)) for path in loaded - keyed if path.is_file()} == {
         "errors.py",
         "jobs/counting.py",
         "jobs/files.py",
@@ -255,8 +253,7 @@ def test_what_a_killed_process_left_is_no_cache(write: Write, cache: Path) -> No
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert list(cache.glob("*.partial/tokens.bin"))
-    prepared = prepare([path], Letters(), cache)
-    assert len(prepared) == 2 * module.BATCH + 1
+    assert len(prepare([path], Letters(), cache)) == 2 * module.BATCH + 1
     assert not list(cache.glob("*.partial"))
 
 

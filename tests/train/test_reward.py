@@ -87,8 +87,7 @@ def test_a_tiny_model_learns_which_answer_is_better(model: str, here: Path) -> N
     assert found.accuracy.value == 1.0
     assert losses()[-1] < losses()[0] / 2
     saved = json.loads(Path("out/eval.json").read_text())
-    assert saved["pairs"] == 24
-    assert saved["accuracy"]["value"] == 1.0
+    assert (saved["pairs"], saved["accuracy"]["value"]) == (24, 1.0)
     assert 0.8 < saved["accuracy"]["low"] < 0.9
 
 
@@ -284,16 +283,13 @@ def random_pairs(slope: float, count: int = 4000) -> tuple[np.ndarray, np.ndarra
     gap = RANDOM.normal(0, 2, count)
     flips = RANDOM.random(count) > 1 / (1 + np.exp(-slope * gap))
     gap = np.where(flips, -gap, gap)
-    rewards = np.stack([gap, np.zeros(count)], 1)
-    return rewards, RANDOM.integers(1, 50, (count, 2)).astype(float)
+    return np.stack([gap, np.zeros(count)], 1), RANDOM.integers(1, 50, (count, 2)).astype(float)
 
 
 def test_figures_of_a_few_pairs() -> None:
     rewards = np.array([[2.0, 1.0], [0.0, 1.0], [3.0, 3.0], [4.0, -4.0]])
-    tokens = np.array([[10, 5], [10, 5], [7, 7], [3, 9]], dtype=float)
-    found = measure(rewards, tokens)
-    assert (found.pairs, found.ties) == (4, 1)
-    assert found.accuracy == proportion(2.5, 4)
+    found = measure(rewards, np.array([[10, 5], [10, 5], [7, 7], [3, 9]], dtype=float))
+    assert (found.pairs, found.ties, found.accuracy) == (4, 1, proportion(2.5, 4))
     assert found.loss == pytest.approx(np.log1p(np.exp([-1.0, 1.0, 0.0, -8.0])).mean())
     assert found.longer_is_chosen.value == pytest.approx(2 / 3)
     assert found.prefers_longer.value == pytest.approx(1 / 3)  # the first pair
@@ -314,8 +310,7 @@ def test_a_reward_that_is_too_sure_is_found() -> None:
 def test_a_reward_that_is_the_length_correlates_with_it() -> None:
     tokens = RANDOM.integers(1, 50, (500, 2)).astype(float)
     found = measure(tokens / 10, tokens)
-    assert found.length.value == pytest.approx(1)
-    assert found.prefers_longer.value == 1.0
+    assert (found.length.value, found.prefers_longer.value) == (pytest.approx(1), 1.0)
     assert abs(measure(*random_pairs(1.0)).length.value) < 0.1
 
 

@@ -67,8 +67,7 @@ def test_an_adapter_comes_out_that_names_its_base(model: str, here: Path) -> Non
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_a_token_that_was_added_is_saved_with_the_adapter(model: str, here: Path) -> None:
     words = ["--lora", "True", "--pad_token", "[PAD]", "--save_steps", "2"]
-    made = ready(model, *words)
-    made.train()
+    ready(model, *words).train()
     rows = len(AutoTokenizer.from_pretrained("out"))
     for folder in ("out", "out/checkpoint-2"):
         saved = load_file(Path(folder, "adapter_model.safetensors"))
@@ -88,8 +87,7 @@ def test_a_model_of_answers_does_not_say_that_it_revises(model: str, here: Path)
 
 
 def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
-    made = ready(model, "--lora", "False", "--per_device_train_batch_size", "2")
-    data, plan = made.lines()
+    data, plan = ready(model, "--lora", "False", "--per_device_train_batch_size", "2").lines()
     assert data.startswith("24 records read, 24 to train on: ")
     assert plan.startswith("3 steps of 2 rows (of ")
     assert plan.endswith("learning rate 2e-05, all weights in float32")
@@ -331,8 +329,7 @@ def test_other_processes_say_nothing_twice(model: str, here: Path, monkeypatch: 
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_loss_of_experts_that_is_left_out_is_said(asked: bool) -> None:
     said: list[str] = []
-    model = tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS)
-    assert with_loss(model, say=said.append, packed=True)
+    assert with_loss(tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS), say=said.append, packed=True)
     assert said == ["output_router_logits: the loss that spreads tokens over experts is left out."] * asked
 
 

@@ -52,8 +52,7 @@ def test_settings_of_fsdp_are_known(name: str) -> None:
     assert args.fsdp_plugin_args is not None
     assert set(args.fsdp_plugin_args) <= {each.name for each in fields(FullyShardedDataParallelPlugin)}
     plugin = FullyShardedDataParallelPlugin(**args.fsdp_plugin_args)
-    assert plugin.fsdp_version == 2
-    assert plugin.reshard_after_forward == (name != "selfee")
+    assert (plugin.fsdp_version, plugin.reshard_after_forward) == (2, name != "selfee")
 
 
 # SkyPilot, which cannot share an environment with transformers.

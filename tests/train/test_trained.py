@@ -28,8 +28,7 @@ def in_bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_cpu_needs_no_flag() -> None:
     args, said = asked()
-    assert args.device == torch.device("cpu")
-    assert said == []
+    assert (args.device, said) == (torch.device("cpu"), [])
 
 
 def test_what_a_cpu_cannot_do_is_left_out_and_said() -> None:

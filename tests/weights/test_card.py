@@ -18,8 +18,7 @@ def card(folder: Path, text: str) -> Path:
 
 def test_a_card_comes_back_as_it_was_written(tmp_path: Path) -> None:
     folder = card(tmp_path / "m", card_text("m", MIX, ["org/one"]))
-    assert sources_of(folder, "model") == MIX
-    assert bases_of(folder) == ["org/one"]
+    assert (sources_of(folder, "model"), bases_of(folder)) == (MIX, ["org/one"])
     assert "| base | org/one | apache-2.0 |" in (folder / "README.md").read_text()
     kept = card_metadata(folder).items()
     again = card_of({key: tuple(each) if isinstance(each, list) else each for key, each in kept})
@@ -29,8 +28,7 @@ def test_a_card_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_any_name_can_be_written_and_read_again(tmp_path: Path) -> None:
     odd = (Source("data", 'a "b": c|d\n---', "terms, of | a site"), Source("data", "🦆" * 99, "x" * 300))
-    folder = card(tmp_path / "m", card_text("m", odd))
-    first, second = sources_of(folder, "model")
+    first, second = sources_of(card(tmp_path / "m", card_text("m", odd)), "model")
     assert first == Source("data", "a b c d ---", "of-a-site AND terms")
     assert second.name == "without a name"
 
@@ -47,8 +45,7 @@ def test_any_name_can_be_written_and_read_again(tmp_path: Path) -> None:
     ],
 )
 def test_the_licence_of_a_card_without_sources(tmp_path: Path, front: str, licence: str) -> None:
-    folder = card(tmp_path / "m", f"---\n{front}\n---\n")
-    assert sources_of(folder, "base") == (Source("base", "m", licence),)
+    assert sources_of(card(tmp_path / "m", f"---\n{front}\n---\n"), "base") == (Source("base", "m", licence),)
 
 
 def test_a_licence_that_the_user_wrote_into_our_card_counts(tmp_path: Path) -> None:

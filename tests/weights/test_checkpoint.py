@@ -228,8 +228,7 @@ class TestFolder:
 
     def test_halves_of_characters(self, tmp_path: Path) -> None:
         assert "has a lone surrogate" in refused(self.index(tmp_path, {"t": "\ud800.safetensors"}))
-        entry = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
-        raw = json.dumps({"\ud800": entry}).encode()
+        raw = json.dumps({"\ud800": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}}).encode()
         (tmp_path / "odd.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw)
         assert "is not a valid safetensors file" in refused(tmp_path / "odd.safetensors")
         torch.save({"\ud800": torch.zeros(1)}, tmp_path / "odd.bin")

@@ -266,8 +266,7 @@ def test_a_delta_of_another_architecture(tmp_path: Path) -> None:
     wide = {name: torch.cat((values, values), -1) for name, values in llama().items()}
     save(tmp_path / "base", wide)
     refused(tmp_path, UsageError, r"is not the base of the delta .*lm_head.weight' is 48 × 32 there and 48")
-    deep = llama() | {"model.layers.2.mlp.up_proj.weight": torch.zeros(2, 2)}
-    save(tmp_path / "base", deep)
+    save(tmp_path / "base", llama() | {"model.layers.2.mlp.up_proj.weight": torch.zeros(2, 2)})
     refused(tmp_path, UsageError, r"delta lacks 1 tensor, such as 'model.layers.2")
     save(tmp_path / "base", llama(3, torch.float16), config=CONFIG | {"num_attention_heads": 4})
     refused(tmp_path, UsageError, "num_attention_heads is 4 there and 2 here")

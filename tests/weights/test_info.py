@@ -147,8 +147,7 @@ def test_the_licence_and_the_sources_of_a_gguf_model(tmp_path: Path) -> None:
         "general.license.name": "apache-2.0-and-cc-by-nc-4.0",
         "redraft.sources": ["base org/tiny: Apache-2.0", "data talks: CC-BY-NC-4.0"],
     }
-    said = describe(tiny_model(tmp_path / "m.gguf", more))
-    assert said.facts[-3:] == (
+    assert describe(tiny_model(tmp_path / "m.gguf", more)).facts[-3:] == (
         ("licence", "other, apache-2.0-and-cc-by-nc-4.0"),
         ("source", "base org/tiny: Apache-2.0"),
         ("source", "data talks: CC-BY-NC-4.0"),

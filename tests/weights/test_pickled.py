@@ -76,8 +76,7 @@ class TestDamagedPickles:
 
     def test_an_encrypted_record(self, tmp_path: Path) -> None:
         raw = bytearray(saved(self.WEIGHTS))
-        at = raw.rindex(b"PK\x01\x02")
-        raw[at + 8] |= 1
+        raw[raw.rindex(b"PK\x01\x02") + 8] |= 1
         assert "is encrypted" in self.refused(tmp_path, bytes(raw))
 
     @pytest.mark.parametrize("newer", [True, False])
@@ -106,8 +105,7 @@ class TestDamagedPickles:
         ("size", "stride", "offset"), [((1001,), (1,), 0), ((10,), (200,), 0), ((10,), (1,), 991)]
     )
     def test_a_view_beyond_its_record(self, tmp_path: Path, size: Any, stride: Any, offset: int) -> None:
-        whole = torch.zeros(2000)
-        view = torch.as_strided(whole, size, stride, offset)
+        view = torch.as_strided(torch.zeros(2000), size, stride, offset)
         short = numbers(lambda data: data[:4000])
         assert "data/0 has 4,000 bytes" in self.refused(tmp_path, rewritten(saved({"a": view}), short))
 

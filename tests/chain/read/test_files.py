@@ -229,8 +229,7 @@ class TestEndings:
         with open_output(path) as file:
             file.write(b"a b\n")
         assert path.read_bytes() != b"a b\n"
-        assert [*values_of(path)] == ["a b"]
-        assert stem_of(path) == "x"
+        assert ([*values_of(path)], stem_of(path)) == (["a b"], "x")
 
 
 class TestOutput:
@@ -303,8 +302,7 @@ _JSONISH = st.lists(st.sampled_from(_PIECES) | _NUMBERS, max_size=8).map("".join
 @example('{"a":' + "[" * 500 + "]" * 500 + "}")
 def test_records_are_what_json_makes_of_them(text: str) -> None:
     try:
-        value = json.loads(text)
-        whole = json.dumps(value, ensure_ascii=False).encode().decode()
+        whole = json.dumps(json.loads(text), ensure_ascii=False).encode().decode()
     except (ValueError, RecursionError):
         with pytest.raises(RecordError):
             decode(text.encode(), "x")
@@ -329,8 +327,7 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
     with open_output(path) as file:
         file.write(b"1\n")
         assert not path.exists()
-    assert path.read_bytes() == b"1\n"
-    assert list(tmp_path.iterdir()) == [path]
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"1\n", [path])
 
 
 @pytest.mark.parametrize(

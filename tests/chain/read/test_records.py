@@ -96,8 +96,7 @@ class TestIds:
     @given(st.lists(st.sampled_from([None, 0, 1, "1", "1~2", 2, ""])))
     def test_ids_are_unique_in_a_file(self, tmp_path_factory: pytest.TempPathFactory, own: list[Any]) -> None:
         path = tmp_path_factory.getbasetemp() / "ids.jsonl"
-        chains = read(path, *({"id": name, "prompt": "a"} for name in own))
-        assert len({c.id for c in chains}) == len(own)
+        assert len({c.id for c in read(path, *({"id": name, "prompt": "a"} for name in own))}) == len(own)
 
     def test_chains_keep_their_ids(self, tmp_path: Path) -> None:
         chains = [Chain(id="vicuna_80/3"), Chain(id="3")]

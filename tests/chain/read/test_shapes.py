@@ -96,8 +96,7 @@ def test_a_task_gives_its_prompt_its_reference_and_the_rest(
     before = repr(record)
     chain = chain_of(record)
     assert chain.prompt == Prompt(instruction=instruction, input=extra)
-    assert (chain.steps, chain.best) == ((), None)
-    assert chain.meta.get("reference") == reference
+    assert (chain.steps, chain.best, chain.meta.get("reference")) == ((), None, reference)
     assert chain.meta.get("source", {}) == source
     assert repr(record) == before
 
@@ -134,8 +133,7 @@ def test_why_a_training_chain_stopped(last: str, count: int, truncated: bool, st
     outputs = [{"output": "a", "feedback": "Revision is needed."}] * (count - 1) + [
         {"output": "b", "feedback": last}
     ]
-    record = {"instruction": "i", "outputs": outputs, "iteration_truncated": truncated}
-    assert chain_of(record).stop == stop
+    assert chain_of({"instruction": "i", "outputs": outputs, "iteration_truncated": truncated}).stop == stop
 
 
 def test_a_training_chain_that_was_cut_is_written_and_read_back() -> None:

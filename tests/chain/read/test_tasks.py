@@ -21,8 +21,7 @@ def read(record: dict[str, Any]) -> Any:
 class TestGsm8k:
     def test_the_number_and_the_way_to_it(self) -> None:
         answer = "She has 48/2 = <<48/2=24>>24 clips.\nThat is $<<24*100=2400>>2,400.\n#### 2,400"
-        chain = read({"question": "How many?", "answer": answer})
-        assert chain.meta == {
+        assert read({"question": "How many?", "answer": answer}).meta == {
             "reference": "2400",
             "rationale": "She has 48/2 = 24 clips.\nThat is $2,400.",
             "source": {"answer": answer},
@@ -73,8 +72,7 @@ class TestMath:
     def test_the_box_is_the_published_answer_of_every_real_problem(self, shared_data: Path) -> None:
         found = lines(shared_data / "math/math_500_test.jsonl")
         assert len(found) == 500
-        differ = [r["unique_id"] for r in found if boxed(r["solution"]) != r["answer"].strip()]
-        assert differ == []
+        assert [r["unique_id"] for r in found if boxed(r["solution"]) != r["answer"].strip()] == []
 
     def test_the_solution_is_the_rationale(self) -> None:
         chain = read({"problem": "p", "level": "Level 1", "type": "Algebra", "solution": r"It is \boxed{2}."})

@@ -66,8 +66,7 @@ def test_a_licence_of_a_part_that_its_records_do_not_take_is_said(tmp_path: Path
 def test_a_mix_says_what_it_is_made_of_and_what_fell_short(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     result = merge(recipe, "-o", out, "--skip-missing")
-    assert result.exit_code == 0
-    assert len(out.read_bytes().splitlines()) == 9
+    assert (result.exit_code, len(out.read_bytes().splitlines())) == (0, 9)
     assert result.stderr.splitlines() == [
         "redraft: 9 records",
         "  sums          5  MIT",

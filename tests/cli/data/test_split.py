@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
 
 from tests.cli.data.test_clean import talk
 from tests.cli.data.word_tokenizer import tokenizer_of_words
@@ -26,16 +25,14 @@ def words(tmp_path: Path) -> Path:
     return tokenizer_of_words(tmp_path / "words")
 
 
-def split(*args: object) -> Result:
-    return redraft("data", "split", *args)
-
-
 def test_what_is_too_long_stays_whole_and_what_is_broken_goes_aside(
     talks: Path, words: Path, tmp_path: Path
 ) -> None:
     out, side = tmp_path / "out.jsonl", tmp_path / "side.jsonl"
     args = (talks, "--tokenizer", words, "--limit", 64, "--format", "chat", "-j", 1, "-o", out)
-    assert "1 split; 1 stay longer than 64 tokens" in split(*args, "--dropped", side).stderr
+    assert (
+        "1 split; 1 stay longer than 64 tokens" in redraft("data", "split", *args, "--dropped", side).stderr
+    )
     assert [each["id"] for each in lines(out)] == ["talks/t0#1", "talks/t0#2", "talks/t1"]
     (broken,) = map(json.loads, side.read_text().splitlines())
     assert (broken["rule"], broken["where"]) == ("unreadable", f"{talks}:2")

@@ -103,8 +103,7 @@ def test_replies_are_paid_for_once() -> None:
     assert generate(["A bird.", GOOD]).exit_code == 0
     first = chains()
     Path("out.jsonl").unlink()
-    result = generate([])
-    assert "2 texts taken from it, not paid again" in result.output
+    assert "2 texts taken from it, not paid again" in generate([]).output
     assert [chain.answer for chain in chains()] == [chain.answer for chain in first] == ["A bird."]
 
 
@@ -139,8 +138,7 @@ def test_a_record_of_an_earlier_run_brings_no_marks_of_its_own() -> None:
 
 def test_chains_with_a_mark_are_dropped_by_cleaning() -> None:
     birds(4)
-    replies = ["A.", GOOD, *LEAKING, REFUSED, GOOD, "D.", GOOD]
-    assert generate(replies, "--gold").exit_code == 0
+    assert generate(["A.", GOOD, *LEAKING, REFUSED, GOOD, "D.", GOOD], "--gold").exit_code == 0
     words = ["data", "clean", "out.jsonl", "-o", "kept.jsonl", "--rules", "leaks,refusals"]
     done = redraft(*words, "--dropped", "gone.jsonl")
     assert done.exit_code == 0, done.output
@@ -153,8 +151,7 @@ def test_chains_with_a_mark_are_dropped_by_cleaning() -> None:
 
 def test_the_summary_says_what_all_runs_paid() -> None:
     birds(2)
-    first = generate(["A bird.", GOOD] * 2, "--price", "0,1000", "--limit-tokens", "1")
-    assert "paid " not in first.output
+    assert "paid " not in generate(["A bird.", GOOD] * 2, "--price", "0,1000", "--limit-tokens", "1").output
     spent = sum(chain.usage.completion_tokens for chain in chains())
     result = generate([], "--price", "0,1000")
     total = sum(chain.usage.completion_tokens for chain in chains())
@@ -184,8 +181,7 @@ def test_checks_that_were_given_stay_beside_that_of_the_gold_number() -> None:
     records(SUM)
     generate(["It is 41.", "It is, I think, 42.", "It is 42."], "--verify", "number", "--check", "words<=3")
     (chain,) = chains()
-    assert len(chain.steps) == 3
-    assert len(chain.steps[0].checks) == 2
+    assert (len(chain.steps), len(chain.steps[0].checks)) == (3, 2)
 
 
 @pytest.mark.parametrize(

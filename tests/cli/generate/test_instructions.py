@@ -131,8 +131,7 @@ def test_the_shipped_recipes_are_read() -> None:
     assert {"alpaca", "self_instruct"} == set(shipped_recipes("instructions"))
     result = scripted("--recipe", "alpaca", "--count", "3")
     assert result.exit_code == 0, result.output
-    record = json.loads(Path("out.jsonl.run.json").read_text())
-    assert record["config"]["temperature"] == 1.0
+    assert json.loads(Path("out.jsonl.run.json").read_text())["config"]["temperature"] == 1.0
     assert run("-o", "o.jsonl", "-m", "script:none.jsonl", "--recipe", "self_instruct").exit_code == 3
 
 

@@ -114,8 +114,7 @@ def test_a_format_without_a_place_for_licences_does_not_lose_them() -> None:
     redraft("data clean plain.json -o clean.jsonl -q")
     assert json.loads(Path("clean.jsonl.run.json").read_text())["licences"] == {"CC BY-NC 4.0": 0}
     redraft("data import clean.jsonl -o imported.jsonl -q")
-    first = verbs.lines("imported.jsonl")[0]
-    assert first["meta"]["origin"]["licence"] == "CC BY-NC 4.0"
+    assert verbs.lines("imported.jsonl")[0]["meta"]["origin"]["licence"] == "CC BY-NC 4.0"
 
 
 def test_a_card_of_the_users_is_left_alone() -> None:

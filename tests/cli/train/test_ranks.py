@@ -42,8 +42,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def one(output: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "redraft", "train", "sft", *SETTINGS.split(), output, *words]
-    return ended(command)
+    return ended([sys.executable, "-m", "redraft", "train", "sft", *SETTINGS.split(), output, *words])
 
 
 def ended(command: list[str]) -> subprocess.CompletedProcess[str]:

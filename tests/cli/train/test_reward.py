@@ -34,12 +34,10 @@ def test_from_pairs_to_a_check(here: Path) -> None:
     assert "held out: 24 pairs, accuracy 100.0%" in done.stderr
     assert "Try it: redraft ask … --mode best-of --check reward:out" in done.stderr
     assert json.loads(Path("out/eval.json").read_text())["pairs"] == 24
-    record = json.loads(Path("out.run.json").read_text())
-    assert record["command"] == "train reward"
+    assert json.loads(Path("out.run.json").read_text())["command"] == "train reward"
     Path("replies.jsonl").write_text('"It is 6."\n')
     words = ["ask", "Add 3 and 3.", "--model", "script:replies.jsonl", "--check", "reward:out", "--json"]
-    asked = redraft(*words)
-    (check,) = json.loads(asked.stdout)["steps"][0]["feedback"]["checks"]
+    (check,) = json.loads(redraft(*words).stdout)["steps"][0]["feedback"]["checks"]
     assert check["name"] == "reward:out"
     assert 0 < check["score"] < 1
 
@@ -70,5 +68,4 @@ def test_what_is_wrong_is_a_message(words: str, said: str) -> None:
 
 def test_the_shipped_recipe_is_read() -> None:
     own = parse(["reward_hh", "--data_path", "x"], RewardOptions)
-    assert own.model_max_length == 192
-    assert len(own.lora_target_modules) == 70
+    assert (own.model_max_length, len(own.lora_target_modules)) == (192, 70)

@@ -101,8 +101,7 @@ def test_training_goes_on_from_a_model_with_an_adapter(here: Path) -> None:
     assert done.exit_code == 0, done.output
     base = json.loads(Path("two/adapter_config.json").read_text())["base_model_name_or_path"]
     assert base == "model+out"
-    tried = done.stderr.split("--model ")[-1].strip()
-    merged, _, last = tried.partition("+")
+    merged, _, last = done.stderr.split("--model ")[-1].strip().partition("+")
     assert last == "two"
     plain, learnt = (load_file(Path(folder, "model.safetensors")) for folder in ("model", merged))
     name = "model.layers.0.self_attn.q_proj.weight"

@@ -27,8 +27,7 @@ ALL = "--max_steps 1 --bf16 False --dtype float32 --quiet"
 def commands() -> list[list[str]]:
     page = (ROOT / "docs" / "rlhf.md").read_text("utf-8")
     section = page.partition("### StableVicuna, from the mix to PPO")[2]
-    block = section.partition("```sh\n")[2].partition("```")[0]
-    return [shlex.split(line) for line in block.splitlines()]
+    return [shlex.split(line) for line in section.partition("```sh\n")[2].partition("```")[0].splitlines()]
 
 
 def test_the_recipe_has_every_setting_of_the_card() -> None:

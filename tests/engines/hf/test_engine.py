@@ -122,8 +122,7 @@ async def test_prompts_of_several_lengths_are_read_together() -> None:
         await asyncio.sleep(0)
     found = await asyncio.gather(*streams)
     await engine.aclose()
-    reads = [width for width in widths if width > 1]
-    assert reads == [39, CONTEXT - 21, 89]
+    assert [width for width in widths if width > 1] == [39, CONTEXT - 21, 89]
     model.generation_config.eos_token_id = None
     for asked, deltas in zip(prompts, found, strict=True):
         assert tokens_of(deltas) == greedy(model, asked, 20)
@@ -140,8 +139,7 @@ async def test_a_beginning_that_prompts_share_is_read_once() -> None:
             await asyncio.sleep(0)
         found.append(await asyncio.gather(*begun))
     await engine.aclose()
-    cached = [[deltas[-1].cached_tokens for deltas in each] for each in found]
-    assert cached == [[0, 48], [0, 48, 40, 0]]
+    assert [[deltas[-1].cached_tokens for deltas in each] for each in found] == [[0, 48], [0, 48, 40, 0]]
     for each, deltas in zip([*asked[:2], *asked], [*found[0], *found[1][:3]], strict=True):
         assert tokens_of(deltas) == greedy(model, each, 20)
 
@@ -269,8 +267,7 @@ def test_draws_follow_the_probabilities() -> None:
         drawn = draw(rows, [how] * 100, numbers)
         return [drawn.count(token) for token in range(4)]
 
-    assert counts(Sampling(1.0)) == [50, 20, 30, 0]
-    assert counts(Sampling(0.0)) == [100, 0, 0, 0]
+    assert (counts(Sampling(1.0)), counts(Sampling(0.0))) == ([50, 20, 30, 0], [100, 0, 0, 0])
     assert counts(Sampling(1.0, top_p=0.5)) == [100, 0, 0, 0]
     assert counts(Sampling(1.0, top_p=0.75)) == [63, 0, 37, 0]
     assert counts(Sampling(0.5))[0] == round(100 * 0.25 / 0.38)
@@ -303,8 +300,7 @@ NAMED = "{% for m in messages %}{{ m.name or m.role }}: {{ m.content }}<|im_end|
 def test_a_template_may_write_who_speaks(name: str) -> None:
     engine = HfEngine(random_model(), tokenizer(chat_template=NAMED), name="toy", threads=1)
     tokens = run(engine._asked_tokens([{"role": "user", "content": "Hi", "name": name}], GREEDY))
-    assert run(engine.decode(tokens)) == f"{name}: Hi<|im_end|>"
-    assert tokens.count(2) == 1
+    assert (run(engine.decode(tokens)), tokens.count(2)) == (f"{name}: Hi<|im_end|>", 1)
 
 
 def test_a_chat_begins_as_it_was_trained() -> None:

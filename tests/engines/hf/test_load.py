@@ -100,8 +100,7 @@ def test_sixteen_bits_are_computed_as_fast_as_the_cpu_can(base: Path, tmp_path: 
 
 def test_settings_reach_the_engine(base: Path) -> None:
     engine = opened(str(base), ctx=100, parallel=3)
-    assert engine.info.context == 100
-    assert len(engine._batch._slots) == 3
+    assert (engine.info.context, len(engine._batch._slots)) == (100, 3)
 
 
 def test_a_model_says_that_it_revises(tmp_path: Path) -> None:
@@ -135,8 +134,7 @@ def test_an_adapter_may_bring_tokens_and_their_tokenizer(base: Path, tmp_path: P
         wide, tmp_path / "lora", target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"]
     )
     words.save_pretrained(adapter)
-    engine = opened(f"{base}+{adapter}")
-    assert asyncio.run(engine.encode("<verdict>")) == (len(words) - 1,)
+    assert asyncio.run(opened(f"{base}+{adapter}").encode("<verdict>")) == (len(words) - 1,)
 
 
 def test_a_model_in_memory_with_peft_around_it(base: Path, tmp_path: Path) -> None:
@@ -273,8 +271,7 @@ def test_a_gguf_file_becomes_a_folder_once_until_it_changes(
     file = tmp_path / "small.gguf"
     file.write_bytes(b"GGUF")
     first = folder_for(str(file))
-    assert folder_for(str(file)) == first
-    assert made == [Path(first)]
+    assert (folder_for(str(file)), made) == (first, [Path(first)])
     file.write_bytes(b"GGUF and more")
     assert folder_for(str(file)) != first
     assert folder_for("org/name") == "org/name"

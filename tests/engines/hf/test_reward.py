@@ -56,8 +56,7 @@ def test_rewards_are_those_of_training(made: Path, name: str, monkeypatch: pytes
     run.loop.trained.model.eval()
     rows = [[run.prepared[int(each)] for each in run.data.rows[number]] for number in range(4)]
     with torch.no_grad():
-        batch = {**joined(rows), "margins": torch.zeros(4)}
-        expected = run.loop.trained.model(**batch).rewards
+        expected = run.loop.trained.model(**{**joined(rows), "margins": torch.zeros(4)}).rewards
     asked = [
         (Prompt(instruction=f"Add {n} and {n}."), answer)
         for n in range(4)
@@ -80,8 +79,7 @@ def test_a_reward_does_not_depend_on_what_is_scored_beside_it(
     alone = [model.score([each])[0] for each in SUMS]
     assert model.score(SUMS) == pytest.approx(alone, abs=1e-5)
     monkeypatch.setattr(reward, "BATCH_TOKENS", 60)
-    assert model.score(SUMS) == pytest.approx(alone, abs=1e-5)
-    assert model.score([]) == []
+    assert (model.score(SUMS), model.score([])) == (pytest.approx(alone, abs=1e-5), [])
 
 
 def test_an_adapter_finds_its_base_or_is_told(made: Path) -> None:

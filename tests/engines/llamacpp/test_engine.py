@@ -190,8 +190,7 @@ async def test_a_chain_finds_what_is_already_computed(default_model: Path) -> No
     start = "Below is an instruction that describes a task.\n\n### Instruction:\n"
     chains = [list(await engine.encode(start + task, special=True)) for task in ("Count.", "Sing a song.")]
     for step in range(3):
-        lasts = await asyncio.gather(*map(extend, chains))
-        for last in lasts:
+        for last in await asyncio.gather(*map(extend, chains)):
             assert last.prompt_tokens is not None
             assert last.cached_tokens is not None
             if step:

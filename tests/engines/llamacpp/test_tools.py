@@ -65,8 +65,7 @@ def test_a_call_that_is_demanded_comes_and_fits_its_tool(engine: LlamaCppEngine,
     assert (call["function"]["name"], "".join(delta.text for delta in said)) == ("pay", "")
     assert json.loads(call["function"]["arguments"])["euros"] in (5, 7)
     assert said[-1].prompt_tokens
-    cut = run(collect(engine.chat(ASKED, replace(how, max_tokens=2))))[-1]
-    assert cut.finish == "max_tokens"
+    assert run(collect(engine.chat(ASKED, replace(how, max_tokens=2))))[-1].finish == "max_tokens"
 
 
 @pytest.mark.parametrize(

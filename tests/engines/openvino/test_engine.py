@@ -111,8 +111,7 @@ async def test_json_of_a_schema_ends_before_its_tokens_do(engine: OpenVinoEngine
     recipe["required"] = ["title", "text"]
     how = replace(GREEDY, max_tokens=120, schema=recipe)
     deltas = await collect(engine.chat([{"role": "user", "content": asked}], how))
-    assert list(json.loads(said(deltas))) == ["title", "text"]
-    assert deltas[-1].finish == "stop"
+    assert (list(json.loads(said(deltas))), deltas[-1].finish) == (["title", "text"], "stop")
 
 
 @pytest.mark.parametrize("name", [each for each in NAMES if each != PATTERN])
@@ -142,8 +141,7 @@ async def test_a_schema_that_does_not_compile_is_named_and_others_go_on(
             assert deltas[-1].finish
         begun += await collect(other)
     assert said(begun).startswith(" 23, 24, 25, 26,")
-    assert begun[-1].completion_tokens == 60
-    assert engine.health.restarts == 1
+    assert (begun[-1].completion_tokens, engine.health.restarts) == (60, 1)
     named = [record.getMessage() for record in caplog.records if "is only checked" in record.getMessage()]
     assert len(named) == 1
     assert "Unicode character class" in named[0]

@@ -63,8 +63,7 @@ def test_formats_that_it_reads_exactly_are_not_copied(tmp_path: Path, cache: Pat
     sizes = []
     for quant in ("f16", "q8_0", "q4_0", "q4_1", "bf16"):
         model = exported(tmp_path, "Llama", quant)
-        prepared = models.prepare(model, [read_header(model)], [])
-        sizes.append(prepared.file == model)
+        sizes.append(models.prepare(model, [read_header(model)], []).file == model)
     assert sizes == [True, True, True, False, False]
 
 
@@ -74,8 +73,7 @@ def test_a_copy_is_made_once_and_old_ones_go(tmp_path: Path, cache: Path) -> Non
     made = first.stat().st_mtime_ns
     assert models.prepare(model, [read_header(model)], []).file.stat().st_mtime_ns == made
     for number in range(models.COPIES + 1):
-        adapter = lora(tmp_path / f"{number}.gguf", size=(64, 64))
-        models.prepare(model, [read_header(model)], [adapter])
+        models.prepare(model, [read_header(model)], [lora(tmp_path / f"{number}.gguf", size=(64, 64))])
     assert not first.exists()
     assert len([each for each in cache.iterdir() if each.is_dir()]) == models.COPIES
 

@@ -6,7 +6,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,10 +58,6 @@ def answer(server: BatchServer, *more: str, out: str = "out.jsonl") -> Result:
     return redraft(*words(server, *BATCH, *more, out=out))
 
 
-def start(server: BatchServer, *more: str) -> subprocess.Popen[str]:
-    return verbs.start(*words(server, "--batch", "--pause", "0.05", *more))
-
-
 def chains(out: str = "out.jsonl") -> list[Chain]:
     return sorted(read_jsonl(Path(out)), key=lambda chain: chain.id)
 
@@ -75,8 +70,7 @@ def insist_on_all(server: BatchServer) -> None:
         assert [step.answer for step in chain.steps] == [
             f"Version {n} of a fine gull\u2028over the sea for {asked}" for n in (0, 2)
         ]
-    assert len(server.paid) == PROMPTS * CALLS
-    assert set(server.paid.values()) == {1}
+    assert (len(server.paid), set(server.paid.values())) == (PROMPTS * CALLS, {1})
     assert server.live == []
 
 
@@ -154,8 +148,7 @@ def test_the_same_prompt_twice_gets_two_replies() -> None:
 def test_a_wave_is_cut_at_the_limits_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "MOST_REQUESTS", 4)
     with BatchServer(says, most=4) as server:
-        assert answer(server, *ONE_STEP).exit_code == 0
-        assert sorted(server.waves) == [1, 4]
+        assert (answer(server, *ONE_STEP).exit_code, sorted(server.waves)) == (0, [1, 4])
         monkeypatch.setattr(batch, "MOST_BYTES", 800)
         assert answer(server, *ONE_STEP, out="other.jsonl").exit_code == 0
         assert max(server.waves[2:]) < 4
@@ -166,8 +159,7 @@ def test_generated_chains_go_through_batches_too(server: BatchServer) -> None:
     loop = ["--mode", "prompted", "--max-revisions", "1"]
     done = redraft("generate", "chains", "prompts.txt", "-o", "out.jsonl", "-m", server.model, *BATCH, *loop)
     assert done.exit_code == 0, done.output
-    assert (server.waves[0], server.live) == (PROMPTS, [])
-    assert set(server.paid.values()) == {1}
+    assert (server.waves[0], server.live, set(server.paid.values())) == (PROMPTS, [], {1})
     assert len(chains()) == PROMPTS
 
 
@@ -188,22 +180,19 @@ def leave_pending(server: BatchServer) -> None:
 def test_a_run_that_is_killed_at_any_moment_loses_nothing_and_pays_nothing_twice(server: BatchServer) -> None:
     write_prompts(200)
     for _ in range(25):
-        with start(server, "-j", "50") as job:
+        with verbs.start(*words(server, "--batch", "--pause", "0.05", "-j", "50")) as job:
             wait_until(lambda: FILE.exists())
             time.sleep(random.uniform(0, 1.5))
             job.kill()
             job.communicate()
-    assert answer(server).exit_code == 0
-    assert len(chains()) == 200
-    assert len(server.paid) == 200 * CALLS
-    assert set(server.paid.values()) == {1}
+    assert (answer(server).exit_code, len(chains())) == (0, 200)
+    assert (len(server.paid), set(server.paid.values())) == (200 * CALLS, {1})
 
 
 def test_replies_that_nobody_waits_for_yet_are_kept_in_the_journal(server: BatchServer) -> None:
     """A run that goes on with fewer chains at once reads the whole batch, and uses it later."""
     leave_pending(server)
-    assert answer(server, "-j", "2").exit_code == 0
-    assert server.waves[0] == PROMPTS
+    assert (answer(server, "-j", "2").exit_code, server.waves[0]) == (0, PROMPTS)
     assert set(server.waves[1:]) <= {1, 2}
     insist_on_all(server)
 
@@ -251,8 +240,7 @@ def test_a_process_that_died_while_it_created_a_batch(server: BatchServer, creat
 def test_a_batch_that_expires_each_time_fails_its_prompts() -> None:
     faults = [Fault("expired", answered=n) for n in (4, 0, 0)]
     with BatchServer(says, *faults) as server:
-        done = answer(server, *ONE_STEP, "--retries", "2")
-        assert done.exit_code == 3
+        assert answer(server, *ONE_STEP, "--retries", "2").exit_code == 3
         assert server.waves == [PROMPTS, 1, 1]
         (failure,) = lines("out.jsonl.errors.jsonl")
         assert "gave no reply in 3 batches: This request could not be executed" in failure["message"]
@@ -324,8 +312,7 @@ def test_waves_shrink_until_they_fit(server: BatchServer, caplog: pytest.LogCapt
     server.queue = 2
     done = answer(server)
     assert done.exit_code == 0, done.output
-    assert server.waves[:2] == [PROMPTS, PROMPTS // 2]
-    assert max(accepted(server)) == 2
+    assert (server.waves[:2], max(accepted(server))) == ([PROMPTS, PROMPTS // 2], 2)
     insist_on_all(server)
     assert "Enqueued token limit reached" in caplog.messages[0]
     assert caplog.messages[0].endswith("At most 2 requests at a time are sent.")
@@ -395,8 +382,7 @@ def test_a_result_that_breaks_off_is_read_again(server: BatchServer) -> None:
         return Reply(200, reply.headers, [content[: len(content) // 2]], cut=True) if first else reply
 
     server._content = cut  # type: ignore[method-assign]
-    assert answer(server).exit_code == 0
-    assert len(seen) == 2 * CALLS
+    assert (answer(server).exit_code, len(seen)) == (0, 2 * CALLS)
     insist_on_all(server)
 
 
@@ -421,8 +407,7 @@ def test_a_line_that_is_no_reply_counts_as_none(server: BatchServer, response: s
         )
 
     changed(server, change)
-    assert answer(server, *ONE_STEP).exit_code == 0
-    assert server.waves == [PROMPTS, 1]
+    assert (answer(server, *ONE_STEP).exit_code, server.waves) == (0, [PROMPTS, 1])
     assert len(chains()) == PROMPTS
 
 
@@ -446,8 +431,7 @@ def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked
     assert "The lines before it are stored." in said
     assert f"remove the lines of the batch from {FILE}" in done.stderr.replace("\n  ", " ")
     FILE.unlink()
-    assert answer(server, *ONE_STEP, "-j", "1").exit_code == 3
-    assert server.waves == [PROMPTS, 1]
+    assert (answer(server, *ONE_STEP, "-j", "1").exit_code, server.waves) == (3, [PROMPTS, 1])
 
 
 @pytest.mark.parametrize(

@@ -276,8 +276,7 @@ def test_a_list_that_is_none(server: FakeServer, reply: Reply, named: bool, mess
     """The list is not needed if the model is named, unless a web page is there in place of an API."""
     server.on(MODELS, reply)
     if named:
-        assert connected(server, "any").name == "any"
-        assert len(server.asked(MODELS)) == 1
+        assert (connected(server, "any").name, len(server.asked(MODELS))) == ("any", 1)
     with pytest.raises(RedraftError) as caught:
         connected(server, None if named else "m")
     where = {"url": server.url, "host": server.host}
@@ -535,8 +534,7 @@ def test_a_filter_of_the_server_is_no_fault_of_the_key(server: FakeServer) -> No
     server.on(CHAT, error_reply(403, "The model requires moderation. Your input was flagged for violence."))
     error = refused(engine(server, key=KEY))
     assert "refuses the request" in error.message
-    assert len(server.requests) == 1
-    assert (is_of_item(error), is_doubtful(error)) == (True, False)
+    assert (len(server.requests), is_of_item(error), is_doubtful(error)) == (1, True, False)
     assert cause_of(error) == "content filter"
 
 
@@ -544,8 +542,7 @@ def test_an_empty_account_ends_the_run_at_once(server: FakeServer) -> None:
     server.on(CHAT, error_reply(429, "You exceeded your quota.", type="insufficient_quota"))
     error = refused(engine(server, key=KEY))
     assert "the account of the key from MY_KEY is empty (429): You exceeded your quota." in error.message
-    assert len(server.requests) == 1
-    assert (is_of_item(error), is_doubtful(error)) == (False, False)
+    assert (len(server.requests), is_of_item(error), is_doubtful(error)) == (1, False, False)
 
 
 @pytest.mark.parametrize("before", ["", "sk-first-secret"])

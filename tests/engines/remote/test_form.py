@@ -88,8 +88,7 @@ def test_others_are_asked_without_and_not_steered(server: FakeServer, options: d
 @pytest.mark.parametrize(("owner", "fields"), [("llamacpp", {}), ("vllm", {"continue_final_message": True})])
 def test_a_text_is_continued(server: FakeServer, owner: str, fields: dict[str, Any]) -> None:
     replies = map(chat_reply, ("rain falls.", " it", " is far."))
-    chain = revise(server, *replies, owner=owner, checks=["words>=5"])
-    assert chain.answer == "rain falls. it is far."
+    assert revise(server, *replies, owner=owner, checks=["words>=5"]).answer == "rain falls. it is far."
     assert [body["messages"][-1]["content"] for body in bodies(server)[1:]] == [
         "rain falls.",
         "rain falls. it",
@@ -137,8 +136,7 @@ def test_a_refusal_is_remembered_and_told_once(server: FakeServer, caplog: pytes
 def test_an_error_in_the_stream_is_a_refusal_too(server: FakeServer) -> None:
     """SGLang compiles a grammar when the reply has begun."""
     error = sse_reply(event({"error": {"message": "Invalid grammar request", "code": 400}}), DONE)
-    chain = revise(server, error, chat_reply("rain falls."), owner="sglang")
-    assert chain.passed
+    assert revise(server, error, chat_reply("rain falls."), owner="sglang").passed
     assert grammars(server) == [{"ebnf"}, set()]
 
 
@@ -147,8 +145,7 @@ def test_a_model_that_thinks_gets_no_form(server: FakeServer, caplog: pytest.Log
     end = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     with caplog.at_level(logging.WARNING):
         chain = revise(server, sse_reply(thought, end, DONE), chat_reply("rain falls."), drafts=2)
-    assert chain.answer == "rain falls."
-    assert grammars(server) == [{"grammar"}, set()]
+    assert (chain.answer, grammars(server)) == ("rain falls.", [{"grammar"}, set()])
     assert "it writes only thoughts in the form" in caplog.text
 
 

@@ -43,11 +43,9 @@ async def test_a_real_server(llama_server: str) -> None:
     engine = await RemoteEngine.connect(llama_server)
     assert engine.info.context == 256
     deltas = await collected(engine.stream("One, two, three, four,", greedy, ["six"]))
-    assert text_of(deltas) == " five, "
-    assert deltas[-1].finish == "stop"
+    assert (text_of(deltas), deltas[-1].finish) == (" five, ", "stop")
     again = await collected(engine.stream("One, two, three, four, five, six,", greedy))
-    assert again[-1].finish == "max_tokens"
-    assert again[-1].completion_tokens == 12
+    assert (again[-1].finish, again[-1].completion_tokens) == ("max_tokens", 12)
     assert again[-1].cached_tokens is not None
     assert again[-1].cached_tokens >= 8
     assert text_of(await collected(engine.chat(ASK, greedy)))

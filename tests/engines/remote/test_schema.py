@@ -34,8 +34,7 @@ def revise(server: FakeServer, **options: Any) -> redraft.Chain:
 def test_json_of_any_form_is_an_object_or_an_array(server: FakeServer) -> None:
     server.on(CHAT, chat_reply(GOOD))
     assert revise(server, checks=["json"]).answer == GOOD
-    form = {"type": ["object", "array"]}
-    assert bodies(server)[0]["response_format"]["json_schema"]["schema"] == form
+    assert bodies(server)[0]["response_format"]["json_schema"]["schema"] == {"type": ["object", "array"]}
 
 
 @pytest.mark.parametrize("checks", [["json-schema:{}"], ["json", "json-schema:{}"]])
@@ -94,8 +93,7 @@ def test_a_schema_that_is_refused_leaves_the_next_one_its_chance(server: FakeSer
     async def both(one: RemoteEngine) -> list[redraft.Chain]:
         return [await redraft.arevise("Who?", model=one, output=kind) for kind in (list[int], Person)]
 
-    chains = using(engine(server, patience=ONCE), both)
-    assert [chain.value for chain in chains] == [[1], Person(born=1815)]
+    assert [chain.value for chain in using(engine(server, patience=ONCE), both)] == [[1], Person(born=1815)]
     assert ["response_format" in body for body in bodies(server)] == [True, False, True]
 
 
@@ -103,8 +101,7 @@ def test_an_ignored_schema_is_revised_for(server: FakeServer, caplog: pytest.Log
     server.on(CHAT, *map(chat_reply, ("She was born in 1815.", "In 1815.", GOOD)))
     with caplog.at_level(logging.WARNING):
         chain = revise(server, output=Person)
-    assert chain.value == Person(born=1815)
-    assert chain.revisions == 2
+    assert (chain.value, chain.revisions) == (Person(born=1815), 2)
     assert all("response_format" in body for body in bodies(server))
     (record,) = caplog.records
     said = "does not keep to the JSON schema, so replies are only checked, or read as text: 'She was born"
@@ -126,8 +123,7 @@ def test_an_answer_in_the_form_is_no_reason_to_warn(
 def test_criticism_is_free_text(server: FakeServer) -> None:
     server.on(CHAT, chat_reply(GOOD), chat_reply("Fine. Revision is not needed."))
     revise(server, output=Person, mode="prompted", min_revisions=1, max_revisions=1)
-    formats = ["response_format" in body for body in bodies(server)]
-    assert formats[:3] == [True, False, True]
+    assert ["response_format" in body for body in bodies(server)][:3] == [True, False, True]
 
 
 class Dated(BaseModel):

@@ -9,8 +9,7 @@ from redraft.engines.remote.wire import EventParser
 
 def parse(*pieces: bytes) -> list[str]:
     parser = EventParser()
-    events = [event for piece in pieces for event in parser.feed(piece)]
-    return events + parser.close()
+    return [event for piece in pieces for event in parser.feed(piece)] + parser.close()
 
 
 @pytest.mark.parametrize(
@@ -37,8 +36,7 @@ def test_stream(stream: bytes, events: list[str]) -> None:
 
 def test_an_event_comes_out_as_soon_as_it_is_whole() -> None:
     parser = EventParser()
-    assert parser.feed(b"data: a\n") == []
-    assert parser.feed(b"\ndata: b") == ["a"]
+    assert (parser.feed(b"data: a\n"), parser.feed(b"\ndata: b")) == ([], ["a"])
     assert parser.feed(b"\r\n\r\n") == ["b"]
 
 

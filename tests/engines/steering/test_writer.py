@@ -475,8 +475,7 @@ async def test_what_stays_is_handed_on_while_the_rest_is_written(said: str, sche
 )
 def test_what_a_model_ends_by_itself_stays_as_it_is(form: Form, said: str) -> None:
     text, last = write(form, Says(said).source)
-    assert text == form.opening + said
-    assert last.finish == "stop"
+    assert (text, last.finish) == (form.opening + said, "stop")
 
 
 def test_a_title_is_handed_on_once() -> None:

@@ -31,8 +31,7 @@ def test_answers_are_joined_by_question_in_the_order_of_the_questions(tmp_path: 
     )
     found = read_matches(given, asked(tmp_path, "zwei", 1, category="math"))
     assert [match.question.id for match in found] == ["zwei", 1]
-    assert found[1].question.turns == ("Why 1?",)
-    assert found[1].question.category == "math"
+    assert (found[1].question.turns, found[1].question.category) == (("Why 1?",), "math")
     assert [(each.id, each.name, each.turns) for each in found[1].answers] == [
         ("new-1", "new", ("Wärme 🌳",)),
         ("old-1", "old", ("x",)),
@@ -43,8 +42,7 @@ def test_released_answers_are_joined(shared_data: Path) -> None:
     names = ("selfee_13b_enforce_3_revisions", "chatgpt")
     given = [shared_data / "selfee" / "answers" / f"{name}.jsonl" for name in names]
     found = read_matches(given, shared_data / "questions" / "vicuna_80.jsonl")
-    assert len(found) == 80
-    assert [each.name for each in found[0].answers] == list(names)
+    assert (len(found), [each.name for each in found[0].answers]) == (80, list(names))
     # SelFee's records say what was asked, ChatGPT's do not.
     assert [match.question.turns for match in read_matches(given)] == [m.question.turns for m in found]
 

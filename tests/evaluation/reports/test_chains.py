@@ -54,8 +54,7 @@ def test_no_text_becomes_markup_or_a_script(text: str, bad: str) -> None:
 
 def test_what_a_reader_may_look_for() -> None:
     empty = chain("q/4", "Describe hail.", best=None)
-    kinds = [[*kinds_of(each, [*rights_of(each)])] for each in (REPAIRED, BROKEN, TALK, empty)]
-    assert kinds == [
+    assert [[*kinds_of(each, [*rights_of(each)])] for each in (REPAIRED, BROKEN, TALK, empty)] == [
         ["repaired", "failed words<=9"],
         ["broken by a revision", "failed words<=9"],
         ["fails", "echo"],

@@ -101,8 +101,7 @@ def test_a_judge_that_prefers_the_first_answer_is_found_out(tmp_path: Path) -> N
     records = [each for question in range(20) for each in both(question, (9, 7), (7, 9))]
     found = of(tmp_path, records)
     assert found.whole.ratio
-    assert found.whole.ratio.value == 1
-    assert found.whole.both == Tally(0, 20, 0)
+    assert (found.whole.ratio.value, found.whole.both) == (1, Tally(0, 20, 0))
     assert found.order_bias
     assert found.order_bias.points
     assert (found.shown_first, found.order_bias.points.value) == (Tally(40, 0, 0), 2)
@@ -113,10 +112,8 @@ def test_a_question_is_won_by_winning_in_both_orders(tmp_path: Path) -> None:
     scores = (((9, 8), (7, 7)), ((9, 8), (7, 8)), ((7, 7), (9, 9)), ((8, 8), (8, 8)))
     found = of(tmp_path, [each for number, pair in enumerate(scores) for each in both(number, *pair)])
     assert (found.model, found.opponent) == ("A", "B"), "sides are known by ids alone"
-    assert found.whole.both == Tally(1, 2, 1)
-    assert found.whole.reviews == Tally(3, 3, 2)
-    assert found.whole.win_rate.value == 4.5 / 8
-    assert found.p == 1
+    assert (found.whole.both, found.whole.reviews) == (Tally(1, 2, 1), Tally(3, 3, 2))
+    assert (found.whole.win_rate.value, found.p) == (4.5 / 8, 1)
 
 
 def test_several_judges_vote_in_each_order(tmp_path: Path) -> None:
@@ -126,8 +123,7 @@ def test_several_judges_vote_in_each_order(tmp_path: Path) -> None:
         for each in both(1, *scores)
     ]
     found = of(tmp_path, records)
-    assert found.whole.both == Tally(1, 0, 0)
-    assert found.whole.reviews == Tally(4, 0, 2)
+    assert (found.whole.both, found.whole.reviews) == (Tally(1, 0, 0), Tally(4, 0, 2))
 
 
 def test_verdicts_without_scores_have_no_ratio(tmp_path: Path) -> None:

@@ -27,8 +27,7 @@ def test_the_first_record_says_what_a_file_is(tmp_path: Path, kind: str) -> None
     assert opened(write(tmp_path / "a.jsonl", [RECORDS[kind], {}])).kind == kind
     (tmp_path / "b.json").write_text(json.dumps(RECORDS[kind], indent=1))
     given = opened(tmp_path / "b.json")
-    assert given.kind == kind
-    assert len(list(given.records)) == 1
+    assert (given.kind, len(list(given.records))) == (kind, 1)
 
 
 @pytest.mark.parametrize("other", ["grades", "chains"])

@@ -119,8 +119,7 @@ def test_a_pair_of_votes_has_the_outcome_of_all_voters(tmp_path: Path) -> None:
         for question, given in votes.items()
         for voter, (first, winner) in enumerate(given)
     ]
-    path = write(tmp_path / "r.jsonl", records)
-    found = report([path])
+    found = report([write(tmp_path / "r.jsonl", records)])
     pairs = data_of(read(page(found, "")))
     assert [each["kinds"] for each in pairs] == [["tied"], ["lost"], ["won"]]
     assert pairs[0]["about"].endswith("new tied"), "voters disagree, and not a judge with itself"

@@ -51,8 +51,7 @@ def chance(one: str, two: str) -> float:
 
 def test_strengths_are_found_through_others(tmp_path: Path) -> None:
     found = ranking(report(tmp_path, drawn(("strong", "middle"), ("middle", "weak"))))
-    assert [*found.models] == ["strong", "middle", "weak"]
-    assert found.against == "middle"
+    assert ([*found.models], found.against) == (["strong", "middle", "weak"], "middle")
     for name, rate in found.models.items():
         if name != "middle":
             assert rate.low < chance(name, "middle") < rate.high

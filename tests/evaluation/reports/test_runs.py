@@ -54,8 +54,7 @@ def report(*files: Path, **given: Any) -> RunReport:
 
 def test_a_run_of_a_task(tmp_path: Path) -> None:
     chains = [scored(str(n), n < 2, n < 3, groups=["level 1" if n < 2 else "level 2"]) for n in range(4)]
-    found = lines(report(kept(tmp_path / "run.jsonl", chains)))
-    assert found == [
+    assert lines(report(kept(tmp_path / "run.jsonl", chains))) == [
         "run: gsm8k, 4 answers",
         "score 75.0 % 30.1 to 95.4 3 of 4",
         "first answers 50.0 % 15.0 to 85.0 2 of 4",

@@ -44,8 +44,7 @@ def test_records_with_too_few_answers_do_not_count() -> None:
         "; without 1 record of fewer answers"
     )
     assert tally.record()["pass@2"]["records"] == 1
-    assert steps_to(1) == [1]
-    assert steps_to(12) == [1, 2, 5, 10, 12]
+    assert (steps_to(1), steps_to(12)) == ([1], [1, 2, 5, 10, 12])
 
 
 def test_each_record_is_answered_several_times() -> None:
@@ -53,10 +52,8 @@ def test_each_record_is_answered_several_times() -> None:
     assert done.exit_code == 0, done.output
     shown = [line.split()[:2] for line in done.stdout.splitlines()[1:4]]
     assert shown == [["score", "50.0"], ["pass@2", "83.3"], ["pass@3", "100.0"]]  # 83.3: (1 + (1 - 1/3)) / 2
-    chains = list(read_jsonl(Path("out.jsonl")))
-    assert len({chain.id for chain in chains}) == 6
-    again = redraft("eval", "gsm8k", "test.jsonl", "--samples", "3", "--json", *EVAL)
-    found = json.loads(again.stdout)
+    assert len({chain.id for chain in read_jsonl(Path("out.jsonl"))}) == 6
+    found = json.loads(redraft("eval", "gsm8k", "test.jsonl", "--samples", "3", "--json", *EVAL).stdout)
     assert round(found["pass@2"]["value"], 3) == 0.833
     assert "pass@3" in found
 

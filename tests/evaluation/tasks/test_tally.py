@@ -35,8 +35,7 @@ def test_the_best_answer_scores_and_the_first_is_shown_beside_it_where_some_are_
         "score            50.0 %  15.0 to 85.0  2 of 4",
         "  first answers  50.0 %  15.0 to 85.0  2 of 4",
     ]
-    assert tally.wrong == ["ü", "d"]
-    assert tally.score.rate == proportion(2, 4)
+    assert (tally.wrong, tally.score.rate) == (["ü", "d"], proportion(2, 4))
     found = tally.record()
     assert (found["task"], found["wrong"], found["first_answers"]["hits"]) == ("gsm8k", ["ü", "d"], 2)
     ends = {"low": pytest.approx(0.15, abs=1e-3), "high": pytest.approx(0.85, abs=1e-3)}

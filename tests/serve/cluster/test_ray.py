@@ -88,14 +88,12 @@ def test_ctrl_c_and_the_same_command(machines: Any) -> None:
         _, said = job.communicate(timeout=120)
     assert job.returncode == 130, said
     assert "run the same command again to go on" in said
-    before = done_so_far()
-    assert 40 <= before < 200
+    assert 40 <= done_so_far() < 200
     assert not OUT.exists()
     done = run(*words, "--ray", machines.address)
     assert done.returncode == 0, done.stderr
     assert {each["id"] for each in lines(OUT)} == {f"prompts/{n}" for n in range(200)}
-    calls = counted()
-    assert sum(calls.values()) <= 200 + 16  # what was under way
+    assert sum(counted().values()) <= 200 + 16  # what was under way
 
 
 def test_two_runs_of_one_share(machines: Any) -> None:

@@ -97,8 +97,7 @@ def test_what_was_lost_is_spent() -> None:
     told.take(Delta("c", (3,)))
     told.broke()
     last = told.take(Delta("d", (4,), finish="stop", prompt_tokens=13, completion_tokens=1))
-    assert last.prompt_tokens == 10 + 12 + 13
-    assert last.completion_tokens == 4
+    assert (last.prompt_tokens, last.completion_tokens) == (10 + 12 + 13, 4)
     assert told.said == [1, 2, 3, 4]
 
 

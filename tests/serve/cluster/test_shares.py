@@ -36,8 +36,7 @@ def made(actor: ShareActor, share: str) -> dict[str, Any]:
 
 def test_a_process_makes_shares_as_the_flag_does() -> None:
     actor = ShareActor(work().to_json())
-    hello = json.loads(asyncio.run(actor.hello()))
-    assert hello["lacks"] == ""
+    assert json.loads(asyncio.run(actor.hello()))["lacks"] == ""
     counts = [made(actor, f"{index}/2") for index in range(2)]
     assert sum(each["done"] for each in counts) == 9
     by_flag = answer_file(

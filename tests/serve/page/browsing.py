@@ -62,8 +62,7 @@ def own_port() -> str:
 
 
 def inside(url: str) -> float:
-    text = httpx.get(f"{url}metrics").text
-    return float(text.split("\nredraft_requests_inside ")[1].split()[0])
+    return float(httpx.get(f"{url}metrics").text.split("\nredraft_requests_inside ")[1].split()[0])
 
 
 @dataclass

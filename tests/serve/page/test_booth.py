@@ -52,8 +52,7 @@ def test_the_page_comes_without_answers_and_nothing_else_without_the_key(booth: 
 def test_other_requests_are_refused(
     booth: Served, voting: Voting, headers: dict[str, str], status: int
 ) -> None:
-    pair = act(booth, "show")["pair"]
-    body = {"voter": "zoë", "do": "1", "id": pair["id"]}
+    body = {"voter": "zoë", "do": "1", "id": act(booth, "show")["pair"]["id"]}
     with httpx.Client(base_url=booth.root) as client:
         cookies = "; ".join(f"{each.name}={each.value}" for each in booth.client.cookies.jar)
         given = {"Cookie": cookies, **headers}
@@ -90,8 +89,7 @@ def test_what_changes_nothing_is_said(booth: Served, voting: Voting) -> None:
 
 def test_nobody_votes_in_another_name(voting: Voting) -> None:
     with serving(voting, "Ada") as booth:
-        pair = act(booth, "show", voter="Eve")["pair"]
-        act(booth, "1", pair, voter="Eve")
+        act(booth, "1", act(booth, "show", voter="Eve")["pair"], voter="Eve")
     assert [each.judge for each in voting.votes()] == ["Ada"]
 
 

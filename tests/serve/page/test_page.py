@@ -124,8 +124,7 @@ def test_an_unrevised_answer_stands_once_and_a_tick_is_no_approval(browser: Brow
     assert " a second" in turn.locator(".meta", has_text="plain · ").inner_text()
     assert visit.page.locator(".filled").inner_text().endswith(" tokens of context")
     turn.locator(".verdict summary").click()
-    assert turn.locator(".verdict li code").inner_text() == "words>=3"
-    assert visit.faults == []
+    assert (turn.locator(".verdict li code").inner_text(), visit.faults) == ("words>=3", [])
 
 
 WORDS = "return given.map((t) => ((t.chain && own.pathOf(t.chain)) || own.brokenOff(t)).split(':')[0]);"
@@ -218,8 +217,7 @@ def test_nothing_in_an_answer_does_anything(browser: Browsing, url: str) -> None
 
 @pytest.mark.slow
 def test_a_long_answer_is_shown_as_it_is(browser: Browsing, url: str) -> None:
-    visit = browser.asking(url, "Write.", "huge")
-    turn = visit.answered("<b>")
+    turn = browser.asking(url, "Write.", "huge").answered("<b>")
     assert len(turn.locator(".final").inner_text()) > 1_000_000
     assert not turn.locator(".final b").count()
 
@@ -269,8 +267,7 @@ def test_what_is_wrong_is_underlined_and_says_why(browser: Browsing, url: str) -
     assert f"{shown} It falls." in turn.locator(".diff").inner_text()
     odd = [[-1, 2], [5, 4], [0, 99], ["x", 2], [1], 7, None, {}, "", "/d/1", "/a~1b/2", "/e", "c"]
     found = visit.told("chain.js", FAULTS, [*odd, "/a~1b/0", "/a~1b/1", "/d", [27, 28]])
-    kept = [(begin, end - begin) for begin, end, _ in found]
-    assert kept == [(4, 35), (13, 1), (16, 13), (28, 1), (37, 1)]
+    assert [(begin, end - begin) for begin, end, _ in found] == [(4, 35), (13, 1), (16, 13), (28, 1), (37, 1)]
     assert (visit.faults, visit.foreign()) == ([], set())
 
 
@@ -304,8 +301,7 @@ def test_a_patch_is_shown_in_place_while_it_is_written(browser: Browsing, url: s
     said = [begun, {**begun, "text": "[1] co"}, {**begun, "text": 'ld"'}, begun, {**begun, "text": "dry"}]
     draft = {"type": "step", "index": 0, "step": {"answer": "🌧: it is wet."}}
     told = browser.open(url).told("chain.js", PATCHED, [draft, *said, {**begun, "text": "!", "place": None}])
-    assert told[2:4] == ["🌧: co wet.", "🌧: cold wet."]
-    assert told[5:] == ["🌧: dry wet.", "dry!"]
+    assert (told[2:4], told[5:]) == (["🌧: co wet.", "🌧: cold wet."], ["🌧: dry wet.", "dry!"])
 
 
 DIFFS = "return given.map(([before, after]) => own.changes(before, after));"

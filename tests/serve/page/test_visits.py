@@ -131,8 +131,7 @@ def test_a_stopped_answer_keeps_its_steps_and_is_a_chain(browser: Browsing, url:
     visit = browser.asking(url, "Wait.", "slow")
     visit.page.locator(".writing").filter(has_text="Rain").wait_for()
     visit.page.keyboard.press("Escape")
-    turn = visit.answered("Rain")
-    assert turn.locator(".broken").inner_text() == "You stopped this answer before its end."
+    assert visit.answered("Rain").locator(".broken").inner_text() == "You stopped this answer before its end."
     wait_until(lambda: not inside(url))
     chain = Chain.from_json(saved(visit.page, "Chains"))
     assert (chain.stop, chain.steps[0].answer, chain.steps[0].finish) == ("cancelled", "Rain", "cancelled")
@@ -369,8 +368,7 @@ def test_with_keys_the_page_asks_for_one_first(browser: Browsing, tmp_path: Path
         visit.ask("Describe rain.")
         visit.answered("falls")
         assert page.request.get(f"{url}logout").status == 404  # a link from elsewhere ends no login
-        elsewhere = {"Origin": "https://evil.example"}
-        assert page.request.post(f"{url}logout", headers=elsewhere).status == 403
+        assert page.request.post(f"{url}logout", headers={"Origin": "https://evil.example"}).status == 403
         body = {"id": "12345678", "question": "?", "names": ["a", "b"], "answers": ["a", "b"]}
         vote = {**body, "winner": "1", "swapped": False, "voter": "Eve"}
         assert page.request.post(f"{url}page/votes", data=vote).json() == {"stored": True}

@@ -22,8 +22,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     ids[0, :8] = torch.arange(20, 28)
     ids[1, :4] = torch.arange(30, 34)
     ids[2, :6] = torch.arange(40, 46)
-    mask = torch.tensor([[1, 1, 1], [0, 0, 0], [1, 1, 0]]).bool()
-    return ids, torch.tensor([5, 4, 4]), mask
+    return ids, torch.tensor([5, 4, 4]), torch.tensor([[1, 1, 1], [0, 0, 0], [1, 1, 0]]).bool()
 
 
 def test_what_it_says_of_a_response_is_what_the_model_says_of_each_row_alone() -> None:

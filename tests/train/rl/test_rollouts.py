@@ -102,8 +102,7 @@ def test_a_response_ends_with_the_stop_token_or_at_the_limit(tmp_path: Path) -> 
 
 
 def test_a_sample_has_its_prompt_answer_and_reward(tmp_path: Path) -> None:
-    source = rollouts(tmp_path, policy())
-    list(source.batches(0))
+    list(rollouts(tmp_path, policy()).batches(0))
     asked = {each.record.id: each.record.prompt.said for each in prompts()}
     for number, each in enumerate(samples(tmp_path)):
         assert (each["rollout"], each["row"]) == (0, number)
@@ -118,8 +117,7 @@ def test_a_rollout_batch_that_was_not_whole_is_written_again(tmp_path: Path) -> 
     with (tmp_path / SAMPLES).open("a") as file:
         file.write('{"rollout": 0, "row": 4, "torn')
     again = list(rollouts(tmp_path, policy()).batches(0))
-    whole = list(rollouts(tmp_path / "whole", policy()).batches(0))
-    for one, other in zip(again, whole, strict=True):
+    for one, other in zip(again, list(rollouts(tmp_path / "whole", policy()).batches(0)), strict=True):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
     assert samples(tmp_path) == samples(tmp_path / "whole")
@@ -153,8 +151,7 @@ def test_only_a_value_head_explains_variance(tmp_path: Path) -> None:
 
 def test_a_response_ends_wherever_the_model_ends_a_turn(tmp_path: Path) -> None:
     """Chat models such as Gemma and Phi-3 end turns with a token that is not the tokenizer's."""
-    plain = rollouts(tmp_path / "plain", policy())
-    list(plain.batches(0))
+    list(rollouts(tmp_path / "plain", policy()).batches(0))
     turn = samples(tmp_path / "plain")[0]["tokens"][1]
     made = policy()
     made.model.generation_config.eos_token_id = [TOKENIZER.eos_token_id, turn]
@@ -194,8 +191,7 @@ def test_a_run_that_resumes_at_any_checkpoint_has_the_curve_of_an_unbroken_one(t
 
 def test_a_length_may_count_the_prompt_too(tmp_path: Path) -> None:
     most = max(len(each.tokens) for each in prompts()) + 9
-    source = rollouts(tmp_path, policy(max_length=most))
-    list(source.batches(0))
+    list(rollouts(tmp_path, policy(max_length=most)).batches(0))
     lengths = {each.record.id: len(each.tokens) for each in prompts()}
     cut = [each for each in samples(tmp_path) if not each["ended"]]
     assert cut
@@ -230,8 +226,7 @@ def reward_model(folder: Path, kind: str) -> str:
 def test_a_run_whose_answers_are_all_empty_goes_on(tmp_path: Path, judge: str) -> None:
     form = reward_model(tmp_path / "judge", "bytes") if judge == "reward" else judge
     loop(tmp_path, rollouts(tmp_path, silent(), parse_rewards([form])), max_steps=8).run()
-    lines = finite(tmp_path)
-    assert {line["response_tokens"] for line in lines if "reward" in line} == {1.0}
+    assert {line["response_tokens"] for line in finite(tmp_path) if "reward" in line} == {1.0}
     for each in samples(tmp_path):
         assert (each["answer"], each["tokens"], each["ended"]) == ("", [TOKENIZER.eos_token_id], True)
         assert judge == "reward" or each["reward"] == 0.0
@@ -277,8 +272,7 @@ def test_a_batch_of_empty_responses_is_no_error() -> None:
 
 
 def test_a_score_is_a_reward_of_the_last_token() -> None:
-    made = experience(init_kl_coef=0.0, lam=1.0)
-    batch = completed(made, (2.0, -1.0), 3, 4)
+    batch = completed(experience(init_kl_coef=0.0, lam=1.0), (2.0, -1.0), 3, 4)
     assert torch.allclose(batch["returns"][0], torch.tensor([2.0, 2.0, 2.0, 0.0]), atol=1e-6)
     assert torch.allclose(batch["returns"][1], torch.tensor([-1.0] * 4), atol=1e-6)
 
@@ -321,8 +315,7 @@ def weighed(clip_max: float, name: str = "rloo") -> torch.Tensor:
         said = made._seen(batch["input_ids"], batch["starts"], batch["mask"])[0].log_probs
         said = said + apart * torch.tensor([0.25, 0.5, 1.0, 2.0]).log()
         drawn = [replace(each, log_probs=tuple(row.tolist())) for each, row in zip(texts, said, strict=True)]
-        scores = [{"a": 1.0}, {"a": 0.0}]
-        found.append(made.complete(asked, drawn, scores)["advantages"][0])
+        found.append(made.complete(asked, drawn, [{"a": 1.0}, {"a": 0.0}])["advantages"][0])
         assert made.metrics["sampler_kl"] == pytest.approx(0.5284 if apart else 0.0, abs=1e-4)
     return found[1] / found[0]
 
@@ -342,8 +335,7 @@ def test_a_sampler_that_says_nothing_is_believed() -> None:
 @pytest.mark.parametrize("name", ["rloo", "grpo"])
 def test_answers_to_one_prompt_are_compared(name: str) -> None:
     made = experience(algorithm=name, num_generations=2, init_kl_coef=0.0)
-    batch = completed(made, (1.0, 0.0, 3.0, 3.0), 2, 2, 2, 2)
-    first = batch["advantages"][:, 0]
+    first = completed(made, (1.0, 0.0, 3.0, 3.0), 2, 2, 2, 2)["advantages"][:, 0]
     assert first[0] == -first[1] > 0
     assert first[2] == first[3] == 0
 
@@ -351,16 +343,14 @@ def test_answers_to_one_prompt_are_compared(name: str) -> None:
 def test_grpo_has_its_kl_in_the_loss() -> None:
     made = experience(algorithm="grpo", num_generations=2, init_kl_coef=0.3)
     assert torch.all(completed(made, (1.0, 1.0), 3, 4)["advantages"] == 0)
-    assert made._policy.kl_coef == 0.3
-    assert experience(init_kl_coef=0.3)._policy.kl_coef == 0.0
+    assert (made._policy.kl_coef, experience(init_kl_coef=0.3)._policy.kl_coef) == (0.3, 0.0)
 
 
 @pytest.mark.parametrize("name", ["ppo", "rloo", "grpo"])
 def test_equal_rewards_teach_nothing(name: str) -> None:
     made = policy(algorithm=name, num_generations=8, init_kl_coef=0.0, lam=1.0)
     found = Experience(made, made.own, size=2, bf16=False)
-    batch = completed(found, (64.2,) * 8, *range(2, 10))
-    assert not batch["advantages"].any()
+    assert not completed(found, (64.2,) * 8, *range(2, 10))["advantages"].any()
     assert found.metrics["reward_std"] == found.metrics["reward_length_correlation"] == 0
 
 
@@ -375,8 +365,7 @@ def test_the_share_of_prompts_whose_answers_have_equal_rewards_is_known() -> Non
 
 def test_an_answer_that_does_not_end_pays_a_penalty() -> None:
     made = experience(missing_eos_penalty=5.0, init_kl_coef=0.0, lam=1.0)
-    returns = completed(made, (1.0, 1.0), 3, 4)["returns"][:, 0]
-    assert returns.tolist() == pytest.approx([-4.0, 1.0], abs=1e-5)
+    assert completed(made, (1.0, 1.0), 3, 4)["returns"][:, 0].tolist() == pytest.approx([-4.0, 1.0], abs=1e-5)
     assert made.metrics["reward"] == 1.0  # what the reward said
 
 

@@ -67,8 +67,7 @@ def stopped_and_resumed(folder: Path) -> None:
     own = CHUNKS // RANKS
     told = made(folder, "ppo", Stops(own + 1) if place()[0] else share_of_e)
     a_batch = told.steps_an_epoch
-    assert told.run() == a_batch
-    assert told.stopped == signal.SIGTERM
+    assert (told.run(), told.stopped) == (a_batch, signal.SIGTERM)
     assert len((folder / "samples.jsonl").read_text().splitlines()) == 16 + 4 * RANKS
     distributed.barrier()
     again = made(folder, "ppo")

@@ -159,8 +159,7 @@ def test_llamacpps_own_reader_finds_the_same(tmp_path: Path) -> None:
     }
     assert "output.weight" not in found
     factors = np.frombuffer(found["rope_freqs.weight"], np.float32)
-    assert factors[0] == 1
-    assert factors[-1] == 8
+    assert (factors[0], factors[-1]) == (1, 8)
     assert (np.diff(factors) >= 0).all()
 
 

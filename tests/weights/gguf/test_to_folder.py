@@ -44,8 +44,7 @@ def test_there_and_back_changes_no_bit(model: str, quant: str, tmp_path: Path) -
 
 
 def test_a_gguf_file_comes_back_byte_by_byte(tmp_path: Path) -> None:
-    folder = tiny_folder(tmp_path / "m", "Qwen3", tie_word_embeddings=True)
-    export_gguf(folder, tmp_path / "one.gguf")
+    export_gguf(tiny_folder(tmp_path / "m", "Qwen3", tie_word_embeddings=True), tmp_path / "one.gguf")
     import_gguf(tmp_path / "one.gguf", tmp_path / "back" / "m")
     export_gguf(tmp_path / "back" / "m", tmp_path / "two.gguf")
     assert (tmp_path / "two.gguf").read_bytes() == (tmp_path / "one.gguf").read_bytes()
@@ -104,8 +103,7 @@ def test_what_the_folder_says(tmp_path: Path) -> None:
     import_gguf(tmp_path / "m.gguf", tmp_path / "back", Run(command="redraft weights from-gguf"))
     said = json.loads((tmp_path / "back" / "config.json").read_bytes())
     assert said["architectures"] == ["LlamaForCausalLM"], "GGUF does not tell the two apart"
-    assert said["redraft_format"] == "selfee-1"
-    assert said["rms_norm_eps"] == 1e-5
+    assert (said["redraft_format"], said["rms_norm_eps"]) == ("selfee-1", 1e-5)
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     assert {key: said[key] for key in ids} == ids
     assert json.loads((tmp_path / "back" / "generation_config.json").read_bytes()) == ids
@@ -224,8 +222,7 @@ def test_what_overflows_is_a_warning(tmp_path: Path) -> None:
     told: list[str] = []
     file = with_large_numbers(tmp_path)
     import_gguf(file, tmp_path / "back", Run(tell=told.append, warn=warned.append), dtype="F16")
-    assert warned == [OVERFLOW]
-    assert told == ["1 number in 'lm_head.weight' became zero."]
+    assert (warned, told) == ([OVERFLOW], ["1 number in 'lm_head.weight' became zero."])
     import_gguf(file, tmp_path / "same", Run(tell=pytest.fail, warn=pytest.fail))
 
 

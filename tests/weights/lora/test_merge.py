@@ -89,8 +89,7 @@ def test_merged_weights_are_those_of_peft(architecture: str, kind: str, tmp_path
 def test_in_parts_it_is_as_in_one(base: Path, kind: str, size: int) -> None:
     folder = base.parent / kind
     adapter = read_adapter(folder if folder.exists() else lora(base, folder, **KINDS[kind]))
-    targets = plan_merge(open_checkpoint(base), adapter, None).targets
-    every = targets.values()
+    every = plan_merge(open_checkpoint(base), adapter, None).targets.values()
     changed = [each for each in every if each.change or each.source is adapter.weights]
     for target in (changed[0], changed[-1]):
         parts = list(merged(target, adapter, size))
@@ -198,8 +197,7 @@ def test_what_lies_beside_the_weights(base: Path, plain: Path, tmp_path: Path) -
     (plain / "adapter_config.json").write_text(json.dumps(settings | {"redraft_format": "selfee-1"}))
     merge_lora(base, plain, tmp_path / "merged", Run(command="redraft weights merge-lora"))
     config = json.loads((tmp_path / "merged" / "config.json").read_text())
-    assert config["redraft_format"] == "selfee-1"
-    assert config["hidden_size"] == 64
+    assert (config["redraft_format"], config["hidden_size"]) == ("selfee-1", 64)
     manifest = json.loads((tmp_path / "merged" / "redraft.json").read_text())
     assert manifest["command"] == "redraft weights merge-lora"
     assert manifest["inputs"]["base"]["path"] == str(base)

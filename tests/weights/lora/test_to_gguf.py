@@ -198,8 +198,7 @@ def test_what_has_no_place_is_to_be_merged(tmp_path: Path, named: dict[str, Any]
 
 def test_an_embedding_that_is_the_output_too(tmp_path: Path) -> None:
     base = tiny_folder(tmp_path / "base", tie_word_embeddings=True)
-    adapter = lora(base, tmp_path / "adapter", target_modules=["q_proj", "lm_head"])
-    message = refusal(adapter)
+    message = refusal(lora(base, tmp_path / "adapter", target_modules=["q_proj", "lm_head"]))
     assert "uses one matrix for the input and output embeddings" in message
     assert f"redraft weights merge-lora {base} ADAPTER -o DIR" in message
 
@@ -222,8 +221,7 @@ def test_the_base_has_to_be_known(plain: Path, tmp_path: Path) -> None:
 
 
 def test_an_adapter_for_another_model(base: Path, plain: Path, tmp_path: Path) -> None:
-    other = tiny_folder(tmp_path / "other", intermediate_size=192)
-    message = refusal(plain, base=other)
+    message = refusal(plain, base=tiny_folder(tmp_path / "other", intermediate_size=192))
     assert "is for another model than" in message
     assert "it changes 'model.layers.0.mlp.down_proj' as 64 × 128 and the model has 64 × 192" in message
     export_gguf(tiny_folder(tmp_path / "short", num_hidden_layers=1), tmp_path / "short.gguf")

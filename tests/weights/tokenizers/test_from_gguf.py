@@ -115,8 +115,7 @@ def test_the_default_model_comes_back_the_same(default_model: Path, default_fold
 def test_the_default_model_makes_the_same_ids_of_all_texts(default_model: Path, default_folder: Path) -> None:
     tokenizer = cached(default_folder)
     for special in (False, True):
-        found = llama_cpp_ids(default_model, TEXTS, special=special)
-        assert found == ids(tokenizer, TEXTS, special=special)
+        assert llama_cpp_ids(default_model, TEXTS, special=special) == ids(tokenizer, TEXTS, special=special)
     assert ids(tokenizer, ["}\x06:"]) == ids(tokenizer, ["}:"]), "it has no token of the byte 6"
 
 

@@ -59,10 +59,8 @@ def test_byte_level_keys(plain: Path) -> None:
     assert key(metadata, "model") == "gpt2"
     assert {text: number for number, text in enumerate(tokens[:701])} == tokenizer.get_vocab()
     assert [tokens[701], tokens[719]] == ["[PAD701]", "[PAD719]"]
-    assert kinds[:3] == [CONTROL] * 3
-    assert tokens.index("<tool>") == 700
-    assert kinds[700:] == [USER_DEFINED] + [UNUSED] * 19
-    assert set(kinds[3:700]) == {1}
+    assert (kinds[:3], tokens.index("<tool>")) == ([CONTROL] * 3, 700)
+    assert (kinds[700:], set(kinds[3:700])) == ([USER_DEFINED] + [UNUSED] * 19, {1})
     assert (key(metadata, "bos_token_id"), key(metadata, "eos_token_id")) == (0, 2)
     assert "tokenizer.ggml.padding_token_id" not in metadata
     assert key(metadata, "add_bos_token") is False
@@ -116,8 +114,7 @@ def test_sentencepiece_ids_are_those_of_sentencepiece(selfee: Path, with_json: b
 def test_control_tokens_in_a_text_count_where_they_may(selfee: Path) -> None:
     path = model_file(selfee / "m.gguf", tokenizer_metadata(selfee, 601))
     [found] = llama_cpp_ids(path, ["a</s>[PAD]"], special=True, start=True)
-    assert found[0] == 1
-    assert found[-2:] == [2, 600]
+    assert (found[0], found[-2:]) == (1, [2, 600])
     [found] = llama_cpp_ids(path, ["a</s>[PAD]"])
     assert not {2, 600} & set(found)
 

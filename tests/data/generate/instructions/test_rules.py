@@ -179,8 +179,7 @@ def test_a_task_in_an_output_is_text_where_tasks_have_headings() -> None:
     output = "Here is one:\n\nInstruction: Sort the numbers.\nInput: 3 1 2\nOutput: 1 2 3"
     reply = f"Task 4\nInstruction: Show an example.\nInput: <noinput>\nOutput: {output}"
     shown, last = rules.read_tasks(f"{reply}\n\nTask 5\nInstruction: Go.", cut=False)
-    assert shown.task.output == output
-    assert last.task.instruction == "Go."
+    assert (shown.task.output, last.task.instruction) == (output, "Go.")
 
 
 @pytest.mark.parametrize("output", ["-5", "80.", "7)", "3", "12 - 4", "# A heading"])

@@ -74,8 +74,7 @@ def files(out: Path) -> tuple[str, list[Any]]:
 def test_what_is_kept_is_a_training_set(tmp_path: Path, way: Way) -> None:
     result = made(tmp_path / "out.jsonl", way=way)
     chains = list(read_jsonl(result.out))
-    instructions = {chain.prompt.instruction for chain in chains}
-    assert result.kept == len(instructions) >= 20
+    assert result.kept == len({chain.prompt.instruction for chain in chains}) >= 20
     assert result.exit_status == 0
     assert len({chain.id for chain in chains}) == len(chains) == result.tasks
     for chain in chains:
@@ -131,8 +130,7 @@ def test_an_error_in_the_middle_costs_nothing_twice(tmp_path: Path, way: Way) ->
     copy = made(tmp_path / "copy.jsonl", again, way=way, count=20, parallel=1)
     assert files(copy.out) == files(whole.out)
     assert copy.job.spent.replayed > len(again.calls)
-    assert again.calls == []
-    assert copy.job.spent.tokens == 0
+    assert (again.calls, copy.job.spent.tokens) == ([], 0)
 
 
 def test_a_reply_that_came_at_the_second_try_is_used_by_the_next_run(tmp_path: Path) -> None:
@@ -151,8 +149,7 @@ def test_a_request_that_failed_is_made_by_the_next_run(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     engine = uneven(c2=ServerError("out of luck", status=500))
     first = made(out, engine, way="self-instruct", count=12, parallel=1)
-    assert first.job.counts.failed == 1
-    assert first.exit_status == 3
+    assert (first.job.counts.failed, first.exit_status) == (1, 3)
     second = made(out, way="self-instruct", count=24, parallel=1)
     assert second.job.counts.failed == 0
     assert second.kept >= 24
@@ -203,8 +200,7 @@ def test_bad_replies_are_rejects_with_a_name(
     tmp_path: Path, reply: str | ScriptedReply, rule: str, way: Way
 ) -> None:
     result = made(tmp_path / "out.jsonl", ScriptedEngine([reply]), parallel=1, way=way)
-    assert set(result.rejected) == {rule}
-    assert result.exit_status == 3
+    assert (set(result.rejected), result.exit_status) == ({rule}, 3)
     [first, *_] = files(result.out)[1]
     assert first["record"]
 
@@ -234,8 +230,7 @@ def test_bad_instances_are_rejects_with_a_name(
 
     result = made(tmp_path / "out.jsonl", ScriptedEngine(reply), parallel=1, way="self-instruct")
     assert (result.kept, result.exit_status) == (0, 3)
-    assert set(result.rejected) == {rule, "similar"}
-    assert result.rejected[rule] == 1
+    assert (set(result.rejected), result.rejected[rule]) == ({rule, "similar"}, 1)
 
 
 def test_other_settings_are_refused_and_other_counts_are_not(tmp_path: Path) -> None:
@@ -327,8 +322,7 @@ def test_a_new_instruction_without_an_answer_is_not_paid_for_again_by_the_next_r
         made(tmp_path / "out.jsonl", first, way="self-instruct", parallel=1)
     second = ScriptedEngine([listed])
     result = made(tmp_path / "out.jsonl", second, way="self-instruct", parallel=1)
-    assert result.rejected["kind"] == 2
-    assert set(result.rejected) == {"kind", "similar"}
+    assert (result.rejected["kind"], set(result.rejected)) == (2, {"kind", "similar"})
     assert "Classification:" not in str(second.calls)
 
 
@@ -337,8 +331,7 @@ def test_a_limit_stops_before_the_next_call_and_loses_no_reply(tmp_path: Path) -
     out, asked = tmp_path / "out.jsonl", list[Any]()
     for _ in range(9):
         engine = teacher()
-        result = made(out, engine, way="self-instruct", parallel=2, limit_tokens=1)
-        assert result.exit_status == STOPPED
+        assert made(out, engine, way="self-instruct", parallel=2, limit_tokens=1).exit_status == STOPPED
         assert 1 <= len(engine.calls) <= 2
         asked += engine.calls
     assert len(set(map(str, asked))) == len(asked)

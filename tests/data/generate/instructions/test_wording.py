@@ -60,8 +60,7 @@ def test_a_classification_gets_its_labels_first() -> None:
 
 def test_another_task_gets_its_inputs_first_and_at_most_five() -> None:
     reply = "".join(f"Example {n}\nInput: {'a' * n}\nOutput: {n}\n\n" for n in range(1, 9))
-    found = read_instances(reply, COUNT, cut=False)
-    assert [task.output for task in found] == ["1", "2", "3", "4", "5"]
+    assert [task.output for task in read_instances(reply, COUNT, cut=False)] == ["1", "2", "3", "4", "5"]
 
 
 def test_instances_with_faults() -> None:
