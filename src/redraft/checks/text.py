@@ -38,7 +38,7 @@ _OTHER = {"uppercase": regex.compile(r"\p{Ll}+"), "lowercase": regex.compile(r"\
 """Name -> letters of the other case."""
 _CASED = regex.compile(r"[\p{Ll}\p{Lu}]")
 _SAYS = regex.compile(r"[\p{L}\p{N}]")
-_MARKS = regex.compile(r"\s*\p{P}[\s\p{P}]*")  # such as `...`, which says nothing
+_MARKS = regex.compile(r"(?!-\Z)\s*\p{P}[\s\p{P}]*")  # such as `...`, which says nothing. A `-` is a sign
 
 
 def bullets(text: str) -> int:
