@@ -306,7 +306,7 @@ async def load_engine(
     if not isinstance(ref, str):
         raise UsageError(f"the model reference is {shown(ref)}.", hint=f"The forms: {forms()}")
     if parallel < 1:
-        raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
+        raise UsageError(f"parallel is {parallel}.", hint="Give 1 or more streams at once.")
     opening = Opening(ref, told, parallel, fast, config, patience or Patience(), batches)
     if len(parts := references_of(ref)) > 1:
         if batches:

@@ -79,7 +79,7 @@ class Promise(OptionModel):
     usd: float | None = option("what an answer cost", default=None, ge=0)
     certain: bool = option("whether no way is ahead by the margin", default=False)
     prompts: int = option("how many were answered", default=0, ge=0)
-    margin: float = option("what another way may be ahead", default=0.0, ge=0, le=1)
+    margin: float = option("how far another way may be ahead", default=0.0, ge=0, le=1)
     ways: list[str] = option("the ways that were compared", default=[])
     judge: str = option("whose preferences gain and harm count; empty for the truth", default="")
     tasks: list[str] = option("the tasks that were answered", default=[])

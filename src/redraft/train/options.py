@@ -166,7 +166,7 @@ class SftOptions(LossOptions):
     verb = "sft"
 
     training_objective: Objective = option(
-        "what carries loss (all but rejected answers, all, one answer, all but answer 0, feedback)",
+        "train on all but rejected answers, all texts, one answer, all but answer 0, or feedback",
         DATA,
         default="accepted",
     )

@@ -339,9 +339,9 @@ class Ppo(Source):
 
 
 class Experience:
-    """Makes tensors of rollout batches of `size` sequences, with statistics of earlier ones.
+    """Turns rollout batches of `size` sequences into tensors, and keeps β from batch to batch.
 
-    Log-probabilities and values are those of the policy that wrote the responses, computed once.
+    The policy that wrote the responses computes their log-probabilities and values, once.
     """
 
     def __init__(self, policy: Learner, own: PpoOptions, *, size: int, bf16: bool) -> None:

@@ -203,7 +203,7 @@ class Race:
         return "equal" if max(-gain.low, gain.high) < self.margin and not self.judge else "open"
 
     def promise(self, way: Strategy) -> Promise:
-        """Return what a way can promise."""
+        """Return bounds on the scores, gain and harm of a way, with its mean costs."""
         scores, spent = [*self.scores[way].values()], self.spent(way)
         right = 0.0 if self.judge else least_mean(scores, self._error)
         took = spent.tokens, spent.seconds, spent.money

@@ -1,4 +1,4 @@
-"""The table and the page of a folder of runs, from the chains in it alone, and their verification.
+"""Make the table and the page of a folder of runs, from its chains alone, and verify them.
 
 A way is compared with the others at equal tokens (`equal_tokens`): within a task, and over all tasks
 together, where each prompt counts the same. p-values are corrected by Holm's procedure in two families: all

@@ -81,7 +81,7 @@ def kind_of(inputs: Sequence[Input]) -> Kind:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer that was judged. `name` is that of its file, `model` the one in its record."""
+    """An answer that was judged. `name` is its file's name, `model` is from its record."""
 
     name: str
     model: str
