@@ -1,6 +1,6 @@
 """Model references: a short text that names a model (docs/engines.md has the table).
 
-Several with commas between them are one name for engines of the same model (`pool`). A comma is part of a
+References joined by commas are engines of the same model under one name (`pool`). A comma is part of a
 path or address unless `http://`, `https://`, `NAME:`, `default` or an existing file or folder follows it.
 
 Existing files and folders go before models of the hub, and so before `small`, `medium` and `large`.

@@ -213,7 +213,7 @@ class Settings:
     async def opened(self, stack: AsyncExitStack, **how: Any) -> RevisionOptions:
         """Check that all values fit, and return the options with model, critic and judge opened.
 
-        `how` has arguments of `load`.
+        `how` is passed to `load`.
         """
         options = self.options()
         named = self.references().items()

@@ -533,7 +533,7 @@ class Learner(Policy):
         returns: Tensor,
         num_items_in_batch: Any,
     ) -> CausalLMOutput:
-        """Return the loss of a minibatch: its sum over real tokens, divided by those of the whole step."""
+        """Return the loss of a minibatch: the sum over its real tokens, divided by the step's real tokens."""
         own, count = self.own, max(int(num_items_in_batch), 1)
         now = self.see(input_ids, starts, mask)
         loss, clipped = algorithm.policy_loss(now.log_probs, log_probs, advantages, mask, own.cliprange)

@@ -432,7 +432,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     """
     told = yaml_of(text := text_of_settings(file), file)
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may stand for any size
-        raise UsageError(f"{file} has an alias, which --choose never writes.", hint="Write it out.")
+        raise UsageError(f"{file} has an alias, which --choose never writes.", hint="Write its value.")
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
         hint = "Give the file of --choose: its promise.evidence is the name of a folder."

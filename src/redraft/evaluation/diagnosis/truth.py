@@ -85,7 +85,7 @@ class Known:
 
     @property
     def scored(self) -> Set[str]:
-        """The names of the checks that say what is right, in their order."""
+        """The names of the checks that right answers pass, in their order."""
         return dict.fromkeys(each.name for found in self.truth.steps for each in found).keys()
 
 

@@ -75,7 +75,7 @@ def kind_of(inputs: Sequence[Input]) -> Kind:
         raise RecordError(f"there is no review in {names}, and no other record.", hint=_HINT)
     if len(found) > 1:
         which = "; ".join(f"{kind} in {', '.join(names)}" for kind, names in found.items())
-        raise UsageError(f"a report is on one kind of records: {which}.", hint="Give each kind a report.")
+        raise UsageError(f"a report is on one kind of records: {which}.", hint="Report on each kind alone.")
     return next(iter(found))
 
 
