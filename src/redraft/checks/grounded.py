@@ -2,7 +2,7 @@
 
 A scale, a unit, a currency and a sign belong to their number, a weekday and a month to their date. Each is
 read in every possible way: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
-Nothing is converted: 60 minutes are not an hour. A capitalised word is a name. One that
+Nothing is converted: 60 minutes are not an hour. Names count wherever they stand. A word that
 begins a sentence, a label or a value is a name only if it is not a common English word (`common_words.txt`);
 in other languages it is not checked. `one` to `twelve` without a unit are not checked, and neither is who did
 what. The prompt is read generously: it may have the word in small letters, or only a part of the date.
