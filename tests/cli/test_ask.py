@@ -176,7 +176,7 @@ def test_a_prompt_without_demands_gives_no_checks() -> None:
         (["--max-revisions", "two"], "--max-revisions is 'two'.\n  It should be a whole number, such as 5."),
         (["--mode", "foo"], "--mode is 'foo'.\n  It should be auto, native, prompted"),
         (["--mode", "verified"], "mode 'verified' needs checks, and there are none."),
-        (["--mode", "verified", "-c", "json", "--critic", "default"], "mode 'verified' asks no critic"),
+        (["--mode", "verified", "-c", "json", "--critic", "default"], "mode 'verified' has no critic"),
     ],
 )
 def test_wrong_usage_is_said_before_the_model_is_opened(args: list[str], message: str) -> None:

@@ -113,7 +113,7 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
         ({"mode": "repair"}, "mode 'repair' needs checks, and there are none."),
         (
             {"mode": "repair", "checks": ["json"], "critic": "default"},
-            "mode 'repair' asks no critic, but one was given.",
+            "mode 'repair' has no critic, but one was given.",
         ),
         (
             {"mode": "native", "checks": ["json"]},

@@ -21,7 +21,7 @@ OWN = {
 @pytest.mark.parametrize(
     ("value", "message", "hint"),
     [
-        ({"revise": "Again."}, "the template revise lacks the place {found}", "docs/recipes.md"),
+        ({"revise": "Again."}, "the template revise lacks {found}", "docs/recipes.md"),
         ({"revise": "{found}\n\n{fond}"}, "an unknown place {fond}", "Places: {found}, {prompt}"),
         ({"revise": "{found!r} Write."}, "an unknown place {found}", "Places: {found}, {prompt}"),
         ({"revise": "{found} Again."}, "asks for nothing when there are no findings", "{found}"),

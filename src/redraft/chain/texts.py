@@ -164,7 +164,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def texts_in(value: Any) -> Iterator[str]:
-    """Yield the texts within a JSON value, but no names of fields."""
+    """Yield the texts within a JSON value, without the names of fields."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | tuple | Mapping):

@@ -2,11 +2,10 @@
 
 A scale, a unit, a currency and a sign belong to their number, a weekday and a month to their date. Each is
 read in every possible way: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
-Nothing is converted: 60 minutes are not an hour. Names count wherever they stand. At the beginning of a
-sentence, a label or a value, a capital says little: a word there is a name only if English writes it with one
-(`common_words.txt`), and in other languages it is not checked. Neither are `one` to `twelve` without a unit.
-The prompt is read generously: a word in small letters or a part of a date is enough. Who did what is not
-checked.
+Nothing is converted: 60 minutes are not an hour. Names count wherever they stand. A word that
+begins a sentence, a label or a value is a name only if it is not a common English word (`common_words.txt`);
+in other languages it is not checked. `one` to `twelve` without a unit are not checked, and neither is who did
+what. The prompt is read generously: it may have the word in small letters, or only a part of the date.
 """
 
 from __future__ import annotations
@@ -481,7 +480,7 @@ def _names(text: str, source: Source) -> Iterator[tuple[str, tuple[int, int]]]:
     no_names = _NO_NAMES.union(word for word in words if word.islower())
     english = source.english and is_english(words)
     inside = capitals = 0
-    # With whether a capital can only be that of a name.
+    # With whether only a name can have a capital here.
     found: list[tuple[str, bool, tuple[int, int]]] = []
     for line in lines:
         title = sum(word[0][0].isupper() for word in line) > len(line) / 2

@@ -26,7 +26,7 @@ _ROW = "¶"
 _SIMPLE = (
     (r"(?<=(?<![\d.,_])\d{1,3}(?: \d{3})*) (?=(?:\d{3} )*\d{3}(?!\d))", ""),
     (r"(?<![\d/.,])(\d+) (\d+)/(\d+)(?![\d/.])", r"\1\\frac{\2}{\3}"),
-    (r"(?<=(?<![\d_])\d+) +(?=[\d.])", "§"),  # two numbers, and no formula
+    (r"(?<=(?<![\d_])\d+) +(?=[\d.])", "§"),  # two numbers, not a formula
     (r"\\\\", _ROW),
     (r"\{,\}", ","),
     (r"\\(?:left|right|displaystyle|big|Big|bigl|bigr)(?![a-zA-Z])|\\[!,;: ]|~|\\quad|\\?\$|\\[()\[\]]", ""),

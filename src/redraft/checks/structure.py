@@ -39,7 +39,7 @@ class Json:
     def schema(self) -> Schema:
         """An object or a list.
 
-        A model left alone likes to end in a bare number, text or word.
+        Without a schema, models often end in a bare number, text or word.
         """
         return {"type": ["object", "array"]}
 

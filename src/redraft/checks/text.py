@@ -231,7 +231,7 @@ class Case:
 
 
 def _repeats(text: str) -> Iterator[tuple[int, int, str, tuple[int, int]]]:
-    """Yield the number of a line, that of its repeat, the line, and the place of the repeat."""
+    """Yield the numbers of a line and of its repeat, the line, and the place of the repeat."""
     seen: dict[str, int] = {}
     begin = end = -1
     for number, line in enumerate(unix(text).split("\n"), start=1):

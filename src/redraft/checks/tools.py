@@ -62,7 +62,7 @@ class ToolCheck:
     name: str
     target: str  # a tool, whose name may have dots, and behind dots the way to an argument; `*` is every item
     inner: Check | None = None  # judges the argument, or all of them, as text or JSON
-    typed: bool = False  # `inner` takes the value itself, and no text
+    typed: bool = False  # `inner` takes the value itself, not its text
     after: str = ""  # the tool that must have answered before; without `inner` and this, one call is allowed
 
     @classmethod

@@ -28,7 +28,7 @@ Chains = Annotated[
 def diagnose(
     flags: Given,
     files: Chains,
-    score: Annotated[list[str] | None, flag("CHECK", "A check that says what is right; repeatable.")] = None,
+    score: Annotated[list[str] | None, flag("CHECK", "A check that right answers pass; repeatable.")] = None,
     verify: Annotated[
         bool, switch("Recompute the figures of a folder, or of a chosen way.", "--verify")
     ] = False,

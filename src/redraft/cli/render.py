@@ -144,7 +144,7 @@ def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text
 
 
 def ending(chain: Chain) -> list[RenderableType]:
-    """Render the end of a chain after an empty line, which feedback has already left."""
+    """Render the end of a chain, after an empty line unless feedback ended with one."""
     return [*([] if chain.steps and chain.steps[-1].feedback else [Text()]), summary(chain)]
 
 

@@ -14,7 +14,7 @@ def report(
     files: Annotated[list[Path], argument("FILES...", "Reviews, grades, or chains.")],
     answers: Annotated[list[Path] | None, flag("FILE", "Judged answers, one file per model.")] = None,
     questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
-    html: Annotated[Path | None, flag("FILE", "Write a page with all answers, and one of chains.")] = None,
+    html: Annotated[Path | None, flag("FILE", "Write a page; chains get a second page.")] = None,
     as_json: AsJson = False,
     force: ReplacePage = False,
 ) -> None:

@@ -65,7 +65,7 @@ def serve(
     Budget(seconds=how.max_seconds)
     given = [{**flags, "model": reference} for reference in flags.get("model") or [None]]
     if models and len(given) > 1:
-        raise UsageError(f"{models} and several --model were given. One serves entries without a model.")
+        raise UsageError(f"{models} and several --model were given. Keep one, for entries without a model.")
     of_flags = [] if models else [entry for each in given for entry in _of_flags(_filled(each))]
     entries, own = _of_file(models, given[0]) if models else (of_flags, {})
     settings = vars(how).copy()

@@ -78,7 +78,7 @@ class Evidence:
         return cls(shared=False, pages=pages and not _is_code(questions, answers), questions=questions)
 
     def convert(self, speaker: str, text: str) -> str:
-        """Convert a text of a conversation that is HTML to markdown."""
+        """Convert a message to markdown if its text is HTML."""
         if speaker == "assistant":
             is_html = _wrapped(text) if self.shared else "<" in text
         else:

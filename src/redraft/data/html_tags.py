@@ -96,7 +96,7 @@ class Elements:
         return self._html[start : found.start()], over + 1 if over >= 0 else len(self._html)
 
     def behind(self, name: str, start: int) -> int:
-        """Return the place after an element that may contain others of its name; without an end, `start`."""
+        """Return the end of an element, which may contain others of its name; `start` if it has no end."""
         if name in self._never:
             return start
         depth = 1

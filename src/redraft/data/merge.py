@@ -48,7 +48,7 @@ class Identity(NamedTuple):
 
 
 def conversations_about(identity: Identity) -> Iterator[dict[str, Any]]:
-    """Yield records with `messages`: one question and one answer of `identity.yaml` each."""
+    """Yield a record with `messages` for each pair of a question and an answer in `identity.yaml`."""
     maker = identity.maker
     names = {"name": identity.name, "maker": maker, "maker_first": maker[:1].upper() + maker[1:]}
     path = Path(__file__).with_name("identity.yaml")

@@ -114,7 +114,7 @@ class Dropped:
                 yield each
 
     def advice(self, by_map: str) -> str | None:
-        """Return what to do if no record could be read: this text if a map of fields may help."""
+        """Return a hint for when no record could be read: `by_map` if a map of fields may help."""
         if not all(map(_OF_THE_WHOLE.match, self._unread)) or not self._unread:
             return by_map
         return NOT_JSON if any(reason.startswith("not JSON") for reason in self._unread) else None
@@ -237,7 +237,7 @@ class DataOutput:
         return spread(read, self.watch(lines), self.run.processes)
 
     def watch(self, lines: Iterable[L]) -> Iterator[L]:
-        """Yield records, and count them by the length of their `data`."""
+        """Yield records, and advance the progress by the bytes of each."""
         for line in lines:
             data = getattr(line, "data", b"")
             self.progress.advance(len(data) + 1 if isinstance(data, bytes) else 0)

@@ -51,7 +51,7 @@ class FieldMap:
                 fault = "names a field a second time" if name in fields else "is not NAME=FIELD"
                 raise UsageError(
                     f"the field map has {pair!r}, which {fault}.",
-                    hint=f"The names are those of a shape that redraft knows: {_EXAMPLE}",
+                    hint=f"Use the names of a shape that redraft knows: {_EXAMPLE}",
                 )
             fields[name] = own
         return cls(fields)

@@ -98,10 +98,10 @@ def parts_of(
     the last part. The answer of an earlier part is a step without feedback; the other fields of its message
     are in `meta.message`.
 
-    Only turns before the user's first, which `clean` removes, can begin a part instead of a user's turn.
+    A part begins with a user's turn, except for turns before the user's first, which `clean` removes.
 
-    Tokens are those of the text in `format`. For `chat`, whose template belongs to a model, and for what a
-    format cannot write, it is the texts and `TURN_TOKENS` a turn.
+    Tokens are counted in the text that `format` writes. For `chat`, whose template belongs to a model, and
+    for what a format cannot write, the texts are counted, plus `TURN_TOKENS` a turn.
     """
     alone = ({"role": "user", "content": chain.prompt.text},) if chain.prompt.text else ()
     messages: Sequence[_Message] = alone if chain.prompt.messages is None else chain.prompt.messages

@@ -321,7 +321,7 @@ class Engine(Protocol):
         """
         name, engine = self.info.name, self.info.engine
         raise EngineError(
-            f"{name} cannot score texts: its engine, {engine}, has no probabilities of given tokens.",
+            f"{name} cannot score texts: its engine, {engine}, cannot give the probabilities of a text.",
             hint="Load the model as a folder of transformers: load_engine('path/folder').",
         )
 

@@ -333,7 +333,7 @@ _KNOWN = frozenset(
 
 
 def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
-    """Yield the last digits of both numbers with the numbers before them; then those of the rest.
+    """Yield both numbers as a text, with the last digit of each; then the same without these digits …
 
     A small model does not find the third digit from the right in numbers of unequal lengths. It can copy a
     number without its last digit, and then read the last one.

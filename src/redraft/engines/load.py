@@ -1,6 +1,6 @@
 """Model references: a short text that names a model (docs/engines.md has the table).
 
-Several with commas between them are one name for engines of the same model (`pool`). A comma is part of a
+References joined by commas are engines of the same model under one name (`pool`). A comma is part of a
 path or address unless `http://`, `https://`, `NAME:`, `default` or an existing file or folder follows it.
 
 Existing files and folders go before models of the hub, and so before `small`, `medium` and `large`.
@@ -306,7 +306,7 @@ async def load_engine(
     if not isinstance(ref, str):
         raise UsageError(f"the model reference is {shown(ref)}.", hint=f"The forms: {forms()}")
     if parallel < 1:
-        raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
+        raise UsageError(f"parallel is {parallel}.", hint="Give 1 or more streams at once.")
     opening = Opening(ref, told, parallel, fast, config, patience or Patience(), batches)
     if len(parts := references_of(ref)) > 1:
         if batches:

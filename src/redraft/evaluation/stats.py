@@ -49,7 +49,7 @@ Bounds = tuple[float, float]  # the least and the greatest value of a figure
 Scale = Literal["plain", "ratio", "correlation"]
 
 SHARE: Bounds = (0.0, 1.0)
-CHANGE: Bounds = (-1.0, 1.0)  # those of a share, and of a difference of shares or a correlation
+CHANGE: Bounds = (-1.0, 1.0)  # of a share; of a difference of shares or a correlation
 
 Figure = Callable[[Numbers], Numbers]
 """A figure of sums. The last axis of its argument has the columns; the one before, if any, the resamples."""
@@ -238,7 +238,7 @@ def proportions(
 ) -> Estimate:
     """Estimate the share of hits among the trials of each row.
 
-    Wilson's interval if no cluster has more than one trial; else that of the bootstrap over clusters. For few
+    Wilson's interval if no cluster has more than one trial; else the bootstrap's over clusters. For few
     clusters it is Wilson's too, as if each had one outcome, with the number of equally large clusters that
     would weigh the same (Kish, Journal of Official Statistics 8 (1992), 183).
     """

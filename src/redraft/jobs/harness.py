@@ -114,7 +114,7 @@ class JobResult:
     # Why the items in `OUT.errors.jsonl` failed, in this run or before, counted.
     causes: Counter[str] = field(default_factory=Counter)
     first_failure: str = ""  # message and hint of the first of them
-    url: str = ""  # that of the output, if `out` is a copy
+    url: str = ""  # the output's address, if `out` is a copy
 
     @property
     def exit_status(self) -> int:

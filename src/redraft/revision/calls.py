@@ -35,7 +35,7 @@ ONE = failed("Only one call at a time is asked for.")
 RIGHT = "This call fits, and was not run, because another one does not. Call it again as it was."
 Tables = Sequence[Mapping[str, Any]]
 _DATA = re.compile(r"""\s*+(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
-"""How a text begins that is a patch, or the arguments of a call, and no answer to a person."""
+"""The beginning of a patch or of a call's arguments, as opposed to an answer to a person."""
 _FENCE = re.compile(r"(?:(?<!\s)\s++)?```\w*\n(.*?)\n?```\s*", re.DOTALL)
 _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}
 
@@ -238,7 +238,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text replaces a tool call and must not: a call is due, or a failed one is patched."""
+    """Return whether a text stands where only a tool call may: one is due, or the text patches one."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 

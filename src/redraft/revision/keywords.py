@@ -19,7 +19,7 @@ from redraft.revision.options import Budget
 
 
 class PlainKeywords(TypedDict, total=False):
-    """What a text or number can hold."""
+    """The keywords whose values a text or a number can give."""
 
     mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair"]
     drafts: int | None

@@ -472,13 +472,13 @@ def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
         yield f"mode {options.mode!r} needs checks, and there are none.", hint
     if options.mode in BY_CHECKS and critic:
         hint = "Use mode 'prompted': checks judge first, then the critic."
-        yield f"mode {options.mode!r} asks no critic, but one was given.", hint
+        yield f"mode {options.mode!r} has no critic, but one was given.", hint
     if options.mode == "best-of" and options.min_revisions:
         hint = f"Use mode 'verified' with {drafts} drafts: the best draft is revised."
         yield f"mode 'best-of' revises nothing, but min_revisions is {options.min_revisions}.", hint
     if options.mode == "best-of" and critic:
         hint = f"Use mode 'prompted' with {drafts} drafts: the critic judges the best draft."
-        yield "mode 'best-of' asks no critic, but one was given.", hint
+        yield "mode 'best-of' has no critic, but one was given.", hint
 
 
 def choose_mode(

@@ -130,7 +130,7 @@ def _check_template(name: str, template: Any) -> None:
             raise UsageError(f"the template {name} has an unknown place {{{place:.40}}}.", hint=hint)
     if "found" not in _places(template):
         raise UsageError(
-            f"the template {name} lacks the place {{found}}, for what checks found.", hint=_EXAMPLE
+            f"the template {name} lacks {{found}}, the place for what checks found.", hint=_EXAMPLE
         )
     if not filled(template, found="", prompt="?").strip("? \n"):
         raise UsageError(

@@ -61,7 +61,7 @@ class Settings:
     stand_ins: Mapping[str, Any] = field(default_factory=dict)
     # Why llama.cpp computes a GGUF file, however many streams there are; empty to look at the checks.
     llamacpp_because: str = ""
-    judge_was_named: bool = False  # the judge is that of a flag or a recipe, and has to be asked
+    judge_was_named: bool = False  # a flag or a recipe names the judge, so it has to be asked
     recipe: str = ""
     watch: Watch | None = None  # of the recipe's promise
     tell: Callable[[str], None] = lambda _: None
@@ -213,7 +213,7 @@ class Settings:
     async def opened(self, stack: AsyncExitStack, **how: Any) -> RevisionOptions:
         """Check that all values fit, and return the options with model, critic and judge opened.
 
-        `how` has arguments of `load`.
+        `how` is passed to `load`.
         """
         options = self.options()
         named = self.references().items()

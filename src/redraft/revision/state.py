@@ -286,9 +286,9 @@ class State:
         return best_step([step if i >= self.own or step.passed else Step(answer="") for i, step in rest])
 
     def check_answered(self, stop: Stop | None, aside: str = "", *, by_itself: bool = False) -> None:
-        """Raise for a chain without any answer, unless budget or cancel ended it: it would count as done.
+        """Raise if a chain has no answer, unless budget or cancel ended it. Else it would count as done.
 
-        `aside` came instead of a text (`Delta.aside`); the model ended its text `by_itself`.
+        `aside` is what came in place of a text (`Delta.aside`). `by_itself`: the model ended its text.
         """
         flagged = any(step.echo and step.checks for step in self.steps)  # a call was due
         if stop in ("budget", "cancelled") or flagged or has_answer(self.drafts) or self.best() is not None:

@@ -72,7 +72,7 @@ def when_resumed(state: State) -> Stop | None:
 
 
 def after_draft(state: State, *, good: bool) -> Stop | None:
-    """Return why the chain ends after one of several drafts. It does not after an empty or a long one."""
+    """Return why the chain ends after one of several drafts. After an empty or too long one it goes on."""
     if good:
         return "passed"
     cut = of_finish(state, state.steps[-1].finish)

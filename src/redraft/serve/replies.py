@@ -95,10 +95,10 @@ class AnswerMessage:
         self._count(event)
 
     def streamed(self, event: Event) -> Iterator[Piece]:
-        """Take an event, and yield the new text for a client, who cannot take content back.
+        """Take an event, and yield the new text for a client. What was sent cannot be taken back.
 
         Raises:
-            EngineError: Some of the answer was sent, and it would begin again.
+            EngineError: The answer has to restart, but a part of it was sent.
         """
         if isinstance(event, Interrupted) and self.sent:
             raise event.error

@@ -119,7 +119,7 @@ class SavedCheckpoint:
 
     folder: Path
     step: int
-    missing: tuple[str, ...] | None  # files, also those of another size; None without a list of files
+    missing: tuple[str, ...] | None  # files, also ones of another size; None without a list of files
     changed: tuple[str, ...] = ()  # files with other checksums. Empty until `_verified` reads them
 
     @property

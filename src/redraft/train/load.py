@@ -186,7 +186,7 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transfo
         raise ModelError(
             f"{ref} lacks {len(missing)} of the weights that its config.json describes, such as "
             f"{', '.join(missing[:3])}.",
-            hint=f"Is config.json that of another model? Look with: redraft weights info {ref}",
+            hint=f"Does config.json belong to another model? Look with: redraft weights info {ref}",
         )
     if getattr(model, "is_quantized", False):
         raise ModelError(

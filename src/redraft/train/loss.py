@@ -30,8 +30,8 @@ from redraft.train.batches import IGNORED
 def fuse(model: PreTrainedModel | PeftModel) -> bool:
     """Make a model compute its loss as in this module, when it is called with labels.
 
-    Call it once, after adapters are added. The model then also takes `num_items_in_batch`: the trained tokens
-    to divide by, by default those of the batch. Without labels nothing changes.
+    Call it once, after adapters are added. The model then also takes `num_items_in_batch`: the number of
+    trained tokens to divide by (default: in the batch). Without labels nothing changes.
 
     Returns:
         Whether logits are computed a slice at a time. If not, those of all trained tokens are held.

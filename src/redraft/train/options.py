@@ -104,7 +104,7 @@ class RunOptions(OptionModel):
         default="",
     )
     fsdp_transformer_layer_cls_to_wrap: str | None = option(
-        "the class of layers that --fsdp wraps; by default what transformers knows of the model", STEPS
+        "the class of layers that --fsdp wraps; by default, as transformers knows the model", STEPS
     )
     use_cpu: bool = option("use no GPU", STEPS, default=False)
     workers: int | None = option("processes that tokenise; by default one per core", DATA, ge=1)
@@ -166,7 +166,7 @@ class SftOptions(LossOptions):
     verb = "sft"
 
     training_objective: Objective = option(
-        "what carries loss (all but rejected answers, all, one answer, all but answer 0, feedback)",
+        "train on all but rejected answers, all texts, one answer, all but answer 0, or feedback",
         DATA,
         default="accepted",
     )

@@ -339,9 +339,9 @@ class Ppo(Source):
 
 
 class Experience:
-    """Makes tensors of rollout batches of `size` sequences, with statistics of earlier ones.
+    """Turns rollout batches of `size` sequences into tensors, and keeps β from batch to batch.
 
-    Log-probabilities and values are those of the policy that wrote the responses, computed once.
+    The policy that wrote the responses computes their log-probabilities and values, once.
     """
 
     def __init__(self, policy: Learner, own: PpoOptions, *, size: int, bf16: bool) -> None:
@@ -533,7 +533,7 @@ class Learner(Policy):
         returns: Tensor,
         num_items_in_batch: Any,
     ) -> CausalLMOutput:
-        """Return the loss of a minibatch: its sum over real tokens, divided by those of the whole step."""
+        """Return the loss of a minibatch: the sum over its real tokens, divided by the step's real tokens."""
         own, count = self.own, max(int(num_items_in_batch), 1)
         now = self.see(input_ids, starts, mask)
         loss, clipped = algorithm.policy_loss(now.log_probs, log_probs, advantages, mask, own.cliprange)

@@ -81,8 +81,8 @@ def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor,
 def compare(model: PreTrainedModel) -> None:
     """Make a reward model compute the loss of pairs when it is called with labels.
 
-    It then takes the batches of `Reward`, and `num_items_in_batch`: the pairs to divide by, by default
-    those of the batch. Without labels nothing changes. Rewards have 32 bits: in 16, many would tie.
+    It then takes the batches of `Reward`. `num_items_in_batch` is the number of pairs to divide the loss by
+    (default: in the batch). Without labels nothing changes. Rewards have 32 bits: in 16, many would tie.
     """
     if not isinstance(getattr(model, "score", None), torch.nn.Module):
         name = type(model).__name__

@@ -294,7 +294,7 @@ class Ready:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the checkpoint to resume from is that of the last step."""
+        """Whether the run resumes from the checkpoint of its last step."""
         return self.checkpoint is not None and self.checkpoint.step >= self.loop.steps
 
     @property

@@ -31,7 +31,7 @@ ADAPTER = "adapter_model"  # the file name of a peft adapter's weights, without 
 def refuse_delta(
     checkpoint: Checkpoint, *, hint: str = "Apply it first: redraft weights apply BASE DELTA"
 ) -> None:
-    """Raise if redraft made a checkpoint as a delta. Other deltas look like models."""
+    """Raise if a checkpoint is a delta made by redraft. Other deltas cannot be told from models."""
     if DELTA in checkpoint.metadata:
         raise ModelError(f"{checkpoint.path} is a delta, not a model.", hint=hint)
 

@@ -41,7 +41,7 @@ def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool)
         with _locked(path) as was_killed:
             refuse_existing(path, force=force)
             if was_killed:
-                # A folder of this user, and no link, or such a file.
+                # A folder or file of this user, not a link.
                 if aside.is_dir() and not aside.is_symlink() and not is_foreign(aside.lstat(), aside.parent):
                     shutil.rmtree(aside)
                 else:

@@ -166,7 +166,7 @@ def test_what_to_know_is_said() -> None:
     assert said == [
         "Several tasks are mixed. Diagnose them one by one for the figures of each.",
         "Not counted, no answer: 1 (none).",
-        "Each interval and p is for its row alone, without a correction for several rows.",
+        "Each interval and p is for its row alone, not corrected for multiple comparisons.",
         "No answer was kept, which counts as wrong: 7 (m0, m1, m2, m3, m4 …).",
         "Ended early: 1 (f).",
         "1 revision is no answer, and counts as wrong; 1 would pass the checks.",

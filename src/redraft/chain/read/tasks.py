@@ -126,9 +126,9 @@ _MOST_INDENT = 100
 
 
 def repair(fields: Fields) -> Chain:
-    """Read DrRepair: a program with one broken line, and the compiler's message. Here lines count from 1.
+    """Read DrRepair: a program with one broken line, and the compiler's message. Prompts count lines from 1.
 
-    Records count them from 0: the error is then on the broken line in 767 of 1,000 development records.
+    Records seem to count from 0: read so, the message names the broken line in 767 of 1,000 (development).
     """
     broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
     width = len(str(len(broken)))

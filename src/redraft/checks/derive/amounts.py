@@ -81,7 +81,7 @@ _SECOND = re.compile(
     r"\b(?:and|then|plus)\b.*\b(?:explain|describe|justify|add|give|write|say why|summari[sz]e|tell)\b[^,]*$|\band an?\s*$",
     re.IGNORECASE,
 )
-"""Before an amount: it is that of a second part of the answer."""
+"""Before an amount: it limits a second part of the answer."""
 _PREPOSITION = (
     r"(?:\s(?:to|at|under|below|in|is|are|should|must|with|of|shorter|within|no|max|that)\b[^,.;]*)?\s*$"
 )
@@ -97,7 +97,7 @@ _SEVERAL = re.compile(
     r"|captions|headlines|titles|jokes|poems|haikus|limericks|stories|ads|reviews|names|hooks|bios|lines)\b[^.;]*$",
     re.IGNORECASE,
 )
-"""Before an amount: it is that of a part of the answer, or of each part."""
+"""Before an amount: it limits a part of the answer, or each part."""
 _CHANGES = re.compile(
     r"\b(?:by|add|cut|remove|delete|read|teach me|learn|insert|drop|replace|find|count)(?: (?:it|this|that|another|up|out))*\s*$",
     re.IGNORECASE,
@@ -108,7 +108,7 @@ _FOLLOWED = re.compile(
     r"|[^.;]{0,60}?\band (?:explain|describe|add|go into|an? (?:\d+|[a-z]+)-(?:word|sentence|paragraph|line))\b",
     re.IGNORECASE,
 )
-"""Behind an amount: more follows, so it is that of a first part."""
+"""Behind an amount: more follows, so it limits a first part."""
 _OTHER_UNITS = {
     "characters": r"\b(?:story|stories|play|novel|script|film|book|comic|scene|drama|plot|tale|fable|dialogue|movie|game)\b",
     "words": r"\b(?:synonyms?|antonyms?|rhymes?|vocabulary|words (?:that|which|meaning))\b",

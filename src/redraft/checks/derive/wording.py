@@ -307,7 +307,7 @@ _OF_A_THING = re.compile(
     r"|\b(?:who|whose|where)\b[^.;,:]*)$",
     re.I,
 )
-"""Before a language: it is that of a thing which the answer is about."""
+"""Before a language: it belongs to a thing that the answer is about."""
 _PLAIN = (
     "only|entirely|the|simple|plain|good|proper|formal|standard|modern|brazilian|european|simplified|traditional|"
     "mexican|british|american"

@@ -46,7 +46,7 @@ def installed() -> bool:
 
 
 class Guide:
-    """The tokens that may come next in one text, while its grammar works: llguidance gives up on some."""
+    """The tokens that a grammar allows next in one text, until llguidance gives up on it (`lost`)."""
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
         """Guide a text by a grammar in Lark's syntax. `ends` are the tokens that may end it."""

@@ -34,7 +34,7 @@ _LAYOUT = 1  # changes when copies are made in another way
 
 
 class Prepared(NamedTuple):
-    """The input of the process: a file, and a folder for OpenVINO's form of its tokenizer."""
+    """The input of the process: a model file, and a folder with its tokenizer in OpenVINO's format."""
 
     file: Path
     tokenizer: Path

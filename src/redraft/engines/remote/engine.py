@@ -240,7 +240,7 @@ class RemoteEngine(Engine):
             name = f"{self._server.host}#{self._info.name}"
             self._schemas.look(name, apart(reply.text)[1], reply.finish or "stop")
         if wire.GRAMMARS & reply.request.keys() and reply.thought and not reply.text.strip():
-            self._without_forms("it writes only thoughts in the form, and no answer")
+            self._without_forms("it writes only its thoughts in the form, not the answer")
         return replace(
             reply.counted(),
             text=text,

@@ -138,7 +138,7 @@ class Form:
 
     @property
     def characters(self) -> Form:
-        """The form's rules on characters, before the text is put into its case."""
+        """A form with only the forbidden characters: in both cases if this form sets the case."""
         cased = {case(char) for char in self.without for case in (str.upper, str.lower)} if self.case else ()
         return Form(without=self.without.union('"' * self.quoted, cased))
 

@@ -203,7 +203,7 @@ class Race:
         return "equal" if max(-gain.low, gain.high) < self.margin and not self.judge else "open"
 
     def promise(self, way: Strategy) -> Promise:
-        """Return what a way can promise."""
+        """Return bounds on the scores, gain and harm of a way, with its mean costs."""
         scores, spent = [*self.scores[way].values()], self.spent(way)
         right = 0.0 if self.judge else least_mean(scores, self._error)
         took = spent.tokens, spent.seconds, spent.money
@@ -432,7 +432,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     """
     told = yaml_of(text := text_of_settings(file), file)
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may stand for any size
-        raise UsageError(f"{file} has an alias, which --choose never writes.", hint="Write it out.")
+        raise UsageError(f"{file} has an alias, which --choose never writes.", hint="Write its value.")
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
         hint = "Give the file of --choose: its promise.evidence is the name of a folder."

@@ -68,7 +68,7 @@ def notes(found: Figures) -> Iterator[str]:
     for why, ids in found.left_out.items():
         yield f"Not counted, {why}: {_named(ids)}."
     if len(found.revisions) > 1:
-        yield "Each interval and p is for its row alone, without a correction for several rows."
+        yield "Each interval and p is for its row alone, not corrected for multiple comparisons."
     yield from _remarks(found)
 
 

@@ -114,7 +114,7 @@ class Versus:
     task: str
     by: Cost
     ours: str  # the kind of the first way
-    kind: str  # that of the second
+    kind: str  # the second way's kind
     basis: Basis
     cost: float  # of an item in the first way's run with the most texts
     at: float  # the cost of the second way in the comparison

@@ -137,7 +137,7 @@ class Changes:
 
     @property
     def threshold(self) -> float:
-        """Acc/(1 - Acc) before: what ECR/EIR must exceed."""
+        """What ECR/EIR must exceed for a gain: Acc/(1 - Acc) of the answers before the revision."""
         return self.right / self.wrong if self.wrong else math.inf
 
     @cached_property

@@ -45,7 +45,7 @@ class StrategyRun(ScoredRun):
 
     strategy: Strategy = None  # type: ignore[assignment]
     given: tuple[Chain, ...] = ()
-    guides: tuple[Check, ...] = ()  # the checks that guide; none for those of the task
+    guides: tuple[Check, ...] = ()  # the checks that guide; if empty, the task's checks do
     revised: Path = Path()  # the file of the strategy `revise`, which has the feedback on other answers
     told: bool = False  # one answer is told the checks too, as the ways that it is compared with
 

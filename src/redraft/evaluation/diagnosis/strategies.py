@@ -52,7 +52,7 @@ class Strategy:
 
     @property
     def called(self) -> str:
-        """The name for people: `one`, as they type it, or that of its files."""
+        """The name that people type and read: `one` for `plain`, else the name of its files."""
         return "one" if self.kind == "plain" else self.name
 
     @classmethod
@@ -177,9 +177,9 @@ def settled(votes: Iterable[Hashable]) -> bool:
 
 
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
-    """Return by id, for each revised chain, the feedback that another chain got on its first answer.
+    """Map the id of each revised chain to the feedback that another chain got on its first answer.
 
-    Each gets that of the next chain, and the last that of the first; a single chain gets none.
+    The other is the chain before it, and for the first chain the last. A single chain gets no feedback.
     """
     told = {
         chain.id: step.feedback.text

@@ -1,4 +1,4 @@
-"""The table and the page of a folder of runs, from the chains in it alone, and their verification.
+"""Make the table and the page of a folder of runs, from its chains alone, and verify them.
 
 A way is compared with the others at equal tokens (`equal_tokens`): within a task, and over all tasks
 together, where each prompt counts the same. p-values are corrected by Holm's procedure in two families: all
@@ -125,7 +125,7 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
     """Write the table and the page of a folder. Return the table."""
     if any(task["task"] == UNSCORED for task in read_plan(folder)["tasks"].values()):
         hint = f"What it preferred: redraft diagnose {folder}.yaml --verify"
-        raise UsageError(f"nothing but a judge says what is right in {folder}.", hint=hint)
+        raise UsageError(f"only a judge decides which answers are right in {folder}.", hint=hint)
     table = table_of(folder, by)
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())

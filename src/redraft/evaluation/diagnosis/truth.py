@@ -85,7 +85,7 @@ class Known:
 
     @property
     def scored(self) -> Set[str]:
-        """The names of the checks that say what is right, in their order."""
+        """The names of the checks that right answers pass, in their order."""
         return dict.fromkeys(each.name for found in self.truth.steps for each in found).keys()
 
 
@@ -132,7 +132,7 @@ def _check_kind(first: RawRecord, file: Path) -> None:
         kind = record_kind(decode(first.data, first.where), first.where)
     if kind not in ("", "chains"):
         hint = f"{_GIVE} For {kind}: redraft report {file}"
-        raise RecordError(f"{first.where}: has {kind}, and no chains.", hint=hint)
+        raise RecordError(f"{first.where}: has {kind}, not chains.", hint=hint)
     try:
         first.chain()
     except RecordError as error:

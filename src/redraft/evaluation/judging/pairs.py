@@ -32,7 +32,7 @@ class AskedQuestion:
 
 @dataclass(frozen=True)
 class GivenAnswer:
-    """A model's answer, one text per turn. `name` is that of its file."""
+    """A model's answer, one text per turn. `name` is its file's name."""
 
     id: int | str
     name: str

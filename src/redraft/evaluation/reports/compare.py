@@ -378,8 +378,8 @@ class JudgeAgreement:
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models in the reviews.
 
-    The model is the one that comes earlier in `first`; else the one that the pair's first review shows first,
-    unless it says `swapped`. Other pairs have no influence.
+    Results are for the model that is earlier in `first`; else for the one that the pair's first review shows
+    first, or second if it says `swapped`. Other pairs have no influence.
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:

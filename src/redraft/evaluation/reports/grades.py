@@ -157,8 +157,8 @@ def _read(given: Input, material: Material, seen: dict[object, str]) -> Iterator
         key = (grade.model, grade.judge_name, grade.key)
         if key in seen:
             raise RecordError(
-                f"{raw.where}: {grade.model}'s answer to question {grade.question_id} has a grade of "
-                f"{grade.judge_name or 'the judge'} at {seen[key]} already.",
+                f"{raw.where}: {grade.judge_name or 'the judge'} already graded {grade.model}'s answer to "
+                f"question {grade.question_id} in {seen[key]}.",
                 hint="Give each file once; each answer has one grade of a judge.",
             )
         material.check_asked(grade.question_id, raw.where)

@@ -75,13 +75,13 @@ def kind_of(inputs: Sequence[Input]) -> Kind:
         raise RecordError(f"there is no review in {names}, and no other record.", hint=_HINT)
     if len(found) > 1:
         which = "; ".join(f"{kind} in {', '.join(names)}" for kind, names in found.items())
-        raise UsageError(f"a report is on one kind of records: {which}.", hint="Give each kind a report.")
+        raise UsageError(f"a report is on one kind of records: {which}.", hint="Report on each kind alone.")
     return next(iter(found))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer that was judged. `name` is that of its file, `model` the one in its record."""
+    """An answer that was judged. `name` is its file's name, `model` is from its record."""
 
     name: str
     model: str

@@ -213,7 +213,7 @@ def evaluate(
         EngineError, CheckError: As for `redraft.revise`. An empty answer is wrong, and raises nothing.
     """
     if parallel < 1:
-        raise UsageError(f"parallel is {parallel}.", hint="At least one chain at once.")
+        raise UsageError(f"parallel is {parallel}.", hint="Give 1 or more chains at once.")
     name, given = (task, records) if isinstance(task, str) else ("checks", task)
     if given is None:
         raise UsageError("there are no records.", hint=f'Write evaluate({name!r}, "records.jsonl", …).')

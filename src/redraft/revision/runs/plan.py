@@ -184,7 +184,7 @@ class RunPlan:
                 hint="Limit the waiting with --limit-seconds, or each chain with --budget-tokens.",
             )
         if self.parallel < 1:
-            raise UsageError(f"parallel is {self.parallel}.", hint=f"At least one {item} at once.")
+            raise UsageError(f"parallel is {self.parallel}.", hint=f"Give 1 or more {item}s at once.")
         taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
         if self.cache and self.cache.resolve() in taken:
             hint = "Name a file of its own."

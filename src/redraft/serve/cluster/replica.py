@@ -1,6 +1,6 @@
 """A replica of a model on a node: an engine, asked from elsewhere.
 
-It gets the requests to an engine, and no more of a client: no keys and no headers. Pieces travel in bundles,
+It gets only the requests to an engine, not the keys and headers of clients. Pieces travel in bundles,
 so that many streams do not cost a message a token. A router in Ray Serve sends a chain to the replica that
 read its beginning, unless that one is much fuller.
 """

@@ -1,7 +1,7 @@
 """All shares of a job, made by processes of Ray, then merged: `redraft answer … --ray`.
 
 Ray decides where processes run, and notices when one is lost. The files of the shares record what is done, as
-with `--shard`: a share whose process is lost begins again, and resumes from its output and its journal. That
+with `--shard`: a share whose process is lost restarts, and resumes from its output and its journal. That
 is why Ray Data is not used: its checkpoints guarantee "at least once", and would be a second ledger beside
 ours. Processes get and return JSON. A share opens its model, its files and its lock anew.
 """

@@ -319,4 +319,4 @@ def booth_app(booth: Booth, keys: Keys, gate: Gate) -> ASGIApp:
 
 
 async def _nothing(*_: object) -> None:
-    raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "there is only a page for votes here, and no model.")
+    raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "this server has a page for votes, but no model.")

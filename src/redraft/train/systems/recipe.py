@@ -41,7 +41,7 @@ class StageKeys(OptionModel):
     out: str = option("its output: a file or folder in the folder of the run", default="")
     options: dict[str, Any] | None = option("the options of the verb", what="names and values")
     command: str | None = option("a command to run in place of the verb, such as one of SkyPilot or Slurm")
-    needs: dict[str, Any] | None = option("what it needs", what="hours, gb, prompts and new")
+    needs: dict[str, Any] | None = option("what it needs", what="numbers of hours, gb, prompts or new")
     small: dict[str, Any] | None = option("keys that are different with --small", what="keys of a stage")
 
 
@@ -56,8 +56,8 @@ class FileKeys(OptionModel):
 class SystemKeys(OptionModel):
     """The keys of a recipe."""
 
-    values: dict[str, Any] | None = option("values by name, which --set changes", what="names and values")
-    files: dict[str, Any] | None = option("files of yours by name", what="names and paths")
+    values: dict[str, Any] | None = option("values by name; --set changes them", what="names and values")
+    files: dict[str, Any] | None = option("your files, by name", what="names and paths")
     stages: dict[str, Any] | None = option("the stages by name", what="names and stages")
     small: dict[str, Any] | None = option("values that are different with --small", what="names and values")
 

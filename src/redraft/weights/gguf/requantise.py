@@ -25,10 +25,10 @@ _Change = tuple[Rows, Rows, np.float32]  # A, B and the scale of an adapter's ch
 
 
 def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> None:
-    """Write a model with its adapters, and all matrices as Q8_0; as F16 where a row is not a multiple of 32.
+    """Merge adapters into a model. Write its matrices as Q8_0, or as F16 if a row is not a multiple of 32.
 
-    The adapters fit the model (`reader.check_adapter`), and do not change the embedding, whose change is
-    stored in another way.
+    The caller has checked that the adapters fit (`reader.check_adapter`). They may not change the embedding:
+    such a change is stored differently.
 
     Raises:
         ModelError: A tensor has a type that cannot be read.
