@@ -563,10 +563,12 @@ def test_of_tasks_of_unequal_size_each_prompt_counts_the_same() -> None:
     assert len(list(Path("d/runs").glob("*/few/seed-0/plain.jsonl"))) == 1
 
 
-def by_judge(server: PaidServer, ways: str = "one,revise") -> str:
-    write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(40)])
+def by_judge(server: PaidServer, ways: str = "one,revise", count: int = 40, status: int = 0) -> str:
+    write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(count)])
     flags = ("--model", server.model, "--judge", server.model, "--ways", ways, "--margin", "10", "-j", "1")
-    return redraft("diagnose", "own.jsonl", *flags, "--choose", "way.yaml", "--samples", "2").stdout
+    result = redraft("diagnose", "own.jsonl", *flags, "--choose", "way.yaml", "--samples", "2")
+    assert result.exit_code == status, result.stderr
+    return result.stdout
 
 
 def says(messages: Any) -> str:
@@ -604,6 +606,11 @@ def test_a_judge_of_the_first_place_decides_nothing() -> None:
         result = by_judge(server)
     assert "judges: So far, choose one answer: after 40 of 40 prompts, another way may be" in result
     assert re.search(r"revise, 1 revision +\+0.0 .* open; preferred in 0 of 40, worse in 0, ", result)
+
+
+def test_a_judge_that_no_one_can_read_is_a_failure() -> None:
+    with PaidServer(lambda asked: "Hm." if "Assistant 2:" in str(asked) else says(asked)) as server:
+        assert "20 reviews, 20 cannot be read" in by_judge(server, count=10, status=3)
 
 
 def test_without_checks_the_judge_chooses_the_best_of_several_too() -> None:

@@ -63,12 +63,12 @@ def test_a_broken_promise_is_a_figure_a_line_and_one_answer_from_then_on(
     with served({"way": own}, watch=watch, withheld="No.") as server:
 
         def asked(**more: Any) -> int:
-            revision = {"checks": ["words>=1"]}
-            told = server.post({"model": "way", "redraft": True, "revision": revision, **more}).json()
+            told = server.post({"model": "way", "redraft": True, **more}).json()
             return int(told["usage"]["completion_tokens"])
 
         assert figures(server)["redraft_promise_answers", "way"] == 0
         assert {asked(max_tokens=3) for _ in range(5)} == {12}
+        assert asked(revision={"checks": ["words<=1"]}) == 4 * len(LONG), "no client breaks a promise"
         assert figures(server)["redraft_promise_answers", "way"] == 0
         assert [asked() // len(LONG) for _ in range(5)] == [4, 4, 4, 1, 1]
         found = figures(server)

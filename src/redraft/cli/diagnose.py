@@ -126,7 +126,9 @@ def _choose(folder: Path, settings: Settings, *, run_code: bool, as_json: bool) 
         status, found = choose(Matrix.of(folder, settings), settings.values.margin / 100, run_code=run_code)
     if found is None:
         raise typer.Exit(status)
-    record, text = found.put(file), f'{found}\nway         {file}: redraft ask "…" --recipe {file}'
+    record = found.put(file)
+    needs = " --check …" * bool(json.loads(record)["promise"]["checks"] and not settings.get("check"))
+    text = f'{found}\nway         {file}: redraft ask "…" --recipe {file}{needs}'
     write(record if as_json else text)
     raise typer.Exit(status)
 

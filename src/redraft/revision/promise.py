@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -128,16 +128,17 @@ class Watch:
         """Return why the promise does not cover answers with these checks and a changed option, or ""."""
         types = {*types_of(getattr(check, "name", check) for check in checks)}
         if changed:
-            return f"{self.recipe} promises nothing for answers with another {changed}."
+            which = changed.replace("checks", "check")
+            return f"{self.recipe} promises nothing for answers with another {which}."
         if not (new := types.difference(self.checks)) and (types or not self.checks):
             return ""
         which = f"with a check {min(new)}" if types else "without checks"
         its = ", ".join(self.checks) or "none, as in redraft eval"
         return f"{self.recipe} promises nothing for answers {which}: its checks are {its}."
 
-    def keep_in(self, folder: Path) -> str:
-        """Count in a file in this folder, which all watches over the promise share. Return a warning."""
-        self._file = folder / f"{_digest(self.promise.model_dump(exclude={'drift'}))}.txt"
+    def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
+        """Count in a file in this folder, shared by all watches with these checks. Return a warning."""
+        self._file = folder / f"{_digest({**self.promise.model_dump(exclude={'drift'}), 'with': checks})}.txt"
         return self._counted()
 
     def add(self, chain: Chain, changed: str = "") -> str:

@@ -299,7 +299,8 @@ class RevisedRequest(ModelRequest):
         options = with_passed(options, passed_in(self), model)
         strict = any(each.get("strict") is True for each in functions_of(options))
         given, own = {**given, **asked, **passed_in(self)}, {**_NEUTRAL, **vars(model.options)}
-        changed = min({n for n in given if given[n] != own.get(n)} - {"seed", "checks"}, default="")
+        free = {"seed"} if own.get("checks") else {"seed", "checks"}  # no client breaks an operator's promise
+        other = min({name for name in given if given[name] != own.get(name)} - free, default="")
         return Accepted(
             model.name,
             (prompt,),
@@ -310,7 +311,7 @@ class RevisedRequest(ModelRequest):
             think_tags=model.think_tags and not checks,
             strict=f"json-schema:{places[0]}" if wanted.get("strict") is True else "",
             strict_tools=strict or limits.strict_tools,
-            count=lambda chain: model.watch.add(chain, changed) if model.watch else "",
+            count=lambda chain: model.watch.add(chain, other) if model.watch else "",
         )
 
     def _with_critic(self, models: Models) -> dict[str, Any]:

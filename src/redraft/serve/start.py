@@ -184,7 +184,8 @@ class Opening:
         if called in self._names:
             raise UsageError(f"two models are called {called}.", hint="--models FILE gives them other names.")
         self._names.add(called)
-        if settings.watch and (told := settings.watch.keep_in(cache_folder() / "promises")):
+        kept = cache_folder() / "promises"
+        if settings.watch and (told := settings.watch.keep_in(kept, settings.get("check") or ())):
             settings.tell(told)
         return Model(called, options, watch=settings.watch, **more)
 

@@ -219,7 +219,9 @@ class StrategyRuns:
         if not pairs:
             return JobResult(ItemCounts(), Spent(), 0.0, 0, plan.out)
         told = self.settings.over(**dict.fromkeys(_OF_MODEL), model=self.settings.get("judge"))
-        return JudgeRun(told, [], plan, given=[*pairs]).run().job
+        result = JudgeRun(told, [], plan, given=[*pairs]).run()
+        result.job.counts.exit_status = result.exit_status  # most reviews may be unreadable
+        return result.job
 
     def _check_folder(self) -> None:
         for strategy in self.strategies:
