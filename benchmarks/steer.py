@@ -347,7 +347,9 @@ def other_engines(*, quick: bool) -> Row:
         for name, *how in (("llama.cpp's server", url, None), ("transformers", folder, "hf")):
             for way, steer in (("steered", True), ("plain", False)):
                 made = zip(*asyncio.run(first_texts(records, 0, *how, steer=steer)), strict=True)
-                for what, unit, goal, values in zip(PARTS, UNITS, GOALS, made, strict=False):
+                for what, unit, goal, values in zip(
+                    PARTS, UNITS, (*GOALS[:3], None, None), made, strict=False
+                ):
                     says = f"{name}, {way}: {what}"
                     figures.append(Figure(says, (fmean(values),), unit, goal if steer else None))
     how_ = "The first 50 IFEval prompts as below; `default-base`, at most 128 new tokens, seed 0."
