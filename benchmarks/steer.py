@@ -218,11 +218,13 @@ def plain_demands(count: int | None) -> list[dict[str, Any]]:
 def ends_whole(text: str) -> bool:
     """Returns whether a text ends as people's do.
 
-    That is with a sentence, an object, code, an emoji, a link, a hashtag, a name below a letter, a quotation,
-    a line of a list or poem that is as long as the others; or the text is a title. Of people's answers
-    (OASST1) 95.5 % do, of the same cut within a sentence 4.8 %.
+    That is with a sentence, code, an emoji, a link, a hashtag, a name below a letter, a quotation, a line of
+    a list or poem that is as long as the others; or JSON is closed, or the text is a title. Of people's
+    answers (OASST1) 95.5 % do, of the same cut within a sentence 4.8 %.
     """
     text = text.strip()
+    if re.match(r'\{\s*"|\[\s*[\[{"]|\[\d+,', text):
+        return text[-1] in "]}`"
     if END.search(text) or OPEN.search(text) or not text:
         return bool(END.search(text))
     lines = re.split(r"\n\s*\n", text)[-1].splitlines()

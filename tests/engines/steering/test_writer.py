@@ -286,9 +286,20 @@ def test_a_text_of_json_that_its_bound_cut_ends_where_it_might(
     assert write(Form(), model.source, schema=SUMMARY)[0] == whole % text
 
 
-def test_json_that_was_cut_is_left_as_it_is() -> None:
-    said, last = write(Form(has=("rain",)), Cut('{"a": "x", "b": "sea').source, schema={"type": "object"})
-    assert (said, last.finish) == ('{"a": "x", "b": "sea', "max_tokens")
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ('{"a": "x", "b": "the old sea', '{"a": "x", "b": "the old"}'),
+        ('{"a": [1, {"b": ["x", "y"], "c', '{"a": [1, {"b": ["x", "y"]}]}'),
+        ('{"a": "x [", "b": 12', '{"a": "x ["}'),
+        ('{"a": "🌱🌱🌱🌱🌱🌱🌱🌱🌱🌱', '{"a": "🌱"}'),
+        ('{"a', '{"a'),  # nothing is whole
+    ],
+)
+def test_json_of_any_names_that_was_cut_is_closed(said: str, text: str) -> None:
+    found, last = write(Form(), Cut(said).source, schema={"type": "object"})
+    assert (found, last.finish) == (text, "max_tokens" if found == said else "stop")
+    assert write(Form(), Cut(said).source, schema=SUMMARY)[0] == said  # half of what it asks for is no answer
 
 
 def test_a_word_that_json_lacks_comes_in_a_sentence_at_the_end_of_its_last_text() -> None:
@@ -410,6 +421,9 @@ def test_a_comma_is_no_end() -> None:
         ("It rains.\n\nThe rain fell far in the town", ".", "It rains.\n\nThe rain fell far in the town."),
         ("The rain fell far in the town", " and", "The rain fell far in the town"),
         ("The rain in the old town", ".", "The rain in the old town"),  # a title
+        ("Rain\n\nThe rain fell far in the town", ".", "Rain\n\nThe rain fell far in the town."),
+        ('The rain fell far in the "town"', ".", 'The rain fell far in the "town".'),
+        ('"The rain fell far in the town"', ".", '"The rain fell far in the town"'),
         ("Over the sea\nthe rain fell far in the town", ".", "Over the sea\nthe rain fell far in the town"),
     ],
 )
@@ -427,6 +441,8 @@ def test_a_sentence_that_the_model_left_open_is_ended(said: str, likely: str, wh
         (Form(closing="stars"), "It rains.", "It rains stars"),
         (Form(closing="in India."), "A day in India", "A day in India."),
         (Form(postscript="P.S."), "It rains.\n\nP.S.", "It rains.\n\nP.S. I am old."),
+        (Form(postscript="P.S."), "P.S. It rains.\n\nP.S.", "P.S. It rains.\n\nP.S. I am old."),
+        (Form(postscript="P.P.S"), "It rains.", "It rains.\n\nP.P.S. I am old."),
     ],
 )
 def test_an_end_stands_where_a_person_would_put_it(form: Form, said: str, whole: str) -> None:

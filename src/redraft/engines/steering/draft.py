@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 
@@ -28,6 +30,10 @@ LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # letters of a senten
 _LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _WIDE = "\u2e80"  # the first of the writings without spaces
 STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # of JSON; a colon follows a name
+RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a mark or an emoji that comes again and again
+CLOSING = {"{": "}", "[": "]"}
+_BRACKET = re.compile(r"[\[\]{}]")
+_PLACE = re.compile(r"[\s,]|(?<!\w)\Z")  # behind a word
 _LEFT = 8  # characters: a text of JSON that has fewer left may have ended for want of more
 _SEEN = 1000  # characters in which a sentence comes twice
 
@@ -168,6 +174,18 @@ def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
     ]
     begin = cut[0].start() if cut else text.rfind('"')
     return cut, begin + min(bounds, default=2 * len(text)) // 2
+
+
+def closed(text: str, begin: int) -> tuple[int, str] | None:
+    """Return where JSON that was cut may end after `begin`, and the marks that close it there."""
+    for found in reversed([*_PLACE.finditer(text, begin)]):
+        marks, (outside, quote, _) = "", STRING.sub("", text[: found.start()]).partition('"')
+        for mark in _BRACKET.findall(outside):
+            marks = CLOSING[mark] + marks if mark in CLOSING else marks[1:]
+        with suppress(ValueError):
+            json.loads(text[: found.start()] + quote + marks)
+            return found.start(), quote + marks
+    return None
 
 
 def marked(text: str, *, capitals: bool, count: int) -> str:

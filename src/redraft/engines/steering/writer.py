@@ -22,8 +22,8 @@ from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
-from redraft.engines.bounds import within
-from redraft.engines.steering.draft import CLOSERS, STOPS, STRING, Draft, cut_texts, marked
+from redraft.engines.bounds import is_open, within
+from redraft.engines.steering.draft import CLOSERS, RUN, STOPS, STRING, Draft, closed, cut_texts, marked
 from redraft.engines.steering.form import NOT_IN_JSON, Form, Gap
 from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
@@ -41,6 +41,7 @@ BANNED = 40  # words whose tokens are banned; further ones are taken back where 
 LONG = 200  # characters of a phrase, at most
 TITLE = 6  # words; a longer last line is a sentence, if one ends before it
 SHORT = 3  # letters; a shorter token without a space is a part of many words
+ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or marked as a whole
 WORDS = 4  # that are tried in a gap
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
 FITTING = -7.5  # the least log-probability of a word in a gap and of the one behind it
@@ -168,7 +169,7 @@ class _Writer:
 
     async def _json(self) -> None:
         """Write JSON by its schema, anew where a forbidden word comes. Missing texts go into a string."""
-        draft, place = self.draft, None
+        draft, place, free = self.draft, None, is_open(self.schema)
         for left in reversed(range(TRIES)):
             draft.cut(0)
             most = max(self.room - self.spent - SENTENCE * len(self._missing()), self.room // 3)
@@ -179,13 +180,21 @@ class _Writer:
                     place = self._forbidden(draft.text, old, whole=bool(delta.finish))
                     old, self.stop_text = len(draft), delta.stop_text
                     self.cut_short = delta.finish in ("max_tokens", "context")
-                    if place is not None and left:
+                    if free and (run := RUN.search(draft.text)):
+                        draft.cut(run.start() + 1)
+                        self.cut_short = True
+                    if (place is not None and left) or (free and run):
                         break
                     if not (self.form.lacks or self.form.has):
-                        await draft.release(cut_texts(draft.text, bounded)[1])
+                        text = draft.text
+                        await draft.release(text.rfind(",") if free else cut_texts(text, bounded)[1])
             if place is None or self._is_over:
                 break
             self.banned |= draft.token_at(place)
+        if self.cut_short and free and (end := closed(draft.text, draft.sent)):
+            draft.cut(end[0])
+            draft.give(end[1])
+            self.cut_short = False
         if not (self._is_over or self.cut_short or self.stop_text):
             await self._end_texts(bounded)
             await self._add_to_json()
@@ -286,11 +295,11 @@ class _Writer:
         self.cached = self.cached or max((delta.cached_tokens or 0 for delta in found), default=0)
         return next((top for delta in found for top in delta.likeliest), ())
 
-    async def _stretch(self, begin: int, mark: str, until: int) -> _Ended:
+    async def _stretch(self, begin: int, mark: str, until: int, at_most: int) -> _Ended:
         """Write until the model, a limit, a mark, or a forbidden text ends it.
 
         A required text is inserted where its first token comes. This stretch begins at `begin`, and ends with
-        a sentence after `until` tokens.
+        a sentence after `until` tokens, and a part `at_most` then.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:
@@ -311,7 +320,7 @@ class _Writer:
                 at = max(begin, draft.sent)  # where an end was, unless it is the beginning
                 last = max(draft.ends(at), default=at if at > begin else 0)
                 late = last and self.spent > until and (mark or not self._is_low(draft.text[:last]))
-                if late or (mark and not self.form.one and self.spent > until + SENTENCE):
+                if late or (mark and not self.form.one and self.spent > at_most):
                     return _Ended("limit", len(draft))
                 held = self.held or self.ends_sentence or self.form.layout.slots or self._missing()
                 if not held and last > draft.sent and self._fits(draft.text[:last]):
@@ -320,7 +329,7 @@ class _Writer:
                 return _Ended("limit", len(draft))
         draft.cut(old)
         draft.give(self._given(self.begins[delta.tokens[0]]))
-        return await self._stretch(begin, mark, until)
+        return await self._stretch(begin, mark, until, at_most)
 
     def _ended(self, begin: int, old: int, mark: str, *, whole: bool) -> _Ended | None:
         """Return the reason to end a text that had `old` characters before its last piece, or None."""
@@ -401,7 +410,7 @@ class _Writer:
             most = max(int(self.room * CLOSE) - SENTENCE * len(self._missing()), self.room // 3) - self.spent
         while True:
             until = self.spent + most
-            ended = await self._stretch(begin, mark, until)
+            ended = await self._stretch(begin, mark, until, until + min(most or SENTENCE, SENTENCE))
             over = self._is_over or self.spent >= self.room - self.kept
             if ended.by == "forbidden" and taken < 4 * TRIES * max(len(self.lacks), 1):
                 taken += 1
@@ -578,9 +587,10 @@ class _Writer:
         await self._put_missing()
         for slot in dict.fromkeys(form.layout.slots):
             await self._mark(slot, form.layout.slots.count(slot))
-        if form.postscript and not re.search(rf"(?i){re.escape(form.postscript)}\W*\w", draft.text):
-            has = draft.text.lower().rstrip(" .:").endswith(form.postscript.lower().rstrip("."))
-            draft.give(" " if has else f"\n\n{form.postscript} ")
+        has = draft.text.lower().rstrip(" .:").endswith(form.postscript.lower().rstrip("."))
+        if form.postscript and (has or not re.search(rf"(?i){re.escape(form.postscript)}\W*\w", draft.text)):
+            dot = "." * bool(re.search(r"\.\w\Z", form.postscript))
+            draft.give(" " if has else f"\n\n{form.postscript}{dot} ")
             await self._sentence()
         if form.closing and not pattern_for(form.closing.strip(), around=ENDS).search(draft.text):
             await self._close()
@@ -594,8 +604,9 @@ class _Writer:
         """End a last sentence that the model left without an end, if one was likely."""
         form, text = self.form, self.draft.text
         before, _, last = text.rpartition("\n")
-        apart = before.rstrip()[-1:] in STOPS and last[-1:] not in STOPS + CLOSERS
-        if not apart or len(last.split()) <= TITLE or self._is_over or form.closing or "." in form.without:
+        apart = before.rstrip()[-1:] in STOPS or before.endswith("\n")
+        apart = apart and len(last.split()) > TITLE and not ENDED.search(last)
+        if not apart or self._is_over or form.closing or "." in form.without:
             return
         if self._fits(f"{text}.", enough=True) and _chance(STOPS, await self._likeliest(text)) > POSSIBLE:
             self.draft.give(".")
