@@ -186,8 +186,8 @@ class _Writer:
                     if (place is not None and left) or (free and run):
                         break
                     if not (self.form.lacks or self.form.has):
-                        text = draft.text
-                        await draft.release(text.rfind(",") if free else cut_texts(text, bounded)[1])
+                        last = draft.text.rfind(",") if free else len(draft)
+                        await draft.release(min(cut_texts(draft.text, bounded)[1], last))
             if place is None or self._is_over:
                 break
             self.banned |= draft.token_at(place)
