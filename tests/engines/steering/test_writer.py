@@ -455,6 +455,29 @@ def test_an_ending_of_a_sentence_stands_where_it_is_likeliest() -> None:
     assert write(Form(closing="in the cold"), model.source)[0] == "It rains in the cold"
 
 
+class Doubts(Says):
+    """Says how likely its words are: "far" is not."""
+
+    async def go_on(self, text: str, sampling: Sampling) -> Replies:
+        async for delta in super().go_on(text, sampling):
+            yield replace(delta, logprobs=(-5.0 if "far" in delta.text else -0.5,) * bool(delta.text))
+
+
+@pytest.mark.parametrize(
+    ("texts", "text"),
+    [
+        (["It rains far.", "The far town sleeps on.", "A far, far sea."], "The far town sleeps on."),
+        (["It rains far.", "It rains.", "The old town."], "It rains."),
+        (["It rains.", "The town."], "It rains."),  # it is likely
+        (["1. It rains.", "The town."], "The town."),  # one item is no list
+    ],
+)
+def test_of_short_texts_in_limits_the_likeliest_is_kept(texts: list[str], text: str) -> None:
+    form = form_for(["words<=9"])[0]
+    assert write(form, Doubts(*texts).source)[0] == text
+    assert write(form, Doubts(*texts).source, temperature=0.0)[0] == texts[0]  # it would say the same again
+
+
 @pytest.mark.parametrize("seed", [0, 1, 3, 5, 6])
 def test_a_last_line_that_the_tokens_cut_ends_where_it_may(seed: int) -> None:
     """A text with as many lines as were asked for cannot be cut back to the last but one."""

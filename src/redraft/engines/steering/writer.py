@@ -14,9 +14,10 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
@@ -36,12 +37,15 @@ LOOKED_AT = 8  # places where a sentence might end
 SEEN = 20  # likeliest tokens at a place
 LIKELIER = 3.0  # is added to the logit of a text that must come; more in further sentences
 NATURAL = -1.3  # log-probability a token of a sentence that is taken at once
+GOOD = 0, True, NATURAL
+FEW = 32  # tokens of a text that is written anew if it is unlikely
 SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
 BANNED = 40  # words whose tokens are banned; further ones are taken back where they come
 LONG = 200  # characters of a phrase, at most
 TITLE = 6  # words; a longer last line is a sentence, if one ends before it
 SHORT = 3  # letters; a shorter token without a space is a part of many words
 ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or marked as a whole
+LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")  # a list of one item
 WORDS = 4  # that are tried in a gap
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
 FITTING = -7.5  # the least log-probability of a word in a gap and of the one behind it
@@ -126,7 +130,7 @@ class _Writer:
         try:
             self.banned = await self._bans()
             await self._begins()
-            await (self._json() if self.schema else self._text())
+            await (self._json() if self.schema else self._best_text())
             await self._finish()
         except BaseException as error:  # noqa: BLE001  (it is raised where the deltas are read)
             await self.draft.release(len(self.draft))
@@ -143,6 +147,41 @@ class _Writer:
             completion_tokens=self.spent,
             estimated=self.source.encode is None,
         )
+
+    async def _best_text(self) -> None:
+        """Write a text. Where a short one is unlikely, write further ones, and keep the likeliest."""
+        draft, found = self.draft, list[tuple[tuple[int, bool, float], bool, list[Delta]]]()
+        for _ in range(TRIES):
+            draft.cut(0)
+            self.cut_short, before = False, self.spent
+            await self._text()
+            found.append((self._quality(self.form.has, 0), self.cut_short, draft.pieces))
+            new = self.spent - before
+            few = new <= FEW and 2 * new <= self.room - self.spent and not (draft.sent or self.over)
+            if not (few and self._compares) or self.stop_text or found[-1][0] > GOOD:
+                break
+        _, self.cut_short, pieces = max(found, key=itemgetter(0))
+        if pieces is not draft.pieces:
+            draft.cut(0)
+            for piece in pieces:
+                draft.add(piece)
+
+    @property
+    def _compares(self) -> bool:
+        """Whether a short text is compared with others: one in limits, of a model that draws."""
+        return bool(self.form.limits and self.sampling.temperature) and not (self.form.one or self.form.gap)
+
+    def _quality(self, texts: Sequence[str], begin: int) -> tuple[int, bool, float]:
+        """Return the texts that are lost, as a negative number, whether it is whole, and its likelihood.
+
+        The likelihood is that of a token, from the piece at `begin` on.
+        """
+        draft, missing = self.draft, self._missing()
+        whole = (draft.is_whole or len(draft.text.split()) <= TITLE) and not LONE.match(draft.text)
+        new = [each for piece in draft.pieces[begin:] for each in piece.logprobs]
+        likely = fmean(new or [0.0 if draft.pieces[begin:] else -math.inf])
+        fits = self._fits(draft.text, enough=True)
+        return -sum(text in missing for text in texts), whole and fits, likely
 
     async def _text(self) -> None:
         form, draft = self.form, self.draft
@@ -244,7 +283,7 @@ class _Writer:
         most = int(min(tokens, max(self.room - self.spent, 1)))
         missing = self._missing()
         wanted = [text for text in missing if text in self.placed] or missing
-        if self.placed:
+        if self.placed or self._compares:
             changes["logprobs"] = True
         if self.form.gap:
             changes |= {"logprobs": True, "top_logprobs": SEEN}
@@ -651,7 +690,7 @@ class _Writer:
 
         They are made ever likelier. Texts that are missing beside them keep their share of the tokens.
         """
-        draft, found, self.placed = self.draft, list[tuple[int, bool, float, list[Delta]]](), texts
+        draft, found, self.placed = self.draft, list[tuple[tuple[int, bool, float], list[Delta]]](), texts
         begin, count = len(draft), len(draft.pieces)
         until = self.spent + (self.room - self.spent) // (1 + len({*self._missing()} - {*texts}))
         for _ in range(TRIES):
@@ -663,13 +702,11 @@ class _Writer:
                     draft.cut(len(draft.text.rstrip(STOPS)) if number else begin)
                     draft.give(self._given(text))
                     await self._sentence()
-            lost, new = sum(text in self._missing() for text in texts), draft.pieces[count:]
-            likely = fmean([each for piece in new for each in piece.logprobs] or [0.0 if new else -math.inf])
-            found.append((-lost, draft.is_whole and self._fits(draft.text, enough=True), likely, new))
-            if self.spent >= until or self.over or (not lost and found[-1][1] and likely > NATURAL):
+            found.append((self._quality(texts, count), draft.pieces[count:]))
+            if self.spent >= until or self.over or found[-1][0] > GOOD:
                 break
         draft.cut(begin)
-        for piece in max(found, key=lambda each: each[:3])[3]:
+        for piece in max(found, key=itemgetter(0))[1]:
             draft.add(piece)
         draft.cut(len(draft.text.rstrip(",;: ")))
         draft.give("." * (not draft.is_whole))
