@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
+from math import inf
+from statistics import fmean
 
 import regex
 
@@ -34,6 +36,9 @@ RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a mark or an emoji that comes aga
 CLOSING = {"{": "}", "[": "]"}
 _BRACKET = re.compile(r"[\[\]{}]")
 _PLACE = re.compile(r"[\s,]|(?<!\w)\Z")  # behind a word
+_ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or marked as a whole
+_LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")
+_TITLE = 6  # words; a longer last line is a sentence
 _LEFT = 8  # characters: a text of JSON that has fewer left may have ended for want of more
 _SEEN = 1000  # characters in which a sentence comes twice
 
@@ -88,6 +93,19 @@ class Draft:
         self.pieces.append(replace(kept, unsteered=delta.unsteered))
         self.text += delta.text
 
+    def give_word(self, text: str) -> None:
+        """Append a text that is a word, or begins with one."""
+        before = self.text
+        if not before or before.endswith("\n") or self.is_whole:
+            text = text[0].upper() + text[1:]
+        self.give(text if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {text}")
+
+    def put(self, place: int, pieces: Sequence[Delta]) -> None:
+        """Put pieces in the stead of the text after a place."""
+        self.cut(place)
+        for piece in pieces:
+            self.add(piece)
+
     def cut(self, place: int) -> None:
         """Take back the text after a place, which must not have been handed on."""
         if place >= len(self):
@@ -128,6 +146,23 @@ class Draft:
     def is_whole(self) -> bool:
         """Whether the text ends at the end of a sentence."""
         return len(self) in self.ends(max(len(self) - 200, 0), whole=True)
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the text is whole or a title, and no list of one item."""
+        return (self.is_whole or len(self.text.split()) <= _TITLE) and not _LONE.match(self.text)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the last line, behind a sentence or a blank line, is a sentence without an end."""
+        before, _, last = self.text.rpartition("\n")
+        apart = before.rstrip()[-1:] in STOPS or before.endswith("\n")
+        return apart and len(last.split()) > _TITLE and not _ENDED.search(last)
+
+    def likelihood(self, begin: int) -> float:
+        """Return the mean log-probability of the tokens from a piece on; 0 if unknown."""
+        pieces = self.pieces[begin:]
+        return fmean([each for piece in pieces for each in piece.logprobs] or [0.0 if pieces else -inf])
 
     @property
     def last(self) -> int:
@@ -178,6 +213,7 @@ def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
 
 def closed(text: str, begin: int) -> tuple[int, str] | None:
     """Return where JSON that was cut may end after `begin`, and the marks that close it there."""
+    text = RUN.sub(r"\1", text)
     for found in reversed([*_PLACE.finditer(text, begin)]):
         marks, (outside, quote, _) = "", STRING.sub("", text[: found.start()]).partition('"')
         for mark in _BRACKET.findall(outside):

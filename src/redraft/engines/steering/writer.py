@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Finish
@@ -36,16 +35,12 @@ POSSIBLE = 0.01  # an end is elsewhere if it is less likely
 LOOKED_AT = 8  # places where a sentence might end
 SEEN = 20  # likeliest tokens at a place
 LIKELIER = 3.0  # is added to the logit of a text that must come; more in further sentences
-NATURAL = -1.3  # log-probability a token of a sentence that is taken at once
-GOOD = 0, True, NATURAL
+GOOD = 0, True, -1.3  # a text is taken at once: none lost, whole, and a higher log-probability a token
 FEW = 32  # tokens of a text that is written anew if it is unlikely
 SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
 BANNED = 40  # words whose tokens are banned; further ones are taken back where they come
 LONG = 200  # characters of a phrase, at most
-TITLE = 6  # words; a longer last line is a sentence, if one ends before it
 SHORT = 3  # letters; a shorter token without a space is a part of many words
-ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or marked as a whole
-LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")  # a list of one item
 WORDS = 4  # that are tried in a gap
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
 FITTING = -7.5  # the least log-probability of a word in a gap and of the one behind it
@@ -82,7 +77,6 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
 
 
 def _chance(chars: str, top: Likeliest) -> float:
-    """Return the probability of a token that begins with one of the characters."""
     return sum(math.exp(number) for token, number in top if token and str(token)[0] in chars)
 
 
@@ -121,6 +115,7 @@ class _Writer:
         self.placed: list[str] = []  # the texts that the sentence at the end is to have
         self.stop_text: str | None = None
         self.over: Delta | None = None  # what ended the answer for good, such as a filter
+        self.compares = bool(form.limits and sampling.temperature) and not (form.one or form.gap)
         self.cut_short = False  # the text ends where the tokens did
         self.held = False  # what is written is put into another form
         self.unsteered = self.thought = False
@@ -156,32 +151,18 @@ class _Writer:
             self.cut_short, before = False, self.spent
             await self._text()
             found.append((self._quality(self.form.has, 0), self.cut_short, draft.pieces))
-            new = self.spent - before
-            few = new <= FEW and 2 * new <= self.room - self.spent and not (draft.sent or self.over)
-            if not (few and self._compares) or self.stop_text or found[-1][0] > GOOD:
+            few = self.spent - before <= min(FEW, (self.room - self.spent) // 2)
+            settled = draft.sent or self.over or self.stop_text or found[-1][0] > GOOD
+            if settled or not (few and self.compares):
                 break
         _, self.cut_short, pieces = max(found, key=itemgetter(0))
         if pieces is not draft.pieces:
-            draft.cut(0)
-            for piece in pieces:
-                draft.add(piece)
-
-    @property
-    def _compares(self) -> bool:
-        """Whether a short text is compared with others: one in limits, of a model that draws."""
-        return bool(self.form.limits and self.sampling.temperature) and not (self.form.one or self.form.gap)
+            draft.put(0, pieces)
 
     def _quality(self, texts: Sequence[str], begin: int) -> tuple[int, bool, float]:
-        """Return the texts that are lost, as a negative number, whether it is whole, and its likelihood.
-
-        The likelihood is that of a token, from the piece at `begin` on.
-        """
-        draft, missing = self.draft, self._missing()
-        whole = (draft.is_whole or len(draft.text.split()) <= TITLE) and not LONE.match(draft.text)
-        new = [each for piece in draft.pieces[begin:] for each in piece.logprobs]
-        likely = fmean(new or [0.0 if draft.pieces[begin:] else -math.inf])
-        fits = self._fits(draft.text, enough=True)
-        return -sum(text in missing for text in texts), whole and fits, likely
+        """Return the number of lost texts, below 0, whether the draft is whole, and its likelihood."""
+        missing, whole = self._missing(), self.draft.is_answer and self._fits(self.draft.text, enough=True)
+        return -sum(text in missing for text in texts), whole, self.draft.likelihood(begin)
 
     async def _text(self) -> None:
         form, draft = self.form, self.draft
@@ -218,11 +199,9 @@ class _Writer:
                 async for delta in deltas:
                     place = self._forbidden(draft.text, old, whole=bool(delta.finish))
                     old, self.stop_text = len(draft), delta.stop_text
-                    self.cut_short = delta.finish in ("max_tokens", "context")
-                    if free and (run := RUN.search(draft.text)):
-                        draft.cut(run.start() + 1)
-                        self.cut_short = True
-                    if (place is not None and left) or (free and run):
+                    run = free and RUN.search(draft.text)
+                    self.cut_short = bool(run) or delta.finish in ("max_tokens", "context")
+                    if run or (place is not None and left):
                         break
                     if not (self.form.lacks or self.form.has):
                         last = draft.text.rfind(",") if free else len(draft)
@@ -283,7 +262,7 @@ class _Writer:
         most = int(min(tokens, max(self.room - self.spent, 1)))
         missing = self._missing()
         wanted = [text for text in missing if text in self.placed] or missing
-        if self.placed or self._compares:
+        if self.placed or self.compares:
             changes["logprobs"] = True
         if self.form.gap:
             changes |= {"logprobs": True, "top_logprobs": SEEN}
@@ -367,7 +346,7 @@ class _Writer:
             else:
                 return _Ended("limit", len(draft))
         draft.cut(old)
-        draft.give(self._given(self.begins[delta.tokens[0]]))
+        draft.give_word(self.begins[delta.tokens[0]])
         return await self._stretch(begin, mark, until, at_most)
 
     def _ended(self, begin: int, old: int, mark: str, *, whole: bool) -> _Ended | None:
@@ -642,10 +621,7 @@ class _Writer:
     async def _end_sentence(self) -> None:
         """End a last sentence that the model left without an end, if one was likely."""
         form, text = self.form, self.draft.text
-        before, _, last = text.rpartition("\n")
-        apart = before.rstrip()[-1:] in STOPS or before.endswith("\n")
-        apart = apart and len(last.split()) > TITLE and not ENDED.search(last)
-        if not apart or self._is_over or form.closing or "." in form.without:
+        if not self.draft.is_open or self._is_over or form.closing or "." in form.without:
             return
         if self._fits(f"{text}.", enough=True) and _chance(STOPS, await self._likeliest(text)) > POSSIBLE:
             self.draft.give(".")
@@ -700,23 +676,15 @@ class _Writer:
             for number, text in enumerate(texts):
                 if text in self._missing() and not self._is_over:
                     draft.cut(len(draft.text.rstrip(STOPS)) if number else begin)
-                    draft.give(self._given(text))
+                    draft.give_word(text)
                     await self._sentence()
             found.append((self._quality(texts, count), draft.pieces[count:]))
             if self.spent >= until or self.over or found[-1][0] > GOOD:
                 break
-        draft.cut(begin)
-        for piece in max(found, key=itemgetter(0))[1]:
-            draft.add(piece)
+        draft.put(begin, max(found, key=itemgetter(0))[1])
         draft.cut(len(draft.text.rstrip(",;: ")))
         draft.give("." * (not draft.is_whole))
         self.placed, self.likelier = [], LIKELIER
-
-    def _given(self, text: str) -> str:
-        before = self.draft.text
-        if not before or before.endswith("\n") or self.draft.is_whole:
-            text = text[0].upper() + text[1:]
-        return text if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {text}"
 
     async def _mark(self, slot: str, count: int) -> None:
         """Put marks around existing words, the longest first; brackets get their own lines."""
