@@ -99,8 +99,7 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
             _refuse({"verify": verify or None}, "is for a finished choice.", hint)
             _choose(folder, settings, run_code=run_code, as_json=as_json)
         with only_ours():
-            matrix = Matrix.of(folder, settings)
-            matrix.prepare(run_code=run_code)
+            (matrix := Matrix.of(folder, settings)).prepare(run_code=run_code)
             ended = matrix.run()
         if ended.reached:
             raise typer.Exit(ended.status)

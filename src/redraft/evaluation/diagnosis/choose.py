@@ -367,7 +367,7 @@ def _refuse(matrix: Matrix) -> None:
         raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")
     others = [t.task if t.source else t.name for t in matrix.tasks if t.task not in ("checks", UNSCORED)]
     if others and (told.get("judge") or not told.get("check")):
-        hint = "Type a check to guide by, without --judge: --check 'matches:[0-9]'. The task's then only score."
+        hint = "Guide by a check, without --judge: --check 'matches:[0-9]'. The task's own then only score."
         said = f"the checks of {others[0]} need the right answers, which are unknown in use."
         raise UsageError(said, hint=hint)
 

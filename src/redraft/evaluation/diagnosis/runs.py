@@ -156,8 +156,7 @@ class StrategyRuns:
     @cached_property
     def records(self) -> tuple[Chain, ...]:
         """The records with the task's prompts."""
-        limit = self.settings.values.limit
-        task = task_named(self.task)
+        task, limit = task_named(self.task), self.settings.values.limit
         records = [*asked(task, read_records(self.source), limit, file=self.source)][::-1]
         if any(KEY in record.meta for record in records):
             said = f"{self.source} has chains of redraft eval, and --tasks answers the task's own records."
