@@ -118,6 +118,7 @@ def test_long_answers_have_no_majority() -> None:
     result = run("own.jsonl")
     assert result.exit_code == 0, result.output
     assert not list(Path("d").rglob("vote-*"))
+    refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "Type --samples 3")
 
 
 def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
@@ -170,13 +171,9 @@ def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
 
 def test_quiet_says_nothing_but_the_result() -> None:
     assert run(GSM8K, "--ways", "blind", "--quiet").stderr == ""
-    assert run(GSM8K, "--ways", "blind").stderr.splitlines() == [
-        "redraft: script:script.jsonl, test",
-        *(
-            f"redraft: {way}, seed 0: run {number} of at most 3"
-            for number, way in enumerate(("one", "revise-2", "blind-2"), 1)
-        ),
-    ]
+    ways = enumerate(("one", "revise-2", "blind-2"), 1)
+    said = [f"redraft: {way}, seed 0: run {number} of at most 3" for number, way in ways]
+    assert run(GSM8K, "--ways", "blind").stderr.splitlines() == ["redraft: script:script.jsonl, test", *said]
 
 
 @pytest.mark.parametrize(
@@ -355,6 +352,8 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
         Path("way.yaml").write_text(re.sub(before, after, text))
         assert f"way.yaml: {said}" in verified()
         assert verified().count("way.yaml: ") == 1
+    Path("way.yaml").write_text(text.replace("answer.'", "reply.'"))
+    assert re.search(r"about is ….* reply\.', and the records give ….* answer\.'\.\n", verified())
     Path("way.yaml").write_text(text.replace("drift: tell", "drift: one"))
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "its user may set that"
     Path("way.yaml").write_text(text.replace("evidence: d", "evidence: []"))
@@ -477,6 +476,7 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     prompts(3)
     refused(chosen(ways="one,vote,best"), "there are no votes to count.", "numbers, letters or exercises")
     refused(chosen("--tasks", GSM8K), "the checks of gsm8k need the right answers", "--check")
+    refused(chosen("--tasks", "add"), "the checks of add need", "without --judge: --check 'matches:[0-9]'")
     other = ("diagnose", "e", "--tasks", "own.jsonl", *FEW)
     assert redraft(*other).exit_code == 0
     refused(redraft(*other, "--choose", "x.yaml"), "has runs without --choose")
@@ -539,6 +539,15 @@ def test_a_limit_before_the_first_block_is_whole_chooses_nothing() -> None:
     assert re.search(r"  tokens: (\S+)\n  usd: \1\n", Path("way.yaml").read_text()), "a USD a token"
 
 
+def test_after_a_limit_within_a_block_the_choice_rests_on_whole_blocks_and_is_verified() -> None:
+    prompts(60)
+    script(*["sun", "rain"] * 200)
+    limited = chosen("--margin", "1", "--price", "0,1000000", "--limit-usd", "165")
+    assert (limited.exit_code, "after 20 of 60 prompts" in limited.stdout) == (4, True), limited.output
+    assert len(run_of("plain")) > 20
+    assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0
+
+
 def test_prompts_may_be_added_and_other_runs_in_the_folder_do_not_count() -> None:
     prompts(20)
     script(*["sun", "rain"] * 400)
@@ -563,6 +572,14 @@ def test_of_tasks_of_unequal_size_each_prompt_counts_the_same() -> None:
     assert len(list(Path("d/runs").glob("*/few/seed-0/plain.jsonl"))) == 1
 
 
+def test_a_prompt_counts_once_with_the_same_checks() -> None:
+    record = {"prompt": "Describe rain.", "checks": ["contains:rain"]}
+    write("own.jsonl", [record, record, {**record, "checks": ["words<=9"]}])
+    result = chosen()
+    assert "after 2 of 2 prompts" in result.stdout
+    assert result.stderr.count("Left out: 1 prompt that own.jsonl has already, with the same checks.") == 1
+
+
 def by_judge(server: PaidServer, ways: str = "one,revise", count: int = 40, status: int = 0) -> str:
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(count)])
     flags = ("--model", server.model, "--judge", server.model, "--ways", ways, "--margin", "10", "-j", "1")
@@ -584,9 +601,8 @@ def test_without_checks_a_judge_compares_the_answers_and_what_it_said_is_kept() 
     with PaidServer(says) as server:
         result = by_judge(server)
         assert f"As {server.model} judges: Choose revise, 1 revision: after 20 of 40 prompts" in result
-        assert re.search(
-            r"preferred in 19 of 20, worse in 1, .*\n.* 40 reviews, 0 cannot be read; 280 ", result
-        )
+        row = r"preferred in 19 of 20, worse in 1, .*\n.* 40 reviews, 0 cannot be read; 280 "
+        assert re.search(row, result)
         assert re.search(r"at least \d\S+ points more often than the other way round, and at most ", result)
         [file], paid = Path("way").rglob("pairs.reviews-2.jsonl"), len(server.messages)
         text, way = file.read_text(), Path("way.yaml").read_text()
@@ -629,5 +645,9 @@ def test_without_checks_the_judge_chooses_the_best_of_several_too() -> None:
 def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(redraft("diagnose", "d", "--tasks", GSM8K, "--judge", "default"), "--judge is for --choose.")
     prompts(2)
+    refused(chosen("--judge", "a", "--judge", "b"), "--judge was given twice.", "--judge a")
     refused(chosen("--judge", "default"), "it has checks, which score.", "Else leave out --judge")
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")
+    write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
+    judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered").stderr
+    assert judged.count("The way steered is left out: checks steer, and with --judge there are none.") == 1

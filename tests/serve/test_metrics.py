@@ -75,19 +75,17 @@ def test_a_broken_promise_is_a_figure_a_line_and_one_answer_from_then_on(
     assert (found["redraft_promise_answers", "way"], found["redraft_promise_broken", "way"]) == (3, 1)
     other, line = [record.message for record in caplog.records if "promises" in record.message]
     assert other == "way.yaml promises nothing for answers with another max_tokens."
-    assert line.startswith(
-        "way.yaml promises that at least 90.0 % of answers pass, and 0 of 3 do. From now on"
-    )
+    said = "way.yaml promises that at least 90.0 % of answers pass, and 0 of 3 do. From now on"
+    assert line.startswith(said)
 
 
 def test_a_promise_that_breaks_steps_back_to_one_answer_unless_a_request_says_otherwise() -> None:
     watch = Watch(Promise(right=0.9, checks=["words"], drift="one"), "way.yaml")
-    own = check_options(
-        {"model": ScriptedEngine(["x"]), "mode": "best-of", "drafts": 4, "checks": ["words<=9"]}
-    )
-    model = Model("model", own, watch=watch)
+    own = {"model": ScriptedEngine(["x"]), "mode": "best-of", "drafts": 4, "checks": ["words<=9"]}
+    model = Model("model", check_options(own), watch=watch)
     assert chain_options(model, ServerLimits(), {}, None).most_drafts == 4
     for _ in range(20):
         watch.add(answer(passed=False))
     assert chain_options(model, ServerLimits(), {}, None).most_drafts == 1
+    assert model.record["redraft"]["drafts"] == 1
     assert chain_options(model, ServerLimits(), {"drafts": 2}, None).most_drafts == 2

@@ -29,6 +29,7 @@ from redraft.serve.gate import Gate
 from redraft.serve.models import Model, Models
 from redraft.serve.reader import ServerLimits
 from redraft.serve.start import Opening, Server
+from tests.cli.verbs import redraft
 from tests.serve.running import HI, started
 
 NAMES = {"a": "script:a.jsonl", "b": "http://down/v1#m", "c": "http://down/v1#m"}
@@ -136,3 +137,6 @@ def test_a_way_is_served_for_checks_of_requests_and_its_promise_watched_over_res
             text = httpx.get(f"{root}/metrics").text
             found += [int(value) for value in re.findall(r"^redraft_promise_.* (\d)", text, re.M)]
     assert found == [400, *[200] * 5, 5, 0, 400, *[200] * 5, 7, 1]
+    Path("way.yaml").write_text(json.dumps({**way, "promise": {**promise, "watched": False}}))
+    told = redraft("serve", "--recipe", "way.yaml", "--votes", "no/votes.jsonl").stderr
+    assert "Nothing watches the promise of way.yaml: no check tells if it is kept." in told

@@ -24,7 +24,7 @@ Chains = Annotated[
 ]
 
 
-@takes(FLAGS)
+@takes(FLAGS, repeated="judge")
 def diagnose(
     flags: Given,
     files: Chains,
@@ -59,6 +59,9 @@ def diagnose(
         if "judge" in check.partition(":")[0]:
             problem = f"the check {check!r:.60} asks a judge, but here there is none."
             raise UsageError(problem, hint="Leave it out.")
+    if judges := flags.get("judge"):
+        _refuse({"judge": judges[1:] or None}, "was given twice.", f"Name one judge: --judge {judges[0]}")
+        flags = {**flags, "judge": judges[0]}
     if "choose" not in flags:
         _refuse({"judge": flags.get("judge")}, "is for --choose.", "Leave it out, or add: --choose way.yaml")
     elif "tasks" not in flags:  # what is given are the tasks
@@ -96,7 +99,8 @@ def _folder(flags: Given, folder: Path, *, verify: bool, run_code: bool, as_json
             _refuse({"verify": verify or None}, "is for a finished choice.", hint)
             _choose(folder, settings, run_code=run_code, as_json=as_json)
         with only_ours():
-            ended = Matrix.of(folder, settings).run(run_code=run_code)
+            (matrix := Matrix.of(folder, settings)).prepare(run_code=run_code)
+            ended = matrix.run()
         if ended.reached:
             raise typer.Exit(ended.status)
         status = ended.status

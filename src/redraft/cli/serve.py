@@ -82,6 +82,8 @@ def serve(
 def _filled(given: Given) -> Settings:
     """Fill in recipe and config file. Requests may have the checks that a chosen way needs."""
     settings = fill_in(given)
+    if settings.unwatched:
+        settings.tell(f"Nothing watches the promise of {settings.recipe}: no check tells if it is kept.")
     brought = {"checks": ["words<=9"]} if settings.watch and not settings.get("check") else {}
     return replace(settings, stand_ins=brought)
 

@@ -64,6 +64,7 @@ class Settings:
     judge_was_named: bool = False  # a flag or a recipe names the judge, so it has to be asked
     recipe: str = ""
     watch: Watch | None = None  # of the recipe's promise
+    unwatched: bool = False  # the recipe has a promise, and no check in use tells if it is kept
     tell: Callable[[str], None] = lambda _: None
 
     @classmethod
@@ -85,7 +86,7 @@ class Settings:
         if not isinstance(name, str | Path | None):
             hint = "It should be the name of a recipe, or the path of a YAML file."
             raise UsageError(f"recipe is {shown(name)}.", hint=hint)
-        name, watch = str(name or ""), None
+        name, watch, promise = str(name or ""), None, None
         asked = group.read(given, table=table).explicit
         if name:
             path, document = recipe_of(name, group.RECIPES)
@@ -99,7 +100,8 @@ class Settings:
         if asked.get("batch"):  # the default of many at once is for what is not sent in batches
             below = {key: value for key, value in below.items() if key != "parallel"}
         values = group.model_construct(**{**group.OWN_DEFAULTS, **below, **asked})
-        return cls(values, judge_was_named="judge" in asked, recipe=name, watch=watch, tell=tell)
+        of_recipe: Any = {"recipe": name, "watch": watch, "unwatched": bool(promise and not watch)}
+        return cls(values, judge_was_named="judge" in asked, tell=tell, **of_recipe)
 
     def get(self, name: str) -> Any:
         """Return a value; None if it was not given."""

@@ -42,7 +42,8 @@ class Model:
     @property
     def record(self) -> dict[str, Any]:
         """The model as `/v1/models` lists it, with its defaults."""
-        options, engine = self.options, cast("Engine", self.options.model)
+        options = self.options.model_copy(update=self.watch.instead if self.watch else {})
+        engine = cast("Engine", options.model)
         does = {
             "min": options.min_revisions,
             "max": options.most_revisions,

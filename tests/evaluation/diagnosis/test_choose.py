@@ -165,8 +165,8 @@ class Drawn(Matrix):
     def prepare(self, *, run_code: bool) -> int:
         return len(self.answers[ONE])
 
-    def run(self, share: float | None = None, *, run_code: bool = False) -> Ended:
-        count = round((share or 1) * self.prepare(run_code=run_code))
+    def run(self, share: float | None = None) -> Ended:
+        count = round((share or 1) * len(self.answers[ONE]))
         for way in self.answers:
             if way.kind in {WAYS[name] for name in self.ways}:
                 self.given[way] = dict([*self.answers[way].items()][:count])
@@ -250,9 +250,7 @@ def test_choices_and_promises_by_a_judges_preferences_hold_as_often() -> None:
     rng, runs, false, broken = np.random.default_rng(8), 500, 0, 0
     for _ in range(runs):
         won, lost = rng.dirichlet([2, 1, 1], len(TOKENS)).T[:2] * (np.arange(len(TOKENS)) > 0)
-        place = rng.uniform(size=(200, 1)) * 0.9 + 0.1 * rng.uniform(
-            size=(200, len(TOKENS))
-        )  # alike in a prompt
+        place = rng.uniform(size=(200, 1)) * 0.9 + rng.uniform(size=(200, len(TOKENS))) * 0.1  # alike
         said = (place < won) * 1.0 - (place > 1 - lost)
         found = raced({way: spent(way, said[:, k]) for k, way in enumerate(TOKENS)}, judge="judge")
         way, promise = [*TOKENS].index(found.chosen), found.promise(found.chosen)

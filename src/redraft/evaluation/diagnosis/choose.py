@@ -311,7 +311,8 @@ class Choice:
         record, folder = self._recipe, self.matrix.plan.out
         keep_edited(file, folder)
         write_file(file, _yaml(record).encode())
-        evidence = {"version": 1, "way": record, "files": hashes_of(folder)}
+        items = sorted({item for made in self.race.seen.values() for item in made})
+        evidence = {"version": 1, "way": record, "items": items, "files": hashes_of(folder)}
         write_file(folder / CHOICE, f"{json.dumps(evidence, ensure_ascii=False, indent=1)}\n".encode())
         return json.dumps(record, ensure_ascii=False, indent=1)
 
@@ -364,10 +365,10 @@ def _refuse(matrix: Matrix) -> None:
     told = matrix.settings
     if len(matrix.models) > 1:
         raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")
-    others = [each for each in matrix.tasks if each.task not in ("checks", UNSCORED)]
+    others = [t.task if t.source else t.name for t in matrix.tasks if t.task not in ("checks", UNSCORED)]
     if others and (told.get("judge") or not told.get("check")):
-        hint = "Say what guides: --check 'words<=50', without --judge. Then the task's own checks only score."
-        said = f"the checks of {others[0].task} need the right answers, which are unknown in use."
+        hint = "Guide by a check, without --judge: --check 'matches:[0-9]'. The task's own then only score."
+        said = f"the checks of {others[0]} need the right answers, which are unknown in use."
         raise UsageError(said, hint=hint)
 
 
@@ -393,12 +394,8 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
     few = {name: value for name, value in FEW.items() if settings.get(name) is None}
     matrix = running = replace(matrix, settings=settings.over(**few))
     items = matrix.prepare(run_code=run_code)
-    raced = {way.kind for _, runs in matrix.runs(1) for way in runs.strategies}
-    if {"vote", "early"}.intersection(matrix.ways) - raced:
-        hint = "Answers have to be numbers, letters or exercises, and --samples 4 or more."
-        raise UsageError("there are no votes to count.", hint=hint)
     for count in blocks(items):
-        ended = running.run(count / items, run_code=run_code)
+        ended = running.run(count / items)
         if ended.reached:
             return ended.status, choice
         seen = seen_in(
@@ -447,6 +444,8 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         [model] = folders([made["model"]]).values()
         ways = [*map(Strategy.of, made["promise"]["ways"])]
         seen = seen_in((folder / RUNS / model / task, ways, None) for task in made["promise"]["tasks"])
+        asked = {*choice["items"]}  # a limit may have ended a later block
+        seen = {way: {item: of_way[item] for item in of_way if item in asked} for way, of_way in seen.items()}
         race = Race(seen, made["promise"]["margin"], made["promise"].get("judge", ""))
         options = {name.replace("_", "-"): value for name, value in race.chosen.options.items()}
         again = {name: race.record[name] for name in made["promise"] if name in race.record}

@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,11 +59,9 @@ class TaskFile:
         if text in drawn and not Path(text).exists():
             return cls(text, drawn[text][0], None)
         if not Path(text).is_file():
-            raise UsageError(
-                f"there is no task and no file {text!r:.80}.",
-                hint=f"Name a file of prompts with checks; TASK:FILE, such as gsm8k:test.jsonl; or one of "
-                f"{', '.join(drawn)}.",
-            )
+            forms = "a file of prompts with checks; TASK:FILE, such as gsm8k:test.jsonl; or one of"
+            hint = f"Name {forms} {', '.join(drawn)}."
+            raise UsageError(f"there is no task and no file {text!r:.80}.", hint=hint)
         return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
 
     def put(self, folder: Path, limit: int | None) -> Path:
@@ -74,14 +72,11 @@ class TaskFile:
             if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # more of them begin alike
                 write_jsonl(file, drawn)
             return file
-        file = folder / self.source.name
-        if not file.exists():
-            write_file(file, self.source.read_bytes())
-        elif (now := self.source.read_bytes()).startswith(file.read_bytes()):  # it may have grown
-            write_file(file, now)
-        else:
+        file, now = folder / self.source.name, self.source.read_bytes()
+        if file.exists() and not now.startswith(file.read_bytes()):  # it may have grown
             said = f"{self.source} has changed since it was answered: {file} is the earlier one."
             raise OutputError(said, hint="Put it back, or name another folder for its runs.")
+        write_file(file, now)
         return file
 
 
@@ -106,10 +101,10 @@ class Matrix:
         told = settings.values
         models = _split(told.models or [settings.get("model") or "default"])
         judge = settings.get("judge") if told.choose and settings.judge_was_named else None
-        settings = replace(settings.over(judge=judge), judge_was_named=False)  # only some ways ask it
+        # Only some ways ask the judge or are steered. What is told of each block is told once.
+        settings = settings.over(judge=judge, steer=settings.get("steer") or False)
+        settings = replace(settings, judge_was_named=False, tell=cache(settings.tell))
         tasks = [TaskFile.of(each, judged=bool(judge)) for each in _split(told.tasks)]
-        if settings.get("steer") is None:  # then only the way `steered` is
-            settings = settings.over(steer=False)
         ways = _split([settings.get("ways") or (RACED if told.choose else told.ways)])
         always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # its feedback is another's
         ways = list(dict.fromkeys((*always, *ways)))
@@ -129,18 +124,15 @@ class Matrix:
                 )
                 yield f"{model}, {task.name}", runs
 
-    def run(self, share: float | None = None, *, run_code: bool = False) -> Ended:
-        """Make every run that is not finished.
+    def run(self, share: float | None = None) -> Ended:
+        """Make every run that is not finished, after `prepare`.
 
         Args:
             share: Answer only this part of each task's records, 0 to 1, drawn at random.
-            run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
 
         Raises:
-            UsageError: A model, task, way or option is wrong. Nothing was asked then.
             OutputError: The folder has runs that were made in another way, or is in use.
         """
-        self.prepare(run_code=run_code)
         ended = Ended(0, "", self.plan.limits)
         for name, runs in self.runs(share):
             if not self.plan.quiet and share is None:
@@ -156,7 +148,7 @@ class Matrix:
         return ended
 
     def prepare(self, *, run_code: bool) -> int:
-        """Raise all errors that need no model, write the `PLAN`, and return how many records there are."""
+        """Raise all errors that need no model, write the `PLAN`, and return how many prompts there are."""
         if unknown := [way for way in self.ways if way not in WAYS]:
             raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
         _check_options(self.settings)
@@ -175,18 +167,21 @@ class Matrix:
             if task.source and not sum(1 for _ in asked(ask, read_records(task.source))):
                 raise UsageError(f"{task.source} has no record.", hint="Give a prompt on each line.")
         (folder / "tasks").mkdir(parents=True, exist_ok=True)
-        files = {task.name: task.put(folder / "tasks", self.settings.values.limit) for task in self.tasks}
-        named = {task.name: {"task": task.task, "file": files[task.name].name} for task in self.tasks}
         before, choosing = read_plan(folder), bool(self.settings.values.choose)
+        made = {runs.plan.out.name: runs for _, runs in self.runs(1 if choosing else None)}
+        kinds = {way.kind for runs in made.values() for way in runs.strategies}
+        if self.settings.get("ways") and {"vote", "early"}.intersection(self.ways) - kinds:
+            hint = f"Type --samples {3 + choosing} or more, if answers are numbers, letters or exercises."
+            raise UsageError("there are no votes to count.", hint=f"{hint} Else leave votes out of --ways.")
         if before["tasks"] and before.get("choosing", False) != choosing:
             said = f"{folder} has runs with{'out' * choosing} --choose, which orders prompts in its own way."
             raise OutputError(said, hint="Name another folder.")
         models = {name: model for model, name in folders(self.models).items()}
+        named = {name: {"task": runs.task, "file": runs.source.name} for name, runs in made.items()}
         told = {"models": before["models"] | models, "tasks": before["tasks"] | named}
         text = json.dumps({"version": 1, "choosing": choosing, **told}, indent=1)
         write_file(folder / PLAN, f"{text}\n".encode())
-        most = self.settings.values.limit
-        return sum(1 for file in files.values() for _ in islice(read_records(file), most))
+        return sum(len(runs.records) for runs in made.values())
 
 
 def _split(texts: Iterable[str]) -> list[str]:
@@ -203,10 +198,8 @@ def folders(models: Sequence[str]) -> dict[str, str]:
 
 def read_plan(folder: Path) -> dict[str, Any]:
     """Return the models and tasks of a folder, by their names. If it is damaged, raise `OutputError`."""
-    file = folder / PLAN
-    if not file.exists():
-        return {"models": {}, "tasks": {}}
-    if found := stored(file, "models", "tasks"):
+    file, none = folder / PLAN, dict[str, Any](models={}, tasks={})
+    if found := stored(file, *none) if file.exists() else none:
         return found
     raise OutputError(f"{file} cannot be read.", hint="Put it back, or name another folder.")
 

@@ -6,9 +6,9 @@ a cache, so no text is asked for twice: all strategies begin with the same first
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -156,14 +156,17 @@ class StrategyRuns:
     @cached_property
     def records(self) -> tuple[Chain, ...]:
         """The records with the task's prompts."""
-        limit = self.settings.values.limit
-        records = read_records(self.source)
-        found = tuple(asked(task_named(self.task), records, limit, file=self.source))
-        if any(KEY in record.meta for record in found):
-            raise UsageError(
-                f"{self.source} has chains of redraft eval, and --tasks answers the task's own records.",
-                hint=f"Give the file that was answered, or write: redraft diagnose {self.source}",
-            )
+        task, limit = task_named(self.task), self.settings.values.limit
+        records = [*asked(task, read_records(self.source), limit, file=self.source)][::-1]
+        if any(KEY in record.meta for record in records):
+            said = f"{self.source} has chains of redraft eval, and --tasks answers the task's own records."
+            hint = f"Give the file that was answered, or write: redraft diagnose {self.source}"
+            raise UsageError(said, hint=hint)
+        asks = (f"{each.prompt!r} {[check.name for check in checks_of(task, each)]}" for each in records)
+        found = tuple(dict(zip(asks, records, strict=True)).values())[::-1]  # the first of equal ones
+        if (again := len(records) - len(found)) and not self.plan.quiet:
+            left_out = f"{counted(again, 'prompt')} that {self.source.name} has already, with the same checks"
+            self.settings.tell(f"Left out: {left_out}.")
         if self.share is None:
             return found
         # A file may be sorted by topic, and may have grown since some of its records were answered.
@@ -178,10 +181,11 @@ class StrategyRuns:
         voting = strategies.reader_of(checks_of(task_named(self.task), self.records[0])) is not None
         needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
+        if len(kinds) < len(self.kinds) and not self.plan.quiet:
+            why = "checks steer, and with --judge there are none" if self._chooser else "--steer steers all"
+            self.settings.tell(f"The way steered is left out: {why}.")
         values = self.settings.values
-        drawn: Sequence[int] = range(2, values.samples + 1)
-        if self.share is not None:
-            drawn = [count for count in drawn if count.bit_count() == 1]
+        drawn = [n for n in range(2, values.samples + 1) if self.share is None or n.bit_count() == 1]
         return strategies_of(kinds, values.max_revisions, drawn, voting=voting)
 
     @property
@@ -197,7 +201,7 @@ class StrategyRuns:
         # In a race, one engine computes all blocks, whether the steered way is still in it or not.
         steers = self.share is not None or "steered" in self.kinds or self.settings.get("steer")
         because = "one way is steered" if steers and any(map(form_of, guides or of_task)) else ""
-        common = replace(self.settings, llamacpp_because=because, tell=cache(self.settings.tell))
+        common = replace(self.settings, llamacpp_because=because)
         stand_ins = {"checks": () if self._chooser else ("json",)}
         return replace(common.over(judge=self._chooser), stand_ins=stand_ins)
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, get_args
 
@@ -218,12 +219,14 @@ def changes(folder: Path, before: Mapping[str, str]) -> list[str]:
 def differences(name: object, told: Any, made: Any) -> list[str]:
     """Return where a file called `name` differs from the records that it rests on."""
     before, now = ({place: repr(value) for place, value in _leaves(each, "")} for each in (told, made))
-    return [
-        f"{name}: {place} is {before.get(place, 'not set'):.200}, "
-        f"and the records give {now.get(place, 'nothing'):.200}."
-        for place in before | now
-        if before.get(place) != now.get(place)
-    ]
+    faults = []
+    for place in before | now:
+        both = before.get(place, "not set"), now.get(place, "nothing")
+        if both[0] != both[1]:
+            start = max(len(commonprefix(both)) - 100, 0)  # noqa: RUF071  (texts, no paths)
+            was, now_is = ("…" * (start > 0) + text[start : start + 200] for text in both)
+            faults.append(f"{name}: {place} is {was}, and the records give {now_is}.")
+    return faults
 
 
 def some(faults: list[str]) -> list[str]:
