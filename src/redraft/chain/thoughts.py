@@ -69,7 +69,7 @@ class Tags(NamedTuple):
 
     @property
     def final(self) -> str:
-        """What an answer begins with if it has a channel of its own, as in Harmony; empty in other models."""
+        """The text that opens an answer's own channel, as in Harmony; empty for other models."""
         return _FINAL if _FINAL in self.written else ""
 
     def opened(self, prompt: str) -> str:

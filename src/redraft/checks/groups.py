@@ -53,7 +53,7 @@ class AllOf(_Group):
         return "lost" if any(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Run all parts concurrently. The message joins those of the failed parts."""
+        """Run all parts concurrently, and join the messages of those that fail."""
         outcomes = await base.together([outcome_of(part, answer, prompt) for part in self.parts])
         score = fsum(outcome.score for outcome in outcomes) / len(outcomes)
         faults = [outcome for outcome in outcomes if not outcome.passed]
@@ -85,7 +85,7 @@ class AnyOf(_Group):
         return "lost" if all(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Run the parts in turn until one passes. If none does, the message joins all of theirs."""
+        """Run the parts in turn until one passes. If none passes, join all their messages."""
         outcomes: list[Outcome] = []
         for part in self.parts:
             outcomes.append(await outcome_of(part, answer, prompt))

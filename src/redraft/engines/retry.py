@@ -191,7 +191,7 @@ class Turn(NamedTuple):
 
 
 class RateLimit:
-    """When requests to one server may be made. Two things hold one back; a retry counts as a call.
+    """When requests to one server may be made. Two limits hold them back; a retry counts as a call.
 
     - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
       call takes the mean of the calls before it, and the difference is made up for when it ends.

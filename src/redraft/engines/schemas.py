@@ -62,7 +62,7 @@ class Names:
     """Follows JSON as it is written, and finds where an object repeats a name: no grammar forbids it.
 
     Attributes:
-        member: Where the member begins whose name is still being written; -1 for none.
+        member: The start of the member whose name is still being written; -1 for none.
     """
 
     def __init__(self) -> None:

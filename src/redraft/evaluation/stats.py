@@ -86,7 +86,7 @@ class Bootstrap:
     """Sums over questions, and over resamples of as many questions.
 
     Args:
-        rows: Shape [questions, columns]: one row a question, what is counted of it.
+        rows: Shape [questions, columns]: the counts of each question.
         draws: Number of resamples.
         seed: Decides them. Tables of as many questions have the same resamples for the same seed.
     """
@@ -201,7 +201,7 @@ def ratio_of(sums: Numbers) -> Numbers:
 def mean(
     values: Sequence[float], clusters: Sequence[Hashable] | None = None, bounds: Bounds | None = None
 ) -> Estimate:
-    """Estimate a mean. `bounds` are those of the values."""
+    """Estimate a mean. `bounds` are the least and the greatest possible value."""
     rows = _columns(values, np.ones(len(values)).tolist())
     return Bootstrap(clustered(rows, clusters)).estimate(ratio_of, bounds)
 

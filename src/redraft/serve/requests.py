@@ -153,7 +153,7 @@ class Accepted:
 
     @property
     def begins(self) -> re.Pattern[str] | None:
-        """How an object or list begins that the schemas allow. Other JSON may as well begin a sentence."""
+        """Matches where an object or list of the schemas begins. Other JSON looks like a sentence."""
         schemas = [
             schema for check in self.options.checks if (schema := schema_of(cast("Check", check))) is not None
         ]
@@ -454,7 +454,7 @@ def _untagged(message: Any) -> Any:
 def prompt_in(messages: list[Any], param: str) -> Prompt:
     """Return messages as a prompt.
 
-    Of system messages alone, the last becomes the user's. Errors name `param`.
+    If there are only system messages, the last becomes the user's. Errors name `param`.
     """
     if messages and all(isinstance(each, dict) and is_system(each) for each in messages):
         messages = [*messages[:-1], {**messages[-1], "role": "user"}]

@@ -34,7 +34,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
     trained tokens to divide by (default: in the batch). Without labels nothing changes.
 
     Returns:
-        Whether logits are computed a slice at a time. If not, those of all trained tokens are held.
+        Whether logits are computed a slice at a time. If not, memory holds all trained tokens' logits.
     """
     inner = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
     plain = has_plain_head(inner)

@@ -60,7 +60,7 @@ def _calls(value: Any) -> list[dict[str, Any]]:
 
 
 def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
-    """Take a list of messages. Other names of roles, such as `gpt`, become the protocol's."""
+    """Take a list of messages. Other names of roles, such as `gpt`, become OpenAI's."""
     taken = []
     for i, message in enumerate(fields.items(name)):
         inner = fields.nested(f"{name}.{i}", message)

@@ -172,7 +172,7 @@ class HfEngine(TokenizedEngine):
         Texts of a similar length are computed together.
 
         Raises:
-            UsageError: A text is empty, or a text stands in place of a list of them.
+            UsageError: A text is empty, or one text was given instead of a list.
             ContextError: A text is longer than the context.
             ModelError: A token is not in the vocabulary.
             EngineError: The engine was closed.

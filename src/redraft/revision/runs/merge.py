@@ -126,7 +126,7 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
     """Put the outputs of shares together, with their journals, failures and records.
 
     Args:
-        out: The output of the whole. If it is there, it counts as a part.
+        out: The merged output. If it exists, it counts as a part.
         parts: Outputs of shares.
 
     Raises:

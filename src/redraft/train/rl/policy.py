@@ -240,9 +240,9 @@ class Response:
 class Sampler:
     """Writes responses with the transformers engine, on the weights in training.
 
-    A chunk of prompts begins together and ends before the next begins, so that a rollout batch that is
-    repeated after a stop is computed in the same batches, and has the same responses. `ctx` is the most
-    tokens of prompt and response, `least` the fewest of a response.
+    The prompts of a chunk begin together, and all end before the next chunk begins. So a rollout batch that
+    is repeated after a stop has the same batches and the same responses. `ctx` is the most tokens of prompt
+    and response together; `least`, the fewest of a response.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:

@@ -181,7 +181,7 @@ def lora_weights(file: Path, sizes: families.Sizes) -> tuple[dict[str, torch.Ten
     The halves are named as by peft: A (rank, in), B (out, rank). `sizes` are those of its base.
 
     Raises:
-        ModelError: The file is damaged, or changes what no linear layer holds.
+        ModelError: The file is damaged, or changes more than linear layers.
     """
     header = adapter_header(file)
     reader, found = TensorReader(file, header), {}
