@@ -71,7 +71,7 @@ def tools_of(chain: Chain) -> list[dict[str, Any]]:
     """Return the tools of a chain's record, as servers take them: `tools`, or OpenAI's older `functions`.
 
     Raises:
-        RecordError: They are not a list of objects, as a value or as JSON.
+        RecordError: The tools are not a list of objects, as a value or as JSON.
     """
     source = meta_of(chain, "source")
     found = source.get("tools") or source.get("functions") or []

@@ -106,7 +106,7 @@ class Splitter:
         self._thought = bool(self.until)
 
     def add(self, text: str, *, last: bool = False) -> tuple[str, str]:
-        """Return the new certain text: thoughts, and answer. The rest is kept, as it may become a tag."""
+        """Return the text that is now certain: thoughts, and answer. A possible tag is held back."""
         if self._fresh and not (last or self.until or self._held or text.strip()):
             self._blanks.append(text)  # a model in a loop writes thousands of line breaks
             return "", ""

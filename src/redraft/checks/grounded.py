@@ -159,7 +159,7 @@ class Date(NamedTuple):
 
     @property
     def falls_on(self) -> int | None:
-        """Its weekday, if that is given or follows."""
+        """Its weekday, if it is given or can be computed."""
         try:
             follows = date(self.year or 0, self.month, self.day or 0).weekday()
         except ValueError:

@@ -174,7 +174,7 @@ def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
 
 
 def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the schema of an object, from each value by its name and with its schema (`schema_at`)."""
+    """Return the schema of an object whose values, by name, have these schemas (from `schema_at`)."""
     named = {name: part for each in parts.values() for name, part in each.items() if name in _NAMED}
     values = {
         name: {key: part for key, part in each.items() if key not in _NAMED} for name, each in parts.items()

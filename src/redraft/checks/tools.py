@@ -90,7 +90,7 @@ class ToolCheck:
         return f"In calls of tools, {self.target}: {said}" if said else ""
 
     def check(self, answer: str, _: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass: a text calls nothing."""
+        """Pass, because a text calls no tool."""
         return passed("No tool is called.")
 
     def concerns(self, tool: str) -> bool:

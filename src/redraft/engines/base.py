@@ -358,7 +358,7 @@ class Resumer(Engine, Protocol):
     ) -> Replies:
         """Continue after the tokens `said`, which count toward `max_tokens`.
 
-        The counts of the last delta are of this engine alone, whose prompt includes `said`.
+        The last delta counts the tokens of this engine alone; its prompt includes `said`.
         """
         ...
 

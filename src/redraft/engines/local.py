@@ -57,7 +57,7 @@ class Room(NamedTuple):
 
 
 class LocalEngine(Engine):
-    """An engine on token ids. A chain may fill `context` of them; the model was trained for `trained`."""
+    """An engine on token ids. A chain may fill `context` tokens; the model was trained for `trained`."""
 
     _marks: frozenset[str] | None = None
     """Characters such that every control token contains at least one; None if unknown."""

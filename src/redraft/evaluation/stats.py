@@ -348,7 +348,7 @@ def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
 
 
 def balanced(judged: Sequence[Judged]) -> Estimate:
-    """Estimate the mean share of wrong answers rejected and of right ones accepted; accepting all has ½."""
+    """Estimate the mean of two shares: wrong answers rejected, and right ones accepted (all: ½)."""
     rows = [[each.rejected, each.wrong, each.accepted, each.right] for each in judged]
     return Bootstrap(np.reshape(rows, (-1, 4))).estimate(
         lambda sums: np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2), SHARE

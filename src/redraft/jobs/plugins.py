@@ -115,7 +115,7 @@ class Plugin:
         return found
 
     def guarded(self, function: F, kind: Any, passing: tuple[type[BaseException], ...] = ()) -> F:
-        """Return a function of the plugin. It raises `PluginError` if it crashes or returns another type."""
+        """Return a function of the plugin that raises `PluginError` if it crashes or returns a wrong type."""
         if self.package == OWN:
             return function
 

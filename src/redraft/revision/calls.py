@@ -238,7 +238,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text stands where only a tool call may: one is due, or the text patches one."""
+    """Return whether a text stands in for a tool call: a call is due, or the text patches one."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 

@@ -153,7 +153,7 @@ class Accepted:
 
     @property
     def begins(self) -> re.Pattern[str] | None:
-        """Matches where an object or list of the schemas begins. Other JSON looks like a sentence."""
+        """Matches how an allowed object or list begins. Other JSON may look like a sentence."""
         schemas = [
             schema for check in self.options.checks if (schema := schema_of(cast("Check", check))) is not None
         ]
@@ -220,7 +220,7 @@ class ModelRequest(Body):
 
 
 class StreamOptions(Body):
-    """What a stream has besides its pieces."""
+    """What a stream sends besides its pieces."""
 
     include_usage: bool | None = None
     include_obfuscation: Any = None
@@ -262,7 +262,7 @@ class Revision(Body):
 
 
 class ChatStreamOptions(StreamOptions):
-    """What the stream of a chat has besides its pieces."""
+    """What the stream of a chat sends besides its pieces."""
 
     include_steps: bool | None = None
 

@@ -72,7 +72,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def signature_of(whole: Callable[..., Any]) -> Signature:
-    """Return the signature of the new forward, where libraries look for the argument of positions."""
+    """Return the new forward's signature, in which libraries look for the positions argument."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
         Parameter("inputs", Parameter.VAR_KEYWORD),

@@ -176,7 +176,7 @@ class SftOptions(LossOptions):
         default="accepted",
     )
     packing: bool = option(
-        "fill rows with several records; otherwise a batch counts records", DATA, default=True
+        "fill each row with several records; otherwise, one record a row", DATA, default=True
     )
     lora_from: MaybePlace = option("the adapter to go on from: a folder, or a GGUF file", MODEL)
     gguf: MaybePlace = option("also write the result to this GGUF file", RUN)

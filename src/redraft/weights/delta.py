@@ -318,7 +318,7 @@ def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
 
 
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
-    """Return the convention of a delta, and the reason as a phrase.
+    """Return the convention for a delta's added rows, and the reason as a phrase.
 
     `asked` is the user's choice, which must fit the shapes. It is needed if the delta adds rows: they do not
     show what they were subtracted from.

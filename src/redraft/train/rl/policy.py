@@ -317,7 +317,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Mapping[str, float]],
     ) -> None:
-        """Write a chunk, with id and text of each prompt. A score is a form's part of the reward."""
+        """Write a chunk, with id and text of each prompt. Each score is one form's part of the reward."""
         lines = [
             {
                 "rollout": rollout,
