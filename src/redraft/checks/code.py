@@ -105,7 +105,7 @@ class CodeCheck:
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
     """Return the check for the `tests` in a record's `meta`, or None if none are Python assertions.
 
-    Their form is that of MBPP in `chain.read`: `{"setup": text, "asserts": [text], "challenge": [text]}`.
+    They are in the form of `chain.read` for MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
     """
     tests = meta.get("tests")
     if not isinstance(tests, Mapping) or not tests.get("asserts"):

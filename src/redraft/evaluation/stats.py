@@ -367,7 +367,7 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
 
     Args:
         wins: Share of wins of each question, 0 to 1; a tie is a half.
-        lengths: Length of the model's answer minus that of its opponent, in any unit.
+        lengths: How much longer the model's answer is than its opponent's, in any unit.
     """
     y, gap = np.asarray(wins, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
     if len(y) < 3 or gap.std() == 0 or y.std() == 0:

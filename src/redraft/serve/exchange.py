@@ -205,7 +205,7 @@ def patient(send: Send) -> Send:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
-    """Do work for a client whose request was read. If it leaves, `leave` tells whether the work ends soon.
+    """Do work for a client whose request was read. If the client leaves, `leave` tells if the work ends soon.
 
     Raises:
         ClientGone: The client left before the end. The work has ended, or was cancelled.

@@ -173,7 +173,7 @@ class Accepted:
 
 
 def engine_of(options: RevisionOptions) -> Engine:
-    """Return the engine in some options. A server's engines are open."""
+    """Return the engine in a chain's options. A server's engines are open."""
     return cast("Engine", options.model)
 
 
@@ -471,7 +471,7 @@ def chain_options(
     revision: Revision | None,
     wanted: Sequence[Check] = (),
 ) -> RevisionOptions:
-    """Return the options of a chain: the model's own, overridden by those of the request."""
+    """Return the options of a chain: the model's own, overridden by the request's."""
     asked = {**given, **(revision.options if revision else {})}
     own = {**model.options.explicit, **(model.watch.instead if model.watch else {})}
     free = revision and not model.watch  # a chosen way, or the one answer in its place, stays as it is

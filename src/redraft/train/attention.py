@@ -88,7 +88,7 @@ def attend(
 
     Args:
         query: [batch, heads, tokens, width].
-        key: [batch, key heads, tokens, width]. Its heads divide those of the query.
+        key: [batch, key heads, tokens, width]. Its heads divide the query's.
         value: As `key`.
         attention_mask: From `_mask`: None for packed rows. A caller's own may be added to scores.
         scaling: Factor of the scores, by default 1 / sqrt(width).

@@ -350,7 +350,7 @@ def parse(words: Sequence[str], options: type[Own]) -> Own:
 
 
 def settings_of(options: type[Own], recipe: str | None, given: Callable[[], Mapping[str, Any]]) -> Own:
-    """Return a run's settings: those of the recipe, overridden by `given()`, called after it is read."""
+    """Return a run's settings: the recipe's, overridden by `given()`, which is called after reading it."""
     merged = _by_current_names(read_recipe(recipe, options)) if recipe else {}
     merged |= _by_current_names(given())
     for name in merged.keys() - options_of(options).keys():

@@ -108,7 +108,7 @@ class RemoteEngine(Engine):
     ) -> Self:
         """Ask the server about a model, and return its engine.
 
-        Without a name, it is the server's only model. The other arguments are those of the engine.
+        Without a name, it is the server's only model. The engine gets the other arguments.
 
         Raises:
             UsageError: No model is named, and the server has none or several.

@@ -86,7 +86,7 @@
 
   const verdictOf = (step) => {
     const checks = step.feedback?.checks || [], failed = checks.filter((check) => !check.passed);
-    if (step.echo) return ["revise", "✗ repeats the prompt or the criticism, only acknowledges, or stands in for a tool call"];
+    if (step.echo) return ["revise", "✗ repeats the prompt or the criticism, only acknowledges, or replaces a call"];
     if (failed.length) return ["revise", `✗ ${few(failed)}`];
     if (step.finish && step.finish !== "stop") return ["revise", `✗ cut: ${STOPS[step.finish] || step.finish}`];
     if (checks.length) return ["accept", `✓ ${few(checks)}`];

@@ -143,7 +143,7 @@ class FileResult(RunResult):
     """The result of a run, and counts over its file.
 
     Attributes:
-        summary: Counts over the chains of the file, those of earlier runs included.
+        summary: Counts over the chains of the file, also from earlier runs.
         must_pass: Whether an answer that does not pass its checks makes the exit status 1.
     """
 

@@ -149,7 +149,7 @@ def _plain(layer: Any) -> nn.Module:
 
 @contextmanager
 def swapped(model: Any, others: Mapping[str, nn.Module]) -> Iterator[Any]:
-    """Yield a model in which other modules replace those of these names. At the end it is restored."""
+    """Yield a model with the modules of these names replaced. At the end it is restored."""
     own = {name: model.get_submodule(name) for name in others}
     try:
         for name, each in others.items():
