@@ -168,7 +168,7 @@ NEWER = "git pull && pip install ., in the checkout of redraft"  # the command t
 
 
 class MissingExtra(UsageError, ImportError):
-    """A part of redraft is needed that is not installed."""
+    """redraft needs a package that is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs the extra '{extra}', which is not installed.", hint=install(extra))
@@ -216,8 +216,8 @@ class EngineError(RedraftError):
     """The model or its server failed.
 
     Attributes:
-        passing: The same request may succeed: its reply broke off, or the user waits longer for a server.
-        ready: It can be made again at once: another server, or a new process, stands ready.
+        passing: The request may succeed later: its reply broke off, or the user lets it wait for a server.
+        ready: The request can be repeated at once: another server, or a new process, stands ready.
     """
 
     exit_status = 3

@@ -56,7 +56,7 @@ class Option:
     Attributes:
         group: The heading of its flag in help texts; empty if it has no flag.
         default: Its value if it is not given; None if there is none, or if `text` says what happens then.
-        what: The allowed values in words, where type and range do not say it.
+        what: The allowed values in words, if type and range do not tell them.
         type: Its type, which `options_of` fills in.
     """
 
@@ -85,7 +85,7 @@ def option(
     item: Item | None = None,
     **limits: Any,
 ) -> Any:
-    """Return a field of an `OptionModel`. Arguments as the attributes of `Option`, which describes it."""
+    """Return a field of an `OptionModel`. The arguments are the attributes of `Option`."""
     about = Option(text, group, metavar, short, default, limits, what, item)
     return Field(default, description=text, json_schema_extra=about, **limits)
 
@@ -220,7 +220,7 @@ def allowed(option: Option) -> str:
 
 
 class PlainOptions(OptionModel):
-    """The options of `redraft.revise` that a text or number can hold."""
+    """The options of `redraft.revise` that can be written as a text or a number."""
 
     mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair"] = option(
         "the way to revise: auto, native, prompted, verified, best-of or repair", LOOP, "MODE", default="auto"
@@ -307,7 +307,7 @@ class MachineOptions(OptionModel):
     """Where a model on this machine runs."""
 
     engine: EngineName | None = option(
-        "what computes models here: llamacpp, openvino or hf [what suits the run]", MODEL, "NAME"
+        "the engine for models on this machine: llamacpp, openvino or hf [what suits the run]", MODEL, "NAME"
     )
     ctx: int | None = option("context of a chain, in tokens", MODEL, "N", ge=2)
     threads: int | None = option("processor threads", MODEL, "N", ge=1, le=MAX_THREADS)
@@ -347,7 +347,7 @@ class WaitOptions(OptionModel):
         "repeat a failed request or a broken reply N times", SERVER, "N", default=RETRIES, ge=0
     )
     patience: float | None = option(
-        "keep trying this long while it is down or busy, besides --retries [ask: 0, else 300]",
+        "keep trying this long while the server is down or busy, besides --retries [ask: 0, else 300]",
         SERVER,
         "S",
         ge=0,

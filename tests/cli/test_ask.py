@@ -290,7 +290,7 @@ def test_ctrl_c_keeps_what_there_is_and_is_status_130(phase: str) -> None:
             verbs.wait_until_it_waits(child)  # it has read the piece of text
             child.send_signal(signal.SIGINT)
             out, err = child.communicate(timeout=30)
-    said = "this is the best answer so far" if args else "the answer is not whole"
+    said = "this is the best answer so far" if args else "the answer is incomplete"
     assert (child.returncode, err) == (130, f"redraft: stopped: {said}.\n")
     chain = Chain.from_json(out)
     assert (chain.stop, chain.answer) == ("cancelled", "First." if args else "Half")

@@ -230,7 +230,7 @@ def test_an_interrupt_while_it_starts(tmp_path: Path, delay: float | None) -> No
             process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=50)
     assert process.returncode == 130
-    assert said in ("", "redraft: stopped: the answer is not whole.\n")  # if it has asked by then
+    assert said in ("", "redraft: stopped: the answer is incomplete.\n")  # if it has asked by then
 
 
 def test_an_interrupt_that_pydantic_wraps_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

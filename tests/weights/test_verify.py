@@ -156,7 +156,7 @@ class TestFaults:
         assert "lacks" in lacking
         assert sorted(noted) == [
             f"'config.json' has {size + 1} bytes, but had {size} when it was made",
-            f"'{FIRST}' was changed since it was made: its SHA-256 is not that of the manifest",
+            f"'{FIRST}' was changed since it was made: its SHA-256 differs from the manifest's",
             f"'{SECOND}' is missing: the manifest names it",
         ]
 

@@ -76,8 +76,8 @@ class Usage(_Record):
     """Tokens, seconds and cost, over all attempts. Cached tokens are prompt tokens not computed again.
 
     Attributes:
-        estimated: Tokens, or some of them, are estimated from the texts, because a server did not count them.
-            It is in the record if it is true.
+        estimated: Some or all tokens are estimated from the texts, because a server did not count them.
+            Recorded if true.
     """
 
     prompt_tokens: int = 0
@@ -131,7 +131,7 @@ class Feedback(_Record):
 
     Attributes:
         by: Who criticised: a model, the checks, both, or a person, whose wishes are in `checks`, with places.
-        reasoning: What the model thought before. Recorded if there is any.
+        reasoning: The model's thoughts before it wrote this. Recorded if there are any.
     """
 
     text: str
@@ -145,16 +145,16 @@ class Step(_Record):
     """An answer with its feedback.
 
     Attributes:
-        finish: Why the answer ended, or the model's feedback if that was cut.
-        echo: The text is no answer: it repeats the prompt or the feedback, only acknowledges, or replaces
-            a call that is due again. It never passes and is never the best one.
-        reasoning: What the model thought before. Thoughts in tags in `answer` (`chain.thoughts`) go here.
-            Recorded if there are any.
+        finish: Why the answer ended; if the model's feedback was cut, why the feedback ended.
+        echo: The text is no answer: it repeats the prompt or the feedback, only acknowledges, or stands in
+            for a tool call that is due. It never passes and is never the best one.
+        reasoning: The model's thoughts before the answer. Thoughts in tags in `answer` (`chain.thoughts`) go
+            here. Recorded if there are any.
         tool_calls: Calls of tools, as in a message of the assistant. Recorded if there are any.
         fresh: The answer is another draft, not a revision. Recorded if true.
         steered: Names of the checks that steered the model while it wrote. Recorded if there are any.
-        patch: The places of this answer that were written anew. All else is the answer before, to the byte.
-            Recorded if there are any.
+        patch: The places of this answer that were rewritten. All else equals the previous answer, byte for
+            byte. Recorded if there are any.
     """
 
     answer: str
@@ -329,7 +329,7 @@ class Chain(_Record, Generic[T_co]):
         sampling: The sampling options.
         usage: Over everything that was generated, by all models.
         usage_by_role: The same by `writer`, `critic` and `judge`; empty if only the writer was asked.
-        value: The parsed object, if JSON was asked for; in a chain that was read, its JSON.
+        value: The parsed object, if JSON was asked for; plain JSON if the chain was read from a file.
     """
 
     version: int = VERSION
@@ -402,7 +402,7 @@ class Chain(_Record, Generic[T_co]):
         return chain
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy. It has no value if its answers differ: the value was read from the old ones."""
+        """Return a copy. If its answers differ, it has no value: the value belongs to the old answers."""
         copy = super().model_copy(update=update, deep=deep)
         if update and not update.keys().isdisjoint(("steps", "best")):
             copy._value = None  # noqa: SLF001  (its own private attribute)
@@ -461,10 +461,10 @@ def has_answer(steps: Sequence[Step]) -> bool:
 def best_step(steps: Sequence[Step]) -> int | None:
     """Return the index of the best answer, or None if there is none (`has_answer`).
 
-    With checks, in this order: an answer that passes, does not end in a loop, was not given up as lost, has
-    the higher score, is complete, is earlier. Without checks: the last complete one, but not one that nothing
-    could judge if a fresh draft follows. Echoes come last, and so does an answer that a person wanted
-    changed, with all before it.
+    With checks, prefer an answer that passes, then one that does not end in a loop, was not given up as lost,
+    has the higher score, is complete, is earlier. Without checks, take the last complete answer, unless
+    nothing could judge it and a fresh draft follows. Echoes rank last. So do an answer that a person wanted
+    changed and all before it.
     """
     if not has_answer(steps):
         return None
@@ -536,7 +536,7 @@ def read_jsonl(path: str | Path) -> Iterator[Chain]:
 
 
 def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
-    """Return the chain with an id, or the only one whose id ends in `/` and that id. Errors name `where`.
+    """Return the chain with this id, or the only one whose id ends in `/ID`. Errors name `where`.
 
     Raises:
         UsageError: No chain has that id, or several do.

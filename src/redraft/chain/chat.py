@@ -69,7 +69,7 @@ class ChatTemplate:
 
     @cached_property
     def takes_parts(self) -> bool:
-        """Whether contents are lists of parts, as in templates of models that see images."""
+        """Whether message contents are lists of parts, as in templates of vision models."""
         try:
             return _PROBE not in self.render(_probe(_PROBE))
         except RecordError:

@@ -17,7 +17,7 @@ _MOST = 1 << 20  # the most bytes of a settings file, far above any that a perso
 
 
 def text_of_settings(path: Path) -> str:
-    """Return the text of a file of settings; of standard input for `-`."""
+    """Return the text of a settings file, or of standard input for `-`."""
     try:
         with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
             text = file.read(_MOST + 1)

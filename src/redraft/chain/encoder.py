@@ -147,7 +147,7 @@ class Vocabulary:
         return Tokens(meant, starts, ends)
 
     def mark_controls(self, text: str) -> str:
-        """Replace control tokens in a format's own text by their marks. Broken ones are text."""
+        """Replace control tokens in a format's own text by their marks. Those with a break stay text."""
         return self._controls.sub(lambda control: self.marks[control[0]], text).replace(BREAK, "")
 
 
@@ -272,7 +272,7 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class Uncut:
-    """An example before the length limit. Places are in tokens."""
+    """An example before it is cut to the length limit. Places are in tokens."""
 
     ids: NDArray[np.uint32]
     trained: NDArray[np.bool_]
@@ -292,12 +292,12 @@ class Uncut:
         return int(np.flatnonzero(self.trained[self.first : turn])[-1]) + 1
 
     def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
-        """Cut it to at most `limit` tokens.
+        """Return the example, cut to at most `limit` tokens.
 
         Args:
             limit: The most tokens.
-            learnt: Tokens that the prompt makes room for, if they are fewer than half of the limit; by
-                default those of the first turn with loss.
+            learnt: The prompt is cut to leave room for this many tokens, or for half of the limit if that is
+                less. By default, the tokens of the first turn with loss.
         """
         if not self.trained[1:].any():
             return Skipped("no token carries loss")

@@ -63,7 +63,7 @@ def step_message(step: Step) -> dict[str, Any]:
 
 
 def shows(message: Mapping[str, Any]) -> bool:
-    """Whether a message has more than text that a model should see: an image or a tool call."""
+    """Whether a message shows the model more than text: an image or a tool call."""
     return bool(calls_of(message) or other_parts(message))
 
 
@@ -71,7 +71,7 @@ def tools_of(chain: Chain) -> list[dict[str, Any]]:
     """Return the tools of a chain's record, as servers take them: `tools`, or OpenAI's older `functions`.
 
     Raises:
-        RecordError: They are not a list of objects, as a value or as JSON.
+        RecordError: The tools are not a list of objects, as a value or as JSON.
     """
     source = meta_of(chain, "source")
     found = source.get("tools") or source.get("functions") or []
@@ -100,7 +100,7 @@ def turns_of(chain: Chain) -> tuple[Turn, ...]:
 
 
 def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
-    """Return the chain with some of its turns, or the chain itself if these are all.
+    """Return the chain with only these turns, or the chain itself if it has no others.
 
     A final answer becomes the best one: it replaces the best step, or becomes the only step. Without a final
     answer the chain has no steps.

@@ -69,7 +69,7 @@ class Tags(NamedTuple):
 
     @property
     def final(self) -> str:
-        """What an answer begins with if it has a channel of its own, as in Harmony; empty in other models."""
+        """The text that opens an answer's own channel, as in Harmony; empty for other models."""
         return _FINAL if _FINAL in self.written else ""
 
     def opened(self, prompt: str) -> str:
@@ -106,7 +106,7 @@ class Splitter:
         self._thought = bool(self.until)
 
     def add(self, text: str, *, last: bool = False) -> tuple[str, str]:
-        """Return the new certain text: thoughts, and answer. The rest is kept, as it may become a tag."""
+        """Return the text that is now certain: thoughts, and answer. A possible tag is held back."""
         if self._fresh and not (last or self.until or self._held or text.strip()):
             self._blanks.append(text)  # a model in a loop writes thousands of line breaks
             return "", ""

@@ -121,7 +121,7 @@ def to_preference(chain: Chain) -> Record | Unfit:
 
     `prompt`, `chosen` and `rejected` are lists of messages, as TRL's trainers take them. Lost: the other
     answers, feedback, cost, model, settings and `meta`. If no correction was judged better than the first
-    answer, there is no pair. Of a chain without any feedback, such as an imported pair, the best is chosen.
+    answer, there is no pair. Without any feedback, as in an imported pair, the best answer is chosen.
     """
     if not chain.best or chain.steps[0].answer.strip() == chain.answer.strip():
         return NO_PAIR if chain.steps else NO_ANSWER

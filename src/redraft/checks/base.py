@@ -29,10 +29,10 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 MOST_PLACES = 100
-"""Of a fault. One in more places is hardly mended in places, and each of them would be recorded."""
+"""Most places of a fault: mending more of them one by one hardly works, and each would be recorded."""
 
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
-"""What was thought before the answer that checks run on. They see it only if they ask here."""
+"""The thoughts before the answer that checks run on. A check sees them only if it asks here."""
 
 Prospect = Literal["open", "lost"]
 """What the beginning of an answer says: it may still pass, or no continuation can."""
@@ -45,7 +45,7 @@ class Outcome:
     Attributes:
         score: 0 to 1; orders failed answers. A passed answer has 1 unless the check is graded.
         message: What is wrong, where, and by how much; or what was found, if the answer passes.
-        places: Where the fault is, so that only that is written anew; empty unless all of it is known.
+        places: Where the faults are, so that only these places are rewritten; empty unless all are known.
     """
 
     passed: bool
@@ -80,7 +80,7 @@ class Check(Protocol):
 
 
 def demand_of(check: Check) -> str:
-    """Return what a check demands, as a sentence to the writer: its property `demand`. Empty without one.
+    """Return a check's `demand`, a sentence that tells the writer what to do; empty if it has none.
 
     It must not hold a reference answer.
     """
@@ -89,13 +89,13 @@ def demand_of(check: Check) -> str:
 
 
 def schema_of(check: Check) -> Mapping[str, Any] | None:
-    """Return the JSON Schema that a check holds answers to, its property `schema`; None if it has none."""
+    """Return a check's `schema`, the JSON Schema that answers must fit; None if it has none."""
     schema = getattr(check, "schema", None)
     return schema if isinstance(schema, Mapping) else None
 
 
 def form_of(check: Check) -> Form | None:
-    """Return the form of passing answers, a check's property `form`; None if it has none or `form` raises.
+    """Return a check's `form`, the form of passing answers; None if it has none or `form` raises.
 
     The form steers a model while it writes. It need not cover all that the check demands.
     """
@@ -118,7 +118,7 @@ def form_of(check: Check) -> Form | None:
 class Prefixed(Check, Protocol):
     """A check that can tell from the beginning of an answer that no continuation will pass.
 
-    Such a draft is ended at once if another text follows it.
+    A draft that cannot pass ends at once if another text may follow it.
     """
 
     def prefix(self, text: str) -> Prospect:
@@ -151,7 +151,7 @@ def prefix_of(check: Check, text: str) -> Prospect:
 
 
 def ask_no_more(check: Check, what: str, fault: str) -> None:
-    """Say once that a check's `prefix` or `form` fails and how, and do not call it again."""
+    """Log once how a check's `prefix` or `form` fails, and do not call it again."""
     if (check.name, what) not in _unasked:
         _unasked.add((check.name, what))
         _log.warning("the %s of the check %r %s. It is not asked again.", what, check.name, fault)
@@ -223,8 +223,8 @@ async def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Thoughts in tags (`chain.thoughts`) are no part of the answer. If JSON is asked for, only that is judged,
-    as only that is shown (`text_of`), unless a check is IFEval's. A blank answer fails every check.
+    Thoughts in tags (`chain.thoughts`) are no part of the answer. If JSON is asked for, only the JSON is
+    judged, since users see no more (`text_of`), unless a check is IFEval's. A blank answer fails every check.
     """
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)

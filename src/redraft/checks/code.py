@@ -72,7 +72,7 @@ class CodeCheck:
         return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Run the tests. The score is the share that passes; the message has what the program did."""
+        """Run the tests. The score is the share that passes; the message says what the program did."""
         program, fenced = program_of(answer)
         reports: list[Report] = []
         for _ in range(MAX_STARTS):
@@ -105,7 +105,7 @@ class CodeCheck:
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
     """Return the check for the `tests` in a record's `meta`, or None if none are Python assertions.
 
-    They are as `chain.read` has them of MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
+    They are in the form of `chain.read` for MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
     """
     tests = meta.get("tests")
     if not isinstance(tests, Mapping) or not tests.get("asserts"):
@@ -117,7 +117,7 @@ def program_of(answer: str) -> tuple[str, bool]:
     """Return the program in an answer, and whether it was fenced.
 
     It is all blocks marked as Python, else all unmarked blocks, else the whole answer. Other lines become
-    empty, so that line numbers of the program are those of the answer.
+    empty, so that program and answer have the same line numbers.
     """
     text = _BREAK.sub("\n", answer)
     blocks = fenced(text)

@@ -47,7 +47,7 @@ Bounds = tuple[str, int, int | None]  # what is counted, and the bounds
 
 
 def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[str, str] | None:
-    """Return why no answer passes all checks, and what to change; None if one may.
+    """Return why no answer can pass all checks, and what to change; None if one may pass.
 
     Args:
         checks: The checks.

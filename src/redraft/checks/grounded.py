@@ -159,7 +159,7 @@ class Date(NamedTuple):
 
     @property
     def falls_on(self) -> int | None:
-        """Its weekday, if that is given or follows."""
+        """Its weekday, if it is given or can be computed."""
         try:
             follows = date(self.year or 0, self.month, self.day or 0).weekday()
         except ValueError:
@@ -338,14 +338,14 @@ class Source:
         return f" {_bare(text)} ".replace("  ", " ") in f" {self.text} "
 
     def has_word(self, word: str) -> bool:
-        """Return whether a word occurs in some form; one in capitals also as initials, or as a unit."""
+        """Return whether a word occurs in some form. A word in capitals may stand for initials or a unit."""
         initials = "US" if word == "USA" else word
         unit = UNITS.get(word.lower(), frozenset())
         others = word.isupper() and (initials in self.initials or not unit.isdisjoint(self.units))
         return others or not self.words.isdisjoint(_stems(word))
 
     def has_amount(self, amount: Amount, scales: frozenset[int]) -> bool:
-        """Return whether a number occurs with its unit and sign. The answer names `scales` elsewhere."""
+        """Return whether a number occurs with its unit and sign. `scales` stand elsewhere in the answer."""
         return any(
             self._same(amount, found, scales)
             and amount.sign * found.sign >= 0
@@ -393,7 +393,7 @@ class Grounded:
     )
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Pass if all of them occur. A miss scores the share that does."""
+        """Pass if all facts occur. A miss scores the share that occurs."""
         source = source_of(prompt.said)
         text = _plain(unescaped(answer))
         seen = list(facts_in(text, source))

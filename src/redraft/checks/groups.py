@@ -49,11 +49,11 @@ class AllOf(_Group):
         return form
 
     def prefix(self, text: str) -> Prospect:
-        """Lost if a part is."""
+        """Lost if a part is lost."""
         return "lost" if any(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Run all parts concurrently. The message joins those of the failed parts."""
+        """Run all parts concurrently, and join the messages of those that fail."""
         outcomes = await base.together([outcome_of(part, answer, prompt) for part in self.parts])
         score = fsum(outcome.score for outcome in outcomes) / len(outcomes)
         faults = [outcome for outcome in outcomes if not outcome.passed]
@@ -71,7 +71,7 @@ class AnyOf(_Group):
 
     @property
     def demand(self) -> str:
-        """The demands of the parts; empty if one of them has none, because that one may suffice."""
+        """The demands of the parts; empty if a part has none, because passing that part may suffice."""
         demands = [demand_of(part) for part in self.parts]
         return f"Do one of these: {' Or: '.join(demands)}" if all(demands) else ""
 
@@ -81,11 +81,11 @@ class AnyOf(_Group):
         return next(filter(None, map(form_of, self.parts)), None)
 
     def prefix(self, text: str) -> Prospect:
-        """Lost if every part is."""
+        """Lost if every part is lost."""
         return "lost" if all(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Run the parts in turn until one passes. If none does, the message joins all of theirs."""
+        """Run the parts in turn until one passes. If none passes, join all their messages."""
         outcomes: list[Outcome] = []
         for part in self.parts:
             outcomes.append(await outcome_of(part, answer, prompt))

@@ -516,7 +516,7 @@ class Constraint:
 
     @property
     def form(self) -> Form | None:
-        """The form by which the rest of the constraint steers a model."""
+        """The form by which the constraint steers a model."""
         make = TYPES[self.kind].form
         return make(self.values) if make else None
 

@@ -231,7 +231,7 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
 
 
 def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]) -> tuple[int, int] | None:
-    """Return the span that removes a member of an object, its comma, and those of `others` next to it."""
+    """Return the span to remove: a member of an object, its comma, and neighbours that are in `others`."""
     around = span_of(text, keys[:-1])
     members = [*_members(text, around[0])] if around and not around[2] else []
     names = [str(name) for name, *_ in members]
@@ -247,7 +247,7 @@ def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]
 
 
 def with_last(text: str, names: Collection[str]) -> str:
-    """Return the text of an object with the members of these names last."""
+    """Return the text of an object, with the members of these names moved to its end."""
     found = sorted(_members(text, _after_space(text, 0)), key=lambda member: member[0] in names)
     parts = (f"{json.dumps(name, ensure_ascii=False)}: {text[begin:end]}" for name, begin, end in found)
     return f"{{{', '.join(parts)}}}"

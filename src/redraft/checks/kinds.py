@@ -38,10 +38,10 @@ class CheckKind(Kind):
     Attributes:
         form: How it is written, such as `contains:TEXT`.
         about: What an answer needs to pass, for `--help`.
-        make: Returns a check, from its parts. It raises `Written.error` for a wrong form, and reads files and
-            imports what the check needs, so that everything fails before an answer is paid for.
-        writer: Who may write such a check. `anyone` suits those that compute on the answer's text alone:
-            they run nothing, read no file and ask no model. `data` may read files; `user` may run programs.
+        make: Makes a check from its parts. It raises `Written.error` for a wrong form, and reads and imports
+            all that the check needs, so that faults show before an answer is paid for.
+        writer: Who may write such a check. `anyone`: it computes on the answer's text alone, runs nothing,
+            reads no file and asks no model. `data`: it may read files. `user`: it may run programs.
         takes_option: It may have an option in brackets: `judge[8]:…`.
         asks_judge: It asks the model that `--judge` names (`Written.judge`).
     """

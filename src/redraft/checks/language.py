@@ -67,7 +67,7 @@ def code_of(written: str) -> str | None:
 
 
 def near(code: str) -> frozenset[str]:
-    """Return a language, and those that it cannot be told from in a short text."""
+    """Return a language, and those that are easily confused with it in a short text."""
     families = (frozenset(family.split()) for family in NEAR.split("|"))
     return next((family for family in families if code in family), frozenset([code]))
 

@@ -372,7 +372,7 @@ def _choose(total: Scalar, chosen: Scalar) -> Fraction:
 
 
 def raised(base: Scalar, power: Scalar) -> Scalar:
-    """Return a power, exactly where it is rational."""
+    """Return a power, exact if it is rational."""
     if isinstance(base, Fraction) and isinstance(power, Fraction):
         root = _root(base, power.denominator)
         bits = max(root.numerator.bit_length(), root.denominator.bit_length()) if root is not None else 0

@@ -33,7 +33,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
     Args:
         text: The short form, such as `words<=50` or `any(json; contains:no data)`.
         judge: The model of `judge:` checks.
-        writer: Who wrote it, which limits the kinds. Of all plugins, only the kind's own is imported.
+        writer: Who wrote it, which limits the kinds. Only the plugin with that kind is imported.
 
     Raises:
         CheckSyntaxError: The kind is unknown or not allowed, or its form is wrong.

@@ -34,8 +34,8 @@ _limit: ContextVar[tuple[float, float]] = ContextVar("limit", default=(float("in
 def within(seconds: float) -> Iterator[None]:
     """Limit the time in which patterns are compiled and schemas are checked and applied.
 
-    It is processor time of this thread. A pattern takes up to a second, and a text may hold thousands. An
-    outer limit holds inside too.
+    It is processor time of this thread. A pattern takes up to a second, and a text may hold thousands. Limits
+    nest: the outer one still holds.
     """
     before = _limit.set(min(_limit.get(), (time.thread_time() + seconds, seconds)))
     try:

@@ -81,9 +81,9 @@ def validator_of(schema: Schema, name: str) -> Validator:
 
 @lru_cache(512)
 def fault_of(text: str) -> tuple[str, str] | None:
-    """Return where a JSON text breaks the rules of JSON Schema, and how: `.type`, "'x' is not one of …".
+    """Return where a JSON Schema breaks the rules for schemas, and how: `.type`, "'x' is not one of …".
 
-    None if one draft accepts it, because programs seldom name theirs, or if that takes too long.
+    None if any draft accepts it, because schemas seldom name their draft, or if checking takes too long.
     """
     from jsonschema.exceptions import best_match
     from jsonschema.validators import Draft4Validator, Draft7Validator, Draft202012Validator
@@ -155,8 +155,8 @@ class _Impossible:
 def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     """Return the schema of the value that `keys` lead to, and how many of them were used.
 
-    If a part of the schema says nothing about its inside, the value around it is returned. False: the value
-    may not exist. None: the schema has references that are not followed.
+    If the schema says nothing about an inner value, return the schema of the value around it. False: the
+    value may not exist. None: the schema has references that are not followed.
     """
     part, used = schema, 0
     for key in keys:
@@ -174,7 +174,7 @@ def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
 
 
 def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the schema of an object with values by name, each with its schema (`schema_at`)."""
+    """Return the schema of an object whose values, by name, have these schemas (from `schema_at`)."""
     named = {name: part for each in parts.values() for name, part in each.items() if name in _NAMED}
     values = {
         name: {key: part for key, part in each.items() if key not in _NAMED} for name, each in parts.items()

@@ -37,7 +37,7 @@ class Json:
 
     @property
     def schema(self) -> Schema:
-        """An object or a list.
+        """Any object or list.
 
         Without a schema, models often end in a bare number, text or word.
         """

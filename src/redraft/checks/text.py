@@ -273,7 +273,7 @@ class Contains(_Phrase):
 
     @property
     def form(self) -> Form:
-        """The phrase is in it."""
+        """An answer with the phrase."""
         return Form(has=(self.text,))
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
@@ -291,14 +291,14 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """The phrase is not in it; `lacks[part]` does not steer."""
+        """An answer without the phrase; `lacks[part]` does not steer."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
         return None if self.part else Form(lacks=(self.text,))
 
     def prefix(self, text: str) -> Prospect:
-        """Lost once the phrase has come."""
+        """Lost once the phrase occurs."""
         return "lost" if self._pattern().search(plain(settled(text))) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
@@ -323,11 +323,11 @@ class Starts(_Phrase):
 
     @property
     def form(self) -> Form:
-        """The phrase is its beginning."""
+        """An answer that begins with the phrase."""
         return Form(opening=self.text)
 
     def prefix(self, text: str) -> Prospect:
-        """Lost once it has as many words as the phrase, and does not begin with it."""
+        """Lost once the answer has as many words as the phrase, and does not begin with it."""
         begins = plain(settled(text)).lstrip()
         enough = len(begins.split()) >= len(plain(self.text).split())
         return "lost" if enough and not self._pattern(BEGINS).search(begins) else "open"
@@ -347,7 +347,7 @@ class Ends(_Phrase):
 
     @property
     def form(self) -> Form:
-        """The phrase is its end."""
+        """An answer that ends with the phrase."""
         return Form(closing=self.text)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
@@ -490,7 +490,7 @@ class Matches:
         return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the pattern is found, or with `absent` if not. One unwanted match scores 1/2, two 1/3."""
+        """Pass if the pattern is found; with `absent`, if not. One unwanted match scores 1/2, two 1/3."""
         try:
             found = search(self.pattern, answer, most=MOST_PLACES + 1 if self.absent else 1)
         except TimeoutError:

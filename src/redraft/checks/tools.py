@@ -67,7 +67,7 @@ class ToolCheck:
 
     @classmethod
     def of(cls, written: Written) -> ToolCheck:
-        """Return the check that is written."""
+        """Parse the short form."""
         if not (found := _FORM.fullmatch(written.text)):
             raise written.error(f"{written.text[:60]!r} names no tool with a check")
         target, rest, name = found[1], found[2].strip(), f"{written.kind}:{written.text}"
@@ -90,7 +90,7 @@ class ToolCheck:
         return f"In calls of tools, {self.target}: {said}" if said else ""
 
     def check(self, answer: str, _: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass: a text calls nothing."""
+        """Pass, because a text calls no tool."""
         return passed("No tool is called.")
 
     def concerns(self, tool: str) -> bool:
@@ -100,7 +100,7 @@ class ToolCheck:
     async def of_call(
         self, tool: str, arguments: Any, before: Sequence[str], answered: Sequence[str], prompt: Prompt
     ) -> Outcome:
-        """Judge a call. `before` has the tools that were called before it, `answered` those that answered."""
+        """Judge a call. `before` are the tools called earlier; `answered`, those that have replied."""
         if self.after:
             early = f"Call {self.after} first, and {tool} when it has answered."
             return passed("") if self.after in answered else failed(early)
@@ -122,10 +122,10 @@ _MOST = 65_536  # most characters of a schema that is read
 
 
 def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return what is wrong with tools by their places, and where; None if nothing is.
+    """Return what is wrong with `tools`, given by their places, and where; None if all are right.
 
-    A function must have a name of its own, which formats of calls can hold, and its parameters must be a
-    JSON Schema.
+    A function must have a unique name that the formats of calls can hold, and a JSON Schema for its
+    parameters.
     """
     known = dict[str, str]()
     for place, tool in tools.items():
@@ -155,8 +155,8 @@ def tool_check(target: str, function: Callable[..., Any]) -> Check:
 
     Args:
         target: A tool, or an argument of it.
-        function: Takes all arguments as a dict, or the value of that argument. It returns what a function
-            that checks answers returns.
+        function: Takes all arguments as a dict, or the value of that argument. It returns the same as a
+            function that checks answers.
 
     Raises:
         CheckSyntaxError: The target names no tool, or the function cannot be called with one value.
@@ -178,7 +178,7 @@ def bounds_of(checks: Iterable[Check]) -> dict[str, dict[str, float]]:
 
 
 def stricter(schema: Mapping[str, Any], bounds: Mapping[str, float]) -> dict[str, Any]:
-    """Return a schema with bounds. Of two that limit the same side, the stricter stays."""
+    """Return a schema with bounds. If two limit the same side, the stricter stays."""
     holds = {keyword: holds for _, holds, keyword in _SIGNS.values()}
     new = {key: n for key, n in bounds.items() if key not in schema or holds[key](n, schema[key])}
     return {**schema, **new}

@@ -56,7 +56,7 @@ def ask(
     answer is printed.
 
     With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
-    The file stays as it is: "| patch notes.txt" takes the diff over, and --quiet prints the new text.
+    The file stays as it is: "| patch notes.txt" applies the diff, and --quiet prints the new text.
     """
     import asyncio
 
@@ -200,7 +200,7 @@ def one_text(words: Sequence[str], verb: str) -> str:
 def read_piped(*, beside: bool) -> str:
     """Return the text that is piped in; "" at a terminal. Bytes that are not UTF-8 become surrogates.
 
-    `beside` is whether there is a prompt too. The pipe may then be open by chance, so a line says so.
+    With a prompt too (`beside`), the pipe may be open by chance: then a message says that redraft waits.
     """
     if sys.stdin.isatty():
         return ""
@@ -220,7 +220,7 @@ def say_wait(reason: str) -> None:
 def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
     """Write to standard error what is wrong with the best answer, and return the exit status.
 
-    Write nothing if the chain was `shown`, because that says it.
+    Write nothing if the chain was `shown`, which says it already.
     """
     from redraft.revision.words import exit_status_of, faults_of
 

@@ -46,7 +46,7 @@ def chat(flags: Given) -> None:
     keeps its steps; exit or Ctrl-D leaves. A text of several lines can be pasted.
 
     Without a terminal, each line of the input is a question or a command, and the answers are printed. Ctrl-C
-    ends the program then.
+    then ends the program.
     """
     import asyncio
 

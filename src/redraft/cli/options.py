@@ -84,7 +84,7 @@ def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect
 
 
 class WithOptions:
-    """A command with more options for typer to read. They are made when typer asks: for the verb in use.
+    """A command with more options for typer to read. They are made when typer asks: for the called verb only.
 
     A parameter whose type is a dataclass becomes one option for each of its fields. A command with a
     parameter of the type `Given` gets the other options that were given there.

@@ -25,7 +25,7 @@ Spans = Sequence[tuple[int, int]]
 LONGEST = 100_000  # most characters of one text that are shown. Laying out 200 MB took minutes.
 _MARKS = {"same": ("{}", ""), "gone": ("[-{}-]", "red strike"), "new": ("{{+{}+}}", "bold green")}
 _MARKS["all"] = ("{}", "green")
-"""Of the parts of a diff: the form without colours, and the style."""
+"""For each part of a diff: its form without colours, and its style."""
 _FAULT = "underline red"
 _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 
@@ -52,7 +52,7 @@ def word_diff(before: str | None, after: str, *, colour: bool = True, faults: Sp
 
 
 def faults_in(step: Step) -> list[tuple[int, int]]:
-    """Return the faults that checks found in an answer, as spans of its shown text. Others are left out."""
+    """Return the places of faults that checks found in an answer, as spans of its shown text."""
     answer, failed = step.answer, [result for result in step.checks if not result.passed]
     places = [place for result in failed for place in result.places if len(answer) <= LONGEST][:MOST_PLACES]
     spans = filter(None, (characters_of(answer, place) for place in places))
@@ -110,7 +110,7 @@ def notes(step: Step) -> list[Text]:
     places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
     texts = [(f"Patched: {places}, {tokens}. The rest is as it was.", "dim")] * bool(step.patch)
     if step.echo:
-        echo = "No answer: it repeats the prompt or the criticism, only acknowledges, or replaces a call."
+        echo = "No answer: it repeats prompt or criticism, only acknowledges, or stands in for a tool call."
         texts.append((echo, "yellow"))
     texts += [("It repeats itself.", "yellow")] * (loop(step.answer) is not None)
     if step.finish != "stop":  # if the whole chain was cancelled, its end says why
@@ -131,7 +131,7 @@ def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableT
 
 
 def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text]:
-    """Render what checks found: the verdict, then a line for each failed check, or each with `every`."""
+    """Render what checks found: the verdict, then each failed check; with `every`, each check."""
     if not results:
         return []
     failed = [result for result in results if not result.passed]

@@ -150,8 +150,8 @@ def self_(
     drafts answers to other prompts, the check criticises them, and a second adapter learns to criticise and
     revise. The model is then tested on prompts worded differently from its training: its first answers, and
     its revised ones. All files are in DIR, with a card that has the figures. To resume a stopped run, type
-    the same command again. With --from, the tasks of --task are added to those that a model has learnt, and
-    its own are rehearsed.
+    the same command again. With --from, the model learns the tasks of --task besides its old ones, which are
+    rehearsed.
     """
     from redraft.train.options import LARGE
     from redraft.train.self.road import Road, Scale, Start

@@ -45,7 +45,7 @@ _EVERYDAY = {
 
 
 def everyday_options(command: str) -> frozenset[str]:
-    """Return the names of the options that `--help` shows of a command; empty for all."""
+    """Return the names of the options that a command's `--help` shows; empty for all."""
     return frozenset(_EVERYDAY.get(command, "").split())
 
 

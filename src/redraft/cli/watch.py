@@ -29,7 +29,7 @@ from redraft.revision.words import name_of
 
 
 class Moving:
-    """The text that is being written, below the finished ones. It is removed when it ends."""
+    """The text being written, below the finished texts. It is removed when it ends."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -112,7 +112,7 @@ class Watch:
         elif isinstance(event, Interrupted):
             self._place = None  # the moving text is written again
             self._settle()
-            self.console.print(RichText(f"Written again: {printable(event.error.message)}", "yellow"))
+            self.console.print(RichText(f"Writing it again: {printable(event.error.message)}", "yellow"))
         elif isinstance(event, Finished):
             self._finish(event)
 
@@ -175,7 +175,7 @@ class Watch:
 
 
 async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made: Chain | None) -> Chain:
-    """Show the events of a chain. If some steps are `made`, show how the new texts differ. Ctrl-C ends it."""
+    """Show the events of a chain, and how new texts differ from the earlier steps, `made`. Ctrl-C ends it."""
     earlier = complete_steps(made) if made else ()
     async with aclosing(events):
         with (
@@ -188,7 +188,7 @@ async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made
 
 
 def loading(load: Load, watch: Watch) -> Load:
-    """Return a `load` that shows what it loads. The download of a missing model shows itself."""
+    """Return a `load` that shows what it loads. A missing model shows its own download."""
 
     async def shown(role: Role, reference: str) -> Engine:
         if not fetches(reference):

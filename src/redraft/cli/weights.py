@@ -70,8 +70,8 @@ def diff(
 ) -> None:
     """Make a delta: target minus base.
 
-    The delta has the target's configuration, tokenizer and files. A plain delta, like those of SelFee and
-    Vicuna, restores the target except for rounding.
+    The delta has the target's configuration, tokenizer and files. A plain delta, like SelFee's and Vicuna's,
+    restores the target except for rounding.
     """
     from redraft.weights.delta import diff as make
 

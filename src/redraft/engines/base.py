@@ -63,8 +63,8 @@ class Sampling:
         temperature: 0 is greedy. 0.7 is SelFee's released default (reference/selfee.md).
         top_p: Nucleus size, in (0, 1].
         max_tokens: Most new tokens of one call. 2,048 is SelFee's released default.
-        max_thoughts: Most tokens of a thought before an answer to messages, which is then closed; None for no
-            limit of its own. Needs `EngineInfo.thinks`.
+        max_thoughts: Most tokens of thoughts before an answer to messages; then they are closed. None for no
+            limit of their own. Needs `EngineInfo.thinks`.
         seed: Makes a run repeatable on the same engine and batch; None for a random seed.
         schema: A JSON Schema that an answer to messages should fit. Engines with `EngineInfo.schemas` keep
             to it while they generate. An engine that cannot express it logs that once, and goes on without.
@@ -73,9 +73,9 @@ class Sampling:
             far as they can. So check the answer. A schema takes precedence.
         banned: Tokens that must not come, in engines with `EngineInfo.forms` on this machine.
         unending: The token that ends an answer must not come either.
-        likelier: Tokens made likelier in the same engines, and what is added to their logits.
+        likelier: Tokens made likelier in the same engines, with the amounts added to their logits.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
-            With a schema it is JSON, continued by a value of that schema and its end.
+            With a schema it is JSON; a value of that schema and the end follow.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: More fields of a request, which override ours. Needs `EngineInfo.any_request`, or
             `EngineInfo.fields` that name them. Never logged or recorded.
@@ -138,9 +138,9 @@ class Delta:
         unsteered: `Sampling.form` was asked for, but does not hold from here on.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in a message of the assistant; on the last delta.
-        thought: What the model thinks before it answers: a server keeps it apart, or it stands in tags
+        thought: The model's thoughts before its answer: a server keeps them apart, or they stand in tags
             (`chain.thoughts`). Not part of `text`.
-        seconds: Its share of the time that a replayed reply took when it was written.
+        seconds: Its share of the time that a replayed reply first took.
     """
 
     text: str = ""
@@ -228,11 +228,11 @@ class EngineInfo:
         any_message: Takes every `Message` of the OpenAI protocol. Other engines take plain text from
             `system`, `user` and `assistant` (`engines.messages`).
         any_request: Takes any `Sampling.extra_body` and `extra_headers`.
-        fields: The fields of `Sampling.extra_body` that it takes, without `any_request`.
-        own_sampling: Has sampling parameters of its own, and uses them for those in `Sampling.left_out`.
+        fields: Without `any_request`, the only fields of `Sampling.extra_body` that it takes.
+        own_sampling: Uses its own values for the sampling parameters in `Sampling.left_out`.
         schemas: Generates JSON that fits `Sampling.schema`.
         forms: Generates text in the form of `Sampling.form` (`steering`).
-        resumes: Goes on with the beginning of an answer (`Sampling.begun`), and keeps to `Form.one`.
+        resumes: Continues a given beginning of an answer (`Sampling.begun`), and keeps to `Form.one`.
         thinks: Writes thoughts before answers, in tags of its template, and ends them (`max_thoughts`).
         scores: Scores given texts (`score`).
         parameters: How many weights the model has; None if unknown, as for servers.
@@ -241,7 +241,7 @@ class EngineInfo:
         certain: The least probability that every token of its own criticism needs for the criticism to count,
             according to its metadata (`redraft.certain`); 0 if all criticism counts.
         shipped: It is redraft's own small model. With roles it has learnt the exercises of `engines.learnt`
-            and nothing else, and by prompts it cannot judge its own answers.
+            and nothing else; prompts cannot make it judge its own answers.
         dtype: The number format that it was told to compute in; empty for the usual one.
         template: The format of conversations that it was told to use; empty for the model's own.
         format: The number format of most weights that it computes with, such as Q8_0; empty if unknown.
@@ -358,7 +358,7 @@ class Resumer(Engine, Protocol):
     ) -> Replies:
         """Continue after the tokens `said`, which count toward `max_tokens`.
 
-        The counts of the last delta are of this engine alone, whose prompt includes `said`.
+        The last delta counts the tokens of this engine alone; its prompt includes `said`.
         """
         ...
 

@@ -151,7 +151,7 @@ def _exists(text: str) -> bool:
 
 
 def model_of(ref: str) -> str:
-    """Return a reference as records of runs have it.
+    """Return a reference in the form for records of runs.
 
     For several servers it is the model's name alone, because the run may resume with others. A name such as
     `small` is resolved, because a later version may recommend another model.
@@ -293,7 +293,7 @@ async def load_engine(
     Args:
         ref: A model reference (docs/engines.md), such as `default` or `http://host/v1#NAME`.
         fast: Without `engine`, let OpenVINO run a GGUF file if it is installed, can read it, and there is no
-            GPU. With many streams it is faster. It takes no tools, and ignores `Sampling.form`.
+            GPU. With many streams it is faster. OpenVINO takes no tools, and ignores `Sampling.form`.
         config: Holds keys and prices; None for the user's file.
         **machine: How a model on this machine is run (docs/options.md): `engine`, `ctx`, `threads`,
             `gpu_layers`, `dtype`, `device`, `speculate` and `chat_template`.

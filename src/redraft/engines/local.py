@@ -57,7 +57,7 @@ class Room(NamedTuple):
 
 
 class LocalEngine(Engine):
-    """An engine on token ids. A chain may fill `context` of them; the model was trained for `trained`."""
+    """An engine on token ids. A chain may fill `context` tokens; the model was trained for `trained`."""
 
     _marks: frozenset[str] | None = None
     """Characters such that every control token contains at least one; None if unknown."""
@@ -341,7 +341,7 @@ CACHE_BYTES = 2  # bytes of a number in the key-value cache, which llama.cpp kee
 
 
 def context_of(model: Path, asked: int | None, trained: int | None) -> int:
-    """Return the size of the context in tokens: as asked for, else 4,096, or the trained length if less."""
+    """Return the context's size in tokens: as asked for; else 4,096, or the trained length if shorter."""
     if asked is not None and trained is not None and asked > trained:
         raise UsageError(
             f"--ctx is {asked}, and {model} was trained for contexts of {trained} tokens.",

@@ -146,12 +146,12 @@ class PoolEngine:
         return await self._any(lambda engine: cast("RemoteEngine", engine).embed(asked))
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text with a member. Raises what the member raises, as described above."""
+        """Continue raw text with a member. Raises what the member raises, as the module describes."""
         replies = self._asked(sampling.chain, lambda engine: engine.stream(prompt, sampling, stop), _is_count)
         return _with_lost(replies)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages with a member. Raises what the member raises, as described above."""
+        """Answer messages with a member. Raises what the member raises, as the module describes."""
         replies = self._asked(sampling.chain, lambda engine: engine.chat(messages, sampling, stop), _is_count)
         return _with_lost(replies)
 

@@ -42,7 +42,7 @@ class ModelProcess:
     """A running model process. Make one with `start`.
 
     It reads its settings from standard input as a line of JSON, and writes a line when its model is loaded:
-    an object, with `error` if it is not. It ends when its standard input ends.
+    an object, with `error` if loading failed. It ends when its standard input ends.
     """
 
     module: ClassVar[str]  # what runs in it
@@ -170,7 +170,7 @@ P = TypeVar("P", bound=ModelProcess)
 
 
 class KeptProcess(Generic[P]):
-    """A model process, and its successor when it dies.
+    """A model process, which is replaced when it dies.
 
     The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row the
     error is raised; from then on a call tries one more start, and calls during the pause after that fail at

@@ -191,12 +191,12 @@ class Turn(NamedTuple):
 
 
 class RateLimit:
-    """When requests to one server may be made. Two things hold one back; a retry counts as a call.
+    """When requests to one server may be made. Two limits hold them back; a retry counts as a call.
 
     - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
       call takes the mean of the calls before it, and the difference is made up for when it ends.
-    - How many requests may be under way follows the 429s: each round of them multiplies it by `CUT`, each
-      round of replies adds one. Before the first 429 only the caller limits it.
+    - The number of requests under way follows the 429s: each round of them multiplies it by `CUT`, each round
+    of replies adds one. Before the first 429 only the caller limits it.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
@@ -208,7 +208,7 @@ class RateLimit:
     async def turn(self, most: int) -> Turn:
         """Wait until a request may be made: first come, first served. Call `over` at its end.
 
-        `most` is the most tokens it may use, which counts until there is a mean.
+        `most` is the most tokens it may use. They count as its tokens until a mean is known.
         """
         queued = self._door.locked()
         async with self._door:

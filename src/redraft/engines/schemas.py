@@ -44,7 +44,7 @@ class SchemaWatch:
             _log.warning("%s keeps to the JSON schema except %s, which is only checked.", name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
-        """Warn at the first answer that is not JSON, unless it was cut off and may begin some."""
+        """Warn at the first answer that is not JSON, unless it was cut off and may begin JSON."""
         text = answer.strip()
         if self._warned or not text or (finish != "stop" and text[0] in FIRST):
             return
@@ -62,7 +62,7 @@ class Names:
     """Follows JSON as it is written, and finds where an object repeats a name: no grammar forbids it.
 
     Attributes:
-        member: Where the member begins whose name is still being written; -1 for none.
+        member: The start of the member whose name is still being written; -1 for none.
     """
 
     def __init__(self) -> None:

@@ -54,7 +54,7 @@ class ScriptedEngine(base.Engine):
         chunk: Characters of a delta, or a sequence of lengths to cycle through.
         context: Length of the context in characters; None for no limit.
         delay: Seconds before each delta.
-        resumes: Whether a reply may be what follows the beginning of an answer.
+        resumes: Whether a reply may continue a given beginning of an answer.
         keeps_calls: Whether to record `calls`, which fill the memory over a long file of prompts.
     """
 

@@ -29,7 +29,7 @@ Ask = Callable[[Sampling], Replies]
 
 
 class WrappedEngine(ABC):
-    """An engine around another one. Closing it does not close the other: whoever opened that closes it."""
+    """An engine around another one. Closing it does not close the other: whoever opened the other does."""
 
     def __init__(self, engine: Engine) -> None:
         self.wrapped = engine

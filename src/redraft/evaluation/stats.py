@@ -86,7 +86,7 @@ class Bootstrap:
     """Sums over questions, and over resamples of as many questions.
 
     Args:
-        rows: Shape [questions, columns]: one row a question, what is counted of it.
+        rows: Shape [questions, columns]: the counts of each question.
         draws: Number of resamples.
         seed: Decides them. Tables of as many questions have the same resamples for the same seed.
     """
@@ -201,7 +201,7 @@ def ratio_of(sums: Numbers) -> Numbers:
 def mean(
     values: Sequence[float], clusters: Sequence[Hashable] | None = None, bounds: Bounds | None = None
 ) -> Estimate:
-    """Estimate a mean. `bounds` are those of the values."""
+    """Estimate a mean. `bounds` are the least and the greatest possible value."""
     rows = _columns(values, np.ones(len(values)).tolist())
     return Bootstrap(clustered(rows, clusters)).estimate(ratio_of, bounds)
 
@@ -348,7 +348,7 @@ def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
 
 
 def balanced(judged: Sequence[Judged]) -> Estimate:
-    """Estimate the mean share of wrong answers rejected and of right ones accepted; accepting all has ½."""
+    """Estimate the mean of two shares: wrong answers rejected, and right ones accepted (all: ½)."""
     rows = [[each.rejected, each.wrong, each.accepted, each.right] for each in judged]
     return Bootstrap(np.reshape(rows, (-1, 4))).estimate(
         lambda sums: np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2), SHARE
@@ -367,7 +367,7 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
 
     Args:
         wins: Share of wins of each question, 0 to 1; a tie is a half.
-        lengths: Length of the model's answer minus that of its opponent, in any unit.
+        lengths: How much longer the model's answer is than its opponent's, in any unit.
     """
     y, gap = np.asarray(wins, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
     if len(y) < 3 or gap.std() == 0 or y.std() == 0:

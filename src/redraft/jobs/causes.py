@@ -53,7 +53,7 @@ def is_of_item(error: errors.RedraftError) -> bool:
 
 
 def is_refusal(error: errors.RedraftError) -> bool:
-    """Whether a server refused a request's content. All requests may share it, as with a wrong model name."""
+    """Whether a server refused a request's content. A wrong model name, for one, would fail all requests."""
     if not isinstance(error, errors.ServerError):
         return False
     return error.status in _REFUSED or (error.status == 403 and is_filtered(error))

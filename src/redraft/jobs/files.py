@@ -231,7 +231,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
-    """Do as `replace_file`, and raise `OutputError` with this hint if the file cannot be written."""
+    """Call `replace_file`, and raise `OutputError` with this hint if the file cannot be written."""
     try:
         replace_file(path, data)
     except OSError as error:
@@ -240,7 +240,7 @@ def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
 
 @contextmanager
 def written_to(folder: Path, what: str, hint: str) -> Iterator[None]:
-    """Make a folder, and raise `OutputError` with this hint if something cannot be written to it."""
+    """Make a folder for the block, and raise `OutputError` with this hint if it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

@@ -99,7 +99,7 @@ class Session:
 
 
 Start = Callable[[Session], AbstractAsyncContextManager[Work[T]]]
-"""Open what the work needs, such as a model, and return the work on one item."""
+"""Open what the work needs, such as a model, and return the function that does one item."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class JobResult:
 
 @dataclass(frozen=True)
 class Goal:
-    """The wanted results of a job whose number of items is not known before, and how many there are."""
+    """How many results a job of unknown length wants, and how many there are."""
 
     total: int
     done: Callable[[], int]
@@ -149,7 +149,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """The items to do, where results go, and within which limits."""
+    """The items to do, the output for their results, and the limits."""
 
     # Returns all items, in the same order each time. Called twice: to count them, and to do them. With
     # a goal, it is called once.

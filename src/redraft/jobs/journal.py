@@ -47,7 +47,7 @@ def key_of(asked: Any) -> str:
 
 
 def raw_key(key: str) -> str:
-    """Return the key of a reply as its server gave it. Storing the parsed reply under `key` removes it."""
+    """Return the key of a server's raw reply. Storing the parsed reply under `key` removes the raw one."""
     return key_of(["batch", key])
 
 

@@ -105,8 +105,8 @@ def give_back_large(least: int) -> None:
 def keep_few_kernels() -> None:
     """Let oneDNN cache the kernels of a step or two instead of 1,024.
 
-    It makes one for each shape, and packed rows have hundreds of lengths. Call this before torch is imported.
-    A value that the user has set is kept.
+    It makes a kernel for each shape, and packed rows have hundreds of lengths. Call this before torch is
+    imported. A value that the user has set is kept.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 

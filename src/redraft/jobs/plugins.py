@@ -49,7 +49,7 @@ KINDS: Mapping[str, str] = {
 
 
 class PluginError(UsageError):
-    """A plugin cannot be imported, crashes, has a wrong name, or is or returns something of a wrong type."""
+    """A plugin cannot be imported, crashes, has a wrong name, or is or returns an object of a wrong type."""
 
 
 class PluginWarning(UserWarning):
@@ -69,7 +69,7 @@ _TYPES: Mapping[str, tuple[Any, str]] = {
 
 
 class Kind:
-    """The base of what plugins are: a dataclass that refuses wrong types, which would harm other plugins."""
+    """The base class of plugins: a dataclass that refuses wrong types, which would harm other plugins."""
 
     def __post_init__(self) -> None:
         for each in fields(self):  # type: ignore[arg-type]  # those that inherit are dataclasses
@@ -97,8 +97,8 @@ class Plugin:
         """Import the plugin.
 
         Raises:
-            PluginError: Its name is taken or wrong, importing it failed, or it is something else.
-            RedraftError: As the plugin raises it.
+            PluginError: Its name is taken or wrong, importing it failed, or it has a wrong type.
+            RedraftError: The plugin raised it.
         """
         if self.rivals:
             packages = " and ".join([self.package, *self.rivals])
@@ -115,7 +115,7 @@ class Plugin:
         return found
 
     def guarded(self, function: F, kind: Any, passing: tuple[type[BaseException], ...] = ()) -> F:
-        """Return a function of the plugin. It raises `PluginError` if it crashes or returns another type."""
+        """Return a function of the plugin that raises `PluginError` if it crashes or returns a wrong type."""
         if self.package == OWN:
             return function
 
@@ -133,7 +133,7 @@ class Plugin:
     def running(
         self, fails: str = "crashed", passing: tuple[type[BaseException], ...] = ()
     ) -> Iterator[None]:
-        """Turn an error of the plugin's code into one that names it. One of redraft's own code is a bug."""
+        """Turn an error of a plugin's code into one that names it. Errors of redraft's own code pass."""
         try:
             yield
         except (Exception, SystemExit) as error:
@@ -157,7 +157,7 @@ def plugins(group: Group) -> Mapping[str, Plugin]:
     """Return the plugins of a group by name: redraft's own first. None of them is imported.
 
     Raises:
-        UsageError: redraft's own are missing: it is not installed, or was installed before it had them.
+        UsageError: redraft's own plugins are missing: it is not installed, or its installation is too old.
     """
     found = _installed(tuple(sys.path)).get(group, {})
     if not any(each.package == OWN for each in found.values()):

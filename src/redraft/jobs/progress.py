@@ -35,8 +35,8 @@ class ProgressLine:
     """Count what is `done` and, within a `with` block, show it. Call `update` after each change.
 
     Args:
-        total: What is to be done in all; None or 0 if it is not known.
-        before: What was done before this run.
+        total: The whole amount to do; None or 0 if it is not known.
+        before: The amount done before this run.
         transient: Remove the line from the terminal at the end.
     """
 
@@ -237,7 +237,7 @@ class RecordProgress(ProgressLine):
         self.update()
 
     def compare(self, done: int, total: int) -> None:
-        """Show how many of the records are compared with the others, once all are read."""
+        """Once all records are read, show how many of them are compared with the others."""
         self._compared = done, total
         self.update()
 

@@ -114,7 +114,7 @@ class RunFile:
             )
 
     def is_of(self, provenance: Provenance) -> bool:
-        """Return whether there is a record of results made in this way."""
+        """Return whether the record is there and says that results were made in this way."""
         before = self.read()
         return before is not None and not any(_differences(before, provenance))
 

@@ -204,11 +204,11 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
     """Rewrite passages of an answer, and nothing else: a person's revision, without `await`.
 
     Args:
-        answer: A text, or a chain, whose best answer is meant.
-        prompt: What a text answers. A chain has its own.
+        answer: A text, or a chain, which stands for its best answer.
+        prompt: The prompt that a text answers. A chain has its own.
         **options: As for `revise`. Needs `places`: pairs of a place and what should be different there. A
-            place is a passage that the answer has once, its characters from one number to before another, or
-            the JSON pointer of a value. A wish without a place means whatever it concerns.
+            place is a passage that occurs once, the characters from one number up to another, or the JSON
+            pointer of a value. A wish without a place may change any sentence.
     """
     return revise(**to_patch(answer, prompt, **options))
 
@@ -430,11 +430,11 @@ def settled(
     """Decide who answers: the default model's adapters, or its base model alone.
 
     Args:
-        once: Nothing may be revised. By default, the options say so.
+        once: Nothing may be revised. By default, the options decide.
 
     Returns:
-        The options, and what the adapters are asked (`engines.learnt`). If that is empty, the base answers as
-        if there were no adapters: once, unless revisions or a critic are asked for.
+        The options, and the questions for the adapters (`engines.learnt`). Without questions, the base
+        answers as if there were no adapters: once, unless revisions or a critic are asked for.
     """
     drafts = options.mode == "best-of"  # by the adapter, if it has learnt what is asked
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)

@@ -197,7 +197,7 @@ def _name_of(call: Any) -> str:
 
 
 def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple[Step, Any]:
-    """Return a call's arguments as an answer, its faults, and the schema that they break."""
+    """Return a call's arguments as an answer, their faults, and the schema that they break."""
     function = call["function"]
     criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
     check = _check_of(_named(tools).get(function["name"], {}))
@@ -205,7 +205,7 @@ def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple
 
 
 def reread(arguments: str) -> str | None:
-    """Return arguments in a fence, in a text, in Python or with bare line breaks as an object.
+    """Parse arguments in a fence, in a text, in Python or with bare line breaks into an object.
 
     None if they are an object already, cannot be read, or give a name twice.
     """
@@ -238,7 +238,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text stands where only a tool call may: one is due, or the text patches one."""
+    """Return whether a text stands in for a tool call: a call is due, or the text patches one."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 

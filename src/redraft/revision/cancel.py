@@ -28,7 +28,7 @@ class CancelToken:
 
     @contextmanager
     def limit(self, deadline: float | None) -> Iterator[Limit]:
-        """Yield one limit for many bodies in turn. A timer for each piece of text would cost more."""
+        """Yield one limit for many `with` blocks in turn. A timer for each piece of text would cost more."""
         loop, limit = asyncio.get_running_loop(), Limit()
         timer = None if deadline is None else loop.call_at(deadline, limit.end)
         self._limits[limit] = loop
@@ -43,15 +43,14 @@ class CancelToken:
 
     @asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
-        """Cancel the body at a deadline, or when the token is cancelled. Raises `OutOfTime` there."""
+        """Cancel the block at a deadline, or when the token is cancelled; it then raises `OutOfTime`."""
         with self.limit(deadline) as limit, limit:
             yield
 
 
 class Limit:
-    """Cancels its body at the deadline, and each later body before it begins. They raise `OutOfTime`.
-
-    The rules are those of `asyncio.timeout`, which holds for one body only.
+    """Cancels its `with` block at the deadline, and later ones before they begin. They raise `OutOfTime`. It
+    works as `asyncio.timeout`, which serves one block only.
     """
 
     def __init__(self) -> None:

@@ -105,7 +105,7 @@ class Driver:
     _chain: str = ""
 
     async def run(self, plan: Plan) -> AsyncGenerator[ops.Event, None]:
-        """Make one chain and yield its events; the last one is `Finished`. Its error has the chain so far.
+        """Make one chain and yield its events; the last one is `Finished`. An error has the chain so far.
 
         A chain whose reply broke off resumes if its engine can take the same request again.
         """

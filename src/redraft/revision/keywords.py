@@ -19,7 +19,7 @@ from redraft.revision.options import Budget
 
 
 class PlainKeywords(TypedDict, total=False):
-    """The keywords whose values a text or a number can give."""
+    """The keywords of options that can be written as a text or a number."""
 
     mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair"]
     drafts: int | None

@@ -148,7 +148,7 @@ class Stream:
         yield from self._announce(len(self.state.steps) - len(self.before))
 
     def flush(self) -> ops.Loop[None]:
-        """Yield events for what could have begun a heading: the section ends here."""
+        """Yield events for text held back as a possible heading: the section ends here."""
         yield from self.show(self.parser.close())
 
     def force(self, text: str) -> ops.Loop[None]:

@@ -94,8 +94,8 @@ class Encode:
 class Text:
     """Event: a piece of an answer, of feedback, or of a patch. Feedback `index` judges answer `index`.
 
-    Every draft of several has index 0. A patch is what a model writes for a `place` of the answer before, or
-    for several; an empty text begins another try. Answer `index` comes whole behind it.
+    Several drafts all have index 0. A patch is the model's text for a `place` of the previous answer, or for
+    several; an empty text begins another try. The whole answer `index` follows.
     """
 
     kind: Kind | Literal["patch"]
@@ -112,7 +112,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Thought:
-    """Event: a piece of what a model thinks before a text."""
+    """Event: a piece of the model's thoughts before a text."""
 
     kind: Kind
     index: int

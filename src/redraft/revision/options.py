@@ -69,7 +69,7 @@ class Budget:
         return max(min(left), 0) if left else None
 
     def spent(self, usage: Usage, price: Price | None, seconds: float) -> bool:
-        """Return whether a limit is reached. `price` is that of the next model to be asked."""
+        """Return whether a limit is reached. `price` is the next model's."""
         out_of_money = self.usd is not None and round(usage.cost_usd or 0, 9) >= self.usd
         out_of_time = self.seconds is not None and seconds >= self.seconds
         return out_of_money or out_of_time or self.tokens_left(usage, price) == 0
@@ -119,7 +119,7 @@ def _items(holds: Callable[[Any], bool]) -> PlainValidator:
 
 
 def budget_of(value: Any) -> Budget:
-    """Return a budget as it is given, from its parts in JSON, or without limits from None."""
+    """Return the given budget, or make one: from its parts in JSON, or without limits from None."""
     if value is None or isinstance(value, Budget):
         return value or Budget()
     if not isinstance(value, Mapping):
@@ -228,7 +228,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
     )
     given: str = option("the first answer, which is criticised and revised instead of written", default="")
     places: Annotated[Sequence[str | tuple[Place, str]], _items(is_place)] = option(
-        "what a person wants different in the first or last answer, and where: checks alone change more",
+        "what a person wants different in the first or last answer, and where; then only checks ask for more",
         default=(),
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
@@ -290,7 +290,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what="a type that pydantic reads: Person, list[Person]",
     )
     output_context: Any = option(
-        "what validators of `output` find as `info.context`, such as the text to quote from", what="any value"
+        "the `info.context` for validators of `output`, such as the text to quote from", what="any value"
     )
 
     @property
@@ -344,7 +344,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
 
 def patience_of(options: WaitOptions, *, usual: float = 0.0, **known: Any) -> Patience:
-    """Return how long to wait for a server; one that is down for `usual` seconds by default."""
+    """Return how long to wait for a server: by default, `usual` seconds for one that is down."""
     if (limit := options.timeout) is not None:
         known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
     outage = usual if options.patience is None else options.patience
@@ -369,7 +369,7 @@ def check_options(options: Mapping[str, Any]) -> RevisionOptions:
 
 
 def check_together(found: RevisionOptions) -> None:
-    """Check that options go together, as far as this can be told without the model."""
+    """Check that options go together, as far as redraft can tell without the model."""
     least, most = found.min_revisions, found.most_revisions
     if least > most:
         raise UsageError(
@@ -405,7 +405,7 @@ def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
 
 
 def check_engines(options: RevisionOptions) -> None:
-    """Raise if an engine lacks what it needs: a price for a budget of money, thoughts that can end."""
+    """Raise if an engine lacks a price that the budget needs, or a way to end thoughts."""
     writer = options.model
     if options.max_thoughts is not None and not (isinstance(writer, str) or writer.info.thinks):
         raise UsageError(
@@ -492,7 +492,7 @@ def choose_mode(
 ) -> Mode:
     """Return the mode for a model and a call.
 
-    `mode` may be `auto`. `by_chat` is why native revision cannot be used, such as a first or gold answer.
+    `mode` may be `auto`. `by_chat` is the reason, if any, against native revision, such as a gold answer.
     """
     if mode == "native" and not info.continues:
         raise UsageError(

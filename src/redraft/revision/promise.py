@@ -81,7 +81,7 @@ class Promise(OptionModel):
     prompts: int = option("how many were answered", default=0, ge=0)
     margin: float = option("how far another way may be ahead", default=0.0, ge=0, le=1)
     ways: list[str] = option("the ways that were compared", default=[])
-    judge: str = option("whose preferences gain and harm count; empty for the truth", default="")
+    judge: str = option("whose preferences decide gain and harm; empty for the truth", default="")
     tasks: list[str] = option("the tasks that were answered", default=[])
     checks: list[str] = option("the types of their checks", default=...)
     drift: Literal["tell", "one"] = option("what follows if it breaks", default="tell")
@@ -119,7 +119,7 @@ class Watch:
 
     @property
     def instead(self) -> dict[str, Any]:
-        """The options that replace the way's own: those of one answer, if a broken promise asks for it."""
+        """The options that replace the way's own: one answer a prompt, if a broken promise asks for that."""
         if self.promise.drift != "one" or not self.broken:
             return {}
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}

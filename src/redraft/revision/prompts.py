@@ -105,7 +105,7 @@ class Wording:
 
     @cached_property
     def requests(self) -> tuple[str, ...]:
-        """Every text besides feedback and prompt that a writer is shown, and so may repeat."""
+        """Every text besides feedback and prompt that a writer sees, and so may repeat."""
         pieces = [
             piece.strip()
             for template in (self.criticise, self.revise, PARTS, VALUES)

@@ -46,7 +46,7 @@ OWN = "own_steps"
 
 @dataclass(frozen=True)
 class Plan:
-    """The options of a chain, and what follows from them with its models and checks."""
+    """The options of a chain, and all that follows from them, its models and its checks."""
 
     prompt: Prompt
     info: EngineInfo
@@ -90,9 +90,8 @@ class Plan:
 
     @property
     def texts(self) -> int:
-        """The texts that the earlier attempt completed and that took a seed.
-
-        Feedback copied to a repeat does not count, nor what adapters wrote of an exercise.
+        """How many texts the earlier attempt completed, each with a seed of its own. Feedback copied to a
+        repeat does not count, nor text that adapters wrote on an exercise.
         """
         made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by in ("model", "both") for step in made]
@@ -288,7 +287,7 @@ class State:
     def check_answered(self, stop: Stop | None, aside: str = "", *, by_itself: bool = False) -> None:
         """Raise if a chain has no answer, unless budget or cancel ended it. Else it would count as done.
 
-        `aside` is what came in place of a text (`Delta.aside`). `by_itself`: the model ended its text.
+        `aside` describes what came instead of text (`Delta.aside`). `by_itself`: the model ended its text.
         """
         flagged = any(step.echo and step.checks for step in self.steps)  # a call was due
         if stop in ("budget", "cancelled") or flagged or has_answer(self.drafts) or self.best() is not None:
@@ -296,7 +295,7 @@ class State:
         full = {"max_tokens": "max_tokens was reached", "context": "the context was full"}
         then = f", and then {full[stop]}" if stop in full else ""
         error = EmptyReply(
-            f"{self.plan.info.name!r} gave no answer. What came: {aside or 'nothing'}{then}.",
+            f"{self.plan.info.name!r} gave no answer. It sent: {aside or 'nothing'}{then}.",
             hint="Give it more room: max_tokens (--max-tokens N), or the context (--ctx N)."
             if stop in full
             else "Try other words in the prompt, another seed, or another model.",
@@ -348,7 +347,7 @@ class State:
 
 
 def appended(prompt: Prompt, text: str) -> Prompt:
-    """Return a prompt with a text appended in the user's turn: some servers take none after a tool's."""
+    """Return a prompt with a text appended to the user's turn: some servers refuse a user after a tool."""
     if not text:
         return prompt
     if not prompt.messages:
@@ -379,7 +378,7 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps to resume from. The last one keeps its feedback only if that asks for a revision."""
+    """Return the steps to resume from. The last one keeps feedback only if it asks for a revision."""
     if not chain.steps:
         return ()
     *before, last = chain.steps

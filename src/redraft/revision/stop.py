@@ -54,7 +54,7 @@ def repeated(state: State) -> Step | None:
 
 
 def followed(state: State) -> bool:
-    """Return whether a further text may follow the next one, in case that fails."""
+    """Return whether a further text may follow the next one, in case the next one fails."""
     plan, drafting = state.plan, not state.steps
     another = drafting and len(state.drafts) + 1 < plan.options.most_drafts
     return (another or len(state.steps) < plan.max_revisions) and not plan.wording.scores
@@ -72,7 +72,7 @@ def when_resumed(state: State) -> Stop | None:
 
 
 def after_draft(state: State, *, good: bool) -> Stop | None:
-    """Return why the chain ends after one of several drafts. After an empty or too long one it goes on."""
+    """Return why the chain ends after one of several drafts. After an empty or too long draft it goes on."""
     if good:
         return "passed"
     cut = of_finish(state, state.steps[-1].finish)

@@ -133,7 +133,7 @@ def _without_end(chain: Chain) -> tuple[str, str | None]:
     if chain.stop == "cancelled" and best is not None and best.finish == "stop":
         return "stopped: this is the best answer so far.", None
     if chain.stop == "cancelled":
-        return "stopped: the answer is not whole.", None
+        return "stopped: the answer is incomplete.", None
     if chain.steps:
         return f"there is no answer: {why_cut(chain.steps[-1], chain.stop)}.", None
     message = "there is no answer: the budget of seconds was over before the model was ready."
@@ -270,7 +270,7 @@ class Summary:
 
 
 def is_unreported(chain: Chain) -> bool:
-    """Whether a server did not report the usage of a complete reply. For one that broke off, it cannot."""
+    """Whether a server did not report the usage of a complete reply. Broken replies never have one."""
     return any(step.usage.estimated and step.complete for step in chain.steps)
 
 

@@ -24,7 +24,7 @@ from redraft.serve.errors import Refusal, invalid, told
 
 @dataclass(frozen=True)
 class Checked:
-    """How to check a field that its type does not describe. Null counts as missing."""
+    """The check of a field whose type says too little. Null counts as missing."""
 
     # Returns the value as it is read. Its ValueError says what follows the field's name.
     check: Callable[[Any], Any]
@@ -55,7 +55,7 @@ def option(
     schema: Mapping[str, Any] | None = None,
     folds: Callable[[Any], Any] | None = None,
 ) -> Checked:
-    """Return how to check a field that is an option of redraft.
+    """Return the check of a field that is an option of redraft.
 
     `most` is the server's own limit, of a number or of the length of a list. With `single`, a text means a
     list of that text. `schema` is for an option that has none. `folds` replaces a value that OpenAI accepts
@@ -84,7 +84,7 @@ def option(
 
 
 def only(*neutral: Any) -> Checked:
-    """Return how to check a field that redraft cannot obey: only values that change nothing are accepted."""
+    """Return the check of a field that redraft cannot obey: it accepts only values that change nothing."""
 
     def check(given: Any) -> Any:
         # In JSON, true is not 1.
@@ -100,7 +100,7 @@ OF_TEXTS = "a text, or a list of texts"
 
 
 def texts(most: int) -> Checked:
-    """Return how to check a field that is a text or a list of up to `most` texts, none of them empty."""
+    """Return the check of a field that is a text or a list of up to `most` texts, none of them empty."""
 
     def check(given: Any) -> tuple[str, ...]:
         if isinstance(given, list) and (wrong := wrong_item("", given, FULL)):

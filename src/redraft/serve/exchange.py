@@ -205,10 +205,10 @@ def patient(send: Send) -> Send:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
-    """Do work for a client whose request was read. If it leaves, `leave` says whether the work soon ends.
+    """Do work for a client whose request was read. If the client leaves, `leave` tells if the work ends soon.
 
     Raises:
-        ClientGone: It left before the end. The work has ended, or was cancelled.
+        ClientGone: The client left before the end. The work has ended, or was cancelled.
     """
 
     async def left() -> None:

@@ -39,7 +39,7 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 @dataclass(frozen=True)
 class Guard:
-    """An application around another one."""
+    """Checks each request, then passes it to the application or the page."""
 
     app: ASGIApp
     keys: Keys | None  # those that clients may use; None for a server that listens to this machine alone

@@ -64,7 +64,7 @@ class Key:
     def entered(self, seen: Mapping[str, Any]) -> Iterator[None]:
         """Count a request, refused ones too, while the body runs. Raise `Refusal` beyond a limit.
 
-        `seen` has the status of its reply at the end. One that has to come again (503) does not count.
+        `seen` has the status of its reply at the end. A request that has to be repeated (503) does not count.
         """
         used, came = self.used, monotonic()
         if self.parallel is not None and used.inside >= self.parallel:

@@ -91,7 +91,7 @@ def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[Revisio
     engine = options.model
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
     if not only_answer(options) or (engine.info.native and options.mode in ("auto", "native")):
-        message = f"logprobs are those of one answer, and {model!r:.100} revises here. Set revision.max to 0."
+        message = f"logprobs belong to one answer, and {model!r:.100} revises here. Set revision.max to 0."
         raise invalid(message, "logprobs", code="unsupported")
     if not engine.info.logprobs:
         message = f"the engine of {model!r:.100} has no logprobs. Leave them out."

@@ -248,7 +248,7 @@ def _unmet(chain: Chain) -> list[str]:
 
 
 def final_answer(chain: Chain) -> str:
-    """Return the final answer, or only its JSON if JSON was asked for. It may be cut, and empty."""
+    """Return the final answer, or only its JSON if JSON was asked for. It may be cut or empty."""
     return text_of(chain, _final(chain).answer.strip())
 
 
@@ -258,7 +258,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
     If failing answers are withheld, so are drafts, thoughts and criticism.
 
     Raises:
-        Refusal: The answer does not fit the schema that it must, or a call its tool.
+        Refusal: The answer does not fit its schema, or a call does not fit its tool.
     """
     if isinstance(event, Finished):
         step = _final(event.chain)

@@ -153,7 +153,7 @@ class Accepted:
 
     @property
     def begins(self) -> re.Pattern[str] | None:
-        """How an object or list begins that the schemas allow. Other JSON may as well begin a sentence."""
+        """Matches how an allowed object or list begins. Other JSON may look like a sentence."""
         schemas = [
             schema for check in self.options.checks if (schema := schema_of(cast("Check", check))) is not None
         ]
@@ -173,7 +173,7 @@ class Accepted:
 
 
 def engine_of(options: RevisionOptions) -> Engine:
-    """Return the engine in some options. A server's engines are open."""
+    """Return the engine in a chain's options. A server's engines are open."""
     return cast("Engine", options.model)
 
 
@@ -220,7 +220,7 @@ class ModelRequest(Body):
 
 
 class StreamOptions(Body):
-    """What a stream has besides its pieces."""
+    """What a stream sends besides its pieces."""
 
     include_usage: bool | None = None
     include_obfuscation: Any = None
@@ -262,7 +262,7 @@ class Revision(Body):
 
 
 class ChatStreamOptions(StreamOptions):
-    """What the stream of a chat has besides its pieces."""
+    """What the stream of a chat sends besides its pieces."""
 
     include_steps: bool | None = None
 
@@ -454,7 +454,7 @@ def _untagged(message: Any) -> Any:
 def prompt_in(messages: list[Any], param: str) -> Prompt:
     """Return messages as a prompt.
 
-    Of system messages alone, the last becomes the user's. Errors name `param`.
+    If there are only system messages, the last becomes the user's. Errors name `param`.
     """
     if messages and all(isinstance(each, dict) and is_system(each) for each in messages):
         messages = [*messages[:-1], {**messages[-1], "role": "user"}]
@@ -471,7 +471,7 @@ def chain_options(
     revision: Revision | None,
     wanted: Sequence[Check] = (),
 ) -> RevisionOptions:
-    """Return the options of a chain: the model's own, overridden by those of the request."""
+    """Return the options of a chain: the model's own, overridden by the request's."""
     asked = {**given, **(revision.options if revision else {})}
     own = {**model.options.explicit, **(model.watch.instead if model.watch else {})}
     free = revision and not model.watch  # a chosen way, or the one answer in its place, stays as it is

@@ -152,7 +152,7 @@ class Server:
 
 @dataclass
 class Opening:
-    """Opens models, each engine once. Requests may have checks, which llama.cpp lets steer."""
+    """Opens models, each engine once. With llama.cpp, checks in requests may steer."""
 
     stack: AsyncExitStack
     models: Sequence[ModelSettings]

@@ -186,7 +186,7 @@ def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
     record = RunFile(
         output,
         elsewhere="to another folder with --output_dir",
-        as_before=" (what the machine chose is said with --bf16, --dtype and --lora)",
+        as_before=" (with the machine's choices as --bf16, --dtype and --lora)",
         start_over="start over with --overwrite_output_dir",
     )
     provenance = Provenance(f"train {own.verb}", ready.config)

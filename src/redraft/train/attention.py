@@ -39,11 +39,11 @@ class _Scoring(NamedTuple):
 
 
 def segments(position_ids: Tensor) -> dict[str, Any]:
-    """Return the bounds of the examples of a row: one starts where the positions, [1, tokens], restart.
+    """Return the bounds of a row's examples: each starts where the positions, [1, tokens], restart.
 
-    They have the names that transformers passes on to attention: `cu_seq_lens_q`, the start of each example
-    and the end of the last, int32 [examples + 1], and `max_length_q`, the tokens of the longest. The same for
-    `k`. Computed once per batch, so that the layers do not wait for the GPU.
+    The names are those that transformers passes on to attention. `cu_seq_lens_q` has the start of each
+    example and the end of the last, int32 [examples + 1]; `max_length_q`, the tokens of the longest. `k` has
+    the same. Computed once per batch, so that the layers do not wait for the GPU.
     """
     positions = position_ids.flatten()
     begins = torch.ones_like(positions, dtype=torch.bool)
@@ -88,7 +88,7 @@ def attend(
 
     Args:
         query: [batch, heads, tokens, width].
-        key: [batch, key heads, tokens, width]. Its heads divide those of the query.
+        key: [batch, key heads, tokens, width]. Its heads divide the query's.
         value: As `key`.
         attention_mask: From `_mask`: None for packed rows. A caller's own may be added to scores.
         scaling: Factor of the scores, by default 1 / sqrt(width).

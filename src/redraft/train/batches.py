@@ -133,7 +133,7 @@ class Order:
         return np.random.default_rng((self._seed, epoch)).permutation(self._rows)
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[list[int]]:
-        """Yield the rows of each batch of this rank in an epoch, from batch `first`, from 0."""
+        """Yield the rows of each batch of this rank in an epoch, from batch `first`, counted from 0."""
         order = self.rows(epoch)
         for start in range(first * self._size, self._rows, self._size):
             yield order[start : start + self._size][self._rank :: self._ranks].tolist()

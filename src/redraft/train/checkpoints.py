@@ -207,7 +207,7 @@ def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
 
 @contextmanager
 def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]:
-    """Yield a folder to write a checkpoint into, which is named if the block succeeds."""
+    """Yield a temporary folder for a checkpoint. It gets its name if the block succeeds."""
     aside = output / f"{_ASIDE}{step}"
     try:
         if leads:

@@ -112,12 +112,12 @@ def load_tokenizer(
 ) -> transformers.PreTrainedTokenizerBase:
     """Load a tokenizer with an end-of-text and a padding token.
 
-    If it has no padding token, it gets one of its vocabulary, so that no row is added. Padding never carries
-    loss.
+    Without a padding token, an existing token of its vocabulary pads, so that no row is added. Padding never
+    carries loss.
 
     Args:
-        apart: Whether padding must be another token than end-of-text. transformers reads a reward at the
-            last token that is not padding; if padding is end-of-text, that is the token before it.
+        apart: Whether padding must not be end-of-text. transformers reads a reward at the last token that is
+            not padding: with one token for both, it would miss the end.
     """
     folder = model_folder(ref, check_tokenizer)
     with _loading(ref, "tokenizer"):
@@ -309,7 +309,7 @@ def add_adapter(
     Its initial values are random: seed torch before.
 
     Args:
-        task: The task, in peft's words. Of SEQ_CLS the whole head is trained too.
+        task: The task, in peft's words. For SEQ_CLS, the whole head is trained too.
     """
     _check_layers(model, own.lora_target_modules)
     config = _Config(

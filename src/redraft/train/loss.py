@@ -34,7 +34,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
     trained tokens to divide by (default: in the batch). Without labels nothing changes.
 
     Returns:
-        Whether logits are computed a slice at a time. If not, those of all trained tokens are held.
+        Whether logits are computed a slice at a time. If not, memory holds all trained tokens' logits.
     """
     inner = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
     plain = has_plain_head(inner)
@@ -72,7 +72,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def signature_of(whole: Callable[..., Any]) -> Signature:
-    """Return the signature of the new forward, where libraries look for the argument of positions."""
+    """Return the new forward's signature, in which libraries look for the positions argument."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
         Parameter("inputs", Parameter.VAR_KEYWORD),

@@ -58,7 +58,7 @@ class RunOptions(OptionModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "number format of the weights during training", MODEL, default="auto"
     )
-    bf16: bool | None = option("compute layers in bf16; by default where a CPU is faster so", MODEL)
+    bf16: bool | None = option("compute layers in bf16; the default if the CPU is faster with it", MODEL)
     fp16: bool = option("compute layers in fp16; needs a GPU", MODEL, default=False)
     tf32: bool | None = option("compute 32-bit products in TF32; needs a GPU", MODEL)
     lora: bool | None = option("train an adapter; by default if full training does not fit", MODEL)
@@ -147,7 +147,7 @@ FSDP = {
 
 
 class LossOptions(RunOptions):
-    """The settings of a run whose loss is that of given data."""
+    """The settings of a run that computes its loss on given data."""
 
     eval_data_path: Places = option("files for the evaluation loss (--eval_strategy)", DATA, default=())
     eval_strategy: Strategy = option("when to evaluate (also: --evaluation_strategy)", RUN, default="no")
@@ -171,12 +171,12 @@ class SftOptions(LossOptions):
         default="accepted",
     )
     answer: Literal["accepted", "first"] = option(
-        "the one that --training_objective answer learns (first: answer 0 even if rejected, as in SelFee)",
+        "the answer for --training_objective answer (first: answer 0 even if rejected, as in SelFee)",
         DATA,
         default="accepted",
     )
     packing: bool = option(
-        "fill rows with several records; otherwise a batch counts records", DATA, default=True
+        "fill each row with several records; otherwise, one record a row", DATA, default=True
     )
     lora_from: MaybePlace = option("the adapter to go on from: a folder, or a GGUF file", MODEL)
     gguf: MaybePlace = option("also write the result to this GGUF file", RUN)
@@ -250,9 +250,9 @@ class PpoOptions(RunOptions):
     lora: bool | None = option(
         "train an adapter, as PPO always does: its reference is the model without it", MODEL, default=True
     )
-    algorithm: Literal["ppo", "rloo", "grpo"] = option("how advantages are made", ALGORITHM, default="ppo")
+    algorithm: Literal["ppo", "rloo", "grpo"] = option("the advantage estimator", ALGORITHM, default="ppo")
     reward: Texts = option(
-        "what judges an answer: a check, reward:MODEL or python:module.function; several add up: A 2*B",
+        "what judges an answer: a check, reward:MODEL or python:module.function; a weighted sum: A 2*B",
         JUDGING,
         default=(),
     )
@@ -275,10 +275,10 @@ class PpoOptions(RunOptions):
     cliprange_reward: float | None = option("clip rewards to plus or minus this (trlX: 10)", JUDGING, gt=0)
     ppo_epochs: int = option("passes over a rollout batch", ALGORITHM, default=4, ge=1)
     init_kl_coef: float = option(
-        "price of a nat of KL from the reference policy, at first", ALGORITHM, default=0.05, ge=0
+        "the first price of a nat of KL from the reference policy", ALGORITHM, default=0.05, ge=0
     )
     target: float | None = option(
-        "KL of an answer in nats that the price is adapted to; without it, the price stays", ALGORITHM, gt=0
+        "KL of an answer in nats that the price aims at; without it, the price stays", ALGORITHM, gt=0
     )
     horizon: int = option("answers over which the price adapts", ALGORITHM, default=10_000, ge=1)
     gamma: float = option("discount of later rewards", ALGORITHM, default=1.0, ge=0, le=1)
@@ -350,7 +350,7 @@ def parse(words: Sequence[str], options: type[Own]) -> Own:
 
 
 def settings_of(options: type[Own], recipe: str | None, given: Callable[[], Mapping[str, Any]]) -> Own:
-    """Return a run's settings: those of the recipe, overridden by `given()`, called after it is read."""
+    """Return a run's settings: the recipe's, overridden by `given()`, which is called after reading it."""
     merged = _by_current_names(read_recipe(recipe, options)) if recipe else {}
     merged |= _by_current_names(given())
     for name in merged.keys() - options_of(options).keys():

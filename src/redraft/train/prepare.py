@@ -96,7 +96,7 @@ class DataReport:
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, name: str, origin: tuple[str, str], found: tuple[Example, ...] | Skipped) -> None:
-        """Count a record, of this data set (else file) and licence."""
+        """Count a record, with its licence and its data set, or else its file."""
         self.records += 1
         if isinstance(found, Skipped):
             known = found.reason in self.skipped or len(self.skipped) < _REASONS
@@ -165,7 +165,7 @@ class Prepared:
 
 
 def open_prepared(folder: Path, key: str) -> Prepared | None:
-    """Return the data in a folder, or None if it is missing or damaged, by the hash of each file."""
+    """Return the data in a folder; None if it is missing, or a file's hash shows that it is damaged."""
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         about = json.loads((folder / ABOUT).read_bytes())
         if about["key"] == key and all(about["files"][name] == sha256_of(folder / name) for name in _FILES):

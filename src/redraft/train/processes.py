@@ -79,7 +79,7 @@ def gathered(mine: T) -> list[T]:
 
 
 def shared_out(items: Sequence[T], compute: Callable[[T], R]) -> list[R]:
-    """Compute each item in one of the processes, in turns, and return all results in all of them."""
+    """Share the items out to the processes, and return all results in each process."""
     rank, count = place()
     parts = gathered([compute(each) for each in items[rank::count]])
     return [parts[number % count][number // count] for number in range(len(items))]

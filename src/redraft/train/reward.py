@@ -137,7 +137,7 @@ class Reward(Verb[RewardOptions]):
     def model(
         self, own: RewardOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
-        """Load a classifier whose loss is that of pairs. The result says how its texts are written."""
+        """Load a classifier that computes the loss of pairs. The result records how its texts are written."""
         note = {"redraft_reward": {"format": own.format, "max_length": own.model_max_length}}
         model = load_trained(own, ref, tokenizer, seed=own.seed, note=note, scores=True)
         compare(bare_of(model))
@@ -241,7 +241,7 @@ def measure(rewards: Numbers, tokens: Numbers) -> Measured:
     """Measure rewards.
 
     Args:
-        rewards: [pairs, 2]: those of the chosen and the rejected answer.
+        rewards: [pairs, 2]: for the chosen and the rejected answer.
         tokens: [pairs, 2]: their lengths, without a common beginning.
     """
     gap, longer = rewards[:, 0] - rewards[:, 1], np.sign(tokens[:, 0] - tokens[:, 1])

@@ -89,9 +89,8 @@ def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) 
 
 
 def sources_of(folder: Path, kind: str, name: str = "") -> tuple[Source, ...]:
-    """Return the sources of a model or an adapter, by the card in its folder.
-
-    `kind` is its own kind, used if the card lists no sources, or its licence differs from theirs.
+    """Return the sources of a model or an adapter, by the card in its folder. If the card lists none, or its
+    licence differs from theirs, the model is its own source, of this `kind`.
     """
     fields = _fields(folder)
     own, listed = fields.get("license", []), _listed(fields)
@@ -121,7 +120,7 @@ def is_known(sources: Iterable[Source]) -> bool:
 def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     """Replace the card of an output made from two checkpoints, unless the first one's card says it all.
 
-    Warn about the licences. The output has the first one's card, which stays if nothing is known of a base.
+    Warn about the licences. If nothing is known of a base, the first one's card stays.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)

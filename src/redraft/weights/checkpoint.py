@@ -89,7 +89,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
-    """Open a folder, or a single `.safetensors` or `.bin` file. Of both formats, safetensors is read.
+    """Open a folder, or a single `.safetensors` or `.bin` file. If it has both, safetensors is read.
 
     Raises:
         UsageError: There are only `.bin` files, and `allow_pickle` is not given.
@@ -127,7 +127,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
 
 
 def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> Iterator[tuple[int, int]]:
-    """Yield the start and stop row of portions of about `size` bytes in float32. `row` is elements.
+    """Yield the start and stop row of portions of about `size` bytes in float32. A row has `row` elements.
 
     `heads` is the number of heads in which rows are permuted, or 0: portions hold whole heads.
     """

@@ -318,9 +318,9 @@ def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
 
 
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
-    """Return the convention of a delta, and the reason as a phrase.
+    """Return the convention for a delta's added rows, and the reason as a phrase.
 
-    `asked` is the user's choice, which must fit the shapes. It is needed if the delta adds rows, which do not
+    `asked` is the user's choice, which must fit the shapes. It is needed if the delta adds rows: they do not
     show what they were subtracted from.
     """
     added = added_rows(base, delta)

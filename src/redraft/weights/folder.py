@@ -78,7 +78,7 @@ def same_layout(checkpoint: Checkpoint, tensors: Iterable[TensorInfo]) -> list[S
 
 
 def set_dtype(folder: Path, tensors: Iterable[TensorInfo]) -> None:
-    """Set the dtype in `config.json` to that of most weights, under the key that it uses already."""
+    """Set the dtype in `config.json` to the dtype of most weights, under the key that it has."""
     config = read_json(folder / "config.json")
     counts: dict[str, int] = {}
     for tensor in tensors:

@@ -79,7 +79,7 @@ class TensorInfo:
         return prod(self.shape[1:])
 
     def rounded(self, dtype: str | None) -> TensorInfo:
-        """Return the tensor in another dtype. Integers and booleans keep theirs, and so do all with None."""
+        """Return the tensor in another dtype. Integers and booleans keep theirs; with None, all do."""
         return replace(self, dtype=dtype) if dtype and self.dtype in FLOATS else self
 
 

@@ -30,7 +30,7 @@ _LIBC = libc()
 def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool) -> Iterator[Path]:
     """Lock an output, and yield the temporary path to write it to.
 
-    Remains of a killed run are removed, and so are this one's. `inputs` are the manifest's.
+    Remains of a killed run are removed, and so is what this run leaves. `inputs` are the manifest's.
     """
     if not path.name or path.name == "..":
         raise OutputError(f"{path} does not name a new file or folder.", hint="-o NAME")

@@ -138,7 +138,7 @@ def _compare(report: Verdict, folder: Path, noted: Mapping[str, Any]) -> None:
             )
         elif sha256_of(path) != note.get("sha256"):
             report.findings.append(
-                f"{name!r:.80} was changed since it was made: its SHA-256 is not that of the manifest"
+                f"{name!r:.80} was changed since it was made: its SHA-256 differs from the manifest's"
             )
         else:
             report.checksums += 1

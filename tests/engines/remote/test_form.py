@@ -146,7 +146,7 @@ def test_a_model_that_thinks_gets_no_form(server: FakeServer, caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         chain = revise(server, sse_reply(thought, end, DONE), chat_reply("rain falls."), drafts=2)
     assert (chain.answer, grammars(server)) == ("rain falls.", [{"grammar"}, set()])
-    assert "it writes only its thoughts in the form" in caplog.text
+    assert "only its thoughts keep to the form" in caplog.text
 
 
 def test_another_refusal_leaves_grammars_on(server: FakeServer) -> None:

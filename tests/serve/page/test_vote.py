@@ -119,7 +119,7 @@ def test_hostile_answers_stay_text(browser: Any, voting: Voting) -> None:
 
 def test_what_is_refused_is_said(browser: Any, server: Served) -> None:
     browser.goto(f"{server.root}#/vote/wrong")
-    browser.locator("#fault", has_text="address is not whole").wait_for()
+    browser.locator("#fault", has_text="address is incomplete").wait_for()
     browser.goto("about:blank")  # another fragment alone loads nothing
     browser.goto(server.url)
     judged(browser, 0)

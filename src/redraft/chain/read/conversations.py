@@ -60,7 +60,7 @@ def _calls(value: Any) -> list[dict[str, Any]]:
 
 
 def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
-    """Take a list of messages. Other names of roles, such as `gpt`, become the protocol's."""
+    """Take a list of messages. Other names of roles, such as `gpt`, become OpenAI's."""
     taken = []
     for i, message in enumerate(fields.items(name)):
         inner = fields.nested(f"{name}.{i}", message)
@@ -75,7 +75,7 @@ def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
 
 
 def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Chain:
-    """Return messages as a prompt and perhaps an answer, whose other fields are `meta.message`."""
+    """Return messages as a prompt, and perhaps an answer. Its other fields go to `meta.message`."""
     if not turns:
         fields.fail(name, "is empty")
     system = fields.rest.get("system")
@@ -132,7 +132,7 @@ def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
 
 
 def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
-    """Read each pair of ranked answers to one message of an OASST1 tree, the better one as the best."""
+    """Read each pair of ranked answers to one message of an OASST1 tree. The better one is the best step."""
     waiting: list[tuple[TreeMessage, ...]] = [(_grown(fields),)]
     while waiting:
         path = waiting.pop()

@@ -99,7 +99,7 @@ def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) 
 
 
 def gold(reference: str | list[str] | None) -> dict[str, Any]:
-    """Return the `meta` of a gold answer, one for each turn if there are several; empty without one."""
+    """Return `meta` with the gold answer, or with one for each turn; empty if there is none."""
     return {} if reference is None else {"reference": reference}
 
 

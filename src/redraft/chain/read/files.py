@@ -43,7 +43,7 @@ _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 _INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # how its logs begin
 NOT_JSON = "Write one JSON object or text per line, or one array; a file of plain prompts ends in .txt."
 _BROKEN = (
-    f"{NOT_JSON}\nCorrect or delete that line. Of prompts, conversations and chains, "
+    f"{NOT_JSON}\nCorrect or delete that line. For prompts, conversations and chains, "
     "redraft data import FILE -o OTHER.jsonl leaves it out."
 )
 
@@ -98,7 +98,7 @@ def name_of(path: Path) -> str:
 
 
 def check_utf8(path: Path, start: bytes) -> None:
-    """Raise if a file begins like UTF-16, instead of once for each line."""
+    """Raise if a file begins like UTF-16: one error for the file, not one for each line."""
     name = name_of(path)
     if start.startswith(_UTF16):
         raise RecordError(f"{name}: is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
@@ -160,7 +160,7 @@ def to_line(record: Any) -> bytes:
 
 
 def decode(data: bytes, where: str) -> Any:
-    """Decode a JSON text. NaN and infinity, which JSON does not have, are read; chains write null for them.
+    """Decode a JSON text. NaN and infinity, which JSON lacks, are accepted; chains write null for them.
 
     Raises:
         RecordError: The text is not UTF-8 or not JSON, is nested too deep, or has a lone surrogate.

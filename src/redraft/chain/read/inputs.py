@@ -175,7 +175,7 @@ def _stem(path: Path) -> str:
 def licensed_records(
     file: Path, limit: int | None = None, *, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[Chain]:
-    """Read records, as `read_records`. One without a licence gets all licences that `FILE.run.json` lists."""
+    """Read records as `read_records` does. A record without a licence gets all that `FILE.run.json` lists."""
     licences = [name for name in licences_beside(file) if name != UNKNOWN]
     for chain in read_records(file, limit, wanted=wanted):
         origin = chain.meta.get("origin")

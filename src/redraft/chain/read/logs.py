@@ -89,7 +89,7 @@ LOGS = (
 
 
 def logged(record: Log) -> str:
-    """Return the id of a record of such a log; empty for another record."""
+    """Return the id of a record of an evaluation log; empty for any other record."""
     if not any(shape.needs <= record.keys() for shape in LOGS):
         return ""
     return _item(record) + (f"#{record['epoch']}" if record.get("epoch", 1) != 1 else "")

@@ -36,7 +36,7 @@ class Damage(RecordError):
 
 
 class RawRecord(NamedTuple):
-    """A record of a file before decoding, which other processes may do."""
+    """An undecoded record of a file. Other processes may decode it."""
 
     where: str  # its place as errors name it, such as `a.jsonl:12`
     stem: str  # the file's name without endings, which begins the ids
@@ -91,8 +91,8 @@ class RawRecord(NamedTuple):
 def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
     """Read a file's records without decoding them.
 
-    With `damaged`, a damaged file does not raise, but ends with a record that has `damage`, if any came
-    before.
+    With `damaged`, a file that is damaged after its first record does not raise: its last record has
+    `damage`.
     """
     stem, number = stem_of(path), -1
     try:
@@ -112,7 +112,7 @@ def read_records(
     Args:
         path: The file.
         limit: Read only this many records, the first ones.
-        wanted: Whether to read the record with an id. The others are decoded only to find their ids.
+        wanted: Tells by a record's id whether to read it. The others are decoded only for their ids.
 
     Raises:
         RecordError: The file or a record cannot be read; the message names file, line and field.
@@ -127,7 +127,7 @@ def read_records(
 
 
 def ids_of(path: Path) -> Iterator[str]:
-    """Yield the ids of the chains that `read_records` gives. What cannot be read has none."""
+    """Yield the ids of the chains that `read_records` gives. Unreadable records have none."""
     ids = Ids()
     for raw in raw_records(path, damaged=True):
         with suppress(RecordError):

@@ -61,9 +61,9 @@ _MARK = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<open>\{)|(?P<bare>[^\s{}$\\]+))|\
 
 
 def boxed(solution: str) -> str | None:
-    r"""Return the content of the last closed `\boxed{…}` or `\fbox{…}`, or after `\boxed ` to a blank or `$`.
+    r"""Return the content of the last closed `\boxed{…}` or `\fbox{…}`; of `\boxed `, up to a blank or `$`.
 
-    Braces nest; escaped braces are characters. One pass, however many boxes are never closed.
+    Braces nest; escaped braces do not count. The time is linear, even with many unclosed boxes.
     """
     begun: list[int | None] = []
     found = (-1, "")
@@ -91,7 +91,7 @@ def mbpp(fields: Fields) -> Chain:
 
 
 def human_eval(fields: Fields) -> Chain:
-    """Read HumanEval: the beginning of a program, also the setup, and the tests in a function `check`."""
+    """Read HumanEval: the beginning of a program, which is its setup too, and a function `check`."""
     asked, name, test = fields.text("prompt"), fields.rest["entry_point"], fields.rest["test"]
     tests = None
     if isinstance(name, str) and name.isidentifier() and isinstance(test, str) and "def check(" in test:
@@ -128,7 +128,7 @@ _MOST_INDENT = 100
 def repair(fields: Fields) -> Chain:
     """Read DrRepair: a program with one broken line, and the compiler's message. Prompts count lines from 1.
 
-    Records seem to count from 0: read so, the message names the broken line in 767 of 1,000 (development).
+    Records seem to count lines from 0: the message then names the broken one in 767 of 1,000 (development).
     """
     broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
     width = len(str(len(broken)))

@@ -16,7 +16,7 @@ from redraft.checks.derive.sentences import CODE, Rule, Text
 from redraft.checks.derive.wording import choices, in_json, language, wordings
 
 READ = 20_000
-"""Characters; of a longer prompt, half of them from its beginning and half from its end are read."""
+"""Most characters to read: of a longer prompt, half at its beginning and half at its end."""
 MOST_CHECKS = 50
 NOTHING = "no demand was found in this prompt. Only English ones are read."
 

@@ -214,7 +214,7 @@ _LINE_EACH = r"\b(?:one|each|every \w+) (?:\w+ )?(?:per|on (?:an?|its|their|one)
 
 
 def lists(sentence: Sentence) -> Found:
-    """Yield how many items a list has: "a list of 5 ideas", "list five rivers", "ten names, as a numbered list"."""
+    """Yield how many items a list needs: "a list of 5 ideas", "list five rivers", "ten names, as a list"."""
     of = (
         rf"(?:^\W*|\b{_GIVE}\b[^.?!:]{{0,30}}?\b)(?:(?:an?|your|one) )?(?:(?:short|simple|quick|{_KINDS}) )*"
         rf"(?:check)?list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w(?![^,;]*\b(?:is|are|was|were|has|had)\b)"

@@ -48,7 +48,7 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        """Hide the quotations. After some thousands, all get the same character and yield nothing."""
+        """Replace each quotation by a character. After some thousands, all share one, and yield nothing."""
         hidden: list[str] = []
 
         def hide(match: re.Match[str]) -> str:
@@ -82,7 +82,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of a prompt, masked, and the prompt."""
+    """A masked sentence of a prompt, with the prompt."""
 
     text: str
     of: Text

@@ -78,7 +78,7 @@ class Guide:
 
     def _lose(self, error: str) -> None:
         self.lost = True
-        _warn("%s writes without a form, and checks only check: %.200s", self._name, error)
+        _warn("%s takes no form, so checks do not steer it: %.200s", self._name, error)
 
 
 def guided(logits: torch.Tensor, guides: Sequence[Guide | None]) -> torch.Tensor:

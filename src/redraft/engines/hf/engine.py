@@ -41,7 +41,7 @@ class HfEngine(TokenizedEngine):
         model: A causal language model, perhaps wrapped by peft.
         ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
         native: Whether it was trained on chains.
-        ends: Tokens that end a text; None for those of model and tokenizer.
+        ends: Tokens that end a text; None for the model's and the tokenizer's.
         least: Tokens that a text generates before it may end.
         tempered: Whether log-probabilities are those at each text's temperature (above 0), not at 1.
 
@@ -172,7 +172,7 @@ class HfEngine(TokenizedEngine):
         Texts of a similar length are computed together.
 
         Raises:
-            UsageError: A text is empty, or a text stands in place of a list of them.
+            UsageError: A text is empty, or one text was given instead of a list.
             ContextError: A text is longer than the context.
             ModelError: A token is not in the vocabulary.
             EngineError: The engine was closed.

@@ -48,7 +48,7 @@ Reach = Callable[[str, Key | None, Patience], Server]
 _OF_BEGINNING = re.compile(
     r"assistant|prefill|continue|last message|generation|roles?\b|alternate|user", re.I
 )
-"""What a server complains of that does not continue the beginning of an answer."""
+"""Complaints of servers that cannot continue the beginning of an answer."""
 _OF_LLAMACPP = ("llamacpp", "library", "organization_owner")
 """Owners of models on servers that have llama.cpp inside: its own, Ollama and LM Studio."""
 _END = object()
@@ -108,7 +108,7 @@ class RemoteEngine(Engine):
     ) -> Self:
         """Ask the server about a model, and return its engine.
 
-        Without a name, it is the server's only model. The other arguments are those of the engine.
+        Without a name, it is the server's only model. The engine gets the other arguments.
 
         Raises:
             UsageError: No model is named, and the server has none or several.
@@ -240,7 +240,7 @@ class RemoteEngine(Engine):
             name = f"{self._server.host}#{self._info.name}"
             self._schemas.look(name, apart(reply.text)[1], reply.finish or "stop")
         if wire.GRAMMARS & reply.request.keys() and reply.thought and not reply.text.strip():
-            self._without_forms("it writes only its thoughts in the form, not the answer")
+            self._without_forms("only its thoughts keep to the form, not the answer")
         return replace(
             reply.counted(),
             text=text,
@@ -296,7 +296,7 @@ class RemoteEngine(Engine):
     def _without_forms(self, why: str) -> None:
         if self._grammar:
             words = self._server.clean(why)[:200].rstrip(" .")
-            _log.warning("%s takes no grammars: %s. So checks only check.", self._server.host, words)
+            _log.warning("%s takes no grammars: %s. So checks do not steer it.", self._server.host, words)
         self._grammar, self._info = "", replace(self._info, forms=False, resumes=False)
 
     def _debug(self, what: str, record: wire.Body) -> None:

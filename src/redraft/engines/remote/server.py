@@ -75,7 +75,7 @@ class Refusal:
 
     @property
     def of_account(self) -> bool:
-        """Whether the account is empty. OpenAI sends a rate limit's status, but this does not pass."""
+        """Whether the account is empty. OpenAI sends a rate limit's status, but waiting does not help."""
         return self.status == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in self.complaint.code
 
     @property

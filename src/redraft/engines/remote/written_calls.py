@@ -30,7 +30,7 @@ _BEHIND = re.compile(r"(?:\s*+(?:</tool_call>|```|\]))*")
 async def calls_apart(deltas: Replies, tools: Sequence[Mapping[str, Any]], *, bare: bool = True) -> Replies:
     """Move tool calls from the text of a chat's deltas to `tool_calls`. Text that may be a call is held back.
 
-    Unless `bare`, JSON without a mark is an answer.
+    Without `bare`, only JSON behind a mark is a call; other JSON is an answer.
     """
     names = {str((tool.get("function") or tool).get("name")) for tool in tools}
     held, text = list[Delta](), ""
@@ -74,7 +74,7 @@ def _with_calls(held: list[Delta], text: str, names: Container[str], *, bare: bo
 
 
 def calls_at(text: str, names: Container[str] | None, start: int = 0) -> tuple[list[tuple[str, str]], int]:
-    """Return the calls of these tools, or any, that stand in a row in a text, as JSON, and where they end.
+    """Return the consecutive calls in a text, of these tools or any, as JSON, and where they end.
 
     A call is the name of its tool, and its arguments.
     """

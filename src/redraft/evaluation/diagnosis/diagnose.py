@@ -45,8 +45,8 @@ def diagnose(
 
     Args:
         chains: Chains, or a file of them.
-        score: Checks that say which answers are right. Without them, what `redraft eval` wrote to the chains
-            does; else the checks that guided revising, and then a gain is nearly automatic.
+        score: Checks that say which answers are right. Without them, the truth that `redraft eval` wrote to
+            the chains; else the checks that guided revising, and then a gain is nearly automatic.
 
     Raises:
         RecordError: Nothing says which answers are right, or a file cannot be read.
@@ -157,7 +157,7 @@ def verdict(found: Figures) -> str:
         return "Nothing was revised, so this says nothing about revising."
     said = sentence(found.decision)
     if found.same and found.decision.gain.value > 0:
-        said += " But the checks that score guided it, and then a gain is nearly automatic."
+        said += " But the checks that score also guided it: then a gain is nearly automatic."
     whole = fmean(each.tokens for each in found.chains)
     first = fmean(each.chain.steps[0].usage.completion_tokens for each in found.chains)
     took = f"a chain takes {tokens_text(whole)} new tokens"

@@ -36,7 +36,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the places of a cost's neighbours in ascending `costs`, and how far it lies between, 0 to 1."""
+    """Return the places of a cost's neighbours in ascending `costs`, and its position between, 0 to 1."""
     low = max(place for place, cost in enumerate(costs) if cost <= at)
     high = min(low + 1, len(costs) - 1)
     gap = costs[high] - costs[low]
@@ -44,7 +44,7 @@ def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
 
 
 class Spent(NamedTuple):
-    """The result of a way on one item, or the mean of that over seeds."""
+    """The result of a way on one item, or its mean over seeds."""
 
     score: float  # whether the answer is right, 0 to 1
     tokens: float  # new tokens of all texts; NaN if its chain, or one of several, has a text and no usage
@@ -101,7 +101,7 @@ class Point:
 
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
-"""The cost of the other way beside that of the first; `unknown` if one of the two is not known."""
+"""How the two ways compare in cost; `unknown` if either cost is not known."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Versus:
     def finding(self) -> Literal["better", "worse", "open", "not comparable"]:
         """Whether the first way is better or worse than the second.
 
-        At unequal cost it favours a way only if that costs less and does no worse.
+        At unequal cost it favours a way only if the way costs less and does no worse.
         """
         if self.basis == "unknown":
             return "not comparable"
@@ -176,7 +176,7 @@ class Curves:
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare a way's run with the most texts with another way, at the highest cost of both."""
+        """Compare a way at its most texts with another way, at the highest cost that both reach."""
         last = self.last(ours)
         basis: Basis = "equal"
         if (at := self._budget(ours, kind)) is not None:
@@ -204,7 +204,7 @@ class Curves:
         return most if reached else None
 
     def scores(self, kind: str, cost: float) -> list[float]:
-        """Return the scores of a way by item at a cost that its curve reaches."""
+        """Return a way's score of each item at a cost, which its curve must reach."""
         curve = self.curve(kind)
         low, high, part = around([*map(self.cost, curve)], cost)
         both = zip(curve[low].scores, curve[high].scores, strict=True)

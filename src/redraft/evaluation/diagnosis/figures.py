@@ -188,7 +188,7 @@ class Verdicts:
 
     @cached_property
     def balanced(self) -> Estimate:
-        """The mean of the shares of wrong answers rejected and right ones accepted."""
+        """The mean of two shares: wrong answers rejected, and right ones accepted."""
         return stats.balanced(self.judged)
 
     @property

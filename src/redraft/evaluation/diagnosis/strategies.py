@@ -154,7 +154,7 @@ def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False)
     """Return a chain of samples whose answer is the first with the most frequent result.
 
     An answer without a result has no vote. Among equally many votes, the first answer wins. With `early`, it
-    has only the samples up to that which settled the vote, and their usage.
+    has only the samples that settled the vote, and their usage.
     """
     samples = [*chain.steps[:1], *chain.drafts]
     read = [said(step.answer) for step in samples]

@@ -217,7 +217,7 @@ def with_checks(chains: Iterable[Chain], checks: Sequence[Check]) -> Iterator[Ch
 
 
 def pairs_in(file: Path) -> Iterator[Match]:
-    """Yield one answer and the answer of a way to each prompt, unless they are equal. `file` is its run."""
+    """Yield for each prompt the single answer and a way's answer, unless equal. `file` is the way's run."""
     ones = {chain.id: chain.answer for chain in chains_of(file.with_name("plain.jsonl"))}
     for chain in chains_of(file):
         if ones.get(chain.id, chain.answer) != chain.answer:
@@ -236,7 +236,7 @@ def reviews_in(folder: Path) -> Iterator[Review]:
 
 
 def preferences(file: Path) -> dict[str, float]:
-    """Return by id 1 if an answer was preferred to one answer in both orders, -1 if that one was, else 0."""
+    """Return by id 1 if a way's answer won over the single one in both orders, -1 if it lost both, else 0."""
     said, found = dict[Any, int](), dict[str, float]()
     for review in reviews_in(file.parent):
         first, second = review.score or (0, 0)  # one that cannot be read

@@ -95,7 +95,7 @@ FIELDS: Mapping[Way, Mapping[str, Any]] = {
     "verdicts": {"verdict": {"type": "string", "enum": ["A", "B", "C"]}},
     "grades": {"score": _SCORE},
 }
-"""The fields of a reply in JSON that decide, after `review`."""
+"""The deciding fields of a reply in JSON, which follow `review`."""
 
 
 def schema_of(way: Way, *, review: bool = True) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class JudgeRun:
 
     @classmethod
     def of(cls, settings: Settings, answers: Iterable[Path], out: Path, *, named: bool) -> Self:
-        """Return the run that these settings describe. Unless a judge is `named`, it is the config file's."""
+        """Return the run that these settings describe. If no judge is `named`, the config file has one."""
         model = settings.get("model") or "default"
         if not named:
             model = load_config().defaults.get("judge", model)
@@ -222,7 +222,7 @@ Answers = str | Path | tuple[str | Path, str | Path]  # a file of answers, or tw
 
 
 def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywords]) -> JudgeResult:
-    """Have a model judge the answers of two models, or of one. As `redraft judge`, and in the same files.
+    """Have a model judge the answers of two models, or of one. Like `redraft judge`, with the same files.
 
     After any stop, the same call resumes, and so does the command. Works in notebooks too.
 
@@ -235,8 +235,8 @@ def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywo
         UsageError: An option is unknown, or two do not fit together.
         RecordError: The answers cannot be read, or do not belong together.
         OutputError: `output` cannot be written, is in use, or was made in another way.
-        EngineError: What ended the run. What was made until then is in `output`.
-        KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
+        EngineError: The run failed. `output` has the results so far.
+        KeyboardInterrupt: Ctrl-C ended the run. `output` has the results so far.
     """
     return _run_of(answers, output, options).run()
 

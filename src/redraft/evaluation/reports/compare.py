@@ -242,7 +242,7 @@ class Comparison:
 
     @property
     def sums(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The scores of model and opponent, with the model shown first, and second."""
+        """The scores of model and opponent: once with the model shown first, once second."""
         one, two, three, four = map(float, self.sample.sums[:4])
         return (one, two), (three, four)
 

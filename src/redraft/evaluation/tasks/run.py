@@ -108,7 +108,7 @@ class EvalRun(ScoredRun):
 def evaluate_file(
     task: str, source: str | Path, output: str | Path, **options: Unpack[EvalFileKeywords]
 ) -> FileResult:
-    """Answer a task's file, and score the answers. As `redraft eval`, and in the same files.
+    """Answer a task's file, and score the answers. Like `redraft eval`, with the same files.
 
     After any stop, the same call resumes, and so does the command. Works in notebooks too.
 
@@ -126,8 +126,8 @@ def evaluate_file(
         UsageError: There is no such task, it may not run programs, or an option is wrong.
         RecordError: The file cannot be read, or a record does not belong to the task.
         OutputError: `output` cannot be written, is in use, or was made in another way.
-        EngineError, CheckError: What ended the run. What was made until then is in `output`.
-        KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
+        EngineError, CheckError: The run failed. `output` has the results so far.
+        KeyboardInterrupt: Ctrl-C ended the run. `output` has the results so far.
     """
     return _run_of(task, source, output, options).run()
 

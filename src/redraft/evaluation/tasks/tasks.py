@@ -197,8 +197,8 @@ async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
     """Return a chain with the truth about each of its answers in `meta["eval"]`.
 
     The field has the task, the record's groups, and for each step the results of the checks; the same for
-    drafts that were not chosen. If the task has a loose score, it also says for each step which checks that
-    one meets.
+    drafts that were not chosen. If the task has a loose score, it also says which checks each step passes
+    loosely.
     """
     task = task_named(name)
     # An answer that was given may be a copy of the prompt, which has the words that checks look for.

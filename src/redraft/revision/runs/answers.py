@@ -143,7 +143,7 @@ class FileResult(RunResult):
     """The result of a run, and counts over its file.
 
     Attributes:
-        summary: Counts over the chains of the file, those of earlier runs included.
+        summary: Counts over the chains of the file, also from earlier runs.
         must_pass: Whether an answer that does not pass its checks makes the exit status 1.
     """
 
@@ -227,8 +227,8 @@ class AnswerRun:
         """Make every missing chain. In the main thread, Ctrl-C and SIGTERM end the run.
 
         Raises:
-            RedraftError: An input is wrong, the output cannot be written, or a model failed. What was made
-                until then is in the output.
+            RedraftError: An input is wrong, the output cannot be written, or a model failed. The output has
+                the results so far.
         """
         return self._result(self._job().run(self._start))
 
@@ -340,7 +340,7 @@ class AnswerRun:
 
 
 def answer_file(source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]) -> FileResult:
-    """Answer a file of prompts; check and revise each answer. As `redraft answer`, and in the same files.
+    """Answer a file of prompts; check and revise each answer. Like `redraft answer`, with the same files.
 
     After any stop, the same call resumes, and so does the command. Works in notebooks too.
 
@@ -353,8 +353,8 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
         UsageError: An option is unknown, or two do not fit together.
         RecordError: The prompts cannot be read, or two have one id.
         OutputError: `output` cannot be written, is in use, or was made in another way.
-        EngineError, CheckError: What ended the run. What was made until then is in `output`.
-        KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
+        EngineError, CheckError: The run failed. `output` has the results so far.
+        KeyboardInterrupt: Ctrl-C ended the run. `output` has the results so far.
     """
     return _run_of(source, output, options).run()
 

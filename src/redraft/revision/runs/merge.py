@@ -101,7 +101,7 @@ class Table:
         return len(self.places) - before
 
     def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Take lines from the table, and yield each id with its line, in this order; None if it has none.
+        """Take the lines of these ids from the table, and yield each id with its line, or None without one.
 
         The lines of other ids follow, part by part.
         """
@@ -126,7 +126,7 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
     """Put the outputs of shares together, with their journals, failures and records.
 
     Args:
-        out: The output of the whole. If it is there, it counts as a part.
+        out: The merged output. If it exists, it counts as a part.
         parts: Outputs of shares.
 
     Raises:

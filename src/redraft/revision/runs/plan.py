@@ -112,7 +112,7 @@ class RunPlan:
 
     @classmethod
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
-        """Return the plan of these `RunOptions`. With `journal`, one is kept beside the file.
+        """Return the plan of these `RunOptions`. With `journal`, the run keeps one beside the file.
 
         A share has files of its own. Files in a store have copies on this machine.
         """
@@ -142,7 +142,7 @@ class RunPlan:
         )
 
     def holds(self, record_id: str) -> bool:
-        """Whether this run does a record: any, or any of its share."""
+        """Whether this run does a record: a share does only its own."""
         return self.share is None or self.share.holds(record_id)
 
     def say(self, message: str) -> None:
@@ -160,7 +160,7 @@ class RunPlan:
         return own if needed and not self.cache else None
 
     def of_job(self) -> dict[str, Any]:
-        """Return the plan's part of the arguments of a `Job`."""
+        """Return the arguments of a `Job` that the plan decides."""
         return {
             "out": self.out,
             "whole": self.whole,

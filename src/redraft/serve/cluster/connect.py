@@ -71,7 +71,7 @@ def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
     """Connect to Ray, and yield its module. At the end the connection is closed, and a started cluster ends.
 
     `address` is HOST:PORT of a head, `auto` for the cluster of this machine, or `local` to start one, which
-    offers `cpus` processors: by default those of the machine.
+    offers `cpus` processors: by default all of the machine.
 
     Raises:
         MissingExtra: Ray is not installed.

@@ -115,7 +115,7 @@ class Replica:
 
 
 async def bundled(deltas: Replies, seconds: float) -> AsyncGenerator[tuple[Delta, ...], None]:
-    """Yield deltas in bundles: the first at once, then what came within some seconds of the last one."""
+    """Yield deltas in bundles: the first at once, later ones after some seconds, with all that came."""
     found: list[Delta] = []
     come = asyncio.Event()
 

@@ -147,7 +147,7 @@ def make_shares(
 
     Raises:
         MissingExtra, ClusterError: There is no Ray, no cluster, or it cannot do this work.
-        RedraftError, KeyboardInterrupt: What ended a share or the run. What was made is in the shares.
+        RedraftError, KeyboardInterrupt: A share or the run ended early. The shares have the results so far.
     """
     cpus = max(pool.least if pool else 1, os.cpu_count() or 1)
     with _marked(work, out) as work, connected(address, cpus=cpus) as ray:

@@ -149,7 +149,7 @@ def _plain(layer: Any) -> nn.Module:
 
 @contextmanager
 def swapped(model: Any, others: Mapping[str, nn.Module]) -> Iterator[Any]:
-    """Yield a model in which other modules replace those of these names. At the end it is restored."""
+    """Yield a model with the modules of these names replaced. At the end it is restored."""
     own = {name: model.get_submodule(name) for name in others}
     try:
         for name, each in others.items():
@@ -240,9 +240,9 @@ class Response:
 class Sampler:
     """Writes responses with the transformers engine, on the weights in training.
 
-    A chunk of prompts begins together and ends before the next begins, so that a rollout batch that is
-    repeated after a stop is computed in the same batches, and has the same responses. `ctx` is the most
-    tokens of prompt and response, `least` the fewest of a response.
+    The prompts of a chunk begin together, and all end before the next chunk begins. So a rollout batch that
+    is repeated after a stop has the same batches and the same responses. `ctx` is the most tokens of prompt
+    and response together; `least`, the fewest of a response.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
@@ -317,7 +317,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Mapping[str, float]],
     ) -> None:
-        """Write a chunk, with id and text of each prompt. A score is a form's part of the reward."""
+        """Write a chunk, with id and text of each prompt. Each score is one form's part of the reward."""
         lines = [
             {
                 "rollout": rollout,

@@ -30,7 +30,7 @@ from redraft.jobs.signals import in_daemon_thread
 
 _WEIGHT = re.compile(r"(?P<weight>-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?)\s*\*\s*")
 _HEAD = re.compile(r"(?P<kind>[\w-]+):")
-_HINT = "--reward words<=50, reward:MODEL or python:module.function; several add up: --reward A 2*B."
+_HINT = "--reward words<=50, reward:MODEL or python:module.function; a weighted sum: --reward A 2*B."
 
 
 Reward = Callable[[Sequence[Chain]], Coroutine[Any, Any, Sequence[float]]]

@@ -40,7 +40,7 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the lowest certainty with which no task has more than `MOST_BROKEN` broken, plus `MARGIN`.
+    """Return the lowest certainty that breaks at most `MOST_BROKEN` of each task's answers, plus `MARGIN`.
 
     Args:
         found: The revisions.

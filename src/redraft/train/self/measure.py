@@ -42,7 +42,7 @@ class Outcome:
         first: Whether answer 0 is right.
         final: Whether the answer of the chain is right.
         judged: The verdicts on answer 0.
-        unknown: Verdicts on answer 0 that said neither.
+        unknown: Verdicts on answer 0 that neither accept nor reject it.
         tokens: Generated tokens.
     """
 
@@ -67,7 +67,7 @@ class Outcome:
 
     @cached_property
     def changes(self) -> Changes:
-        """From answer 0 to the final answer, by prompt."""
+        """The changes from answer 0 to the final answer, by prompt."""
         pairs = zip(self.first, self.final, strict=True)
         return Changes(tuple((*pair, prompt) for prompt, pair in enumerate(pairs)))
 

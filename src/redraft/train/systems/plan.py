@@ -157,7 +157,7 @@ class Plan:
         return [row for row in self.rows if row.state.kind is not Kind.DONE]
 
     def lines(self) -> Iterator[str]:
-        """Yield a line for each stage, and one for all."""
+        """Yield a line for each stage, and a line of totals."""
         width = max(len(row.stage.name) for row in self.rows)
         for row in self.rows:
             needs, done = row.stage.needs, row.state.kind is Kind.DONE

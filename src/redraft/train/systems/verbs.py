@@ -94,8 +94,8 @@ def find_verb(name: str) -> Verb:
 def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
     """Raise `UsageError` for an unknown option of a verb, a missing one, or a wrong value.
 
-    Values with `{NAME}` in them are not checked. For verbs that cost money, all others are; for the rest,
-    only choices.
+    Values with `{NAME}` in them are not checked. For verbs that cost money, all other values are; for the
+    rest, only choices.
 
     For `train`, all settings are checked, with the recipe that they name.
     """

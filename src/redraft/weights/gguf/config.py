@@ -96,7 +96,7 @@ def metadata_of(numbers: ModelNumbers) -> dict[str, int | float | str]:
 def numbers_from_metadata(
     metadata: Mapping[str, Any], shapes: Mapping[str, families.Shape], factors: tuple[float, ...] = ()
 ) -> ModelNumbers:
-    """Read and check the keys of a GGUF file. `shapes` are those of its tensors, rows first.
+    """Read and check the keys of a GGUF file. `shapes` are its tensors' shapes, rows first.
 
     `factors` are the values of `rope_freqs.weight`, if the file has it.
     """

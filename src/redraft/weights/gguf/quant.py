@@ -84,7 +84,7 @@ def quantize(rows: Rows, kind: Kind) -> Raw:
 
 
 def lost(raw: Raw, kind: Kind) -> int:
-    """Return how many values in whole blocks are not finite: all of a block if its scale is not."""
+    """Count the values of whole blocks that are not finite: all of a block if its scale is not."""
     elements, size = GGML_QUANT_SIZES[kind]
     integer, exponent = _EXPONENTS.get(kind, ("<u2", 0x7C00))
     width = _SCALES.get(kind, 1) * np.dtype(integer).itemsize

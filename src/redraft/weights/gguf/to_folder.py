@@ -46,9 +46,9 @@ class SourceTensor:
 def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None) -> None:
     """Write a GGUF file as a model's folder: weights, config.json, generation_config.json and tokenizer.
 
-    Weights are safetensors files of 5 GB at most. `dtype` is F32, F16 or BF16. The default is that of the
-    file's matrices, or F16 if they are quantised: its 11 bits are finer than the 4 to 8 of a block. F32 holds
-    them exactly.
+    Weights are safetensors files of 5 GB at most. `dtype` is F32, F16 or BF16. The default is the type of the
+    file's matrices, or F16 if they are quantised: its 11 bits are finer than a block's 4 to 8. F32 holds them
+    exactly.
     """
     header = read_header(file, whole=True)
     check_model(file, header)

@@ -37,7 +37,7 @@ _VARIANTS = {
     "lora_bias": "a bias on lora_B",
     "target_parameters": "LoRA on bare parameters",
     "layer_replication": "repeated layers",
-    "fan_in_fan_out": "layers that store (in, out), as those of GPT-2",
+    "fan_in_fan_out": "layers that store (in, out), as in GPT-2",
     "kasa_config": "KaSA, which truncates the base",
     "use_bdlora": "block-diagonal LoRA",
     "arrow_config": "routing between adapters",

@@ -178,10 +178,10 @@ _HALVES = {".lora_a": "lora_A", ".lora_b": "lora_B"}
 def lora_weights(file: Path, sizes: families.Sizes) -> tuple[dict[str, torch.Tensor], float]:
     """Return the halves of a GGUF adapter in float32, and its alpha; 0 if the change is not scaled.
 
-    The halves are named as by peft: A (rank, in), B (out, rank). `sizes` are those of its base.
+    The halves are named as by peft: A (rank, in), B (out, rank). `sizes` are its base's.
 
     Raises:
-        ModelError: The file is damaged, or changes what no linear layer holds.
+        ModelError: The file is damaged, or changes more than linear layers.
     """
     header = adapter_header(file)
     reader, found = TensorReader(file, header), {}

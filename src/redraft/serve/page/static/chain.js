@@ -154,7 +154,7 @@ const inShort = (message) => message.replace(/\.$/, "")
 
 // What was found of an answer: [kind, sign, text] each, faults first. Only where its content was judged is one "good".
 export function verdictsOf(step) {
-  if (step.echo) return [["bad", "✗", "no answer: it repeats the prompt or the criticism, only acknowledges, or replaces a call"]];
+  if (step.echo) return [["bad", "✗", "no answer: it repeats the prompt or the criticism, only acknowledges, or stands in for a tool call"]];
   const { by, verdict } = step.feedback || {}, checks = by === "person" ? [] : checksOf(step);
   const found = [...checks.filter((check) => !check.passed), ...checks.filter((check) => check.passed)].map((check) => {
     if (!check.passed) return ["bad", "✗", foundBy(check)];

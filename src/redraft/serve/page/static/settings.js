@@ -160,7 +160,7 @@ export function Settings({ owner }) {
     <div class="head"><h2>Settings</h2><button type="button" class="quiet" aria-label="Close the settings"
       onClick=${() => update({ panel: "" })}><${Icon} name="close" /></button></div>
     ${state.models.length > 0 && html`<p class="note"><b>${modelOf(owner.settings).id}</b> ${doingOf(modelOf(owner.settings))}. ${beingOf(modelOf(owner.settings))}</p>
-    <p class="note">An empty box means the model's own.</p>`}
+    <p class="note">An empty box means the model's own value.</p>`}
     <${Number_} owner=${owner} name="min" label=${NAMES.min} own=${own.min} max="16" />
     <${Number_} owner=${owner} name="max" label=${NAMES.max} own=${own.max} max="16" />
     <label>Mode<select value=${owner.settings.mode || ""} onChange=${(event) => change(owner, { mode: event.target.value || undefined })}>

@@ -4,7 +4,7 @@ import { Component, html } from "./dom.js";
 import { printable } from "./markdown.js";
 
 const KEYS = { 1: "1", 2: "2", "=": "=", s: "skip", u: "undo" };
-const GONE = "redraft vote does not answer: does it still run? This was not stored, all before it was.";
+const GONE = "redraft vote does not answer: is it still running? This was not stored; all before it was.";
 
 const plain = (text) => (text.trim() ? html`<p class="asis" dir="auto">${printable(text)}</p>` : html`<p class="note">(empty)</p>`);
 
@@ -22,7 +22,7 @@ export class Vote extends Component {
       if (known || before) return this.begin(known ? voter : before);
       return this.setState({ asked: true, name: voter });
     } catch (error) {
-      const why = error.status === 401 ? "The address is not whole: open the one that redraft vote shows." : error.message;
+      const why = error.status === 401 ? "The address is incomplete: open the one that redraft vote shows." : error.message;
       return this.setState({ fault: error.status ? why : GONE });
     }
   }
