@@ -207,8 +207,10 @@ def sift(
 def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:
     if like.by == "minhash":
         sets = sets_of(keys)
-        labels = clusters(sets, like.threshold)
-        yield from zip(labels.tolist(), jaccard(sets, np.arange(len(sets)), labels).tolist(), strict=True)
+        labels, scores = clusters(sets, like.threshold), np.ones(len(sets))
+        gone = np.flatnonzero(labels != np.arange(len(sets)))
+        scores[gone] = jaccard(sets, gone, labels[gone])
+        yield from zip(labels.tolist(), scores.tolist(), strict=True)
         return
     if like.by != "rouge":
         found: dict[bytes, int] = {}
