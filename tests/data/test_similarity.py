@@ -144,13 +144,12 @@ def varied(rng: random.Random, count: int) -> list[str]:
     return texts
 
 
-def test_all_pairs_at_and_over_the_threshold_are_found() -> None:
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8, 1.0])
+def test_all_pairs_at_and_over_the_threshold_are_found(threshold: float) -> None:
     texts = varied(random.Random(1), 300)
-    labels = clusters(sets_of(packed(texts)))
-    alike = [
-        (i, j) for i, j in combinations(range(len(texts)), 2) if plain_jaccard(texts[i], texts[j]) >= 0.8
-    ]
-    assert len(alike) > 40
+    labels, pairs = clusters(sets_of(packed(texts)), threshold), combinations(range(len(texts)), 2)
+    alike = [(i, j) for i, j in pairs if plain_jaccard(texts[i], texts[j]) >= threshold]
+    assert len(alike) > 20
     assert all(labels[i] == labels[j] for i, j in alike)
 
 

@@ -1,4 +1,4 @@
-"""Find similar texts: ROUGE-L against a growing pool, and MinHash among millions.
+"""Find similar texts: ROUGE-L against a growing pool, and Jaccard among millions.
 
 `Pool` is the filter of Self-Instruct and Alpaca, but fast. F = 2·P·R / (P + R), where P and R are the length
 of the longest common subsequence divided by the words of either text. The filter drops a text if its F with a
@@ -7,12 +7,12 @@ common subsequence cannot be longer than the number of words that both texts hav
 texts first rules out nearly all of the pool, and only the rest is compared word by word. The pool takes about
 30 bytes per word. Words are not stemmed, as in both filters.
 
-`clusters` finds all pairs of texts with a Jaccard similarity of at least *t*, as MinHash does for most. A text
+`clusters` finds all pairs of texts with a Jaccard similarity of at least *t*; MinHash misses a few. A text
 is the set of its word 3-shingles, each a 48-bit number. Two sets of similarity t share one of the rarest
 (1 - t)·n + 1 shingles of either (prefix filtering, Chaudhuri, Ganti, Kaushik 2006), so only texts with a rare
 shingle in common are compared, exactly. If more than 33 share it, as thousands that begin with one template
-do, each is compared with the next 16 only, so that time stays linear. Some pairs may be missed there, but most
-of these texts are alike. Memory: about 30 bytes per shingle and 100 per text.
+do, each is compared with the next 16 only, so that time stays linear. Some pairs may be missed there, but
+most of these texts are alike. Memory: about 30 bytes per shingle and 100 per text.
 """
 
 from __future__ import annotations
