@@ -294,7 +294,7 @@ def visible(text: str) -> str:
 def is_blank(text: str) -> bool:
     """Return whether a text is blank: spaces, characters that `visible` drops, and empty fences."""
     first = text.lstrip()[:1]  # mostly tells
-    return not (first.isascii() and first.isalnum()) and all(
+    return not (first and unicodedata.category(first)[0] in "LNP" and first not in _FILLERS) and all(
         char.isspace() or unicodedata.category(char) in ("Cf", "Cc") or char in _FILLERS
         for char in _FENCE_LINE.sub("", text)
     )
@@ -414,10 +414,9 @@ class Chain(_Record, Generic[T_co]):
         `answer`, `passed` and `value` are for other programs. A reader computes them from the steps again.
         """
         empty = {name for name in ("drafts", "usage_by_role") if not getattr(self, name)}
-        derived = to_json(
-            {name: getattr(self, name) for name in _DERIVED}, inf_nan_mode="null", fallback=repr
-        )
-        return f"{self.model_dump_json(exclude=empty)[:-1]},{derived[1:].decode()}"
+        own = self.__pydantic_serializer__.to_json(self, exclude=empty)  # `model_dump_json` asks more
+        derived = {"answer": self.answer, "passed": self.passed, "value": self.value}
+        return (own[:-1] + b"," + to_json(derived, inf_nan_mode="null", fallback=repr)[1:]).decode()
 
     @classmethod
     def from_json(cls, line: str | bytes, *, where: str = "chain") -> Chain:

@@ -138,10 +138,9 @@ def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
     """Return bytes that sort chains: answered first, then long, then by hash, then by id."""
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
-        meta = {name: value for name, value in chain.meta.items() if name != "origin"}
-        line = chain.model_copy(update={"meta": meta}).to_json()
-    start = line.index('"id":') + 5
-    content = digest(f'{line[:start]}""{line[start + len(to_json(chain.id).decode()) :]}')
+        begin, _, rest = line.rpartition(f'"origin":{to_json(origin, inf_nan_mode="null").decode()}')
+        line = begin + rest[1:] if rest.startswith(",") else begin.removesuffix(",") + rest
+    content = digest(line.replace(f'"id":{to_json(chain.id).decode()}', '"id":""', 1))
     # What of an origin does not depend on the record's place.
     source = {name: origin.get(name) for name in ("dataset", "licence")} if isinstance(origin, dict) else None
     best = struct.pack(">?Q", not (chain.steps or gold_answers(chain)), 2**64 - 1 - sum(map(len, texts)))
@@ -207,8 +206,10 @@ def sift(
 def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:
     if like.by == "minhash":
         sets = sets_of(keys)
-        labels = clusters(sets, like.threshold)
-        yield from zip(labels.tolist(), jaccard(sets, np.arange(len(sets)), labels).tolist(), strict=True)
+        labels, scores = clusters(sets, like.threshold), np.ones(len(sets))
+        gone = np.flatnonzero(labels != np.arange(len(sets)))
+        scores[gone] = jaccard(sets, gone, labels[gone])
+        yield from zip(labels.tolist(), scores.tolist(), strict=True)
         return
     if like.by != "rouge":
         found: dict[bytes, int] = {}

@@ -1,4 +1,4 @@
-"""Find similar texts: ROUGE-L against a growing pool, and MinHash among millions.
+"""Find similar texts: ROUGE-L against a growing pool, and Jaccard among millions.
 
 `Pool` is the filter of Self-Instruct and Alpaca, but fast. F = 2·P·R / (P + R), where P and R are the length
 of the longest common subsequence divided by the words of either text. The filter drops a text if its F with a
@@ -7,27 +7,19 @@ common subsequence cannot be longer than the number of words that both texts hav
 texts first rules out nearly all of the pool, and only the rest is compared word by word. The pool takes about
 30 bytes per word. Words are not stemmed, as in both filters.
 
-`clusters` is MinHash with banding, then the exact Jaccard similarity. A text is the set of its word
-3-shingles, each a 48-bit number. Under a random order, two sets have the same smallest number with a
-probability equal to their similarity *s* (Broder 1997). A band's key is made of `rows` such numbers. The
-probability that two sets share the key of at least one of `bands` bands is 1 - (1 - s^rows)^bands (Leskovec,
-Rajaraman, Ullman, ch. 3). The usual threshold 0.8 gives 4 rows and 11 bands: a recall of 0.997 at 0.8
-exactly, and more above.
-
-If more than 33 texts share a key, as thousands that begin with one template do, a second sieve selects pairs
-without losing any: two sets of similarity t share one of the rarest (1 - t)·n + 1 shingles of either (prefix
-filtering, Chaudhuri, Ganti, Kaushik 2006). If more than 33 share such a shingle, each is compared with the
-next 8 only, so that time stays linear. Some pairs may be missed there, but most of these texts are alike.
-Memory: about 30 bytes per shingle and 100 per text.
+`clusters` finds all pairs of texts with a Jaccard similarity of at least *t*; MinHash misses a few. A text
+is the set of its word 3-shingles, each a 48-bit number. Two sets of similarity t share one of the rarest
+(1 - t)·n + 1 shingles of either (prefix filtering, Chaudhuri, Ganti, Kaushik 2006), so only texts with a rare
+shingle in common are compared, exactly. If more than 33 share it, as thousands that begin with one template
+do, each is compared with the next 16 only, so that time stays linear. Some pairs may be missed there, but
+most of these texts are alike. Memory: about 30 bytes per shingle and 100 per text.
 """
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +27,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import LCSseq
 from rapidfuzz.process import cdist
 
-from redraft.data.words import Hashes, digest, normalised, window_hashes, word_hashes, words
+from redraft.data.words import Hashes, digest, normalised, run_hashes, words
 
 ALPACA = 0.7  # threshold of Self-Instruct and Alpaca, in their released code
 _LONGEST = 100_000  # most words to compare: two texts of megabytes would take minutes
@@ -112,17 +104,16 @@ def _counted(coded: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 SHINGLE = 3  # words per shingle
 THRESHOLD = 0.8
-MISSED = 0.005  # largest share of missed pairs exactly at the threshold
-HASHES = 64  # most hashes per text. More rows per band leave fewer dissimilar pairs to compare.
 WINDOW = 32  # following sets to compare a set with, in a group of at most one more
-CROWDED = 8  # following sets to compare a set with, in larger groups that the second sieve leaves
+CROWDED = 16  # following sets to compare a set with, in larger groups
 
 _VALUE_BITS = 48
 _VALUE = np.uint64((1 << _VALUE_BITS) - 1)
-_PAIRS = 1 << (64 - _VALUE_BITS)  # pairs to compare at once: the remaining bits hold a pair's number
-_ROWS = 1 << 22  # shingles to process at once, in temporary arrays of 32 MB
+_PAIRS = 1 << (64 - _VALUE_BITS)  # sets or pairs to process at once: the remaining bits hold their number
+_ROWS = 1 << 22  # shingles or bytes to process at once, in temporary arrays of 32 MB
 _TABLE_BITS = 22  # first bits of a number, by which its frequency is counted in a table of 32 MB
-_GOLDEN, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x94D049BB133111EB)  # of SplitMix64
+_COMMON_BITS = 12  # of a frequency: numbers that are more frequent count as equally frequent
+_MIX = np.uint64(0x94D049BB133111EB)  # of SplitMix64
 
 _Ints = NDArray[np.int64]
 
@@ -143,29 +134,28 @@ class Sets(NamedTuple):
 
 
 def coded(text: str) -> bytes:
-    """Return the hashes of a text's words. `sets_of` makes the set of its shingles from them.
+    """Return a text's words with single spaces. `sets_of` makes the set of its shingles from them.
 
     A text of fewer than three words, or without words such as an emoji, is one shingle, so it is similar only
     to equal texts. White space alone has no shingles, and is similar to nothing.
     """
-    parts = words(text)
-    if len(parts) >= SHINGLE:
-        return word_hashes(parts).tobytes()
-    whole = " ".join(parts) or normalised(text)
-    return digest(whole)[:8] if whole else b""
+    if parts := words(text):
+        return " ".join(parts).encode()
+    whole = normalised(text)
+    return digest(whole).hex().encode() if whole else b""
 
 
 def sets_of(texts: Sequence[bytes]) -> Sets:
     """Return the sets of shingles of many coded texts."""
-    lengths = np.fromiter((len(each) // 8 for each in texts), np.int64, len(texts))
     values, sizes = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
-    for part in _parts(lengths, _PAIRS):
-        hashes, few = np.frombuffer(b"".join(texts[part]), np.uint64), lengths[part]
-        runs = window_hashes(np.append(hashes, np.zeros(SHINGLE - 1, np.uint64)), SHINGLE)
-        owners = np.repeat(np.arange(len(few)), few)
-        alone, left = few[owners] < SHINGLE, np.cumsum(few)[owners] - np.arange(len(hashes))
-        found = np.where(alone, hashes, runs) & _VALUE | owners.astype(np.uint64) << np.uint64(_VALUE_BITS)
-        found = np.sort(found[alone | (left >= SHINGLE)])
+    for part in _parts(np.fromiter(map(len, texts), np.int64, len(texts)), _PAIRS):
+        few = texts[part]
+        counts = np.fromiter((each.count(b" ") + bool(each) for each in few), np.int64, len(few))
+        owners, places = np.repeat(np.arange(len(few)), counts), np.arange(counts.sum())
+        last, after = np.cumsum(counts)[owners] - 1, places + SHINGLE - 1
+        begins = (after <= last) | (places == last + 1 - counts[owners])
+        hashes = run_hashes(b" ".join(filter(None, few)), places[begins], np.minimum(after, last)[begins])
+        found = np.sort(hashes & _VALUE | owners[begins].astype(np.uint64) << np.uint64(_VALUE_BITS))
         found = found[_begins(found)]  # `np.unique` takes twenty times as long
         values.append(found & _VALUE)
         sizes.append(np.bincount((found >> np.uint64(_VALUE_BITS)).astype(np.int64), minlength=len(few)))
@@ -174,16 +164,6 @@ def sets_of(texts: Sequence[bytes]) -> Sets:
 
 def _begins(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.append(True, values[1:] != values[:-1])[: len(values)]
-
-
-def plan(threshold: float) -> tuple[int, int]:
-    """Choose rows and bands: the most rows that miss at most `MISSED` of the pairs at the threshold."""
-
-    def bands(meet: float) -> int:
-        return 1 if meet >= 1 else math.ceil(math.log(MISSED) / math.log1p(-meet))
-
-    possible = ((rows, bands(threshold**rows)) for rows in range(1, HASHES + 1))
-    return max(((rows, bands) for rows, bands in possible if rows * bands <= HASHES), default=(1, HASHES))
 
 
 def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
@@ -224,80 +204,49 @@ def _equals(sets: Sets) -> _Ints:
     labels = np.arange(len(sets))
     if len(full):
         # The sum of the mixed numbers identifies a set, because its numbers are hashes.
-        sums = np.add.reduceat(_ordered(sets.values, 0), sets.starts[:-1][full])
+        mixed = sets.values * _MIX
+        mixed ^= mixed >> np.uint64(29)
+        sums = np.add.reduceat(mixed, sets.starts[:-1][full])
         order = np.argsort(sums, kind="stable")
         first = _begins(sums[order])
         labels[full[order]] = full[order[first]][np.cumsum(first) - 1]
     return labels
 
 
-def _band_keys(sets: Sets, first: int, rows: int) -> Hashes:
-    """Return each set's key in a band, from its smallest numbers in `rows` orders. Shape: (sets,)."""
-    keys = np.zeros(len(sets), np.uint64)
-    for part in _parts(sets.sizes, len(sets)):
-        values = sets.values[sets.starts[part.start] : sets.starts[part.stop]]
-        starts = sets.starts[part] - sets.starts[part.start]
-        for row in range(first, first + rows):
-            smallest = np.minimum.reduceat(_ordered(values, row), starts)
-            keys[part] = (keys[part] ^ (keys[part] >> np.uint64(31))) * _GOLDEN + smallest
-    return keys
-
-
-def _ordered(values: Hashes, row: int) -> Hashes:
-    seed = int.from_bytes(blake2b(b"minhash %d" % row, digest_size=16).digest(), "little")
-    mixed = (values ^ np.uint64(seed >> 64)) * np.uint64(seed & (2**64 - 1) | 1)
-    mixed ^= mixed >> np.uint64(29)
-    return mixed * _MIX
-
-
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
-    crowd = np.zeros(len(sets), np.bool_)
-    rows, bands = plan(threshold)
-    for band in range(bands):
-        keys = _band_keys(sets, band * rows, rows)
-        order = np.argsort(keys, kind="stable")
-        crowded = _runs(keys[order]) > WINDOW + 1
-        crowd[order[crowded]] = True
-        yield from _windows(keys[order][~crowded], order[~crowded], WINDOW)
-    if crowd.any():
-        owners, rare = _prefixes(sets, np.flatnonzero(crowd), threshold)
-        order = np.argsort(rare, kind="stable")
-        keys, members = rare[order], owners[order]
-        crowded = _runs(keys) > WINDOW + 1
-        yield from _windows(keys[~crowded], members[~crowded], WINDOW)
-        yield from _windows(keys[crowded], members[crowded], CROWDED)
-
-
-def _windows(keys: Hashes, members: _Ints, most: int) -> Iterator[tuple[_Ints, _Ints]]:
-    """Yield pairs of members with equal keys, up to `most` places apart. Keys are ascending."""
-    for distance in range(1, most + 1):
-        at = np.flatnonzero(keys[distance:] == keys[:-distance])
-        if not len(at):
-            return
+    """Yield pairs of sets that share a rare number, up to `WINDOW` places apart among those that have it."""
+    owners, rare = _prefixes(sets, threshold)
+    order = np.argsort(rare, kind="stable")
+    keys, members, at = rare[order], owners[order], np.arange(len(order))
+    group = np.cumsum(_begins(keys)) - 1
+    most = np.where(np.bincount(group)[group] > WINDOW + 1, CROWDED, WINDOW)
+    for distance in range(1, WINDOW + 1):
+        at = at[(at < len(keys) - distance) & (most[at] >= distance)]
+        at = at[keys[at] == keys[at + distance]]
         yield members[at], members[at + distance]
 
 
-def _runs(keys: Hashes) -> _Ints:
-    return np.searchsorted(keys, keys, "right") - np.searchsorted(keys, keys)
-
-
-def _prefixes(sets: Sets, members: _Ints, threshold: float) -> tuple[_Ints, Hashes]:
-    """Return the rarest numbers of each member. Similar sets share at least one of them."""
-    parts = [members[part] for part in _parts(sets.sizes[members], len(members))]
+def _prefixes(sets: Sets, threshold: float) -> tuple[_Ints, Hashes]:
+    """Return the rarest numbers of the sets, and whose they are. Similar sets share at least one of them."""
+    parts = [
+        (part, sets.values[slice(*sets.starts[[part.start, part.stop]])])
+        for part in _parts(sets.sizes, _PAIRS)
+    ]
     # Frequencies may be approximate, as long as they order the numbers of all sets alike.
     frequency = np.zeros(1 << _TABLE_BITS, np.int64)
-    for part in parts:
-        frequency += np.bincount(_slots(_chosen(sets, part).values), minlength=len(frequency))
-    owners, rare = [], []
-    for part in parts:
-        few = _chosen(sets, part)
-        place = np.repeat(np.arange(len(few)), few.sizes)
-        order = np.lexsort((few.values, frequency[_slots(few.values)], place))
-        within = np.arange(len(place)) - np.repeat(few.starts[:-1], few.sizes)
-        length = few.sizes - np.ceil(threshold * few.sizes - 1e-9).astype(np.int64) + 1
-        kept = within < np.repeat(length, few.sizes)
-        owners.append(part[place[kept]])
-        rare.append(few.values[order][kept])
+    for _, values in parts:
+        frequency += np.bincount(_slots(values), minlength=len(frequency))
+    np.minimum(frequency, (1 << _COMMON_BITS) - 1, out=frequency)
+    owners, rare = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+    for part, values in parts:
+        sizes = sets.sizes[part]
+        place = np.repeat(np.arange(len(sizes)), sizes)
+        first = (place << _COMMON_BITS | frequency[_slots(values)]) << _VALUE_BITS - _COMMON_BITS
+        ordered = np.sort(first.astype(np.uint64) | values >> np.uint64(_COMMON_BITS))
+        within = np.arange(len(place)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        kept = within <= np.repeat(sizes - np.ceil(threshold * sizes - 1e-9), sizes)
+        owners.append(part.start + place[kept])
+        rare.append(ordered[kept] & _VALUE)
     return np.concatenate(owners), np.concatenate(rare)
 
 

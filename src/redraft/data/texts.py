@@ -27,7 +27,7 @@ def texts_in(chain: Chain) -> list[str]:
     """Return all nonblank texts."""
     asked = (turn.text for turn in asked_turns(chain.prompt))
     replies = (text for step in chain.steps for text in (step.answer, step.criticism))
-    return [text for text in (*asked, *replies, *gold_of(chain)) if text.strip()]
+    return [*filter(str.strip, (*asked, *replies)), *gold_of(chain)]
 
 
 def gold_of(chain: Chain) -> list[str]:

@@ -31,6 +31,7 @@ _CACHED = 1 << 16  # cached word hashes: about 10 MB, enough for nearly all word
 _LONGEST = 64  # most characters of a cached word: a hostile text may be one word of megabytes
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
+_INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 1 << 64))
 _MIX = np.uint64(0xBF58476D1CE4E5B9)  # odd constants of SplitMix64 (Steele, Lea, Flood 2014)
 
 
@@ -64,7 +65,26 @@ def window_hashes(hashes: Hashes, size: int) -> Hashes:
     for start in range(size if count else 0):
         total *= _BASE
         total += hashes[start : start + count]
-    # Spread every bit over all, because callers use the smallest numbers or the first bits.
+    return _spread(total)
+
+
+def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -> Hashes:
+    """Hash runs of a text's words, which stand between single spaces, by the places of their end words.
+
+    A run's hash is that of its bytes as the digits of a number. Shape: (runs,).
+    """
+    data = np.frombuffer(text, np.uint8)
+    spaces = np.flatnonzero(data == ord(" "))
+    begins, ends = np.append(0, spaces + 1)[first], np.append(spaces, len(data))[last]
+    powers, inverses = (
+        np.multiply.accumulate(np.full(len(data) + 1, base, np.uint64)) for base in (_BASE, _INVERSE)
+    )
+    sums = np.append(np.uint64(0), np.add.accumulate(data * powers[:-1], dtype=np.uint64))
+    return _spread((sums[ends] - sums[begins]) * inverses[begins])
+
+
+def _spread(total: Hashes) -> Hashes:
+    # Every bit over all, because callers use the smallest numbers or the first bits.
     total ^= total >> np.uint64(30)
     total *= _MIX
     return total ^ (total >> np.uint64(31))

@@ -194,7 +194,7 @@ def id_of(record: Any, stem: str, index: int) -> str:
     """Return a record's own id, or its place in the file, after the file's name."""
     if isinstance(record, dict) and (name := logged(record)):
         return name
-    values = (record.get(name) for name in ID_FIELDS) if isinstance(record, dict) else ()
+    values = map(record.get, ID_FIELDS) if isinstance(record, dict) else ()
     own = next((v for v in values if isinstance(v, str | int) and not isinstance(v, bool) and v != ""), None)
     name = str(index if own is None else own)
     return name if name.startswith(f"{stem}/") else f"{stem}/{name}"
