@@ -57,9 +57,11 @@ def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     type may contain itself at most `LEVELS` times. Emoji may take more tokens.
     """
     found: Any = None
+    free = is_open(schema)
+    room = int(tokens * (SPACED if free else CHARACTERS))
     for levels in LEVELS:
-        bounds = _Bounds(schema, levels)
-        found = bounds.part(schema, int(tokens * (SPACED if is_open(schema) else CHARACTERS)), ())
+        bounds = _Bounds(schema, levels, room // 2 if free else 0)
+        found = bounds.part(schema, room, ())
         if bounds.parts <= MOST_PARTS:
             break
     if not isinstance(found, Mapping) or bounds.parts > MOST_PARTS:
@@ -89,8 +91,8 @@ def width(pattern: str) -> tuple[int, int]:
 
 
 class _Bounds:
-    def __init__(self, schema: Mapping[str, Any], levels: int) -> None:
-        self._whole, self._levels, self.parts = schema, levels, 0
+    def __init__(self, schema: Mapping[str, Any], levels: int, text: int) -> None:
+        self._whole, self._levels, self._text, self.parts = schema, levels, text, 0
 
     def part(self, part: Any, room: int, within: tuple[str, ...]) -> Any:
         """Return a part bounded to about `room` characters; None if none fits, or it contains itself too
@@ -152,7 +154,8 @@ class _Bounds:
         return {**part, name: ways} if ways else None
 
     def _any(self, room: int) -> Any:
-        ways = [_text({"type": "string"}, room), _number("number", {}), {"type": "boolean"}, {"type": "null"}]
+        text = _text({"type": "string"}, max(room, self._text))
+        ways = [text, _number("number", {}), {"type": "boolean"}, {"type": "null"}]
         if room >= ROOM_FOR_MORE:
             ways += [self._list({"type": "array"}, room, ()), self._free({"type": "object"}, {}, room, ())]
         return {"anyOf": ways}

@@ -148,7 +148,7 @@ class _Writer:
         draft, found = self.draft, list[tuple[tuple[int, bool, float], bool, list[Delta]]]()
         for _ in range(TRIES):
             draft.cut(0)
-            self.cut_short, before = False, self.spent
+            self.cut_short, before, self.held = False, self.spent, bool(found)  # the first one streams
             await self._text()
             found.append((self._quality(self.form.has, 0), self.cut_short, draft.pieces))
             few = self.spent - before <= min(FEW, (self.room - self.spent) // 2)
@@ -499,9 +499,9 @@ class _Writer:
 
     async def _words(self, mark: str, most: int) -> str:
         """Write some words up to a mark, and take them back, so that they can be added in another form."""
-        begin, self.held = len(self.draft), True
+        begin, held, self.held = len(self.draft), self.held, True
         await self._free(begin, mark, most)
-        self.held, said = False, self.draft.text[begin:]
+        self.held, said = held, self.draft.text[begin:]
         self.draft.cut(begin)
         return said
 
