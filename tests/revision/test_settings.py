@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from contextlib import AsyncExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def test_all_ways_of_a_comparison_have_one_engine(
     given = {} if steer is None else {"steer": steer}
     told: list[str] = []
     options = {"model": str(model), "threads": 1, "max_revisions": 1, **given}
-    settings = Settings.read(DiagnoseOptions, options, tell=told.append)
+    settings = Settings.read(DiagnoseOptions, options, tell=cache(told.append))
     ways = ("plain", "revise", "steered")
     runs = StrategyRuns(settings, tmp_path / "asked.jsonl", RunPlan(tmp_path / "runs"), "checks", ways)
     found = [runs._run_of(each, 0, runs.plan.limits).settings for each in runs.strategies]

@@ -121,7 +121,7 @@ def test_ignore_merges_tells_rules_apart() -> None:
     ],
 )
 def test_an_unknown_rule_is_refused(rule: object) -> None:
-    with pytest.raises(ModelError, match=r"not known to have(.|\n)*convert_hf_to_gguf\.py"):
+    with pytest.raises(ModelError, match=r"llama.cpp does not have(.|\n)*convert_hf_to_gguf\.py"):
         pre_tokenizer_of(tokenizer(rule))
 
 

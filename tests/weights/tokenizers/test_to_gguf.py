@@ -277,7 +277,7 @@ def added(**token: Any) -> Callable[[Any], Any]:
         (added(id=715, content=["<x>"]), "an added token"),
         (added(content="<x>"), "an added token"),
         (lambda value: {**value, "normalizer": {"type": "Lowercase"}}, "normalises texts"),
-        (lambda value: {**value, "pre_tokenizer": {"type": "Whitespace"}}, "not known to have"),
+        (lambda value: {**value, "pre_tokenizer": {"type": "Whitespace"}}, "llama.cpp does not have"),
     ],
 )
 def test_bad_tokenizer_json(change: Callable[[Any], Any], said: str, plain: Path) -> None:

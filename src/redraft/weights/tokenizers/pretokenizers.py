@@ -95,7 +95,7 @@ def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
         if (each.splits, each.ignore_merges) == (splits, whole):
             return each
     raise ModelError(
-        "tokenizer.json splits texts by a rule that is none of llama.cpp's: "
+        "tokenizer.json splits texts by a rule that llama.cpp does not have: "
         f"{' , then '.join(splits)!r:.200}, ignore_merges {str(whole).lower()}.",
         hint="llama.cpp's convert_hf_to_gguf.py supports more tokenizers.",
     )
