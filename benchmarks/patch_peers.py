@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import ConfigDict, create_model
 
 import redraft
 from measure import Figure, Goal, Row
+from patch_material import flat
 from redraft.engines.load import load_engine
 
 HOW = (
@@ -24,6 +26,7 @@ HOW = (
     "patch: mode `auto`. full: mode `verified`. The peers get the draft as the first reply: instructor asks "
     "for the whole object again, with the error, and trustcall for a JSON Patch. Right: all values are."
 )
+TYPES = {"integer": int, "number": float, "boolean": bool, "string": str}
 LONGEST = 10_000  # characters, which a scripted model counts
 
 
@@ -37,7 +40,7 @@ class Able(httpx.BaseTransport):
 
     @property
     def whole(self) -> dict[str, Any]:
-        return {**self.draft.others, **self.draft.right}
+        return dict(self.draft.whole)
 
     def say(self, value: Any) -> str:
         self.said.append(json.dumps(value))
@@ -46,7 +49,9 @@ class Able(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request: with a JSON Patch if there is a tool for that."""
         tools = [tool["function"]["name"] for tool in json.loads(request.read()).get("tools", ())]
-        edits = [{"op": "add", "path": f"/{name}", "value": each} for name, each in self.draft.right.items()]
+        old, right = flat(json.loads(self.draft.answer)), self.draft.right
+        ops = {path: "replace" if path in old else "add" for path in right}
+        edits = [{"op": ops[path], "path": path, "value": each} for path, each in right.items()]
         plan = f"Set {', '.join(self.draft.right)}."
         patch = {"json_doc_id": "call_1", "planned_edits": plan, "patches": edits}
         value = patch if {*tools} - {"Record"} else self.whole
@@ -61,20 +66,30 @@ class Able(httpx.BaseTransport):
 
 def by_redraft(mode: Any, able: Able) -> str:
     """Mend a draft by a patch, or by a full revision."""
-    parts = {f"/{name}": value for name, value in able.draft.right.items()}
 
     def say(messages: Any) -> str:
-        return able.say(parts if "by their JSON pointers" in messages[-1]["content"] else able.whole)
+        return able.say(
+            able.draft.right if "by their JSON pointers" in messages[-1]["content"] else able.whole
+        )
 
     given: dict[str, Any] = {"given": able.draft.answer, "checks": able.draft.checks, "max_tokens": LONGEST}
     return redraft.revise(able.draft.prompt, model=redraft.ScriptedEngine(say), mode=mode, **given).answer
 
 
+def kind_of(schema: dict[str, Any]) -> Any:
+    """Return the type of a schema's values."""
+    if properties := schema.get("properties"):
+        fields: Any = {name: (kind_of(each), ...) for name, each in properties.items()}
+        return create_model("Record", __config__=ConfigDict(strict=True, extra="forbid"), **fields)
+    if items := schema.get("items"):
+        return list[kind_of(items)]  # type: ignore[misc]  # made as it runs
+    return Literal[tuple(schema["enum"])] if "enum" in schema else TYPES[schema["type"]]
+
+
 def by_peer(name: str, able: Able) -> str:
     """Mend a draft by instructor's one retry, or by trustcall's one patch."""
-    days = Literal["Monday", "Friday"]
-    fields: Any = {n: (days if n.startswith("day") else type(each), ...) for n, each in able.whole.items()}
-    record: Any = create_model("Record", __config__=ConfigDict(strict=True, extra="forbid"), **fields)
+    file = able.draft.checks[0].partition(":")[2]
+    record = kind_of(json.loads(Path(file).read_text("utf-8")))
     api: Any = {"base_url": "http://able/v1", "api_key": "-", "http_client": httpx.Client(transport=able)}
     asked: Any = [{"role": "user", "content": able.draft.prompt}]
     if name == "instructor":

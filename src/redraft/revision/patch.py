@@ -260,10 +260,12 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
     if edit.open:
         return text
     if edit.gap:
-        if not reply.text.endswith((edit.gap.rest, edit.gap.closed or edit.gap.rest)):
-            return None
         word = reply.text.lstrip(" ")
-        before = _kept(answer, edit) + reply.text[: len(reply.text) - len(word)]
+        if not reply.text.endswith((edit.gap.rest, edit.gap.closed or edit.gap.rest)):
+            word = _piece(answer, replace(edit, gap=None), replace(reply, text=word)) or ""
+        if not word:
+            return None
+        before = _kept(answer, edit) + " " * reply.text.startswith(" ")
         return "".join(with_article(before, word, answer)).lstrip()
     if edit.pointer is not None:
         try:

@@ -539,7 +539,10 @@ class _Writer:
                 behind = await self._begun(gap.rest, await self._likeliest(word))
                 found.append((chance + behind, word + gap.rest))
         chance, text = max(found)
-        self.draft.add(Delta(text=text if chance > FITTING else ""))
+        if chance > FITTING:
+            self.draft.add(Delta(text=text))
+        else:  # the sentence takes another course from there on
+            await self._sentence()
 
     async def _begun(self, text: str, top: Likeliest) -> float:
         first = (await self._encode(text))[:1]
