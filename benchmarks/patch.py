@@ -43,14 +43,14 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 REVISING = ("patch", "full revision")  # these begin with the draft
 HOW = (
-    "{count} drafts with one to three faults. {model}, temperature 0.7, {streams} at once, the same seeds "
-    "and checks in all ways. Patch and full revision begin with the same draft, which the engine has just "
-    "read, as behind one that it wrote, and revise once. patch: mode `auto`. full revision, of {full} of "
-    "them, back to back with the patch: mode `verified`, steered alike, with speculation as usual. Fresh "
-    "draft and best of two answer the prompt anew, steered. New tokens and seconds are medians over chains; "
-    "several at once share their seconds. Other work ran on the machine: seconds are to be read as ratios. "
-    "Are right: have the right sums or values where the draft failed. Changed outside: the share of answers "
-    "that lack another {part} of the draft. Lost: how many they lack."
+    "{count} drafts with one to three faults. The default model {model}, temperature 0.7, {streams} at once, "
+    "the same seeds and checks in all ways, ≤ {most} new tokens. Patch and full revision begin with the "
+    "same draft, which the engine has just read, as behind one that it wrote, and revise once. patch: mode "
+    "`auto`. full revision, of {full} of them, back to back with the patch: mode `verified`, steered alike, "
+    "with speculation as usual. Fresh draft and best of two answer the prompt anew, steered. New tokens and "
+    "seconds are medians over chains; several at once share their seconds. Other work ran on the machine: "
+    "seconds are to be read as ratios. Are right: have the right sums or values where the draft failed. "
+    "Changed outside: the share of answers that lack another {part} of the draft. Lost: how many they lack."
 )
 
 
@@ -60,16 +60,18 @@ class Size:
 
     streams: int = 1
     count: int = 200  # drafts
-    every: int = 8  # which group of drafts takes the other ways, too
+    every: int = 10  # which group of drafts takes the other ways, too
     ways: int = len(WAYS)
+    most: int = 600  # new tokens; no text has more
     part: str = "sentence"
     unpacked: bool = False  # the model is a folder of transformers
 
     def how(self, made: Mapping[str, Sequence[Any]]) -> str:
         count, full = len(made["patch"]), len(made["full revision"])
-        model = "The default model behind llama.cpp"
-        model = "The default model as a folder on PyTorch, without adapters" if self.unpacked else model
-        return HOW.format(count=count, full=full, model=model, streams=self.streams, part=self.part)
+        model = "as a folder on PyTorch, without adapters" if self.unpacked else "behind llama.cpp"
+        return HOW.format(
+            count=count, full=full, model=model, streams=self.streams, part=self.part, most=self.most
+        )
 
 
 async def measured(about: Size, name: str, folder: Path) -> Row:
@@ -78,10 +80,9 @@ async def measured(about: Size, name: str, folder: Path) -> Row:
     made: Made = {way: [] for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     ratios: dict[str, list[float]] = {"seconds": [], "new tokens": []}
-    reference = "default"
     if about.unpacked:
         weights("from-gguf", default_model(), "-o", folder / "model")
-        reference = str(folder / "model")
+    reference = str(folder / "model") if about.unpacked else "default"
     engine = await load_engine(reference, ctx=8192, parallel=about.streams)
 
     async def read(draft: Draft) -> None:
@@ -94,7 +95,7 @@ async def measured(about: Size, name: str, folder: Path) -> Row:
 
     async def mended(draft: Draft, way: str, seed: int) -> tuple[Chain, Draft]:
         given: dict[str, Any] = {"given": draft.answer, "max_revisions": 1} if way in REVISING else {}
-        given |= {"checks": draft.checks, **WAYS[way]}
+        given |= {"checks": draft.checks, "max_tokens": about.most, **WAYS[way]}
         return await redraft.arevise(draft.prompt, model=engine, seed=seed, **given), draft
 
     found = [*islice(objects(folder) if about.part == "value" else texts(), about.count)]
@@ -156,9 +157,9 @@ def able(*, quick: bool) -> Row:
 
 ROWS = {
     "texts": partial(run, Size(), "texts"),
-    "eight": partial(run, Size(streams=8, count=96, every=4, ways=2), "texts, eight at once"),
-    "hf": partial(run, Size(count=20, every=4, ways=2, unpacked=True), "texts, a folder of transformers"),
-    "objects": partial(run, Size(part="value", count=100, every=14), "objects"),
+    "eight": partial(run, Size(streams=8, count=64, every=4, ways=2), "texts, eight at once"),
+    "hf": partial(run, Size(count=20, every=5, ways=2, unpacked=True), "texts, a folder of transformers"),
+    "objects": partial(run, Size(part="value", count=100, every=17, most=2500), "objects"),
     "able": able,
 }
 

@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
@@ -75,14 +76,14 @@ def objects(folder: Path) -> Iterator[Draft]:
         while len(json.dumps({name: records}, indent=2)) < SIZES[number % len(SIZES)]:
             records.append(_made(shape, draw, f"/{name}/{len(records)}", wrong))
         file, text = folder / f"{number}.json", json.dumps({name: records}, indent=2)
-        file.write_text(json.dumps(_object({name: {"type": "array", "items": shape}})), "utf-8")
+        schema = {"type": "object", "properties": {name: {"type": "array", "items": shape}}}
+        schema |= {"required": [name], "additionalProperties": False}
+        file.write_text(json.dumps(schema), "utf-8")
         chosen = draw.sample([*wrong], 1 + number // len(SIZES) % 3)
         right, faulty = flat(json.loads(text)), json.loads(text)
         for place, each in enumerate(chosen):
             *path, last = (int(key) if key.isdigit() else key for key in each.split("/")[1:])
-            held = faulty
-            for key in path:
-                held = held[key]
+            held = reduce(lambda held, key: held[key], path, faulty)
             held[last] = wrong[each]
             if not place and number % 4 == 3 and isinstance(held, dict):
                 del held[last]
@@ -90,11 +91,6 @@ def objects(folder: Path) -> Iterator[Draft]:
         said = " and ".join(f"{each} is {json.dumps(value)}" for each, value in told.items())
         prompt, check = f"Write the {name} in JSON. In it, {said}.", f"json-schema:{file}"
         yield Draft(prompt, json.dumps(faulty, indent=2), [check], right, told, json.loads(text))
-
-
-def _object(properties: Values) -> Values:
-    more = {"required": [*properties], "additionalProperties": False}
-    return {"type": "object", "properties": properties, **more}
 
 
 def _made(schema: Values, draw: random.Random, at: str, wrong: Values) -> Any:

@@ -38,10 +38,6 @@ class Able(httpx.BaseTransport):
     said: list[str] = field(default_factory=list)
     begun: bool = False
 
-    @property
-    def whole(self) -> dict[str, Any]:
-        return dict(self.draft.whole)
-
     def say(self, value: Any) -> str:
         self.said.append(json.dumps(value))
         return self.said[-1]
@@ -54,7 +50,7 @@ class Able(httpx.BaseTransport):
         edits = [{"op": ops[path], "path": path, "value": each} for path, each in right.items()]
         plan = f"Set {', '.join(self.draft.right)}."
         patch = {"json_doc_id": "call_1", "planned_edits": plan, "patches": edits}
-        value = patch if {*tools} - {"Record"} else self.whole
+        value = patch if {*tools} - {"Record"} else self.draft.whole
         text, self.begun = self.say(value) if self.begun else self.draft.answer, True
         function = {"name": "".join(tools[:1]), "arguments": text}
         calls = [{"id": "call_1", "type": "function", "function": function}]
@@ -69,7 +65,7 @@ def by_redraft(mode: Any, able: Able) -> str:
 
     def say(messages: Any) -> str:
         return able.say(
-            able.draft.right if "by their JSON pointers" in messages[-1]["content"] else able.whole
+            able.draft.right if "by their JSON pointers" in messages[-1]["content"] else able.draft.whole
         )
 
     given: dict[str, Any] = {"given": able.draft.answer, "checks": able.draft.checks, "max_tokens": LONGEST}
@@ -120,7 +116,7 @@ async def row(drafts: Sequence[Any]) -> Row:
     engine, figures = await load_engine("default"), list[Figure]()
     for way, mend in WAYS.items():
         ables, goals = [*map(Able, drafts)], [Goal("≥", 100.0), Goal("≤", 60.0)] * (way == "patch")
-        right = [json.loads(mend(able)) == able.whole for able in ables]
+        right = [json.loads(mend(able)) == able.draft.whole for able in ables]
         figures.append(Figure(f"are right, {way}", (100 * fmean(right),), "%", *goals[:1]))
         tokens = [float(sum([len(await engine.encode(text)) for text in able.said])) for able in ables]
         figures.append(Figure(f"new tokens, {way}", tuple(tokens), "tokens", *goals[1:]))

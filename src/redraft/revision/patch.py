@@ -137,14 +137,18 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
 
 
 def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
-    """Return edits in order, overlapping ones joined; empty if they cover half of the text."""
+    """Return edits in order, overlapping ones joined; empty if they cover half of the text.
+
+    Of a sentence with a gap, only the gap counts.
+    """
     found: list[Edit] = []
     for edit in sorted(edits, key=lambda edit: (edit.begin, -edit.end)):
         if found and (edit.begin < found[-1].end or edit == found[-1]):
             found[-1] = replace(found[-1], end=max(edit.end, found[-1].end), gap=None)
         else:
             found.append(edit)
-    return found if 2 * sum(each.end - each.begin for each in found if not each.gone) < size else []
+    sizes = (len(each.gap.old) if each.gap else each.end - each.begin for each in found if not each.gone)
+    return found if 2 * sum(sizes) < size else []
 
 
 def written(

@@ -43,7 +43,8 @@ TITLE = 6  # words; a longer last line is a sentence, if one ends before it
 SHORT = 3  # letters; a shorter token without a space is a part of many words
 WORDS = 4  # that are tried in a gap
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
-FITTING = -7.5  # the least log-probability of a word in a gap and of the one behind it
+FITTING = -7.5  # the least log-probability of a word in a gap and of the token behind it
+WORSE, UNSEEN = 3.0, -7.0  # so much less likely may a second token be; of one that is none of the likeliest
 
 
 @dataclass(frozen=True)
@@ -458,7 +459,7 @@ class _Writer:
                 break
             top = await self._likeliest(text[:place])
             stop, mark = _chance(STOPS, top), _chance('"', top) if self.schema else 0.0
-            chance = math.exp(await self._begun(f" {closing}", top)) if closing else stop + mark
+            chance = math.exp((await self._begun(f" {closing}", top))[0]) if closing else stop + mark
             if chance > least:
                 best, least, end = place, chance, "." * (stop >= mark and not closing)
             if chance > LIKELY:
@@ -531,26 +532,28 @@ class _Writer:
         return has
 
     async def _fill(self, gap: Gap) -> None:
+        """Put the likeliest word, or none, behind which two tokens fit about as well as behind the old one."""
         top = await self._likeliest("")
-        found = [(LEFT_OUT + await self._begun(gap.closed, top), gap.closed)]
-        words = [(str(word), chance) for word, chance in top if gap.takes(str(word))]
-        for word, chance in words[:WORDS]:
+        chance, first = await self._begun(gap.closed, top)
+        found = [(LEFT_OUT + chance, "", gap.closed, first)]
+        for word, chance in [(str(word), chance) for word, chance in top if gap.takes(str(word))][:WORDS]:
             if self._forbidden(word + gap.rest, 0) is None:
-                behind = await self._begun(gap.rest, await self._likeliest(word))
-                found.append((chance + behind, word + gap.rest))
-        chance, text = max(found)
-        if chance > FITTING:
-            self.draft.add(Delta(text=text))
-        else:  # the sentence takes another course from there on
-            await self._sentence()
+                behind, first = await self._begun(gap.rest, await self._likeliest(word))
+                found.append((chance + behind, word, gap.rest, first))
+        for _, word, rest, first in sorted((each for each in found if each[0] > FITTING), reverse=True):
+            tops = [await self._likeliest(each + first) for each in (word, gap.old)]
+            new, old = [(await self._begun(rest[len(first) :], each))[0] for each in tops]
+            if max(new, UNSEEN) > max(old, UNSEEN) - WORSE:
+                return self.draft.add(Delta(text=word + rest))
+        await self._sentence()  # it takes another course from there on
 
-    async def _begun(self, text: str, top: Likeliest) -> float:
+    async def _begun(self, text: str, top: Likeliest) -> tuple[float, str]:
         first = (await self._encode(text))[:1]
         for token, chance in [(str(token), chance) for token, chance in top if token]:
             whole = first or len(token) > SHORT or not text[len(token) :][:1].isalnum()
             if text.startswith(token) and whole and await self._encode(token) == first:
-                return chance
-        return -math.inf
+                return chance, token
+        return -math.inf, ""
 
     # What must come
 
