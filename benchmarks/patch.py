@@ -48,9 +48,10 @@ HOW = (
     "same draft, which the engine has just read, as behind one that it wrote, and revise once. patch: mode "
     "`auto`. full revision, of {full} of them, back to back with the patch: mode `verified`, steered alike, "
     "with speculation as usual. Fresh draft and best of two answer the prompt anew, steered. New tokens and "
-    "seconds are medians over chains; several at once share their seconds. Other work ran on the machine: "
-    "seconds are to be read as ratios. Are right: have the right sums or values where the draft failed. "
-    "Changed outside: the share of answers that lack another {part} of the draft. Lost: how many they lack."
+    "seconds are medians over chains; several at once share their seconds. Other work ran on the machine, so "
+    "the model has one thread, and seconds are ratios. Are right: have the right sums or values "
+    "where the draft failed. Changed outside: the share of answers that lack another {part} of the draft. "
+    "Lost: how many they lack."
 )
 
 
@@ -83,7 +84,7 @@ async def measured(about: Size, name: str, folder: Path) -> Row:
     if about.unpacked:
         weights("from-gguf", default_model(), "-o", folder / "model")
     reference = str(folder / "model") if about.unpacked else "default"
-    engine = await load_engine(reference, ctx=8192, parallel=about.streams)
+    engine = await load_engine(reference, ctx=8192, parallel=about.streams, threads=1)
 
     async def read(draft: Draft) -> None:
         told = [*filter(None, (demand_of(parse_check(check)) for check in draft.checks))]

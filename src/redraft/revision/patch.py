@@ -137,10 +137,7 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
 
 
 def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
-    """Return edits in order, overlapping ones joined; empty if they cover half of the text.
-
-    Of a sentence with a gap, only the gap counts.
-    """
+    """Return edits in order, overlapping ones joined; empty if they, or gaps, cover half of the text."""
     found: list[Edit] = []
     for edit in sorted(edits, key=lambda edit: (edit.begin, -edit.end)):
         if found and (edit.begin < found[-1].end or edit == found[-1]):

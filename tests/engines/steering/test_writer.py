@@ -127,6 +127,7 @@ def write(form: Form, source: Source, tokens: int = 400, **more: Any) -> tuple[s
 
 
 BOAT = " boat is red."
+FITS = {" small": " boat", " small boat": " is", " old boat": " is"}
 
 
 @pytest.mark.parametrize(
@@ -137,8 +138,9 @@ BOAT = " boat is red."
         ({}, {" big": " boat", " small": " boat"}, (), f" big{BOAT}"),
         ({}, {" big": " boat", " small": " boat"}, ("big",), f" small{BOAT}"),
         ({" Near": -0.5}, {" Near": " boat", " small": " boat"}, (), f" small{BOAT}"),  # it is said there
-        ({" b": -1.0}, {}, (), ""),  # it may begin another word
-        ({}, {" ol": " boat"}, (), ""),  # this is of "old"
+        ({}, {" big": " boat", **FITS}, (), f" small{BOAT}"),
+        ({" b": -1.0}, {}, (), " x."),  # it may begin another word, so the sentence takes another course
+        ({}, {" ol": " boat"}, (), " x."),  # this is of "old"
     ],
 )
 def test_a_gap_is_filled_with_what_is_likely_there(

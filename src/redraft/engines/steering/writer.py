@@ -44,7 +44,7 @@ SHORT = 3  # letters; a shorter token without a space is a part of many words
 WORDS = 4  # that are tried in a gap
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
 FITTING = -7.5  # the least log-probability of a word in a gap and of the token behind it
-WORSE, UNSEEN = 3.0, -7.0  # so much less likely may a second token be; of one that is none of the likeliest
+WORSE, UNSEEN = 2.0, -7.0  # so much less likely may a second token be; of one that is none of the likeliest
 
 
 @dataclass(frozen=True)
@@ -532,7 +532,7 @@ class _Writer:
         return has
 
     async def _fill(self, gap: Gap) -> None:
-        """Put the likeliest word, or none, behind which two tokens fit about as well as behind the old one."""
+        """Put the likeliest word, or none, behind which two tokens fit as well as behind the old one."""
         top = await self._likeliest("")
         chance, first = await self._begun(gap.closed, top)
         found = [(LEFT_OUT + chance, "", gap.closed, first)]
@@ -544,7 +544,8 @@ class _Writer:
             tops = [await self._likeliest(each + first) for each in (word, gap.old)]
             new, old = [(await self._begun(rest[len(first) :], each))[0] for each in tops]
             if max(new, UNSEEN) > max(old, UNSEEN) - WORSE:
-                return self.draft.add(Delta(text=word + rest))
+                self.draft.add(Delta(text=word + rest))
+                return
         await self._sentence()  # it takes another course from there on
 
     async def _begun(self, text: str, top: Likeliest) -> tuple[float, str]:
