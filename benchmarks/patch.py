@@ -61,7 +61,7 @@ class Size:
 
     streams: int = 1
     count: int = 200  # drafts
-    every: int = 10  # which group of drafts takes the other ways, too
+    every: int = 20  # which group of drafts takes the other ways, too
     ways: int = len(WAYS)
     most: int = 600  # new tokens; no text has more
     part: str = "sentence"
@@ -158,8 +158,8 @@ def able(*, quick: bool) -> Row:
 
 ROWS = {
     "texts": partial(run, Size(), "texts"),
-    "eight": partial(run, Size(streams=8, count=64, every=4, ways=2), "texts, eight at once"),
-    "hf": partial(run, Size(count=20, every=5, ways=2, unpacked=True), "texts, a folder of transformers"),
+    "eight": partial(run, Size(streams=8, count=48, every=3, ways=2), "texts, eight at once"),
+    "hf": partial(run, Size(count=20, every=10, ways=2, unpacked=True), "texts, a folder of transformers"),
     "objects": partial(run, Size(part="value", count=100, every=17, most=2500), "objects"),
     "able": able,
 }

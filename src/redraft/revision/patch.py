@@ -166,17 +166,15 @@ def written(
         if places and rules.spent(state):
             finish = "max_tokens"
             break
-        for way in [edit] * bool(edit.gap and number == 0) + [replace(edit, gap=None)]:
-            begun = text + _kept(answer, way) + _lead(text, edit)
-            ask = _ask(state, way, begun, messages, number)
-            reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
-            usage += reply.usage
-            goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
-            apart = begun[-1:] == " " and reply.text.lstrip()[:1] in (",", ";", ":")
-            twice = begun.lower().split()[-1:] == re.findall(r"\w+", reply.text.lower())[:1]
-            piece = None if goes_on or apart or twice else _piece(answer, way, reply)
-            if piece:
-                break
+        way = edit if number == 0 else replace(edit, gap=None)
+        begun = text + _kept(answer, way) + _lead(text, edit)
+        ask = _ask(state, way, begun, messages, number)
+        reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
+        usage += reply.usage
+        goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
+        apart = begun[-1:] == " " and reply.text.lstrip()[:1] in (",", ";", ":")
+        twice = begun.lower().split()[-1:] == re.findall(r"\w+", reply.text.lower())[:1]
+        piece = None if goes_on or apart or twice else _piece(answer, way, reply)
         if piece and (edit.pointer is not None or piece not in answer):
             text, at = _put(text, answer, edit, piece, places)
         if reply.finish != "stop" and (edit.open or not piece):

@@ -139,15 +139,19 @@ FITS = {" small": " boat", " small boat": " is", " old boat": " is"}
         ({}, {" big": " boat", " small": " boat"}, ("big",), f" small{BOAT}"),
         ({" Near": -0.5}, {" Near": " boat", " small": " boat"}, (), f" small{BOAT}"),  # it is said there
         ({}, {" big": " boat", **FITS}, (), f" small{BOAT}"),
-        ({" b": -1.0}, {}, (), " x."),  # it may begin another word, so the sentence takes another course
-        ({}, {" ol": " boat"}, (), " x."),  # this is of "old"
+        ({" b": -1.0}, {}, (), " is red."),  # it may begin another word
+        ({}, {" ol": " boat"}, (), " is red."),  # this is of "old"
     ],
 )
 def test_a_gap_is_filled_with_what_is_likely_there(
     begins: dict[str, float], behind: dict[str, str], lacks: tuple[str, ...], text: str
 ) -> None:
     first = {" big": -1.0, " small": -1.5, " ol": -1.6, "ly": -1.7, ".": -1.8, **begins}
-    model = Says(likeliest=lambda said: ((behind.get(said, "?"), -1.0),) if said else tuple(first.items()))
+
+    def likeliest(said: str) -> Likeliest:
+        return ((behind.get(said, "?"), -1.0),) if said else tuple(first.items())
+
+    model = Says(" is", " red.", likeliest=likeliest)
     form = Form(one=True, lacks=lacks, gap=Gap(" old", BOAT, BOAT, frozenset({"near"})))
     found, last = write(form, model.source)
     assert (found, last.completion_tokens) == (text, len(model.asked))

@@ -41,10 +41,10 @@ BANNED = 40  # words whose tokens are banned; further ones are taken back where 
 LONG = 200  # characters of a phrase, at most
 TITLE = 6  # words; a longer last line is a sentence, if one ends before it
 SHORT = 3  # letters; a shorter token without a space is a part of many words
-WORDS = 4  # that are tried in a gap
+WORDS = 4  # that are tried in a gap, and three times as many if none of them fits
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
 FITTING = -7.5  # the least log-probability of a word in a gap and of the token behind it
-WORSE, UNSEEN = 2.0, -7.0  # so much less likely may a second token be; of one that is none of the likeliest
+WORSE, UNSEEN = 2.0, -8.0  # how much less likely the text may go on; log-probability of an unlikely token
 
 
 @dataclass(frozen=True)
@@ -238,8 +238,6 @@ class _Writer:
         wanted = [text for text in missing if text in self.placed] or missing
         if self.placed:
             changes["logprobs"] = True
-        if self.form.gap:
-            changes |= {"logprobs": True, "top_logprobs": SEEN}
         likely = (token for token, text in self.begins.items() if text in wanted)
         changes.setdefault("likelier", tuple((token, self.likelier) for token in likely))
         return replace(self.sampling, **({"seed": seed, "max_tokens": most, "banned": self.banned} | changes))
@@ -280,7 +278,8 @@ class _Writer:
             pass
 
     async def _likeliest(self, text: str) -> Likeliest:
-        asked = self._request(1, logprobs=True, top_logprobs=SEEN, form=None, banned=frozenset(), likelier=())
+        seen = SEEN * (3 if self.form.gap and self.source.encode else 1)  # a server may refuse more
+        asked = self._request(1, logprobs=True, top_logprobs=seen, form=None, banned=frozenset(), likelier=())
         async with aclosing(self._replies(text, asked)) as deltas:
             found = [delta async for delta in deltas]
         self.spent += 1
@@ -459,7 +458,7 @@ class _Writer:
                 break
             top = await self._likeliest(text[:place])
             stop, mark = _chance(STOPS, top), _chance('"', top) if self.schema else 0.0
-            chance = math.exp((await self._begun(f" {closing}", top))[0]) if closing else stop + mark
+            chance = math.exp(await self._begun(f" {closing}", top)) if closing else stop + mark
             if chance > least:
                 best, least, end = place, chance, "." * (stop >= mark and not closing)
             if chance > LIKELY:
@@ -532,29 +531,32 @@ class _Writer:
         return has
 
     async def _fill(self, gap: Gap) -> None:
-        """Put the likeliest word, or none, behind which two tokens fit as well as behind the old one."""
+        """Put the likeliest word, or none, behind which the text goes on as well as behind the old one."""
         top = await self._likeliest("")
-        chance, first = await self._begun(gap.closed, top)
-        found = [(LEFT_OUT + chance, "", gap.closed, first)]
-        for word, chance in [(str(word), chance) for word, chance in top if gap.takes(str(word))][:WORDS]:
+        found = [(LEFT_OUT + await self._begun(gap.closed, top), "", gap.closed)]
+        words = [(str(word), chance) for word, chance in top if gap.takes(str(word))]
+        for word, chance in words[: 3 * WORDS]:
+            if len(found) > WORDS and max(found)[0] > FITTING:
+                break
             if self._forbidden(word + gap.rest, 0) is None:
-                behind, first = await self._begun(gap.rest, await self._likeliest(word))
-                found.append((chance + behind, word, gap.rest, first))
-        for _, word, rest, first in sorted((each for each in found if each[0] > FITTING), reverse=True):
+                behind = await self._begun(gap.rest, await self._likeliest(word))
+                found.append((chance + behind, word, gap.rest))
+        for _, word, rest in sorted((each for each in found if each[0] > FITTING), reverse=True):
+            first = re.findall(r"\s?(?:\w+|[^\w\s])", rest)[0]
             tops = [await self._likeliest(each + first) for each in (word, gap.old)]
-            new, old = [(await self._begun(rest[len(first) :], each))[0] for each in tops]
-            if max(new, UNSEEN) > max(old, UNSEEN) - WORSE:
+            new, old = [max(await self._begun(rest[len(first) :], each), UNSEEN) for each in tops]
+            if new > old - WORSE:
                 self.draft.add(Delta(text=word + rest))
                 return
         await self._sentence()  # it takes another course from there on
 
-    async def _begun(self, text: str, top: Likeliest) -> tuple[float, str]:
+    async def _begun(self, text: str, top: Likeliest) -> float:
         first = (await self._encode(text))[:1]
         for token, chance in [(str(token), chance) for token, chance in top if token]:
             whole = first or len(token) > SHORT or not text[len(token) :][:1].isalnum()
             if text.startswith(token) and whole and await self._encode(token) == first:
-                return chance, token
-        return -math.inf, ""
+                return chance
+        return -math.inf
 
     # What must come
 
