@@ -76,7 +76,7 @@ def objects(folder: Path) -> Iterator[Draft]:
         while len(json.dumps({name: records}, indent=2)) < SIZES[number % len(SIZES)]:
             records.append(_made(shape, draw, f"/{name}/{len(records)}", wrong))
         file, text = folder / f"{number}.json", json.dumps({name: records}, indent=2)
-        schema = {"type": "object", "properties": {name: {"type": "array", "items": shape}}}
+        schema: Values = {"type": "object", "properties": {name: {"type": "array", "items": shape}}}
         schema |= {"required": [name], "additionalProperties": False}
         file.write_text(json.dumps(schema), "utf-8")
         chosen = draw.sample([*wrong], 1 + number // len(SIZES) % 3)
