@@ -12,9 +12,8 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -43,66 +42,53 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 REVISING = ("patch", "full revision")  # these begin with the draft
 HOW = (
-    "{count} drafts with one to three faults. The default model {model}, temperature 0.7, {streams} at once, "
-    "the same seeds and checks in all ways, ≤ {most} new tokens. Patch and full revision begin with the "
-    "same draft, which the engine has just read, as behind one that it wrote, and revise once. patch: mode "
+    "{count} drafts with one to three faults. The default model behind llama.cpp, or as a folder on PyTorch, "
+    "one thread, {streams} at once, temperature 0.7, the same seeds and checks, ≤ {most} new tokens. Patch "
+    "and full revision begin with the same draft, which the engine has just read, and revise once. patch: mode "
     "`auto`. full revision, of {full} of them, back to back with the patch: mode `verified`, steered alike, "
-    "with speculation as usual. Fresh draft and best of two answer the prompt anew, steered. New tokens and "
-    "seconds are medians over chains; several at once share their seconds. Other work ran on the machine, so "
-    "the model has one thread, and seconds are ratios. Are right: have the right sums or values "
-    "where the draft failed. Changed outside: the share of answers that lack another {part} of the draft. "
-    "Lost: how many they lack."
+    "with speculation. The other two answer anew, steered. Figures are medians over chains; several at once "
+    "share their seconds. Other work ran on the machine: seconds are ratios. Are right: have the right sums "
+    "or values. Changed outside: the share that lack another {part} of the draft. Lost: how many they lack."
 )
 
 
-@dataclass(frozen=True)
-class Size:
-    """What is measured, and how much."""
-
-    streams: int = 1
-    count: int = 200  # drafts
-    every: int = 20  # which group of drafts takes the other ways, too
-    ways: int = len(WAYS)
-    most: int = 600  # new tokens; no text has more
-    part: str = "sentence"
-    unpacked: bool = False  # the model is a folder of transformers
-
-    def how(self, made: Mapping[str, Sequence[Any]]) -> str:
-        count, full = len(made["patch"]), len(made["full revision"])
-        model = "as a folder on PyTorch, without adapters" if self.unpacked else "behind llama.cpp"
-        return HOW.format(
-            count=count, full=full, model=model, streams=self.streams, part=self.part, most=self.most
-        )
-
-
-async def measured(about: Size, name: str, folder: Path) -> Row:
-    """Patch each draft, and take the other ways with some of them, in turn."""
-    ways = [*WAYS][: about.ways]
+async def measured(
+    name: str,
+    folder: Path,
+    *,
+    streams: int = 1,
+    count: int = 200,
+    every: int = 20,
+    ways: Sequence[str] = (*WAYS,),
+    most: int = 600,  # new tokens; no text has more
+    part: str = "sentence",
+    unpacked: bool = False,  # the model is a folder of transformers
+) -> Row:
+    """Patch drafts, and take the other ways with `every` which group of them, in turn."""
     made: Made = {way: [] for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     ratios: dict[str, list[float]] = {"seconds": [], "new tokens": []}
-    if about.unpacked:
+    if unpacked:
         weights("from-gguf", default_model(), "-o", folder / "model")
-    reference = str(folder / "model") if about.unpacked else "default"
-    engine = await load_engine(reference, ctx=8192, parallel=about.streams, threads=1)
+    reference = str(folder / "model") if unpacked else "default"
+    engine = await load_engine(reference, ctx=8192, parallel=streams, threads=1)
 
     async def read(draft: Draft) -> None:
         told = [*filter(None, (demand_of(parse_check(check)) for check in draft.checks))]
         demand = told[0] if len(told) == 1 else "\n".join(f"- {each}" for each in told)
         asked: Message = {"role": "user", "content": f"{draft.prompt}\n\n{demand}".strip()}
         async with aclosing(engine.chat([asked], Sampling(max_tokens=1, begun=draft.answer))) as deltas:
-            async for _ in deltas:
-                pass
+            assert [delta async for delta in deltas]
 
     async def mended(draft: Draft, way: str, seed: int) -> tuple[Chain, Draft]:
         given: dict[str, Any] = {"given": draft.answer, "max_revisions": 1} if way in REVISING else {}
-        given |= {"checks": draft.checks, "max_tokens": about.most, **WAYS[way]}
+        given |= {"checks": draft.checks, "max_tokens": most, **WAYS[way]}
         return await redraft.arevise(draft.prompt, model=engine, seed=seed, **given), draft
 
-    found = [*islice(objects(folder) if about.part == "value" else texts(), about.count)]
-    for first in range(0, len(found), about.streams):
-        group, taken, new = found[first : first + about.streams], dict[str, float](), dict[str, float]()
-        turn, rest = divmod(first // about.streams, about.every)
+    found = [*islice(objects() if part == "value" else texts(), count)]
+    for first in range(0, len(found), streams):
+        group, taken, new = found[first : first + streams], dict[str, float](), dict[str, float]()
+        turn, rest = divmod(first // streams, every)
         for way in (ways[:1] if rest else ways)[:: -1 if turn % 2 else 1]:
             if way in REVISING:
                 await asyncio.gather(*map(read, group))
@@ -116,7 +102,12 @@ async def measured(about: Size, name: str, folder: Path) -> Row:
             ratios["seconds"].append(taken["full revision"] / taken["patch"])
             ratios["new tokens"].append(new["full revision"] / max(new["patch"], 1))
     await engine.aclose()
-    return Row(f"patch: {name}", about.how(made), (*_figures(made), *_costs(seconds, ratios)))
+    full = len(made["full revision"])
+    how = HOW.format(count=len(found), full=full, streams=streams, most=most, part=part)
+    figures = [*_figures(made), *(Figure(f"seconds, {way}", (*each,), "s") for way, each in seconds.items())]
+    for (what, each), least in zip(ratios.items(), (5.0, 8.0), strict=True):
+        figures.append(Figure(f"a full revision's {what} over a patch's", (*each,), "×", Goal("≥", least)))
+    return Row(f"patch: {name}", how, tuple(figures))
 
 
 def _figures(made: Made) -> Iterator[Figure]:
@@ -138,29 +129,21 @@ def _figures(made: Made) -> Iterator[Figure]:
     yield from of(made, "new tokens", "tokens", lambda chain, _: chain.usage.completion_tokens)
 
 
-def _costs(seconds: dict[str, list[float]], ratios: dict[str, list[float]]) -> Iterator[Figure]:
-    for way, each in seconds.items():
-        yield Figure(f"seconds, {way}", tuple(each), "s")
-    for (what, each), least in zip(ratios.items(), (5.0, 8.0), strict=True):
-        yield Figure(f"a full revision's {what} over a patch's", tuple(each), "×", Goal("≥", least))
-
-
-def run(about: Size, name: str, *, quick: bool) -> Row:
+def run(name: str, *, quick: bool, **about: Any) -> Row:
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(measured(replace(about, count=3) if quick else about, name, Path(folder)))
+        return asyncio.run(measured(name, Path(folder), **about | ({"count": 3} if quick else {})))
 
 
 def able(*, quick: bool) -> Row:
     """Measure with a model without faults, and the peers."""
-    with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(patch_peers.row([*islice(objects(Path(folder)), 3 if quick else 100)]))
+    return asyncio.run(patch_peers.row([*islice(objects(), 3 if quick else None)]))
 
 
 ROWS = {
-    "texts": partial(run, Size(), "texts"),
-    "eight": partial(run, Size(streams=8, count=48, every=3, ways=2), "texts, eight at once"),
-    "hf": partial(run, Size(count=20, every=10, ways=2, unpacked=True), "texts, a folder of transformers"),
-    "objects": partial(run, Size(part="value", count=100, every=17, most=2500), "objects"),
+    "texts": partial(run, "texts"),
+    "eight": partial(run, "texts, eight at once", streams=8, ways=REVISING, every=5),
+    "hf": partial(run, "texts, a folder of transformers", count=20, ways=REVISING, every=5, unpacked=True),
+    "objects": partial(run, "objects", part="value", most=2500),
     "able": able,
 }
 

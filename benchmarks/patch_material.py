@@ -1,20 +1,19 @@
-"""Drafts with faults put in by rule: texts, sums and objects.
+"""Drafts with faults put in by rule, in files: texts, sums and objects.
 
-`patch_drafts.jsonl` has 200 texts of at least 150 tokens: 25 answers of the default model to IFEval's
-prompts and 115 of OASST1 (Apache-2.0), and 60 solutions of GSM8K (MIT). A fault is a word that comes once, in
-a sentence after the first quarter, or a sum with another first digit. `patch_shapes.json` has schemas written
-for this, after 20 public formats.
+Of 200 texts of at least 150 tokens, 25 are the default model's answers to IFEval's prompts, 115 are OASST1's
+(Apache-2.0), and 60 solutions of GSM8K (MIT). A fault is a word that comes once, after the first quarter, or
+a sum with another first digit. 100 objects of 300 to 2,000 tokens have values by chance, of schemas written
+for this after 20 public formats; values of another type, or missing ones, are wrong.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
-from itertools import cycle, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,7 @@ from redraft.checks.json_reading import json_so_far
 from redraft.checks.maths import same
 from redraft.engines.steering.draft import ends_of
 
-TEXTS, SHAPES = (Path(__file__).with_name(f"patch_{name}") for name in ("drafts.jsonl", "shapes.json"))
-SIZES = (1300, 2500, 6000)  # characters of the objects, which have 300 to 2,000 tokens
-WRONG = {"integer": "many", "number": "a good price", "boolean": "perhaps", "string": 7}  # by type
+HERE = Path(__file__).parent
 _SUM = re.compile(r"(?<![\d.,/*+-])(\d[\d.,]*(?: ?[-+*/x] ?[\d.,]*\d)+) ?= ?\$?(\d(?:[\d.,]*\d)?)(?!\d)")
 Values = dict[str, Any]  # by their JSON pointers
 
@@ -52,7 +49,7 @@ class Draft:
 
 def texts() -> Iterator[Draft]:
     """Yield texts with sums that are wrong, or words that are forbidden, in one to three sentences."""
-    for line in TEXTS.read_text("utf-8").splitlines():
+    for line in (HERE / "patch_drafts.jsonl").read_text("utf-8").splitlines():
         text = json.loads(line)
         wrong, right, answer = text["wrong"], text["right"], text["answer"]
         checks = ["python:patch_material.sums"] if right else [f"lacks:{word}" for word in wrong]
@@ -68,42 +65,20 @@ def sums(answer: str) -> Outcome | bool:
     return redraft.failed(message, places=[each.span(2) for each in wrong]) if wrong else True
 
 
-def objects(folder: Path) -> Iterator[Draft]:
+def objects() -> Iterator[Draft]:
     """Yield objects with one to three values that are wrong or missing, and which the prompt says."""
-    shapes = json.loads(SHAPES.read_text("utf-8"))
-    for number, (name, shape) in enumerate(cycle(shapes.items())):
-        draw, records, wrong = random.Random(number), list[Any](), dict[str, Any]()
-        while len(json.dumps({name: records}, indent=2)) < SIZES[number % len(SIZES)]:
-            records.append(_made(shape, draw, f"/{name}/{len(records)}", wrong))
-        file, text = folder / f"{number}.json", json.dumps({name: records}, indent=2)
-        schema: Values = {"type": "object", "properties": {name: {"type": "array", "items": shape}}}
-        schema |= {"required": [name], "additionalProperties": False}
-        file.write_text(json.dumps(schema), "utf-8")
-        chosen = draw.sample([*wrong], 1 + number // len(SIZES) % 3)
-        right, faulty = flat(json.loads(text)), json.loads(text)
-        for place, each in enumerate(chosen):
-            *path, last = (int(key) if key.isdigit() else key for key in each.split("/")[1:])
-            held = reduce(lambda held, key: held[key], path, faulty)
-            held[last] = wrong[each]
-            if not place and number % 4 == 3 and isinstance(held, dict):
+    for line in (HERE / "patch_objects.jsonl").read_text("utf-8").splitlines():
+        record, faulty, right = json.loads(line), json.loads(line)["value"], Values()
+        others = flat(faulty)
+        for path, value in record["wrong"].items():
+            right[path] = others.pop(path)
+            *keys, last = (int(key) if key.isdigit() else key for key in path.split("/")[1:])
+            held = reduce(lambda held, key: held[key], keys, faulty)
+            held[last] = value
+            if value is None:
                 del held[last]
-        told = {each: right.pop(each) for each in chosen}
-        said = " and ".join(f"{each} is {json.dumps(value)}" for each, value in told.items())
-        prompt, check = f"Write the {name} in JSON. In it, {said}.", f"json-schema:{file}"
-        yield Draft(prompt, json.dumps(faulty, indent=2), [check], right, told, json.loads(text))
-
-
-def _made(schema: Values, draw: random.Random, at: str, wrong: Values) -> Any:
-    """Return a value of a schema, and put wrong ones for its parts into `wrong`."""
-    if kinds := schema.get("properties"):
-        return {name: _made(kind, draw, f"{at}/{name}", wrong) for name, kind in kinds.items()}
-    if kind := schema.get("items"):
-        return [_made(kind, draw, f"{at}/{place}", wrong) for place in range(schema["minItems"])]
-    wrong[at] = WRONG.get(schema.get("type", ""), "someday")
-    if "minimum" in schema:
-        value = draw.uniform(schema["minimum"], schema["maximum"])
-        return round(value) if schema["type"] == "integer" else round(value, 2)
-    return draw.choice(schema.get("enum") or schema.get("examples") or [True, False])
+        check = f"json-schema:{HERE}/patch_shapes/{next(iter(faulty))}.json"
+        yield Draft(record["prompt"], json.dumps(faulty, indent=2), [check], others, right, record["value"])
 
 
 def flat(value: Any, at: str = "") -> Values:

@@ -73,7 +73,6 @@ def by_redraft(mode: Any, able: Able) -> str:
 
 
 def kind_of(schema: dict[str, Any]) -> Any:
-    """Return the type of a schema's values."""
     if properties := schema.get("properties"):
         fields: Any = {name: (kind_of(each), ...) for name, each in properties.items()}
         return create_model("Record", __config__=ConfigDict(strict=True, extra="forbid"), **fields)
@@ -84,8 +83,7 @@ def kind_of(schema: dict[str, Any]) -> Any:
 
 def by_peer(name: str, able: Able) -> str:
     """Mend a draft by instructor's one retry, or by trustcall's one patch."""
-    file = able.draft.checks[0].partition(":")[2]
-    record = kind_of(json.loads(Path(file).read_text("utf-8")))
+    record = kind_of(json.loads(Path(able.draft.checks[0].partition(":")[2]).read_text("utf-8")))
     api: Any = {"base_url": "http://able/v1", "api_key": "-", "http_client": httpx.Client(transport=able)}
     asked: Any = [{"role": "user", "content": able.draft.prompt}]
     if name == "instructor":

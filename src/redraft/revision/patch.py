@@ -259,13 +259,10 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
     if edit.open:
         return text
     if edit.gap:
-        word = reply.text.lstrip(" ")
-        if not reply.text.endswith((edit.gap.rest, edit.gap.closed or edit.gap.rest)):
-            word = _piece(answer, replace(edit, gap=None), replace(reply, text=word)) or ""
-        if not word:
-            return None
+        filled = reply.text.endswith((edit.gap.rest, edit.gap.closed or edit.gap.rest))
+        piece = text if filled else _piece(answer, replace(edit, gap=None), reply)
         before = _kept(answer, edit) + " " * reply.text.startswith(" ")
-        return "".join(with_article(before, word, answer)).lstrip()
+        return "".join(with_article(before, piece, answer)).lstrip() if piece else None
     if edit.pointer is not None:
         try:
             end = json.JSONDecoder().raw_decode(text)[1]

@@ -146,12 +146,9 @@ FITS = {" small": " boat", " small boat": " is", " old boat": " is"}
 def test_a_gap_is_filled_with_what_is_likely_there(
     begins: dict[str, float], behind: dict[str, str], lacks: tuple[str, ...], text: str
 ) -> None:
-    first = {" big": -1.0, " small": -1.5, " ol": -1.6, "ly": -1.7, ".": -1.8, **begins}
-
-    def likeliest(said: str) -> Likeliest:
-        return ((behind.get(said, "?"), -1.0),) if said else tuple(first.items())
-
-    model = Says(" is", " red.", likeliest=likeliest)
+    first = tuple({" big": -1.0, " small": -1.5, " ol": -1.6, "ly": -1.7, ".": -1.8, **begins}.items())
+    tops = {"": first, **{said: ((word, -1.0),) for said, word in behind.items()}}
+    model = Says(" is", " red.", likeliest=lambda said: tops.get(said, (("?", -1.0),)))
     form = Form(one=True, lacks=lacks, gap=Gap(" old", BOAT, BOAT, frozenset({"near"})))
     found, last = write(form, model.source)
     assert (found, last.completion_tokens) == (text, len(model.asked))

@@ -44,7 +44,7 @@ SHORT = 3  # letters; a shorter token without a space is a part of many words
 WORDS = 4  # that are tried in a gap, and three times as many if none of them fits
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
 FITTING = -7.5  # the least log-probability of a word in a gap and of the token behind it
-WORSE, UNSEEN = 2.0, -8.0  # how much less likely the text may go on; log-probability of an unlikely token
+WORSE, UNSEEN = 2.0, -8.0  # how much less likely a text may go on than behind the old word; of what is rare
 
 
 @dataclass(frozen=True)
@@ -531,14 +531,12 @@ class _Writer:
         return has
 
     async def _fill(self, gap: Gap) -> None:
-        """Put the likeliest word, or none, behind which the text goes on as well as behind the old one."""
         top = await self._likeliest("")
         found = [(LEFT_OUT + await self._begun(gap.closed, top), "", gap.closed)]
         words = [(str(word), chance) for word, chance in top if gap.takes(str(word))]
         for word, chance in words[: 3 * WORDS]:
-            if len(found) > WORDS and max(found)[0] > FITTING:
-                break
-            if self._forbidden(word + gap.rest, 0) is None:
+            more = len(found) <= WORDS or max(found)[0] < FITTING
+            if more and self._forbidden(word + gap.rest, 0) is None:
                 behind = await self._begun(gap.rest, await self._likeliest(word))
                 found.append((chance + behind, word, gap.rest))
         for _, word, rest in sorted((each for each in found if each[0] > FITTING), reverse=True):
