@@ -45,7 +45,7 @@ HOW = (
     "{count} drafts with one to three faults. The default model behind llama.cpp, or as a folder on PyTorch, "
     "one thread, {streams} at once, temperature 0.7, the same seeds and checks, ≤ {most} new tokens. Patch "
     "and full revision begin with the same draft, which the engine has just read, and revise once. patch: "
-    "mode `auto`. full revision, of {full} of them, back to back with the patch: mode `verified`, steered alike, "
+    "mode `auto`. full revision, of {full} of them, back to back with it: mode `verified`, steered alike, "
     "with speculation. The other two answer anew, steered. Figures are medians over chains; several at once "
     "share their seconds. Other work ran on the machine: seconds are ratios. Are right: have the right sums "
     "or values. Changed outside: the share that lack another {part} of the draft. Lost: how many they lack."
