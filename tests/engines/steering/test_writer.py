@@ -152,6 +152,7 @@ def test_a_gap_is_filled_with_what_is_likely_there(
     form = Form(one=True, lacks=lacks, gap=Gap(" old", BOAT, BOAT, frozenset({"near"})))
     found, last = write(form, model.source)
     assert (found, last.completion_tokens) == (text, len(model.asked))
+    assert not Gap(" 40", BOAT, BOAT).takes(" x")  # as in 6 × 15 = x
 
 
 CHECKS = st.one_of(

@@ -44,7 +44,7 @@ SHORT = 3  # letters; a shorter token without a space is a part of many words
 WORDS = 4  # that are tried in a gap, and three times as many if none of them fits
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
 FITTING = -7.5  # the least log-probability of a word in a gap and of the token behind it
-WORSE, UNSEEN = 2.0, -8.0  # how much less likely a text may go on than behind the old word; of what is rare
+WORSE, UNSEEN = 2.5, -8.0  # how much less likely a text may go on than behind the old word; of what is rare
 
 
 @dataclass(frozen=True)
