@@ -102,8 +102,7 @@ async def measured(
             ratios["seconds"].append(taken["full revision"] / taken["patch"])
             ratios["new tokens"].append(new["full revision"] / max(new["patch"], 1))
     await engine.aclose()
-    full = len(made["full revision"])
-    how = HOW.format(count=len(found), full=full, streams=streams, most=most, part=part)
+    how = HOW.format(count=len(found), full=len(made[REVISING[1]]), streams=streams, most=most, part=part)
     figures = [*_figures(made), *(Figure(f"seconds, {way}", (*each,), "s") for way, each in seconds.items())]
     for (what, each), least in zip(ratios.items(), (5.0, 8.0), strict=True):
         figures.append(Figure(f"a full revision's {what} over a patch's", (*each,), "×", Goal("≥", least)))
