@@ -1,6 +1,6 @@
 """Measure a revision that writes only what failed, beside one that writes the whole answer again.
 
-python benchmarks/patch.py           about an hour; writes results/patch.json
+python benchmarks/patch.py           about two hours; writes results/patch.json
 python benchmarks/patch.py --quick   a few texts and objects, nothing written
 
 `pip install instructor trustcall langchain-openai` first.
@@ -9,184 +9,140 @@ python benchmarks/patch.py --quick   a few texts and objects, nothing written
 from __future__ import annotations
 
 import asyncio
-import json
-import random
-import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import patch_peers
 import redraft
-from material import QUESTIONS
+from material import default_model
 from measure import Figure, Goal, Row, Unit
+from patch_material import Draft, objects, texts
 from redraft.chain import Chain
 from redraft.checks.base import demand_of
-from redraft.checks.json_reading import json_so_far
 from redraft.checks.parse import parse_check
-from redraft.engines.base import Engine, Message, Sampling
+from redraft.engines.base import Message, Sampling
 from redraft.engines.load import load_engine
-from redraft.engines.steering.draft import ends_of
 from report import main
+from weights_run import weights
 
-WAYS: dict[str, dict[str, Any]] = {"patch": {}, "full revision": {"mode": "verified"}}
-SIZES = (40, 80, 130)  # values of the objects; the longest have some 2,000 tokens
-LEAST = 150  # tokens of a text
-TEXTS: list[Draft] = []  # of all rows
-HOW = (
-    "{count} drafts with one to three faults. The default model behind llama.cpp, temperature 0.7, {streams} "
-    "at once, the same seeds and checks in both ways, which begin with the same draft and revise once. The "
-    "engine has just read the draft, as behind one that it wrote. patch: mode `auto`. full, of {full} of "
-    "them: mode `verified`, steered alike, with speculation as usual. New tokens and seconds are medians "
-    "over chains; several at once share their seconds. Changed outside: the share of answers in which "
-    "another {part} of the draft is missing."
-)
-KINDS: dict[str, tuple[Any, Callable[[random.Random], Any], Any]] = {
-    "count": ({"type": "integer"}, lambda draw: draw.randrange(2, 900), "many"),
-    "price": ({"type": "number"}, lambda draw: draw.randrange(100, 9000) / 100, "a good price"),
-    "open": ({"type": "boolean"}, lambda draw: draw.random() < 0.5, "perhaps"),
-    "day": ({"enum": ["Monday", "Friday"]}, lambda draw: draw.choice(["Monday", "Friday"]), "someday"),
-    "city": ({"type": "string"}, lambda draw: draw.choice(["Lyon", "Porto", "Graz", "Bergen"]), 7),
+Made = dict[str, list[tuple[Chain, Draft]]]  # by way
+WAYS: dict[str, dict[str, Any]] = {
+    "patch": {},
+    "full revision": {"mode": "verified"},
+    "fresh draft": {"max_revisions": 0},
+    "best of two": {"mode": "best-of", "drafts": 2},
 }
-"""Name of a value -> its schema, its right value, and a wrong one."""
+REVISING = ("patch", "full revision")  # these begin with the draft
+HOW = (
+    "{count} drafts with one to three faults. The default model behind llama.cpp, or as a folder on PyTorch, "
+    "one thread, {streams} at once, temperature 0.7, the same seeds and checks, ≤ {most} new tokens. Patch "
+    "and full revision begin with the same draft, which the engine has just read, and revise once. patch: "
+    "mode `auto`. full revision, of {full} of them, back to back with it: mode `verified`, steered alike, "
+    "with speculation. The other two answer anew, steered. Figures are medians over chains; several at once "
+    "share their seconds. Other work ran on the machine: seconds are ratios. Are right: have the right sums "
+    "or values. Changed outside: the share that lack another {part} of the draft. Lost: how many they lack."
+)
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A draft with faults, and how to find the other parts, and the right value, in what became of it."""
-
-    prompt: str
-    answer: str
-    checks: list[str]
-    others: Any
-    right: Any = ""
-
-    def has(self, parts: Any, answer: str) -> bool:
-        """Whether an answer has all of some parts: sentences, or values by name."""
-        if isinstance(parts, dict):
-            found = json_so_far(answer)
-            return isinstance(found, dict) and parts.items() <= found.items()
-        return all(part in answer for part in parts)
-
-
-async def texts(engine: Engine, questions: int) -> list[Draft]:
-    """Return answers of the model, each with a word in one to three sentences that is then forbidden."""
-    found: list[Draft] = []
-    for number, question in enumerate(QUESTIONS[:questions]):
-        draft = (await redraft.arevise(question, model=engine, max_tokens=400, seed=number)).steps[0]
-        said = [draft.answer[begin:end] for begin, end in pairwise([0, *ends_of(draft.answer)])]
-        text, words = (draft.answer + question).lower(), re.findall(r"\b[a-z]{5,}\b", draft.answer)
-        rare = [word for word in words if text.count(word) == 1]
-        middle = range(len(said) // 3, len(said) - 1)
-        once = {place: [word for word in rare if word in said[place]] for place in middle}
-        places = [place for place, words in once.items() if words]
-        long = draft.complete and len(await engine.encode(draft.answer)) >= LEAST
-        for faults in range(1, 4 if long and len(places) >= 3 else 1):
-            draw = random.Random(number)
-            wrong = draw.sample(places, faults)
-            checks = [f"lacks:{draw.choice(once[place])}" for place in wrong]
-            others = tuple(each.strip() for place, each in enumerate(said) if place not in wrong)
-            found.append(Draft(question, draft.answer, checks, others))
-    return found
-
-
-def objects(folder: Path, count: int) -> Iterator[Draft]:
-    """Yield objects with one to three values that are wrong or missing, and which the prompt says."""
-    for number in range(count):
-        draw, size = random.Random(number), SIZES[number % len(SIZES)]
-        names = [f"{draw.choice([*KINDS])}_{place}" for place in range(size)]
-        kinds = {name: KINDS[name.partition("_")[0]] for name in names}
-        values = {name: kind[1](draw) for name, kind in kinds.items()}
-        schema = {"type": "object", "properties": {name: kind[0] for name, kind in kinds.items()}}
-        file, wrong = folder / f"{number}.json", draw.sample(names, 1 + number // len(SIZES) % 3)
-        file.write_text(json.dumps({**schema, "required": names, "additionalProperties": False}), "utf-8")
-        faulty = {**values, **{name: kinds[name][2] for name in wrong}}
-        right = {name: values.pop(name) for name in wrong}
-        if number % 4 == 3:
-            del faulty[wrong[0]]
-        said = " and ".join(f"{name} is {json.dumps(value)}" for name, value in right.items())
-        prompt = f"Write the record in JSON. In it, {said}."
-        yield Draft(prompt, json.dumps(faulty, indent=2), [f"json-schema:{file}"], values, right)
-
-
-async def measured(name: str, part: str, streams: int, every: int, goal: float, *, quick: bool) -> Row:
-    """Patch each draft, and revise `every` which group of them, in turn."""
-    made: dict[str, list[tuple[Chain, Draft]]] = {way: [] for way in WAYS}
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    ratios: list[float] = []
-    engine = await load_engine("default", ctx=8192, parallel=streams)
+async def measured(
+    name: str,
+    folder: Path,
+    *,
+    streams: int = 1,
+    count: int = 200,
+    every: int = 20,
+    ways: Sequence[str] = (*WAYS,),
+    most: int = 600,  # new tokens; no text has more
+    part: str = "sentence",
+    unpacked: bool = False,  # the model is a folder of transformers
+) -> Row:
+    """Patch drafts, and take the other ways with `every` which group of them, in turn."""
+    made: Made = {way: [] for way in ways}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    ratios: dict[str, list[float]] = {"seconds": [], "new tokens": []}
+    if unpacked:
+        weights("from-gguf", default_model(), "-o", folder / "model")
+    reference = str(folder / "model") if unpacked else "default"
+    engine = await load_engine(reference, ctx=8192, parallel=streams, threads=1)
 
     async def read(draft: Draft) -> None:
-        told = [demand_of(parse_check(check)) for check in draft.checks]
+        told = [*filter(None, (demand_of(parse_check(check)) for check in draft.checks))]
         demand = told[0] if len(told) == 1 else "\n".join(f"- {each}" for each in told)
-        asked: Message = {"role": "user", "content": f"{draft.prompt}\n\n{demand}"}
+        asked: Message = {"role": "user", "content": f"{draft.prompt}\n\n{demand}".strip()}
         async with aclosing(engine.chat([asked], Sampling(max_tokens=1, begun=draft.answer))) as deltas:
-            async for _ in deltas:
-                pass
+            assert [delta async for delta in deltas]
 
     async def mended(draft: Draft, way: str, seed: int) -> tuple[Chain, Draft]:
-        given: dict[str, Any] = {"given": draft.answer, "checks": draft.checks, "max_revisions": 1}
-        return await redraft.arevise(draft.prompt, model=engine, seed=seed, **given, **WAYS[way]), draft
+        given: dict[str, Any] = {"given": draft.answer, "max_revisions": 1} if way in REVISING else {}
+        given |= {"checks": draft.checks, "max_tokens": most, **WAYS[way]}
+        return await redraft.arevise(draft.prompt, model=engine, seed=seed, **given), draft
 
-    with tempfile.TemporaryDirectory() as folder:
-        if part == "sentence":
-            TEXTS[:] = found = TEXTS or await texts(engine, 8 if quick else len(QUESTIONS))
-        else:
-            found = [*objects(Path(folder), 3 if quick else 100)]
-        for first in range(0, len(found), streams):
-            group, taken = found[first : first + streams], dict[str, float]()
-            ways = [*WAYS] if first // streams % every == 0 else ["patch"]
-            for way in ways[:: 1 if first // streams // every % 2 else -1]:
+    found = [*islice(objects() if part == "value" else texts(), count)]
+    for first in range(0, len(found), streams):
+        group, taken, new = found[first : first + streams], dict[str, float](), dict[str, float]()
+        turn, rest = divmod(first // streams, every)
+        for way in (ways[:1] if rest else ways)[:: -1 if turn % 2 else 1]:
+            if way in REVISING:
                 await asyncio.gather(*map(read, group))
-                began = time.perf_counter()
-                tasks = (mended(draft, way, 1000 * (first + place)) for place, draft in enumerate(group))
-                made[way] += await asyncio.gather(*tasks)
-                taken[way] = (time.perf_counter() - began) / len(group)
-                seconds[way] += [taken[way]] * len(group)
-            ratios += [taken[way] / taken["patch"] for way in ways[1:]]
+            began = time.perf_counter()
+            tasks = (mended(draft, way, 1000 * (first + place)) for place, draft in enumerate(group))
+            made[way] += (pairs := await asyncio.gather(*tasks))
+            taken[way] = (time.perf_counter() - began) / len(group)
+            seconds[way] += [taken[way]] * len(group)
+            new[way] = sum(chain.usage.completion_tokens for chain, _ in pairs)
+        if not rest:
+            ratios["seconds"].append(taken["full revision"] / taken["patch"])
+            ratios["new tokens"].append(new["full revision"] / max(new["patch"], 1))
     await engine.aclose()
-    figures: list[Figure] = []
-
-    def add(what: str, unit: Unit, of: Callable[[Chain, Draft], float], *goal: Goal) -> None:
-        for way, pairs in made.items():
-            values = tuple(float(of(chain, draft)) for chain, draft in pairs)
-            shares = (100 * fmean(values),) if unit == "%" else values
-            figures.append(Figure(f"{what}, {way}", shares, unit, *(goal if way == "patch" else ())))
-
-    add("pass", "%", lambda chain, _: bool(chain.passed))
-    add("are right where they failed", "%", lambda chain, draft: draft.has(draft.right, chain.answer))
-    add(
-        "changed outside", "%", lambda chain, draft: not draft.has(draft.others, chain.answer), Goal("≤", 0.0)
-    )
-    add("new tokens", "tokens", lambda chain, _: chain.usage.completion_tokens, Goal("≤", goal))
-    figures += [Figure(f"seconds, {way}", tuple(each), "s") for way, each in seconds.items()]
-    figures.append(Figure("a full revision's seconds over a patch's", tuple(ratios), "×", Goal("≥", 5.0)))
-    how = HOW.format(count=len(found), full=len(made["full revision"]), part=part, streams=streams)
+    how = HOW.format(count=len(found), full=len(made[REVISING[1]]), streams=streams, most=most, part=part)
+    figures = [*_figures(made), *(Figure(f"seconds, {way}", (*each,), "s") for way, each in seconds.items())]
+    for (what, each), least in zip(ratios.items(), (5.0, 8.0), strict=True):
+        figures.append(Figure(f"a full revision's {what} over a patch's", (*each,), "×", Goal("≥", least)))
     return Row(f"patch: {name}", how, tuple(figures))
 
 
-def run(*about: Any, quick: bool) -> Row:
-    return asyncio.run(measured(*about, quick=quick))
+def _figures(made: Made) -> Iterator[Figure]:
+    def of(made: Made, what: str, unit: Unit, value: Callable[[Chain, Draft], float], *goal: Goal) -> Any:
+        for way, pairs in made.items():
+            values = tuple(float(value(chain, draft)) for chain, draft in pairs)
+            means = (fmean(values) * (100 if unit == "%" else 1),) if unit != "tokens" else values
+            yield Figure(f"{what}, {way}", means, unit, *(goal if way == "patch" else ()))
+
+    def lost(chain: Chain, draft: Draft) -> int:
+        return draft.lost(draft.others, chain.answer)
+
+    known = {way: told for way, each in made.items() if (told := [pair for pair in each if pair[1].right])}
+    revised = {way: made[way] for way in REVISING}
+    yield from of(made, "pass", "%", lambda chain, _: bool(chain.passed))
+    yield from of(known, "are right", "%", lambda chain, draft: not draft.lost(draft.right, chain.answer))
+    yield from of(revised, "changed outside", "%", lambda *pair: lost(*pair) > 0, Goal("≤", 0.0))
+    yield from of(revised, "lost, mean", "", lost)
+    yield from of(made, "new tokens", "tokens", lambda chain, _: chain.usage.completion_tokens)
+
+
+def run(name: str, *, quick: bool, **about: Any) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(measured(name, Path(folder), **about | ({"count": 3} if quick else {})))
 
 
 def able(*, quick: bool) -> Row:
     """Measure with a model without faults, and the peers."""
-    with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(patch_peers.row([*objects(Path(folder), 3 if quick else 100)]))
+    return asyncio.run(patch_peers.row([*islice(objects(), 3 if quick else None)]))
 
 
 ROWS = {
-    "texts": partial(run, "texts", "sentence", 1, 4, 40),
-    "eight": partial(run, "texts, eight at once", "sentence", 8, 2, 40),
-    "objects": partial(run, "objects", "value", 1, 11, 60),
+    "texts": partial(run, "texts"),
+    "eight": partial(run, "texts, eight at once", streams=8, ways=REVISING, every=5),
+    "hf": partial(run, "texts, a folder of transformers", count=20, ways=REVISING, every=5, unpacked=True),
+    "objects": partial(run, "objects", part="value", most=2500),
     "able": able,
 }
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import ConfigDict, create_model
 
 import redraft
 from measure import Figure, Goal, Row
+from patch_material import flat
 from redraft.engines.load import load_engine
 
 HOW = (
@@ -24,6 +26,7 @@ HOW = (
     "patch: mode `auto`. full: mode `verified`. The peers get the draft as the first reply: instructor asks "
     "for the whole object again, with the error, and trustcall for a JSON Patch. Right: all values are."
 )
+TYPES = {"integer": int, "number": float, "boolean": bool, "string": str}
 LONGEST = 10_000  # characters, which a scripted model counts
 
 
@@ -35,10 +38,6 @@ class Able(httpx.BaseTransport):
     said: list[str] = field(default_factory=list)
     begun: bool = False
 
-    @property
-    def whole(self) -> dict[str, Any]:
-        return {**self.draft.others, **self.draft.right}
-
     def say(self, value: Any) -> str:
         self.said.append(json.dumps(value))
         return self.said[-1]
@@ -46,10 +45,12 @@ class Able(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request: with a JSON Patch if there is a tool for that."""
         tools = [tool["function"]["name"] for tool in json.loads(request.read()).get("tools", ())]
-        edits = [{"op": "add", "path": f"/{name}", "value": each} for name, each in self.draft.right.items()]
+        old, right = flat(json.loads(self.draft.answer)), self.draft.right
+        ops = {path: "replace" if path in old else "add" for path in right}
+        edits = [{"op": ops[path], "path": path, "value": each} for path, each in right.items()]
         plan = f"Set {', '.join(self.draft.right)}."
         patch = {"json_doc_id": "call_1", "planned_edits": plan, "patches": edits}
-        value = patch if {*tools} - {"Record"} else self.whole
+        value = patch if {*tools} - {"Record"} else self.draft.whole
         text, self.begun = self.say(value) if self.begun else self.draft.answer, True
         function = {"name": "".join(tools[:1]), "arguments": text}
         calls = [{"id": "call_1", "type": "function", "function": function}]
@@ -61,20 +62,28 @@ class Able(httpx.BaseTransport):
 
 def by_redraft(mode: Any, able: Able) -> str:
     """Mend a draft by a patch, or by a full revision."""
-    parts = {f"/{name}": value for name, value in able.draft.right.items()}
 
     def say(messages: Any) -> str:
-        return able.say(parts if "by their JSON pointers" in messages[-1]["content"] else able.whole)
+        return able.say(
+            able.draft.right if "by their JSON pointers" in messages[-1]["content"] else able.draft.whole
+        )
 
     given: dict[str, Any] = {"given": able.draft.answer, "checks": able.draft.checks, "max_tokens": LONGEST}
     return redraft.revise(able.draft.prompt, model=redraft.ScriptedEngine(say), mode=mode, **given).answer
 
 
+def kind_of(schema: dict[str, Any]) -> Any:
+    if properties := schema.get("properties"):
+        fields: Any = {name: (kind_of(each), ...) for name, each in properties.items()}
+        return create_model("Record", __config__=ConfigDict(strict=True, extra="forbid"), **fields)
+    if items := schema.get("items"):
+        return list[kind_of(items)]  # type: ignore[misc]  # made as it runs
+    return Literal[tuple(schema["enum"])] if "enum" in schema else TYPES[schema["type"]]
+
+
 def by_peer(name: str, able: Able) -> str:
     """Mend a draft by instructor's one retry, or by trustcall's one patch."""
-    days = Literal["Monday", "Friday"]
-    fields: Any = {n: (days if n.startswith("day") else type(each), ...) for n, each in able.whole.items()}
-    record: Any = create_model("Record", __config__=ConfigDict(strict=True, extra="forbid"), **fields)
+    record = kind_of(json.loads(Path(able.draft.checks[0].partition(":")[2]).read_text("utf-8")))
     api: Any = {"base_url": "http://able/v1", "api_key": "-", "http_client": httpx.Client(transport=able)}
     asked: Any = [{"role": "user", "content": able.draft.prompt}]
     if name == "instructor":
@@ -105,7 +114,7 @@ async def row(drafts: Sequence[Any]) -> Row:
     engine, figures = await load_engine("default"), list[Figure]()
     for way, mend in WAYS.items():
         ables, goals = [*map(Able, drafts)], [Goal("≥", 100.0), Goal("≤", 60.0)] * (way == "patch")
-        right = [json.loads(mend(able)) == able.whole for able in ables]
+        right = [json.loads(mend(able)) == able.draft.whole for able in ables]
         figures.append(Figure(f"are right, {way}", (100 * fmean(right),), "%", *goals[:1]))
         tokens = [float(sum([len(await engine.encode(text)) for text in able.said])) for able in ables]
         figures.append(Figure(f"new tokens, {way}", tuple(tokens), "tokens", *goals[1:]))

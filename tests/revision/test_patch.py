@@ -96,6 +96,10 @@ def test_another_word_comes_first_and_then_another_sentence() -> None:
     ):  # in which "A" is a part of the place, or not
         chain = owls(Able([" owl is what they like."], about=able), given=text)
         assert chain.answer == text.replace("A mouse", "An owl")
+    chain = owls(Able([" bird would do. They"], about=able))  # from the word on, its sentence is another
+    assert chain.answer == OWLS.replace(MOUSE, "A bird would do.")
+    short = "A mouse is what owls like best. They do."  # most of it stays, whatever the sentence's length
+    assert owls(Able([" vole is what owls like best."], about=able), given=short).steps[1].patch == ((2, 30),)
     chain = owls(Able(["", "Voles do."], about=able))
     assert (chain.answer, chain.usage.completion_tokens) == (OWLS.replace(MOUSE, "Voles do."), 9)
 

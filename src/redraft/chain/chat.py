@@ -414,7 +414,6 @@ def _same(one: str, other: str) -> int:
 
 
 def _mapped(value: Any, change: Callable[[str], str], names: Callable[[str], str] | None = None) -> Any:
-    """Change the texts within a JSON value, and names of fields by `names`, by default in the same way."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):

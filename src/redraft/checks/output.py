@@ -111,7 +111,6 @@ def _closed(schema: Any) -> Any:
 
 
 def _name_of(output: Any) -> str:
-    """Return the name of a type without its annotations: `int`, or `list[int]`."""
     if get_origin(output) is Annotated:
         return _name_of(get_args(output)[0])
     name = output.__name__ if isinstance(output, type) and not get_args(output) else str(output)

@@ -127,7 +127,6 @@ def find_sandbox() -> None:
 
 
 def _tried() -> str:
-    """Run an empty job. Return why it does not get ready; empty if it does."""
     with filtering() as number:
         try:
             tried = subprocess.run(  # noqa: S603

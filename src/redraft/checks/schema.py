@@ -220,7 +220,6 @@ def target_of(schema: Any, reference: str) -> Any:
 
 
 def _checked(kind: Any, schema: Schema, name: str) -> Validator:
-    """Return the validator of a schema, after checking all its parts and trying it on empty values."""
     from jsonschema.exceptions import SchemaError
     from jsonschema_specifications import REGISTRY
     from referencing.jsonschema import DRAFT202012, SchemaResource
@@ -246,7 +245,6 @@ def faults(validator: Validator, value: Any, most: int) -> list[Any]:
 
 
 def _inspect(resource: SchemaResource, resolver: Resolver[Schema]) -> set[str]:
-    """Resolve every reference and compile every pattern. Return the keywords of the schema."""
     _check_time()
     contents, keywords = resource.contents, set[str]()
     if isinstance(contents, Mapping):

@@ -135,7 +135,6 @@ def _spelled_out(ref: str) -> str:
 
 
 def _named(ref: str) -> ModelReference | None:
-    """Parse `NAME:target`: canned replies, or an engine of an installed package."""
     name, colon, target = ref.partition(":")
     if not colon or not re.fullmatch(r"[\w-]+", name):
         return None

@@ -137,14 +137,15 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
 
 
 def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
-    """Return edits in order, overlapping ones joined; empty if they cover half of the text."""
+    """Return edits in order, overlapping ones joined; empty if they, or gaps, cover half of the text."""
     found: list[Edit] = []
     for edit in sorted(edits, key=lambda edit: (edit.begin, -edit.end)):
         if found and (edit.begin < found[-1].end or edit == found[-1]):
             found[-1] = replace(found[-1], end=max(edit.end, found[-1].end), gap=None)
         else:
             found.append(edit)
-    return found if 2 * sum(each.end - each.begin for each in found if not each.gone) < size else []
+    sizes = (len(each.gap.old) if each.gap else each.end - each.begin for each in found if not each.gone)
+    return found if 2 * sum(sizes) < size else []
 
 
 def written(
@@ -165,17 +166,15 @@ def written(
         if places and rules.spent(state):
             finish = "max_tokens"
             break
-        for way in [edit] * bool(edit.gap and number == 0) + [replace(edit, gap=None)]:
-            begun = text + _kept(answer, way) + _lead(text, edit)
-            ask = _ask(state, way, begun, messages, number)
-            reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
-            usage += reply.usage
-            goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
-            apart = begun[-1:] == " " and reply.text.lstrip()[:1] in (",", ";", ":")
-            twice = begun.lower().split()[-1:] == re.findall(r"\w+", reply.text.lower())[:1]
-            piece = None if goes_on or apart or twice else _piece(answer, way, reply)
-            if piece:
-                break
+        way = edit if number == 0 else replace(edit, gap=None)
+        begun = text + _kept(answer, way) + _lead(text, edit)
+        ask = _ask(state, way, begun, messages, number)
+        reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
+        usage += reply.usage
+        goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
+        apart = begun[-1:] == " " and reply.text.lstrip()[:1] in (",", ";", ":")
+        twice = begun.lower().split()[-1:] == re.findall(r"\w+", reply.text.lower())[:1]
+        piece = None if goes_on or apart or twice else _piece(answer, way, reply)
         if piece and (edit.pointer is not None or piece not in answer):
             text, at = _put(text, answer, edit, piece, places)
         if reply.finish != "stop" and (edit.open or not piece):
@@ -260,11 +259,10 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
     if edit.open:
         return text
     if edit.gap:
-        if not reply.text.endswith((edit.gap.rest, edit.gap.closed or edit.gap.rest)):
-            return None
-        word = reply.text.lstrip(" ")
-        before = _kept(answer, edit) + reply.text[: len(reply.text) - len(word)]
-        return "".join(with_article(before, word, answer)).lstrip()
+        filled = reply.text.endswith((edit.gap.rest, edit.gap.closed or edit.gap.rest))
+        piece = text if filled else _piece(answer, replace(edit, gap=None), reply)
+        before = _kept(answer, edit) + " " * reply.text.startswith(" ")
+        return "".join(with_article(before, piece, answer)).lstrip() if piece else None
     if edit.pointer is not None:
         try:
             end = json.JSONDecoder().raw_decode(text)[1]
@@ -348,7 +346,6 @@ def _asking(state: State, base: Step, edits: Sequence[Edit], messages: Messages)
 
 
 def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.Ask:
-    """Return the request for one passage anew, behind the quotation mark that it begins with."""
     old = answer[edit.begin : edit.end]
     form = None if len(ends_of(old)) > 1 or _LISTED.search(edit.wish) else _form(state, one=True)
     asked: Message = {"role": "user", "content": prompts.PASSAGE.format(text=old, wish=edit.wish)}
@@ -364,7 +361,6 @@ def touches(place: Place, edit: Edit) -> bool:
 
 
 def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return the reply's new text for each place; "" where it is missing."""
     if edits[0].code:
         return _new_code(reply.text if reply.finish == "stop" else "", answer, edits)
     olds = [answer[edit.begin : edit.end] for edit in edits]

@@ -138,7 +138,6 @@ def _set(span: Span, found: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _ending(span: Span) -> Iterator[None]:
-    """End a span with its body. Cancelling or leaving early is not recorded as an error."""
     try:
         yield
     except Exception as error:

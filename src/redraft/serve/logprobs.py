@@ -60,7 +60,6 @@ class Noting(WrappedEngine):
             raise
 
     async def _of(self, delta: Delta) -> list[Token]:
-        """Return the tokens of a delta. Without ids, the first one gets the whole text."""
         texts = [delta.text, *[""] * (len(delta.logprobs) - 1)]
         if len(delta.tokens) == len(delta.logprobs) > 1:
             texts = [await self.decode([token]) for token in delta.tokens]

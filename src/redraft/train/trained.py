@@ -313,7 +313,6 @@ def _accelerator(args: TrainingArguments) -> Accelerator:
 
 
 def _load_whole(model: torch.nn.Module, folder: Path) -> None:
-    """Load all weights. Tensors that share memory are saved once."""
     missing = dict(model.named_parameters()).keys() | dict(model.named_buffers()).keys()
     unexpected: list[str] = []
     for path in sorted(folder.glob("model*.safetensors")) or [part_of(folder, "model.safetensors")]:

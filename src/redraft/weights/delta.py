@@ -263,7 +263,6 @@ def recorded_recipe(delta: Checkpoint) -> Recipe | None:
 
 
 def _without_buffers(base: Checkpoint, delta: Checkpoint) -> Checkpoint:
-    """Drop buffers that the base lacks from a delta that redraft did not make."""
     if KEY in delta.metadata:
         return delta
     dropped = {name for name in delta.tensors.keys() - base.tensors.keys() if name.endswith(_COMPUTED)}

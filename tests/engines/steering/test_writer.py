@@ -127,6 +127,7 @@ def write(form: Form, source: Source, tokens: int = 400, **more: Any) -> tuple[s
 
 
 BOAT = " boat is red."
+FITS = {" small": " boat", " small boat": " is", " old boat": " is"}
 
 
 @pytest.mark.parametrize(
@@ -137,18 +138,21 @@ BOAT = " boat is red."
         ({}, {" big": " boat", " small": " boat"}, (), f" big{BOAT}"),
         ({}, {" big": " boat", " small": " boat"}, ("big",), f" small{BOAT}"),
         ({" Near": -0.5}, {" Near": " boat", " small": " boat"}, (), f" small{BOAT}"),  # it is said there
-        ({" b": -1.0}, {}, (), ""),  # it may begin another word
-        ({}, {" ol": " boat"}, (), ""),  # this is of "old"
+        ({}, {" big": " boat", **FITS}, (), f" small{BOAT}"),
+        ({" b": -1.0}, {}, (), " is red."),  # it may begin another word
+        ({}, {" ol": " boat"}, (), " is red."),  # this is of "old"
     ],
 )
 def test_a_gap_is_filled_with_what_is_likely_there(
     begins: dict[str, float], behind: dict[str, str], lacks: tuple[str, ...], text: str
 ) -> None:
-    first = {" big": -1.0, " small": -1.5, " ol": -1.6, "ly": -1.7, ".": -1.8, **begins}
-    model = Says(likeliest=lambda said: ((behind.get(said, "?"), -1.0),) if said else tuple(first.items()))
+    first = tuple({" big": -1.0, " small": -1.5, " ol": -1.6, "ly": -1.7, ".": -1.8, **begins}.items())
+    tops = {"": first, **{said: ((word, -1.0),) for said, word in behind.items()}}
+    model = Says(" is", " red.", likeliest=lambda said: tops.get(said, (("?", -1.0),)))
     form = Form(one=True, lacks=lacks, gap=Gap(" old", BOAT, BOAT, frozenset({"near"})))
     found, last = write(form, model.source)
     assert (found, last.completion_tokens) == (text, len(model.asked))
+    assert not Gap(" 40", BOAT, BOAT).takes(" x")  # as in 6 × 15 = x
 
 
 CHECKS = st.one_of(

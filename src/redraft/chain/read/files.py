@@ -172,7 +172,6 @@ def decode(data: bytes, where: str) -> Any:
 
 
 def _decoded(data: bytes, where: str) -> Any:
-    """Decode with the standard library, which accepts more and explains errors."""
     text = _text(data, where)
     try:
         value = json.loads(text)

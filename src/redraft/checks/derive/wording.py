@@ -101,7 +101,6 @@ _ASKS_WHY = re.compile(
 
 
 def _elsewhere(sentence: Sentence, match: re.Match[str]) -> bool:
-    """Return whether what ends is not the answer."""
     of_parts = OF_PARTS.search(sentence.text) and not _LAST.match(sentence.text)
     asks = "ending" not in match[0].lower() and _ASKS_WHY.search(sentence.before(match))
     return bool(of_parts or asks) or is_of_a_thing(sentence, match)

@@ -312,7 +312,6 @@ class Server:
     async def _settled(
         self, request: Mapping[str, Any], limit: float, *, patient: bool = True
     ) -> httpx.Response | Refusal:
-        """Send a request, given as httpx's arguments, with retries. The limit is for its headers."""
         self._loop = self._loop or asyncio.get_running_loop()
         if self._loop is not asyncio.get_running_loop():  # connections belong to the one that opened them
             raise EngineError(

@@ -244,7 +244,6 @@ def _text(content: Any) -> str:
 
 
 def _chances(found: Mapping[str, Any]) -> list[tuple[float, Likeliest]]:
-    """Return the log-probability and the likeliest tokens of each place."""
     listed = [_table(each) for each in _list(found.get("content"))]
     numbers = [each.get("logprob") for each in listed] or _list(found.get("token_logprobs"))
     tops: list[Any] = [

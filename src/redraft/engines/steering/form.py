@@ -76,10 +76,10 @@ class Gap(NamedTuple):
     near: frozenset[str] = frozenset()  # words around it, in lower case, which do not come there again
 
     def takes(self, word: str) -> bool:
-        """Return whether a text is a word that may stand there. A part of the old one is not."""
+        """Return whether a text is a word that may stand there: no part of the old one, nor for a number."""
         old, bare = self.old.lower(), word.lstrip(" ").lower()
-        spaced = word[:1].isspace() == old[:1].isspace()
-        return spaced and bare.isalpha() and bare not in self.near and not old.startswith(word.lower())
+        alike = word[:1].isspace() == old[:1].isspace() and not any(map(str.isdigit, old))
+        return alike and bare.isalpha() and bare not in self.near and not old.startswith(word.lower())
 
 
 NOT_IN_JSON = frozenset('"\\' + "".join(map(chr, range(32))))

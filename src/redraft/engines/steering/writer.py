@@ -41,9 +41,10 @@ SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
 BANNED = 40  # words whose tokens are banned; further ones are taken back where they come
 LONG = 200  # characters of a phrase, at most
 SHORT = 3  # letters; a shorter token without a space is a part of many words
-WORDS = 4  # that are tried in a gap
+WORDS = 4  # that are tried in a gap, and three times as many if none of them fits
 LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
-FITTING = -7.5  # the least log-probability of a word in a gap and of the one behind it
+FITTING = -7.5  # the least log-probability of a word in a gap and of the token behind it
+WORSE, UNSEEN = 2.5, -8.0  # how much less likely a text may go on than behind the old word; of what is rare
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,6 @@ class _Writer:
         self.unsteered = self.thought = False
 
     async def run(self) -> None:
-        """Put the deltas of the text into the queue, or the error that ended it."""
         try:
             self.banned = await self._bans()
             await self._begins()
@@ -218,7 +218,6 @@ class _Writer:
             await self._add_to_json()
 
     async def _end_texts(self, bounded: str) -> None:
-        """End each text of JSON that its bound cut where the model might have ended it."""
         draft = self.draft
         for found in reversed(cut_texts(draft.text, bounded)[0]):
             end, half = found.end() - 1, (found.start() + found.end()) // 2
@@ -230,7 +229,6 @@ class _Writer:
                 draft.add(Delta(text=rest))
 
     async def _add_to_json(self) -> None:
-        """Put each missing text into a sentence at the end of the last text, if there is one."""
         draft = self.draft
         ends = [found.end() - 1 for found in STRING.finditer(draft.text) if not found[1]]
         if not (ends and self._missing()):
@@ -264,8 +262,6 @@ class _Writer:
         wanted = [text for text in missing if text in self.placed] or missing
         if self.placed or self.compares:
             changes["logprobs"] = True
-        if self.form.gap:
-            changes |= {"logprobs": True, "top_logprobs": SEEN}
         likely = (token for token, text in self.begins.items() if text in wanted)
         changes.setdefault("likelier", tuple((token, self.likelier) for token in likely))
         return replace(self.sampling, **({"seed": seed, "max_tokens": most, "banned": self.banned} | changes))
@@ -285,7 +281,6 @@ class _Writer:
                 yield delta
 
     async def _replies(self, text: str, sampling: Sampling) -> Replies:
-        """Continue a text. Without room for it, the answer is over."""
         try:
             async with aclosing(self.source.go_on(text, sampling)) as deltas:
                 async for delta in deltas:
@@ -306,7 +301,8 @@ class _Writer:
             pass
 
     async def _likeliest(self, text: str) -> Likeliest:
-        asked = self._request(1, logprobs=True, top_logprobs=SEEN, form=None, banned=frozenset(), likelier=())
+        seen = SEEN * (3 if self.form.gap and self.source.encode else 1)  # a server may refuse more
+        asked = self._request(1, logprobs=True, top_logprobs=seen, form=None, banned=frozenset(), likelier=())
         async with aclosing(self._replies(text, asked)) as deltas:
             found = [delta async for delta in deltas]
         self.spent += 1
@@ -559,14 +555,21 @@ class _Writer:
 
     async def _fill(self, gap: Gap) -> None:
         top = await self._likeliest("")
-        found = [(LEFT_OUT + await self._begun(gap.closed, top), gap.closed)]
+        found = [(LEFT_OUT + await self._begun(gap.closed, top), "", gap.closed)]
         words = [(str(word), chance) for word, chance in top if gap.takes(str(word))]
-        for word, chance in words[:WORDS]:
-            if self._forbidden(word + gap.rest, 0) is None:
+        for word, chance in words[: 3 * WORDS]:
+            more = len(found) <= WORDS or max(found)[0] < FITTING
+            if more and self._forbidden(word + gap.rest, 0) is None:
                 behind = await self._begun(gap.rest, await self._likeliest(word))
-                found.append((chance + behind, word + gap.rest))
-        chance, text = max(found)
-        self.draft.add(Delta(text=text if chance > FITTING else ""))
+                found.append((chance + behind, word, gap.rest))
+        for _, word, rest in sorted((each for each in found if each[0] > FITTING), reverse=True):
+            first = re.findall(r"\s?(?:\w+|[^\w\s])", rest)[0]
+            tops = [await self._likeliest(each + first) for each in (word, gap.old)]
+            new, old = [max(await self._begun(rest[len(first) :], each), UNSEEN) for each in tops]
+            if new > old - WORSE:
+                self.draft.add(Delta(text=word + rest))
+                return
+        await self._sentence()  # it takes another course from there on
 
     async def _begun(self, text: str, top: Likeliest) -> float:
         first = (await self._encode(text))[:1]
@@ -662,10 +665,7 @@ class _Writer:
                 await self._put(missing[:1] if apart else missing)
 
     async def _put(self, texts: list[str]) -> None:
-        """Write a further sentence with some texts: the likeliest of a few, which end after they came.
-
-        They are made ever likelier. Texts that are missing beside them keep their share of the tokens.
-        """
+        """Write a further sentence with some texts, ever likelier: the best of a few."""
         draft, found, self.placed = self.draft, list[tuple[tuple[int, bool, float], list[Delta]]](), texts
         begin, count = len(draft), len(draft.pieces)
         until = self.spent + (self.room - self.spent) // (1 + len({*self._missing()} - {*texts}))

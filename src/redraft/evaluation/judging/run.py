@@ -189,7 +189,6 @@ class JudgeRun:
             yield work
 
     def _check_judge(self, engine: Engine) -> Price | None:
-        """Return the price of the judge. Raise `UsageError` if it cannot judge, or lacks a price."""
         if not engine.info.chats:
             hint = "Use a model with a chat template."
             raise UsageError(f"{engine.info.name} does not answer messages, as a judge must.", hint=hint)

@@ -148,7 +148,6 @@ def describe_grades(inputs: Sequence[Input], material: Material) -> GradeReport:
 
 
 def _read(given: Input, material: Material, seen: dict[object, str]) -> Iterator[tuple[str, Grade]]:
-    """Yield the grades of a file with their places. `seen` has the places of all that came before."""
     for raw in given.records:
         try:
             grade = Grade.model_validate(decode(raw.data, raw.where))

@@ -136,7 +136,6 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
 
 
 def _mixed(about: tuple[str, str], first: tuple[str, str], where: str, given: Input) -> RecordError:
-    """Return the error for a file with two tasks, or two models of a log."""
     (task, model), (before, other) = about, first
     field, one = ("evaluation_name", before) if model else ("", "")
     if model and task == before:

@@ -159,7 +159,6 @@ def _parts(step: object, key: str) -> Iterable[Any]:
 
 
 def _piece_scores(source: TokenizerFolder) -> dict[int, float]:
-    """Return the scores of tokenizer.model; empty if it is missing or disagrees with tokenizer.json."""
     pieces = source.pieces.pieces if source.pieces else ()
     if source.fast and any(source.ids.get(piece.text) != number for number, piece in enumerate(pieces)):
         return {}

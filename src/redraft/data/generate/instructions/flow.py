@@ -221,7 +221,6 @@ class Flow:
         return self._commit(request, reply, made)
 
     def _claims(self, task: Task, origin: Origin, fault: Fault | None, made: Made) -> bool:
-        """Add the instruction of a faultless task to the pool; else add the task to the rejects."""
         if fault:
             made.reject(task, origin, fault)
         elif near := self.pool.claim(task.instruction):
@@ -307,7 +306,6 @@ class Flow:
     # Both ways.
 
     async def _listed(self, request: Request, text: str, stop: Sequence[str]) -> _Reply:
-        """Ask for the tasks of a request. If a content filter refuses it, there are none."""
         reply = await self.teacher.ask(request.id, text, self.sampling, stop)
         if reply.refused and not is_filtered(reply.refused):
             raise reply.refused
