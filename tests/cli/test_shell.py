@@ -252,7 +252,6 @@ def test_little_is_imported_before_interrupts_are_handled() -> None:
 
 
 def test_an_ignored_interrupt_stays_ignored(tmp_path: Path) -> None:
-    """As in a shell's background job: `redraft … &`."""
     code = "import signal, sys; signal.signal(2, signal.SIG_IGN); from redraft.cli import main\n"
     code += "sys.argv = ['redraft', '--version']\ntry: main()\nexcept SystemExit: pass\n"
     code += "print(signal.getsignal(2) is signal.SIG_IGN)"

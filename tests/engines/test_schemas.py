@@ -112,7 +112,6 @@ def test_a_type_in_which_each_level_has_many_of_itself_does_not_explode() -> Non
     ],
 )
 def test_every_kind_of_value_has_a_bound(schema: Any) -> None:
-    """Each type of a value in a bounded schema says where it ends."""
     ends = {"string": "maxLength", "integer": "maximum", "number": "maximum", "array": "maxItems"}
 
     def look(part: Any) -> None:

@@ -109,7 +109,6 @@ def test_a_text_that_no_file_or_record_can_hold_is_refused(value: Any, named: st
 
 @pytest.mark.parametrize("echo", ["Schreibe den Text bitte ganz neu auf.", "{sent}"])
 def test_a_request_is_recognised_in_any_language(echo: str) -> None:
-    """It repeats what was sent."""
     found = "Viel zu lang geraten."
     own = {
         "criticise": f"{{found}}\n\n{VERDICTS}",

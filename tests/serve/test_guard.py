@@ -246,7 +246,6 @@ HALF = (
     "begun", [b"", HEALTH, HEALTH + b"\r\n" + HEALTH, b"GET /health HTTP/1.1\rHost: x\r\r"]
 )
 def test_a_connection_with_half_a_request_is_closed(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slow heads would otherwise use up the connections, and need no key."""
     monkeypatch.setattr(run, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(run, "_IDLE", 1)
     with served() as server:

@@ -187,7 +187,6 @@ def test_a_skeleton_has_the_shapes_and_no_memory(folder: Path) -> None:
 def test_frozen_weights_have_16_bits_where_the_machine_computes_in_them(
     monkeypatch: pytest.MonkeyPatch, bf16: bool
 ) -> None:
-    """Also on a machine whose GPU is left aside."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": not bf16})

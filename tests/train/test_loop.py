@@ -144,7 +144,6 @@ def test_an_evaluation_is_the_mean_over_trained_tokens(examples: Prepared, tmp_p
 def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
     examples: Prepared, unbroken: Path, tmp_path: Path, step: int
 ) -> None:
-    """After an epoch and in the middle of one, with dropout."""
     made = before_step(loop(tmp_path, data(examples), save_total_limit=2), step, terminate)
     assert (made.run(), made.stopped) == (step, signal.SIGTERM)
     found, _ = newest(tmp_path)
@@ -156,7 +155,6 @@ def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(
 
 @pytest.mark.parametrize(("save", "step"), [("steps", 6), ("epoch", 4), ("epoch", 6)])
 def test_a_stop_is_not_the_end_of_an_epoch(examples: Prepared, tmp_path: Path, step: int, save: str) -> None:
-    """It changes no evaluation."""
 
     def run(out: Path, stop: int = 99) -> list[tuple[int, float]]:
         each = {f"{name}_strategy": "epoch" for name in ("logging", "eval")}
@@ -259,7 +257,6 @@ def test_a_loss_that_is_no_number_stops_before_the_step(examples: Prepared, tmp_
 
 
 def test_a_checkpoint_with_broken_weights_is_blamed_itself(examples: Prepared, tmp_path: Path) -> None:
-    """Not the model that training started from."""
     made = loop(tmp_path, data(examples), max_steps=8)
 
     def spoil() -> None:

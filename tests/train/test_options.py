@@ -232,7 +232,6 @@ def test_shipped_recipes(name: str) -> None:
 
 
 def test_the_selfee_recipe_is_the_selfee_command() -> None:
-    """Except for paths, evaluation batches, and when to save."""
     ours, theirs = parse(["selfee"], SftOptions), parsed(SELFEE)
     elsewhere = {"model_name_or_path", "data_path", "output_dir", "per_device_eval_batch_size", "save_steps"}
     elsewhere |= {"fsdp", "fsdp_transformer_layer_cls_to_wrap", "pad_token", "lora"}

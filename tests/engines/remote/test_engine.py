@@ -167,7 +167,6 @@ def test_leaving_a_stream_drops_the_connection(server: FakeServer) -> None:
 
 
 def test_many_streams_at_once(server: FakeServer) -> None:
-    """The server ends no reply before all have begun."""
     server.on(CHAT, sse_reply(chat_event("a"), 30.0, chat_event("b", "stop"), DONE))
 
     async def twenty(one: RemoteEngine) -> None:

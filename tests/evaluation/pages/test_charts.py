@@ -54,7 +54,6 @@ def test_any_text_and_number_is_drawn(name: str, value: float, at: float) -> Non
 
 
 def test_the_axis_of_a_curve_has_decimal_numbers() -> None:
-    """It had `2e+1` to `8e+1`."""
     drawn = curves({"a": [(at, 20.0 * at, math.nan, math.nan, "") for at in (1, 2, 4)]}, "tokens", "score")
     assert {"20", "80"} <= {*re.findall(r">([^<>]*)</text>", drawn)}
     assert "e+" not in drawn
