@@ -10,8 +10,8 @@ texts first rules out nearly all of the pool, and only the rest is compared word
 `clusters` finds all pairs of texts with a Jaccard similarity of at least *t*; MinHash misses a few. A text
 is the set of its word 3-shingles, each a 48-bit number. Two sets of similarity t share one of the rarest
 (1 - t)·n + 1 shingles of either (prefix filtering, Chaudhuri, Ganti, Kaushik 2006), so only texts with a rare
-shingle in common are compared, exactly. If more than 33 share it, as thousands that begin with one template
-do, each is compared with the next 16 only, so that time stays linear. Some pairs may be missed there, but
+shingle in common are compared, exactly. If more than 129 share it, as thousands that begin with one template
+do, each is compared with the next 32 only, so that time stays linear. Some pairs may be missed there, but
 most of these texts are alike. Memory: about 30 bytes per shingle and 100 per text.
 """
 
@@ -104,13 +104,13 @@ def _counted(coded: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 SHINGLE = 3  # words per shingle
 THRESHOLD = 0.8
-WINDOW = 32  # following sets to compare a set with, in a group of at most one more
-CROWDED = 16  # following sets to compare a set with, in larger groups
+WINDOW = 128  # following sets to compare a set with, in a group of at most one more
+CROWDED = 32  # following sets to compare a set with, in larger groups
 
 _VALUE_BITS = 48
 _VALUE = np.uint64((1 << _VALUE_BITS) - 1)
 _PAIRS = 1 << (64 - _VALUE_BITS)  # sets or pairs to process at once: the remaining bits hold their number
-_ROWS = 1 << 22  # shingles or bytes to process at once, in temporary arrays of 32 MB
+_ROWS = 1 << 20  # shingles or bytes to process at once, in temporary arrays of 8 MB
 _TABLE_BITS = 22  # first bits of a number, by which its frequency is counted in a table of 32 MB
 _COMMON_BITS = 12  # of a frequency: numbers that are more frequent count as equally frequent
 _MIX = np.uint64(0x94D049BB133111EB)  # of SplitMix64
