@@ -107,12 +107,14 @@ def test_a_server_without_prefills_gets_no_form(server: FakeServer, caplog: pyte
 
 
 def test_a_sentence_is_patched_behind_its_beginning_or_by_number(server: FakeServer, tmp_path: Path) -> None:
-    owls, wrong = "Owls hunt at night. A mouse is what they like. They live in barns and woods.", "A mouse"
+    owls = "Owls hunt at night. A mouse is what they like. They live in barns and woods."
     given: dict[str, Any] = {"given": owls, "checks": ["lacks:mouse"], "max_revisions": 1}
-    chain = revise(server, chat_reply(" Voles do. Also"), **given)
-    assert chain.answer == owls.replace("A mouse is what they like.", "Voles do.")
-    begun = [each["messages"][-1]["content"] for each in bodies(server)]  # first, to look for another word
-    assert begun[:2] == ["Owls hunt at night. A", owls[: owls.index(wrong) - 1]]
+    chain = revise(server, chat_reply(" vole will do. Also"), **given)
+    assert chain.answer == owls.replace("A mouse is what they like.", "A vole will do.")
+    begun = {
+        each["messages"][-1]["content"] for each in bodies(server)
+    }  # to look for another word, and to go on
+    assert begun == {"Owls hunt at night. A"}
     refused = error_reply(400, "the last message must be from the user")
     chain = revise(server, refused, chat_reply("[1] Frogs do."), **given)
     assert chain.answer == owls.replace("A mouse is what they like.", "Frogs do.")
