@@ -474,12 +474,14 @@ class Doubts(Says):
         (["It rains far.", "It rains.", "The old town."], "It rains."),
         (["It rains.", "The town."], "It rains."),  # it is likely
         (["1. It rains.", "The town."], "The town."),  # one item is no list
+        (["Far, far. The town is so big, and it rains.", "It rains."], "It rains."),  # a part of it was cut
     ],
 )
 def test_of_short_texts_in_limits_the_likeliest_is_kept(texts: list[str], text: str) -> None:
     form = form_for(["words<=9"])[0]
     assert write(form, Doubts(*texts).source)[0] == text
-    assert write(form, Doubts(*texts).source, temperature=0.0)[0] == texts[0]  # it would say the same again
+    once = write(form, Doubts(*texts).source, temperature=0.0)[0]  # it would say the same again
+    assert once and texts[0].startswith(once)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 3, 5, 6])
@@ -498,7 +500,8 @@ def test_a_last_line_that_the_tokens_cut_ends_where_it_may(seed: int) -> None:
 )
 async def test_what_stays_is_handed_on_while_the_rest_is_written(said: str, schema: Any, stays: str) -> None:
     form = Form() if schema else form_for(["words<=20"])[0]
-    deltas = written(form, Sampling(schema=schema), "max_tokens", Slow(said).source)
+    sampling = Sampling(schema=schema, temperature=0.0)  # a short text may be written anew
+    deltas = written(form, sampling, "max_tokens", Slow(said).source)
     found = ""
     while len(found) < len(stays):
         found += (await anext(deltas)).text

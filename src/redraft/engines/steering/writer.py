@@ -337,6 +337,7 @@ class _Writer:
                 if late or (mark and not self.form.one and self.spent > at_most):
                     return _Ended("limit", len(draft))
                 held = self.held or self.ends_sentence or self.form.layout.slots or self._missing()
+                held = held or (self.compares and self.spent <= FEW)  # a short text may be written anew
                 if not held and last > draft.sent and self._fits(draft.text[:last]):
                     await draft.release(last)
             else:
@@ -695,6 +696,4 @@ class _Writer:
                 name = re.split(r"[^\w' -]", await self._words("]", 8))[0].strip()
                 draft.give(f"{name or 'name'}]")
             return
-        text = draft.text
-        draft.cut(0)
-        draft.give(marked(text, capitals=slot == "ABC", count=count))
+        draft.put(0, [Delta(text=marked(draft.text, capitals=slot == "ABC", count=count))])
