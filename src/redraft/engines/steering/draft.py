@@ -58,7 +58,7 @@ class Draft:
         self._hand_on, self._encode, self._in_case = hand_on, encode, in_case
         self.pieces: list[Delta] = []
         self._handed = 0  # of these
-        self._given, self._due = False, ""  # whether it ends with a given text, and spaces of that
+        self._given, self._due = -1, ""  # where a given text ended, and spaces of that
         self.text, self.sent = "", 0
 
     def __len__(self) -> int:
@@ -69,12 +69,13 @@ class Draft:
         bare = text.rstrip(" ")
         if bare:
             self.add(Delta(text=bare))
-        self._given, self._due = bool(text) or self._given, text[len(bare) :] or self._due
+        if text:
+            self._given, self._due = len(self), text[len(bare) :]
 
     def add(self, delta: Delta) -> None:
         """Append a piece. A word directly after a given one is a separate word."""
         text = delta.text
-        if self._given and text:
+        if text and len(self) == self._given:
             letters = _LETTERS.match(text) if text[0] < _WIDE and self.text[-1:].isalnum() else None
             if letters and not self._due:  # they would make another word of the given one
                 delta = Delta(text=text[letters.end() :])
@@ -84,7 +85,6 @@ class Draft:
                 delta = Delta(text=f" {text}")
             elif self.text.endswith("\n") and text[0] == " ":
                 delta = Delta(text=text[1:])
-            self._given, self._due = False, ""
         if delta.finish and not text:  # the token that ends an answer
             return
         if (cased := self._in_case(delta.text)) != delta.text:
@@ -118,7 +118,8 @@ class Draft:
                 break
             kept.append(piece)
             left -= len(piece.text)
-        self.pieces, self.text, self._given, self._due = kept, self.text[:place], False, ""
+        self.pieces, self.text = kept, self.text[:place]
+        self._given = self._given if self._given <= place else -1
 
     def token_at(self, place: int) -> frozenset[int]:
         """Return the token at a place; empty if unknown."""

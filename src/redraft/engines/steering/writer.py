@@ -221,7 +221,8 @@ class _Writer:
         draft = self.draft
         for found in reversed(cut_texts(draft.text, bounded)[0]):
             end, half = found.end() - 1, (found.start() + found.end()) // 2
-            if _chance(STOPS + '"', await self._likeliest(draft.text[:end])) < POSSIBLE:
+            chance = _chance(STOPS + '"', await self._likeliest(draft.text[:end]))
+            if chance < POSSIBLE and not self._is_over:
                 rest = draft.text[end:]
                 draft.cut(end)
                 if not self._back(half):
@@ -301,6 +302,8 @@ class _Writer:
             pass
 
     async def _likeliest(self, text: str) -> Likeliest:
+        if self._is_over:
+            return ()
         seen = SEEN * (3 if self.form.gap and self.source.encode else 1)  # a server may refuse more
         asked = self._request(1, logprobs=True, top_logprobs=seen, form=None, banned=frozenset(), likelier=())
         async with aclosing(self._replies(text, asked)) as deltas:
@@ -498,6 +501,9 @@ class _Writer:
         """Write some words up to a mark, and take them back, so that they can be added in another form."""
         begin, held, self.held = len(self.draft), self.held, True
         await self._free(begin, mark, most)
+        if not re.search(r"\w", self.draft.text[begin:]):
+            self.draft.cut(begin)
+            await self._part(set(), self.banned, mark, most)
         self.held, said = held, self.draft.text[begin:]
         self.draft.cut(begin)
         return said
@@ -511,9 +517,7 @@ class _Writer:
         layout, draft, said = self.form.layout, self.draft, set[str]()
         mark = "\n" if layout.between == "\n" else layout.between.strip() or "\n\n"
         for number in range(1, layout.parts + 1):
-            if self._is_over:
-                self.cut_short = True
-                return
+            start = len(draft)
             draft.give(layout.between * (number > 1) + layout.mark.format(number))
             if layout.first[0] == number:
                 draft.give(layout.first[1].capitalize() + " ")
@@ -525,7 +529,10 @@ class _Writer:
                 again = [await self._encode(text) for text in (f"{number}", f" {number}")]
                 banned |= {tokens[0] for tokens in again if tokens}
             how = () if is_last and layout.more else (mark, most)
-            await self._part(said, banned, *how, unending=number > 1)
+            if not await self._part(said, banned, *how, unending=number > 1):
+                draft.cut(start)  # no mark stays alone
+                self.cut_short = self._is_over
+                return
             said.add(draft.text[begin:].strip())
 
     async def _part(self, said: Set[str], banned: frozenset[int], *how: Any, unending: bool = True) -> bool:
