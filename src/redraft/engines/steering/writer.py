@@ -246,8 +246,8 @@ class _Writer:
     async def _finish(self) -> None:
         await self.draft.release(len(self.draft))
         end = self.over or Delta(finish=self.limit if self.cut_short and not self.form.closing else "stop")
-        told = {"finish": end.finish, "aside": end.aside, "stop_text": self.stop_text}
-        self.deltas.put_nowait(replace(self._counts(), unsteered=self.unsteered, **told))
+        last = replace(self._counts(), stop_text=self.stop_text, unsteered=self.unsteered)
+        self.deltas.put_nowait(replace(last, finish=end.finish, aside=end.aside))
 
     # Asking the model
 
