@@ -449,7 +449,7 @@ class _Writer:
                 self.draft.cut(max(begin, ended.place))
                 if self._back(begin, enough=not mark) or await self._closed(begin, least, enough=not mark):
                     return
-                found = self._back(begin)
+                found = self._back(begin) or (over and await self._closed(begin, least))
                 over = over or self.spent >= self.room - self.kept  # the search for an end takes tokens, too
                 if over or again == TRIES:
                     self.cut_short = over and not self.draft.is_whole
