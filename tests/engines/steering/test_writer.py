@@ -260,6 +260,19 @@ def test_a_text_that_finds_no_end_is_not_empty() -> None:
     assert ends_of("```html\nA boat.\n```\nMore") == [15, 19]  # a block of code has only begun
 
 
+def test_the_ends_of_texts_of_json_take_no_more_tokens_than_there_are() -> None:
+    schema = {"type": "object", "properties": {name: {"maxLength": 12} for name in "abcdef"}}
+    said = str({name: f"theoldseaab{name}" for name in "abcdef"}).replace("'", '"')
+    model = Says(said, likeliest=lambda _: ((" x", -0.1),))
+    text, last = write(Form(), model.source, 13, schema=schema)
+    assert (text, last.completion_tokens) == (said, 13)
+
+
+def test_json_of_any_schema_stays_json_where_a_word_is_missing() -> None:
+    source = Says('{"a": "x"}', " It", " rains.").source
+    assert write(Form(has=("rains",)), source, schema={})[0] == '{"a": "x. It rains."}'
+
+
 def test_json_is_written_anew_where_a_forbidden_word_comes_in_a_name_or_a_text() -> None:
     source = Says('{"flea": 1}', '{"a": "the flea market"}', '{"a": "fleas"}')
     assert write(Form(lacks=("flea",)), source.source, 60, schema={"type": "object"})[0] == '{"a": "fleas"}'
@@ -396,6 +409,36 @@ def test_an_empty_item_is_written_again_and_no_bare_mark_follows_the_last_token(
     cut, last = write(form_for(["bullets==20"])[0], Words(3).source, tokens=30)
     assert not cut.endswith("-")
     assert last.finish == "max_tokens"
+    cut, _ = write(form_for(["items==2"])[0], Words(1139).source, tokens=12)
+    assert re.fullmatch(r"1\. \w.*\.", cut)
+
+
+@pytest.mark.parametrize(
+    ("form", "said", "text"),
+    [
+        (form_for(["bullets==2"])[0], [" Tea", "\n", ".", "", "Tea", "\n", "Coffee"], "- Tea\n- Coffee"),
+        (Form(opening="Dear", lacks=("the",)), [" the", "ly", " is far."], "Dear is far."),
+    ],
+)
+def test_what_is_written_again_is_not_glued_to_what_was_given(form: Form, said: list[str], text: str) -> None:
+    async def encode(text: str) -> Tokens:
+        return tuple(map(ord, text))
+
+    async def go_on(text: str, sampling: Sampling) -> Replies:
+        if said and (piece := said.pop(0)):
+            yield Delta(piece, (len(said),))
+        yield Delta(finish="stop")
+
+    assert write(form, Source(go_on, encode, 1))[0] == text
+
+
+@pytest.mark.parametrize("check", ["words<=33", "words<=30", "characters<=110", "sentences<=4"])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_first_parts_leave_room_for_the_last(check: str, seed: int) -> None:
+    text, _ = write(form_for([check, "bullets==4"])[0], Words(seed).source)
+    checks = [parse_check(check), parse_check("bullets==4")]
+    results = asyncio.run(run_checks(checks, text, Prompt(instruction="?")))
+    assert all(result.passed for result in results), text
 
 
 def test_no_forbidden_word_is_left_where_the_tokens_end() -> None:
@@ -547,6 +590,9 @@ def test_a_title_is_handed_on_once() -> None:
     form, _ = form_for(["ifeval:detectable_format:title"])
     text, _ = write(form, Says("What is rain? It falls.\n", "Rain is water.").source)
     assert text == "<<What is rain>>\n\nRain is water."
+    assert (
+        write(form, Says("\n", "Rain", " falls.\n", "It rains.").source)[0] == "<<Rain falls>>\n\nIt rains."
+    )
 
 
 def test_each_request_has_a_length_and_the_answer_no_more_tokens_than_asked() -> None:

@@ -29,7 +29,7 @@ _NO_END = re.compile(
 _MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # of an item, a heading or a quotation
 _WORD = re.compile(r"\w+,? ")
 LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # letters of a sentence that nobody says twice
-_LETTERS = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+_LETTERS = regex.compile(r"\A[\p{L}\p{M}\p{N}]+")
 _WIDE = "\u2e80"  # the first of the writings without spaces
 STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # of JSON; a colon follows a name
 RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a mark or an emoji that comes again and again
@@ -58,7 +58,7 @@ class Draft:
         self._hand_on, self._encode, self._in_case = hand_on, encode, in_case
         self.pieces: list[Delta] = []
         self._handed = 0  # of these
-        self._given, self._due = False, ""  # whether it ends with a given text, and spaces of that
+        self._given, self._due = -1, ""  # where a given text ended, and spaces of that
         self.text, self.sent = "", 0
 
     def __len__(self) -> int:
@@ -69,29 +69,26 @@ class Draft:
         bare = text.rstrip(" ")
         if bare:
             self.add(Delta(text=bare))
-        self._given, self._due = bool(text) or self._given, text[len(bare) :] or self._due
+        if text:
+            self._given, self._due = len(self), text[len(bare) :]
 
     def add(self, delta: Delta) -> None:
         """Append a piece. A word directly after a given one is a separate word."""
         text = delta.text
-        if self._given and text:
-            letters = _LETTERS.match(text) if text[0] < _WIDE and self.text[-1:].isalnum() else None
-            if letters and not self._due:  # they would make another word of the given one
-                delta = Delta(text=text[letters.end() :])
-                if not delta.text:
-                    return
-            if self._due and not text[0].isspace():
-                delta = Delta(text=f" {text}")
-            elif self.text.endswith("\n") and text[0] == " ":
-                delta = Delta(text=text[1:])
-            self._given, self._due = False, ""
-        if delta.finish and not text:  # the token that ends an answer
+        if text and len(self) == self._given:
+            if self._due:
+                text = text if text[0].isspace() else f" {text}"
+            elif self.text.endswith("\n"):
+                text = text.removeprefix(" ")
+            elif text[0] < _WIDE and self.text[-1:].isalnum():  # it would make another word of the given one
+                text = _LETTERS.sub("", text)
+        if not text and (delta.text or delta.finish):  # such as the token that ends an answer
             return
-        if (cased := self._in_case(delta.text)) != delta.text:
-            delta = Delta(cased, unsteered=delta.unsteered)
-        kept = Delta(delta.text, delta.tokens, logprobs=delta.logprobs, likeliest=delta.likeliest)
-        self.pieces.append(replace(kept, unsteered=delta.unsteered))
-        self.text += delta.text
+        piece = Delta(self._in_case(text), unsteered=delta.unsteered)
+        if piece.text == delta.text:
+            piece = replace(piece, tokens=delta.tokens, logprobs=delta.logprobs, likeliest=delta.likeliest)
+        self.pieces.append(piece)
+        self.text += piece.text
 
     def give_word(self, text: str) -> None:
         """Append a text that is a word, or begins with one."""
@@ -118,7 +115,8 @@ class Draft:
                 break
             kept.append(piece)
             left -= len(piece.text)
-        self.pieces, self.text, self._given, self._due = kept, self.text[:place], False, ""
+        self.pieces, self.text = kept, self.text[:place]
+        self._given = self._given if self._given <= place else -1
 
     def token_at(self, place: int) -> frozenset[int]:
         """Return the token at a place; empty if unknown."""

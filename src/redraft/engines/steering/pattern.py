@@ -43,9 +43,8 @@ def _char(code: int) -> str:
     return char if char.isascii() and char.isalnum() else f"\\u{{{code:x}}}"
 
 
-def _class(items: Iterable[tuple[Any, Any]]) -> str:
-    items = list(items)
-    inverted = bool(items) and items[0][0] is sre.NEGATE
+def _class(items: list[tuple[Any, Any]]) -> str:
+    inverted = items[0][0] is sre.NEGATE
     found = "".join(_ITEM[kind](value) for kind, value in items[inverted:])
     return f"[^\\n{found}]" if inverted else f"[{found}]"
 

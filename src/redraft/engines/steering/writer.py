@@ -120,6 +120,7 @@ class _Writer:
         told = form.limits or form.has
         self.compares = bool(told and sampling.temperature) and not (form.one or form.gap)
         self.cut_short = False  # the text ends where the tokens did
+        self.to_come = ""  # in the stead of parts that follow
         self.held = False  # what is written is put into another form
         self.unsteered = self.thought = False
 
@@ -127,7 +128,7 @@ class _Writer:
         try:
             self.banned = await self._bans()
             await self._begins()
-            await (self._json() if self.schema else self._best_text())
+            await (self._best_text() if self.schema is None else self._json())
             await self._finish()
         except BaseException as error:  # noqa: BLE001  (it is raised where the deltas are read)
             await self.draft.release(len(self.draft))
@@ -223,7 +224,7 @@ class _Writer:
         draft = self.draft
         for found in reversed(cut_texts(draft.text, bounded)[0]):
             end, half = found.end() - 1, (found.start() + found.end()) // 2
-            if _chance(STOPS + '"', await self._likeliest(draft.text[:end])) < POSSIBLE:
+            if not self._is_over and _chance(STOPS + '"', await self._likeliest(draft.text[:end])) < POSSIBLE:
                 rest = draft.text[end:]
                 draft.cut(end)
                 if not self._back(half):
@@ -246,10 +247,9 @@ class _Writer:
 
     async def _finish(self) -> None:
         await self.draft.release(len(self.draft))
-        finish: Finish = self.limit if self.cut_short and not self.form.closing else "stop"
-        end = self.over or Delta(finish=finish)
-        last = replace(self._counts(), stop_text=self.stop_text, unsteered=self.unsteered)
-        self.deltas.put_nowait(replace(last, finish=end.finish, aside=end.aside))
+        end = self.over or Delta(finish=self.limit if self.cut_short and not self.form.closing else "stop")
+        told = {"finish": end.finish, "aside": end.aside, "stop_text": self.stop_text}
+        self.deltas.put_nowait(replace(self._counts(), unsteered=self.unsteered, **told))
 
     # Asking the model
 
@@ -262,11 +262,10 @@ class _Writer:
         most = int(min(tokens, max(self.room - self.spent, 1)))
         missing = self._missing()
         wanted = [text for text in missing if text in self.placed] if self.placed else missing
-        if self.placed or self.compares:
-            changes["logprobs"] = True
-        likely = (token for token, text in self.begins.items() if text in wanted)
-        changes.setdefault("likelier", tuple((token, self.likelier) for token in likely))
-        return replace(self.sampling, **({"seed": seed, "max_tokens": most, "banned": self.banned} | changes))
+        likelier = tuple((token, self.likelier) for token, text in self.begins.items() if text in wanted)
+        own = {"seed": seed, "max_tokens": most, "banned": self.banned, "likelier": likelier}
+        scored = self.sampling.logprobs or self.compares or bool(self.placed)
+        return replace(self.sampling, **(own | {"logprobs": scored} | changes))
 
     async def _more(self, sampling: Sampling) -> Replies:
         before, first = self.spent, not self.draft.text
@@ -303,6 +302,8 @@ class _Writer:
             pass
 
     async def _likeliest(self, text: str) -> Likeliest:
+        if self._is_over:
+            return ()
         seen = SEEN * (3 if self.form.gap and self.source.encode else 1)  # a server may refuse more
         asked = self._request(1, logprobs=True, top_logprobs=seen, form=None, banned=frozenset(), likelier=())
         async with aclosing(self._replies(text, asked)) as deltas:
@@ -405,7 +406,7 @@ class _Writer:
         if not {*texts} <= {*self.placed}:
             missing = f" And here we will{missing}."
         postscript = f"\n\n{form.postscript} And here is one more word." if form.postscript else ""
-        return missing + postscript + (f" {form.closing}" if form.closing else "")
+        return self.to_come + missing + postscript + (f" {form.closing}" if form.closing else "")
 
     def _left(self, text: str) -> float:
         text += self._tail(text)
@@ -434,10 +435,7 @@ class _Writer:
                 await self._without(ended.place)
             elif ended.by in ("mark", "model"):
                 self.stop_text, self.cut_short = ended.stop_text, False
-                goes_on = ended.place < len(self.draft.text.rstrip()) and ended.by == "model"
                 self.draft.cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
-                if goes_on and not self.draft.is_whole:
-                    self._back(begin)
                 own = ended.place == len(self.draft) and re.search(r"\w", self.draft.text[begin:])
                 ready = (own or self.draft.is_whole or longer) and not self._is_low(self.draft.text)
                 thought = self.thought and not self.draft.text.strip()  # and answered nothing
@@ -483,7 +481,7 @@ class _Writer:
             if self.spent >= self.room:
                 break
             top = await self._likeliest(text[:place])
-            stop, mark = _chance(STOPS, top), _chance('"', top) if self.schema else 0.0
+            stop, mark = _chance(STOPS, top), 0.0 if self.schema is None else _chance('"', top)
             chance = math.exp(await self._begun(f" {closing}", top)) if closing else stop + mark
             if chance > least:
                 best, least, end = place, chance, "." * (stop >= mark and not closing)
@@ -500,6 +498,9 @@ class _Writer:
         """Write some words up to a mark, and take them back, so that they can be added in another form."""
         begin, held, self.held = len(self.draft), self.held, True
         await self._free(begin, mark, most)
+        if not re.search(r"\w", self.draft.text[begin:]):
+            self.draft.cut(begin)
+            await self._part(set(), self.banned, mark, most)
         self.held, said = held, self.draft.text[begin:]
         self.draft.cut(begin)
         return said
@@ -513,21 +514,24 @@ class _Writer:
         layout, draft, said = self.form.layout, self.draft, set[str]()
         mark = "\n" if layout.between == "\n" else layout.between.strip() or "\n\n"
         for number in range(1, layout.parts + 1):
-            if self._is_over:
-                self.cut_short = True
-                return
+            start, rest, self.to_come = len(draft), layout.parts - number, ""
+            part = f"{layout.between}{layout.mark.format(number)}One more word."
+            if self._left(draft.text + part * (rest + 1)) >= 0:
+                self.to_come = part * rest
             draft.give(layout.between * (number > 1) + layout.mark.format(number))
             if layout.first[0] == number:
                 draft.give(layout.first[1].capitalize() + " ")
-            is_last = number == layout.parts
-            left = int(self.room * (1 if is_last else CLOSE)) - self.spent
-            begin, most = len(draft), max(left // (layout.parts - number + 1) - 8, 8)
+            left = int(self.room * (CLOSE if rest else 1)) - self.spent
+            begin, most = len(draft), max(left // (rest + 1) - 8, 8)
             banned = self.banned
             if "{}" in layout.mark:  # models repeat the number
                 again = [await self._encode(text) for text in (f"{number}", f" {number}")]
                 banned |= {tokens[0] for tokens in again if tokens}
-            how = () if is_last and layout.more else (mark, most)
-            await self._part(said, banned, *how, unending=number > 1)
+            how = (mark, most) if rest or not layout.more else ()
+            if not await self._part(said, banned, *how, unending=number > 1):
+                draft.cut(start)  # no mark stays alone
+                self.cut_short, self.to_come = self._is_over, ""
+                return
             said.add(draft.text[begin:].strip())
 
     async def _part(self, said: Set[str], banned: frozenset[int], *how: Any, unending: bool = True) -> bool:
@@ -551,8 +555,7 @@ class _Writer:
         return False
 
     async def _sentence(self) -> bool:
-        has = await self._part(set(), self.banned, "\n", 0)
-        if has:
+        if has := await self._part(set(), self.banned, "\n", 0):
             self._end_comma()
         return has
 
@@ -626,10 +629,9 @@ class _Writer:
 
     async def _end_sentence(self) -> None:
         """End a last sentence that the model left without an end, if one was likely."""
-        form, text = self.form, self.draft.text
-        if not self.draft.is_open or self._is_over or form.closing or "." in form.without:
-            return
-        if self._fits(f"{text}.", enough=True) and _chance(STOPS, await self._likeliest(text)) > POSSIBLE:
+        text, form = self.draft.text, self.form
+        may = self.draft.is_open and not form.closing and self._fits(f"{text}.", enough=True)
+        if may and "." not in form.without and _chance(STOPS, await self._likeliest(text)) > POSSIBLE:
             self.draft.give(".")
 
     async def _close(self) -> None:
@@ -639,8 +641,7 @@ class _Writer:
         if words and text.endswith(words):
             draft.cut(len(text) - len(words))
             return draft.give(closing)
-        within = self.ends_sentence and not self._is_over
-        within = within and await self._closed(draft.last, 0, closing, enough=True)
+        within = self.ends_sentence and await self._closed(draft.last, 0, closing, enough=True)
         if not within and self.ends_sentence and " " not in closing:
             draft.cut(len(text))
             within = True
