@@ -38,6 +38,7 @@ LIKELIER = 3.0  # is added to the logit of a text that must come; more in furthe
 GOOD = 0, True, -1.3  # a text is taken at once: none lost, whole, and a higher log-probability a token
 FEW = 32  # tokens of a text that is written anew if it is unlikely
 SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
+STUB = 3  # words of a sentence with a text that must come, beside it, that say nothing
 BANNED = 40  # words whose tokens are banned; further ones are taken back where they come
 LONG = 200  # characters of a phrase, at most
 SHORT = 3  # letters; a shorter token without a space is a part of many words
@@ -104,19 +105,20 @@ class _Writer:
         self.sampling = replace(sampling, form=characters, schema=None, unset=sampling.unset - {"max_tokens"})
         self.schema = sampling.schema
         self.room, self.spent, self.calls, self.cached = sampling.max_tokens, 0, 0, 0
-        self.kept = min(self.room // 8, LOOKED_AT)  # tokens, to look for an end
+        self.kept = min(self.room // 8, LOOKED_AT) * (4 if form.postscript else 1)  # tokens, for an end
         self.draft = Draft(self._hand_on, self._encode, form.in_case)
         self.lacks = [pattern_for(text.strip()) for text in form.lacks]
-        closing = form.closing.strip()
+        closing = (form.postscript or form.closing).strip()
         self.closing = pattern_for(closing) if closing else None
-        self.ends_sentence = closing[:1].islower()
+        self.ends_sentence = form.closing.strip()[:1].islower()
         self.banned: frozenset[int] = frozenset()
         self.begins: dict[int, str] = {}  # texts that must come, by their first tokens
         self.likelier = LIKELIER
         self.placed: list[str] = []  # the texts that the sentence at the end is to have
         self.stop_text: str | None = None
         self.over: Delta | None = None  # what ended the answer for good, such as a filter
-        self.compares = bool(form.limits and sampling.temperature) and not (form.one or form.gap)
+        told = form.limits or form.has
+        self.compares = bool(told and sampling.temperature) and not (form.one or form.gap)
         self.cut_short = False  # the text ends where the tokens did
         self.to_come = ""  # in the stead of parts that follow
         self.held = False  # what is written is put into another form
@@ -259,7 +261,7 @@ class _Writer:
         self.calls += 1
         most = int(min(tokens, max(self.room - self.spent, 1)))
         missing = self._missing()
-        wanted = [text for text in missing if text in self.placed] or missing
+        wanted = [text for text in missing if text in self.placed] if self.placed else missing
         likelier = tuple((token, self.likelier) for token, text in self.begins.items() if text in wanted)
         own = {"seed": seed, "max_tokens": most, "banned": self.banned, "likelier": likelier}
         scored = self.sampling.logprobs or self.compares or bool(self.placed)
@@ -356,10 +358,10 @@ class _Writer:
             return _Ended("mark", place)
         if self.closing and (found := self.closing.search(text, max(begin, old - LONG))):
             said = text[begin : found.start()].rstrip(' \n"“(')
-            if not said:
-                return _Ended("forbidden", found.start())
-            if begin + len(said) in draft.ends(begin):
+            if said and begin + len(said) in draft.ends(begin):
                 return _Ended("model", begin + len(said))
+            if self.form.postscript or not said:
+                return _Ended("forbidden", len(text[: found.start()].rstrip(" ")))
         if (whole or not text[old:].isalnum()) and (again := draft.repeats(begin, whole=whole)) is not None:
             return _Ended("model" if again in draft.ends(begin) else "limit", again)
         return _Ended("limit", len(text)) if self._left(text) < 0 else None
@@ -447,7 +449,7 @@ class _Writer:
                 self.draft.cut(max(begin, ended.place))
                 if self._back(begin, enough=not mark) or await self._closed(begin, least, enough=not mark):
                     return
-                found = self._back(begin)
+                found = self._back(begin) or (over and await self._closed(begin, least))
                 over = over or self.spent >= self.room - self.kept  # the search for an end takes tokens, too
                 if over or again == TRIES:
                     self.cut_short = over and not self.draft.is_whole
@@ -546,7 +548,7 @@ class _Writer:
             if 0 not in how or self.draft.text[begin:].strip():  # a sentence begins with a word
                 await self._free(begin, *how)
             text = self.draft.text[begin:]
-            new = text.strip() not in said or begin < self.draft.sent or self.spent > self.room // 2
+            new = text.strip() not in said or begin < self.draft.sent or self.spent > self.room * CLOSE
             if new and re.search(r"\w", text):
                 return True
             self.draft.cut(begin)
@@ -612,10 +614,10 @@ class _Writer:
         await self._put_missing()
         for slot in dict.fromkeys(form.layout.slots):
             await self._mark(slot, form.layout.slots.count(slot))
-        has = draft.text.lower().rstrip(" .:").endswith(form.postscript.lower().rstrip("."))
-        if form.postscript and (has or not re.search(rf"(?i){re.escape(form.postscript)}\W*\w", draft.text)):
+        if form.postscript:
             dot = "." * bool(re.search(r"\.\w\Z", form.postscript))
-            draft.give(" " if has else f"\n\n{form.postscript}{dot} ")
+            draft.give(f"\n\n{form.postscript}{dot} ")
+            self.kept //= 4
             await self._sentence()
         if form.closing and not pattern_for(form.closing.strip(), around=ENDS).search(draft.text):
             await self._close()
@@ -669,19 +671,23 @@ class _Writer:
     async def _put(self, texts: list[str]) -> None:
         """Write a further sentence with some texts, ever likelier: the best of a few."""
         draft, found, self.placed = self.draft, list[tuple[tuple[int, bool, float], list[Delta]]](), texts
+        apart = draft.text and not (draft.is_whole or self.schema) and self._fits(f"{draft.text}\n\n")
+        draft.give("\n\n" * bool(apart))  # such as behind a heading
         begin, count = len(draft), len(draft.pieces)
         until = self.spent + (self.room - self.spent) // (1 + len({*self._missing()} - {*texts}))
         for _ in range(TRIES):
             draft.cut(begin)
-            self.likelier += LIKELIER
+            self.likelier, before = self.likelier + LIKELIER, self.spent
             await self._sentence()
             for number, text in enumerate(texts):
                 if text in self._missing() and not self._is_over:
                     draft.cut(len(draft.text.rstrip(STOPS)) if number else begin)
                     draft.give_word(text)
                     await self._sentence()
-            found.append((self._quality(texts, count), draft.pieces[count:]))
-            if self.spent >= until or self.over or found[-1][0] > GOOD:
+            lost, whole, chance = self._quality(texts, count)
+            whole = whole and len(draft.text[begin:].split()) > STUB + len(texts)
+            found.append(((lost, whole, chance), draft.pieces[count:]))
+            if 2 * self.spent - before > until or self.over or found[-1][0] > GOOD:  # of another one
                 break
         draft.put(begin, max(found, key=itemgetter(0))[1])
         draft.cut(len(draft.text.rstrip(",;: ")))
