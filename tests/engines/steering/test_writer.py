@@ -588,7 +588,7 @@ def test_what_a_model_ends_by_itself_stays_as_it_is(form: Form, said: str) -> No
 
 def test_a_title_is_handed_on_once() -> None:
     form, _ = form_for(["ifeval:detectable_format:title"])
-    text, _ = write(form, Says("What is rain? It falls.\n", "Rain is water.").source)
+    text, _ = write(form, Says("What", " is rain? It falls.\n", "Rain is water.").source)
     assert text == "<<What is rain>>\n\nRain is water."
     assert (
         write(form, Says("\n", "Rain", " falls.\n", "It rains.").source)[0] == "<<Rain falls>>\n\nIt rains."

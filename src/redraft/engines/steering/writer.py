@@ -121,8 +121,7 @@ class _Writer:
         self.compares = bool(told and sampling.temperature) and not (form.one or form.gap)
         self.cut_short = False  # the text ends where the tokens did
         self.to_come = ""  # in the stead of parts that follow
-        self.held = False  # what is written is put into another form
-        self.unsteered = self.thought = False
+        self.held = self.unsteered = self.thought = False  # held: it is put into another form
 
     async def run(self) -> None:
         try:
@@ -213,8 +212,7 @@ class _Writer:
                 break
             self.banned |= draft.token_at(place)
         if self.cut_short and free and (end := closed(draft.text, draft.sent)):
-            draft.cut(end[0])
-            draft.give(end[1])
+            draft.put(end[0], [Delta(text=end[1])])
             self.cut_short = False
         if not (self._is_over or self.cut_short or self.stop_text):
             await self._end_texts(bounded)
@@ -258,8 +256,7 @@ class _Writer:
 
     def _request(self, tokens: float = math.inf, **changes: Any) -> Sampling:
         seed = None if self.sampling.seed is None else self.sampling.seed + 7919 * self.calls
-        self.calls += 1
-        most = int(min(tokens, max(self.room - self.spent, 1)))
+        self.calls, most = self.calls + 1, int(min(tokens, max(self.room - self.spent, 1)))
         missing = self._missing()
         wanted = [text for text in missing if text in self.placed] if self.placed else missing
         likelier = tuple((token, self.likelier) for token, text in self.begins.items() if text in wanted)
@@ -497,10 +494,7 @@ class _Writer:
     async def _words(self, mark: str, most: int) -> str:
         """Write some words up to a mark, and take them back, so that they can be added in another form."""
         begin, held, self.held = len(self.draft), self.held, True
-        await self._free(begin, mark, most)
-        if not re.search(r"\w", self.draft.text[begin:]):
-            self.draft.cut(begin)
-            await self._part(set(), self.banned, mark, most)
+        await self._part(set(), self.banned, mark, most)
         self.held, said = held, self.draft.text[begin:]
         self.draft.cut(begin)
         return said
@@ -519,8 +513,7 @@ class _Writer:
             if self._left(draft.text + part * (rest + 1)) >= 0:
                 self.to_come = part * rest
             draft.give(layout.between * (number > 1) + layout.mark.format(number))
-            if layout.first[0] == number:
-                draft.give(layout.first[1].capitalize() + " ")
+            draft.give(f"{layout.first[1].capitalize()} " * (layout.first[0] == number))
             left = int(self.room * (CLOSE if rest else 1)) - self.spent
             begin, most = len(draft), max(left // (rest + 1) - 8, 8)
             banned = self.banned
@@ -619,6 +612,7 @@ class _Writer:
             draft.give(f"\n\n{form.postscript}{dot} ")
             self.kept //= 4
             await self._sentence()
+            self.kept *= 4
         if form.closing and not pattern_for(form.closing.strip(), around=ENDS).search(draft.text):
             await self._close()
 
