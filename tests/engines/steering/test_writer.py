@@ -591,7 +591,8 @@ def test_a_title_is_handed_on_once() -> None:
     text, _ = write(form, Says("What", " is rain? It falls.\n", "Rain is water.").source)
     assert text == "<<What is rain>>\n\nRain is water."
     assert (
-        write(form, Says("\n", "Rain", " falls.\n", "It rains.").source)[0] == "<<Rain falls>>\n\nIt rains."
+        write(form, Says("\n", "\n", "Rain", " falls.\n", "It rains.").source)[0]
+        == "<<Rain falls>>\n\nIt rains."
     )
 
 
