@@ -50,7 +50,6 @@ def _typed(item: Any) -> tuple[int, bytes]:
 
 
 def gguf(metadata: Mapping[str, Any], tensors: Tensors | None = None, *, version: int = 3) -> bytes:
-    """A whole GGUF file with 32-bit floats."""
     tensors = tensors or {}
     head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(metadata))
     head += b"".join(text(key) + value(item) for key, item in metadata.items())
@@ -149,7 +148,6 @@ def _tiny_tensors(vocabulary: int) -> Tensors:
 
 
 def with_text(model: Path, key: str, new: str, path: Path) -> Path:
-    """A copy of a model whose metadata has another text."""
     raw, start = model.read_bytes(), read_header(model).start
     at = raw.index(text(key)) + len(text(key)) + 4
     end = at + 8 + struct.unpack_from("<Q", raw, at)[0]

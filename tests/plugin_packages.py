@@ -13,7 +13,6 @@ def install(
     code: str = "",
     version: str = "1.0",
 ) -> None:
-    """Put a package into a folder: its metadata, and a module of its name."""
     metadata = folder / f"{package.replace('-', '_')}-{version}.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text(

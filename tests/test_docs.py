@@ -111,7 +111,6 @@ class PageRun:
         return text.replace(SERVER, self.server.root).replace(SERVED, self.served)
 
     def serve(self, block: Block) -> None:
-        """Starts `redraft serve` for the rest of the page."""
         (command,) = block.commands
         line = f"exec {self.real(command.line)} --port 0"
         env = {**os.environ, "PATH": os.pathsep.join([str(REAL), os.environ["PATH"]])}

@@ -23,7 +23,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of the page."""
     folder = tmp_path_factory.mktemp("atlas")
     for block in blocks_of(ROOT / "docs" / "extending.md"):
         if name := block.file:
@@ -34,7 +33,6 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that has the package."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"

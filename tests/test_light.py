@@ -20,7 +20,6 @@ MODULES = {"opentelemetry-sdk": "opentelemetry", "opentelemetry-exporter-otlp-pr
 
 
 def light(code: str) -> str:
-    """What a program prints in a Python that has no package of an extra."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     extras = {name: each for name, each in project["optional-dependencies"].items() if name != "dev"}
     names = {part.split(">")[0].split("[")[0] for each in extras.values() for part in each} - {"redraft"}

@@ -20,7 +20,6 @@ WORDS = {"RESULTS.md": 7_000, "LOST.md": 1_500}
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Any]:
-    """`report` and the `measure` that it imports, as a script finds them."""
     sys.path.insert(0, str(FOLDER))
     yield importlib.import_module("report")
     sys.path.remove(str(FOLDER))

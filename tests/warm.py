@@ -89,7 +89,6 @@ class Warm:
 
 
 def serve(address: str, *modules: str) -> None:
-    """Fork for each request until standard input closes."""
     for name in modules:
         importlib.import_module(name)
     list(get_group(app).commands.values())  # imports each command
@@ -110,7 +109,6 @@ def serve(address: str, *modules: str) -> None:
 
 
 def answer(asking: socket.socket) -> None:
-    """Run one command in another fork, and send its exit status."""
     asked, streams, _, _ = socket.recv_fds(asking, 1 << 20, 3)
     command = os.fork()
     if command == 0:

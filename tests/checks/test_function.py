@@ -31,7 +31,6 @@ LIMIT = 3
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with modules of the user's own."""
     (tmp_path / "own_rules.py").write_text(MODULE)
     (tmp_path / "own_rules_helper.py").write_text("BAD = 'fool'")
     (tmp_path / "broken_rules.py").write_text("1 / 0")

@@ -65,7 +65,6 @@ class Terminal:
         return before
 
     def _read(self, seconds: float) -> bool:
-        """Read what is there. Return False at the end."""
         if select.select([self.master], [], [], seconds)[0]:
             try:
                 piece = os.read(self.master, 65536).decode(errors="replace")
@@ -78,7 +77,6 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def say(self, text: str) -> str:
-        """Type a line at the prompt; return what is shown until the next prompt."""
         self.type(f"{text}\r")
         self.see(text)
         return self.see("\n> ")
@@ -91,7 +89,6 @@ class Terminal:
 
 @pytest.fixture
 def slow() -> Iterator[Terminal]:
-    """A terminal with a model that takes some 3 s for its second answer."""
     model = script("one two three four", "one two " * 50, delay=0.03)
     with Terminal("-m", model, "-c", "words<=2", "--max-revisions", "1") as terminal:
         terminal.see("> ")

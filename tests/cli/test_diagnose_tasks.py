@@ -31,14 +31,12 @@ def _four(_folder: None) -> None:
 
 
 def four() -> None:
-    """Write four questions, whose answers are 0, 1, 2 and 3, and a script."""
     write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(4)])
     script(*REPLIES)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of one task with its table."""
     home = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)

@@ -47,8 +47,6 @@ class Visit:
         self.does(booth)
 
     def __call__(self, keys: str, *, voter: str = "zoë", given: Sequence[str] = GIVEN) -> Result:
-        """Vote on one pair after another, by one key each."""
-
         def votes(booth: Booth) -> None:
             for key in keys:
                 pair = booth.act(voter, "show", "", "")["pair"]
@@ -128,7 +126,6 @@ def test_bad_options_are_refused(vote: Visit) -> None:
 
 @contextmanager
 def page(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The verb with its page; yields the process and the address."""
     with start("vote", *GIVEN, *words) as process:
         try:
             assert process.stderr

@@ -131,7 +131,6 @@ def test_what_is_joined_hangs_together_by_similar_pairs(texts: list[str], thresh
 
 
 def varied(rng: random.Random, count: int) -> list[str]:
-    """Sentences, a third of which are an earlier one with a word or two changed."""
     vocabulary = [f"w{i}" for i in range(400)]
     texts: list[str] = []
     for _ in range(count):

@@ -59,7 +59,6 @@ def random_model(kind: str = "Llama", *, seed: int = 5, **changes: Any) -> Any:
 
 
 def folder(path: Path, kind: str = "Llama", *, said: dict[str, Any] | None = None, **changes: Any) -> Path:
-    """Saves a random model with its tokenizer; `said` goes into config.json."""
     random_model(kind, **changes).save_pretrained(path)
     tokenizer().save_pretrained(path)
     settings = json.loads((path / "config.json").read_text("utf-8"))

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 def review(
     question: int | str, first: str, second: str, score: Sequence[float] | None, **more: Any
 ) -> dict[str, Any]:
-    """A review of the answers of two models, whose ids are `MODEL-QUESTION`."""
     return {
         "review_id": f"{first}>{second}:{question}",
         "question_id": question,
@@ -37,7 +36,6 @@ def both(question: int | str, ours: Sequence[float], theirs: Sequence[float]) ->
 
 
 def answer(model: str, question: int | str, text: str) -> dict[str, Any]:
-    """An answer in the released shape."""
     return {
         "answer_id": f"{model}-{question}",
         "model_id": f"{model}-7b",

@@ -29,7 +29,6 @@ def priced(replies: list[Any], name: str, completion: float | None) -> ScriptedE
 
 
 def three(writer: float | None = 1, critic: float | None = 10, judge: float | None = 100) -> dict[str, Any]:
-    """Models with a price in USD a character."""
     return {
         "model": priced(["One gull.", "Two grey gulls."], "small", writer),
         "critic": priced([BAD], "large", critic),

@@ -34,7 +34,6 @@ streams = st.lists(
 
 
 def played_or_empty(a_plan: Plan, streams: list[Stream], check: Any = lambda _: True) -> Any:
-    """Return the result, or None if no answer has any text, which is an error."""
     try:
         return play(a_plan, streams, check)
     except EmptyReply as error:

@@ -49,8 +49,6 @@ def settings_of(model: Path, told: list[str] | None = None, **given: Any) -> Set
 
 
 def taken(settings: Settings, parallel: int) -> tuple[str, str]:
-    """The engine that is opened, and its number format."""
-
     async def info() -> EngineInfo:
         async with AsyncExitStack() as stack:
             return (await settings.load(stack, "model", settings.get("model"), parallel=parallel)).info

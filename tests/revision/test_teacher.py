@@ -30,7 +30,6 @@ def in_json(feedback: str, score: Any, needed: Any) -> str:
 
 
 def taught(*replies: Any, **options: Any) -> tuple[redraft.Chain, list[str]]:
-    """Make a chain of canned replies. Return it with the text of each request."""
     engine = redraft.ScriptedEngine(list(replies))
     chain = redraft.revise("How much?", model=engine, prompts="teacher", **options)
     return chain, [json.dumps(call) for call in engine.calls]

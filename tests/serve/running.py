@@ -97,7 +97,6 @@ def short(engine: Engine, **more: Any) -> dict[str, Any]:
 
 
 def both(*replies: Any, **engine: Any) -> dict[str, dict[str, Any]]:
-    """A model that does not revise, `plain`, and one that does, `short`."""
     one = ScriptedEngine(list(replies) or [LONG, SHORT], **engine)
     return {"plain": plain(one), "short": short(one)}
 
@@ -117,7 +116,6 @@ def served(
     passes: Mapping[str, frozenset[str]] | None = None,
     **more: Any,
 ) -> Iterator[Server]:
-    """Serve models, given by their names and options, while the context is open."""
     offered, gate = Models(passes), Gate(at_once, queue)
     app = make_app(offered, gate, limits or ServerLimits(), keys)
     with listen(host, 0, keys) as sock:

@@ -19,7 +19,6 @@ from tests.serve.running import Server, both, plain, served
 
 @contextmanager
 def logged(formatter: logging.Formatter) -> Iterator[io.StringIO]:
-    """What is logged by the server while the context is open."""
     log, text = logging.getLogger("redraft.serve"), io.StringIO()
     handler, before = logging.StreamHandler(text), log.level
     handler.setFormatter(formatter)

@@ -116,7 +116,6 @@ def done(folder: Path, rank: int) -> Path:
 
 
 def main() -> None:
-    """Run the loop with each model. All logits are never held at once."""
     folder = Path(sys.argv[1])
     loss._by_logits = _never
     functional.cross_entropy = _never

@@ -275,7 +275,6 @@ def test_a_checkpoint_with_broken_weights_is_blamed_itself(examples: Prepared, t
 
 
 def gradients(made: Loop, *norms: float) -> None:
-    """Give a loop the norms of its next gradients. After those they are 1."""
     waiting = iter(norms)
     made.trained.accelerator.clip_grad_norm_ = lambda *_: torch.tensor(next(waiting, 1.0))  # type: ignore[method-assign]
 

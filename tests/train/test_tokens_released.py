@@ -95,7 +95,6 @@ def encoded(encoder: Encoder, record: Record) -> Labelled:
 
 
 def compare(model: PreTrainedTokenizerBase, records: Iterator[Record], objective: Objective) -> int:
-    """Compare records in SelFee's text, and return how many fault 1 affects."""
     encoder = Encoder(model, "selfee", objective, LENGTH, first=objective == "answer")
     touched = compared = 0
     for record in islice(records, RECORDS):

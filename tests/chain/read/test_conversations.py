@@ -26,7 +26,6 @@ def tree(root: dict[str, Any]) -> dict[str, Any]:
 
 
 def said(chain: Chain) -> str:
-    """Join the texts of all messages: one letter each in the tests below."""
     asked = chain.prompt.messages or ({"content": chain.prompt.instruction},)
     return "".join(map(content_of, asked)) + chain.answer
 

@@ -26,7 +26,6 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def members(group: int) -> set[int]:
-    """Processes of a group, those that only wait to be collected left out."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -39,7 +38,6 @@ def members(group: int) -> set[int]:
 
 
 def ended(group: int) -> bool:
-    """Whether a group has no processes any more, after some time at the latest."""
     until = time.monotonic() + 60
     while members(group) and time.monotonic() < until:
         time.sleep(0.02)

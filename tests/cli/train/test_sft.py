@@ -38,8 +38,6 @@ def here(folder: Path) -> Path:
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
-    """Sends this process a signal during a step."""
-
     def send(_: Any, __: Any, state: Any, ___: Any, **____: Any) -> None:
         if state.global_step + 1 == step:
             os.kill(os.getpid(), number)

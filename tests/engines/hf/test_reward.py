@@ -31,7 +31,6 @@ def run_of(folder: Path, name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a base, an adapter and a whole reward model."""
     folder = tmp_path_factory.mktemp("reward")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 
 def main(model: str, key: str, *more: str) -> None:
-    """Serves two streams until it is killed."""
     import xllamacpp
 
     *template, _, port = more

@@ -174,7 +174,6 @@ class Drawn(Matrix):
 
 
 def raced(answers: Answers, **options: str) -> Race:
-    """Let ways with these answers race to the end."""
     settings = Settings.read(DiagnoseOptions, {"choose": "way.yaml", **options})
     ways = [name for name, kind in WAYS.items() if kind in {way.kind for way in answers}]
     matrix = Drawn(settings, RunPlan(Path(), quiet=True), ["model"], (), ways, answers)

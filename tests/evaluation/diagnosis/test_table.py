@@ -18,7 +18,6 @@ Way = tuple[str, int, list[bool]]  # the name of its files, tokens a prompt, and
 
 
 def folder_of(folder: Path, cells: dict[tuple[str, str], list[Way]]) -> Path:
-    """Write the runs of models and tasks, as `redraft diagnose` does."""
     models, tasks = ({key[place]: key[place] for key in cells} for place in (0, 1))
     plan = {"models": models, "tasks": {name: {"task": "checks", "file": name} for name in tasks}}
     folder.mkdir(exist_ok=True)

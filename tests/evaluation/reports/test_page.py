@@ -19,7 +19,6 @@ from tests.evaluation.pages.reading import BAD, Reader, read
 
 
 def made(folder: Path, text: str = "fine", *, count: int = 2) -> str:
-    """The page of reviews whose texts are all given."""
     texts = {"text": f"9 8\n{text}"}
     records = [each | texts for n in range(count) for each in both(n, (9, 8), (8, 8.5))]
     asked = [{"question_id": n, "text": text or "?", "category": text or "x"} for n in range(count)]

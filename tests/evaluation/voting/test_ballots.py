@@ -44,7 +44,6 @@ class Voting:
         return Ballots(self.matches, self.store, voter, seed)
 
     def all_pairs(self, voter: str = "zoë", seed: int = 1) -> list[Pair]:
-        """Every pair in order; all of them are judged then."""
         ballots, found = self.ballots(voter, seed), []
         state = ballots.state()
         while state.pair:

@@ -33,7 +33,6 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 def numbers(
     folder: Path, name: str, reward: Reward = share_of_e, steps: int = 48, **settings: Any
 ) -> list[float]:
-    """A number of each rollout batch of a run that learns to write the letter e."""
     source = rollouts(folder, policy(**LEARNS | settings), reward, size=16)
     more: dict[str, Any] = {"save_strategy": "no", "per_device_train_batch_size": 16}
     loop(folder, source, max_steps=steps, learning_rate=3e-3, **more).run()
@@ -241,7 +240,6 @@ def test_a_run_that_ends_inside_a_rollout_batch_has_a_line_of_it(tmp_path: Path)
 
 
 def responses(*lengths: int) -> list[Response]:
-    """Responses of these lengths. Those of an even one ended by themselves."""
     rows = [tuple(range(10 + 9 * number, 10 + 9 * number + length)) for number, length in enumerate(lengths)]
     return [Response(row, "text", len(row) % 2 == 0) for row in rows]
 

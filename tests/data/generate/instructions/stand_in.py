@@ -21,7 +21,6 @@ def instruction(rng: Random) -> str:
 
 
 def teach(messages: Sequence[Any]) -> str:
-    """Return the reply to a request of either way."""
     text = str(messages[-1]["content"])
     rng = Random(text)
     if text.endswith("Classification:"):
