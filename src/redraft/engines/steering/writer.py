@@ -47,6 +47,8 @@ LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
 FITTING = -7.5  # the least log-probability of a word in a gap and of the token behind it
 WORSE, UNSEEN = 2.5, -8.0  # how much less likely a text may go on than behind the old word; of what is rare
 
+Deltas = asyncio.Queue[Delta | BaseException]
+
 
 @dataclass(frozen=True)
 class Source:
@@ -63,7 +65,7 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
     The last delta counts all new tokens, also those taken back. Its finish is `limit` if
     `Sampling.max_tokens` cut a text without a sentence end.
     """
-    deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
+    deltas: Deltas = asyncio.Queue()
     work = asyncio.create_task(_Writer(form, sampling, limit, source, deltas).run())
     try:
         while True:
@@ -91,14 +93,7 @@ class _Ended(NamedTuple):
 
 
 class _Writer:
-    def __init__(
-        self,
-        form: Form,
-        sampling: Sampling,
-        limit: Finish,
-        source: Source,
-        deltas: asyncio.Queue[Delta | BaseException],
-    ) -> None:
+    def __init__(self, form: Form, sampling: Sampling, limit: Finish, source: Source, deltas: Deltas) -> None:
         self.form, self.source, self.limit, self.deltas = form, source, limit, deltas
         characters = form.characters if form.characters != Form() else None
         # A server must keep to the tokens of each request.
@@ -293,8 +288,6 @@ class _Writer:
         return self.spent >= self.room or self.over is not None
 
     async def _one(self, **changes: Any) -> None:
-        if self._is_over:
-            return
         async for _ in self._more(self._request(1, likelier=(), **changes)):
             pass
 
@@ -337,8 +330,8 @@ class _Writer:
                 if late or (mark and not self.form.one and self.spent > at_most):
                     return _Ended("limit", len(draft))
                 held = self.held or self.ends_sentence or self.form.layout.slots or self._missing()
-                held = held or (self.compares and self.spent <= FEW)  # a short text may be written anew
-                if not held and last > draft.sent and self._fits(draft.text[:last]):
+                anew = self.compares and self.spent <= FEW  # a short text may be written again
+                if not (held or anew) and last > draft.sent and self._fits(draft.text[:last]):
                     await draft.release(last)
             else:
                 return _Ended("limit", len(draft))
@@ -388,7 +381,7 @@ class _Writer:
     async def _without(self, place: int) -> None:
         token, word = self.draft.token_at(place), self.draft.text[place:].split()[0].lower()
         self.draft.cut(place)
-        if token:
+        if token and not self._is_over:
             return await self._one(banned=self.banned | token)
         top = [str(text) for text, _ in await self._likeliest(self.draft.text)]
         other = (text for text in top if text.strip() and not word.startswith(text.strip().lower()))
@@ -665,7 +658,7 @@ class _Writer:
     async def _put(self, texts: list[str]) -> None:
         """Write a further sentence with some texts, ever likelier: the best of a few."""
         draft, found, self.placed = self.draft, list[tuple[tuple[int, bool, float], list[Delta]]](), texts
-        apart = draft.text and not (draft.is_whole or self.schema) and self._fits(f"{draft.text}\n\n")
+        apart = draft.text and not draft.is_whole and self.schema is None and self._fits(f"{draft.text}\n\n")
         draft.give("\n\n" * bool(apart))  # such as behind a heading
         begin, count = len(draft), len(draft.pieces)
         until = self.spent + (self.room - self.spent) // (1 + len({*self._missing()} - {*texts}))
