@@ -475,7 +475,10 @@ def test_a_sentence_that_the_model_left_open_is_ended(said: str, likely: str, wh
         (Form(closing="stars"), "It rains.", "It rains stars"),
         (Form(closing="in India."), "A day in India", "A day in India."),
         (Form(postscript="P.S."), "It rains.\n\nP.S.", "It rains.\n\nP.S. I am old."),
-        (Form(postscript="P.P.S"), "It rains.", "It rains.\n\nP.P.S. I am old."),
+        (Form(postscript="P.P.S"), "It rains. P.P.S", "It rains.\n\nP.P.S. I am old."),
+        (Form(postscript="P.S.", closing="Bye."), "It rains. Bye.", "It rains.\n\nP.S. I am old. Bye."),
+        (Form(closing="?"), "It is far. Is it?", "It is far. Is it?"),
+        (Form(closing="?"), "It is far. It is.", "It is far. It is?"),
     ],
 )
 def test_an_end_stands_where_a_person_would_put_it(form: Form, said: str, whole: str) -> None:
@@ -500,6 +503,9 @@ def test_an_ending_of_a_sentence_stands_where_it_is_likeliest() -> None:
     likely = {"It rains": " in", "It rains and pours": " ?"}
     model = Says("It rains and pours.", likeliest=lambda said: ((likely.get(said, " x"), -1.0),))
     assert write(Form(closing="in the cold"), model.source)[0] == "It rains in the cold"
+
+
+CUT = "a sea,\na sand,\na road"
 
 
 class Doubts(Says):
@@ -527,10 +533,15 @@ def test_of_short_texts_in_limits_the_likeliest_is_kept(texts: list[str], text: 
     assert texts[0].startswith(once or "nothing")
 
 
-def test_a_text_that_stays_too_short_ends_whole() -> None:
-    model = Cut("the sea,\nthe sand,\nthe long road,\nthe", likeliest=lambda _: ())
-    text, last = write(form_for(["words>=90"])[0], model.source, tokens=9)
-    assert (text, last.finish) == ("the sea,\nthe sand,\nthe long road.", "stop")
+@pytest.mark.parametrize(
+    ("likely", "text", "finish"),
+    [(".", "a sea,\na sand,\na road.", "stop"), ("x", f"{CUT},\na", "max_tokens")],
+)
+def test_what_the_tokens_cut_ends_whole_only_if_that_is_likely(likely: str, text: str, finish: str) -> None:
+    """The text cannot be long enough any more."""
+    model = Cut(f"{CUT},\na", likeliest=lambda _: ((likely, -1.0),))
+    said, last = write(form_for(["words>=90"])[0], model.source, tokens=8)
+    assert (said, last.finish) == (text, finish)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 3, 5, 6])

@@ -103,9 +103,11 @@ class _Writer:
         self.kept = min(self.room // 8, LOOKED_AT) * (4 if form.postscript else 1)  # tokens, for an end
         self.draft = Draft(self._hand_on, self._encode, form.in_case)
         self.lacks = [pattern_for(text.strip()) for text in form.lacks]
-        closing = (form.postscript or form.closing).strip()
-        self.closing = pattern_for(closing) if closing else None
-        self.ends_sentence = form.closing.strip()[:1].islower()
+        self.closings = [
+            pattern_for(text.strip()) for text in (form.postscript, form.closing) if text.strip()
+        ]
+        closing = form.closing.strip()
+        self.ends_sentence = closing[:1].islower() or bool(closing and not closing.rstrip(STOPS))
         self.banned: frozenset[int] = frozenset()
         self.begins: dict[int, str] = {}  # texts that must come, by their first tokens
         self.likelier = LIKELIER
@@ -346,7 +348,7 @@ class _Writer:
             return _Ended("forbidden", word)
         if mark and (place := text.find(mark, max(begin, old - len(mark)))) >= 0:
             return _Ended("mark", place)
-        if self.closing and (found := self.closing.search(text, max(begin, old - LONG))):
+        for found in filter(None, (each.search(text, max(begin, old - LONG)) for each in self.closings)):
             said = text[begin : found.start()].rstrip(' \n"“(')
             if said and begin + len(said) in draft.ends(begin):
                 return _Ended("model", begin + len(said))
@@ -434,7 +436,7 @@ class _Writer:
                 longer += 1
                 await self._one(unending=True)
             else:
-                least = POSSIBLE if again < TRIES and not over else -1
+                least = POSSIBLE / 10 if over else POSSIBLE if again < TRIES else -1
                 self.cut_short = False
                 self.draft.cut(max(begin, ended.place))
                 if self._back(begin, enough=not mark) or await self._closed(begin, least, enough=not mark):
@@ -534,7 +536,7 @@ class _Writer:
             if 0 not in how or self.draft.text[begin:].strip():  # a sentence begins with a word
                 await self._free(begin, *how)
             text = self.draft.text[begin:]
-            new = text.strip() not in said or begin < self.draft.sent or self.spent > self.room * CLOSE
+            new = text.strip() not in said or begin < self.draft.sent or self.spent > self.room // 2
             if new and re.search(r"\w", text):
                 return True
             self.draft.cut(begin)
@@ -628,6 +630,9 @@ class _Writer:
         if words and text.endswith(words):
             draft.cut(len(text) - len(words))
             return draft.give(closing)
+        if not words:  # a mark, such as "?"
+            draft.cut(len(text))
+            return draft.give(closing)
         within = self.ends_sentence and await self._closed(draft.last, 0, closing, enough=True)
         if not within and self.ends_sentence and " " not in closing:
             draft.cut(len(text))
@@ -637,7 +642,7 @@ class _Writer:
             said = comma > max(draft.ends(0), default=0) and not self._missing(draft.text[:comma])
             draft.cut(comma if said else len(draft.text.rstrip()))
             draft.give("." * (not draft.is_whole))
-        if not draft.text or not re.search(r"\w", closing):
+        if not draft.text:
             return draft.give(closing)
         behind = draft.text.rstrip(CLOSERS)[-1:] in STOPS and not closing[:1].islower()
         apart = not within and not (behind and closing.rstrip()[-1:] in STOPS)
