@@ -485,6 +485,16 @@ def test_an_end_stands_where_a_person_would_put_it(form: Form, said: str, whole:
     assert write(form, Says(said, " I am old.", "", likeliest=lambda _: ()).source)[0] == whole
 
 
+def test_of_several_sentences_in_limits_each_finds_room() -> None:
+    """The first alone would take it all, and the second one is cut three times."""
+    said = "The old town lies far behind the sea and the sand.", *[" It is red and so far away from us"] * 4
+    model = Says(
+        *said, " It is so.", likeliest=lambda text: ((".", -1.0 if text[-3:] in ("ind", "red") else -9.0),)
+    )
+    text, _ = write(form_for(["sentences==2", "words<=12"])[0], model.source)
+    assert text == "The old town lies far behind. It is red."
+
+
 @pytest.mark.parametrize(
     ("said", "more", "body"),
     [("P.S. Bye.", "It rains.", "It rains."), ("It rains so P.S. bye.", " often.", "It rains so often.")],

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import inf
 from typing import Any, NamedTuple, TypeVar
 
 from redraft.engines.steering.pattern import pattern_of
@@ -15,6 +17,8 @@ from redraft.engines.steering.phrase import pattern_for
 
 T = TypeVar("T")
 MOST_PARTS = 40  # more do not fit into an answer
+_SENTENCES = {"Be": 1, "One. Two six.": 2, "See it. We go. All do.": 3}
+_NEXT = " And this is one more sentence of it.", " This is one more sentence.", " This is one."
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,34 @@ class Form:
     def in_case(self, text: str) -> str:
         """Return a text in its case."""
         return {"upper": text.upper(), "lower": text.lower()}.get(self.case, text)
+
+    @cached_property
+    def further(self) -> tuple[Callable[[str], int], int, str]:
+        """What counts sentences, the least number, and a text of the length for which each finds room.
+
+        Without several sentences beside another limit, or without that room, the text is empty.
+        """
+        highs = [(each.count, each.high) for each in self.limits if each.high is not None]
+        for each in self.limits:
+            if each.low > 1 and all(each.count(text) == count for text, count in _SENTENCES.items()):
+                others = [(count, high) for count, high in highs if count is not each.count]
+                fit = (
+                    text for text in _NEXT if all(count(text * each.low) <= high for count, high in others)
+                )
+                return each.count, each.low, next(fit, "") if others else ""
+        return len, 0, ""
+
+    def left(self, text: str) -> float:
+        """Return what the limits leave behind a text and its further sentences: below 0, it has too much."""
+        count, low, sentence = self.further
+        text += sentence and sentence * (low - count(text))
+        return min(
+            (each.high - each.count(text) for each in self.limits if each.high is not None), default=inf
+        )
+
+    def is_low(self, text: str) -> bool:
+        """Return whether a text has less than a limit demands."""
+        return any(each.count(text) < each.low for each in self.limits)
 
     def check(self) -> None:
         """Raise `Conflict` if the form demands a text that it forbids, or more than fits into an answer."""

@@ -401,13 +401,10 @@ class _Writer:
         return self.to_come + missing + postscript + (f" {form.closing}" if form.closing else "")
 
     def _left(self, text: str) -> float:
-        text += self._tail(text)
-        limits = ((each.high, each.count) for each in self.form.limits)
-        return min((high - count(text) for high, count in limits if high is not None), default=math.inf)
+        return self.form.left(text + self._tail(text))
 
     def _is_low(self, text: str) -> bool:
-        text += self._tail(text)
-        return any(each.count(text) < each.low for each in self.form.limits)
+        return self.form.is_low(text + self._tail(text))
 
     def _fits(self, text: str, *, enough: bool = False) -> bool:
         allowed = self._left(text) >= 0 and self._forbidden(text, len(text)) is None
@@ -441,14 +438,15 @@ class _Writer:
                 self.draft.cut(max(begin, ended.place))
                 if self._back(begin, enough=not mark) or await self._closed(begin, least, enough=not mark):
                     return
-                found = self._back(begin) or (over and await self._closed(begin, least))
+                one = bool(self.form.further[2]) and await self._closed(self.draft.last, least)
+                found = one or self._back(begin) or (over and await self._closed(begin, least))
                 over = over or self.spent >= self.room - self.kept  # the search for an end takes tokens, too
-                if over or again == TRIES:
+                if over or (again == TRIES and not one):
                     self.cut_short = over and not self.draft.is_whole
                     return
                 if not found:
                     self.draft.cut(max(begin, self.draft.sent))
-                again += 1
+                again = 0 if one else again + 1
 
     def _back(self, begin: int, *, enough: bool = False) -> bool:
         """Cut back to the last sentence end that fits, and is `enough`. Return whether there is one."""
