@@ -194,7 +194,7 @@ def test_checks_that_were_given_stay_beside_that_of_the_gold_number() -> None:
             ["--verify", "number"],
             "the gold answer 'six' is not a number",
         ),
-        ({"instruction": "Hi", "output": "Ho"}, ["--first", "--gold"], "there is no answer but the gold one"),
+        ({"instruction": "Hi", "output": "Ho"}, ["--first", "--gold"], "no answer except the gold one"),
     ],
 )
 def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list[str], said: str) -> None:
@@ -207,7 +207,7 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
 @pytest.mark.parametrize(
     ("flags", "said", "hint"),
     [
-        (["--verify", "number", "--gold"], "--verify was given, and --gold", "leave out one"),
+        (["--verify", "number", "--gold"], "--verify and --gold exclude each other", "Leave out one"),
         (["--gold", "--prompts", "task"], "the wording 'task' has no place for it", "teacher"),
         (["--accept-score", "8", "--prompts", "task"], "the wording 'task' asks for no score", "teacher"),
         (["--accept-score", "9", "--verify", "number"], "was given, and --accept-score", "leave out"),
