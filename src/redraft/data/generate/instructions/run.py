@@ -100,7 +100,7 @@ def generate_instructions(
     Args:
         output: The file of tasks. If it exists, the run continues it.
         model: The teacher, as a model reference or an open engine. The engine is not closed.
-        **options: Listed below. All are optional.
+        **options: As listed below; all are optional.
 
     Raises:
         UsageError: An option or the seeds are wrong.
