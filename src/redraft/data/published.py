@@ -230,7 +230,7 @@ def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
 def import_all(
     items: Iterable[ImportItem], reader: Reader, *, workers: int = 1, strict: bool = False
 ) -> Iterator[Imported | Drop]:
-    """Yield a record's chains, with unique ids, or its drop. With `strict`, raise if one is unreadable."""
+    """Yield each record's chains, with unique ids, or its drop. With `strict`, raise if it is unreadable."""
     ids = Ids()
     work = partial(_import, reader, strict=strict)
     for results in spread(work, _checked(items, reader.fields), workers):

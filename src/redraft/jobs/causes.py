@@ -53,7 +53,7 @@ def is_of_item(error: errors.RedraftError) -> bool:
 
 
 def is_refusal(error: errors.RedraftError) -> bool:
-    """Return whether a server refused a request's content. A wrong model name may look so, but fails all."""
+    """Return whether a server refused a request's content. A wrong model name may look the same."""
     if not isinstance(error, errors.ServerError):
         return False
     return error.status in _REFUSED or (error.status == 403 and is_filtered(error))

@@ -103,7 +103,7 @@ def _uninterrupted() -> Iterator[None]:
 def batches(
     items: Iterable[T], size_of: Callable[[T], int], most: int, most_bytes: int
 ) -> Iterator[tuple[list[T], int]]:
-    """Yield batches of at most `most` items, each with its size in bytes. `most_bytes` fill a batch."""
+    """Yield batches of at most `most` items, each with its size. `most_bytes` also fill a batch."""
     batch: list[T] = []
     size = 0
     for item in items:

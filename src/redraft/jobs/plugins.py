@@ -175,7 +175,7 @@ def all_plugins() -> list[Plugin]:
 
 
 def load_all(group: Group, kind: type[T]) -> dict[str, T]:
-    """Import all plugins of a group. A broken one is left out, with a warning at the first time."""
+    """Import all plugins of a group. A broken one is left out, with a warning the first time."""
     loaded: dict[str, T] = {}
     for name, plugin in plugins(group).items():
         try:

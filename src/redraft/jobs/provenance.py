@@ -114,7 +114,7 @@ class RunFile:
             )
 
     def is_of(self, provenance: Provenance) -> bool:
-        """Return whether there is a record, and its results were made with these settings and input."""
+        """Return whether there is a record, and its settings and input are those of `provenance`."""
         before = self.read()
         return before is not None and not any(_differences(before, provenance))
 

@@ -33,7 +33,7 @@ def url_of(path: str | Path) -> str | None:
 
 
 def here(path: str | Path) -> Path:
-    """Fetch a file from a store, and return its local copy, or raise `UsageError`. Keep a local path."""
+    """Return the local copy of a file in a store, or raise `UsageError`. Return a local path unchanged."""
     if (url := url_of(path)) is None:
         return path_of(path)
     with _reading(url):
@@ -84,7 +84,7 @@ class Store:
                     self._system.get_file(self._key + ending, str(file))
 
     def begin(self) -> None:
-        """Send the record before anything is paid for, because the store may refuse it, like `close`."""
+        """Send the record before anything is paid for. Raise `OutputError` if the store refuses it."""
         self._send(".run.json")
 
     def close(self) -> None:

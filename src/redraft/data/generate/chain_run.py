@@ -75,7 +75,7 @@ class ChainRun(AnswerRun):
 
 
 def generate_chains(source: str | Path, output: str | Path, **options: Unpack[ChainKeywords]) -> FileResult:
-    """Make feedback chains from records with a teacher. Same as `redraft generate chains`, and same files.
+    """Make feedback chains with a teacher. Same as `redraft generate chains`, with the same files.
 
     If a run stops, the same call or command resumes it. This works in notebooks too.
 

@@ -94,8 +94,8 @@ def generate_instructions(
 ) -> Generated:
     """Generate instructions with inputs and outputs, from seeds and the tasks already in `output`.
 
-    Same as `redraft generate instructions`, and same files: either resumes what the other began. This works
-    in notebooks too.
+    Same as `redraft generate instructions`, with the same files: each resumes what the other began. This
+    works in notebooks too.
 
     Args:
         output: The file of tasks. If it exists, the run continues it.
