@@ -110,7 +110,7 @@ class Duplicate(Drop):
 
 @dataclass(frozen=True)
 class Likeness:
-    """How duplicates are recognised: the method, the part compared, and the threshold."""
+    """The definition of duplicates: the method, the part compared, and the threshold."""
 
     by: By
     of: Part

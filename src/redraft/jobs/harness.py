@@ -82,7 +82,7 @@ RunEvent = RunProgress | RunMessage
 
 @dataclass(frozen=True)
 class Session:
-    """One run of a job, as the code that works on an item sees it."""
+    """The state of one run of a job that is open to the work on its items."""
 
     unfinished: Unfinished
     progress: ItemProgress

@@ -35,7 +35,7 @@ _NOT_RESULTS = re.compile(r"(^|/)(\.|checkpoint-)|\.(run\.json|lock)$|\.journal\
 
 @dataclass(frozen=True)
 class Provenance:
-    """How an output is made."""
+    """The command, settings and input from which an output is made."""
 
     command: str  # the verb, such as `answer`
     # Everything that decides the results, as JSON values: model, sampling, seed, mode, checks…

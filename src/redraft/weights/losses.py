@@ -27,7 +27,7 @@ _NAN = {
 
 @dataclass(frozen=True)
 class Losses:
-    """How many values were lost, by tensor. Tensors without losses are left out."""
+    """The numbers of lost values by tensor. Tensors without losses are left out."""
 
     odd: dict[str, int] = field(default_factory=dict)  # NaN or infinite before rounding
     infinite: dict[str, int] = field(default_factory=dict)  # infinite or NaN only after rounding

@@ -1,1 +1,1 @@
-"""Convert tokenizers of Hugging Face folders for GGUF files, and back."""
+"""Convert tokenizers between Hugging Face folders and GGUF files."""
