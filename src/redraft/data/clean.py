@@ -63,7 +63,7 @@ def clean(
             left += cleaned.has_html
     output.tell_counts()
     if left and "html" in plan.rules:
-        run.tell(f"{left:,} have HTML in answers", "The user asked for it, or not all answers are HTML.")
+        run.tell(f"{left:,} with HTML left in answers", "The user asked for it, or not all answers are HTML.")
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()
