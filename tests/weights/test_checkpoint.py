@@ -349,8 +349,8 @@ class TestPickles:
             ({"t": torch.ones(1).expand(10**12)}, "the tensor 't' claims more elements than the file"),
             ({"t": torch.ones(2, dtype=torch.complex128)}, "has the dtype torch.complex128"),
             ({"state_dict": {"t": torch.ones(2)}}, "contains a dict without named tensors"),
-            ([torch.ones(2)], "holds a list without named tensors"),
-            (None, "holds a NoneType without named tensors"),
+            ([torch.ones(2)], "contains a list without named tensors"),
+            (None, "contains a NoneType without named tensors"),
         ],
     )
     def test_what_is_not_weights(self, tmp_path: Path, value: Any, says: str) -> None:

@@ -140,7 +140,7 @@ def read_recipe(path: Path) -> MixRecipe:
         raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
     names = Counter(part.name for part in recipe.parts)
     if repeated := next((name for name, count in names.items() if count > 1), None):
-        raise UsageError(f"{path}: two parts are called {repeated!r}.", hint="Rename one of them.")
+        raise UsageError(f"{path}: two parts are called {repeated!r}.", hint="Give one part another name.")
     return recipe
 
 

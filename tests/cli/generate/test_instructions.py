@@ -116,7 +116,7 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
         (["-o", "out.jsonl", "--batch", "-m", "script:script.jsonl"], "no model is on one"),
         (
             ["-o", "o.jsonl", "--batch", "-m", "http://h/v1#m", "--way", "self-instruct"],
-            "is for --way alpaca",
+            "--batch needs --way alpaca",
         ),
         (["-o", "o.jsonl", "--recipe", "selfee_gold"], "there is no recipe 'selfee_gold'"),
         (["-o", "o.jsonl", "--recipe", "mine.yaml"], "mine.yaml: there is no option 'max_revisions'"),

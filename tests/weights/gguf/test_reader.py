@@ -235,7 +235,7 @@ def test_what_is_kept_of_all_texts_is_bounded(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(reader, "MAX_TEXT", 603)
     assert len(read_header(path, whole=True).metadata["one"]) == 300
     monkeypatch.setattr(reader, "MAX_TEXT", 602)
-    with pytest.raises(ModelError, match="a text has 2 bytes, and all of them 603"):
+    with pytest.raises(ModelError, match="a text has 2 bytes, and all texts so far 603"):
         read_header(path, whole=True)
     assert read_header(path).metadata["one"] == LongArray(300)
 
