@@ -110,7 +110,7 @@ def test_bad_options_are_refused(vote: Visit) -> None:
         (["new.jsonl", "-", "-o", "v.jsonl"], "'-' cannot be used"),
         (["new.jsonl", "old.jsonl", "-o", "-"], "'-' cannot be used"),
         (["new.jsonl", "old.jsonl", "-o", "old.jsonl"], "would replace the input old.jsonl"),
-        (["new.jsonl", "old.jsonl", "-o", "v.jsonl.gz"], "name of a compressed file"),
+        (["new.jsonl", "old.jsonl", "-o", "v.jsonl.gz"], "named like a compressed file"),
         (["new.jsonl", "old.jsonl", "-o", "no/v.jsonl", "--questions", "questions.jsonl"], "mkdir -p no"),
         (
             ["new.jsonl", "old.jsonl", "-o", "v.jsonl", "--questions", "questions.jsonl", "--voter", " "],

@@ -61,7 +61,7 @@ def test_there_and_back(here: Path) -> None:
     assert weights("diff", "base", "target", "-o", "delta", "--exact").exit_code == 0
     applied = weights("apply", "base", "delta", "-o", "again")
     assert applied.exit_code == 0
-    assert applied.stderr == "redraft: vocabulary: none (as the delta says)\n"
+    assert applied.stderr == "redraft: vocabulary: none (as the delta records)\n"
     assert same_model(load(here / "again"), tuned(llama()))
     verified = weights("verify", "again")
     assert (verified.exit_code, verified.stdout.split()[:2]) == (0, ["again:", "sound"])
@@ -85,7 +85,7 @@ def test_losses_are_a_warning(here: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         "redraft: warning: 3 numbers in 2 tensors became infinite, at most 2 in one of them, 'a.weight': "
-        "--dtype bf16 holds larger ones.\n"
+        "--dtype bf16 allows larger ones.\n"
         "redraft: 1 number in 'b.weight' became zero.\n"
     )
     quiet = weights("convert", "wide", "-o", "half", "--dtype", "fp16", "--force", "--quiet")

@@ -74,7 +74,7 @@ def test_rules_that_leave_nothing_say_so_and_a_wrong_name_is_an_error(source: Pa
     ("verb", "options", "said", "allowed"),
     [
         (redraft.clean, {"like": "foo"}, "like is 'foo'", "one of: None, fastchat, selfee"),
-        (redraft.clean, {"workers": 0}, "workers is 0", "from 1"),
+        (redraft.clean, {"workers": 0}, "workers is 0", "above 0"),
         (redraft.clean, {"wokers": 1}, "the option is 'wokers'", "one of: dropped, workers"),
         (redraft.dedupe, {"by": "foo"}, "by is 'foo'", "one of: exact, query, rouge, minhash"),
         (redraft.dedupe, {"by": ["exact"]}, "by is a list", "one of: exact"),

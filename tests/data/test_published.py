@@ -117,9 +117,7 @@ class TestOrigin:
         path = write(tmp_path / "x.jsonl", [PUBLISHED["gsm8k"], PUBLISHED["alpaca"]])
         chains, [drop] = read(path, Reader(source="gsm8k"))
         assert (len(chains), drop.rule, drop.where) == (1, "unreadable", f"{path}:2")
-        assert drop.reason == (
-            "gsm8k has the fields question; this one has: 'instruction', 'input', 'output'."
-        )
+        assert drop.reason == "gsm8k needs the fields question; found: 'instruction', 'input', 'output'."
         assert json.loads(drop.record) == PUBLISHED["alpaca"]
 
     def test_a_name_reads_what_other_fields_would_hide(self, tmp_path: Path) -> None:
@@ -386,7 +384,7 @@ def test_what_is_wrong_with_a_mapped_record_is_said_of_its_own_fields(tmp_path: 
 
 @pytest.mark.parametrize("written", ["instruction", "instruction=", "instruction=q,instruction=r"])
 def test_a_map_that_cannot_be_is_refused(written: str) -> None:
-    with pytest.raises(UsageError, match="the field map has"):
+    with pytest.raises(UsageError, match="the field map contains"):
         FieldMap.of([written])
 
 

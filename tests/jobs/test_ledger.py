@@ -46,7 +46,7 @@ def names_in(ledger: Ledger) -> set[str]:
 @pytest.mark.parametrize("ending", ["gz", "zst", "bz2", "XZ"])
 def test_the_name_of_a_compressed_file_is_refused(tmp_path: Path, ending: str) -> None:
     with (
-        pytest.raises(OutputError, match="has the name of a compressed file") as caught,
+        pytest.raises(OutputError, match="is named like a compressed file") as caught,
         Ledger(tmp_path / f"out.jsonl.{ending}", PROVENANCE),
     ):
         pass

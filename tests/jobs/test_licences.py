@@ -22,7 +22,7 @@ def test_licences_are_put_together_by_name(one: str, other: str, ids: list[str])
     [
         (("MIT", "mit"), False, ""),
         (("unknown",), False, ""),
-        (("MIT", "unknown"), False, "mit (data 0); unknown (data 1). Find out the unknown one"),
+        (("MIT", "unknown"), False, "mit (data 0); unknown (data 1). Find out the unknown licence"),
         (("MIT", "Apache-2.0"), True, "'other': apache-2.0 (data 1); mit (data 0)."),
         (("CC BY-NC 4.0",), True, "the licence is cc-by-nc-4.0 (data 0). cc-by-nc-4.0: not for commercial"),
         (("MIT",) * 6, False, ""),

@@ -274,8 +274,8 @@ class TestFolder:
         (b"{", "is not JSON"),
         (b"\xff", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
-        (b"[]", "holds a list, not an object"),
-        (b"3", "holds a int, not an object"),
+        (b"[]", "contains a list, not an object"),
+        (b"3", "contains a int, not an object"),
         (None, "has more than 64 MB"),
     ],
 )
@@ -338,7 +338,7 @@ class TestPickles:
             pickle.loads(raw)  # noqa: S301 - it would have run elsewhere
             assert mark.exists()
         else:
-            assert "pytorch_model.bin holds more than tensors and was not loaded" in message
+            assert "pytorch_model.bin contains more than tensors and was not loaded" in message
             assert "mkdir" in message
 
     @pytest.mark.parametrize(
@@ -346,11 +346,11 @@ class TestPickles:
         [
             ({"t": torch.eye(2).to_sparse()}, "the tensor 't' is sparse or has no values"),
             ({"t": torch.ones(2, device="meta")}, "the tensor 't' is sparse or has no values"),
-            ({"t": torch.ones(1).expand(10**12)}, "the tensor 't' claims more elements than the file holds"),
+            ({"t": torch.ones(1).expand(10**12)}, "the tensor 't' claims more elements than the file"),
             ({"t": torch.ones(2, dtype=torch.complex128)}, "has the dtype torch.complex128"),
-            ({"state_dict": {"t": torch.ones(2)}}, "holds a dict without named tensors"),
-            ([torch.ones(2)], "holds a list without named tensors"),
-            (None, "holds a NoneType without named tensors"),
+            ({"state_dict": {"t": torch.ones(2)}}, "contains a dict without named tensors"),
+            ([torch.ones(2)], "contains a list without named tensors"),
+            (None, "contains a NoneType without named tensors"),
         ],
     )
     def test_what_is_not_weights(self, tmp_path: Path, value: Any, says: str) -> None:

@@ -50,7 +50,7 @@ def test_quantised_numbers_are_no_weights(tmp_path: Path, how: str) -> None:
     model_files.save(
         tmp_path / "a", tensors, config=model_files.CONFIG | (quantised if how == "config" else {})
     )
-    with pytest.raises(ModelError, match=r"is quantised .*: it holds codes, not weights"):
+    with pytest.raises(ModelError, match=r"is quantised .*: it contains codes, not weights"):
         convert(tmp_path / "a", tmp_path / "b", dtype="BF16")
     convert(tmp_path / "a", tmp_path / "b")
     assert model_files.same_model(model_files.load(tmp_path / "b"), tensors)
@@ -161,8 +161,8 @@ def test_damage_is_a_warning_and_zeros_are_a_remark() -> None:
     losses.say(warn=warned.append, tell=told.append, wider="--dtype bf16")
     worst = "at most 1,000 in one of them, 'a'"
     assert warned == [
-        "1 number in 'a' came infinite or NaN from the source: it is damaged.",
-        f"1,002 numbers in 2 tensors became infinite, {worst}: --dtype bf16 holds larger ones.",
+        "1 number in 'a' were infinite or NaN in the source: it is damaged.",
+        f"1,002 numbers in 2 tensors became infinite, {worst}: --dtype bf16 allows larger ones.",
     ]
     assert told == ["5 numbers in 'c' became zero."]
     Losses().say(warn=pytest.fail, tell=pytest.fail, wider="")

@@ -99,7 +99,7 @@ def test_rows_that_the_base_lacks(tmp_path: Path, exact: bool) -> None:
     apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", Run(tell=lines.append))
     table = "model.embed_tokens.weight"
     assert same_bits(load(tmp_path / "again")[table][VOCABULARY:], target[table][VOCABULARY:])
-    assert lines[0] == "vocabulary: zero (as the delta says)"
+    assert lines[0] == "vocabulary: zero (as the delta records)"
 
 
 @pytest.mark.parametrize(

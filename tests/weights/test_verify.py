@@ -168,7 +168,7 @@ class TestFaults:
     def test_nothing_there(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="there is no"):
             verify(tmp_path / "none")
-        assert "holds no weights" in verify(tmp_path).findings[0]
+        assert "has no weights" in verify(tmp_path).findings[0]
 
     @given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
     def test_any_flipped_bit_is_found(

@@ -1,4 +1,4 @@
-"""Data: from what others publish to clean chains that a model can be trained on.
+"""Turn data that others publish into clean chains that a model can be trained on.
 
-`read` finds the records, `clean`, `dedupe` and `merge` choose and change them, and `output` writes them.
+`published` imports records, `clean`, `dedupe` and `merge` choose and change them, and `output` writes them.
 """

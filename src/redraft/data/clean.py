@@ -31,21 +31,21 @@ def clean(
     blocked: RuleNames = (),
     **options: Unpack[DataOptions],
 ) -> DataResult:
-    """Clean conversations with named rules. As `redraft data clean`, and in the same files.
+    """Clean conversations with named rules. Same as `redraft data clean`, with the same output files.
 
     Args:
         source: Records of any known shape.
-        out: Where the chains go. It gets its name when it is complete.
-        like: Use the rules of Vicuna's or SelFee's data.
+        out: The file to write the chains to. It appears only when it is complete.
+        like: Use the rules by which Vicuna's (fastchat) or SelFee's data was cleaned.
         rules: Apply only these rules.
         skip: Leave these rules out.
-        languages: Keep these languages, by name or ISO 639 code: the rule `language`.
-        blocked: Lists of words of the rule `blocked`: fastchat, alpaca.
-        **options: How to run: `DataOptions`.
+        languages: Keep only these languages, by name or ISO 639 code (rule `language`).
+        blocked: Word lists for the rule `blocked`: fastchat, alpaca.
+        **options: See `DataOptions`.
 
     Raises:
-        UsageError: A name is unknown, or options do not fit together.
-        RecordError: No record can be read; with `strict`, a record cannot be read.
+        UsageError: A name is unknown, or two options contradict each other.
+        RecordError: No record can be read or, with `strict`, some record cannot.
         OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
     plan, run = _plan_of(like, rules, skip, languages, blocked), DataRun.of(out, options)
@@ -63,7 +63,7 @@ def clean(
             left += cleaned.has_html
     output.tell_counts()
     if left and "html" in plan.rules:
-        run.tell(f"{left:,} have HTML in answers", "The user asked for it, or not all answers are HTML.")
+        run.tell(f"{left:,} with HTML left in answers", "The user asked for it, or not all answers are HTML.")
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()
@@ -105,7 +105,7 @@ def _plan_of(
 def _known(
     written: RuleNames, known: Collection[str], flag: str, meant: Mapping[str, str] | None = None
 ) -> frozenset[str]:
-    """Return names in lower case; `meant` maps other words to the names they stand for."""
+    """Return names in lower case. `meant` maps other words to names."""
     listed = written.split(",") if isinstance(written, str) else written
     names = [name.strip() for name in listed if name.strip()]
     names = [meant.get(name.lower(), name.lower()) for name in names] if meant else names
@@ -118,14 +118,14 @@ def _known(
 
 
 class Cleaned(NamedTuple):
-    """A chain as a line of JSON with a line feed."""
+    """A cleaned chain as a line of JSON with a line feed."""
 
     line: bytes
     has_html: bool  # the assistant's texts have HTML left outside code blocks
 
 
 def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings) -> Cleaned | Drop:
-    """Apply the named rules to a record, in the order of `RULES`."""
+    """Apply the named rules to a chain in the order of `RULES`. Return a drop if a rule drops the chain."""
     cleaned = chain
     for rule in (rule for rule in RULES if rule.name in names):
         outcome = rule.apply(cleaned, settings)

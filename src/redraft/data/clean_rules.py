@@ -1,8 +1,8 @@
-"""The cleaning rules, in the order in which they are applied.
+"""Define the cleaning rules, in the order in which they are applied.
 
 A rule returns a changed chain, or the reason to drop it. Rules that choose turns come first, then rules that
-repair texts, then rules that drop, so a record is judged after its repairs. Question words are English;
-question marks are known in other scripts too.
+repair texts, then rules that drop, so a record is judged after its repairs. Only English question words are
+recognised, but question marks of other scripts too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redraft.data.texts import GOLD, answered_turns, generated, leaking, spoken_
 
 @dataclass(frozen=True)
 class WordList:
-    """A list of words, matched in any case."""
+    """A list of blocked words. Case is ignored."""
 
     name: str
     pattern: Any  # of the package regex
@@ -37,7 +37,7 @@ class WordList:
 
 
 FASTCHAT = WordList("fastchat", regex.compile("openai|chatgpt"))
-"""From FastChat's `data/clean_sharegpt.py`, which searches every turn for parts of words."""
+"""Texts that no turn may contain, not even inside a word, from FastChat's `data/clean_sharegpt.py`."""
 
 
 _ALPACA = """
@@ -46,7 +46,7 @@ _ALPACA = """
 """
 _WHOLE_WORDS = regex.compile(r"(?<!\w)\L<words>(?!\w)", words=[*_ALPACA.split(), "go to"])
 ALPACA = WordList("alpaca", _WHOLE_WORDS, asked_only=True)
-"""From Alpaca's `generate_instruction.py`: tasks that a text model cannot do. Searched in instructions."""
+"""Words for tasks that a text model cannot do, from Alpaca's `generate_instruction.py`, for instructions."""
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
 
@@ -243,12 +243,12 @@ _ASKS = re.compile(
 
 
 def is_question(text: str) -> bool:
-    """Whether a text is a question: it ends in a question mark, or begins like an English question."""
+    """Return whether a text ends in a question mark, or begins like an English question."""
     return ends_in_question(text) or bool(_ASKS.match(text[:200].strip().replace("’", "'")))
 
 
 def ends_in_question(text: str) -> bool:
-    """Whether a text ends in a question mark, ignoring quotes, brackets and emoji after it."""
+    """Return whether a text ends in a question mark, ignoring quotes, brackets and emoji after it."""
     for char in reversed(text):
         if char in _MARKS:
             return True

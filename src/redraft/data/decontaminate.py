@@ -1,10 +1,10 @@
 """Find records that contain evaluation items, by shared runs of words.
 
-A record matches an item if it shares 13 consecutive words (GPT-3: Brown and others 2020, appendix C) with its
-questions, gold answer, rationale or any turn but a system message. A shorter question must match completely,
-anywhere in a text. A question of fewer than 8 words (GPT-3's minimum) says too little, and must be a whole
-turn. Shorter gold answers, such as numbers, are not searched. GPT-3 removed the matching text; here the whole
-record is dropped. N-grams are 64-bit numbers in arrays on disk that all processes map: 32 to 48 bytes each.
+A record matches an item if both contain the same 13 consecutive words (GPT-3: Brown and others 2020, appendix
+C). The item's system messages do not count. A shorter question matches if a text contains all of it.
+Questions of fewer than 8 words (GPT-3's minimum) are too common for that, and must be a whole turn of the
+prompt. Shorter gold answers, such as numbers, are not searched for. GPT-3 removed the matching text; here the
+whole record is dropped. All processes map the n-grams, as hashes of 64 bits, from disk: 32 to 48 bytes each.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def decontaminate(
     ngram: int = _RUN,
     **options: Unpack[DataOptions],
 ) -> DataResult:
-    """Drop the records that contain evaluation items. As `redraft data decontaminate`.
+    """Drop the records that contain evaluation items. Same as `redraft data decontaminate`.
 
-    `ngram` consecutive words make a match. The file of dropped records has the matches of each.
+    A match needs `ngram` consecutive words. The file of dropped records lists the matches of each record.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options)
     items, seen = Items(ngram), set[int]()
@@ -77,7 +77,7 @@ def _judged(checked: Iterable[CheckedRecord], items: Items, seen: set[int]) -> I
 
 
 class Match(NamedTuple):
-    """An evaluation item that a record contains, the first shared words, and how many n-grams it shares."""
+    """An evaluation item that a record contains, the first n-gram they share, and the number they share."""
 
     item: int
     ngram: str
@@ -85,7 +85,7 @@ class Match(NamedTuple):
 
 
 class CheckedRecord(NamedTuple):
-    """A record as JSON with its matches."""
+    """A record as a line of JSON, with its matches."""
 
     id: str
     where: str
@@ -95,13 +95,13 @@ class CheckedRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Contaminated(Drop):
-    """A record dropped for its matches: `eval`, `file`, `ngram` and `count` of each item."""
+    """A record dropped because of its matches, each with the keys `eval`, `file`, `ngram` and `count`."""
 
     matches: tuple[dict[str, Any], ...] = ()
 
 
 class Items:
-    """Evaluation items and their runs of `size` words."""
+    """Evaluation items, with the hashes of their runs of `size` words."""
 
     def __init__(self, size: int = _RUN) -> None:
         self.names: list[str] = []
@@ -120,12 +120,12 @@ class Items:
             self.files.append(name_of(path))
         if not any(map(len, self._hashes[before:])):
             raise UsageError(
-                f"{name_of(path)}: it has no question to search for.",
-                hint="--against takes files of evaluation items with questions.",
+                f"{name_of(path)}: it contains no question to search for.",
+                hint="Name files of evaluation items with questions after --against.",
             )
 
     def save(self, folder: Path) -> None:
-        """Write the arrays that `Runs` reads. A run of words in several items belongs to the first."""
+        """Write the arrays that `Runs` reads. A run of words that items share counts only for the first."""
         owners = np.repeat(np.arange(len(self.names)), [len(each) for each in self._hashes])
         hashes, first = np.unique(np.concatenate(self._hashes), return_index=True)
         bits = (len(hashes) * _SLOTS).bit_length()
@@ -159,7 +159,7 @@ class Items:
 
 
 class Runs:
-    """The runs of all items, mapped from the folder of `Items.save`."""
+    """The word runs of all items, mapped from the folder that `Items.save` wrote to."""
 
     def __init__(self, folder: Path) -> None:
         self._hashes, self._owners, self._sieve, sizes = (
@@ -170,7 +170,7 @@ class Runs:
         self._shift = np.uint64(65 - len(self._sieve).bit_length())
 
     def matches(self, chain: Chain) -> tuple[Match, ...]:
-        """Return the items in any text of a chain, in order."""
+        """Return a match for each item that any text of a chain contains, in the order of the items."""
         counts: defaultdict[int, int] = defaultdict(int)
         runs: dict[int, str] = {}
         turns = {turn.text for turn in asked_turns(chain.prompt)}
@@ -198,7 +198,7 @@ class Runs:
 
 
 def check(chain: Chain, where: str, folder: Path) -> CheckedRecord:
-    """Check a record against the items in a folder."""
+    """Check a record against the items that were saved in a folder."""
     matches = _runs_in(folder).matches(chain)
     return CheckedRecord(chain.id, where, chain.to_json().encode() + b"\n", matches)
 
@@ -207,7 +207,7 @@ _runs_in = lru_cache(maxsize=1)(Runs)
 
 
 def contaminated(record: CheckedRecord, items: Items) -> Contaminated:
-    """Return the drop of a record that has matches."""
+    """Turn a record that has matches into a drop."""
     matches: tuple[dict[str, Any], ...] = tuple(
         {"eval": items.names[item], "file": items.files[item], "ngram": ngram, "count": total}
         for item, ngram, total in record.matches

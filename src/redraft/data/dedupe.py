@@ -1,12 +1,12 @@
-"""Keep one of several duplicates, whatever the order of the input.
+"""Keep the same one of several duplicates, whatever the order of the input.
 
-The best record is kept: answered before unanswered, then the longest, then the one whose content has the
-smallest hash. For equal contents, data set and licence decide, then the smallest id; file and place of the
-origin depend on the input's order and do not count. The result of `rouge` depends on the order in which its
-pool grows, and takes the records in this order. Records of `against` come before all.
+The best record is kept: an answered one rather than an unanswered one, then the longest, then the one whose
+content has the smallest hash. If contents are equal, data set and licence decide, then the smallest id, and
+last the rest of the origin. `rouge` depends on the order in which its pool grows, so it compares the records
+in this order. Records of `against` come first.
 
-There are two passes: each record is spooled to disk and leaves its id, rank and key in memory: about 450
-bytes for `exact` and `query`, and for `rouge` and `minhash` about 40 more per word.
+There are two passes. The first spools each record to disk, and keeps its id, rank and key in memory: about
+450 bytes for `exact` and `query`, and about 40 more per word for `rouge` and `minhash`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _WAYS: dict[By, tuple[Part, float, str]] = {
     "rouge": ("instruction", 0.7, "ROUGE-L {similarity:.3f} with {kept}"),
     "minhash": ("all", 0.8, "Jaccard {similarity:.3f} with {kept}"),
 }
-"""The part to compare, the usual threshold, and why a record is dropped."""
+"""The part to compare, the default threshold, and the reason given for a drop."""
 
 
 def dedupe(
@@ -59,22 +59,22 @@ def dedupe(
     against: str | Path | Sequence[str | Path] = (),
     **options: Unpack[DataOptions],
 ) -> DataResult:
-    """Keep one of several duplicates. As `redraft data dedupe`, and in the same files.
+    """Keep one of several duplicates. Same as `redraft data dedupe`, with the same output files.
 
     The input is spooled to disk beside the output.
 
     Args:
         source: Records of any known shape.
-        out: Where the chains go. It gets its name when it is complete.
-        by: What makes two records duplicates: the same texts, the same first question, ROUGE-L as Alpaca
-            filtered instructions, or the Jaccard similarity of word 3-shingles, for millions of records.
-        threshold: Least similarity of duplicates; for rouge, they must exceed it.
-        against: Files of further records; duplicates of these are dropped too.
-        **options: How to run: `DataOptions`.
+        out: The file to write the chains to. It appears only when it is complete.
+        by: What makes two records duplicates: the same texts, the same first question, ROUGE-L as in Alpaca's
+            filter of instructions, or the Jaccard similarity of word 3-shingles, for millions of records.
+        threshold: The least similarity of duplicates. With rouge, they must exceed it.
+        against: More files. A record that duplicates one of theirs is dropped too.
+        **options: See `DataOptions`.
 
     Raises:
         UsageError: An option is unknown, has a wrong value, or has no effect.
-        RecordError: No record can be read; with `strict`, a record cannot be read.
+        RecordError: No record can be read or, with `strict`, some record cannot.
         OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options)
@@ -82,7 +82,7 @@ def dedupe(
     if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
         raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")
     if threshold is not None and by in ("exact", "query"):
-        raise UsageError(f"--threshold does nothing with --by {by}.", hint="It is for rouge and minhash.")
+        raise UsageError(f"--threshold does nothing with --by {by}.", hint="It applies to rouge and minhash.")
     part, usual, _ = _WAYS[by]
     like = Likeness(by, part, threshold or usual)
     pool, lines = run.lines(*others), run.lines(source)
@@ -110,7 +110,7 @@ class Duplicate(Drop):
 
 @dataclass(frozen=True)
 class Likeness:
-    """The measure of duplicates."""
+    """The definition of duplicates: the method, the part compared, and the threshold."""
 
     by: By
     of: Part
@@ -128,14 +128,14 @@ class Entry(NamedTuple):
 
 
 def examine(chain: Chain, where: str, like: Likeness) -> Entry:
-    """Return a record as an entry, with its id, rank and key."""
+    """Return the entry of a record, with its id, rank and key."""
     texts, line = texts_in(chain), chain.to_json()
     rank, key = rank_of(chain, texts, line), key_of(chain, texts, like)
     return Entry(chain.id, rank, key, where, line.encode() + b"\n")
 
 
 def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
-    """Return bytes that sort chains: answered first, then long, then by hash, then by id."""
+    """Return bytes that sort chains: answered ones first, then the longest, then by hash, then by id."""
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
         begin, _, rest = line.rpartition(f'"origin":{to_json(origin, inf_nan_mode="null").decode()}')
@@ -167,11 +167,11 @@ def sift(
     against: Iterable[Entry] = (),
     compared: Callable[[int, int], None] | None = None,
 ) -> Iterator[bytes | Duplicate]:
-    """Yield each record's line if it is kept, or its drop, in the order of the input.
+    """Yield each record's line if it is kept, otherwise its drop, in the order of the input.
 
-    All are read before the first result, and wait in `spool`. The best is kept. Records of `against` come
-    before all, are always kept, and are not yielded. `compared` is called from time to time with the number
-    of compared records and the total.
+    All records are read into `spool` before the first result. The best of several duplicates is kept. Records
+    of `against` rank before all others, are always kept, and are not yielded. `compared` is called from time
+    to time with the number of compared records and the total.
     """
     ids, ranks, keys = list[str](), list[bytes](), list[bytes]()
     for spooled, given in ((False, against), (True, entries)):

@@ -19,20 +19,20 @@ from redraft.jobs.formats import ExportFormat
 from redraft.jobs.licences import UNKNOWN, licence_in
 
 _LOST: dict[Loss, tuple[str, str]] = {
-    "answers": ("with later answers than the one written, which are left out", "selfee, for revisions"),
+    "answers": ("with answers after the written one, which are left out", "selfee, for revisions"),
     "fields": ("with other fields of messages, such as a weight, which are left out", "messages"),
     "tools": ("with tools, which are left out", "messages"),
     "turns": ("with several turns, which become one instruction", "messages or sharegpt"),
 }
-"""What is lost of a chain, and the formats that keep it."""
+"""For each kind of loss, the words that report it, and the formats that avoid it."""
 
 
 def export(
     source: str | Path, out: str | Path, to: ExportFormat, **options: Unpack[DataOptions]
 ) -> DataResult:
-    """Write chains in the format of another program, and count what it cannot hold.
+    """Write chains in the format of another program, and count what that format cannot store.
 
-    As `redraft data export`.
+    Same as `redraft data export`.
     """
     run = DataRun.of(out, options)
     work, lines = partial(exported, to=to), run.lines(source)
@@ -66,7 +66,7 @@ class Exported(NamedTuple):
 
 
 def exported(chain: Chain, where: str, *, to: ExportFormat) -> Exported | Drop:
-    """Convert a record to another format, or give the reason to leave it out."""
+    """Convert a record to another format, or return a drop with the reason why it does not fit."""
     made = MAKERS[to](chain) if asks(chain.prompt) else NO_QUESTION
     if isinstance(made, Unfit):
         return Drop(made.rule, made.reason, where, chain.id, chain.model_dump(mode="json"))
@@ -75,7 +75,7 @@ def exported(chain: Chain, where: str, *, to: ExportFormat) -> Exported | Drop:
 
 
 def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:
-    """Yield the records' lines. A record whose own id is taken gets its chain's id."""
+    """Yield the records' lines. If an earlier record has the same id, a record gets its chain's id."""
     ids = Ids()
     for record in records:
         own = str(record.own)
@@ -88,7 +88,7 @@ def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:
 
 
 def write_records(sink: IO[bytes], records: Iterable[bytes], *, array: bool) -> None:
-    """Write records, one per line, as JSON lines or as an array."""
+    """Write records, one per line, as JSON Lines or as a JSON array."""
     if not array:
         sink.writelines(records)
         return

@@ -1,14 +1,13 @@
-"""Convert a page of HTML to markdown, in one pass over its tags.
+"""Convert an HTML page to markdown, in one pass over its tags.
 
 Code blocks keep their text and language. Inline code, headings, nested lists with their numbers, tables,
 quotes, links, emphasis, the TeX of formulas, and the alternative texts of pictures are kept. Scripts, styles,
-buttons and drawings are left out. Nothing is escaped: models read the text, not its rendering, so `2 * 3`
-stays.
+buttons and drawings are left out. Nothing is escaped, not even `2 * 3`, because models read the plain text.
 
-Paragraphs, lists, quotes and tables are frames, which become a block of the frame around them as they close.
-No tree is built, and at most `DEPTH` frames are open; deeper ones are flattened into the innermost. So
-neither time nor text grows with the square of a hostile page's nesting. Invalid pages are read much as
-browsers do, but not by all their rules.
+Lists, quotes and tables are frames. When a frame closes, it becomes a block of the frame around it. No tree
+is built, and at most `DEPTH` frames are open; deeper ones are flattened into the innermost. So neither time
+nor text grows with the square of a hostile page's nesting. Invalid pages are parsed much as browsers do it,
+but not by all of their rules.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from redraft.data import html_tags as tags
 DEPTH = 32  # most frames that are open at once
 
 COLUMNS = 50
-"""Most columns of a row that has cells spanning several. A span's further columns are empty cells."""
+"""The most columns to which spanning cells may extend a row. A span's other columns are empty cells."""
 
 FrameKind = Literal["document", "quote", "ul", "ol", "li", "table", "tr", "cell"]
 _LISTS: tuple[FrameKind, ...] = ("ul", "ol")
@@ -63,7 +62,7 @@ class Frames:
         return self._frames[-1]
 
     def add(self, block: _Block) -> None:
-        """Add a block. Directly in a list it becomes an item; between cells it goes before the table."""
+        """Add a block. Directly in a list, it becomes an item; between cells, it is put before the table."""
         top = self._frames[-1]
         if top.kind in _LISTS and block.kind != "list":
             _close_item(Frame("li", top.number, [block]), top)
@@ -81,7 +80,7 @@ class Frames:
             self._beyond[kind] += 1
 
     def leave(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
-        """Close the innermost frame of these kinds. It may have been too deep to be opened."""
+        """Close the innermost frame of these kinds. Do nothing more if it was too deep to be opened."""
         deep = next((kind for kind in kinds if self._beyond[kind]), None)
         if deep:
             self._beyond[deep] -= 1
@@ -107,7 +106,7 @@ class Frames:
             self.push("li", self.top.number if number is None else number)
 
     def row(self) -> None:
-        """Open a row of the innermost table, unless that was too deep."""
+        """Open a row of the innermost table, unless the table was too deep to be opened."""
         if self._in_table():
             self.close(("tr",), "table")
             self.push("tr")
@@ -160,7 +159,7 @@ class Frames:
 
 
 def joined(blocks: Iterable[_Block], *, tight: bool = False) -> str:
-    """Join blocks with empty lines. With `tight`, a list follows its text without one."""
+    """Join blocks with empty lines. With `tight`, there is no empty line before a list."""
     text = ""
     for block in blocks:
         gap = "\n" if tight and block.kind == "list" else "\n\n"
@@ -182,7 +181,7 @@ def _close_item(item: Frame, outer: Frame) -> None:
 
 
 def _table(rows: Sequence[Sequence[Cell]]) -> list[_Block]:
-    """Return a table with its first row as the head, or only the contents if it lays out code or tables."""
+    """Return a table whose first row is the head. If it lays out code or tables, return only its contents."""
     cells = [cell for row in rows for cell in row]
     blocks = [block for cell in cells for block in cell]
     if len(cells) < 2 or any(block.kind in ("code", "table") for block in blocks):
@@ -304,7 +303,7 @@ _SKIPPED = frozenset(tags.SKIPPED.split())
 
 
 def markdown_of(html: str) -> str:
-    """Return an HTML text as markdown, without white space at its ends."""
+    """Convert an HTML text to markdown, without white space at its ends."""
     return _Page(html.replace("\r\n", "\n")).read()
 
 

@@ -1,11 +1,11 @@
-"""Decide which texts of a conversation are HTML. Others stay: markdown and code may contain tags too.
+"""Decide which texts of a conversation are HTML. Markdown and code, which may contain tags too, are kept.
 
-The classes of a shared page identify it. Without them, answers are HTML only if all of them are: every `<`
-begins a tag of prose, open tags are closed, no tag is used as a word, and there is no markdown or code. If a
-question names HTML or asks for a page, HTML in the answers is code. Words such as "page" and "tag" have other
-meanings: with them alone, answers with a paragraph of prose are HTML, and others are code.
+A shared page is recognised by its CSS classes. Without them, answers are HTML only if all of them look like
+it: every `<` begins a prose tag, open tags are closed, no tag is used as a word, and there is no markdown or
+code. If a question mentions HTML or asks for a page, HTML in the answers is code. Words such as "page" have
+other meanings: if a question has only these, answers with a paragraph of prose are HTML, and others are code.
 
-If the answers are HTML, a question in paragraphs is HTML too, and a fully escaped question is decoded.
+If the answers are HTML, a question in `<p>` tags is HTML too, and a fully escaped question is decoded.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _BARE = re.compile(r"[<>]|&(?!\w{2,31};|#\w{1,7};)")
 
 @dataclass(frozen=True)
 class Evidence:
-    """Whether the texts of a conversation are HTML."""
+    """The evidence on whether the texts of a conversation are HTML."""
 
     shared: bool  # an answer has the classes of a shared page
     pages: bool
@@ -63,7 +63,7 @@ class Evidence:
 
     @classmethod
     def of(cls, asked: Iterable[str], answers: Iterable[str]) -> Evidence:
-        """Judge questions and answers."""
+        """Collect the evidence from questions and answers."""
         answers = [text for text in answers if text.strip()]
         if not any("<" in text for text in answers):
             return cls(shared=False, pages=False, questions=())
@@ -105,7 +105,7 @@ def _wrapped(text: str) -> bool:
 
 
 def _prose(text: str) -> bool:
-    """Whether every `<` begins a tag of prose, at least one is typical, and there is no markdown or code."""
+    """Return whether each `<` begins a prose tag, one is typical, and there is no markdown or code."""
     text = _PRE.sub("<pre>", text)
     if "<" not in text or _NOT_HTML.search(text):
         return False
@@ -117,7 +117,7 @@ def _prose(text: str) -> bool:
 
 
 def _matched(text: str, *, wrapped: bool) -> bool:
-    """Whether tags are used, not mentioned: closed, or allowed by `wrapped`, and not a word of a sentence."""
+    """Return whether tags are used, not mentioned: closed or allowed by `wrapped`, and not used as words."""
     held: list[tuple[str, int]] = []
     for tag in ANY_TAG.finditer(text):
         name = tag["name"].lower()
@@ -141,7 +141,7 @@ def _matched(text: str, *, wrapped: bool) -> bool:
 
 
 def has_tags(text: str) -> bool:
-    """Whether a text has end tags of prose outside its code, which are mostly leftovers of a page."""
+    """Return whether a text has prose end tags outside its code. Most of these are left over from a page."""
     return "</" in text and bool(_END.search(_MARKED.sub("", text)))
 
 

@@ -1,7 +1,7 @@
-"""Find tags, entities, attributes and code of HTML in linear time.
+"""Find HTML tags, entities, attributes and code in linear time.
 
-Only elements of HTML are tags: `#include <stdio.h>` and `List<String>` are text. No expression here looks
-beyond the next `<`, or back at text that it has passed. Code is kept unchanged; formulas become their TeX.
+Only names of HTML elements make tags: `#include <stdio.h>` and `List<String>` are text. No regular expression
+looks beyond the next `<`, or back at text that it has passed. Code is kept unchanged; formulas become TeX.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PLAIN = (
     "source area acronym meter output progress link meta base embed param track thead tbody tfoot colgroup "
     "col annotation semantics mrow mi mo mn mtext mspace msup msub mfrac msqrt"
 )
-"""Elements whose text alone is kept."""
+"""Elements of which only the text is kept."""
 BLOCKS = (
     "div p section article header footer main aside nav address figure figcaption fieldset form details "
     "summary dl dt dd center hgroup body html legend caption optgroup option dialog search textarea"
@@ -39,7 +39,7 @@ TAG = (
     rf"(?=[\s/]*>|\s[^<>=]*=|{_BARE})"
     r"""(?P<attributes>(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*(?=>)|[^<>]*+)>"""
 )
-"""A start tag, an end tag or an empty one. Unclosed quotes end with it. `a <b and c> d` has none."""
+"""A start tag, an end tag or an empty tag. The tag's end closes open quotes. `a <b and c> d` has no tag."""
 ANY_TAG = re.compile(TAG)
 TOKEN = re.compile(rf"{TAG}|<!--|<!(?:doctype|DOCTYPE)[^<>]*>")
 
@@ -51,7 +51,7 @@ _ATTRIBUTE = {
 
 
 def decoded(text: str) -> str:
-    """Decode entities such as `&lt;`. They need their semicolon: `?a=1&copy=2` stays."""
+    """Decode entities such as `&lt;`. An entity needs its semicolon: `?a=1&copy=2` is left unchanged."""
     if "&" not in text:
         return text
     text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"')  # fast
@@ -65,13 +65,13 @@ def attribute(attributes: str, name: str) -> str:
 
 
 def number(attributes: str, name: str, default: int) -> int:
-    """Return the value of an attribute if it is a number of at most nine digits, else the default."""
+    """Return an attribute's value if it is a number of at most nine digits, otherwise the default."""
     value = attribute(attributes, name)
     return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else default
 
 
 class Elements:
-    """Finds where elements end. The text is searched for a missing end once, not for each tag."""
+    """Find where elements end. The page is searched for a missing end tag once, not again for each start."""
 
     def __init__(self, html: str) -> None:
         self._html = html
@@ -79,13 +79,13 @@ class Elements:
         self._has: dict[str, bool] = {}
 
     def has(self, text: str) -> bool:
-        """Whether the page has a text anywhere."""
+        """Return whether the page contains a text."""
         if text not in self._has:
             self._has[text] = text in self._html
         return self._has[text]
 
     def until(self, end: str, start: int) -> tuple[str, int] | None:
-        """Return the text before an end such as `</pre` and the place after it, or None without an end."""
+        """Return the text before an end tag such as `</pre`, and the index after the tag, or None."""
         if end in self._never:
             return None
         found = re.compile(re.escape(end), re.I).search(self._html, start)
@@ -96,7 +96,7 @@ class Elements:
         return self._html[start : found.start()], over + 1 if over >= 0 else len(self._html)
 
     def behind(self, name: str, start: int) -> int:
-        """Return the end of an element, which may contain others of its name; `start` if it has no end."""
+        """Return the index after an element that may nest others of its name; `start` if it has no end."""
         if name in self._never:
             return start
         depth = 1
@@ -121,21 +121,21 @@ _BAR = 10_000  # most characters of the source of a bar above code. ChatGPT's ha
 
 
 def plain(source: str) -> str:
-    """Return the text of code without tags. Line breaks and spaces stay."""
+    """Return code without its tags. Line breaks and spaces are kept."""
     if "<" in source:
         source = ANY_TAG.sub("", _BREAK.sub("\n", source))
     return decoded(source).replace("\xa0", " ")
 
 
 def fenced(code: str, language: str = "") -> str:
-    """Return a code block, whose fence is longer than any run of backticks in it."""
+    """Return a code block. Its fence is longer than any run of backticks in the code."""
     fence = "`" * max(3, 1 + _longest(code))
     end = "" if code.endswith("\n") else "\n"
     return f"{fence}{language}\n{code}{end}{fence}"
 
 
 def spanned(code: str) -> str:
-    """Return inline code between more backticks than any run in it has."""
+    """Return inline code, delimited by more backticks than any run in the code has."""
     ticks = "`" * (1 + _longest(code))
     room = " " if code.startswith("`") or code.endswith("`") else ""
     return f"{ticks}{room}{code}{room}{ticks}"
@@ -152,10 +152,10 @@ def class_language(attributes: str) -> str:
 
 
 def code_block(inside: str, attributes: str = "") -> str:
-    """Return the contents of a `<pre>` as a fenced block, or an empty text if it has none.
+    """Return the contents of a `<pre>` as a fenced block, or an empty text if they are blank.
 
-    A bar above the code, with the language and a copy button, is left out. It gives the language if no class
-    does.
+    A bar above the code, with the language and a copy button, is left out. If no class names the language,
+    the bar's label is used.
     """
     inside = inside.removeprefix("\n")  # HTML does not show a line break that begins a <pre>
     language, code = class_language(attributes), inside
@@ -169,7 +169,7 @@ def code_block(inside: str, attributes: str = "") -> str:
 
 
 def _bar(source: str) -> str | None:
-    """Return the language in a bar above code, or an empty text; None if this is no bar."""
+    """Return the language in a bar above code, or an empty text. Return None if this is not a bar."""
     if len(source) > _BAR:
         return None
     elements, shown, at = Elements(source), "", 0

@@ -1,14 +1,13 @@
-"""Mix files of chains by a recipe (docs/data.md), in an order that a seed decides.
+"""Mix files of chains by a recipe (docs/data.md), in an order that depends on a seed.
 
 Each record gets two numbers from a hash of seed, part and place in its file. Each part takes the records with
-the smallest first numbers, without replacement. The second number is the record's place in the output. So the
-result depends only on the recipe and the files, and changing one part does not change the draws of the
-others.
+the smallest first numbers, without replacement. The output is sorted by the second numbers. So the result
+depends only on the recipe and the files, and changing one part does not change the draws of the others.
 
-There is one pass. Records that may be taken wait in scratch files, a 128th of the output in each, which are
-sorted one at a time. Memory: one such file, about 80 bytes per output id, and 44 per record drawn from more
-(none if all are taken). Disk: the output once more, and records displaced by later draws. A second `train/0`
-in the output becomes `train/0~2`.
+There is one pass over the files. Records that may be taken are kept in 128 scratch files, each for one part
+of the output's order, which are sorted one at a time. Memory: one scratch file, about 80 bytes per output id,
+and 44 per record of a part with a count. Disk: the output once more, and records that later draws displaced.
+If an id such as `train/0` occurs again, it becomes `train/0~2`.
 """
 
 from __future__ import annotations
@@ -80,12 +79,12 @@ def _identity(value: Any) -> Identity:
 class MixPart(OptionModel):
     """One file of a mix, or generated conversations."""
 
-    file: str = option("path from the folder of the parts", default="")
-    name: str = option("name in counts, and the data set of records that name none", default="")
+    file: str = option("path, relative to the folder of the parts", default="")
+    name: str = option("name in counts, and data set of the records that name none", default="")
     count: Annotated[int | None, PlainValidator(_count)] = option(
-        "records to take", what="a whole number from 1 on, or all"
+        "records to take", what="a whole number above 0, or all"
     )
-    per: str | None = option("a field of the source, the origin or `meta`: take `count` for each value")
+    per: str | None = option("a field of source, origin or `meta`: take `count` records for each value")
     licence: str = option("licence of records without one", default=UNKNOWN)
     get: str = option("where to get the file, in words", default="")
     identity: Annotated[Identity | None, PlainValidator(_identity)] = option(
@@ -101,7 +100,7 @@ def _parts(value: Any) -> tuple[MixPart, ...]:
 
 
 class MixRecipe(OptionModel):
-    """A mix."""
+    """A recipe for a mix of files."""
 
     parts: Annotated[tuple[MixPart, ...], PlainValidator(_parts)] = option(
         "the parts", what="a list of parts, such as [{file: a.jsonl}]"
@@ -121,7 +120,7 @@ def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
 
 
 def parts_folder(path: Path, folder: str | Path | None, *, shipped: bool) -> Path:
-    """Return the folder of a recipe's parts: by default the recipe's, for a shipped one the current one."""
+    """Return the folder of the parts. Default: the recipe's folder, or the current one if it is shipped."""
     return Path(folder) if folder is not None else Path() if shipped else path.parent
 
 
@@ -133,7 +132,7 @@ def part_files(recipe: str | Path, folder: str | Path | None) -> list[Path]:
 
 
 def read_recipe(path: Path) -> MixRecipe:
-    """Read a recipe."""
+    """Read and check a recipe."""
     document = yaml_of(text_of_settings(path), path)
     try:
         recipe = MixRecipe.read({"parts": None, **_mapping(document, "a recipe")})
@@ -141,13 +140,13 @@ def read_recipe(path: Path) -> MixRecipe:
         raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
     names = Counter(part.name for part in recipe.parts)
     if repeated := next((name for name, count in names.items() if count > 1), None):
-        raise UsageError(f"{path}: two parts are called {repeated!r}.", hint="Give one another name.")
+        raise UsageError(f"{path}: two parts are called {repeated!r}.", hint="Give one part another name.")
     return recipe
 
 
 def _mapping(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UsageError(f"{what} should be keys and values.")
+        raise UsageError(f"{what} should consist of keys and values.")
     return value
 
 
@@ -157,9 +156,9 @@ def _part(values: Any, at: str) -> MixPart:
     part = MixPart.read(_mapping(values, at.rstrip(".")), table=at)
     generated = part.identity is not None
     if generated and "file" in values:
-        raise UsageError(f"{at}file and identity have to be two parts.")
+        raise UsageError(f"{at}file and identity must be in two separate parts.")
     if not (file := IDENTITY if generated else part.file):
-        raise UsageError(f"{at}file is missing: a part is a file.")
+        raise UsageError(f"{at}file is missing: each part names a file.")
     if part.per and part.count is None:
         raise UsageError(f"{at}per needs a count: the number of records for each {part.per}.")
     ours = _OUR_LICENCE if generated else UNKNOWN
@@ -186,7 +185,7 @@ class Taken:
 
     @property
     def short(self) -> int:
-        """Return how many records the part lacks."""
+        """The number of records by which the part falls short of its count."""
         return 0 if self.part.count is None else self.part.count * self.groups - self.count
 
     def written(self, folder: Path) -> dict[str, object]:
@@ -213,10 +212,10 @@ def merge(
     skip_missing: bool = False,
     **options: Unpack[DataOptions],
 ) -> list[Taken]:
-    """Mix files of chains by a recipe, and return the records taken from each part. As `redraft data merge`.
+    """Mix files of chains by a recipe. Same as `redraft data merge`. Return what was taken from each part.
 
-    `recipe` is a YAML file, or the name of a recipe that redraft ships. `folder` has the parts' files: by
-    default the recipe's folder, for a shipped recipe the current one.
+    `recipe` is a YAML file, or the name of a recipe that redraft ships. `folder` contains the parts' files.
+    It defaults to the recipe's folder, or to the current folder for a shipped recipe.
     """
     path, shipped = recipe_path(recipe)
     run, plan = DataRun.of(out, options), read_recipe(path)
@@ -248,8 +247,8 @@ def _tell_parts(run: DataRun, taken: Sequence[Taken], dropped: Sequence[str]) ->
         given = {*ids_of([Source("data", "", part.licence)])}
         if own := [each for each in sorted(licences) if {*ids_of([Source("data", "", each)])} != given]:
             tell(
-                f"{part.name}: its records keep their own licence, {', '.join(own)}: the recipe's, "
-                f"{part.licence}, is for records without one."
+                f"{part.name}: its records keep their own licence, {', '.join(own)}. The recipe's, "
+                f"{part.licence}, applies only to records without one."
             )
     if clash(sources):
         tell(remark(sources))
@@ -260,16 +259,16 @@ def _remark(taken: Taken) -> str:
     if taken.missing:
         wanted = "all" if taken.part.count is None else f"{taken.part.count:,}"
         each = f" of each {taken.part.per}" if taken.part.per else ""
-        return f"missing: {wanted}{each} wanted of {taken.part.file} ({licences})"
+        return f"missing: {wanted}{each} wanted from {taken.part.file} ({licences})"
     if not taken.found:
         return f"no record in {taken.part.file}"
     return f"{licences}; {taken.short:,} short" if taken.short else licences
 
 
 def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bool = False) -> list[Taken]:
-    """Write the mix of files in a folder, and return the records taken from each part.
+    """Write the mix of files in a folder, and return what was taken from each part.
 
-    Records that would be taken but are unreadable, or lack the field `per`, are dropped.
+    Records that are drawn but are unreadable, or lack the field `per`, are dropped.
     """
     taken = [
         Taken(part, missing=part.identity is None and not (folder / part.file).is_file())
@@ -287,7 +286,7 @@ def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bo
             if each.lacking and not each.groups:
                 part = each.part
                 raise UsageError(
-                    f"no record of {part.file} has the field {part.per!r}, which its part draws by.",
+                    f"no record of {part.file} has the field {part.per!r}, by which its part draws.",
                     hint=f"redraft show {folder / part.file}",
                 )
         for file in files:
@@ -300,7 +299,7 @@ def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> Usage
     for part in parts:
         unsaid = "the recipe does not say where to get it"
         if (folder / part.file).is_dir():
-            unsaid = "is a folder, and a part is a file: name one in it"
+            unsaid = "is a folder, but a part needs a file: name one in it"
         how = (part.get or unsaid).replace("\n", "\n  ")
         lines.append(f"{part.file} ({part.licence}): {how}")
     where = "here" if folder == Path() else f"in {folder if folder.name != '..' else folder.resolve()}"
@@ -312,7 +311,7 @@ def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> Usage
 
 
 def sources_in(taken: Sequence[Taken]) -> list[Source]:
-    """Return the sources of a mix, with licences."""
+    """Return the sources of a mix with their licences."""
     return [Source("data", each.part.name, licence) for each in taken for licence in sorted(each.licences)]
 
 
@@ -327,7 +326,7 @@ class Candidate(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A record as it will be written."""
+    """A drawn record, as it will be written."""
 
     at: int
     number: int
@@ -339,7 +338,7 @@ class Drawn(NamedTuple):
 
 
 class Undrawable(NamedTuple):
-    """A record that cannot be taken. That matters only if it would be drawn."""
+    """A record that cannot be used. It is reported only if it would have been drawn."""
 
     at: int
     number: int
@@ -359,7 +358,7 @@ def _read(job: Candidate) -> Drawn | Undrawable:
         places = (meta_of(chain, "source"), origin, chain.meta)
         values = (place[per] for place in places if isinstance(place.get(per), str | int))
         if (value := next(values, None)) is None:
-            reason = f"it has no {per}, which {job.part.name} draws by"
+            reason = f"it has no {per}, by which {job.part.name} draws"
             drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
             return Undrawable(job.at, job.number, drop)
         group = str(value)[:200]
@@ -451,7 +450,7 @@ class _Draw:
 
 
 class _Lot:
-    """The smallest of the offered numbers, up to a size."""
+    """Keep the smallest of the offered numbers, at most `size` of them."""
 
     def __init__(self, size: int | None) -> None:
         self._size = size

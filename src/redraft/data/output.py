@@ -1,7 +1,7 @@
-"""The runs of `redraft data`: writing, dropping, counting and reporting.
+"""Run the commands of `redraft data`: write, drop, count and report records.
 
-A verb gives its records to a `DataOutput`. They are written to a temporary file, which gets the output's name
-when it is complete. The record in `OUT.run.json` then says how it was made.
+A command passes its records to a `DataOutput`. They are written to a temporary file, which is renamed to the
+output's name when it is complete. `OUT.run.json` then records how the output was made.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Drop:
 
 
 def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
-    """Return a record's chain, or a drop if it cannot be read; with `strict`, raise instead."""
+    """Return a record's chain. If the record cannot be read, return a drop or, with `strict`, raise."""
     try:
         return raw.chain()
     except RecordError as error:
@@ -64,7 +64,7 @@ def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
 
 
 def unread(error: RecordError, where: str, data: bytes | None) -> Drop:
-    """Return the drop of a record that cannot be read, or of the lost rest of a damaged file."""
+    """Return the drop for a record that cannot be read, or for the lost rest of a damaged file."""
     if isinstance(error, Damage):
         return Drop(DAMAGED, error.message, where)
     return Drop(UNREADABLE, error.message, where, record=data)
@@ -76,7 +76,7 @@ def _worked(work: Callable[[Chain, str], R], raw: RawRecord, *, strict: bool) ->
 
 
 class Dropped:
-    """Count drops, write each to the side file, and `tell` the first unreadable records."""
+    """Count drops, write each to the side file, and report the first unreadable records through `tell`."""
 
     def __init__(self, side: IO[bytes] | None = None, tell: Callable[[str], None] | None = None) -> None:
         self.counts: Counter[str] = Counter()
@@ -85,7 +85,7 @@ class Dropped:
         self._side, self._tell = side, tell
 
     def add(self, drop: Drop) -> None:
-        """Count and keep one drop. A record that is not JSON or nested too deep is kept as text."""
+        """Count and write a drop. A record that is not JSON, or is nested too deeply, is written as text."""
         reason = drop.reason.removeprefix(f"{drop.where}: ")
         self.counts[drop.rule] += 1
         if drop.rule == DAMAGED:
@@ -106,7 +106,7 @@ class Dropped:
         self._side.write(written)
 
     def without(self, results: Iterable[T | Drop]) -> Iterator[T]:
-        """Yield the results without the drops, which are counted."""
+        """Yield the results that are not drops, and count the drops."""
         for each in results:
             if isinstance(each, Drop):
                 self.add(each)
@@ -114,7 +114,7 @@ class Dropped:
                 yield each
 
     def advice(self, by_map: str) -> str | None:
-        """Return a hint for when no record could be read: `by_map` if a map of fields may help."""
+        """Return a hint for a run that could read no record: `by_map` if a field map may help."""
         if not all(map(_OF_THE_WHOLE.match, self._unread)) or not self._unread:
             return by_map
         return NOT_JSON if any(reason.startswith("not JSON") for reason in self._unread) else None
@@ -130,7 +130,7 @@ class DataOptions(TypedDict, total=False):
     """The options of every function that writes records."""
 
     dropped: str | Path | None  # a file for the dropped records, with the reason
-    workers: int | None  # processes, 1 by default; None for one per core. They import the script that calls.
+    workers: int | None  # processes, 1 by default; None for one per core. Each imports the calling script.
     strict: bool  # raise for a record that cannot be read, instead of dropping it
     force: bool  # replace the output if it exists
     quiet: bool  # show no progress and no counts
@@ -144,12 +144,12 @@ class DataResult:
     kept: int
     dropped: Counter[str]
     counts: Mapping[str, int] = field(default_factory=dict)  # other counts by name, such as `with HTML left`
-    exit_status: int = 0  # that of the command: 1 if hardly a record is left
+    exit_status: int = 0  # the command's exit status: 1 if hardly any record is left
 
 
 @dataclass(frozen=True)
 class DataRun:
-    """The settings of a verb's run: its output, and `DataOptions`."""
+    """The settings of one run: its output and its `DataOptions`."""
 
     out: Path
     dropped: Path | None = None
@@ -161,7 +161,7 @@ class DataRun:
 
     @classmethod
     def of(cls, out: str | Path, options: DataOptions) -> Self:
-        """Check options."""
+        """Check the options, and return a run with them."""
         given: dict[str, Any] = {**options}
         one_of("the option", [*given], [*DataOptions.__annotations__])
         out, side = path_of(out), given.pop("dropped", None)
@@ -176,16 +176,16 @@ class DataRun:
         run = cls(out, side, **given)
         count = run.workers
         if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-            raise UsageError(f"workers is {shown(count)}.", hint="Write a whole number from 1, or None.")
+            raise UsageError(f"workers is {shown(count)}.", hint="Write None or a whole number above 0.")
         return run
 
     def provenance(self, command: str, source: str | Path, **config: Any) -> Provenance:
-        """Return how a command makes the output of one file, which may be in a store."""
+        """Return the provenance of an output made from one file, which may be in a store."""
         return Provenance(command, {**config, "strict": self.strict}, here(source), url_of(source))
 
     @staticmethod
     def lines(*paths: str | Path) -> Iterator[RawRecord]:
-        """Read the records of files, up to any damage. Raise for files that only `import` reads."""
+        """Read the records of files, up to any damage. Raise if only `redraft data import` reads a file."""
         return (line for file in map(here, paths) for line in raw_records(file, damaged=True))
 
     @property
@@ -195,7 +195,7 @@ class DataRun:
 
     @property
     def disk(self) -> Path | None:
-        """The folder for temporary files as large as the output; None for the system's."""
+        """The folder for temporary files as large as the output; None means the system's default."""
         return None if self.out == _STREAM else self.out.parent
 
     def tell(self, text: str, hint: str | None = None) -> None:
@@ -205,7 +205,7 @@ class DataRun:
 
 
 def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None:
-    """Raise a UsageError for a value that is not known."""
+    """Raise a UsageError if a value is not among the known ones."""
     for value in values:
         if value not in known:
             allowed = ", ".join("None" if each is None else str(each) for each in known)
@@ -213,7 +213,7 @@ def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None
 
 
 def paths_beside(source: str | Path, paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Return one path, or several, that are read beside a source. Raise if both are standard input."""
+    """Return a list of the files to read besides a source. Raise if standard input is named twice."""
     others = [path_of(paths)] if isinstance(paths, str | Path) else [*map(path_of, paths)]
     not_twice(path_of(source), others)
     return others
@@ -232,12 +232,12 @@ class DataOutput:
     def spread(
         self, work: Callable[[Chain, str], R], lines: Iterable[RawRecord], *, strict: bool | None = None
     ) -> Iterator[R | Drop]:
-        """Yield the result of each chain and its place, in order, or the drop of an unreadable record."""
+        """Yield `work(chain, place)` for each record in order, or a drop if the record is unreadable."""
         read = partial(_worked, work, strict=self.run.strict if strict is None else strict)
         return spread(read, self.watch(lines), self.run.processes)
 
     def watch(self, lines: Iterable[L]) -> Iterator[L]:
-        """Yield records, and advance the progress by the bytes of each."""
+        """Yield the records, and advance the progress display by the bytes of each."""
         for line in lines:
             data = getattr(line, "data", b"")
             self.progress.advance(len(data) + 1 if isinstance(data, bytes) else 0)
@@ -250,7 +250,7 @@ class DataOutput:
             yield record
 
     def tell_counts(self) -> None:
-        """Report the kept and dropped records. Raise for a damaged file, after its good records."""
+        """Report how many records were kept and dropped. Then raise if a file was damaged."""
         self.run.tell(self.counts(), "\n".join(self.gone.lines()) or None)
         if self.gone.damage:
             raise RecordError("\n  ".join(self.gone.damage), hint="The other records are in the output.")
@@ -260,7 +260,7 @@ class DataOutput:
         return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
 
     def result(self, counts: Mapping[str, int] | None = None, *, exit_status: int = 0) -> DataResult:
-        """The result of the run."""
+        """Return the result of the run."""
         return DataResult(self.run.out, self.kept, self.gone.counts.copy(), counts or {}, exit_status)
 
 
@@ -276,9 +276,9 @@ def writing(
 ) -> Iterator[DataOutput]:
     """Open a run's outputs, show its progress, and write the output's provenance at the end.
 
-    `reads` are all files that will be read, or None for the provenance's source alone. No output may replace
-    one of them, nor of `beside` and `against`, which the record lists. `about` returns further fields of it,
-    and is called before the output replaces its input.
+    `reads` are all files that will be read; None means only the provenance's source. No output may replace
+    one of several inputs, or a file of `beside` or `against`. The provenance lists `against`. `about` returns
+    more fields of the provenance, and is called before the output replaces its input.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # with rich, which no worker process needs
 
@@ -322,7 +322,7 @@ def _licences(found: Mapping[str, int] | None, reads: Iterable[Path]) -> dict[st
 def not_twice(file: Path, against: Sequence[Path]) -> None:
     """Raise if standard input would be read twice."""
     if [file, *against].count(_STREAM) > 1:
-        raise UsageError("standard input can be read once, and '-' is given twice.", hint="Name a file.")
+        raise UsageError("standard input can be read only once, but '-' is given twice.", hint="Name a file.")
 
 
 def _check_places(
@@ -332,7 +332,7 @@ def _check_places(
     record = None if out == _STREAM else Path(f"{out}.run.json")
     if dropped and any(path and path.resolve() == dropped.resolve() for path in (out, record)):
         name = "standard output" if dropped == _STREAM else str(dropped)
-        message = f"{name} cannot have the dropped records too: -o and its record write there."
+        message = f"the dropped records cannot go to {name}: -o or its record is written there."
         raise UsageError(message, hint="Name another file: --dropped FILE")
     sources = [source] if source else []
     read = sources if reads is None else [*reads]

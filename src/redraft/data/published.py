@@ -50,14 +50,14 @@ class FieldMap:
             if not (name and own) or name in fields:
                 fault = "names a field a second time" if name in fields else "is not NAME=FIELD"
                 raise UsageError(
-                    f"the field map has {pair!r}, which {fault}.",
+                    f"the field map contains {pair!r}, which {fault}.",
                     hint=f"Use the names of a shape that redraft knows: {_EXAMPLE}",
                 )
             fields[name] = own
         return cls(fields)
 
     def check(self, record: Any, where: str) -> None:
-        """Check that the first record has all the fields."""
+        """Raise unless the first record contains all mapped fields."""
         found = list(record) if isinstance(record, dict) else []
         for known, name in self.fields.items():
             if name not in found:
@@ -72,7 +72,7 @@ class FieldMap:
                 )
 
     def renamed(self, record: Any) -> Any:
-        """Return a record with the known names. Numbers of a table become texts, and nulls are left out."""
+        """Return a record with the known names. Mapped numbers become texts; mapped nulls are left out."""
         if not isinstance(record, dict):
             return record
         taken = self.fields.values()
@@ -83,7 +83,7 @@ class FieldMap:
         return {name: value for name, value in record.items() if name not in taken} | texts
 
     def in_own_names(self, said: str, record: Any) -> str:
-        """Return an error about a renamed record in terms of its original fields."""
+        """Return an error message about a renamed record with the record's original field names."""
         about, *found = said.split(" (found ", 1)
         had = {name: own for name, own in self.fields.items() if own in record}
         known = re.compile(rf"(?:(?<=: )|(?<='))(?:{'|'.join(map(re.escape, had))})(?=[ .'])")
@@ -114,7 +114,7 @@ class Published:
         fitting = next((shape for shape in own if record.keys() >= shape.needs), None)
         if fitting is None:
             needed = " or ".join(" and ".join(sorted(shape.needs)) for shape in own)
-            raise RecordError(f"{where}: {self.name} has the fields {needed}; this one has: {names(record)}.")
+            raise RecordError(f"{where}: {self.name} needs the fields {needed}; found: {names(record)}.")
         return fitting
 
     def has_made(self, record: _Record) -> bool:
@@ -130,7 +130,7 @@ SOURCES = {name: Published(name, **table) for name, table in _TABLES.items()}  #
 
 
 def source_named(name: str) -> Published:
-    """Return the source of a name."""
+    """Return the source with this name. Raise a UsageError if there is none."""
     if name not in SOURCES:
         raise UsageError(
             f"no source is called {name!r}. {nearest(name, SOURCES)}".rstrip(),
@@ -141,7 +141,7 @@ def source_named(name: str) -> Published:
 
 @dataclass(frozen=True)
 class Reader:
-    """How to read records as chains."""
+    """The settings for reading records as chains."""
 
     source: str | None = None  # name of the source; None to recognise it
     licence: str | None = None
@@ -149,7 +149,7 @@ class Reader:
     paths: Literal["best", "all"] = "best"
 
     def chains(self, record: Any, item: ImportItem) -> Iterator[Chain]:
-        """Read a record's chains, whose ids may not be unique."""
+        """Yield the chains in a record. Their ids may not be unique."""
         given, record = record, self.fields.renamed(record) if self.fields else record
         try:
             read = list(self._read(record, item))
@@ -215,7 +215,7 @@ class Imported(NamedTuple):
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
-    """Yield the records of files. A damaged file ends with its error."""
+    """Yield the records of files. After the records of a damaged file, yield its error."""
     for file in files:
         number = -1
         try:
@@ -230,7 +230,7 @@ def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
 def import_all(
     items: Iterable[ImportItem], reader: Reader, *, workers: int = 1, strict: bool = False
 ) -> Iterator[Imported | Drop]:
-    """Import records in order, as chains with unique ids or as drops; with `strict`, raise for a drop."""
+    """Yield each record's chains, with unique ids, or its drop. With `strict`, raise if it is unreadable."""
     ids = Ids()
     work = partial(_import, reader, strict=strict)
     for results in spread(work, _checked(items, reader.fields), workers):
@@ -274,7 +274,7 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
             reason = "it answers a question that is not in the record."
             found.append(Drop(_NO_QUESTION, reason, item.where, chain.id, line))
         else:
-            found.append(Drop(_EMPTY, "it asks nothing, and has no answer.", item.where, chain.id, line))
+            found.append(Drop(_EMPTY, "it has no question and no answer.", item.where, chain.id, line))
     return found
 
 
@@ -303,10 +303,10 @@ def import_files(
     which: Literal["best", "all"] = "best",
     **options: Unpack[DataOptions],
 ) -> DataResult:
-    """Read files, folders or datasets of the hub as chains. As `redraft data import`.
+    """Import files, folders or hub datasets as chains. Same as `redraft data import`.
 
-    `name` is the source, if the fields do not reveal it; `fields` are maps, such as `instruction=question`;
-    `which` paths of a tree are read.
+    `name` names the source if the fields do not reveal it. `fields` are maps, such as `instruction=question`.
+    `which` selects the paths to read from a tree.
     """
     places, run = [*map(here, paths)], DataRun.of(out, options)
     not_twice(places[0], places[1:])
@@ -398,10 +398,10 @@ class _Counts:
             often = dict.fromkeys(name for unused, _ in self.unanswered.most_common() for name in unused)
             if "turns" in often:  # MT-bench's
                 del often["turns"]
-                tell("The prompt is the first of the turns; meta.source.turns keeps all.")
+                tell("The prompt is the first turn; meta.source.turns contains all turns.")
             fields = ", ".join(list(often)[:_FIELDS])
             text = f"{counted(self.unanswered.total(), 'record')} without an answer"
-            hint = "If one of them is the answer: --map instruction=FIELD,output=FIELD"
+            hint = "If one of them contains the answer: --map instruction=FIELD,output=FIELD"
             tell(f"{text}; fields not used: {fields}" if fields else text, hint if fields else None)
 
 

@@ -1,18 +1,18 @@
-"""Find similar texts: ROUGE-L against a growing pool, and Jaccard among millions.
+"""Find similar texts: by ROUGE-L in a growing pool, and by Jaccard similarity among millions.
 
-`Pool` is the filter of Self-Instruct and Alpaca, but fast. F = 2·P·R / (P + R), where P and R are the length
-of the longest common subsequence divided by the words of either text. The filter drops a text if its F with a
-kept one is above 0.7. F is computed in the same steps as in `rouge_score`, so every decision is the same. A
-common subsequence cannot be longer than the number of words that both texts have. So an index from words to
-texts first rules out nearly all of the pool, and only the rest is compared word by word. The pool takes about
-30 bytes per word. Words are not stemmed, as in both filters.
+`Pool` is a fast form of the filter of Self-Instruct and Alpaca. F = 2·P·R / (P + R), where P and R are the
+length of the longest common subsequence divided by the number of words of each text. The filter drops a text
+if its F with a kept text is above 0.7. F is computed in the same steps as in `rouge_score`, so every decision
+is the same. A common subsequence cannot be longer than the number of words that the texts share. So an index
+from words to texts first rules out nearly all of the pool, and only the rest is compared word by word. The
+pool needs about 30 bytes per word. As in both filters, words are not stemmed.
 
-`clusters` finds all pairs of texts with a Jaccard similarity of at least *t*; MinHash misses a few. A text
-is the set of its word 3-shingles, each a 48-bit number. Two sets of similarity t share one of the rarest
-(1 - t)·n + 1 shingles of either (prefix filtering, Chaudhuri, Ganti, Kaushik 2006), so only texts with a rare
-shingle in common are compared, exactly. If more than 129 share it, as thousands that begin with one template
-do, each is compared with the next 32 only, so that time stays linear. Some pairs may be missed there, but
-most of these texts are alike. Memory: about 30 bytes per shingle and 100 per text.
+`clusters` finds all pairs of texts with a Jaccard similarity of at least *t*, of which MinHash would miss a
+few. A text is represented by the set of its word 3-shingles, each a 48-bit number. Two sets of similarity t
+share one of the rarest (1 - t)·n + 1 shingles of either (prefix filtering, Chaudhuri, Ganti, Kaushik 2006),
+so only texts that share a rare shingle are compared, exactly. If more than 129 texts share one, such as a
+template's first words, each is compared only with the next 32, so that time stays linear. Some pairs may be
+missed then, but most of these texts are alike. Memory: about 30 bytes per shingle and 100 per text.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ Floats = NDArray[np.float64]
 
 
 class Near(NamedTuple):
-    """A similar text of the pool: its place and F."""
+    """A similar text in the pool: its place, and its F as `score`."""
 
     place: int
     score: float
 
 
 class Pool:
-    """The texts to compare new ones with. A new text with an F above `threshold` is similar."""
+    """The texts that new ones are compared with. Two texts are similar if their F is above `threshold`."""
 
     def __init__(self, threshold: float = ALPACA) -> None:
         self.threshold = threshold
@@ -63,7 +63,7 @@ class Pool:
         self._lengths.append(len(coded))
 
     def nearest(self, text: str) -> Near | None:
-        """Return the most similar text, the first among equals, or None."""
+        """Return the most similar text of the pool (of several, the oldest), or None if none is similar."""
         return max(self.near(text), key=lambda near: (near.score, -near.place), default=None)
 
     def near(self, text: str) -> list[Near]:
@@ -134,10 +134,10 @@ class Sets(NamedTuple):
 
 
 def coded(text: str) -> bytes:
-    """Return a text's words with single spaces. `sets_of` makes the set of its shingles from them.
+    """Return a text's words, joined by single spaces. `sets_of` turns them into a set of shingles.
 
-    A text of fewer than three words, or without words such as an emoji, is one shingle, so it is similar only
-    to equal texts. White space alone has no shingles, and is similar to nothing.
+    A text of fewer than three words, or without any (such as an emoji), is one shingle, so it is similar only
+    to equal texts. A blank text has no shingle, and is similar to no text.
     """
     if parts := words(text):
         return " ".join(parts).encode()
@@ -167,10 +167,10 @@ def _begins(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
-    """Return the first set of each set's cluster. Similar pairs connect sets to clusters.
+    """Return, for each set, the index of the first set in its cluster. Shape: (sets,).
 
-    `threshold` is the least Jaccard similarity of a similar pair, above 0. An empty set is similar to
-    nothing. A set has its own index if it is the first of its cluster. Shape: (sets,).
+    Sets are in one cluster if similar pairs connect them. A pair is similar if its Jaccard similarity is at
+    least `threshold`, which is above 0. An empty set is similar to no set.
     """
     labels = _equals(sets)
     first = np.flatnonzero((labels == np.arange(len(sets))) & (sets.sizes > 0))
@@ -188,7 +188,7 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
 
 
 def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
-    """Return the exact similarity of pairs of set indices. Shape: (pairs,)."""
+    """Return the exact Jaccard similarity of pairs of sets, given by their indices. Shape: (pairs,)."""
     sizes = sets.sizes
     result = np.zeros(len(left))
     for part in _parts(sizes[left] + sizes[right], _PAIRS):

@@ -1,8 +1,8 @@
 """Split long conversations between exchanges, so that each piece fits a training sequence.
 
-An exchange is a user's turns with everything up to the user's next turn. Each piece holds as many exchanges
-as fit, and none is cut. So no turn is lost; Vicuna's released splitter drops an overflowing end. An exchange
-that is too long by itself stays whole, and the caller decides about it.
+An exchange is one or more user turns and everything up to the next user turn. Each piece contains as many
+exchanges as fit, and no exchange is cut. So no turn is lost, whereas Vicuna's released splitter drops an
+overflowing end. An exchange that is too long by itself stays whole; the caller decides what to do with it.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def split(
     tokenizer: str = "",
     **options: Unpack[DataOptions],
 ) -> DataResult:
-    """Split long conversations at their turns. As `redraft data split`.
+    """Split long conversations between exchanges. Same as `redraft data split`.
 
-    `count` counts the tokens of a text. With several workers, it must be a function of a module. Its
-    tokenizer's name, and its `fingerprint()` if it has one, go into the provenance.
+    `count` returns the number of tokens in a text. With several workers, it must be a module's function. The
+    provenance records `tokenizer`, its name, and the result of `count.fingerprint()` if that exists.
     """
     run, total = DataRun.of(out, options), Counter[str]()
     work, lines = partial(_pieces, count=count, limit=limit, format=format), run.lines(source)
@@ -79,7 +79,7 @@ def _pieces(chain: Chain, _: str, *, limit: int, **how: Any) -> list[_Piece]:
 
 
 class SplitPart(NamedTuple):
-    """A conversation or a part of one, whose id then ends in `#1`, `#2`…, and its tokens in the format."""
+    """A conversation, or a part of one with an id ending in `#1`, `#2`…, and its number of tokens."""
 
     chain: Chain
     tokens: int
@@ -91,17 +91,17 @@ def parts_of(
     limit: int = LIMIT,
     format: TrainingFormat = "chat",  # noqa: A002  (the option's name)
 ) -> list[SplitPart]:
-    """Split a chain into parts of at most `limit` tokens or a single exchange, each with its tokens.
+    """Split a chain into parts. Each part has at most `limit` tokens, or is a single exchange.
 
     A chain that fits or cannot be cut is returned unchanged. Otherwise each part repeats the leading system
     message and the fields `_WHOLE` of `meta`. Everything else, such as steps, cost and gold answer, goes to
     the last part. The answer of an earlier part is a step without feedback; the other fields of its message
     are in `meta.message`.
 
-    A part begins with a user's turn, except for turns before the user's first, which `clean` removes.
+    A part begins with a user turn. Only the first may begin with earlier turns, which `clean` removes.
 
-    Tokens are counted in the text that `format` writes. For `chat`, whose template belongs to a model, and
-    for what a format cannot write, the texts are counted, plus `TURN_TOKENS` a turn.
+    Tokens are counted in the text that `format` writes. For `chat`, whose template depends on the model, and
+    for chains that a format cannot write, the turns' texts are counted, plus `TURN_TOKENS` per turn.
     """
     alone = ({"role": "user", "content": chain.prompt.text},) if chain.prompt.text else ()
     messages: Sequence[_Message] = alone if chain.prompt.messages is None else chain.prompt.messages
@@ -148,7 +148,7 @@ def _exchanges(messages: Sequence[_Message]) -> list[list[_Message]]:
 
 
 def _written(chain: Chain, format: TrainingFormat) -> tuple[str, int]:  # noqa: A002  (as above)
-    """Return a chain's training text, and how many more tokens it gets: its first, and those that stop."""
+    """Return a chain's training text, and the number of tokens added to it: a first one, and stop tokens."""
     if format != "chat":
         with suppress(RecordError):
             spans = spans_of(chain, format, "full")

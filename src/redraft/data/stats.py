@@ -1,12 +1,12 @@
 """Describe files of chains: totals, tables and findings.
 
-A report is data, the same for any number of worker processes: each counts some records, and counts add up.
-The findings turn the numbers into warnings with advice, by the texts in `findings.yaml`: a fault spoils
-training or forbids use, a warning deserves a look, a note informs. Verdicts and scores follow SelFee's rules.
-Whether a record is true or useful is not judged.
+A report does not depend on the number of worker processes: each counts some records, and the counts are
+added. Findings turn the counts into advice, with the texts in `findings.yaml`. A fault spoils training or
+forbids use, a warning deserves a look, and a note informs. Verdicts and scores follow SelFee's rules. Whether
+a record is true or useful is not judged.
 
-Memory grows by 16 bytes per record, to find repeats by the exact rules of `redraft data dedupe`, and by one
-number per distinct length. The number of names from the data is limited.
+Memory grows by 16 bytes per record, to find repeats as `redraft data dedupe` does by `exact` and `query`, and
+by one number per distinct length. The number of distinct names from the data is limited.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from redraft.jobs.licences import UNKNOWN, forbids_commerce, licence_in
 from redraft.jobs.parallel import spread
 
 VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
-"""The phrase that carries the verdict of a SelFee feedback."""
+"""The phrase that states the verdict in SelFee's feedback."""
 
 GOOD_SCORE = 9.0  # answers with a lower score should be revised (SelFee's instruction to the teacher)
 LONG = 2048  # length of SelFee's and Vicuna's training sequences, in tokens
@@ -54,7 +54,7 @@ _MOST, _NAME, _MESSAGE = 1000, 60, 300  # names to count apart, and characters o
 _HEAD = 400  # characters of a question and of an answer for language detection
 
 _Count = Callable[[str], int]
-"""Measures a text. With several workers, a function of a module or a `partial` of one."""
+"""Return the length of a text. With several workers, it must be a module's function or a `partial` of one."""
 
 
 @dataclass
@@ -71,12 +71,12 @@ class DataSummary:
     texts: array[int] = field(default_factory=lambda: array("q"))
 
     def name(self, table: str, name: str, times: int = 1) -> None:
-        """Count a name from the data: shortened, and under `OTHERS` after a thousand names."""
+        """Count a name from the data, shortened. After a thousand names, new ones are counted as `OTHERS`."""
         kinds, name = self.tables[table], name[:_NAME]
         kinds[name if name in kinds or len(kinds) < _MOST else OTHERS] += times
 
     def warn(self, about: str, where: str) -> None:
-        """Count a record under a warning."""
+        """Count a record for a warning, and keep its place as an example."""
         self.totals[about] += 1
         places = self.examples[about]
         if len(places) < EXAMPLES and where not in places:
@@ -98,7 +98,7 @@ class DataSummary:
 
 
 def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _Count) -> None:
-    """Add a record to a summary. `source` is its data set if it names none."""
+    """Add a record to a summary. If the record names no data set, it counts for the data set `source`."""
     turns = turns_of(chain)
     asked = turns[:-1] if chain.steps else turns
     origin, own = chain.meta.get("origin"), chain.meta.get("source")
@@ -201,13 +201,13 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def score_in(feedback: Feedback) -> float | None:
-    """Return the score in a feedback's field, else the one in its text, else None."""
+    """Return the score in a feedback's field or, without one, in its text. Return None if there is none."""
     score = teacher_score(feedback)
     return score_of(feedback.text) if score is None else score
 
 
 def role_fault(turns: Sequence[Turn]) -> str | None:
-    """Return the fault in the order of roles, or None. Tools may speak between the assistant's turns."""
+    """Return the first fault in the order of roles, or None. Tool turns may follow assistant turns."""
     before = ""
     for place, turn in enumerate(turns):
         if turn.role == "system" and place == 0:
@@ -231,7 +231,7 @@ _VERDICTS = ("accept", "revise", "unknown")
 
 @dataclass(frozen=True)
 class DataFinding:
-    """One finding."""
+    """A finding: its level, the number of records concerned, and advice."""
 
     name: str
     level: _Level
@@ -260,9 +260,9 @@ def describe(
     workers: int = 1,
     read: Callable[[int], None] | None = None,
 ) -> DataReport:
-    """Read files of any known shape once. `count` measures a text in `unit`; `read` receives read bytes.
+    """Describe files of any known shape. Each is read once. `count` returns the length of a text in `unit`.
 
-    A file without a record before its damage is an error.
+    `read` is called with the bytes of each record. A damaged file is an error if it yields no record.
     """
     total, lines = DataSummary(), _read(paths, read)
     blocks = iter(lambda: tuple(islice(lines, _BLOCK)), ())
@@ -294,12 +294,12 @@ def _read(paths: Sequence[Path], read: Callable[[int], None] | None) -> Iterator
 
 
 def ranked(counts: Counter[str]) -> list[tuple[str, int]]:
-    """Sort by frequency, then by name."""
+    """Sort names by frequency, most frequent first, then alphabetically."""
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def quantile(counts: Counter[Any], share: float) -> Any:
-    """Return the smallest counted number that a given share of the numbers does not exceed."""
+    """Return the smallest value that at least this share of all counted values do not exceed."""
     seen, values = 0, sorted(counts)
     for value in values:
         seen += counts[value]
@@ -400,7 +400,7 @@ _ROWS = 8  # rows of a table to show; JSON has all
 
 
 def lines(report: DataReport) -> Iterator[str]:
-    """Yield the lines of a report, with its findings or without."""
+    """Yield the lines of a report: totals, tables and findings."""
     yield " · ".join(counted(number, what.removesuffix("s")) for what, number in report.totals.items())
     for title, table in report.tables.items():
         yield from ("", title)

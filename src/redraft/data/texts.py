@@ -1,4 +1,4 @@
-"""The texts of a chain to compare, count, judge and change."""
+"""Return the texts of a chain, or change them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redraft.chain import Chain, Prompt, Step, meta_of
 from redraft.chain.texts import Turn, answer_of, asked_turns, gold_answers, rationales, turns_of
 
 Part = Literal["all", "query", "instruction"]
-"""All texts, the first user turn, or that turn without its input."""
+"""The part of a chain to compare: all texts, the first user turn, or that turn without its input."""
 
 
 def text_of(chain: Chain, part: Part) -> str:
@@ -24,7 +24,7 @@ def text_of(chain: Chain, part: Part) -> str:
 
 
 def texts_in(chain: Chain) -> list[str]:
-    """Return all nonblank texts."""
+    """Return all texts of a chain that are not blank, then its gold answers and rationales."""
     asked = (turn.text for turn in asked_turns(chain.prompt))
     replies = (text for step in chain.steps for text in (step.answer, step.criticism))
     return [*filter(str.strip, (*asked, *replies)), *gold_of(chain)]
@@ -36,13 +36,13 @@ def gold_of(chain: Chain) -> list[str]:
 
 
 def is_answered(chain: Chain) -> bool:
-    """Whether a chain has an assistant's turn or a gold answer."""
+    """Return whether a chain contains an assistant turn or a gold answer."""
     spoke = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
     return bool(chain.steps) or spoke or bool(gold_answers(chain))
 
 
 def answered_turns(chain: Chain) -> tuple[Turn, ...]:
-    """Return the turns; a gold answer is the last turn if the assistant has not answered."""
+    """Return the turns. If the chain has no steps, its gold answer is appended as an assistant turn."""
     turns = turns_of(chain)
     gold = "" if chain.steps else answer_of(chain)
     return (*turns, Turn("assistant", gold)) if gold else turns
@@ -52,28 +52,28 @@ GOLD_LENGTH = 8  # fewest characters of a gold answer to search in feedback: sho
 
 
 def leaking(chain: Chain) -> tuple[int, int]:
-    """Count feedbacks that quote a gold answer, and those that quote one which their answer lacks."""
+    """Count the feedbacks that quote a gold answer, and those of them whose own answer contains none."""
     golds = [gold.strip() for gold in gold_answers(chain) if len(gold.strip()) >= GOLD_LENGTH]
     told = [step for step in chain.steps if any(gold in step.criticism for gold in golds)]
     return len(told), sum(not any(gold in step.answer for gold in golds) for step in told)
 
 
 def generated(chain: Chain, name: str) -> bool:
-    """Whether `redraft generate chains` marked a chain in its `meta`, such as for `leaks`."""
+    """Return whether `redraft generate chains` put a mark such as `leaks` into the chain's `meta`."""
     return bool(meta_of(chain, "generated").get(name))
 
 
 Record = TypeVar("Record", bound=BaseModel)
 _Speaker = Literal["user", "assistant"]
 _Change = Callable[[_Speaker, str], str]
-"""Returns a changed text. System messages count as the user's: the model reads both."""
+"""Return a changed text. System messages count as the user's, because the model reads both."""
 
 GOLD = ("reference", "rationale")
-"""Fields of `meta` with the assistant's texts: one, or a list of one per turn."""
+"""Fields of `meta` that contain texts of the assistant: one text, or a list with one per turn."""
 
 
 def with_texts(chain: Chain, change: _Change) -> Chain:
-    """Change every text: prompt, answers, feedbacks and gold ones. An unchanged chain is returned itself."""
+    """Change all texts: prompt, answers, feedback and gold texts. If nothing changes, return `chain`."""
     prompt, steps = _prompt(chain.prompt, change), tuple(_step(step, change) for step in chain.steps)
     gold = {name: chain.meta[name] for name in GOLD if name in chain.meta}
     for name, value in gold.items():
@@ -85,7 +85,7 @@ def with_texts(chain: Chain, change: _Change) -> Chain:
 
 
 def spoken_texts(chain: Chain) -> list[tuple[_Speaker, str]]:
-    """Return the texts that `with_texts` would change."""
+    """Return the texts that `with_texts` would change, each with its speaker."""
     found: list[tuple[_Speaker, str]] = []
 
     def collect(speaker: _Speaker, text: str) -> str:

@@ -1,9 +1,9 @@
-"""Cut texts into words to compare them, and hash runs of words.
+"""Split texts into words to compare them, and hash runs of words.
 
-Words are runs of letters, digits and their marks, without case and after Unicode's NFKC, so that full-width
-and composed forms are equal. In scripts without spaces between words (Chinese, Japanese, Thai…) each
-character is a word. ASCII text gives the words of `rouge_score` 0.1.2 without stemming. For word counts that
-people read see `checks.segment`.
+A word is a run of letters, digits and their marks. Case is ignored, and texts are normalised to NFKC, so that
+full-width and composed forms are equal. In scripts without spaces between words (Chinese, Japanese, Thai…)
+each character is a word. For ASCII text, the words are those of `rouge_score` 0.1.2 without stemming. For
+word counts that people read, see `checks.segment`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def words(text: str) -> list[str]:
 
 
 def normalised(text: str) -> str:
-    """Return a text without case, in NFKC, with single spaces: the form that `exact` compares."""
+    """Return a text case-folded, in NFKC, with single spaces: the form that `exact` in `dedupe` compares."""
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
@@ -69,9 +69,9 @@ def window_hashes(hashes: Hashes, size: int) -> Hashes:
 
 
 def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -> Hashes:
-    """Hash runs of a text's words, which stand between single spaces, by the places of their end words.
+    """Hash runs of words in a text whose words are separated by single spaces. Shape: (runs,).
 
-    A run's hash is that of its bytes as the digits of a number. Shape: (runs,).
+    `first` and `last` are the indices of each run's end words. The hash treats its bytes as digits.
     """
     data = np.frombuffer(text, np.uint8)
     spaces = np.flatnonzero(data == ord(" "))

@@ -1,6 +1,6 @@
-"""Do many items once each: resumable, limited, measured. For every verb that works on many items.
+"""Do many items once each, for every command that works on many items. Runs can be resumed and limited.
 
-`harness` is the way in, and does the items. `ledger` is the output, with the work on items that were cut,
+Start with `harness`, which does the items. `ledger` is the output, with unfinished work on items,
 `provenance` records how it was made, `journal` keeps paid replies, `limits` ends a run, `signals` lets Ctrl-C
-end it cleanly, `progress` shows it. Nothing here knows what the work is.
+end it cleanly, and `progress` shows it. Nothing here depends on what the work is.
 """

@@ -1,4 +1,4 @@
-"""Why items failed, in a few words that can be counted, and whether other items would fail too."""
+"""Name the causes of failed items, so that they can be counted, and judge whether other items fail too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redraft import errors
 FILTER = re.compile(
     r"content[ _-]?(filter|policy|management|exists risk)|moderation|usage polic|inappropriate content", re.I
 )
-"""What servers say of a text that they refuse for its content."""
+"""Words of servers about a text that they refuse because of its content."""
 
 UNFIT = "bad prompt"  # the cause of an item that fails again each time, whatever the model does
 _REFUSED = frozenset({400, 413, 422})  # HTTP statuses by which a server refuses a request for its content
@@ -46,26 +46,26 @@ def in_words(causes: Counter[str]) -> str:
 
 
 def is_of_item(error: errors.RedraftError) -> bool:
-    """Whether an error concerns its item alone."""
+    """Return whether an error concerns only its item."""
     return is_refusal(error) or isinstance(
         error, (errors.ContextError, errors.EmptyReply, errors.RecordError)
     )
 
 
 def is_refusal(error: errors.RedraftError) -> bool:
-    """Whether a server refused a request's content. A wrong model name, for one, would fail all requests."""
+    """Return whether a server refused a request's content. A wrong model name may look the same."""
     if not isinstance(error, errors.ServerError):
         return False
     return error.status in _REFUSED or (error.status == 403 and is_filtered(error))
 
 
 def is_filtered(error: errors.RedraftError) -> bool:
-    """Whether a content filter refused a request: no other request shares that."""
+    """Return whether a content filter refused a request. Such an error concerns no other request."""
     return isinstance(error, errors.ServerError) and bool(FILTER.search(error.message))
 
 
 def is_doubtful(error: errors.RedraftError) -> bool:
-    """Whether only the next items can show if an error concerns its item or the whole job."""
+    """Return whether only the next items can show if an error concerns its item or the whole job."""
     if isinstance(error, errors.ServerError):
         return error.status not in _REFUSED | _HOPELESS
     return isinstance(error, (errors.EngineTimeout, errors.CheckError))

@@ -1,19 +1,19 @@
-"""Texts for people: counts with their nouns, and untrusted text from models and servers."""
+"""Write texts for people: counts with their nouns, and untrusted text from models and servers."""
 
 import re
 import sys
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Control characters except tab and line feed, ends of lines, and what changes the direction of writing."""
+"""Control characters except tab and line feed, line separators, and marks of the writing direction."""
 
 
 def printable(text: str) -> str:
-    """Return a text without the characters that control a terminal or a page."""
+    """Return a text in which characters that control a terminal or a page are replaced."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def tell(message: str, hint: str | None = None) -> None:
-    """Write a message to standard error, if there is one, and a hint below it."""
+    """Print a message and a hint below it to standard error, if that is open."""
     if sys.stderr is None:  # `print` would write to standard output
         return
     lines = [f"redraft: {message}", *(f"  {line}" for line in (hint or "").splitlines())]
@@ -21,7 +21,7 @@ def tell(message: str, hint: str | None = None) -> None:
 
 
 def begin_line() -> None:
-    """Begin a new line on a terminal, because Ctrl-C left its ^C on the last one."""
+    """Begin a new line on a terminal, because Ctrl-C printed ^C on the current one."""
     if sys.stderr is not None and sys.stderr.isatty():
         print(file=sys.stderr, flush=True)
 

@@ -1,9 +1,9 @@
-"""Opens, locks and replaces files safely in folders that other people can write to.
+"""Open, lock and replace files safely in folders that other people can write to.
 
-A model's folder is untrusted: its links may point at any file of the user's. A folder for outputs may be
-shared, so the name of a lock or a part may be taken. Therefore a model's files are read only if they lie in
-its folder, links under redraft's own names are never followed, and a file is renamed into place only when all
-of it is on the disk. Changes to a folder during a read are not covered.
+A model's folder is untrusted: its links may point to any file of the user. A folder for outputs may be
+shared, so the name of a lock or a partial file may be taken. Therefore a model's files are read only if they
+lie in its folder, links with redraft's own names are never followed, and a file is renamed into place only
+when all of it is on the disk. Changes to a folder during a read are not covered.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TEMPLATES = "additional_chat_templates"  # the folder where transformers looks 
 
 
 def inside(path: Path) -> Path:
-    """Return the real path of a file of a model's folder.
+    """Return the real path of a file in a model's folder. Raise if it is a link that leads out of the folder.
 
     In the hub's cache, files in `snapshots/REVISION` are links to `blobs`, beside `snapshots`. These links
     are allowed.
@@ -48,22 +48,22 @@ def inside(path: Path) -> Path:
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Return the files in a folder that belong to a model, sorted, named chat templates included."""
+    """Return the sorted files in a folder that belong to a model, including additional chat templates."""
     patterns = (*_MODEL_FILES, _TEMPLATES, f"{_TEMPLATES}/*")
     return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 
 
 def check_model_links(folder: Path) -> None:
-    """Check a model's folder before another library reads it."""
+    """Raise if a link leads out of a model's folder. Call this before another library reads the folder."""
     for path in model_files(folder):
         inside(path)
 
 
 def open_inside(path: Path) -> BinaryIO:
-    """Open a file of a model's folder for reading.
+    """Open a file in a model's folder for reading.
 
     Raises:
-        ModelError: It is a link to somewhere outside its folder, or a device, a pipe or a folder.
+        ModelError: The file is a link that leads out of its folder, or a device, a pipe or a folder.
     """
     handle = open_plain(inside(path), os.O_RDONLY)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -73,7 +73,7 @@ def open_inside(path: Path) -> BinaryIO:
 
 
 def open_plain(path: Path, flags: int) -> int:
-    """Open a file as `os.open` does, but follow no link and wait for no pipe. Others may still rename it."""
+    """Open a file like `os.open`, but follow no link and wait for no pipe. Others may still rename it."""
     if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if sys.platform == "win32":
@@ -108,7 +108,7 @@ def _fault(found: os.stat_result, path: Path) -> str | None:
 
 
 def is_foreign(found: os.stat_result, folder: Path) -> bool:
-    """Return whether something in a folder belongs to another user. On Windows, nothing does."""
+    """Return whether a file in a folder belongs to another user. On Windows, return False."""
     if not hasattr(os, "geteuid"):
         return False
     # Some file systems give every file the owner of the folder.
@@ -127,7 +127,7 @@ def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
 
     A `shared` lock, for reading, excludes only exclusive ones.
 
-    On a file system without locks nothing is locked: other processes cannot be seen there.
+    On a file system without locks, nothing is locked, because other processes cannot be detected there.
 
     Returns:
         False if another process holds the lock.
@@ -149,12 +149,12 @@ def _lock(handle: int, *, wait: bool, shared: bool) -> None:
 
 
 def open_locked(path: Path, *, wait: bool = False) -> int | None:
-    """Open and lock one of redraft's own files. Its holder may rename or remove it.
+    """Open and lock one of redraft's own files. The process that locks it may rename or remove it.
 
     Returns:
-        The file descriptor; None if another process holds the lock.
+        The file descriptor, or None if another process has locked the file.
 
-    Raises what `open_own` raises.
+    It raises the same errors as `open_own`.
     """
     while True:
         handle = open_own(path)
@@ -175,9 +175,9 @@ def open_locked(path: Path, *, wait: bool = False) -> int | None:
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock on one of redraft's own files, and wait for it if needed.
+    """Lock one of redraft's own files within the block, and wait for the lock if needed.
 
-    Raises what `open_own` raises.
+    It raises the same errors as `open_own`.
     """
     handle = open_locked(path)
     if handle is None:
@@ -200,7 +200,7 @@ def remove_own(path: Path) -> None:
 
 
 def create(path: Path) -> BinaryIO:
-    """Create a file for writing. Raise `FileExistsError` for a name that is taken, even by a broken link."""
+    """Create a file for writing. Raise `FileExistsError` if its name is taken, even by a broken link."""
     return os.fdopen(open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
 
 
@@ -240,7 +240,7 @@ def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
 
 @contextmanager
 def written_to(folder: Path, what: str, hint: str) -> Iterator[None]:
-    """Make a folder for the block, and raise `OutputError` with this hint if it cannot be written to."""
+    """Create a folder to write to in the block. Raise `OutputError` with this hint if writing fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -273,7 +273,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def not_an_input(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
-    """Raise if an output would replace an input; `outputs` maps flags to paths."""
+    """Raise if an output would replace an input. `outputs` maps flags to paths."""
     read = {path.resolve() for path in inputs if str(path) != "-"}
     for flag, path in outputs.items():
         if path is not None and path.resolve() in read:

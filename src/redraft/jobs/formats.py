@@ -1,17 +1,17 @@
-"""Published records and training texts, to and from chains. The names of all formats are defined here."""
+"""Define the names of all formats of training texts and exported records."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 TrainingFormat = Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat"]
-"""The texts that a chain becomes for training. `chat` is the model's own template."""
+"""The format of a chain's text for training. `chat` is the model's own template."""
 
 Objective = Literal["accepted", "full", "answer", "revision", "critic"]
-"""What carries loss in training.
+"""The part of a chain on which the loss is computed.
 
-`accepted`: everything that the model writes but rejected answers. `full`: everything. `answer`: the accepted
-answer, without its feedback. `revision`: everything but answer 0. `critic`: feedbacks, each with its end.
+`accepted`: all that the model writes except rejected answers. `full`: everything. `answer`: the accepted
+answer, without its feedback. `revision`: everything except answer 0. `critic`: feedbacks with their ends.
 """
 
 ExportFormat = Literal["selfee", "alpaca", "sharegpt", "messages", "preference", "every-eval-ever"]

@@ -1,12 +1,12 @@
-"""One harness for every verb that does many items once each, into one output that is its own ledger.
+"""Run every command that does many items once each, into one output that is its own ledger.
 
-A verb gives the items, the work on one item, and its words. The harness owns the rest: how many at once, what
-was done before, failures and retries, the limits of the run, progress, signals, the lock, the provenance
-record, and the figures at the end. Items are taken only when there is room for them, so memory does not grow
+A command supplies the items, the work on one item, and its words. The harness does the rest: parallel items,
+what was done before, failures and retries, the limits of the run, progress, signals, the lock, the provenance
+record, and the figures at the end. An item is read only when a worker is free for it, so memory does not grow
 with their number.
 
-An error concerns its item alone (a prompt that is too long), is doubtful (a server that fails: the job ends
-if the next items fail too), or ends the job (an empty account, a full disk). An item whose reply broke off is
+An error may concern only its item (a prompt that is too long), be doubtful (a server fails; the job ends if
+the next items fail too), or end the job (an empty account, a full disk). An item whose reply broke off is
 tried again at once. Waiting for a server is left to the engine (`engines.retry`).
 """
 
@@ -33,8 +33,8 @@ from redraft.jobs.signals import EndedBySignal, run_until_signal
 from redraft.jobs.stores import Store
 
 _PATIENCE = 3
-"""Doubtful failures in a row that end the job, or `parallel` if that is more. As many refused requests end it
-while nothing is done yet."""
+"""This many doubtful failures in a row end the job, or `parallel` if that is more. If nothing is done yet, as
+many refused requests also end it."""
 
 GO_ON = "run the same command again to go on"
 
@@ -48,23 +48,23 @@ class _Item(Protocol):
 T = TypeVar("T", bound=_Item)
 
 Work = Callable[[T], Awaitable[list[str] | None]]
-"""Do an item, and return the lines of its result, or None to leave it undone."""
+"""Do an item and return the lines of its result. Return None to leave the item undone."""
 
 
 @dataclass
 class ItemCounts:
-    """Counts of items in this run."""
+    """The counts of items in this run, and what ended it."""
 
     added: int = 0
     failed: int = 0
     exit_status: int = 0  # the highest exit status of a failure
-    limit: str = ""  # which limit was reached while there were items left, in words
+    limit: str = ""  # a text about the limit that was reached while items were left
     error: RedraftError | None = None  # what ended the job while items were under way
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run has come."""
+    """The progress of a run."""
 
     done: int  # items that are done, those of earlier runs included
     total: int  # all items, or how many results are wanted
@@ -72,7 +72,7 @@ class RunProgress:
     tokens: int  # generated tokens of this run
     usd: float  # cost of this run
     seconds: float  # how long the run has taken
-    left: float | None  # seconds until the end at this pace; None if that cannot be told
+    left: float | None  # seconds until the end at this pace; None if unknown
     note: str  # a few words on the results
     waiting: str  # what the run waits for, such as a server that is down; empty if it does not
 
@@ -82,7 +82,7 @@ RunEvent = RunProgress | RunMessage
 
 @dataclass(frozen=True)
 class Session:
-    """One run of a job, as the code that works on an item sees it."""
+    """The state of one run of a job that is open to the work on its items."""
 
     unfinished: Unfinished
     progress: ItemProgress
@@ -91,7 +91,7 @@ class Session:
     counts: ItemCounts  # an `error` in it ends the run when what is under way is finished
 
     def pay(self, tokens: int, usd: float | None, *, estimated: bool = False) -> None:
-        """Book generated tokens and money, for the limits and the progress line."""
+        """Add generated tokens and money to what was spent, for the limits and the progress line."""
         self.spent.estimated |= estimated
         self.spent.tokens += tokens
         self.spent.usd += usd or 0.0
@@ -99,7 +99,7 @@ class Session:
 
 
 Start = Callable[[Session], AbstractAsyncContextManager[Work[T]]]
-"""Open what the work needs, such as a model, and return the function that does one item."""
+"""Return a context that opens what the work needs, such as a model, and yields the function for one item."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,11 @@ class JobResult:
 
     @property
     def exit_status(self) -> int:
-        """The exit status of a limit, or the highest of a failure; else 0."""
+        """The exit status of a limit if one was reached, otherwise the highest of a failure, or 0."""
         return STOPPED if self.counts.limit else self.counts.exit_status
 
     def rows(self, results: str, before: int, now: int) -> list[tuple[str, str]]:
-        """Return rows for the summary: how many results there are, and how many items failed, by cause."""
+        """Return rows for the summary: the number of results, and of failed items by cause."""
         earlier = f", {before:,} of them from before" if before else ""
         rows = [(results, f"{before + now:,} in {self.url or self.out}{earlier}")]
         if failed := self.causes.total():
@@ -133,7 +133,7 @@ class JobResult:
         return rows
 
     def pace(self) -> list[tuple[str, str]]:
-        """Return a row for the summary: time and new tokens a second, if there were any."""
+        """Return a row for the summary, with time and new tokens per second, if there were any tokens."""
         tokens = self.spent.tokens
         pace = tokens / self.seconds if self.seconds else 0.0
         return [("time", f"{self.seconds:.1f} s, {pace:.0f} new tokens/s")] if tokens else []
@@ -141,7 +141,7 @@ class JobResult:
 
 @dataclass(frozen=True)
 class Goal:
-    """How many results a job of unknown length wants, and how many there are."""
+    """The number of results that a job of unknown length needs, and a function that counts them."""
 
     total: int
     done: Callable[[], int]
@@ -157,7 +157,7 @@ class Job(Generic[T]):
     source: str  # where they come from, for messages
     out: Path
     provenance: Provenance
-    # Of a share of a job: the output of the whole. What is in it is done; there may be no item in a share.
+    # If this job is a share: the merged output. Its items count as done, and the share may be empty.
     whole: Path | None = None
     store: Store | None = None  # where the output goes at the end, if `out` is the copy of a file elsewhere
     # Returns an item's id from the JSON object of its line.
@@ -186,10 +186,10 @@ class Job(Generic[T]):
         """Do every item that is not done. In the main thread, Ctrl-C and SIGTERM end the run.
 
         Raises:
-            RecordError: There are no items, or two have one id.
-            OutputError: The output cannot be written, is in use, or was made in another way.
-            RedraftError: Whatever ended the job. Every result until then is in the output.
-            EndedBySignal: A signal ended the run. Every result until then is in the output.
+            RecordError: There are no items, or two items have the same id.
+            OutputError: The output cannot be written, is in use, or was made with other settings.
+            RedraftError: An error ended the job. All results until then are in the output.
+            EndedBySignal: A signal ended the run. All results until then are in the output.
         """
         with self._opened() as opened:
             if opened.session:
@@ -197,7 +197,7 @@ class Job(Generic[T]):
         return opened.result()
 
     async def arun(self, start: Start[T]) -> JobResult:
-        """Do the same in the running event loop. Errors as for `run`; signals are the caller's."""
+        """Do what `run` does, in the running event loop. Errors are the same, but signals are not handled."""
         with self._opened() as opened:
             if opened.session:
                 await opened.work(start, opened.session)
@@ -252,7 +252,7 @@ class Job(Generic[T]):
             self._made.update(i for i in done_in(self.whole, self.provenance, self.key) if i not in own)
 
     def _count(self) -> int:
-        """Return the number of items. Invalid ones are found here, before anything is paid for."""
+        """Return the number of items. Invalid items raise here, before anything is paid for."""
         seen = IdSet()
         for item in self.undone():
             if not seen.add(item.id):
@@ -263,7 +263,7 @@ class Job(Generic[T]):
         return len(seen)
 
     def undone(self) -> Iterator[T]:
-        """Yield the items that are not in the whole output."""
+        """Yield the items that are not in the merged output `whole`."""
         return (item for item in self.items() if item.id not in self._made)
 
 
@@ -305,7 +305,7 @@ class _OpenJob(Generic[T]):
             raise session.counts.error
 
     async def _worker(self, items: Iterator[T], work: Work[T], session: Session) -> None:
-        """Take items one by one. After an engine error, other workers finish theirs, which may be paid."""
+        """Do items one by one. After an engine error, other workers finish theirs, which may be paid for."""
         counts, progress = session.counts, session.progress
         for item in items:
             if item.id in self.ledger.done:

@@ -1,10 +1,10 @@
-"""Fetch models and datasets of the Hugging Face hub, and turn its errors into redraft's.
+"""Fetch models and datasets from the Hugging Face hub, and turn its errors into redraft's.
 
-Code of a repository is never fetched or run. Files lie in the cache of huggingface_hub, which other programs
-share; it is used if the hub cannot be reached. `HF_HOME` moves it, and `HF_ENDPOINT` names another hub.
+Code in a repository is never fetched or run. Files are stored in the cache of huggingface_hub, which other
+programs share; it is used if the hub cannot be reached. `HF_HOME` moves it, `HF_ENDPOINT` names another hub.
 
 A dataset may have several configurations and splits in any folders and files, and may repeat questions among
-them. So all its files have to form one set, as far as their names show, or the user has to name one.
+them. So, as far as names show, all its files must form one set; otherwise the user must name a set.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _SHOWN = 12  # sets to name in an error
 
 
 class _OutOfReach(Exception):
-    """The hub does not reply."""
+    """The hub cannot be reached."""
 
 
 @dataclass(frozen=True)
 class Cached:
-    """A GGUF file in the cache: its repository, its name there, its path on this disk, and its bytes."""
+    """A GGUF file in the cache: its repository, its name there, its local path, and its size in bytes."""
 
     repo: str
     name: str
@@ -63,7 +63,7 @@ class Cached:
 
 
 def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
-    """Return the chosen file, or all of its parts in order."""
+    """Return the GGUF file that `selects` names, or all of its parts in order. Without it, choose one."""
     ggufs = sorted(name for name in files if _is_model(name))
     firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
     wanted = selects or PREFERRED
@@ -89,7 +89,7 @@ FETCHING = Event()  # set while a file is being fetched
 
 @contextmanager
 def fetching() -> Iterator[None]:
-    """Note that a file is being fetched. It shows its own progress, so no other is drawn over it."""
+    """Note that a file is being fetched. The download shows its own progress, so no other line is drawn."""
     FETCHING.set()
     try:
         yield
@@ -100,12 +100,12 @@ def fetching() -> Iterator[None]:
 def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
     """Fetch a GGUF file unless it is cached, and check it. huggingface_hub shows the progress.
 
-    First the user is told the size, the licence, and whether this machine has the `memory` that the model
-    wants, in bytes; 0 if only the size of its file is known.
+    First, size and licence are printed, and a warning if the machine has less free memory than the model
+    needs. `memory` is that need in bytes, or 0 if only the size of its file is known.
 
     Raises:
-        ModelError: No such repository or file, no permission, a wrong checksum, or no connection and nothing
-            cached.
+        ModelError: There is no such repository or file, no permission, a wrong checksum, or no connection and
+            nothing in the cache.
     """
     from huggingface_hub import try_to_load_from_cache as in_cache
 
@@ -137,8 +137,8 @@ def _announce(repo: str, files: Sequence[Any], licence: str | None, memory: int)
     wanted, free = memory or size, free_memory()
     if wanted > free:
         tell(
-            f"it wants {size_in_words(wanted)} of memory, and {size_in_words(free)} are free.",
-            hint="Close other programs, or take a smaller one: redraft model list",
+            f"it needs {size_in_words(wanted)} of memory, but {size_in_words(free)} are free.",
+            hint="Close other programs, or use a smaller one: redraft model list",
         )
 
 
@@ -152,7 +152,7 @@ def _downloaded(repo: str, file: Any, *, check: bool) -> Path:
             path.resolve().unlink()
             path.unlink(missing_ok=True)
             raise ModelError(
-                f"{repo}/{file.rfilename} arrived damaged: its sha256 is {found[:12]}…, and the hub says "
+                f"{repo}/{file.rfilename} arrived damaged: its sha256 is {found[:12]}…, but the hub's is "
                 f"{file.lfs.sha256[:12]}….",
                 hint=f"Fetch it again: redraft model get {repo}/{file.rfilename}",
             )
@@ -163,8 +163,8 @@ def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
     """Fetch weights, configuration and tokenizer of a model, delta or adapter, unless they are cached.
 
     Raises:
-        ModelError: No such repository, no usable weights in it, no permission, or no connection and nothing
-            cached.
+        ModelError: There is no such repository, no usable weights in it, no permission, or no connection and
+            nothing in the cache.
     """
     kinds = (SAFE, PICKLED) if pickle else (SAFE,)
     try:
@@ -182,7 +182,7 @@ def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
 
 
 def fetch_card(repo: str) -> Path | None:
-    """Fetch the card of a model unless it is cached. Return its folder, or None without a card."""
+    """Fetch a model's card unless it is cached. Return the folder of the card, or None without a card."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -231,7 +231,7 @@ def _holds(names: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def find(repo: str, selects: str | None) -> Path | None:
-    """Return the cached file, without using the network."""
+    """Return the file from the cache, or None, without using the network."""
     here = {file.name: file.path for file in cached() if file.repo == repo}
     try:
         return here[choose(repo, list(here), selects)[0]]
@@ -283,7 +283,7 @@ def _out_of_reach(repo: str, error: _OutOfReach, then: str = "Check the connecti
 
 
 class Dataset(NamedTuple):
-    """Local files of a dataset."""
+    """The local files of a dataset."""
 
     folder: Path
     files: Sequence[str]
@@ -293,7 +293,7 @@ class Dataset(NamedTuple):
 
 
 def is_dataset_name(text: str) -> bool:
-    """Whether a text looks like the name of a dataset, `org/name`."""
+    """Return whether a text looks like the name of a dataset, `org/name`."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -302,8 +302,8 @@ def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
 
     Args:
         name: `org/name`.
-        inside: A folder or file of it, or the start of file names; empty for all.
-        endings: Wanted endings.
+        inside: A folder or file in the dataset, or the start of file names; empty for all files.
+        endings: The endings of the files to fetch.
     """
     from huggingface_hub import snapshot_download
 
@@ -332,7 +332,7 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
         place = snapshot_download(name, repo_type="dataset", allow_patterns=patterns, local_files_only=True)
     except OSError:
         raise UsageError(
-            f"{name} is not a file or folder here, the hub cannot be reached, and the cache lacks "
+            f"{name} is not a local file or folder, the hub cannot be reached, and the cache lacks "
             f"parts of it: {error}",
             hint="Check the path, or the connection. A copy from elsewhere is read as a folder: redraft data "
             "import FOLDER",

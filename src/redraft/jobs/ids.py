@@ -1,10 +1,10 @@
-"""A set of ids that stays small: a million take 17 MB, where a set of their texts takes 130 MB.
+"""Keep sets of ids in little memory (17 MB for a million, not 130 MB), and divide jobs into shares by ids.
 
-It keeps a 64-bit hash of each id in a table with open addressing. Two of a million ids share a hash with a
+A table with open addressing contains a 64-bit hash of each id. Among a million ids, two share a hash with a
 probability of 3·10⁻⁸; the second would then count as a repetition of the first.
 
-A share of a job is the items whose ids have a certain hash, so items added later move no other. Shares are
-numbered from 0, as ranks of Slurm, Kubernetes, torchrun and SkyPilot are (docs/cluster.md).
+An id's hash decides to which share of a job its item belongs, so items added later move no other. Shares are
+numbered from 0, like ranks of Slurm, Kubernetes, torchrun and SkyPilot (docs/cluster.md).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FULL = 0.6  # of the table: it then doubles. Lookups probe three slots on avera
 
 
 class IdSet:
-    """A set of texts that can only grow, and cannot be listed."""
+    """A set of ids that can only grow, and whose members cannot be listed."""
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
         self._table = array("q", [0]) * _SMALLEST
@@ -65,13 +65,13 @@ class IdSet:
 
 
 def digest_of(item_id: object) -> int:
-    """Return a text's hash, the same in each process. It is never 0, which marks an empty slot."""
+    """Return a text's hash, which is the same in each process. It is never 0, which marks an empty slot."""
     digest = hashlib.blake2b(str(item_id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True) or 1
 
 
 def derived_seed(seed: int, item_id: str) -> int:
-    """Return an item's own seed, 31 bits, from the job's seed and the item's id."""
+    """Derive an item's own 31-bit seed from the job's seed and the item's id."""
     digest = hashlib.blake2b(f"{seed}:{item_id}".encode(), digest_size=4).digest()
     return int.from_bytes(digest) >> 1
 
@@ -87,12 +87,12 @@ class Share:
     count: int
 
     def holds(self, item_id: str) -> bool:
-        """Whether an item is in this share."""
+        """Return whether an item is in this share."""
         # The upper half: an `IdSet` places ids by the lower bits.
         return (digest_of(item_id) >> 32) % self.count == self.index
 
     def path(self, whole: Path) -> Path:
-        """Return the path of the share's own file or folder: `out-00000-of-00008.jsonl` of `out.jsonl`."""
+        """Return the path of the share's file or folder: `out-00000-of-00008.jsonl` for `out.jsonl`."""
         return whole.with_name(f"{whole.stem}-{self.index:05}-of-{self.count:05}{whole.suffix}")
 
     def __str__(self) -> str:
@@ -100,10 +100,10 @@ class Share:
 
 
 def share_of(text: str) -> Share:
-    """Return the share that `I/N` means, or raise `UsageError`."""
+    """Parse a share written as `I/N`, or raise `UsageError`."""
     given, _, of = text.partition("/")
     if not (given.isdecimal() and of.isdecimal()):
-        raise UsageError(f"the share is {text!r:.40}.", hint="Write --shard 0/8, the number and how many.")
+        raise UsageError(f"the share is {text!r:.40}.", hint="Write INDEX/COUNT, such as --shard 0/8.")
     index, count = int(given), int(of)
     if not 1 <= count <= _MOST:
         raise UsageError(f"the share is {text}.", hint=f"There can be 1 to {_MOST:,} shares.")

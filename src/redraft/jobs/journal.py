@@ -1,15 +1,15 @@
-"""Paid replies on disk, each under a key made of everything that determines it.
+"""Store paid replies on disk, each under a key made from everything that determines the reply.
 
 A journal is one SQLite file in WAL mode. A reply is written to it at once, so that a killed process loses no
-reply it had read, and is synced before the caller uses it, so that a power cut makes nobody pay twice. A sync
-takes milliseconds, so it is done in a thread, for all replies written meanwhile. Several processes may use
-one file.
+reply that it had read. It is synced before the caller uses it, so that nobody pays twice after a power cut. A
+sync takes milliseconds, so a thread does it for all replies written meanwhile. Several processes may use one
+file.
 
-SQLite's own sync would hold up every reply that arrives. So it writes without one (`synchronous = NORMAL`: it
+SQLite's own sync would delay every reply that arrives. So it writes without one (`synchronous = NORMAL`: it
 syncs when it moves the log into the database), and the log `-wal` is synced here.
 
-The journal stores JSON and knows nothing of models: `redraft.engines.wrapped` stores replies in it. Replies
-are compressed: most of each is the same few field names at each token.
+The journal stores JSON and does not depend on models: `redraft.engines.wrapped` stores replies in it. They
+are compressed, because most of each consists of the same few field names for every token.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def key_of(asked: Any) -> str:
     """Return the key of a request: the SHA-256 of its canonical JSON, as hexadecimal digits.
 
     Args:
-        asked: JSON values. Whatever may change the reply belongs in it.
+        asked: The request as JSON values, with everything that may change the reply.
     """
     text = json.dumps(asked, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -54,13 +54,13 @@ def raw_key(key: str) -> str:
 class Journal(AbstractContextManager["Journal"]):
     """An open journal."""
 
-    replayed = 0  # how many replies were taken from it instead of being paid for; its users count
+    replayed = 0  # replies that came from it instead of being paid for. Its users count them.
 
     def __init__(self, path: Path, *, base: Path | None = None) -> None:
-        """Open the file, or create it. Replies are looked up in `base` too, to which nobody may write.
+        """Open the file, or create it. Replies are also looked up in `base`, to which nobody may write.
 
         Raises:
-            OutputError: One cannot be written, is not a journal, or has another version.
+            OutputError: A file cannot be written, is not a journal, or has another version.
         """
         self.path, self._tables = path, ["packed"]
         self._next: asyncio.Future[None] | None = None
@@ -96,12 +96,12 @@ class Journal(AbstractContextManager["Journal"]):
             raise self.unusable("a reply in it is damaged") from None
 
     def put(self, replies: Mapping[str, Any]) -> None:
-        """Store replies under their keys: all or none. A key keeps its first reply, which may be in use."""
+        """Store replies under their keys, all or none. A key keeps its first reply, which may be in use."""
         self._write(replies)
         self._sync()
 
     async def store(self, key: str, reply: Any) -> None:
-        """Store a reply as `put` does, and sync it together with those of other tasks."""
+        """Store a reply as `put` does, and sync it together with the replies of other tasks."""
         self._write({key: reply})
         if self._next is None:
             self._next = asyncio.ensure_future(self._sync_all())
@@ -118,7 +118,7 @@ class Journal(AbstractContextManager["Journal"]):
             self._db.execute("DETACH other")
 
     def _look_up(self, base: Path) -> None:
-        """Also look replies up in a finished journal, without a lock: it may lie on a network file system."""
+        """Also look up replies in a finished journal, without a lock: it may be on a network file system."""
         log = base.with_name(f"{base.name}-wal")
         if log.exists() and log.stat().st_size:
             with Journal(base):  # takes what a killed process left in the log

@@ -1,17 +1,17 @@
-"""An output file that is its own ledger: an item is done if its result is in the file.
+"""Use an output file as its own ledger: an item is done if its result is in the file.
 
 An item's result is one line of JSON with the item's id, or several lines with a mark on the last.
-Nothing else records what was done, so nothing can disagree with the output. An item without a line is done
-again by the next run.
+Nothing else records what was done, so nothing can disagree with the output. The next run does each item that
+has no line.
 
 A killed process leaves at most one torn result, and the next run cuts it off. The file is locked while it is
-open. Failed items are written to `OUT.errors.jsonl` and are tried again by the next run. Results stand in the
+open. Failed items are written to `OUT.errors.jsonl`, and the next run tries them again. Results are in the
 order in which they were finished. A power cut may lose the last lines, which are synced on closing.
 
-Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice:
-the last line of an item counts. That file never breaks a run: torn or damaged lines, and those of other
-settings, are skipped, and if it cannot be written, nothing is kept. Its lines are written at once and synced
-once a second, so a power cut costs the last second's work.
+Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice. An
+item's last line counts. That file never breaks a run: torn or damaged lines, and those of other settings, are
+skipped, and if it cannot be written, nothing is kept. Its lines are written at once and synced once a second,
+so a power cut costs only the last second's work.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from redraft.jobs.lines import LineFile, own_lines, parse_line, read_lines
 from redraft.jobs.provenance import Provenance, RunFile
 
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
-"""Endings that promise what lines added one by one are not."""
+"""File endings of compressed files, which cannot grow line by line."""
 
 
 def record_id(record: dict[str, Any]) -> str:
-    """Return the field `id` of a record."""
+    """Return a record's id."""
     return str(record["id"])
 
 
 def check_ending(path: Path) -> None:
-    """Raise if an output has the name of a compressed file."""
+    """Raise if an output is named like a compressed file."""
     if path.suffix.lower() in _COMPRESSED:
         raise OutputError(
-            f"{path} has the name of a compressed file, and a job writes plain lines of JSON.",
+            f"{path} is named like a compressed file, but a job writes plain lines of JSON.",
             hint=f"Write -o {path.with_suffix('')}, and compress it when it is complete.",
         )
 
 
 def failures(output: Path) -> dict[str, dict[str, Any]]:
-    """Return the last failure of each item beside an output, by the item's id, with its cause.
+    """Return the last failure of each item, by the item's id, from the file of failures beside an output.
 
     Lines of other programs are skipped.
     """
@@ -67,10 +67,10 @@ def failures(output: Path) -> dict[str, dict[str, Any]]:
 
 
 def done_in(path: Path, provenance: Provenance, key: Callable[[dict[str, Any]], str]) -> Iterator[str]:
-    """Yield the ids of the items done in an output that nobody writes to, with one line an item.
+    """Yield the ids of the items that are done in a closed output with one line per item.
 
     Raises:
-        OutputError: It is being written, or was made in another way.
+        OutputError: The output is being written, or was made with other settings.
         RecordError: A line in it is not a result.
     """
     run = RunFile(path)
@@ -87,7 +87,7 @@ def done_in(path: Path, provenance: Provenance, key: Callable[[dict[str, Any]], 
 def id_in(
     record: dict[str, Any] | None, path: Path, number: int, key: Callable[[dict[str, Any]], str]
 ) -> str:
-    """Return the id of a line of an output. Raise `RecordError` if it is not a result."""
+    """Return the item's id in a line of an output. Raise `RecordError` if the line is not a result."""
     hint = f"Was it written by redraft? Correct or remove the line, or move {path} away."
     if record is None:
         raise RecordError(f"{path}:{number}: not a JSON object.", hint=hint)
@@ -122,12 +122,12 @@ class Ledger(AbstractContextManager["Ledger"]):
         is_last: Callable[[dict[str, Any]], bool] = lambda _: True,
         on_found: Callable[[bytes], None] = lambda _: None,
     ) -> None:
-        """Open and lock the file, cut off a torn end, and read what is done. Arguments are as in `Job`.
+        """Open and lock the file, cut off a torn end, and find the finished items. Arguments are as in `Job`.
 
         Raises:
-            OutputError: It cannot be written, is in use by another process, was made in another way,
-                or has the name of a compressed file.
-            RecordError: A line in the middle is not a result.
+            OutputError: The file cannot be written, is in use by another process, was made with other
+                settings, or is named like a compressed file.
+            RecordError: A line before the last is not a result.
         """
         check_ending(path)
         self.path = path
@@ -167,13 +167,13 @@ class Ledger(AbstractContextManager["Ledger"]):
         """Add the result of an item: lines of JSON, without line breaks.
 
         Raises:
-            OutputError: It cannot be written; the output is unchanged.
+            OutputError: The result cannot be written. The output is unchanged.
         """
         self._lines.append(*lines)
         self.done.add(item_id)
 
     def fail(self, item_id: str, error: RedraftError) -> None:
-        """Record that an item failed, with the chain so far. The next run tries the item again."""
+        """Record that an item failed, with its chain so far. The next run tries the item again."""
         if self._errors is None:
             self._errors = LineFile(self._errors_path, made_up=True)
             self._errors.cut(sum(len(line) for line in read_lines(self._errors_path) if line.endswith(b"\n")))
@@ -237,7 +237,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
 
 TIDIED_AT = 4 << 20
-"""Size in bytes at which finished items are removed; afterwards each time the file has doubled."""
+"""Size in bytes at which finished items are first removed, and then again each time the file has doubled."""
 
 _LONGEST = 64 << 20  # longest line in bytes that is read
 SYNCED_EVERY = 1.0  # seconds between two syncs. All streams wait during a sync.
@@ -248,7 +248,7 @@ class Unfinished(AbstractContextManager["Unfinished"]):
 
     Args:
         output: The output file, locked by this process.
-        provenance: How the output is made. Work that was made in another way is not used.
+        provenance: How the output is made. Work that was done with other settings is not used.
         done: Ids of finished items, kept up to date by the caller.
         forget: Remove the file's content, because its output is gone.
     """

@@ -1,6 +1,6 @@
-"""Licences of records and models: read, counted, and joined where a result has several sources.
+"""Read and count the licences of records and models, and join them if a result has several sources.
 
-Licences are passed on, not judged, except for one question: whether a name forbids commercial use.
+Licences are passed on, not judged, except for whether a name forbids commercial use.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
 
 def licence_in(origin: Any) -> str:
-    """Return the licence in an origin as text: several are joined; without one, `UNKNOWN`."""
+    """Return the licence in an origin as text. Several are joined. Without any, return `UNKNOWN`."""
     value = origin.get("licence") if isinstance(origin, Mapping) else None
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
     are_names = all(len(name.strip()) <= _LONGEST for name in text.split(","))
@@ -38,19 +38,19 @@ def licence_in(origin: Any) -> str:
 
 
 def origin_of(meta: Mapping[str, Any], file: str) -> tuple[str, str]:
-    """Return data set and licence of a record, from its `meta`. The file stands in for a missing data set."""
+    """Return the data set and licence in a record's `meta`. If no data set is named, return `file` for it."""
     origin = meta.get("origin")
     named = origin.get("dataset") if isinstance(origin, Mapping) else None
     return (named[:_LONGEST] if isinstance(named, str) and named.strip() else file), licence_in(origin)
 
 
 def rest_of(licence: str) -> str:
-    """Return the name under which a licence is counted when there are too many."""
+    """Return the name under which a licence is counted if there are too many licences."""
     return OTHERS[forbids_commerce(licence)]
 
 
 def forbids_commerce(licence: str) -> bool:
-    """Whether a licence's name forbids commercial use."""
+    """Return whether a licence's name forbids commercial use."""
     return _NONCOMMERCIAL.search(licence) is not None
 
 
@@ -71,14 +71,14 @@ def clash(sources: Sequence[Source]) -> bool:
 
 
 def remark(sources: Sequence[Source]) -> str:
-    """Return a remark for the user on several licences together; empty if all sources share one."""
+    """Return a remark on the sources' licences. It is empty unless they differ or forbid commercial use."""
     found = ids_of(sources)
     listed = "; ".join(f"{name} ({_named(of)})" for name, of in found.items())
     closed = [name for name in found if forbids_commerce(name)]
     ban = f"{', '.join(closed)}: not for commercial use" if closed else ""
     if len(found) < 2:
         return f"the licence is {listed}. {ban}." if ban else ""
-    lack = "Find out the unknown one before you publish the result" if UNKNOWN in found else ""
+    lack = "Find out the unknown licence before you publish the result" if UNKNOWN in found else ""
     more = "".join(f" {text}." for text in (ban, lack) if text)
     return f"the sources have different licences, so the result's is {OTHER!r}: {listed}.{more}"
 

@@ -1,6 +1,6 @@
-"""Limits of one run of a job: money, tokens and time.
+"""Limit the money, tokens and time of one run of a job.
 
-A run that reaches one begins no new item and finishes the active ones. So it exceeds its limits by at most
+A run that reaches a limit starts no new item and finishes the active ones. So it exceeds the limit by at most
 as many items as it does at once. A budget (`revision.options.Budget`) is the limit of a single item.
 """
 
@@ -29,7 +29,7 @@ class Spent:
     estimated: bool = False  # tokens and money are estimates, at least in part
 
     def plus(self, other: Spent) -> Spent:
-        """Return the sum of both."""
+        """Return the sum of both amounts."""
         return Spent(
             self.tokens + other.tokens,
             self.usd + other.usd,
@@ -38,7 +38,7 @@ class Spent:
         )
 
     def figures(self) -> dict[str, float]:
-        """Return the fields of a session's record."""
+        """Return the amounts as fields for the record of a session."""
         said = {"estimated": True} if self.estimated else {}
         return {"tokens": self.tokens, "usd": self.usd, **said}
 
@@ -57,10 +57,10 @@ class Limits:
         for name in ("usd", "tokens", "seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < inf:
-                raise UsageError(f"the limit of {name} is {value}.", hint="Give a number above zero.")
+                raise UsageError(f"the limit of {name} is {value}.", hint="Set a number above zero.")
 
     def reached(self, spent: Spent, seconds: float) -> str:
-        """Return which limit is reached, in words; an empty text if none is."""
+        """Return a text about the limit that is reached, or an empty text if none is."""
         spent, seconds = self.spent_before.plus(spent), self.seconds_before + seconds
         how = ", estimated" if spent.estimated else ""
         if self.usd is not None and round(spent.usd, 9) >= self.usd:
@@ -73,13 +73,13 @@ class Limits:
         return ""
 
     def after(self, spent: Spent, seconds: float) -> Limits:
-        """Return the limits of the run's next job, reduced by this one's cost and time."""
+        """Return the limits for the run's next job: less the cost and time of this one."""
         before = self.seconds_before + seconds
         return replace(self, spent_before=self.spent_before.plus(spent), seconds_before=before)
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Open models in the time that is left after `seconds`, or raise `EngineTimeout`."""
+        """Limit the opening of models to the time left after `seconds`. Raise `EngineTimeout` at its end."""
         left = None if self.seconds is None else self.seconds - self.seconds_before - seconds
         try:
             async with asyncio.timeout(left) as opening:
@@ -88,6 +88,6 @@ class Limits:
             if not opening.expired():
                 raise
             message = f"the limit of {self.seconds:g} s was reached before the model was ready."
-            error = EngineTimeout(message, hint="Is its server up? Give it longer: --limit-seconds")
+            error = EngineTimeout(message, hint="Is its server up? Allow more time: --limit-seconds")
             error.exit_status = STOPPED
             raise error from None

@@ -1,4 +1,4 @@
-"""Files of whole lines: opened without surprises, appended to, and read back after a kill."""
+"""Open files safely, append whole lines to them, and read them back after a process was killed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _HINTS = {
     errno.ENOENT: "Make the folder first: mkdir -p {folder}",
     errno.EISDIR: "Name a file, such as {path}/out.jsonl",
 }
-_GO_ON = "Finished results are safe in it. Make room, and run the same command again to go on."
+_GO_ON = "It contains all finished results. Make room, and run the same command again to go on."
 
 
 class LineFile:
-    """A file that grows by whole lines; `size` is its length in bytes."""
+    """A file to which whole lines are appended. `size` is its length in bytes."""
 
     def __init__(self, path: Path, *, made_up: bool = False) -> None:
         """Open the file, or create it. If redraft chose its name, a link is not followed.
 
         Raises:
-            OutputError: It cannot be written, or is not a plain file.
+            OutputError: The file cannot be written, or is not a plain file.
         """
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
@@ -57,7 +57,7 @@ class LineFile:
         A process that is killed meanwhile may leave some of them, and part of a line.
 
         Raises:
-            OutputError: They cannot be written; the file is unchanged.
+            OutputError: The lines cannot be written. The file is unchanged.
         """
         data = "".join(f"{line}\n" for line in lines).encode()
         left = memoryview(data)
@@ -93,18 +93,18 @@ class LineFile:
 
 
 def _not_plain(path: Path) -> OutputError:
-    message = f"{path} is not a plain file, and a job needs one to resume from."
+    message = f"{path} is not a plain file, but a job needs one to resume from."
     return OutputError(message, hint="Name one: -o out.jsonl")
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file; none if there is no file."""
+    """Yield the lines of a file, or nothing if there is no file."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         yield from file
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Return the JSON object of a whole line, or None for a torn or damaged line."""
+    """Return the JSON object in a whole line, or None for a torn or damaged line."""
     if not line.endswith(b"\n"):
         return None
     try:
@@ -115,17 +115,17 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 
 
 def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -> Iterator[dict[str, Any]]:
-    """Yield the records of a file that redraft named; none if there is no file.
+    """Yield the records of a file whose name redraft chose, or nothing if there is no file.
 
-    A torn last line is left out: a process was killed there.
+    A torn last line, which a killed process left, is skipped.
 
     Args:
         path: The file.
-        what: What its records are, for the message.
-        fits: Whether an object is such a record.
+        what: A noun for its records, used in the message.
+        fits: Returns whether an object is such a record.
 
     Raises:
-        OutputError: There is something else in it, so it is the user's.
+        OutputError: The file contains something else, so it is the user's.
     """
     for number, line in enumerate(read_lines(path), start=1):
         record = parse_line(line)

@@ -1,4 +1,4 @@
-"""The resources of this machine: processors and memory, and how freed memory is returned to it."""
+"""Report the processors and memory of this machine, and return freed memory to it."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def lacks_avx2() -> bool:
 
 
 def many_streams(has: Mapping[str, bool] | None) -> int:
-    """Return from how many streams OpenVINO is faster than llama.cpp; `has` are the `instructions`.
+    """Return the number of streams from which OpenVINO is faster than llama.cpp, with these `instructions`.
 
-    Measured with the default model: OpenVINO's tokens a second over llama.cpp's. On one thread with AVX-512
-    and VNNI: 0.9 with one stream, 2.0 with 4 and 2.4 with 8. On two cores with only AVX2: 0.5 with one, 1.2
-    with 8 (of 24 answers, its later start included), 1.7 with 12, 2.6 with 16.
+    Measured with the default model, as OpenVINO's tokens per second divided by llama.cpp's: on one thread
+    with AVX-512 and VNNI, 0.9 with one stream, 2.0 with 4 and 2.4 with 8; on two cores with only AVX2, 0.5
+    with one, 1.2 with 8 (of 24 answers, including its later start), 1.7 with 12, and 2.6 with 16.
     """
     return 8 if has and not (has["AVX-512"] or has["VNNI"]) else 4
 
@@ -59,10 +59,10 @@ def has_gpu() -> bool:
 
 
 def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the bytes that new work may use without swapping.
+    """Return the bytes of memory that new work may use without swapping.
 
-    A container has a limit of its own. Cached files count as free, as in MemAvailable. Without /proc, all
-    memory of the machine is the best bound.
+    The limit of a container counts. Cached files count as free, as in MemAvailable. Without /proc, all memory
+    of the machine is the best bound.
     """
     if sys.platform == "win32":
         return windows.free_memory()
@@ -103,16 +103,16 @@ def give_back_large(least: int) -> None:
 
 
 def keep_few_kernels() -> None:
-    """Let oneDNN cache the kernels of a step or two instead of 1,024.
+    """Let oneDNN cache 128 kernels, enough for a step or two, instead of 1,024.
 
-    It makes a kernel for each shape, and packed rows have hundreds of lengths. Call this before torch is
+    oneDNN makes a kernel for each shape, and packed rows have hundreds of lengths. Call this before torch is
     imported. A value that the user has set is kept.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 
 
 def use_large_pages() -> None:
-    """Let torch ask for large pages for large tensors, which makes mapping them cheap.
+    """Let torch use large pages for large tensors, which makes it cheap to map them.
 
     Call this before torch is imported. A value that the user has set is kept.
     """

@@ -1,4 +1,4 @@
-"""Spread work on many records over processes, in order and in bounded memory.
+"""Distribute work on many records over processes, in order and in bounded memory.
 
 Results keep the order of the records for any number of processes, so every run writes the same bytes.
 """
@@ -32,12 +32,12 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
     """Yield the function's result for each item, in order.
 
     Args:
-        function: With several workers, a function of a module or a `partial` of one.
-        items: Read as they are needed.
-        workers: Processes. One worker runs in this process.
+        function: With several workers, it must be a module's function or a `partial` of one.
+        items: They are read as they are needed.
+        workers: The number of processes. A single worker runs in this process.
 
     Raises:
-        Exception: Whatever the function raises, at its item's place.
+        Exception: The function raised it. It is raised here in place of the item's result.
         RedraftError: A process was killed or could not start.
     """
     if workers <= 1:
@@ -71,7 +71,7 @@ def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> 
 
 
 def _begin() -> None:
-    """Leave Ctrl-C to the parent process, and end with it, even if it is killed."""
+    """Leave Ctrl-C to the parent process, and end when the parent ends, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def end() -> None:
@@ -103,7 +103,7 @@ def _uninterrupted() -> Iterator[None]:
 def batches(
     items: Iterable[T], size_of: Callable[[T], int], most: int, most_bytes: int
 ) -> Iterator[tuple[list[T], int]]:
-    """Yield batches of at most `most` items, each with its size. A batch of `most_bytes` is full."""
+    """Yield batches of at most `most` items, each with its size. `most_bytes` also fill a batch."""
     batch: list[T] = []
     size = 0
     for item in items:

@@ -1,8 +1,8 @@
-"""Plugins: the engines, checks, rewards, formats, tasks and commands of packages, including redraft's own.
+"""Find and load plugins: engines, checks, rewards, formats, tasks and commands of packages and of redraft.
 
-A package offers them as entry points; `pyproject.toml` lists redraft's. Names are read from the metadata of
-the packages, which imports nothing; a plugin is imported when it is used. docs/extending.md shows how to
-write one.
+A package declares its plugins as entry points; `pyproject.toml` lists redraft's. Their names are read from
+the metadata of packages, which imports nothing; a plugin is imported when it is used. docs/extending.md shows
+how to write one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ KINDS: Mapping[str, str] = {
     "redraft.tasks": "redraft.evaluation.tasks.tasks:Task",
     "redraft.commands": "collections.abc:Callable",
 }
-"""What the plugins of each group are."""
+"""The type of the plugins in each group."""
 
 
 class PluginError(UsageError):
@@ -53,7 +53,7 @@ class PluginError(UsageError):
 
 
 class PluginWarning(UserWarning):
-    """A plugin is broken, and was left out."""
+    """A plugin is broken and was left out."""
 
 
 _TYPES: Mapping[str, tuple[Any, str]] = {
@@ -69,7 +69,7 @@ _TYPES: Mapping[str, tuple[Any, str]] = {
 
 
 class Kind:
-    """The base class of plugins: a dataclass that refuses wrong types, which would harm other plugins."""
+    """The base class of plugins: a dataclass that rejects wrong types, which could harm other plugins."""
 
     def __post_init__(self) -> None:
         for each in fields(self):  # type: ignore[arg-type]  # those that inherit are dataclasses
@@ -81,7 +81,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Plugin:
-    """An entry point."""
+    """A plugin that is declared as an entry point, but not imported yet."""
 
     group: str
     name: str
@@ -97,7 +97,7 @@ class Plugin:
         """Import the plugin.
 
         Raises:
-            PluginError: Its name is taken or wrong, importing it failed, or it has a wrong type.
+            PluginError: The plugin's name is taken or not valid, its import failed, or its type is wrong.
             RedraftError: The plugin raised it.
         """
         if self.rivals:
@@ -107,7 +107,7 @@ class Plugin:
                 hint=f"pip uninstall {self.rivals[-1]}",
             )
         if not re.fullmatch(_NAME, self.name, re.ASCII):
-            raise self.fault("does not load: a name has a letter first, then letters, digits, _ and -.")
+            raise self.fault("does not load: a name begins with a letter, then letters, digits, _ and -.")
         with self.running("does not load"), redirect_stdout(sys.stderr):  # standard output is for answers
             found: object = resolve_name(self.target.removesuffix(":"))
         if not isinstance(found, kind):
@@ -133,7 +133,7 @@ class Plugin:
     def running(
         self, fails: str = "crashed", passing: tuple[type[BaseException], ...] = ()
     ) -> Iterator[None]:
-        """Turn an error of a plugin's code into one that names it. Errors of redraft's own code pass."""
+        """Turn an error in a plugin's code into one that names the plugin. Errors in redraft's code pass."""
         try:
             yield
         except (Exception, SystemExit) as error:
@@ -145,7 +145,7 @@ class Plugin:
             raise self.fault(f"{fails}: {crash_of(error)}.") from error
 
     def fault(self, what: str) -> PluginError:
-        """Return an error that says what is wrong with the plugin."""
+        """Return an error that names the plugin and the fault."""
         return PluginError(
             f"{self} of the package {self.package} {self.version} {what}",
             hint=f"Install another version of it, or remove it: pip uninstall {self.package}\n"
@@ -154,10 +154,10 @@ class Plugin:
 
 
 def plugins(group: Group) -> Mapping[str, Plugin]:
-    """Return the plugins of a group by name: redraft's own first. None of them is imported.
+    """Return the plugins of a group by name, redraft's own first. None of them is imported.
 
     Raises:
-        UsageError: redraft's own plugins are missing: it is not installed, or its installation is too old.
+        UsageError: redraft's own plugins are missing. It is not installed, or its installation is too old.
     """
     found = _installed(tuple(sys.path)).get(group, {})
     if not any(each.package == OWN for each in found.values()):
@@ -203,7 +203,7 @@ def _installed(path: tuple[str, ...]) -> dict[str, dict[str, Plugin]]:
 
 
 def _in_folders(path: tuple[str, ...]) -> Iterator[Plugin]:
-    """Read the metadata in folders of a path: to import `importlib.metadata` takes ten times as long."""
+    """Read the metadata in folders of a path. Importing `importlib.metadata` would take ten times as long."""
     seen = set()
     for folder in path:
         try:

@@ -1,7 +1,7 @@
-"""Progress: a line that is redrawn on a terminal, elsewhere a line every 15 seconds.
+"""Show progress: a line that is redrawn on a terminal, or a new line every 15 seconds elsewhere.
 
-A kind of work counts in its own `ProgressLine`, which words the line. Rates and the time left are those of
-this run.
+Each kind of work has its own `ProgressLine`, which counts and words the line. Rates and the time left are
+computed from this run only.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ DRAW_SECONDS = 0.25  # seconds between two drawings on a terminal
 ID_SHOWN = 24  # most characters that are shown of the id of an item
 
 _PLAIN = (".json", ".jsonl", ".ndjson", ".txt")
-"""Endings of uncompressed files. For others the share of the bytes that are read is not known."""
+"""Endings of uncompressed files. For other files, the share of bytes read so far is unknown."""
 
 
 class ProgressLine:
-    """Count what is `done` and, within a `with` block, show it. Call `update` after each change.
+    """Count in `done` and, within a `with` block, show the count. Call `update` after each change.
 
     Args:
-        total: The whole amount to do; None or 0 if it is not known.
+        total: The whole amount to do; None or 0 if it is unknown.
         before: The amount done before this run.
         transient: Remove the line from the terminal at the end.
     """
@@ -65,24 +65,24 @@ class ProgressLine:
 
     @property
     def left(self) -> float | None:
-        """Seconds until the end at this pace; None if it is not known or nothing is left."""
+        """Seconds until the end at this pace; None if they are unknown or nothing is left."""
         new = self.done - self.before
         if not self.total or new <= 0 or self.done >= self.total:
             return None
         return self.seconds / new * (self.total - self.done)
 
     def per_second(self, count: float) -> float:
-        """Return a count of this run as a rate."""
+        """Return a count of this run as a rate per second."""
         seconds = self.seconds
         return count / seconds if seconds > 0 else 0.0
 
     def parts(self) -> list[str]:
-        """Return the parts of the line. Empty ones are not shown."""
+        """Return the parts of the line. Empty parts are not shown."""
         of = "" if self.total is None else f" of {self.total}"
         return [f"{self.done}{of} done", self._time_left()]
 
     def line(self) -> str:
-        """Return one line, such as `120 of 500 done · 310 tokens/s · 4:10 left · 96 passed`."""
+        """Return the line, such as `120 of 500 done · 310 tokens/s · 4:10 left · 96 passed`."""
         return printable(" · ".join(filter(None, self.parts())))  # it may show the words of a server
 
     def update(self, *, now: bool = False) -> None:
@@ -104,7 +104,7 @@ class ProgressLine:
             self._console.print(Text(printable(f"redraft: {text}")), soft_wrap=True)
 
     def open(self) -> None:
-        """Begin to show the line."""
+        """Start showing the line on a terminal."""
         if self._quiet or self._live or not self._console.is_terminal:
             return
         self._live = Live(
@@ -117,7 +117,7 @@ class ProgressLine:
         self._live.start(refresh=True)
 
     def close(self) -> None:
-        """Draw the line for the last time."""
+        """Draw the line for the last time, and stop redrawing it."""
         if self._live:
             self._live.stop()
             self._live = None
@@ -142,10 +142,10 @@ class ProgressLine:
 
 
 class ItemProgress(ProgressLine):
-    """Items that models work on."""
+    """The progress of items that models work on."""
 
     tokens = 0  # new tokens of the replies of this run that ended
-    writing = 0  # new tokens of those that are being written
+    writing = 0  # new tokens of the replies that are being written
     opening = False  # the models are being opened
     note = ""  # a few words on the results
     waiting = ""  # what the job waits for, such as a server that is down
@@ -162,7 +162,7 @@ class ItemProgress(ProgressLine):
         super().update(now=now)
 
     def parts(self) -> list[str]:
-        """Return the items done, tokens a second, the time, the note, and the current item or wait."""
+        """Return the items done, tokens per second, the time, the note, and the current item or wait."""
         done, left = super().parts()
         pace = f"{self.per_second(self.tokens + self.writing):.0f} tokens/s"
         if self.opening:
@@ -179,7 +179,7 @@ class ItemProgress(ProgressLine):
         return f"now {name}" + (f" +{len(others)}" if others else "")
 
     def tick(self) -> None:
-        """Redraw the clock while no step is done."""
+        """Redraw the clock between two steps."""
         super().update()
 
     def write(self, tokens: int) -> None:
@@ -194,7 +194,7 @@ class ItemProgress(ProgressLine):
 
 
 class ByteProgress(ProgressLine):
-    """Bytes of large files."""
+    """The progress in bytes of large files."""
 
     def parts(self) -> list[str]:
         """Return the bytes done, their rate, and the time left."""
@@ -208,10 +208,10 @@ class ByteProgress(ProgressLine):
 
 
 class RecordProgress(ProgressLine):
-    """Records of files; `done` counts their bytes. Shown on a terminal until the end."""
+    """The progress in records of files. `done` counts their bytes. At the end, the line disappears."""
 
     def __init__(self, total: int | None = None, out: Path | None = None, *, quiet: bool = False) -> None:
-        """Begin to count to a number of bytes. `out`: where records go, a file, `-`, or None for nowhere."""
+        """Start counting to `total` bytes. `out` is where records are written: a file, `-`, or None."""
         console = Console(stderr=True)
         shown = sys.stderr.isatty() and not _takes_the_terminal(out)
         super().__init__(total, quiet=quiet or not shown, transient=True, console=console)
@@ -237,7 +237,7 @@ class RecordProgress(ProgressLine):
         self.update()
 
     def compare(self, done: int, total: int) -> None:
-        """Once all records are read, show how many of them are compared with the others."""
+        """Once all records have been read, show how many of them have been compared with the others."""
         self._compared = done, total
         self.update()
 
@@ -250,7 +250,7 @@ def size_of(paths: Sequence[Path]) -> int | None:
 
 
 def _takes_the_terminal(out: Path | None) -> bool:
-    """Whether records go to a terminal, or to a process that may write to it: lines would mix."""
+    """Return whether records go to a terminal, or to a process that may write to it: lines would mix."""
     if out is not None and str(out) != "-":
         return False
     mode = os.fstat(sys.stdout.fileno()).st_mode
@@ -258,7 +258,7 @@ def _takes_the_terminal(out: Path | None) -> bool:
 
 
 def clock_time(seconds: float) -> str:
-    """Return seconds as `4:10` or `1:04:10`."""
+    """Format seconds as `4:10` or `1:04:10`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,8 +1,8 @@
-"""The provenance of an output, in `OUT.run.json` beside it: settings, input, and each session that wrote.
+"""Record the provenance of an output in `OUT.run.json`: its settings, its input, and each session.
 
 Only the same command with the same settings and input may add to an output, so that all of it is made alike.
-The input may have grown at its end, but not changed, because ids are often line numbers. Options that only
-change the speed (`--parallel`, threads) are not recorded as settings.
+Lines may have been added at the end of the input, but others may not have changed, because ids are often line
+numbers. Options that only change the speed (`--parallel`, threads) are not recorded as settings.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _INPUTS = ("inputs", "against")  # fields of a record with fingerprints of more 
 _PREFIX = re.compile(r"[a-z-]+(?:\[[^\]]*\])?:")  # of `script:FILE`, `reward[0.7]:FOLDER`
 _BLOCK = 1 << 20  # bytes of a file that are read at once
 _NOT_RESULTS = re.compile(r"(^|/)(\.|checkpoint-)|\.(run\.json|lock)$|\.journal\.db")
-"""What in an output folder is no result: locks, checkpoints and records."""
+"""Paths in an output folder that are not results: locks, checkpoints and records."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """How an output is made."""
+    """The command, settings and input from which an output is made."""
 
     command: str  # the verb, such as `answer`
     # Everything that decides the results, as JSON values: model, sampling, seed, mode, checks…
@@ -49,10 +49,10 @@ class Provenance:
 
 
 class RunFile:
-    """The file `OUT.run.json`. Only the session that holds the output's lock writes to it.
+    """The file `OUT.run.json`. Only the session that has locked the output writes to it.
 
-    Three arguments are for hints: how to name another output, what to add to "run it as before", and how to
-    start over, by default by deleting the output.
+    Three arguments are texts for hints: how to name another output, what to add to "Run it as before", and
+    how to start over (default: delete the output).
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class RunFile:
         return record if _is_record(record) else None
 
     def holder(self) -> int | None:
-        """Return the process id of the last session if it has not ended, else None."""
+        """Return the process id of the last session if it has not ended, otherwise None."""
         sessions = (self.read() or {}).get("sessions") or [{}]
         return None if "ended" in sessions[-1] else sessions[-1].get("pid")
 
     def paid(self) -> str:
-        """Return what all sessions paid, in words; empty if there was only one."""
+        """Return a text with the cost of all sessions, or an empty text if there was only one session."""
         sessions = (self.read() or {}).get("sessions") or []
         if len(sessions) < 2:
             return ""
@@ -94,7 +94,7 @@ class RunFile:
         return f"{least}{tokens:,} new tokens{money}{how} in {len(sessions)} runs, failures included"
 
     def check(self, provenance: Provenance) -> None:
-        """Raise `OutputError` if existing results were made in another way, or no record says how."""
+        """Raise `OutputError` if existing results were made with other settings, or have no record."""
         before = self.read()
         if before is None:
             name = self.path.name
@@ -114,7 +114,7 @@ class RunFile:
             )
 
     def is_of(self, provenance: Provenance) -> bool:
-        """Return whether the record is there and says that results were made in this way."""
+        """Return whether there is a record, and its settings and input are those of `provenance`."""
         before = self.read()
         return before is not None and not any(_differences(before, provenance))
 
@@ -123,15 +123,15 @@ class RunFile:
 
         Args:
             provenance: How results are made.
-            resume: Keep the earlier sessions: the output has results of theirs, or they paid for some.
-            about: More fields of this session. They are never compared.
+            resume: Keep the earlier sessions, because they wrote results of the output or paid for some.
+            about: More fields for this session. They are never compared.
         """
         before = self.read() if resume else None
         sessions = [*(before or {}).get("sessions", ()), _session() | about]
         self.write(_record(provenance, provenance.fingerprint(), sessions))
 
     def end(self, **figures: float) -> None:
-        """End the session, with figures of its work."""
+        """Record the end of the session, with figures of its work."""
         self.record["sessions"][-1] |= {"ended": now(), **figures}
         self.write(self.record)
 
@@ -144,7 +144,7 @@ class RunFile:
     ) -> None:
         """Write the record of an output that was made in one session, and has its final name.
 
-        `about` are more fields of the record, and `figures` of the session.
+        `about` contains more fields for the record, and `figures` for the session.
         """
         self.write(_record(provenance, source, [_session() | {"ended": now()} | figures]) | about)
 
@@ -167,7 +167,7 @@ def _is_record(record: Any) -> bool:
 
 
 def licences_beside(output: Path) -> list[str]:
-    """Return the licences of an output's sources, as its record lists them."""
+    """Return the licences of an output's sources from its record."""
     found = (RunFile(output).read() or {}).get("licences")
     return sorted(map(str, found)) if isinstance(found, dict) else []
 
@@ -175,14 +175,14 @@ def licences_beside(output: Path) -> list[str]:
 def fingerprint(
     files: Sequence[Path], name: str | None = None, lengths: Mapping[Path, int | None] | None = None
 ) -> dict[str, Any]:
-    """Return name, size in bytes and SHA-256 of a file, or of several in this order, joined.
+    """Return name, size in bytes and SHA-256 of a file, or of several files joined in this order.
 
-    A stream, which cannot be read twice, has its name only. So has a file that is gone.
+    For a stream, which cannot be read twice, or a missing file, return only the name.
 
     Args:
         files: The files.
-        name: Their common name, if not the path of the only one.
-        lengths: How many bytes of a file to take, if not all.
+        name: The name of the whole. It defaults to the path of the only file.
+        lengths: The number of bytes to read from a file, if not all.
     """
     name = name or ("standard input" if str(files[0]) == "-" else str(files[0]))
     if len(files) == 1 and not files[0].is_file():
@@ -205,7 +205,7 @@ def fingerprint(
 
 
 class ContentHashes:
-    """SHA-256 of files and folders. A file of unchanged size and time is not read again."""
+    """Hash files and folders with SHA-256. If sizes and times are unchanged, they are not read again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -214,7 +214,7 @@ class ContentHashes:
             self._known = dict(json.loads(path.read_bytes()).items())
 
     def of(self, path: Path) -> str | None:
-        """Return the hash of a file, or of a folder's files with their names; None if it is missing."""
+        """Return the hash of a file, or of a folder's files with their names, or None if there are none."""
         inside = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else []
         names = [(each.relative_to(path).as_posix(), each) for each in inside]
         files = sorted(pair for pair in names if not _NOT_RESULTS.search(pair[0]))
@@ -241,7 +241,7 @@ def _hash(lines: Iterator[str]) -> str:
 def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
     """Return the hashes of the files and folders that options name, for the record's settings.
 
-    A script of replies is left out: it stands for a server, whose later replies may be changed.
+    A script of replies is left out, because it replaces a server, and its later replies may change.
     """
     hashes = ContentHashes(cache_folder() / "hashes.json")
     files = {name: each for name, each in named.items() if not str(each).startswith("script:")}
@@ -250,7 +250,7 @@ def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
 
 
 def paths_in(value: Any) -> Iterator[Path]:
-    """Yield the files and folders that a value names: both of `base+adapter`, the file of `judge:FILE`."""
+    """Yield the files and folders that a value names: both in `base+adapter`, the file in `judge:FILE`."""
     if isinstance(value, list | tuple | Mapping):
         for each in value.values() if isinstance(value, Mapping) else value:
             yield from paths_in(each)
@@ -264,7 +264,7 @@ def paths_in(value: Any) -> Iterator[Path]:
 
 
 def content(file: Path) -> dict[str, Any]:
-    """Return a file's name, without folders, and the size and hash of its content."""
+    """Return a file's name without its folder, and the size and hash of its content."""
     return {**fingerprint([file]), "path": file.name}
 
 
@@ -292,9 +292,9 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
 
 
 def differences(first: dict[str, Any], other: dict[str, Any], source: Path | None) -> Iterator[str]:
-    """Yield how the records of two outputs differ, in words.
+    """Yield a text for each difference between the run records of two outputs.
 
-    One input may be the beginning of the other; `source`, the longer one, is needed to tell.
+    `source` is the longer input. With it, one input can be recognised as the beginning of the other.
     """
     yield from _changed(first, other)
     for name in _INPUTS:
@@ -313,7 +313,7 @@ def differences(first: dict[str, Any], other: dict[str, Any], source: Path | Non
 
 
 def united(records: Sequence[dict[str, Any]], counted: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the record of an output that unites others. The figures of the `counted` ones are added."""
+    """Return the record of an output that unites others. Counts are added up over the `counted` records."""
     sessions = {json.dumps(each, sort_keys=True): each for r in records for each in r.get("sessions", ())}
     ordered = sorted(sessions.values(), key=lambda session: str(session.get("started")))
     longest = max(records, key=lambda record: (record.get("source") or {}).get("bytes") or 0)
@@ -369,5 +369,5 @@ def _session() -> dict[str, Any]:
 
 
 def now() -> str:
-    """Return the current UTC time in seconds, as records write it."""
+    """Return the current UTC time with seconds, in the format of records."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,6 +1,6 @@
-"""What Ctrl-C and SIGTERM do: end the work between two lines of its output, or after the current step.
+"""On Ctrl-C or SIGTERM, end the work between two lines of its output, or after the current step.
 
-SIGKILL cannot be caught, and outputs survive it.
+SIGKILL cannot be caught, but outputs survive it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class EndedBySignal(KeyboardInterrupt):
 
 
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine as `asyncio.run` does, and cancel it on a signal. A second one cancels its clean-up.
+    """Run a coroutine like `asyncio.run`, and cancel it on a signal. A second signal cancels its clean-up.
 
-    Where a loop already runs, as in a notebook, the coroutine gets its own thread, and Ctrl-C ends it.
+    If a loop is already running, as in a notebook, the coroutine runs in its own thread, and Ctrl-C ends it.
     """
     if asyncio._get_running_loop() is not None:  # noqa: SLF001  (the public one raises)
         return _run_in_thread(work)
@@ -64,7 +64,7 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
 
 
 def on_signal(signum: int, do: Callable[[], None]) -> Callable[[], object]:
-    """Call `do` in the running loop at each signal. Return a function that ends this."""
+    """Call `do` in the running loop at each signal. Return a function that restores the old handling."""
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signum, do)
@@ -105,10 +105,10 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 class Signals(ExitStack):
-    """Note the first signal inside a `with` block, so that the work can save itself after its current step.
+    """Note the first signal inside a `with` block, so that the work can be saved after its current step.
 
-    Preempted machines send SIGTERM first, and schedulers repeat it: a second one is ignored. A second Ctrl-C
-    stops at once, without saving.
+    Machines send SIGTERM before they are preempted, and schedulers repeat it, so a second SIGTERM is ignored.
+    A second Ctrl-C stops at once, without saving.
     """
 
     received: int | None = None  # the first signal, or None
@@ -135,7 +135,7 @@ class Signals(ExitStack):
 async def unless_stopped(work: Coroutine[Any, Any, T]) -> T | None:
     """Return the result of some work, or None if `Signals` noted a signal before its end.
 
-    For work that waits, such as for a server that is down: it may never end by itself.
+    Use it for work that waits, such as for a server that is down: it may never end by itself.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -157,7 +157,7 @@ def exit_status(signum: int) -> int:
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None], *signums: int) -> Iterator[None]:
-    """Handle signals, in the main thread only: other threads, as in a notebook, may not set handlers."""
+    """Handle signals, but only in the main thread: other threads, as in a notebook, may not set handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,8 @@
-"""Files in object stores, such as `s3://bucket/out.jsonl`: the work is done on a copy on this machine.
+"""Work on files in object stores, such as `s3://bucket/out.jsonl`, through copies on this machine.
 
-Any path that fsspec knows will do: `s3://` and `gs://` with an extra, `hf://` without. Inputs and outputs are
-fetched before the work, and outputs are sent whole at its end, with the files beside them. A run that ended
-before that resumes from its copy, on the machine that has it: in `~/.cache/redraft/stores`, by address.
+All paths that fsspec supports are accepted: `s3://` and `gs://` with an extra, `hf://` without. Inputs and
+outputs are fetched before the work. At its end, outputs are sent whole, with the files beside them. A run
+that stopped before that resumes from its copy, on the same machine: in `~/.cache/redraft/stores`, by address.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from redraft.jobs.machine import cache_folder
 
 _BESIDE = (".run.json", ".errors.jsonl", ".journal.db")
 _URL = re.compile(r"(?!file:)([a-z][a-z0-9+]+):/+(.+)", re.DOTALL)
-"""An address. A `Path` has one slash where the user wrote two."""
+"""An address in a store. In a `Path`, the two slashes that the user wrote have become one."""
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 def url_of(path: str | Path) -> str | None:
-    """Return the address in a store that a path stands for; None for a local path."""
+    """Return the address in a store that a path means, or None for a local path."""
     found = _URL.fullmatch(str(path))
     return f"{found[1]}://{found[2]}" if found else None
 
 
 def here(path: str | Path) -> Path:
-    """Return the local copy of a file in a store, or raise `UsageError`; a local path unchanged."""
+    """Return the local copy of a file in a store, or raise `UsageError`. Return a local path unchanged."""
     if (url := url_of(path)) is None:
         return path_of(path)
     with _reading(url):
@@ -46,7 +46,7 @@ def here(path: str | Path) -> Path:
 
 
 def matching(path: Path) -> list[Path]:
-    """Return the files of a store that a pattern such as `s3://bucket/out-*` names; else the path."""
+    """Return the files in a store that match a pattern such as `s3://bucket/out-*`, or else the path."""
     if (url := url_of(path)) is None or "*" not in url:
         return [path]
     with _reading(url):
@@ -58,18 +58,18 @@ class Store:
     """An output in a store, with its copy on this machine."""
 
     def __init__(self, url: str, base: Store | None = None) -> None:
-        """Name the output; for a share, `base` is the whole output, which is fetched too."""
+        """Set the output's address. For a share, `base` is the merged output, which is fetched too."""
         self.url, self.base = url, base
         self._system, self._key = _opened(url)
         self.copy = _folder(url) / Path(self._key).name
 
     def exists(self) -> bool:
-        """Whether the output is in the store."""
+        """Return whether the output is in the store."""
         with _reading(self.url):
             return bool(self._system.exists(self._key))
 
     def pull(self) -> None:
-        """Fetch the output and all beside it, or raise `UsageError`. A longer, unsent local copy is kept."""
+        """Fetch the output and the files beside it, or raise `UsageError`. A longer local copy is kept."""
         if self.base:
             self.base.pull()
         with _reading(self.url):
@@ -84,11 +84,11 @@ class Store:
                     self._system.get_file(self._key + ending, str(file))
 
     def begin(self) -> None:
-        """Send the record before anything is paid for, as the store may refuse it. Errors as for `close`."""
+        """Send the record before anything is paid for. Raise `OutputError` if the store refuses it."""
         self._send(".run.json")
 
     def close(self) -> None:
-        """Send the output and all beside it. Raise `OutputError` if the store does not take it."""
+        """Send the output and the files beside it. Raise `OutputError` if the store refuses them."""
         if self.copy.exists():
             self._send(*_BESIDE, "")
 
@@ -103,7 +103,7 @@ class Store:
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.url}: {_reason(error)}.",
-                hint=f"What is done is safe in {self.copy}: the same command on this machine resumes.",
+                hint=f"Finished work is safe in {self.copy}. Run the same command on this machine to resume.",
             ) from None
 
     def _beside(self, ending: str) -> Path:
@@ -124,10 +124,10 @@ def _opened(url: str) -> tuple[Any, str]:
         system, key = url_to_fs(url)
     except ImportError as error:
         if protocol in _EXTRAS:
-            raise MissingExtra(f"a path of {protocol}://", _EXTRAS[protocol]) from None
-        raise UsageError(f"{url} cannot be opened: {error}.", hint="Install what fsspec asks for.") from None
+            raise MissingExtra(f"a {protocol}:// path", _EXTRAS[protocol]) from None
+        raise UsageError(f"{url} cannot be opened: {error}.", hint="Install the named package.") from None
     except ValueError as error:
-        hint = "redraft reads s3://, gs://, hf:// and other paths of fsspec."
+        hint = "redraft reads s3://, gs://, hf:// and other paths that fsspec supports."
         raise UsageError(f"{url}: {error}.", hint=hint) from None
     return system, str(key)
 

@@ -1,6 +1,6 @@
-"""Windows' own ways: files that others may rename while they are open, locks, free memory.
+"""Call Windows for files that others may rename while they are open, for locks, and for free memory.
 
-Imported only there. Names and numbers are those of the Windows API (fileapi.h, minwinbase.h, sysinfoapi.h).
+Imported only on Windows. Names and numbers are those of its API (fileapi.h, minwinbase.h, sysinfoapi.h).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Memory(ctypes.Structure):
 
 
 def open_file(path: str, flags: int) -> int:
-    """Open a file as POSIX's `os.open` does: links are not followed, and others may rename or remove it."""
+    """Open a file as POSIX's `os.open` does. Links are not followed, and others may rename or remove it."""
     access = _winapi.GENERIC_READ | (_winapi.GENERIC_WRITE if flags & (os.O_RDWR | os.O_WRONLY) else 0)
     how = _CREATE_NEW if flags & os.O_EXCL else _OPEN_ALWAYS if flags & os.O_CREAT else _OPEN_EXISTING
     handle = _winapi.CreateFile(path, access, _SHARE_ALL, 0, how, _NORMAL | _OPEN_REPARSE_POINT, 0)

@@ -1,6 +1,6 @@
-"""Deltas, conversion, GGUF and adapters, for checkpoints of any size in little memory.
+"""Make and apply deltas, convert checkpoints, and merge adapters, for any size in little memory.
 
-`checkpoint` reads, `output` writes and renames. `delta` and `convert` make checkpoints of others; `gguf`,
+`checkpoint` reads, `output` writes and renames. `delta` and `convert` make new checkpoints; `gguf`,
 `tokenizers` and `lora` convert between formats; `info` describes and `verify` looks for faults.
 
 Torch is needed to read tensors, not to describe them.

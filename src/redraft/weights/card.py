@@ -1,8 +1,8 @@
-"""Reads and writes model cards (the front matter of README.md): licence, base models, data, sources.
+"""Read and write model cards (the front matter of README.md): licence, base models, data, sources.
 
-What is made from several sources gets a card that lists all of them with their licences (`redraft_sources`).
-It becomes keys of a GGUF file and comes back from them. The other keys are those of llama.cpp's converter
-(gguf-py, metadata.py). Cards are untrusted: only plain texts and lists of them are read.
+A model made from several sources gets a card that lists them with their licences (`redraft_sources`). In
+GGUF, the list becomes a key, from which the card can be restored. The other keys are those of llama.cpp's
+converter (gguf-py, metadata.py). Cards are untrusted: only plain texts and lists of them are read.
 """
 
 from __future__ import annotations
@@ -113,14 +113,14 @@ def bases_of(folder: Path) -> list[str]:
 
 
 def is_known(sources: Iterable[Source]) -> bool:
-    """Return whether a licence of a source is known."""
+    """Return whether the licence of at least one source is known."""
     return any(name != UNKNOWN for name in ids_of(sources))
 
 
 def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
-    """Replace the card of an output made from two checkpoints, unless the first one's card says it all.
+    """Replace the card of an output made from two checkpoints, unless the first one's card lists all sources.
 
-    Warn about the licences. If nothing is known of a base, the first one's card stays.
+    Warn about the licences. If the base's licence is unknown, the first one's card is kept.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)
@@ -143,13 +143,13 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
 
 
 def say_licences(sources: Sequence[Source], run: Run) -> None:
-    """Warn about the licences of an output; if they clash, even in a quiet run."""
+    """Warn about the licences of an output. If they clash, do so even in a quiet run."""
     if text := remark(sources):
         (run.caution if clash(sources) else run.tell)(text)
 
 
 def model_name(folder: Path) -> str:
-    """Return the name of a model in a folder. In the hub's cache that is org/name."""
+    """Return the name of a model in a folder. In the hub's cache, it is org/name."""
     path = folder.resolve()
     owner = path.parent.parent.name
     if path.parent.name == "snapshots" and owner.startswith("models--"):

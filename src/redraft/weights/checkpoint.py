@@ -1,9 +1,9 @@
-"""Reads a checkpoint in parts: a Hugging Face folder or one file of it.
+"""Read a checkpoint in parts, from a Hugging Face folder or from one of its files.
 
-Opening a checkpoint reads and checks the headers only. `read` returns a range of elements, so memory does not
-grow with the model. `.bin` files are pickles and need permission (`weights.pickled`). A file of a folder may
-not be a link out of it (`redraft.jobs.files`); a single file may, because the user named it. GGUF is not read
-here.
+Opening a checkpoint reads and checks only the headers. `read` returns a range of elements, so memory does not
+grow with the model. `.bin` files are pickles and need permission (`weights.pickled`). A file in a folder may
+not be a link that leads out of it (`redraft.jobs.files`); a single file may, because the user named it. GGUF
+is not read here.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class Checkpoint:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of all tensors."""
+        """The size of all tensors in bytes."""
         return sum(tensor.size for tensor in self.tensors.values())
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Read elements `start` to `stop` of a tensor: a flat copy in its dtype."""
+        """Read elements `start` to `stop` of a tensor as a flat copy in its dtype."""
         tensor = self.tensors[name]
         stop = tensor.count if stop is None else stop
         if tensor.file.endswith(BIN):
@@ -69,9 +69,9 @@ class Checkpoint:
         return _read_raw(self.folder / tensor.file, tensor, start, stop)
 
     def chunks(self, name: str, size: int | None = None) -> Iterator[tuple[int, int]]:
-        """Yield the start and stop, in elements, of chunks of whole rows of at most `size` bytes (`CHUNK`).
+        """Yield start and stop, in elements, of chunks of whole rows: at most `size` bytes, or `CHUNK`.
 
-        A longer row is cut too.
+        A row that is longer is cut.
         """
         tensor = self.tensors[name]
         fit = max((size or CHUNK) // header.dtype_size(tensor.dtype), 1)
@@ -80,7 +80,7 @@ class Checkpoint:
             yield start, min(start + step, tensor.count)
 
     def json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the folder, such as `config.json`: empty if it does not exist."""
+        """Read a JSON file of the folder, such as `config.json`. It counts as empty if it does not exist."""
         return read_json(self.folder / name)
 
     @cached_property
@@ -89,10 +89,10 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
-    """Open a folder, or a single `.safetensors` or `.bin` file. If it has both, safetensors is read.
+    """Open a folder, or a single `.safetensors` or `.bin` file. Of both kinds, safetensors is read.
 
     Raises:
-        UsageError: There are only `.bin` files, and `allow_pickle` is not given.
+        UsageError: There are only `.bin` files, and `allow_pickle` is not set.
         ModelError: There are no weights, or a file is missing, damaged or a link out of the folder.
     """
     folder = path if path.is_dir() else path.parent
@@ -103,7 +103,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     pickled = [file for file in files if file.endswith(BIN)]
     if pickled and not allow_pickle:
         hint = "Add --allow-pickle if you trust its source. Torch's restricted loader then reads it."
-        raise UsageError(f"{folder / pickled[0]} is a pickle, which can hold a program.", hint=hint)
+        raise UsageError(f"{folder / pickled[0]} is a pickle, which can contain a program.", hint=hint)
     tensors: dict[str, header.TensorInfo] = {}
     metadata: dict[str, str] = {}
     for file in files:
@@ -129,7 +129,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
 def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> Iterator[tuple[int, int]]:
     """Yield the start and stop row of portions of about `size` bytes in float32. A row has `row` elements.
 
-    `heads` is the number of heads in which rows are permuted, or 0: portions hold whole heads.
+    If rows are permuted within heads, `heads` is the number of heads, and portions contain whole heads.
     """
     unit = rows // heads if heads else 1
     step = max((size or CHUNK) // max(4 * row * unit, 1), 1) * unit
@@ -152,12 +152,12 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON: {str(error)[:80]}.", hint=header.AGAIN) from None
     if not isinstance(value, dict):
-        raise ModelError(f"{path} holds a {type(value).__name__}, not an object.", hint=header.AGAIN)
+        raise ModelError(f"{path} contains a {type(value).__name__}, not an object.", hint=header.AGAIN)
     return value
 
 
 def read_small(path: Path) -> bytes:
-    """Read a small file, such as a configuration: no link out of its folder, no device, not too large."""
+    """Read a small file, such as a configuration. Raise for a large file, a device, or a link to outside."""
     try:
         with open_inside(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_JSON:
@@ -172,7 +172,7 @@ def read_small(path: Path) -> bytes:
 
 
 def find_files(path: Path) -> dict[str, str]:
-    """Return the file of each tensor by name; without an index, the only file under an empty name."""
+    """Map each tensor's name to its file. Without an index, map an empty name to the only file."""
     if path.is_file():
         if path.suffix not in (SAFETENSORS, BIN):
             raise ModelError(
@@ -198,7 +198,7 @@ def _nothing(path: Path) -> ModelError:
         return ModelError(f"{path} cannot be read: {error.strerror}.")
     what = "no weights: no model.safetensors, no index, no pytorch_model.bin"
     hint = "Name the folder that has config.json and the weights."
-    return ModelError(f"{path} holds {what}. It holds: {', '.join(found[:8]) or 'nothing'}.", hint=hint)
+    return ModelError(f"{path} has {what}. It holds: {', '.join(found[:8]) or 'nothing'}.", hint=hint)
 
 
 def _indexed(path: Path) -> dict[str, str]:
@@ -251,7 +251,7 @@ def _read_raw(path: Path, tensor: header.TensorInfo, start: int, stop: int) -> t
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield the same items in the same order, while a thread produces the next two.
+    """Yield the items of an iterator in order, while a thread produces the next two.
 
     Errors of the iterator are raised here. The thread stops when the consumer does.
     """
@@ -269,7 +269,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 def fingerprint(checkpoint: Checkpoint) -> str:
     """Return the SHA-256 of names, dtypes and shapes of all tensors, and of samples of each.
 
-    Training changes it. A change of a few rows or bytes may go unnoticed; checksums detect that.
+    Training changes this fingerprint. It may miss a change of a few rows or bytes, which checksums detect.
     """
     digest = hashlib.sha256()
     for name in sorted(checkpoint.tensors):
@@ -300,7 +300,7 @@ def dtypes_of(checkpoint: Checkpoint) -> str:
 
 
 def places(tensor: header.TensorInfo) -> Iterator[int]:
-    """Yield the first element of each sample, spread evenly over a tensor."""
+    """Yield the index of the first element of each sample. Samples are spread evenly over a tensor."""
     last = max(tensor.count - SAMPLE, 0)
     yield from sorted({last * i // (SAMPLES - 1) for i in range(SAMPLES)})
 

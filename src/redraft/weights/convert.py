@@ -1,7 +1,7 @@
-"""Converts a checkpoint to another dtype, and `.bin` to safetensors. The layout of its files is kept.
+"""Convert a checkpoint to another dtype, and `.bin` to safetensors. The layout of its files is kept.
 
 Values that become infinite or zero in the new dtype are counted and reported. Integers, booleans and
-floats of 8 bits stay unchanged. For GGUF see `gguf`.
+8-bit floats stay unchanged. For GGUF, see `gguf`.
 """
 
 from __future__ import annotations

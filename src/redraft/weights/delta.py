@@ -1,7 +1,7 @@
-"""Deltas: makes the difference between a tuned model and its base, and adds it to a base.
+"""Make deltas, which are differences between a tuned model and its base, and add them to a base.
 
-A plain delta holds `target - base` in the target's dtype, like the released deltas of SelFee, Alpaca, Vicuna
-and StableVicuna; adding it back is exact except for rounding. An exact delta holds the difference of the bit
+A plain delta stores `target - base` in the target's dtype, like the released deltas of SelFee, Alpaca, Vicuna
+and StableVicuna; adding it back is exact except for rounding. An exact delta stores the difference of the bit
 patterns as integers that wrap around, and restores the target bit for bit in any dtype. Tensors that the base
 lacks or has in another kind of dtype are stored whole. The recipe of a delta is in the header of each file.
 
@@ -10,10 +10,10 @@ Quantised files are refused.
 A tuned model often has a few tokens more than its base, such as `[PAD]`. Its delta then has rows that the
 base lacks. Two conventions are in use (in the release scripts of the models named):
 
-- `zero`: the missing row counts as zero, so that the delta holds the new row itself (Vicuna 0, StableVicuna)
+- `zero`: the missing row counts as zero, so the delta contains the new row itself (Vicuna 0, StableVicuna)
 - `mean`: the missing row counts as the mean of all rows of the base (Alpaca, SelFee)
 
-With `none` both have the same rows (Vicuna 1.1).
+With `none`, base and target have the same rows (Vicuna 1.1).
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ _BITS = {1: "U8", 2: "U16", 4: "U32", 8: "U64"}
 _CODES = ("BOOL", "F8_E4M3", "F8_E5M2")
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _InPlace = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Changes the first tensor by the second, and returns it."""
+"""Change the first tensor by the second, and return it."""
 
 _COMPUTED = "rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute it themselves.
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What applying a delta needs to know about its making."""
+    """The facts about how a delta was made that are needed to apply it."""
 
     exact: bool  # whether it holds differences of bit patterns
     vocabulary: Convention  # what rows that the base lacks count as
@@ -224,7 +224,7 @@ def _found_recipe(
             hint="Leave --vocab out.",
         )
     else:
-        why = "as the delta says"
+        why = "as the delta records"
     tell(f"vocabulary: {recipe.vocabulary} ({why})")
     return recipe
 
@@ -292,7 +292,7 @@ def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str
 
 
 def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
-    """Return the number of added rows of each table that has more rows than the base's and the same width."""
+    """Return the number of added rows of each table that is as wide as the base's, but has more rows."""
     added = {}
     for name in other.tensors:
         if name not in base.tensors or not name.endswith(_TABLES):
@@ -306,7 +306,7 @@ def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
 def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
     """Return the mean of a table's rows. Shape: (row,); float32, or float64 if the table is.
 
-    It is summed in float64, and not rounded to the table's dtype: Alpaca's weight_diff.py uses float32.
+    The sum is in float64. The mean is not rounded to the table's dtype, as in Alpaca's weight_diff.py.
     """
     tensor = base.tensors[name]
     total = torch.zeros(tensor.row, dtype=torch.float64)
@@ -319,8 +319,8 @@ def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
     """Return the convention for a delta's added rows, and the reason as a phrase.
 
-    `asked` is the user's choice, which must fit the shapes. It is needed if the delta adds rows: they do not
-    show what they were subtracted from.
+    `asked` is the user's choice, which must fit the shapes. It is required if the delta adds rows, because
+    these do not show what was subtracted from them.
     """
     added = added_rows(base, delta)
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}
@@ -337,7 +337,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):
         raise UsageError(
-            f"{delta.path} has {theirs:,} rows, and the base {ours:,}. Say what the others are added to.",
+            f"{delta.path} has {theirs:,} rows, and the base {ours:,}: a convention for the rest is needed.",
             hint="--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)",
         )
     return asked, f"{theirs - ours:,} rows more than the base"

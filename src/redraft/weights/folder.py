@@ -1,4 +1,4 @@
-"""The files of a model's folder beside its weights, and the layout of its shards."""
+"""Copy the files beside a model's weights, and keep the layout of its shards."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ ADAPTER = "adapter_model"  # the file name of a peft adapter's weights, without 
 def refuse_delta(
     checkpoint: Checkpoint, *, hint: str = "Apply it first: redraft weights apply BASE DELTA"
 ) -> None:
-    """Raise if a checkpoint is a delta made by redraft. Other deltas cannot be told from models."""
+    """Raise if a checkpoint is a delta made by redraft. Other deltas cannot be distinguished from models."""
     if DELTA in checkpoint.metadata:
         raise ModelError(f"{checkpoint.path} is a delta, not a model.", hint=hint)
 
 
 def refuse_quantised(checkpoint: Checkpoint) -> None:
-    """Raise if a model is quantised: its tensors hold codes that go with scales, not weights."""
+    """Raise if a model is quantised: its tensors contain codes that need scales, not weights."""
     kind = checkpoint.json("config.json").get("quantization_config")
     scales = (".weight_scale", ".weight_scale_inv")
     scaled = next((name for name in checkpoint.tensors if name.endswith(scales)), "")
     if kind or scaled:
         method = kind.get("quant_method") if isinstance(kind, dict) else None
         raise ModelError(
-            f"{checkpoint.path} is quantised ({method or scaled!r:.80}): it holds codes, not weights.",
+            f"{checkpoint.path} is quantised ({method or scaled!r:.80}): it contains codes, not weights.",
             hint="Start from the original model, or load and save it with transformers.",
         )
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Return whether a folder has a vocabulary."""
+    """Return whether a folder contains a vocabulary."""
     return any(any(folder.glob(pattern)) for pattern in _VOCABULARIES)
 
 
 def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = True) -> None:
     """Copy a folder's configuration, card, licence and tokenizer. Do nothing if a single file was opened.
 
-    The files of two tokenizers must not be mixed, so `tokenizer` may leave them out.
+    Without `tokenizer`, its files are left out, because files of two tokenizers must not be mixed.
     """
     if checkpoint.path != checkpoint.folder:
         return
@@ -70,7 +70,7 @@ def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = Tru
 
 
 def same_layout(checkpoint: Checkpoint, tensors: Iterable[TensorInfo]) -> list[Shard]:
-    """Distribute tensors over files as in the checkpoint, under transformers' names."""
+    """Distribute tensors over files as in the checkpoint. The files get transformers' names."""
     groups: dict[str, list[TensorInfo]] = {}
     for tensor in tensors:
         groups.setdefault(checkpoint.tensors[tensor.name].file, []).append(tensor)
@@ -78,7 +78,7 @@ def same_layout(checkpoint: Checkpoint, tensors: Iterable[TensorInfo]) -> list[S
 
 
 def set_dtype(folder: Path, tensors: Iterable[TensorInfo]) -> None:
-    """Set the dtype in `config.json` to the dtype of most weights, under the key that it has."""
+    """Set the dtype in `config.json` to the dtype of most weights, under the key that the file uses."""
     config = read_json(folder / "config.json")
     counts: dict[str, int] = {}
     for tensor in tensors:

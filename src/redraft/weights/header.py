@@ -1,4 +1,4 @@
-"""Reads and writes the header of a safetensors file: names, shapes and offsets of tensors, not their values.
+"""Read and write the header of a safetensors file: names, shapes and offsets of tensors, not their values.
 
 Files are untrusted. The library checks names, shapes and offsets; its limit for a header is 100 MB, and
 parsed JSON can take many times its bytes, so length and values are counted first. The largest model, Kimi
@@ -42,12 +42,12 @@ def by(shape: Sequence[int]) -> str:
 
 
 def count_values(raw: bytes) -> int:
-    """Return an upper bound of the values in a JSON text: each follows a bracket, brace, comma or colon."""
+    """Return at least the number of values in a JSON text: each follows a bracket, brace, comma or colon."""
     return 1 + sum(raw.count(mark) for mark in (b"[", b"{", b",", b":"))
 
 
 def refuse_pointer(path: Path, head: bytes) -> None:
-    """Raise if a file is a git-lfs pointer, by its first bytes."""
+    """Raise if a file's first bytes show that it is a git-lfs pointer."""
     if head.startswith(_POINTER):
         hint = f"git -C {path.parent} lfs pull"
         raise ModelError(f"{path} is a git-lfs pointer: the file itself was not fetched.", hint=hint)
@@ -75,11 +75,11 @@ class TensorInfo:
 
     @property
     def row(self) -> int:
-        """Elements of a row, which is all but the first dimension. 1 for a vector or a scalar."""
+        """The number of elements in a row, which spans all dimensions but the first. A vector's is 1."""
         return prod(self.shape[1:])
 
     def rounded(self, dtype: str | None) -> TensorInfo:
-        """Return the tensor in another dtype. Integers and booleans keep theirs; with None, all do."""
+        """Return the entry with another dtype. Integers and booleans keep theirs, and with None, all do."""
         return replace(self, dtype=dtype) if dtype and self.dtype in FLOATS else self
 
 
@@ -122,7 +122,7 @@ def read_safetensors_header(path: Path) -> tuple[list[TensorInfo], Mapping[str, 
 
 
 def size_of_file(path: Path) -> int:
-    """Return the size of a file in bytes, and refuse a device or a pipe."""
+    """Return the size of a file in bytes. Raise if it is a device or a pipe."""
     info = path.stat()
     if not stat.S_ISREG(info.st_mode):
         raise ModelError(f"{path} is not a regular file.", hint=AGAIN)
@@ -171,18 +171,18 @@ _DTYPES = {
 _NAMES = {torch_name: name for name, (torch_name, _) in _DTYPES.items()}
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-"""The dtypes of weights, on which arithmetic is done. Floats of 8 bits are codes: they are copied."""
+"""The dtypes of weights, on which arithmetic is done. 8-bit floats are codes, which are only copied."""
 
 FLAGS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}  # values of `--dtype`
 
 
 def dtype_size(name: str) -> int:
-    """Return the bytes of one element."""
+    """Return the size of one element in bytes."""
     return _DTYPES[name][1]
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """Return the torch dtype of a name."""
+    """Return the torch dtype for a safetensors name."""
     import torch
 
     dtype: torch.dtype = getattr(torch, _DTYPES[name][0])
@@ -190,5 +190,5 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def dtype_name(dtype: torch.dtype) -> str | None:
-    """Return the name of a torch dtype, or None if safetensors has none."""
+    """Return the safetensors name of a torch dtype, or None if there is none."""
     return _NAMES.get(str(dtype).removeprefix("torch."))

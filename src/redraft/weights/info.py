@@ -1,4 +1,4 @@
-"""Describes a checkpoint, adapter, delta or GGUF file from its headers and configuration.
+"""Describe a checkpoint, adapter, delta or GGUF file from its headers and configuration.
 
 Torch is not needed: for safetensors and GGUF the headers are read, and for `.bin` files only the sizes,
 unless pickles are allowed. To check the values, see `verify`.
@@ -35,11 +35,11 @@ _IN_GGUF = {
     "intermediate_size": "feed_forward_length",
     "max_position_embeddings": "context_length",
 }
-"""Keys of config.json, and of a GGUF file after its architecture."""
+"""Keys of config.json, and the same in a GGUF file, where the architecture precedes them."""
 
 
 class Use(NamedTuple):
-    """The part of a checkpoint in one dtype."""
+    """The tensors of a checkpoint that have one dtype."""
 
     dtype: str
     tensors: int
@@ -77,7 +77,7 @@ class Description:
 def describe(path: Path, *, allow_pickle: bool = False) -> Description:
     """Describe a folder of a model or an adapter, a file of weights, or a GGUF file.
 
-    Without `allow_pickle`, only the sizes of `.bin` files are given.
+    Without `allow_pickle`, only the sizes of `.bin` files are listed.
     """
     if is_gguf(path):
         return _describe_gguf(path)

@@ -1,4 +1,4 @@
-"""Counts, per tensor, the values that become infinite or zero when they are rounded to another dtype.
+"""Count, per tensor, the values that become infinite or zero when they are rounded to another dtype.
 
 Values that were NaN or infinite before are counted separately. Ordinary rounding errors are not counted.
 """
@@ -27,7 +27,7 @@ _NAN = {
 
 @dataclass(frozen=True)
 class Losses:
-    """How many values were lost, by tensor. Tensors without losses are left out."""
+    """The numbers of lost values by tensor. Tensors without losses are left out."""
 
     odd: dict[str, int] = field(default_factory=dict)  # NaN or infinite before rounding
     infinite: dict[str, int] = field(default_factory=dict)  # infinite or NaN only after rounding
@@ -50,15 +50,15 @@ class Losses:
     def say(self, *, warn: Say, tell: Say, wider: str) -> None:
         """Report the counts. `wider` is the option that avoids infinite values, such as `--dtype bf16`."""
         if self.odd:
-            warn(f"{_counted(self.odd, 'came infinite or NaN from the source')}: it is damaged.")
+            warn(f"{_counted(self.odd, 'were infinite or NaN in the source')}: it is damaged.")
         if self.infinite:
-            warn(f"{_counted(self.infinite, 'became infinite')}: {wider} holds larger ones.")
+            warn(f"{_counted(self.infinite, 'became infinite')}: {wider} allows larger ones.")
         if self.zero:
             tell(f"{_counted(self.zero, 'became zero')}.")
 
 
 def not_finite(values: torch.Tensor) -> tuple[int, int]:
-    """Return how many values are NaN, and how many are infinite.
+    """Return the number of NaN values, and the number of infinite ones.
 
     Without the sign bit, values that are not finite are the largest integers. Comparing integers is far
     faster than torch's own test for 16 bits.

@@ -1,9 +1,9 @@
-"""Writes checkpoints to a temporary place and renames them when they are complete.
+"""Write checkpoints under a temporary name, and rename them when they are complete.
 
-A folder `OUT` is written as `OUT.partial`, a single file as `FILE.redraft-partial`. At the end come the
-index, the manifest `redraft.json` (inputs, command, version, checksums; of a file, `FILE.redraft.json`) and
-the rename. An output that fails is removed, and so is what a killed run left: its lock shows that. For the
-rules of replacing finished outputs see `replace`.
+A folder `OUT` is written as `OUT.partial`, a single file as `FILE.redraft-partial`. Then the index and the
+manifest are written (`redraft.json`, or `FILE.redraft.json`, with inputs, command, version, checksums), and
+the output is renamed. A failed output is removed, and so is one of a killed run, which is recognised by its
+lock. For the rules of replacing finished outputs, see `replace`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from redraft.weights.replace import MANIFEST, begun, check_room, replace_folder,
 
 INDEX = "model.safetensors.index.json"
 SHARD_SIZE = 5_000_000_000
-"""The largest file in bytes, unless an input's layout is kept: the hub's own limit for a shard."""
+"""The most bytes of a file, which is the hub's limit for a shard. It does not apply if a layout is kept."""
 
 _WORTH_STARTING = 1 << 20  # bytes
 _QUEUED = 6  # three parts for each of the two threads
@@ -67,7 +67,7 @@ class Shard:
 
     @property
     def size(self) -> int:
-        """Bytes of all tensors."""
+        """The size of all tensors in bytes."""
         return sum(tensor.size for tensor in self.tensors)
 
 
@@ -100,7 +100,7 @@ class OutputFolder:
     _sums: dict[str, str] = field(default_factory=dict)  # SHA-256 of the finished shards
 
     def planned(self, shards: Sequence[Shard]) -> Sequence[Shard]:
-        """Return the shards to write, if the disk has room for them."""
+        """Set and return the shards to write. Raise if the disk has no room for them."""
         self._shards = shards
         check_room(self.path, sum(shard.size for shard in shards))
         return shards
@@ -126,8 +126,8 @@ class OutputFolder:
     ) -> None:
         """Write all shards, rounded to the dtypes of their tensors, and report the values that are lost.
 
-        `parts` yields the values of a tensor before rounding. `size` returns its bytes in the source, for the
-        progress.
+        `parts` yields the values of a tensor before rounding. `size` returns its size in the source in bytes,
+        for the progress.
         """
         losses = Losses()
         for shard in self.planned(shards):
@@ -202,7 +202,7 @@ def _written(path: Path) -> Iterator[FileWriter]:
 
 
 class FileWriter:
-    """Writes the parts of a file in order. `size` is the bytes written so far."""
+    """Write the parts of a file in order. `size` is the number of bytes so far."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""Reads `.bin` files, the pickled form of a checkpoint.
+"""Read `.bin` files, the pickled form of a checkpoint.
 
 Torch's restricted loader maps them into memory. When it maps a file, torch does not check that each record of
 the zip is as long as its tensors need, so that is checked here. The records' checksums (CRC-32) are not: that
@@ -50,7 +50,7 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
         lines = [line for line in told if "GLOBAL" in line or "Unsupported" in line]
         reason = (lines or told or ["it is not a valid pickle"])[0].strip()[:160].rstrip(".")
         raise ModelError(
-            f"{path} holds more than tensors and was not loaded: {reason}.",
+            f"{path} contains more than tensors and was not loaded: {reason}.",
             hint="No code in it was run. Get the model as safetensors, or from a source you trust.",
         ) from None
     except Exception as error:  # noqa: BLE001 - torch raises errors of any kind for damaged files
@@ -60,7 +60,7 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     tensors = {str(name): value.detach() for name, value in named if isinstance(value, torch.Tensor)}
     if not isinstance(loaded, dict) or (loaded and not tensors):
         hint = "Save weights with torch.save(model.state_dict(), FILE)."
-        raise ModelError(f"{path} holds a {type(loaded).__name__} without named tensors.", hint=hint)
+        raise ModelError(f"{path} contains a {type(loaded).__name__} without named tensors.", hint=hint)
     return tensors
 
 
@@ -77,7 +77,7 @@ def tensor_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
     if tensor.layout != torch.strided or tensor.device.type != "cpu":
         raise ModelError(f"{what} is sparse or has no values.")
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        raise ModelError(f"{what} claims more elements than the file holds.", hint=AGAIN)
+        raise ModelError(f"{what} claims more elements than the file contains.", hint=AGAIN)
     return TensorInfo(name, dtype, tuple(tensor.shape), path.name)
 
 
@@ -90,7 +90,7 @@ def _check_records(path: Path) -> None:
             if record.flag_bits & _ENCRYPTED:
                 raise ModelError(f"{path} is encrypted.", hint="Unpack it with its password first.")
             if record.filename in names:
-                raise ModelError(f"{path} holds the record {record.filename!r:.80} twice.", hint=AGAIN)
+                raise ModelError(f"{path} contains the record {record.filename!r:.80} twice.", hint=AGAIN)
             names.add(record.filename)
             if record.header_offset + record.file_size > path.stat().st_size:
                 raise ModelError(f"{path} ends inside the record {record.filename!r:.80}.", hint=AGAIN)

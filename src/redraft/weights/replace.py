@@ -1,6 +1,6 @@
-"""Replaces outputs in one step, locks them, and refuses to replace anything that redraft did not make.
+"""Replace outputs in one step, lock them, and refuse to replace anything that redraft did not make.
 
-A file counts as redraft's if its manifest lies beside it, a folder if its manifest names all files in it.
+A file counts as redraft's if its manifest lies beside it; a folder, if its manifest lists all its files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LIBC = libc()
 def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool) -> Iterator[Path]:
     """Lock an output, and yield the temporary path to write it to.
 
-    Remains of a killed run are removed, and so is what this run leaves. `inputs` are the manifest's.
+    What a killed run left there is removed, and what is left at the end too. `inputs` are the manifest's.
     """
     if not path.name or path.name == "..":
         raise OutputError(f"{path} does not name a new file or folder.", hint="-o NAME")
@@ -86,7 +86,7 @@ def _of_others(path: Path) -> str:
     if MANIFEST not in found:
         return f"redraft did not make it (it has no {MANIFEST})"
     more = sorted(found - made)[:3]
-    return f"it holds {', '.join(more)}, which redraft did not make" if more else ""
+    return f"it contains {', '.join(more)}, which redraft did not make" if more else ""
 
 
 def _refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
@@ -117,7 +117,7 @@ def check_room(path: Path, size: int) -> None:
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Rename a folder into place. An existing one is exchanged for it in one step, then removed."""
+    """Rename a folder into place. If there is one already, swap both in one step, and remove the old one."""
     if not os.path.lexists(old):
         new.rename(old)
     elif _exchange(new, old):

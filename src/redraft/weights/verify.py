@@ -1,9 +1,9 @@
-"""Verifies a checkpoint or a GGUF file, and lists its faults.
+"""Verify a checkpoint or a GGUF file, and list its faults.
 
-All files are there and complete; index and headers agree; no value is NaN or infinite; the checksums match
-the manifest, if redraft made it. The values of GGUF files are not read: redraft looks when it writes them,
-and llama.cpp with `--check-tensors`. Whether tensors, configuration, tokenizer and base fit each other is
-left to the conversions. A change to both a file and its manifest goes unnoticed.
+It is sound if all files are complete, index and headers agree, no value is NaN or infinite, and checksums
+match the manifest, if redraft made it. The values of GGUF files are not read: redraft checks them as it
+writes them, and llama.cpp does with `--check-tensors`. Whether tensors, configuration, tokenizer and base fit
+each other is left to the conversions. A change to both a file and its manifest goes unnoticed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Verdict:
         return not self.findings
 
     def lines(self) -> list[str]:
-        """The report as text."""
+        """Return the report as lines of text."""
         verdict = counted(len(self.findings), "fault") if self.findings else "sound"
         read = f"{counted(self.files, 'file')}, {counted(self.tensors, 'tensor')}"
         sums = f"{counted(self.checksums, 'checksum')} as in the manifest"
@@ -60,7 +60,7 @@ class Verdict:
 
 
 def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DEFAULT.progress) -> Verdict:
-    """Verify a folder, a single file of weights, or a GGUF file. `allow_pickle` reads `.bin` files too."""
+    """Verify a folder, a single file of weights, or a GGUF file. `.bin` files need `allow_pickle`."""
     report = Verdict(path)
     folder = path if path.is_dir() else path.parent
     try:

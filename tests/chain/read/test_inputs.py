@@ -108,7 +108,7 @@ class TestHub:
     def test_no_connection_is_said(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
         with pytest.raises(
-            UsageError, match="not a file or folder here, the hub cannot be reached, and the cache"
+            UsageError, match="not a local file or folder, the hub cannot be reached, and the cache"
         ):
             inputs_of(Path("org/questions"))
 

@@ -47,7 +47,7 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert ids(result.stdout) == ["good", "page", "blocked", "german"]
     assert result.stderr == (
-        "redraft: 4 kept, 1 dropped\n  short          1\nredraft: 1 have HTML in answers\n"
+        "redraft: 4 kept, 1 dropped\n  short          1\nredraft: 1 with HTML left in answers\n"
         "  The user asked for it, or not all answers are HTML.\n"
     )
     page = Chain.from_json(result.stdout.splitlines()[1])

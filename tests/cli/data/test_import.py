@@ -105,7 +105,7 @@ def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(dat
     assert run("odd.jsonl", "--licence", "MIT").stderr.splitlines() == [
         "redraft: 3 kept, 0 dropped",
         "redraft: 2 records without an answer; fields not used: reply",
-        "  If one of them is the answer: --map instruction=FIELD,output=FIELD",
+        "  If one of them contains the answer: --map instruction=FIELD,output=FIELD",
     ]
     assert "without" not in run("odd.jsonl", "--map", "instruction=question,output=reply").stderr
     assert run("odd.jsonl", "--quiet").stderr == ""
@@ -114,7 +114,7 @@ def test_records_without_an_answer_are_told_with_the_fields_that_may_have_it(dat
 def test_of_questions_in_turns_the_first_is_the_prompt_and_the_others_are_said_to_be_kept(data: Path) -> None:
     (data / "mt.jsonl").write_text('{"question_id": 1, "category": "a", "turns": ["Why?", "So?"]}')
     assert run("mt.jsonl", "--licence", "MIT").stderr.splitlines()[1:3] == [
-        "redraft: The prompt is the first of the turns; meta.source.turns keeps all.",
+        "redraft: The prompt is the first turn; meta.source.turns contains all turns.",
         "redraft: 1 record without an answer; fields not used: category",
     ]
 

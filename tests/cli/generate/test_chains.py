@@ -194,7 +194,7 @@ def test_checks_that_were_given_stay_beside_that_of_the_gold_number() -> None:
             ["--verify", "number"],
             "the gold answer 'six' is not a number",
         ),
-        ({"instruction": "Hi", "output": "Ho"}, ["--first", "--gold"], "there is no answer but the gold one"),
+        ({"instruction": "Hi", "output": "Ho"}, ["--first", "--gold"], "no answer except the gold one"),
     ],
 )
 def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list[str], said: str) -> None:
@@ -207,13 +207,13 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
 @pytest.mark.parametrize(
     ("flags", "said", "hint"),
     [
-        (["--verify", "number", "--gold"], "--verify was given, and --gold", "leave out one"),
+        (["--verify", "number", "--gold"], "--verify and --gold exclude each other", "Leave out one"),
         (["--gold", "--prompts", "task"], "the wording 'task' has no place for it", "teacher"),
         (["--accept-score", "8", "--prompts", "task"], "the wording 'task' asks for no score", "teacher"),
-        (["--accept-score", "9", "--verify", "number"], "was given, and --accept-score", "leave out"),
+        (["--accept-score", "9", "--verify", "number"], "and --accept-score exclude", "Leave out"),
         (["--recipe", "self_instruct"], "there is no recipe 'self_instruct'", "one of: checked_code"),
         (["--recipe", "selfee_gold", "--mode", "verified", "-c", "json"], "mode 'verified'", "prompted"),
-        (["--verify", "number", "--critic", "script:script.jsonl"], "and --critic", "leave out one"),
+        (["--verify", "number", "--critic", "script:script.jsonl"], "and --critic", "Leave out one"),
         (["--first", "--drafts", "2", "-c", "json"], "the first answer is given, but 2 drafts", "Leave out"),
         (["--first", "--mode", "native"], "mode 'native' writes the first answer itself", "prompted"),
     ],

@@ -61,7 +61,7 @@ def test_an_output_with_a_record_of_something_else_is_not_gone_on_with(meta: Any
 def test_a_complete_output_keeps_the_rejects_of_requests_that_gave_nothing() -> None:
     script(GOOD.format("Draw the shape of a leaf."), "\n\n".join(GOOD.format(text) for text in SHARED))
     first, again = (scripted("--count", "3").stdout.splitlines()[:2] for _ in range(2))
-    enough = ": there were enough, and nothing was asked. A --count above 3 adds more"
+    enough = ": these were enough, so no request was made. A --count above 3 adds more"
     assert again == [first[0] + enough, first[1]]
     assert "blocked 1" in again[1]
 
@@ -90,7 +90,7 @@ def test_what_is_made_from_seeds_has_their_licences() -> None:
 def test_a_dry_teacher_is_told_with_what_was_rejected() -> None:
     result = scripted("--count", "9")
     assert result.exit_code == 3
-    assert "the last 25 requests gave nothing new and sound; kept: 3 instructions." in result.stderr
+    assert "the last 25 requests gave no new, sound task; kept: 3 instructions." in result.stderr
     assert "similar 7" in result.stderr
 
 
@@ -116,7 +116,7 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
         (["-o", "out.jsonl", "--batch", "-m", "script:script.jsonl"], "no model is on one"),
         (
             ["-o", "o.jsonl", "--batch", "-m", "http://h/v1#m", "--way", "self-instruct"],
-            "is for --way alpaca",
+            "--batch needs --way alpaca",
         ),
         (["-o", "o.jsonl", "--recipe", "selfee_gold"], "there is no recipe 'selfee_gold'"),
         (["-o", "o.jsonl", "--recipe", "mine.yaml"], "mine.yaml: there is no option 'max_revisions'"),

@@ -245,7 +245,7 @@ def test_rows_that_are_no_blocks_stay_f16_and_that_is_told(tmp_path: Path) -> No
 
 
 NAME = "model.layers.0.mlp.up_proj.weight"
-DAMAGED = f"2 numbers in {NAME!r} came infinite or NaN from the source: it is damaged."
+DAMAGED = f"2 numbers in {NAME!r} were infinite or NaN in the source: it is damaged."
 
 
 def test_what_overflows_and_what_was_broken_is_a_warning(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_what_overflows_and_what_was_broken_is_a_warning(tmp_path: Path) -> None
     new = torch.zeros(128, 64, dtype=torch.bfloat16)
     new[0, :5] = torch.tensor([1e5, -1e6, torch.inf, torch.nan, 65000])
     change_weight(folder, NAME, new)
-    lost = f"2 numbers in {NAME!r} became infinite: --quant bf16 holds larger ones."
+    lost = f"2 numbers in {NAME!r} became infinite: --quant bf16 allows larger ones."
     assert said(folder, tmp_path / "m.gguf", "f16") == ([], [DAMAGED, lost])
     assert said(folder, tmp_path / "b.gguf", "bf16")[1] == [DAMAGED]
 
@@ -266,7 +266,7 @@ def test_a_block_without_a_scale_is_lost_whole(quant: str, room: int, tmp_path: 
     new[0, 3], new[2, 40] = -60000 * room, -70000 * room
     change_weight(folder, NAME, new)
     assert said(folder, tmp_path / "m.gguf", quant)[1] == [
-        f"32 numbers in {NAME!r} became infinite: --quant bf16 holds larger ones."
+        f"32 numbers in {NAME!r} became infinite: --quant bf16 allows larger ones."
     ]
     values = {each.name: each for each in gguf.GGUFReader(tmp_path / "m.gguf").tensors}["blk.0.ffn_up.weight"]
     with np.errstate(all="ignore"):
@@ -295,12 +295,12 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
         ({"architectures": "LlamaForCausalLM", "model_type": None}, "the architecture None"),
         ({"vision_config": {"x": 1}}, "a model of several parts (config.json has vision_config)"),
         ({"num_local_experts": 8}, "a mixture of experts"),
-        ({"quantization_config": {"quant_method": "awq"}}, "is quantised ('awq'): it holds codes, not"),
+        ({"quantization_config": {"quant_method": "awq"}}, "is quantised ('awq'): it contains codes, not"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
-        ({"num_hidden_layers": None}, "config.json does not say num_hidden_layers."),
-        ({"num_hidden_layers": 3}, "the configuration says layers 0 to 2, but there are 2, up to 1"),
-        ({"num_hidden_layers": 2**31 - 1}, "says layers 0 to 2147483646, but there are 2, up to 1"),
-        ({"num_hidden_layers": 1}, "says layers 0 to 0, but there are 2, up to 1"),
+        ({"num_hidden_layers": None}, "config.json does not set num_hidden_layers."),
+        ({"num_hidden_layers": 3}, "the configuration has layers 0 to 2, but there are 2, up to 1"),
+        ({"num_hidden_layers": 2**31 - 1}, "has layers 0 to 2147483646, but there are 2, up to 1"),
+        ({"num_hidden_layers": 1}, "has layers 0 to 0, but there are 2, up to 1"),
         ({"num_hidden_layers": 2**31}, "num_hidden_layers 2147483648, which is not a positive whole number"),
         ({"num_hidden_layers": "2"}, "num_hidden_layers '2', which is not a positive whole number"),
         ({"num_attention_heads": True}, "num_attention_heads True"),

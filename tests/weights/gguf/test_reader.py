@@ -186,9 +186,9 @@ def test_an_adapter_for_another_model(tmp_path: Path) -> None:
     adapter = lora(tmp_path / "a.gguf", architecture="gemma3")
     assert (
         misfit(adapter, model)
-        == f"the adapter {adapter} {other} it is for 'gemma3' and the model is 'llama'."
+        == f"the adapter {adapter} {other} it is for 'gemma3', but the model is 'llama'."
     )
-    said = "it changes 'blk.0.attn_q.weight' as 576 × 576 and the model has 32 × 32."
+    said = "it changes 'blk.0.attn_q.weight' as 576 × 576, but the model has 32 × 32."
     assert misfit(lora(tmp_path / "a.gguf"), model).endswith(f"{other} {said}")
     adapter = lora(tmp_path / "a.gguf", tensor="blk.9.attn_q.weight", size=(32, 32))
     said = "it changes 'blk.9.attn_q.weight', which the model does not have."
@@ -202,7 +202,7 @@ def test_what_is_no_adapter_and_what_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is an adapter, not a model"):
         check_model(adapter, read_header(adapter))
     empty = written(tmp_path, gguf(META))
-    with pytest.raises(ModelError, match="holds no model: it has 0 tensors"):
+    with pytest.raises(ModelError, match="contains no model: it has 0 tensors"):
         check_model(empty, read_header(empty))
 
 
@@ -235,7 +235,7 @@ def test_what_is_kept_of_all_texts_is_bounded(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(reader, "MAX_TEXT", 603)
     assert len(read_header(path, whole=True).metadata["one"]) == 300
     monkeypatch.setattr(reader, "MAX_TEXT", 602)
-    with pytest.raises(ModelError, match="a text has 2 bytes, and all of them 603"):
+    with pytest.raises(ModelError, match="a text has 2 bytes, and all texts so far 603"):
         read_header(path, whole=True)
     assert read_header(path).metadata["one"] == LongArray(300)
 

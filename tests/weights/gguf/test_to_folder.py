@@ -167,8 +167,8 @@ def refused(file: Path, said: str) -> str:
         ({"general.type": "adapter"}, "is an adapter, not a model"),
         ({"llama.expert_count": 8}, "a mixture of experts"),
         ({"split.count": 3, "split.no": 0}, "is one of 3 parts of a split model"),
-        ({"llama.block_count": 2}, "fit its configuration: the configuration says layers 0 to 1, but there"),
-        ({"llama.block_count": 2**31 - 1}, "says layers 0 to 2147483646, but there are 1, up to 0"),
+        ({"llama.block_count": 2}, "fit its configuration: the configuration has layers 0 to 1, but there"),
+        ({"llama.block_count": 2**31 - 1}, "has layers 0 to 2147483646, but there are 1, up to 0"),
         ({"llama.block_count": 2**31}, "block_count 2147483648, which is not a positive whole number"),
         ({"llama.block_count": "one"}, "block_count 'one'"),
         ({"llama.attention.head_count": [1, 2]}, "attention.head_count (1, 2)"),
@@ -203,7 +203,7 @@ def test_a_format_that_is_not_known(tmp_path: Path) -> None:
 
 
 _MOST = "10 numbers in 2 tensors became infinite, at most 7 in one of them, 'lm_head.weight'"
-OVERFLOW = f"{_MOST}: --dtype bf16 holds larger ones."
+OVERFLOW = f"{_MOST}: --dtype bf16 allows larger ones."
 
 
 def with_large_numbers(tmp_path: Path) -> Path:

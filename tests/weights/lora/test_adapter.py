@@ -71,15 +71,15 @@ def test_ways_to_begin_that_leave_the_base_alone_are_taken(tmp_path: Path) -> No
     [
         ({f"{Q}.lora_A.weight": torch.ones(2, 8)}, {}, "has no lora_B"),
         ({f"{Q}.lora_B.weight": torch.ones(6, 2)}, {}, "has no lora_A"),
-        (PLAIN, {"r": 4}, "has lora_A [2, 8] and lora_B [6, 2], and adapter_config.json says rank 4"),
+        (PLAIN, {"r": 4}, "has lora_A [2, 8] and lora_B [6, 2], but adapter_config.json sets rank 4"),
         (PLAIN, {"r": "2"}, "the rank '2'"),
         (PLAIN, {"r": 0}, "the rank 0"),
         (PLAIN, {"lora_alpha": None}, "the alpha None"),
         (PLAIN, {"lora_alpha": float("inf")}, "the alpha inf"),
         (PLAIN, {"lora_alpha": 10**400}, "the alpha 1000"),
         (PLAIN, {"r": 10**400}, "the rank 1000"),
-        (PLAIN | {"a.base_layer.b": torch.ones(1), "a.b": torch.ones(1)}, {}, "it holds 'a.b' twice"),
-        (PLAIN | {f"{Q}.lora_A.weight": torch.ones(2, 8).char()}, {}, "holds I8, not floats"),
+        (PLAIN | {"a.base_layer.b": torch.ones(1), "a.b": torch.ones(1)}, {}, "it contains 'a.b' twice"),
+        (PLAIN | {f"{Q}.lora_A.weight": torch.ones(2, 8).char()}, {}, "contains I8, not floats"),
     ],
 )
 def test_an_adapter_that_contradicts_itself_is_refused(
@@ -92,9 +92,9 @@ def test_an_adapter_that_contradicts_itself_is_refused(
 
 def test_tensors_of_unknown_kind_are_not_left_out_in_silence(tmp_path: Path) -> None:
     message = refusal(adapter(tmp_path, PLAIN | {f"{Q}.lora_diag": torch.ones(2)}))
-    assert message.startswith(f"ADAPTER: it holds the tensor '{Q}.lora_diag', which redraft does not merge.")
+    assert message.startswith(f"ADAPTER: it contains the tensor '{Q}.lora_diag', which redraft does not")
     embedding = {"e.lora_embedding_A": torch.ones(2, 8), "e.lora_embedding_B": torch.ones(6, 2)}
-    assert "it holds the tensor 'e.lora_embedding_A'" in refusal(adapter(tmp_path, embedding))
+    assert "it contains the tensor 'e.lora_embedding_A'" in refusal(adapter(tmp_path, embedding))
     convolution = {f"{Q}.lora_A.weight": torch.ones(2, 8, 3), f"{Q}.lora_B.weight": torch.ones(6, 2, 1)}
     assert "has a lora_A of shape [2, 8, 3]" in refusal(adapter(tmp_path, convolution))
 
@@ -104,7 +104,7 @@ def test_a_folder_that_is_no_adapter(tmp_path: Path) -> None:
         "ADAPTER is not an adapter: it has no adapter_config.json.\n"
         "  Name the folder that peft's save_pretrained wrote."
     )
-    assert refusal(adapter(tmp_path, {})) == "ADAPTER changes nothing: it holds no tensors."
+    assert refusal(adapter(tmp_path, {})) == "ADAPTER changes nothing: it contains no tensors."
 
 
 def test_values_that_are_not_finite_are_found(tmp_path: Path) -> None:

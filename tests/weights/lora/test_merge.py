@@ -128,7 +128,7 @@ def test_another_dtype_and_what_does_not_fit_it(base: Path, plain: Path, tmp_pat
     save_file(weights(base) | norms, large)
     merge_lora(large, plain, tmp_path / "lost", say, dtype="F16")
     worst = "at most 64 in one of them, 'model.layers.0.input_layernorm.weight'"
-    assert told == [f"320 numbers in 5 tensors became infinite, {worst}: --dtype bf16 holds larger ones."]
+    assert told == [f"320 numbers in 5 tensors became infinite, {worst}: --dtype bf16 allows larger ones."]
 
 
 # Embeddings
@@ -265,7 +265,7 @@ def test_a_weight_that_is_changed_under_two_names(base: Path, plain: Path, tmp_p
 def test_an_adapter_of_another_model(plain: Path, tmp_path: Path) -> None:
     message = refusal(tiny(tmp_path / "narrow", hidden_size=32), plain)
     assert message.startswith("the adapter ADAPTER is for another model than BASE: it changes 'model.layers.")
-    assert "and the model has " in message
+    assert ", but the model has " in message
     assert "\n  It was trained on '" in message
     message = refusal(tiny(tmp_path / "short", num_hidden_layers=1), plain)
     assert "it changes 'model.layers.1.mlp.down_proj.weight', which that model does not have." in message

@@ -223,7 +223,7 @@ def test_the_base_has_to_be_known(plain: Path, tmp_path: Path) -> None:
 def test_an_adapter_for_another_model(base: Path, plain: Path, tmp_path: Path) -> None:
     message = refusal(plain, base=tiny_folder(tmp_path / "other", intermediate_size=192))
     assert "is for another model than" in message
-    assert "it changes 'model.layers.0.mlp.down_proj' as 64 × 128 and the model has 64 × 192" in message
+    assert "it changes 'model.layers.0.mlp.down_proj' as 64 × 128, but the model has 64 × 192" in message
     export_gguf(tiny_folder(tmp_path / "short", num_hidden_layers=1), tmp_path / "short.gguf")
     message = refusal(plain, base=tmp_path / "short.gguf")
     assert "it changes 'model.layers.1.mlp.down_proj', which that model does not have" in message

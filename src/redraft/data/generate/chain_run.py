@@ -1,4 +1,4 @@
-"""Make a feedback chain of each record of a file with a teacher.
+"""Make a feedback chain from each record of a file, with a teacher model.
 
 `generate_chains` is the function, and `redraft generate chains` the command.
 """
@@ -37,7 +37,7 @@ class ChainRun(AnswerRun):
 
     @classmethod
     def of(cls, settings: Settings, source: str | Path, output: str | Path) -> Self:
-        """Return the run that these options describe, or raise `UsageError`. SelFee's settings fill gaps."""
+        """Return the run that these options describe, or raise `UsageError`. Defaults are SelFee's."""
         values = settings.values
         making = ChainMaking.of(values.explicit, run_code=values.run_code)
         if not making.verify and wording_of(values.prompts).scores and values.accept_score is None:
@@ -49,18 +49,18 @@ class ChainRun(AnswerRun):
         return cls(settings, path_of(source), plan, limit=values.limit, making=making)
 
     def prepare(self) -> None:
-        """Warn that checks of records are not used: a critic judges here, or `--verify`."""
+        """Warn if records contain checks: they are not used, because a critic or `--verify` judges here."""
         super().prepare()
         first = next(self.records(), None)
         if first is not None and "checks" in meta_of(first, "source"):
-            self.plan.say("The `checks` of the records are not used. Checks for all: --check.")
+            self.plan.say("The `checks` of the records are not used. To check all answers: --check.")
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the options that a record gives to its chain."""
+        """Return the options that a record sets for its chain."""
         return self.making.options(record)
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
-        """Clean up a chain, and mark what was found."""
+        """Clean up a chain, and mark the leaks and refusals in it."""
         return self.making.finished(chain, record)
 
     def end(self) -> None:
@@ -75,21 +75,21 @@ class ChainRun(AnswerRun):
 
 
 def generate_chains(source: str | Path, output: str | Path, **options: Unpack[ChainKeywords]) -> FileResult:
-    """Make feedback chains of records with a teacher. As `redraft generate chains`, and in the same files.
+    """Make feedback chains with a teacher. Same as `redraft generate chains`, with the same files.
 
-    After any stop, the same call resumes, and so does the command. Works in notebooks too.
+    If a run stops, the same call or command resumes it. This works in notebooks too.
 
     Args:
         source: A file of records, of any known shape.
-        output: Where the chains go.
-        **options: As listed below; all can be left out. The model, which is the teacher, is a reference.
+        output: The file to write the chains to.
+        **options: As listed below; all are optional. `model`, the teacher, is a model reference.
 
     Raises:
-        UsageError: An option is unknown, or two do not fit together.
-        RecordError: The records cannot be read, or lack what an option needs.
-        OutputError: `output` cannot be written, is in use, or was made in another way.
-        EngineError, CheckError: What ended the run. What was made until then is in `output`.
-        KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
+        UsageError: An option is unknown, or two options contradict each other.
+        RecordError: The records cannot be read, or lack a field that an option needs.
+        OutputError: `output` cannot be written, is in use, or was made with other settings.
+        EngineError, CheckError: The run failed. Chains made until then are in `output`.
+        KeyboardInterrupt: Ctrl-C ended the run. Chains made until then are in `output`.
     """
     return _run_of(source, output, options).run()
 

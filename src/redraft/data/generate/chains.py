@@ -1,4 +1,4 @@
-"""Feedback chains from a teacher: the options that a record gives to its chain, and the clean-up.
+"""Set the options of feedback chains from their records, and clean up the finished chains.
 
 `revise` makes the chain itself. SelFee's three ways are combinations of two settings: `gold` shows the critic
 the record's gold answer, and `first` takes the first answer from the record. `verify` replaces the teacher's
@@ -28,7 +28,7 @@ from redraft.jobs.licences import MOST_ORIGINS, Source, origin_of, rest_of
 from redraft.revision.words import Summary
 
 Verify = Literal["number", "code"]
-"""What decides: the gold answer, as the last number of a right answer; or the record's unit tests."""
+"""The check that decides: whether an answer's last number is the gold answer, or the record's unit tests."""
 
 _KEY = "generated"  # the field of `meta` with what `generate chains` says about a chain
 
@@ -37,7 +37,7 @@ _MARKS = ("gold", "first", "verify", "cleaned", "leaks", "refusals", "markers")
 
 @dataclass
 class ChainCounts(Summary):
-    """What was found in the chains of a file."""
+    """Counts of what was found in the chains of a file."""
 
     verdicts: Counter[str] = field(default_factory=Counter)  # verdicts of feedback
     cleaned: Counter[str] = field(default_factory=Counter)  # texts that each clean-up rule changed
@@ -68,7 +68,7 @@ class ChainCounts(Summary):
         where = ", ".join(counted(self.refusals[part], name) for part, name in parts if self.refusals[part])
         quotes = f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
         refused = f"{counted(self.refused, 'chain')} with a refusal: {where}"
-        heading = f"{counted(self.marked, 'chain')} with a heading of the text format, as `### Feedback 1:`"
+        heading = f"{counted(self.marked, 'chain')} with a heading of the text format: `### Feedback 1:`"
         marks = [
             ("verdicts", in_words(self.verdicts)),
             ("cleaned", in_words(self.cleaned)),
@@ -81,7 +81,7 @@ class ChainCounts(Summary):
 
 @dataclass(frozen=True)
 class ChainMaking:
-    """How records become chains."""
+    """The settings by which records become chains."""
 
     gold: bool = False  # show the critic the gold answer, with its rationale
     # Take the first answer from the record: its answer, else its gold answer if nothing else uses that.
@@ -91,14 +91,14 @@ class ChainMaking:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
-        """Return what these flags describe, or raise `UsageError`. No recipe runs a model's programs."""
+        """Return the settings of these flags, or raise `UsageError`. Recipes may not set `run_code`."""
         asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
         asking["--accept-score"] = values.get("accept_score") is not None
         asking["--mode prompted"] = values.get("mode") == "prompted"
         if values.get("verify") and (other := next((flag for flag in asking if asking[flag]), None)):
             raise UsageError(
-                f"--verify was given, and {other}.",
-                hint="With --verify no critic is asked: leave out one of the two. Or say --no-gold.",
+                f"--verify and {other} exclude each other.",
+                hint="With --verify, no critic is asked. Leave out one of the two, or add --no-gold.",
             )
         if values.get("verify") == "code":
             if not run_code:
@@ -129,7 +129,7 @@ class ChainMaking:
         if self.first:
             # It is shown to the writer, so it must not be the gold answer as well.
             secret = bool(self.gold or self.verify)
-            what = "answer but the gold one" if secret and gold_text(record) else "answer"
+            what = "answer except the gold one" if secret and gold_text(record) else "answer"
             first = record.answer if secret else answer_of(record)
             options["given"] = self._needed(first, record, what, "--first")
         if self.verify == "code":
@@ -249,7 +249,7 @@ _EMPTY = "empty"
 
 
 def cleaned(chain: Chain) -> tuple[Chain, Counter[str]]:
-    """Return a chain after the rules, and how many texts each rule changed."""
+    """Return the cleaned chain, and the number of texts that each rule changed."""
     counts = Counter[str]()
 
     def clean(step: Step) -> Step:

@@ -1,8 +1,8 @@
-"""Find feedback and revisions that quote a gold answer which their author should not give away.
+"""Find feedback and revisions that give away a gold answer by quoting it.
 
-A critic that sees the gold answer may copy it into its feedback, and the writer may copy it from there: a
-model that learns from such a chain learns to be told. Only literal quotes are found, not paraphrases: a whole
-text, or a part of a longer one. Text of the prompt is no quote.
+A critic that sees the gold answer may copy it into its feedback, and the writer may copy it from there. A
+model trained on such chains learns to wait for the answer. Only literal quotes are found, not paraphrases: a
+whole gold text, or a part of a longer one. Text that is also in the prompt does not count.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from redraft.chain import Chain
 _LEAST = 8  # fewest characters of a gold text that is looked for: `42` stands in many texts by chance
 
 PART = 30
-"""Characters of a longer text whose quote counts. In SelFee's chains, such parts are code and no accident."""
+"""The fewest characters of a quote from a longer text. In SelFee's chains, such quotes are code."""
 
 
 class Marked(NamedTuple):
@@ -27,7 +27,7 @@ class Marked(NamedTuple):
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield each quote of a gold text: in feedback on an answer without it, and in later answers."""
+    """Yield each text that quotes a gold text: feedback on an answer without the quote, and later answers."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= _LEAST)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()
@@ -66,12 +66,12 @@ _REFUSAL = re.compile(
 
 
 def is_refusal(text: str) -> bool:
-    """Whether a text begins as a refusal in English does."""
+    """Return whether a text begins like an English refusal."""
     return bool(_REFUSAL.match(text.replace("’", "'")))
 
 
 def refusals(chain: Chain) -> Iterator[Marked]:
-    """Yield the refusals that a model would learn. A refused draft that was corrected does not count."""
+    """Yield the refusals that a model would learn. Refusals in drafts that were corrected do not count."""
     for index, step in enumerate(chain.steps):
         if index == chain.best and is_refusal(step.answer):
             yield Marked(index, "answer")

@@ -10,7 +10,7 @@ from redraft.options import MAX_SEED, RUN, SAMPLING, SERVER, TOKENS, option
 from redraft.revision.runs.options import ItemOptions, RunOptions
 
 TEACHER = "Teacher"
-"""The heading of the flags that say what the teacher is shown and what is kept of its texts."""
+"""The --help heading of flags that set what the teacher is shown and what is kept of its texts."""
 
 
 class ChainFlags(options.Flags):
@@ -21,7 +21,7 @@ class ChainFlags(options.Flags):
     )
     first: bool = option("take the first answer from the record", TEACHER, default=False)
     verify: Literal["number", "code"] | None = option(
-        "let the record's gold number, or the tests of its code, give the verdicts", TEACHER, "number|code"
+        "let the record's gold number, or its code tests, decide the verdicts", TEACHER, "number|code"
     )
 
 
@@ -55,12 +55,12 @@ class TaskOptions(options.ServerOptions, options.MachineOptions):
         "WAY",
         default="alpaca",
     )
-    count: int = option("instructions wanted in all", _TASKS, "N", "-n", default=100, ge=1)
-    seeds: str | None = option("a file of tasks to begin with [20 that are shipped]", _TASKS, "FILE")
+    count: int = option("total number of instructions", _TASKS, "N", "-n", default=100, ge=1)
+    seeds: str | None = option("a file of tasks to start from [20 shipped ones]", _TASKS, "FILE")
     language: str = option(
-        "of instructions, inputs and outputs: a name or a code", _TASKS, "NAME", default="English"
+        "language of all texts: a name or an ISO 639 code", _TASKS, "NAME", default="English"
     )
-    topic: str | None = option("what all tasks are about", _TASKS, "TEXT")
+    topic: str | None = option("a topic for all tasks", _TASKS, "TEXT")
     similar: float = option(
         "drop an instruction with a ROUGE-L above this", _TASKS, "F", default=SIMILAR, ge=0, le=1
     )

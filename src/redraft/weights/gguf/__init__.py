@@ -1,1 +1,1 @@
-"""GGUF files: reading untrusted ones, and converting them from and to folders."""
+"""Read untrusted GGUF files, and convert models from folders to GGUF files and back."""

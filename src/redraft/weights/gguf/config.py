@@ -1,10 +1,10 @@
-"""Converts between config.json and the keys of a GGUF file.
+"""Convert between config.json and the keys of a GGUF file.
 
-Both sides are read into `ModelNumbers`, so that each is checked once. For sizes and tensors see `families`.
+Both forms are read into `ModelNumbers`, so that each is checked once. For sizes and tensors, see `families`.
 
 Sliding windows are not converted. llama.cpp attends to the whole context in these architectures, so a model
 trained with a window (Mistral 7B v0.1) attends to more tokens than in training.
-Sources: transformers' configuration files of the four; llama.cpp's conversion/base.py and src/models.
+Sources: transformers' configuration files of the families; llama.cpp's conversion/base.py and src/models.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
     family = sizes.family
     if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
         raise ModelError(
-            f"config.json says hidden_act {act!r:.40}; only silu can be converted to GGUF.",
+            f"config.json sets hidden_act {act!r:.40}; only silu can be converted to GGUF.",
             hint=families.OTHER_TOOL,
         )
     if family is not families.LLAMA and config.get("attention_bias") and not family.bias:
         raise ModelError(
-            f"config.json says attention_bias, which llama.cpp's {family.gguf} lacks.",
+            f"config.json sets attention_bias, which llama.cpp's {family.gguf} lacks.",
             hint=families.OTHER_TOOL,
         )
     read = families.Numbers(config, "config.json")
@@ -113,7 +113,7 @@ def numbers_from_metadata(
     for key in ("attention.value_length", "rope.dimension_count"):
         if (other := read.whole(key, sizes.head)) != sizes.head:
             raise ModelError(
-                f"the GGUF file says {prefix}{key} {other}, but its heads have {sizes.head} elements."
+                f"the GGUF file sets {prefix}{key} {other}, but its heads have {sizes.head} elements."
             )
     return ModelNumbers(
         sizes,
@@ -156,11 +156,11 @@ SAMPLING = {
     "min_p": "min_p",
     "repetition_penalty": "penalty_repeat",
 }
-"""Settings of generation_config.json, and of `general.sampling.` in GGUF (gguf.Keys.General)."""
+"""Settings in generation_config.json, and in GGUF after `general.sampling.` (gguf.Keys.General)."""
 
 
 def sampling_metadata(generation: Mapping[str, Any]) -> dict[str, int | float]:
-    """Return the sampling that a generation_config.json recommends as keys of a GGUF file."""
+    """Return the sampling settings that a generation_config.json recommends, as keys of a GGUF file."""
     given = {theirs: generation.get(ours) for ours, theirs in SAMPLING.items()}
     known = {key: n for key, n in given.items() if isinstance(n, int | float) and 0 <= n < 2**31}
     return {f"general.sampling.{key}": int(n) if key == "top_k" else float(n) for key, n in known.items()}

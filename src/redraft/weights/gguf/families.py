@@ -1,4 +1,4 @@
-"""The architectures that are converted: names, shapes and order of rows of their tensors, and their sizes.
+"""Describe the architectures that can be converted: sizes, and names, shapes and row order of tensors.
 
 Four architectures have nearly the same blocks: Llama, Mistral, Qwen2, Qwen3. GGUF treats Llama and Mistral as
 one, "llama", and interleaves the rotary halves of each head, which is the permutation here. The heads of Qwen
@@ -6,7 +6,7 @@ are not permuted. Sources: llama.cpp's conversion/llama.py and conversion/qwen.p
 package (tensor_mapping.py).
 
 Other architectures, mixtures of experts and vision models are refused, with the name of a tool that supports
-them. For other settings of a model see `config`.
+them. For other settings of a model, see `config`.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class Sizes:
             )
 
     def tensors(self, layers: Iterable[int] | None = None) -> Iterator[tuple[str, Shape]]:
-        """Yield the names in GGUF and shapes, rows first, of all tensors, or only those of some layers."""
+        """Yield the GGUF name and the shape (rows first) of each tensor of all layers, or of those given."""
         yield "token_embd.weight", (self.vocabulary, self.width)
         for layer in range(self.layers) if layers is None else layers:
             for name, shape in self._block():
@@ -255,7 +255,7 @@ def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shap
 def _head(read: Numbers, key: str, width: int, heads: int, usual: int | None = None) -> int:
     if usual is None and read.values.get(key) is None and width % heads:
         raise ModelError(
-            f"{read.where} says hidden size {width}, which is not a multiple of its {heads} attention heads."
+            f"{read.where} sets hidden size {width}, which is not a multiple of its {heads} attention heads."
         )
     return read.whole(key, usual or width // heads)
 
@@ -269,7 +269,7 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
     """Check that the model in `where` has exactly the tensors of its configuration.
 
     Only existing layers are checked, because a configuration may claim a billion. `found` are shapes by name
-    in GGUF, rows first. Messages have Hugging Face's names if `in_hf`.
+    in GGUF, rows first. Messages use Hugging Face's names if `in_hf`.
     """
 
     def called(name: str) -> str:
@@ -280,7 +280,7 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
     expected = dict(sizes.tensors(sorted(layers)))
     if len(layers) != sizes.layers or last >= sizes.layers:
         there = f"{len(layers)}, up to {last}" if layers else "none"
-        misfit = f"the configuration says layers 0 to {sizes.layers - 1}, but there are {there}"
+        misfit = f"the configuration has layers 0 to {sizes.layers - 1}, but there are {there}"
     elif wrong := next((name for name, shape in expected.items() if found.get(name) != shape), None):
         misfit = f"{called(wrong)} is missing"
         if wrong in found:
@@ -308,7 +308,7 @@ class Numbers:
         """Return a positive integer. Anything else is an error."""
         value = self._value(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MOST_TOKENS:
-            raise ModelError(f"{self.where} says {key} {value!r:.40}, which is not a positive whole number.")
+            raise ModelError(f"{self.where} sets {key} {value!r:.40}, which is not a positive whole number.")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
@@ -318,7 +318,7 @@ class Numbers:
     def _value(self, key: str, default: float | None) -> Any:
         value = self.values.get(key)
         if value is None and default is None:
-            raise ModelError(f"{self.where} does not say {key}.")
+            raise ModelError(f"{self.where} does not set {key}.")
         return default if value is None else value
 
 
@@ -329,7 +329,7 @@ def shortest(value: float) -> float:
 
 
 def positive(value: Any, what: str, most: float = MOST) -> float:
-    """Return an untrusted value as a float, if it is positive and below `most`. Errors call it `what`."""
+    """Return an untrusted value as a float if it is positive and below `most`. `what` names it in errors."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < most:
         raise ModelError(f"{what} is {value!r:.40}, which is not a positive number of a sensible size.")
     return float(value)

@@ -1,9 +1,9 @@
-"""Converts a Hugging Face folder to a GGUF file in bounded memory, for the architectures of `families`.
+"""Convert a Hugging Face folder to a GGUF file in bounded memory, for the architectures of `families`.
 
 The file's header and size follow from the checkpoint's headers, so the file is written from front to back:
 tensors are read, reordered and quantised some rows at a time while earlier rows are written.
 
-For the tensors that stay unquantised see `quant.kind_for`. K-quants, split files and other architectures are
+For the tensors that stay unquantised, see `quant.kind_for`. K-quants, split files and other architectures are
 not supported.
 """
 
@@ -50,7 +50,7 @@ class Part:
 
     @property
     def row(self) -> int:
-        """Elements of a row. A vector is one row, unless its elements are permuted."""
+        """The number of elements in a row. A vector is one row, unless its elements are permuted."""
         return self.shape[-1] if len(self.shape) > 1 or not self.heads else 1
 
 
@@ -104,7 +104,7 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
 
 
 def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
-    """Yield the values of a tensor in GGUF's order and their own dtype, shape (rows, elements)."""
+    """Yield the values of a tensor in GGUF's row order, in their own dtype. Shape: (rows, elements)."""
     count = part.source.count // part.row
     for start, stop in portions(count, part.row, part.heads):
         rows = checkpoint.read(part.source.name, start * part.row, stop * part.row).reshape(-1, part.row)

@@ -1,8 +1,8 @@
-"""Chooses the GGML type of each tensor, quantises and dequantises rows, and makes the header of a file.
+"""Choose the GGML type of each tensor, quantise and dequantise rows, and make the header of a file.
 
-The gguf package does it, but its writer needs whole tensors in memory, so the caller writes these in parts.
-Blocks of 32 lie within a row, so rows can be processed in any portions. The gguf package can dequantise
-K-quants but not make them; llama-quantize can.
+The gguf package does the work. But its writer needs whole tensors in memory, so the caller writes them in
+parts. A block of 32 elements lies within a row, so rows can be processed in any portions. The gguf package
+can dequantise K-quants but not make them; llama-quantize can.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def quant_named(name: str) -> Kind:
 
 
 def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> Kind:
-    """Return the GGML type of a tensor, by its name in GGUF and its shape, rows first.
+    """Choose the GGML type of a tensor by its name in GGUF and its shape, rows first.
 
     Vectors (norms, biases) are F32, as llama.cpp requires. A matrix whose rows are not a multiple of 32 is
-    F16. The output matrix (`tied`: the embedding) is at least Q8_0: llama-quantize gives it more bits too,
-    because its errors directly affect the probabilities.
+    F16. The output matrix (the embedding, if `tied`) is at least Q8_0, as llama-quantize also gives it more
+    bits: its errors directly affect the probabilities.
     """
     if len(shape) < 2:
         return Kind.F32
@@ -71,20 +71,20 @@ def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> K
 
 
 def size_of(shape: tuple[int, ...], kind: Kind) -> int:
-    """Return the bytes of a tensor."""
+    """Return the size of a tensor in bytes."""
     elements, size = GGML_QUANT_SIZES[kind]
     return prod(shape) // elements * size
 
 
 def quantize(rows: Rows, kind: Kind) -> Raw:
-    """Quantise rows, shape (rows, elements), to the bytes of a file, with a type from `kind_for`."""
+    """Quantise rows, shape (rows, elements), to the bytes for a file. `kind` comes from `kind_for`."""
     # The caller counts NaN and values out of range, so numpy need not warn.
     with np.errstate(all="ignore"):
         return np.ascontiguousarray(quants.quantize(rows, kind)).view(np.uint8)
 
 
 def lost(raw: Raw, kind: Kind) -> int:
-    """Count the values of whole blocks that are not finite: all of a block if its scale is not."""
+    """Count the values that are not finite: all values of each block whose scale is not finite."""
     elements, size = GGML_QUANT_SIZES[kind]
     integer, exponent = _EXPONENTS.get(kind, ("<u2", 0x7C00))
     width = _SCALES.get(kind, 1) * np.dtype(integer).itemsize

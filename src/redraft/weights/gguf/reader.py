@@ -1,4 +1,4 @@
-"""Reads the header of a GGUF file: its metadata, and the names, shapes and offsets of its tensors.
+"""Read the header of a GGUF file: its metadata, and the names, shapes and offsets of its tensors.
 
 Files are untrusted, and llama.cpp's own reader has crashed on crafted ones. So every count, length and offset
 is checked against the file's size before it is used, and anything inconsistent is a `ModelError`. The file is
@@ -93,22 +93,22 @@ class GGUFHeader:
 
     @property
     def parameters(self) -> int:
-        """How many weights the tensors have."""
+        """The number of weights in all tensors."""
         return sum(prod(tensor.shape) for tensor in self.tensors.values())
 
     def text(self, key: str) -> str | None:
-        """Return a value if it is a text, or None."""
+        """Return the value of a key if it is a text, otherwise None."""
         value = self.metadata.get(key)
         return value if isinstance(value, str) else None
 
     def number(self, key: str) -> int | None:
-        """Return a value if it is an integer, or None."""
+        """Return the value of a key if it is an integer, otherwise None."""
         value = self.metadata.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     @property
     def format(self) -> str:
-        """The number format of most of its numbers, such as Q4_1; empty without tensors."""
+        """The number format of most weights, such as Q4_1; empty without tensors."""
         numbers: Counter[int] = Counter()
         for tensor in self.tensors.values():
             numbers[tensor.kind] += prod(tensor.shape)
@@ -116,7 +116,7 @@ class GGUFHeader:
 
 
 def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
-    """Read and check the header of a GGUF file. `whole` reads long arrays too, instead of `LongArray`."""
+    """Read and check the header of a GGUF file. Long arrays become a `LongArray` unless `whole` is set."""
     try:
         if path.is_dir():
             raise ModelError(f"{path} is a folder, not a GGUF file.", hint="Name the .gguf file in it.")
@@ -151,7 +151,7 @@ def check_model(path: Path, header: GGUFHeader) -> None:
         hint = f"Name its model too: MODEL.gguf+{path}"
         raise ModelError(f"{path} is an adapter, not a model.", hint=hint)
     if not header.tensors or header.text("general.architecture") is None:
-        raise ModelError(f"{path} holds no model: it has {len(header.tensors)} tensors.", hint=AGAIN)
+        raise ModelError(f"{path} contains no model: it has {len(header.tensors)} tensors.", hint=AGAIN)
 
 
 def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader) -> None:
@@ -164,7 +164,7 @@ def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader)
         )
     theirs, ours = header.text("general.architecture"), base.text("general.architecture")
     if theirs != ours:
-        raise _other_model(path, model, f"it is for {theirs!r} and the model is {ours!r}")
+        raise _other_model(path, model, f"it is for {theirs!r}, but the model is {ours!r}")
     for fault in adapter_faults(header):
         raise ModelError(f"{path} is damaged: {fault}.", hint=AGAIN)
     for a in header.tensors.values():
@@ -179,7 +179,7 @@ def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader)
         # The A of an embedding is stored transposed.
         changes = (b.shape[1], a.shape[1]) if name.startswith("token_embd") else (a.shape[0], b.shape[1])
         if changes != target.shape[:2]:
-            sizes = f"{by(changes)} and the model has {by(target.shape[:2])}"
+            sizes = f"{by(changes)}, but the model has {by(target.shape[:2])}"
             raise _other_model(path, model, f"it changes {name!r:.80} as {sizes}")
 
 
@@ -187,7 +187,7 @@ def adapter_header(path: Path) -> GGUFHeader:
     """Return the header of a LoRA adapter with all metadata. Raises `ModelError` for another file."""
     header = read_header(path, whole=True)
     if not any(name.endswith(".lora_a") for name in header.tensors):
-        hint = "Name an adapter: redraft weights lora-gguf makes one of a folder of peft."
+        hint = "Name an adapter: redraft weights lora-gguf makes one from a peft folder."
         raise ModelError(f"{path} is not a LoRA adapter: it changes no layer.", hint=hint)
     for fault in adapter_faults(header):
         raise ModelError(f"{path} is damaged: {fault}.", hint=AGAIN)
@@ -195,7 +195,7 @@ def adapter_header(path: Path) -> GGUFHeader:
 
 
 def adapter_faults(header: GGUFHeader) -> Iterator[str]:
-    """Yield the faults of a LoRA adapter by itself: in alpha, missing halves, or ranks."""
+    """Yield the faults in a LoRA adapter itself: a wrong alpha, missing halves, or ranks that differ."""
     alpha = header.metadata.get("adapter.lora.alpha", 0.0)
     if not isinstance(alpha, int | float) or not isfinite(alpha):
         yield f"adapter.lora.alpha is {alpha!r:.40}, which is not a number"
@@ -349,7 +349,7 @@ class _Reader:
         self._room_for(length, 1, "bytes of text")
         self.text -= length
         if length > MAX_STRING or self.text < 0:
-            self._odd(f"a text has {length} bytes, and all of them {MAX_TEXT - self.text}")
+            self._odd(f"a text has {length} bytes, and all texts so far {MAX_TEXT - self.text}")
         raw = self.data[self.at : self.at + length]
         self.at += length
         return raw.decode("utf-8", "replace")

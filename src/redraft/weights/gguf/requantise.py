@@ -1,7 +1,7 @@
-"""Rewrites a GGUF file: its matrices become Q8_0, and LoRA adapters are merged.
+"""Rewrite a GGUF file: its matrices become Q8_0, and LoRA adapters are merged.
 
-An engine that reads few formats exactly, or takes no adapters, reads the result. Metadata and
-vectors are copied byte for byte. Needs the package gguf, which computes in numpy; torch is not needed.
+The result is for engines that read few formats exactly, or that support no adapters. Metadata and vectors
+are copied byte for byte. The package gguf is needed, which computes in numpy; torch is not.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _Change = tuple[Rows, Rows, np.float32]  # A, B and the scale of an adapter's ch
 def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> None:
     """Merge adapters into a model. Write its matrices as Q8_0, or as F16 if a row is not a multiple of 32.
 
-    The caller has checked that the adapters fit (`reader.check_adapter`). They may not change the embedding:
-    such a change is stored differently.
+    The caller must have checked that the adapters fit (`reader.check_adapter`). They may not change the
+    embedding, because such a change is stored differently.
 
     Raises:
         ModelError: A tensor has a type that cannot be read.

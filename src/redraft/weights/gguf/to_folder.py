@@ -1,4 +1,4 @@
-"""Converts a GGUF file to a Hugging Face folder that can be trained, in bounded memory.
+"""Convert a GGUF file to a Hugging Face folder that can be trained, in bounded memory.
 
 The gguf package dequantises values to float32, which are rounded once to the dtype of the folder. The rows of
 q and k are restored to their original order. The precision that quantisation lost stays lost.
@@ -29,7 +29,7 @@ from redraft.weights.replace import write_json
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
 MOST_FACTORS = 1 << 12
-"""The most divisors of frequencies in a file: half the elements of a head, far more than any has."""
+"""The most frequency divisors in a file. A model has one for two elements of a head, far fewer than this."""
 
 _IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 
@@ -47,8 +47,7 @@ def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | No
     """Write a GGUF file as a model's folder: weights, config.json, generation_config.json and tokenizer.
 
     Weights are safetensors files of 5 GB at most. `dtype` is F32, F16 or BF16. The default is the type of the
-    file's matrices, or F16 if they are quantised: its 11 bits are finer than a block's 4 to 8. F32 holds them
-    exactly.
+    file's matrices, or F16 if they are quantised: its 11 bits are finer than a block's 4 to 8. F32 is exact.
     """
     header = read_header(file, whole=True)
     check_model(file, header)
@@ -82,7 +81,7 @@ def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | No
 
 
 def values_of(reader: TensorReader, source: SourceTensor) -> Iterator[torch.Tensor]:
-    """Yield the values of a tensor in the order of the folder, in float32: rows, or a vector."""
+    """Yield the values of a tensor in float32, in the folder's row order: as rows, or as a vector."""
     if len(source.info.shape) == 1:
         vector = torch.from_numpy(reader.rows(source.tensor)[0])
         yield unpermute(vector, source.heads) if source.heads else vector

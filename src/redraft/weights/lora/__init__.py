@@ -1,1 +1,1 @@
-"""LoRA adapters of peft: read, merged into their base, or made into GGUF adapters."""
+"""Read peft's LoRA adapters, merge them into their base, or convert them to GGUF adapters."""

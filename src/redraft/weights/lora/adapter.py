@@ -1,8 +1,8 @@
-"""Reads a LoRA adapter saved by peft: its settings, and the effect of each tensor on the base.
+"""Read a LoRA adapter saved by peft: its settings, and the effect of each tensor on the base.
 
-Supported are plain and rank-stabilised adapters of linear layers, modules saved whole, and biases. Anything
+Plain and rank-stabilised adapters of linear layers, modules saved whole, and biases are supported. Anything
 else is an error, because a merge that leaves something out makes a wrong model that looks right; peft can
-merge it. `merge` and `gguf` check the adapter against its base.
+merge such adapters. `merge` and `gguf` check the adapter against its base.
 
 Format: peft 0.21, `LoraConfig` (tuners/lora/config.py), `get_peft_model_state_dict` (utils/save_and_load.py).
 """
@@ -65,7 +65,7 @@ class Change:
 
     @property
     def rank(self) -> int:
-        """The rows of A and columns of B."""
+        """The number of rows of A, and of columns of B."""
         return self.a.shape[0]
 
     @property
@@ -98,7 +98,7 @@ class LoraAdapter:
 
     @property
     def certain(self) -> float | None:
-        """How certain its criticism must be to count (`redraft_certain`), or None."""
+        """The certainty that the model's criticism needs to count (`redraft_certain`), or None."""
         value = self.config.get("redraft_certain")
         return value if isinstance(value, float) and 0 <= value <= 1 else None
 
@@ -121,7 +121,7 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
     parts, replaced = _sorted_out(folder, weights)
     changes = {name: _change(folder, config, name, part) for name, part in parts.items()}
     if not changes and not replaced:
-        raise ModelError(f"{folder} changes nothing: it holds no tensors.")
+        raise ModelError(f"{folder} changes nothing: it contains no tensors.")
     return LoraAdapter(folder, config, weights, changes, replaced)
 
 
@@ -149,8 +149,8 @@ def other_model(adapter: LoraAdapter, base: Path, why: str) -> ModelError:
 
 
 def sizes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
-    """Return a phrase for a change of another shape than the base's tensor."""
-    return f"it changes {name!r:.120} as {by(theirs)} and the model has {by(ours)}"
+    """Return a phrase about a change whose shape differs from that of the base's tensor."""
+    return f"it changes {name!r:.120} as {by(theirs)}, but the model has {by(ours)}"
 
 
 def _not_merged_here(folder: Path, what: str) -> ModelError:
@@ -170,16 +170,16 @@ def _sorted_out(
     replaced: dict[str, TensorInfo] = {}
     for name, info in weights.tensors.items():
         if info.dtype not in FLOATS:
-            raise damaged(folder, f"{name!r:.120} holds {info.dtype}, not floats")
+            raise damaged(folder, f"{name!r:.120} contains {info.dtype}, not floats")
         plain = name.removeprefix("base_model.model.")
         if match := _PART.fullmatch(plain):
             parts[match["module"]][match["part"]] = info
         elif "lora_" in plain or "token_adapter" in plain:
-            raise _not_merged_here(folder, f"it holds the tensor {name!r:.120}")
+            raise _not_merged_here(folder, f"it contains the tensor {name!r:.120}")
         else:
             unwrapped = _WRAPPED.sub("", plain)
             if unwrapped in replaced:
-                raise damaged(folder, f"it holds {unwrapped!r:.120} twice")
+                raise damaged(folder, f"it contains {unwrapped!r:.120} twice")
             replaced[unwrapped] = info
     return parts, replaced
 
@@ -190,12 +190,12 @@ def _change(folder: Path, config: Mapping[str, Any], module: str, part: dict[str
         raise damaged(folder, f"{module!r:.120} has no {' and no '.join(missing)}")
     a, b, rank, alpha = part["lora_A"], part["lora_B"], config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or not 0 < rank < _MOST:
-        raise damaged(folder, f"{CONFIG} gives the rank {rank!r:.40}")
+        raise damaged(folder, f"{CONFIG} sets the rank {rank!r:.40}")
     if not isinstance(alpha, int | float) or not abs(alpha) < _MOST:
-        raise damaged(folder, f"{CONFIG} gives the alpha {alpha!r:.40}")
+        raise damaged(folder, f"{CONFIG} sets the alpha {alpha!r:.40}")
     if len(a.shape) != 2 or len(b.shape) != 2:
         raise _not_merged_here(folder, f"{module!r:.120} has a lora_A of shape {list(a.shape)}")
     if a.shape[0] != rank or b.shape[1] != rank:
         shapes = f"lora_A {list(a.shape)} and lora_B {list(b.shape)}"
-        raise damaged(folder, f"{module!r:.120} has {shapes}, and {CONFIG} says rank {rank}")
+        raise damaged(folder, f"{module!r:.120} has {shapes}, but {CONFIG} sets rank {rank}")
     return Change(module, a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))

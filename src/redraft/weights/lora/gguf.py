@@ -1,4 +1,4 @@
-"""Converts a peft LoRA adapter to a GGUF adapter, which llama.cpp applies without merging, and back.
+"""Convert a peft LoRA adapter to a GGUF adapter, which llama.cpp applies without merging, and back.
 
 Both halves of each change are written in float32, which rounds no value, or in float16. llama.cpp has
 one alpha and divides it by the rank of each change; for changes with another scale (rank-stabilised,
@@ -34,7 +34,7 @@ _OUTPUT = "output.weight"
 
 @dataclass(frozen=True)
 class Base:
-    """The model of an adapter: facts for the manifest, and shapes by name in GGUF, rows first."""
+    """The model that an adapter was trained on. `shapes` are by name in GGUF, rows first."""
 
     path: Path
     facts: Mapping[str, Any]
@@ -60,8 +60,8 @@ def lora_gguf(
 ) -> None:
     """Convert a peft adapter to a GGUF adapter.
 
-    `base` is the model that it was trained on: a folder with config.json, or a GGUF file. None uses the
-    folder named in the adapter's settings. `f16`: round to float16, for half the size.
+    `base` is the model that it was trained on: a folder with config.json, or a GGUF file. None means the
+    folder named in the adapter's settings. With `f16`, values are rounded to float16, for half the size.
     """
     lora = read_adapter(adapter, allow_pickle=run.allow_pickle)
     model = _base(lora, base)
@@ -136,7 +136,7 @@ def _base(adapter: LoraAdapter, given: Path | None) -> Base:
     heads = header.number(f"{family.gguf}.attention.head_count")
     kv_heads = header.number(f"{family.gguf}.attention.head_count_kv") or heads
     if not heads or not kv_heads or heads < 0 or kv_heads < 0:
-        raise ModelError(f"{path} does not say how many attention heads it has.")
+        raise ModelError(f"{path} does not state how many attention heads it has.")
     shapes = {name: tensor.shape[::-1] for name, tensor in header.tensors.items()}
     return Base(path, describe_file(path), family, heads, kv_heads, shapes)
 
@@ -176,9 +176,9 @@ _HALVES = {".lora_a": "lora_A", ".lora_b": "lora_B"}
 
 
 def lora_weights(file: Path, sizes: families.Sizes) -> tuple[dict[str, torch.Tensor], float]:
-    """Return the halves of a GGUF adapter in float32, and its alpha; 0 if the change is not scaled.
+    """Return the halves of a GGUF adapter in float32, and its alpha, which is 0 if changes are not scaled.
 
-    The halves are named as by peft: A (rank, in), B (out, rank). `sizes` are its base's.
+    The halves are named as in peft: A (rank, in), B (out, rank). `sizes` are those of the base.
 
     Raises:
         ModelError: The file is damaged, or changes more than linear layers.

@@ -1,7 +1,7 @@
-"""Merges a LoRA adapter into its base: W + scale·B·A, rounded once.
+"""Merge a LoRA adapter into its base: W + scale·B·A, rounded once.
 
-`plan_merge` decides first how each tensor is made, and refuses adapters that do not fit. Sums are computed in
-float32, some rows at a time, so memory holds two thin factors and a few chunks for models of any size.
+`plan_merge` first decides how each tensor is made, and refuses adapters that do not fit. Sums are computed in
+float32, some rows at a time, so memory needs two thin factors and a few chunks for models of any size.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Target:
 
     @property
     def size(self) -> int:
-        """Bytes in the source."""
+        """The size in the source in bytes."""
         return self.source.tensors[self.origin].size
 
 
@@ -108,7 +108,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
-        """Give the merged model one or two embeddings. Return whether two; None if the base ties none."""
+        """Decide whether the merged model has two embeddings, and return that; None if the base ties none."""
         source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
         tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
         if source is None or not tied:
@@ -153,8 +153,8 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
 def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[torch.Tensor]:
     """Yield a tensor of the merged model before rounding, in parts of about `size` bytes in float32.
 
-    Parts are flat: float32 (float64 if the source is), or the source's dtype if nothing changes. Memory holds
-    both factors of the change.
+    Parts are flat and in float32 (float64 if the tensor is), or in the source's dtype if nothing changes.
+    Both factors of the change are kept in memory.
     """
     source, origin, change = target.source, target.origin, target.change
     if change is None:
@@ -172,11 +172,11 @@ def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[
 def merge_lora(
     base: Path, adapter: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None
 ) -> None:
-    """Write the base with the adapter merged in: a folder that runs by itself.
+    """Write the base with the adapter merged in, as a folder that runs without the adapter.
 
-    Configuration and tokenizer are the base's. If the adapter's folder has a tokenizer, that one is used
+    Configuration and tokenizer are the base's. If the adapter's folder contains a tokenizer, that one is used
     instead, because training may have added tokens. `redraft_format` is copied from the adapter's settings to
-    config.json. Without `dtype`, such as "BF16", weights keep the base's.
+    config.json. Without `dtype`, such as "BF16", weights keep the dtypes of the base.
     """
     model = open_checkpoint(base, allow_pickle=run.allow_pickle)
     lora = peft.read_adapter(adapter, allow_pickle=run.allow_pickle)

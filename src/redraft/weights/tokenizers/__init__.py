@@ -1,1 +1,1 @@
-"""Tokenizers as a Hugging Face folder has them and as a GGUF file has them, both ways."""
+"""Convert tokenizers between Hugging Face folders and GGUF files."""

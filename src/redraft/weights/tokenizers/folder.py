@@ -1,4 +1,4 @@
-"""Reads the tokenizer files of a Hugging Face folder into one vocabulary.
+"""Read the tokenizer files of a Hugging Face folder into one vocabulary.
 
 A vocabulary is spread over tokenizer.json or tokenizer.model, and up to four files with added and special
 tokens. They are combined as transformers does it. Files that contradict each other or the embedding are
@@ -23,7 +23,7 @@ ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
 GENERATION = "generation_config.json"
 
-ELSEWHERE = "llama.cpp's convert_hf_to_gguf.py knows more tokenizers."
+ELSEWHERE = "llama.cpp's convert_hf_to_gguf.py supports more tokenizers."
 
 
 @dataclass
@@ -38,36 +38,36 @@ class TokenizerFolder:
 
     @cached_property
     def fast(self) -> Mapping[str, Any]:
-        """tokenizer.json; empty if there is none."""
+        """The content of tokenizer.json; empty if there is none."""
         return read_json(self.folder / "tokenizer.json")
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """tokenizer_config.json; empty if there is none."""
+        """The content of tokenizer_config.json; empty if there is none."""
         return read_json(self.folder / "tokenizer_config.json")
 
     @cached_property
     def special(self) -> Mapping[str, Any]:
-        """special_tokens_map.json; empty if there is none."""
+        """The content of special_tokens_map.json; empty if there is none."""
         return read_json(self.folder / "special_tokens_map.json")
 
     @cached_property
     def pieces(self) -> sp.SentencePiece | None:
-        """tokenizer.model, if there is one."""
+        """The content of tokenizer.model, or None if there is none."""
         path = self.folder / "tokenizer.model"
         return sp.read_sentencepiece(path) if path.exists() else None
 
     @property
     def model(self) -> Mapping[str, Any]:
-        """The model of tokenizer.json."""
+        """The field `model` of tokenizer.json."""
         return as_object(self.fast.get("model"))
 
     def bad(self, what: str, hint: str | None = AGAIN) -> NoReturn:
-        """Refuse the folder."""
+        """Raise a `ModelError` about the folder."""
         raise ModelError(f"{self.folder}: {what}.", hint=hint)
 
     def elsewhere(self, what: str) -> NoReturn:
-        """Refuse a tokenizer that may be sound, but has no known counterpart in llama.cpp."""
+        """Raise for a tokenizer that may be sound, but has no known counterpart in llama.cpp."""
         raise ModelError(f"{self.folder}: {what}.", hint=ELSEWHERE)
 
     def put(self, number: object, text: object, kind: int) -> None:
@@ -96,7 +96,7 @@ class TokenizerFolder:
                 self.put(number, text, sp.CONTROL if special else sp.USER_DEFINED)
 
     def filled(self) -> tuple[list[str], list[int]]:
-        """Return texts and types of all rows. Rows without a token get an unused one."""
+        """Return the texts and types of all rows. A row without a token gets an unused token."""
         texts: list[str] = []
         for row in range(self.rows):
             unused = f"[PAD{row}]"
@@ -119,13 +119,13 @@ class TokenizerFolder:
         return number if isinstance(number, int) and 0 <= number < self.rows else None
 
     def ends(self) -> list[int]:
-        """Return the tokens that end a text, by generation_config.json, else by config.json."""
+        """Return the ids of tokens that end a text, from generation_config.json or else config.json."""
         found = [read_json(self.folder / name).get("eos_token_id") for name in (GENERATION, "config.json")]
         listed = next((each for each in found if isinstance(each, list)), [])
         return [each for each in listed if isinstance(each, int) and 0 <= each < self.rows]
 
     def put_around(self, role: str) -> bool:
-        """Return whether texts begin with the `bos` token, or end with the `eos` token."""
+        """Return whether texts begin with the `bos` token or, for the role `eos`, end with that."""
         setting = self.config.get(f"add_{role}_token")
         if isinstance(setting, bool):
             return setting
@@ -185,12 +185,12 @@ class TokenizerFolder:
 
 
 def as_object(value: object) -> Mapping[str, Any]:
-    """Return a value if it is a JSON object, or an empty one."""
+    """Return a value if it is a JSON object, otherwise an empty object."""
     return value if isinstance(value, Mapping) else {}
 
 
 def as_list(value: object) -> Sequence[Any]:
-    """Return a value if it is a JSON array, or an empty one."""
+    """Return a value if it is a JSON array, otherwise an empty array."""
     return value if isinstance(value, list) else []
 
 

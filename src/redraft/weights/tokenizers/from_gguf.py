@@ -1,9 +1,9 @@
-"""Converts the tokenizer in a GGUF file's metadata to the files that transformers loads.
+"""Convert the tokenizer in a GGUF file's metadata to the files that transformers loads.
 
-The result makes the same ids as llama.cpp with three exceptions: texts are normalised to NFC if the models
-with that pre-tokenizer do so; SentencePiece tokens of equal score, which llama.cpp merges from the left, are
-merged by id; and what stands on both sides of a byte that is not in the vocabulary may be merged, as the
-library tokenizers does. Rows without a token (`[PAD…]`, never used) stay without one.
+The result gives the same ids as llama.cpp with three exceptions. Texts are normalised to NFC if the models
+with that pre-tokenizer do so. SentencePiece tokens of equal score, which llama.cpp merges from the left, are
+merged by id. The pieces on both sides of a byte that is not in the vocabulary may be merged, because the
+library `tokenizers` does that. Rows without a token (`[PAD…]`, never used) stay without one.
 
 Metadata is untrusted: types, lengths and ids are checked, and anything inconsistent is a `ModelError`.
 """
@@ -37,7 +37,7 @@ _AGAIN = "The file is damaged: download it again, or use the tokenizer of the mo
 def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
     """Write tokenizer.json, tokenizer_config.json and, if there is a template, chat_template.jinja.
 
-    The metadata of the GGUF file needs its long arrays: see `read_header`.
+    The metadata must contain long arrays: see `whole` of `read_header`.
     """
     for name, value in tokenizer_files(metadata).items():
         write_json(folder / name, value)
@@ -252,7 +252,7 @@ class TokenCount:
         return sum(count(text[i : i + _PART]) for i in range(0, len(text), _PART))
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return name, bytes and SHA-256 of the tokenizer.json, rebuilt for a GGUF file."""
+        """Return path, bytes and SHA-256 of the tokenizer.json, which is rebuilt for a GGUF file."""
         if self.path.name == "tokenizer.json":
             return fingerprint([self.path])
         written = tokenizer_json(self.path).encode()
@@ -290,7 +290,7 @@ def _loaded(path: Path) -> Callable[[str], int]:
 
 
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
-    """Whether a long text may be cut before single spaces, because no token spans one."""
+    """Return whether a long text may be cut before single spaces, because no token spans one."""
     try:
         known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
     except ModelError:
@@ -303,6 +303,6 @@ def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
 
 
 def tokenizer_json(path: Path) -> str:
-    """Return a GGUF file's tokenizer as tokenizer.json."""
+    """Return a GGUF file's tokenizer as the text of a tokenizer.json."""
     files = tokenizer_files(read_header(path, whole=True).metadata)
     return json.dumps(files["tokenizer.json"], ensure_ascii=False, indent=2) + "\n"

@@ -1,4 +1,4 @@
-r"""Converts the pre-tokenizers of byte-level BPE between tokenizer.json and llama.cpp's names.
+r"""Convert the pre-tokenizers of byte-level BPE between tokenizer.json and llama.cpp's names.
 
 llama.cpp has the rules built in, and a GGUF file names one of them (`tokenizer.ggml.pre`), while
 tokenizer.json spells them out. The table holds the rules of the supported architectures. A rule is recognised
@@ -8,7 +8,7 @@ Some differences cannot be avoided: llama.cpp does not normalise to NFC, its `te
 and the case of letters outside ASCII, and the libraries know different versions of Unicode, so that recent
 letters may count as letters in only one of them.
 
-Sources: llama.cpp, src/llama-vocab.cpp (names and what comes with them); the models' own tokenizer.json.
+Sources: llama.cpp, src/llama-vocab.cpp (names and their settings); the models' own tokenizer.json.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CJK = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """One of llama.cpp's rules."""
+    """One of llama.cpp's rules for splitting texts before BPE."""
 
     name: str  # the value of `tokenizer.ggml.pre`
     # Regular expressions. Each splits the pieces of the one before, and loses nothing.
@@ -102,7 +102,7 @@ def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
 
 
 def pre_tokenizer_json(rule: PreTokenizer) -> dict[str, Any]:
-    """Return the rule for tokenizer.json, in the form that models with it use."""
+    """Return the rule as in tokenizer.json, in the form that models with this rule use."""
     splits = list(rule.splits)
     regex = splits[-1] == GPT2
     if regex:

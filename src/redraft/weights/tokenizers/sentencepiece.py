@@ -1,4 +1,4 @@
-"""Reads a SentencePiece model (`tokenizer.model`): its pieces, and how it treats spaces.
+"""Read a SentencePiece model (`tokenizer.model`): its pieces, and how it treats spaces.
 
 The file is a protocol buffer. Only a dozen fields are needed, so it is parsed here without a dependency.
 Files are untrusted: every length is checked, and anything inconsistent is a `ModelError`.
@@ -32,7 +32,7 @@ Field = int | bytes  # a number, or the bytes of a text, a message, or a float
 
 @dataclass(frozen=True)
 class ScoredPiece:
-    """A token, its score (the higher, the earlier it is merged), and its type."""
+    """A token with its score and type. Tokens with higher scores are merged earlier."""
 
     text: str
     score: float
@@ -51,7 +51,7 @@ class SentencePiece:
 
 
 def read_sentencepiece(path: Path) -> SentencePiece:
-    """Read a model of the BPE kind."""
+    """Read a SentencePiece model of the BPE kind."""
     try:
         from redraft.weights.checkpoint import read_small
 

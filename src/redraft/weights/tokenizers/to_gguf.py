@@ -1,14 +1,13 @@
-"""Converts the tokenizer of a Hugging Face folder to the metadata of a GGUF file.
+"""Convert the tokenizer of a Hugging Face folder to the metadata of a GGUF file.
 
 Two kinds are supported: byte-level BPE (Llama 3, Qwen, SmolLM, Mistral Nemo) and SentencePiece BPE (Llama 2,
 Mistral, and so SelFee), from tokenizer.json, tokenizer.model, or both. A tokenizer is refused unless
 llama.cpp is known to make the same ids as transformers.
 
-A GGUF file cannot store some things: flags of added tokens for spaces and whole words, normalisation to NFC,
-and chat templates other than the default. Without a tokenizer.model,
-SentencePiece scores are derived from the order of merges. They give the same ids if every pair of tokens that
-forms a token is a merge, as in files made from a SentencePiece model; otherwise rare texts may be split
-differently.
+A GGUF file cannot store the flags of added tokens for spaces and whole words, normalisation to NFC, or chat
+templates other than the default. Without a tokenizer.model, SentencePiece scores are derived from the order
+of merges. They give the same ids if every pair of tokens that forms a token is a merge, as in files made from
+a SentencePiece model. Otherwise, rare texts may be split differently.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MAX_ROWS = 1 << 22  # rows of an embedding: fifteen times the largest vocabulary
 def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     """Return the GGUF keys of a folder's tokenizer, in the order of the file.
 
-    Rows of the embedding without a token get an unused one, `[PAD…]`.
+    An embedding row without a token gets an unused token, `[PAD…]`.
     """
     if rows > MAX_ROWS:
         raise ModelError(f"{folder}: an embedding of {rows} rows is larger than any vocabulary.")

@@ -257,7 +257,7 @@ def test_an_output_of_something_else_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_a_model_without_a_chat_template_is_refused_before_a_call(tmp_path: Path) -> None:
     engine = Able(["x"], name="base-7b", about={"chats": False})
-    with pytest.raises(UsageError, match="base-7b does not answer messages") as caught:
+    with pytest.raises(UsageError, match="base-7b cannot be a teacher") as caught:
         made(tmp_path / "out.jsonl", engine)
     assert "chat template" in str(caught.value.hint)
     assert engine.calls == []

@@ -1,5 +1,5 @@
-"""Generate instructions with inputs and outputs, in the ways of Alpaca and of Self-Instruct.
+"""Generate instructions with inputs and outputs, in Alpaca's way or in Self-Instruct's.
 
-`run` makes a run. `flow` makes the tasks of a request: it asks the teacher in the words of `wording`, reads
-and judges with `rules`, and compares with the `pool`.
+`run` does a whole run. `flow` makes the tasks of one request: it asks the teacher with the texts of
+`wording`, parses and judges replies by the `rules`, and compares instructions with the `pool`.
 """

@@ -1,6 +1,6 @@
 """Make the tasks of one request, in either way, and judge them in the order of the requests.
 
-Each reply of the teacher is stored before it is used, and paid for once.
+Each reply of the teacher is stored before it is used, so that it is paid for only once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from redraft.jobs.journal import Journal
 
 
 class LimitReached(Exception):
-    """The run reached a limit, or an error that ends it, before a call."""
+    """Before a call, the run had reached a limit, or an error had ended it."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,17 @@ class Teacher:
     """An open model, and the settings that its calls share."""
 
     engine: Engine
-    identity: Any  # JSON values that tell it from every other model
+    identity: Any  # JSON values that identify the model
     journal: Journal
     session: Session
     slots: asyncio.Semaphore  # limits the calls at once
     calling: Callable[[], AbstractContextManager[Any]]  # returns a context in which a call is made
     price: Price | None = None
-    tries: int = 1  # how often a call is tried whose reply broke off
-    limit: Callable[[], str] = str  # returns which limit of the run is reached, if any
+    tries: int = 1  # attempts at a call, if its replies break off
+    limit: Callable[[], str] = str  # returns the limit that the run has reached, or an empty text
 
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> _Reply:
-        """Return the reply to a text; an empty one if the model says nothing.
+        """Return the reply to a text. It is empty if the model writes nothing.
 
         Equal texts in two scopes get separate replies. Each text gets its own seed.
 
@@ -105,7 +105,7 @@ class Teacher:
 
 
 DRY = 25
-"""Requests in a row that keep nothing, after which no more are sent. At 17 tasks each, that is 425 tasks."""
+"""Once so many requests in a row keep no task, no more are sent. At 17 tasks each, that is 425 tasks."""
 
 _KIND_TOKENS = 16  # tokens of a reply of yes or no
 
@@ -118,7 +118,7 @@ class Request:
 
     @property
     def id(self) -> str:
-        """Its id in the ledger, and the scope of its replies in the journal."""
+        """The request's id in the ledger, which is also the scope of its replies in the journal."""
         return str(self.number)
 
 
@@ -133,7 +133,7 @@ class Made:
     def reject(
         self, task: Task, origin: Origin, fault: Fault, nearest: str | None = None, *, claimed: bool = False
     ) -> None:
-        """Add a reject. `claimed`: its instruction counts as new, so later ones must differ from it."""
+        """Add a reject. If `claimed`, its instruction stays in the pool: later ones must differ from it."""
         about = {"id": origin.id, "request": origin.request, "number": origin.number}
         near = {} if nearest is None else {"nearest": nearest}
         more = {"claimed": True} if claimed else {}
@@ -142,7 +142,7 @@ class Made:
 
 @dataclass
 class Flow:
-    """The requests of a run."""
+    """The work on the requests of a run, and the state that they share."""
 
     way: Way
     wanted: Wanted
@@ -157,13 +157,13 @@ class Flow:
 
     @property
     def dry(self) -> bool:
-        """Whether the last requests, including failed ones, kept nothing."""
+        """Whether no task was kept from the last `DRY` requests, including failed ones."""
         return self.commits.next - 1 - self.pool.last >= DRY
 
     async def work(self, request: Request) -> list[str] | None:
-        """Return the lines of a request's tasks, or None to leave it to a later run.
+        """Return a request's tasks as lines, or None to leave the request to a later run.
 
-        It is left if there are enough tasks without it, or a limit is reached.
+        It is left to a later run if there are enough tasks already, or if a limit is reached.
         """
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False
@@ -181,10 +181,10 @@ class Flow:
         return lines
 
     async def _is_needed(self, number: int) -> bool:
-        """Wait until it is certain whether a request is needed, whatever earlier ones yield, and return it.
+        """Wait until it is certain whether a request is needed, whatever earlier ones yield, and return that.
 
-        So the last requests come one after another, and none is paid for in vain. A run makes the same calls
-        at any parallelism and after any stop.
+        So the last requests are made one after another, and none is paid for in vain. A run makes the same
+        calls at any parallelism and after any stop.
         """
         most, lag = (wording.NEW_TASKS, inf) if self.way == "alpaca" else (wording.NEW, LAG)
         while self.pool.missing and not (self.dry or self.commits.is_ended):

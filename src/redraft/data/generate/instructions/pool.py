@@ -1,8 +1,8 @@
-"""The pool of instructions: seeds, and those that requests added. A new one has to differ from all of them.
+"""Keep the pool of instructions: seeds, and those that requests added. A new one must differ from all.
 
-How fast requests are makes no difference. A request shows seeds, and tasks of requests at least `LAG` before
-it, and requests are judged in the order of their numbers (`Turns`). So the same replies give the same output,
-at any parallelism and after any stop.
+The speed of requests makes no difference. A request shows seeds, and tasks from requests at least `LAG`
+before it. Requests are judged in the order of their numbers (`Turns`). So the same replies give the same
+output, at any parallelism and after any stop.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from redraft.jobs.files import replacing
 from redraft.jobs.lines import LineFile, own_lines
 
 LAG = 32
-"""A request shows no tasks of the 32 requests before it, so up to 32 can be made at once without waiting."""
+"""A request shows only tasks from requests at least 32 before it, so 32 can be made at once."""
 
 
 class TaskPool:
-    """The seeds, and the generated instructions; `wanted` says how many there should be.
+    """The seeds and the generated instructions. `wanted` is the number of instructions to generate.
 
-    An instruction with a ROUGE-L F above `similar` to another is not new.
+    An instruction is not new if its ROUGE-L F with another is above `similar`.
     """
 
     def __init__(self, seeds: Sequence[Task], wanted: int, similar: float) -> None:
@@ -44,12 +44,12 @@ class TaskPool:
 
     @property
     def missing(self) -> int:
-        """How many instructions are still wanted."""
+        """The number of instructions that are still wanted."""
         return max(self.wanted - self.kept, 0)
 
     @property
     def last(self) -> int:
-        """The last request that has a kept instruction; -1 if there is none."""
+        """The number of the last request with a kept instruction; -1 if there is none."""
         return self._made[-1][0] if self._made else -1
 
     def add(self, instruction: str) -> None:
@@ -58,7 +58,7 @@ class TaskPool:
         self._texts.append(instruction)
 
     def claim(self, instruction: str) -> tuple[Fault, str] | None:
-        """Add a new instruction; for one that is not new, return the fault and the nearest instruction."""
+        """Add an instruction if it is new. Otherwise return the fault and the most similar instruction."""
         near = self._near.nearest(instruction)
         if near is None:
             self.add(instruction)
@@ -66,7 +66,7 @@ class TaskPool:
         return Fault("similar", f"a ROUGE-L of {near.score:.2f} with another"), self._texts[near.place]
 
     def keep(self, request: int, number: int, instruction: str) -> None:
-        """Record that an instruction of the pool is kept, with its request and its place there."""
+        """Record that an instruction of the pool is kept, with its request and its place in the reply."""
         insort(self._made, (request, number, instruction))
         self.kept += 1
 
@@ -77,14 +77,14 @@ class TaskPool:
 
 
 def drawn(tasks: Sequence[Task], most: int, rng: Random) -> list[Task]:
-    """Draw different tasks."""
+    """Draw up to `most` distinct tasks."""
     return rng.sample(tasks, min(most, len(tasks)))
 
 
 class Turns:
-    """Let numbered requests pass in order; `next` is the first that has not passed.
+    """Let numbered requests pass in order. `next` is the number of the first that has not passed.
 
-    `before` holds ids of requests that passed in earlier runs: their numbers as texts.
+    `before` contains the ids of requests that passed in earlier runs: their numbers as texts.
     """
 
     def __init__(self, before: Container[str] = ()) -> None:
@@ -125,12 +125,12 @@ _FIELDS = {"rule", "request", "number", "record"}
 
 
 class Rejects(AbstractContextManager["Rejects"]):
-    """The rejects of an output that this process has locked: `OUT.rejected.jsonl`.
+    """The rejects of an output that this process has locked, in `OUT.rejected.jsonl`.
 
-    Unless the output is `complete`, rejects of requests that are not `done` are dropped: they come again.
+    Unless the output is `complete`, rejects of requests that are not `done` are removed: they come again.
 
     Raises:
-        OutputError: The file cannot be written, or has something else in it.
+        OutputError: The file cannot be written, or contains something else.
     """
 
     def __init__(self, output: Path, done: Container[str], *, complete: bool = False) -> None:

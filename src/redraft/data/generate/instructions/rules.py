@@ -1,14 +1,14 @@
-"""Read a teacher's replies, and reject what is unsuitable, by named rules, which also count the rejects.
+"""Parse a teacher's replies, and reject unsuitable tasks by named rules. Rejects are counted by rule.
 
-The rules of Alpaca are `short`, `long`, `blocked`, `program`, `start`, `similar`, `cut`, those of Self-
-Instruct `same`, `colon`, `conflict`. The others catch what chat models add: refusals, loops, markers of
-formats. A task is rejected by the first rule that finds a fault. Whether an answer is right is not judged.
+Alpaca's rules are `short`, `long`, `blocked`, `program`, `start`, `similar` and `cut`; Self-Instruct's are
+`same`, `colon` and `conflict`. The others catch faults of chat models: refusals, loops, format markers. The
+first rule that finds a fault rejects the task. Whether an answer is right is not judged.
 
 Replies are labelled blocks, such as `Instruction: … Input: … Output: …`, or numbered lists. A label counts
 only where the form allows it: in its order, at the start of a line. After `Output:`, a line `Input:` is text
-of the output, because only a new block can come next. Where the first block has a heading with a number, the
-others need one too: an output may show an instruction. Teachers add numbers, Markdown and rules around
-labels, and fences around all; these are not part of a text. The patterns are possessive:
+of the output, because only a new block can come next. If the first block has a heading with a number, the
+others need one too, because an output may contain an instruction. Teachers put numbers, Markdown and rules
+around labels, and fences around everything; these do not belong to a text. The patterns are possessive:
 otherwise a line of ten thousand spaces or dashes, which weak models write, would take hours.
 """
 
@@ -27,7 +27,7 @@ from redraft.data.generate.leaks import is_refusal
 
 
 class Fault(NamedTuple):
-    """The rule that rejects a text, and what it found."""
+    """The rule that rejects a text, and the reason."""
 
     rule: str
     reason: str
@@ -52,14 +52,14 @@ _PROGRAM = "write a program"
 
 
 def repeats(text: str) -> str:
-    """Return what a text repeats at its end, five times or more; empty if nothing. Spaces do not matter."""
+    """Return the words that a text repeats at its end, five times or more, or "". White space is ignored."""
     end = " " + " ".join(text[-_LOOKED_AT:].split())
     units = (end[-length:] for length in _LOOP)
     return next((unit.strip() for unit in units if end.endswith(unit * _TIMES)), "")
 
 
 def fault_of_reply(text: str, *, cut: bool) -> Fault:
-    """Return why nothing could be read in a reply. `cut` means that the token limit ended it."""
+    """Return the fault of a reply that contains no task. `cut` means that the token limit ended it."""
     if not text.strip():
         return Fault("empty", "the reply is empty")
     if is_refusal(text):
@@ -118,10 +118,10 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
 
 
 def check_instances(tasks: Sequence[Task], wanted: Wanted) -> list[Found]:
-    """Return the instances of one instruction with their faults, those of Self-Instruct included.
+    """Return the instances of one instruction with their faults, including those by Self-Instruct's rules.
 
-    An input that comes with different outputs spoils all its instances. An instance that repeats another is
-    dropped.
+    If an input comes with different outputs, all its instances are faulty. So is an instance that repeats an
+    earlier one.
     """
     outputs: dict[str, set[str]] = {}
     for task in tasks:
@@ -149,14 +149,14 @@ _NUMBERED = re.compile(
 _YES_OR_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 
 _FENCE = re.compile(r"\s*+(?:`{3,}+|~{3,}+)\s*+[\w+-]*+\s*+")
-_CUT = Fault("cut", "the reply was cut in it, at the token limit")
+_CUT = Fault("cut", "the reply was cut inside it, at the token limit")
 
 LABELS = ("instruction", "input", "output")  # the labels of a task
 _Block = dict[str, str]  # the texts of a block by label. Labels that did not come are missing.
 
 
 def read_blocks(text: str, labels: Sequence[str]) -> list[_Block]:
-    """Return the blocks of a reply; `labels` are in lower case, and the first one begins a block.
+    """Return the blocks of a reply. `labels` are in lower case, and the first of them begins a block.
 
     Text before the first label is left out.
     """
@@ -214,12 +214,12 @@ def _end(lines: list[str], *, fenced: bool) -> int:
 
 
 def input_of(text: str) -> str:
-    """Return an input; empty if the text says that there is none."""
+    """Return the text as an input, or an empty text if it means that there is no input."""
     return "" if len(text) < 40 and _NO_INPUT.fullmatch(text) else text
 
 
 def read_tasks(reply: str, *, cut: bool) -> list[Found]:
-    """Return the tasks of a reply. If the token limit cut it, the last one is incomplete."""
+    """Return the tasks of a reply. If the token limit cut the reply, the last task has the fault `cut`."""
     found = []
     for block in read_blocks(reply, LABELS):
         task = Task(block["instruction"], input_of(block.get("input", "")), block.get("output", ""))
@@ -231,7 +231,7 @@ def read_tasks(reply: str, *, cut: bool) -> list[Found]:
 
 
 def read_instructions(reply: str, *, cut: bool) -> list[Found]:
-    """Return the numbered instructions of a reply. If the reply was cut, the last one is incomplete."""
+    """Return the numbered instructions of a reply. If the reply was cut, the last has the fault `cut`."""
     texts: list[list[str]] = []
     fenced = False
     for line in reply.splitlines():
@@ -250,7 +250,7 @@ def read_instructions(reply: str, *, cut: bool) -> list[Found]:
 
 
 def read_kind(reply: str) -> bool | None:
-    """Return whether a reply says yes or no first; None if it says neither."""
+    """Return True if a reply's first "yes" or "no" is a yes, False if it is a no, None without either."""
     found = _YES_OR_NO.search(reply)
     return found[1].lower() == "yes" if found else None
 

@@ -1,7 +1,7 @@
-"""Generate instructions into a file that is its own pool: a second run adds to it.
+"""Generate instructions into a file. A later run adds new ones, which must differ from those in the file.
 
-Beside the output are the journal of paid replies, the rejects, the marks of finished requests, and the record
-of how it was made. `jobs.harness` runs the requests.
+The files beside the output contain the paid replies, the rejects, the ids of finished requests, and how the
+output was made. `jobs.harness` runs the requests.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ OF_THE_RESULT = (
     *("way", "language", "topic", "similar"),
     *("temperature", "top_p", "max_tokens", "seed", "model"),
 )
-"""Options that decide the results. `count` is not one: a larger one goes on."""
+"""Options that affect the results. `count` is not one of them: a larger count continues the output."""
 
 _SAMPLED: dict[str, dict[str, Any]] = {
     "alpaca": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 3072},
     "self-instruct": {"temperature": 0.7, "top_p": 0.5, "max_tokens": 1024},
 }
-"""How the two scripts sample, but for Self-Instruct's length: 1,024 hold five instances."""
+"""The sampling of the original scripts, except Self-Instruct's length: five instances fit in 1,024 tokens."""
 
 _PRESENCE_PENALTY = 2.0
-"""Self-Instruct's, for new instructions. Engines that take no further fields go without."""
+"""Self-Instruct's penalty for new instructions. It is left out for engines that accept no extra fields."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class Generated:
 
     @property
     def exit_status(self) -> int:
-        """0 if there are enough instructions; 3 if the teacher gives no new ones; else the job's."""
+        """The job's exit status or, if that is 0, 3 if the teacher wrote no new instructions."""
         return self.job.exit_status or (3 if self.dry else 0)
 
     def __str__(self) -> str:
         spent, out = self.job.spent, self.out
         kept = f"{counted(self.kept, 'instruction')}, {counted(self.tasks, 'task')} in {out}"
         if not (self.job.counts.added or self.exit_status):
-            kept += f": there were enough, and nothing was asked. A --count above {self.kept} adds more"
+            kept += f": these were enough, so no request was made. A --count above {self.kept} adds more"
         rows = [("kept", kept)]
         if self.rejected:
             rows.append(("rejected", f"{self.rejected.total():,}: {in_words(self.rejected)}"))
@@ -94,19 +94,19 @@ def generate_instructions(
 ) -> Generated:
     """Generate instructions with inputs and outputs, from seeds and the tasks already in `output`.
 
-    As `redraft generate instructions`, and in the same files: each resumes what the other began. Works in
-    notebooks too.
+    Same as `redraft generate instructions`, with the same files: each resumes what the other began. This
+    works in notebooks too.
 
     Args:
         output: The file of tasks. If it exists, the run continues it.
-        model: The teacher: a model reference, or an open engine, which stays open.
-        **options: As listed below; all can be left out.
+        model: The teacher, as a model reference or an open engine. The engine is not closed.
+        **options: As listed below; all are optional.
 
     Raises:
         UsageError: An option or the seeds are wrong.
-        OutputError: `output` cannot be written, is in use, or was made in another way.
-        EngineError: The model or its server failed. What was paid for is in the journal.
-        KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
+        OutputError: `output` cannot be written, is in use, or was made with other settings.
+        EngineError: The model or its server failed. Replies that were paid for are in the journal.
+        KeyboardInterrupt: Ctrl-C ended the run. Tasks made until then are in `output`.
     """
     return _run_of(output, model, options).run()
 
@@ -148,16 +148,16 @@ class InstructionRun:
 
     @property
     def options(self) -> InstructionOptions:
-        """The options."""
+        """The options of the run."""
         values: InstructionOptions = self.settings.values
         return values
 
     def run(self) -> Generated:
-        """Generate until there are enough. In the main thread, signals end the run."""
+        """Generate until there are enough instructions. In the main thread, signals end the run."""
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> Generated:
-        """Do the same in the running event loop."""
+        """Do what `run` does, in the running event loop."""
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
@@ -165,7 +165,7 @@ class InstructionRun:
         self.plan.check(self.settings, "call")
         if options.batch and options.way == "self-instruct":
             raise UsageError(
-                "--batch is for --way alpaca: requests of self-instruct wait for each other, a thousand "
+                "--batch needs --way alpaca: the requests of self-instruct wait for each other, a thousand "
                 "times for a large set.",
                 hint="Leave out --batch, or use --way alpaca.",
             )
@@ -182,12 +182,12 @@ class InstructionRun:
         path = self.options.seeds
         self._seeds = tasks.read_seeds(Path(path) if path else None)
         if self._seeds.repeats and not self.plan.quiet:
-            self.plan.say(f"{path}: {self._seeds.repeats:,} seeds repeat another one, and are left out.")
+            self.plan.say(f"{path}: {self._seeds.repeats:,} seeds repeat earlier ones and are left out.")
         total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
         if self.options.way == "alpaca" and solved < tasks.FEWEST:
             raise UsageError(
-                f"{solved} of the {total} tasks in {path} have an output, but requests "
-                f"of --way alpaca show at least {tasks.FEWEST} such tasks.",
+                f"{solved} of the {total} tasks in {path} have an output, but "
+                f"--way alpaca needs at least {tasks.FEWEST} such tasks.",
                 hint="Add outputs, or use --way self-instruct.",
             )
 
@@ -226,7 +226,7 @@ class InstructionRun:
         if dry:
             rules = ", ".join(f"{rule} {number:,}" for rule, number in self._rejected.most_common(5))
             self.plan.say(
-                f"the last {DRY} requests gave nothing new and sound; kept: {counted(kept, 'instruction')}.\n"
+                f"the last {DRY} requests gave no new, sound task; kept: {counted(kept, 'instruction')}.\n"
                 f"  Rejects: {rules or 'none'}. Try a stronger model, more seeds, or another --topic."
             )
         with out.open("rb") as file:
@@ -279,7 +279,7 @@ class InstructionRun:
             identity = [engine.info.engine, engine.info.name]
         if not engine.info.chats:
             raise UsageError(
-                f"{engine.info.name} does not answer messages, as a teacher must.",
+                f"{engine.info.name} cannot be a teacher: it does not answer chat messages.",
                 hint="Use a model with a chat template.",
             )
         plan.check_engines(RevisionOptions.read({"model": engine, "price": options.price}))

@@ -1,4 +1,4 @@
-"""A task: an instruction, an optional input, and the output. Both ways begin with tasks and make tasks.
+"""Read seeds, and write tasks: an instruction, an optional input, and the output.
 
 Seeds are read from a file of any known shape. The shipped ones are our own writing, for tests and first runs.
 A kept task is written as a chain with one step, so that every verb of `redraft data` reads it.
@@ -41,7 +41,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a task was generated."""
+    """The request and reply in which a task was generated."""
 
     way: str  # `alpaca` or `self-instruct`
     request: int  # the number of the request
@@ -64,9 +64,9 @@ def to_chain(
     *,
     is_last: bool = False,
 ) -> Chain:
-    """Return the chain record of a kept task. It inherits the origin `seeds`, with a licence.
+    """Return the chain record of a kept task. `seeds` becomes its origin, with a licence.
 
-    A request's last task is marked as such: that is how a run knows that the request is done.
+    `is_last` marks a request's last task. By this mark, a later run recognises that the request is done.
     """
     about = asdict(origin) | {"is_last": is_last}
     if task.is_classification is not None:
@@ -92,13 +92,13 @@ def generated_in(record: Mapping[str, Any]) -> dict[str, Any]:
         return about
     raise RecordError(
         f"the record {record.get('id')!r} does not say in meta.{GENERATED} which request made it.",
-        hint="Give it as seeds: --seeds FILE, and write to another file with -o.",
+        hint="To use the file as seeds: --seeds FILE, and another output with -o.",
     )
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """The tasks to begin with."""
+    """The tasks from which a run starts."""
 
     tasks: tuple[Task, ...]  # tasks with different instructions
     repeats: int  # how many more repeated an instruction
@@ -112,7 +112,7 @@ def read_seeds(path: Path | None) -> Seeds:
 
     Raises:
         RecordError: The file cannot be read, or a record has no instruction; the message names it.
-        UsageError: Fewer than two tasks are different.
+        UsageError: There are fewer than two different tasks.
     """
     source = path or SHIPPED
     found: dict[tuple[str, ...], Task] = {}
@@ -131,7 +131,7 @@ def read_seeds(path: Path | None) -> Seeds:
         count = f"{total} tasks, all the same" if total > 1 else f"{total or 'no'} task"
         raise UsageError(
             f"{source} has {count}, but generating needs at least {FEWEST} different ones.",
-            hint="Add tasks of your own, or leave out --seeds for those that are shipped.",
+            hint="Add tasks of your own, or leave out --seeds to use the shipped ones.",
         )
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     known = licences - {UNKNOWN}
@@ -140,7 +140,7 @@ def read_seeds(path: Path | None) -> Seeds:
 
 
 def task_of(chain: Chain) -> Task:
-    """Return a chain as a task. Its output is the best answer, or the gold one."""
+    """Convert a chain to a task. Its output is the best answer, or the gold answer."""
     about = {**meta_of(chain, "source"), **meta_of(chain, GENERATED)}
     kind = about.get("is_classification")
     extra = "" if chain.prompt.messages else chain.prompt.input

@@ -1,7 +1,7 @@
-"""The requests to the teacher, in both ways. The wording is our own; the demands are those of Alpaca.
+"""Write the requests to the teacher, for both ways. The wording is our own; the demands are Alpaca's.
 
-The wording is part of how an output was made: its digest is in the provenance, and a changed wording never
-uses replies to another one, because a journal's keys hold the whole request.
+The provenance of an output contains a digest of the wording. Once the wording changes, no reply to the old
+one is used again, because a journal's keys contain the whole request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHOWN, _LAST = 3, 20
 NEW_TASKS = _LAST - SHOWN  # most new tasks of a reply
 
 SEEDS_SHOWN, MADE_SHOWN, NEW = 6, 2, 8
-"""Instructions of people and of earlier requests in a request, and new ones (Self-Instruct, section 2.2)."""
+"""Numbers of seeds, of earlier, and of new instructions in a request (Self-Instruct, section 2.2)."""
 
 KINDS_SHOWN, INSTANCES_SHOWN = 20, 2  # examples in the request for a kind, and in that for instances
 
@@ -32,20 +32,20 @@ LEAST_WORDS, MOST_WORDS = 4, 150
 
 AFTER_TASKS = (f"\nTask {_LAST + 1}", f"\n{_LAST + 1}. Instruction")
 AFTER_INSTANCES = (f"\nExample {INSTANCES + 1}", "\nInstruction:")
-"""Where a teacher that does not stop begins what is too much."""
+"""Stop texts, with which a teacher that does not stop would go on."""
 
 NO_INPUT = "<noinput>"  # stands for an empty input in requests and replies, as in Alpaca
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The wanted language and topic of tasks; empty for any."""
+    """The language and the topic that tasks should have. An empty topic allows any."""
 
     language: str
     topic: str = ""
 
     def demands(self) -> str:
-        """Return the demands on instructions, one per line."""
+        """Return the requirements for instructions, one per line."""
         demands = [
             *([f"Every task is about this topic: {self.topic}."] if self.topic else []),
             f"All texts are in {self.language}.",
@@ -85,7 +85,7 @@ def _listed(form: str, examples: str, shown: int, last: int, wanted: Wanted) -> 
 
 
 def ask_kind(instruction: str, examples: Sequence[Task]) -> str:
-    """Return the request that asks whether an instruction wants a classification."""
+    """Return the request that asks whether an instruction is a classification task."""
     kinds = {True: "yes", False: "no"}
     shown = [
         f"Instruction: {' '.join(task.instruction.split())}\nClassification: {kinds[task.is_classification]}"
@@ -98,7 +98,7 @@ def ask_kind(instruction: str, examples: Sequence[Task]) -> str:
 def ask_instances(task: Task, examples: Sequence[Task], wanted: Wanted) -> str:
     """Return the request for inputs and outputs of an instruction whose kind is known.
 
-    A classification gets its labels before the inputs. Otherwise a teacher invents inputs for one label only.
+    For a classification, labels come before inputs. Otherwise a teacher invents inputs for only one label.
     """
     name, shown = ("output_first", _labelled) if task.is_classification else ("input_first", _solved)
     return str(_TEXTS[name]).format(
