@@ -128,7 +128,7 @@ def test_what_is_read(text: str, check: Check) -> None:
     ("text", "message", "form"),
     [
         ("words<=x", "words is followed by '<=x', but needs a comparison with a whole number.", "words<=50"),
-        ("words", "words stands alone, but needs a comparison with a whole number.", "words<=50"),
+        ("words", "words has no value, but needs a comparison with a whole number.", "words<=50"),
         ("words<=5.5", "unexpected '.5' after words<=5.", "words<=50"),
         ("words=20..10", "no answer can pass words=20..10.", "words=10..20"),
         ("words<=1..2", "a range needs =, not <=.", "words<=50"),

@@ -37,7 +37,7 @@ class Json:
 
     @property
     def schema(self) -> Schema:
-        """A schema that accepts any object or list.
+        """The schema of any object or list.
 
         Without a schema, models often end in a bare number, text or word.
         """

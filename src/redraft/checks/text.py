@@ -213,7 +213,7 @@ class Case:
 
     @property
     def form(self) -> Form:
-        """The form of an answer in this case."""
+        """The form of an answer with all letters in this case."""
         return Form(case="upper" if self.name == "uppercase" else "lower")
 
     def prefix(self, text: str) -> Prospect:
@@ -291,7 +291,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """The form of an answer without the phrase; None for `lacks[part]`, except of one sign."""
+        """The form of an answer without the phrase; `lacks[part]` steers only away from a single sign."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
@@ -486,7 +486,7 @@ class Matches:
 
     @property
     def form(self) -> Form | None:
-        """The form of an answer that matches the pattern; None for `lacks[regex]`."""
+        """The form of the pattern; it steers if it covers the whole answer and a grammar can express it."""
         return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
