@@ -110,7 +110,7 @@ def is_learnt(message: Mapping[str, Any]) -> bool:
     """
     weight = message.get("weight", 1)
     if weight not in (0, 1, None):
-        raise RecordError(f"a message has weight {weight!r:.40}, but only 0 and 1 are allowed")
+        raise RecordError(f"a message has weight {weight!r:.40}; only 0 and 1 are allowed")
     return weight != 0 and message.get("train") is not False
 
 
