@@ -138,7 +138,7 @@ def test_the_prompt_is_given_to_those_that_want_it(function: Callable[..., Any],
         ("no_rules.polite", "there is no module 'no_rules'"),
         ("own_rules.sub.polite", "there is no module 'own_rules.sub'"),
         ("own_rules.rude", r"own_rules \(.*own_rules.py\) has no function 'rude'"),
-        ("own_rules.LIMIT", "does not have a function 'LIMIT'"),
+        ("own_rules.LIMIT", "has no callable 'LIMIT'"),
     ],
 )
 def test_a_wrong_path_is_refused(folder: Path, path: str, problem: str) -> None:

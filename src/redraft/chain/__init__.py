@@ -31,7 +31,7 @@ Verdict = Literal["accept", "revise", "unknown"]
 """The verdict of feedback; `unknown` if its text states none."""
 
 Finish = Literal["stop", "max_tokens", "context", "filtered", "lost", "cancelled", "error"]
-"""Why a step's text ended. `lost`: it was stopped because no continuation could pass its checks."""
+"""The reason why a step's text ended. `lost`: stopped, because no continuation could pass its checks."""
 
 Stop = Literal[
     "accepted",
@@ -47,10 +47,10 @@ Stop = Literal[
     "cancelled",
     "error",
 ]
-"""Why a chain ended."""
+"""The reason why a chain ended."""
 
 Role = Literal["writer", "critic", "judge"]
-"""Which model was asked: the one that answers, the critic, or the judge of `judge:` checks."""
+"""The model that was asked: the one that answers, the critic, or the judge of `judge:` checks."""
 
 Place = tuple[int, int] | str
 """A place in an answer: a character range (start, end), end excluded, or the JSON pointer of a value."""
@@ -110,7 +110,7 @@ class CheckResult(_Record):
 
     Attributes:
         score: 0 to 1.
-        message: What is wrong and where, or what was found.
+        message: The fault and its place, or what was found if there is no fault.
         places: All places of the fault, if the check knows them. Recorded only if there are any.
     """
 
@@ -130,7 +130,7 @@ class Feedback(_Record):
     """A criticism of an answer: a text and its verdict.
 
     Attributes:
-        by: Who criticised: a model, the checks, both, or a person. A person's requests are in `checks`.
+        by: The author: a model, the checks, both, or a person. A person's requests are in `checks`.
         reasoning: The model's thoughts before it wrote `text`. Recorded only if there are any.
     """
 
@@ -145,7 +145,7 @@ class Step(_Record):
     """An answer with its feedback.
 
     Attributes:
-        finish: Why the answer ended; if the model's feedback was cut, why the feedback ended.
+        finish: The reason why the answer ended; if the model's feedback was cut, why that ended.
         echo: The text is not an answer: it repeats the prompt or the feedback, only acknowledges it, or
             replaces a tool call that is due. An echo never passes, and ranks below every other answer.
         reasoning: The model's thoughts before the answer. Thoughts in tags in `answer` (`chain.thoughts`) go
@@ -324,12 +324,12 @@ class Chain(_Record, Generic[T_co]):
         steps: The answers, each revised from the one before it.
         drafts: First answers that were not chosen. The chosen one begins `steps`.
         best: Index into `steps` of the best answer (`best_step`), or None if there is no answer.
-        stop: Why the chain ended; None if the record does not say.
+        stop: The reason why the chain ended; None if the record does not contain it.
         model: `name`, `engine` and `revision_mode` of the writer.
         sampling: The sampling options.
         usage: The usage of all models, over everything that was generated.
         usage_by_role: The usage of `writer`, `critic` and `judge`; empty if only the writer was asked.
-        value: The parsed object, if JSON was asked for; plain JSON if the chain was read from a file.
+        value: The parsed object, if JSON was requested; plain JSON if the chain was read from a file.
     """
 
     version: int = VERSION
@@ -441,7 +441,7 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return the offset of the first repetition if a text ends with one phrase three times, or None."""
+    """Return where the repetition begins, if a text ends with one phrase three times, or None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 
@@ -535,7 +535,7 @@ def read_jsonl(path: str | Path) -> Iterator[Chain]:
 
 
 def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
-    """Return the chain with this id, or the only one whose id ends in `/ID`. Errors call the chains `where`.
+    """Return the chain with this id, or the only one whose id ends in `/ID`. Errors refer to `where`.
 
     Raises:
         UsageError: No chain has that id, or several do.

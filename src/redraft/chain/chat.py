@@ -1,6 +1,6 @@
 """Render training texts with a model's own chat template, and put loss on the parts that the model writes.
 
-Most templates do not say which part the model writes, so it is found here. Every text of a message carries a
+Most templates do not mark which part the model writes, so it is found here. Every text of a message carries a
 numbered mark in its middle, where templates that trim or compare texts do not notice it. The marks show where
 each text is, and which texts the template left out. The model writes from the end of an answer's prompt to
 the control token that ends its turn. If a later message changes a turn, for example by dropping its thoughts,

@@ -214,7 +214,7 @@ class Parser:
         return pieces
 
     def close(self) -> list[SectionText]:
-        """End the text, and return the held-back pieces without trailing white space."""
+        """End the text. Return the pieces that were held back, without trailing white space."""
         pieces: list[SectionText] = []
         self._emit(self._held, pieces)
         self._held = ""

@@ -1,7 +1,7 @@
 """Return and replace the texts of a chain: the turns of its conversation, and its gold answers.
 
-Only the best answer is a turn; drafts and feedback stay in the chain's steps. In `meta`, gold
-answers are `reference`, and their derivations are `rationale`.
+Only the best answer is a turn; drafts and feedback stay in the chain's steps. In `meta`, gold answers are
+`reference`, and their derivations are `rationale`.
 """
 
 from __future__ import annotations
@@ -135,14 +135,14 @@ def rationales(chain: Chain) -> list[str]:
 
 
 def gold_texts(chain: Chain) -> list[str]:
-    """Return all texts that give a gold answer away: answers, rationales, and other answers in the source."""
+    """Return all texts that reveal a gold answer: answers, rationales, and other answers in the source."""
     source = meta_of(chain, "source")
     kept = [source.get(name) for name in ("answer", "answers")]
     return [*gold_answers(chain), *rationales(chain), *texts_in(kept)]
 
 
 def gold_text(chain: Chain) -> str:
-    """Return the gold answer with its rationale, as a model would be trained to answer, or an empty text.
+    """Return the gold answer with its rationale, in the form that a model is trained on, or an empty text.
 
     Models learn mathematics from worked steps, so the rationale comes first, and the gold answer follows as a
     paragraph of its own. A solution that already boxes the answer is left unchanged.

@@ -143,10 +143,10 @@ def to_preference(chain: Chain) -> Record | Unfit:
 
 
 def to_every_eval_ever(chain: Chain) -> Record | Unfit:
-    """Return a chain that `redraft eval` scored as an instance of Every Eval Ever's schema 0.3.0.
+    """Convert a chain that `redraft eval` scored into an instance of Every Eval Ever's schema 0.3.0.
 
     Lost: other answers, feedback, settings, and the checks' messages. The aggregate that `evaluation_id`
-    names, which would give the task's source, is not written.
+    names, which would contain the task's source, is not written.
     """
     truth, place = meta_of(chain, "eval"), chain.best or 0
     try:

@@ -44,8 +44,8 @@ class Outcome:
 
     Attributes:
         score: 0 to 1; ranks failed answers. A passed answer scores 1 unless the check is graded.
-        message: What is wrong, where, and by how much; or what was found, if the answer passes.
-        places: Where the faults are, so that only these places are rewritten; empty unless all are known.
+        message: The fault, its place and its size or, if the answer passes, what was found.
+        places: The places of the faults, so that only these are rewritten; empty unless all are known.
     """
 
     passed: bool
@@ -214,7 +214,7 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
         raise CheckError(f"{check.name!r} returned a wrong outcome: {describe(error)}.", hint=hint) from None
     for at in result.places:
         if not (at[:1] in ("", "/") if isinstance(at, str) else 0 <= at[0] <= at[1] <= len(answer)):
-            raise CheckError(f"{check.name!r} returned the place {at!r:.60}.", hint=hint)
+            raise CheckError(f"{check.name!r} returned the invalid place {at!r:.60}.", hint=hint)
     return result
 
 
@@ -263,7 +263,7 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 AT_ONCE = min(32, all_cores())
-"""The most checks that may run processes at once. A batch may bring a thousand answers at once, whose checks
+"""The most checks that may run processes together. A batch may bring a thousand answers at once, whose checks
 would use up memory and open files, and make each other miss their time limits."""
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()

@@ -1,4 +1,4 @@
-"""Checks that run programs: `command:pytest -q tests`. Exit status 0 passes; else the output is feedback.
+"""Checks that run programs: `command:pytest -q tests`. If the exit status is not 0, the output is feedback.
 
 The program reads the answer on standard input, without a shell, with all rights of the user. It and its
 process group are killed when it ends, when the time is up, and when the check is cancelled.

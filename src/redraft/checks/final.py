@@ -415,7 +415,7 @@ class _Final(ABC):
 
 @dataclass(frozen=True)
 class Number(_Final):
-    """`number=3.14~0.01`: the final answer is this number, give or take a tolerance."""
+    """`number=3.14~0.01`: the final answer is this number, within a tolerance."""
 
     reference: Value
     tolerance: Value = Decimal(0)

@@ -41,7 +41,7 @@ class FunctionCheck:
             try:
                 inspect.signature(self.function).bind(*["text"] * (1 + takes_prompt(self.function)))
             except TypeError as error:
-                raise CheckSyntaxError(f"{self.name}: cannot take an answer: {error}.", hint=hint) from None
+                raise CheckSyntaxError(f"{self.name}: cannot accept an answer: {error}.", hint=hint) from None
 
     @classmethod
     def of(cls, path: str) -> Self:
@@ -52,7 +52,7 @@ class FunctionCheck:
         module = imported(module_name, path)
         function = getattr(module, name, None)
         if not callable(function):
-            found = "has no function" if function is None else "does not have a function"
+            found = "has no function" if function is None else "has no callable"
             where = getattr(module, "__file__", None) or "built in"
             raise CheckSyntaxError(f"python:{path}: {module_name} ({where}) {found} {name!r}.", hint=_HINT)
         return cls(path, function)
@@ -117,7 +117,7 @@ def demands(text: str) -> Callable[[F], F]:
         UsageError: The sentence is not a text, or the decorated object cannot store it.
     """
     if not isinstance(text, str):
-        raise UsageError(f"the demand is {shown(text)}.", hint=_SENTENCE)
+        raise UsageError(f"the demand is {shown(text)}, not a sentence.", hint=_SENTENCE)
 
     def decorate(function: F) -> F:
         try:
@@ -158,7 +158,7 @@ def imported(name: str, path: str) -> ModuleType:
 
 
 def takes_prompt(function: Callable[..., Any]) -> bool:
-    """Return whether a function takes the prompt: its second parameter is required, or named `prompt`."""
+    """Return whether a function accepts the prompt: its second parameter is required, or named `prompt`."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:  # some C functions have no signature

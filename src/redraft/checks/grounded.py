@@ -414,7 +414,7 @@ class Grounded:
 
 
 def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int, int]]]:
-    """Yield each quotation, date, number and name, in words, whether the source has it, and its place."""
+    """Yield each quotation, date, number and name: its description, whether the source has it, its place."""
     rest = _LIST_MARK.sub(_end, _PLACEHOLDER.sub(_end, answer))
     for what, pattern, holds in _KINDS:
         kept, pieces = 0, list[str]()

@@ -2,7 +2,7 @@
 
 Models put fences and sentences around JSON. The JSON of a text is the first of these that exists: the whole
 text, its only block marked as json, the content of a fence around the text, its only object or list. Broken
-JSON, or an object with a repeated name, is never skipped for other JSON in the text. Several are an error.
+JSON, or an object with a repeated name, is never skipped for other JSON. Several objects are an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks by a model: a judge scores the answer by a rubric, or a reward model gives it a number.
+"""Checks by a model: a judge scores the answer by a rubric, or a reward model scores it directly.
 
 The judge explains first and writes its score on the last line; a reply without one is an error. A reward
 model's score is the logistic function of the reward. Such models are trained on differences, so their scores

@@ -36,8 +36,8 @@ class CheckKind(Kind):
     """A kind of check.
 
     Attributes:
-        form: How it is written, such as `contains:TEXT`.
-        about: What an answer needs to pass, for `--help`.
+        form: Its written form, such as `contains:TEXT`.
+        about: The condition that an answer must meet, for `--help`.
         make: Makes a check from its parts. It raises `Written.error` for a wrong form, and reads and imports
             all that the check needs, so that faults show before an answer is paid for.
         writer: Who may write such a check. `anyone`: it computes on the answer's text alone, runs nothing,
@@ -179,7 +179,7 @@ def _command(written: Written) -> Check:
         return Command.of(written.text)
     limit = _SECONDS.fullmatch(written.option.strip())
     if not limit or float(limit[1]) <= 0:
-        raise written.error(f"command[{written.option}]: write a time limit like command[10s]:")
+        raise written.error(f"command[{written.option}]: write a time limit such as command[10s]:")
     return Command.of(written.text, float(limit[1]))
 
 
@@ -198,7 +198,7 @@ def _reward(written: Written) -> Check:
     try:
         bar = REWARD_BAR if written.option is None else float(written.option)
     except ValueError:
-        problem = f"reward[{written.option}]: write the score that passes like reward[0.7]:"
+        problem = f"reward[{written.option}]: write the lowest passing score, such as reward[0.7]:"
         raise written.error(problem) from None
     return Reward.of(written.text, bar)
 
@@ -213,7 +213,7 @@ LINES = _for_anyone("lines<=5", "count of lines that are not empty", _count)
 BULLETS = _for_anyone("bullets==3", "count of lines that begin with a bullet", _count)
 ITEMS = _for_anyone("items==3", "count of bullets and of numbered lines", _count)
 HEADINGS = _for_anyone("headings>=2", "count of lines that begin with # or ##", _count)
-UNIQUE = _for_anyone("unique", "contains no line twice", _plain("text", "Unique"))
+UNIQUE = _for_anyone("unique", "contains no repeated line", _plain("text", "Unique"))
 UPPERCASE = _for_anyone("uppercase", "contains no lowercase letter", _plain("text", "Case", "uppercase"))
 LOWERCASE = _for_anyone("lowercase", "contains no uppercase letter", _plain("text", "Case", "lowercase"))
 CONTAINS = _for_anyone(

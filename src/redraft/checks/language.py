@@ -127,7 +127,7 @@ class Language:
         """Fail if the answer is clearly in another language. The score is the probability of the right one.
 
         A short text, with a name or a foreign word in it, is weak evidence: the shorter it is, the less
-        probable the right language must be for a verdict. Without a verdict, the answer passes.
+        probable the right language must be for a failure. Otherwise the answer passes.
         """
         text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
         text = text if any(map(str.isalpha, text)) else answer

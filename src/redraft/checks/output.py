@@ -51,7 +51,7 @@ class OutputCheck:
         return demand_of_schema(self.schema)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if pydantic makes a value of the JSON. The message names the wrong fields."""
+        """Pass if pydantic makes a value from the JSON. The message names the wrong fields."""
         try:
             self.adapter.validate_json(read_json(answer)[1], context=self.context)
         except NotJson as error:

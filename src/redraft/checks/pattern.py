@@ -34,8 +34,8 @@ _limit: ContextVar[tuple[float, float]] = ContextVar("limit", default=(float("in
 def within(seconds: float) -> Iterator[None]:
     """Limit the time in which patterns are compiled and schemas are checked and applied.
 
-    It is processor time of this thread. A pattern takes up to a second, and a text may hold thousands. Limits
-    nest: the outer one still applies.
+    It is processor time of this thread. A pattern takes up to a second, and a text may contain thousands.
+    Limits nest: the outer one still applies.
     """
     before = _limit.set(min(_limit.get(), (time.thread_time() + seconds, seconds)))
     try:
@@ -55,7 +55,7 @@ class BadPattern(ValueError):
 
 
 def readable(text: str) -> str:
-    """Replace digits that `regex` knows but Python's `int` does not know yet with U+FFFD."""
+    """Replace digits that `regex` knows, but Python's `int` does not know yet, with U+FFFD."""
     return regex.sub(r"(?![0-9])\p{Nd}", lambda digit: digit[0] if digit[0].isdecimal() else "\ufffd", text)
 
 

@@ -1,4 +1,4 @@
-"""Run programs that a model wrote in a sandbox: bubblewrap, which shares nothing of this machine.
+"""Run a model's programs in a sandbox: bubblewrap, which shares nothing of this machine.
 
 Inside there are /usr and Python, read-only, an empty /tmp of 64 MB in memory, and nothing else: no network,
 home, environment, devices or /proc. Bubblewrap applies the filter of system calls below; `inside` limits
@@ -105,7 +105,7 @@ def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
 
 @functools.cache
 def find_sandbox() -> None:
-    """Raise a UsageError that says what to install or allow, unless the sandbox works here."""
+    """Raise a UsageError that names what to install or allow, unless the sandbox works here."""
     if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
         found = f"{sys.platform} on {platform.machine()}"
         raise UsageError(

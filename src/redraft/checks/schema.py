@@ -1,4 +1,4 @@
-"""Validate answers by JSON Schemas so that validation ends on any answer.
+"""Validate answers against JSON Schemas, in limited time for any answer.
 
 A model's answer may be hostile. Searches for patterns and whole validations have time limits, and
 `uniqueItems` takes linear time. Nothing is fetched, and `format` is not checked, as in the standard.
@@ -83,7 +83,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
 def fault_of(text: str) -> tuple[str, str] | None:
     """Return where a JSON Schema breaks the rules for schemas, and how: `.type`, "'x' is not one of …".
 
-    None if any draft accepts it, because schemas seldom name their draft, or if checking takes too long.
+    Return None if any draft accepts it, as schemas seldom name their draft, or if checking takes too long.
     """
     from jsonschema.exceptions import best_match
     from jsonschema.validators import Draft4Validator, Draft7Validator, Draft202012Validator
@@ -291,7 +291,7 @@ def _timed(name: str, keyword: Keyword) -> Keyword:
         _check_time()
         if unevaluated and isinstance(instance, list | dict) and len(instance) > MAX_UNEVALUATED:
             raise GivenUp(
-                f"{name} takes {MAX_UNEVALUATED} entries at most",
+                f"{name} allows {MAX_UNEVALUATED} entries at most",
                 "Limit them with maxItems or maxProperties.",
             )
         return keyword(validator, value, instance, schema)

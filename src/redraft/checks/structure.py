@@ -1,4 +1,4 @@
-"""Checks of an answer's structure: JSON, its keys, and JSON that fits a schema. `json_reading` finds it.
+"""Checks of an answer's structure: JSON, its keys, and JSON that fits a schema. `json_reading` finds JSON.
 
 A model is shown the shape of a schema as TypeScript's types: `{"name": string (at most 40 characters)}` has a
 quarter of the characters of its schema, and weak models follow it better (benchmarks/apps.py). A schema that

@@ -406,7 +406,7 @@ def _is_list(text: str, kind: str) -> bool:
 
 
 def quoted(text: str, kind: str) -> str:
-    """Return a phrase as the short form of its check writes it: quoted where necessary."""
+    """Return a phrase as it is written in the short form of its check: quoted if necessary."""
     free = (pair for pair in _QUOTES if not {*pair} & {*text})
     first, last = next(free, _QUOTES[0]) if unwrapped(text) != text or _is_list(text, kind) else ("", "")
     return f"{first}{text}{last}"

@@ -122,7 +122,7 @@ _MOST = 65_536  # most characters of a schema that is read
 
 
 def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return the first fault in `tools`, given by their places, and where it is; None if all are right.
+    """Return the first fault in `tools`, a mapping from place to tool, and its place; None if all are right.
 
     A function must have a unique name that the formats of calls allow, and a JSON Schema for its
     parameters.
@@ -163,7 +163,7 @@ def tool_check(target: str, function: Callable[..., Any]) -> Check:
     """
     if not isinstance(target, str) or not re.fullmatch(_TARGET, target):
         hint = 'Write "pay", or for an argument "pay.amount".'
-        raise CheckSyntaxError(f"tool_check was given {target!r:.60}, which names no tool.", hint=hint)
+        raise CheckSyntaxError(f"tool_check was given {target!r:.60}, which does not name a tool.", hint=hint)
     inner = FunctionCheck.around(function)
     return ToolCheck(f"tool:{target} {inner.name}", target, inner, typed=True)
 

@@ -136,7 +136,7 @@ def open_input(path: Path) -> Iterator[IO[bytes]]:
 def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterator[IO[bytes]]:
     """Open a new file, or standard output. The file gets its name once all of it is on the disk.
 
-    Special files, such as /dev/null or a named pipe, are written directly. Hints name the option `flag`.
+    Special files, such as /dev/null or a named pipe, are written directly. Hints name the option as `flag`.
     """
     if str(path) == STDIO:
         yield sys.stdout.buffer

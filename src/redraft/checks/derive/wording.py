@@ -287,7 +287,7 @@ _DECIDES = re.compile(r"^\W*(?:is|are|do|does|did|can|could|should|will|would|wa
 
 
 def choice(options: list[str], *, alone: bool = False) -> str:
-    """Return the check that an answer begins with one of some options, or is one of them alone."""
+    """Return the check that an answer begins with an option or, if `alone`, consists of one."""
     words = "|".join(re.escape(each.lower() if len(each) > 1 else each) for each in options)
     end = r"\W*$" if alone else r"\b"
     return rf"matches:(?i)^\W*({words}){end}"
