@@ -1,7 +1,6 @@
 """Writes docs/cli.md and docs/cli/ from what `redraft --help` and each verb's say. `make docs` runs it.
 
-It also writes the table of models in docs/engines.md, and that of what checks can do in docs/checks.md, from
-the checks themselves: the cells are their docstrings.
+It also writes the table of models in docs/engines.md, and that of checks in docs/checks.md, from docstrings.
 
 The text is the one that a terminal of 80 columns shows. A test fails when a page is not current.
 """
@@ -146,7 +145,8 @@ def example_of(kind: CheckKind, folder: str) -> Check:
 
 def said(value: object) -> str:
     """The first sentence of a docstring, for a cell."""
-    text = (inspect.getdoc(value) or "").split("\n")[0].removesuffix(".").removeprefix("Lost ")
+    text = (inspect.getdoc(value) or "").split("\n")[0].removesuffix(".")
+    text = text.removeprefix("Return `lost` ").removeprefix("The form of ")
     return f"{text[:1].lower()}{text[1:]}" if text[1:2].islower() else text
 
 

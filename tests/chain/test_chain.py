@@ -150,7 +150,7 @@ class TestErrors:
             ('{"id": "a"', "Invalid JSON: EOF while parsing an object at line 1 column 10"),
             (
                 '{"version": 2}',
-                "version is 2, and this redraft reads version 1\n  A newer redraft made this file: ",
+                "version is 2, but this redraft reads version 1\n  A newer redraft made this file: ",
             ),
             ('{"id": 3}', "id: Input should be a valid string (found 3)"),
             ('{"steps": [{}]}', "steps.0.answer: Field required"),
@@ -159,7 +159,7 @@ class TestErrors:
                 "steps.0.feedback.verdict: Input should be 'accept', 'revise' or 'unknown' (found 'maybe')",
             ),
             ('{"stop": "tired"}', "stop: Input should be 'accepted', 'passed', 'ended', "),
-            ('{"best": 0}', "best is 0, and there are 0 steps"),
+            ('{"best": 0}', "best is 0, but there are 0 steps"),
             (
                 '{"id": 1, "steps": 2}',
                 "id: Input should be a valid string (found 1); steps: Input should be a valid",

@@ -155,14 +155,14 @@ IMAGE = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_u
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (messages(user(IMAGE), said("A cat.")), "a message with image_url, which is not trained on"),
-        (messages(user("<image>?"), said("A cat."), images=["a.png"]), "images, which are not trained on"),
+        (messages(user(IMAGE), said("A cat.")), "a message contains image_url, but only text is trained on"),
+        (messages(user("<image>?"), said("A cat."), images=["a.png"]), "images, but only text is trained on"),
         (messages(user("Q"), said("A", reasoning_content="hm")), f"thoughts, {LOST}"),
         (messages(user("Q"), said("I look.", tool_calls=[CALL])), f"a tool call, {LOST}"),
         (messages(user("Q"), said(None, tool_calls=[CALL])), f"a tool call, {LOST}"),
         (messages(user("Q"), said("A"), tools=[TOOL]), f"tools, {LOST}"),
         (messages(user("Q"), said("A"), tools="[sky]"), "its tools are not a list of objects"),
-        (messages(user("Q"), said("A", weight=0.5)), "a weight of 0.5, but only 0 and 1 are known"),
+        (messages(user("Q"), said("A", weight=0.5)), "a message has weight 0.5; only 0 and 1 are allowed"),
     ],
 )  # fmt: skip
 def test_what_a_template_cannot_say_leaves_the_record_out(record: dict[str, Any], reason: str) -> None:
@@ -174,19 +174,19 @@ def test_what_a_template_cannot_say_leaves_the_record_out(record: dict[str, Any]
 @pytest.mark.parametrize(
     ("record", "what"),
     [
-        (messages(user(IMAGE), said("A cat.")), "a message with image_url"),
+        (messages(user(IMAGE), said("A cat.")), "a message contains image_url"),
         (messages(user("Q"), said("A", reasoning_content="hm")), "thoughts"),
         (messages(user("Q"), said("A", reasoning_content="hm"), user("And?"), said("B")), "thoughts"),
         (messages(user("Q"), said("I look.", tool_calls=[CALL])), "a tool call"),
         (messages(user("Q"), said(None, tool_calls=[CALL])), "a tool call"),
         (messages(user("Q"), said("A"), tools=[TOOL]), "tools"),
-        (messages(user("Q"), {"role": "tool", "content": "sun"}, said("A")), "a message of the role 'tool'"),
+        (messages(user("Q"), {"role": "tool", "content": "sun"}, said("A")), "a message has the role 'tool'"),
     ],
 )
 def test_formats_of_text_leave_out_what_they_lack(record: dict[str, Any], what: str, chosen: str) -> None:
     found = encoded(record, chosen=chosen)
     assert isinstance(found, Skipped)
-    assert found.reason.startswith(f"{what}, which ")
+    assert found.reason.startswith(f"{what}, ")
 
 
 def test_a_template_that_drops_earlier_thoughts_trains_what_it_keeps_and_is_counted() -> None:

@@ -190,7 +190,7 @@ def test_a_talk_that_the_template_refuses_is_left_out() -> None:
     )
     encoder = Encoder(tokenizer("bytes", refusing), "chat", "full")
     refused = talk("[S]", "Q", steps=(Step(answer="A"),), best=0)
-    assert encoder.encode(refused) == Skipped("the model's chat template refuses it: No system.")
+    assert encoder.encode(refused) == Skipped("the model's chat template refuses the messages: No system.")
 
 
 # Too long.

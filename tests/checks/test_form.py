@@ -61,7 +61,7 @@ def test_a_form_that_hangs_steers_nothing_and_is_told_once(
         assert [name for name, _ in asyncio.run(watch.forms_of(checks))] == ["lacks:sun"]
     assert hangs.asked == 1
     assert [
-        message.endswith("took longer than 0.2 s. It is not asked again.") for message in caplog.messages
+        message.endswith("took longer than 0.2 s. It is not called again.") for message in caplog.messages
     ] == [True]
 
 

@@ -90,7 +90,7 @@ def test_what_a_function_may_return(said: object, passes: bool, score: float) ->
 
 @pytest.mark.parametrize("said", [2, -0.1, float("nan"), [], {"passed": True}, "", " \n", failed("")])
 def test_what_says_nothing_about_an_answer_is_a_fault_of_the_check(said: object) -> None:
-    with pytest.raises(CheckError, match="which is not the result of a check") as caught:
+    with pytest.raises(CheckError, match="which is not a check's result") as caught:
         run(lambda answer: said)
     assert "Return None or True for no complaint" in str(caught.value.hint)
 
@@ -137,7 +137,7 @@ def test_the_prompt_is_given_to_those_that_want_it(function: Callable[..., Any],
         ("no_rules.polite", "there is no module 'no_rules'"),
         ("own_rules.sub.polite", "there is no module 'own_rules.sub'"),
         ("own_rules.rude", r"own_rules \(.*own_rules.py\) has no function 'rude'"),
-        ("own_rules.LIMIT", "does not have a function 'LIMIT'"),
+        ("own_rules.LIMIT", "has no callable 'LIMIT'"),
     ],
 )
 def test_a_wrong_path_is_refused(folder: Path, path: str, problem: str) -> None:
@@ -209,4 +209,4 @@ def test_numpys_booleans_and_numbers_are_results(kind: str, given: float, passes
 def test_a_place_outside_of_the_answer_is_a_fault_of_the_check(places: Any) -> None:
     with pytest.raises(CheckError) as caught:
         run(lambda _: failed("bad", places=places))
-    assert "within the answer, or a JSON pointer: '/a'" in str(caught.value.hint)
+    assert "or a JSON pointer such as '/a'" in str(caught.value.hint)

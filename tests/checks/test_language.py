@@ -97,8 +97,8 @@ def test_every_label_of_the_model_is_a_code() -> None:
     ("written", "hint"),
     [
         ("en-US", "Did you mean language:en?"),
-        ("germn", "Did you mean language:de? Its 176 codes: https://"),
-        ("qq", "Its 176 codes: https://"),
+        ("germn", "Did you mean language:de? All 176 language codes: https://"),
+        ("qq", "All 176 language codes: https://"),
     ],
 )
 def test_an_unknown_code_is_refused(written: str, hint: str) -> None:

@@ -128,7 +128,7 @@ def test_what_is_read(text: str, check: Check) -> None:
     ("text", "message", "form"),
     [
         ("words<=x", "words is followed by '<=x', but needs a comparison with a whole number.", "words<=50"),
-        ("words", "words stands alone, but needs a comparison with a whole number.", "words<=50"),
+        ("words", "words has no value, but needs a comparison with a whole number.", "words<=50"),
         ("words<=5.5", "unexpected '.5' after words<=5.", "words<=50"),
         ("words=20..10", "no answer can pass words=20..10.", "words=10..20"),
         ("words<=1..2", "a range needs =, not <=.", "words<=50"),
@@ -141,7 +141,7 @@ def test_what_is_read(text: str, check: Check) -> None:
         ),
         ("number:4", "number is followed by ':4', but needs = with a number.", "number=3.14~0.01"),
         ("json[2]", "json has no option in brackets.", "json"),
-        ("command[10]:cat", "command[10]: write a time limit like command[10s]:.", "command:PROGRAM ARGS"),
+        ("command[10]:cat", "command[10]: write a time limit such as command[10s]:.", "command:PROGRAM ARGS"),
         ("judge[x]:Kind", "judge[x]: write judge[8]: or judge[8, reasoning]:.", "judge:RUBRIC"),
         ("any", "any needs its checks in parentheses.", "any(A; B)"),
         ("any(json; ; json)", "part 2 of any(…) is empty.", "any(A; B)"),

@@ -56,7 +56,7 @@ def test_the_bar_decides_what_passes(model: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("reward", "stands alone, but needs a colon"),
+        ("reward", "has no value, but needs a colon"),
         ("reward:", "has no text after the colon"),
         ("reward[high]:x", r"reward\[high\]: write the score that passes"),
         ("reward[7]:x", "a score is between 0 and 1"),

@@ -160,7 +160,7 @@ def test_a_prompt_without_quotes_is_told_to_get_some() -> None:
 def test_a_prompt_without_demands_gives_no_checks() -> None:
     done = verbs.redraft("checks", "Hello.")
     assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr == "redraft: no demand was found in this prompt. Only English ones are read.\n"
+    assert done.stderr == "redraft: no demand was found in this prompt. Only English prompts are read.\n"
 
 
 @pytest.mark.parametrize(

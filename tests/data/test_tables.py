@@ -53,8 +53,8 @@ class TestCsv:
         assert values == [{"q": "3", "a": "\0"}, {"q": "5", "a": "6"}]
         way_out = "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
         assert faults == [
-            ":2: has 1 cell, and the header has 2.",
-            ":3: has 3 cells, and the header has 2.",
+            ":2: has 1 cell, but the header has 2.",
+            ":3: has 3 cells, but the header has 2.",
             ":4: not CSV: ',' expected after '\"'.",
             f":5: not UTF-8: invalid continuation byte at byte 8. {way_out}",
         ]

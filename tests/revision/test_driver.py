@@ -173,7 +173,7 @@ def test_a_score_that_is_none_is_an_error_of_the_check() -> None:
             return Outcome(passed=False, score=float("nan"), message="")
 
     engine = ScriptedEngine(["one"])
-    with pytest.raises(CheckError, match="the check 'odd' gave the score nan"):
+    with pytest.raises(CheckError, match="the check 'odd' returned the score nan"):
         asyncio.run(finish(Driver(engine, checks=[Odd()]), plan(engine, mode="verified", checks=("odd",))))
 
 

@@ -31,7 +31,7 @@ Verdict = Literal["accept", "revise", "unknown"]
 """The verdict of feedback; `unknown` if its text states none."""
 
 Finish = Literal["stop", "max_tokens", "context", "filtered", "lost", "cancelled", "error"]
-"""Why the text of a step ended. `lost`: it was stopped, because no continuation could pass its checks."""
+"""The reason why a step's text ended. `lost`: stopped, because no continuation could pass its checks."""
 
 Stop = Literal[
     "accepted",
@@ -47,13 +47,13 @@ Stop = Literal[
     "cancelled",
     "error",
 ]
-"""Why a chain ended."""
+"""The reason why a chain ended."""
 
 Role = Literal["writer", "critic", "judge"]
-"""Which model of a chain was asked: the one that answers, a critic, or the judge of `judge:` checks."""
+"""The model that was asked: the one that answers, the critic, or the judge of `judge:` checks."""
 
 Place = tuple[int, int] | str
-"""A place in an answer: its characters as (start, end), without the end, or a value's JSON pointer."""
+"""A place in an answer: a character range (start, end), end excluded, or the JSON pointer of a value."""
 
 MISSING = "missing_revisions"  # name in `meta` of the number of revisions that a chain has too few
 UNCHANGED = "unchanged"  # name in `meta` of a person's places that were not changed, each with why
@@ -73,11 +73,11 @@ PARTLY = "partly estimated: replies that broke off report no usage"
 
 
 class Usage(_Record):
-    """Tokens, seconds and cost, over all attempts. Cached tokens are prompt tokens not computed again.
+    """Tokens, seconds and cost of all attempts. Cached tokens are prompt tokens that were not computed again.
 
     Attributes:
         estimated: Some or all tokens are estimated from the texts, because a server did not count them.
-            Recorded if true.
+            Recorded only if true.
     """
 
     prompt_tokens: int = 0
@@ -110,8 +110,8 @@ class CheckResult(_Record):
 
     Attributes:
         score: 0 to 1.
-        message: What is wrong and where, or what was found.
-        places: Where the fault is, if the check knows all of it. Recorded if there are any.
+        message: The fault and its place, or what was found if there is no fault.
+        places: All places of the fault, if the check knows them. Recorded only if there are any.
     """
 
     name: str
@@ -122,7 +122,7 @@ class CheckResult(_Record):
 
 
 def score_of(results: Sequence[CheckResult]) -> float | None:
-    """Return the mean of scores; None if there are none."""
+    """Return the mean score, or None if there are no results."""
     return fsum(result.score for result in results) / len(results) if results else None
 
 
@@ -130,8 +130,8 @@ class Feedback(_Record):
     """A criticism of an answer: a text and its verdict.
 
     Attributes:
-        by: Who criticised: a model, the checks, both, or a person, whose wishes are in `checks`, with places.
-        reasoning: The model's thoughts before it wrote this. Recorded if there are any.
+        by: The author: a model, the checks, both, or a person. A person's requests are in `checks`.
+        reasoning: The model's thoughts before it wrote `text`. Recorded only if there are any.
     """
 
     text: str
@@ -145,16 +145,16 @@ class Step(_Record):
     """An answer with its feedback.
 
     Attributes:
-        finish: Why the answer ended; if the model's feedback was cut, why the feedback ended.
-        echo: The text is no answer: it repeats the prompt or the feedback, only acknowledges, or stands in
-            for a tool call that is due. It never passes and is never the best one.
+        finish: The reason why the answer ended; if the model's feedback was cut, why that ended.
+        echo: The text is not an answer: it repeats the prompt or the feedback, only acknowledges it, or
+            replaces a tool call that is due. An echo never passes, and ranks below every other answer.
         reasoning: The model's thoughts before the answer. Thoughts in tags in `answer` (`chain.thoughts`) go
-            here. Recorded if there are any.
-        tool_calls: Calls of tools, as in a message of the assistant. Recorded if there are any.
-        fresh: The answer is another draft, not a revision. Recorded if true.
-        steered: Names of the checks that steered the model while it wrote. Recorded if there are any.
-        patch: The places of this answer that were rewritten. All else equals the previous answer, byte for
-            byte. Recorded if there are any.
+            here. Recorded only if there are any.
+        tool_calls: Tool calls, in the form of an assistant message. Recorded only if there are any.
+        fresh: The answer is another draft, not a revision. Recorded only if true.
+        steered: Names of the checks that steered the model while it wrote. Recorded only if there are any.
+        patch: The places of this answer that were rewritten. The rest equals the previous answer byte
+            for byte. Recorded only if there are any.
     """
 
     answer: str
@@ -183,7 +183,7 @@ class Step(_Record):
 
     @property
     def written(self) -> str:
-        """The answer with its reasoning before it, in tags, as a model may have written it."""
+        """The reasoning in tags, then the answer, as a model may have written them."""
         return together(self.reasoning, self.answer)
 
     @property
@@ -203,12 +203,12 @@ class Step(_Record):
 
     @property
     def score(self) -> float | None:
-        """Mean of the checks' scores, 0 to 1; None if nothing was checked."""
+        """The mean of the checks' scores, 0 to 1; None if nothing was checked."""
         return score_of(self.checks)
 
     @property
     def passed(self) -> bool | None:
-        """Whether every check passed; None if nothing was checked. An echo or a cut answer never does."""
+        """Whether every check passed; None if nothing was checked. An echo or a cut answer never passes."""
         if self.echo:
             return False
         return self.complete and all(c.passed for c in self.checks) if self.checks else None
@@ -231,7 +231,7 @@ class Prompt(_Record):
 
     @property
     def lack(self) -> str:
-        """Why the prompt cannot be answered, in words; empty if it can."""
+        """The reason why the prompt cannot be answered; empty if it can be."""
         messages = self.messages or ()
         users = [message for message in messages if message.get("role") == "user"]
         if self.text.strip() or any(map(other_parts, users)):
@@ -239,7 +239,7 @@ class Prompt(_Record):
         if users or not messages:
             return "the prompt is empty"
         roles = sorted({str(message.get("role")) for message in messages})
-        return f"the prompt has no message of the user: its messages are of {' and '.join(roles)}"
+        return f"the prompt has no user message: the roles of its messages are {' and '.join(roles)}"
 
     @property
     def said(self) -> str:
@@ -248,12 +248,12 @@ class Prompt(_Record):
 
 
 def is_system(message: Mapping[str, Any]) -> bool:
-    """Return whether a message is the system's. OpenAI's newer name of the role is `developer`."""
+    """Return whether a message is a system message. OpenAI's newer name for this role is `developer`."""
     return message.get("role") in ("system", "developer")
 
 
 def content_of(message: Mapping[str, Any]) -> str:
-    """Return a message's text. OpenAI's clients may send it as a list of parts."""
+    """Return a message's text. OpenAI clients may send it as a list of parts."""
     content = message.get("content") or ""
     if not isinstance(content, list):
         return str(content)
@@ -269,7 +269,7 @@ def other_parts(message: Mapping[str, Any]) -> list[str]:
 
 
 def calls_of(message: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """Return a message's tool calls, including the one call of OpenAI's older `function_call`."""
+    """Return a message's tool calls, or the single call in OpenAI's older `function_call`."""
     calls, older = message.get("tool_calls"), message.get("function_call")
     if not calls and isinstance(older, Mapping):
         calls = [{"type": "function", "function": dict(older)}]
@@ -277,11 +277,11 @@ def calls_of(message: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
 
 
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-"""Names of a message's thoughts: of DeepSeek and Qwen, of vLLM and OpenRouter, and of gpt-oss."""
+"""Message fields that contain thoughts: DeepSeek's and Qwen's, vLLM's and OpenRouter's, and gpt-oss's."""
 
 
 def thoughts_of(message: Mapping[str, Any]) -> str:
-    """Return the thoughts that stand beside a message's content, or an empty text."""
+    """Return the thoughts in a message's field for them (`THOUGHTS`), or an empty text."""
     found = (message.get(name) for name in THOUGHTS)
     return next((text for text in found if isinstance(text, str) and not is_blank(text)), "")
 
@@ -292,7 +292,7 @@ def visible(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether a text is blank: spaces, characters that `visible` drops, and empty fences."""
+    """Return whether a text contains only spaces, invisible characters and the lines of code fences."""
     first = text.lstrip()[:1]  # mostly tells
     return not (first and unicodedata.category(first)[0] in "LNP" and first not in _FILLERS) and all(
         char.isspace() or unicodedata.category(char) in ("Cf", "Cc") or char in _FILLERS
@@ -324,12 +324,12 @@ class Chain(_Record, Generic[T_co]):
         steps: The answers, each revised from the one before it.
         drafts: First answers that were not chosen. The chosen one begins `steps`.
         best: Index into `steps` of the best answer (`best_step`), or None if there is no answer.
-        stop: Why the chain ended; None if the record does not say.
+        stop: The reason why the chain ended; None if the record does not contain it.
         model: `name`, `engine` and `revision_mode` of the writer.
         sampling: The sampling options.
-        usage: Over everything that was generated, by all models.
-        usage_by_role: The same by `writer`, `critic` and `judge`; empty if only the writer was asked.
-        value: The parsed object, if JSON was asked for; plain JSON if the chain was read from a file.
+        usage: The usage of all models, over everything that was generated.
+        usage_by_role: The usage of `writer`, `critic` and `judge`; empty if only the writer was asked.
+        value: The parsed object, if JSON was requested; plain JSON if the chain was read from a file.
     """
 
     version: int = VERSION
@@ -349,9 +349,9 @@ class Chain(_Record, Generic[T_co]):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.version != VERSION:
-            raise ValueError(f"version is {self.version}, and this redraft reads version {VERSION}")
+            raise ValueError(f"version is {self.version}, but this redraft reads version {VERSION}")
         if self.best is not None and not 0 <= self.best < len(self.steps):
-            raise ValueError(f"best is {self.best}, and there are {len(self.steps)} steps")
+            raise ValueError(f"best is {self.best}, but there are {len(self.steps)} steps")
         if written := self.model_extra:
             self._value = written.get("value")
             for name in _DERIVED:
@@ -375,13 +375,13 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def missing_revisions(self) -> int:
-        """How many revisions the chain lacks to reach `min_revisions`, from `meta`; 0 if it reached them."""
+        """The number of revisions still missing to reach `min_revisions`, from `meta`; 0 if none are."""
         missing = self.meta.get(MISSING)
         return missing if isinstance(missing, int) else 0
 
     @property
     def unchanged(self) -> list[dict[str, Any]]:
-        """The changes a person asked for and did not get, from `meta`: each `place`, `passage` and `why`."""
+        """The requested changes that were not made, from `meta`: each has `place`, `passage` and `why`."""
         found = self.meta.get(UNCHANGED)
         return found if isinstance(found, list) else []
 
@@ -392,17 +392,17 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def value(self) -> T_co | None:
-        """The object in the best answer, if JSON was asked for and the complete answer fits."""
+        """The object in the best answer, if JSON was requested and the answer is complete and valid."""
         return cast("T_co | None", (self.__pydantic_private__ or {}).get("_value"))  # `_value` is slow
 
     def with_value(self, value: Any) -> Chain:
-        """Return the same chain with a parsed object."""
+        """Return a copy of the chain with this parsed object."""
         chain = self.model_copy()
         chain._value = value  # noqa: SLF001  (its own private attribute, on a fresh copy)
         return chain
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy. If its answers differ, it has no value: the value belongs to the old answers."""
+        """Return a copy. If `steps` or `best` changes, it has no value: that belongs to the old answers."""
         copy = super().model_copy(update=update, deep=deep)
         if update and not update.keys().isdisjoint(("steps", "best")):
             copy._value = None  # noqa: SLF001  (its own private attribute)
@@ -411,7 +411,7 @@ class Chain(_Record, Generic[T_co]):
     def to_json(self) -> str:
         """Return one line of JSON, without the line break.
 
-        `answer`, `passed` and `value` are for other programs. A reader computes them from the steps again.
+        `answer` and `passed` are written for other programs. `from_json` computes them from the steps.
         """
         empty = {name for name in ("drafts", "usage_by_role") if not getattr(self, name)}
         own = self.__pydantic_serializer__.to_json(self, exclude=empty)  # `model_dump_json` asks more
@@ -427,7 +427,7 @@ class Chain(_Record, Generic[T_co]):
             where: The name of the line in errors, such as `out.jsonl:12`.
 
         Raises:
-            RecordError: Not JSON, another version, or a wrong field; the message names it.
+            RecordError: The line is not JSON, is of another version, or has a wrong field, which is named.
         """
         try:
             return cls.model_validate_json(line)
@@ -441,29 +441,29 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return where a text begins to repeat itself (it ends with one phrase three times), or None."""
+    """Return where the repetition begins, if a text ends with one phrase three times, or None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 
 
 def meta_of(chain: Chain, name: str) -> dict[str, Any]:
-    """Return an object of a chain's `meta`. Anything else, as from another program, counts as empty."""
+    """Return the object `name` in a chain's `meta`; empty if it is missing or not an object."""
     value = chain.meta.get(name)
     return value if isinstance(value, dict) else {}
 
 
 def has_answer(steps: Sequence[Step]) -> bool:
-    """Return whether any answer shows a text or calls a tool."""
+    """Return whether any step contains visible text or a tool call."""
     return any(step.tool_calls or not is_blank(step.answer) for step in steps)
 
 
 def best_step(steps: Sequence[Step]) -> int | None:
     """Return the index of the best answer, or None if there is none (`has_answer`).
 
-    With checks, prefer an answer that passes, then one that does not end in a loop, was not given up as lost,
-    has the higher score, is complete, is earlier. Without checks, take the last complete answer, unless
-    nothing could judge it and a fresh draft follows. Echoes rank last. So do an answer that a person wanted
-    changed and all before it.
+    With checks, these criteria decide in turn: the answer passes, does not end in a loop, was not stopped as
+    `lost`, has the higher score, is complete, comes first. Without checks, the last complete answer is best;
+    one without a verdict counts as incomplete if a fresh draft follows. Echoes rank last. An answer that a
+    person wanted changed, and all answers before it, rank just above them.
     """
     if not has_answer(steps):
         return None
@@ -505,14 +505,14 @@ def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:
     """Write chains, one per line. A temporary file is renamed at the end, so `path` is never half written.
 
     Raises:
-        OutputError: It cannot be written.
-        UsageError: One of them is not a chain.
+        OutputError: The file cannot be written.
+        UsageError: An item is not a chain.
     """
     try:
         with replacing(path_of(path)) as file:
             for chain in chains:
                 if not isinstance(chain, Chain):
-                    raise UsageError(f"{shown(chain)} is not a chain.", hint="Write a list of chains.")
+                    raise UsageError(f"{shown(chain)} is not a chain.", hint="Pass a list of chains.")
                 file.write(chain.to_json().encode() + b"\n")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}.", hint="Name another file.") from None
@@ -535,7 +535,7 @@ def read_jsonl(path: str | Path) -> Iterator[Chain]:
 
 
 def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
-    """Return the chain with this id, or the only one whose id ends in `/ID`. Errors name `where`.
+    """Return the chain with this id, or the only one whose id ends in `/ID`. Errors refer to `where`.
 
     Raises:
         UsageError: No chain has that id, or several do.
@@ -552,5 +552,5 @@ def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
     near = [chain.id for chain in ending] or ids
     known = f"Ids there: {', '.join(near[:5])}{' …' if len(near) > 5 else ''}"
     many = f"{len(ending)} chains in {where} have ids that end in"
-    fault = many if ending else f"nothing in {where} has the id"
+    fault = many if ending else f"no chain in {where} has the id"
     raise UsageError(f"{fault} {chain_id!r}.", hint=known if near else None)

@@ -1,11 +1,11 @@
-"""Render training texts with a model's own chat template, and put loss on what the model writes.
+"""Render training texts with a model's own chat template, and put loss on the parts that the model writes.
 
-Most templates do not say which part the model writes, so it is found here. Every text of a message carries a
+Most templates do not mark which part the model writes, so it is found here. Every text of a message carries a
 numbered mark in its middle, where templates that trim or compare texts do not notice it. The marks show where
-each text stands, and which texts the template left out. The model writes from the end of an answer's prompt
-to the control token that ends its turn. A turn that a later message changes, such as one whose thoughts are
-dropped, carries no loss. Control tokens spelled out in a text stay text: a break inside hides them from the
-template and from the search for control tokens.
+each text is, and which texts the template left out. The model writes from the end of an answer's prompt to
+the control token that ends its turn. If a later message changes a turn, for example by dropping its thoughts,
+the turn carries no loss. Control tokens spelled out in a text stay text: a character inserted into them
+(`BREAK`) hides them from the template and from the search for control tokens.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Messages = list[Message]
 Place = tuple[int, int]  # start and end
 
 Render = Callable[..., str]
-"""Renders messages and `tools`, and with `answer_follows=True` the prefix of an answer.
+"""A function that renders messages and `tools`, and if `answer_follows=True`, the prefix of an answer.
 
-A template that refuses them raises a RecordError.
+It raises a RecordError if the template refuses them.
 """
 
 BREAK = "\ufdd3"
@@ -56,20 +56,20 @@ def _probe(content: str | list[Message]) -> Messages:
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A model's template."""
+    """A model's chat template."""
 
     render: Render
     controls: tuple[str, ...]  # the texts of the control tokens
 
     @cached_property
     def found(self) -> re.Pattern[str]:
-        """Finds control tokens; the longest one where several match."""
+        """A pattern that matches control tokens, the longest one where several match."""
         longest = sorted(self.controls, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
 
     @cached_property
     def takes_parts(self) -> bool:
-        """Whether message contents are lists of parts, as in templates of vision models."""
+        """Whether the template wants message contents as lists of parts, as those of vision models do."""
         try:
             return _PROBE not in self.render(_probe(_PROBE))
         except RecordError:
@@ -95,7 +95,7 @@ class ChatTemplate:
 
     @cached_property
     def opens_thoughts(self) -> bool:
-        """Whether the prompt of an answer ends with the tag that opens thoughts."""
+        """Whether the prompt of an answer ends with the tag that starts thoughts."""
         text = self.render(_probe(_in_parts("a") if self.takes_parts else "a")[:1], answer_follows=True)
         return text.rstrip().endswith(_OPENING)
 
@@ -159,7 +159,7 @@ class _Text(NamedTuple):
 
 
 class _Leaf(NamedTuple):
-    """The place of a text in the rendered one; `exact` if it is unchanged except for trimmed ends."""
+    """The place of a text in the rendered text; `exact` if only its ends were trimmed."""
 
     start: int
     end: int
@@ -171,7 +171,7 @@ class _Layout:
     """Messages as a template writes them, with the place of each text.
 
     Args:
-        hidden: Whether the template does not see the tags of thoughts in the last content.
+        hidden: Whether thought tags in the last content are hidden from the template.
     """
 
     def __init__(
@@ -267,7 +267,7 @@ class _Layout:
     # What the model writes.
 
     def regions(self) -> dict[int, Place]:
-        """Return where the model writes each turn. A turn that a later message changes is left out.
+        """Return the start and end of each turn that the model writes. Turns changed later are left out.
 
         Raises:
             RecordError: The template leaves out a text, or changes what comes before the last turn.
@@ -307,7 +307,7 @@ class _Layout:
         return start, end if self.text[last:end] == after[last:end] else last
 
     def _keeps(self, after: str, turn: int) -> bool:
-        """Return whether the text up to a turn has all of that turn. Raise if words are always lost."""
+        """Return whether the text up to a turn contains all of that turn. Raise if words are always lost."""
         kept = {int(mark[1]) for mark in _MARK.finditer(after)}
         lost = [text for n, text in enumerate(self._texts) if text.turn == turn and n not in kept]
         for text in lost:
@@ -330,7 +330,7 @@ class _Layout:
     # The spans.
 
     def spans(self, own: Sequence[Span], objective: Objective) -> list[Span]:
-        """Return the spans; `own` are those of the last content."""
+        """Return the spans of the whole text; `own` are those of the last content."""
         regions, last = self.regions(), self._last
         if any(leaf.of.turn == last and leaf.of.what == _ANSWER and not leaf.exact for leaf in self.leaves):
             raise RecordError(_CHANGED)

@@ -1,7 +1,7 @@
-"""Parse YAML settings, and refuse a name that is repeated.
+"""Parse YAML settings, and reject repeated names.
 
-The library silently keeps the last value of a repeated name, so editing the first one changes nothing. A
-YAML merge (`<<`) may be overridden: that is its purpose. Readers check the names themselves.
+PyYAML silently keeps the last value of a repeated name, so editing the first one would change nothing. A
+YAML merge (`<<`) may be overridden: that is its purpose. Callers check which names are allowed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def text_of_settings(path: Path) -> str:
 
 
 def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
-    """Return the path of a recipe, and its names and values without `about`.
+    """Return the path of a recipe, and its settings without `about`.
 
     Args:
         name: The name of a recipe that redraft ships, or the path of a YAML file.
-        folder: Where the shipped ones are, in `redraft/recipes`.
+        folder: The subfolder of `redraft/recipes` with the shipped recipes.
     """
     path, shipped = Path(name).expanduser(), shipped_recipes(folder)
     if name in shipped:
@@ -48,18 +48,18 @@ def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict):
         found = "is empty" if document is None else "is not a recipe"
-        raise UsageError(f"{path}: {found}.", hint="A recipe is names and values. A line reads: name: value")
+        raise UsageError(f"{path}: {found}.", hint="A recipe lists settings, one per line: name: value")
     return str(path), {key: value for key, value in document.items() if key != "about"}
 
 
 def shipped_recipes(folder: str = "") -> dict[str, Path]:
-    """Return the recipes that redraft ships in a folder of `redraft/recipes`, by name."""
+    """Map the names of the recipes in a folder of `redraft/recipes` to their paths."""
     found = Path(__file__).parent.parent.joinpath("recipes", folder).glob("*.yaml")
     return {path.stem: path for path in sorted(found)}
 
 
 def yaml_of(text: str | bytes, name: object) -> Any:
-    """Return the values in a YAML text, which errors call `name`."""
+    """Parse a YAML text. Error messages refer to it as `name`."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -85,7 +85,7 @@ def yaml_of(text: str | bytes, name: object) -> Any:
 
 
 def _fault(error: Exception) -> str:
-    """Return the line, and what is wrong there. PyYAML's own text repeats the line."""
+    """Return the line number and the problem, because PyYAML's own message repeats the whole line."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None or problem is None:
         return f": {fault_of(error)}"

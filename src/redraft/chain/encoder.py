@@ -1,4 +1,4 @@
-"""Chains as training examples: token ids, and which of them carry loss.
+"""Turn chains into training examples: token ids, and which of them carry loss.
 
 A text is tokenised as a whole, as the model will see it, with one exception. At inference the prompt is
 tokenised before any answer exists, so its tokens must not depend on the answer. Where they would, the text is
@@ -6,14 +6,14 @@ split at the border. A token carries loss if all of its characters do.
 
 A record that is too long loses its end, as in SelFee's, Alpaca's and FastChat's trainers, and the stop token
 with it: the model must not learn to stop there. A long prompt does not push out the answer: up to half of the
-length is reserved for the first turn with loss, and the middle of the longest text of the user or system is
-dropped instead.
+length is reserved for the first turn with loss, and the middle of the longest user or system text is dropped
+instead.
 
-A `Vocabulary` is copied from a tokenizer of transformers once, so that workers load neither transformers nor
-torch, unless they render a chat template. Users may type control tokens, which are text. The tokenizers
-library reads either all of them as control tokens or none. So each control token gets a second name, a mark
-of code points that no text may contain (U+FDD0 and U+FDD1), and the mark stands where the format means the
-token.
+A `Vocabulary` is copied once from a transformers tokenizer, so that workers load neither transformers nor
+torch, unless they render a chat template. Control tokens typed by users must stay text, but the tokenizers
+library reads either all of them as control tokens or none. So each control token gets a second name, a mark:
+its id between code points that no text may contain (U+FDD0 and U+FDD1). The format writes this mark where it
+needs the token.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
-        """Read a tokenizer of transformers."""
+        """Read a transformers tokenizer."""
         written = _serialised(tokenizer)
         controls = {
             token.content: (number, token)
@@ -119,9 +119,9 @@ class Vocabulary:
         )
 
     def encode(self, text: str, *, within: bool = False) -> Tokens:
-        """Tokenise a text in which marks stand for control tokens, without adding beginning-of-text.
+        """Tokenise a text in which marks replace control tokens, without adding beginning-of-text.
 
-        With `within` the text continues another one, so the tokenizer adds no space before it.
+        If `within`, the text continues another one, so the tokenizer adds no space before it.
 
         Raises:
             RecordError: The text contains a control token that the tokenizer insists on reading as one.
@@ -147,7 +147,7 @@ class Vocabulary:
         return Tokens(meant, starts, ends)
 
     def mark_controls(self, text: str) -> str:
-        """Replace control tokens in a format's own text by their marks. Those with a break stay text."""
+        """Replace control tokens in a format's own text by marks. Those with a `BREAK` inside stay text."""
         return self._controls.sub(lambda control: self.marks[control[0]], text).replace(BREAK, "")
 
 
@@ -160,7 +160,7 @@ def _rendered(
     tools: list[Any] | None = None,
     answer_follows: bool = False,
 ) -> str:
-    """Render a chat template by transformers, in its sandbox. `named` has `bos_token` and so on."""
+    """Render a chat template with transformers, in its sandbox. `named` contains `bos_token` and so on."""
     from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -173,7 +173,7 @@ def _rendered(
             **named,
         )
     except (TemplateError, TypeError, ValueError) as error:
-        raise RecordError(f"the model's chat template refuses it: {error!s:.80}") from None
+        raise RecordError(f"the model's chat template refuses the messages: {error!s:.80}") from None
     return str(rendered[0][0])
 
 
@@ -244,7 +244,7 @@ Place = tuple[int, int]  # start and end
 
 
 class Cut(NamedTuple):
-    """What an example lost to the length limit."""
+    """The numbers of tokens and answers that an example lost to the length limit."""
 
     tokens: int = 0
     prompt: int = 0  # those dropped from the prompt. The others are the end of the text.
@@ -265,7 +265,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A chain that gives no example, and why."""
+    """A chain that yields no example, and the reason."""
 
     reason: str
 
@@ -282,12 +282,12 @@ class Uncut:
 
     @property
     def first(self) -> int:
-        """The first token with loss. Nothing predicts token 0."""
+        """The index of the first token with loss, after token 0, which nothing predicts."""
         return int(np.argmax(self.trained[1:])) + 1
 
     @property
     def learnt(self) -> int:
-        """Return the tokens of the first turn with loss, from its first token with loss to its last."""
+        """The number of tokens in the first turn with loss, from its first token with loss to its last."""
         turn = next(end for end in self.turns if end > self.first)
         return int(np.flatnonzero(self.trained[self.first : turn])[-1]) + 1
 
@@ -295,9 +295,9 @@ class Uncut:
         """Return the example, cut to at most `limit` tokens.
 
         Args:
-            limit: The most tokens.
-            learnt: The prompt is cut to leave room for this many tokens, or for half of the limit if that is
-                less. By default, the tokens of the first turn with loss.
+            limit: The maximum number of tokens.
+            learnt: The prompt is cut to leave room for this many tokens, but for at most half of the limit.
+                Defaults to the tokens of the first turn with loss (`self.learnt`).
         """
         if not self.trained[1:].any():
             return Skipped("no token carries loss")
@@ -345,7 +345,7 @@ class Encoder:
         """Read the tokenizer. `first`: whether the objective `answer` trains on answer 0, accepted or not."""
         check_parts(format, objective)
         if max_length < SHORTEST:
-            raise UsageError(f"--model_max_length {max_length} is too short: at least {SHORTEST}.")
+            raise UsageError(f"--model_max_length {max_length} is too short: it must be at least {SHORTEST}.")
         self.vocabulary = Vocabulary.of(tokenizer)
         self.format: TrainingFormat = format
         self.objective: Objective = objective
@@ -357,7 +357,7 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all settings that decide a chain's example. Code is left out."""
+        """A hash of all settings that determine a chain's example. It does not cover the code."""
         parts = [self.vocabulary.fingerprint, self.format, self.objective, self.max_length, self.first]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -366,7 +366,7 @@ class Encoder:
         return (record.chain(),)
 
     def encode(self, chain: Chain) -> Example | Skipped:
-        """Return the example of a chain, or why there is none."""
+        """Return the example of a chain, or the reason why there is none."""
         try:
             chain = ending_in_answer(first_alone(chain) if self.first else chain)
             spans = spans_of(chain, self.format, self.objective, self.vocabulary.template)
@@ -379,7 +379,7 @@ class Encoder:
             return Skipped(error.message)
 
     def uncut(self, spans: Sequence[Span]) -> Uncut:
-        """Return rendered spans as tokens, whatever their number."""
+        """Return rendered spans as tokens, without a length limit."""
         text, places, borders = _placed(spans, self.vocabulary)
         tokens, first = self._tokens(text, borders), self.vocabulary.first
         if np.array_equal(tokens.ids[: len(first)], first):  # a chat template has written it
@@ -469,7 +469,7 @@ def _inside(tokens: Tokens, start: int, end: int) -> Place:
 
 
 class PromptEncoder(Encoder):
-    """Turn chains into the tokens of their prompts. Answers are not read. An encoder can be pickled."""
+    """Turn chains into the tokens of their prompts. Answers are ignored. An encoder can be pickled."""
 
     wanted = 'A record is {"instruction": "…"}, or a conversation.'
 
@@ -480,17 +480,17 @@ class PromptEncoder(Encoder):
         max_length: int,
         room: int,
     ) -> None:
-        """Read the tokenizer, as `Encoder` does. `room` of `max_length` tokens is kept for the answer."""
+        """Read the tokenizer, as `Encoder` does. Of `max_length` tokens, `room` are kept for the answer."""
         super().__init__(tokenizer, format, "answer", max_length)
         self._most = max_length - room
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all settings that decide a prompt's tokens. Code is left out."""
+        """A hash of all settings that determine a prompt's tokens. It does not cover the code."""
         return hashlib.sha256(f"prompts {super().fingerprint} {self._most}".encode()).hexdigest()
 
     def encode(self, chain: Chain) -> Example | Skipped:
-        """Return the tokens of a chain's prompt, or why there are none."""
+        """Return the tokens of a chain's prompt, or the reason why there are none."""
         vocabulary = self.vocabulary
         try:
             spans = spans_of(_answered(chain, "a"), self.format, "answer", vocabulary.template)
@@ -531,16 +531,16 @@ class PairEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all settings that decide a chain's pair. Code is left out."""
+        """A hash of all settings that determine a chain's pair. It does not cover the code."""
         parts = ["pairs", self._encoder.fingerprint]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
-        """Return the chains of a record that become pairs: each pair of ranked replies of an OASST1 tree."""
+        """Return a record's chains that become pairs. An OASST1 tree yields each pair of ranked replies."""
         return record.pairs()
 
     def encode(self, chain: Chain) -> Pair | Skipped:
-        """Return the pair of a chain, or why there is none."""
+        """Return the pair of a chain, or the reason why there is none."""
         try:
             chosen, rejected = answers_of(chain)
             uncut = [self._uncut(_answered(chain, answer)) for answer in (chosen, rejected)]
@@ -553,7 +553,7 @@ class PairEncoder:
         return _parted(*found)  # type: ignore[arg-type]  # none is skipped
 
     def read(self, prompt: Prompt, answer: str) -> Example:
-        """Return the tokens of a prompt with one answer. An empty answer is its stop token."""
+        """Return the tokens of a prompt with one answer. An empty answer becomes the stop token alone."""
         empty = is_blank(answer)
         asked = Chain(prompt=prompt)
         # An empty turn is no answer to the formats.
@@ -581,7 +581,7 @@ class PairEncoder:
 def answers_of(chain: Chain) -> tuple[str, str]:
     """Return the chosen and the rejected answer of a chain, by `chain.write.to_preference`."""
     if isinstance(meta_of(chain, "source").get("chosen"), list):
-        raise RecordError("a pair with more than text, such as a call or thoughts, which is not trained on")
+        raise RecordError("a pair has more than text (a tool call or thoughts), but only text is trained on")
     if any(is_blank(step.answer) for step in chain.steps):
         raise RecordError(EMPTY)
     record = to_preference(chain)

@@ -1,8 +1,8 @@
 """Render a chain's answers and feedbacks as spans, and mark those that an objective trains on.
 
-A chain is written as SelFee's text (`chain.selfee`), then the stop token. A section that was cut during
-generation is left out together with the stop token, because the text does not end there. Each format adds its
-own prompt.
+A chain is written as SelFee's text (`chain.selfee`), then the stop token. If a section was cut during
+generation, it is left out together with the stop token, because the text does not end there. Each format adds
+its own prompt.
 """
 
 from __future__ import annotations
@@ -52,45 +52,45 @@ class Span:
 
 
 def framed(text: str) -> Span:
-    """Return a span of text that belongs to the format."""
+    """Return a span for text that the format adds."""
     return Span(text, trained=False, given=True, control=True)
 
 
 def asked_span(text: str) -> Span:
-    """Return a span of text by the user or the system."""
+    """Return a span for text from the user or the system."""
     return Span(text, trained=False, given=True)
 
 
 def answer_spans(text: str, *, trained: bool) -> list[Span]:
-    """Return an answer with the stop token."""
+    """Return the spans of an answer and of the stop token after it."""
     return [Span(text, trained, answer=True), Span("", trained, stop=True)]
 
 
 def known_turns(prompt: Prompt, roles: Sequence[str] = _ROLES_OF_CHAT) -> list[Turn]:
-    """Return the turns before the answer. OpenAI's `developer` and `function` get their usual names."""
+    """Return the turns before the answer. OpenAI's roles `developer` and `function` are renamed."""
     turns = [turn._replace(role=_RENAMED.get(turn.role, turn.role)) for turn in asked_turns(prompt)]
     for turn in turns:
         if turn.role not in roles:
-            raise RecordError(f"a message of the role {turn.role!r:.40}, which this format does not have")
+            raise RecordError(f"a message has the role {turn.role!r:.40}, which this format does not know")
         if parts := other_parts(turn.message or {}):
-            raise RecordError(f"a message with {parts[0]:.40}, which is not trained on")
+            raise RecordError(f"a message contains {parts[0]:.40}, but only text is trained on")
     return turns
 
 
 def only_text(chain: Chain) -> Chain:
-    """Return the chain. Raise `RecordError` if a message is a tool's, or has a tool call or thoughts."""
+    """Return the chain. Raise `RecordError` if it contains tools, a tool message or call, or thoughts."""
     turns = known_turns(chain.prompt, _ROLES)
     messages = [*(turn.message or {} for turn in turns), answer_message(chain)]
     for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):
         if any(map(found, messages)):
-            raise RecordError(f"{what}, which this format cannot hold (--format chat may)")
+            raise RecordError(f"{what}, which this format cannot contain (--format chat may)")
     if tools_of(chain):
-        raise RecordError("tools, which this format cannot hold (--format chat may)")
+        raise RecordError("tools, which this format cannot contain (--format chat may)")
     return chain
 
 
 def ending_in_answer(chain: Chain) -> Chain:
-    """Drop turns of the user or a tool after the last answer, and make that the chain's answer."""
+    """If a chain has no answer, make its last assistant message the answer and drop all turns after that."""
     if chain.steps or gold_text(chain):
         return chain
     turns = chain.prompt.messages or ()
@@ -103,14 +103,14 @@ def ending_in_answer(chain: Chain) -> Chain:
 
 
 def is_learnt(message: Mapping[str, Any]) -> bool:
-    """Return whether the model learns an assistant's message: not with OpenAI's `weight` 0 or `train` false.
+    """Return whether an assistant's message is trained on. OpenAI's `weight` 0 or `train` false excludes it.
 
     Raises:
         RecordError: Its weight is neither 0 nor 1.
     """
     weight = message.get("weight", 1)
     if weight not in (0, 1, None):
-        raise RecordError(f"a weight of {weight!r:.40}, but only 0 and 1 are known")
+        raise RecordError(f"a message has weight {weight!r:.40}; only 0 and 1 are allowed")
     return weight != 0 and message.get("train") is not False
 
 
@@ -122,7 +122,7 @@ def last_turn(chain: Chain, objective: Objective) -> list[Span]:
 
 
 def first_alone(chain: Chain) -> Chain:
-    """Return the chain as answer 0 without its feedback. Pairs and gold answers are unchanged."""
+    """Return the chain with answer 0 alone, without its feedback. Pairs and gold answers are unchanged."""
     if not chain.steps or _is_pair(chain):
         return chain
     step = chain.steps[0]
@@ -132,9 +132,9 @@ def first_alone(chain: Chain) -> Chain:
 
 
 def best_answer(chain: Chain, objective: Objective) -> list[Span]:
-    """Return the answer to train on: the best one, else the last accepted one, else the gold one.
+    """Return the answer to train on: the best one or, if it was rejected, the last accepted one.
 
-    `full` trains on the best answer even if all were rejected.
+    `full` trains on the best answer even if all were rejected. Without answers, return the gold answer.
     """
     return answer_spans(_single(_steps(chain), chain.best, objective).written, trained=True)
 
@@ -160,7 +160,7 @@ def _fault(step: Step) -> str | None:
 
 
 def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> list[Span]:
-    """Return every step as SelFee's text, without cut sections. With `plain`, a lone answer is unchanged."""
+    """Return every step as SelFee's text, without cut sections. If `plain`, a lone answer is unchanged."""
     steps = _steps(chain)
     learnt = [_trains(objective, k, step) for k, step in enumerate(steps)]
     last = steps[-1]
@@ -196,7 +196,7 @@ def _trains(objective: Objective, k: int, step: Step) -> bool:
 
 
 def led_by_space(spans: Sequence[Span]) -> list[Span]:
-    """Return the spans with a leading space, for formats that continue after a colon."""
+    """Return the spans with a leading space, for formats whose prompts end in a colon."""
     return [replace(spans[0], text=f" {spans[0].text}"), *spans[1:]]
 
 
@@ -205,13 +205,13 @@ def _rejected(step: Step) -> bool:
 
 
 def _feedback(step: Step) -> Feedback | None:
-    """Return the feedback to write. Feedback of checks that only accept has no text, and is left out."""
+    """Return the feedback to write, but not an acceptance without text, such as that of passed checks."""
     feedback = step.feedback
     return None if feedback and not feedback.text and feedback.verdict == "accept" else feedback
 
 
 def _steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps; for a preference pair, the chosen one; without answers, the gold one."""
+    """Return the steps. For a pair, return the chosen one; if there are no answers, the gold answer."""
     if has_answer(chain.steps):
         return (chain.steps[chain.best],) if _is_pair(chain) and chain.best is not None else chain.steps
     if gold := gold_text(chain):

@@ -1,15 +1,15 @@
 """Parse and render the text that a SelFee model reads and writes, streaming or not.
 
 A prompt has Alpaca's preamble and ends with `### Answer:`. The model then writes answer 0, `### Feedback 1:`,
-`### Revision 1:`, `### Feedback 2:` and so on. Sections count as their headings do: feedback *k* judges
+`### Revision 1:`, `### Feedback 2:` and so on. Sections are numbered like their headings: feedback *k* judges
 answer *k - 1*, and revision *k* is answer *k*. The strings are wire format (the SelFee repository): models
 were trained on them, so no character may change.
 
-Headings count in generated text only, at the start of a line. The heading that is due next, with its number
-or none (`### Revision:`), opens the next section. An earlier heading, or one of the wrong kind, is a
-quotation and stays text. A later one means that steps are missing: it stays text, and `Parser.malformed` says
-so. Lines of an answer or feedback that look like headings are escaped with a backslash, so any chain
-survives.
+Headings are recognised only in generated text, at the start of a line. The heading that is due next, with or
+without its number (`### Revision:`), opens the next section. An earlier heading, or one of the wrong kind, is
+a quotation and stays text. A later one means that steps are missing: it stays text, and `Parser.malformed`
+names it. Lines of an answer or feedback that look like headings are escaped with a backslash, so any chain
+survives a round trip.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ DONE_PHRASES: tuple[str, ...] = (
     "Revision Not Needed",
     "Revision is Not Needed",
 )
-"""Stop strings for enforcing a revision: a model writes one to stop. Each means `accept`."""
+"""Phrases with which a model ends its chain (`accept`). They are stop strings if a revision is enforced."""
 
 REVISE_PHRASE = "Revision is needed"  # replaces a done phrase. A trained model writes a revision after it.
 
@@ -64,7 +64,7 @@ _INSTRUCTION, _INPUT, _ANSWER = "### Instruction:\n", "\n\n### Input:\n", "\n\n#
 
 
 def render(chain: Chain) -> str:
-    """Render all text of a chain: what the model read and wrote."""
+    """Render the whole text of a chain: all that the model read and wrote."""
     return render_prompt(chain.prompt) + render_steps(chain.steps)
 
 
@@ -77,7 +77,7 @@ def render_prompt(prompt: Prompt) -> str:
 
 
 def instruction_of(prompt: Prompt) -> str:
-    """Return a prompt's instruction. Several messages become a transcript, the system's first."""
+    """Return a prompt's instruction. Several messages become a transcript, system messages first."""
     if not prompt.messages:
         return prompt.instruction
     system = [content_of(m) for m in prompt.messages if is_system(m)]
@@ -141,13 +141,13 @@ _SCORE = re.compile(r"(?<![\d.,/])(\d+(?:\.\d+)?)\s*(?:/|out of)\s*10(?![\d./]*\
 
 
 def score_of(text: str) -> float | None:
-    """Return the last score out of 10 that a feedback names, as `8/10` or `8.5 out of 10`, or None."""
+    """Return the last score out of 10 in a feedback, such as `8/10` or `8.5 out of 10`, or None."""
     scores = [float(found) for found in _SCORE.findall(text)] if "10" in text else []
     return next((score for score in reversed(scores) if score <= 10), None)
 
 
 def verdict_of(text: str) -> Verdict:
-    """Return the verdict of a feedback's last phrase about a revision, or `unknown` without one.
+    """Return the verdict of a feedback's last phrase about a revision, or `unknown` if it has none.
 
     Recognises the six released phrases and variants in the released training chains ("There is no need for
     revision", "No further revisions are necessary", "Revision is recommended").
@@ -166,7 +166,7 @@ def verdict_of(text: str) -> Verdict:
 
 @dataclass(frozen=True)
 class SectionText:
-    """Text of a section that cannot change any more. The joined pieces are the section, stripped."""
+    """A piece of a section's text that is final. The joined pieces are the section's stripped text."""
 
     kind: SectionKind
     index: int  # as headings count: answer 0, feedback 1, answer 1 (`### Revision 1:`), feedback 2
@@ -176,12 +176,12 @@ class SectionText:
 class Parser:
     """Parse generated text, without its prompt, in chunks of any size.
 
-    Text is held back only while it may begin a heading, or is white space at the end of a section. Time is
+    Text is held back only while it may begin a heading, or is white space that may end a section. Time is
     linear in the text.
     """
 
     def __init__(self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
-        """Start at the beginning of a section; a feedback judges the last of `steps`."""
+        """Start at the beginning of a section. If that is a feedback, it judges the last of `steps`."""
         self.kind = kind
         self.index = index
         self.malformed: str | None = None  # why the text left the format
@@ -214,7 +214,7 @@ class Parser:
         return pieces
 
     def close(self) -> list[SectionText]:
-        """End the text, and return the held-back pieces without trailing white space."""
+        """End the text. Return the pieces that were held back, without trailing white space."""
         pieces: list[SectionText] = []
         self._emit(self._held, pieces)
         self._held = ""
@@ -280,9 +280,9 @@ def judged(answer: str, feedback: str | None) -> Step:
 def parse(text: str, prompt: Prompt | None = None) -> Chain:
     """Parse a complete text with the same parser as a stream.
 
-    `text` is all that the model read and wrote, or only what it wrote. A known prompt is removed by length
-    without a search. Otherwise the prompt is found by its preamble and ends at the last `### Answer:` that a
-    chain can follow. The best answer is the last nonempty one: a text does not say whether it was cut.
+    `text` is all that the model read and wrote, or only what it wrote. If `prompt` is given, its text is
+    removed from the start. Otherwise the prompt is found by its preamble and ends at the last `### Answer:`
+    that a chain can follow. The best answer is the last nonempty one: a text does not show if it was cut.
     """
     if prompt is None:
         prompt, written = _split(text)
@@ -305,7 +305,7 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
 
 
 def last_answer(steps: Sequence[Step]) -> int | None:
-    """Return the index of the last nonempty answer, or of the last answer; None without answers."""
+    """Return the index of the last nonempty answer, or of the last one if all are empty; None without any."""
     written = [i for i, step in enumerate(steps) if not is_blank(step.answer)]
     return written[-1] if written else len(steps) - 1 if steps else None
 

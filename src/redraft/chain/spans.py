@@ -1,12 +1,12 @@
-"""Render a chain as a training text, in spans that say where the loss is.
+"""Render a chain as a training text, in spans that mark which parts carry loss.
 
 A format decides how prompt and answer are written; an objective decides which spans carry loss
 (`loss_mask`). In formats of one instruction and one reply, several messages become one instruction
 (`chain.selfee.instruction_of`). The strings of SelFee and Alpaca are wire format: SelFee's reply begins on
 a new line, Alpaca's right after the colon.
 
-In conversations in plain words, the loss is on each of the assistant's turns with its stop token, and a
-chain's steps are SelFee's text inside the last turn. Vicuna, version 1.1: `{system} USER: {…} ASSISTANT:
+In plain-text conversations, each of the assistant's turns carries loss, with its stop token, and a chain's
+steps are SelFee's text inside the last turn. Vicuna, version 1.1: `{system} USER: {…} ASSISTANT:
 {…}</s>USER: …` (FastChat, `vicuna_v1.1`). StableVicuna: `### Human: {…}`, a line break, `### Assistant: {…}`
 (its model card). That card shows one turn without a system message; the stop token and line break after a
 turn, and the empty line after a system message, are ours.
@@ -101,7 +101,7 @@ def _before(turns: Sequence[Turn], style: _Style, *, trained: bool) -> list[Span
 
 @dataclass(frozen=True)
 class ConversationTemplate:
-    """A format of conversations, named as in `--chat-template`."""
+    """A conversation format, by its name in `--chat-template`."""
 
     name: str
     style: _Style | None  # the texts around turns; None for SelFee's format
@@ -137,7 +137,7 @@ _ONE_TURN: frozenset[TrainingFormat] = frozenset({"alpaca", "selfee"})
 
 
 def check_parts(format: TrainingFormat, objective: Objective) -> None:  # noqa: A002  (the option's name)
-    """Check that a format has the parts that an objective trains on."""
+    """Raise a `UsageError` if a format lacks the parts that an objective trains on."""
     if format == "alpaca" and objective in ("revision", "critic"):
         raise UsageError(
             f"--training_objective {objective} trains on feedback, which --format {format} does not have.",
@@ -146,7 +146,7 @@ def check_parts(format: TrainingFormat, objective: Objective) -> None:  # noqa: 
 
 
 def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, spans: Sequence[Span]) -> bool:  # noqa: A002  (as above)
-    """Whether earlier answers carry no loss because the format or the model's template prevents it."""
+    """Return whether earlier answers carry no loss because the format or the model's template prevents it."""
     answered = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
     return (
         objective in WHOLE
@@ -163,8 +163,8 @@ def spans_of(
 ) -> list[Span]:
     """Render a chain. The joined texts are what the model reads and writes.
 
-    The format `chat` needs the model's `template`. A chain with nothing to train on is a RecordError that
-    says why.
+    The format `chat` needs the model's `template`. If a chain contains nothing to train on, raise a
+    RecordError with the reason.
     """
     check_parts(format, objective)
     if not asks(chain.prompt):
@@ -172,7 +172,7 @@ def spans_of(
     chain = loss_mask.ending_in_answer(chain)
     source = meta_of(chain, "source")
     if shown := next((name for name in ("images", "videos", "audios", "image") if source.get(name)), None):
-        raise RecordError(f"{shown}, which are not trained on")
+        raise RecordError(f"{shown}, but only text is trained on")
     earlier = [message for message in chain.prompt.messages or () if message.get("role") == "assistant"]
     learnt = [is_learnt(message) for message in (*earlier, answer_message(chain))]
     if format == "chat":

@@ -1,7 +1,7 @@
-"""The texts of a chain: the turns of its conversation, and its gold answers.
+"""Return and replace the texts of a chain: the turns of its conversation, and its gold answers.
 
-Only the best answer is a turn; drafts and feedback stay in the chain's steps. Gold answers are `reference`
-in `meta`, and their derivations `rationale`.
+Only the best answer is a turn; drafts and feedback stay in the chain's steps. In `meta`, gold answers are
+`reference`, and their derivations are `rationale`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FOLLOWS = {
     "assistant": ("user", "tool"),
     "tool": ("assistant", "tool"),
 }
-"""Roles that may follow each role; the empty role is the start. A system message may come before."""
+"""Roles that may follow each role; the empty role is the start. A system message may come first."""
 
 
 class Turn(NamedTuple):
@@ -41,7 +41,7 @@ class Turn(NamedTuple):
 
     @property
     def is_text(self) -> bool:
-        """Whether the turn is only a text."""
+        """Whether the turn contains only text."""
         own = self.message
         return own is None or (own.keys() <= {"role", "content"} and isinstance(own.get("content"), str))
 
@@ -63,15 +63,15 @@ def step_message(step: Step) -> dict[str, Any]:
 
 
 def shows(message: Mapping[str, Any]) -> bool:
-    """Whether a message shows the model more than text: an image or a tool call."""
+    """Return whether a message contains more than text, such as an image or a tool call."""
     return bool(calls_of(message) or other_parts(message))
 
 
 def tools_of(chain: Chain) -> list[dict[str, Any]]:
-    """Return the tools of a chain's record, as servers take them: `tools`, or OpenAI's older `functions`.
+    """Return the tools of a chain's record as servers accept them: `tools`, or OpenAI's older `functions`.
 
     Raises:
-        RecordError: The tools are not a list of objects, as a value or as JSON.
+        RecordError: The tools are neither a list of objects nor the JSON text of one.
     """
     source = meta_of(chain, "source")
     found = source.get("tools") or source.get("functions") or []
@@ -100,10 +100,10 @@ def turns_of(chain: Chain) -> tuple[Turn, ...]:
 
 
 def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
-    """Return the chain with only these turns, or the chain itself if it has no others.
+    """Return the chain with these turns in place of its own, or the chain itself if they are equal.
 
-    A final answer becomes the best one: it replaces the best step, or becomes the only step. Without a final
-    answer the chain has no steps.
+    If the last turn is the assistant's, it replaces the best answer or, without one, becomes the only step.
+    Otherwise the chain has no steps.
     """
     if tuple(turns) == turns_of(chain):
         return chain
@@ -135,17 +135,17 @@ def rationales(chain: Chain) -> list[str]:
 
 
 def gold_texts(chain: Chain) -> list[str]:
-    """Return all texts that give a gold answer away: answers, rationales, and other answers of the source."""
+    """Return all texts that reveal a gold answer: answers, rationales, and other answers in the source."""
     source = meta_of(chain, "source")
     kept = [source.get(name) for name in ("answer", "answers")]
     return [*gold_answers(chain), *rationales(chain), *texts_in(kept)]
 
 
 def gold_text(chain: Chain) -> str:
-    """Return the gold answer with its rationale, as a model would be trained to answer, or an empty text.
+    """Return the gold answer with its rationale, in the form that a model is trained on, or an empty text.
 
-    Mathematics is learned by its steps, so the rationale comes first and the gold answer is its own paragraph
-    at the end. A solution with the answer in a box stays as it is.
+    Models learn mathematics from worked steps, so the rationale comes first, and the gold answer follows as a
+    paragraph of its own. A solution that already boxes the answer is left unchanged.
     """
     gold, way = gold_answers(chain)[:1], rationales(chain)[:1]
     if not gold or not way:
@@ -154,7 +154,7 @@ def gold_text(chain: Chain) -> str:
 
 
 def answer_of(chain: Chain) -> str:
-    """Return the best answer, else the gold one with its rationale, else an empty text."""
+    """Return the best answer or, if it is blank, the gold one with its rationale, or an empty text."""
     return gold_text(chain) if is_blank(chain.answer) else chain.answer
 
 

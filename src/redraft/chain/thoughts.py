@@ -1,9 +1,9 @@
-"""Separate a model's thoughts, in tags inside its text, from its answer.
+"""Separate a model's thoughts, which it writes in tags, from its answer.
 
 `<think>hm</think>Rain.` is the answer "Rain." with the reasoning "hm". Engines split while a text streams
-(`Splitter`), and a `Step` splits its whole text (`apart`). A tag counts at the beginning of a line and
-outside fences, so prose about tags stays. The tags are those of known models (`PAIRS`), and those around the
-reasoning in a model's own template (`tags_of`).
+(`Splitter`), and a `Step` splits its whole text (`apart`). A tag counts only at the start of a line and
+outside code fences, so prose about tags is kept. The tags are those of known models (`PAIRS`), and those
+around the reasoning in a model's own template (`tags_of`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAIRS: Pairs = (
     ("<|begin_of_solution|>", ""),
     ("<|end_of_solution|>", ""),
 )
-"""What opens a thought and what closes it. What closes at once only goes around an answer."""
+"""The tags that open and close a thought. A tag with an empty closing tag only surrounds an answer."""
 
 _PAIRED = PAIRS[:13]  # those whose end is no other token's
 _FENCES = ("```", "~~~")
@@ -57,14 +57,14 @@ _TOKEN = re.compile(r"<[^<>]+>|\[[^\[\]]+\]|◁[^◁▷]+▷")
 
 
 class Tags(NamedTuple):
-    """The tags of a model, and which of them its template writes."""
+    """A model's tags, and those of them that its template writes."""
 
     pairs: Pairs = PAIRS
     written: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The tags that may be control tokens, so that a decoder must write them out."""
+        """The written tags that may be control tokens, which a decoder must not drop."""
         return tuple(dict.fromkeys(found[0] for tag in self.written for found in _TOKEN.finditer(tag)))
 
     @property
@@ -79,7 +79,7 @@ class Tags(NamedTuple):
 
 
 def tags_of(template: str) -> Tags:
-    """Return the tags of a model by its chat template, a Jinja source."""
+    """Return a model's tags, given the Jinja source of its chat template."""
     named = tuple((start, close) for start, close in _NAMED.findall(template) if "/" not in start)
     pairs = (*PAIRS, *(pair for pair in dict.fromkeys(named) if pair not in PAIRS))
     return Tags(pairs, tuple(tag for pair in pairs for tag in pair if tag and tag in template))
@@ -87,7 +87,7 @@ def tags_of(template: str) -> Tags:
 
 @dataclass
 class Splitter:
-    """Split a text that comes in pieces into thoughts and an answer.
+    """Split a text that arrives in pieces into thoughts and an answer.
 
     `until` is the tag that closes a thought which the prompt opened.
     """
@@ -106,7 +106,7 @@ class Splitter:
         self._thought = bool(self.until)
 
     def add(self, text: str, *, last: bool = False) -> tuple[str, str]:
-        """Return the text that is now certain: thoughts, and answer. A possible tag is held back."""
+        """Add a piece. Return the thoughts and the answer that are now certain; hold back a possible tag."""
         if self._fresh and not (last or self.until or self._held or text.strip()):
             self._blanks.append(text)  # a model in a loop writes thousands of line breaks
             return "", ""
@@ -157,9 +157,9 @@ class Splitter:
 
 
 def apart(text: str) -> tuple[str, str]:
-    """Return the thoughts in a whole text, and its answer. Without thoughts, the text is the answer.
+    """Return the thoughts and the answer in a whole text. Without thoughts, the text is the answer.
 
-    A tag may also close a thought that the prompt opened: then all before it is thought.
+    A tag may also close a thought that the prompt opened: then all text before the tag is thought.
     """
     if bare := _BARE.fullmatch(text):
         return bare[1].strip(), bare[2].strip()

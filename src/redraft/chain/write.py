@@ -1,8 +1,8 @@
 """Write chains in the formats of other programs.
 
-A written record can be read back, and writing it again gives the same. Every format holds less than a chain;
-each function says what is lost. Texts are written unchanged. A gold answer is written where there is no
-other.
+A written record can be read back, and writing it again yields the same record. Every format stores less than
+a chain; each function lists what is lost. Texts are written unchanged. If there is no other answer, the gold
+answer is written.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from redraft.chain.texts import answer_message, answer_of, asked_turns, gold_ans
 from redraft.jobs.formats import ExportFormat
 
 Loss = Literal["turns", "tools", "fields", "answers"]
-"""Part of a chain that a format loses: roles, tools, other fields of messages, or later answers."""
+"""A part of a chain that a format loses: roles, tools, other fields of messages, or later answers."""
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Unfit:
-    """Why a format cannot hold a chain: the name of the rule, and the reason in words."""
+    """The reason why a format cannot store a chain: a rule's name, and an explanation."""
 
     rule: str
     reason: str
@@ -32,9 +32,9 @@ class Unfit:
 
 NO_QUESTION = Unfit("no-question", "no question")
 NO_ANSWER = Unfit("no-answer", "no answer to write")
-NOT_TEXT = Unfit("not-text", "a message with more than text, such as an image or a tool call")
+NOT_TEXT = Unfit("not-text", "a message has more than text, such as an image or a tool call")
 NO_PAIR = Unfit("no-pair", "the best answer is the first one, or equals it")
-NO_TRUTH = Unfit("no-truth", "nothing says whether its answer is right: redraft eval does")
+NO_TRUTH = Unfit("no-truth", "it is not known whether its answer is right: redraft eval finds out")
 NOT_BETTER = Unfit("not-better", "no correction was judged better than the first answer")
 
 _SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
@@ -42,7 +42,7 @@ _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 
 
 def to_selfee(chain: Chain) -> Record | Unfit:
-    """Return a record of SelFee's training data. Fields that were imported from one are unchanged.
+    """Return a record in the format of SelFee's training data. Fields imported from it are unchanged.
 
     Lost: the id; the roles in a prompt of several messages, which becomes one text; verdicts (reading infers
     them from the feedback), checks and which answer is best; cost, model and settings; all other `meta`.
@@ -70,7 +70,7 @@ def to_selfee(chain: Chain) -> Record | Unfit:
 
 
 def to_alpaca(chain: Chain) -> Record | Unfit:
-    """Return an Alpaca record. The output is the best answer, else the gold one.
+    """Return an Alpaca record. The output is the best answer, or the gold one if there is none.
 
     Lost: everything but the prompt, its input and that answer, which is read back as a gold answer.
     """
@@ -84,14 +84,14 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
 
 
 def to_sharegpt(chain: Chain) -> Record | Unfit:
-    """Return a ShareGPT conversation that ends in the best answer, else the gold one.
+    """Return a ShareGPT conversation that ends in the best answer or, without one, in the gold answer.
 
     Lost: everything but the id and the texts: drafts, feedback, fields of turns, where an input began, and
     speakers' names such as bard. A conversation with a tool or an image is left out.
     """
     turns = asked_turns(chain.prompt)
     if strange := next((turn.role for turn in turns if turn.role not in _SPEAKERS), None):
-        return Unfit("role", f"a turn of the role {strange!r:.40}, which ShareGPT does not have")
+        return Unfit("role", f"a turn has the role {strange!r:.40}, which ShareGPT does not know")
     answer = _written(chain)
     if not answer:
         return NO_ANSWER
@@ -102,10 +102,10 @@ def to_sharegpt(chain: Chain) -> Record | Unfit:
 
 
 def to_messages(chain: Chain) -> Record | Unfit:
-    """Return chat messages that end in the best answer, else the gold one.
+    """Return chat messages that end in the best answer or, without one, in the gold answer.
 
     Lost: drafts, feedback, where an input began, cost, model and settings; all of `meta` except the tools and
-    the further fields of the answer's message. Reading a single question loses these fields too.
+    the other fields of the answer's message. Reading a single question loses these fields too.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):
@@ -119,7 +119,7 @@ def to_messages(chain: Chain) -> Record | Unfit:
 def to_preference(chain: Chain) -> Record | Unfit:
     """Return a preference pair: the first answer is rejected, the correction that was judged best is chosen.
 
-    `prompt`, `chosen` and `rejected` are lists of messages, as TRL's trainers take them. Lost: the other
+    `prompt`, `chosen` and `rejected` are lists of messages, as TRL's trainers expect them. Lost: the other
     answers, feedback, cost, model, settings and `meta`. If no correction was judged better than the first
     answer, there is no pair. Without any feedback, as in an imported pair, the best answer is chosen.
     """
@@ -143,10 +143,10 @@ def to_preference(chain: Chain) -> Record | Unfit:
 
 
 def to_every_eval_ever(chain: Chain) -> Record | Unfit:
-    """Return a chain that `redraft eval` scored as an instance of Every Eval Ever's schema 0.3.0.
+    """Convert a chain that `redraft eval` scored into an instance of Every Eval Ever's schema 0.3.0.
 
     Lost: other answers, feedback, settings, and the checks' messages. The aggregate that `evaluation_id`
-    names, which would give the task's source, is not written.
+    names, which would contain the task's source, is not written.
     """
     truth, place = meta_of(chain, "eval"), chain.best or 0
     try:
@@ -176,12 +176,12 @@ def to_every_eval_ever(chain: Chain) -> Record | Unfit:
 
 
 def _written(chain: Chain) -> str:
-    """Return the best answer, else the gold one, with its reasoning in tags: a text has no other place."""
+    """Return the best or the gold answer, with its reasoning in tags, for which a text has no other place."""
     return answer_of(chain) if is_blank(chain.answer) else chain.steps[chain.best or 0].written
 
 
 def _is_better(chosen: Step, rejected: Step) -> bool:
-    """Whether `chosen` was judged better than `rejected`: by checks, else by scores, else by verdicts."""
+    """Whether `chosen` was judged better than `rejected`: by checks, or by scores, or by verdicts."""
     checked = (chosen.score, rejected.score)
     for one, other in (checked, (teacher_score(chosen.feedback), teacher_score(rejected.feedback))):
         if one is not None and other is not None:
@@ -195,7 +195,7 @@ def _rank(step: Step) -> tuple[bool, bool, float]:
 
 
 def teacher_score(feedback: Feedback | None) -> float | None:
-    """Return the score from 0 to 10 that a teacher gave, an extra field of the feedback."""
+    """Return the teacher's score, 0 to 10, from the feedback's extra field `score`; None if there is none."""
     score = getattr(feedback, "score", None)
     return score if isinstance(score, int | float) and not isinstance(score, bool) else None
 
@@ -220,7 +220,7 @@ _LOSSES: dict[ExportFormat, frozenset[Loss]] = {
     "preference": frozenset({"fields"}),
     "every-eval-ever": frozenset({"turns", "tools", "fields", "answers"}),
 }
-"""The parts that each format cannot hold."""
+"""The parts that each format cannot store."""
 
 
 def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:

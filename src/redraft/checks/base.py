@@ -1,7 +1,7 @@
 """Checks: code that judges an answer, scores it, and describes its faults.
 
-A check's message must help to correct the answer without revealing a reference answer. Its *name* may hold
-the reference (`number=42`), so a model sees messages only. A check that raises has crashed: a `CheckError`.
+A check's message must help to correct the answer without revealing a reference answer. Its *name* may
+contain the reference (`number=42`), so a model sees only messages. If a check raises, that is a `CheckError`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 MOST_PLACES = 100
-"""Most places of a fault: mending more of them one by one hardly works, and each would be recorded."""
+"""The most places of a fault: repairing more of them one by one hardly works, and each would be recorded."""
 
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
-"""The thoughts before the answer that checks run on. A check sees them only if it asks here."""
+"""The thoughts before the answer that is being checked. A check sees them only if it reads this."""
 
 Prospect = Literal["open", "lost"]
-"""What the beginning of an answer says: it may still pass, or no continuation can."""
+"""The prospect of an unfinished answer: it may still pass (`open`), or no continuation can (`lost`)."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Outcome:
     """The result of a check.
 
     Attributes:
-        score: 0 to 1; orders failed answers. A passed answer has 1 unless the check is graded.
-        message: What is wrong, where, and by how much; or what was found, if the answer passes.
-        places: Where the faults are, so that only these places are rewritten; empty unless all are known.
+        score: 0 to 1; ranks failed answers. A passed answer scores 1 unless the check is graded.
+        message: The fault, its place and its size or, if the answer passes, what was found.
+        places: The places of the faults, so that only these are rewritten; empty unless all are known.
     """
 
     passed: bool
@@ -60,14 +60,14 @@ def passed(message: str, *, score: float = 1.0) -> Outcome:
 
 
 def failed(message: str, *, score: float = 0.0, places: Sequence[Place] = ()) -> Outcome:
-    """Return the outcome of an answer that fails; `score` tells how close it came."""
+    """Return the outcome of an answer that fails; `score` is how close it came to passing."""
     known = tuple(places) if len(places) <= MOST_PLACES else ()
     return Outcome(passed=False, score=min(max(score, 0.0), 1.0), message=message, places=known)
 
 
 @runtime_checkable
 class Check(Protocol):
-    """Judges an answer. `name` is its short form, such as `words<=50`."""
+    """A check judges an answer. Its `name` is its short form, such as `words<=50`."""
 
     @property
     def name(self) -> str:
@@ -82,14 +82,14 @@ class Check(Protocol):
 def demand_of(check: Check) -> str:
     """Return a check's `demand`, a sentence that tells the writer what to do; empty if it has none.
 
-    It must not hold a reference answer.
+    It must not contain a reference answer.
     """
     demand = getattr(check, "demand", "")
     return demand if isinstance(demand, str) else ""
 
 
 def schema_of(check: Check) -> Mapping[str, Any] | None:
-    """Return a check's `schema`, the JSON Schema that answers must fit; None if it has none."""
+    """Return a check's `schema`, the JSON Schema that answers must match; None if it has none."""
     schema = getattr(check, "schema", None)
     return schema if isinstance(schema, Mapping) else None
 
@@ -97,7 +97,7 @@ def schema_of(check: Check) -> Mapping[str, Any] | None:
 def form_of(check: Check) -> Form | None:
     """Return a check's `form`, the form of passing answers; None if it has none or `form` raises.
 
-    The form steers a model while it writes. It need not cover all that the check demands.
+    The form steers a model while it writes. It need not cover everything that the check demands.
     """
     if (check.name, "form") in _unasked:
         return None
@@ -116,16 +116,16 @@ def form_of(check: Check) -> Form | None:
 
 @runtime_checkable
 class Prefixed(Check, Protocol):
-    """A check that can tell from the beginning of an answer that no continuation will pass.
+    """A check that can see from the beginning of an answer that no continuation will pass.
 
-    A draft that cannot pass ends at once if another text may follow it.
+    A draft that cannot pass is stopped at once if another one may follow.
     """
 
     def prefix(self, text: str) -> Prospect:
         """Judge the beginning of an answer: `lost` if no continuation passes, not even an empty one.
 
         The last word may still grow ("light" becomes "lighthouse"), and white space around the answer is
-        stripped. It is called often: a few milliseconds are too long.
+        stripped. It is called often, so even a few milliseconds are too long.
         """
         ...
 
@@ -135,7 +135,7 @@ _unasked: set[tuple[str, str]] = set()
 
 
 def prefix_of(check: Check, text: str) -> Prospect:
-    """Return a check's verdict on the beginning of an answer; `open` without a working `prefix`."""
+    """Return a check's verdict on the beginning of an answer; `open` if it has no working `prefix`."""
     if not isinstance(check, Prefixed) or (check.name, "prefix") in _unasked:
         return "open"
     try:
@@ -154,11 +154,11 @@ def ask_no_more(check: Check, what: str, fault: str) -> None:
     """Log once how a check's `prefix` or `form` fails, and do not call it again."""
     if (check.name, what) not in _unasked:
         _unasked.add((check.name, what))
-        _log.warning("the %s of the check %r %s. It is not asked again.", what, check.name, fault)
+        _log.warning("the %s of the check %r %s. It is not called again.", what, check.name, fault)
 
 
 async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
-    """Run a check. A synchronous one runs in a daemon thread, to delay neither streams nor the exit."""
+    """Run a check. A synchronous one runs in a daemon thread, so that it delays neither streams nor exit."""
     try:
         if inspect.iscoroutinefunction(check.check):
             found: Outcome | Awaitable[Outcome] = check.check(answer, prompt)
@@ -177,15 +177,15 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
     if isinstance(outcome, Outcome):
         return outcome
     raise CheckError(
-        f"the check {check.name!r} returned {outcome!r:.80}, which is not the result of a check.",
-        hint="Return an Outcome, or give the function itself: it may return True or False, or a complaint.",
+        f"the check {check.name!r} returned {outcome!r:.80}, which is not a check's result.",
+        hint="Return an Outcome, or pass a plain function instead: it may return True, False or a complaint.",
     )
 
 
 def is_crash(error: BaseException) -> bool:
     """Return whether an error comes from the user's code, which may raise anything, even SystemExit.
 
-    False if the task that waits for the code was cancelled or dropped.
+    Return False if the task that waits for the code was cancelled or dropped.
     """
     if isinstance(error, GeneratorExit):
         return False
@@ -201,20 +201,20 @@ def _call(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outc
 
 
 async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
-    """Run a check and return its record."""
+    """Run a check, and return its result for the record."""
     outcome = await outcome_of(check, answer, prompt)
     if not 0 <= outcome.score <= 1:
-        message = f"the check {check.name!r} gave the score {outcome.score}."
-        raise CheckError(message, hint="A score is from 0 to 1.")
-    hint = "A place is (begin, end), of characters within the answer, or a JSON pointer: '/a'."
+        message = f"the check {check.name!r} returned the score {outcome.score}."
+        raise CheckError(message, hint="A score must be from 0 to 1.")
+    hint = "A place is (begin, end), in characters of the answer, or a JSON pointer such as '/a'."
     try:
         found = {"name": check.name, "score": outcome.score, "message": whole(outcome.message)}
         result = CheckResult.model_validate({**found, "passed": outcome.passed, "places": outcome.places})
     except ValidationError as error:
-        raise CheckError(f"{check.name!r} gave a wrong outcome: {describe(error)}.", hint=hint) from None
+        raise CheckError(f"{check.name!r} returned a wrong outcome: {describe(error)}.", hint=hint) from None
     for at in result.places:
         if not (at[:1] in ("", "/") if isinstance(at, str) else 0 <= at[0] <= at[1] <= len(answer)):
-            raise CheckError(f"{check.name!r} gave the place {at!r:.60}.", hint=hint)
+            raise CheckError(f"{check.name!r} returned the invalid place {at!r:.60}.", hint=hint)
     return result
 
 
@@ -223,8 +223,8 @@ async def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Thoughts in tags (`chain.thoughts`) are no part of the answer. If JSON is asked for, only the JSON is
-    judged, since users see no more (`text_of`), unless a check is IFEval's. A blank answer fails every check.
+    Thoughts in tags (`chain.thoughts`) are not part of the answer. If JSON is requested, only that is judged,
+    because users see nothing else (`text_of`), unless a check is IFEval's. A blank answer fails every check.
     """
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)
@@ -248,7 +248,7 @@ async def run_checks(
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines concurrently, and return their results in order.
 
-    If one fails, the others still finish, because a call of a model may cost money. If the caller is
+    If one fails, the others still finish, because a model call may cost money. If the caller is
     cancelled, they are cancelled and have ended on return.
     """
     tasks = [asyncio.ensure_future(piece) for piece in work]
@@ -263,12 +263,12 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 AT_ONCE = min(32, all_cores())
-"""Most checks at once that start processes. A batch may bring the answers of a thousand chains in a moment,
-which would use up memory and open files, and make each other miss their time limits."""
+"""The most checks that may run processes together. A batch may bring a thousand answers at once, whose checks
+would use up memory and open files, and make each other miss their time limits."""
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 def turn() -> asyncio.Semaphore:
-    """Return the semaphore to hold while a check's processes run."""
+    """Return the semaphore to acquire while a check's processes run."""
     return _of_loop.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))

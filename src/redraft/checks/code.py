@@ -1,6 +1,6 @@
 """A check that runs a model's Python program against unit tests, in a sandbox.
 
-docs/checks.md says what a program can fake. Only Python code can make this check: it has no short form, so no
+docs/checks.md lists what a program can fake. Only Python code makes this check: it has no short form, so no
 `--check`, recipe or file can start a program that a model wrote.
 """
 
@@ -27,7 +27,7 @@ from redraft.jobs.counting import counted
 TEST_SECONDS = 5.0  # the default time limit of a test, and of loading the program
 
 MAX_STARTS = 3
-"""Most starts of a program: one that hangs or ends its interpreter is started again for the next tests."""
+"""The most starts of a program: after a hang or an exit, it is started again for the remaining tests."""
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _BREAK = re.compile(r"\r\n?|\n")  # what ends a line for Python
@@ -46,7 +46,7 @@ class CodeCheck:
     seconds: float = TEST_SECONDS
 
     def __post_init__(self) -> None:
-        """Parse the tests and try the sandbox, before an answer is paid for."""
+        """Parse the tests and try the sandbox, before any answer is paid for."""
         if not self.tests:
             raise UsageError("a code check has no tests.", hint='Write CodeCheck(("assert f(1) == 2",)).')
         _ = self._prepared
@@ -54,12 +54,12 @@ class CodeCheck:
 
     @property
     def name(self) -> str:
-        """The name in records. No check is parsed from it."""
+        """The name in records. It cannot be parsed into a check."""
         return f"code, {counted(len(self.tests), 'test')}"
 
     @property
     def demand(self) -> str:
-        """The demand to write a program, with the names that the tests use."""
+        """The demand to write a program that defines the names that the tests use."""
         names = dict.fromkeys(name for _, names in self._prepared for name in names)
         defining = f" that defines {', '.join(names)}" if names else ""
         program = f"a Python program{defining}, in a ```python block"
@@ -72,7 +72,7 @@ class CodeCheck:
         return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Run the tests. The score is the share that passes; the message says what the program did."""
+        """Run the tests. The score is the share of passed tests; the message says what the program did."""
         program, fenced = program_of(answer)
         reports: list[Report] = []
         for _ in range(MAX_STARTS):
@@ -105,7 +105,7 @@ class CodeCheck:
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
     """Return the check for the `tests` in a record's `meta`, or None if none are Python assertions.
 
-    They are in the form of `chain.read` for MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
+    Their form is that of `chain.read` for MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
     """
     tests = meta.get("tests")
     if not isinstance(tests, Mapping) or not tests.get("asserts"):
@@ -116,8 +116,8 @@ def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
 def program_of(answer: str) -> tuple[str, bool]:
     """Return the program in an answer, and whether it was fenced.
 
-    It is all blocks marked as Python, else all unmarked blocks, else the whole answer. Other lines become
-    empty, so that program and answer have the same line numbers.
+    The program is all blocks marked as Python; without any, all unmarked blocks; without those, the answer.
+    Other lines become empty, so that program and answer have the same line numbers.
     """
     text = _BREAK.sub("\n", answer)
     blocks = fenced(text)
@@ -169,8 +169,8 @@ def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[st
 def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
     """Return the functions of the program in an answer, outer ones first, then its statements.
 
-    Each part has its lines, its place, and its name if it is a function or class. A marked program that does
-    not parse is cut before each line that is not indented, and these parts have the name "".
+    Each part is its lines, begin, end, and its name (None if it is not a function or class). A fenced program
+    that does not parse is cut before each unindented line, and the names of these parts are "".
     """
     program, marked_off = program_of(answer)
     found, parts = list[tuple[int, int, str | None]](), list[tuple[range, int, int, str | None]]()
@@ -193,7 +193,7 @@ def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
 
 
 def _places(answer: str, faults: Iterable[tuple[Report, list[str]]]) -> list[tuple[int, int]]:
-    """Return the functions that failed, by line or name, or statements outside; empty if one is not found."""
+    """Return where the failed functions or statements are, by line or name; empty if one is not found."""
     places, parts = set[tuple[int, int]](), parts_of(answer)
     for report, names in faults:
         line, call = (report.get("fault") or {}).get("line"), report.get("call") or "".join(names[:1])

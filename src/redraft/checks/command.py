@@ -1,7 +1,7 @@
-"""Checks that are programs: `command:pytest -q tests`. Exit status 0 passes; else the output is the feedback.
+"""Checks that run programs: `command:pytest -q tests`. If the exit status is not 0, the output is feedback.
 
-The program reads the answer on standard input, without a shell, with all rights of the user. It and the
-processes of its group are killed when it is done, when the time is up, and when the check is cancelled.
+The program reads the answer on standard input, without a shell, with all rights of the user. It and its
+process group are killed when it ends, when the time is up, and when the check is cancelled.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Command:
         return f"command{limit}:{self.line}"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Run the program. The message has its exit status and the end of its output."""
+        """Run the program. The message contains its exit status and the end of its output."""
         status, output = await self.run(answer)
         if status is None:
             limit = f"{self.seconds:g} s"

@@ -1,8 +1,8 @@
-"""Recognise a text that is no answer: it repeats the prompt or a criticism, or only acknowledges ("Okay.").
+"""Recognise a text that is not an answer: it repeats the prompt or a criticism, or only agrees ("Okay.").
 
-A blank text (`chain.is_blank`) is no answer either. Nothing else counts, so an honest answer in any language
-is hardly ever refused. Small talk in other words passes here, and checks judge it as they judge any text.
-benchmarks/RESULTS.md has the rates of both errors.
+A blank text (`chain.is_blank`) is not an answer either. No other text is rejected, so an honest answer in any
+language hardly ever is. Small talk in other words passes here, and checks judge it as they judge any text.
+benchmarks/RESULTS.md lists the rates of both errors.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _DIGIT, _NUMBER = regex.compile(r"\d"), "#"
 
 
 def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str = "") -> bool:
-    """Return whether a text is no answer. Only its first 20,000 characters are judged, in linear time.
+    """Return whether a text is not an answer. Only its first 20,000 characters are judged, in linear time.
 
     Args:
         answer: The text.
-        prompt: What was asked. With a system message, a copy of the user's text may be the answer, such as
+        prompt: The prompt. If it has a system message, a copy of the user's text may be the answer, such as
             a text that needs no correction.
         heard: The criticisms and the requests to revise that came before the text. Texts that
             differ only in numbers count as the same.
-        demand: What was added to the prompt: the demands of checks.
+        demand: The text that was added to the prompt: the demands of checks.
     """
     asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text
     own = _words(answer)

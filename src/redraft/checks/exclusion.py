@@ -1,7 +1,7 @@
 """Find checks that no answer can pass: those that exclude each other, or demand more text than is allowed.
 
-Only certain cases count, since the error replaces an answer. So unlikely pairs are let through, such as
-`lacks:3` and `contains:3,`, which "3,5" passes.
+Only conflicts that are certain are reported, because the error replaces an answer. So unlikely pairs are let
+through, such as `lacks:3` and `contains:3,`: "3,5" passes both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from redraft.engines.steering.phrase import pattern_for
 from redraft.jobs.counting import counted
 
 TOKEN_WORDS = 3
-"""Most words of a token, over a text. In Chinese, each character is a word, and a token has about two."""
+"""The most words per token, on average. In Chinese, each character is a word, and a token has about two."""
 
 _HOLDS = {
     "sentences": "words",
@@ -36,7 +36,7 @@ _HOLDS = {
 """Unit -> the unit that each holds at least one of: a sentence has a word of its own."""
 
 CHARACTER_WORDS = 2
-"""Most words of a character, over a text. In Thai, each letter is a word, and กำ is one character."""
+"""The most words per character, on average. In Thai, each letter is a word, and กำ is one character."""
 
 _BEGINS_JSON = re.compile(r'^["{\[-]|^(\d[-+.\dE]*|true|false|null)$', re.IGNORECASE)
 _ENDS_JSON = re.compile(r'["}\]]$|^([-+.\dE]*\d|true|false|null)$', re.IGNORECASE)
@@ -47,11 +47,11 @@ Bounds = tuple[str, int, int | None]  # what is counted, and the bounds
 
 
 def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[str, str] | None:
-    """Return why no answer can pass all checks, and what to change; None if one may pass.
+    """Return the reason why no answer can pass all checks, and a hint; None if one may pass.
 
     Args:
         checks: The checks.
-        max_tokens: The most tokens of an answer; None if that is not known.
+        max_tokens: The most tokens that an answer may have; None if that is not known.
     """
     checks = [*checks]
     parts = [part for check in checks for part in _parts(check)]
@@ -70,7 +70,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
             return f"only an empty answer passes {part.name}.", f"Allow more: {what}<=50"
         if max_tokens is not None and what in ("words", "sentences") and low > TOKEN_WORDS * max_tokens:
             message = f"no answer of at most {counted(max_tokens, 'token')} passes {part.name:.200}."
-            return message, f"Give it more room: {2 * low} tokens."
+            return message, f"Allow more tokens: {2 * low}."
     return None
 
 

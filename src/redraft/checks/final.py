@@ -1,9 +1,9 @@
-r"""Checks of the result of an answer against the right one: a number, a letter, mathematics.
+r"""Checks that compare an answer's result with the right one: a number, a letter or a formula.
 
-An answer ends where a next question begins, and statements it takes back or denies do not count. Its result
-follows a mark: the last `####`, `\\boxed{…}` or "the answer is". Without a mark it is the last number or
-formula, or the one letter that remains. A place that offers two results ("42 or 43") has none. Names hold the
-right result; messages never do, as a model would copy it. Units and number words are not read.
+An answer ends where another question begins. Statements that it retracts or denies do not count. Its result
+follows a mark: the last `####`, `\\boxed{…}` or "the answer is". Without a mark, it is the last number or
+formula, or the only letter left. A place that offers two results ("42 or 43") has none. Names contain the
+right result; messages never do, because a model would copy it. Units and number words are not read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Value = Decimal | Fraction  # a number as it is written: a fraction stays one
 
 
 class Percent(Decimal):
-    """A number before `%`. It equals both 25 and 0.25, since questions ask for either."""
+    """A number before `%`. 25% equals both 25 and 0.25, because questions ask for either."""
 
 
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "萬": 4, "亿": 8, "億": 8}
@@ -95,7 +95,7 @@ def _usual(match: regex.Match[str]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text with its numbers in plain spelling: `1{,}234` becomes `1,234`, `1.234,5` `1234.5`."""
+    """Return a text with plain numbers: `1{,}234` becomes `1,234`, and `1.234,5` becomes `1234.5`."""
     text = _GROUPED.sub(lambda match: regex.sub(r"\D", "", match[0]), text)
     for pattern, new in _PLAIN:
         text = regex.sub(pattern, new, text)
@@ -238,7 +238,7 @@ def _results(run: _Run) -> list[Value]:
 
 
 def final_number(answer: str) -> Value | None:
-    """Return the number that an answer ends in; None if it has none, or several at once."""
+    """Return the final number of an answer; None if it has none, or offers several at once."""
     found = _offered(answer)
     return found[0] if len(found) == 1 else None
 
@@ -346,7 +346,7 @@ _CLAUSE = regex.compile(r",?\s(?:because|since|as|so|which|where|when)\s|\s\(|�
 
 
 def final_maths(answer: str) -> str | None:
-    """Return the result of an answer as it wrote it, or None. Several results are a list."""
+    """Return an answer's result as it is written, or None. Several results are joined by commas."""
     text = _DENIED.sub("", next(_readings(answer))).strip(" *\n")
     for statement, _ in _marked(text):
         if statement:
@@ -380,7 +380,7 @@ _HINT = "Write number=42, or number=3.14~0.01 with a tolerance."
 
 
 class _Final(ABC):
-    """A check of an answer's final result. Its name holds the gold answer, so no model may see it."""
+    """A check of an answer's final result. Its name contains the gold answer, so no model may see it."""
 
     reference: Any
     kind: ClassVar[str]
@@ -395,7 +395,7 @@ class _Final(ABC):
 
     @abstractmethod
     def read(self, answer: str) -> Any:
-        """Return the result as the answer has it; None if it has none."""
+        """Return the answer's result, or None if it has none."""
 
     def is_right(self, found: Any) -> bool:
         return bool(found == self.reference)
@@ -415,7 +415,7 @@ class _Final(ABC):
 
 @dataclass(frozen=True)
 class Number(_Final):
-    """`number=3.14~0.01`: the final answer is this number, give or take a tolerance."""
+    """`number=3.14~0.01`: the final answer is this number, within a tolerance."""
 
     reference: Value
     tolerance: Value = Decimal(0)
@@ -434,7 +434,7 @@ class Number(_Final):
 
     @property
     def name(self) -> str:
-        """The short form. It holds the reference, so no model may see it."""
+        """The short form. It contains the reference, so no model may see it."""
         return f"number={self.reference}" + (f"~{self.tolerance}" if self.tolerance else "")
 
     def read(self, answer: str) -> Value | None:
@@ -442,7 +442,7 @@ class Number(_Final):
         return final_number(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Pass if the final number is right. Of several numbers at once, none is final."""
+        """Pass if the final number is right. An answer that offers several numbers at once fails."""
         if len(offered := _offered(answer)) > 1:
             found = " and ".join(f"{each!s:.{self.longest}}" for each in offered[:3])
             return failed(f"The answer offers several numbers, {found}. Give one, at the end.")
@@ -479,7 +479,7 @@ class FinalLetter(_Final):
 
 @dataclass(frozen=True)
 class FinalMaths(_Final):
-    """The final answer is this, in any usual spelling (`maths.same`)."""
+    """The final answer equals the gold answer, in any usual spelling (`maths.same`)."""
 
     reference: str
     kind = "answer"
@@ -488,13 +488,13 @@ class FinalMaths(_Final):
 
     @classmethod
     def of(cls, gold: str) -> Self:
-        """Take a gold answer."""
+        """Make the check for a gold answer."""
         if not gold.strip():
             raise CheckSyntaxError("there is no gold answer.")
         return cls(gold)
 
     def read(self, answer: str) -> str | None:
-        """Return the result as it is written."""
+        """Return the answer's result as it is written."""
         return final_maths(answer)
 
     def is_right(self, found: str) -> bool:

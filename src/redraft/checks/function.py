@@ -1,7 +1,7 @@
 """Checks that are Python functions: `python:module.function`, or the function itself from Python.
 
-docs/checks.md says what a function may take and return. It runs in this process with all its rights. Only
-modules that the user named are imported.
+docs/checks.md describes the arguments and results of such functions. They run in this process, with all its
+rights. Only modules that the user named are imported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from redraft.errors import CheckError, CheckSyntaxError, UsageError, crash_of, s
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_HINT = "Write python:module.function; the module is looked for in this folder and among what is installed."
+_HINT = "Write python:module.function. The module must be in this folder or installed."
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class FunctionCheck:
     function: Callable[..., Any] = field(repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a function that cannot be called with an answer, before an answer is paid for."""
-        hint = "Give a function of the answer, or of the answer and the prompt."
+        """Reject a function that cannot be called with an answer, before any answer is paid for."""
+        hint = "Pass a function that accepts the answer, or the answer and the prompt."
         if isinstance(self.function, type):
             raise CheckSyntaxError(f"{self.name}: this is a class.", hint=hint)
         with suppress(ValueError):  # some C functions have no signature
             try:
                 inspect.signature(self.function).bind(*["text"] * (1 + takes_prompt(self.function)))
             except TypeError as error:
-                raise CheckSyntaxError(f"{self.name}: called with an answer: {error}.", hint=hint) from None
+                raise CheckSyntaxError(f"{self.name}: cannot accept an answer: {error}.", hint=hint) from None
 
     @classmethod
     def of(cls, path: str) -> Self:
@@ -52,14 +52,14 @@ class FunctionCheck:
         module = imported(module_name, path)
         function = getattr(module, name, None)
         if not callable(function):
-            found = "has no function" if function is None else "does not have a function"
+            found = "has no function" if function is None else "has no callable"
             where = getattr(module, "__file__", None) or "built in"
             raise CheckSyntaxError(f"python:{path}: {module_name} ({where}) {found} {name!r}.", hint=_HINT)
         return cls(path, function)
 
     @classmethod
     def around(cls, function: Callable[..., Any]) -> Self:
-        """Make a check of a function."""
+        """Make a check from a function."""
         name = getattr(function, "__qualname__", type(function).__qualname__)
         return cls(f"{getattr(function, '__module__', None) or 'here'}.{name}", function)
 
@@ -70,7 +70,7 @@ class FunctionCheck:
 
     @property
     def demand(self) -> str:
-        """The demand of the function, if it has one."""
+        """The demand of the function; empty if it has none."""
         demand = getattr(self.function, "demand", "")
         return demand if isinstance(demand, str) else ""
 
@@ -100,24 +100,24 @@ class FunctionCheck:
                 message = f"{name} gives the answer {result:.2g} of 1."
                 return passed(message) if result == 1 else failed(message, score=result)
         raise CheckError(
-            f"the check {self.name!r} returned {result!r:.80}, which is not the result of a check.",
+            f"the check {self.name!r} returned {result!r:.80}, which is not a check's result.",
             hint="Return None or True for no complaint, a complaint in words, False, a number from 0 to 1, "
             "or an Outcome, with a message if it fails.",
         )
 
 
 def demands(text: str) -> Callable[[F], F]:
-    """Return a decorator that tells the writer, in a sentence, what a function demands.
+    """Return a decorator that sets a function's demand, a sentence that tells the writer what to do.
 
         @redraft.demands("Say please.")
         def polite(answer: str) -> bool:
             return "please" in answer.lower()
 
     Raises:
-        UsageError: The sentence is not a text, or the decorated object cannot hold it.
+        UsageError: The sentence is not a text, or the decorated object cannot store it.
     """
     if not isinstance(text, str):
-        raise UsageError(f"the demand is {shown(text)}.", hint=_SENTENCE)
+        raise UsageError(f"the demand is {shown(text)}, not a sentence.", hint=_SENTENCE)
 
     def decorate(function: F) -> F:
         try:
@@ -134,7 +134,7 @@ _SENTENCE = "Give a sentence to the writer: @redraft.demands('Say please.')"
 
 
 def imported(name: str, path: str) -> ModuleType:
-    """Return the module of `python:path`. The current folder comes after installed packages, unlike with
+    """Import the module of `python:path`. Installed packages come before the current folder, unlike with
     `python -m`.
 
     Raises:
@@ -158,7 +158,7 @@ def imported(name: str, path: str) -> ModuleType:
 
 
 def takes_prompt(function: Callable[..., Any]) -> bool:
-    """Return whether a function takes the prompt: its second parameter is required, or named `prompt`."""
+    """Return whether a function accepts the prompt: its second parameter is required, or named `prompt`."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:  # some C functions have no signature

@@ -1,11 +1,11 @@
-"""`grounded`: numbers, names, dates and quotations of an answer occur in its prompt, by rules.
+"""`grounded`: by rules, check that an answer's numbers, names, dates and quotations occur in its prompt.
 
 A scale, a unit, a currency and a sign belong to their number, a weekday and a month to their date. Each is
 read in every possible way: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
-Nothing is converted: 60 minutes are not an hour. Names count wherever they stand. A word that
+Nothing is converted: 60 minutes are not an hour. Names are checked wherever they occur. A word that
 begins a sentence, a label or a value is a name only if it is not a common English word (`common_words.txt`);
 in other languages it is not checked. `one` to `twelve` without a unit are not checked, and neither is who did
-what. The prompt is read generously: it may have the word in small letters, or only a part of the date.
+what. The prompt is read generously: it may contain a name in lower case, or only part of a date.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TABLES = files("redraft.checks").joinpath("calendar.txt").read_text("utf-8").sp
 _ROWS = [[line.split() for line in table.splitlines() if line[:1] != "#"] for table in _TABLES]
 MONTHS, DAYS = ([names[0] for names in rows] for rows in _ROWS)
 MONTH_OF, DAY_OF = ({name: place for place, names in enumerate(rows) for name in names} for rows in _ROWS)
-"""The names of each in seven languages -> its place, from 0."""
+"""The names of months and days in seven languages, and the place of each, from 0."""
 ENGLISH = {name: names[0] for rows in _ROWS for names in rows for name in names}
 _SMALL = _list(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -145,7 +145,7 @@ class Amount(NamedTuple):
 
     @property
     def total(self) -> Decimal:
-        """Its value."""
+        """The value multiplied by the scale."""
         return self.value * self.scale
 
 
@@ -159,7 +159,7 @@ class Date(NamedTuple):
 
     @property
     def falls_on(self) -> int | None:
-        """Its weekday, if it is given or can be computed."""
+        """The weekday, if it is given or can be computed."""
         try:
             follows = date(self.year or 0, self.month, self.day or 0).weekday()
         except ValueError:
@@ -187,7 +187,7 @@ def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
 
 
 def amounts_in(text: str) -> Iterator[Amount]:
-    """Yield the readings of all numbers in a text, also those within words."""
+    """Yield the readings of all numbers in a text, including those within words."""
     rest = DATE.sub(" . ", text)
     for pattern in (AMOUNT, SPOKEN):
         for match in pattern.finditer(rest):
@@ -199,7 +199,7 @@ def amounts_in(text: str) -> Iterator[Amount]:
 
 @lru_cache(maxsize=16)
 def scales_in(text: str) -> frozenset[int]:
-    """Return the scales that a text names apart from numbers: `in millions`, `(k)`."""
+    """Return the scales that a text names away from numbers: `in millions`, `(k)`."""
     found = (match[0].lower().removesuffix("s") for match in _SCALE.finditer(text))
     return frozenset(_SCALES.get(word) or _LETTERS[word] for word in found)
 
@@ -257,7 +257,7 @@ def dates_of(match: regex.Match[str]) -> Iterator[Date]:
 
 
 def times_of(match: regex.Match[str]) -> set[int]:
-    """Return the readings of a time, in minutes: 3:30 is in the morning or in the afternoon."""
+    """Return the readings of a time, in minutes of the day: 3:30 is in the morning or in the afternoon."""
     hour, minute = int(match["hour"]), int(match["minute"] or 0)
     if match["half"]:
         return {(hour % 12 + 12 * (match["half"].lower() == "p")) * 60 + minute}
@@ -334,7 +334,7 @@ class Source:
         )
 
     def has(self, text: str) -> bool:
-        """Return whether words occur in this order, with only spaces and marks between them."""
+        """Return whether the words of a text occur in this order, with only spaces and marks between them."""
         return f" {_bare(text)} ".replace("  ", " ") in f" {self.text} "
 
     def has_word(self, word: str) -> bool:
@@ -345,7 +345,7 @@ class Source:
         return others or not self.words.isdisjoint(_stems(word))
 
     def has_amount(self, amount: Amount, scales: frozenset[int]) -> bool:
-        """Return whether a number occurs with its unit and sign. `scales` stand elsewhere in the answer."""
+        """Return whether a number occurs with its unit and sign. `scales` are named elsewhere."""
         return any(
             self._same(amount, found, scales)
             and amount.sign * found.sign >= 0
@@ -364,7 +364,7 @@ class Source:
         )
 
     def has_date(self, date: Date) -> bool:
-        """Return whether a date occurs, with all its known parts. Its year may stand elsewhere."""
+        """Return whether a date occurs, with all its known parts. Its year may be elsewhere."""
         for other in self.dates:
             year = date.year in (None, other.year) or (
                 other.year is None and Decimal(date.year or 0) in self.amounts
@@ -393,7 +393,7 @@ class Grounded:
     )
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Pass if all facts occur. A miss scores the share that occurs."""
+        """Pass if all facts occur in the prompt. Otherwise the score is the share of facts that occur."""
         source = source_of(prompt.said)
         text = _plain(unescaped(answer))
         seen = list(facts_in(text, source))
@@ -414,7 +414,7 @@ class Grounded:
 
 
 def facts_in(answer: str, source: Source) -> Iterator[tuple[str, bool, tuple[int, int]]]:
-    """Yield each quotation, date, number and name, in words, with whether the source has it, and where."""
+    """Yield each quotation, date, number and name: its description, whether the source has it, its place."""
     rest = _LIST_MARK.sub(_end, _PLACEHOLDER.sub(_end, answer))
     for what, pattern, holds in _KINDS:
         kept, pieces = 0, list[str]()

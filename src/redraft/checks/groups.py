@@ -1,6 +1,6 @@
-r"""Checks that combine others: `any(A; B)` and `all(A; B)`, and how their parts are written.
+r"""Combine checks as `any(A; B)` and `all(A; B)`, and parse and write their parts.
 
-Outside parentheses, an argument goes unchanged to the end of the text. Inside, a backslash escapes `;`, an
+Outside parentheses, an argument is the unchanged rest of the text. Inside, a backslash escapes `;`, an
 unbalanced parenthesis, and a backslash.
 """
 
@@ -49,7 +49,7 @@ class AllOf(_Group):
         return form
 
     def prefix(self, text: str) -> Prospect:
-        """Lost if a part is lost."""
+        """Return `lost` if any part is lost."""
         return "lost" if any(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
@@ -81,7 +81,7 @@ class AnyOf(_Group):
         return next(filter(None, map(form_of, self.parts)), None)
 
     def prefix(self, text: str) -> Prospect:
-        """Lost if every part is lost."""
+        """Return `lost` if every part is lost."""
         return "lost" if all(base.prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
@@ -99,7 +99,7 @@ class AnyOf(_Group):
 class Auto:
     """`auto`: the demands of the prompt itself, as far as rules find them.
 
-    A chain replaces it by the derived checks. Elsewhere, as in a group or a reward, it runs them itself.
+    A chain replaces it with the derived checks. Elsewhere, such as in a group or reward, it runs them itself.
     """
 
     name: str = "auto"
@@ -157,7 +157,7 @@ def group_of(written: Written) -> AllOf | AnyOf:
 
 
 def closing(text: str) -> int | None:
-    """Return the position that closes the parenthesis at the start of a text, or None."""
+    """Return the position of the parenthesis that closes the one at the start of a text, or None."""
     return next((index for index, _, depth in _nested(text) if depth == 0), None)
 
 

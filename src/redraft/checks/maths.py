@@ -1,8 +1,8 @@
-r"""Tell whether two texts are the same mathematical answer: `\frac12`, `1/2`, `0.5` and `$\dfrac{1}{2}$` are.
+r"""Decide whether two texts are the same mathematical answer, as `\frac12`, `1/2` and `$\dfrac{1}{2}$` are.
 
-Spellings are brought to one form, and formulas to their value: units, `x =` in front and the order of a list
-do not count. Rational numbers stay exact; others are compared to nine digits. Letters get values at three
-points: formulas that agree at all of them are the same, with an error of less than one in a million.
+Spellings are brought to one form, and formulas are computed: units, a leading `x =` and a list's order do
+not count. Rational numbers stay exact; others are compared to nine digits. Letters are given values at three
+points. Formulas that agree at all three count as the same, which is wrong less than once in a million.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fractions import Fraction
 import regex
 
 MOST_CHARACTERS = 500
-"""Most characters of an answer; MATH's longest has 63. Brackets in a longer one may nest too deep."""
+"""The most characters of an answer; MATH's longest has 63. Brackets in a longer one may nest too deeply."""
 
 _BRACES = r"(?P<{0}>\{{(?:[^{{}}]|(?&{0}))*\}})"
 _A, _B = _BRACES.format("a"), _BRACES.format("b")
@@ -68,7 +68,7 @@ def canonical(text: str) -> Hashable:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two texts are one answer. A line may be given as `3x - y = 7` or as `y = 3x - 7`."""
+    """Return whether two texts are the same answer. A line may be `3x - y = 7` or `y = 3x - 7`."""
     if canonical(one) == canonical(other):
         return True
     if not all("=" in text and len(text) <= MOST_CHARACTERS for text in (one, other)):
@@ -192,7 +192,7 @@ _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
 def value_of(formula: str) -> Hashable | None:
     """Return a value that is equal for equal formulas; None if the text is not a formula.
 
-    Equations and inequalities have the value of the difference of their sides, up to a factor.
+    The value of an equation or inequality is the difference of its sides, up to a factor.
     """
     try:
         found = [_Reader(_TOKEN.findall(formula), point).whole() for point in range(_POINTS)]

@@ -1,7 +1,7 @@
 """`output=Type`: the answer becomes a value of that type, and pydantic's errors become the feedback.
 
 The check and `parse_output` read an answer's JSON the same way (`read_json`), so an answer that
-passes always gives a value.
+passes always yields a value.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class OutputCheck:
 
     @property
     def schema(self) -> Mapping[str, Any]:
-        """The JSON schema of the type, without additional fields, which pydantic would ignore.
+        """The JSON schema of the type. It forbids additional fields, which pydantic would ignore.
 
-        Weak models fill a text with invented fields where a schema allows them.
+        If a schema allows them, weak models fill the text with invented fields.
         """
         return cast("Mapping[str, Any]", _closed(self.adapter.json_schema()))
 
@@ -51,7 +51,7 @@ class OutputCheck:
         return demand_of_schema(self.schema)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if the JSON makes a value. The message names the wrong fields."""
+        """Pass if pydantic makes a value from the JSON. The message names the wrong fields."""
         try:
             self.adapter.validate_json(read_json(answer)[1], context=self.context)
         except NotJson as error:

@@ -33,11 +33,11 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
     Args:
         text: The short form, such as `words<=50` or `any(json; contains:no data)`.
         judge: The model of `judge:` checks.
-        writer: Who wrote it, which limits the kinds. Only the plugin with that kind is imported.
+        writer: Who wrote the check, which limits the kinds. Only the plugin of its kind is imported.
 
     Raises:
         CheckSyntaxError: The kind is unknown or not allowed, or its form is wrong.
-        PluginError: The package that has the kind is broken.
+        PluginError: The package that provides the kind is broken.
         MissingExtra: A check needs a package that is not installed.
         CheckError: Importing a module of `python:` failed.
     """
@@ -66,10 +66,10 @@ def parse_checks(
 
 
 def checks_in(record: Chain) -> tuple[Check, ...]:
-    """Parse the `checks` that a record of a file has. Data may not start programs, or ask a judge.
+    """Parse the `checks` field of a record. Data may not start programs or ask a judge.
 
     Raises:
-        CheckSyntaxError: They are not a list of texts, or one is wrong.
+        CheckSyntaxError: The field is not a list of texts, or one of them is wrong.
     """
     source = record.meta.get("source")
     found = source.get("checks") if isinstance(source, Mapping) else None
@@ -97,10 +97,10 @@ class _Parser:
             hint = f"checks: {' '.join(usable)}   (docs/checks.md)"
             raise CheckSyntaxError(f"no check is called {name!r}. {guess}".rstrip(), hint=hint)
         if self.writer == "data":
-            known[name].load(CheckKind)  # one of the user's own that is broken says why
+            known[name].load(CheckKind)  # a broken plugin of the user's raises here
         if self.writer != "user" and name not in check_kinds(self.writer):
             hint = f"checks: {' '.join(check_kinds(self.writer))}"
-            where = "in a file of data" if self.writer == "data" else "here"
+            where = "in a data file" if self.writer == "data" else "here"
             raise CheckSyntaxError(f"the check {name!r} cannot be used {where}.", hint=hint)
         kind = known[name].load(CheckKind)
         rest = text[head.end() :].strip()
@@ -108,7 +108,7 @@ class _Parser:
             rest = unescape(rest)
         written = Written(name, kind.form, head["option"], rest, self.judge, self.nested)
         if self.depth and name == "tool":
-            raise written.error("tool: stands alone, not inside any(…) or all(…)")
+            raise written.error("tool: cannot be used inside any(…) or all(…)")
         if written.option is not None and not kind.takes_option:
             raise written.error(f"{name} has no option in brackets")
         return known[name].guarded(kind.make, Check)(written)

@@ -1,6 +1,6 @@
 """Search a model's text for a user's regular expression, within a time limit.
 
-A pattern such as `^(a+)+$` backtracks for ever on some texts. Python's `re` holds the interpreter meanwhile,
+A pattern such as `^(a+)+$` backtracks forever on some texts. Python's `re` blocks the interpreter meanwhile,
 so neither Ctrl-C nor a budget can stop it. The module `regex` has a time limit and lets other threads run.
 """
 
@@ -18,7 +18,7 @@ import regex
 REGEX_SECONDS = 2.0  # time limit of a search, in seconds of processor time: a busy machine fails no answer
 
 MAX_EXPANDED = 100_000
-"""Most characters of a pattern with its counts expanded; compiling that many takes about 100 MB."""
+"""The most characters of a pattern with its counts expanded; compiling that many takes about 100 MB."""
 
 BACKTRACKS = "The pattern backtracks without end: look for a repeat within a repeat, such as (a+)+."
 """The hint for a search that took too long."""
@@ -27,15 +27,15 @@ _TOKEN = regex.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<count>\d{1,9})(?:
 
 
 _limit: ContextVar[tuple[float, float]] = ContextVar("limit", default=(float("inf"), 0))
-"""The processor time of the thread when `within` is over, and its seconds."""
+"""The processor time of the thread at which `within` ends, and its seconds."""
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Limit the time in which patterns are compiled and schemas are checked and applied.
 
-    It is processor time of this thread. A pattern takes up to a second, and a text may hold thousands. Limits
-    nest: the outer one still holds.
+    It is processor time of this thread. A pattern takes up to a second, and a text may contain thousands.
+    Limits nest: the outer one still applies.
     """
     before = _limit.set(min(_limit.get(), (time.thread_time() + seconds, seconds)))
     try:
@@ -55,7 +55,7 @@ class BadPattern(ValueError):
 
 
 def readable(text: str) -> str:
-    """Return a text without digits that `regex` knows, but Python's `int` does not know yet."""
+    """Replace digits that `regex` knows, but Python's `int` does not know yet, with U+FFFD."""
     return regex.sub(r"(?![0-9])\p{Nd}", lambda digit: digit[0] if digit[0].isdecimal() else "\ufffd", text)
 
 

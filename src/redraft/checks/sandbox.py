@@ -1,4 +1,4 @@
-"""The sandbox for programs that a model wrote: bubblewrap, sharing nothing of this machine.
+"""Run a model's programs in a sandbox: bubblewrap, which shares nothing of this machine.
 
 Inside there are /usr and Python, read-only, an empty /tmp of 64 MB in memory, and nothing else: no network,
 home, environment, devices or /proc. Bubblewrap applies the filter of system calls below; `inside` limits
@@ -31,7 +31,7 @@ from redraft.errors import CheckError, UsageError
 
 TRY_SECONDS = 30  # longest try of the sandbox, and its limit of CPU time
 
-START_SECONDS = 60.0  # longest start of the interpreters, which is no fault of a program
+START_SECONDS = 60.0  # longest start of the interpreters, which is not a fault of the program
 
 Job = dict[str, Any]  # the work of `inside`: `program`, `setup` and `tests`
 
@@ -60,7 +60,7 @@ async def run_job(job: Job, seconds: float) -> list[Report]:
             finally:
                 os.close(into)
             if await _report(lines, START_SECONDS) != {"ready": True}:
-                hint = "Is memory or a process limit used up?"
+                hint = "Check whether memory or a process limit is used up."
                 raise CheckError("the sandbox of a code check did not start.", hint=hint)
             reports: list[Report] = []
             while len(reports) <= len(job["tests"]):
@@ -105,22 +105,22 @@ def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
 
 @functools.cache
 def find_sandbox() -> None:
-    """Raise a UsageError that says what to install or allow, unless the sandbox works here."""
+    """Raise a UsageError that names what to install or allow, unless the sandbox works here."""
     if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
         found = f"{sys.platform} on {platform.machine()}"
         raise UsageError(
-            f"the sandbox for programs needs Linux on x86-64 or ARM64, and this is {found}.",
+            f"the sandbox for programs needs Linux on x86-64 or ARM64, but this is {found}.",
             hint="Run this step in Linux: in a container, a virtual machine, or WSL 2 (wsl --install).",
         )
     if shutil.which("bwrap") is None:
         raise UsageError(
-            "bubblewrap is not installed, and no program of a model is run without it.",
+            "bubblewrap is not installed, and a model's programs are not run without it.",
             hint="Type: apt install bubblewrap (Fedora: dnf install bubblewrap; Arch: pacman -S bubblewrap)",
         )
     if problem := _tried():
         raise UsageError(
             f"bubblewrap does not work here: {problem}.",
-            hint="Allow user namespaces, and take bubblewrap 0.7 or newer. In Docker: --security-opt"
+            hint="Allow user namespaces, and use bubblewrap 0.7 or newer. In Docker: --security-opt"
             " seccomp=unconfined --security-opt apparmor=unconfined; on Ubuntu: sysctl"
             " kernel.apparmor_restrict_unprivileged_userns=0",
         )
@@ -196,10 +196,10 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000  # from linux/seccomp
 
 @contextlib.contextmanager
 def filtering() -> Iterator[int]:
-    """Yield the descriptor of a file with the filter for bubblewrap.
+    """Yield the descriptor of a file that contains the filter for bubblewrap.
 
-    It is a program of BPF on `struct seccomp_data`: the call at 0, the architecture at 4, the first argument
-    at 16.
+    The filter is a BPF program on `struct seccomp_data`: the call at 0, the architecture at 4, the first
+    argument at 16.
     """
     machine = platform.machine()
     column = list(_ARCHITECTURES).index(machine)

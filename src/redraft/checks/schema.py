@@ -1,4 +1,4 @@
-"""JSON Schema validation that ends on any answer.
+"""Validate answers against JSON Schemas, in limited time for any answer.
 
 A model's answer may be hostile. Searches for patterns and whole validations have time limits, and
 `uniqueItems` takes linear time. Nothing is fetched, and `format` is not checked, as in the standard.
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from referencing.jsonschema import Schema, SchemaResource
 
 SCHEMA_SECONDS = 10.0
-"""Time limit of a validation, and of the check of a schema, looked at before each keyword."""
+"""The time limit of a validation, and of checking a schema. It is tested before each keyword."""
 
 MAX_UNEVALUATED = 10_000
-"""Most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
+"""The most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
 
 MOST_PARTS = 10_000  # of a schema that `impossible` looks at
 _NAMED = ("$defs", "definitions")
@@ -43,7 +43,7 @@ Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
 
 
 class GivenUp(Exception):
-    """A validation was stopped. It has the reason, as a clause, and what to change in the schema."""
+    """A validation was stopped. `reason` is a clause, and `hint` is what to change in the schema."""
 
     def __init__(self, reason: str, hint: str) -> None:
         super().__init__(reason)
@@ -51,7 +51,7 @@ class GivenUp(Exception):
 
 
 def validator_of(schema: Schema, name: str) -> Validator:
-    """Return a validator for a schema without references to other documents. Errors name the check."""
+    """Return a validator for a schema without references to other documents. Errors begin with `name`."""
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing.exceptions import NoSuchAnchor, Unresolvable
@@ -75,7 +75,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
     except GivenUp as error:
         problem = f"checking it takes too long: {error.reason}"
     except BadPattern as error:
-        problem, hint = str(error), "Patterns have the syntax of the Python package 'regex'."
+        problem, hint = str(error), "Patterns use the syntax of the Python package 'regex'."
     raise CheckSyntaxError(f"{name}: {problem}.", hint=hint)
 
 
@@ -83,7 +83,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
 def fault_of(text: str) -> tuple[str, str] | None:
     """Return where a JSON Schema breaks the rules for schemas, and how: `.type`, "'x' is not one of …".
 
-    None if any draft accepts it, because schemas seldom name their draft, or if checking takes too long.
+    Return None if any draft accepts it, as schemas seldom name their draft, or if checking takes too long.
     """
     from jsonschema.exceptions import best_match
     from jsonschema.validators import Draft4Validator, Draft7Validator, Draft202012Validator
@@ -103,7 +103,7 @@ def fault_of(text: str) -> tuple[str, str] | None:
 
 
 def impossible(schema: Any) -> bool:
-    """Return whether no JSON fits a schema. Contradictions between several keywords are not seen."""
+    """Return whether no JSON fits a schema. Contradictions between several keywords are not detected."""
     return _Impossible(schema).part(schema, ())
 
 
@@ -153,10 +153,10 @@ class _Impossible:
 
 
 def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
-    """Return the schema of the value that `keys` lead to, and how many of them were used.
+    """Return how many of `keys` were used, and the schema of the value that they lead to.
 
-    If the schema says nothing about an inner value, return the schema of the value around it. False: the
-    value may not exist. None: the schema has references that are not followed.
+    If the schema does not describe an inner value, return the schema of the value around it. The schema is
+    False if the value may not exist. Return None if there are references that are not followed.
     """
     part, used = schema, 0
     for key in keys:
@@ -213,7 +213,7 @@ def _within(schema: Any, part: Any, key: str) -> Any:
 
 
 def target_of(schema: Any, reference: str) -> Any:
-    """Return the part of a schema to which a reference within it leads; None if there is none."""
+    """Return the part of a schema to which an internal reference points; None if there is none."""
     for step in reference.split("/")[1:]:
         schema = schema.get(step) if isinstance(schema, Mapping) else None
     return schema
@@ -239,7 +239,7 @@ def _checked(kind: Any, schema: Schema, name: str) -> Validator:
 
 
 def faults(validator: Validator, value: Any, most: int) -> list[Any]:
-    """Return up to `most` `ValidationError`s of a value. Raise `GivenUp` if it takes too long."""
+    """Return up to `most` `ValidationError`s of a value. Raise `GivenUp` if that takes too long."""
     with within(SCHEMA_SECONDS):
         return list(islice(validator.iter_errors(value), most))
 
@@ -291,7 +291,7 @@ def _timed(name: str, keyword: Keyword) -> Keyword:
         _check_time()
         if unevaluated and isinstance(instance, list | dict) and len(instance) > MAX_UNEVALUATED:
             raise GivenUp(
-                f"{name} takes {MAX_UNEVALUATED} entries at most",
+                f"{name} allows {MAX_UNEVALUATED} entries at most",
                 "Limit them with maxItems or maxProperties.",
             )
         return keyword(validator, value, instance, schema)

@@ -70,9 +70,9 @@ def sentences(text: str) -> list[str]:
     """Return the sentences of a text.
 
     A sentence ends at `.`, `!`, `?` or `…` before a space, at `。`, `！` or `？` anywhere, at a blank
-    line, and at the end of a heading or of an item of a list. It does not end after a title, an initial or an
+    line, and at the end of a heading or list item. It does not end after a title, an initial or an
     abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop. A piece without a word is
-    no sentence.
+    not a sentence.
     """
     found = []
     for block in _blocks(unix(text)):
@@ -95,12 +95,12 @@ def line_of(text: str, position: int) -> int:
 
 
 def unix(text: str) -> str:
-    """Return a text whose lines end in a line feed alone."""
+    """Return a text with line feeds as its only line breaks."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _blocks(text: str) -> list[str]:
-    """Return blocks that no sentence crosses: paragraphs, items of lists, headings."""
+    """Return blocks that no sentence crosses: paragraphs, list items, headings."""
     blocks: list[list[str]] = [[]]
     for line in text.split("\n"):
         heading = _HEADING.match(line)

@@ -1,4 +1,4 @@
-"""Checks of an answer's structure: JSON, its keys, and JSON that fits a schema. `json_reading` finds it.
+"""Checks of an answer's structure: JSON, its keys, and JSON that fits a schema. `json_reading` finds JSON.
 
 A model is shown the shape of a schema as TypeScript's types: `{"name": string (at most 40 characters)}` has a
 quarter of the characters of its schema, and weak models follow it better (benchmarks/apps.py). A schema that
@@ -37,14 +37,14 @@ class Json:
 
     @property
     def schema(self) -> Schema:
-        """Any object or list.
+        """The schema of any object or list.
 
         Without a schema, models often end in a bare number, text or word.
         """
         return {"type": ["object", "array"]}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if the answer is JSON. A miss scores the share of the text before the fault."""
+        """Pass if the answer is JSON. Otherwise the score is the share of the text before the fault."""
         try:
             read_json(answer)
         except NotJson as error:
@@ -74,7 +74,7 @@ class Keys:
 
     @property
     def demand(self) -> str:
-        """The keys, in a sentence."""
+        """The demand for these keys, as a sentence."""
         return f"Answer with JSON alone, an object with {_keys(self.keys)} and no others."
 
     @property
@@ -89,7 +89,7 @@ class Keys:
         }
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the keys are these. Other JSON objects score from 1/2 up, by the keys they have."""
+        """Pass if the keys are exactly these. Other JSON objects score from 1/2 up, by the keys they have."""
         try:
             value, _ = read_json(answer)
         except NotJson as error:
@@ -122,7 +122,7 @@ class JsonSchema:
 
     @classmethod
     def of(cls, file: str) -> Self:
-        """Read a schema."""
+        """Read the schema in a file."""
         try:
             schema = json.loads(Path(file).read_text(encoding="utf-8"), object_pairs_hook=once)
         except OSError as error:
@@ -184,7 +184,7 @@ _NUMBER_AS_TEXT = re.compile(r"-?(?:0|[1-9]\d{0,20})(\.\d{1,20})?", re.ASCII)
 
 
 def _said(fault: Any) -> str:
-    """Return a fault in at most 200 characters, or that a number stands in quotation marks."""
+    """Return a fault in at most 200 characters, or report that a number is in quotation marks."""
     text, kinds, message = fault.instance, fault.validator_value, fault.message
     number = _NUMBER_AS_TEXT.fullmatch(text) if fault.validator == "type" and isinstance(text, str) else None
     if number and ("number" in kinds or ("integer" in kinds and not number[1])):

@@ -1,11 +1,11 @@
 """Checks of an answer's text: its length, lines and case, phrases in it, its beginning and its end.
 
-A line within a code fence is no bullet, item or heading: `# x` is a comment there. Later text never changes
-how a line counts, so counts only grow.
+A line within a code fence is not a bullet, item or heading: `# x` is a comment there. Later text never
+changes how a line counts, so counts only grow.
 
 Phrases match whole words (`steering.phrase`): `lacks:light` finds "Light" and "light's", but neither
 "lighthouse" nor "light2". Case, the kind of apostrophe, spacing, Unicode's form, invisible characters, and
-emphasis of Markdown around a word make no difference.
+Markdown emphasis around a word make no difference.
 """
 
 from __future__ import annotations
@@ -89,22 +89,22 @@ COUNTERS: dict[str, Callable[[str], int]] = {
     "items": items,
     "headings": headings,
 }
-"""Unit of a `Count` -> function that counts it."""
+"""The function that counts each unit of a `Count`."""
 
 LEAST: dict[str, Callable[[str], int]] = {**COUNTERS, "sentences": lambda text: len(sentences(settled(text)))}
-"""Unit -> function that counts what every continuation of a text has at least."""
+"""For each unit, the function that returns its least count in any continuation of a text."""
 
 WRITTEN = {
     "bullets": 'A bullet is a line that begins with "- ".',
     "items": 'An item is a line that begins with "- ", or with a number such as "1. ".',
     "headings": 'A heading is a line that begins with "# " or "## ".',
 }
-"""Unit -> how it is written, for those who have too few."""
+"""For each unit, a sentence about how it is written, for answers that have too few."""
 
 
 _NO_WORD = "The answer has no word."
 PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"), "items": ("{}. ", "\n")}
-"""Unit -> what it begins with, and what stands between two."""
+"""For each unit, the text that begins one, and the text between two."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Count:
 
     @property
     def demand(self) -> str:
-        """The bounds, as a sentence."""
+        """The demand for the bounds, as a sentence."""
         only = self.high if self.low in (None, self.high) else self.low
         written = f" {WRITTEN[self.unit]}" if self.unit in WRITTEN and self.high != 0 else ""
         return f"Write {self._bounds()} {self.unit[:-1] if only == 1 else self.unit}.{written}"
@@ -140,7 +140,7 @@ class Count:
 
     @property
     def form(self) -> Form:
-        """The bounds."""
+        """The form of an answer within the bounds."""
         limits = (Limit(COUNTERS[self.unit], self.low or 0, self.high),)
         if not self.low or self.unit not in PARTS:
             return Form(limits=limits)
@@ -151,11 +151,11 @@ class Count:
         )
 
     def prefix(self, text: str) -> Prospect:
-        """Lost above the upper bound."""
+        """Return `lost` if the count is above the upper bound."""
         return "lost" if self.high is not None and LEAST[self.unit](text) > self.high else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass within the bounds. The message has the count, the bounds, and the difference."""
+        """Pass within the bounds. The message contains the count, the bounds, and the difference."""
         count = COUNTERS[self.unit](answer)
         has = f"The answer has {count} {self.unit[:-1] if count == 1 else self.unit}"
         verb = "allowed" if self.low is None else "needed" if self.high is None else "wanted"
@@ -172,7 +172,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Unique:
-    """`unique`: no line comes twice. Case, spacing and the marks of lists and headings make no difference.
+    """`unique`: no line occurs twice. Case, spacing and the marks of lists and headings make no difference.
 
     Lines without a letter or digit do not count.
     """
@@ -181,12 +181,12 @@ class Unique:
     demand: str = field(default="Write no line twice.", init=False, repr=False)
 
     def prefix(self, text: str) -> Prospect:
-        """Lost once a line has come twice."""
+        """Return `lost` once a line has occurred twice."""
         complete = unix(text).rpartition("\n")[0]
         return "lost" if next(_repeats(complete), None) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if no line comes twice. A miss scores 1/2 for one repeat, 1/3 for two, and so on."""
+        """Pass if no line occurs twice. One repeat scores 1/2, two score 1/3, and so on."""
         found = list(_repeats(answer))
         if not found:
             return passed("No line comes twice.")
@@ -202,26 +202,26 @@ class Unique:
 
 @dataclass(frozen=True)
 class Case:
-    """`uppercase`: no letter is small; `lowercase`: none is a capital. Letters without case do not count."""
+    """`uppercase`: no letter is lowercase; `lowercase`: none is uppercase. Caseless letters do not count."""
 
     name: Literal["uppercase", "lowercase"]
 
     @property
     def demand(self) -> str:
-        """The demand."""
+        """The demand for this case, as a sentence."""
         return f"Write in {'capital' if self.name == 'uppercase' else 'small'} letters only."
 
     @property
     def form(self) -> Form:
-        """The case of all letters."""
+        """The form of an answer with all letters in this case."""
         return Form(case="upper" if self.name == "uppercase" else "lower")
 
     def prefix(self, text: str) -> Prospect:
-        """Lost with the first letter of the other case."""
+        """Return `lost` if there is a letter of the other case."""
         return "lost" if _OTHER[self.name].search(text) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if no letter has the other case. A miss scores the share of letters that are right."""
+        """Pass if no letter has the other case. Otherwise the score is the share of right letters."""
         places = [match.span() for match in _OTHER[self.name].finditer(answer)]
         if not places:
             return failed(_NO_WORD) if _MARKS.fullmatch(answer) else passed(f"All letters are {self.name}.")
@@ -247,7 +247,7 @@ def _repeats(text: str) -> Iterator[tuple[int, int, str, tuple[int, int]]]:
 
 @dataclass(frozen=True)
 class _Phrase:
-    """Looks for a word or phrase. The kind of a check is the name of its class."""
+    """A check that looks for a word or phrase. Its kind is the name of its class."""
 
     text: str
     part: bool = False  # of a word
@@ -267,13 +267,13 @@ class _Phrase:
 
 
 class Contains(_Phrase):
-    """`contains:TEXT`: the answer has this word or phrase. `contains[part]:TEXT`: also within a word."""
+    """`contains:TEXT`: the answer contains this word or phrase. `contains[part]:TEXT`: also within a word."""
 
     asks = 'Use "{}" in the answer'
 
     @property
     def form(self) -> Form:
-        """An answer with the phrase."""
+        """The form of an answer that contains the phrase."""
         return Form(has=(self.text,))
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
@@ -285,24 +285,24 @@ class Contains(_Phrase):
 
 
 class Lacks(_Phrase):
-    """`lacks:TEXT`: the answer does not have this word or phrase. `lacks[part]:TEXT`: nor within a word."""
+    """`lacks:TEXT`: the answer does not contain this word or phrase; `lacks[part]:`: nor within a word."""
 
     asks = 'Do not use "{}" in the answer'
 
     @property
     def form(self) -> Form | None:
-        """An answer without the phrase; `lacks[part]` does not steer."""
+        """The form of an answer without the phrase; `lacks[part]` steers only away from a single sign."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
         return None if self.part else Form(lacks=(self.text,))
 
     def prefix(self, text: str) -> Prospect:
-        """Lost once the phrase occurs."""
+        """Return `lost` once the phrase occurs."""
         return "lost" if self._pattern().search(plain(settled(text))) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the phrase is not found. A miss scores 1/2 for one occurrence, 1/3 for two, and so on."""
+        """Pass if the phrase is not found. One occurrence scores 1/2, two score 1/3, and so on."""
         readable = plain(answer)
         places = [match.span() for match in self._pattern().finditer(readable)]
         if not places:
@@ -323,11 +323,11 @@ class Starts(_Phrase):
 
     @property
     def form(self) -> Form:
-        """An answer that begins with the phrase."""
+        """The form of an answer that begins with the phrase."""
         return Form(opening=self.text)
 
     def prefix(self, text: str) -> Prospect:
-        """Lost once the answer has as many words as the phrase, and does not begin with it."""
+        """Return `lost` if the answer has as many words as the phrase, but does not begin with it."""
         begins = plain(settled(text)).lstrip()
         enough = len(begins.split()) >= len(plain(self.text).split())
         return "lost" if enough and not self._pattern(BEGINS).search(begins) else "open"
@@ -347,7 +347,7 @@ class Ends(_Phrase):
 
     @property
     def form(self) -> Form:
-        """An answer that ends with the phrase."""
+        """The form of an answer that ends with the phrase."""
         return Form(closing=self.text)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
@@ -359,7 +359,7 @@ class Ends(_Phrase):
 
 
 def phrase_of(written: Written) -> Contains | Lacks | Starts | Ends | Matches:
-    """Parse `contains`, `lacks`, `starts` or `ends`. Quotation marks around the text are taken off.
+    """Parse `contains`, `lacks`, `starts` or `ends`. Quotation marks around the text are removed.
 
     Raises:
         CheckSyntaxError: The option is neither `part` nor `lacks[regex]`, or the text looks like a list.
@@ -406,7 +406,7 @@ def _is_list(text: str, kind: str) -> bool:
 
 
 def quoted(text: str, kind: str) -> str:
-    """Return a phrase as the short form of its check writes it: quoted where necessary."""
+    """Return a phrase as it is written in the short form of its check: quoted if necessary."""
     free = (pair for pair in _QUOTES if not {*pair} & {*text})
     first, last = next(free, _QUOTES[0]) if unwrapped(text) != text or _is_list(text, kind) else ("", "")
     return f"{first}{text}{last}"
@@ -416,7 +416,7 @@ _ONE = str.maketrans(dict.fromkeys("’‘ʼʻ′", "'") | dict.fromkeys("‐‑
 
 
 def plain(text: str) -> str:
-    """Return a text in one spelling, for finding phrases. Escapes in JSON are replaced."""
+    """Return a text in one spelling, in which phrases can be found. JSON escapes are replaced."""
     text = visible(unescaped(text))
     if not text.isascii():  # a raised sign stays one: "light²" and "light™" have the word "light"
         kept = (
@@ -434,13 +434,13 @@ _ESCAPE = regex.compile(r"\\(?:u([\da-fA-F]{4})|(.))")
 
 
 def unescaped(text: str) -> str:
-    """Replace the escapes of a text in JSON, except in characters beyond 16 bits. Keep any other text."""
+    """Replace the escapes in a JSON text; those of surrogates become spaces. Return other texts unchanged."""
     return _ESCAPE.sub(_said, text) if "\\" in text and is_json(text) else text
 
 
 @lru_cache(maxsize=16)
 def is_json(text: str) -> bool:
-    """Return whether a text is written as JSON."""
+    """Return whether a text looks like JSON."""
     return _JSON.search(text) is not None
 
 
@@ -463,7 +463,7 @@ class Matches:
 
     @classmethod
     def of(cls, pattern: str, *, absent: bool = False) -> Self:
-        """Compile the pattern, so that a wrong one fails before anything is generated."""
+        """Compile the pattern, so that an invalid one fails before anything is generated."""
         try:
             compiled(pattern)
         except BadPattern as problem:
@@ -480,17 +480,17 @@ class Matches:
 
     @property
     def demand(self) -> str:
-        """The pattern, in a sentence."""
+        """The demand for the pattern, as a sentence."""
         some = "No part of the answer may" if self.absent else "Some part of the answer has to"
         return f"{some} match the regular expression {self.pattern}"
 
     @property
     def form(self) -> Form | None:
-        """The pattern, if it covers the whole answer and a grammar can express it."""
+        """The form of the pattern; it steers if it covers the whole answer and a grammar can express it."""
         return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the pattern is found; with `absent`, if not. One unwanted match scores 1/2, two 1/3."""
+        """Pass if the pattern is found or, if `absent`, not found. One unwanted match scores 1/2, two 1/3."""
         try:
             found = search(self.pattern, answer, most=MOST_PLACES + 1 if self.absent else 1)
         except TimeoutError:

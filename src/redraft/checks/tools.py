@@ -1,4 +1,4 @@
-"""Checks of tool calls: the values of an argument, how often a tool is called, and after which other."""
+"""Checks of tool calls: the value of an argument, how often a tool is called, and after which other tool."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Bound:
 
     @property
     def demand(self) -> str:
-        """The bound in words."""
+        """The bound, in words."""
         return f"{_SIGNS[self.sign][0]} {self.limit:g}"
 
     def check(self, answer: Any, _: Prompt) -> Outcome:
-        """Compare a number. A text that is a number counts: the tool may take a text."""
+        """Compare a number. A text that is a number counts, because the tool may accept a text."""
         value, text = answer, "the text " * isinstance(answer, str)
         with suppress(TypeError, ValueError, RecursionError):
             value = json.loads(answer)
@@ -69,7 +69,7 @@ class ToolCheck:
     def of(cls, written: Written) -> ToolCheck:
         """Parse the short form."""
         if not (found := _FORM.fullmatch(written.text)):
-            raise written.error(f"{written.text[:60]!r} names no tool with a check")
+            raise written.error(f"{written.text[:60]!r} does not name a tool and a check")
         target, rest, name = found[1], found[2].strip(), f"{written.kind}:{written.text}"
         if rest == "once":
             return cls(name, target)
@@ -81,7 +81,7 @@ class ToolCheck:
 
     @property
     def demand(self) -> str:
-        """What calls must do, for the writer."""
+        """The demand on calls, as a sentence."""
         if self.after:
             return f"Call {self.target} only after {self.after} has answered."
         if self.inner is None:
@@ -90,11 +90,11 @@ class ToolCheck:
         return f"In calls of tools, {self.target}: {said}" if said else ""
 
     def check(self, answer: str, _: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass, because a text calls no tool."""
+        """Pass, because a text does not call a tool."""
         return passed("No tool is called.")
 
     def concerns(self, tool: str) -> bool:
-        """Whether the check is about calls of a tool."""
+        """Return whether the check applies to calls of a tool."""
         return self.target == tool or (self.inner is not None and self.target.startswith(f"{tool}."))
 
     async def of_call(
@@ -122,9 +122,9 @@ _MOST = 65_536  # most characters of a schema that is read
 
 
 def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return what is wrong with `tools`, given by their places, and where; None if all are right.
+    """Return the first fault in `tools`, a mapping from place to tool, and its place; None if all are right.
 
-    A function must have a unique name that the formats of calls can hold, and a JSON Schema for its
+    A function must have a unique name that the formats of calls allow, and a JSON Schema for its
     parameters.
     """
     known = dict[str, str]()
@@ -155,15 +155,15 @@ def tool_check(target: str, function: Callable[..., Any]) -> Check:
 
     Args:
         target: A tool, or an argument of it.
-        function: Takes all arguments as a dict, or the value of that argument. It returns the same as a
-            function that checks answers.
+        function: Is called with all arguments as a dict, or with the value of that argument. It returns the
+            same as a function that checks answers.
 
     Raises:
-        CheckSyntaxError: The target names no tool, or the function cannot be called with one value.
+        CheckSyntaxError: The target does not name a tool, or the function cannot be called with one value.
     """
     if not isinstance(target, str) or not re.fullmatch(_TARGET, target):
         hint = 'Write "pay", or for an argument "pay.amount".'
-        raise CheckSyntaxError(f"tool_check was given {target!r:.60}, which names no tool.", hint=hint)
+        raise CheckSyntaxError(f"tool_check was given {target!r:.60}, which does not name a tool.", hint=hint)
     inner = FunctionCheck.around(function)
     return ToolCheck(f"tool:{target} {inner.name}", target, inner, typed=True)
 
@@ -178,7 +178,7 @@ def bounds_of(checks: Iterable[Check]) -> dict[str, dict[str, float]]:
 
 
 def stricter(schema: Mapping[str, Any], bounds: Mapping[str, float]) -> dict[str, Any]:
-    """Return a schema with bounds. If two limit the same side, the stricter stays."""
+    """Return a schema with bounds added. If two limit the same side, the stricter one is kept."""
     holds = {keyword: holds for _, holds, keyword in _SIGNS.values()}
     new = {key: n for key, n in bounds.items() if key not in schema or holds[key](n, schema[key])}
     return {**schema, **new}

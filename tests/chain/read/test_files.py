@@ -97,7 +97,7 @@ class TestLines:
         deep = b'{"a":' * 100_000
         values, faults = rows(tmp_path / "x.jsonl", b'"a"\n' + deep + b'\n"b"\n')
         assert values == ["a", "b"]
-        assert faults[0].startswith(":2: not JSON that can be read: ")
+        assert faults[0].startswith(":2: cannot be read as JSON: ")
 
     def test_a_record_of_50_megabytes_is_read(self, tmp_path: Path) -> None:
         long = "x" * 50_000_000
@@ -271,7 +271,7 @@ class TestOutput:
     @pytest.mark.parametrize("name", ["", ".", ".."])
     def test_a_folder_is_no_output(self, tmp_path: Path, name: str) -> None:
         with (
-            pytest.raises(OutputError, match="is a folder, and the output is a file"),
+            pytest.raises(OutputError, match="is a folder, but the output is a file"),
             open_output(tmp_path / name, force=True),
         ):
             pass
@@ -337,8 +337,8 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
         (b'{\n"a":1}\n{\n"a":2}\n', "Extra data at line 3, character 1; jq -c . x.jsonl"),
         (b'{"a":"caf\xe9"}\n', "at byte 10. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"),
         ('{"a":1}\n'.encode("utf-16-le"), "looks like UTF-16, not UTF-8: it has NUL bytes."),
-        (b"PAR1\0\0...", "is a table of Parquet, not JSON."),
-        (b"\x28\xb5\x2f\xfd...", "is compressed by Zstandard."),
+        (b"PAR1\0\0...", "is a Parquet table, not JSON."),
+        (b"\x28\xb5\x2f\xfd...", "is compressed with Zstandard."),
         (b'{"data": [\n{"a":1}\n]}', "is one object with its records in the field 'data'."),
         (b'{"a":"x\ty"}\n', "Invalid control character at character 8."),
     ],

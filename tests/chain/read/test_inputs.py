@@ -46,7 +46,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"x\.jsonl: no such file or folder"):
         inputs_of(tmp_path / "x.jsonl")
     put(tmp_path / "README.md")
-    with pytest.raises(UsageError, match=r"no files of records in this folder.\n.* \.json \.jsonl"):
+    with pytest.raises(UsageError, match=r"this folder contains no files of records.\n.* \.json \.jsonl"):
         inputs_of(tmp_path)
 
 
@@ -167,7 +167,7 @@ class TestOtherVerbs:
             ("quiz.csv.gz", "is a table"),
             ("quiz.parquet", "is a table"),
             ("folder", "is a folder"),
-            ("org/questions", "is not a file here, and may be a dataset of the hub"),
+            ("org/questions", "is not a file here, but may be a dataset on the hub"),
         ],
     )
     def test_what_import_alone_reads_is_said_to_be_that(self, here: Path, path: str, kind: str) -> None:

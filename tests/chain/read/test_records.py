@@ -63,7 +63,7 @@ class TestFiles:
                 b'"a"\n{"prompt": }\n',
                 "x.jsonl:2: not JSON: Expecting value at character 12.\n  Write one",
             ),
-            ("x.jsonl", b"SQLite\0\xff\n", "x.jsonl:1: not text: it has NUL bytes"),
+            ("x.jsonl", b"SQLite\0\xff\n", "x.jsonl:1: not text: it contains NUL bytes"),
             ("x.txt", b"a\n\xff\n", "x.txt:2: not UTF-8: invalid start byte at byte 1."),
             ("x.jsonl", b"3\n", "x.jsonl:1: should be an object or a text (found 3)."),
             ("x.json", b"[[]]", "x.json: record 1: should be an object or a text (found [])."),

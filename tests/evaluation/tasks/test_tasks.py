@@ -132,9 +132,9 @@ def test_the_prompts_say_where_the_answer_is_looked_for(a_sandbox: Path) -> None
         ("checks", {"checks": []}, "its list of `checks` is empty"),
         ("checks", {"checks": "words<=3"}, "its `checks` should be a list of texts"),
         ("checks", {"checks": ["word<=3"]}, "no check is called 'word'"),
-        ("checks", {"checks": ["any(json; command:rm -rf /)"]}, "'command' cannot be used in a file of data"),
-        ("checks", {"checks": ["all(python:os.getcwd)"]}, "'python' cannot be used in a file of data"),
-        ("checks", {"checks": ["judge:Is it good?"]}, "'judge' cannot be used in a file of data"),
+        ("checks", {"checks": ["any(json; command:rm -rf /)"]}, "'command' cannot be used in a data file"),
+        ("checks", {"checks": ["all(python:os.getcwd)"]}, "'python' cannot be used in a data file"),
+        ("checks", {"checks": ["judge:Is it good?"]}, "'judge' cannot be used in a data file"),
     ],
 )
 def test_a_record_of_another_shape_is_refused(

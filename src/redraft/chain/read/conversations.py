@@ -32,7 +32,7 @@ _CALLERS = ("function_call", "tool_call")
 
 
 def conversation(fields: Fields) -> Chain:
-    """Read ShareGPT's `conversations` of `from` and `value`, or of `role` and `content`."""
+    """Read ShareGPT's `conversations`, whose turns have `from` and `value`, or `role` and `content`."""
     match fields.rest["conversations"]:
         case [{"role": _, **others}, *_] if "from" not in others:
             return from_messages(fields, "conversations", message_list(fields, "conversations"))
@@ -60,7 +60,7 @@ def _calls(value: Any) -> list[dict[str, Any]]:
 
 
 def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
-    """Take a list of messages. Other names of roles, such as `gpt`, become OpenAI's."""
+    """Take a list of messages. Rename roles such as `gpt` to OpenAI's."""
     taken = []
     for i, message in enumerate(fields.items(name)):
         inner = fields.nested(f"{name}.{i}", message)
@@ -75,7 +75,7 @@ def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
 
 
 def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Chain:
-    """Return messages as a prompt, and perhaps an answer. Its other fields go to `meta.message`."""
+    """Return messages as a chain. If the last one is the assistant's, it is the answer (`answered_by`)."""
     if not turns:
         fields.fail(name, "is empty")
     system = fields.rest.get("system")
@@ -86,7 +86,7 @@ def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) ->
 
 
 def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Chain:
-    """Return messages as a prompt, and the assistant's last one as its answer."""
+    """Return a chain with the answer `last`. If that has more than text, `meta.message` keeps it whole."""
     step = Step(answer=content_of(last), tool_calls=calls_of(last), reasoning=thoughts_of(last))
     more = (value for key, value in last.items() if key not in ("role", "content"))
     kept = other_parts(last) or any(value not in (None, "") for value in more)
@@ -103,7 +103,7 @@ def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
 
 
 def asks(prompt: Prompt) -> bool:
-    """Whether a prompt asks anything. Files of answers, such as FastChat's, have no questions."""
+    """Return whether a prompt asks anything. Files of answers, such as FastChat's, contain no questions."""
     if prompt.messages is None:
         return not is_blank(prompt.text)
     others = [turn for turn in prompt.messages if turn.get("role") != "assistant"]
@@ -124,7 +124,7 @@ class TreeMessage:
 
 
 def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
-    """Read each path of an OASST1 tree that ends in an answer, with the id of its last message."""
+    """Yield the last message's id and the chain of each path in an OASST1 tree that ends in an answer."""
     for path in _paths(_grown(fields)):
         chain = from_messages(fields, "prompt", [{"role": each.role, "content": each.text} for each in path])
         lang = {"lang": path[-1].lang} if path[-1].lang else {}
@@ -250,7 +250,7 @@ def _message_lists(fields: Fields) -> Chain:
     same = _shared(chosen, rejected)
     for name, turns in (("chosen", chosen), ("rejected", rejected)):
         if len(turns) != same + 1 or turns[-1]["role"] != "assistant":
-            fields.fail(name, f"should end in one answer of the assistant after {same} shared messages")
+            fields.fail(name, f"should end in one assistant message after {same} shared messages")
     if any(calls_of(last) or thoughts_of(last) or other_parts(last) for last in (chosen[-1], rejected[-1])):
         fields.rest |= {"chosen": chosen, "rejected": rejected}  # more than the texts
     return preferred(asked([*before, *chosen[:same]]), content_of(rejected[-1]), content_of(chosen[-1]))
@@ -259,7 +259,7 @@ def _message_lists(fields: Fields) -> Chain:
 def _turns(fields: Fields, name: str, text: str) -> list[tuple[dict[str, Any], int]]:
     marks = list(_SPEAKER.finditer(text))
     if not marks or text[: marks[0].start()].strip():
-        fields.fail(name, r"should be a dialogue of '\n\nHuman: ' and '\n\nAssistant: '", text)
+        fields.fail(name, r"should be a dialogue of turns after '\n\nHuman: ' and '\n\nAssistant: '", text)
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return [
         ({"role": _ROLES[mark[1].lower()], "content": text[mark.end() : end].strip()}, mark.end())

@@ -1,6 +1,6 @@
-"""The shapes of published records, and their fields, which readers take one by one.
+"""Define the shapes of published records, and the fields that readers take from a record one by one.
 
-A reader takes the fields it knows; the rest is kept with the chain. An error names record, field and value.
+A reader takes the fields that it knows; the rest is kept with the chain. Errors name record, field and value.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Fields:
         return value
 
     def text_or(self, name: str) -> str:
-        """Take a text; if it is missing or null, it is empty."""
+        """Take a text. Return an empty one if it is missing or null."""
         return "" if self._absent(name) else self.text(name)
 
     def number(self, name: str) -> int:
@@ -46,7 +46,7 @@ class Fields:
         return value
 
     def items(self, name: str, kind: type = dict) -> list[Any]:
-        """Take a required list of objects, or of another kind."""
+        """Take a required list whose items are of type `kind`."""
         value = self._take(name)
         if not isinstance(value, list):
             self.fail(name, "should be a list", value)
@@ -56,7 +56,7 @@ class Fields:
         return value
 
     def items_or(self, name: str, kind: type = dict) -> list[Any]:
-        """Take a list; if it is missing or null, it is empty."""
+        """Take a list. Return an empty one if it is missing or null."""
         return [] if self._absent(name) else self.items(name, kind)
 
     def inner(self, name: str) -> Fields:
@@ -87,13 +87,13 @@ class Fields:
 
 
 def answered(prompt: Prompt, answer: str, model: str | None = None) -> Chain:
-    """Return a prompt with one answer, and the name of the model that gave it."""
+    """Return a chain with one answer, and the name of the model that wrote it."""
     named = {"name": model} if model else {}
     return Chain(prompt=prompt, steps=(Step(answer=answer),), best=0, model=named)
 
 
 def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) -> Chain:
-    """Return a prompt with a gold answer; `extra` is its input. Empty values of `meta` are left out."""
+    """Return a chain with a gold answer. `extra` is the prompt's input. Empty `meta` values are left out."""
     kept = {name: value for name, value in meta.items() if value}
     return Chain(prompt=Prompt(instruction=instruction, input=extra), meta={**gold(reference), **kept})
 
@@ -115,7 +115,7 @@ class Shape(Kind):
 
 @dataclass(frozen=True)
 class Format(Kind):
-    """The shapes of some records, as a plugin of `redraft.formats` gives them."""
+    """The record shapes that a plugin of `redraft.formats` adds."""
 
     shapes: Sequence[Shape]  # in the order in which they are tried
     order: int = 0  # formats of a lower one are tried first; those of redraft have 1 to 5

@@ -1,6 +1,6 @@
 """Read and write files of records: JSON lines or one JSON array, plain or `.gz`, a path or `-`.
 
-Records come one at a time, so memory does not grow with a file. Damage to an array ends reading, because
+Records are read one at a time, so memory does not grow with a file. Damage to an array ends reading, because
 nothing marks the next record. Output is written to a temporary file and renamed when complete; only pipes and
 other special files are written directly.
 """
@@ -31,7 +31,7 @@ STDIO = "-"  # the path of standard input or output
 TABLES = (".csv", ".tsv", ".parquet")
 ENDINGS = (".json", ".jsonl", ".ndjson", *TABLES)
 OF_FILES = (*ENDINGS, ".txt", ".gz", ".yaml", ".yml")
-"""Endings of files; a path with one is never looked up on the hub."""
+"""File endings. A path that ends in one of them is never looked up on the hub."""
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -49,9 +49,9 @@ _BROKEN = (
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Read the place and the undecoded JSON of each record; other processes may decode it.
+    """Yield the place and the undecoded JSON of each record, so that other processes can decode it.
 
-    Records of an array, and texts of a `.txt` file, come as lines of JSON too.
+    Items of an array, and lines of a `.txt` file, are also yielded as lines of JSON.
     """
     check_records(path)
     with reading(path), open_input(path) as file:
@@ -59,12 +59,12 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def check_records(path: Path) -> None:
-    """Raise for a path that only `import` can read: a table, a folder, or a dataset of the hub."""
+    """Raise for a path that only `import` can read: a table, a folder, or a hub dataset."""
     if str(path) == STDIO:
         return
     kind = "is a folder" if path.is_dir() else "is a table" if ending_of(path) in TABLES else ""
     if not path.exists() and named_on_hub(path):
-        kind = "is not a file here, and may be a dataset of the hub"
+        kind = "is not a file here, but may be a dataset on the hub"
     if kind:
         raise UsageError(
             f"{name_of(path)} {kind}: only import can read it.",
@@ -84,7 +84,7 @@ def named_on_hub(path: Path) -> tuple[str, str] | None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn errors of the system and of decompression into a RecordError."""
+    """Raise errors of the system and of decompression as a RecordError."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
@@ -109,7 +109,7 @@ def check_utf8(path: Path, start: bytes) -> None:
 
 
 def plain_name(path: Path) -> str:
-    """Return a file's name without the ending of a compression: `a.jsonl` for `data/a.jsonl.gz`."""
+    """Return a file's name without a compression's ending: `a.jsonl` for `data/a.jsonl.gz`."""
     return path.name.removesuffix(path.suffix) if path.suffix.lower() == ".gz" else path.name
 
 
@@ -125,7 +125,7 @@ def stem_of(path: Path) -> str:
 
 @contextmanager
 def open_input(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file or standard input, decompressed by its name or its first bytes."""
+    """Open a file or standard input. Decompress it if its name or first bytes show that it is gzip."""
     with nullcontext(sys.stdin.buffer) if str(path) == STDIO else path.open("rb") as raw:
         packed = path.suffix.lower() == ".gz" or cast(io.BufferedReader, raw).peek(2).startswith(_GZIP)
         with _packed(raw, "rb", packed=packed) as file:
@@ -134,16 +134,16 @@ def open_input(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterator[IO[bytes]]:
-    """Open a new file, or standard output. The file gets its name when all of it is on the disk.
+    """Open a new file, or standard output. The file gets its name once all of it is on the disk.
 
-    Special files, such as /dev/null or a named pipe, are written directly. `flag` names the file in hints.
+    Special files, such as /dev/null or a named pipe, are written directly. Hints name the option as `flag`.
     """
     if str(path) == STDIO:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"{flag} {path}/NAME")
+        raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"{flag} {path}/NAME")
     if path.exists() and not force and path.is_file():
         raise OutputError(f"{path} exists.", hint=f"Name another with {flag}, or replace it with --force.")
     with _writing(path):
@@ -184,7 +184,7 @@ def _decoded(data: bytes, where: str) -> Any:
             fault += f"; jq -c . {file} puts each record on a line"
         raise RecordError(f"{where}: not JSON: {fault}.", hint=_BROKEN.replace("FILE", file)) from None
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"{where}: not JSON that can be read: {fault_of(error)}.") from None
+        raise RecordError(f"{where}: cannot be read as JSON: {fault_of(error)}.") from None
     if b"\\ud" in data or b"\\uD" in data:
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -214,13 +214,13 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     check_utf8(path, start)
     start = start.removeprefix(_BOM).lstrip()
     if start.startswith(_ZSTD):
-        raise RecordError(f"{name}: is compressed by Zstandard.", hint=f"zstd -d {name} unpacks it.")
+        raise RecordError(f"{name}: is compressed with Zstandard.", hint=f"zstd -d {name} unpacks it.")
     if start.startswith(b"PK\x03\x04"):
-        hint = f"If it is a log of inspect: inspect log dump {name} > log.json"
+        hint = f"If it is an inspect log: inspect log dump {name} > log.json"
         raise RecordError(f"{name}: is an archive, not JSON.", hint=hint)
     if start.startswith(b"PAR1"):
         hint = "redraft data import reads it if its name ends in .parquet."
-        raise RecordError(f"{name}: is a table of Parquet, not JSON.", hint=hint)
+        raise RecordError(f"{name}: is a Parquet table, not JSON.", hint=hint)
     if found := _INSIDE.match(start):
         field = found[1].decode(errors="replace")
         raise RecordError(
@@ -273,7 +273,7 @@ def _text(line: bytes, where: str) -> str:
         return line.decode()
     except UnicodeDecodeError as error:
         if b"\0" in line:
-            raise RecordError(f"{where}: not text: it has NUL bytes, as binary files have.") from None
+            raise RecordError(f"{where}: not text: it contains NUL bytes, as binary files do.") from None
         raise RecordError(
             f"{where}: not UTF-8: {error.reason} at byte {error.start + 1}. "
             "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
@@ -335,7 +335,7 @@ class _Text:
                 if not cut or not self._more():
                     raise RecordError(f"{where}: not JSON: {error.msg}.", hint=NOT_JSON) from None
             except (ValueError, RecursionError) as error:
-                raise RecordError(f"{where}: not JSON that can be read: {fault_of(error)}.") from None
+                raise RecordError(f"{where}: cannot be read as JSON: {fault_of(error)}.") from None
             else:
                 length = end - self._at
                 # Of a `0.5` that is cut before its 5, a 0 is read.

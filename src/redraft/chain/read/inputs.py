@@ -1,6 +1,6 @@
-"""Read any supported file, table, folder or dataset of the hub as lines of JSON.
+"""Read any supported file, table, folder or hub dataset as lines of JSON.
 
-Folders are read in the order of names, so a folder always gives the same records. Other files in a folder,
+Folders are read in name order, so a folder always yields the same records. Other files in a folder,
 such as licences, are ignored.
 
 Each row of a table becomes a line of JSON, like other records. Dates become ISO 8601 texts; bytes that are
@@ -60,7 +60,7 @@ def _cells(path: Path, reader: Any) -> Iterator[InputRow]:
             cells, fault = None, f"not CSV: {error}"
             ended = "unexpected end" in fault
         if cells and header and len(cells) != len(header):
-            fault = f"has {counted(len(cells), 'cell')}, and the header has {len(header)}"
+            fault = f"has {counted(len(cells), 'cell')}, but the header has {len(header)}"
         if fault and not header:
             raise RecordError(f"{where}: {fault}.")
         if fault and ended:
@@ -80,7 +80,7 @@ def read_parquet(path: Path) -> Iterator[InputRow]:
     try:
         from pyarrow import ArrowException, parquet
     except ModuleNotFoundError:
-        raise MissingExtra("a table of Parquet", "data") from None
+        raise MissingExtra("reading a Parquet table", "data") from None
     try:
         with files.reading(path), parquet.ParquetFile(path, pre_buffer=False) as file:
             rows = joined.from_iterable(batch.to_pylist() for batch in file.iter_batches(_BATCH))
@@ -119,12 +119,12 @@ class Input(NamedTuple):
     offline: bool = False  # it comes from the cache because the hub could not be reached
 
     def rows(self) -> Iterator[InputRow]:
-        """Read its records."""
+        """Yield the file's records."""
         return _TABLES.get(files.ending_of(self.path), files.read_lines)(self.path)
 
 
 def inputs_of(path: Path) -> list[Input]:
-    """Return the files of a path."""
+    """Return the input files at a path: a file, a folder, a hub dataset or standard input."""
     if str(path) == files.STDIO:
         return [Input(path, files.name_of(path), "stdin", "stdin")]
     if not path.exists():
@@ -139,8 +139,8 @@ def inputs_of(path: Path) -> list[Input]:
         found += [each for each in plain if files.ending_of(each) in files.ENDINGS]
     if not found:
         raise UsageError(
-            f"{files.name_of(path)}: no files of records in this folder.",
-            hint=f"Such files end in: {' '.join(files.ENDINGS)}, and may be .gz.",
+            f"{files.name_of(path)}: this folder contains no files of records.",
+            hint=f"Their names end in: {' '.join(files.ENDINGS)} (or, if compressed, in .gz after that).",
         )
     root = path.resolve().name
     return [_within(path, each, root) for each in found]
@@ -175,7 +175,7 @@ def _stem(path: Path) -> str:
 def licensed_records(
     file: Path, limit: int | None = None, *, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[Chain]:
-    """Read records as `read_records` does. A record without a licence gets all that `FILE.run.json` lists."""
+    """Read records with `read_records`. Those without a licence get all that `FILE.run.json` lists."""
     licences = [name for name in licences_beside(file) if name != UNKNOWN]
     for chain in read_records(file, limit, wanted=wanted):
         origin = chain.meta.get("origin")

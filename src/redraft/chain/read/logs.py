@@ -1,9 +1,9 @@
 """Read the logs of other evaluations: samples of lm-eval and inspect, instances of Every Eval Ever.
 
-Each becomes a chain of one answer with the truth in `meta["eval"]`, so that reports compare logs with each
-other and with redraft's own. Its id is the sample's with a hash of the question: in every log of a task, the
-same question has the same id, and no question of another task has it. Of several scores the first counts,
-and its name is part of the task's. It has to say right or wrong, since shares of right answers are compared.
+Each becomes a chain of one answer with the verdict in `meta["eval"]`, so that reports compare logs with each
+other and with redraft's own. Its id is the sample's id and a hash of the question: a question has the same id
+in all logs of a task, and no question of another task has it. If there are several scores, the first counts,
+and the task's name includes its name. It must mean right or wrong, as shares of right answers are compared.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ LOGS = (
 
 
 def logged(record: Log) -> str:
-    """Return the id of a record of an evaluation log; empty for any other record."""
+    """Return the id of an evaluation log's record, or an empty text for any other record."""
     if not any(shape.needs <= record.keys() for shape in LOGS):
         return ""
     return _item(record) + (f"#{record['epoch']}" if record.get("epoch", 1) != 1 else "")

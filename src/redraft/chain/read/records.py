@@ -1,7 +1,7 @@
 """Read files of records of any published shape as chains.
 
-Every chain gets an id that is the same in every run: `vicuna_80/12` is record 12 of `vicuna_80.jsonl` by its
-own id, or by its place in the file (from 0) if it has none. Cleaning is not done here.
+Every chain gets an id that is the same in every run: `vicuna_80/12` is the record of `vicuna_80.jsonl` whose
+own id is 12 or, if records have no ids, the one at place 12 (from 0). Cleaning is not done here.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RawRecord(NamedTuple):
         """Decode the record as a chain with an id, which may not be unique in its file.
 
         Raises:
-            RecordError: The record is damaged, not a chain, or nested too deep to be written again.
+            RecordError: The record is damaged, not a chain, or nested too deeply to be written again.
         """
         if self.damage:
             raise self.damage
@@ -65,7 +65,7 @@ class RawRecord(NamedTuple):
         return chain if chain.id else with_id(chain, id_of(record, self.stem, self.number))
 
     def id(self) -> str:
-        """Return the id that the record's chain has, without reading the rest."""
+        """Return the id that the record's chain has, without making the chain."""
         if self.damage:
             raise self.damage
         record = decode(self.data, self.where)
@@ -75,7 +75,7 @@ class RawRecord(NamedTuple):
         return own if own and isinstance(own, str) else id_of(record, self.stem, self.number)
 
     def pairs(self) -> Iterator[Chain]:
-        """Decode the record as chains that may be preference pairs: several for an OASST1 tree, else one."""
+        """Decode the record as chains that may be preference pairs: one, or several for an OASST1 tree."""
         record: Any = None if self.damage else decode(self.data, self.where)
         shape = shape_of(record) if isinstance(record, dict) and not is_chain(record) else None
         if shape and shape.name == TREE:
@@ -91,8 +91,8 @@ class RawRecord(NamedTuple):
 def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
     """Read a file's records without decoding them.
 
-    With `damaged`, a file that is damaged after its first record does not raise: its last record has
-    `damage`.
+    If `damaged`, damage after the first record does not raise: an additional last record without data
+    contains it as `damage`.
     """
     stem, number = stem_of(path), -1
     try:
@@ -111,8 +111,8 @@ def read_records(
 
     Args:
         path: The file.
-        limit: Read only this many records, the first ones.
-        wanted: Tells by a record's id whether to read it. The others are decoded only for their ids.
+        limit: Read only this many records, from the first.
+        wanted: Decides by a record's id whether to read it. Other records are decoded only for their ids.
 
     Raises:
         RecordError: The file or a record cannot be read; the message names file, line and field.
@@ -127,7 +127,7 @@ def read_records(
 
 
 def ids_of(path: Path) -> Iterator[str]:
-    """Yield the ids of the chains that `read_records` gives. Unreadable records have none."""
+    """Yield the ids of the chains that `read_records` yields, skipping unreadable records."""
     ids = Ids()
     for raw in raw_records(path, damaged=True):
         with suppress(RecordError):
@@ -135,7 +135,7 @@ def ids_of(path: Path) -> Iterator[str]:
 
 
 def place_of(path: Path, name: str) -> str:
-    """Return the place of the record with this id in a file, such as `a.jsonl:12`; else the id."""
+    """Return the place of the record with this id, such as `a.jsonl:12`, or the id if none has it."""
     ids = Ids()
     raws = raw_records(path) if path.is_file() else ()  # a pipe cannot be read again
     return next((raw.where for raw in raws if ids.new(raw.id()) == name), name)
@@ -152,7 +152,7 @@ def with_id(chain: Chain, name: str) -> Chain:
 
 
 def check_depth(record: Any, data: bytes, where: str) -> None:
-    """Raise if a record is nested too deeply for the next command. Only suspicious records are tested."""
+    """Raise if a record is nested too deeply for the next command. Records with few brackets pass."""
     if data.count(b"[") + data.count(b"{") <= _DEEP:
         return
     depth, level = 0, [record]
@@ -160,11 +160,11 @@ def check_depth(record: Any, data: bytes, where: str) -> None:
         depth += 1
         level = [item for inner in level for item in (inner.values() if isinstance(inner, dict) else inner)]
     if depth > _DEEP:
-        raise RecordError(f"{where}: is nested too deep to be written and read again.")
+        raise RecordError(f"{where}: is nested too deeply to be written and read again.")
 
 
 def chain_of(record: Any, where: str = "record") -> Chain:
-    """Return a decoded record as a chain. A text is a prompt. Only redraft's own chains have an id."""
+    """Turn a decoded record into a chain. A text becomes a prompt. Only redraft's own chains have an id."""
     if isinstance(record, str):
         record = {"prompt": record}
     if not isinstance(record, dict):
@@ -191,7 +191,7 @@ def _json(record: dict[str, Any], where: str) -> bytes:
 
 
 def id_of(record: Any, stem: str, index: int) -> str:
-    """Return a record's own id, or its place in the file, after the file's name."""
+    """Return a record's id: the file's name, then the record's own id or, if it has none, its place."""
     if isinstance(record, dict) and (name := logged(record)):
         return name
     values = map(record.get, ID_FIELDS) if isinstance(record, dict) else ()

@@ -1,8 +1,8 @@
 """Recognise the shape of a published record by its fields, and read it as a chain.
 
-The first of `shapes()` that fits is used; they are plugins. A record's fields go to the prompt, the steps,
-and in `meta` to `reference` (the gold answer), `rationale`, `tests` and `lang`; all others to `source`, so
-that nothing is lost. This module reads answers and prompts; `tasks` and `conversations` read the rest.
+The first of `shapes()` that matches is used; plugins may add more. A record's fields go to the prompt, to the
+steps, and in `meta` to `reference` (the gold answer), `rationale`, `tests` and `lang`. All others go to
+`source`, so that nothing is lost. Answers and prompts are read here, other records in the other modules.
 """
 
 from __future__ import annotations
@@ -112,10 +112,10 @@ ANSWERS = Format(
         Shape("question", {"question_id", "text"}, lambda f: task(f.text("text"), None)),
     ),
 )
-"""Answers of models, and their questions."""
+"""The shapes of model answers, and of their questions."""
 
 PROMPTS = Format(order=5, shapes=(Shape("prompt", {"prompt"}, _prompt),))
-"""Records with a prompt that no other shape fits."""
+"""The shape of a record that has a prompt but matches no other shape."""
 
 
 @cache
@@ -131,18 +131,18 @@ def shapes() -> tuple[Shape, ...]:
 
 
 def is_chain(record: Mapping[str, Any]) -> bool:
-    """Whether a record is redraft's own chain."""
+    """Return whether a record is a chain of redraft's own format."""
     return "version" in record and "steps" in record
 
 
 def shape_of(record: Mapping[str, Any]) -> Shape | None:
-    """Return a record's shape, if it is known."""
+    """Return the first shape whose fields a record has, or None."""
     names = frozenset(record)
     return next((shape for shape in shapes() if shape.needs <= names), None)
 
 
 def known_shape(record: Mapping[str, Any], where: str) -> Shape:
-    """Return a record's shape. Raise if none fits, or the record is a review."""
+    """Return a record's shape. Raise if none matches or if the record is a review."""
     if "review_id" in record:
         raise _refused("a review", where)
     if shape := shape_of(record):
@@ -150,12 +150,12 @@ def known_shape(record: Mapping[str, Any], where: str) -> Shape:
     inside = ""
     for name, value in record.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            inside = f"; {name!r:.60} holds {len(value):,} objects: jq -c '.[{json.dumps(name)}][]' FILE"
+            inside = f"; {name!r:.60} contains {len(value):,} objects: jq -c '.[{json.dumps(name)}][]' FILE"
             break
     hint = _HINT
     if "text" in record:
         way = "jq -c '{prompt: .text}' FILE"
-        hint += f"\nA field 'text' is a question if 'question_id' stands beside it. Else: {way}"
+        hint += f"\nA field 'text' is a question only if there is a 'question_id', too. Otherwise: {way}"
     raise RecordError(f"{where}: no known kind of record; its fields: {names(record)}{inside}.", hint=hint)
 
 
@@ -186,7 +186,7 @@ def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chai
 
 
 def names(record: Mapping[str, Any]) -> str:
-    """Return a record's first fields, for errors."""
+    """Return the names of a record's first fields, for errors."""
     return ", ".join(f"{name!r:.60}" for name in list(record)[:8]) or "none"
 
 

@@ -17,7 +17,7 @@ _CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's calculator annotations: `48
 
 
 def conala(fields: Fields) -> Chain:
-    """Read CoNaLa; the rewritten intent, if any, is the instruction."""
+    """Read CoNaLa. The instruction is the rewritten intent, if there is one."""
     intent = fields.text("intent")
     rewritten = fields.text_or("rewritten_intent")
     if rewritten:
@@ -36,7 +36,7 @@ def aqua(fields: Fields) -> Chain:
 def question(fields: Fields) -> Chain:
     """Read a question. GSM8K's reference is the number after `####`; otherwise it is the whole answer.
 
-    Other questions may have a `context`, their input, and several `answers` as in SQuAD; the first is used.
+    Other questions may have a `context` (the input) and, as in SQuAD, several `answers`; the first is used.
     """
     asked = fields.text("question")
     several = isinstance(fields.rest.get("answer"), list | Mapping)
@@ -61,9 +61,9 @@ _MARK = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<open>\{)|(?P<bare>[^\s{}$\\]+))|\
 
 
 def boxed(solution: str) -> str | None:
-    r"""Return the content of the last closed `\boxed{…}` or `\fbox{…}`; of `\boxed `, up to a blank or `$`.
+    r"""Return the content of the last closed `\boxed{…}` or `\fbox{…}`, or of `\boxed x` without braces.
 
-    Braces nest; escaped braces do not count. The time is linear, even with many unclosed boxes.
+    Braces may nest; escaped braces do not count. The time is linear, even with many unclosed boxes.
     """
     begun: list[int | None] = []
     found = (-1, "")
@@ -91,7 +91,7 @@ def mbpp(fields: Fields) -> Chain:
 
 
 def human_eval(fields: Fields) -> Chain:
-    """Read HumanEval: the beginning of a program, which is its setup too, and a function `check`."""
+    """Read HumanEval: the prompt begins a program and is also its tests' setup; `check` tests the program."""
     asked, name, test = fields.text("prompt"), fields.rest["entry_point"], fields.rest["test"]
     tests = None
     if isinstance(name, str) and name.isidentifier() and isinstance(test, str) and "def check(" in test:
@@ -106,7 +106,7 @@ _IN_PYTHON = ("3", "python3")  # names of Python 3 among CodeContests' languages
 def code_contests(fields: Fields) -> Chain:
     """Read CodeContests. The reference is a correct solution, preferably in Python 3.
 
-    Tests and all solutions stay in the source.
+    The tests and all solutions are kept in `source`.
     """
     whole, codes, best = fields.rest.get("solutions"), [], None
     if whole is not None:
@@ -128,7 +128,7 @@ _MOST_INDENT = 100
 def repair(fields: Fields) -> Chain:
     """Read DrRepair: a program with one broken line, and the compiler's message. Prompts count lines from 1.
 
-    Records seem to count lines from 0: the message then names the broken one in 767 of 1,000 (development).
+    Records seem to count from 0: then the message names the broken line in 767 of 1,000 development records.
     """
     broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
     width = len(str(len(broken)))
@@ -156,7 +156,7 @@ def _program(fields: Fields, name: str) -> list[str]:
 
 
 def instances(fields: Fields) -> Chain:
-    """Read Self-Instruct: the first instance. Several instances also stay in `source`."""
+    """Read a Self-Instruct record by its first instance. If it has several, all are kept in `source`."""
     found = fields.items("instances")
     if not found:
         return task(fields.text("instruction"), None)
@@ -167,7 +167,7 @@ def instances(fields: Fields) -> Chain:
 
 
 def alpaca(fields: Fields) -> Chain:
-    """Read Alpaca's format. Dolly calls input and output `context` and `response`."""
+    """Read Alpaca's format, or Dolly's, in which input and output are called `context` and `response`."""
     asked, extra = fields.text("instruction"), fields.text_or("input") or _text_in(fields, "context")
     return task(asked, fields.text_or("output") or one_of(fields, "response"), extra)
 
@@ -189,10 +189,10 @@ def completion(fields: Fields) -> Chain:
 
 
 def one_of(fields: Fields, *names: str) -> str | None:
-    """Return the gold answer of the first field that has one: a text, or the first of several.
+    """Return the gold answer in the first field that contains one: a text, or the first text of a list.
 
-    Objects are SQuAD's, with `text`, and TriviaQA's, with `value`. A field that holds more than that text
-    stays in the source.
+    SQuAD wraps it in an object with `text`, TriviaQA in one with `value`. A field that is not a plain text is
+    also kept in `source`.
     """
     for name in names:
         given = value = fields.rest.get(name)

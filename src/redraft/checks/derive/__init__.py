@@ -1,9 +1,9 @@
-"""Checks from a prompt, by rules for what people write: "at most 50 words" gives `words<=50`.
+"""Derive checks from a prompt, by rules for what people write: "at most 50 words" yields `words<=50`.
 
-A rule stays silent where it is unsure: a wrong check costs an answer, a missing one costs nothing. To add
-one, put a function into `RULES`: it sees one sentence (`Sentence`).
+A rule that is unsure yields nothing: a wrong check costs an answer, a missing one costs nothing. To add a
+rule, put a function into `RULES`: it is called with each sentence (`Sentence`).
 
-Of a long text only beginning and end are read, and long sentences are skipped: the time is bounded.
+To bound the time, only the beginning and end of a long text are read, and long sentences are skipped.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from redraft.checks.derive.sentences import CODE, Rule, Text
 from redraft.checks.derive.wording import choices, in_json, language, wordings
 
 READ = 20_000
-"""Most characters to read: of a longer prompt, half at its beginning and half at its end."""
+"""The most characters to read: in a longer prompt, half of them at its beginning and half at its end."""
 MOST_CHECKS = 50
-NOTHING = "no demand was found in this prompt. Only English ones are read."
+NOTHING = "no demand was found in this prompt. Only English prompts are read."
 
 
 _BOUND = (
@@ -49,7 +49,7 @@ def checks_in(prompt: str) -> tuple[str, ...]:
 
 
 RULES: tuple[Rule, ...] = (lengths, lists, shapes, wordings, choices, language, in_json)
-"""What is read from each sentence. A rule yields checks, or nothing where it is unsure."""
+"""The rules that read each sentence. A rule yields checks, or nothing if it is unsure."""
 
 _SOME = re.compile(r"(bullets|items|headings)>=1").fullmatch
 _COUNT = re.compile(r"([a-z]+)(<=|>=|==|=)(\d+)(?:\.\.(\d+))?")
@@ -57,7 +57,7 @@ _ONE_ONLY = ("language:", "uppercase", "lowercase", "json", "keys:", "starts:", 
 
 
 def consistent(found: list[str]) -> list[str]:
-    """Drop counts that no text meets, kinds found twice, and a word that both must and must not occur."""
+    """Drop contradictory counts, kinds that were found twice, and words that both must and must not occur."""
     counted = {_listed(match[1]) for match in map(_COUNT.fullmatch, found) if match and not _SOME(match[0])}
     found = [each for each in found if not (some := _SOME(each)) or _listed(some[1]) not in counted]
     of_unit: dict[str, list[str]] = {}

@@ -65,7 +65,7 @@ UNITS = {
     "items": r"(?:clearly )?numbered (?:[a-z]+ )?(?:steps|items|points|tips|lines|instructions)\b",
     "headings": rf"{_KIND_OF}(?:sub)?-?head(?:ing|er)s?\b{_NOT_ALL}",
 }
-"""What people call a unit, with their usual misspellings."""
+"""Patterns for what people call each unit, with usual misspellings."""
 _EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
 """Of these, "in three" is exactly three; "in 50 words" may be about 50."""
 _SHORT = 3
@@ -127,7 +127,7 @@ def number(word: str) -> int:
 
 
 def lengths(sentence: Sentence) -> Found:
-    """Yield the bounds on how long the answer is."""
+    """Yield the bounds on the length of the answer."""
     if OF_PARTS.search(sentence.text):
         return
     for unit, noun in UNITS.items():
@@ -246,7 +246,7 @@ _SHAPES = {
 
 
 def shapes(sentence: Sentence) -> Found:
-    """Yield whether there must be bullet points, a numbered list or headings, or none: "no lists"."""
+    """Yield checks that demand or forbid ("no lists") bullet points, a numbered list or headings."""
     for unit, noun in _SHAPES.items():
         used = rf"\b(?:in|as|use|using|with|into|add|include)\s(?:(?!(?:{NUMBER}|for|of|from|about|on|under|without|no|the|my|your)\b)[a-z]+\s){{0,3}}?{noun}"
         if unit != "headings":

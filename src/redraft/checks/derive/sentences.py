@@ -1,4 +1,4 @@
-"""A prompt as sentences that may demand something. Quotations are hidden, and never read as demands."""
+"""Split a prompt into sentences that may be demands. Quotations are hidden, and never read as demands."""
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
 from __future__ import annotations
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from functools import cache
 
 MOST_SENTENCES = 150
-"""At the beginning and at the end; those between are not read."""
+"""The most sentences to read at the beginning, and again at the end. Those between are not read."""
 LONGEST_SENTENCE = 1200
-"""Characters; a longer one is hardly a demand, and is not read."""
+"""In characters. A longer sentence is hardly a demand, and is not read."""
 LONGEST_PHRASE = 300
 
 
 BASE, LAST = 0xF0000, 0xFFFF0
 HIDDEN = f"{chr(BASE)}-{chr(LAST)}"
 QUOTED = f"[{chr(BASE)}-{chr(LAST - 1)}]"
-"""Stands for a quotation, in a pattern."""
+"""Matches a hidden quotation, in a pattern."""
 _QUOTATION = re.compile(
     r"""```.*?```|"[^"\n]*"|“[^”\n]{0,2000}”|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)""", re.S
 )
@@ -48,7 +48,7 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        """Replace each quotation by a character. After some thousands, all share one, and yield nothing."""
+        """Replace each quotation with a character. After some thousands, all share one and match nothing."""
         hidden: list[str] = []
 
         def hide(match: re.Match[str]) -> str:
@@ -63,7 +63,7 @@ class Text:
 
     @property
     def sentences(self) -> Iterator[Sentence]:
-        """The sentences and lines that may hold a demand."""
+        """The sentences and lines that may contain a demand."""
         lines = list(dict.fromkeys(_END.split(self.masked)))
         for line in [*lines[:MOST_SENTENCES], *lines[MOST_SENTENCES:][-MOST_SENTENCES:]]:
             if 3 <= len(line) <= LONGEST_SENTENCE and not _NO_DEMAND.search(line):
@@ -74,7 +74,7 @@ class Text:
         return re.sub(QUOTED, lambda m: self.hidden[ord(m[0]) - BASE], masked)
 
     def has(self, pattern: str) -> bool:
-        """Return whether the text has a pattern, written in any case."""
+        """Return whether the text matches a pattern somewhere, in any case."""
         if pattern not in self.known:
             self.known[pattern] = re.search(pattern, self.plain, re.IGNORECASE) is not None
         return self.known[pattern]
@@ -92,8 +92,8 @@ class Sentence:
 
         Args:
             pattern: A regular expression.
-            negated: Also after a "not".
-            closing: Also at the end of a question: "Why does it rain, in ten words?".
+            negated: Include matches after a "not".
+            closing: Include one at the end of a question: "Why does it rain, in ten words?".
         """
         for match in compiled(pattern).finditer(self.text):
             before = self.before(match)
@@ -113,11 +113,11 @@ class Sentence:
         return bool(says_in and ends and _WONDERS.search(self.text))
 
     def before(self, match: re.Match[str]) -> str:
-        """Return what precedes a place."""
+        """Return the text before a match, at most 80 characters."""
         return self.text[max(0, match.start() - 80) : match.start()]
 
     def phrase(self, masked: str) -> str:
-        """Return a phrase without its quotation marks; empty if it is not a phrase."""
+        """Return a phrase without its quotation marks; empty if it is too long, or code."""
         text = self.of.shown(masked).strip()
         if len(text) > 1 and (text[0] + text[-1]) in ('""', "''", "“”", "‘’"):
             text = text[1:-1].strip()
@@ -126,7 +126,7 @@ class Sentence:
 
 @cache
 def compiled(pattern: str) -> re.Pattern[str]:
-    """Return a pattern of a rule, compiled once."""
+    """Compile a rule's pattern, once."""
     return re.compile(pattern, re.IGNORECASE)
 
 
@@ -144,7 +144,7 @@ OF_PARTS = re.compile(
     r"\b(?:each|every|per)\b(?! (?:other|separated|divided))|\b(?:first|second|third|last) (?:paragraph|section|line|stanza|verse)",
     re.IGNORECASE,
 )
-"""Sentences that demand something of the parts of an answer."""
+"""Matches sentences that demand something of the parts of an answer."""
 _TOLD = re.compile(
     r"^\W*(?:my|his|her|their|he|she|they|people|everyone|someone|nobody|some|most|many|an? \w+) [^,.;:]*$"
     r"|^\W*(?:the|our|these|most) (?!.*\b(?:should|must|(?:has|have|needs?) to|can|may|shall|limit|max\w*|min\w*)\b)(?:[^\s.;]+ ){2,}$"
@@ -191,7 +191,7 @@ def is_negated(before: str) -> bool:
 
 Found = Iterator[str]
 Rule = Callable[[Sentence], Found]
-"""Yields the checks that a sentence demands; nothing where it is unsure."""
+"""A function that yields the checks that a sentence demands, or nothing if it is unsure."""
 
 
 _LANGUAGE = (
@@ -206,4 +206,4 @@ CODE = re.compile(
     r"|(?:script|program|class|method) (?:that|which|to))(?!\w)",
     re.IGNORECASE,
 )
-"""Finds that a prompt asks for a program. Its demands then concern what the program does."""
+"""Matches a prompt that asks for a program. Its demands then concern what the program does."""

@@ -1,6 +1,6 @@
-"""Rules for words to use and to avoid, beginning and end, case, marks and quotation marks: one table.
+"""Derive checks of words to use or avoid, the beginning and end, case, and punctuation marks, with one table.
 
-Below it are the rules for JSON, for yes or no and other choices, and for the language.
+Below the table are the rules for JSON, for choices such as yes or no, and for the language.
 """
 
 # ruff: noqa: E501  (a pattern is read most easily in one piece)
@@ -14,7 +14,7 @@ from redraft.checks.language import BY_NAME
 from redraft.checks.text import quoted
 
 MOST_WORDS = 20
-"""Words of a list to use or to avoid; a longer list is hardly one."""
+"""The most words in a list to use or to avoid; a longer list is hardly one."""
 
 _FUNCTION = (
     "in|the|your|and|or|at|should|must|is|are|to|of|with|for|that|which|anywhere|not|a|an|it|as|be|count|counts|"
@@ -248,7 +248,7 @@ _KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:|,)? (?P<keys>{_ITEM}(?:(?
 
 
 def in_json(sentence: Sentence) -> Found:
-    """Yield the demand for JSON, with its keys where the prompt lists them."""
+    """Yield the check for JSON, with its keys if the prompt lists them."""
     if re.search(_ASKS, sentence.text, re.I) and any(sentence.all(_ASKED)):
         keys = compiled(_KEYS).search(sentence.of.masked)
         names = [sentence.phrase(each) for each in re.split(r", and | and |, ", keys["keys"])] if keys else []
@@ -263,7 +263,7 @@ _ONLY = r"\b(?:just|only|simply|nothing|single word|one word|one of)\b"
 
 
 def choices(sentence: Sentence) -> Found:
-    """Yield the demand that the answer is one of some words, such as yes or no, or begins with one."""
+    """Yield the check that the answer is, or begins with, one of some words, such as yes or no."""
     end = r"(?= ?(?:only\b|[.,:;!?)\n–—-]|$))"
     for match in sentence.all(
         rf"(?:{_ANSWER}|{_ONLY})[^.?!:]{{0,30}}?\b(?P<options>{_PAIR})\b(?! \w*(?:questions?|quiz|answers?|statements?|facts?)\b)(?: only)?"
@@ -287,7 +287,7 @@ _DECIDES = re.compile(r"^\W*(?:is|are|do|does|did|can|could|should|will|would|wa
 
 
 def choice(options: list[str], *, alone: bool = False) -> str:
-    """Return the check that an answer begins with one of some options, or is one of them alone."""
+    """Return the check that an answer begins with an option or, if `alone`, consists of one."""
     words = "|".join(re.escape(each.lower() if len(each) > 1 else each) for each in options)
     end = r"\W*$" if alone else r"\b"
     return rf"matches:(?i)^\W*({words}){end}"
@@ -314,7 +314,7 @@ _PLAIN = (
 
 
 def language(sentence: Sentence) -> Found:
-    """Yield the language of the answer."""
+    """Yield the check for the language of the answer."""
     if not _WRITES.search(sentence.text) or sentence.of.has(r"\b(?:both|two languages|bilingual)\b"):
         return
     into = "in|into|to" if re.search(r"\btranslat", sentence.text, re.I) else "in|use|using|only"
