@@ -82,7 +82,7 @@ IN_JSON: ContextVar[bool] = ContextVar("in_json", default=False)
 
 
 def shown(value: object) -> str:
-    """Return a value as text for a message. For a list or mapping, return only its type and if it is empty."""
+    """Return a value as text for a message. For lists and mappings, return only the type."""
     if isinstance(value, list | dict):
         kind = "object" if IN_JSON.get() and isinstance(value, dict) else type(value).__name__
         return f"a{'n' * (kind == 'object')} {kind}" if value else f"an empty {kind}"

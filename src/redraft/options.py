@@ -71,9 +71,7 @@ class Option:
     type: Any = str
 
     def __call__(self, schema: dict[str, Any]) -> None:
-        """Leave the JSON Schema unchanged. pydantic calls this, because a field's `json_schema_extra` may add
-        to it.
-        """
+        """Leave the JSON Schema unchanged. pydantic calls this, because `option` passes it an `Option`."""
 
 
 def option(
@@ -282,7 +280,7 @@ class ModelOptions(ModelOption):
     """The options that select the models."""
 
     critic: str | None = option("another model that criticises", MODEL, "REF", what=A_REFERENCE)
-    judge: str | None = option("the model that judges for judge: checks", MODEL, "REF", what=A_REFERENCE)
+    judge: str | None = option("the model for judge: checks", MODEL, "REF", what=A_REFERENCE)
 
 
 def is_async(value: Any) -> bool:
@@ -378,9 +376,7 @@ class Flags(ServerOptions, MachineOptions, ModelOptions, PlainOptions):
 class EvalFlags(Flags):
     """The options of `eval`."""
 
-    guided: bool = option(
-        "let the task's own checks guide revisions too, as if answers were known", LOOP, default=False
-    )
+    guided: bool = option("let the task's own scoring checks guide revisions too", LOOP, default=False)
     samples: int = option(
         "answer each record N times, for pass@k: one of k is right", SAMPLING, "N", default=1, ge=1, le=1000
     )
