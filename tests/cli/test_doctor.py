@@ -82,9 +82,9 @@ PLAIN = dict.fromkeys(WIDE, False) | {"AVX2": True}
 @pytest.mark.parametrize(
     ("has", "there", "well", "said", "type_next"),
     [
-        (WIDE, "llamacpp openvino", True, "OpenVINO for 4 streams and more: it uses AVX-512 and VNNI", ""),
-        (PLAIN, "llamacpp openvino", True, "8 streams and more: it computes them as one batch", ""),
-        (None, "llamacpp openvino", True, "4 streams and more: it computes them as one batch", ""),
+        (WIDE, "llamacpp openvino", True, "OpenVINO for 4 or more streams: it uses AVX-512 and VNNI", ""),
+        (PLAIN, "llamacpp openvino", True, "8 or more streams: it computes them as one batch", ""),
+        (None, "llamacpp openvino", True, "4 or more streams: it computes them as one batch", ""),
         (WIDE, "llamacpp", None, "llama.cpp; OpenVINO is faster for 4 streams", "'.[cpu]'"),
         (WIDE, "openvino", True, "OpenVINO", ""),
         (WIDE, "llamacpp openvino gpu", True, "llama.cpp, whose build may use the GPU", ""),
@@ -127,7 +127,7 @@ def test_a_library_of_the_system_that_is_missing(tmp_path: Path, monkeypatch: py
     monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     assert found("[local]") == Finding(
-        "[local]", False, f"xllamacpp is installed and does not load: {fault}", "apt install libgomp1"
+        "[local]", False, f"xllamacpp is installed but does not load: {fault}", "apt install libgomp1"
     )
 
 

@@ -78,7 +78,7 @@ class Guide:
 
     def _lose(self, error: str) -> None:
         self.lost = True
-        _warn("%s takes no form, so checks do not steer it: %.200s", self._name, error)
+        _warn("%s accepts no form, so checks do not steer it: %.200s", self._name, error)
 
 
 def guided(logits: torch.Tensor, guides: Sequence[Guide | None]) -> torch.Tensor:
@@ -243,7 +243,7 @@ class Batch:
             raise EngineError("the engine was closed.", hint="Load the model again.")
 
     def hold(self) -> None:
-        """Begin no sequence and no scoring until `release`. Active ones continue while `busy`."""
+        """Begin no sequence and no scoring until `release`. Active ones continue, as `busy` reports."""
         with self._changed:
             self._held += 1
 
@@ -372,7 +372,7 @@ class Batch:
                 request.slot.tokens.clear()
                 read = len(request.tokens)
                 said = f"the model's logits are not finite (NaN or infinity) after {read} tokens."
-                hint = "Its training may have diverged: redraft weights verify FOLDER counts NaN and infinite weights."
+                hint = "Its training may have diverged: redraft weights verify FOLDER counts bad weights."
                 request.deliver(EngineError(said, hint=hint))
             elif request.take(token, chances, ends=token in self._ends):
                 self._running.remove(request)
@@ -413,7 +413,7 @@ class Batch:
 
 
 def alike(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Group texts of similar lengths, up to `most` tokens when padded. Return their numbers by group."""
+    """Group texts of similar lengths, up to `most` padded tokens each. Return the indices in each group."""
     groups: list[list[int]] = []
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
         if groups and (len(groups[-1]) + 1) * lengths[number] <= most:

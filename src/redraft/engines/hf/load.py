@@ -113,7 +113,7 @@ def check_tokenizer(folder: Path) -> None:
 def loading(
     what: str, *, hint: str | None = None, smaller: str = "Use a smaller model, or --gpu-layers 0."
 ) -> Iterator[None]:
-    """Turn errors of transformers into a `ModelError`: damaged files raise any kind of error there."""
+    """Turn all errors into a `ModelError`: for damaged files, transformers raises any kind of error."""
     try:
         yield
     except RedraftError:
@@ -145,7 +145,7 @@ def windows_of(model: Any, context: int) -> dict[str, int | None]:
 
 
 def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]) -> None:
-    """Check that a model fits its tokenizer, and gives equal logits for a text in two parts and in one."""
+    """Check that a model fits its tokenizer, and computes equal logits for a text as a whole and in parts."""
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.size > rows:
         raise ModelError(

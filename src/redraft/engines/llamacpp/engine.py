@@ -132,7 +132,7 @@ async def _chunk(reader: asyncio.StreamReader) -> bytes:
 
 
 def error_of(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the `error` of a record. If the server gave no `message`, the whole error becomes one."""
+    """Return the `error` of a record. Without a `message` from the server, the whole error becomes one."""
     error = record["error"]
     return {"message": str(error), **(error if isinstance(error, dict) else {})}
 

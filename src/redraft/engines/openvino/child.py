@@ -28,7 +28,7 @@ REFUSED = "its schema is refused: "
 
 Event = tuple[int, list[int], list[float], str]
 """News of a stream: its number, tokens, log-probabilities if asked for, and the reason if it ended:
-`stop`, `length`, or an error. If a schema is refused, that is `REFUSED` and the cause, and the process ends."""
+`stop`, `length`, or an error. `REFUSED` begins an error about a schema, after which the process ends."""
 
 
 class ChildSettings(TypedDict):

@@ -72,7 +72,7 @@ def _is_exact(tensor: Tensor) -> bool:
 
 
 def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]) -> Prepared:
-    """Return the files to load for a checked model: its own, or a copy. Raise `OutputError` without room."""
+    """Return the files to load for a checked model: its own, or a copy. Raise `OutputError` if that fails."""
     folder = _home(model, adapters)
     if not adapters and all(map(_is_exact, headers[0].tensors.values())):
         return Prepared(model, folder / "tokenizer")
