@@ -17,7 +17,7 @@ RedraftError
     └── EngineCrash       the process that runs the model died
 
 On the command line, `cli` prints the message and the hint without a traceback. An error that interrupts a
-chain stores what there is of it in `chain`.
+chain stores the unfinished chain in `chain`.
 """
 
 from __future__ import annotations

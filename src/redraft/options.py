@@ -140,7 +140,7 @@ class OptionModel(BaseModel):
         """Return the options in a file, whose names may contain hyphens. The arguments are those of `read`.
 
         Raises:
-            UsageError: `read` raises it, or a name appears in both spellings.
+            UsageError: For any reason that `read` has, or because a name appears in both spellings.
         """
         found: dict[str, Any] = {}
         for key, value in values.items():

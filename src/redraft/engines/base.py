@@ -62,9 +62,9 @@ class Sampling:
     Attributes:
         temperature: 0 is greedy. 0.7 is SelFee's released default (reference/selfee.md).
         top_p: Nucleus size, in (0, 1].
-        max_tokens: Maximum of new tokens in one call. 2,048 is SelFee's released default.
-        max_thoughts: Maximum of thought tokens before an answer to messages; the thought is ended there. None
-            means no separate limit. Needs `EngineInfo.thinks`.
+        max_tokens: Maximum number of new tokens in one call. 2,048 is SelFee's released default.
+        max_thoughts: Maximum number of thought tokens before an answer to messages; the thought ends there.
+            None means no separate limit. Needs `EngineInfo.thinks`.
         seed: Makes a run repeatable on the same engine and batch; None for a random seed.
         schema: A JSON Schema that an answer to messages should match. Engines with `EngineInfo.schemas`
             enforce it while they generate. An engine that cannot express it logs that once and continues

@@ -43,7 +43,7 @@ SPARSE = 8
 more characters than the context could then contain, its beginning is encoded first, alone."""
 
 _OPENS = 24  # tokens at a prompt's end in which its template may open a thought
-_CIRCLE = 60  # a thought goes in circles if so many characters repeat what came before
+_CIRCLE = 60  # a thought goes in circles if more characters than these repeat earlier ones
 
 Told = Mapping[str, Any] | None
 """Variables of a chat template besides the messages, such as `enable_thinking`."""
@@ -171,7 +171,7 @@ class LocalEngine(Engine):
     async def _thinking(
         self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str], splitter: Splitter
     ) -> Replies:
-        """Think freely, then answer in the form, or call. A limit or a loop ends the thought."""
+        """Think freely, then answer in the form, or call a tool. A limit or a loop ends the thought."""
         formed = sampling.form is not None or sampling.schema is not None or bool(sampling.tools)
         most = math.inf if sampling.max_thoughts is None else sampling.max_thoughts
         said, made, close, thought, answered = prompt, prompt, splitter.until, "", False
@@ -361,7 +361,7 @@ def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
 
 
 def gguf_info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
-    """Describe a model by its own and its adapters' headers, for any engine that reads GGUF files."""
+    """Make the info of a model from its own and its adapters' headers, for engines that read GGUF files."""
     return EngineInfo(
         name=model.stem,
         engine="",

@@ -54,7 +54,7 @@ def _plain(message: Message) -> Message:
 
 
 def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
-    """Describe a part of a message that is not text, nor a tool call if `tools`. Return "" if none."""
+    """Describe a part of a message that is not text (nor, with `tools`, a tool call), or return ""."""
     role = str(message.get("role"))
     if role not in _PLAIN_ROLES and not is_system(message) and not (tools and role == "tool"):
         return f"the role {role!r:.40}"

@@ -38,7 +38,7 @@ ONE_MODEL = (
 )
 
 SLACK = 4
-"""A chain leaves its member if that has over so many more active calls than another: reading a prompt
+"""A chain leaves its member if another has more than this many fewer active calls: reading a prompt
 again is cheaper than waiting for four replies."""
 
 HOMES = 10_000  # chains whose member is remembered

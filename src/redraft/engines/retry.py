@@ -20,7 +20,7 @@ LONGEST_BACKOFF = 15.0
 """Most seconds between two tries if the server names no time, so that its restart is noticed soon."""
 
 LONGEST_ASKED = 3600.0
-"""Most seconds that a job waits if the server names the time: an hourly limit is waited for, a daily limit
+"""Most seconds that a job waits if the server names the time: it waits out an hourly limit, but a daily limit
 ends the job."""
 
 
@@ -196,7 +196,7 @@ class RateLimit:
     - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
       call books the mean of earlier calls, and corrects that when it ends.
     - The limit of active requests follows the server's 429 replies: each round of these multiplies it by
-    `CUT`, each round of good replies adds one. Before the first 429, only the caller limits the number.
+      `CUT`, and each round of good replies adds one. Before the first 429, only the caller limits it.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
@@ -208,7 +208,7 @@ class RateLimit:
     async def turn(self, most: int) -> Turn:
         """Wait until a request may be made: first come, first served. Call `over` at its end.
 
-        `most` is the maximum of tokens that it may use. It is booked until a mean is known.
+        `most` is the maximum number of tokens that it may use. It is booked until a mean is known.
         """
         queued = self._door.locked()
         async with self._door:

@@ -29,7 +29,7 @@ Ask = Callable[[Sampling], Replies]
 
 
 class WrappedEngine(ABC):
-    """An engine that wraps another one. Closing it does not close the other: whoever opened that does."""
+    """An engine that wraps another one. Closing it leaves the other open: whoever opened that closes it."""
 
     def __init__(self, engine: Engine) -> None:
         self.wrapped = engine

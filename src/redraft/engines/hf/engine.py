@@ -42,7 +42,7 @@ class HfEngine(TokenizedEngine):
         ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
         native: Whether the model was trained on chains.
         ends: Tokens that end a text; None for the model's and the tokenizer's.
-        least: Minimum of tokens that are generated before a text may end.
+        least: Minimum number of tokens that a text generates before it may end.
         tempered: Whether log-probabilities are those at each text's temperature (above 0), not at 1.
 
     Raises:

@@ -58,7 +58,7 @@ class RewardModel:
         """Return the reward of each answer to its prompt. Texts of a similar length are computed together.
 
         Raises:
-            RecordError: A prompt is empty, leaves no room, or is refused by the template, as is an answer.
+            RecordError: A prompt is empty or leaves no room, or the template refuses a prompt or answer.
         """
         texts = [self._encoder.read(prompt, answer).ids.astype("int64") for prompt, answer in asked]
         found = [0.0] * len(texts)

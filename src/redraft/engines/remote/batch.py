@@ -94,7 +94,7 @@ M = TypeVar("M", bound=BaseModel)
 class Batches(AbstractContextManager["Batches"]):
     """The batches of one run, at all its servers. `pause` is the longest pause between two polls, in seconds.
 
-    `limit` is called repeatedly. If it returns the name of a limit, that has been reached, and the wait ends.
+    `limit` is called repeatedly. If it returns the name of a limit that was reached, the wait ends.
     """
 
     def __init__(

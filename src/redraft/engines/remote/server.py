@@ -75,7 +75,7 @@ class Refusal:
 
     @property
     def of_account(self) -> bool:
-        """Whether the account is empty. OpenAI sends a rate limit's status, but waiting does not help."""
+        """Whether the account is empty. OpenAI reports that like a rate limit, but waiting does not help."""
         return self.status == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in self.complaint.code
 
     @property
@@ -191,7 +191,7 @@ class Server:
             await self._close(reply)
 
     async def _split(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        """Yield complete lines. Only a line feed ends one: JSON may contain others of `splitlines`."""
+        """Yield complete lines. Only a line feed ends one, because JSON may contain other line breaks."""
         rest, pieces = b"", response.aiter_bytes()
         while True:
             async with asyncio.timeout(self.patience.between_tokens):
@@ -254,7 +254,7 @@ class Server:
         return text if len(text) <= 300 else text[:299] + "…"
 
     def hide(self, *values: Any) -> None:
-        """Hide these values' texts in what the server sends, because an error may repeat the request.
+        """Hide these values' texts in messages and logs, because a server's error may repeat the request.
 
         Texts of old requests are forgotten; otherwise a long run would keep all that it has sent.
         """
