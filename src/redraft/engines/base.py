@@ -238,8 +238,8 @@ class EngineInfo:
         parameters: Number of weights of the model; None if unknown, as for servers.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         roles: Uses other weights for answers than for criticism and revisions (`Sampling.role`).
-        certain: Its own criticism counts only if each token of it has at least this probability, according to
-            the model's metadata (`redraft.certain`); 0 if all criticism counts.
+        certain: The model's criticism counts only if each of its tokens has at least this probability, which
+            the metadata sets (`redraft.certain`); 0 if all criticism counts.
         shipped: Whether it is redraft's own small model. With roles, it has learnt only the exercises of
             `engines.learnt`; prompts cannot make it judge its own answers.
         dtype: The number format that the user chose to compute in; empty for the default.

@@ -42,7 +42,7 @@ def variable_of(host: str) -> str:
 
 
 def guess(model: str) -> str:
-    """Guess the reference that a model's bare name stands for. Return "" if it looks like no known model."""
+    """Guess the reference for a model's bare name. Return "" if the name does not look like a model's."""
     return next((f"{before}{model}" for start, before in _MODELS if re.match(start, model)), "")
 
 

@@ -15,9 +15,9 @@ _CARDS = 2  # counted up when cards of made folders change. The first version dr
 
 
 def folder_for(ref: str, *, command: str = "") -> str:
-    """Return the folder, or org/name on the hub, that a `--model_name_or_path` stands for.
+    """Return the folder, or org/name on the hub, for a value of `--model_name_or_path`.
 
-    The option may name a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter. If a
+    The value may be a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter. If a
     folder is made, its record contains `command`.
     """
     from redraft.jobs.files import locked

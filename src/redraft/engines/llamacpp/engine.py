@@ -310,7 +310,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def _once(
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: local.Room
     ) -> Replies:
-        """Continue token ids in a process. Tokens with held-back text come when that is certain."""
+        """Continue token ids in a process. Tokens whose text is held back are yielded with that text."""
         request = self._request(prompt, sampling, stop, room.tokens)
         if sampling.schema is not None:
             self._schemas.leave(self._info.name, expressible(sampling.schema)[1])
@@ -516,7 +516,7 @@ def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int, *, sever
 
 
 async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room: int) -> Replies:
-    """Turn the events of a chat of at most `room` tokens into deltas. The last one has the calls."""
+    """Turn the events of a chat of at most `room` tokens into deltas. The last one contains the calls."""
     calls: list[CallPiece] = []
     finish: Finish | None = None
     counts: TokenCounts | None = None

@@ -281,7 +281,7 @@ class RemoteEngine(Engine):
         """Leave refused fields out of later requests, now that the server accepted such a request.
 
         A complaint may name one field and mean another: then the request without it is refused as well. Each
-        refusal has the fields that were left out after it.
+        refusal lists the fields that were left out after it.
         """
         for gone, refusal in refusals:
             if gone & wire.GRAMMARS:
