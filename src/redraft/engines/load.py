@@ -309,7 +309,7 @@ async def load_engine(
     opening = Opening(ref, told, parallel, fast, config, patience or Patience(), batches)
     if len(parts := references_of(ref)) > 1:
         if batches:
-            raise UsageError("batches need a single server.", hint="Name one, or leave out --batch.")
+            raise UsageError("batches need exactly one server.", hint="Name one, or leave out --batch.")
         from redraft.engines.pool import PoolEngine
 
         # Only the pool waits and reports it, and only if no member works.
