@@ -76,7 +76,7 @@ def test_the_defaults_are_those_that_engines_and_chains_have() -> None:
     of_options = vars(sampling).keys() - NOT_OPTIONS
     assert of_options <= defaults.keys()
     for name in ("temperature", "top_p", "max_tokens"):
-        assert f"[{getattr(sampling, name):g}; a server's own]" in options_of(PlainOptions)[name].text
+        assert f"[{getattr(sampling, name):g}, or the server's own]" in options_of(PlainOptions)[name].text
     assert SHIPPED[defaults["prompts"]] == DEFAULT
 
 

@@ -1,23 +1,23 @@
-"""Every error that redraft raises on purpose, each with a hint at what to type next.
+"""All errors that redraft raises on purpose. Their hints say what to do or type next.
 
 RedraftError
 ├── UsageError            wrong arguments, options or files (exit status 2)
 │   ├── RecordError       an invalid record; names file, line and field
 │   ├── CheckSyntaxError  an invalid check expression
-│   ├── MissingExtra      a part that is not installed
+│   ├── MissingExtra      a package that is not installed
 │   └── OutputError       the output cannot be written, is locked, or belongs to another run
-├── CheckError            a check crashed; says nothing about the answer (exit status 2)
-├── HookError             the function of `on_event` crashed
+├── CheckError            a check crashed, so the answer was not judged (exit status 2)
+├── HookError             the function given as `on_event` crashed
 └── EngineError           the model or its server failed (exit status 3)
     ├── ModelError        a model file or adapter is missing, damaged, or does not fit
     ├── ContextError      the prompt is longer than the context
-    ├── ServerError       a server refused, failed, or broke the protocol
+    ├── ServerError       a server refused a request, failed, or broke the protocol
     ├── EmptyReply        the model ended without a text
     ├── EngineTimeout     no reply within the time limit
     └── EngineCrash       the process that runs the model died
 
-On the command line, `cli` prints message and hint without a traceback. An error that cuts a chain carries it
-in `chain`.
+On the command line, `cli` prints the message and the hint without a traceback. An error that interrupts a
+chain stores the unfinished chain in `chain`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from typing import Any
 
 
 class RedraftError(Exception):
-    """Any error of redraft's own.
+    """The base class of all errors of redraft.
 
     Attributes:
-        message: What is wrong with which input, and what was found.
-        hint: What to do or type next, or None.
-        chain: The `redraft.Chain` so far, if the error cut one; else None.
+        message: The input that is wrong, what is wrong with it, and what was found.
+        hint: The next thing to do or type, or None.
+        chain: The unfinished `redraft.Chain`, if the error interrupted one; otherwise None.
     """
 
     exit_status = 1
@@ -52,7 +52,7 @@ class RedraftError(Exception):
 
 
 def fault_of(error: Exception) -> str:
-    """Return why a parser refused a text. Python's own messages explain neither depth nor long numbers."""
+    """Return the reason why a parser refused a text. Some of Python's own messages are made clearer."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     said = " ".join(str(error).split())
@@ -62,7 +62,7 @@ def fault_of(error: Exception) -> str:
 def crash_of(error: BaseException) -> str:
     """Describe an error and its place: `rules.py:12, in polite: KeyError: 'x'`.
 
-    The place is the last frame of the user's own code; if there is none, of an installed package.
+    The place is the last frame in the user's own code or, if there is none, in an installed package.
     """
     import sysconfig
     import traceback
@@ -78,11 +78,11 @@ def crash_of(error: BaseException) -> str:
 
 
 IN_JSON: ContextVar[bool] = ContextVar("in_json", default=False)
-"""Whether messages are for a client that wrote JSON: then a value is true, null or an object."""
+"""Whether the client wrote JSON. If so, messages show values as JSON: true, null, an object."""
 
 
 def shown(value: object) -> str:
-    """Return a value for a message. For lists and mappings, which may contain themselves, only the type."""
+    """Return a value as text for a message. For lists and mappings, return only the type."""
     if isinstance(value, list | dict):
         kind = "object" if IN_JSON.get() and isinstance(value, dict) else type(value).__name__
         return f"a{'n' * (kind == 'object')} {kind}" if value else f"an empty {kind}"
@@ -123,13 +123,13 @@ lacks: exclude excludes without not avoid avoids
 matches: regex regexp
 starts: begin begins beginswith
 """
-"""Our names of options and checks, and what others call them."""
+"""Our names for options and checks, each with the names that other programs use."""
 
 
 def nearest(name: str, known: Iterable[str], before: str = "") -> str:
-    """Return "Did you mean …?" with the nearest known name; empty if none is near.
+    """Return "Did you mean …?" with the nearest known name, or "" if no name is near.
 
-    `before`, such as dashes, is put before it. Long names are cut: comparing takes 40 times their memory.
+    `before`, such as `--`, is prefixed to it. Long names are cut: comparing needs 40 times their memory.
     """
     from difflib import get_close_matches
 
@@ -149,9 +149,9 @@ class UsageError(RedraftError):
 
 
 class RecordError(UsageError):
-    """A record is invalid, or has a part that an engine does not accept.
+    """A record is invalid, or contains a part that an engine does not accept.
 
-    The message names file, line and field, or the part of the message.
+    The error message names the file, line and field, or the part of the chat message.
     """
 
 
@@ -160,7 +160,7 @@ class CheckSyntaxError(UsageError):
 
 
 def install(extra: str) -> str:
-    """Return the command that installs an extra. There is no release yet, so it is for a checkout."""
+    """Return the command that installs an extra from a checkout, because there is no release yet."""
     return f"pip install '.[{extra}]', in the checkout of redraft"
 
 
@@ -175,7 +175,7 @@ class MissingExtra(UsageError, ImportError):
 
 
 class _Absent(type):
-    """The type of a stand-in for a name whose extra is not installed. Any use of it is an error."""
+    """The type of stand-ins for names whose extra is not installed. Any use of a stand-in raises an error."""
 
     _extra = ""
 
@@ -189,7 +189,7 @@ class _Absent(type):
 
 
 def absent(name: str, extra: str) -> type:
-    """Return a stand-in for a public name while its extra is not installed, so that it can be listed."""
+    """Return a stand-in for a public name whose extra is not installed, so that the name still exists."""
     about = f"Not installed. {install(extra)}"
     return _Absent(name, (), {"__doc__": about, "__module__": "redraft", "_extra": extra})
 
@@ -199,7 +199,7 @@ class OutputError(UsageError):
 
 
 class CheckError(RedraftError):
-    """A check crashed, which says nothing about the answer."""
+    """A check crashed, so the answer was not judged."""
 
     exit_status = 2
 
@@ -209,15 +209,15 @@ class NoScore(CheckError):
 
 
 class HookError(RedraftError):
-    """The function of `on_event` crashed, or is async."""
+    """The function given as `on_event` crashed, or is async."""
 
 
 class EngineError(RedraftError):
     """The model or its server failed.
 
     Attributes:
-        passing: The request may succeed later: its reply broke off, or the user lets it wait for a server.
-        ready: The request can be repeated at once: another server, or a new process, stands ready.
+        passing: Whether the request may succeed later: its reply broke off, or the user allows waiting.
+        ready: Whether the request can be repeated at once, on another server or in a new process.
     """
 
     exit_status = 3
@@ -229,7 +229,7 @@ class EngineError(RedraftError):
 
     @property
     def for_log(self) -> str:
-        """The message up to its first colon. The rest is a server's words, which may quote a prompt."""
+        """The message up to its first colon. The rest comes from a server and may quote a prompt."""
         return self.message.partition(": ")[0]
 
 
@@ -241,10 +241,10 @@ class ContextError(EngineError):
     """A prompt is longer than the model's context.
 
     Args:
-        prompt_tokens: Length of the prompt in tokens; an attribute too.
-        context: Length of the context in tokens; an attribute too.
+        prompt_tokens: Length of the prompt in tokens; also an attribute.
+        context: Length of the context in tokens; also an attribute.
         trained: The longest context the model was trained for, if the user can choose the context.
-        about: Whether `prompt_tokens` is an estimate, from the beginning of the prompt; an attribute too.
+        about: Whether `prompt_tokens` is estimated from the beginning of the prompt; also an attribute.
     """
 
     def __init__(
@@ -255,7 +255,7 @@ class ContextError(EngineError):
             hint += f", or ask for a longer context: --ctx {min(prompt_tokens + 1024, trained)}"
         elif trained is not None:
             hint += f": the model was trained for {trained} tokens, prompt and answer together"
-            hint += f". The context can be as long: --ctx {trained}" * (context < trained)
+            hint += f". The context can be extended to that: --ctx {trained}" * (context < trained)
         super().__init__(
             f"the prompt has {'about ' * about}{prompt_tokens} tokens and the context holds {context}.",
             hint=f"{hint}.",
@@ -266,7 +266,7 @@ class ContextError(EngineError):
 
 
 class ServerError(EngineError):
-    """A server refused, failed, or broke the protocol."""
+    """A server refused a request, failed, or broke the protocol."""
 
     retry_after: float | None = None  # seconds that the server asks to wait
 

@@ -1,22 +1,22 @@
-"""Options, each said once: the flags, recipe keys, config keys, keyword arguments and JSON come from here.
+"""Options, each defined once: flags, recipe keys, config keys, keyword arguments and JSON are made from them.
 
-A group of options is a subclass of `OptionModel`, a frozen pydantic model, in any package. Each field has its
-type, and in `option` its help, default, range and flag:
+An option group is a subclass of `OptionModel`, a frozen pydantic model, in any package. Each field has a
+type, and `option` sets its help text, default, range and flag:
 
     class Haste(OptionModel):
-        rpm: int | None = option("most requests a minute", SERVER, "N", ge=1)
+        rpm: int | None = option("maximum requests per minute", SERVER, "N", ge=1)
 
-- `Haste.read(mapping)` is the border: it checks names, types and ranges and returns the frozen model. What it
-  raises says what was wrong and what is allowed. `read_file` takes the keys of a file, with hyphens.
-- Inside, code reads attributes: `haste.rpm`. `haste.explicit` has what was given, without defaults.
-  `haste.model_copy(update=...)` changes values that were checked before.
-- `options_of(Haste)` describes the options. From it come the flags of a verb (`cli.options.takes`), which
-  names the model as text: `"redraft.somewhere:Haste"`. `redraft --help` imports no pydantic.
-  A group may build on others: `class More(B, A)` has the options of A, then those of B, then its own.
+- `Haste.read(mapping)` checks names, types and ranges, and returns the frozen model. Its errors name the
+  wrong value and the allowed ones. `read_file` also accepts the hyphens in a file's keys.
+- Code then reads attributes: `haste.rpm`. `haste.explicit` contains the given values, without defaults.
+  `haste.model_copy(update=...)` replaces values, but does not check the new ones.
+- `options_of(Haste)` describes the options. `cli.options.takes` makes a command's flags from it; it gets the
+  model as text, `"redraft.somewhere:Haste"`, so that `redraft --help` does not import pydantic. A group may
+  inherit from others: `class More(B, A)` has the options of A, then those of B, then its own.
 - `Haste.model_json_schema()` is its JSON Schema.
 - For `def wait(**options: Unpack[HasteKeywords])`, the TypedDict is in `revision.keywords`.
 
-A type that pydantic does not know has a reader: `price: Annotated[Price | None, PlainValidator(price_of)]`.
+A type that pydantic does not know needs a reader: `price: Annotated[Price | None, PlainValidator(price_of)]`.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ MAX_SEED = 2**31 - 1  # engines take a seed of 31 bits
 TOKENS: Mapping[str, Any] = {"gt": 0, "le": 2**31 - 1}  # engines count them in 32 bits
 
 Prompts = str | Mapping[str, str]
-"""How a model is asked to criticise and to revise: a name, or two templates (docs/recipes.md)."""
+"""The name of the prompts for criticism and revision, or two templates (docs/recipes.md)."""
 
 Item = tuple[Callable[[Any], bool], str]
-"""Whether an item of a list is allowed, and in words what it should be."""
+"""A test whether a list item is allowed, and a description of what it should be."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """The description of an option, beside its type.
+    """The description of an option.
 
     Attributes:
-        group: The heading of its flag in help texts; empty if it has no flag.
-        default: Its value if it is not given; None if there is none, or if `text` says what happens then.
-        what: The allowed values in words, if type and range do not tell them.
+        group: The heading above its flag in help texts; empty if it has no flag.
+        default: The value of an option that is not given; None if there is none, or if `text` describes it.
+        what: A description of the allowed values, if the type and range are not enough.
         type: Its type, which `options_of` fills in.
     """
 
@@ -71,7 +71,7 @@ class Option:
     type: Any = str
 
     def __call__(self, schema: dict[str, Any]) -> None:
-        """Add nothing to the JSON Schema. pydantic keeps an `Option` where a field may extend the schema."""
+        """Leave the JSON Schema unchanged. pydantic calls this, because `option` passes it an `Option`."""
 
 
 def option(
@@ -111,12 +111,12 @@ class OptionModel(BaseModel):
 
     @classmethod
     def read(cls, values: Mapping[str, Any], *, where: str = "", table: str = "") -> Self:
-        """Return the options of a mapping, checked and converted.
+        """Check and convert a mapping, and return the options.
 
         Args:
-            values: Name to value.
-            where: Begins every message, such as `redraft.yaml: `.
-            table: Stands before every name, such as `defaults.`; `--` if flags were typed.
+            values: Maps names to values.
+            where: The beginning of every message, such as `redraft.yaml: `.
+            table: The prefix of every name, such as `defaults.`; `--` if flags were typed.
         """
         known = options_of(cls)
         called = {n: where + table + (n.replace("_", cls.HYPHEN) if table == "--" else n) for n in known}
@@ -137,10 +137,10 @@ class OptionModel(BaseModel):
 
     @classmethod
     def read_file(cls, values: Mapping[Any, Any], *, where: str, table: str = "") -> Self:
-        """Return the options of a file, which may write names with hyphens. Arguments as for `read`.
+        """Return the options in a file, whose names may contain hyphens. The arguments are those of `read`.
 
         Raises:
-            UsageError: As for `read`, or a name appears in both spellings.
+            UsageError: For any reason that `read` has, or because a name appears in both spellings.
         """
         found: dict[str, Any] = {}
         for key, value in values.items():
@@ -152,7 +152,7 @@ class OptionModel(BaseModel):
 
     @property
     def explicit(self) -> dict[str, Any]:
-        """The given values by name. A missing name was not given."""
+        """The given values by name. Options that were not given are missing."""
         values = ((name, getattr(self, name)) for name in type(self).model_fields)
         return {name: v for name, v in values if v is not None and name in self.model_fields_set}
 
@@ -164,7 +164,7 @@ def options_of(group: type[OptionModel]) -> Mapping[str, Option]:
     for name, each in group.model_fields.items():
         about: Any = each.json_schema_extra
         if not isinstance(about, Option):
-            raise TypeError("a field of an OptionModel is made with option(...)")
+            raise TypeError("each field of an OptionModel must be made with option(...)")
         found[name] = replace(about, type=each.annotation)
     return found
 
@@ -206,7 +206,7 @@ _KINDS = {
 
 
 def allowed(option: Option) -> str:
-    """Return in words which values an option may have."""
+    """Describe the values that an option accepts."""
     if option.what:
         return option.what
     kind = option.type
@@ -220,24 +220,24 @@ def allowed(option: Option) -> str:
 
 
 class PlainOptions(OptionModel):
-    """The options of `redraft.revise` that can be written as a text or a number."""
+    """The options of `redraft.revise` whose values are a plain text, number or truth value."""
 
     mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair"] = option(
         "the way to revise: auto, native, prompted, verified, best-of or repair", LOOP, "MODE", default="auto"
     )
     drafts: int | None = option(
-        "most drafts to choose from; the best one is revised [1, best-of: 4]", LOOP, "N", "--n", ge=1
+        "maximum drafts to choose from; the best one is revised [1; best-of: 4]", LOOP, "N", "--n", ge=1
     )
     prompts: Prompts = option(
-        "how to ask for criticism and revision: task or teacher",
+        "the prompts for criticism and revision: task or teacher",
         LOOP,
         "NAME",
         default="task",
-        what="the name of a wording, or its templates",
+        what="the name of the prompts, or two templates",
     )
-    min_revisions: int = option("fewest revisions", LOOP, "N", default=0, ge=0)
-    max_revisions: int = option("most revisions", LOOP, "N", default=3, ge=0)
-    feedback_tokens: int | None = option("most new tokens of a feedback [--max-tokens]", LOOP, "N", **TOKENS)
+    min_revisions: int = option("minimum revisions", LOOP, "N", default=0, ge=0)
+    max_revisions: int = option("maximum revisions", LOOP, "N", default=3, ge=0)
+    feedback_tokens: int | None = option("maximum tokens in a criticism [--max-tokens]", LOOP, "N", **TOKENS)
     accept_score: float | None = option(
         "accept an answer whose criticism gives this score or more", LOOP, "0..10", ge=0, le=10
     )
@@ -245,30 +245,30 @@ class PlainOptions(OptionModel):
         "what critic and writer see: the last step, or the whole chain", LOOP, "WHAT", default="last"
     )
     tell_checks: bool = option("tell the writer beforehand what the checks demand", LOOP, default=True)
-    steer: bool = option("let checks steer the writer word by word, where its engine can", LOOP, default=True)
+    steer: bool = option("let checks steer the writer word by word, if its engine can", LOOP, default=True)
     system: str | None = option("a system message", LOOP, "TEXT")
-    temperature: float | None = option("0 is greedy [0.7; a server's own]", SAMPLING, "T", ge=0, lt=100)
-    top_p: float | None = option("nucleus size [1; a server's own]", SAMPLING, "P", gt=0, le=1)
+    temperature: float | None = option("0 is greedy [0.7, or the server's own]", SAMPLING, "T", ge=0, lt=100)
+    top_p: float | None = option("nucleus size [1, or the server's own]", SAMPLING, "P", gt=0, le=1)
     max_tokens: int | None = option(
-        "most new tokens of an answer or feedback; native: of a chain [2048; a server's own]",
+        "maximum new tokens in an answer or criticism; native: in a chain [2048, or the server's own]",
         SAMPLING,
         "N",
         **TOKENS,
     )
     max_thoughts: int | None = option(
-        "most tokens that a model on this machine thinks before it answers", SAMPLING, "N", ge=0
+        "maximum tokens that a local model thinks before it answers", SAMPLING, "N", ge=0
     )
-    seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
+    seed: int | None = option("random seed, which makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
 
 
 A_REFERENCE = "a model reference (docs/engines.md)"  # what names a model, in words
 
 
 class ModelOption(OptionModel):
-    """Which model is asked."""
+    """The option that selects the model."""
 
     model: str | None = option(
-        "default, small, a GGUF file, openai:NAME, ollama:NAME, http://host/v1#NAME …; several with commas",
+        "default, small, a GGUF file, openai:NAME, ollama:NAME, http://host/v1#NAME …; join more by commas",
         MODEL,
         "REF",
         "-m",
@@ -277,10 +277,10 @@ class ModelOption(OptionModel):
 
 
 class ModelOptions(ModelOption):
-    """Which models are asked."""
+    """The options that select the models."""
 
     critic: str | None = option("another model that criticises", MODEL, "REF", what=A_REFERENCE)
-    judge: str | None = option("the model that judge: checks ask", MODEL, "REF", what=A_REFERENCE)
+    judge: str | None = option("the model for judge: checks", MODEL, "REF", what=A_REFERENCE)
 
 
 def is_async(value: Any) -> bool:
@@ -290,35 +290,35 @@ def is_async(value: Any) -> bool:
 
 
 A_HOOK = "a plain function of one argument, not an async one: on_event=print"
-"""What `on_event` takes, in words."""
+"""A description of the values that `on_event` accepts."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-"""The number format that a transformers folder computes in, as torch names it."""
+"""The number format in which a transformers folder computes, by its name in torch."""
 
 Device = Literal["cpu", "cuda", "mps"]
-"""Where a model on this machine computes, as torch names it: mps is the GPU of a Mac."""
+"""The device on which a local model computes, by its name in torch; mps is the GPU of a Mac."""
 
 
 EngineName = Literal["llamacpp", "openvino", "hf"]
-"""What computes a model on this machine: llama.cpp, OpenVINO or transformers."""
+"""The engine that runs a local model: llama.cpp, OpenVINO or transformers."""
 
 
 class MachineOptions(OptionModel):
-    """Where a model on this machine runs."""
+    """The options for running a local model."""
 
     engine: EngineName | None = option(
-        "the engine for models on this machine: llamacpp, openvino or hf [what suits the run]", MODEL, "NAME"
+        "the engine for local models: llamacpp, openvino or hf [chosen to suit the run]", MODEL, "NAME"
     )
-    ctx: int | None = option("context of a chain, in tokens", MODEL, "N", ge=2)
+    ctx: int | None = option("context length of a chain, in tokens", MODEL, "N", ge=2)
     threads: int | None = option("processor threads", MODEL, "N", ge=1, le=MAX_THREADS)
-    gpu_layers: int | None = option("layers to put on a GPU", MODEL, "N", ge=0)
+    gpu_layers: int | None = option("number of layers to put on a GPU", MODEL, "N", ge=0)
     dtype: Dtype | None = option(
-        "type of a folder's numbers: float32, bfloat16 or float16 [what suits weights and machine]",
+        "a folder's number format: float32, bfloat16 or float16 [chosen to suit weights and machine]",
         MODEL,
         "DTYPE",
     )
-    device: Device | None = option("cpu, cuda or mps [a GPU if there is one]", MODEL, "DEVICE")
-    speculate: bool | None = option("guess a revision's tokens from its draft [where it pays]", MODEL)
+    device: Device | None = option("device: cpu, cuda or mps [a GPU if there is one]", MODEL, "DEVICE")
+    speculate: bool | None = option("guess a revision's tokens from its draft [where that is faster]", MODEL)
     chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None = option(
         "the format of conversations: vicuna, stablevicuna or selfee [the model's own]", MODEL, "NAME"
     )
@@ -338,16 +338,16 @@ class MachineKeywords(TypedDict, total=False):
 
 
 class WaitOptions(OptionModel):
-    """How long to wait for the server of a model."""
+    """The options for waiting for a model's server."""
 
     timeout: float | None = option(
-        "give up after this much silence [300 to the first token, then 60]", SERVER, "S", ge=0.001
+        "give up after S seconds without a token [300 for the first, then 60]", SERVER, "S", ge=0.001
     )
     retries: int = option(
         "repeat a failed request or a broken reply N times", SERVER, "N", default=RETRIES, ge=0
     )
     patience: float | None = option(
-        "keep trying this long while the server is down or busy, besides --retries [ask: 0, else 300]",
+        "keep trying this long while the server is down or busy, besides --retries [ask: 0, others: 300]",
         SERVER,
         "S",
         ge=0,
@@ -355,30 +355,28 @@ class WaitOptions(OptionModel):
 
 
 class ServerOptions(WaitOptions):
-    """What the tokens of a model cost, and how to wait for its server."""
+    """The options for a model's token prices, its server's limits, and waiting for that server."""
 
     price: str | None = option(
-        "USD per million tokens, if the config file has no price", BUDGET, "IN,OUT[,CACHED]"
+        "price in USD per million tokens, if the config file has none", BUDGET, "IN,OUT[,CACHED]"
     )
-    rpm: int | None = option("most requests a minute", SERVER, "N", ge=1)
-    tpm: int | None = option("most tokens a minute", SERVER, "N", ge=1)
+    rpm: int | None = option("maximum requests per minute", SERVER, "N", ge=1)
+    tpm: int | None = option("maximum tokens per minute", SERVER, "N", ge=1)
 
 
 class Flags(ServerOptions, MachineOptions, ModelOptions, PlainOptions):
     """The options of `ask`, `chat` and `answer`, and of recipes."""
 
-    check: list[str] = option("what the answer must meet; repeatable", LOOP, "CHECK", "-c", default=[])
-    budget_tokens: int | None = option("generated tokens", BUDGET, "N", gt=0)
-    budget_seconds: float | None = option("wall-clock time", BUDGET, "S", gt=0)
-    budget_usd: float | None = option("money; needs a price", BUDGET, "USD", gt=0)
+    check: list[str] = option("a check that answers must pass; repeatable", LOOP, "CHECK", "-c", default=[])
+    budget_tokens: int | None = option("maximum generated tokens", BUDGET, "N", gt=0)
+    budget_seconds: float | None = option("maximum wall-clock time", BUDGET, "S", gt=0)
+    budget_usd: float | None = option("maximum cost; needs a price", BUDGET, "USD", gt=0)
 
 
 class EvalFlags(Flags):
     """The options of `eval`."""
 
-    guided: bool = option(
-        "let the task's own checks guide revising too, as if the truth were known", LOOP, default=False
-    )
+    guided: bool = option("let the task's own scoring checks guide revisions too", LOOP, default=False)
     samples: int = option(
         "answer each record N times, for pass@k: one of k is right", SAMPLING, "N", default=1, ge=1, le=1000
     )
@@ -387,5 +385,5 @@ class EvalFlags(Flags):
 class Defaults(Flags):
     """The keys of `[defaults]` in the config file."""
 
-    parallel: int | None = option("chains at once", ge=1)
-    quiet: bool = option("no progress, no summary", default=False)
+    parallel: int | None = option("number of chains made at once", ge=1)
+    quiet: bool = option("print no progress and no summary", default=False)

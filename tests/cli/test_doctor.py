@@ -72,7 +72,7 @@ def test_the_processor_is_told_where_the_system_says_it(monkeypatch: pytest.Monk
     assert found("processor").found == "AVX2, AVX-512, no VNNI, no AMX"
     monkeypatch.setattr("redraft.engines.installation.instructions", lambda: None)
     assert found("processor").well is None
-    assert "not known on" in found("processor").found
+    assert "unknown on" in found("processor").found
 
 
 WIDE = {"AVX2": True, "AVX-512": True, "VNNI": True, "AMX": False}
@@ -82,10 +82,10 @@ PLAIN = dict.fromkeys(WIDE, False) | {"AVX2": True}
 @pytest.mark.parametrize(
     ("has", "there", "well", "said", "type_next"),
     [
-        (WIDE, "llamacpp openvino", True, "OpenVINO for 4 streams and more: it uses AVX-512 and VNNI", ""),
-        (PLAIN, "llamacpp openvino", True, "8 streams and more: it computes them as one batch", ""),
-        (None, "llamacpp openvino", True, "4 streams and more: it computes them as one batch", ""),
-        (WIDE, "llamacpp", None, "llama.cpp; OpenVINO is faster for 4 streams", "'.[cpu]'"),
+        (WIDE, "llamacpp openvino", True, "OpenVINO for 4 or more streams: it uses AVX-512 and VNNI", ""),
+        (PLAIN, "llamacpp openvino", True, "8 or more streams: it computes them as one batch", ""),
+        (None, "llamacpp openvino", True, "4 or more streams: it computes them as one batch", ""),
+        (WIDE, "llamacpp", None, "llama.cpp; OpenVINO is faster for 4 or more streams", "'.[cpu]'"),
         (WIDE, "openvino", True, "OpenVINO", ""),
         (WIDE, "llamacpp openvino gpu", True, "llama.cpp, whose build may use the GPU", ""),
         (dict.fromkeys(WIDE, False), "llamacpp openvino", False, "the processor lacks AVX2", "http://host"),
@@ -127,7 +127,7 @@ def test_a_library_of_the_system_that_is_missing(tmp_path: Path, monkeypatch: py
     monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     assert found("[local]") == Finding(
-        "[local]", False, f"xllamacpp is installed and does not load: {fault}", "apt install libgomp1"
+        "[local]", False, f"xllamacpp is installed but does not load: {fault}", "apt install libgomp1"
     )
 
 

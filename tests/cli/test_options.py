@@ -68,10 +68,10 @@ def test_an_idle_judge_of_the_config_file_is_not_opened(config: Path) -> None:
 @pytest.mark.parametrize(
     ("verb", "defaults"),
     [
-        (["answer"], ["[task]", "most revisions [3]", "a feedback [--max-tokens]", "greedy [0.7;", "[2048;"]),
+        (["answer"], ["[task]", "maximum revisions [3]", "criticism [--max-tokens]", "[0.7,", "[2048,"]),
         (
             ["generate", "chains"],
-            ["[teacher]", "most revisions [4]", "a feedback [256]", "greedy [1.0]", "[512]"],
+            ["[teacher]", "maximum revisions [4]", "criticism [256]", "greedy [1.0]", "[512]"],
         ),
     ],
 )

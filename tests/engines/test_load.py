@@ -99,7 +99,7 @@ def test_several_references_are_split_at_commas_before_a_reference(
 
 
 def test_one_reference_is_needed_where_one_model_is(here: Path) -> None:
-    with pytest.raises(UsageError, match="names several engines, and one is needed"):
+    with pytest.raises(UsageError, match="names several engines, but one is needed"):
         parse_reference("http://a/v1#m,http://b/v1#m")
 
 
@@ -211,7 +211,7 @@ def test_the_page_has_the_table_of_servers() -> None:
 
 
 def test_a_server_of_the_table_needs_its_key(here: Path) -> None:
-    with pytest.raises(UsageError, match=r"needs a key, and \$OPENAI_API_KEY is not set") as caught:
+    with pytest.raises(UsageError, match=r"needs a key, but \$OPENAI_API_KEY is not set") as caught:
         asyncio.run(load_engine("openai:gpt-5-mini"))
     assert caught.value.hint == "export OPENAI_API_KEY=…"
 
@@ -251,7 +251,7 @@ def test_a_folder_with_adapter_folders(here: Path, ref: str, adapters: list[str]
 @pytest.mark.parametrize(
     ("ref", "message"),
     [
-        ("m+a.gguf", "a.gguf is an adapter for llama.cpp, and m is a folder of transformers."),
+        ("m+a.gguf", "a.gguf is an adapter for llama.cpp, but m is a transformers folder."),
         ("m+none", "there is no adapter folder 'none'."),
         ("m+", "there is no adapter folder ''."),
     ],
@@ -282,7 +282,7 @@ def refused(ref: str) -> RedraftError:
 @pytest.mark.parametrize(
     ("files", "message", "hint"),
     [
-        (["m.gguf"], "models is a folder. It holds m.gguf.", "--model models/m.gguf"),
+        (["m.gguf"], "models is a folder. It contains m.gguf.", "--model models/m.gguf"),
         (
             [f"checkpoint-{step}/config.json" for step in (2, 10, 9)],
             "models is a folder of checkpoints.",
@@ -309,7 +309,7 @@ def test_a_folder_of_transformers_without_what_runs_it(here: Path, monkeypatch: 
         "importlib.util.find_spec", lambda name: None if name == "transformers" else find(name)
     )
     error = refused("models")
-    assert error.message == ("a folder of transformers needs the extra 'train', which is not installed.")
+    assert error.message == ("a transformers folder needs the extra 'train', which is not installed.")
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_a_folder_of_an_adapter(here: Path, base: str | None, named: str, hint: 
     (here / "models").mkdir()
     adapter_of(here / "lora", base)
     error = refused("lora")
-    assert error.message == f"lora is an adapter, and needs the model that it was trained on{named}."
+    assert error.message == f"lora is an adapter, which needs the model that it was trained on{named}."
     assert error.hint == hint
 
 
@@ -400,7 +400,7 @@ def test_no_streams_at_once_are_refused() -> None:
     [
         ("http://localhost:1/v1#m", {"chat_template": "vicuna"}, "a server writes its prompts itself"),
         ("script:replies.jsonl", {"chat_template": "vicuna"}, "a server writes its prompts itself"),
-        ("m.gguf", {"device": "cpu", "gpu_layers": 4}, "device is cpu, and gpu_layers is 4"),
+        ("m.gguf", {"device": "cpu", "gpu_layers": 4}, "device is cpu, but gpu_layers is 4"),
         ("m.gguf", {"device": "tpu"}, "device is 'tpu'"),
         ("m.gguf", {"chat_template": "vicunia"}, "chat_template is 'vicunia'"),
     ],
@@ -433,7 +433,7 @@ def test_an_engine_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert "echo:NAME" in forms()
     with pytest.raises(PluginError, match=r"the engine 'broken' of the package redraft-echo 1\.0"):
         asyncio.run(load_engine("broken:x"))
-    with pytest.raises(UsageError, match="an engine of echo writes its prompts itself"):
+    with pytest.raises(UsageError, match="the engine 'echo' writes its prompts itself"):
         asyncio.run(load_engine("echo:x", chat_template="vicuna"))
 
 

@@ -102,7 +102,7 @@ def test_an_engine_without_scores_says_what_has_them(scripted: bool) -> None:
     with pytest.raises(EngineError) as caught:
         asyncio.run(asked.score(["Rain falls."]))
     assert "cannot score texts" in caught.value.message
-    assert "folder of transformers" in str(caught.value.hint)
+    assert "transformers folder" in str(caught.value.hint)
 
 
 def test_another_template_is_for_models_without_one_and_ends_answers_by_its_texts_too() -> None:
@@ -139,13 +139,13 @@ def test_a_cache_that_is_larger_than_the_memory(tmp_path: Path) -> None:
     free = free_memory()
     wanted = 4 * free // cache_bytes(header)
     with pytest.raises(
-        ModelError, match=r"needs [\d.e+]+ GB of memory with .*, and [\d.]+ GB are free"
+        ModelError, match=r"needs [\d.e+]+ GB of memory with .*, but [\d.]+ GB are free"
     ) as caught:
         start(model, ctx=min(wanted, 2**31 - 1), parallel=max(1, wanted // 2**31 + 1))
     assert "--ctx " in (caught.value.hint or "")
     with pytest.raises(ModelError) as caught:
         check_memory(model, header, 256, 10**9)
-    streams = int((caught.value.hint or "").removeprefix("Fewer streams: --parallel "))
+    streams = int((caught.value.hint or "").removeprefix("Use fewer streams: --parallel "))
     assert 0 < streams * 256 * cache_bytes(header) < free
 
 
@@ -189,7 +189,7 @@ def test_a_long_prompt_is_never_advised_more_than_was_trained_for(tmp_path: Path
     assert asyncio.run(hint_for(100)).endswith("--ctx 256.")
     assert asyncio.run(hint_for(300)) == (
         "Shorten the prompt: the model was trained for 256 tokens, prompt and answer together. The context "
-        "can be as long: --ctx 256."
+        "can be extended to that: --ctx 256."
     )
 
 

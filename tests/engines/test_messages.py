@@ -79,7 +79,7 @@ def test_an_engine_that_takes_text_alone_refuses_the_rest(message: dict[str, Any
     prompt = [message, {"role": "user", "content": "What is this?"}]
     with pytest.raises(UsageError) as caught:
         revise(prompt, model=engine)
-    assert "the engine llamacpp takes only text, and message 1 has " in caught.value.message
+    assert "the engine llamacpp accepts only text, but message 1 has " in caught.value.message
     assert part in caught.value.message
     assert "http://host/v1#model" in str(caught.value.hint)
     assert engine.calls == []

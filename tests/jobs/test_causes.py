@@ -23,7 +23,7 @@ from redraft.jobs.causes import cause_of, in_words
         (EmptyReply("no answer: nothing, because of the server's content filter."), "content filter"),
         (EmptyReply("'m' gave no answer. It sent: nothing."), "empty reply"),
         (EmptyReply("there is no answer: the budget was used up."), "budget used up"),
-        (ServerError("a broke the stream off.", passing=True), "broken reply"),
+        (ServerError("a broke off the stream.", passing=True), "broken reply"),
         (ServerError("a did not answer with JSON."), "no usable reply"),
         (ContextError(10, 5), "prompt too long"),
         (EngineTimeout("a sent nothing."), "timeout"),

@@ -358,8 +358,8 @@ kind = EngineKind("odd:WORD", opened)
 ODD_REPLIES = {
     "1 / 0": "the engine 'odd' crashed: redraft_odd.py:10, in chat: ZeroDivisionError: division by zero.",
     "raise SystemExit('bye')": "the engine 'odd' crashed: redraft_odd.py:10, in chat: SystemExit: bye.",
-    "yield 'text'": "the engine 'odd' gave 'text', not a Delta.",
-    "yield Delta(' It is wet.')": "the engine 'odd' ended a reply without saying why.",
+    "yield 'text'": "the engine 'odd' yielded 'text', not a Delta.",
+    "yield Delta(' It is wet.')": "the engine 'odd' ended a reply without a finish reason.",
 }
 
 

@@ -104,7 +104,7 @@ def test_what_openvino_does_not_read_goes_to_llama_cpp_with_a_word(
     export_gguf(folder, tmp_path / "long.gguf", quant="f16")
     told: list[str] = []
     assert (taken(settings_of(tmp_path / "long.gguf", told), MANY), told) == (LLAMACPP, [])
-    assert "and not OpenVINO: OpenVINO does not read" in caplog.text
+    assert "instead of OpenVINO: OpenVINO does not read" in caplog.text
 
 
 def test_a_full_disk_goes_to_llama_cpp_with_a_word(

@@ -1,1 +1,1 @@
-"""Engines generate text: llama.cpp, transformers, an OpenAI-compatible server, or canned replies."""
+"""Engines generate text: llama.cpp, OpenVINO, transformers, an OpenAI-compatible server, canned replies."""

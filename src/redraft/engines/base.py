@@ -1,7 +1,7 @@
 """The engine protocol: continue text or answer messages, token by token.
 
-`EngineInfo` says what an engine can do, and the loop chooses accordingly. Closing a stream cancels its work.
-Engines do their own batching: callers open many streams at once.
+`EngineInfo` lists an engine's capabilities, and the revision loop adapts to them. Closing a stream cancels
+its work. Engines batch streams themselves: callers only open many streams at once.
 """
 
 # ruff: noqa: ARG002  (methods that raise by default)
@@ -27,10 +27,10 @@ EngineRole = Literal["", "answer", "revise"]
 OF_TOOLS = ("tool_choice", "parallel_tool_calls")  # fields of `Sampling.extra_body` that belong to its tools
 
 OF_TEMPLATE = "chat_template_kwargs"
-"""The field of `Sampling.extra_body` with arguments of the chat template."""
+"""The field of `Sampling.extra_body` that contains arguments for the chat template."""
 
 Likeliest = tuple[tuple[str | int, float], ...]
-"""The likeliest tokens at one place, best first: the text or id of each, and its log-probability."""
+"""The likeliest tokens at one position, best first: the text or id of each, and its log-probability."""
 
 PromptText = str | Tokens  # a prompt for `Engine.stream`: a text, or token ids where `EngineInfo.token_ids`
 
@@ -38,7 +38,7 @@ PromptText = str | Tokens  # a prompt for `Engine.stream`: a text, or token ids 
 class Message(TypedDict):
     """One message of a conversation, as in the OpenAI protocol. `content` may be None beside `tool_calls`.
 
-    Every engine takes text from `system`, `user` and `assistant`. Anything else needs
+    Every engine accepts text with the roles `system`, `user` and `assistant`. Anything else needs
     `EngineInfo.any_message`.
     """
 
@@ -52,7 +52,7 @@ class Message(TypedDict):
 SAMPLING_FIELDS = frozenset(
     {"top_k", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty", "logit_bias"}
 )
-"""Fields of `Sampling.extra_body` that are about sampling, by the names of llama.cpp's server."""
+"""Fields of `Sampling.extra_body` that control sampling, named as in llama.cpp's server."""
 
 
 @dataclass(frozen=True)
@@ -62,32 +62,32 @@ class Sampling:
     Attributes:
         temperature: 0 is greedy. 0.7 is SelFee's released default (reference/selfee.md).
         top_p: Nucleus size, in (0, 1].
-        max_tokens: Most new tokens of one call. 2,048 is SelFee's released default.
-        max_thoughts: Most tokens of thoughts before an answer to messages; then they are closed. None for no
-            limit of their own. Needs `EngineInfo.thinks`.
+        max_tokens: Maximum number of new tokens in one call. 2,048 is SelFee's released default.
+        max_thoughts: Maximum number of thought tokens before an answer to messages; the thought ends there.
+            None means no separate limit. Needs `EngineInfo.thinks`.
         seed: Makes a run repeatable on the same engine and batch; None for a random seed.
-        schema: A JSON Schema that an answer to messages should fit. Engines with `EngineInfo.schemas` keep
-            to it while they generate. An engine that cannot express it logs that once, and goes on without.
-            So check the answer.
-        form: The form that an answer to messages should have. Engines with `EngineInfo.forms` keep to it as
-            far as they can. So check the answer. A schema takes precedence.
-        banned: Tokens that must not come, in engines with `EngineInfo.forms` on this machine.
-        unending: The token that ends an answer must not come either.
-        likelier: Tokens made likelier in the same engines, with the amounts added to their logits.
+        schema: A JSON Schema that an answer to messages should match. Engines with `EngineInfo.schemas`
+            enforce it while they generate. An engine that cannot express it logs that once and continues
+            without it, so check the answer.
+        form: The form that an answer to messages should have. Engines with `EngineInfo.forms` enforce it as
+            far as they can, so check the answer. A schema takes precedence.
+        banned: Tokens that local engines with `EngineInfo.forms` must not generate.
+        unending: Whether to ban the token that ends an answer, too.
+        likelier: Tokens that the same engines make likelier, each with the amount to add to its logit.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
-            With a schema it is JSON; a value of that schema and the end follow.
+            With a schema, it begins a JSON text; a value that matches the schema follows, and then the end.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
-        extra_body: More fields of a request, which override ours. Needs `EngineInfo.any_request`, or
+        extra_body: Additional request fields, which override ours. Needs `EngineInfo.any_request`, or
             `EngineInfo.fields` that name them. Never logged or recorded.
-        extra_headers: More headers of a request, on the same terms.
-        logprobs: Report the log-probability of each token, from engines with `EngineInfo.logprobs`.
-        unset: Which of `temperature`, `top_p` and `max_tokens` nobody set. A server uses its own values for
-            them (`EngineInfo.own_sampling`). A `top_p` other than 1 counts as set.
-        top_logprobs: How many of the likeliest tokens to report at each place, with `logprobs`.
-        role: Which part of a chain is written. Engines with `EngineInfo.roles` have weights for each role.
-        call_id: Names this call, with the same name in every run of a job. So a batch that was sent before a
-            stop is recognised after it. `JournaledEngine` sets it.
-        chain: Names the chain of this call. A router keeps a chain on the replica that read its beginning.
+        extra_headers: Additional request headers, under the same conditions.
+        logprobs: Whether to report the log-probability of each token. Needs `EngineInfo.logprobs`.
+        unset: The ones of `temperature`, `top_p` and `max_tokens` that nobody set. A server uses its own
+            values for them (`EngineInfo.own_sampling`). A `top_p` other than 1 counts as set.
+        top_logprobs: Number of likeliest tokens to report at each position, with `logprobs`.
+        role: The part of a chain to write. Engines with `EngineInfo.roles` have weights for each role.
+        call_id: A name of this call that is the same in every run of a job, so that a resumed job recognises
+            the batches that it sent. `JournaledEngine` sets it.
+        chain: A name of this call's chain. A router sends the chain to the replica that read its beginning.
     """
 
     temperature: float = 0.7
@@ -113,34 +113,34 @@ class Sampling:
 
     @property
     def left_out(self) -> frozenset[str]:
-        """The parameters that a request leaves to a server."""
+        """The parameters that a request omits, so that the server chooses them."""
         return self.unset - {"top_p"} if self.top_p != 1.0 else self.unset
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A piece of a stream. The last one has `finish` and the token counts.
+    """A piece of a stream. The last one contains `finish` and the token counts.
 
     If a stream breaks off, a delta with counts and without `finish` may come before the error: these tokens
     were paid for.
 
     Attributes:
-        tokens: Ids of the tokens of `text` and `thought`, where the engine has them. Tokens of a stop string,
-            of an incomplete character or of a tag may come ahead of their text.
-        logprobs: The natural logarithm of the probability of each token, before temperature and top-p, if
-            `Sampling.logprobs` asks for it and the engine has it. One for each of `tokens`, if there are ids;
-            a server may send them without. llama.cpp has none for a character of several tokens.
-        likeliest: The likeliest tokens at the place of each of `logprobs`, if `Sampling.top_logprobs` asks.
+        tokens: Token ids of `text` and `thought`, if the engine has token ids. Tokens of a stop string, an
+            incomplete character or a tag may come before their text.
+        logprobs: The natural logarithm of each token's probability, before temperature and top-p, if
+            `Sampling.logprobs` is set. There is one for each of `tokens`, but a server may send them without
+            token ids, and llama.cpp sends none for a character of several tokens.
+        likeliest: The likeliest tokens at the position of each of `logprobs`, if `top_logprobs` is set.
         stop_text: The stop string that ended the stream. It is not part of `text`.
         prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
         cached_tokens: Prompt tokens that were not computed again.
-        estimated: The counts are estimated from the texts, because the server sent none.
-        unsteered: `Sampling.form` was asked for, but does not hold from here on.
+        estimated: Whether the counts are estimated from the texts, because the server sent none.
+        unsteered: Whether `Sampling.form` is no longer enforced from here on.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
-        tool_calls: Calls of `Sampling.tools`, as in a message of the assistant; on the last delta.
-        thought: The model's thoughts before its answer: a server keeps them apart, or they stand in tags
-            (`chain.thoughts`). Not part of `text`.
-        seconds: Its share of the time that a replayed reply first took.
+        tool_calls: Calls of `Sampling.tools`, as in an assistant message; on the last delta.
+        thought: The model's thoughts before its answer. A server sends them separately, or the model writes
+            them in tags (`chain.thoughts`). They are not part of `text`.
+        seconds: In a replayed reply, this delta's share of the time that the reply first took.
     """
 
     text: str = ""
@@ -181,7 +181,7 @@ class Price:
                 )
 
     def cost(self, usage: Usage) -> float:
-        """Return the cost of a usage in USD."""
+        """Return the cost of this usage in USD."""
         cached = self.prompt if self.cached is None else self.cached
         fresh = max(usage.prompt_tokens - usage.cached_tokens, 0)
         millions = fresh * self.prompt + usage.cached_tokens * cached
@@ -189,7 +189,7 @@ class Price:
 
 
 def price_of(value: Any) -> Price | None:
-    """Return the price in a `Price`, a mapping of its fields, or a text `PROMPT,COMPLETION[,CACHED]`.
+    """Return a `Price` from its fields or a text `PROMPT,COMPLETION[,CACHED]`; keep None or a `Price`.
 
     Raises:
         UsageError: The value is not a price.
@@ -209,43 +209,43 @@ def price_of(value: Any) -> Price | None:
 
 
 def is_number(value: object, *, whole: bool = False) -> bool:
-    """Return whether a value is a finite number. A bool is not."""
+    """Return whether a value is a finite number, and not a bool. With `whole`, only an int counts."""
     kinds = int if whole else (int, float)
     return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """The model of an engine, and its capabilities.
+    """An engine's model and its capabilities.
 
     Attributes:
         name: The model's name, for records and messages.
-        engine: The kind: llamacpp, openvino, remote, hf or scripted.
+        engine: The kind of engine: llamacpp, openvino, remote, hf or scripted.
         context: Length of the context in tokens; None if unknown.
         continues: Continues raw text (`stream`), which native revision needs.
-        token_ids: Takes token ids as a prompt, reports them in deltas, and has `encode` and `decode`.
+        token_ids: Accepts token ids as a prompt, reports them in deltas, and supports `encode` and `decode`.
         chats: Answers messages (`chat`).
-        any_message: Takes every `Message` of the OpenAI protocol. Other engines take plain text from
-            `system`, `user` and `assistant` (`engines.messages`).
-        any_request: Takes any `Sampling.extra_body` and `extra_headers`.
-        fields: Without `any_request`, the only fields of `Sampling.extra_body` that it takes.
+        any_message: Accepts every `Message` of the OpenAI protocol. Other engines accept plain text with the
+            roles `system`, `user` and `assistant` (`engines.messages`).
+        any_request: Accepts any `Sampling.extra_body` and `extra_headers`.
+        fields: Without `any_request`, the only fields of `Sampling.extra_body` that it accepts.
         own_sampling: Uses its own values for the sampling parameters in `Sampling.left_out`.
-        schemas: Generates JSON that fits `Sampling.schema`.
+        schemas: Generates JSON that matches `Sampling.schema`.
         forms: Generates text in the form of `Sampling.form` (`steering`).
-        resumes: Continues a given beginning of an answer (`Sampling.begun`), and keeps to `Form.one`.
-        thinks: Writes thoughts before answers, in tags of its template, and ends them (`max_thoughts`).
+        resumes: Continues a given beginning of an answer (`Sampling.begun`), and enforces `Form.one`.
+        thinks: Writes thoughts before answers, in its template's tags, and can limit them (`max_thoughts`).
         scores: Scores given texts (`score`).
-        parameters: How many weights the model has; None if unknown, as for servers.
+        parameters: Number of weights of the model; None if unknown, as for servers.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
-        roles: Has other weights for answers than for criticism and revisions (`Sampling.role`).
-        certain: The least probability that every token of its own criticism needs for the criticism to count,
-            according to its metadata (`redraft.certain`); 0 if all criticism counts.
-        shipped: It is redraft's own small model. With roles it has learnt the exercises of `engines.learnt`
-            and nothing else; prompts cannot make it judge its own answers.
-        dtype: The number format that it was told to compute in; empty for the usual one.
-        template: The format of conversations that it was told to use; empty for the model's own.
-        format: The number format of most weights that it computes with, such as Q8_0; empty if unknown.
-        steady: A seed gives the same answer alone and among other streams. False if that is not certain.
+        roles: Uses other weights for answers than for criticism and revisions (`Sampling.role`).
+        certain: The model's criticism counts only if each of its tokens has at least this probability, which
+            the metadata sets (`redraft.certain`); 0 if all criticism counts.
+        shipped: Whether it is redraft's own small model. With roles, it has learnt only the exercises of
+            `engines.learnt`; prompts cannot make it judge its own answers.
+        dtype: The number format that the user chose to compute in; empty for the default.
+        template: The conversation format that the user chose; empty for the model's own.
+        format: The number format of most weights, such as Q8_0, as it computes with them; empty if unknown.
+        steady: Whether a seed gives the same answer alone and among other streams. False if uncertain.
     """
 
     name: str
@@ -278,7 +278,7 @@ class EngineInfo:
 
     @property
     def record(self) -> dict[str, str]:
-        """What a record says about the model that wrote it."""
+        """The description of this model in the records that it writes."""
         written = {"format": self.format} if self.format else {}
         return {"name": self.name, "engine": self.engine, **written}
 
@@ -286,7 +286,7 @@ class EngineInfo:
 class Engine(Protocol):
     """A model that generates text. A subclass needs only `info` and `chat`.
 
-    Methods raise `EngineError` if the model or its server fails, and `UsageError` for what it cannot do.
+    Methods raise `EngineError` if the model or its server fails, and `UsageError` for a wrong call.
     """
 
     @property
@@ -295,15 +295,15 @@ class Engine(Protocol):
         ...
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages with the model's chat template. Same deltas as `stream`."""
+        """Answer messages, using the model's chat template. Yield the same deltas as `stream`."""
         ...
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text. The last delta has `finish`; closing the generator cancels the work."""
+        """Continue raw text. The last delta contains `finish`. Closing the generator cancels the work."""
         raise EngineError(f"{self.info.name} answers chats, but does not continue raw text.")
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. `special` puts beginning-of-text in front, as for a prompt."""
+        """Return the token ids of a text. `special` prepends the beginning-of-text token, as for a prompt."""
         raise EngineError(f"{self.info.name} has no token ids.")
 
     async def decode(self, tokens: Sequence[int]) -> str:
@@ -317,12 +317,12 @@ class Engine(Protocol):
         beginning-of-text token, as from `encode` with `special`, every other token has a number.
 
         Raises:
-            EngineError: The engine has no `EngineInfo.scores`.
+            EngineError: The engine lacks `EngineInfo.scores`.
         """
         name, engine = self.info.name, self.info.engine
         raise EngineError(
-            f"{name} cannot score texts: its engine, {engine}, cannot give the probabilities of a text.",
-            hint="Load the model as a folder of transformers: load_engine('path/folder').",
+            f"{name} cannot score texts: its engine, {engine}, cannot compute the probabilities of a text.",
+            hint="Load the model as a transformers folder: load_engine('path/folder').",
         )
 
     async def aclose(self) -> None:
@@ -345,7 +345,7 @@ class Watched(Engine, Protocol):
 
     @property
     def health(self) -> Health:
-        """Its health now."""
+        """The engine's current health."""
         ...
 
 
@@ -358,13 +358,13 @@ class Resumer(Engine, Protocol):
     ) -> Replies:
         """Continue after the tokens `said`, which count toward `max_tokens`.
 
-        The last delta counts the tokens of this engine alone; its prompt includes `said`.
+        The last delta counts only the tokens of this engine; its prompt includes `said`.
         """
         ...
 
 
 async def thoughts_apart(deltas: Replies, splitter: Splitter) -> Replies:
-    """Move thoughts in tags from the text of a chat's deltas to `thought`."""
+    """Move tagged thoughts in the deltas of a chat from `text` to `thought`."""
     answered = thought = False
     async with aclosing(deltas):
         async for delta in deltas:
@@ -379,13 +379,13 @@ async def thoughts_apart(deltas: Replies, splitter: Splitter) -> Replies:
 
 
 def first_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
-    """Return where the first stop string in a text begins, and the longest one there, or None."""
+    """Return where the first stop string in a text begins, and the longest that begins there, or None."""
     found = min(((text.find(each), -len(each), each) for each in stop if each and each in text), default=None)
     return (found[0], found[2]) if found else None
 
 
 def held_back(text: str, stop: Sequence[str]) -> int:
-    """Return how many of the last characters of a text may begin a stop string."""
+    """Return the number of characters at a text's end that may be the beginning of a stop string."""
     longest = min(len(text), max(map(len, stop), default=1) - 1)
     tails = range(longest, 0, -1)
     return next((size for size in tails if any(each.startswith(text[-size:]) for each in stop)), 0)

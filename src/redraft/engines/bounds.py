@@ -1,8 +1,8 @@
-"""JSON schemas with bounds, so that an answer is complete before its tokens run out.
+"""Add bounds to JSON schemas, so that an answer is complete before its tokens run out.
 
-In a text, a number, a name, a list or the levels of a tree, models go on until they are cut, and half an
-object is useless. For models on this machine, unbounded parts get a bound that the tokens have room for. The
-new schema is narrower: what fits it fits the old one. Parts of `allOf`, or beside `anyOf`, stay as is.
+Without bounds, models continue a text, number, name, list or tree until they are cut off, and half an object
+is useless. For local models, unbounded parts get a bound for which the tokens suffice. The new schema is
+narrower: JSON that matches it also matches the old one. Parts in `allOf`, or beside `anyOf`, are not changed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from redraft.engines.base import is_number
 
 CHARACTERS, SPACED = 3.0, 2.0
-"""Characters of JSON in a token, and of JSON with spaces, whose names are open. A choice: English has 4, and
-marks are tokens of their own."""
-MARKS = 8  # characters of a value that is no text, or of the marks around one
-LEAST = 16  # the fewest characters that a text is bounded to
-SHORT = 100  # the most characters of a text whose own bound is left
-MOST_ITEMS = 32  # the most items that a list or an object of any names is bounded to
+"""Characters per token of JSON, and of spaced JSON whose names are open. Estimates: English has 4, but
+punctuation marks are separate tokens."""
+MARKS = 8  # characters of a value that is not a text, or of the marks around one
+LEAST = 16  # the smallest bound of a text, in characters
+SHORT = 100  # a text whose own bound is at most this many characters keeps it
+MOST_ITEMS = 32  # the largest bound of a list, or of an object with any names
 MOST_NUMBER = 10**12
 DECIMALS = 0.000001  # a number is a multiple of it, by default
 ROOM_FOR_MORE = 64  # characters: a value of any kind with less room is no list and no object
@@ -31,7 +31,7 @@ MOST_PARTS = 2000  # of a schema whose references are written out
 
 _LETTERS = "0-9A-Za-z_À-ÖØ-öø-῿Ⰰ-퟿"
 NAME = f"^[{_LETTERS}.-]{{1,24}}( [{_LETTERS}.-]{{1,24}}){{0,2}}$"
-"""Names of properties where a schema leaves them open."""
+"""A pattern for property names, where a schema leaves them open."""
 
 _ANNOTATIONS = frozenset({"title", "description", "default", "examples", "deprecated", "discriminator"})
 _TOP = frozenset({"$defs", "definitions", "$schema", "$id", "x-guidance"})
@@ -51,10 +51,10 @@ _LONG_FORMATS = frozenset({"email", "hostname", "uri"})
 
 
 def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
-    """Return a schema with bounds on all its parts, so that JSON of about `tokens` tokens fits it.
+    """Return a schema with bounds on all its parts, so that about `tokens` tokens suffice for its JSON.
 
-    Existing bounds stay if the tokens suffice for them. An object that names properties gets no others. A
-    type may contain itself at most `LEVELS` times. Emoji may take more tokens.
+    Existing bounds are kept if the tokens suffice for them. An object that names its properties may not have
+    others. A type may contain itself at most `LEVELS` times. Emoji may need more tokens.
     """
     found: Any = None
     free = is_open(schema)
@@ -70,7 +70,7 @@ def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
 
 
 def is_open(schema: Any) -> bool:
-    """Return whether a schema leaves all names of objects to the model."""
+    """Return whether a schema lets the model choose all property names."""
     text = json.dumps(schema)
     return '"object"' in text and not re.search(r'"(?:properties|\$defs|definitions)"', text)
 
@@ -82,7 +82,7 @@ def _ended(names: str) -> str:
 
 
 def width(pattern: str) -> tuple[int, int]:
-    """Return the least and the most characters that a pattern matches. ValueError: unknown."""
+    """Return the minimum and maximum length of a pattern's matches. Raise `ValueError` if unknown."""
     try:
         least, most = _parser.parse(pattern).getwidth()
     except (re.error, RecursionError, OverflowError):
@@ -95,10 +95,9 @@ class _Bounds:
         self._whole, self._levels, self._text, self.parts = schema, levels, text, 0
 
     def part(self, part: Any, room: int, within: tuple[str, ...]) -> Any:
-        """Return a part bounded to about `room` characters; None if none fits, or it contains itself too
-        often.
+        """Return a part bounded to about `room` characters. `within` lists the references that lead to it.
 
-        `within` has the references that lead to it.
+        Return None if no value fits, or if the part contains itself too often.
         """
         self.parts += 1
         if part is False:

@@ -1,8 +1,8 @@
-"""The user's config file: defaults for flags, keys of servers, prices of models.
+"""The user's config file: defaults for flags, server keys, and model prices.
 
 It is `~/.config/redraft/config.toml` (`$XDG_CONFIG_HOME` moves it, `$REDRAFT_CONFIG` names another file) and
 need not exist. This module reads and checks it. `cli` applies the defaults; `engines` uses the rest.
-docs/engines.md has its tables.
+docs/engines.md lists its tables.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PREFIX = "REDRAFT_KEY_"  # prefix of the environment variables with keys
 
 @dataclass(frozen=True)
 class Key:
-    """The key of a server. Its value is in no `repr`."""
+    """The key of a server. `repr` does not show its value."""
 
     value: str = field(repr=False)
     source: str
@@ -33,7 +33,7 @@ class Key:
 
 
 class KeyEntry(OptionModel):
-    """A line of `[keys]`. The key is in no `repr`."""
+    """An entry of `[keys]`. `repr` does not show the key."""
 
     key: str = option(
         "env:NAME or the key itself", default=..., what="env:NAME or the key itself", repr=False
@@ -42,16 +42,16 @@ class KeyEntry(OptionModel):
 
     @property
     def variable(self) -> str:
-        """The environment variable that the entry names; empty if it holds the key itself."""
+        """The environment variable that the entry names; empty if the entry contains the key itself."""
         return self.key.removeprefix("env:") if self.key.startswith("env:") else ""
 
 
 class PriceEntry(OptionModel):
     """A table of `[prices]`, in USD per million tokens."""
 
-    prompt: float = option("of a prompt", default=..., ge=0)
-    completion: float = option("of an answer", default=..., ge=0)
-    cached: float | None = option("of what a server has in its cache", ge=0)
+    prompt: float = option("price of a prompt", default=..., ge=0)
+    completion: float = option("price of an answer", default=..., ge=0)
+    cached: float | None = option("price of tokens in a server's cache", ge=0)
 
 
 class _Tables(OptionModel):
@@ -75,11 +75,11 @@ class Config:
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def key_for(self, url: str) -> Key | None:
-        """Return the key for the server of a URL, or None.
+        """Return the key for a URL's server, or None.
 
-        The environment comes first (`key_variable`), then `[keys]`; in each, `host:port` before `host`.
-        Variables such as `OPENAI_API_KEY` are for their own hosts (see `names.py`) over https only, unless
-        `[keys]` names them for others.
+        The environment (`key_variable`) precedes `[keys]`; in both, `host:port` precedes `host`.
+        Variables such as `OPENAI_API_KEY` are used only for their own hosts (see `names.py`), over https,
+        unless `[keys]` names them for others.
         """
         names = _host_names(url)
         entry = next((self.keys[name] for name in names if name in self.keys), None)
@@ -94,7 +94,7 @@ class Config:
         return Key(known, variable) if known else None
 
     def price_for(self, url: str, model: str) -> Mapping[str, float] | None:
-        """Return the prices of a model on the server of a URL, or None."""
+        """Return the prices of a model on a URL's server, or None."""
         found = (self.prices.get(f"{name}#{model}") for name in _host_names(url))
         return next((price for price in found if price is not None), None)
 
@@ -102,13 +102,13 @@ class Config:
         if not (name := entry.variable):
             return entry.key
         if not (value := os.environ.get(name)):
-            message = f"{self.path}: keys.{host!r} takes the key from ${name}, which is not set."
+            message = f"{self.path}: keys.{host!r} reads the key from ${name}, which is not set."
             raise UsageError(message, hint=f"export {name}=…")
         return value
 
 
 def key_variable(host: str) -> str:
-    """Return the environment variable of a host's key: `REDRAFT_KEY_API_EXAMPLE_COM` for `api.example.com`.
+    """Return the environment variable for a host's key: `REDRAFT_KEY_API_EXAMPLE_COM` for `api.example.com`.
 
     A dash becomes two underscores, so that `a-b.com` and `a.b.com` differ.
     """
@@ -156,7 +156,7 @@ def _entry(value: Any, where: str) -> Mapping[str, Any]:
 def _key(where: str, entry: Any, host: str) -> KeyEntry:
     table = f'keys."{host}"'
     if "/" in host:
-        raise UsageError(f"{where}{table}: a key belongs to a host, without http:// and path.")
+        raise UsageError(f"{where}{table}: name only the host, without http:// or a path.")
     given = {"key": entry} if isinstance(entry, str) else _entry(entry, where + table)
     found = KeyEntry.read(given, where=where, table=f"{table}.")
     if not found.key.removeprefix("env:").strip():

@@ -1,6 +1,6 @@
-"""The installation: which parts of redraft are installed, what works on this machine, and what to type.
+"""Report which parts of redraft are installed, what works on this machine, and what to type next.
 
-It looks at this machine only: no server is asked, and no key is shown. `redraft doctor` prints it.
+Only this machine is examined: no server is asked, and no key is shown. `redraft doctor` prints the report.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ def findings() -> Iterator[Finding]:
         yield from _keys(config)
     gpu, has = has_gpu(), instructions()
     yield Finding(
-        "GPU", gpu or None, "there is one" if gpu else "none seen; everything works without, slower"
+        "GPU", gpu or None, "there is one" if gpu else "none found; everything works without one, but slower"
     )
     if has is None:
-        yield Finding("processor", None, f"its instructions are not known on {system}")
+        yield Finding("processor", None, f"its instruction sets are unknown on {system}")
     else:
         lacks = [f"no {name}" for name, there in has.items() if not there]
         names = [*(name for name in has if has[name]), *lacks]
@@ -85,10 +85,10 @@ def findings() -> Iterator[Finding]:
 
 
 def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool, gpu: bool) -> Finding:
-    """Return which engine is best for GGUF files, and why. `has` are the processor's instruction sets."""
+    """Find the best engine for GGUF files, and why. `has` records the processor's instruction sets."""
     wide = [name for name in ("AVX-512", "VNNI", "AMX") if has and has[name]]
     why = f"it uses {' and '.join(wide)}" if wide else "it computes them as one batch"
-    many = f"{many_streams(has)} streams and more: {why}"
+    many = f"{many_streams(has)} or more streams: {why}"
     if not (llamacpp or openvino):
         return Finding("engine", None, "none for GGUF files is installed", install("local"))
     if gpu:
@@ -105,7 +105,7 @@ def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool
 
 
 def extras() -> dict[str, list[str]]:
-    """Return the extras that commands use, with the packages that each installs, from redraft's metadata."""
+    """Return the extras that commands use, each with the packages it installs, from redraft's metadata."""
     found: dict[str, list[str]] = {}
     for line in requires("redraft") or ():
         package, _, marker = line.partition(";")
@@ -119,7 +119,7 @@ def _extras() -> Iterator[Finding]:
     for extra, packages in extras().items():
         missing = [package for package in packages if not _installed(package)]
         if missing:
-            some = "in part; missing: " if len(missing) < len(packages) else "not installed: "
+            some = "partly installed; missing: " if len(missing) < len(packages) else "not installed: "
             yield Finding(f"[{extra}]", None, some + ", ".join(missing), install(extra))
         else:
             try:
@@ -127,7 +127,7 @@ def _extras() -> Iterator[Finding]:
                 if extra in _NATIVE:
                     import_module(_NATIVE[extra])
             except Exception as error:  # noqa: BLE001  (the user should see any error)
-                found = f"{_NATIVE[extra]} is installed and does not load: {error}"
+                found = f"{_NATIVE[extra]} is installed but does not load: {error}"
                 again = install(extra).replace("install ", "install --force-reinstall ")
                 repair = "apt install libgomp1" if "libgomp" in str(error) else again
                 yield Finding(f"[{extra}]", well=False, found=found, type_next=repair)
@@ -149,11 +149,11 @@ def _keys(config: Config) -> Iterator[Finding]:
     names += sorted(name for name in os.environ if name.startswith(PREFIX))
     for server in SERVERS.values():
         if server.variable in os.environ:
-            names.append(f"{server.variable} (for {urlsplit(server.url).hostname} alone)")
+            names.append(f"{server.variable} (for {urlsplit(server.url).hostname} only)")
     known = bool(names) or None
     yield Finding("keys", known, ", ".join(names) or "none; local servers need none")
     for name in unset:
         yield Finding("keys", well=False, found=f"${name} is not set", type_next=f"export {name}=…")
     if "" in named.values() and config.path.stat().st_mode & 0o077:
-        found = f"{config.path} holds a key, and others can read it"
+        found = f"{config.path} contains a key, and other users can read it"
         yield Finding("keys", well=False, found=found, type_next=f"chmod 600 {config.path}")

@@ -1,8 +1,8 @@
-"""The gate before the default model: it tells exercises from other prompts before anything is drafted.
+"""Recognise the exercises that the default model has learnt, before anything is drafted.
 
-A prompt is an exercise if it has values that the adapters can handle and words that ask for a task, and
-nothing in it asks for more (`_ASKS_MORE`). A prompt with a decimal, a third number, a story, code or another
-language goes to the base model. The adapters are asked in the words of their training.
+A prompt is an exercise if it contains values that the adapters can handle and words that ask for a task, and
+nothing in it asks for more (`_ASKS_MORE`). A prompt with a decimal, a story, code or another language goes to
+the base model. The adapters are asked in the wording of their training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 
 class Exercise(NamedTuple):
-    """A prompt that the default model has learnt to answer: its task, its values, and how it is asked."""
+    """A prompt that the default model has learnt to answer: its task, its values, and its wordings."""
 
     task: str
     values: Mapping[str, Any]
@@ -39,10 +39,10 @@ ASKED = {
         "{day} {month} plus {days} days is which date?",
     ),
 }
-"""Wordings of training for each task (`train.self.tasks`), to be tried in this order."""
+"""The wordings in training for each task (`train.self.tasks`), to be tried in this order."""
 
 LONGEST = 200
-"""Characters of an exercise."""
+"""The most characters that an exercise may have."""
 
 _SIGNS = str.maketrans("’‘−–—＋✕·", "''---+××")
 _TOKEN = re.compile(r"\d[\d.,:/]*\d|\d|[^\W\d_]+(?:['-][^\W\d_]+)*|\S")
@@ -55,7 +55,7 @@ _NUMBER = re.compile(r"0|[1-9]\d{0,4}|[1-9]\d?,\d{3}")
 
 
 def read(prompt: str) -> Exercise | None:
-    """Return the exercise that a prompt is, or None if the base model should answer it."""
+    """Read a prompt as an exercise. Return None if the base model should answer it."""
     text = " ".join(prompt.translate(_SIGNS).split())
     numbers = len(re.findall(r"\d+", text))
     if len(prompt) > LONGEST or not 1 <= numbers <= 6 or _OTHER.search(text) or _ASKS_MORE.search(text):
@@ -66,7 +66,7 @@ def read(prompt: str) -> Exercise | None:
 
 
 def holds(work: str, asked: str) -> bool:
-    """Return whether a criticism works out the exercise, with every step right."""
+    """Return whether a criticism works out the exercise `asked`, with every step right."""
     if (found := read(asked)) is None:
         return False
     task, values, _ = found
@@ -106,7 +106,7 @@ _ASKS_MORE = re.compile(
     r"|which is)\b|^minus\b|[%^<>{}[\]\\|¿]|(?:^|[\s(=])-\d|[^\W\d_a-z]|\d+ ?[/÷] ?\d",
     re.IGNORECASE,
 )
-"""What asks for something else or more, or in another language."""
+"""Words and signs that ask for something else or more, or in another language."""
 
 
 # Two numbers
@@ -232,7 +232,7 @@ _BARE = re.compile(
     r"|pls|in|so|and|what's|whats|what|is|calculate|compute|count|counting|forward|ahead|go|then|of"
     r"|calendar|clock|question|quick|can|you|it|that|would|will|be|get|i|say|how late|now|more)\b"
 )
-"""What a question may say beside its date or time, and still ask for no more."""
+"""The words that a question may contain besides its date or time without asking for more."""
 
 
 def _days_after(text: str) -> _Found:
@@ -326,7 +326,7 @@ _KNOWN = frozenset(
     ("time", "minute", "minutes", "hour", "hours", "starts", "called"),
     ("days", "day", "week", "weeks", "year", "years"),
 )
-"""Words that a typing error may be meant for."""
+"""Words that a misspelt word may be meant for."""
 
 
 # How each is worked out, in writing
@@ -355,7 +355,7 @@ def _columns_of_sum(values: Mapping[str, Any]) -> str:
 
 
 def _columns_of_difference(values: Mapping[str, Any]) -> str:
-    """Return the columns from the right, the lower digit first: only both tell whether to borrow."""
+    """Return the columns from the right, the subtracted digit first: both decide on a borrow."""
     columns, borrowed, digits = [], 0, ""
     for left, x, y in _columns(values["a"], values["b"]):
         less = y + borrowed
@@ -423,7 +423,7 @@ WORK: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dates": _month_by_month,
     "later": _hour_by_hour,
 }
-"""How an exercise of each task is worked out, by its values. A critic learns to write this."""
+"""Functions that work out an exercise of each task from its values. A critic learns to write the result."""
 
 
 def _date_after(values: Mapping[str, Any]) -> str:
@@ -449,4 +449,4 @@ RIGHT: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dates": _date_after,
     "later": _time_after,
 }
-"""The right answer to an exercise of each task, by its values."""
+"""Functions that return the right answer to an exercise of each task from its values."""

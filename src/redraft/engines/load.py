@@ -1,9 +1,9 @@
-"""Model references: a short text that names a model (docs/engines.md has the table).
+"""Model references: short texts that name a model (docs/engines.md lists their forms).
 
-References joined by commas are engines of the same model under one name (`pool`). A comma is part of a
+References joined by commas name several engines of one model (`pool`). A comma is part of a
 path or address unless `http://`, `https://`, `NAME:`, `default` or an existing file or folder follows it.
 
-Existing files and folders go before models of the hub, and so before `small`, `medium` and `large`.
+Existing files and folders take precedence over models on the hub, and over `small`, `medium` and `large`.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ class ModelReference:
 
     @property
     def shipped(self) -> bool:
-        """Whether it is `default` or `default-base`, without adapters of the user's."""
+        """Whether it is `default` or `default-base`, without a user's adapters."""
         return self.kind == "default" and not self.adapters and self.roles in ({}, default_model.ADAPTERS)
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The arguments with which an engine is opened. A price is looked up by the whole reference."""
+    """The arguments for opening an engine. `ref` is the whole reference."""
 
     ref: str
     machine: MachineOptions
@@ -89,26 +89,26 @@ class EngineKind(Kind):
 
     form: str  # how its references are written, such as `NAME:TARGET`
     open: Callable[[ModelReference, Opening], Awaitable[Engine]]
-    # Returns JSON values that tell the model of a reference from every other.
+    # Returns JSON values that distinguish the model of a reference from every other.
     identity: Callable[[ModelReference], Any] = lambda named: {"kind": named.kind, "target": named.target}
-    engines: tuple[EngineName, ...] = ()  # the names of `engine` that it takes
-    renders: bool = False  # whether it takes a `chat_template`. Others are refused before they are opened
+    engines: tuple[EngineName, ...] = ()  # the names of `engine` that it accepts
+    renders: bool = False  # whether it accepts a `chat_template`; checked before it is opened
 
 
 def kind_of(named: ModelReference) -> EngineKind:
-    """Return the kind of a reference. Raises `PluginError` if its package does not load."""
+    """Return the kind of a reference. Raise `PluginError` if its package cannot be loaded."""
     return plugins("redraft.engines")[named.kind].load(EngineKind)
 
 
 def forms() -> str:
-    """Return the forms of references, in one line."""
+    """Return all forms of references in one line."""
     return " · ".join(kind.form for kind in load_all("redraft.engines", EngineKind).values()) + _BESIDE
 
 
 def references_of(ref: str) -> tuple[str, ...]:
-    """Return the references in a text: several if it names several engines of one model.
+    """Split a text into its references: several if it names several engines of one model.
 
-    Short names of servers are resolved.
+    The short names of servers are resolved.
     """
     if _exists(ref.strip()):
         return (ref.strip(),)
@@ -150,9 +150,9 @@ def _exists(text: str) -> bool:
 
 
 def model_of(ref: str) -> str:
-    """Return a reference in the form for records of runs.
+    """Return a reference in the form that run records store.
 
-    For several servers it is the model's name alone, because the run may resume with others. A name such as
+    For several servers, it is only the model's name: the run may resume with others. A name such as
     `small` is resolved, because a later version may recommend another model.
     """
     parts = references_of(ref)
@@ -169,10 +169,10 @@ def _is_address(ref: str) -> bool:
 
 
 def parse_reference(ref: str) -> ModelReference:
-    """Parse a reference of one model. Uses the disk, but not the network.
+    """Parse a reference to one model. This reads the disk, but uses no network.
 
     Raises:
-        UsageError: It has no known form, and the hint lists the forms; or it names several engines.
+        UsageError: It has no known form (the hint then lists the forms), or names several engines.
     """
     if roles := references_by_role(ref):
         named = {role: parse_reference(each) for role, each in roles.items()}
@@ -180,7 +180,7 @@ def parse_reference(ref: str) -> ModelReference:
     try:
         text, *others = references_of(ref)
         if others:
-            raise UsageError(f"{ref!r:.120} names several engines, and one is needed.", hint="Name one.")
+            raise UsageError(f"{ref!r:.120} names several engines, but one is needed.", hint="Name one.")
         if _is_address(text):
             address, _, model = text.partition("#")
             return ModelReference("remote", address, model or None)
@@ -223,7 +223,7 @@ def _folder_with_adapters(ref: str) -> ModelReference | None:
             for name in names:  # its content is checked when it is loaded
                 if name.endswith(".gguf"):
                     raise UsageError(
-                        f"{name} is an adapter for llama.cpp, and {base} is a folder of transformers.",
+                        f"{name} is an adapter for llama.cpp, but {base} is a transformers folder.",
                         hint=f"Name the adapter's folder, or use both as GGUF: redraft weights gguf {base}",
                     )
                 if not name or not _path(name).is_dir():
@@ -291,28 +291,28 @@ async def load_engine(
 
     Args:
         ref: A model reference (docs/engines.md), such as `default` or `http://host/v1#NAME`.
-        fast: Without `engine`, let OpenVINO run a GGUF file if it is installed, can read it, and there is no
-            GPU. With many streams it is faster. OpenVINO takes no tools, and ignores `Sampling.form`.
-        config: Holds keys and prices; None for the user's file.
-        **machine: How a model on this machine is run (docs/options.md): `engine`, `ctx`, `threads`,
+        fast: Without `engine`, run a GGUF file with OpenVINO if it is installed and can read the file, and
+            there is no GPU. It is faster for many streams, but supports no tools and ignores `Sampling.form`.
+        config: The keys and prices; None for those in the user's config file.
+        **machine: Options for a local model (docs/options.md): `engine`, `ctx`, `threads`,
             `gpu_layers`, `dtype`, `device`, `speculate` and `chat_template`.
 
     Raises:
-        UsageError: A wrong reference or setting, or a part that is not installed.
+        UsageError: The reference or a setting is wrong, or a needed package is not installed.
         EngineError: The model cannot be loaded, or its server does not answer.
     """
     told = MachineOptions.read(machine)
     if not isinstance(ref, str):
         raise UsageError(f"the model reference is {shown(ref)}.", hint=f"The forms: {forms()}")
     if parallel < 1:
-        raise UsageError(f"parallel is {parallel}.", hint="Give 1 or more streams at once.")
+        raise UsageError(f"parallel is {parallel}.", hint="Set it to 1 or more streams at once.")
     opening = Opening(ref, told, parallel, fast, config, patience or Patience(), batches)
     if len(parts := references_of(ref)) > 1:
         if batches:
-            raise UsageError("batches are sent to one server.", hint="Name one, or leave out --batch.")
+            raise UsageError("batches need exactly one server.", hint="Name one, or leave out --batch.")
         from redraft.engines.pool import PoolEngine
 
-        # The pool waits and tells of it, and only if no member works.
+        # Only the pool waits and reports it, and only if no member works.
         once = replace(opening.patience, tries=1, outage=0.0, tell=lambda _: None)
         each = replace(opening, patience=once, parallel=ceil(parallel / len(parts)))
         opens = [(part, partial(_opened, part, each)) for part in parts]
@@ -337,23 +337,23 @@ async def _opened(ref: str, opening: Opening) -> Engine:
 _READS: Mapping[EngineName, tuple[str, str]] = {
     "llamacpp": ("GGUF file", "Make one: redraft weights gguf FOLDER -o FILE.gguf"),
     "openvino": ("GGUF file", "Make one: redraft weights gguf FOLDER -o FILE.gguf"),
-    "hf": ("folder of transformers", "Make one: redraft weights from-gguf FILE.gguf -o FOLDER"),
+    "hf": ("transformers folder", "Make one: redraft weights from-gguf FILE.gguf -o FOLDER"),
 }
-"""What engines on this machine read, and how to make it."""
+"""The input that each local engine reads, and how to make it."""
 
 
 def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kind: EngineKind) -> None:
     if machine.engine and machine.engine not in kind.engines:
         what, hint = _READS[machine.engine]
-        raise UsageError(f"engine is {machine.engine!r}, and {ref:.120} is not a {what}.", hint=hint)
+        raise UsageError(f"engine is {machine.engine!r}, but {ref:.120} is not a {what}.", hint=hint)
     if machine.device == "cpu" and machine.gpu_layers:
-        message = f"device is cpu, and gpu_layers is {machine.gpu_layers}."
+        message = f"device is cpu, but gpu_layers is {machine.gpu_layers}."
         raise UsageError(message, hint="Leave out one of the two.")
     if machine.chat_template and not kind.renders:
-        what = "a server" if named.kind in ("remote", "script") else f"an engine of {named.kind}"
+        what = "a server" if named.kind in ("remote", "script") else f"the engine {named.kind!r}"
         raise UsageError(
             f"chat_template is {machine.chat_template!r}, but {what} writes its prompts itself.",
-            hint="Give the template to the server. Or load the model here: --model path/model.gguf",
+            hint="Set the template in the server, or load the model here: --model path/model.gguf",
         )
 
 
@@ -367,9 +367,9 @@ async def _gguf(named: ModelReference, opening: Opening) -> Engine:
         try:
             return await _openvino(path, named, opening)
         except (EngineError, OutputError) as error:
-            _log.warning("llama.cpp computes %s, and not OpenVINO: %s", opening.ref, error.message)
+            _log.warning("llama.cpp runs %s, instead of OpenVINO: %s", opening.ref, error.message)
     if not has_llamacpp():
-        raise MissingExtra("a model on this machine", "local")
+        raise MissingExtra("a local model", "local")
     from redraft.engines.llamacpp.engine import LlamaCppEngine
 
     engine = await LlamaCppEngine.start(
@@ -393,7 +393,7 @@ async def _openvino(path: Path, named: ModelReference, opening: Opening) -> Engi
     if os.name != "posix":
         raise UsageError("OpenVINO needs Linux or macOS.", hint="Use --engine llamacpp, or WSL 2.")
     if not has_openvino():
-        raise MissingExtra("the engine of OpenVINO", "cpu")
+        raise MissingExtra("the OpenVINO engine", "cpu")
     from redraft.engines.openvino.engine import OpenVinoEngine
 
     return await _by_role(OpenVinoEngine, path, named, opening)
@@ -404,7 +404,7 @@ async def _folder(named: ModelReference, opening: Opening) -> Engine:
     if not (path / "config.json").exists():
         raise _no_model(path)
     if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
-        raise MissingExtra("a folder of transformers", "train")
+        raise MissingExtra("a transformers folder", "train")
     from redraft.engines.hf.engine import HfEngine
 
     return await _by_role(HfEngine, path, named, opening)
@@ -449,7 +449,7 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
     variable = variable_of(urlsplit(named.target).hostname or "")
     if key is None and variable:
         hint = f"export {variable}=…"
-        raise UsageError(f"{named.target} needs a key, and ${variable} is not set.", hint=hint)
+        raise UsageError(f"{named.target} needs a key, but ${variable} is not set.", hint=hint)
     return await RemoteEngine.connect(
         named.target,
         named.selects,
@@ -461,7 +461,7 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
 
 
 def _files(path: Path, named: ModelReference) -> Any:
-    """Return path, size in bytes and time of change in ns of files, which tell them apart."""
+    """Return the path, size in bytes and modification time in ns of each file, to distinguish models."""
 
     def of(path: Path) -> list[tuple[str, int, int]]:
         resolved = path.resolve()
@@ -505,10 +505,10 @@ SCRIPT = EngineKind("script:replies.jsonl", _script, lambda named: _files(Path(n
 
 
 def identity_of(reference: str) -> Any:
-    """Return JSON values that tell a reference's model from every other: server, files, adapters.
+    """Return JSON values that distinguish a reference's model from every other: server, files, adapters.
 
-    Files are told apart by path, size and time of change. Call it after loading: a model that was fetched is
-    a file then.
+    Files are distinguished by path, size and modification time. Call this after loading, when a fetched model
+    is a file.
     """
     if len(parts := references_of(reference)) > 1:
         # Which of several servers has the model does not matter.
@@ -530,7 +530,7 @@ def fetches(ref: str) -> bool:
 
 
 def local_file(named: ModelReference) -> Path:
-    """Return the file of a `default`, `gguf` or `hub` reference, and fetch it if necessary. Blocks.
+    """Return the file of a `default`, `gguf` or `hub` reference, and fetch it if necessary. This blocks.
 
     Raises:
         ModelError: The file is missing and cannot be fetched, or is damaged.
@@ -553,7 +553,7 @@ def local_path(ref: str) -> Path:
 
 
 def token_count(ref: str) -> TokenCount:
-    """Return a counter with the tokenizer of a folder or a model. Loads it once to find faults early."""
+    """Return a token counter for a folder's or model's tokenizer. Load it at once, to find faults early."""
     from redraft.weights.tokenizers.from_gguf import TokenCount
 
     path = Path(ref)
@@ -565,7 +565,7 @@ def token_count(ref: str) -> TokenCount:
         if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
             raise UsageError(
                 f"{ref} has no tokenizer.json." if path.exists() else f"there is no tokenizer {ref!r:.120}.",
-                hint="--tokenizer names a folder with one, a GGUF file, org/name on the hub, or 'default'.",
+                hint="--tokenizer accepts a folder with one, a GGUF file, org/name on the hub, or 'default'.",
             )
         found = local_file(named)
     count = TokenCount(found)
@@ -576,7 +576,7 @@ def token_count(ref: str) -> TokenCount:
 def _no_model(path: Path) -> UsageError:
     if files := sorted(each.name for each in path.glob("*.gguf")):
         return UsageError(
-            f"{path} is a folder. It holds {', '.join(files)}.", hint=f"--model {path / files[0]}"
+            f"{path} is a folder. It contains {', '.join(files)}.", hint=f"--model {path / files[0]}"
         )
     if (path / _ADAPTER).exists():
         base = trained_on(path)
@@ -586,7 +586,7 @@ def _no_model(path: Path) -> UsageError:
             hint = f"--model {base if base and _path(base).is_dir() else 'path/folder'}+{path}"
         named = f": {base:.120}" if base else ""
         return UsageError(
-            f"{path} is an adapter, and needs the model that it was trained on{named}.", hint=hint
+            f"{path} is an adapter, which needs the model that it was trained on{named}.", hint=hint
         )
     if saved := sorted((each.name for each in path.glob("checkpoint-*")), key=lambda name: (len(name), name)):
         return UsageError(f"{path} is a folder of checkpoints.", hint=f"--model {path / saved[-1]}")

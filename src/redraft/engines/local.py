@@ -1,6 +1,6 @@
-"""The common part of engines on this machine: prompts become token ids, and must leave room for an answer.
+"""The common part of local engines: prompts become token ids, and must leave room for an answer.
 
-Settings are checked before a model is loaded, by the header of its file. A context that is too long takes
+Before a model is loaded, settings are checked against its file's header. A context that is too long would use
 memory unnoticed, and a model writes noise beyond its trained length.
 """
 
@@ -36,28 +36,28 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = 4096
-"""Default tokens of a chain: SelFee's chains were made with 4,096 (reference/selfee.md)."""
+"""Default context of a chain, in tokens: SelFee's chains were made with 4,096 (reference/selfee.md)."""
 
 SPARSE = 8
-"""Characters of a token, at most, in common texts: English has four to five, code about three. If a text has
-more characters than fit by this count, its beginning is encoded first."""
+"""The most characters per token in common texts: English has four to five, code about three. If a text has
+more characters than the context could then contain, its beginning is encoded first, alone."""
 
 _OPENS = 24  # tokens at a prompt's end in which its template may open a thought
-_CIRCLE = 60  # characters of the second and third time of a phrase that a thought goes in circles of
+_CIRCLE = 60  # a thought goes in circles if more characters than these repeat earlier ones
 
 Told = Mapping[str, Any] | None
 """Variables of a chat template besides the messages, such as `enable_thinking`."""
 
 
 class Room(NamedTuple):
-    """The number of tokens that may come, and the finish reason if they are used up."""
+    """The number of tokens that may be generated, and the finish reason if all of them are."""
 
     tokens: int
     limit: Finish
 
 
 class LocalEngine(Engine):
-    """An engine on token ids. A chain may fill `context` tokens; the model was trained for `trained`."""
+    """An engine that works on token ids: a chain has up to `context`; the model was trained for `trained`."""
 
     _marks: frozenset[str] | None = None
     """Characters such that every control token contains at least one; None if unknown."""
@@ -75,7 +75,7 @@ class LocalEngine(Engine):
         return self._info
 
     def trust(self, certain: float, *, shipped: bool = False) -> None:
-        """Set the certainty that makes its criticism count, and whether redraft ships the model."""
+        """Set the certainty at which the model's criticism counts, and whether redraft ships the model."""
         self._info = replace(self._info, certain=certain, shipped=shipped)
 
     def converse(self, template: ConversationTemplate) -> None:
@@ -86,7 +86,7 @@ class LocalEngine(Engine):
 
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens that are written out in it stay text."""
+        """Return the token ids of a text. Control tokens that are spelt out in it stay text."""
 
     @abstractmethod
     async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
@@ -118,7 +118,7 @@ class LocalEngine(Engine):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Answer messages with the model's template, or the one of `converse`. Same deltas as `stream`."""
+        """Answer messages with the model's template, or `converse`'s. Yield the same deltas as `stream`."""
         tokens = await self._asked_tokens(messages, sampling)
         splitter = await self._splitter(tokens)
         splitter.add(await self.decode(said) if said else "")
@@ -171,7 +171,7 @@ class LocalEngine(Engine):
     async def _thinking(
         self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str], splitter: Splitter
     ) -> Replies:
-        """Think in no form, then answer in it, or call. A thought is closed at a limit, or in circles."""
+        """Think freely, then answer in the form, or call a tool. A limit or a loop ends the thought."""
         formed = sampling.form is not None or sampling.schema is not None or bool(sampling.tools)
         most = math.inf if sampling.max_thoughts is None else sampling.max_thoughts
         said, made, close, thought, answered = prompt, prompt, splitter.until, "", False
@@ -220,7 +220,7 @@ class LocalEngine(Engine):
     async def _behind(
         self, asked: object, said: Tokens, sampling: Sampling, stop: Sequence[str], close: str
     ) -> Replies:
-        """Answer behind a thought, or where there is none. Further thoughts are kept apart."""
+        """Answer after a thought, or without one. Further thoughts are separated from the answer."""
         if sampling.max_tokens <= 0 or len(said) >= self._context:
             finish: Finish = "max_tokens" if sampling.max_tokens <= 0 else "context"
             yield Delta(finish=finish, completion_tokens=0, aside="thoughts alone")
@@ -294,7 +294,7 @@ class LocalEngine(Engine):
         return tokens if as_text == as_control else await self._pieced(messages, told)
 
     async def _check_length(self, text: str) -> None:
-        """Refuse a text whose first part is too long already: encoding megabytes takes seconds."""
+        """Refuse a text if its first part is already too long, because encoding megabytes takes seconds."""
         size = SPARSE * self._context
         while size < len(text):
             count = len(await self._tokenize(text[:size], control=False))
@@ -341,7 +341,7 @@ CACHE_BYTES = 2  # bytes of a number in the key-value cache, which llama.cpp kee
 
 
 def context_of(model: Path, asked: int | None, trained: int | None) -> int:
-    """Return the context's size in tokens: as asked for; else 4,096, or the trained length if shorter."""
+    """Return the context's size in tokens: `asked`, or by default 4,096 or the trained length if shorter."""
     if asked is not None and trained is not None and asked > trained:
         raise UsageError(
             f"--ctx is {asked}, and {model} was trained for contexts of {trained} tokens.",
@@ -351,7 +351,7 @@ def context_of(model: Path, asked: int | None, trained: int | None) -> int:
 
 
 def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
-    """Return the complete headers of a GGUF model, and of adapters that fit it."""
+    """Read the headers of a GGUF model and its adapters, and check that they are complete and fit."""
     headers = [read_header(model, whole=True)]
     check_model(model, headers[0])
     for path in adapters:
@@ -361,7 +361,7 @@ def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
 
 
 def gguf_info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
-    """Return the info in the headers of a model and its adapters, for any engine that reads GGUF files."""
+    """Make the info of a model from its own and its adapters' headers, for engines that read GGUF files."""
     return EngineInfo(
         name=model.stem,
         engine="",
@@ -378,12 +378,12 @@ def gguf_info(model: Path, headers: Sequence[GGUFHeader], context: int) -> Engin
 
 
 def trained_context(header: GGUFHeader) -> int | None:
-    """Return the length that a GGUF model was trained for, in tokens; None if its header does not say."""
+    """Return the length that a GGUF model was trained for, in tokens; None if its header lacks it."""
     return header.number(f"{header.text('general.architecture')}.context_length") or None
 
 
 def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *, weights: int = 0) -> None:
-    """Refuse a key-value cache that does not fit beside `weights` bytes."""
+    """Raise `ModelError` if the key-value cache does not fit into memory beside `weights` bytes."""
     token = cache_bytes(header) * parallel
     free = max(free_memory() - weights, 0)
     if token * context <= free:
@@ -392,21 +392,21 @@ def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *
     # Tokens in half of the free memory: the rest is for other programs.
     room = free // (2 * cache_bytes(header))
     if room >= context:
-        hint = f"Fewer streams: --parallel {room // context}"
+        hint = f"Use fewer streams: --parallel {room // context}"
     else:
         hint = f"--ctx {max(room, 1)}{' --parallel 1' if parallel > 1 else ''}"
     beside = " beside its weights" if weights else ""
     raise ModelError(
         f"a context of {context} tokens{streams} needs {token * context / 1e9:.3g} GB of memory with {model},"
-        f" and {free / 1e9:.3g} GB are free{beside}.",
-        hint=hint if free else "--engine llamacpp takes less.",
+        f" but {free / 1e9:.3g} GB are free{beside}.",
+        hint=hint if free else "--engine llamacpp needs less.",
     )
 
 
 def cache_bytes(header: GGUFHeader) -> int:
     """Estimate the bytes of the key-value cache for one token: keys and values of every layer, in f16.
 
-    Return 0 where the header does not say enough, or where layers see a window of the context only.
+    Return 0 if the header does not say enough, or if layers see only a window of the context.
     """
     architecture = header.text("general.architecture")
 
@@ -427,7 +427,7 @@ def cache_bytes(header: GGUFHeader) -> int:
 
 
 async def _once_named(deltas: Replies, prompt: int) -> Replies:
-    """Yield the deltas of JSON up to a name that its object already has. It is closed there, and ends."""
+    """Yield JSON deltas until an object repeats a name. There, close the JSON and end the stream."""
     names, held, said, count = Names(), list[Delta](), "", 0
     async for delta in deltas:
         held.append(delta)

@@ -1,7 +1,7 @@
 """Messages with more than text: images, sound, files, names, tool calls and further roles.
 
-An engine that renders messages into a prompt itself cannot send these. It must refuse them: if it dropped
-them, the model would answer another question than the user asked.
+An engine that renders messages into a prompt itself cannot use these. It must refuse them: if it dropped
+them, the model would answer a different question from the user's.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 """The roles of the OpenAI protocol; `function` is the older name of `tool`."""
 
 FIELDS = ("name", "tool_calls", "tool_call_id", "function_call", "refusal", "audio")
-"""Fields of a message beside role and content. Other fields are not sent."""
+"""Fields of a message besides role and content. Other fields are not sent."""
 
 _PLAIN_ROLES = ("user", "assistant")
 _OF_TOOLS = ("tool_calls", "tool_call_id")
 
 
 def message_of(record: Mapping[str, Any]) -> Message:
-    """Return the message to send for a recorded one, without fields outside the protocol."""
+    """Convert a recorded message to one to send, without fields outside the protocol."""
     more = {name: record[name] for name in FIELDS if record.get(name)}
     content = record.get("content")
     content = "" if content is None and not more else content
@@ -33,16 +33,16 @@ def message_of(record: Mapping[str, Any]) -> Message:
 
 
 def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
-    """Return messages for an engine that takes only text, or text and tools; `RecordError` names other parts.
+    """Convert messages for an engine that accepts only text, and perhaps tools. `RecordError` names the rest.
 
-    Text parts are joined, and `developer` becomes `system`. A name stays: a chat template may write it.
+    Text parts are joined, and `developer` becomes `system`. Names are kept: a chat template may use them.
     """
     found = list(messages)
     for number, message in enumerate(found, start=1):
         if more := beyond_text(message, tools=info.tools):
             raise RecordError(
-                f"the engine {info.engine} takes only text, and message {number} has {more}.",
-                hint="Use a server that takes it: --model http://host/v1#model. Or leave it out.",
+                f"the engine {info.engine} accepts only text, but message {number} has {more}.",
+                hint="Use a server that accepts it (--model http://host/v1#model), or leave it out.",
             )
     return [_plain(message) for message in found]
 
@@ -54,7 +54,7 @@ def _plain(message: Message) -> Message:
 
 
 def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
-    """Describe a part of a message other than text, and other than tools if they are accepted; else ""."""
+    """Describe a part of a message that is not text (nor, with `tools`, a tool call), or return ""."""
     role = str(message.get("role"))
     if role not in _PLAIN_ROLES and not is_system(message) and not (tools and role == "tool"):
         return f"the role {role!r:.40}"
@@ -65,7 +65,7 @@ def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
 
 
 def with_text(message: Message, *texts: str) -> Message:
-    """Append paragraphs of text to a message. A list of parts stays one."""
+    """Append paragraphs of text to a message. If its content is a list of parts, append parts."""
     content = message["content"]
     if isinstance(content, list):
         return {**message, "content": [*content, *({"type": "text", "text": text} for text in texts)]}
@@ -73,13 +73,13 @@ def with_text(message: Message, *texts: str) -> Message:
 
 
 def folded(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Return messages for a chat template without system turns, or with strictly alternating turns."""
+    """Convert messages for a chat template that refuses system turns, or needs strictly alternating turns."""
     nameless = [cast(Message, {k: v for k, v in each.items() if k != "name"}) for each in messages]
     return joined([{**each, "role": "user"} if is_system(each) else each for each in nameless])
 
 
 def why_refused(said: str) -> str:
-    """Return why a chat template refuses messages, without the template's position, which llama.cpp adds."""
+    """Return the reason why a chat template refuses messages, without the position that llama.cpp adds."""
     return said.rpartition("Jinja Exception: ")[2].rpartition("\nError: ")[2]
 
 
@@ -88,12 +88,12 @@ def template_refuses(model: str, said: str) -> RecordError:
     why = why_refused(said)[:200].rstrip(" .")
     return RecordError(
         f"the chat template of {model} refuses these messages: {why}.",
-        hint="Begin with the user, and let the assistant answer each turn.",
+        hint="Begin with a user message, and let user and assistant alternate.",
     )
 
 
 def joined(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Join neighbouring plain messages of one role: many chat templates want strictly alternating turns."""
+    """Join neighbouring plain messages of one role: many chat templates need strictly alternating turns."""
     runs: list[tuple[Message, list[str]]] = []  # there may be thousands, so each run is joined once
     for message in messages:
         content = message["content"]

@@ -1,8 +1,8 @@
-"""Short names: of servers with the OpenAI protocol (`openai:gpt-5-mini`), and of models (`small`).
+"""Short names of servers with the OpenAI protocol (`openai:gpt-5-mini`), and of models (`small`).
 
-They are in `names.toml`, and the config file adds servers (`[servers]`). The recommended models answer
-without thinking first, because redraft would read their thoughts as part of the answer. A thinking switch in
-the template, as in Qwen3-0.6B and Qwen3-8B, is on unless a request turns it off.
+`names.toml` lists them, and the config file adds servers (`[servers]`). The recommended models answer without
+thinking first. Models with a thinking switch in their template, such as Qwen3-8B, think unless a request
+turns that off.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ _MODELS = (
 
 
 def variable_of(host: str) -> str:
-    """Return the environment variable of a known host's key; empty for other hosts."""
+    """Return the environment variable for a known host's key; empty for other hosts."""
     found = (server.variable for server in SERVERS.values() if urlsplit(server.url).hostname == host)
     return next(found, "")
 
 
 def guess(model: str) -> str:
-    """Return the reference that a model's bare name may stand for; empty if it does not look like one."""
+    """Guess the reference for a model's bare name. Return "" if the name does not look like a model's."""
     return next((f"{before}{model}" for start, before in _MODELS if re.match(start, model)), "")
 
 
 @dataclass(frozen=True)
 class Recommended:
-    """A recommended model of the hub."""
+    """A recommended model on the hub."""
 
     name: str  # a reference of its own, such as `small`
     ref: str  # the reference of its file
     billions: float
-    size: int  # bytes of the file, as the hub has it
-    # Bytes that it wants with one chain of 4,096 tokens: the file, keys and values of 16 bits, and 300 MB to
+    size: int  # bytes of the file on the hub
+    # Bytes that it needs with one chain of 4,096 tokens: the file, keys and values of 16 bits, and 300 MB to
     # compute in.
     memory: int
     licence: str
@@ -67,6 +67,6 @@ BY_NAME = {model.name: model for model in RECOMMENDED}
 
 
 def memory_of(repo: str, selects: str | None) -> int:
-    """Return the bytes of memory that a recommended file of the hub wants; 0 for other files."""
+    """Return the bytes of memory that a recommended file on the hub needs; 0 for other files."""
     refs = {model.ref: model.memory for model in RECOMMENDED}
     return refs.get(f"{repo}:{selects}", 0)

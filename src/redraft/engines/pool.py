@@ -1,11 +1,11 @@
 """Several engines behind one name: `http://a/v1#m,http://b/v1#m`.
 
 A call goes to the member with the fewest active calls. The calls of a chain go where the chain began, because
-its prompt is cached there. A member that fails is set aside, and tried again by a single call, after a pause
-that grows with each failure.
+its prompt is cached there. A member that fails is set aside. After a pause, which grows with each failure, a
+single call tests it.
 
-A call that fails before its first piece is repeated elsewhere, unnoticed. One that fails later raises its
-error with `ready`: the chain resumes after its last complete step (`revision.driver`).
+A call that fails before its first piece is silently repeated elsewhere. A call that fails later raises its
+error with `ready` set: the chain resumes after its last complete step (`revision.driver`).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ ONE_MODEL = (
 )
 
 SLACK = 4
-"""Calls that a member may have under way more than another before a chain leaves it: reading a prompt again
-is cheaper than waiting for four replies."""
+"""A chain leaves its member if another has more than this many fewer active calls: reading a prompt
+again is cheaper than waiting for four replies."""
 
 HOMES = 10_000  # chains whose member is remembered
 PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after which a server may work again
@@ -47,7 +47,7 @@ PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after whic
 
 @dataclass(eq=False)
 class Member:
-    """One engine of several."""
+    """One engine of a pool."""
 
     name: str
     open: Open
@@ -59,12 +59,12 @@ class Member:
     trouble: str = ""  # what was wrong the last time, in words; empty if it works
 
     def takes(self, now: float) -> bool:
-        """Return whether it takes a call. After a failure it gets a single call, as a test."""
+        """Return whether it accepts a call. After a failure, it accepts a single call, as a test."""
         return not self.failures or (now >= self.aside_until and not self.busy)
 
 
 class PoolEngine:
-    """Engines of one model. `start` opens them; closing the pool closes them."""
+    """Several engines of one model. `start` opens them; closing the pool closes them."""
 
     def __init__(self, members: Sequence[Member], patience: Patience) -> None:
         self._members, self._patience = members, patience
@@ -75,11 +75,11 @@ class PoolEngine:
 
     @classmethod
     async def start(cls, opens: Sequence[tuple[str, Open]], patience: Patience) -> Self:
-        """Open the engines, all at once. A member whose server does not answer is set aside.
+        """Open all engines at once. A member whose server does not answer is set aside.
 
         Raises:
-            ModelError: The engines do not have the same model, or not in the same way.
-            EngineError: None can be opened, or a server refuses.
+            ModelError: The engines differ in their model or its capabilities.
+            EngineError: No engine can be opened, or a server refuses.
         """
 
         async def opened(member: Member) -> EngineError | None:
@@ -112,7 +112,7 @@ class PoolEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """The model and its capabilities, which all members have."""
+        """The model, and the capabilities that all members have."""
         infos = [member.engine.info for member in self._members if member.engine]
         continues, resumes = all(each.continues for each in infos), all(each.resumes for each in infos)
         return replace(self._info, continues=continues, resumes=resumes)
@@ -130,11 +130,11 @@ class PoolEngine:
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text, from any member."""
+        """Return the token ids of a text, using any member."""
         return await self._any(lambda engine: engine.encode(text, special=special))
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token ids, from any member."""
+        """Return the text of token ids, using any member."""
         return await self._any(lambda engine: engine.decode(tokens))
 
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
@@ -142,16 +142,16 @@ class PoolEngine:
         return await self._any(lambda engine: engine.score(texts))
 
     async def embed(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the reply to a request for embeddings, from any member, as `RemoteEngine.embed` does."""
+        """Ask any member for embeddings, as `RemoteEngine.embed` does, and return its reply."""
         return await self._any(lambda engine: cast("RemoteEngine", engine).embed(asked))
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text with a member. Raises what the member raises, as the module describes."""
+        """Continue raw text with a member. Raise the member's errors, as the module describes."""
         replies = self._asked(sampling.chain, lambda engine: engine.stream(prompt, sampling, stop), _is_count)
         return _with_lost(replies)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages with a member. Raises what the member raises, as the module describes."""
+        """Answer messages with a member. Raise the member's errors, as the module describes."""
         replies = self._asked(sampling.chain, lambda engine: engine.chat(messages, sampling, stop), _is_count)
         return _with_lost(replies)
 
@@ -258,7 +258,7 @@ class PoolEngine:
             ours, its = getattr(self._info, name), getattr(info, name)
             if ours != its:
                 pair = f"{next(each.name for each in self._members if each.engine)} and {other}"
-                fault = f"{pair} are not alike: {name} is {ours!r} and {its!r}."
+                fault = f"{pair} differ: {name} is {ours!r} and {its!r}."
                 return ModelError(fault, hint=ONE_MODEL)
         return None
 
@@ -277,7 +277,7 @@ class PoolEngine:
                 self._homes.popitem(last=False)
 
     def _set_aside(self, member: Member, error: EngineError) -> None:
-        """Give a member no calls for a while. Its calls fail, and count once; a 500 may concern one."""
+        """Give a member no calls for a while. Calls that fail together count once; a 500 may concern one."""
         if clock() < member.aside_until or (isinstance(error, ServerError) and error.status == 500):
             return
         if not member.failures:

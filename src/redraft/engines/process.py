@@ -1,7 +1,7 @@
 """A model in its own process: start it, notice its death, restart it, and end it.
 
-Native code may crash on a damaged file, and must not take the program down. An unfinished reply is continued
-in the next process. Its engine defines the messages to the process.
+Native code may crash on a damaged file, and must not take the program down. The next process continues an
+unfinished reply. Each engine defines its own messages to the process.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ CLOSE_SECONDS = 5.0
 TRIES = 5  # crashes in a row after which to give up
 
 PAUSE = 0.5
-"""Most seconds before the second restart in a row. The first comes at once, and later ones after more."""
+"""Most seconds before the second restart in a row. The first comes at once, and later ones wait longer."""
 
 _log = logging.getLogger(__name__)
 
 
 class ModelProcess:
-    """A running model process. Make one with `start`.
+    """A running model process. Create one with `start`.
 
-    It reads its settings from standard input as a line of JSON, and writes a line when its model is loaded:
-    an object, with `error` if loading failed. It ends when its standard input ends.
+    It reads its settings from standard input as a line of JSON. When its model is loaded, it writes a line
+    with an object, which contains `error` if loading failed. It ends when its standard input ends.
     """
 
-    module: ClassVar[str]  # what runs in it
-    library: ClassVar[str]  # that has the model, as messages name it
-    extra: ClassVar[str]  # that installs the library
+    module: ClassVar[str]  # the module that runs in it
+    library: ClassVar[str]  # the library's name in messages
+    extra: ClassVar[str]  # the extra that installs it
     hint: ClassVar[str]  # what to try if it crashes
 
     def __init__(self, model: Path, process: subprocess.Popen[bytes], key: str) -> None:
@@ -65,7 +65,7 @@ class ModelProcess:
         """Start the process and wait until the model is loaded.
 
         Raises:
-            ModelError: The library could not load the model; the message has its reason.
+            ModelError: The library could not load the model; the message contains its reason.
         """
         key = secrets.token_hex(16)
         pipe = subprocess.PIPE
@@ -96,7 +96,7 @@ class ModelProcess:
         reply = json.loads(line)
         if "error" in reply:
             if reply["error"].startswith("ModuleNotFoundError"):
-                raise MissingExtra(f"A {self.library} model", self.extra)
+                raise MissingExtra(f"running {self.library}", self.extra)
             reason = self._reason(reply["error"].removeprefix("RuntimeError: "))
             raise ModelError(f"{self.library} could not load {self.model}: {reason}.")
         self._opened(reply)
@@ -137,9 +137,9 @@ class ModelProcess:
         return EngineCrash(message, hint=lacks if lacks_avx2() else self.hint)
 
     async def aclose(self) -> None:
-        """End the process and wait for its end. May be called twice.
+        """End the process, and wait until it has ended. May be called twice.
 
-        It starts no thread, because none can start while the interpreter exits.
+        This starts no thread, because none can start while the interpreter exits.
         """
         if self._closed:
             return
@@ -156,7 +156,7 @@ class ModelProcess:
             self.bury()
 
     def bury(self) -> None:
-        """Release the resources of an ended process. One that still runs is killed."""
+        """Release the resources of an ended process. If it still runs, kill it."""
         self._process.kill()  # no-op if it has ended
         self._process.wait()
         self._drain.join()
@@ -170,11 +170,10 @@ P = TypeVar("P", bound=ModelProcess)
 
 
 class KeptProcess(Generic[P]):
-    """A model process, which is replaced when it dies.
+    """A model process that is replaced when it dies.
 
-    The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row the
-    error is raised; from then on a call tries one more start, and calls during the pause after that fail at
-    once.
+    The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row, the
+    error is raised. From then on, a call tries one more start; calls during the pause after it fail at once.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:
@@ -203,8 +202,8 @@ class KeptProcess(Generic[P]):
     async def replace(self, dead: P, crash: EngineCrash, crashes: int) -> None:
         """Start a process in place of a dead one, unless another call has done so.
 
-        If this call is cancelled, the start continues: it may take minutes. The call has seen `crashes`
-        crashes without a new token. Raises if there were too many in a row.
+        If this call is cancelled, the start continues, as it may take minutes. `crashes` counts the caller's
+        crashes since its last token. Raise the error if there were too many in a row.
         """
         if crashes >= TRIES:
             self._crashes = max(crashes, self._crashes)
@@ -262,7 +261,7 @@ class KeptProcess(Generic[P]):
 
 
 class ProcessEngine(LocalEngine, Generic[P]):
-    """An engine whose model runs in a process, which is replaced when it dies."""
+    """An engine whose model runs in a process that is replaced when it dies."""
 
     def __init__(self, info: EngineInfo, context: int, trained: int | None, kept: KeptProcess[P]) -> None:
         super().__init__(info, context, trained)
@@ -284,8 +283,8 @@ class ProcessEngine(LocalEngine, Generic[P]):
     async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
         """Continue token ids. If the process dies, another one continues the reply.
 
-        A JSON Schema cannot be enforced from the middle on: then the error is raised, with `ready`. A form
-        cannot either, but checks judge the answer: the rest is written without it.
+        A JSON Schema cannot be enforced from the middle on, so the error is raised, with `ready` set. A form
+        cannot either, but checks judge the answer, so the rest is written without it.
         """
         said: list[int] = []
         crashes, unsteered = 0, False

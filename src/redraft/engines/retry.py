@@ -1,9 +1,9 @@
 """Retries: how long to wait before a failed call is repeated, and when to give up.
 
-`Patience` has the limits, and `backoff` the pauses: for requests to a server, for the servers of a `pool`,
-and for llama.cpp's process. All streams to one server share a `Retry`. While the server is down, overloaded
-or limits requests, all of them wait, and the first success ends that. A request that fails while others are
-served waits alone. `jobs.harness` decides how often a prompt is tried, and never waits itself.
+`Patience` sets the limits, and `backoff` the pauses: for requests to a server, for the servers of a `pool`,
+and for model processes. All streams to one server share a `Retry`. While the server is down, overloaded or
+limits requests, all of them wait until one succeeds. A request that fails while others are served waits
+alone. `jobs.harness` decides how often a prompt is tried, but never waits itself.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from math import inf
 from typing import NamedTuple
 
 LONGEST_BACKOFF = 15.0
-"""Most seconds between two tries where the server names no time, so that a restart is noticed soon."""
+"""Most seconds between two tries if the server names no time, so that its restart is noticed soon."""
 
 LONGEST_ASKED = 3600.0
-"""Most seconds that a job waits where the server names the time: a limit of the hour passes, one of the day
+"""Most seconds that a job waits if the server names the time: it waits out an hourly limit, but a daily limit
 ends the job."""
 
 
@@ -41,7 +41,7 @@ class Patience:
     connect: float = 10.0
     # Limit from the request to the first token. Long, because a server may load the model.
     first_token: float = 300.0
-    # Limit from one token to the next, and for small replies such as the list of models. Pings are no
+    # Limit from one token to the next, and for small replies such as the list of models. Pings are not
     # tokens.
     between_tokens: float = 60.0
     # Most tries of a request. While `outage` lasts, a server that fails all requests gets more.
@@ -63,7 +63,7 @@ class Patience:
         return max(self.outage, self.longest_asked) if self.outage else self.longest_wait
 
     def within(self, seconds: float | None) -> Patience:
-        """Return a copy that waits for a connection or a small reply at most these seconds."""
+        """Return a copy that waits at most `seconds` for a connection or a small reply."""
         limit = inf if seconds is None else seconds
         return replace(self, connect=min(self.connect, limit), between_tokens=min(self.between_tokens, limit))
 
@@ -81,7 +81,7 @@ class Failure:
 
     @property
     def of_server(self) -> bool:
-        """Whether the server itself may have failed: then other requests would fail too."""
+        """Whether the server itself may have failed, so that other requests would fail too."""
         return self.status in (None, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
     @property
@@ -92,7 +92,7 @@ class Failure:
 
     @property
     def words(self) -> str:
-        """The failure as a predicate, for a progress line."""
+        """The failure as a predicate, such as "is down", for a progress line."""
         if self.status is None:
             return "is silent" if self.silence else "is down"
         limits = self.status == HTTPStatus.TOO_MANY_REQUESTS
@@ -159,44 +159,44 @@ class Retry:
 
 
 SLACK = 1.02
-"""Rates are kept 2 % below a limit: a call may then arrive 1.2 s earlier or later than planned, relative to
-others, before a server that counts the last 60 s counts too many."""
+"""Rates stay 2 % below a limit. So a call may arrive 1.2 s earlier or later than planned, relative to the
+others, and a server that counts the last 60 s still does not count too many."""
 
 CATCH_UP = 0.5
-"""Seconds of unused rate that may be made up for while calls wait, less than the 1.2 s of `SLACK`. A busy
-process wakes up a few ms late for each call; without this, 100 calls a second would lose a tenth of them."""
+"""Seconds of unused rate that waiting calls may catch up, less than the 1.2 s of `SLACK`. A busy
+process wakes up a few ms late for each call. Without this, a tenth of 100 calls a second would be lost."""
 
 CUT = 0.7  # factor for the requests under way after a 429, as CUBIC (RFC 9438) has it for a congested network
-LATEST = 50  # how many of the latest calls the mean of tokens stands for
+LATEST = 50  # number of latest calls in the mean of tokens
 
 
 class Schedule:
-    """An amount a minute, spread evenly. `free` is the time of the next possible call."""
+    """An amount per minute, spread evenly. `free` is the time of the next possible call."""
 
     def __init__(self, a_minute: int | None) -> None:
         self._seconds = SLACK * 60 / a_minute if a_minute else 0.0
         self.free = 0.0
 
     def book(self, amount: float, now: float, catch_up: float = CATCH_UP) -> None:
-        """Use an amount, or return it if it is negative. Idle time is lost, except `catch_up` seconds."""
+        """Use an amount, or give it back if it is negative. Idle time over `catch_up` seconds is lost."""
         if self._seconds:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 
 
 class Turn(NamedTuple):
-    """A request that may be made: its start on the event loop's clock, and the tokens expected of it."""
+    """A request that may be made: its start on the event loop's clock, and its expected tokens."""
 
     at: float
     tokens: float
 
 
 class RateLimit:
-    """When requests to one server may be made. Two limits hold them back; a retry counts as a call.
+    """Decides when requests to one server may be made. Two limits delay them; a retry counts as a call.
 
     - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
-      call takes the mean of the calls before it, and the difference is made up for when it ends.
-    - The number of requests under way follows the 429s: each round of them multiplies it by `CUT`, each round
-    of replies adds one. Before the first 429 only the caller limits it.
+      call books the mean of earlier calls, and corrects that when it ends.
+    - The limit of active requests follows the server's 429 replies: each round of these multiplies it by
+      `CUT`, and each round of good replies adds one. Before the first 429, only the caller limits it.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
@@ -208,7 +208,7 @@ class RateLimit:
     async def turn(self, most: int) -> Turn:
         """Wait until a request may be made: first come, first served. Call `over` at its end.
 
-        `most` is the most tokens it may use. They count as its tokens until a mean is known.
+        `most` is the maximum number of tokens that it may use. It is booked until a mean is known.
         """
         queued = self._door.locked()
         async with self._door:
@@ -230,11 +230,11 @@ class RateLimit:
             return turn
 
     def hold(self, seconds: float) -> None:
-        """Make no request for this long: the server is down, or asked for a pause."""
+        """Make no request for this long, because the server is down or asked for a pause."""
         self._held_until = max(self._held_until, clock() + seconds)
 
     def over(self, turn: Turn) -> None:
-        """Record that a request ended. Its expected tokens are returned: `used` books the real ones."""
+        """Record that a request ended, and give back its expected tokens. `used` books the real ones."""
         self._under_way -= 1
         self._tokens.book(-turn.tokens, clock())
         self._left.set()

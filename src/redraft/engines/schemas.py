@@ -1,6 +1,6 @@
-"""JSON schemas of answers: without the parts that grammars misread, and compared with the answers.
+"""Remove the parts of JSON schemas that grammars misread, and notice answers that ignore their schema.
 
-Keywords that a grammar cannot express are left to the check against the user's schema.
+Only the check against the user's schema covers keywords that a grammar cannot express.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from redraft.engines.bounds import is_open
 _log = logging.getLogger(__name__)
 
 MOST_REPEATS = 1000
-"""Most repeats for llama.cpp, which refuses 2,000 (MAX_REPETITION_THRESHOLD in llama-grammar.cpp)."""
+"""Most repeats sent to llama.cpp, which refuses 2,000 (MAX_REPETITION_THRESHOLD in llama-grammar.cpp)."""
 _COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 
 FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
 
 UNBOUND = "replies are only checked, or read as text"
-"""What becomes of replies that keep to no schema: answers are checked, and criticisms are read."""
+"""The treatment of replies that no schema restricts: answers are checked, and criticisms are read as text."""
 
 
 class SchemaWatch:
-    """Looks at the answers of one engine, and warns once in the log."""
+    """Watches the answers of one engine, and logs one warning if they do not follow the schema."""
 
     def __init__(self) -> None:
         self._warned = False
@@ -44,7 +44,7 @@ class SchemaWatch:
             _log.warning("%s keeps to the JSON schema except %s, which is only checked.", name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
-        """Warn at the first answer that is not JSON, unless it was cut off and may begin JSON."""
+        """Warn at the first answer that is not JSON, unless it may be JSON that was cut off."""
         text = answer.strip()
         if self._warned or not text or (finish != "stop" and text[0] in FIRST):
             return
@@ -59,7 +59,7 @@ class SchemaWatch:
 
 
 class Names:
-    """Follows JSON as it is written, and finds where an object repeats a name: no grammar forbids it.
+    """Follows JSON as it is written, and finds where an object repeats a name, which no grammar forbids.
 
     Attributes:
         member: The start of the member whose name is still being written; -1 for none.
@@ -70,7 +70,7 @@ class Names:
         self._text, self._read, self.member = "", 0, -1
 
     def take(self, text: str) -> str | None:
-        """Take a piece. If it repeats a name, return the text before it, with its brackets closed."""
+        """Add a piece. Return the text before a repeated name, with its brackets closed, or None."""
         self._text += text
         for found in _MARKS.finditer(self._text, self._read):
             mark, names = found[0], self._open[-1] if self._open else None
@@ -93,7 +93,7 @@ class Names:
 
 
 _MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"(?=\s*(\S))|[][{},"]', re.DOTALL)
-"""What gives JSON its shape. A string is read once it is known what follows."""
+"""The tokens that give JSON its shape. A string is read once the character after it is known."""
 
 _PARTS = frozenset(
     {"items", "additionalItems", "prefixItems", "additionalProperties", "anyOf", "allOf", "oneOf"}
@@ -119,8 +119,8 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
     r"""Return a schema without the parts that llama.cpp's own server and Ollama misread or refuse.
 
     Their grammars match a pattern between the quotes of JSON, so that `.` may match the closing quote and the
-    reply fails, and know no `\d`. They refuse a whole request for a length above `MOST_REPEATS`, and take
-    only `{}` for an object whose names have patterns alone. All that is left to the check.
+    reply fails, and lack `\d`. They refuse a whole request for a length above `MOST_REPEATS`. They accept
+    only `{}` for an object whose names are given only as patterns. The check covers all that is removed.
     """
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,9 +133,9 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
 
 
 def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
-    """Return a schema that XGrammar, OpenVINO's library for schemas, reads rightly, and the removed keywords.
+    """Return a schema that XGrammar, OpenVINO's schema library, reads correctly, and the removed keywords.
 
-    It ignores multiples, and lengths beside a pattern; these are left to the check.
+    XGrammar ignores multiples, and lengths beside a pattern; only the check covers these.
     """
     left = set[str]()
 
@@ -178,7 +178,7 @@ _MOST_ITEMS = 10_000  # 100,000 are refused
 
 
 def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
-    """Return the schema for the grammar, and the keywords that are left to the check."""
+    """Return the schema for llguidance's grammar, and the keywords that only the check covers."""
     left = set[str]()
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,8 +218,8 @@ _OF_SETS = re.compile(r"(?!^)\[|&&|--|~~")
 def _usable(pattern: str) -> bool:
     """Return whether llguidance accepts a pattern, with the same meaning as in the check.
 
-    It takes the syntax of Rust's `regex`, as pydantic does, without word boundaries, and `^` and `$` at the
-    ends only. Sets in classes (`[a&&b]`) and the flags m and x are refused because their meaning differs.
+    It accepts the syntax of Rust's `regex`, as pydantic does, without word boundaries, and `^` and `$` only
+    at the ends. Sets in classes (`[a&&b]`) and the flags m and x are refused because their meaning differs.
     """
     if {"b", "B", "<", ">"} & set(_ESCAPE.findall(pattern)) or "{," in pattern:
         return False
@@ -266,4 +266,4 @@ _CONDITIONS: Mapping[str, Callable[[Any, Mapping[str, Any]], bool]] = {
     "$ref": lambda value, _: value.startswith("#"),
     "$schema": lambda value, _: "json-schema.org/" in value,
 }
-"""Conditions on the value of a keyword and the schema that it stands in."""
+"""Conditions on the value of a keyword and on the schema that contains it."""

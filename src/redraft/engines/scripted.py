@@ -1,9 +1,9 @@
-"""An engine of canned replies and faults, for tests without a model.
+"""An engine that returns canned replies and faults, for tests without a model.
 
     engine = ScriptedEngine(["A first answer.", "Too short. Revision is needed.", "A longer answer."])
 
 Replies are used in order, for chats and raw text alike, and start again after the last. Text is cut into
-pieces of any size; a token is a character, so ids are code points. A `ScriptedReply` fails, or calls tools.
+pieces of any size; a token is a character, so ids are code points. A `ScriptedReply` may fail or call tools.
 `calls` records every call.
 """
 
@@ -31,7 +31,7 @@ class ScriptedReply:
     Attributes:
         error: The error to raise; None for a reply that ends with `finish`.
         stall: Seconds of silence after the text.
-        tool_calls: Calls of `Sampling.tools`, as in a message of the assistant.
+        tool_calls: Calls of `Sampling.tools`, as in an assistant message.
     """
 
     text: str = ""
@@ -46,16 +46,16 @@ Call = PromptText | tuple[Message, ...]
 
 @dataclass
 class ScriptedEngine(base.Engine):
-    """Canned replies behind the engine protocol.
+    """An engine that returns canned replies.
 
     Attributes:
-        replies: Replies in order, or a function from a prompt (text or messages) to a reply. A plain
-            text ends normally.
-        chunk: Characters of a delta, or a sequence of lengths to cycle through.
+        replies: Replies in order, or a function from a prompt (text or messages) to a reply. A reply that is
+            a plain text ends normally.
+        chunk: Characters per delta, or a sequence of lengths to cycle through.
         context: Length of the context in characters; None for no limit.
         delay: Seconds before each delta.
         resumes: Whether a reply may continue a given beginning of an answer.
-        keeps_calls: Whether to record `calls`, which fill the memory over a long file of prompts.
+        keeps_calls: Whether to record `calls`, which need much memory if there are many prompts.
     """
 
     replies: Sequence[str | ScriptedReply] | Callable[[Call], str | ScriptedReply]
@@ -119,7 +119,7 @@ class ScriptedEngine(base.Engine):
     def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
-        """Stream the rest of the canned reply that begins with these characters, or of the next one."""
+        """Stream the rest of the canned reply that begins with `said` or, if none does, the next reply."""
         call = asked if isinstance(asked, str) else cast("Call", tuple(asked))
         return self._reply(call, sampling, stop, "".join(map(chr, said)))
 
@@ -183,7 +183,7 @@ def _reply_of(reply: str | ScriptedReply) -> ScriptedReply:
 def read_script(path: Path) -> ScriptedEngine:
     """Read a script: one reply per line, as a JSON string or as an object with the fields of `ScriptedReply`.
 
-    An object with `settings` sets attributes of the engine: those of `_ScriptSettings`.
+    An object with `settings` sets the engine's `delay` and `chunk`.
     """
     settings: dict[str, Any] = {}
     replies: list[str | ScriptedReply] = []
@@ -202,7 +202,7 @@ def read_script(path: Path) -> ScriptedEngine:
     return ScriptedEngine(replies, name=path.stem, keeps_calls=False, **settings)
 
 
-_SCRIPT_HINT = 'Write one reply per line, as a JSON string: "An answer." A reply in JSON is a string too.'
+_SCRIPT_HINT = 'Write one reply per line, as a JSON string: "An answer." Quote a reply in JSON, too.'
 
 
 class _ScriptSettings(OptionModel):
@@ -221,7 +221,7 @@ class _ScriptReply(OptionModel):
 def _read(record: object, group: type[OptionModel], where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise RecordError(
-            f"{where}: a reply is a string or an object with text; found {record!r:.60}", hint=_SCRIPT_HINT
+            f"{where}: a reply must be a string or an object with text, not {record!r:.60}", hint=_SCRIPT_HINT
         )
     try:
         return group.read(record, where=f"{where}: ").explicit

@@ -1,8 +1,8 @@
-"""Token ids and texts for engines with the tokenizer: encode texts and messages, detokenize streams.
+"""Token ids and texts for engines whose tokenizer runs in this process: encode texts, detokenize streams.
 
 A user's text never becomes a control token: only the chat template writes those. A stream yields whole
 characters, and no text that may become a stop string: tokens are held back until their text is final, and
-then released with it. So the tokens of a piece always spell its text.
+then yielded with it. So the tokens of a piece always spell its text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONTEXT = 4  # tokens of the prompt that decide whether the first new token kee
 
 @dataclass(frozen=True)
 class FinalText:
-    """Final text with its tokens."""
+    """Text that is final, with its tokens."""
 
     text: str = ""
     tokens: Tokens = ()
@@ -47,11 +47,11 @@ class Spelling:
     def after(
         cls, prompt: Sequence[int], decode: Callable[[Sequence[int]], str], stop: Sequence[str]
     ) -> Spelling:
-        """Start after a prompt."""
+        """Create a spelling that starts after a prompt."""
         return cls(decode, list(prompt[-_CONTEXT:]), tuple(filter(None, stop)))
 
     def add(self, token: int) -> FinalText:
-        """Add a token. Return the text that is now final, possibly none."""
+        """Add a token. Return the text that is now final, which may be empty."""
         self._unspelt.append(token)
         start, after = self.decode(self.before), self.decode(self.before + self._unspelt)
         if after.startswith(start) and not after.endswith(_BROKEN):
@@ -101,7 +101,7 @@ _MARK = "\n"  # precedes a text that continues another, so that the tokenizer's 
 
 
 class Tokenizer:
-    """A tokenizer of transformers, safe for several threads."""
+    """A transformers tokenizer that several threads may use at once."""
 
     def __init__(self, tokenizer: Any, name: str) -> None:
         self._tokenizer: Any = tokenizer
@@ -131,7 +131,7 @@ class Tokenizer:
         return self._tokenizer.eos_token or ""
 
     def for_grammars(self, ends: frozenset[int]) -> Any:
-        """Return llguidance's tokenizer of the same vocabulary. The first time takes about a second."""
+        """Return llguidance's tokenizer of the same vocabulary. The first call takes about a second."""
         from llguidance.hf import from_tokenizer
 
         with self._lock:
@@ -140,7 +140,7 @@ class Tokenizer:
             return self._of_grammars
 
     def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text; `special` for the start of a prompt."""
+        """Return the token ids of a text. Set `special` for the start of a prompt."""
         if special:
             ids = self._ids(text, start=True)
             return ids[: len(ids) - self._behind]
@@ -152,7 +152,7 @@ class Tokenizer:
         return self._ids(text)
 
     def decode(self, tokens: Sequence[int], *, control: bool = True) -> str:
-        """Return the text of token ids. `control` writes out control tokens; tags of thoughts always are."""
+        """Return the text of token ids. `control` writes out control tokens; thought tags always are."""
         at = -1 if control else next((i for i, token in enumerate(tokens) if token in self._shown), -1)
         if at >= 0:
             ends = (self.decode(part, control=False) for part in (tokens[:at], tokens[at + 1 :]))
@@ -165,12 +165,12 @@ class Tokenizer:
         return text.removeprefix(_MARK) if self._spaced else text
 
     def tokenize(self, text: str, *, start: bool, control: bool) -> Tokens:
-        """Return token ids; `start` prepends BOS unless it is there already, as in llama.cpp and training."""
+        """Return token ids. `start` prepends BOS unless it is there already, as in llama.cpp and training."""
         tokens = self._ids(text, control=control)
         return self._first + tokens if start and tokens[: len(self._first)] != self._first else tokens
 
     def render(self, messages: Sequence[Message], told: Told = None) -> str:
-        """Render messages with the chat template; `told` are its further variables. It may refuse them."""
+        """Render messages with the chat template and its variables `told`. It may refuse the messages."""
         from jinja2 import TemplateError
 
         try:
@@ -189,7 +189,7 @@ class Tokenizer:
 
 
 class TokenizedEngine(LocalEngine):
-    """An engine that has the tokenizer in this process."""
+    """An engine whose tokenizer runs in this process."""
 
     _tokenizer: Tokenizer
 
@@ -198,7 +198,7 @@ class TokenizedEngine(LocalEngine):
         return self._tokenizer.tags
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens that are written out in it stay text."""
+        """Return the token ids of a text. Control tokens that are spelt out in it stay text."""
         return self._tokenizer.encode(text, special=special)
 
     async def decode(self, tokens: Sequence[int]) -> str:
@@ -220,7 +220,7 @@ class TokenizedEngine(LocalEngine):
         wrong = next((token for token in tokens if not 0 <= token < self._tokenizer.size), None)
         if wrong is not None:
             raise ModelError(
-                f"{self._info.name} has no token {wrong}: its vocabulary has {self._tokenizer.size}."
+                f"{self._info.name} has no token {wrong}: its vocabulary has {self._tokenizer.size} tokens."
             )
 
     def _spelling(self, prompt: Tokens, stop: Sequence[str]) -> Spelling:

@@ -1,4 +1,4 @@
-"""Engines around an engine: they see each call, and pass on everything else unchanged."""
+"""Engines that wrap an engine: they see each call, and pass on everything else unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Ask = Callable[[Sampling], Replies]
 
 
 class WrappedEngine(ABC):
-    """An engine around another one. Closing it does not close the other: whoever opened the other does."""
+    """An engine that wraps another one. Closing it leaves the other open: whoever opened that closes it."""
 
     def __init__(self, engine: Engine) -> None:
         self.wrapped = engine
@@ -70,10 +70,10 @@ class WrappedEngine(ABC):
 
 
 class GuardedEngine(WrappedEngine):
-    """The engine of another package: its exceptions become `EngineError`s, and so does a wrong delta."""
+    """Wraps another package's engine. Its exceptions, and wrong deltas, are raised as `EngineError`."""
 
     def __getattr__(self, name: str) -> Any:
-        """Return attributes of the engine beyond the methods of every engine."""
+        """Return attributes that only the wrapped engine has."""
         return getattr(self.wrapped, name)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
@@ -81,16 +81,16 @@ class GuardedEngine(WrappedEngine):
         return base.thoughts_apart(super().chat(messages, sampling, stop), Splitter())
 
     async def aclose(self) -> None:
-        """Close the wrapped engine, too: nobody else holds it."""
+        """Close the wrapped engine, too, because nobody else can."""
         await self.wrapped.aclose()
 
     async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
-        name, finish, fault = self.info.name, None, "ended a reply without saying why"
+        name, finish, fault = self.info.name, None, "ended a reply without a finish reason"
         try:
             async with aclosing(ask(request["sampling"])) as deltas:
                 async for delta in deltas:
                     if not isinstance(cast("object", delta), Delta):
-                        fault = f"gave {shown(delta)}, not a Delta"
+                        fault = f"yielded {shown(delta)}, not a Delta"
                         break
                     finish = delta.finish or finish
                     yield delta
@@ -98,7 +98,7 @@ class GuardedEngine(WrappedEngine):
             raise
         except (Exception, SystemExit) as error:
             logging.getLogger(__name__).debug("%s crashed.", name, exc_info=error)
-            hint = "This is a fault of the engine. Its traceback: redraft --debug …"
+            hint = "The engine is at fault. To see the traceback: redraft --debug …"
             raise EngineError(f"the engine {name!r} crashed: {crash_of(error)}.", hint=hint) from error
         if finish is None:
             raise EngineError(f"the engine {name!r} {fault}.", hint=_DELTAS)
@@ -110,8 +110,8 @@ _DELTAS = "Yield Delta('text') for each piece, and Delta(finish='stop', completi
 class MeteredEngine(WrappedEngine):
     """Add up the usage of an engine's calls.
 
-    `ended` is called when the usage of a call was added. `writing` gets the number of new tokens of each
-    piece, and at the end of the call the negative sum of all pieces.
+    `ended` is called after a call's usage was added. `writing` gets each piece's number of new tokens and, at
+    the end of the call, the negative sum of all pieces.
     """
 
     def __init__(
@@ -164,15 +164,15 @@ class MeteredEngine(WrappedEngine):
 
 
 class JournaledEngine(WrappedEngine):
-    """Take replies from a journal if they are in it: equal work is replayed without paying again.
+    """Replay the replies that a journal contains, so that equal work is not paid for twice.
 
-    The key of a reply holds everything that determines it, and how often this engine was asked the very same
-    thing before (a second sample is another reply). A job's journal has its item's id as the scope. A cache
-    has no scope: equal requests get equal replies, whoever asks. Replies that the caller closes early are not
-    stored. Closing it closes neither the engine nor the journal.
+    A reply's key contains everything that determines the reply, and the number of equal requests to this
+    engine before it (a second sample is another reply). In a job, `scope` is the item's id. In a cache, it is
+    empty: equal requests get equal replies, whoever asks. Replies that the caller closes early are not
+    stored. Closing this engine closes neither the wrapped one nor the journal.
 
-    `identity` has JSON values that tell this model from every other. `used` is the number of replies that a
-    resumed chain already has: it gets none of them again.
+    `identity` contains JSON values that distinguish this model from every other. `used` is the number of
+    replies that a resumed chain already has; they are skipped.
     """
 
     def __init__(
@@ -264,7 +264,7 @@ _BOUND = re.compile(r"\+([^+]*?)@(answer|revise)(?=\+|$)")
 
 
 def references_by_role(ref: str) -> dict[EngineRole, str]:
-    """Return the reference of each role; empty if no adapter is bound to one."""
+    """Return the reference for each role; empty if no adapter is bound to a role."""
 
     def of(role: EngineRole) -> str:
         return _BOUND.sub(lambda found: f"+{found[1]}" if found[2] == role else "", ref)
@@ -273,12 +273,12 @@ def references_by_role(ref: str) -> dict[EngineRole, str]:
 
 
 class RoleEngine(WrappedEngine):
-    """One engine for each role, opened when it is first asked.
+    """One engine for each role, opened at its first call.
 
     `default+answers.gguf@answer+critic.gguf@revise` binds two adapters: one answers, and the other criticises
     and revises. Teaching a model to criticise then leaves the weights that answer untouched, so it costs the
     first answer nothing. A bound adapter writes only chains: messages are answered without it. An adapter
-    without a role is always used. llama.cpp switches by itself; other engines are opened once a role.
+    without a role is always used. llama.cpp switches by itself; other engines are opened once per role.
     """
 
     def __init__(
@@ -296,7 +296,7 @@ class RoleEngine(WrappedEngine):
 
     @property
     def health(self) -> base.Health:
-        """The health of the worst of the engines."""
+        """The worst health of the engines, with the restarts of all."""
         found = [each.health for each in self._engines.values() if isinstance(each, base.Watched)]
         worst = max(found, key=lambda each: (each.down, each.trouble), default=base.Health())
         return replace(worst, restarts=sum(each.restarts for each in found))

@@ -1,4 +1,4 @@
-"""Judge a text by checks: one score, one verdict and one feedback, which any framework can use."""
+"""Judge a text by checks, and return a score, a verdict and feedback that any framework can use."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Judged(NamedTuple):
 
 
 def checks_of(given: Sequence[Given]) -> tuple[Check, ...]:
-    """Parse checks. Raise if there are none, or as `parse_check` does."""
+    """Parse checks. Raise `UsageError` if there are none, and for the reasons of `parse_check`."""
     if not given:
         raise UsageError("there are no checks, so nothing can be judged.", hint='Give some: "words<=50"')
     return parse_checks(given)
 
 
 async def judged(checks: Sequence[Check], answer: object, prompt: object = "") -> Judged:
-    """Judge an answer. Both may be a text or a list of chat messages; the answer is the last message."""
+    """Judge an answer to a prompt. Each may be a text or chat messages, the last of which is the answer."""
     asked = Prompt(instruction=str(prompt))
     if isinstance(prompt, Sequence) and not isinstance(prompt, str):
         asked = Prompt(messages=tuple(dict(message) for message in prompt))
@@ -51,6 +51,6 @@ def _text_of(reply: object) -> str:
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine from synchronous code, in a thread, so that the caller keeps its loop and signals."""
+    """Run a coroutine from synchronous code, in a thread, to leave the caller's loop and signals alone."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()

@@ -1,7 +1,7 @@
 """`redraft mcp`: ask and check as tools of the Model Context Protocol.
 
-A client is not trusted with this machine: it may use only the checks open to anyone, which compute on the
-text alone. The model and all limits are set by the user who starts the server.
+A client is not trusted with this machine: it may use only the checks that are open to anyone, which read
+nothing but the text. The user who starts the server sets the model and all limits.
 """
 
 from __future__ import annotations

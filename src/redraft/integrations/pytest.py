@@ -1,11 +1,11 @@
-"""A plugin of pytest: a prompt is asked several times, and a share of the answers must pass checks.
+"""A pytest plugin: a test asks a prompt several times, and a share of the answers must pass its checks.
 
     @pytest.mark.redraft("Describe rain.", checks=["words<=10"], model="default", times=20, share=0.8)
     def test_rain(chains): ...
 
-It fails if the share is surely lower: if all of its 95 % interval (Wilson's) lies below `share`. So chance
-fails one test in forty whose true share is `share`. Few answers show little; the summary says what was found.
-redraft is imported in marked tests only, because pytest loads this file in every project.
+The test fails if the whole 95 % interval (Wilson's) of the passing share lies below `share`. So a test whose
+true share is exactly `share` fails by chance once in forty runs. The summary shows all shares and intervals.
+redraft is imported only in marked tests, because pytest loads this file in every project.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _FOUND = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option for another model."""
+    """Add the option `--redraft-model`."""
     parser.addoption("--redraft-model", metavar="REF", help="Ask this model in tests marked `redraft`.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Describe the mark."""
+    """Register the marker `redraft`."""
     config.addinivalue_line("markers", _MARK)
     config.stash[_FOUND] = []
 
@@ -42,7 +42,7 @@ def chains(request: pytest.FixtureRequest) -> list[Chain]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Ask before the body of a marked test runs."""
+    """Ask the prompt before the body of a marked test runs."""
     if mark := pyfuncitem.get_closest_marker("redraft"):
         from redraft.errors import RedraftError
 
@@ -74,7 +74,7 @@ def _ask(item: pytest.Item, prompt: Any, *, times: int = 10, share: float = 1.0,
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show the results, also of tests that passed."""
+    """Print the results, including those of tests that passed."""
     if found := config.stash[_FOUND]:
         terminalreporter.section("redraft")
         terminalreporter.write_line("\n".join(found))

@@ -114,8 +114,8 @@ def test_training_goes_on_from_a_model_with_an_adapter(here: Path) -> None:
     ("ref", "said"),
     [
         ("model+x.gguf", "x.gguf is for llama.cpp.\n  Name the folder that the adapter was trained into"),
-        ("model+nowhere", "nowhere is not the folder of an adapter."),
-        ("model+", "the part after + is not the folder of an adapter."),
+        ("model+nowhere", "nowhere is not an adapter folder."),
+        ("model+", "the part after + is not an adapter folder."),
         ("org/name+adapter", "redraft weights merge-lora org/name adapter -o FOLDER"),
     ],
 )

@@ -102,7 +102,7 @@ def test_the_context_ends_a_text(engine: HfEngine) -> None:
 def test_a_token_that_the_model_does_not_have(engine: HfEngine) -> None:
     with pytest.raises(ModelError) as unknown:
         run(continued(engine, (5, 99999)))
-    assert unknown.value.message == "toy has no token 99999: its vocabulary has 271."
+    assert unknown.value.message == "toy has no token 99999: its vocabulary has 271 tokens."
     with pytest.raises(ModelError):
         run(engine.decode((-1,)))
 

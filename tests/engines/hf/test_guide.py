@@ -116,7 +116,7 @@ def test_a_grammar_that_llguidance_gives_up_is_left_out_and_it_is_said_once(
             assert 10 < chain.usage.completion_tokens <= 20
             assert chain.steps[0].steered == ()
     (record,) = caplog.records
-    assert "toy takes no form, so checks do not steer it" in record.getMessage()
+    assert "toy accepts no form, so checks do not steer it" in record.getMessage()
 
 
 def test_a_tokenizer_that_does_not_spell_bytes_writes_without_a_form(

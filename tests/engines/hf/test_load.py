@@ -222,7 +222,7 @@ def test_whose_parts_do_not_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(model, "forward", without_positions)
     with pytest.raises(ModelError) as caught:
         HfEngine(model, tokenizer(), name="toy")
-    assert caught.value.message.endswith("it computes a text in two parts differently than in one.")
+    assert caught.value.message.endswith("it computes a text in two parts differently from one part.")
 
 
 def test_with_the_tokenizer_of_another(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_an_adapter_for_another_base(base: Path, tmp_path: Path) -> None:
 def test_one_adapter_at_a_time(base: Path, tmp_path: Path) -> None:
     adapter = lora(base, tmp_path / "lora")
     error = refused(f"{base}+{adapter}+{adapter}")
-    assert error.message == f"{base} takes one adapter, and 2 are given."
+    assert error.message == f"{base} accepts one adapter, but 2 are given."
     assert error.hint == f"Merge the first: redraft weights merge-lora {base} {adapter} -o DIR"
 
 

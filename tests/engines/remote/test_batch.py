@@ -298,7 +298,7 @@ def test_a_batch_that_fails_validation_says_why(code: str) -> None:
         assert done.exit_code == 3
         (name,) = server.batches
         assert f"refuses {name}: line 1: Not for batches.; line 2: Not for" in done.stderr
-        assert "Nothing of this batch was paid." in done.stderr
+        assert "This batch costs nothing." in done.stderr
         assert not Path("out.jsonl.errors.jsonl").exists()
         finish(server)
 
@@ -344,7 +344,7 @@ def test_a_queue_without_room_for_one_request_ends_the_run() -> None:
         done = answer(server)
         assert (done.exit_code, server.waves) == (3, [5, 2, 1])
         assert "Please try again once some in_progress batches have been completed." in done.stderr
-        assert "Other batches of the account may fill its queue" in done.stderr
+        assert "Other batches of the account may have filled its queue" in done.stderr
         assert not Path("out.jsonl.errors.jsonl").exists()
         finish(server)
 
@@ -429,7 +429,7 @@ def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked
     assert f"line {PROMPTS} of /files/" in said
     assert "is cut off or damaged: '{" in said
     assert "The lines before it are stored." in said
-    assert f"remove the lines of the batch from {FILE}" in done.stderr.replace("\n  ", " ")
+    assert f"remove the batch's lines from {FILE}" in done.stderr.replace("\n  ", " ")
     FILE.unlink()
     assert (answer(server, *ONE_STEP, "-j", "1").exit_code, server.waves) == (3, [PROMPTS, 1])
 
@@ -474,5 +474,5 @@ def test_a_file_of_batches_that_is_none_is_left_alone(server: BatchServer, text:
     FILE.write_text(text)
     done = answer(server)
     assert (done.exit_code, server.waves) == (2, [])
-    assert "is the file for batches, but line 1 is something else" in done.stderr
+    assert "should list batches, but its line 1 is something else" in done.stderr
     assert FILE.read_text() == text

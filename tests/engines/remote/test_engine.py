@@ -57,8 +57,8 @@ LENGTH, STOP = chat_event("", "length"), chat_event("", "stop")
 THOUGHT = event({"choices": [{"delta": {"reasoning_content": "Let me think."}}]})
 PAGE = Reply(200, {"Content-Type": "text/html"}, [b"<html>Welcome</html>"])
 NOT_V1 = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
-SEE_LOG = "The server may have been stopped, or out of memory: see its log."
-TRY_AGAIN = "It may pass: try again. If it does not, see the log of the server, or of a proxy."
+SEE_LOG = "The server may have stopped, or run out of memory: see its log."
+TRY_AGAIN = "This may pass: try again. If it does not, see the log of the server, or of a proxy."
 
 
 def test_a_chat(server: FakeServer) -> None:
@@ -134,7 +134,7 @@ def test_a_stream_that_was_cut_may_be_asked_for_again(server: FakeServer, pieces
     error = refused(engine(server))
     assert isinstance(error, ServerError)
     assert error.passing
-    assert "broke the stream off" in error.message
+    assert "broke off the stream" in error.message
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_one_of_several_must_be_named(server: FakeServer) -> None:
     server.on(MODELS, models_reply("a", "b"))
     with pytest.raises(UsageError) as caught:
         connected(server)
-    assert caught.value.message == (f"{server.url} has 2 models; name one of them. It has: a, b.")
+    assert caught.value.message == (f"{server.url} has 2 models; give the name of one. It has: a, b.")
     assert caught.value.hint == f"--model {server.url}#a"
     assert connected(server, "b").name == "b"
 
@@ -267,7 +267,7 @@ def test_one_of_several_must_be_named(server: FakeServer) -> None:
          "See the log of the server. Or name the model: --model {url}#name"),
         (error_reply(429, "Slowly"), True, "{host} limits requests (429, 3 times): Slowly",
          "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."),
-        (json_reply({"data": 5}), True, "{url} has no models; name one of them.", "--model {url}#name"),
+        (json_reply({"data": 5}), True, "{url} has no models; give the name of one.", "--model {url}#name"),
         (PAGE, False, "{host} did not answer with JSON: '<html>Welcome</html>'", NOT_V1),
     ],
 )  # fmt: skip
@@ -329,11 +329,11 @@ MMPROJ = "image input is not supported - hint: provide the mmproj"
         (sse_reply(chat_event("a"), b"data: {oops}\n\n", DONE), "{host} did not answer with JSON: '{{oops}}'",
          TRY_AGAIN, None, 1),
         (json_reply({"hello": "world"}),
-         "{host} answered with JSON that is not of the OpenAI protocol: {{'hello': 'world'}}", NOT_V1, None,
+         "{host} answered with JSON outside the OpenAI protocol: {{'hello': 'world'}}", NOT_V1, None,
          1),
         *[(sse_reply(chat_event("Hello"), b'data: {"choices": [{"del', cut=cut),
-           "{host} broke the stream off after 5 characters.", SEE_LOG, None, 1) for cut in (True, False)],
-        *[(chat_reply("Hello", finish=finish), "{host} gave the answer up after 5 characters.", SEE_LOG, None,
+           "{host} broke off the stream after 5 characters.", SEE_LOG, None, 1) for cut in (True, False)],
+        *[(chat_reply("Hello", finish=finish), "{host} gave up the answer after 5 characters.", SEE_LOG, None,
            1) for finish in ("error", "abort")],
         (sse_reply(chat_event("a"), event({"error": {"message": "CUDA error"}})),
          "{host} failed while it answered: CUDA error", SEE_LOG, None, 1),
@@ -497,7 +497,7 @@ def test_a_short_key_is_a_word_like_others(server: FakeServer) -> None:
 def test_a_key_does_not_travel_unencrypted_to_another_machine() -> None:
     with pytest.raises(UsageError) as caught:
         RemoteEngine("http://gpu.example:8000/v1", "m", key=KEY)
-    assert caught.value.message == ("the key from MY_KEY would travel to gpu.example:8000 unencrypted.")
+    assert caught.value.message == ("the key from MY_KEY would be sent to gpu.example:8000 unencrypted.")
     assert '"gpu.example:8000" = { key = "env:NAME", plain_http = true }' in str(caught.value.hint)
     RemoteEngine("http://gpu.example:8000/v1", "m", key=Key(SECRET, "MY_KEY", plain_http=True))
     for host in ("https://gpu.example", "http://localhost:1", "http://127.0.0.2:1", "http://[::1]:1"):
@@ -506,13 +506,13 @@ def test_a_key_does_not_travel_unencrypted_to_another_machine() -> None:
 
 @pytest.mark.parametrize("value", ["two words", "line\nbreak", "schlüssel"])
 def test_what_no_key_is(value: str) -> None:
-    with pytest.raises(UsageError, match="the key from MY_KEY has a space") as caught:
+    with pytest.raises(UsageError, match="the key from MY_KEY contains a space") as caught:
         RemoteEngine("http://localhost:1/v1", "m", key=Key(value, "MY_KEY"))
     assert value not in str(caught.value)
 
 
 def test_a_password_in_the_address() -> None:
-    with pytest.raises(UsageError, match="holds a name or password") as caught:
+    with pytest.raises(UsageError, match="contains a user name or password") as caught:
         RemoteEngine(f"https://me:{SECRET}@host/v1", "m")
     assert SECRET not in str(caught.value)
 

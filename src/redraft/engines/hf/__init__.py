@@ -1,1 +1,1 @@
-"""Models of transformers: folders, with or without adapters."""
+"""transformers models: folders, with or without adapters."""

@@ -1,11 +1,11 @@
-"""Continuous batching for a model of transformers, in one thread.
+"""Continuous batching for a transformers model, in one thread.
 
-Each step runs one pass of the model, which adds a token to every sequence whose prompt is read. Sequences
-join and leave between steps. Prompts are read together, `READ` tokens a step, so that many short prompts take
-few passes and a long one does not stop the other sequences. A shared beginning is read once. Each sequence
-draws from its own seed, so others change only the last bits of its arithmetic. Sampling is temperature and
-then top-p, as in the other engines. Where a text has a form, llguidance restricts the next tokens, and no
-others are drawn.
+Each step runs one pass of the model, which adds a token to every sequence whose prompt has been read.
+Sequences join and leave between steps. Prompts are read together, `READ` tokens per step, so that many short
+prompts take few passes and a long one does not stop the other sequences. A shared beginning is read once.
+Each sequence draws from its own seed, so others change only the last bits of its arithmetic. Temperature is
+applied before top-p, as in the other engines. If a text has a form, llguidance decides which tokens may be
+drawn.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _PADDING = 0  # the token behind shorter prompts of a pass. Nothing sees it, and
 
 
 Chances = tuple[float, Likeliest]
-"""The logarithm of a token's probability, and the likeliest tokens in its place."""
+"""The logarithm of a token's probability, and the likeliest tokens at its position."""
 
 
 def installed() -> bool:
-    """Return whether llguidance is here, which keeps texts to a form."""
+    """Return whether llguidance, which restricts texts to a form, is installed."""
     return importlib.util.find_spec("llguidance") is not None
 
 
@@ -78,7 +78,7 @@ class Guide:
 
     def _lose(self, error: str) -> None:
         self.lost = True
-        _warn("%s takes no form, so checks do not steer it: %.200s", self._name, error)
+        _warn("%s accepts no form, so checks do not steer it: %.200s", self._name, error)
 
 
 def guided(logits: torch.Tensor, guides: Sequence[Guide | None]) -> torch.Tensor:
@@ -135,7 +135,7 @@ class Request:
     def take(self, token: int, chances: Chances | None, *, ends: bool) -> bool:
         """Add a token, and deliver the text that is now final. Return whether the sequence is complete.
 
-        `chances` go with the token, if the caller asked for them.
+        `chances` are the token's; None if the caller did not ask for them.
         """
         self.tokens.append(token)
         if self.guide:
@@ -173,13 +173,13 @@ class Request:
 
 
 class Batch:
-    """The thread and its sequences.
+    """The thread that runs the model, and its sequences.
 
     Args:
         model: A causal language model that passed `load.check_model`.
         size: Size of the tokenizer's vocabulary. Further tokens of the model are never drawn.
-        windows: Visible tokens by kind of attention; None for all.
-        least: Tokens that a sequence generates before it may end.
+        windows: Number of visible tokens for each kind of attention; None for all.
+        least: Minimum number of tokens that a sequence generates before it may end.
         tempered: Whether log-probabilities are those at each sequence's temperature, above 0.
     """
 
@@ -220,7 +220,7 @@ class Batch:
     def score(self, texts: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         """Return the log-probability of each token after the first, for each text.
 
-        They are computed beside the sequences, in the caller's thread.
+        They are computed in the caller's thread, while sequences continue.
         """
         with self._changed:
             while self._held and not self._closed:
@@ -243,13 +243,13 @@ class Batch:
             raise EngineError("the engine was closed.", hint="Load the model again.")
 
     def hold(self) -> None:
-        """Begin no sequence and no scoring until `release`. Active ones continue while `busy`."""
+        """Begin no sequence and no scoring until `release`. Active ones continue, as `busy` reports."""
         with self._changed:
             self._held += 1
 
     @property
     def busy(self) -> bool:
-        """Whether the model computes, or will for a sequence that was begun."""
+        """Whether any sequence or scoring is active."""
         with self._changed:
             return bool(self._running or self._scoring)
 
@@ -372,7 +372,7 @@ class Batch:
                 request.slot.tokens.clear()
                 read = len(request.tokens)
                 said = f"the model's logits are not finite (NaN or infinity) after {read} tokens."
-                hint = "Its training may have diverged: redraft weights verify FOLDER counts such weights."
+                hint = "Its training may have diverged: redraft weights verify FOLDER counts bad weights."
                 request.deliver(EngineError(said, hint=hint))
             elif request.take(token, chances, ends=token in self._ends):
                 self._running.remove(request)
@@ -413,7 +413,7 @@ class Batch:
 
 
 def alike(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Group texts of similar lengths, up to `most` tokens when padded. Return their numbers by group."""
+    """Group texts of similar lengths, up to `most` padded tokens each. Return the indices in each group."""
     groups: list[list[int]] = []
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
         if groups and (len(groups[-1]) + 1) * lengths[number] <= most:
@@ -445,8 +445,8 @@ def _scores(
 def draw(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[float]) -> list[int | None]:
     """Draw one token for each sequence, from logits of the shape (sequences, vocabulary).
 
-    Each of `numbers`, in [0, 1), is the position of a token in the cumulative probabilities. Returns token
-    ids; None where the logits are not finite.
+    Each of `numbers`, in [0, 1), is the position of a sequence's token in the cumulative probabilities.
+    Return token ids, with None where the logits are not finite.
     """
     drawn = logits.argmax(dim=-1)
     for nucleus in (False, True):

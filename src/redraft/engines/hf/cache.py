@@ -1,8 +1,8 @@
 """A key-value cache with a slot for each sequence, so that one pass of a model continues many sequences.
 
-The caches of transformers hold one batch that begins and ends together, padded on the left. Here sequences
-join and leave between passes, each begins at position 0 of its slot, and a slot can be continued later.
-Models with other state than keys and values, such as recurrent ones, do not fit.
+The caches of transformers are for one batch that begins and ends together, padded on the left. Here,
+sequences join and leave between passes, each begins at position 0 of its slot, and a slot can be continued
+later. Models whose state is not only keys and values, such as recurrent ones, are not supported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Pass:
 
     @property
     def length(self) -> int:
-        """Positions to read: the length of the longest sequence."""
+        """The number of positions to read: the length of the longest sequence."""
         return max(self.starts) + self.count
 
     def places(self, device: torch.device) -> torch.Tensor:
@@ -38,8 +38,8 @@ class Pass:
     def mask(self, dtype: torch.dtype, device: torch.device, window: int | None = None) -> torch.Tensor:
         """Return the attention mask: 0 for visible positions, the dtype's minimum for others.
 
-        `window` tokens are visible, the new one included; None for all. It has the shape (sequences, 1,
-        count, length), to be added to the scores.
+        `window` is the number of visible tokens, including the new one; None for all. The mask has the shape
+        (sequences, 1, count, length), and is added to the attention scores.
         """
         at = self.places(device)[:, None, :, None]
         seen = torch.arange(self.length, device=device)
@@ -134,10 +134,10 @@ def forward(
     *,
     keep: int = 1,
 ) -> torch.Tensor:
-    """Run one pass of a model, which extends the cache by the new tokens: `step.count` of each sequence.
+    """Run one pass of a model, and extend the cache by `step.count` new tokens of each sequence.
 
-    `windows` has the visible tokens by kind of attention; None for all. Returns the logits of the last `keep`
-    tokens, shape (sequences, keep, vocabulary).
+    `windows` maps each kind of attention to its number of visible tokens; None for all. Return the logits of
+    the last `keep` tokens, shape (sequences, keep, vocabulary).
     """
     cache.now.step = step
     masks = {kind: step.mask(model.dtype, model.device, window) for kind, window in windows.items()}

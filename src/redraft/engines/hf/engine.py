@@ -1,9 +1,9 @@
-"""Models of transformers: a folder, with or without a LoRA adapter, or a model in memory.
+"""transformers models: a folder, with or without a LoRA adapter, or a model in memory.
 
     engine = await HfEngine.start(Path("my-model"), parallel=8)
     engine = HfEngine(model, tokenizer, name="step 400", native=True)
 
-Streams run as one batch (`batch`), and a single stream repeats its text for the same seed. For speed, use a
+Streams run as one batch (`batch`), and a lone stream repeats its text for the same seed. For speed, use a
 GGUF file or vLLM: nothing is quantised, compiled or spread over several GPUs here.
 """
 
@@ -35,14 +35,14 @@ CLOSE_SECONDS = 5.0
 
 
 class HfEngine(TokenizedEngine):
-    """A model of transformers behind the engine protocol. The model is put into evaluation mode.
+    """An engine for a transformers model. It puts the model into evaluation mode.
 
     Args:
         model: A causal language model, perhaps wrapped by peft.
         ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
-        native: Whether it was trained on chains.
+        native: Whether the model was trained on chains.
         ends: Tokens that end a text; None for the model's and the tokenizer's.
-        least: Tokens that a text generates before it may end.
+        least: Minimum number of tokens that a text generates before it may end.
         tempered: Whether log-probabilities are those at each text's temperature (above 0), not at 1.
 
     Raises:
@@ -116,11 +116,11 @@ class HfEngine(TokenizedEngine):
 
         Raises:
             ModelError: A file is missing or damaged, does not fit, or is not supported.
-            UsageError: The device is not there, the weights are a pickle, or there is more than one adapter.
+            UsageError: The device is missing, the weights are a pickle, or there is more than one adapter.
         """
         if len(adapters) > 1:
             raise UsageError(
-                f"{folder} takes one adapter, and {len(adapters)} are given.",
+                f"{folder} accepts one adapter, but {len(adapters)} are given.",
                 hint=f"Merge the first: redraft weights merge-lora {folder} {adapters[0]} -o DIR",
             )
         gpu = machine.gpu_layers != 0 and torch.cuda.is_available()
@@ -150,9 +150,9 @@ class HfEngine(TokenizedEngine):
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Hold the engine while the weights of its model change, such as during a step of training.
+        """Pause the engine while its model's weights change, such as during a training step.
 
-        Streams and scores that were begun end first, with the old weights; others wait. At the end the cache
+        Active streams and scores finish first, with the old weights; new ones wait. At the end, the cache
         is emptied and the model is put into evaluation mode.
 
             async with engine.paused():
@@ -178,7 +178,7 @@ class HfEngine(TokenizedEngine):
             EngineError: The engine was closed.
         """
         if isinstance(texts, str):
-            raise UsageError("score takes a list of texts.", hint=f"engine.score([{texts!r:.60}])")
+            raise UsageError("score needs a list of texts.", hint=f"engine.score([{texts!r:.60}])")
         asked = [self._tokenizer.encode(t, special=True) if isinstance(t, str) else t for t in texts]
         for tokens in asked:
             self._check(tokens)

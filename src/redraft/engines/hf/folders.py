@@ -15,10 +15,10 @@ _CARDS = 2  # counted up when cards of made folders change. The first version dr
 
 
 def folder_for(ref: str, *, command: str = "") -> str:
-    """Return the folder, or org/name on the hub, for a `--model_name_or_path`.
+    """Return the folder, or org/name on the hub, for a value of `--model_name_or_path`.
 
-    It may be a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter. `command` goes into
-    the record of a folder that is made.
+    The value may be a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter. If a
+    folder is made, its record contains `command`.
     """
     from redraft.jobs.files import locked
     from redraft.jobs.machine import cache_folder
@@ -37,7 +37,7 @@ def _folder_for(ref: str, cache: Path, command: str) -> str:
         adapter = Path(last).expanduser()
         if not (adapter / "adapter_config.json").is_file():
             is_gguf = last.lower().endswith(".gguf")
-            found = "is for llama.cpp" if is_gguf else "is not the folder of an adapter"
+            found = "is for llama.cpp" if is_gguf else "is not an adapter folder"
             raise UsageError(
                 f"training cannot start from {ref}: {last or 'the part after +'} {found}.",
                 hint=f"Name the folder that the adapter was trained into: --model_name_or_path {base}+FOLDER",
@@ -56,7 +56,7 @@ def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:
     if not base.is_dir():
         raise UsageError(
             f"{base} is not on this machine, so {adapter} cannot be merged into it.",
-            hint=f"redraft weights merge-lora {base} {adapter} -o FOLDER   (and start from that)",
+            hint=f"redraft weights merge-lora {base} {adapter} -o FOLDER   (then start from FOLDER)",
         )
     files = [path for folder in (base, adapter) for path in sorted(folder.resolve().iterdir())]
     target = _target(cache, adapter.resolve().name, [path for path in files if path.is_file()])

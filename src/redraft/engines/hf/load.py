@@ -1,6 +1,6 @@
 """Load a transformers folder, with or without a LoRA adapter.
 
-No code of a folder is run (`trust_remote_code`) and nothing is unpickled: redraft's checked reader
+Code in a folder is never run (`trust_remote_code`) and nothing is unpickled: redraft's checked reader
 (`weights`) reads the weights. An adapter is merged in memory, as by `redraft weights merge-lora`. The hub is
 never used.
 """
@@ -31,7 +31,7 @@ _ROUNDING = 0.05
 """Allowed difference of two equivalent computations, relative to the largest logit; bf16 needs 0.01."""
 
 CLOSED: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-"""How transformers loads from a folder: nothing is fetched, and no code in it is run."""
+"""Arguments for transformers' loaders: fetch nothing, and run no code in the folder."""
 
 _ANOTHER = "Get the model again: weights and config.json do not belong together."
 _AS_GGUF = "Run it with llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
@@ -53,7 +53,7 @@ def load(
     """Load a folder.
 
     Args:
-        dtype: The dtype that it computes in; None for `usual_dtype`.
+        dtype: The dtype to compute in; None for `usual_dtype`.
 
     Raises:
         ModelError: A file is missing or damaged, or the model is not supported.
@@ -90,7 +90,7 @@ def load(
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Return the tokenizer of a folder, which must be a fast one."""
+    """Load the tokenizer of a folder. Raise `ModelError` if it is not a fast one."""
     check_tokenizer(folder)
     with loading(f"the tokenizer of {folder}"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **CLOSED)
@@ -100,20 +100,20 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Raise `ModelError` if a folder has no vocabulary."""
+    """Raise `ModelError` if a folder contains no tokenizer."""
     if not has_tokenizer(folder):
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
         raise ModelError(
-            f"{folder} has no tokenizer: no tokenizer.json, no tokenizer.model. It holds: {found}.",
+            f"{folder} has no tokenizer: no tokenizer.json, no tokenizer.model. It contains: {found}.",
             hint="Copy tokenizer.json and tokenizer_config.json from its base model.",
         )
 
 
 @contextmanager
 def loading(
-    what: str, *, hint: str | None = None, smaller: str = "Take a smaller model, or --gpu-layers 0."
+    what: str, *, hint: str | None = None, smaller: str = "Use a smaller model, or --gpu-layers 0."
 ) -> Iterator[None]:
-    """Turn errors of transformers into a `ModelError`: damaged files raise any kind of error there."""
+    """Turn all errors into a `ModelError`: for damaged files, transformers raises any kind of error."""
     try:
         yield
     except RedraftError:
@@ -125,14 +125,14 @@ def loading(
 
 
 def ends_of(tokenizer: Any, *settings: dict[str, Any]) -> frozenset[int]:
-    """Return the tokens that end a text. Chat models name more in their settings than the tokenizer does."""
+    """Return the tokens that end a text. A chat model's settings name more of them than its tokenizer."""
     named = [tokenizer.eos_token_id, *(setting.get("eos_token_id") for setting in settings)]
     listed = [ids if isinstance(ids, list) else [ids] for ids in named]
     return frozenset(token for tokens in listed for token in tokens if isinstance(token, int))
 
 
 def windows_of(model: Any, context: int) -> dict[str, int | None]:
-    """Return the visible tokens by kind of attention; None for the whole context."""
+    """Return the number of visible tokens for each kind of attention; None for the whole context."""
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     window = window if isinstance(window, int) and window > 0 else None
@@ -145,17 +145,17 @@ def windows_of(model: Any, context: int) -> dict[str, int | None]:
 
 
 def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]) -> None:
-    """Check that a model fits its tokenizer, and gives equal logits for a text in two parts and in one."""
+    """Check that a model fits its tokenizer, and computes equal logits for a text as a whole and in parts."""
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.size > rows:
         raise ModelError(
             f"the tokenizer has {tokenizer.size} tokens and the model {rows}: they do not belong together.",
-            hint="Take the tokenizer from the folder of the weights.",
+            hint="Use the tokenizer in the folder of the weights.",
         )
     if not {"position_ids", "past_key_values", "logits_to_keep"} <= set(
         inspect.signature(model.forward).parameters
     ):
-        raise _other_kind(model, "it does not take positions or a cache as arguments")
+        raise _other_kind(model, "it does not accept positions or a cache as arguments")
     ids = [number % rows for number in range(2, 8)]
     with torch.inference_mode():
         whole = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, -1]
@@ -166,7 +166,7 @@ def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]
         except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise _other_kind(model, _reason(error)) from None
     if whole.isfinite().all() and (whole - parts).abs().max() > _ROUNDING * whole.abs().max():
-        raise _other_kind(model, "it computes a text in two parts differently than in one")
+        raise _other_kind(model, "it computes a text in two parts differently from one part")
 
 
 def _other_kind(model: Any, why: str) -> ModelError:
@@ -175,10 +175,10 @@ def _other_kind(model: Any, why: str) -> ModelError:
 
 
 def usual_dtype(stored: torch.dtype | None, device: torch.device) -> torch.dtype:
-    """Return the dtype to compute in, unless the caller chooses.
+    """Return the default dtype to compute in.
 
-    On a GPU it is the dtype of the weights. On a CPU it is bfloat16 for weights of 16 bits if the CPU has
-    instructions for it, and else float32, which is exact for every weight.
+    On a GPU, it is the dtype of the weights. On a CPU, it is bfloat16 for 16-bit weights if the CPU has
+    instructions for it. Otherwise it is float32, which is exact for every weight.
     """
     if stored not in _FLOATS:
         return torch.float32

@@ -1,8 +1,8 @@
-"""Reward models: a number for an answer to a prompt, higher for a better one, read at the last token.
+"""Reward models score an answer to a prompt with a number, higher for a better one, at the last token.
 
-A model is a folder of transformers whose head `score` has one label, or an adapter of peft with such a head.
-Texts are written as in training (`redraft_reward` of the configuration; without it, by the chat template),
-with the reward model's own tokenizer.
+A model is a transformers folder whose head `score` has one label, or a peft adapter with such a head. Texts
+are formatted as in training (`redraft_reward` in the configuration; without it, by the chat template), with
+the reward model's own tokenizer.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RewardModel:
 
     @classmethod
     def load(cls, ref: str) -> RewardModel:
-        """Load a reward model; the last few are kept. It is checked, and no code of its folder is run."""
+        """Load and check a reward model, without running code in its folder. The last four are cached."""
         base, adapter = _parts(ref)
         described = Path(ref).expanduser() if adapter is None else adapter
         state = tuple((str(each), each.stat().st_mtime_ns) for each in sorted(described.glob("*.json")))
@@ -58,7 +58,7 @@ class RewardModel:
         """Return the reward of each answer to its prompt. Texts of a similar length are computed together.
 
         Raises:
-            RecordError: A prompt is empty, the template refuses it or the answer, or it leaves no room.
+            RecordError: A prompt is empty or leaves no room, or the template refuses a prompt or answer.
         """
         texts = [self._encoder.read(prompt, answer).ids.astype("int64") for prompt, answer in asked]
         found = [0.0] * len(texts)
@@ -87,7 +87,7 @@ def _parts(ref: str) -> tuple[str, Path | None]:
     if (path / _ADAPTER).is_file():
         base = read_json(path / _ADAPTER).get("base_model_name_or_path")
         if not isinstance(base, str) or not base:
-            raise ModelError(f"{path} does not name its base.", hint=f"Name it: reward:BASE+{ref}")
+            raise ModelError(f"{path} does not name its base model.", hint=f"Name it: reward:BASE+{ref}")
         return base, path
     if path.is_dir():
         return ref, None
@@ -120,7 +120,7 @@ def _checked(folder: Path, *, adapter: bool) -> dict[str, Any]:
     if not str(found).endswith("SEQ_CLS" if adapter else "ForSequenceClassification"):
         raise ModelError(f"{folder} is not a reward model: its kind is {found or 'unknown'}.", hint=_FORMS)
     if (labels := len(config.get("id2label") or "1")) != 1 and not adapter:
-        raise ModelError(f"{folder} has {labels} labels, and a reward model has one.", hint=_FORMS)
+        raise ModelError(f"{folder} has {labels} labels, but a reward model has one.", hint=_FORMS)
     note = config.get("redraft_reward") or {}
     length = note.get("max_length", config.get("max_position_embeddings") or 2048)
     if note.get("format", "chat") not in get_args(TrainingFormat) or not isinstance(length, int):

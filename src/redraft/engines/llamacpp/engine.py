@@ -36,7 +36,7 @@ from redraft.weights.gguf.reader import GGUFHeader
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 
 SPECULATES_UP_TO = 4
-"""Most streams at which drafts are tried by default. Drafts slow down a batch of eight fresh texts, and speed
+"""Most streams at which drafting is on by default. Drafts slow down a batch of eight fresh texts, and speed
 up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
 CALLS = (1, 4, 16)  # most calls at once, if calls are due. With fewer, each has more room
@@ -54,7 +54,7 @@ class ChildRefusal(Exception):
 
 
 class Child(ModelProcess):
-    """A running llama.cpp process. Make one with `start`.
+    """A running llama.cpp process. Create one with `start`.
 
     Its HTTP client is minimal, for one known server on 127.0.0.1: a general client takes longer per token
     than the rest of redraft. Each request has its own connection: closing it cancels the work, and nothing is
@@ -132,13 +132,13 @@ async def _chunk(reader: asyncio.StreamReader) -> bytes:
 
 
 def error_of(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the `error` of a record. If the server gave no `message`, the whole error becomes one."""
+    """Return the `error` of a record. Without a `message` from the server, the whole error becomes one."""
     error = record["error"]
     return {"message": str(error), **(error if isinstance(error, dict) else {})}
 
 
 class LlamaCppEngine(ProcessEngine[Child]):
-    """A GGUF model behind the engine protocol. Create it with `start`."""
+    """An engine for a GGUF model. Create it with `start`."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
             roles: The adapters of each role, if they differ; they need not be in `adapters`.
 
         Raises:
-            UsageError: The model was trained for shorter contexts.
+            UsageError: The model was trained for shorter contexts than `machine.ctx`.
             ModelError: A file is missing or damaged, an adapter is for another model, or the context needs
                 more memory than is free. With layers on the GPU, memory is not checked.
         """
@@ -293,7 +293,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         return super()._formed(asked, prompt, sampling, stop)
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text. Control tokens that are written out in it stay text."""
+        """Return the token ids of a text. Control tokens that are spelt out in it stay text."""
         if self._spaced and not special:
             # The text continues another: the tokenizer's space goes before a line break, which is removed.
             mark = await self._tokenize("\n", control=False)
@@ -310,7 +310,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def _once(
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: local.Room
     ) -> Replies:
-        """Continue token ids in a process. Tokens with held-back text come when that is certain."""
+        """Continue token ids in a process. Tokens whose text is held back are yielded with that text."""
         request = self._request(prompt, sampling, stop, room.tokens)
         if sampling.schema is not None:
             self._schemas.leave(self._info.name, expressible(sampling.schema)[1])
@@ -397,7 +397,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         await self._check_length(text)
         if await self._tokenize(text, control=False) != await self._tokenize(text, control=True):
             parts = f"a message, a tool or {base.OF_TEMPLATE}"
-            message = f"{parts} has a control token of the model in it, such as <|im_end|>."
+            message = f"{parts} contains one of the model's control tokens, such as <|im_end|>."
             raise RecordError(message, hint="Leave it out.")
 
     async def _end(self) -> str:
@@ -474,7 +474,7 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
 
 def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[str, Any]) -> dict[str, Any]:
     if sampling.logprobs:
-        raise RecordError("llama.cpp has no log-probabilities beside tools. Leave one of them out.")
+        raise RecordError("llama.cpp gives no log-probabilities if there are tools. Leave out one of them.")
     taken = (*base.OF_TOOLS, base.OF_TEMPLATE)
     beside = {name: part for name, part in (sampling.extra_body or {}).items() if name in taken}
     foreign = ("prompt", "return_tokens", "n_probs")
@@ -516,7 +516,7 @@ def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int, *, sever
 
 
 async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room: int) -> Replies:
-    """Turn the events of a chat of at most `room` tokens into deltas. The last one has the calls."""
+    """Turn the events of a chat of at most `room` tokens into deltas. The last one contains the calls."""
     calls: list[CallPiece] = []
     finish: Finish | None = None
     counts: TokenCounts | None = None

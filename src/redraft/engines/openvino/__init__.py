@@ -1,1 +1,1 @@
-"""Models of OpenVINO GenAI: GGUF files, many streams at once on a processor."""
+"""OpenVINO GenAI models: GGUF files, with many streams at once on a CPU."""

@@ -1,7 +1,7 @@
-"""The process that a model of OpenVINO runs in: `python -m redraft.engines.openvino.child`.
+"""The process that an OpenVINO model runs in: `python -m redraft.engines.openvino.child`.
 
 It reads `ChildSettings` from standard input, loads the model, and writes one line: `{}` or `{"error": …}`.
-Then each line of its input is a `Request` with a number, or only the number, which ends it: `{"id": 1,
+Then each line of its input is a `Request` with a number, or only the number, to cancel it: `{"id": 1,
 "tokens": […], …}`, `{"id": 1}`. Each line of its output is a list of `Event`s.
 
 One thread does everything, because a step holds the interpreter: requests are read between steps. Only the
@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 CACHED = "f16"
-"""The number format of the key-value cache. With OpenVINO's own choice, 8 bits, fewer of the next tokens were
-those of the exact weights (107 of 128, and 112), and nothing was faster."""
+"""The number format of the key-value cache. With OpenVINO's default, 8 bits, fewer next tokens were those of
+the exact weights (107 of 128, instead of 112), and nothing was faster."""
 
 REFUSED = "its schema is refused: "
 
 Event = tuple[int, list[int], list[float], str]
-"""What a stream has new: its number, tokens, log-probabilities if asked for, and why it ended, if it did:
-`stop`, `length`, or what went wrong. After `REFUSED` comes the reason, and the process ends."""
+"""News of a stream: its number, tokens, log-probabilities if asked for, and the reason if it ended:
+`stop`, `length`, or an error. `REFUSED` begins an error about a schema, after which the process ends."""
 
 
 class ChildSettings(TypedDict):
@@ -44,7 +44,7 @@ class ChildSettings(TypedDict):
 
 
 class Request(TypedDict):
-    """A request, except for its number."""
+    """A request without its number."""
 
     tokens: list[int]
     sampling: dict[str, Any]  # fields of GenerationConfig
@@ -77,7 +77,7 @@ def without_telemetry() -> None:
 
 
 class Lines:
-    """The lines of standard input. The process ends with them."""
+    """The lines of standard input. The process exits when standard input ends."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -141,7 +141,7 @@ def _tokenizer(model: Path, folder: Path) -> Any:
 
 
 class Streams:
-    """The streams of the pipeline: takes requests, steps, and reports new tokens."""
+    """The pipeline's streams: accept requests, compute steps, and report new tokens."""
 
     def __init__(self, pipeline: Any, lines: Lines, replies: int) -> None:
         self._pipeline, self._lines, self._replies = pipeline, lines, replies

@@ -1,11 +1,11 @@
-"""Models of OpenVINO GenAI: a GGUF file in a process of its own (`child`).
+"""OpenVINO GenAI models: a GGUF file in a process of its own (`child`).
 
-It computes many streams as one batch, with the instructions of the processor: AVX-512, VNNI, AMX. It takes
-and returns token ids, and this process encodes and decodes, so a text never becomes a control token. Tokens
-in its cache, such as a chain's draft, are not computed again.
+The child computes many streams as one batch, with the processor's AVX-512, VNNI or AMX instructions. It
+accepts and returns token ids, and this process encodes and decodes, so a text never becomes a control token.
+Tokens in its cache, such as a chain's draft, are not computed again.
 
-A grammar keeps answers to a JSON Schema. The grammar of a form would take 50 to 100 ms a token, while all
-streams wait, so there are no forms: checks do not steer.
+A grammar enforces a JSON Schema. A form's grammar would take 50 to 100 ms per token, while all streams wait,
+so forms are not supported: checks do not steer.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ _Stream = tuple[asyncio.AbstractEventLoop, _Inbox]
 
 
 class Child(ModelProcess):
-    """A running OpenVINO process. Make one with `start`.
+    """A running OpenVINO process. Create one with `start`.
 
-    A thread writes and a thread reads, so no event loop waits for a pipe, and streams of any loop share them.
+    One thread writes and one reads, so no event loop waits for a pipe, and streams of all loops share it.
     """
 
     module = "redraft.engines.openvino.child"
@@ -121,7 +121,7 @@ class Child(ModelProcess):
                 loop.call_soon_threadsafe(_put, found)
 
     def bury(self) -> None:
-        """Release the resources of an ended process. One that still runs is killed."""
+        """Release the resources of an ended process. If it still runs, kill it."""
         self._outbox.put(b"")
         super().bury()
 
@@ -132,7 +132,7 @@ def _put(events: Iterable[tuple[_Inbox, Event | None]]) -> None:
 
 
 class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
-    """A GGUF model behind the engine protocol. Create it with `start`."""
+    """An engine for a GGUF model. Create it with `start`."""
 
     def __init__(
         self,
@@ -163,9 +163,9 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
             adapters: GGUF files of LoRA adapters, all merged into a copy of the model.
 
         Raises:
-            UsageError: The model was trained for shorter contexts.
-            ModelError: A file is missing, damaged or not read by OpenVINO, an adapter is for another one, or
-                the context of one stream needs more memory than is free.
+            UsageError: The model was trained for shorter contexts than `machine.ctx`.
+            ModelError: A file is missing, damaged or not supported by OpenVINO, an adapter is for another
+                model, or one stream's context needs more memory than is free.
             OutputError: A copy of the model, which some number formats need, cannot be written.
         """
         headers = await asyncio.to_thread(local.read_headers, model, adapters)

@@ -1,9 +1,9 @@
-"""The GGUF files that OpenVINO reads, a copy of those that it would read inexactly, and their tokenizer.
+"""Check GGUF files for OpenVINO, copy those that it would read inexactly, and make their tokenizer.
 
-It reads llama, qwen2 and qwen3. It keeps Q4_0, Q8_0 and F16 exactly, but rounds the offsets of Q4_1 and of
-K-quants to whole steps: of 128 next tokens of the default model, only 79 were those of the exact weights.
-With the same weights in Q8_0 it was 107, at the same speed. So other formats become Q8_0, in a copy in the
-cache. OpenVINO takes no adapters on such a file either; they are merged into the copy.
+OpenVINO reads llama, qwen2 and qwen3. It keeps Q4_0, Q8_0 and F16 exactly, but rounds the offsets of Q4_1 and
+K-quants to whole steps: of 128 next tokens of the default model, only 79 matched those of the exact weights.
+With the same weights in Q8_0, 107 did, at the same speed. So other formats become Q8_0, in a copy in the
+cache. OpenVINO does not apply adapters to such a file either; they are merged into the copy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Prepared(NamedTuple):
 
 
 def check(model: Path, headers: Sequence[GGUFHeader]) -> None:
-    """Raise `ModelError` for a model with adapters that OpenVINO does not read, or would read wrongly."""
+    """Raise `ModelError` for a model or adapters that OpenVINO does not read, or would read wrongly."""
     header, *adapters = headers
     architecture = header.text("general.architecture")
     scaling = header.text(f"{architecture}.rope.scaling.type") or "none"
@@ -49,7 +49,7 @@ def check(model: Path, headers: Sequence[GGUFHeader]) -> None:
     faults = {
         f"its architecture, {architecture!r:.40}, is not {', '.join(READ)}": architecture not in READ,
         "it has experts": header.number(f"{architecture}.expert_count"),
-        "it stretches its positions": scaling != "none" or "rope_freqs.weight" in names,
+        "it scales its positions": scaling != "none" or "rope_freqs.weight" in names,
         "it is one part of several": (header.number("split.count") or 1) > 1,
         "it has an unknown number format": any(tensor.size is None for tensor in names.values()),
         "an adapter changes its embedding": "token_embd.weight.lora_a" in others,
@@ -59,7 +59,7 @@ def check(model: Path, headers: Sequence[GGUFHeader]) -> None:
 
 
 def loaded_bytes(header: GGUFHeader) -> int:
-    """Return the memory that a model's weights take while they are loaded.
+    """Return the bytes of memory that a model's weights need while they are loaded.
 
     Measured: twice their size (an increase of 290 MB for a file of 145), and 1.6 times after loading.
     """
@@ -72,7 +72,7 @@ def _is_exact(tensor: Tensor) -> bool:
 
 
 def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]) -> Prepared:
-    """Return the files to load for a checked model: its own, or a copy. Raise `OutputError` without room."""
+    """Return the files to load for a checked model: its own, or a copy. Raise `OutputError` if that fails."""
     folder = _home(model, adapters)
     if not adapters and all(map(_is_exact, headers[0].tensors.values())):
         return Prepared(model, folder / "tokenizer")
@@ -118,7 +118,7 @@ _ENDS = (
 class GGUFTokenizer:
     """The tokenizer and chat template of a GGUF file whose full header was read, without transformers.
 
-    It has the calls of transformers' tokenizers that `engines.text.Tokenizer` makes.
+    It has the methods of transformers' tokenizers that `engines.text.Tokenizer` calls.
     """
 
     def __init__(self, header: GGUFHeader) -> None:
@@ -133,7 +133,7 @@ class GGUFTokenizer:
         self.chat_template = header.text("tokenizer.chat_template")
 
     def get_vocab(self) -> dict[str, int]:
-        """Return the ids of the tokens."""
+        """Map each token to its id."""
         vocabulary: dict[str, int] = self._fast.get_vocab()
         return vocabulary
 

@@ -3,9 +3,9 @@
     with Batches(Path("out.jsonl.batches.jsonl"), journal) as batches:
         engine = await RemoteEngine.connect(url, model, reach=batches.reach)
 
-`BatchServer` takes the place of `Server` below an engine, which builds and reads the same JSON as live. A
-reply is stored in the journal before it is used, also if nobody waits for it yet: a run that was stopped
-finds it there, by the `call_id` of its call, which is the `custom_id` in the batch.
+`BatchServer` replaces `Server` below an engine, which builds and reads the same JSON as without batches. A
+reply is stored in the journal before it is used, even if nobody waits for it yet. A resumed run finds it
+there by the `call_id` of its call, which is the `custom_id` in the batch.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ PAUSE = 60.0  # default for the longest pause between two looks at a batch, in s
 _FIRST_PAUSE, _GROWTH = 2.0, 1.5
 _MOMENT, _LULL = 0.3, 10.0
 """Seconds without a new request after which a wave is sent: when all chains wait, and otherwise. A chain that
-does not wait runs its checks, or asks a model that is not asked in batches."""
+does not wait is running its checks, or asks a model that is not asked in batches."""
 
 _MORE = 1.25
-"""Growth of the requests that may be under way, with each batch that ends well after one did not fit."""
+"""Factor by which the limit of active requests grows with each good batch, after one batch was too large."""
 
 _AT_ONCE = 500  # lines of a result that are stored in one transaction
 
@@ -92,9 +92,9 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Batches(AbstractContextManager["Batches"]):
-    """The batches of one run, at all its servers, with the longest pause between two polls in seconds.
+    """The batches of one run, at all its servers. `pause` is the longest pause between two polls, in seconds.
 
-    `limit` is called repeatedly. If it returns a text, the name of a limit, the wait ends.
+    `limit` is called repeatedly. If it returns the name of a limit that was reached, the wait ends.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Batches(AbstractContextManager["Batches"]):
         self._servers: dict[str, BatchServer] = {}
 
     def reach(self, url: str, key: Key | None, patience: Patience) -> BatchServer:
-        """Return a server that is asked in batches: one for all engines at an address."""
+        """Return the `BatchServer` for an address, which is shared by all engines there."""
         if url not in self._servers:
             self._servers[url] = BatchServer(url, key, patience, self)
         return self._servers[url]
@@ -128,7 +128,7 @@ class Batches(AbstractContextManager["Batches"]):
             self.chains -= 1
 
     def line(self, sent: Sent, text: str) -> str:
-        """Record the progress of a batch; an empty text ends it. Return the progress line of all batches."""
+        """Record a batch's progress; an empty text removes it. Return the progress line of all batches."""
         self._shown.pop(sent.file, None)
         if text:
             self._shown[sent.file] = f"batch {sent.number}: {text}"
@@ -140,7 +140,7 @@ class Batches(AbstractContextManager["Batches"]):
         self.file.close()
         if left:
             names = ", ".join(sent.batch or sent.file for sent in left[:3]) + (", …" if left[3:] else "")
-            self._tell(f"{names}: under way at the server, and paid. The same command waits for it again.")
+            self._tell(f"{names}: under way at the server, and paid. To wait again, repeat the command.")
 
 
 @dataclass
@@ -154,9 +154,9 @@ class _Request:
 
 
 class BatchServer(Server):
-    """A server that is asked in batches.
+    """A server to which requests are sent in batches.
 
-    Rates a minute do not apply: batches have limits of their own.
+    Rates per minute do not apply, because batches have limits of their own.
 
     A provider limits the tokens in all of an account's active batches. A batch above the limit fails as a
     whole, and is not paid. Its requests are then sent again in smaller waves.
@@ -184,7 +184,7 @@ class BatchServer(Server):
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Send a request with the next wave, and yield its reply. Leaving the context does not cancel it."""
         if headers:
-            raise UsageError("requests of a batch have no headers of their own.", hint="Leave them out.")
+            raise UsageError("requests in a batch cannot have their own headers.", hint="Leave them out.")
         if not call_id:
             raise UsageError("batches need a journal.", hint="Wrap the engine in a JournaledEngine.")
         stored = self._batches.journal.get(raw_key(call_id))
@@ -221,7 +221,7 @@ class BatchServer(Server):
                 self._queue.pop(call_id, None)
 
     async def _send_all(self, earlier: Sequence[Sent]) -> None:
-        """Send wave after wave until cancelled. An error goes to all waiting callers, and ends it."""
+        """Send wave after wave until cancelled. An error ends this, and is raised in all waiting callers."""
         try:
             async with asyncio.TaskGroup() as following:
                 for sent in earlier:
@@ -340,9 +340,9 @@ class BatchServer(Server):
         # One of its lines may be at fault, and not its size.
         too_large = any(_TOO_MUCH.search(each.code or "") and not each.line for each in errors)
         if not most or not too_large:
-            hint = "Correct the settings that it names. Nothing of this batch was paid."
+            hint = "Correct the settings that it names. This batch costs nothing."
             if too_large:
-                hint = "Other batches of the account may fill its queue. Wait until they are done."
+                hint = "Other batches of the account may have filled its queue. Wait until they are done."
             raise EngineError(f"{self.host} refuses {sent.batch}: {self._words(errors)}", hint=hint)
         self._most = min(self._most, most)
         words = "%s refuses %s: %s At most %d requests at a time are sent."
@@ -445,8 +445,8 @@ class BatchServer(Server):
         reason = self.clean(refusal.complaint.message)
         if refusal.status in MISSING and path in ("/files", "/batches"):
             return ServerError(
-                f"{self.url} has no batches: {path} does not exist ({refusal.status}): {reason}",
-                hint="Leave out --batch: the same requests are sent one by one.",
+                f"{self.url} does not support batches: {path} does not exist ({refusal.status}): {reason}",
+                hint="Leave out --batch: requests are then sent one by one.",
                 status=refusal.status,
             )
         if refusal.status == 404:
@@ -459,8 +459,8 @@ class BatchServer(Server):
     @property
     def _forget(self) -> str:
         return (
-            f"If the replies are gone, remove the lines of the batch from {self._batches.file.path}: its "
-            "requests are then sent, and paid, again."
+            f"If the replies are gone, remove the batch's lines from {self._batches.file.path}: its "
+            "requests are then sent, and paid for, again."
         )
 
     def _words(self, errors: Sequence[_Fault]) -> str:
@@ -519,14 +519,14 @@ class Sent:
     at: int  # when the file was uploaded, in Unix seconds
     requests: Sequence[str]
     number: int  # its number in this file, from 1: the wave
-    batch: str = ""  # its id; empty where the server had not told it before the process died
+    batch: str = ""  # its id; empty if the process died before the server sent it
 
 
 class BatchFile:
-    """The batches of a run, in `OUT.batches.jsonl` beside its output: a stopped run finds them there.
+    """The batches of a run, in `OUT.batches.jsonl` beside its output. A resumed run finds them there.
 
-    Three lines tell the story of a batch. The first is written before the server is asked to create it: from
-    then on its requests are never sent twice, even if the process dies before it hears of the new batch.
+    Three lines record a batch. The first is written before the server is asked to create the batch. From then
+    on, its requests are never sent twice, even if the process dies before the server answers.
 
         {"file": "file-1", "server": "https://…/v1", "at": 1700000000, "requests": ["ab12…", …]}
         {"file": "file-1", "batch": "batch_1"}
@@ -535,7 +535,7 @@ class BatchFile:
     The last one is written when all its replies are in the journal. The output's lock covers this file too.
 
     Raises:
-        OutputError: It cannot be written, or a line of it is damaged.
+        OutputError: The file cannot be written, or one of its lines is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -554,18 +554,18 @@ class BatchFile:
         return [sent for sent in self._pending.values() if server in (None, sent.server)]
 
     def uploaded(self, file: str, server: str, requests: Sequence[str]) -> Sent:
-        """Record that a batch is about to be created. Raises `OutputError` if it cannot be written."""
+        """Record that a batch is about to be created. Raise `OutputError` if that cannot be written."""
         at = int(time.time())
         self._append({"file": file, "server": server, "at": at, "requests": list(requests)})
         return self._pending[file]
 
     def created(self, sent: Sent, batch: str) -> Sent:
-        """Record the id of a batch. Raises `OutputError` if it cannot be written."""
+        """Record the id of a batch. Raise `OutputError` if that cannot be written."""
         self._append({"file": sent.file, "batch": batch})
         return self._pending[sent.file]
 
     def ended(self, sent: Sent, how: str) -> None:
-        """Record that a batch is read completely. Raises `OutputError` as above."""
+        """Record that a batch was read completely. Raise `OutputError` if that cannot be written."""
         self._append({"file": sent.file, "ended": how})
 
     def close(self) -> None:
@@ -589,8 +589,8 @@ class BatchFile:
                 self._note(record or {})
             except (KeyError, TypeError):
                 raise OutputError(
-                    f"{self.path} is the file for batches, but line {number} is something else.",
-                    hint="Move it away. Batches that are under way are then sent, and paid, again.",
+                    f"{self.path} should list batches, but its line {number} is something else.",
+                    hint="Move the file away. Batches under way are then sent, and paid for, again.",
                 ) from None
             length += len(line)
         return length

@@ -3,8 +3,8 @@
     engine = await RemoteEngine.connect("http://localhost:8000/v1", "qwen")
 
 Chats go to `/chat/completions`, raw text to `/completions`. A server without the latter is recognised at the
-first request for raw text. Reasoning is not part of the answer, whether the server marks it or it stands in
-tags. Token ids are neither sent nor read.
+first request for raw text. Reasoning is not part of the answer, whether the server marks it or the model
+writes it in tags. Token ids are neither sent nor read.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _OF_BEGINNING = re.compile(
 _OF_LLAMACPP = ("llamacpp", "library", "organization_owner")
 """Owners of models on servers that have llama.cpp inside: its own, Ollama and LM Studio."""
 _END = object()
-_SEE_LOG = "The server may have been stopped, or out of memory: see its log."
+_SEE_LOG = "The server may have stopped, or run out of memory: see its log."
 
 
 class RemoteEngine(Engine):
@@ -62,7 +62,7 @@ class RemoteEngine(Engine):
         url: The base address, such as `http://localhost:8000/v1`.
         key: Sent as a bearer token, to this server only.
         context: Length of the context in tokens, if known.
-        reach: Makes the sender of requests: `Server` sends at once, a `batch.BatchServer` in batches.
+        reach: Creates the sender of requests: `Server` sends at once, `batch.BatchServer` in batches.
 
     Raises:
         UsageError: The address is invalid, or the key would travel unencrypted to another machine.
@@ -108,7 +108,7 @@ class RemoteEngine(Engine):
     ) -> Self:
         """Ask the server about a model, and return its engine.
 
-        Without a name, it is the server's only model. The engine gets the other arguments.
+        `model` may be omitted if the server has only one. `price_of` returns the price for the model's name.
 
         Raises:
             UsageError: No model is named, and the server has none or several.
@@ -137,7 +137,7 @@ class RemoteEngine(Engine):
         return self._info
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text. Raises what `chat` raises."""
+        """Continue raw text. Raise the same errors as `chat`."""
         return self._deltas(_RAW, wire.completion_body(self._info.name, prompt, sampling, stop), sampling)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
@@ -234,7 +234,7 @@ class RemoteEngine(Engine):
 
     def _last(self, reply: _Reply, text: str, limit: float, sampling: Sampling) -> Delta:
         if reply.finish == "error" or not (reply.finish or (reply.done and (reply.counts or reply.begun))):
-            how = "gave the answer up" if reply.finish else "broke the stream off"
+            how = "gave up the answer" if reply.finish else "broke off the stream"
             raise self._broken(f"{how} after {len(reply.text)} characters.")
         if "response_format" in reply.request:
             name = f"{self._server.host}#{self._info.name}"
@@ -281,7 +281,7 @@ class RemoteEngine(Engine):
         """Leave refused fields out of later requests, now that the server accepted such a request.
 
         A complaint may name one field and mean another: then the request without it is refused as well. Each
-        refusal has the fields that were left out after it.
+        refusal lists the fields that were left out after it.
         """
         for gone, refusal in refusals:
             if gone & wire.GRAMMARS:
@@ -296,7 +296,7 @@ class RemoteEngine(Engine):
     def _without_forms(self, why: str) -> None:
         if self._grammar:
             words = self._server.clean(why)[:200].rstrip(" .")
-            _log.warning("%s takes no grammars: %s. So checks do not steer it.", self._server.host, words)
+            _log.warning("%s accepts no grammars: %s. So checks do not steer it.", self._server.host, words)
         self._grammar, self._info = "", replace(self._info, forms=False, resumes=False)
 
     def _debug(self, what: str, record: wire.Body) -> None:
@@ -375,7 +375,7 @@ class RemoteEngine(Engine):
 
     def _not_the_protocol(self, record: str) -> ServerError:
         shown = self._server.clean(record)[:80]
-        message = f"{self._server.host} answered with JSON that is not of the OpenAI protocol: {shown}"
+        message = f"{self._server.host} answered with JSON outside the OpenAI protocol: {shown}"
         return ServerError(message, hint=ADDRESS_HINT)
 
     def _silence(self, reply: _Reply) -> EngineTimeout:
@@ -390,7 +390,7 @@ class RemoteEngine(Engine):
         return EngineTimeout(message, hint=hint, passing=limit < patience.outage)
 
     async def embed(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the reply to a request for embeddings. Both are passed on unchanged."""
+        """Ask this model for embeddings, and return the server's reply unchanged."""
         body = {**asked, "model": self._info.name}
         found = await self._server.fetch("POST", f"{self._server.url}{_EMBEDDINGS}", body)
         if isinstance(found, Refusal):
@@ -472,7 +472,7 @@ class _Reply:
 
 @dataclass(frozen=True)
 class Listed:
-    """A model as `GET /models` lists it. Its owner is `vllm`, `llamacpp`, or whatever another server says."""
+    """A model as `GET /models` lists it. Its owner is `vllm`, `llamacpp`, or another name."""
 
     name: str
     context: int | None = None
@@ -492,7 +492,7 @@ async def choose(server: Server, name: str | None) -> Listed:
     else:
         names = [model.name for model in listed]
         raise UsageError(
-            f"{server.url} has {len(names) or 'no'} models; name one of them.{has(names)}",
+            f"{server.url} has {len(names) or 'no'} models; give the name of one.{has(names)}",
             hint=f"--model {server.url}#{names[0] if names else 'name'}",
         )
     fields = {"llamacpp": "grammar", "sglang": "ebnf", "vllm": "structured_outputs"}
@@ -500,10 +500,10 @@ async def choose(server: Server, name: str | None) -> Listed:
 
 
 async def models(server: Server, *, needed: bool) -> list[Listed]:
-    """Return the server's models. Raises what `choose` raises.
+    """Return the server's models. Raise the same errors as `choose`.
 
-    If the list is optional, a failure gives an empty list and the request is not repeated: `transformers
-    serve` answers chats while its list fails.
+    Unless it is `needed`, a failure gives an empty list, and the request is not repeated: `transformers
+    serve` answers chats even if its list fails.
     """
     reply = await server.fetch("GET", server.url + "/models", patient=needed)
     if isinstance(reply, Refusal):
@@ -519,7 +519,7 @@ async def models(server: Server, *, needed: bool) -> list[Listed]:
 
 
 def has(names: Sequence[str]) -> str:
-    """Return a sentence that lists the models, with a leading space; empty without any."""
+    """Return a sentence that lists the models, with a leading space; empty if there are none."""
     shown = [*names[:10], "…"] if len(names) > 10 else names
     return f" It has: {', '.join(shown)}." if shown else ""
 

@@ -1,7 +1,7 @@
 """HTTP with one server: address and key, retries, time-outs, and errors that say what to do.
 
-`wire` knows what the JSON means, and `engines.retry` how long to wait. Redirects are not followed, because a
-key must not travel to another host. A request is repeated only before any of its reply was read, so that
+`wire` interprets the JSON, and `engines.retry` decides how long to wait. Redirects are not followed, because
+a key must not be sent to another host. A request is repeated only if none of its reply was read, so that
 shown text is never generated twice.
 """
 
@@ -47,8 +47,8 @@ _NONE: Mapping[str, str] = {}
 ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 _DOWN_HINT = "Start the server, or correct host and port in --model."
 _LOG_HINT = "See the log of the server."
-_UNREADABLE_HINT = "It may pass: try again. If it does not, see the log of the server, or of a proxy."
-_SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-seconds if you gave it."
+_UNREADABLE_HINT = "This may pass: try again. If it does not, see the log of the server, or of a proxy."
+_SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-seconds if you set it."
 _LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
 
 _BAD = object()
@@ -68,14 +68,14 @@ class Refusal:
 
     @property
     def of_key(self) -> bool:
-        """Whether the server misses or refuses the key. OpenRouter's status 403 may come from a filter."""
+        """Whether the key is missing or refused. OpenRouter's status 403 may come from a content filter."""
         if self.status == HTTPStatus.FORBIDDEN:
             return not FILTER.search(self.complaint.message)
         return self.status == HTTPStatus.UNAUTHORIZED
 
     @property
     def of_account(self) -> bool:
-        """Whether the account is empty. OpenAI sends a rate limit's status, but waiting does not help."""
+        """Whether the account is empty. OpenAI reports that like a rate limit, but waiting does not help."""
         return self.status == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in self.complaint.code
 
     @property
@@ -90,7 +90,7 @@ class Refusal:
 
 
 class Server:
-    """One server that speaks JSON over HTTP/1.1. Nothing is sent before it is asked.
+    """One server that speaks JSON over HTTP/1.1. Creating this object sends nothing.
 
     Raises:
         UsageError: The address is invalid, or the key would travel unencrypted.
@@ -129,8 +129,8 @@ class Server:
         """Post a request, with retries. Leaving the context drops the connection, which cancels the work.
 
         Yields a 2xx response that is not read yet, or a `Refusal`. `response.extensions["asked_at"]` is the
-        time of the request, on the event loop's clock. `call_id` names the call for servers that are asked in
-        batches.
+        time of the request, on the event loop's clock. Only servers that are asked in batches use `call_id`,
+        the call's name.
         """
         request = {"method": "POST", "url": self.url + path, "json": body, "headers": headers}
         reply = await self._settled(request, self.patience.first_token)
@@ -146,9 +146,9 @@ class Server:
     async def fetch(
         self, method: str, address: str, body: Body | None = None, *, file: bytes = b"", patient: bool = True
     ) -> Any:
-        """Return the JSON of a small reply or a `Refusal`. Raises as `asked` does.
+        """Return the JSON of a small reply, or a `Refusal`. Raise the same errors as `asked`.
 
-        With a `file` of JSON lines, it is posted as a form with the fields of `body`.
+        A `file` of JSON lines is posted as a form, together with the fields of `body`.
         """
         request: dict[str, Any] = {"method": method, "url": address, "json": body}
         limit = self.patience.between_tokens
@@ -191,7 +191,7 @@ class Server:
             await self._close(reply)
 
     async def _split(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        """Yield complete lines. Only a line feed ends one: JSON may hold other line ends of `splitlines`."""
+        """Yield complete lines. Only a line feed ends one, because JSON may contain other line breaks."""
         rest, pieces = b"", response.aiter_bytes()
         while True:
             async with asyncio.timeout(self.patience.between_tokens):
@@ -254,9 +254,9 @@ class Server:
         return text if len(text) <= 300 else text[:299] + "…"
 
     def hide(self, *values: Any) -> None:
-        """Remove these values' texts from what the server says: an error may repeat the request.
+        """Hide these values' texts in messages and logs, because a server's error may repeat the request.
 
-        Texts of old requests are forgotten, or a long run would keep all it has sent.
+        Texts of old requests are forgotten; otherwise a long run would keep all that it has sent.
         """
         for old in list(self._hidden)[:-HIDDEN]:
             del self._hidden[old]
@@ -274,7 +274,7 @@ class Server:
         return text
 
     def error(self, refusal: Refusal, path: str) -> EngineError:
-        """Return the error for a refusal of this path."""
+        """Return the error for a request to this path that was refused."""
         status, host, hint = refusal.status, self.host, None
         reason = self.clean(why_refused(refusal.complaint.message))
         key = f"the key from {self._key.source}" if self._key else ""
@@ -356,7 +356,7 @@ class Server:
                 return response if response.is_success else await self._refusal(response)
         except httpx.ConnectTimeout:
             seconds = self.patience.connect
-            return EngineTimeout(f"{self.url} took no connection within {seconds:g} s.", hint=_DOWN_HINT)
+            return EngineTimeout(f"{self.url} accepted no connection within {seconds:g} s.", hint=_DOWN_HINT)
         except httpx.RequestError as error:
             reason = self.clean(str(error)) or type(error).__name__
             return ServerError(f"no server answers at {self.url}: {reason}", hint=_DOWN_HINT)
@@ -406,7 +406,7 @@ class Server:
 
 
 def check_address(url: str) -> None:
-    """Raise `UsageError` unless a text is the address of a server, without a password."""
+    """Raise `UsageError` unless a text is the address of a server, without a user name or password."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -417,18 +417,18 @@ def check_address(url: str) -> None:
         raise UsageError(f"{url!r} is not the address of a server.", hint="http://host:port/v1#model")
     if parts.username or parts.password:
         raise UsageError(
-            f"the address of {parts.hostname} holds a name or password, which would show in logs.",
+            f"the address of {parts.hostname} contains a user name or password, which logs would show.",
             hint=f"Leave it out, and: export {key_variable(parts.hostname or '')}=…",
         )
 
 
 def _check_key(url: str, key: Key) -> None:
     if not (key.value.isascii() and key.value.isprintable()) or " " in key.value:
-        raise UsageError(f"the key from {key.source} has a space, a line break or a non-ASCII character.")
+        raise UsageError(f"the key from {key.source} contains a space, line break or non-ASCII character.")
     parts = urlsplit(url)
     if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not key.plain_http:
         raise UsageError(
-            f"the key from {key.source} would travel to {parts.netloc} unencrypted.",
+            f"the key from {key.source} would be sent to {parts.netloc} unencrypted.",
             hint=f"Use https://, or allow it under [keys] of {config_path()}: "
             f'"{parts.netloc}" = {{ key = "env:NAME", plain_http = true }}',
         )
@@ -466,7 +466,7 @@ class Lanes:
     Each active request has its own client with one connection, so that hundreds at once stay cheap:
     httpcore's pool compares all of its connections whenever a request begins or ends. With 200 at once, that
     takes more time than everything else together (benchmarks/generate.py, row `overhead`). The lane used last
-    goes first, because its connection is open.
+    is used first, because its connection is open.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -477,7 +477,7 @@ class Lanes:
         self.closed = False
 
     async def send(self, *, auth: Sign | None, **request: Any) -> httpx.Response:
-        """Send a request, given as the arguments of `build_request`. `close` gives its lane back."""
+        """Send a request, given as the arguments of `build_request`. `close` frees its connection."""
         if self._free:
             lane = self._free.pop()
         else:

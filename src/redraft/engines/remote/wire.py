@@ -46,8 +46,8 @@ class TokenCounts:
 
 
 BYTES = 3
-"""Bytes of UTF-8 in an estimated token. A token of English has four to five, one of code or numbers about
-three, and a Chinese character has three. So the estimate is rather high, and no limit is passed unseen."""
+"""UTF-8 bytes per token, for estimates. A token of English has four to five, one of code or numbers about
+three, and a Chinese character has three. So estimates are rather high, and no limit is exceeded unnoticed."""
 
 PER_MESSAGE = 4  # tokens that a chat's template puts around a message
 
@@ -99,7 +99,7 @@ class Chunk:
 
 
 def sampling_fields(sampling: Sampling, stop: Sequence[str]) -> Body:
-    """Return the fields of a request that control generation, without those at the server's default."""
+    """Return the request fields that control generation, except those left to the server's defaults."""
     fields: Body = {"stream": True, "stream_options": {"include_usage": True}}
     for name in ("temperature", "top_p", "max_tokens"):
         if name not in sampling.left_out:
@@ -127,7 +127,7 @@ def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop:
 
 
 GRAMMARS = frozenset({"grammar", "ebnf", "structured_outputs", "guided_grammar"})
-"""Fields of a request that take a grammar: of llama.cpp, SGLang, and vLLM from 0.11.0 on and before."""
+"""Request fields for a grammar: of llama.cpp, of SGLang, and of vLLM since 0.11.0 and before that."""
 
 
 def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Sequence[str]) -> Body:
@@ -140,7 +140,7 @@ def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Se
 
 
 def read_chunk(record: Mapping[str, Any]) -> Chunk:
-    """Read one record: a piece of a stream, or a whole reply. Raises `ValueError` if it does not fit."""
+    """Read one record: a piece of a stream, or a whole reply. Raise `ValueError` if it is malformed."""
     choices = [] if record.get("choices", "") is None else record.get("choices")
     if not isinstance(choices, list):
         raise ValueError("it has no choices")  # noqa: TRY004  (a wrong shape of data, not of a call)
@@ -321,7 +321,7 @@ _PROMPT = re.compile(
 
 
 def read_complaint(record: Any) -> Complaint | None:
-    """Read an error record of any usual shape; None if it is not one.
+    """Read an error record of a usual shape. Return None if it is not one. These are known:
 
     `{"error": {"message", "type", "code"}}` (OpenAI, llama.cpp), `{"error": "…"}`, `{"object": "error",
     "message": …}` (older vLLM) and `{"detail": …}` (FastAPI).
@@ -355,13 +355,12 @@ def in_dialect(body: Body, refused: Collection[str]) -> Body:
 
 
 def adapted(body: Body, complaint: Complaint) -> Body | None:
-    """Return the request in the form that this server takes, or None if the complaint concerns something
-    else.
+    """Adapt the request to this server. Return None if the complaint concerns something else.
 
     Four differences do not change the result: some servers refuse a field that asks for extra numbers, newer
-    OpenAI models want `max_completion_tokens`, others refuse a `max_tokens` that does not fit after the
-    prompt, and a chat template may take only alternating turns. A server without JSON schemas is asked for a
-    plain answer.
+    OpenAI models need `max_completion_tokens`, others refuse a `max_tokens` that does not fit after the
+    prompt, and a chat template may need alternating turns. A server without JSON schemas is asked for a plain
+    answer.
     """
     given = body.get("messages", ())
     if _OF_TURNS.search(complaint.message) and (together := list(folded(given))) != list(given):
@@ -381,7 +380,7 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
 
 
 def is_about_grammar(complaint: Complaint) -> bool:
-    """Return whether a server complains of a grammar."""
+    """Return whether a server complains about a grammar."""
     return bool(_OF_GRAMMAR.search(complaint.message))
 
 
@@ -431,7 +430,7 @@ class EventParser:
         return self._events([whole, *lines])
 
     def close(self) -> list[str]:
-        """Return the data of a last event that no empty line ended."""
+        """Return the data of the last event, if no empty line ended it."""
         return self.feed(b"\n\n")
 
     def _events(self, lines: list[bytes]) -> list[str]:
@@ -448,7 +447,7 @@ class EventParser:
 
 @dataclass
 class Stops:
-    """Ends a stream of text at the first stop string, even if its server ignores them."""
+    """Ends a stream of text at the first stop string, even if the server ignores stop strings."""
 
     stop: tuple[str, ...]
     found: str = ""  # the stop string that has come; empty for none

@@ -1,7 +1,7 @@
 """Tool calls that a model wrote as text, for servers without a parser for them.
 
 It reads `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
-`<|python_tag|>{…}` (Llama), and a reply of nothing but such JSON. After a mark, any name is a call: a wrong
+`<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a mark, any name is a call: a wrong
 one gets feedback. Calls in XML or Python stay text, as does JSON without a mark that names no offered tool.
 """
 
@@ -30,7 +30,7 @@ _BEHIND = re.compile(r"(?:\s*+(?:</tool_call>|```|\]))*")
 async def calls_apart(deltas: Replies, tools: Sequence[Mapping[str, Any]], *, bare: bool = True) -> Replies:
     """Move tool calls from the text of a chat's deltas to `tool_calls`. Text that may be a call is held back.
 
-    Without `bare`, only JSON behind a mark is a call; other JSON is an answer.
+    Without `bare`, only JSON after a mark is a call; other JSON is an answer.
     """
     names = {str((tool.get("function") or tool).get("name")) for tool in tools}
     held, text = list[Delta](), ""
@@ -74,9 +74,9 @@ def _with_calls(held: list[Delta], text: str, names: Container[str], *, bare: bo
 
 
 def calls_at(text: str, names: Container[str] | None, start: int = 0) -> tuple[list[tuple[str, str]], int]:
-    """Return the consecutive calls in a text, of these tools or any, as JSON, and where they end.
+    """Return the consecutive calls in a text, and the position where they end.
 
-    A call is the name of its tool, and its arguments.
+    A call is the name of its tool, and its arguments as JSON. `names` limits the tools; None allows any.
     """
     found, end, decode = list[tuple[str, str]](), start, json.JSONDecoder(strict=False).raw_decode
     with suppress(ValueError, RecursionError):
@@ -93,5 +93,5 @@ def calls_at(text: str, names: Container[str] | None, start: int = 0) -> tuple[l
 
 
 def joined(calls: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], ...]:
-    """Return calls as a message has them, each with an id."""
+    """Return calls in the form of a message's `tool_calls`, each with an id."""
     return tool_calls(CallPiece(number, "", *call) for number, call in enumerate(calls))
