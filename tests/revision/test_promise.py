@@ -86,7 +86,7 @@ def test_a_damaged_file_of_counts_begins_anew_and_one_that_cannot_be_written_is_
         watch.add(answer(passed=True))
         assert file.read_text() == "1 1 0\n"
     said = watch.keep_in(file)
-    assert said.startswith("Each start counts anew if way.yaml keeps its promise: ")
+    assert said.startswith("Each start counts way.yaml's promise anew: ")
     assert str(file) in said
     assert not watch.add(answer(passed=True))
     assert watch.count == 2

@@ -22,7 +22,7 @@ from redraft.revision import stop as rules
 from redraft.revision.state import State
 
 LONGEST_WORK = 512
-"""Tokens of a chain on an exercise; the longest criticism has about 200."""
+"""The most tokens of a chain on an exercise. The longest criticism has about 200."""
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Stream:
 
     @property
     def place(self) -> tuple[selfee.SectionKind, int]:
-        """The section that is being written: an answer or feedback."""
+        """The section that is being written: its kind, answer or feedback, and its index."""
         return self.parser.kind, self.parser.index
 
     @property
@@ -137,7 +137,7 @@ class Stream:
         return rules.in_text(self.state, kind, index, self.steps(), unsure=unsure)
 
     def weigh(self, delta: Delta) -> None:
-        """Note how likely the model finds its feedback. A delta may belong to two sections."""
+        """Record how likely the model finds its feedback. A delta may belong to two sections."""
         if self.parser.kind == "feedback" and delta.logprobs:
             self.least[self.index] = min(self.least.get(self.index, 0.0), *delta.logprobs)
 
@@ -148,7 +148,7 @@ class Stream:
         yield from self._announce(len(self.state.steps) - len(self.before))
 
     def flush(self) -> ops.Loop[None]:
-        """Yield events for text held back as a possible heading: the section ends here."""
+        """Yield events for text that was held back as a possible heading. The section ends here."""
         yield from self.show(self.parser.close())
 
     def force(self, text: str) -> ops.Loop[None]:
@@ -215,7 +215,7 @@ class Stream:
         yield ops.Progress(chain.model_copy(update={"steps": tuple(steps), "best": None, "usage": usage}))
 
     def show(self, pieces: Iterable[selfee.SectionText]) -> ops.Loop[None]:
-        """Yield events for the certain parts of a text."""
+        """Yield events for parsed pieces of text, and announce the steps that they complete."""
         for piece in pieces:
             index = piece.index - (piece.kind == "feedback")
             if self.announced < index:

@@ -130,7 +130,7 @@ def test_a_schema_that_is_refused_leaves_the_tools_alone(server: FakeServer) -> 
 )
 def test_an_engine_that_takes_no_such_part_is_named(options: dict[str, Any]) -> None:
     engine = Able(["a"], about=OF_TEXT)
-    with pytest.raises(UsageError, match=f"the engine scripted takes no {next(iter(options))}"):
+    with pytest.raises(UsageError, match=f"the engine scripted does not accept {next(iter(options))}"):
         redraft.revise("Go.", model=engine, **options)
     assert engine.calls == []
 
