@@ -158,7 +158,7 @@ async def stream(prompt: Asked, **options: Unpack[RevisionKeywords]) -> AsyncGen
 
     Args:
         prompt: A text, a `Prompt` or chat messages.
-        **options: The options listed below. All are optional.
+        **options: As listed below; all are optional.
 
     Raises:
         UsageError: The options do not fit together or do not suit the model.

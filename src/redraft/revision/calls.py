@@ -138,7 +138,7 @@ def _closed(schema: Any) -> Any:
 
 
 def tell_unmet(checks: Iterable[Check], tools: Tables) -> None:
-    """Warn of checks that name a tool or an argument which the request does not offer."""
+    """Warn about checks that name a tool or argument which the request does not offer."""
     offered = _named(tools)
     known = f"an unknown tool (offered: {', '.join(offered)[:200] or 'none'})"
     for check in checks:
@@ -205,7 +205,7 @@ def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple
 
 
 def reread(arguments: str) -> str | None:
-    """Return arguments as a JSON object if they are one in a fence, a string or Python, or with line breaks.
+    """Read a JSON object from arguments: in a fence, in a string, as Python, or with bare line breaks.
 
     Return None if they are an object already, cannot be read, or give a name twice.
     """
@@ -238,7 +238,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text is there instead of a tool call: a call is due, or the text patches one."""
+    """Return whether a text replaces a tool call, because a call is due or because the text patches one."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 

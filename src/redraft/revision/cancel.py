@@ -9,7 +9,7 @@ from types import TracebackType
 
 
 class OutOfTime(Exception):
-    """Raised at a deadline or a cancellation. An engine may raise a TimeoutError of its own."""
+    """Raised at a deadline or a cancellation. It is not a TimeoutError, which engines may raise too."""
 
 
 class CancelToken:

@@ -37,7 +37,7 @@ class Transcript:
     marks: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
 
     def add(self, delta: Delta) -> None:
-        """Append a generated delta. Tokens may run ahead of their text, see `Delta.tokens`."""
+        """Append a generated delta. Tokens may run ahead of their text (see `Delta.tokens`)."""
         self.text += delta.text
         self.tokens.extend(delta.tokens)
         if delta.text and delta.tokens and delta.finish is None:
@@ -70,7 +70,7 @@ class Transcript:
 
 @dataclass
 class Stream:
-    """The text of one chain, read while it is written."""
+    """The text of one chain, parsed while it is written."""
 
     state: State
     written: Transcript
@@ -85,7 +85,7 @@ class Stream:
 
     @property
     def index(self) -> int:
-        """Index of the answer that is being written or judged."""
+        """The index of the answer that is being written or judged."""
         return self.parser.index - (self.parser.kind == "feedback")
 
     @property
@@ -152,7 +152,7 @@ class Stream:
         yield from self.show(self.parser.close())
 
     def force(self, text: str) -> ops.Loop[None]:
-        """Append a text in place of the model, and yield its events."""
+        """Append a text that the model did not write, and yield its events."""
         yield from self.written.force(text, heading=text.startswith("\n"))
         yield from self.show(self.parser.feed(text))
 

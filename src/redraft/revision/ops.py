@@ -150,7 +150,7 @@ class Progress:
 class Interrupted:
     """Event: a reply broke off, and the chain resumes after its last complete step.
 
-    Text after that step is void, and is written again.
+    Discard the text after that step: it is written again.
 
     Attributes:
         chain: The chain with the text that broke off.

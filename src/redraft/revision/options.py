@@ -300,7 +300,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def most_revisions(self) -> int:
-        """The largest number of revisions. The default is raised to the minimum."""
+        """The largest number of revisions. By default it is at least `min_revisions`."""
         given = "max_revisions" in self.model_fields_set
         return self.max_revisions if given else max(self.max_revisions, self.min_revisions)
 
@@ -395,7 +395,7 @@ def check_together(found: RevisionOptions) -> None:
 
 
 def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
-    """Raise `RecordError` if it is certain that no answer can pass all checks. A record may bring its own."""
+    """Raise `RecordError` if it is certain that no answer can pass all checks. Some may be a record's."""
     if not checks:
         return
     from redraft.checks.exclusion import fault_of

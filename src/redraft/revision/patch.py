@@ -77,8 +77,8 @@ class Edit:
 def edits_of(state: State) -> list[Edit]:
     """Return the parts of the last answer to rewrite, in order; empty if it should not be patched.
 
-    Every fault must have a place, and all places together must be less than half of the text. A second patch
-    follows only if the first scored higher than the text before it.
+    Every fault must have a place, and all places together must cover less than half of the text. A second
+    patch follows only if the first scored higher than the text before it.
     """
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]
@@ -481,7 +481,7 @@ def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: boo
     """Return the numbered parts of a reply by number; empty if it has another form.
 
     A part for a line is one line, or with `lists` a list; remarks below it are dropped. If the reply is not
-    `whole`, its last part is cut.
+    `whole`, its last part is left out.
     """
     lead, *found = _NUMBER.split(reply, maxsplit=lists and len(olds) == 1)  # the items may have numbers
     numbers = [*map(int, found[::2])]
@@ -500,7 +500,7 @@ def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: boo
 
 
 def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
-    """Return the edits that a person's marks ask for, in order. Without a place, a wish is for all sentences.
+    """Return the edits for a person's marks, in order. A wish without a place applies to all sentences.
 
     Raises:
         UsageError: The answer lacks a place or contains it more than once, or two places overlap.

@@ -119,7 +119,7 @@ class Watch:
 
     @property
     def instead(self) -> dict[str, Any]:
-        """The options that replace the way's own: one answer a prompt, if a broken promise asks for that."""
+        """The options that replace the way's own: one answer per prompt, if a broken promise asks for it."""
         if self.promise.drift != "one" or not self.broken:
             return {}
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}
@@ -137,7 +137,7 @@ class Watch:
         return f"{self.recipe} promises nothing for answers {which}: its checks are {its}."
 
     def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
-        """Count in a file in this folder, shared by all watches with these checks. Return a warning."""
+        """Count in a file in this folder, which watches of these checks share. Return a warning, if any."""
         self._file = folder / f"{_digest({**self.promise.model_dump(exclude={'drift'}), 'with': checks})}.txt"
         return self._counted()
 

@@ -511,7 +511,7 @@ class Critique:
 
 
 def read_critique(reply: str, accept_score: float | None) -> Critique:
-    """Read a JSON or text reply. If `accept_score` is given, a score decides: that or more accepts."""
+    """Read a JSON or text reply. If `accept_score` is given, a score accepts if it is at least that."""
     found, verdict = _of_json(reply), verdict_of(reply)
     if found is None:
         broken = verdict == "unknown" and _JSON.match(reply)

@@ -105,7 +105,7 @@ class Wording:
 
     @cached_property
     def requests(self) -> tuple[str, ...]:
-        """Every text besides feedback and prompt that a writer sees, and so may repeat."""
+        """Every text, apart from feedback and the prompt, that a writer sees and so may repeat."""
         pieces = [
             piece.strip()
             for template in (self.criticise, self.revise, PARTS, VALUES)
@@ -190,7 +190,7 @@ DEFAULT = SHIPPED["task"]
 
 
 def wording_of(value: Any) -> Wording:
-    """Return the `Wording` that a value is, or make it from a shipped name or from templates."""
+    """Return a `Wording` as it is, or make one from a shipped name or from templates."""
     if isinstance(value, Wording):
         return value
     if isinstance(value, str) and value in SHIPPED:

@@ -177,7 +177,7 @@ class State:
 
     @property
     def seconds(self) -> float:
-        """Seconds so far, earlier attempts included."""
+        """The seconds so far, including earlier attempts."""
         return self.clock() - self.started
 
     @property
@@ -364,7 +364,7 @@ CUT = (None, "budget", "cancelled", "error")
 
 
 def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
-    """Raise `UsageError` if a chain cannot be resumed for this prompt and this given first answer."""
+    """Raise `UsageError` if a chain cannot be resumed for this prompt and given first answer."""
     if chain.stop not in CUT:
         hint = "Resume chains whose stop is None, budget, cancelled or error."
         raise UsageError(f"the chain to resume is finished: its stop is {chain.stop!r}.", hint=hint)

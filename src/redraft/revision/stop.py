@@ -80,7 +80,7 @@ def after_draft(state: State, *, good: bool) -> Stop | None:
 
 
 def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
-    """Return why the chain ends after an answer. `cut` says why it was cut; checks still judge it then."""
+    """Return why the chain ends after an answer. `cut` says why it was cut. Checks still judge it."""
     plan = state.plan
     # At temperature 0 a fresh draft would be the same text again. A teacher's chain is to be learned from,
     # and a fresh draft is no correction.

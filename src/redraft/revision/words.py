@@ -90,7 +90,7 @@ def verdict_of(results: Sequence[CheckResult]) -> str:
 
 
 def why_cut(step: Step, stop: Stop | None = None) -> str:
-    """Return why a step was cut, in words. `stop` is the chain's, if the step is its last."""
+    """Return why a step was cut, in words. `stop` is the chain's stop, if the step is its last."""
     if stop in ("budget", "malformed"):
         return STOPS[stop]
     own = {"filtered": "the server filtered it", "lost": "nothing that follows could make it pass"}
@@ -208,7 +208,7 @@ class Summary:
 
     @property
     def not_passed(self) -> int:
-        """Number of checked chains whose best answer does not pass."""
+        """The number of checked chains whose best answer does not pass."""
         return self.checked - self.passed
 
     def rows(self) -> list[tuple[str, str]]:

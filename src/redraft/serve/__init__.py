@@ -1,1 +1,1 @@
-"""Serve models by an OpenAI-compatible API: `redraft serve`."""
+"""Serve models with an OpenAI-compatible API: `redraft serve`."""

@@ -135,7 +135,7 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
 
     @router.post("/responses", responses=STREAMED)
     async def respond(request: Request, body: ResponseRequest) -> Response:
-        """Answer a conversation by OpenAI's newer API."""
+        """Answer a conversation with OpenAI's newer API."""
         return Exchange(ResponseReply(await accepted(request, body)), gate, chains)
 
     return router

@@ -1,8 +1,8 @@
-"""Check the body of a request by a pydantic model.
+"""Check the body of a request with a pydantic model.
 
 The models are in `requests` and next to the code that answers them. `/openapi.json` is made from them. A
 field that is an option of redraft has that option's type and range, and the server's own limit. A field that
-would be ignored is refused, unless its value asks for what happens anyway.
+would be ignored is refused, unless its value changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redraft.serve.errors import Refusal, invalid, told
 
 @dataclass(frozen=True)
 class Checked:
-    """The check of a field whose type says too little. Null counts as missing."""
+    """A check for a field that needs more than its type. Null counts as missing."""
 
     # Returns the value to use. The text of its ValueError continues after the field's name.
     check: Callable[[Any], Any]

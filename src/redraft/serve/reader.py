@@ -98,7 +98,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # it may be alone, or half of a 
 
 
 def object_of(body: bytes) -> dict[str, Any]:
-    """Parse a body as a JSON object, without null fields. Repeated names are refused: proxies may differ."""
+    """Parse a body as a JSON object, without null fields. Refuse repeated names: parsers differ on them."""
     for signs, most, what in ((b"[{:", PARTS, "lists, objects and names"), (b",", VALUES, "values")):
         if (parts := counted(body, signs, most)) > most:
             message = f"the body contains {parts:,} {what}, but this server allows {most:,} at most."

@@ -167,7 +167,7 @@ class AnswerMessage:
 
     @property
     def finished(self) -> Chain:
-        """The finished chain. Before that, reading it raises."""
+        """The chain, once it is finished. Reading it earlier raises."""
         assert self.chain is not None  # noqa: S101  (`make` always ends with `Finished`)
         return self.chain
 
@@ -185,7 +185,7 @@ class AnswerMessage:
 
     @property
     def reasoning_tokens(self) -> int:
-        """The tokens of everything except the final answer. Its thoughts are estimated by their length."""
+        """The tokens of everything but the final answer. Its own thoughts are estimated from their length."""
         chain, step = self.finished, _final(self.finished)
         letters = len(step.answer) / max(len(step.answer + step.reasoning), 1)
         answer = round(self._tokens.get(step.answer, 0) * letters)
@@ -467,7 +467,7 @@ def usage_of(messages: Sequence[AnswerMessage]) -> dict[str, Any]:
 
 
 def counts_of(used: Usage) -> dict[str, Any]:
-    """Return usage in OpenAI's words."""
+    """Return usage in OpenAI's form."""
     return {
         "prompt_tokens": used.prompt_tokens,
         "completion_tokens": used.completion_tokens,

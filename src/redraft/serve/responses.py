@@ -179,7 +179,7 @@ def _message(item: Any) -> Any:
 
 def _text_in(item: Mapping[str, Any], name: str) -> str:
     if not isinstance(text := item.get(name), str):
-        raise invalid(f"in input, the {name} of a {item['type']} is {shown(text)}, not a text.", "input")
+        raise invalid(f"input has a {item['type']} whose {name} is {shown(text)}, not a text.", "input")
     return text
 
 

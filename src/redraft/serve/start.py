@@ -199,7 +199,7 @@ def usual_name(settings: Settings) -> str:
 
 
 class ModelKeys(Flags):
-    """The keys of a model in the models' file."""
+    """The keys that a model may have in the models' file."""
 
     server_fields: list[str] = option("fields of requests to pass to the model's server", default=[])
     withheld: str = option("what clients get instead of an answer that fails its checks", default="")

@@ -140,10 +140,10 @@ def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:
 
 @dataclass(frozen=True)
 class FileResult(RunResult):
-    """The result of a run, and counts over its file.
+    """The result of a run, and counts for its file.
 
     Attributes:
-        summary: Counts over the chains of the file, including those of earlier runs.
+        summary: Counts for all chains of the file, including those of earlier runs.
         must_pass: Whether an answer that does not pass its checks makes the exit status 1.
     """
 
@@ -347,7 +347,7 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
     Args:
         source: A file of prompts, of any known shape.
         output: The file for the chains: one line for each prompt, in the order in which they are done.
-        **options: The options of `AnswerOptions`. All are optional. Models are references.
+        **options: As listed below; all are optional. Models are references.
 
     Raises:
         UsageError: An option is unknown, or two do not fit together.

@@ -191,7 +191,7 @@ class RunPlan:
             raise UsageError(f"{self.cache} cannot be the cache: it is in use here.", hint=hint)
 
     def check_engines(self, options: RevisionOptions) -> None:
-        """Raise `UsageError` if a limit of money lacks the price of a model."""
+        """Raise `UsageError` if a limit of money needs a price that a model lacks."""
         if self.limits.usd is not None:
             check_engines(options.model_copy(update={"budget": Budget(usd=self.limits.usd)}))
 
@@ -209,7 +209,7 @@ class RunPlan:
 
     @asynccontextmanager
     async def opened(self, session: Session, *, finishing: bool = False) -> AsyncGenerator[Opened]:
-        """Open the replies and batches of a session. Reaching any limit ends the wait for batches.
+        """Open the journal and batches of a session. Reaching any limit ends the wait for batches.
 
         Args:
             session: The session whose limits apply.

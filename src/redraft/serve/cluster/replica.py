@@ -179,7 +179,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
                 self._homes.popitem(last=False)
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
-        """Count one stream fewer for a replica."""
+        """Reduce a replica's count of streams by one."""
         self._inside[replica_id].discard(internal_request_id)
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
