@@ -94,7 +94,7 @@ def test_an_edit_of_piped_text_says_which_places_stayed() -> None:
     model = verbs.script("[2] 11 euros", "castle")
     done = ask("--edit", "-", "Other.", *at, "-q", "-m", model, stdin=text)
     assert (done.stdout, done.exit_code) == ("A castle.\n11 euros a day.\n", 1)
-    assert done.stderr == "redraft: 1 place not changed.\n  'castle': the same came back.\n"
+    assert done.stderr == "redraft: 1 place not changed.\n  'castle': the same text came back.\n"
     for prompt in ((), ("-",)):
         verbs.refused(ask("--edit", "-", *prompt, stdin=text), "needs a prompt")
 

@@ -140,7 +140,7 @@ def test_of_several_wishes_those_not_met_are_asked_for_once_more_and_then_named(
     assert (chain.unchanged, chain.revisions, "[1] castle" in str(engine.calls[1])) == ([], 1, False)
     chain = patched("[1] ruin", "[1] 12 dollars", **options)
     assert chain.answer == TOWN.replace("castle", "ruin")
-    left = [("12 dollars", "the same came back"), ("Dogs", "the reply contains nothing that fits there")]
+    left = [("12 dollars", "the same text came back"), ("Dogs", "nothing in the reply fits there")]
     assert [(each["passage"], each["why"]) for each in chain.unchanged] == left
     assert redraft.Chain.from_json(chain.to_json()).unchanged[0]["place"] == [38, 48]
     chain = patched("No.", **options)

@@ -27,7 +27,7 @@ def told(rate: float, seed: int, answers: int = 300) -> list[str]:
 
 def test_a_broken_promise_is_told_once() -> None:
     [said] = told(0.5, seed=1)
-    assert said.startswith("way.yaml promises that at least 80.0 % of answers pass, and ")
+    assert said.startswith("way.yaml promises that at least 80.0 % of answers pass, but ")
     assert "redraft diagnose FILE --choose WAY" in said
 
 

@@ -207,7 +207,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         "another model or engine that criticises", what=_REFERENCE
     )
     judge: Annotated[str | Engine | None, PlainValidator(_or_none(_is_engine))] = option(
-        "the model or engine of `judge:` checks", what=_REFERENCE
+        "the model or engine that `judge:` checks ask", what=_REFERENCE
     )
     budget: Annotated[
         Budget, PlainValidator(budget_of, json_schema_input_type=Budget | Mapping[str, float | None] | None)

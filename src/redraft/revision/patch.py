@@ -52,7 +52,7 @@ _LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # what a person
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _REMOVED = re.compile(r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|this|that))?[.!]?")
 _HEAD = re.compile(r"[ \t]*(?:(?:[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # of a line
-SAME, CUT, NOTHING = "the same came back", "the reply was cut", "the reply contains nothing that fits there"
+SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "nothing in the reply fits there"
 
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a part of a program
 

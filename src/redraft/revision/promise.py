@@ -171,7 +171,7 @@ class Watch:
             return said
         least, found = f"{self.least * 100:.1f} %", f"{self.passed:,} of {self.count:,}"
         return (
-            f"{self.recipe} promises that at least {least} of answers pass, and {found} do. "
+            f"{self.recipe} promises that at least {least} of answers pass, but {found} do. "
             + "From now on, each prompt gets one answer. " * bool(self.instead)
             + "Choose again, with new prompts: redraft diagnose FILE --choose WAY"
         )

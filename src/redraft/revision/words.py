@@ -161,7 +161,7 @@ class Summary:
     revisions: int = 0
     unrevised: int = 0
     missing: int = 0
-    echoes: int = 0  # texts that are no answer
+    echoes: int = 0  # texts that are not answers
     checked: int = 0  # chains that were checked, or should have been
     unjudged: int = 0  # checked chains that ended before the checks of the best answer were done
     passed_first: int = 0
@@ -244,8 +244,8 @@ class Summary:
         if not self.revisions:
             return f"none{missing}"
         mean = self.revisions / self.chains
-        are = "is" if self.echoes == 1 else "are"
-        echoes = f"; {self.echoes:,} {are} no answer" if self.echoes else ""
+        are = "is not an answer" if self.echoes == 1 else "are not answers"
+        echoes = f"; {self.echoes:,} {are}" if self.echoes else ""
         verb = "has" if self.unrevised == 1 else "have"
         none = f"; {counted(self.unrevised, 'answer')} {verb} none" if self.unrevised else ""
         return f"{self.revisions:,}, {mean:.1f} an answer{none}{missing}{echoes}"

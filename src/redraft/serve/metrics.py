@@ -59,7 +59,7 @@ class Metrics:
         self._broken = gauge("promise_broken", "1 if fewer answers pass than the recipe promised", ["model"])
         about = "Requests to models, from the first byte to the last"
         self._seconds = histogram("request_seconds", about, ["model"], buckets=_BOUNDS)
-        gauge("requests_inside", "Requests that are being answered or wait").set_function(inside)
+        gauge("requests_inside", "Requests being answered or waiting").set_function(inside)
 
     def note(self, seen: Mapping[str, Any], seconds: float) -> None:
         """Count a request, its usage and its seconds. `seen` is the state of its scope."""

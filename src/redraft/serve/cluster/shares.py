@@ -360,7 +360,7 @@ class _Run:
         at = [*self.made.values(), *(actor.at for actor in self.actors.values())]
         done, failed, tokens = (sum(n.get(key, 0) for n in at) for key in ("done", "failed", "tokens"))
         busy = sum(actor.share is not None for actor in self.actors.values())
-        again = f", {self.begun_again} begun again" if self.begun_again else ""
+        again = f", {self.begun_again} restarted" if self.begun_again else ""
         again += f", {failed:,} failed" if failed else ""
         self.line.done, self.line.tokens = done, tokens
         self.line.note = f"{len(self.made)} of {self.count} shares, {busy} at work{again}"
@@ -377,7 +377,7 @@ class _Run:
     def result(self, merged: MergeResult) -> SharesResult:
         failed = sum(made["failed"] for made in self.made.values())
         limit = next((made["limit"] for made in self.made.values() if made["limit"]), "")
-        again = f"; {self.begun_again} begun again" if self.begun_again else ""
+        again = f"; {self.begun_again} restarted" if self.begun_again else ""
         rows = [("shares", f"{self.count}, on {counted(len(self.machines), 'machine')}{again}")]
         if failed:
             rows.append(("failed", f"{failed:,}: see {merged.path}.errors.jsonl; {GO_ON}"))
