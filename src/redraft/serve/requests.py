@@ -79,7 +79,7 @@ _NO_VARIABLES = {"chat_template", "tokenize", "tokenizer_kwargs", "conversation"
 _NO_VARIABLES |= {"add_generation_prompt", "continue_final_message", "return_dict", "return_tensors", "tools"}
 """Arguments of transformers' `apply_chat_template` that are not variables of the template. Servers pass on
 all that they are sent. A template is a program, which a client must not supply."""
-_OF_TEMPLATE = "an object, whose enable_thinking, if any, is true or false"
+_OF_TEMPLATE = "an object, with enable_thinking true or false, if given"
 
 _LEAST_P = 1e-6  # stands for a `top_p` of 0: the likeliest token alone
 _TOP_P = {
