@@ -73,7 +73,7 @@ def test_watches_over_a_promise_in_one_folder_count_together_and_after_one_anoth
     assert [bool(each) for each in said] == [False] * 3 + [True, True, False]
     assert (other.broken, other.count, bool(other.instead)) == (True, 4, True)
     later, strange = Watch(PROMISE, "way.yaml"), Watch(Promise(right=0.9, checks=["words"]), "way.yaml")
-    assert "and 0 of 4 do" in later.keep_in(tmp_path / "new")
+    assert "but 0 of 4 do" in later.keep_in(tmp_path / "new")
     assert strange.keep_in(tmp_path / "new") == ""
 
 
