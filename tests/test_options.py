@@ -90,7 +90,7 @@ def test_a_default_is_a_value_that_is_allowed() -> None:
 def test_parts_that_a_budget_does_not_have_are_refused() -> None:
     with pytest.raises(UsageError, match="the budget has 'token'") as caught:
         check_options({"budget": {"token": 5}})
-    assert caught.value.hint == "Its parts are tokens, seconds, usd."
+    assert caught.value.hint == "It may have tokens, seconds, usd."
 
 
 def test_every_option_has_one_sentence_of_help() -> None:
@@ -168,8 +168,8 @@ def test_of_a_list_in_a_message_only_the_type_is_shown() -> None:
          "check: item 1 is a mapping {'lacks': 'light'}.", "'lacks:light'"),
         (Flags.read, {"check": ["json", 5]}, "check: item 2 is 5.", "It should be a text."),
         (Flags.read, {"check": "json"}, "check is 'json'.", "a list of texts"),
-        (check_options, {"stop": ["", 5]}, "stop: item 1 is ''.", "a text that is not empty"),
-        (check_options, {"stop": ("END", 5)}, "stop: item 2 is 5.", "a text that is not empty"),
+        (check_options, {"stop": ["", 5]}, "stop: item 1 is ''.", "a non-empty text"),
+        (check_options, {"stop": ("END", 5)}, "stop: item 2 is 5.", "a non-empty text"),
         (check_options, {"stop": {"END": 1}}, "stop is a dict.", "a list of texts"),
         (check_options, {"tools": [{}, 5]}, "tools: item 2 is 5.", "a tool: {'type': 'function'"),
     ],

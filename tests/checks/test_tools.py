@@ -91,10 +91,10 @@ def test_a_name_that_no_tool_has_is_told(caplog: pytest.LogCaptureFixture) -> No
         asked(checks, [call("pay", amount=500)])
         redraft.revise("Pay.", model=ScriptedEngine(["Yes."]), checks=["tool:pay.amount<=99"])
     assert caplog.messages == [
-        "the check 'tool:pya.amount<=100' is about no tool that is offered (pay, bank.pay, search)",
-        "the check 'tool:bank.pay.amuont<=9' is about 'amuont', and no argument of 'bank.pay' is called so",
-        "the check 'tool:pay after serch' waits for no tool that is offered (pay, bank.pay, search)",
-        "the check 'tool:pay.amount<=99' is about no tool that is offered (there is none)",
+        "the check 'tool:pya.amount<=100' is about an unknown tool (offered: pay, bank.pay, search)",
+        "the check 'tool:bank.pay.amuont<=9' is about 'amuont', but no argument of 'bank.pay' has that name",
+        "the check 'tool:pay after serch' waits for an unknown tool (offered: pay, bank.pay, search)",
+        "the check 'tool:pay.amount<=99' is about an unknown tool (offered: none)",
     ]
 
 

@@ -94,7 +94,7 @@ def test_an_edit_of_piped_text_says_which_places_stayed() -> None:
     model = verbs.script("[2] 11 euros", "castle")
     done = ask("--edit", "-", "Other.", *at, "-q", "-m", model, stdin=text)
     assert (done.stdout, done.exit_code) == ("A castle.\n11 euros a day.\n", 1)
-    assert done.stderr == "redraft: 1 place not changed.\n  'castle': the same came back.\n"
+    assert done.stderr == "redraft: 1 place not changed.\n  'castle': the same text came back.\n"
     for prompt in ((), ("-",)):
         verbs.refused(ask("--edit", "-", *prompt, stdin=text), "needs a prompt")
 
@@ -202,7 +202,7 @@ def test_an_empty_prompt_and_words_that_are_no_flags_are_status_2() -> None:
 @pytest.mark.parametrize(
     ("args", "stdin", "said"),
     [
-        ([], b"caf\xe9", "the prompt has a lone surrogate, half of a character: "),
+        ([], b"caf\xe9", "the prompt has a lone surrogate (half a character): "),
         ([b"Go.", b"-c", b"contains:\xe9"], b"", "the check 'contains:\\udce9' has a lone surrogate"),
     ],
 )
@@ -342,7 +342,7 @@ def test_every_shipped_recipe_runs() -> None:
             0,
             "redraft: the answer was cut: the limit of new tokens",
         ),
-        (["--budget-seconds", "0.5", "-c", "command:sleep 30"], 1, "redraft: the checks were not done when"),
+        (["--budget-seconds", "0.5", "-c", "command:sleep 30"], 1, "redraft: the chain ended before the"),
         (["-c", "auto"], 1, "redraft: nothing was checked: no demand was found in this prompt."),
         (["-c", "auto", "--max-revisions", "0"], 1, "redraft: nothing was checked: no demand was found"),
     ],

@@ -155,7 +155,7 @@ def test_a_wrong_file_of_models_is_refused(text: str, said: str) -> None:
     ("words", "said"),
     [
         (["--models", "none.yaml"], "none.yaml cannot be read"),
-        (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines, and there are no keys"),  # noqa: S104
+        (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines, but there are no keys"),  # noqa: S104
         (["--api-key-file", "none.txt"], "the keys in none.txt cannot be read"),
         (["--check", "word<=5"], "no check is called 'word'"),
         (["--temperature", "-1"], "--temperature is -1"),

@@ -140,7 +140,7 @@ def test_of_several_wishes_those_not_met_are_asked_for_once_more_and_then_named(
     assert (chain.unchanged, chain.revisions, "[1] castle" in str(engine.calls[1])) == ([], 1, False)
     chain = patched("[1] ruin", "[1] 12 dollars", **options)
     assert chain.answer == TOWN.replace("castle", "ruin")
-    left = [("12 dollars", "the same came back"), ("Dogs", "the reply has nothing that fits there")]
+    left = [("12 dollars", "the same text came back"), ("Dogs", "nothing in the reply fits there")]
     assert [(each["passage"], each["why"]) for each in chain.unchanged] == left
     assert redraft.Chain.from_json(chain.to_json()).unchanged[0]["place"] == [38, 48]
     chain = patched("No.", **options)
@@ -235,7 +235,7 @@ def test_nothing_new_is_no_step() -> None:
         ([("pounds", "in euros")], "lacks the passage 'pounds'"),
         ([("s", "in euros")], "the passage 's' 8 times"),
         ([((5, 900), "in euros")], "the text, which has 68 characters"),
-        ([((3, 1), "in euros")], "the place \\(3, 1\\) has no passage of the text"),
+        ([((3, 1), "in euros")], "the place \\(3, 1\\) is not a passage of the text"),
         ([("town has", "x"), ("has a castle", "y")], "two of the places"),
         ([("town", "")], "places: item 1"),
         ([("town",)], "places: item 1"),
@@ -248,7 +248,7 @@ def test_an_error_teaches(places: Any, message: str) -> None:
 
 
 def test_places_need_an_answer_that_stays() -> None:
-    with pytest.raises(UsageError, match="without the answer that has them"):
+    with pytest.raises(UsageError, match="but no answer that they are in"):
         redraft.revise("Describe a town.", places=[("town", "x")])
     with pytest.raises(UsageError, match="writes the whole answer"):
         redraft.revise("Describe a town.", given=TOWN, places=[("town", "x")], mode="native")

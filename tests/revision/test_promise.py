@@ -27,7 +27,7 @@ def told(rate: float, seed: int, answers: int = 300) -> list[str]:
 
 def test_a_broken_promise_is_told_once() -> None:
     [said] = told(0.5, seed=1)
-    assert said.startswith("way.yaml promises that at least 80.0 % of answers pass, and ")
+    assert said.startswith("way.yaml promises that at least 80.0 % of answers pass, but ")
     assert "redraft diagnose FILE --choose WAY" in said
 
 
@@ -73,7 +73,7 @@ def test_watches_over_a_promise_in_one_folder_count_together_and_after_one_anoth
     assert [bool(each) for each in said] == [False] * 3 + [True, True, False]
     assert (other.broken, other.count, bool(other.instead)) == (True, 4, True)
     later, strange = Watch(PROMISE, "way.yaml"), Watch(Promise(right=0.9, checks=["words"]), "way.yaml")
-    assert "and 0 of 4 do" in later.keep_in(tmp_path / "new")
+    assert "but 0 of 4 do" in later.keep_in(tmp_path / "new")
     assert strange.keep_in(tmp_path / "new") == ""
 
 
@@ -86,7 +86,7 @@ def test_a_damaged_file_of_counts_begins_anew_and_one_that_cannot_be_written_is_
         watch.add(answer(passed=True))
         assert file.read_text() == "1 1 0\n"
     said = watch.keep_in(file)
-    assert said.startswith("Each start counts anew if way.yaml keeps its promise: ")
+    assert said.startswith("Each start counts way.yaml's promise anew: ")
     assert str(file) in said
     assert not watch.add(answer(passed=True))
     assert watch.count == 2

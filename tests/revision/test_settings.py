@@ -60,8 +60,8 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("parallel", "given", "engine", "said"),
     [
-        (MANY, {}, OPENVINO, ["{} runs on OpenVINO, fast for many streams. Another: --engine llamacpp."]),
-        (MANY, {"seed": 1}, OPENVINO, ["--engine llamacpp, whose answers --seed repeats."]),
+        (MANY, {}, OPENVINO, ["{} runs on OpenVINO, fast for many streams. To change: --engine llamacpp."]),
+        (MANY, {"seed": 1}, OPENVINO, ["--engine llamacpp, where --seed repeats answers."]),
         (MANY - 1, {}, LLAMACPP, []),
         (MANY, {"engine": "llamacpp"}, LLAMACPP, []),
         (1, {"engine": "openvino"}, OPENVINO, []),
@@ -70,7 +70,7 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
             MANY,
             {"check": ["words<=9"]},
             LLAMACPP,
-            ["{} runs on llama.cpp: checks steer it, unless --no-steer. Faster, unsteered: --engine"],
+            ["{} runs on llama.cpp: checks steer it, unless --no-steer. Faster, but unsteered: --engine"],
         ),
         (MANY, {"check": ["auto"]}, LLAMACPP, ["checks steer it"]),
         (MANY, {"check": ["judge:Is it kind?", "words<=9"], "judge": "x.gguf"}, LLAMACPP, ["checks steer"]),

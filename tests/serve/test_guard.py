@@ -62,7 +62,7 @@ def test_with_keys_any_address_is_listened_to(keys: Keys) -> None:
 
 
 def test_a_port_that_is_taken_is_an_error() -> None:
-    with listen("127.0.0.1", 0, None) as sock, pytest.raises(UsageError, match="cannot be used"):
+    with listen("127.0.0.1", 0, None) as sock, pytest.raises(UsageError, match="cannot listen"):
         listen("127.0.0.1", sock.getsockname()[1], None)
 
 

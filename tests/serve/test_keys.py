@@ -52,13 +52,13 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
     ("line", "said", "hint"),
     [
         (f"{ALICE} model=plain", "keys.txt:1: a key has no setting 'model=plain'", "Did you mean models=…?"),
-        (f"{ALICE} plain", "a key has no setting 'plain'", "It may have: name=… models=…"),
-        (f"{BOB} {ALICE}", "a key has no setting like that", "It may have: name=… models=…"),
+        (f"{ALICE} plain", "a key has no setting 'plain'", "Settings: name=… models=…"),
+        (f"{BOB} {ALICE}", "a key has no setting like that", "Settings: name=… models=…"),
         (f"{ALICE} parallel={'9' * 5000}", "parallel is '999", "a whole number above 0"),
         (f"{ALICE} models=", "a key has no setting 'models='", "Did you mean models=…?"),
         (f"{ALICE} parallel=0", "parallel is '0'", "a whole number above 0"),
         (f"{ALICE} name=a name=b", "keys.txt:1: name appears twice", "Keep one"),
-        ("", "has no key", "secrets.token_urlsafe"),
+        ("", "contains no key", "secrets.token_urlsafe"),
         ("short\n", "keys.txt:1: the key has 5 characters", "Make one"),
         (f"sha256:{'0' * 63}", "keys.txt:1: after sha256: there are 63 characters", "64 hexadecimal digits"),
         (f"{ALICE}\n{ALICE} name=alice", "keys.txt:2: the key appears twice", "Keep one"),
@@ -85,7 +85,7 @@ def test_a_model_of_others_does_not_exist(server: Server, path: str, asked: dict
     reply = httpx.post(f"{server.url}/{path}", json={"model": "short", **asked}, headers=bearer(ALICE))
     error = reply.json()["error"]
     assert (reply.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
-    assert "The models: plain" in error["message"]
+    assert "Models: plain" in error["message"]
 
 
 def test_figures_of_all_models_are_for_keys_of_all_models(server: Server) -> None:
@@ -196,7 +196,7 @@ def test_keys_are_added_and_revoked_at_run_time(tmp_path: Path, caplog: pytest.L
         path.write_text("# none\n")
         assert statuses() == [401, 401]
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [text.partition(": ")[0] for text in warnings] == ["the keys stay as they were"] * 2
+    assert [text.partition(": ")[0] for text in warnings] == ["the keys are unchanged"] * 2
     assert "paralel" in warnings[0]
     assert BOB not in caplog.text
 

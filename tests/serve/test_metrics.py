@@ -75,7 +75,7 @@ def test_a_broken_promise_is_a_figure_a_line_and_one_answer_from_then_on(
     assert (found["redraft_promise_answers", "way"], found["redraft_promise_broken", "way"]) == (3, 1)
     other, line = [record.message for record in caplog.records if "promises" in record.message]
     assert other == "way.yaml promises nothing for answers with another max_tokens."
-    said = "way.yaml promises that at least 90.0 % of answers pass, and 0 of 3 do. From now on"
+    said = "way.yaml promises that at least 90.0 % of answers pass, but 0 of 3 do. From now on"
     assert line.startswith(said)
 
 

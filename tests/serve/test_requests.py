@@ -206,7 +206,7 @@ MANY = reader.PARTS // 3
 )
 def test_a_body_of_too_many_parts_is_never_parsed(part: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json, "loads", None)
-    said = r"(lists, objects and names|values), and this server allows (65,536|2,097,152)"
+    said = r"(lists, objects and names|values), but this server allows (65,536|2,097,152)"
     with pytest.raises(Refusal, match=said) as refused:
         object_of(json.dumps({"model": "plain", **part}).encode())
     assert (refused.value.code, refused.value.status) == ("too_many_parts", 400)

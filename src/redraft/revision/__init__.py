@@ -1,1 +1,1 @@
-"""The loop: draft, criticise, revise, stop."""
+"""Run the loop: draft, criticise, revise, stop."""

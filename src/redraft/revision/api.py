@@ -1,4 +1,4 @@
-"""`revise`, `arevise` and `stream`: from a prompt and a model to a chain.
+"""Make a chain from a prompt and a model: `revise`, `arevise` and `stream`.
 
 This module checks the options, opens the engines and chooses the mode. The loop does the rest. Nothing here
 retries or writes files.
@@ -64,7 +64,7 @@ T = TypeVar("T")
 
 
 class Background:
-    """One thread with one event loop, started on first use."""
+    """Runs coroutines in one thread with one event loop, which starts on first use."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -147,7 +147,7 @@ Asked = str | Prompt | Sequence[Mapping[str, Any]]  # a prompt: a text, a `Promp
 CHOOSING = "The answer does what the request asks, completely and correctly, and is easy to read."
 """The rubric by which a judge chooses among drafts if there are no checks."""
 
-PATCHED = "Write a text."  # the prompt of a text that is patched, if none is known
+PATCHED = "Write a text."  # the prompt of a patched text whose own prompt is not known
 
 Role = Literal["model", "critic", "judge"]
 Load = Callable[[Role, str], Awaitable[Engine]]  # open the engine of a model reference for a role
@@ -158,13 +158,13 @@ async def stream(prompt: Asked, **options: Unpack[RevisionKeywords]) -> AsyncGen
 
     Args:
         prompt: A text, a `Prompt` or chat messages.
-        **options: As listed below; all can be left out.
+        **options: As listed below; all are optional.
 
     Raises:
         UsageError: The options do not fit together or do not suit the model.
         EngineError, CheckError, HookError: The chain so far is in the error's `chain`.
 
-    More in docs/python.md.
+    See docs/python.md for more.
     """
     checked = check_options(options)
     async with AsyncExitStack() as stack:
@@ -188,7 +188,7 @@ async def arevise(
 @overload
 async def arevise(prompt: Asked, **options: Unpack[RevisionKeywords]) -> Chain[Any]: ...
 async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
-    """Make a chain. Arguments and errors as for `stream`."""
+    """Make a chain. Arguments and errors are those of `stream`."""
     async with aclosing(stream(prompt, **options)) as events:
         return await finished(events)
 
@@ -196,19 +196,19 @@ async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
 async def apatch(
     answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]
 ) -> Chain[Any]:
-    """Rewrite passages of an answer, and nothing else. Arguments and errors as for `patch`."""
+    """Rewrite passages of an answer, and nothing else. Arguments and errors are those of `patch`."""
     return await arevise(**to_patch(answer, prompt, **options))
 
 
 def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[RevisionKeywords]) -> Chain[Any]:
-    """Rewrite passages of an answer, and nothing else: a person's revision, without `await`.
+    """Rewrite passages of an answer, and nothing else, as a person asks. This needs no `await`.
 
     Args:
-        answer: A text, or a chain, which stands for its best answer.
-        prompt: The prompt that a text answers. A chain has its own.
-        **options: As for `revise`. Needs `places`: pairs of a place and what should be different there. A
-            place is a passage that occurs once, the characters from one number up to another, or the JSON
-            pointer of a value. A wish without a place may change any sentence.
+        answer: A text, or a chain, whose best answer is rewritten.
+        prompt: The prompt that a text answers. A chain contains its own.
+        **options: The options of `revise`. `places` is required: pairs of a place and a wish for it.
+            A place is a passage that occurs once, a pair of numbers (the first character, and the one after
+            the last), or the JSON pointer of a value. A wish without a place may change any sentence.
     """
     return revise(**to_patch(answer, prompt, **options))
 
@@ -218,13 +218,13 @@ def to_patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Any) -> An
     if not isinstance(answer, str | Chain):
         raise UsageError(f"{shown(answer)} cannot be patched.", hint="Give an answer, or its chain.")
     if not options.get("places"):
-        raise UsageError("there is no place to patch.", hint="places=[('40 dollars', 'in euros')]")
+        raise UsageError("there is no place to patch.", hint="Give places=[('40 dollars', 'in euros')].")
     if isinstance(answer, str):
-        return {**options, "prompt": prompt, "given": answer or " "}  # blank, which is an error of its own
+        return {**options, "prompt": prompt, "given": answer or " "}  # a blank text raises its own error
     if answer.best is None:
         raise UsageError("the chain has no answer to patch.", hint="Give a text, or another chain.")
     best, steps = answer.steps[answer.best], answer.steps
-    steps = steps if best is steps[-1] else (*steps, Step(answer=best.answer))  # which it goes on from
+    steps = steps if best is steps[-1] else (*steps, Step(answer=best.answer))  # the one to continue
     made = answer.model_copy(update={"steps": steps, "stop": None})
     return {**options, "prompt": answer.prompt, "resume": made}
 
@@ -236,9 +236,9 @@ def revise(prompt: Asked, *, output: TypeForm[T], **options: Unpack[KeywordsButO
 @overload
 def revise(prompt: Asked, **options: Unpack[RevisionKeywords]) -> Chain[Any]: ...
 def revise(prompt: Asked, **options: Any) -> Chain[Any]:
-    """Make a chain without `await`. Arguments and errors as for `stream`.
+    """Make a chain without `await`. Arguments and errors are those of `stream`.
 
-    Works in notebooks too. A model given by reference stays loaded until the program ends.
+    This works in notebooks too. A model given by reference stays loaded until the program ends.
     """
     return _background.run(_revise_kept(prompt, check_options(options)))
 
@@ -282,7 +282,7 @@ async def make(
     """Make a chain as `stream` does, with engines that the caller opens and closes.
 
     The budget of seconds starts here: if it ends before the engines are open, the chain has no steps. Options
-    that were changed since `check_options` are checked again.
+    are checked again, because they may have changed since `check_options`.
     """
     check_together(options)
     asked = prompt_of(prompt)
@@ -383,12 +383,12 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
 
 
 def prompt_of(prompt: Asked) -> Prompt:
-    """Return the prompt as a record."""
+    """Return a text or messages as a `Prompt`. Raise `UsageError` if they are not valid."""
     given = prompt.model_dump() if isinstance(prompt, Prompt) else prompt
     said = json.dumps(given, ensure_ascii=False, default=str)
     if said != whole(said):
         raise UsageError(
-            f"the prompt has a lone surrogate, half of a character: {getattr(prompt, 'text', prompt)!a:.80}.",
+            f"the prompt has a lone surrogate (half a character): {getattr(prompt, 'text', prompt)!a:.80}.",
             hint="Its bytes are not UTF-8. Convert them: iconv -f latin1 -t utf-8. "
             "In Python: open(file, encoding='latin-1')",
         )
@@ -421,7 +421,7 @@ _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content
 
 
 SHORTEST = 16
-"""Tokens that an answer to an exercise may have at least; the longest right one has about 10."""
+"""The smallest `max_tokens` with which adapters answer exercises. Right answers have about 10 at most."""
 
 
 def settled(
@@ -430,7 +430,7 @@ def settled(
     """Decide who answers: the default model's adapters, or its base model alone.
 
     Args:
-        once: Nothing may be revised. By default, the options decide.
+        once: Whether revising is ruled out. By default, the options decide.
 
     Returns:
         The options, and the questions for the adapters (`engines.learnt`). Without questions, the base
@@ -468,8 +468,8 @@ def _alone(asked: Prompt) -> str:
 
 
 TOLD = 2
-"""Revisions that are told what failed, before fresh drafts. A choice: models that follow instructions gain
-from being told (docs/diagnose.md), and none that was told in vain twice is likely to gain the third time."""
+"""The number of revisions that are told what failed, before fresh drafts. It is a choice: models that follow
+instructions gain from it (docs/diagnose.md), but hardly a third time after two in vain."""
 
 
 def _plan(
@@ -545,12 +545,12 @@ OF_TEXTS = {
     "additionalProperties": {"type": "string"},
     "minProperties": 1,
 }
-"""JSON in which words may come."""
+"""The schema of JSON that may contain words: texts in an array, or in an object."""
 _BOUNDS = re.compile(r'"(?:enum|const|pattern|format|maxLength)"')
 
 
 def check_plain(plan: Plan) -> None:
-    """Check that no engine would drop a part of the prompt: an image, a name, a tool call."""
+    """Raise if an engine would drop a part of the prompt: an image, a name, a tool call."""
     messages = base_messages(plan.asked, plan.options.system)
     for info in filter(None, (plan.info, plan.critic)):
         if not info.any_message:
@@ -564,7 +564,7 @@ def check_plain(plan: Plan) -> None:
 
 
 def check_request(plan: Plan) -> None:
-    """Check that the engine passes on every part of a request."""
+    """Raise `UsageError` if the engine would drop a part of the request."""
     sampling, info = plan.sampling, plan.info
     beside = info.fields | frozenset(OF_TOOLS if info.tools else ())
     extra = {name: part for name, part in (sampling.extra_body or {}).items() if name not in beside}
@@ -574,10 +574,10 @@ def check_request(plan: Plan) -> None:
         given += [name for name, value in more.items() if value]
     if given:
         field = f" with {next(iter(extra))!r}" if given[0] == "extra_body" else ""
-        takes = f" It takes {', '.join(sorted(info.fields))}." if field and info.fields else ""
+        takes = f" It accepts {', '.join(sorted(info.fields))}." if field and info.fields else ""
         raise UsageError(
-            f"the engine {info.engine} takes no {given[0]}{field}.{takes}",
-            hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",
+            f"the engine {info.engine} does not accept {given[0]}{field}.{takes}",
+            hint="Use a server that accepts them: model='http://host/v1#model'. Or leave them out.",
         )
     of_template = (sampling.extra_body or {}).get(OF_TEMPLATE)
     own = {"stop": plan.options.stop, "tools": plan.options.tools, OF_TEMPLATE: of_template}

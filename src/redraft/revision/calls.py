@@ -41,10 +41,10 @@ _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedPro
 
 
 def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None) -> tuple[CheckResult, ...]:
-    """Return whether each call names a tool, and its arguments fit that tool's schema.
+    """Return a result for each call: whether it names a tool, and its arguments fit that tool's schema.
 
-    Properties that the schema does not name are refused, and dates must be real. A tool that is not a
-    function takes anything. `asked` has a request's `tool_choice` and `parallel_tool_calls`.
+    Properties that the schema does not name are refused, and dates must be real. A tool without a schema
+    accepts any JSON object. `asked` contains a request's `tool_choice` and `parallel_tool_calls`.
     """
     asked, known, found = asked or {}, _named(tools), list[CheckResult]()
     may = _callable(known, asked.get("tool_choice"))
@@ -138,9 +138,9 @@ def _closed(schema: Any) -> Any:
 
 
 def tell_unmet(checks: Iterable[Check], tools: Tables) -> None:
-    """Warn of checks that name a tool, or an argument, that the request does not offer."""
+    """Warn about checks that name a tool or argument which the request does not offer."""
     offered = _named(tools)
-    known = f"no tool that is offered ({', '.join(offered)[:200] or 'there is none'})"
+    known = f"an unknown tool (offered: {', '.join(offered)[:200] or 'none'})"
     for check in checks:
         if not isinstance(check, ToolCheck):
             continue
@@ -150,7 +150,7 @@ def tell_unmet(checks: Iterable[Check], tools: Tables) -> None:
         elif check.after and check.after not in offered:
             _warn("the check %r waits for %s", check.name, known)
         elif lost := _unknown(check.target[len(of) :].split(".")[1:], offered[of].get("parameters")):
-            _warn("the check %r is about %r, and no argument of %r is called so", check.name, lost, of)
+            _warn("the check %r is about %r, but no argument of %r has that name", check.name, lost, of)
 
 
 def _unknown(way: Sequence[str], schema: Any) -> str:
@@ -197,7 +197,7 @@ def _name_of(call: Any) -> str:
 
 
 def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple[Step, Any]:
-    """Return a call's arguments as an answer, their faults, and the schema that they break."""
+    """Return a call's arguments as an answer with their faults, and the schema that they break."""
     function = call["function"]
     criticism = Feedback(text=found.message, verdict="revise", by="checks", checks=(found,))
     check = _check_of(_named(tools).get(function["name"], {}))
@@ -205,9 +205,9 @@ def base_of(call: Mapping[str, Any], found: CheckResult, tools: Tables) -> tuple
 
 
 def reread(arguments: str) -> str | None:
-    """Parse arguments in a fence, in a text, in Python or with bare line breaks into an object.
+    """Read a JSON object from arguments: in a fence, in a string, as Python, or with bare line breaks.
 
-    None if they are an object already, cannot be read, or give a name twice.
+    Return None if they are an object already, cannot be read, or give a name twice.
     """
     with suppress(ValueError, RecursionError):
         if isinstance(json.loads(arguments), dict):
@@ -238,7 +238,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text stands in for a tool call: a call is due, or the text patches one."""
+    """Return whether a text replaces a tool call, because a call is due or because the text patches one."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
@@ -257,7 +257,7 @@ def _reads(call: Mapping[str, Any]) -> bool:
 
 
 def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
-    """Return the tool of the last step's only call if its arguments are not JSON, else None."""
+    """Return the tool of the last step's only call if its arguments are not JSON; otherwise None."""
     match steps[-1].tool_calls if steps else ():
         case (call,) if not _reads(call):
             return next((tool for tool in tools if _name_of(call) in _named([tool])), None)

@@ -1,4 +1,4 @@
-"""Ends running chains from outside, and at a deadline."""
+"""End running chains from outside, or at a deadline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import TracebackType
 
 
 class OutOfTime(Exception):
-    """A deadline came, or the chain was cancelled. A TimeoutError could be an engine's own."""
+    """Raised at a deadline or a cancellation. It is not a TimeoutError, which engines may raise too."""
 
 
 class CancelToken:
@@ -28,7 +28,7 @@ class CancelToken:
 
     @contextmanager
     def limit(self, deadline: float | None) -> Iterator[Limit]:
-        """Yield one limit for many `with` blocks in turn. A timer for each piece of text would cost more."""
+        """Yield a limit for many `with` blocks, one after another: a timer for each block would cost more."""
         loop, limit = asyncio.get_running_loop(), Limit()
         timer = None if deadline is None else loop.call_at(deadline, limit.end)
         self._limits[limit] = loop
@@ -43,14 +43,14 @@ class CancelToken:
 
     @asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
-        """Cancel the block at a deadline, or when the token is cancelled; it then raises `OutOfTime`."""
+        """Cancel the block at a deadline or when the token is cancelled. It then raises `OutOfTime`."""
         with self.limit(deadline) as limit, limit:
             yield
 
 
 class Limit:
-    """Cancels its `with` block at the deadline, and later ones before they begin. They raise `OutOfTime`. It
-    works as `asyncio.timeout`, which serves one block only.
+    """Cancels its `with` block at the deadline, and each later one as it begins. They raise `OutOfTime`. It
+    works like `asyncio.timeout`, which serves only one block.
     """
 
     def __init__(self) -> None:
@@ -59,14 +59,14 @@ class Limit:
         self._before = 0
 
     def end(self) -> None:
-        """Cancel the body."""
+        """Cancel the running block, and each later one as it begins."""
         self._over = True
         if self._task is not None and not self._cancelled:
             self._cancelled = True
             self._task.cancel()
 
     def __enter__(self) -> None:
-        """Begin a body."""
+        """Begin a block. Raise `OutOfTime` if the limit has ended."""
         if self._over:
             raise OutOfTime
         self._task = task = asyncio.current_task()
@@ -76,7 +76,7 @@ class Limit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave a body. A cancellation that came from elsewhere is passed on."""
+        """Leave a block. A cancellation that came from elsewhere is passed on."""
         task, self._task = self._task, None
         if self._cancelled and task is not None:
             self._cancelled = False

@@ -1,8 +1,8 @@
-"""The loop, and the driver that runs it over an engine and checks.
+"""Run the loop with engines and checks.
 
 The loop is a generator without I/O: it yields operations and events (`ops`), is sent replies, and reads only
-the clock it is given. The driver is the one place with I/O: it enforces the budget of seconds and cancelling
-too, because they must also end a call that hangs.
+the clock it is given. The driver does all I/O. It also enforces the budget of seconds and cancellation, which
+must end even a call that hangs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from redraft.revision.watch import Watch
 
 
 async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> None:
-    """Call a hook with an event, in a thread, and wait. If the chain is finished, an error carries it."""
+    """Call a hook with an event, in a thread, and wait. An error at the last event contains the chain."""
 
     def call() -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -59,7 +59,7 @@ async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> N
 
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> ops.Loop[Chain]:
-    """Make one chain. An error's `chain` holds everything generated so far."""
+    """Make one chain. An error's `chain` contains everything generated so far."""
     state = State(plan, clock)
     try:
         nothing_left = not state.steps and spent(state)
@@ -74,7 +74,7 @@ def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> ops.Loop[Ch
 
 
 def _run(state: State) -> ops.Loop[Stop]:
-    """Make the steps of a chain. What the model made of an exercise by itself, checks judge too."""
+    """Make the steps of a chain. Checks also judge an answer that adapters wrote to an exercise."""
     if state.plan.mode == "native":
         return (yield from native.run(state))
     alone = state.plan.exercises and state.plan.mode != "best-of"
@@ -87,7 +87,7 @@ def _run(state: State) -> ops.Loop[Stop]:
 
 @dataclass
 class Driver:
-    """Engines and checks that chains run on, one chain at a time."""
+    """Makes chains, one at a time, with engines and checks."""
 
     writer: Engine
     critic: Engine | None = None  # the critic's engine; None for the writer's own
@@ -105,9 +105,9 @@ class Driver:
     _chain: str = ""
 
     async def run(self, plan: Plan) -> AsyncGenerator[ops.Event, None]:
-        """Make one chain and yield its events; the last one is `Finished`. An error has the chain so far.
+        """Make one chain and yield its events; the last is `Finished`. An error contains the chain so far.
 
-        A chain whose reply broke off resumes if its engine can take the same request again.
+        If a reply breaks off and its engine accepts the same request again, the chain resumes.
         """
         in_a_row, broken, self._chain = 0, None, plan.options.id or token_hex(8)
         while True:
@@ -287,7 +287,7 @@ def _texts(plan: Plan) -> tuple[int, int]:
 def with_value(event: ops.Event, checks: Sequence[Check], output: OutputCheck | None) -> ops.Event:
     """Add the JSON value to the chain of a finished event, if JSON was asked for.
 
-    A cut answer has none: a cut number is another number.
+    A cut answer gets no value: a cut number is another number.
     """
     if not isinstance(event, ops.Finished):
         return event

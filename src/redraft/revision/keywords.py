@@ -1,7 +1,7 @@
-"""The options of public functions as TypedDicts, for `**options: Unpack[…]`.
+"""Define the options of public functions as TypedDicts, for `**options: Unpack[…]`.
 
-Type checkers cannot read the models. `FlagsKeywords` has the options of `Flags`, and so on. A test compares
-names and types with those of the models. Each option can be left out.
+Type checkers cannot read the option models. `FlagsKeywords` lists the options of `Flags`, and so on. A test
+compares names and types with those of the models. Every option is optional.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PlainKeywords(TypedDict, total=False):
 
 
 class WaitKeywords(TypedDict, total=False):
-    """Waiting for a server."""
+    """The keywords of options for waiting for a server."""
 
     timeout: float | None
     retries: int
@@ -79,7 +79,7 @@ class RevisionKeywords(KeywordsButOutput, total=False):
 
 
 class ServerKeywords(WaitKeywords, total=False):
-    """Waiting for a server, and its price."""
+    """The keywords of options for a server: waiting, its price and its rates."""
 
     price: str | None
     rpm: int | None
@@ -87,7 +87,7 @@ class ServerKeywords(WaitKeywords, total=False):
 
 
 class FlagsKeywords(PlainKeywords, MachineKeywords, ServerKeywords, total=False):
-    """The flags of `ask`."""
+    """The keywords of the flags of `ask`."""
 
     model: str | None
     critic: str | None
@@ -99,7 +99,7 @@ class FlagsKeywords(PlainKeywords, MachineKeywords, ServerKeywords, total=False)
 
 
 class RunKeywords(TypedDict, total=False):
-    """A run that makes a file."""
+    """The keywords of options for a run that makes a file."""
 
     parallel: int | None
     quiet: bool
@@ -112,13 +112,13 @@ class RunKeywords(TypedDict, total=False):
 
 
 class ItemKeywords(RunKeywords, total=False):
-    """A run over the items of a file."""
+    """The keywords of options for a run over the items of a file."""
 
     shard: str | None
 
 
 class FileKeywords(ItemKeywords, total=False):
-    """A run that answers the records of a file."""
+    """The keywords of options for a run that answers the records of a file."""
 
     limit: int | None
     cache: str | Path | None

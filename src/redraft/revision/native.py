@@ -22,7 +22,7 @@ from redraft.revision import stop as rules
 from redraft.revision.state import State
 
 LONGEST_WORK = 512
-"""Tokens of a chain on an exercise; the longest criticism has about 200."""
+"""The most tokens of a chain on an exercise. The longest criticism has about 200."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Transcript:
     marks: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
 
     def add(self, delta: Delta) -> None:
-        """Append a generated delta. Tokens may run ahead of their text, see `Delta.tokens`."""
+        """Append a generated delta. Tokens may run ahead of their text (see `Delta.tokens`)."""
         self.text += delta.text
         self.tokens.extend(delta.tokens)
         if delta.text and delta.tokens and delta.finish is None:
@@ -70,7 +70,7 @@ class Transcript:
 
 @dataclass
 class Stream:
-    """The text of one chain, read while it is written."""
+    """The text of one chain, parsed while it is written."""
 
     state: State
     written: Transcript
@@ -85,12 +85,12 @@ class Stream:
 
     @property
     def index(self) -> int:
-        """Index of the answer that is being written or judged."""
+        """The index of the answer that is being written or judged."""
         return self.parser.index - (self.parser.kind == "feedback")
 
     @property
     def place(self) -> tuple[selfee.SectionKind, int]:
-        """The section that is being written: an answer or feedback."""
+        """The section that is being written: its kind, answer or feedback, and its index."""
         return self.parser.kind, self.parser.index
 
     @property
@@ -137,7 +137,7 @@ class Stream:
         return rules.in_text(self.state, kind, index, self.steps(), unsure=unsure)
 
     def weigh(self, delta: Delta) -> None:
-        """Note how likely the model finds its feedback. A delta may belong to two sections."""
+        """Record how likely the model finds its feedback. A delta may belong to two sections."""
         if self.parser.kind == "feedback" and delta.logprobs:
             self.least[self.index] = min(self.least.get(self.index, 0.0), *delta.logprobs)
 
@@ -148,11 +148,11 @@ class Stream:
         yield from self._announce(len(self.state.steps) - len(self.before))
 
     def flush(self) -> ops.Loop[None]:
-        """Yield events for text held back as a possible heading: the section ends here."""
+        """Yield events for text that was held back as a possible heading. The section ends here."""
         yield from self.show(self.parser.close())
 
     def force(self, text: str) -> ops.Loop[None]:
-        """Append a text in place of the model, and yield its events."""
+        """Append a text that the model did not write, and yield its events."""
         yield from self.written.force(text, heading=text.startswith("\n"))
         yield from self.show(self.parser.feed(text))
 
@@ -215,7 +215,7 @@ class Stream:
         yield ops.Progress(chain.model_copy(update={"steps": tuple(steps), "best": None, "usage": usage}))
 
     def show(self, pieces: Iterable[selfee.SectionText]) -> ops.Loop[None]:
-        """Yield events for the certain parts of a text."""
+        """Yield events for parsed pieces of text, and announce the steps that they complete."""
         for piece in pieces:
             index = piece.index - (piece.kind == "feedback")
             if self.announced < index:

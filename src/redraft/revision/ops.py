@@ -1,4 +1,4 @@
-"""What the loop yields: operations to perform, and events to watch; and how it asks a model.
+"""Define the operations and events that the loop yields, and how it asks a model.
 
 The loop is a generator. It yields these values and is sent a `Reply`:
 
@@ -64,7 +64,7 @@ class More:
 
 @dataclass(frozen=True)
 class RunChecks:
-    """Run the user's checks on an answer, or on the calls of tools in its place."""
+    """Run the user's checks on an answer, or on the tool calls that replace it."""
 
     answer: str
     calls: tuple[Mapping[str, Any], ...] = ()
@@ -78,13 +78,13 @@ class Checked:
     results: tuple[CheckResult, ...] = ()
     given_up: bool = False  # the chain ran out of time or was cancelled before the checks were done
     usage: Usage = field(default_factory=Usage)
-    # That of a check or judge that failed. The calls until then are paid for.
+    # The error of a check or judge that failed. `usage` counts the calls until then.
     error: RedraftError | None = None
 
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode a text as token ids; `special` for the start of a prompt."""
+    """Encode a text as token ids. Set `special` for the start of a prompt."""
 
     text: str
     special: bool = False
@@ -94,8 +94,8 @@ class Encode:
 class Text:
     """Event: a piece of an answer, of feedback, or of a patch. Feedback `index` judges answer `index`.
 
-    Several drafts all have index 0. A patch is the model's text for a `place` of the previous answer, or for
-    several; an empty text begins another try. The whole answer `index` follows.
+    All drafts have index 0. A patch is the model's text for one `place` of the previous answer, or, without a
+    `place`, for several. An empty text begins a new try. The whole answer `index` follows the patch.
     """
 
     kind: Kind | Literal["patch"]
@@ -121,7 +121,7 @@ class Thought:
 
 @dataclass(frozen=True)
 class StepDone:
-    """Event: a step is complete: an answer with its feedback, if it gets any."""
+    """Event: a step is complete, with its feedback if it gets any."""
 
     index: int
     step: Step
@@ -137,7 +137,7 @@ class DraftDone:
 
 @dataclass(frozen=True)
 class Progress:
-    """Event: another answer or feedback is complete. Comes before the next call.
+    """Event: another answer or feedback is complete. It comes before the next call.
 
     Attributes:
         chain: The complete steps so far, for the option `resume`. The last may lack feedback; `stop` is None.
@@ -150,11 +150,11 @@ class Progress:
 class Interrupted:
     """Event: a reply broke off, and the chain resumes after its last complete step.
 
-    Text after that step is void, and is written again.
+    Discard the text after that step: it is written again.
 
     Attributes:
         chain: The chain with the text that broke off.
-        error: What happened.
+        error: The error that broke it off.
     """
 
     chain: Chain
@@ -163,7 +163,7 @@ class Interrupted:
 
 @dataclass(frozen=True)
 class Finished:
-    """Event: the chain is complete. Always the last one."""
+    """Event: the chain is complete. It is always the last event."""
 
     chain: Chain
 
@@ -176,7 +176,7 @@ Loop = Generator[Op | Event, Reply, T]  # a part of the loop that returns a T
 
 
 def run_checks(op: RunChecks, pay: Callable[[Usage], None]) -> Loop[Checked]:
-    """Yield an operation, book the judge's usage, and return the results or raise the error."""
+    """Run checks, pay for the judge's usage, and return the results or raise the error of a check."""
     checked = yield from reply_to(op, Checked)
     pay(checked.usage)
     if checked.error is not None:
@@ -193,7 +193,7 @@ def reply_to(op: Op, kind: type[T]) -> Loop[T]:
 
 
 class CallMeter:
-    """Tokens and seconds of one call, by index of the step they belong to."""
+    """Counts the tokens and seconds of one call, by the index of the step that they belong to."""
 
     def __init__(self, clock: Callable[[], float], index: int) -> None:
         self._clock = clock
@@ -246,10 +246,10 @@ class Generated:
 
 
 def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]:
-    """Ask, yield each piece as an event, and book the usage.
+    """Ask a model, yield each piece as an event, and record the usage.
 
-    If the stream of an answer fails, the text so far is kept as a step and the error raised. Once there is an
-    answer, a full context is a way to finish, not an error.
+    If the stream of an answer fails, the text so far becomes a step, and the error is raised. Once there is
+    an answer, a full context ends the text and raises no error.
     """
     yield from announce_progress(state)
     meter, delta = CallMeter(state.clock, index), Delta()
@@ -289,6 +289,6 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
 
 
 def announce_progress(state: State) -> Loop[None]:
-    """Yield the steps so far, before a call that could be cut."""
+    """Yield a `Progress` event with the steps so far, before a call that could be cut."""
     if state.steps or state.drafts:
         yield Progress(state.chain(None))

@@ -1,7 +1,7 @@
-"""The options of `revise`, and whether they fit together.
+"""Define the options of `revise`, and check that they fit together.
 
-`check_options` checks all that needs no model, before one is loaded. `choose_mode` checks what the model can
-do.
+Before a model is loaded, `check_options` checks everything that needs none. `choose_mode` checks what the
+model can do.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Budget:
     Attributes:
         tokens: Generated tokens, over all answers and feedback. Only a judge's call may exceed it.
         seconds: Wall-clock time. Work in the engine is cancelled at the limit.
-        usd: Money. Every model that is asked needs a price. No call starts once it is spent, and a call is
-            limited to the tokens that the rest pays for, so only a prompt's price or a judge's call may
-            exceed it.
+        usd: Money. Every model that is asked needs a price. No call starts once the money is spent, and a
+            call may only generate the tokens that the rest pays for. So only the cost of a prompt or of a
+            judge's call may exceed the limit.
     """
 
     tokens: int | None = None
@@ -69,14 +69,14 @@ class Budget:
         return max(min(left), 0) if left else None
 
     def spent(self, usage: Usage, price: Price | None, seconds: float) -> bool:
-        """Return whether a limit is reached. `price` is the next model's."""
+        """Return whether a limit is reached. `price` is that of the model to call next."""
         out_of_money = self.usd is not None and round(usage.cost_usd or 0, 9) >= self.usd
         out_of_time = self.seconds is not None and seconds >= self.seconds
         return out_of_money or out_of_time or self.tokens_left(usage, price) == 0
 
 
 RECORDED = ("temperature", "top_p", "max_tokens", "seed")
-"""The sampling parameters in the record of a chain. Others may hold secrets."""
+"""The sampling parameters that a chain's record contains. Others may contain secrets."""
 
 
 def is_text(value: Any) -> bool:
@@ -89,7 +89,7 @@ def is_full(value: Any) -> bool:
     return is_text(value) and value != ""
 
 
-FULL = is_full, "a text that is not empty"
+FULL = is_full, "a non-empty text"
 
 
 def _if(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
@@ -119,7 +119,7 @@ def _items(holds: Callable[[Any], bool]) -> PlainValidator:
 
 
 def budget_of(value: Any) -> Budget:
-    """Return the given budget, or make one: from its parts in JSON, or without limits from None."""
+    """Return a given budget, or make one from its parts in JSON. None means a budget without limits."""
     if value is None or isinstance(value, Budget):
         return value or Budget()
     if not isinstance(value, Mapping):
@@ -129,7 +129,7 @@ def budget_of(value: Any) -> Budget:
     except TypeError:
         parts = ", ".join(inspect.signature(Budget).parameters)
         found = ", ".join(map(repr, value))
-        raise UsageError(f"the budget has {found:.80}.", hint=f"Its parts are {parts}.") from None
+        raise UsageError(f"the budget has {found:.80}.", hint=f"It may have {parts}.") from None
 
 
 def _is_engine(value: Any) -> bool:
@@ -152,7 +152,7 @@ _HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _OF_CONNECTION = re.compile(
     "connection|content-length|expect|host|keep-alive|te|trailer|transfer-encoding|upgrade", re.IGNORECASE
 )
-"""Headers that say how a request travels. A wrong one breaks it."""
+"""Headers that control how a request travels. A wrong value breaks the request."""
 
 
 def _headers(value: Any) -> Mapping[str, str] | None:
@@ -161,15 +161,15 @@ def _headers(value: Any) -> Mapping[str, str] | None:
         raise ValueError
     for name, text in (value or {}).items():
         if not isinstance(name, str) or not _HEADER.fullmatch(name):
-            found = f"{shown(name)}, which is not the name of a header"
-            hint = "Names are letters, digits and -: 'X-Team'."
+            found = f"{shown(name)}, which is not a header name"
+            hint = "Use letters, digits and -, as in 'X-Team'."
         elif name.lower() == "authorization":
             found, hint = f"the header {name!r}", "Put the key into REDRAFT_KEY_HOST: docs/engines.md#keys."
         elif _OF_CONNECTION.fullmatch(name):
             found, hint = f"the header {name!r}", "redraft sets it for each request: leave it out."
         elif not (isinstance(text, str) and text.isascii() and text.isprintable() and text == text.strip()):
             found = f"a value of {name!r} that cannot be sent"
-            hint = "A value is printable ASCII on one line, without space around it."
+            hint = "Use printable ASCII on one line, without spaces around it."
         else:
             continue
         raise UsageError(f"extra_headers has {found}.", hint=hint)
@@ -181,7 +181,7 @@ _PLACES = "pairs of a place and a wish: ('40 dollars', 'in euros')"
 
 
 def is_place(value: Any) -> bool:
-    """Return whether a value is a wish, or a place (passage, characters, JSON pointer) with a wish."""
+    """Return whether a value is a wish, or a pair: a place (passage, characters, JSON pointer) and a wish."""
     pair: Any = value if isinstance(value, list | tuple) and len(value) == 2 else ("-", value)
     if isinstance(pair[0], list | tuple):
         return len(pair[0]) == 2 and all(type(each) is int for each in pair[0]) and is_place(pair[1])
@@ -207,7 +207,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         "another model or engine that criticises", what=_REFERENCE
     )
     judge: Annotated[str | Engine | None, PlainValidator(_or_none(_is_engine))] = option(
-        "the model or engine of `judge:` checks", what=_REFERENCE
+        "the model or engine that `judge:` checks ask", what=_REFERENCE
     )
     budget: Annotated[
         Budget, PlainValidator(budget_of, json_schema_input_type=Budget | Mapping[str, float | None] | None)
@@ -224,11 +224,11 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what="a price: Price(prompt=0.5, completion=1.5), its parts in a dictionary, or '0.5,1.5'",
     )
     gold: str = option(
-        "a right answer for the critic, in a wording with `{gold}`; the writer never sees it", default=""
+        "a right answer for the critic, if the wording has `{gold}`; the writer never sees it", default=""
     )
-    given: str = option("the first answer, which is criticised and revised instead of written", default="")
+    given: str = option("a first answer to criticise and revise; the model then writes none", default="")
     places: Annotated[Sequence[str | tuple[Place, str]], _items(is_place)] = option(
-        "what a person wants different in the first or last answer, and where; then only checks ask for more",
+        "what a person wants changed in the given or last answer, and where; checks may ask for more",
         default=(),
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
@@ -250,23 +250,23 @@ class RevisionOptions(WaitOptions, PlainOptions):
         item=(_is_json_object, "a tool: {'type': 'function', 'function': {'name': …}}"),
     )
     extra_body: Annotated[Mapping[str, Any] | None, PlainValidator(_or_none(_is_json_object))] = option(
-        "more fields of each request to the model's server",
+        "more fields for each request to the model's server",
         what="a dictionary that JSON can hold: {'top_k': 20}",
     )
     extra_headers: Annotated[Mapping[str, str] | None, PlainValidator(_headers)] = option(
-        "more headers of each request to the model's server",
+        "more headers for each request to the model's server",
         what="a dictionary of ASCII texts: {'X-Team': 'birds'}; a key goes into the environment "
         "(docs/engines.md)",
     )
     cache: Annotated[
         str | Path | None, PlainValidator(_or_none(lambda v: v and (is_text(v) or isinstance(v, Path))))
     ] = option(
-        "a file of replies: a request that is in it is not sent again (docs/engines.md)",
+        "a file that stores replies, so that no request is sent twice (docs/engines.md)",
         what="a path: 'replies.db'",
     )
     on_event: Annotated[
         Callable[[Any], object] | None, PlainValidator(_or_none(lambda v: callable(v) and not is_async(v)))
-    ] = option("called with every event of the chain; one that crashes ends the chain", what=A_HOOK)
+    ] = option("a function to call with every event; if it crashes, the chain ends", what=A_HOOK)
     trace: Annotated[
         Any, PlainValidator(_or_none(lambda v: isinstance(v, bool) or hasattr(v, "get_tracer")))
     ] = option(
@@ -275,7 +275,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what="True, False or a TracerProvider",
     )
     resume: Annotated[Chain | None, PlainValidator(_or_none(lambda v: isinstance(v, Chain)))] = option(
-        "a chain of the same prompt that was cut: its complete steps are kept",
+        "a chain of the same prompt that was cut; its complete steps are kept",
         what="a chain that was cut: resume=error.chain",
     )
     output: Annotated[
@@ -285,7 +285,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
             json_schema_input_type=Any,
         ),
     ] = option(
-        "a type that the answer must make, as JSON: a pydantic model, `list[Model]`, a union or a "
+        "the type of the answer, as JSON: a pydantic model, `list[Model]`, a union or a "
         "TypedDict; the value is `chain.value`",
         what="a type that pydantic reads: Person, list[Person]",
     )
@@ -295,12 +295,12 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def most_drafts(self) -> int:
-        """The most first answers."""
+        """The largest number of first answers."""
         return self.drafts or (DRAFTS if self.mode == "best-of" else 1)
 
     @property
     def most_revisions(self) -> int:
-        """The most revisions. The default is raised to the minimum."""
+        """The largest number of revisions. By default it is at least `min_revisions`."""
         given = "max_revisions" in self.model_fields_set
         return self.max_revisions if given else max(self.max_revisions, self.min_revisions)
 
@@ -311,16 +311,16 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether a judge may be asked: by a check, also by one given as a value, or to choose a draft."""
+        """Whether a judge may be asked: by a check (any check given as a value may), or to choose a draft."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
 
     @property
     def unpriced(self) -> tuple[str, str] | None:
-        """Role and name of a model without a price for the budget of money.
+        """The role and name of a model that lacks the price that a budget of money needs, or None.
 
-        A model on a server, given by reference, is not counted: its price is known once its engine is open.
+        A model on a server, given by reference, does not count: its price is known once its engine is open.
         """
         if self.budget.usd is None:
             return None
@@ -352,7 +352,7 @@ def patience_of(options: WaitOptions, *, usual: float = 0.0, **known: Any) -> Pa
 
 
 BY_CHECKS: tuple[Mode, ...] = ("verified", "repair")
-"""The modes in which checks alone say what is wrong."""
+"""The modes in which only checks find faults."""
 
 DRAFTS = 4  # default number of samples in mode `best-of`
 
@@ -369,7 +369,7 @@ def check_options(options: Mapping[str, Any]) -> RevisionOptions:
 
 
 def check_together(found: RevisionOptions) -> None:
-    """Check that options go together, as far as redraft can tell without the model."""
+    """Raise `UsageError` if options do not fit together, as far as redraft can tell without the model."""
     least, most = found.min_revisions, found.most_revisions
     if least > most:
         raise UsageError(
@@ -384,18 +384,18 @@ def check_together(found: RevisionOptions) -> None:
     for role in ("model", "critic", "judge"):
         if found.cache and not isinstance(getattr(found, role), str | None):
             raise UsageError(
-                f"the {role} is an open engine, and a cache cannot know its weights.",
+                f"the {role} is an open engine, and a cache cannot identify its weights.",
                 hint=f"Give its reference: {role}='http://host/v1#model'. Or leave out the cache.",
             )
     if found.judge is not None and not found.asks_judge:
         raise UsageError(
             "a judge was given, but nothing asks it.",
-            hint="Add a check: 'judge:Is it kind?'. Or several drafts and no check: it chooses among them.",
+            hint="Add a check, such as 'judge:Is it kind?'. Or set drafts: without checks, it chooses one.",
         )
 
 
 def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
-    """Raise if no answer can pass all checks, as far as that is certain. They may be a record's own."""
+    """Raise `RecordError` if it is certain that no answer can pass all checks. Some may be a record's."""
     if not checks:
         return
     from redraft.checks.exclusion import fault_of
@@ -405,13 +405,13 @@ def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
 
 
 def check_engines(options: RevisionOptions) -> None:
-    """Raise if an engine lacks a price that the budget needs, or a way to end thoughts."""
+    """Raise `UsageError` if an engine lacks a price that the budget needs, or cannot end thoughts."""
     writer = options.model
     if options.max_thoughts is not None and not (isinstance(writer, str) or writer.info.thinks):
         raise UsageError(
             f"--max-thoughts (max_thoughts) ends a model's thoughts, but redraft cannot end those of "
             f"{writer.info.name}.",
-            hint="Leave it out. Many servers take reasoning_effort, in a request or in extra_body.",
+            hint="Leave it out. Many servers accept reasoning_effort, in a request or in extra_body.",
         )
     if (found := options.unpriced) is None:
         return
@@ -458,7 +458,7 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     drafts, critic = options.most_drafts, options.critic is not None
     if options.places and not (options.given or options.resume):
-        yield "places were given without the answer that has them.", "Give that answer too, as given."
+        yield "places were given, but no answer that they are in.", "Give the answer too: given='…'"
     if options.places and options.mode == "native":
         yield "mode 'native' writes the whole answer, but places were given.", "Use mode 'auto'."
     if options.mode == "native" and (critic or options.checked):
@@ -492,7 +492,7 @@ def choose_mode(
 ) -> Mode:
     """Return the mode for a model and a call.
 
-    `mode` may be `auto`. `by_chat` is the reason, if any, against native revision, such as a gold answer.
+    `mode` may be `auto`. Set `by_chat` if something rules out native revision, such as a gold answer.
     """
     if mode == "native" and not info.continues:
         raise UsageError(

@@ -1,9 +1,9 @@
 """Revise only the part that failed: a sentence, item or line, or a value of a JSON object.
 
-Checks say where (`CheckResult.places`), or a person does. The rest stays byte for byte. An engine that can
-continue an answer (`EngineInfo.resumes`) writes after the text before a place, without reading the text
-behind it. A text that was ended at a fault is continued from there. Any other engine sees the answer with its
-faulty parts numbered, and is asked for new parts, or for new values at pointers.
+Checks name the places (`CheckResult.places`), or a person does. The rest stays byte for byte. An engine that
+can continue an answer (`EngineInfo.resumes`) continues the text before a place, without reading the text
+after it. A text that was ended at a fault is continued from there. Any other engine sees the answer with its
+faulty parts numbered, and is asked for new parts, or for new values at JSON pointers.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ TRIES = 4
 WORDS = 3  # a place with no more gets another word, and the rest of its sentence stays
 NEAR = 6  # words before and behind a place; the new one repeats none
 ROOM = 48
-"""Tokens that a new sentence or value may have, and half as many as the old one has characters. Each try
-has twice as many."""
+"""The tokens that a new sentence or value may have, besides one for every two characters of the old one. Each
+try may have twice as many as the one before."""
 _MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
 _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
 
@@ -52,7 +52,7 @@ _LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # what a person
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _REMOVED = re.compile(r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|this|that))?[.!]?")
 _HEAD = re.compile(r"[ \t]*(?:(?:[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # of a line
-SAME, CUT, NOTHING = "the same came back", "the reply was cut", "the reply has nothing that fits there"
+SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "nothing in the reply fits there"
 
 _NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a part of a program
 
@@ -77,8 +77,8 @@ class Edit:
 def edits_of(state: State) -> list[Edit]:
     """Return the parts of the last answer to rewrite, in order; empty if it should not be patched.
 
-    Every fault must have a place, and all places together less than half of the text. A second patch follows
-    only if the first came closer.
+    Every fault must have a place, and all places together must cover less than half of the text. A second
+    patch follows only if the first scored higher than the text before it.
     """
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]
@@ -151,9 +151,9 @@ def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
 def written(
     state: State, base: Step, edits: Sequence[Edit], messages: Messages, number: int
 ) -> ops.Loop[Step]:
-    """Rewrite places of an answer, each after all that stands before it. Return the new step.
+    """Rewrite places of an answer, each as a continuation of the text before it. Return the new step.
 
-    A place without new text stays as it was. `number` counts the tries from 0.
+    A place that gets no new text stays as it was. `number` counts the tries from 0.
     """
     answer, at, text, usage = base.answer, 0, "", Usage()
     places: list[Place] = []
@@ -277,8 +277,8 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
 def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _: int) -> ops.Loop[Step]:
     """Ask for new text at places, by number or pointer. Return the new step.
 
-    If the reply is a whole other answer, the step has no `patch`. A useless reply leaves the step empty. If
-    it meets some of a person's wishes, the others are asked for once more; `state.left` has the unmet ones.
+    If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. If it
+    meets some of a person's wishes, the others are asked for once more; `state.left` lists the unmet ones.
     """
     answer, reply, usage = base.answer, ops.Generated("", "stop", Usage()), Usage()
     wanted = left = [edit for edit in edits if not edit.gone]
@@ -354,7 +354,7 @@ def _passage(state: State, answer: str, edit: Edit, messages: Messages) -> ops.A
 
 
 def touches(place: Place, edit: Edit) -> bool:
-    """Whether a place is in an edit, or beside it."""
+    """Return whether a place is inside an edit, or next to it."""
     if isinstance(place, str):
         return edit.pointer is not None and f"{place}/".startswith(f"{edit.pointer}/")
     return edit.pointer is None and place[0] <= edit.end and edit.begin <= place[1]
@@ -481,7 +481,7 @@ def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: boo
     """Return the numbered parts of a reply by number; empty if it has another form.
 
     A part for a line is one line, or with `lists` a list; remarks below it are dropped. If the reply is not
-    `whole`, its last part is cut.
+    `whole`, its last part is left out.
     """
     lead, *found = _NUMBER.split(reply, maxsplit=lists and len(olds) == 1)  # the items may have numbers
     numbers = [*map(int, found[::2])]
@@ -500,10 +500,10 @@ def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: boo
 
 
 def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
-    """Return the edits of a person's marks, in order. A wish without a place concerns all sentences.
+    """Return the edits for a person's marks, in order. A wish without a place applies to all sentences.
 
     Raises:
-        UsageError: A place is not there, or there more than once, or two overlap.
+        UsageError: The answer lacks a place or contains it more than once, or two places overlap.
     """
     found = [edit for place in places for edit in _edits(answer, place)]
     found.sort(key=lambda edit: edit.begin)
@@ -514,8 +514,8 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     for before, after in pairwise(found):
         if after.begin < before.end:
             passage = answer[after.begin : before.end]
-            hint = "Say in one wish what should be different there."
-            raise UsageError(f"two of the places have the passage {passage!r:.80}.", hint=hint)
+            hint = "Combine their wishes into one place with one wish."
+            raise UsageError(f"two of the places overlap in the passage {passage!r:.80}.", hint=hint)
     return found
 
 
@@ -553,7 +553,7 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
 
 
 def _without(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Return a passage with what nobody would leave of its line: an item's mark, line breaks, a space."""
+    """Return a passage with what should go with it from its line: an item's mark, line breaks, a space."""
     start = answer.rfind("\n", 0, begin) + 1
     line, rest = answer[start:begin], answer[end:]
     if _HEAD.fullmatch(line) and rest.lstrip(" \t")[:1] in ("", "\n"):
@@ -565,14 +565,14 @@ def _without(answer: str, begin: int, end: int) -> tuple[int, int]:
 
 
 def _misplaced(answer: str, at: str | tuple[int, int], spans: Sequence[tuple[int, int]]) -> UsageError:
-    """Return the error of a place that the answer lacks, or has several times."""
+    """Return the error for a place that the answer lacks, or contains several times."""
     if not isinstance(at, str):
-        fault = f"the place {at} has no passage of the text, which has {len(answer)} characters."
-        return UsageError(fault, hint="Count from 0 to before its end: (2, 8) has 6 characters.")
+        fault = f"the place {at} is not a passage of the text, which has {len(answer)} characters."
+        return UsageError(fault, hint="Count from 0, and exclude the end: (2, 8) has 6 characters.")
     if not spans or not at.strip():
-        return UsageError(f"the text lacks the passage {at!r:.80}.", hint="Copy it as it stands there.")
-    several = f"Give more of what stands around it. In Python, characters do: {str(spans[:4])[1:-1]}."
-    return UsageError(f"the text has the passage {at!r:.80} {len(spans)} times.", hint=several)
+        return UsageError(f"the text lacks the passage {at!r:.80}.", hint="Copy it exactly from the text.")
+    several = f"Include more of the text around it. In Python, positions work too: {str(spans[:4])[1:-1]}."
+    return UsageError(f"the text contains the passage {at!r:.80} {len(spans)} times.", hint=several)
 
 
 def _spans(answer: str, at: str) -> list[tuple[int, int]]:

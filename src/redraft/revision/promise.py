@@ -1,4 +1,4 @@
-"""The promise that `redraft diagnose --choose` wrote into a recipe: where it holds, and if it is kept."""
+"""Check the promise that `redraft diagnose --choose` wrote: where it applies, and whether it is kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BETS = [(number + 0.5) / 16 for number in range(16)]  # as those of `evaluation
 
 
 def digest_of(reference: str) -> str:
-    """Return a digest of a model's files; for one on a server, of its name and address."""
+    """Return a digest of a model's files, or of its name and address if it is on a server."""
     hashes = ContentHashes(cache_folder() / "hashes.json")
 
     def contents(value: Any) -> Any:
@@ -39,7 +39,7 @@ def digest_of(reference: str) -> str:
 
 
 def digest_of_options(recipe: Mapping[str, Any]) -> str:
-    """Return a digest of the options in a recipe, which has names with hyphens."""
+    """Return a digest of a recipe's options, which are named with hyphens."""
     return _digest(Flags.read_file(recipe, where="").explicit)
 
 
@@ -48,7 +48,7 @@ def _digest(value: Any) -> str:
 
 
 def types_of(checks: Iterable[Any]) -> list[str]:
-    """Return the types of checks, each once: `words` of `words<=50`."""
+    """Return the types of checks, each once, such as `words` for `words<=50`."""
     return sorted({re.split(r"[^\w-]", str(check), maxsplit=1)[0] for check in checks})
 
 
@@ -68,32 +68,32 @@ def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -
 
 
 class Promise(OptionModel):
-    """What a recipe promises, as `--choose` wrote it. Its user sets `drift`."""
+    """The promise of a recipe, as `--choose` wrote it. The recipe's user may set `drift`."""
 
     way: str = option("the name of the way", default="")
-    right: float = option("the least share of right answers", default=..., ge=0, le=1)
-    gain: float = option("the least gain over one answer", default=0.0, ge=-1, le=1)
+    right: float = option("the smallest share of right answers", default=..., ge=0, le=1)
+    gain: float = option("the smallest gain over one answer", default=0.0, ge=-1, le=1)
     harm: float = option("the largest share that `one` gets right and the way wrong", default=1.0, ge=0, le=1)
     tokens: float | None = option("new tokens", ge=0)
     seconds: float | None = option("seconds an answer took", default=None, ge=0)
     usd: float | None = option("what an answer cost", default=None, ge=0)
     certain: bool = option("whether no way is ahead by the margin", default=False)
-    prompts: int = option("how many were answered", default=0, ge=0)
-    margin: float = option("how far another way may be ahead", default=0.0, ge=0, le=1)
+    prompts: int = option("the number of prompts that were answered", default=0, ge=0)
+    margin: float = option("the margin by which another way may be ahead", default=0.0, ge=0, le=1)
     ways: list[str] = option("the ways that were compared", default=[])
-    judge: str = option("whose preferences decide gain and harm; empty for the truth", default="")
+    judge: str = option("the judge of gain and harm; empty if the right answers decide", default="")
     tasks: list[str] = option("the tasks that were answered", default=[])
-    checks: list[str] = option("the types of their checks", default=...)
-    drift: Literal["tell", "one"] = option("what follows if it breaks", default="tell")
+    checks: list[str] = option("the types of the tasks' checks", default=...)
+    drift: Literal["tell", "one"] = option("what happens if the promise is broken", default="tell")
     watched: bool = option("whether checks in use decide which answers are right", default=False)
-    evidence: str = option("the folder of the answers", default="")
+    evidence: str = option("the folder with the answers", default="")
     model: str = option("the digest of the model", default="")
     options: str = option("the digest of the recipe's options", default="")
     date: str = option("when it was made", default="", what="a text in quotes, such as '2026-11-27'")
 
 
 def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
-    """Take the promise out of a recipe. Raise `UsageError` if it is not as `--choose` writes it."""
+    """Remove a recipe's promise and return it. Raise `UsageError` if it is not as `--choose` writes it."""
     told = recipe.pop("promise", None)
     if told is not None and not isinstance(told, Mapping):
         hint = "Choose again, or delete 'promise' from it."
@@ -102,12 +102,12 @@ def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
 
 
 class Watch:
-    """Looks at answers as they come, and tells once if fewer pass than a recipe promised.
+    """Counts answers as they come, and warns once if fewer pass than a recipe promised.
 
-    It also tells once if an answer has no checks, or others than the promise covers.
+    It also warns once if an answer has no checks, or checks that the promise does not cover.
 
-    Each answer is a bet against the promised share. The bettor's wealth exceeds 20 with a chance of
-    5 % at most, however long one watches (`evaluation.evidence` has the papers).
+    Each answer is a bet against the promised share. While the promise is kept, the probability that the
+    bettor's wealth ever exceeds 20 is 5 % at most (`evaluation.evidence` names the papers).
     """
 
     def __init__(self, promise: Promise, recipe: str) -> None:
@@ -119,7 +119,7 @@ class Watch:
 
     @property
     def instead(self) -> dict[str, Any]:
-        """The options that replace the way's own: one answer a prompt, if a broken promise asks for that."""
+        """The options that replace the way's own: one answer per prompt, if a broken promise asks for it."""
         if self.promise.drift != "one" or not self.broken:
             return {}
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}
@@ -137,13 +137,13 @@ class Watch:
         return f"{self.recipe} promises nothing for answers {which}: its checks are {its}."
 
     def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
-        """Count in a file in this folder, shared by all watches with these checks. Return a warning."""
+        """Count in a file in this folder, which watches of these checks share. Return a warning, if any."""
         self._file = folder / f"{_digest({**self.promise.model_dump(exclude={'drift'}), 'with': checks})}.txt"
         return self._counted()
 
     def add(self, chain: Chain, changed: str = "") -> str:
         """Count an answer if the promise covers it (see `nothing_for`). Return a warning, if any."""
-        if self.broken or chain.stop == "cancelled":  # who left is no fault of the way
+        if self.broken or chain.stop == "cancelled":  # that someone left is not the way's fault
             return ""
         names = [result.name for step in chain.steps for result in step.checks]
         if chain.steps and (strange := self.nothing_for(names, changed)):
@@ -166,12 +166,12 @@ class Watch:
             else:
                 self._bet(*answers)
         except (OSError, OutputError) as error:
-            self._file, said = None, f"Each start counts anew if {self.recipe} keeps its promise: {error}"
+            self._file, said = None, f"Each start counts {self.recipe}'s promise anew: {error}"
         if not self.broken:
             return said
         least, found = f"{self.least * 100:.1f} %", f"{self.passed:,} of {self.count:,}"
         return (
-            f"{self.recipe} promises that at least {least} of answers pass, and {found} do. "
+            f"{self.recipe} promises that at least {least} of answers pass, but {found} do. "
             + "From now on, each prompt gets one answer. " * bool(self.instead)
             + "Choose again, with new prompts: redraft diagnose FILE --choose WAY"
         )

@@ -1,11 +1,11 @@
 """Revise with a chat model that was not trained for it: ask for an answer, a criticism, a revision.
 
-Checks judge first, if there are any. An answer that passes is left alone. One that fails is revised by the
-checks' messages (`verified`), or by these and a model's criticism (`prompted` with checks). In `repair`, the
-model gets these messages for a fresh draft. The wording is in `prompts`; this module decides when to stop.
+Checks judge first, if there are any. An answer that passes is left alone. One that fails is revised with the
+checks' messages (`verified`), or with these and a model's criticism (`prompted` with checks). In `repair`,
+the model gets the messages for a fresh draft. The wording is in `prompts`; this module decides when to stop.
 
-By default checks have one schedule (`Plan.told`). A text whose faults have places is patched (`patch`). Then,
-where checks steer, fresh drafts follow a text that failed; elsewhere two revisions, and then fresh drafts.
+By default, checks follow one schedule (`Plan.told`). A text whose faults have places is patched (`patch`).
+After a text that failed come fresh drafts if checks steer; otherwise two revisions, and then fresh drafts.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def run(state: State) -> ops.Loop[Stop]:
 
 
 def _check_own(state: State) -> ops.Loop[Stop | None]:
-    """Run the checks on an answer that the model itself accepted. Its criticism stands before theirs."""
+    """Run the checks on an answer that the model itself accepted. Its criticism comes before theirs."""
     step = state.steps[-1]
     state.steps[-1] = step.model_copy(update={"feedback": None})
     stop = yield from _criticise(state)
@@ -114,7 +114,7 @@ def _write_next(state: State) -> ops.Loop[Stop | None]:
 
 
 Way = Literal["draft", "repair", "revision"]
-"""How an answer comes to be: afresh; afresh, told what failed; from the one before."""
+"""How an answer is written: afresh; afresh, with the earlier faults; or as a revision of the last one."""
 
 
 def _next_way(state: State) -> Way:
@@ -196,9 +196,9 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 
 
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
-    """Ask only for arguments that do not fit, without calls that are ruled out. Else, make no step.
+    """Ask only for arguments that do not fit, and drop calls that are ruled out. Otherwise make no step.
 
-    A model that writes on behind right arguments copies from the prompt as they do, best without other words.
+    A model that writes on after right arguments copies from the prompt as they do, best without other words.
     """
     step, changed, usage, info = state.steps[-1], list[Place](), Usage(), state.plan.info
     copies = info.resumes and info.schemas and info.token_ids
@@ -511,7 +511,7 @@ class Critique:
 
 
 def read_critique(reply: str, accept_score: float | None) -> Critique:
-    """Read a reply, JSON or text. With an `accept_score`, a score of that or more accepts."""
+    """Read a JSON or text reply. If `accept_score` is given, a score accepts if it is at least that."""
     found, verdict = _of_json(reply), verdict_of(reply)
     if found is None:
         broken = verdict == "unknown" and _JSON.match(reply)

@@ -1,4 +1,4 @@
-"""The wording that asks a chat model to criticise and to revise: two templates (`Wording`).
+"""Ask a chat model to criticise and to revise, by two templates (`Wording`).
 
 Verdicts are asked for in SelFee's phrases, so that one parser reads both trained and prompted models.
 benchmarks/LOST.md says which wording is best.
@@ -20,7 +20,7 @@ from redraft.engines.messages import message_of
 from redraft.errors import UsageError
 
 TALK = "The reply does not answer. Revision is needed."
-"""What is said of a first answer that is talk: there is no criticism yet that it could repeat."""
+"""The feedback on a first answer that is only talk. There is no criticism yet that it could repeat."""
 
 ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
 LOOPS = "The answer says the same again and again."
@@ -43,7 +43,7 @@ ANYWHERE = (
     "Here are the parts of that text by number.\n\n{parts}\n\nThis should be different: {wish}\n\n"
     "Write anew the parts that this concerns, each behind its number in brackets as above, and nothing else."
 )
-"""These ask for what failed alone, or what a person wants wherever it is, at once for all of it."""
+"""These templates ask, in one request, only for the failed parts, or for a change that may be anywhere."""
 PASSAGE = (
     'Rewrite this passage of it: "{text}"\n\nThis should be different: {wish}\n\n'
     "Write the new passage alone, in quotation marks."
@@ -51,9 +51,9 @@ PASSAGE = (
 LOST = "The answer was ended there, because nothing that follows could mend that."
 
 PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}
-"""The places of each template. `found` is what was found: by checks, or by a criticism in a wording with
-`{verdict}`. `gold` is a right answer, for a critic. A paragraph with one of these is left out if that is
-nothing. `prompt` is the text of the prompt. `verdict` is how the criticism should give its verdict."""
+"""The places of each template. `found` contains the faults that checks found, or, in a wording with
+`{verdict}`, a criticism. `gold` is a right answer, for a critic. If one of these is empty, paragraphs with it
+are left out. `prompt` is the text of the prompt. `verdict` says how the criticism should give its verdict."""
 
 _MAY_BE_EMPTY = ("found", "gold")
 
@@ -66,7 +66,7 @@ _EXAMPLE = "docs/recipes.md#wordings has an example."
 
 @dataclass(frozen=True)
 class Wording:
-    """How a model is asked to criticise and to revise."""
+    """The two templates that ask a model to criticise and to revise."""
 
     name: str  # the name of a shipped wording, or `own`
     # Asks for a criticism of the last answer, and for a verdict: at `{verdict}`, or in the phrases of
@@ -89,7 +89,7 @@ class Wording:
 
     @property
     def scores(self) -> bool:
-        """Whether criticisms are a teacher's: they have a score, and reach the writer as a user's message."""
+        """Whether a teacher criticises, with a score. The writer sees its criticisms as a user's messages."""
         return "verdict" in _places(self.criticise)
 
     @property
@@ -99,13 +99,13 @@ class Wording:
 
     @cached_property
     def record(self) -> dict[str, str]:
-        """The wording as it stands in a chain's `meta`: its name, and the SHA-256 of both templates."""
+        """The wording's record in a chain's `meta`: its name, and the SHA-256 of both templates."""
         both = f"{self.criticise}\0{self.revise}".encode()
         return {"name": self.name, "sha256": hashlib.sha256(both).hexdigest()}
 
     @cached_property
     def requests(self) -> tuple[str, ...]:
-        """Every text besides feedback and prompt that a writer sees, and so may repeat."""
+        """Every text, apart from feedback and the prompt, that a writer sees and so may repeat."""
         pieces = [
             piece.strip()
             for template in (self.criticise, self.revise, PARTS, VALUES)
@@ -117,16 +117,16 @@ class Wording:
 
 def _check_template(name: str, template: Any) -> None:
     if not isinstance(template, str) or template != whole(template):
-        raise UsageError(f"the template {name} is {template!a:.60}, and should be a text.", hint=_EXAMPLE)
+        raise UsageError(f"the template {name} is {template!a:.60}, but should be a text.", hint=_EXAMPLE)
     try:
         places = [(place, *more) for _, place, *more in Formatter().parse(template) if place is not None]
     except ValueError as error:
-        hint = "For a brace in the text write {{ or }}."
+        hint = "For a brace in the text, write {{ or }}."
         raise UsageError(f"the template {name} cannot be read: {error}.", hint=hint) from None
     for place, *changes in places:
         if place not in PLACES[name] or any(changes):
             known = ", ".join(f"{{{each}}}" for each in PLACES[name])
-            hint = f"Places: {known}. For a brace in the text write {{{{ or }}}}."
+            hint = f"Places: {known}. For a brace in the text, write {{{{ or }}}}."
             raise UsageError(f"the template {name} has an unknown place {{{place:.40}}}.", hint=hint)
     if "found" not in _places(template):
         raise UsageError(
@@ -135,12 +135,12 @@ def _check_template(name: str, template: Any) -> None:
     if not filled(template, found="", prompt="?").strip("? \n"):
         raise UsageError(
             f"the template {name} asks for nothing when there are no findings.",
-            hint="A paragraph with {found} is left out then. Add one without it.",
+            hint="A paragraph with {found} is then left out. Add a paragraph without it.",
         )
 
 
 def filled(template: str, *, found: str, prompt: str, gold: str = "", verdict: str = "") -> str:
-    """Return a template, filled in. A paragraph with an empty `{found}` or `{gold}` is dropped."""
+    """Fill in a template. A paragraph with an empty `{found}` or `{gold}` is dropped."""
     texts = {"found": found, "prompt": prompt, "gold": gold, "verdict": verdict}
     empty = {name for name in _MAY_BE_EMPTY if not texts[name]}
     kept = [paragraph for paragraph in _BLANK.split(template.strip()) if not empty & _places(paragraph)]
@@ -186,11 +186,11 @@ SHIPPED: Mapping[str, Wording] = {
 """The shipped wordings by name."""
 
 DEFAULT = SHIPPED["task"]
-"""Most pass with it, and fewest revisions are echoes (benchmarks/LOST.md)."""
+"""With it, the most answers pass, and the fewest revisions are echoes (benchmarks/LOST.md)."""
 
 
 def wording_of(value: Any) -> Wording:
-    """Return a `Wording` from itself, from its two templates, or from a shipped name."""
+    """Return a `Wording` as it is, or make one from a shipped name or from templates."""
     if isinstance(value, Wording):
         return value
     if isinstance(value, str) and value in SHIPPED:
@@ -202,7 +202,7 @@ def wording_of(value: Any) -> Wording:
         if key not in PLACES:
             raise UsageError(f"a wording has no template {key!r:.40}.", hint="Templates: criticise, revise")
     if not value:
-        raise UsageError("a wording is the two templates criticise and revise.", hint=_EXAMPLE)
+        raise UsageError("a wording needs a template: criticise, revise, or both.", hint=_EXAMPLE)
     return replace(DEFAULT, name="own", **value)
 
 

@@ -1,4 +1,4 @@
-"""A conversation with open models: the work of `redraft chat`, without its terminal."""
+"""Run a conversation with open models, as `redraft chat` does, but without a terminal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Conversation:
     def add(self, chain: Chain) -> bool:
         """Add a turn, or replace the last one if the chain continues it.
 
-        A chain without an answer is left out; return False then.
+        Return False, and add nothing, if the chain has no answer.
         """
         if is_blank(chain.answer):
             return False
@@ -47,15 +47,15 @@ class Conversation:
         return True
 
     def undo(self) -> None:
-        """Take back the last turn, or its last revision."""
+        """Undo the last turn, or its last revision."""
         if not self._earlier:
-            raise UsageError("there is nothing to undo.", hint="No question was answered yet.")
+            raise UsageError("there is nothing to undo.", hint="No question has been answered yet.")
         self.turns = self._earlier.pop()
 
     def again(self) -> dict[str, Any]:
         """Return the options with which `revise` continues the last chain.
 
-        A chain that was cut is finished; another one gets one more revision.
+        A chain that was cut is finished. Any other chain gets one more revision.
         """
         if not self.turns:
             raise UsageError("there is no answer to revise.", hint="Ask something first.")
@@ -92,22 +92,22 @@ class Session:
     async def open(
         cls, settings: Settings, stack: AsyncExitStack, wait: Callable[[str], None] | None = None
     ) -> Self:
-        """Open the models. Errors as for `Settings.opened`. `wait` is told the reason for each wait."""
+        """Open the models; raise as `Settings.opened` does. `wait` is called with the reason of each wait."""
         return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
 
     def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:
-        """Make the chain of a turn, with more options. Call `talk.add` to keep it."""
+        """Make the chain of a turn. `more` are further options. Call `talk.add` to keep the chain."""
         options = self.options.model_copy(update={"id": f"turn-{len(self.talk.turns) + 1}", **more})
         return make(prompt, options, partial(self.settings.load, self.stack))
 
     def save(self, file: str) -> Path:
-        """Save the conversation, a chain for each turn, and return the path."""
+        """Save the conversation as one chain for each turn, and return the path."""
         path = Path(os.path.expanduser(file))  # noqa: PTH111  (Path's own raises for an unknown ~user)
         if not self.talk.turns:
-            raise UsageError("there is nothing to save.", hint="No question was answered yet.")
+            raise UsageError("there is nothing to save.", hint="No question has been answered yet.")
         try:
             if path.exists() and path.resolve() not in self.saved:
-                raise UsageError(f"{path} is already there.", hint="Name another file: it would be lost.")
+                raise UsageError(f"{path} is already there.", hint="Name another file, or it would be lost.")
             write_jsonl(path, self.talk.turns)
         except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
             raise UsageError(f"cannot write {file!r:.80}: {error}.", hint="Name another file.") from None

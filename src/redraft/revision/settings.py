@@ -1,6 +1,6 @@
-"""The values of a command's options, and the models that they name.
+"""Read the options of a command, and open the models that they name.
 
-Flags, recipes and keyword arguments all become `Settings`, which gives the arguments of `revise` and opens
+Flags, recipes and keyword arguments all become `Settings`, which makes the arguments of `revise` and opens
 the models.
 """
 
@@ -39,7 +39,7 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
 
     Args:
         name: The path of a YAML file, or the name of a recipe that redraft ships.
-        checks: Checks to put in the place of its own. If a way was chosen with others, a warning says so.
+        checks: Checks that replace the recipe's own. A warning follows if its promise does not cover them.
 
     Raises:
         UsageError: There is no such recipe, or an option is wrong.
@@ -54,17 +54,17 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
 
 @dataclass(frozen=True)
 class Settings:
-    """Values of options, with recipe and config file filled in. Those without a default may be missing."""
+    """The values of options, from flags, recipe and config file. Those without a default may be missing."""
 
     values: Any
     # Options that each record will give, with any value, so that they are checked together.
     stand_ins: Mapping[str, Any] = field(default_factory=dict)
-    # Why llama.cpp computes a GGUF file, however many streams there are; empty to look at the checks.
+    # Why llama.cpp runs a GGUF file however many streams there are. If empty, the checks decide.
     llamacpp_because: str = ""
     judge_was_named: bool = False  # a flag or a recipe names the judge, so it has to be asked
     recipe: str = ""
     watch: Watch | None = None  # of the recipe's promise
-    unwatched: bool = False  # the recipe has a promise, and no check in use tells if it is kept
+    unwatched: bool = False  # the recipe has a promise, but no check in use shows whether it is kept
     tell: Callable[[str], None] = lambda _: None
 
     @classmethod
@@ -77,9 +77,9 @@ class Settings:
         table: str = "",
         tell: Callable[[str], None] = lambda _: None,
     ) -> Self:
-        """Return the settings of options. They win over the recipe, and the recipe over `below`.
+        """Read settings. Given options override the recipe, and the recipe overrides `below`.
 
-        `table` is as for `OptionModel.read`.
+        `OptionModel.read` explains `table`.
         """
         given = dict(given)
         name = given.pop("recipe", None)
@@ -97,7 +97,7 @@ class Settings:
                 promise = None
             watch = Watch(promise, name) if promise and promise.watched else None
             asked = {**own, **asked}
-        if asked.get("batch"):  # the default of many at once is for what is not sent in batches
+        if asked.get("batch"):  # a default of `parallel` is not meant for batches
             below = {key: value for key, value in below.items() if key != "parallel"}
         values = group.model_construct(**{**group.OWN_DEFAULTS, **below, **asked})
         of_recipe: Any = {"recipe": name, "watch": watch, "unwatched": bool(promise and not watch)}
@@ -108,7 +108,7 @@ class Settings:
         return getattr(self.values, name, None) if name in self.values.model_fields_set else None
 
     def over(self, **values: Any) -> Self:
-        """Return a copy with other values, which are not checked."""
+        """Return a copy with these values replaced. They are not checked."""
         return replace(self, values=self.values.model_copy(update=values))
 
     def options(self) -> RevisionOptions:
@@ -139,7 +139,7 @@ class Settings:
         """Return how long to wait for servers, and how fast to ask them.
 
         By default, wait `usual` seconds for a server that is down, and at most `limit_seconds` for one that
-        asks for a wait. `tell` gets the reason when a wait begins, and an empty text at its end.
+        asks to wait. `tell` is called with the reason when a wait begins, and with "" when it ends.
         """
         server: ServerOptions = self.values
         rates = {"rpm": server.rpm, "tpm": server.tpm}
@@ -151,7 +151,7 @@ class Settings:
         return patience_of(server, usual=usual, **known)
 
     def references(self) -> dict[Role, str]:
-        """Return the references of the models to open, by role. An unused judge of the config is left out."""
+        """Return the references of the models to open, by role. An unused configured judge is left out."""
         flags = self.values
         judged = self.judge_was_named
         if isinstance(flags, Flags) and not judged:
@@ -172,10 +172,10 @@ class Settings:
         batches: Batches | None = None,
         opens: Callable[..., Awaitable[Engine]] = load_engine,
     ) -> Engine:
-        """Open one model. The flags of the model do not apply to critic and judge.
+        """Open one model. The model's flags do not apply to critic and judge.
 
-        Without `engine`, OpenVINO runs a GGUF file for `many_streams`, unless checks steer it. `opens` has
-        further arguments of `load_engine`.
+        If `engine` is not set, OpenVINO runs a GGUF file for `many_streams` or more, unless checks steer it.
+        `opens` is `load_engine`, or the same with more arguments bound.
         """
         machine, reason, many = dict[str, Any](), "", parallel >= many_streams(instructions())
         told = role == "model" and many and has_openvino() and not self.get("engine")
@@ -194,16 +194,16 @@ class Settings:
         stack.push_async_callback(engine.aclose)
         computes = engine.info.engine if told and not self.get("quiet") else ""
         if computes == "openvino":
-            seed = "" if self.get("seed") is None else ", whose answers --seed repeats"
+            seed = "" if self.get("seed") is None else ", where --seed repeats answers"
             self.tell(
-                f"{reference} runs on OpenVINO, fast for many streams. Another: --engine llamacpp{seed}."
+                f"{reference} runs on OpenVINO, fast for many streams. To change: --engine llamacpp{seed}."
             )
         elif computes == "llamacpp" and reason:
-            self.tell(f"{reference} runs on llama.cpp: {reason}. Faster, unsteered: --engine openvino.")
+            self.tell(f"{reference} runs on llama.cpp: {reason}. Faster, but unsteered: --engine openvino.")
         return engine
 
     async def _steering(self) -> str:
-        """Return why OpenVINO is avoided if a check steers: steering is worth more than its speed."""
+        """Return why llama.cpp is used if a check steers, which is worth more than OpenVINO's speed."""
         if self.get("steer") is False or not (self.get("check") or self.stand_ins.get("checks")):
             return ""
         from redraft.engines.scripted import ScriptedEngine
@@ -213,7 +213,7 @@ class Settings:
         return "checks steer it, unless --no-steer" if steer and not any(map(schema_of, checks)) else ""
 
     async def opened(self, stack: AsyncExitStack, **how: Any) -> RevisionOptions:
-        """Check that all values fit, and return the options with model, critic and judge opened.
+        """Check all values, open the model, critic and judge, and return the options with them.
 
         `how` is passed to `load`.
         """

@@ -1,8 +1,8 @@
-"""A chain under construction, and the rules that need no model.
+"""Build a chain, step by step, as far as that needs no model.
 
-It has the steps so far, their usage and the best answer, and knows when to stop. No generated text is ever
-dropped: a text that was cut is a step with its `finish`. When a chain is resumed, the text that was cut is
-generated again. Everything before it is kept, and so is the usage of all of it.
+`State` contains the steps so far, their usage and the best answer. No generated text is ever dropped: a text
+that was cut is a step with its `finish`. When a chain is resumed, the text that was cut is generated again.
+Everything before it is kept, and the usage of all attempts counts.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from redraft.revision.prompts import VERDICTS, Wording, filled, wording_of
 
 ROLES: tuple[Role, ...] = get_args(Role)
 ANSWERED = "answered_by"
-"""In the `meta` of a chain: who wrote the answer of a model that has adapters for roles."""
+"""The key in a chain's `meta` that names who wrote the answer, if the model has adapters for roles."""
 OWN = "own_steps"
-"""In the `meta` of a chain on an exercise: how many of its first steps the adapters wrote."""
+"""The key in a chain's `meta` for the number of first steps that adapters wrote on an exercise."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The options of a chain, and all that follows from them, its models and its checks."""
+    """The options of a chain, and everything that follows from its options, models and checks."""
 
     prompt: Prompt
     info: EngineInfo
@@ -55,18 +55,18 @@ class Plan:
     checks: tuple[str, ...] = ()  # names of the checks, in order; the driver holds the checks themselves
     critic: EngineInfo | None = None
     judge: EngineInfo | None = None
-    demand: str = ""  # what is added to the prompt: the demands of checks. Empty for nothing.
+    demand: str = ""  # the demands of checks, which are added to the prompt
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
     steered: tuple[str, ...] = ()  # names of the checks in the form
     holding: tuple[str, ...] = ()  # names of the checks in the schema
     bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of arguments, as JSON Schema
     watched: bool = False  # whether checks may end a text that another one follows
-    # Of the JSON that a check wants. Then no answer is taken for talk: the check says more about it.
+    # The schema of the JSON that a check wants. If set, no answer counts as talk: the check says more.
     json: Mapping[str, Any] | None = None
     # The chain of an earlier attempt to resume. Its usage counts towards the budget.
     earlier: Chain = field(default_factory=Chain)
-    # What the default model's adapters are asked, in words of their training, if they have learnt it.
+    # The prompt in the words of the adapters' training, if the default model's adapters have learnt it.
     exercises: tuple[str, ...] = ()
     shapes: tuple[str, ...] = ()  # names of the checks with a form or schema, which may steer
     told: int | None = None  # revisions told what failed, after which fresh drafts follow; None for no draft
@@ -80,18 +80,18 @@ class Plan:
 
     @cached_property
     def wording(self) -> Wording:
-        """How a model is asked to criticise and to revise."""
+        """The wording that asks a model to criticise and to revise."""
         return wording_of(self.options.prompts)
 
     @property
     def max_revisions(self) -> int:
-        """The most revisions."""
+        """The largest number of revisions."""
         return 0 if self.mode == "best-of" else self.options.most_revisions
 
     @property
     def texts(self) -> int:
-        """How many texts the earlier attempt completed, each with a seed of its own. Feedback copied to a
-        repeat does not count, nor text that adapters wrote on an exercise.
+        """The number of texts that the earlier attempt completed, each with its own seed. Feedback copied to
+        a repeated answer does not count, nor does text that adapters wrote on an exercise.
         """
         made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by in ("model", "both") for step in made]
@@ -103,18 +103,18 @@ class Plan:
 
     @property
     def critic_role(self) -> Literal["writer", "critic"]:
-        """Who criticises."""
+        """The role that criticises: the critic if there is one, otherwise the writer."""
         return "critic" if self.critic else "writer"
 
     @property
     def models(self) -> dict[Role, EngineInfo]:
-        """Every model that may be asked."""
+        """Every model that may be asked, by role."""
         infos = (self.info, self.critic, self.judge)
         return {role: info for role, info in zip(ROLES, infos, strict=True) if info}
 
     @property
     def recorded_sampling(self) -> dict[str, Any]:
-        """The sampling parameters; None for those left to the writer's model or server."""
+        """The sampling parameters to record. Those left to the writer's model or server are None."""
         own = self.sampling.left_out if self.info.own_sampling else frozenset[str]()
         if self.mode == "native":  # a raw text has a length always
             own -= {"max_tokens"}
@@ -130,7 +130,7 @@ class Plan:
 
 @dataclass
 class State:
-    """The state of a chain."""
+    """A chain while it is made: its steps, drafts and usage."""
 
     plan: Plan
     clock: Callable[[], float] = time.monotonic
@@ -149,7 +149,7 @@ class State:
     def __post_init__(self) -> None:
         earlier = self.plan.earlier
         self.steps, self.drafts = list(complete_steps(earlier)), list(complete_drafts(earlier))
-        # All of an earlier usage is the writer's unless it says.
+        # An earlier usage without roles is all the writer's.
         paid: Mapping[Role, Usage] = earlier.usage_by_role or {"writer": earlier.usage}
         used: dict[Role, Usage] = {role: paid.get(role, Usage()) for role in ROLES}
         self.by_role = {
@@ -177,12 +177,12 @@ class State:
 
     @property
     def seconds(self) -> float:
-        """Seconds so far, earlier attempts included."""
+        """The seconds so far, including earlier attempts."""
         return self.clock() - self.started
 
     @property
     def revisions(self) -> int:
-        """How many revisions there are so far."""
+        """The number of revisions so far."""
         return max(len(self.steps) - 1, 0)
 
     @property
@@ -197,16 +197,16 @@ class State:
     def room(self, role: Role = "writer", *, used: int = 0, most: int | None = None) -> int:
         """Return the most tokens that the next call may generate, after `used` tokens of the same text.
 
-        `most` stands in for `max_tokens`.
+        If `most` is given, it replaces `max_tokens`.
         """
         wanted = (most or self.plan.sampling.max_tokens) - used
         left = self.plan.options.budget.tokens_left(self.usage, self.plan.models[role].price)
         return wanted if left is None else min(wanted, left)
 
     def length(self, role: Role = "writer", *, most: int | None = None) -> int | None:
-        """Return the most tokens of a reply to messages; None for as many as its server gives.
+        """Return the most tokens that a reply to messages may have. None leaves the limit to its server.
 
-        `most` stands in for `max_tokens`.
+        If `most` is given, it replaces `max_tokens`.
         """
         plan, info = self.plan, self.plan.models[role]
         asked = most or "max_tokens" not in plan.sampling.unset
@@ -215,14 +215,14 @@ class State:
         return self.room(role, most=most)
 
     def priced(self, usage: Usage, role: Role = "writer") -> Usage:
-        """Return a usage with its cost, if the role's model has a price."""
+        """Return a usage, with its cost if the role's model has a price."""
         info = self.plan.models.get(role)
         if info is None or info.price is None:
             return usage
         return usage.model_copy(update={"cost_usd": info.price.cost(usage)})
 
     def pay(self, usage: Usage, role: Role = "writer") -> Usage:
-        """Book a usage on a role and return it with its cost."""
+        """Add a usage to a role's total, and return it with its cost."""
         usage = self.priced(usage, role)
         self.by_role[role] += usage
         return usage
@@ -246,7 +246,7 @@ class State:
         self.drafting = False
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
-        """Return whether a text that follows these steps is no answer (`checks.echo`)."""
+        """Return whether a text that follows these steps is an echo and not an answer (`checks.echo`)."""
         if self.plan.json is not None:
             return False
         from redraft.checks.echo import is_echo  # it compiles patterns
@@ -262,9 +262,9 @@ class State:
         return is_echo(answer, self.plan.prompt, (*found, *items, *sent, *requests), self.plan.demand)
 
     def request(self, what: Literal["criticise", "revise"], found: str = "", **more: str) -> Message:
-        """Return the request for a criticism or the next answer.
+        """Return the message that asks for a criticism or for the next answer.
 
-        `found` are faults; `more` fills the template.
+        `found` describes the faults. `more` fills other places of the template.
         """
         content = filled(getattr(self.plan.wording, what), found=found, prompt=self.plan.asked.text, **more)
         return {"role": "user", "content": content}
@@ -278,16 +278,16 @@ class State:
         return led and own[begun].verdict != "unknown"
 
     def best(self) -> int | None:
-        """Return the index of the best answer; None for an exercise that nothing judged."""
+        """Return the index of the best answer, or None for an exercise whose answer nothing has judged."""
         if not self.plan.exercises or self.holds:
             return best_step(self.steps)
         rest = enumerate(self.steps)
         return best_step([step if i >= self.own or step.passed else Step(answer="") for i, step in rest])
 
     def check_answered(self, stop: Stop | None, aside: str = "", *, by_itself: bool = False) -> None:
-        """Raise if a chain has no answer, unless budget or cancel ended it. Else it would count as done.
+        """Raise `EmptyReply` if a chain has no answer, unless the budget or a cancellation ended it.
 
-        `aside` describes what came instead of text (`Delta.aside`). `by_itself`: the model ended its text.
+        `aside` describes what came instead of text (`Delta.aside`). Set `by_itself` if no limit cut the text.
         """
         flagged = any(step.echo and step.checks for step in self.steps)  # a call was due
         if stop in ("budget", "cancelled") or flagged or has_answer(self.drafts) or self.best() is not None:
@@ -304,7 +304,7 @@ class State:
         raise error
 
     def chain(self, stop: Stop | None) -> Chain:
-        """Return the chain as it stands. While it continues, `stop` is None."""
+        """Return the chain so far. While it continues, `stop` is None."""
         if self.drafting and self.drafts:
             state = copy.copy(self)
             state.choose_draft()
@@ -347,7 +347,7 @@ class State:
 
 
 def appended(prompt: Prompt, text: str) -> Prompt:
-    """Return a prompt with a text appended to the user's turn: some servers refuse a user after a tool."""
+    """Append a text to a prompt's last user message: some servers refuse a user message after a tool's."""
     if not text:
         return prompt
     if not prompt.messages:
@@ -364,7 +364,7 @@ CUT = (None, "budget", "cancelled", "error")
 
 
 def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
-    """Check that a chain can be resumed for a prompt, and for a first answer if that is given."""
+    """Raise `UsageError` if a chain cannot be resumed for this prompt and given first answer."""
     if chain.stop not in CUT:
         hint = "Resume chains whose stop is None, budget, cancelled or error."
         raise UsageError(f"the chain to resume is finished: its stop is {chain.stop!r}.", hint=hint)
@@ -373,7 +373,7 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
         raise UsageError(f"the chain to resume answers another prompt: {chain.prompt.text!r:.80}.", hint=hint)
     if given and chain.steps and chain.steps[0].answer != given:
         begins = chain.steps[0].answer
-        said = f"the chain to resume begins with another first answer than the given one: {begins!r:.80}."
+        said = f"the first answer of the chain to resume is not the given one, but {begins!r:.80}."
         raise UsageError(said, hint="Leave out given=… to go on with the chain, or resume=… to start over.")
 
 
@@ -393,7 +393,7 @@ def complete_steps(chain: Chain) -> tuple[Step, ...]:
 
 
 def complete_drafts(chain: Chain) -> tuple[Step, ...]:
-    """Return the drafts to resume from, without the chosen one. Only the last may be cut."""
+    """Return the drafts to resume from, without the chosen one. If the last was cut, it is left out."""
     cut = chain.drafts and _is_cut(chain.drafts[-1], chain)
     return chain.drafts[:-1] if cut else chain.drafts
 

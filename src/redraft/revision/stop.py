@@ -1,8 +1,8 @@
-"""Every rule that ends a chain.
+"""Decide when a chain ends.
 
-Each rule is asked at one point of the loop. It returns why the chain ends there, or None if it continues.
-First come the rules of every mode, then those of `prompted`, then those of `native`. `chain.best_step` says
-which answer is the best one at the end.
+The loop asks each rule at one point. The rule returns why the chain ends there, or None if it continues.
+The rules of every mode come first, then those of `prompted`, then those of `native`. `chain.best_step`
+chooses the best answer at the end.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ STOP_OF_FINISH: dict[Finish, Stop] = {
     "filtered": "ended",
     "error": "error",
 }
-"""Why a chain ends with a text that was cut."""
+"""The stop of a chain whose last text was cut, by the finish of that text."""
 
 
 def spent(state: State, role: Role = "writer") -> bool:
-    """Return whether the budget is too small for another call of a role."""
+    """Return whether the budget is too small for another call to a role's model."""
     price, seconds = state.plan.models[role].price, state.seconds + state.plan.waited
     return state.plan.options.budget.spent(state.usage, price, seconds)
 
@@ -37,12 +37,12 @@ def of_finish(state: State, finish: Finish, role: Role = "writer") -> Stop | Non
 
 
 def no_room(state: State, role: Role = "writer") -> Stop | None:
-    """Return why no other call of a role can be made."""
+    """Return why no other call to a role's model can be made, or None."""
     return "budget" if spent(state, role) else None
 
 
 def repeated(state: State) -> Step | None:
-    """Return the earlier step that the last answer repeats and should not."""
+    """Return the step before the last if the last repeats its answer, which should have been revised."""
     *before, after = state.steps or [Step(answer="")]
     if state.revisions <= state.plan.options.min_revisions or state.revisions == 0:
         return None
@@ -54,7 +54,7 @@ def repeated(state: State) -> Step | None:
 
 
 def followed(state: State) -> bool:
-    """Return whether a further text may follow the next one, in case the next one fails."""
+    """Return whether another text may follow the next one if that one fails."""
     plan, drafting = state.plan, not state.steps
     another = drafting and len(state.drafts) + 1 < plan.options.most_drafts
     return (another or len(state.steps) < plan.max_revisions) and not plan.wording.scores
@@ -72,7 +72,7 @@ def when_resumed(state: State) -> Stop | None:
 
 
 def after_draft(state: State, *, good: bool) -> Stop | None:
-    """Return why the chain ends after one of several drafts. After an empty or too long draft it goes on."""
+    """Return why the chain ends after one of several drafts. An empty or too long draft does not end it."""
     if good:
         return "passed"
     cut = of_finish(state, state.steps[-1].finish)
@@ -80,7 +80,7 @@ def after_draft(state: State, *, good: bool) -> Stop | None:
 
 
 def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
-    """Return why the chain ends after an answer. A cut answer, for the reason `cut`, is still judged."""
+    """Return why the chain ends after an answer. `cut` says why it was cut. Checks still judge it."""
     plan = state.plan
     # At temperature 0 a fresh draft would be the same text again. A teacher's chain is to be learned from,
     # and a fresh draft is no correction.
@@ -106,7 +106,7 @@ def before_criticism(state: State, *, good: bool) -> Stop | None:
 
 
 def after_criticism(state: State, verdict: Verdict, cut: Stop | None) -> Stop | None:
-    """Return why the chain ends after a criticism. `cut` is the reason if it was cut."""
+    """Return why the chain ends after a criticism. `cut` says why the criticism was cut, if it was."""
     if cut not in (None, "max_tokens"):
         return cut
     if verdict == "revise":
@@ -122,8 +122,8 @@ def in_text(
 ) -> Stop | None:
     """Decide whether to stop at a section start, although the model would write on.
 
-    The section answers or judges answer `index`. `steps` were read from the text so far. `unsure`: the model
-    is not certain of its feedback on the answer before.
+    The section contains or judges answer `index`. `steps` were read from the text so far. `unsure`: the model
+    is not certain of its feedback on the previous answer.
     """
     before = steps[index - 1] if index else None
     if before is None or state.forced(index - 1):
@@ -136,7 +136,7 @@ def in_text(
 
 
 def after_own_answer(state: State, index: int) -> Stop | None:
-    """Return why the chain ends where the model stops after an answer."""
+    """Return why the chain ends when the model stops after an answer."""
     if index >= state.plan.max_revisions:
         return "max_revisions"
     return None if state.forced(index) else "ended"

@@ -1,4 +1,4 @@
-"""Traces for OpenTelemetry: a span for each chain, and below it a span for each call with its usage.
+"""Trace chains with OpenTelemetry: a span for each chain, and below it a span for each call with its usage.
 
 The names are those of the GenAI semantic conventions; others begin with `redraft.`. Prompts and answers are
 left out. No span is made current here, because a generator must not change its reader's context.
@@ -21,7 +21,7 @@ from redraft.engines.wrapped import Ask, WrappedEngine
 from redraft.errors import RedraftError
 
 _FINISHES: Mapping[Finish, str] = {"max_tokens": "length", "context": "length", "filtered": "content_filter"}
-"""Why a text ended, in the words of the conventions. Other reasons are called the same."""
+"""Why a text ended, in the words of the conventions. Other reasons keep their names."""
 
 
 class ChainSpan:
@@ -60,13 +60,13 @@ class ChainSpan:
 
 
 def tracer_of(provider: TracerProvider | Literal[True]) -> Tracer:
-    """Return the tracer of redraft's spans; True stands for the provider of the process."""
+    """Return the tracer for redraft's spans. True means the process's provider."""
     return trace.get_tracer("redraft", __version__, None if provider is True else provider)
 
 
 @contextmanager
 def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
-    """Open the span of a chain, below the current one. An error ends it with its type and no text."""
+    """Open the span of a chain, below the current one. An error ends it and is recorded by type, not text."""
     tracer = tracer_of(provider)
     names = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "redraft"}
     span = tracer.start_span("invoke_workflow redraft", kind=SpanKind.INTERNAL, attributes=names)

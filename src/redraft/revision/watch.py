@@ -1,6 +1,6 @@
-"""Ask checks about an answer while it streams: its form, and whether it can still pass.
+"""While an answer streams, ask the checks what form it must have and whether it can still pass.
 
-A user's check may raise or hang.
+A user's check may raise or hang, so `prefix` and `form` are asked within a time limit.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from redraft.engines.steering.form import Form
 from redraft.jobs.signals import in_daemon_thread
 
 FIRST = 48  # characters before the first look and between two, some eight words
-SHARE = 16  # The text grows by this part between two looks, so that all of them together read it 17 times.
+SHARE = 16  # The text grows by this part between two looks, so that all looks together read it 17 times.
 SECONDS = 1.0  # a `prefix` that takes longer hangs
 FORM_SECONDS = 10.0  # a `form`, which is asked for once
 
 
 class Watch:
-    """Looks at an answer from time to time."""
+    """Asks checks from time to time whether a growing answer can still pass."""
 
     def __init__(self, checks: Sequence[Check], prompt: Prompt) -> None:
         self._checks = [check for check in checks if isinstance(check, Prefixed)]
@@ -28,11 +28,11 @@ class Watch:
         self._text, self._next = "", FIRST
 
     def add(self, piece: str) -> None:
-        """Take a piece of the answer."""
+        """Append a piece of the answer."""
         self._text += piece
 
     async def lost(self) -> bool:
-        """Return whether no continuation can pass. Looks only after enough new text."""
+        """Return whether no continuation can pass. The checks are asked only after enough new text."""
         if len(self._text) < self._next:
             return False
         self._next = len(self._text) + max(len(self._text) // SHARE, FIRST)
@@ -44,12 +44,12 @@ class Watch:
             return False
         if not (await outcome_of(found, text.rstrip(), self._prompt)).passed:
             return True
-        ask_no_more(found, "prefix", "called a text lost that the check passes")
+        ask_no_more(found, "prefix", "called a text lost, but the check passes it")
         return False
 
 
 async def forms_of(checks: Sequence[Check]) -> list[tuple[str, Form]]:
-    """Return the names of the checks that have a form, and their forms."""
+    """Return the name and the form of each check that has a form."""
     found: list[tuple[str, Form]] = []
 
     def add(check: Check) -> bool:

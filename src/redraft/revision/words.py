@@ -1,4 +1,4 @@
-"""Chains in words for people: verdicts, why a chain ended, what a revision changed, and a summary of many."""
+"""Describe chains in words: verdicts, why a chain ended, what a revision changed, and a summary of many."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from redraft.jobs.counting import counted
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
 READABLE = 0.4  # smallest share of common words for a diff. Below it, the new text reads better whole.
 COMPARABLE, MOST_PAIRS = 100_000, 10_000_000
-"""Most pairs of equal words, and of any, one of each text, for a diff. Its time grows with them, to half a
-second. Two answers of 2,000 English words have some 80,000 equal ones."""
+"""The most pairs of equal words, and of any words, one from each text, for which a diff is made. Its time
+grows with them, to half a second. Two answers of 2,000 English words have some 80,000 equal pairs."""
 ISLAND = 2  # fewest words in a row that count as common
 VERDICTS: dict[Verdict, str] = {"accept": "accepted", "revise": "needs revision", "unknown": "no verdict"}
 STOPS = {
@@ -43,10 +43,10 @@ SHORT_STOPS = {
     "max_tokens": "cut at the token limit",
     "context": "context full",
 }
-"""For lists: stops whose names read like settings. Records keep the names."""
+"""Shorter words, for lists, of stops whose names read like settings. Records keep the names."""
 
 Change = tuple[Literal["same", "gone", "new"], str]
-"""A part of a diff: what both texts have, or the first alone, or the second alone."""
+"""A part of a diff: text that both versions contain, or only the first, or only the second."""
 
 
 def changes(before: str, after: str) -> list[Change] | None:
@@ -73,12 +73,12 @@ def changes(before: str, after: str) -> list[Change] | None:
 
 
 def name_of(index: int) -> str:
-    """Return the name of an answer."""
+    """Return the name of an answer, such as `Revision 1`."""
     return "Answer" if index == 0 else f"Revision {index}"
 
 
 def verdict_of(results: Sequence[CheckResult]) -> str:
-    """Return what checks found: `words<=8: 7 words.`, `passes 3 checks`, `fails 1 of 3: 16 words, at …`."""
+    """Describe what checks found: `words<=8: 7 words.`, `passes 3 checks`, `fails 1 of 3: 16 words, at …`."""
     failed = [result for result in results if not result.passed]
     of = f"fails {len(failed)} of {len(results)}" if failed else f"passes {len(results)} checks"
     if len(results) > 1 and len(failed) != 1:
@@ -90,7 +90,7 @@ def verdict_of(results: Sequence[CheckResult]) -> str:
 
 
 def why_cut(step: Step, stop: Stop | None = None) -> str:
-    """Return why a step was cut, in words. `stop` is the chain's, if the step is its last."""
+    """Return why a step was cut, in words. `stop` is the chain's stop, if the step is its last."""
     if stop in ("budget", "malformed"):
         return STOPS[stop]
     own = {"filtered": "the server filtered it", "lost": "nothing that follows could make it pass"}
@@ -98,7 +98,7 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
 
 
 def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | None]]:
-    """Yield what is wrong with the best answer of a chain: messages with hints."""
+    """Yield the faults of a chain's best answer, each as a message with a hint or None."""
     if chain.stop == "cancelled" or chain.best is None:
         yield _without_end(chain)
         return
@@ -115,9 +115,9 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
     if with_checks and best.passed is None and chain.stop not in ("budget", "error"):
         from redraft.checks.derive import NOTHING
 
-        yield f"nothing was checked: {NOTHING}", "--check 'words<=50', for one"
+        yield f"nothing was checked: {NOTHING}", "Add a check, such as --check 'words<=50'"
     elif with_checks and best.passed is None:
-        yield "the checks were not done when the chain ended.", None
+        yield "the chain ended before the checks were done.", None
     failed = [result for result in best.checks if not result.passed]
     several = f"the best of {len(chain.steps)} answers" if chain.revisions else "the answer"
     if best.passed is False and failed:
@@ -136,8 +136,8 @@ def _without_end(chain: Chain) -> tuple[str, str | None]:
         return "stopped: the answer is incomplete.", None
     if chain.steps:
         return f"there is no answer: {why_cut(chain.steps[-1], chain.stop)}.", None
-    message = "there is no answer: the budget of seconds was over before the model was ready."
-    return message, "Is its server up? Give it longer: --budget-seconds"
+    message = "there is no answer: the budget of seconds ran out before the model was ready."
+    return message, "Check that its server is up, or raise --budget-seconds"
 
 
 def exit_status_of(chain: Chain, *, with_checks: bool) -> int:
@@ -152,16 +152,16 @@ def exit_status_of(chain: Chain, *, with_checks: bool) -> int:
 
 @dataclass
 class Summary:
-    """Counts over chains."""
+    """Counts chains, their outcomes, their usage and their cost."""
 
-    # Whether the answer of a chain should have been checked.
+    # Returns whether a chain's answer should have been checked.
     should_pass: Callable[[Chain], bool] = lambda _: False
     chains: int = 0
     before: int = 0  # those of them that an earlier run made
     revisions: int = 0
     unrevised: int = 0
     missing: int = 0
-    echoes: int = 0  # texts that are no answer
+    echoes: int = 0  # texts that are not answers
     checked: int = 0  # chains that were checked, or should have been
     unjudged: int = 0  # checked chains that ended before the checks of the best answer were done
     passed_first: int = 0
@@ -208,11 +208,11 @@ class Summary:
 
     @property
     def not_passed(self) -> int:
-        """Number of checked chains whose best answer does not pass."""
+        """The number of checked chains whose best answer does not pass."""
         return self.checked - self.passed
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return the lines of the summary, each a name and a text. Empty ones are left out."""
+        """Return the rows of the summary, each a name and a text. Empty rows are left out."""
         usd, were = self.usage.cost_usd, "was" if self.unpriced == 1 else "were"
         cost = "" if usd is None else cost_text(usd, self.costs, digits=4)
         if cost and self.unpriced:
@@ -224,12 +224,12 @@ class Summary:
 
     @property
     def estimated(self) -> str:
-        """Why usage is estimated, in words."""
+        """The reason why usage is estimated, in words."""
         return ESTIMATED if self.unreported else PARTLY
 
     @property
     def stopped(self) -> str:
-        """How the chains ended, in words."""
+        """The reasons why the chains ended, with their counts, in words."""
         whys = ", ".join(f"{why} {count:,}" for why, count in self.ended.most_common())
         more = {"ended": f" ({whys})"} if whys else {}
         found = self.stops.most_common()
@@ -244,8 +244,8 @@ class Summary:
         if not self.revisions:
             return f"none{missing}"
         mean = self.revisions / self.chains
-        are = "is" if self.echoes == 1 else "are"
-        echoes = f"; {self.echoes:,} {are} no answer" if self.echoes else ""
+        are = "is not an answer" if self.echoes == 1 else "are not answers"
+        echoes = f"; {self.echoes:,} {are}" if self.echoes else ""
         verb = "has" if self.unrevised == 1 else "have"
         none = f"; {counted(self.unrevised, 'answer')} {verb} none" if self.unrevised else ""
         return f"{self.revisions:,}, {mean:.1f} an answer{none}{missing}{echoes}"
@@ -270,7 +270,7 @@ class Summary:
 
 
 def is_unreported(chain: Chain) -> bool:
-    """Whether a server did not report the usage of a complete reply. Broken replies never have one."""
+    """Return whether a complete reply came without its usage. Broken replies always do."""
     return any(step.usage.estimated and step.complete for step in chain.steps)
 
 
@@ -288,7 +288,7 @@ def cost_text(total: float, costs: Mapping[str, float | None], *, digits: int) -
 
 
 def usage_line(chain: Chain) -> str:
-    """Return the cost of a chain, in words."""
+    """Describe the answers, tokens, time and cost of a chain in one line."""
     used, parts = chain.usage, [counted(len(chain.steps) + len(chain.drafts), "answer")]
     if chain.echoes:
         parts.append(f"{chain.echoes} of them {'say' if chain.echoes > 1 else 'says'} nothing new")

@@ -1,1 +1,1 @@
-"""The OpenAI-compatible server: `redraft serve`."""
+"""Serve models with an OpenAI-compatible API: `redraft serve`."""

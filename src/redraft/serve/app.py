@@ -1,7 +1,7 @@
-"""The routes of the server.
+"""Define the routes of the server.
 
-Every error has OpenAI's shape, also those of unknown paths and methods. The documentation pages of FastAPI
-are off, because they load scripts from elsewhere; `/openapi.json` is there.
+Every error has OpenAI's shape, even one of an unknown path or method. FastAPI's documentation pages are off,
+because they load scripts from other sites; `/openapi.json` is served.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 def make_app(
     models: Models, gate: Gate, limits: ServerLimits, keys: Keys | None = None, store: Store | None = None
 ) -> ASGIApp:
-    """Return the application."""
+    """Return the server's ASGI application."""
     check_kinds("anyone")  # plugins are imported now, so no request imports one
     metrics = Metrics(lambda: gate.inside, models)
     app = FastAPI(
@@ -83,7 +83,7 @@ class _Route(APIRoute):
         async def handle(request: Request) -> Response:
             sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if sent != "application/json":
-                message = f"the body is {sent or 'of no type'!a:.80}, and should be application/json."
+                message = f"the body is {sent or 'of no type'!a:.80}, but should be application/json."
                 raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
             reader: Reader = request.app.state.reader
             models: Models = request.app.state.models.within(request.state.key.allows)
@@ -119,7 +119,7 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
 
     @router.post("/chat/completions", responses=STREAMED)
     async def chat(request: Request, body: ChatRequest) -> Response:
-        """Answer a conversation, and revise the answer as the model or the request says."""
+        """Answer a conversation, and revise the answer as the model or the request asks."""
         return Exchange(ChatReply(await accepted(request, body)), gate, chains)
 
     @router.post("/completions", responses=STREAMED)
@@ -129,13 +129,13 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
 
     @router.post("/embeddings")
     async def embed(request: Request, body: EmbeddingRequest) -> Response:
-        """Return vectors of texts, as the server behind the model gives them."""
+        """Return embedding vectors of texts, as the model's own server returns them."""
         model = models.within(request.state.key.allows).named(body.model)
         return await embedded(body, model, gate, request.scope["state"])
 
     @router.post("/responses", responses=STREAMED)
     async def respond(request: Request, body: ResponseRequest) -> Response:
-        """Answer a conversation, in OpenAI's newer form."""
+        """Answer a conversation with OpenAI's newer API."""
         return Exchange(ResponseReply(await accepted(request, body)), gate, chains)
 
     return router
@@ -157,24 +157,24 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
 
     @router.get("/health")
     async def health() -> dict[str, str]:
-        """Say that the server runs."""
+        """Report that the server is running."""
         return {"status": "ok"}
 
     @router.get("/ready")
     async def ready() -> dict[str, str]:
-        """Say whether requests are answered: the models are loaded and work, and the server is not ending."""
+        """Report whether requests are answered: models are loaded and work, and the server stays up."""
         offered, engines = models.all(), models.watched().values()
         if gate.ending:
-            raise unavailable("draining", "the server is about to end.")
+            raise unavailable("draining", "the server is shutting down.")
         if offered and all(model.down for model in offered):
-            raise unavailable("engine_down", "no model works.")
+            raise unavailable("engine_down", "no model is working.")
         return {"status": "degraded" if models.down or any(each.trouble for each in engines) else "ready"}
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics(request: Request) -> Response:
-        """Return the figures of the server for Prometheus. They name all models."""
+        """Return the server's metrics for Prometheus. They name all models."""
         if request.state.key.models is not None:
-            raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", "figures are for keys that may use all models.")
+            raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", "metrics need a key that may use all models.")
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     return router
@@ -185,7 +185,7 @@ def _checking(reader: Reader) -> APIRouter:
 
     @router.get("/v1/checks")
     async def list_checks(check: str | None = None) -> dict[str, Any]:
-        """List the kinds of checks that a request may have, or say what is wrong with `check`."""
+        """List the kinds of checks that a request may use, or report what is wrong with `check`."""
         if check is not None:
             error = None
             try:

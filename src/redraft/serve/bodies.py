@@ -1,8 +1,8 @@
-"""The body of a request, checked by a model of pydantic.
+"""Check the body of a request with a pydantic model.
 
-The models are in `requests` and beside the code that answers them, and `/openapi.json` is made from them. A
+The models are in `requests` and next to the code that answers them. `/openapi.json` is made from them. A
 field that is an option of redraft has that option's type and range, and the server's own limit. A field that
-would be ignored is refused, unless its value asks for what happens anyway.
+would be ignored is refused, unless its value changes nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from redraft.serve.errors import Refusal, invalid, told
 
 @dataclass(frozen=True)
 class Checked:
-    """The check of a field whose type says too little. Null counts as missing."""
+    """A check for a field that needs more than its type. Null counts as missing."""
 
-    # Returns the value as it is read. Its ValueError says what follows the field's name.
+    # Returns the value to use. The text of its ValueError continues after the field's name.
     check: Callable[[Any], Any]
     schema: Mapping[str, Any]
-    option: str = ""  # the option of redraft that it is, if it is one
+    option: str = ""  # the name of redraft's option, if the field is one
 
     def __get_pydantic_core_schema__(self, *_: Any) -> Any:
         checked = core_schema.no_info_plain_validator_function(self.check)
@@ -57,8 +57,8 @@ def option(
 ) -> Checked:
     """Return the check of a field that is an option of redraft.
 
-    `most` is the server's own limit, of a number or of the length of a list. With `single`, a text means a
-    list of that text. `schema` is for an option that has none. `folds` replaces a value that OpenAI accepts
+    `most` is the server's own limit, on a number or on the length of a list. With `single`, a text means a
+    list of that text. `schema` is for an option without its own. `folds` converts a value that OpenAI accepts
     and the option does not.
     """
 
@@ -67,8 +67,8 @@ def option(
         value = [given] if alone else folds(given) if folds else given
         size = len(value) if isinstance(value, list) else value
         if most is not None and isinstance(size, int | float) and size > most:
-            found = f"has {size} texts" if isinstance(value, list) else f"is {shown(value)}"
-            raise ValueError(f" {found}, and this server allows {most:,} at most.")
+            found = f"contains {size} texts" if isinstance(value, list) else f"is {shown(value)}"
+            raise ValueError(f" {found}, but this server allows {most:,} at most.")
         try:
             return getattr(RevisionOptions.read({name: value}), name)
         except UsageError as error:
@@ -84,7 +84,7 @@ def option(
 
 
 def only(*neutral: Any) -> Checked:
-    """Return the check of a field that redraft cannot obey: it accepts only values that change nothing."""
+    """Return the check of a field that redraft does not support: it accepts only values without effect."""
 
     def check(given: Any) -> Any:
         # In JSON, true is not 1.
@@ -109,7 +109,7 @@ def texts(most: int) -> Checked:
             raise ValueError(f" is {shown(given)}. It should be {OF_TEXTS}.")
         found = tuple(given) if isinstance(given, list) else (given,)
         if len(found) > most:
-            raise ValueError(f" has {len(found):,} texts, and this server allows {most:,}.")
+            raise ValueError(f" contains {len(found):,} texts, but this server allows {most:,}.")
         return found
 
     return Checked(check, texts_schema(most, 1))
@@ -119,12 +119,12 @@ class Body(BaseModel):
     """The body of a request, or an object in it."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
-    whole: ClassVar[str] = ""  # what it is called in messages; an object in a body has the name of its field
-    never: ClassVar[tuple[str, ...]] = ()  # fields that cannot be met, whatever they say
+    whole: ClassVar[str] = ""  # its name in messages; an object in a body is named by its field
+    never: ClassVar[tuple[str, ...]] = ()  # fields that are never supported, whatever their value
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Check a body. Unknown fields are reported first, then fields that cannot be obeyed."""
+        """Check a body. Unknown fields are reported first, then unsupported ones."""
         try:
             return cls.model_validate(_few(cls, given, cls.never))
         except ValidationError as error:
@@ -139,7 +139,7 @@ class Body(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options among the fields, by their own names."""
+        """The fields that are options of redraft, by the options' names."""
         found = {}
         for name, field in type(self).model_fields.items():
             marks = [mark.option for mark in field.metadata if isinstance(mark, Checked) and mark.option]

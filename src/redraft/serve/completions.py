@@ -1,6 +1,6 @@
-"""`/v1/completions`: a model continues a text. Nothing is revised, and no chat template is applied.
+"""Serve `/v1/completions`: a model continues a text. Nothing is revised, and no chat template is applied.
 
-Clients of vLLM's and llama.cpp's servers expect this. A model that revises refuses.
+Clients of vLLM's and llama.cpp's servers expect this. Models that revise refuse such requests.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CompletionRequest(requests.SampledRequest):
         """Return the texts to continue: each prompt `n` times."""
         model, count = models.named(self.model), self.n or 1
         if model.options.max_revisions != 0 or model.withheld:
-            message = f"the model {model.name!r} checks or revises answers, and a completion gets neither."
+            message = f"the model {model.name!r} checks or revises answers, which completions do not allow."
             raise invalid(f"{message} Ask it at /v1/chat/completions.", "model", code="unsupported")
         if not requests.engine_of(model.options).info.continues:
             message = f"the model {model.name!r} does not continue texts. Ask it at /v1/chat/completions."
@@ -50,7 +50,7 @@ class CompletionRequest(requests.SampledRequest):
         options, noted = requests.with_passed(options, beside, model), None
         if self.logprobs is not None:
             if self.echo:
-                raise invalid("echo has no logprobs of the prompt. Leave one of them out.", "echo")
+                raise invalid("echo cannot give logprobs of the prompt. Leave out echo or logprobs.", "echo")
             options, noted = noting(requests.by_messages(options), model.name, self.logprobs)
         if len(self.prompt) * count > requests.ANSWERS:
             asked = f"{len(self.prompt)} prompts with {count} answers each"
@@ -68,7 +68,7 @@ class CompletionRequest(requests.SampledRequest):
 
 
 async def continued(asked: requests.Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Delta], None]:
-    """Continue one text after the other, and yield the pieces. At a timeout, the text so far is kept."""
+    """Continue the texts, one after another, and yield the pieces. At a timeout, the text so far is kept."""
     engine = requests.engine_of(asked.options)
     if provider := asked.options.trace:
         from redraft.revision.trace import TracedEngine, tracer_of
@@ -108,7 +108,7 @@ class Continuation:
     completion_tokens: int = 0
 
     def take(self, delta: Delta) -> Iterator[str]:
-        """Take a piece, and yield its text."""
+        """Add a piece, and yield its text."""
         self.completion_tokens += len(delta.tokens) or bool(delta.text)
         if delta.completion_tokens is not None:
             self.completion_tokens = delta.completion_tokens
@@ -130,12 +130,12 @@ class Continuation:
 
     @property
     def finish_reason(self) -> str:
-        """Why it ended, in OpenAI's words."""
+        """The reason why it ended, in OpenAI's words."""
         return FINISHES.get(self.finish, "length")
 
 
 class CompletionReply(Reply):
-    """The objects that answer one request for a completion."""
+    """Builds the reply to one request for a completion, whole or streamed."""
 
     asked_in = "prompt"
     kinds = ("text_completion", "text_completion")
@@ -153,7 +153,7 @@ class CompletionReply(Reply):
         return {**self._head(), "choices": choices, "usage": self._usage()}
 
     def events(self, index: int, delta: Delta) -> Iterator[bytes]:
-        """Take a piece, and yield what is streamed for it."""
+        """Add a piece, and yield the events to stream for it."""
         message = self.messages[index]
         texts = list(message.take(delta))
         if texts or delta.finish:

@@ -1,4 +1,4 @@
-"""`/v1/embeddings`: vectors of texts, as the server behind a model gives them."""
+"""Serve `/v1/embeddings`: return vectors of texts from a model's own server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from redraft.serve.models import Model
 
 
 class EmbeddingRequest(Body):
-    """A request for vectors. The model's server checks the fields."""
+    """A request for embedding vectors. The model's server checks the fields."""
 
     whole: ClassVar[str] = "a request for embeddings"
     model: Annotated[str, Field(description="the name of a model")]
@@ -33,7 +33,7 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
     """Return the reply of a model's server. Its usage is recorded in `seen`, the state of the request."""
     engine = model.options.model
     if not isinstance(engine, RemoteEngine | PoolEngine) or engine.info.engine != "remote":
-        message = f"the model {model.name!r} has no embeddings. Ask a model of a server."
+        message = f"the model {model.name!r} has no embeddings. Use a model that is on a server."
         raise invalid(message, "model", code="unsupported")
     names = asked.model_fields_set & {"input", "dimensions", "encoding_format"}
     seen["model"] = model.name
@@ -41,7 +41,7 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
         async with gate.entered(engine) as cancel, cancel.until(None):
             found = await engine.embed({name: getattr(asked, name) for name in names})
     except OutOfTime:
-        raise unavailable("draining", "the server ends.") from None
+        raise unavailable("draining", "the server is shutting down.") from None
     except Exception as error:
         raise refusal_of(error, "input") from error
     usage = found.get("usage")

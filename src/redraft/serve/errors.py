@@ -1,8 +1,8 @@
-"""Errors as OpenAI's API sends them, so that its SDKs raise their own exceptions.
+"""Send errors in the form of OpenAI's API, so that its SDKs raise their own exceptions.
 
     {"error": {"message": …, "type": …, "param": …, "code": …}}
 
-Hints of redraft's errors are for people at a shell. A client gets those about its own request alone.
+Hints of redraft's errors are for people at a shell. A client gets only those about its own request.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _BEFORE_THE_BODY = (
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.TOO_MANY_REQUESTS,
 )
-"""Refusals of requests whose body may not have been read."""
+"""The statuses of refusals that may come before the body has been read."""
 
 _CLIENTS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
-"""Statuses by which a server behind us says that the request is wrong: asking again is no use."""
+"""The statuses by which a model's server reports a wrong request. Sending it again does not help."""
 
 _KINDS = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.FORBIDDEN: "permission_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
-"""Words for `type` beside those for faults of the request and of the server. litellm goes by them."""
+"""The values of `type` for these statuses; the others are in `Refusal.body`. litellm relies on them."""
 
 
 class Refusal(errors.RedraftError):
-    """A request that gets an error as its reply."""
+    """Refuses a request: its reply is this error."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Refusal(errors.RedraftError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that go with it."""
+        """The headers to send with the error."""
         headers = {} if self.wait is None else {"Retry-After": str(self.wait)}
         if self.status in _BEFORE_THE_BODY:
             headers["Connection"] = "close"  # or a client could send without end
@@ -78,7 +78,7 @@ def invalid(message: str, param: str | None = None, *, code: str = "invalid_valu
 
 
 def told(error: errors.RedraftError) -> str:
-    """Return message and hint on one line."""
+    """Return an error's message and hint on one line."""
     return f"{error.message} {error.hint}" if error.hint else error.message
 
 
@@ -89,7 +89,7 @@ def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
 
 
 def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
-    """Return the error that a client sees. A bug goes into the log, and the client learns no details."""
+    """Return the error that a client sees. The details of a bug go only into the log."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, errors.ContextError):
@@ -112,11 +112,11 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
         return _of_engine(error)
     if isinstance(error, RecursionError):
         return invalid("the request is nested too deeply.", code="invalid_json")
-    _log.error("a request failed through a fault of redraft's own", exc_info=error)
+    _log.error("a request failed because of a bug in redraft", exc_info=error)
     return Refusal(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal_error",
-        f"the server failed; its log says more about the request {REQUEST.get('')}.",
+        f"the server failed; its log has details of the request {REQUEST.get('')}.",
     )
 
 

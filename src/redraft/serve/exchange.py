@@ -1,8 +1,8 @@
-"""One request to a model and its reply, streamed or not.
+"""Answer one request to a model, streamed or not.
 
-A client that leaves ends the work: its chain is cancelled, and with it the call in the engine. Its usage is
-recorded nevertheless. The status of a stream is sent with the first piece, so that an error before it has its
-own status; if nothing comes for a while, the stream begins with a comment.
+If the client leaves, its work ends: the chain is cancelled, and so is the call in the engine. The usage is
+still recorded. The status of a stream is sent with the first piece, so an error before that has its own
+status. If nothing comes for a while, the stream begins with a comment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from redraft.serve.requests import Accepted
 _log = logging.getLogger(__name__)
 
 SILENCE = 15.0  # seconds without a piece after which a comment is sent: proxies close quiet connections
-CLIENT_SECONDS = 60.0  # in which a client has to take a piece. Then it counts as gone, and loses its turn.
+CLIENT_SECONDS = 60.0  # for a client to read a piece. After that it counts as gone, and loses its turn.
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -42,11 +42,11 @@ _HEADERS = [
 
 
 class ClientGone(Exception):
-    """The client closed its connection, or does not read."""
+    """Raised if the client closed its connection, or does not read."""
 
 
 class Exchange(Response):
-    """Answers a checked request. `source` makes the answers, and yields events with an answer's index."""
+    """Answers a checked request. `source` makes the answers, and yields (answer's index, event) pairs."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Exchange(Response):
         scope["state"]["usage"] = sum((message.usage for message in messages), Usage())
 
     def _leave(self) -> bool:
-        """End the work for a client that left. Return whether it will end by itself, with its usage."""
+        """Cancel the work for a client that left. Return whether the work ends by itself, with its usage."""
         self._gone = True
         if self._cancel is not None:
             self._cancel.cancel()
@@ -151,10 +151,10 @@ class Exchange(Response):
 
 
 async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
-    """Make one chain after the other, and yield their events.
+    """Make the chains, one after another, and yield their events.
 
-    If a model generates nothing, or nothing before `max_tokens`, its answer is empty, as OpenAI's clients
-    expect. It cannot be revised.
+    If a model generates nothing, or no answer before `max_tokens`, the answer is empty, as OpenAI's clients
+    expect. An empty answer cannot be revised.
     """
     for index, prompt in enumerate(asked.inputs):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
@@ -182,7 +182,7 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
 
 def _note(event: Event, asked: Accepted) -> None:
     if isinstance(event, Interrupted):
-        _log.warning("a reply broke off (%s), its chain goes on", type(event.error).__name__)
+        _log.warning("a reply broke off (%s); its chain goes on", type(event.error).__name__)
     if isinstance(event, Finished) and (told := asked.count(event.chain)):
         _log.warning(told)
 
@@ -205,7 +205,7 @@ def patient(send: Send) -> Send:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
-    """Do work for a client whose request was read. If the client leaves, `leave` tells if the work ends soon.
+    """Do work for a client. If the client leaves, call `leave`; if it returns True, wait for the work's end.
 
     Raises:
         ClientGone: The client left before the end. The work has ended, or was cancelled.

@@ -1,9 +1,9 @@
-"""How many requests are answered at once, how many wait, and the end of the server.
+"""Limit how many requests are answered at once and how many wait, and shut the server down.
 
 A request passes the gate before its model is asked. Each engine has its own lane, so that a slow model delays
-no other; a request that finds its lane full gets 429. A server announces its end while it still answers, so
-that load balancers send it no more requests. Then it finishes the active ones, and answers new ones with 503.
-Chains that take longer than it waits are cancelled, and end with their best answer so far.
+no other; a request whose lane is full gets 429. Before a server shuts down, it announces that while it still
+answers, so that load balancers stop sending requests. Then it finishes the active ones, and answers new ones
+with 503. Chains that take too long are cancelled, and end with their best answer so far.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Lane:
 
 
 class Gate:
-    """Lets a bounded number of requests in."""
+    """Admits a limited number of requests."""
 
     def __init__(self, at_once: int, queue: int) -> None:
         self.ending = self.draining = False
@@ -45,12 +45,12 @@ class Gate:
     async def entered(
         self, engine: object, wait: Callable[[], Awaitable[None]] | None = None
     ) -> AsyncIterator[CancelToken]:
-        """Wait for a turn in the lane of an engine, calling `wait` if it is full, and hold it in the body.
+        """Wait for a turn in an engine's lane, and keep it in the body. `wait` is called if none is free.
 
-        Yields a token that cancels the request's chains, as `cut` does.
+        Yield a token that cancels the request's chains, as `cut` does.
         """
         if self.draining:
-            raise unavailable("draining", "the server is about to end, and takes no new requests.")
+            raise unavailable("draining", "the server is shutting down, and accepts no new requests.")
         while isinstance(engine, WrappedEngine):
             engine = engine.wrapped
         lane = self._lanes.setdefault(id(engine), _Lane(asyncio.Semaphore(self._at_once)))
@@ -77,9 +77,9 @@ class Gate:
                 self._empty.set()
 
     async def drain(self, seconds: float, linger: float = 0.0) -> None:
-        """Admit nobody, and wait until all have left; those that take too long are cancelled.
+        """Admit no more requests, and wait for the active ones. Cancel those that take too long.
 
-        For `linger` seconds before that, requests are still answered, and `ending` announces the end.
+        Before that, for `linger` seconds, requests are still answered, and `ending` is already true.
         """
         self.ending = True
         empty, cut = (asyncio.ensure_future(event.wait()) for event in (self._empty, self._cut))

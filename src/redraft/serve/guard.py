@@ -1,9 +1,9 @@
-"""Check who may ask, before a request is read, on every route. There are no CORS headers.
+"""Check on every route who sends a request, before it is read. There are no CORS headers.
 
-Without keys, only this machine may ask. A browser on it could still carry requests of another site: by DNS
-rebinding, where the site's own name resolves to 127.0.0.1, or by a plain cross-site request. Both are
+Without keys, only this machine may send requests. A browser on it could still send requests for another site:
+by DNS rebinding, where the site's own name resolves to 127.0.0.1, or by a plain cross-site request. Both are
 refused.
-Each request has an id, the client's own `x-request-id` or a new one. Its reply and the log carry it.
+Each request has an id: the client's own `x-request-id`, or a new one. The reply and the log contain it.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Guard:
     """Checks each request, then passes it to the application or the page."""
 
     app: ASGIApp
-    keys: Keys | None  # those that clients may use; None for a server that listens to this machine alone
+    keys: Keys | None  # the clients' keys; None for a server that only this machine can reach
     metrics: Metrics
     reader: Reader
     page: Page | None = None  # the web page, whose files need no key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, and record its usage."""
+        """Check and answer a request, and record its usage."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -102,7 +102,7 @@ class Guard:
 
 
 def _plain(scope: Scope) -> Scope:
-    """Return a request with GET for HEAD, without the end slash, which Starlette would redirect to http."""
+    """Return a request with GET for HEAD, and no final slash, which Starlette would redirect to http."""
     path, method = scope["path"].rstrip("/") or "/", scope["method"]
     return {**scope, "path": path, "method": "GET" if method == "HEAD" else method}
 
@@ -116,7 +116,7 @@ def why_forbidden(hosts: Sequence[str], origins: Sequence[str], *, here_alone: b
     if name.startswith("[") and name.endswith("]"):
         name = name[1:-1]
     if here_alone and not is_loopback(name):
-        return "this server is for this machine alone, but the request is for another host."
+        return "this server is only for this machine, but the request is for another host."
     if any(origin.partition("://")[2] != hosts[0] for origin in origins):
         return "the request is from a page of another site."
     return ""

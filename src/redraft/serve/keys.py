@@ -1,8 +1,8 @@
-"""API keys: what each may use, and how much. The server keeps only their digests.
+"""Check API keys, and limit what each may use and how much. The server keeps only their digests.
 
-A line of a file has a key, in plain text or as `sha256:` and its digest, and its limits: docs/serve.md.
-Minutes slide: the last 60 seconds count, and a request counts before its body is read. Quotas of tokens, days
-and money are left to a gateway: a request's cost is known only when it has ended.
+Each line of a key file contains a key, in plain text or as `sha256:` and its digest, and its limits
+(docs/serve.md). A minute is always the last 60 seconds, and a request counts before its body is read. Quotas
+of tokens, days and money are left to a gateway: a request's cost is known only when it has ended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 SHORTEST = 16  # fewest characters of a key: a shorter one can be guessed
 MINUTE = 60.0
-WAIT = 1  # seconds for `Retry-After` of a key that has too many requests under way
+WAIT = 1  # seconds in `Retry-After` for a key with too many requests at once
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
@@ -62,9 +62,9 @@ class Key:
 
     @contextmanager
     def entered(self, seen: Mapping[str, Any]) -> Iterator[None]:
-        """Count a request, refused ones too, while the body runs. Raise `Refusal` beyond a limit.
+        """Count a request while the body runs. Raise `Refusal` if it exceeds a limit of the key.
 
-        `seen` has the status of its reply at the end. A request that has to be repeated (503) does not count.
+        At the end, `seen` contains the reply's status. A request that must be repeated (503) does not count.
         """
         used, came = self.used, monotonic()
         if self.parallel is not None and used.inside >= self.parallel:
@@ -89,7 +89,7 @@ class Key:
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_exceeded", message, wait=wait)
 
 
-ANYONE = Key()  # stands for the clients of a server without keys, which is for this machine alone
+ANYONE = Key()  # for the clients of a server without keys, which only this machine can reach
 
 
 @dataclass
@@ -102,15 +102,15 @@ class Keys:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file of keys. `#` begins a comment."""
+        """Read a key file. `#` begins a comment."""
         seen = _seen(path)  # before it is read: a change meanwhile is seen later
         if not (found := _read(path)):
-            raise UsageError(f"{path} has no key.", hint=f"{_MAKE} > {path}")
+            raise UsageError(f"{path} contains no key.", hint=f"Make one: {_MAKE} > {path}")
         return cls(found, path, seen)
 
     @classmethod
     def once(cls, key: str) -> Self:
-        """Return a key that is not in any file."""
+        """Return keys with only this key, which is not in any file."""
         return cls((Key(digest_of(key)),), Path())
 
     def find(self, authorization: str) -> Key | None:
@@ -122,19 +122,19 @@ class Keys:
         return matches[0] if matches and scheme.lower() == "bearer" else None
 
     def now(self, key: Key) -> Key | None:
-        """Return the present state of a key found before; None if it was revoked."""
+        """Return the current state of a key that was found before; None if it was revoked."""
         self._read_again()
         return next((each for each in self.all if each.digest == key.digest), None)
 
     def _read_again(self) -> None:
-        """Read the file if it changed. If it is invalid, say so and keep the keys; an empty one has none."""
+        """Read the file if it changed. If it is invalid, log that and keep the keys. It may be empty."""
         if self.path == Path() or (seen := _seen(self.path)) == self._seen:
             return
         self._seen = seen
         try:
             found = _read(self.path)
         except UsageError as error:
-            _log.warning("the keys stay as they were: %s", error.message)
+            _log.warning("the keys are unchanged: %s", error.message)
             return
         before = {key.digest: key.used for key in self.all}
         for key in found:
@@ -174,7 +174,7 @@ def _key(words: list[str], where: str) -> Key:
         name, _, value = word.partition("=")
         if name not in _SETTINGS or not value:
             near = get_close_matches(name, _SETTINGS, n=1)
-            hint = f"Did you mean {near[0]}=…?" if near else f"It may have: {'=… '.join(_SETTINGS)}=…"
+            hint = f"Did you mean {near[0]}=…?" if near else f"Settings: {'=… '.join(_SETTINGS)}=…"
             shown = repr(word) if near or len(word) < SHORTEST else "like that"  # it may be a key
             raise UsageError(f"{where}: a key has no setting {shown:.40}.", hint=hint)
         if (attribute := name.removesuffix("-per-minute")) in found:
@@ -202,12 +202,12 @@ def _digest(word: str, where: str) -> bytes:
         )
     if len(word) < SHORTEST:
         raise UsageError(
-            f"{where}: the key has {len(word)} characters, and at least {SHORTEST} are needed.",
+            f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}.",
             hint=f"Make one: {_MAKE}",
         )
     return digest_of(word)
 
 
 def digest_of(key: str) -> bytes:
-    """Return the stored digest of a key, or of a cookie that stands for one."""
+    """Return the digest under which a key, or the cookie of a login, is stored."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,4 +1,4 @@
-"""The log of requests, without their texts: a line each, for people or as JSON, and traces."""
+"""Log each request on one line, without its texts, for people or as JSON; and send traces."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 REQUEST: ContextVar[str] = ContextVar("request")
-"""The id of the request that is answered. Every line of the log that is written meanwhile has it."""
+"""The id of the request being answered. Every log line that is written for it contains the id."""
 
 _CLIENTS = ("method", "path", "model")  # facts that are texts of a client: they are quoted and cut
 
@@ -58,24 +58,24 @@ class Entry(dict[str, Any]):
 
 
 class LineFormatter(logging.Formatter):
-    """A line for people."""
+    """Formats a log record as a line for people."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
-        """Return one line, with the id of the request unless it is there."""
+        """Return one line, with the id of the request unless the line already contains it."""
         line, request = super().formatMessage(record), REQUEST.get("")
         line = printable(line.rstrip()).replace("\n", r"\n")  # or a text could forge a line
         return f"{line} id={request}" if request and not isinstance(record.msg, Entry) else line
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's name)
-        """Return the traceback, indented, as the message of an error may have lines too."""
+        """Return the traceback, indented, because an error's message may have several lines."""
         return indent(printable(super().formatException(ei)), "  ")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line."""
+    """Formats a log record as one JSON object on a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the facts of a request, or a message with the id of its request."""
@@ -92,7 +92,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def otlp_provider() -> TracerProvider:
-    """Return a provider that sends spans by OTLP over HTTP, as the variables `OTEL_…` say.
+    """Return a provider that sends spans by OTLP over HTTP, as the `OTEL_…` variables configure.
 
     The caller shuts it down, which sends the remaining spans.
     """
@@ -125,7 +125,7 @@ def parent_of(provider: Any, scope: Scope) -> Iterator[None]:
 
 @contextmanager
 def server_log(*, as_json: bool) -> Iterator[None]:
-    """Write the server's log to standard error: a line a request, its own faults, and warnings of others."""
+    """Write the server's log to standard error: a line for each request, its errors, and others' warnings."""
     log, root = logging.getLogger("redraft.serve"), logging.getLogger()
     own, others = logging.StreamHandler(), logging.StreamHandler()
     others.setLevel(logging.WARNING)

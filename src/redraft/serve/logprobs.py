@@ -1,7 +1,7 @@
-"""Log-probabilities of the tokens of an answer, in OpenAI's shapes.
+"""Return log-probabilities of an answer's tokens, in OpenAI's shapes.
 
-A wrapper around the model's engine asks for them and records them, so that chains need not carry them. A
-revised answer has none: it comes from several calls.
+A wrapper around the model's engine requests and records them, so that chains need not contain them. A revised
+answer has none, because it comes from several calls.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_LIKELY = 20  # most alternatives to a token that a request may ask for, as 
 
 
 class Token(NamedTuple):
-    """A token's text, the natural logarithm of its probability, and the likeliest tokens in its place."""
+    """A token's text, its log-probability (natural logarithm), and the likeliest tokens in its place."""
 
     text: str
     logprob: float
@@ -31,7 +31,7 @@ class Token(NamedTuple):
 
 
 class Noting(WrappedEngine):
-    """An engine that records the log-probabilities of each answer, one answer after the other."""
+    """An engine that records the log-probabilities of each answer, one answer after another."""
 
     def __init__(self, engine: Engine, most: int = 0) -> None:
         super().__init__(engine)
@@ -40,7 +40,7 @@ class Noting(WrappedEngine):
         self._taken: dict[int, tuple[int, int]] = {}
 
     def take(self, index: int) -> tuple[int, list[Token]]:
-        """Return the new tokens of an answer, and the length of the text of those taken before."""
+        """Return the text length of the tokens returned before, and an answer's tokens since then."""
         taken, before = self._taken.get(index, (0, 0))
         tokens = self._answers[index][taken:] if index < len(self._answers) else []  # it may never have begun
         self._taken[index] = taken + len(tokens), before + sum(len(token.text) for token in tokens)
@@ -85,12 +85,12 @@ def only_answer(options: RevisionOptions) -> bool:
 def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[RevisionOptions, Noting]:
     """Return options whose engine records log-probabilities, and that engine.
 
-    `most` is how many of the likeliest tokens it records at each place.
+    `most` is the number of likeliest tokens that it records at each place.
     """
     engine = options.model
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
     if not only_answer(options) or (engine.info.native and options.mode in ("auto", "native")):
-        message = f"logprobs belong to one answer, and {model!r:.100} revises here. Set revision.max to 0."
+        message = f"logprobs need a single answer, but {model!r:.100} revises. Set revision.max to 0."
         raise invalid(message, "logprobs", code="unsupported")
     if not engine.info.logprobs:
         message = f"the engine of {model!r:.100} has no logprobs. Leave them out."
@@ -113,7 +113,7 @@ def _named(text: str, number: float) -> dict[str, Any]:
 
 
 def of_completion(before: int, tokens: Sequence[Token]) -> dict[str, Any]:
-    """Return the same for `/v1/completions`. `before` is the length of the text before the tokens."""
+    """Return tokens as `logprobs` of `/v1/completions`. `before` is the length of the text before them."""
     sizes = [len(token.text) for token in tokens]
     tops = [dict(token.likeliest) for token in tokens]
     return {

@@ -1,6 +1,6 @@
-"""The figures for Prometheus at `/metrics`: requests, tokens, and how chains end, by model.
+"""Count requests, tokens and the ends of chains, by model, for Prometheus at `/metrics`.
 
-Labels are names of served models and of keys, and redraft's own words. There are few, because none is a
+Labels are names of served models and of keys, and redraft's own words. There are few, because no label is a
 client's text.
 """
 
@@ -31,10 +31,10 @@ class _Engines(Collector):
 
     def collect(self) -> Iterator[Metric]:
         restarts = CounterMetricFamily(
-            "redraft_engine_restarts", "Processes of models that were started again", labels=["engine"]
+            "redraft_engine_restarts", "Restarts of model processes", labels=["engine"]
         )
         trouble = GaugeMetricFamily(
-            "redraft_engine_trouble", "1 while a process is started or a server set aside", labels=["engine"]
+            "redraft_engine_trouble", "1 while a process restarts or a server is left out", labels=["engine"]
         )
         for name, health in self._engines().items():
             restarts.add_metric([name], health.restarts)
@@ -43,7 +43,7 @@ class _Engines(Collector):
 
 
 class Metrics:
-    """The figures of one server."""
+    """The metrics of one server."""
 
     def __init__(self, inside: Callable[[], int], models: Models) -> None:
         self._models, self._registry = models, CollectorRegistry()
@@ -59,10 +59,10 @@ class Metrics:
         self._broken = gauge("promise_broken", "1 if fewer answers pass than the recipe promised", ["model"])
         about = "Requests to models, from the first byte to the last"
         self._seconds = histogram("request_seconds", about, ["model"], buckets=_BOUNDS)
-        gauge("requests_inside", "Requests that are answered or wait").set_function(inside)
+        gauge("requests_inside", "Requests being answered or waiting").set_function(inside)
 
     def note(self, seen: Mapping[str, Any], seconds: float) -> None:
-        """Count a request and its seconds. `seen` is the state of its scope."""
+        """Count a request, its usage and its seconds. `seen` is the state of its scope."""
         key = seen.get("key", ANYONE).name
         self._requests.labels(str(seen.get("status", "gone")), key).inc()
         if (model := seen.get("model")) is None:
@@ -76,7 +76,7 @@ class Metrics:
         self._tokens.labels(model, "completion", key).inc(usage.completion_tokens)
 
     def text(self) -> bytes:
-        """Return all figures in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         for model, watch in self._models.promises().items():
             self._covered.labels(model).set(watch.count)
             self._broken.labels(model).set(watch.broken)

@@ -1,4 +1,4 @@
-"""The models that a server offers: names, each with its engines and the options of its chains."""
+"""List the models that a server offers, each with its name, its engines and the options of its chains."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def watched_in(options: RevisionOptions) -> list[Watched]:
 
 @dataclass(frozen=True)
 class Model:
-    """A model name that clients may ask."""
+    """A model that clients may use, by its name."""
 
     name: str
     options: RevisionOptions
     withheld: str = ""  # what clients get instead of an answer that fails its checks
-    think_tags: bool = False  # thoughts are a part of a chat's content, in `<think>` tags
-    watch: Watch | None = None  # of the promise of its recipe
+    think_tags: bool = False  # whether thoughts are part of a chat's content, in `<think>` tags
+    watch: Watch | None = None  # watches the promise of the model's recipe
     # Seconds since 1970 at which it was opened.
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -59,10 +59,10 @@ class Model:
 
 
 class Models:
-    """The models by name. There are none until they are loaded."""
+    """The models by name. It is empty until they are loaded."""
 
     def __init__(self, passes: Mapping[str, frozenset[str]] | None = None) -> None:
-        self.passes = passes or {}  # the fields of requests that each model's server takes beyond OpenAI's
+        self.passes = passes or {}  # the fields beyond OpenAI's that each model's server accepts
         self._by_name: Mapping[str, Model] | None = None
         self.down: frozenset[str] = frozenset()  # names of models whose servers do not answer yet
 
@@ -85,7 +85,7 @@ class Models:
         return list(self._by_name.values())
 
     def watched(self) -> dict[str, Health]:
-        """Return restarts and trouble of engines by the names of their models. Equal names are added up."""
+        """Return the engines' restarts and troubles, by model name. Engines of one name are added up."""
         models = (self._by_name or {}).values()
         found: dict[str, Health] = {}
         engines = (engine for model in models for engine in watched_in(model.options))
@@ -99,12 +99,12 @@ class Models:
         return {model.name: model.watch for model in (self._by_name or {}).values() if model.watch}
 
     def named(self, name: str, param: str = "model") -> Model:
-        """Return the model with a name. Errors name `param`, the request's field with the name."""
+        """Return the model of this name. Errors name `param`, the request's field that contains the name."""
         found = {model.name: model for model in self.all()}
         if name in found:
             return found[name]
         if name in self.down:
             raise unavailable("engine_down", f"the server of the model {name!r:.100} does not answer.")
-        hint = nearest(name, found) or f"The models: {', '.join(found)}"
+        hint = nearest(name, found) or f"Models: {', '.join(found)}"
         message = f"the model {name!r:.100} does not exist. {hint}"
         raise Refusal(HTTPStatus.NOT_FOUND, "model_not_found", message, param=param)

@@ -1,7 +1,7 @@
-"""From the bytes of a body to an object of JSON: bounded in size, in number of parts, and in memory for all.
+"""Read a body as a JSON object. Its size, its number of parts, and the memory for all bodies are limited.
 
-Parsed JSON can take 25 times the memory of its text, and each part of it costs time in every function that
-meets it. So parts are counted before anything is parsed, and large bodies are parsed one after the other.
+Parsed JSON can take 25 times the memory of its text, and each part costs time in every function that handles
+it. So parts are counted before anything is parsed, and large bodies are parsed one after another.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VALUES = 1 << 21  # most values, such as token ids: writing as many anew holds u
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """The limits of a server. A request beyond one is refused, never cut silently."""
+    """The limits of a server. A request that exceeds one is refused, never cut silently."""
 
     seconds: float = 600.0
     body: int = 8 << 20  # bytes of a request's body
@@ -51,7 +51,7 @@ class Reader:
         self._large, self._threads = asyncio.Lock(), asyncio.Semaphore(THREADS)
 
     async def bytes_of(self, request: Request, most: int | None = None) -> bytes:
-        """Return the body of a request. Its bytes are held until `release`."""
+        """Return the body of a request. Its bytes count as held until `release`."""
         parts, size, limits, seen = [], 0, self.limits, request.scope["state"]
         most = limits.body if most is None else most
         try:
@@ -62,26 +62,26 @@ class Reader:
                     self._held += len(part)
                     seen["held"] = size
                     if size > most:
-                        message = f"the body has more than {most:,} bytes."
+                        message = f"the body is larger than {most:,} bytes."
                         raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", message)
                     if self._held > limits.held:
                         message = "too many large requests are being answered."
                         raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "queue_full", message, wait=WAIT)
         except TimeoutError:
-            message = f"the body did not come within {limits.body_seconds:g} seconds."
+            message = f"the body did not arrive within {limits.body_seconds:g} seconds."
             raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", message) from None
         except ClientDisconnect:
-            raise invalid("the body broke off.", code="invalid_json") from None
+            raise invalid("the body is incomplete.", code="invalid_json") from None
         return b"".join(parts)
 
     def release(self, seen: dict[str, Any]) -> None:
-        """Release the bytes of a finished request. `seen` is the state of its scope."""
+        """Stop counting the bytes of a finished request. `seen` is the state of its scope."""
         self._held -= seen.pop("held", 0)
 
     async def read(self, request: Request, check: Callable[[dict[str, Any]], T]) -> T:
-        """Return the result of `check` on a request's body. Only a small one is read on the event loop."""
+        """Return the result of `check` on a request's body. Only a small body is parsed on the event loop."""
         raw = await self.bytes_of(request)
-        IN_JSON.set(True)  # for all that is said of this request
+        IN_JSON.set(True)  # for all messages about this request
 
         def work() -> T:
             return check(object_of(raw))
@@ -89,7 +89,7 @@ class Reader:
         return work() if len(raw) <= LIGHT else await self.in_thread(work, len(raw))
 
     async def in_thread(self, work: Callable[[], T], size: int = 0) -> T:
-        """Process a body of some bytes in a thread, when it is its turn."""
+        """Do the work on a body of `size` bytes in a thread, when its turn comes."""
         async with self._large if size > LARGE else self._threads:
             return await in_daemon_thread(work)
 
@@ -98,10 +98,10 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # it may be alone, or half of a 
 
 
 def object_of(body: bytes) -> dict[str, Any]:
-    """Return a JSON object without null fields. Repeated names are refused: a proxy could read another."""
+    """Parse a body as a JSON object, without null fields. Refuse repeated names: parsers differ on them."""
     for signs, most, what in ((b"[{:", PARTS, "lists, objects and names"), (b",", VALUES, "values")):
         if (parts := counted(body, signs, most)) > most:
-            message = f"the body has {parts:,} {what}, and this server allows {most:,} at most."
+            message = f"the body contains {parts:,} {what}, but this server allows {most:,} at most."
             raise invalid(message, code="too_many_parts")
     try:
         text = body.decode("utf-8")
@@ -111,22 +111,22 @@ def object_of(body: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise invalid(f"the body is not UTF-8 at byte {error.start + 1}.", code="invalid_json") from None
     except UnicodeEncodeError:
-        raise invalid("the body has a lone surrogate, half of a character.", code="invalid_json") from None
+        raise invalid("the body has a lone surrogate (half a character).", code="invalid_json") from None
     except (ValueError, RecursionError) as error:
         raise invalid(f"the body is not JSON: {fault_of(error)}.", code="invalid_json") from None
     if not isinstance(value, dict):
-        raise invalid(f"the body is {shown(value)}, and should be a JSON object.", code="invalid_json")
+        raise invalid(f"the body is {shown(value)}, but should be a JSON object.", code="invalid_json")
     return {name: part for name, part in value.items() if part is not None}
 
 
 def counted(body: bytes, signs: bytes, most: int) -> int:
-    """Count these signs in JSON outside of texts; up to `most`, those within texts may count too.
+    """Count these characters in JSON, outside strings. Up to `most`, those in strings may count too.
 
     Every step runs in C: 8 MiB take at most a tenth of a second.
     """
     if (found := sum(map(body.count, signs))) <= most:
         return found
-    # Without escaped characters and all but quotes and signs, every other piece between quotes is a text.
+    # With only unescaped quotes and signs left, every other piece between quotes is a string.
     others = bytes(set(range(256)) - {*signs, *b'"'})
     bare = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, others).replace(b'""', b"")
     return sum(map(len, bare.split(b'"')[::2]))

@@ -1,8 +1,8 @@
-"""From the events of a chain to the objects of OpenAI's API.
+"""Turn the events of a chain into the objects of OpenAI's API.
 
-Drafts and feedback are reasoning, the best answer is content. A client cannot take content back, so a text is
-content while it is written only if it is certain to be the answer: otherwise it is reasoning first, and the
-best answer follows as content at the end.
+Drafts and feedback are reasoning, and the best answer is content. Sent content cannot be taken back, so a
+text is streamed as content only if it is certain to be the answer. Otherwise it is streamed as reasoning, and
+the best answer follows as content at the end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from redraft.serve.logprobs import of_chat
 from redraft.serve.requests import Accepted
 
 FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
-"""Why an answer ended, in OpenAI's words. Every other reason cut it: `length`."""
+"""Why an answer ended, in OpenAI's words. Any other reason is `length`: it cut the answer."""
 
 DONE = b"data: [DONE]\n\n"
 BROKEN_OFF = "\n\n(This text broke off, and is written again.)"
@@ -43,8 +43,8 @@ class Piece(NamedTuple):
 
 
 Place = tuple[str, int, int]
-"""Where a draft, a feedback, a revision or a thought before one is in its chain: its kind, its index, and the
-drafts before it."""
+"""The place in a chain of a draft, a feedback, a revision, or a thought before one of them: its kind, its
+index, and the number of drafts before it."""
 
 
 def _heading(place: Place) -> str:
@@ -64,7 +64,7 @@ class AnswerMessage:
     _counted: Usage = field(default_factory=Usage)
     _pieces: int = 0
     _sections: list[tuple[Place, list[str]]] = field(default_factory=list)
-    sent: str = ""  # of the answer
+    sent: str = ""  # what was sent of the answer
     _held: str = ""
     _whole: bool = False  # the JSON has ended
     _depth: int = 0  # of its brackets
@@ -75,7 +75,7 @@ class AnswerMessage:
     _thought: bool = False
 
     def take(self, event: Event) -> Iterator[Piece]:
-        """Take an event of the chain, and yield the new text of the message."""
+        """Process an event of the chain, and yield the new text of the message."""
         if isinstance(event, Text) and event.kind != "patch":  # behind that, the answer comes whole
             live = self.sure and event.kind == "answer"
             yield from self._answer(event.text) if live else self._think(event)
@@ -95,7 +95,7 @@ class AnswerMessage:
         self._count(event)
 
     def streamed(self, event: Event) -> Iterator[Piece]:
-        """Take an event, and yield the new text for a client. What was sent cannot be taken back.
+        """Process an event, and yield the new text for a client. Sent text cannot be taken back.
 
         Raises:
             EngineError: The answer has to restart, but a part of it was sent.
@@ -167,7 +167,7 @@ class AnswerMessage:
 
     @property
     def finished(self) -> Chain:
-        """The chain. Raises before it is finished."""
+        """The chain, once it is finished. Reading it earlier raises."""
         assert self.chain is not None  # noqa: S101  (`make` always ends with `Finished`)
         return self.chain
 
@@ -178,14 +178,14 @@ class AnswerMessage:
 
     @property
     def reasoning(self) -> str:
-        """What was streamed before the answer."""
+        """The text that was streamed before the answer."""
         said = [(place, "".join(texts).strip()) for place, texts in self._sections]
         answer = final_answer(self.finished)
         return "\n\n".join(f"{_heading(place)}{text}" for place, text in said if text != answer)
 
     @property
     def reasoning_tokens(self) -> int:
-        """The tokens of everything but the final answer. Its thoughts are estimated from their length."""
+        """The tokens of everything but the final answer. Its own thoughts are estimated from their length."""
         chain, step = self.finished, _final(self.finished)
         letters = len(step.answer) / max(len(step.answer + step.reasoning), 1)
         answer = round(self._tokens.get(step.answer, 0) * letters)
@@ -193,7 +193,7 @@ class AnswerMessage:
 
     @property
     def finish_reason(self) -> str:
-        """Why the answer ended, in OpenAI's words."""
+        """The reason why the answer ended, in OpenAI's words."""
         step = _final(self.finished)
         if _calls_cut(step):
             return "length"
@@ -209,11 +209,11 @@ class AnswerMessage:
 
     @property
     def tool_calls(self) -> tuple[dict[str, Any], ...]:
-        """The calls of tools by the answer."""
+        """The tool calls of the answer."""
         return _final(self.finished).tool_calls
 
     def as_json(self, *, think_tags: bool = False) -> dict[str, Any]:
-        """Return the whole message. With `think_tags`, thoughts are content."""
+        """Return the whole message. With `think_tags`, thoughts are part of the content."""
         reasoning, answer = self.reasoning, final_answer(self.finished)
         answer = together(reasoning, answer).rstrip() if think_tags else answer
         calls = [dict(call) for call in self.tool_calls]
@@ -294,9 +294,9 @@ def _said_by_checks(feedback: Feedback) -> str:
 
 
 class Reply(ABC):
-    """The objects that answer one request."""
+    """Builds the reply to one request, whole or streamed."""
 
-    asked_in: ClassVar[str]  # the field of the request that has the prompt
+    asked_in: ClassVar[str]  # the field of the request that contains the prompt
     kinds: ClassVar[tuple[str, str]] = ("", "")  # what it calls itself: whole, and as a piece of a stream
 
     def __init__(self, asked: Accepted, messages: Sequence[Any], prefix: str = "") -> None:
@@ -309,7 +309,7 @@ class Reply(ABC):
 
     @abstractmethod
     def events(self, index: int, event: Any) -> Iterator[bytes]:
-        """Take an event of an answer, and yield the events to stream."""
+        """Process an event of an answer, and yield the events to stream."""
 
     def end(self) -> Iterator[bytes]:
         """Yield the end of a stream."""
@@ -318,7 +318,7 @@ class Reply(ABC):
         yield DONE
 
     def waiting(self) -> bytes:
-        """Return the event to stream while an answer waits; none unless steps were asked for."""
+        """Return the event to stream while an answer waits; empty unless steps were requested."""
         return b""
 
     def failed(self, refusal: Refusal) -> bytes:
@@ -338,7 +338,7 @@ class Reply(ABC):
 
 
 class ChatReply(Reply):
-    """The objects that answer one chat request."""
+    """Builds the reply to one chat request, whole or streamed."""
 
     asked_in = "messages"
     kinds = ("chat.completion", "chat.completion.chunk")
@@ -366,7 +366,7 @@ class ChatReply(Reply):
         return {**self._head(), "choices": choices, "usage": self._usage(), **self._chain()}
 
     def events(self, index: int, event: Event) -> Iterator[bytes]:
-        """Take an event of an answer's chain, and yield the events to stream."""
+        """Process an event of an answer's chain, and yield the events to stream."""
         message, steps = self.messages[index], self.asked.with_steps
         if steps and (said := step_event(event, live=message.sure)):
             yield self._chunk(index, {"redraft": said})
@@ -395,7 +395,7 @@ class ChatReply(Reply):
             yield self._said(index, Piece(field, text))
 
     def waiting(self) -> bytes:
-        """Return the event that the answer waits, if steps were asked for."""
+        """Return the event which reports that the answer waits, if steps were requested."""
         return self._chunk(0, {"redraft": {"type": "waiting"}}) if self.asked.with_steps else b""
 
     def _chain(self) -> dict[str, Any]:
@@ -431,9 +431,9 @@ class ChatReply(Reply):
 
 
 def step_event(event: Event, *, live: bool) -> dict[str, Any] | None:
-    """Return an event of a chain for clients that show its steps; None if it does not concern them.
+    """Return an event of a chain for clients that show its steps; None if they do not need it.
 
-    `live`: the text of the answer is streamed as content.
+    Set `live` if the text of the answer is streamed as content.
     """
     match event:
         case Text("patch", index, text):
@@ -455,19 +455,19 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def event_of(record: Mapping[str, Any]) -> bytes:
-    """Return an event of a stream."""
+    """Return a record as an event of a stream."""
     return b"data: " + _encode(record).encode() + b"\n\n"
 
 
 def usage_of(messages: Sequence[AnswerMessage]) -> dict[str, Any]:
-    """Return the usage of all attempts of all answers, as chat replies have it."""
+    """Return the usage of all attempts of all answers, in the form of chat replies."""
     thought = sum(message.reasoning_tokens for message in messages)
     used = sum((message.finished.usage for message in messages), Usage())
     return {**counts_of(used), "completion_tokens_details": {"reasoning_tokens": thought}}
 
 
 def counts_of(used: Usage) -> dict[str, Any]:
-    """Return usage in OpenAI's words."""
+    """Return usage in OpenAI's form."""
     return {
         "prompt_tokens": used.prompt_tokens,
         "completion_tokens": used.completion_tokens,

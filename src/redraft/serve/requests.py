@@ -1,4 +1,4 @@
-"""Chat requests, and what other requests share with them: from fields to the options of a chain."""
+"""Turn the fields of chat requests, and those that others share, into the options of a chain."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DRAFTS = 8  # most drafts of a chain
 HOTTEST = 2  # highest temperature, as at OpenAI
 STOPS = 16  # most stop strings
 CHECKS = 32  # most checks of one request
-CHECK = 4096  # most characters of a check. To read one takes quadratic time.
+CHECK = 4096  # most characters of a check. Reading one takes quadratic time.
 SCHEMA = 65_536  # most characters of a JSON schema
 BIASES = 1024  # most tokens of `logit_bias`
 _SEEDS_APART = 1000  # the seeds of the answers to one request. Each call of a chain takes the next seed.
@@ -77,9 +77,9 @@ _BIASES = {
 _OF_BIASES = f"an object of up to {BIASES:,} token ids, each with a number from -100 to 100"
 _NO_VARIABLES = {"chat_template", "tokenize", "tokenizer_kwargs", "conversation", "messages", "max_length"}
 _NO_VARIABLES |= {"add_generation_prompt", "continue_final_message", "return_dict", "return_tensors", "tools"}
-"""Arguments of transformers' `apply_chat_template` beside the variables of the template. Servers pass on
-all that they are sent. A template is a program, which a client must not bring."""
-_OF_TEMPLATE = "an object, with enable_thinking true or false if it has that"
+"""Arguments of transformers' `apply_chat_template` that are not variables of the template. Servers pass on
+all that they are sent. A template is a program, which a client must not supply."""
+_OF_TEMPLATE = "an object, with enable_thinking true or false, if given"
 
 _LEAST_P = 1e-6  # stands for a `top_p` of 0: the likeliest token alone
 _TOP_P = {
@@ -124,8 +124,8 @@ class Accepted:
     """A request that was checked."""
 
     model: str
-    inputs: tuple[Any, ...]  # what is answered: a prompt or a text for each answer
-    options: RevisionOptions  # those of the model and of the request. Its engine is open.
+    inputs: tuple[Any, ...]  # the prompt or text for each answer
+    options: RevisionOptions  # the model's and the request's. The engine is open.
     stream: bool = False
     with_usage: bool = False
     with_steps: bool = False
@@ -135,11 +135,11 @@ class Accepted:
     think_tags: bool = False  # thoughts are content, in tags
     strict: str = ""  # the check of a schema that an answer must fit
     strict_tools: bool = False  # whether a call that stays wrong is an error
-    left_out: tuple[str, ...] = ()  # types of tools that the model is not offered, told in a header
-    repeated: Mapping[str, Any] = field(default_factory=dict)  # of the request, in the reply
+    left_out: tuple[str, ...] = ()  # types of tools that the model is not offered; a header names them
+    repeated: Mapping[str, Any] = field(default_factory=dict)  # fields of the request to repeat in the reply
     # Counts a chain for the promise of the model's recipe. Returns a warning, if any.
     count: Callable[[Chain], str] = lambda _: ""
-    noted: Noting | None = None  # has the log-probabilities of each answer; None if they were not asked for
+    noted: Noting | None = None  # records the log-probabilities of each answer, if they were requested
 
     @property
     def sure(self) -> bool:
@@ -153,7 +153,7 @@ class Accepted:
 
     @property
     def begins(self) -> re.Pattern[str] | None:
-        """Matches how an allowed object or list begins. Other JSON may look like a sentence."""
+        """A pattern for the beginning of an allowed object or list. Other JSON may look like a sentence."""
         schemas = [
             schema for check in self.options.checks if (schema := schema_of(cast("Check", check))) is not None
         ]
@@ -163,7 +163,7 @@ class Accepted:
         return re.compile("|".join(map(_BEGINS.__getitem__, kinds)) or "(?!)")
 
     def options_at(self, index: int) -> RevisionOptions:
-        """Return the options of an answer. Each has its own seeds."""
+        """Return the options for an answer. Each answer has its own seeds."""
         seed, engine = self.options.seed, cast("Engine", self.options.model)
         if seed is None and index and engine.info.roles:
             seed = 0  # without one, all answers would be the same
@@ -173,16 +173,16 @@ class Accepted:
 
 
 def engine_of(options: RevisionOptions) -> Engine:
-    """Return the engine in a chain's options. A server's engines are open."""
+    """Return the engine in a chain's options. On a server, engines are open."""
     return cast("Engine", options.model)
 
 
 Effort = Annotated[str | None, Field(max_length=40, description="a text, such as 'low'")]
-"""How long a model is to reason, in its server's words."""
+"""How much a model should reason, in its server's words."""
 
 
 class ModelRequest(Body):
-    """A request to a model, with fields that do not concern the answer."""
+    """A request to a model, with the fields that do not affect the answer."""
 
     model: Annotated[str, Field(description="the name of a model")]
     user: Any = None
@@ -197,7 +197,7 @@ class ModelRequest(Body):
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
-        """Check a body, and set aside the fields that the models' file allows for its model."""
+        """Check a body, and set apart the fields that the models' file allows for its model."""
         name = given.get("model")
         allowed = models.passes.get(name, frozenset()) if isinstance(name, str) else frozenset()
         beside = {field: given[field] for field in allowed - cls.model_fields.keys() if field in given}
@@ -207,27 +207,27 @@ class ModelRequest(Body):
 
     @property
     def beside(self) -> dict[str, Any]:
-        """The fields that the models' file allows. They go to the model's server unchanged."""
+        """The fields that the models' file allows. They are passed to the model's server unchanged."""
         return self._beside
 
     @abstractmethod
     def accept(self, models: Models, limits: ServerLimits) -> Accepted:
-        """Return what to make. A large schema may take seconds, so do not call it on the event loop.
+        """Return the work to do. A large schema may take seconds, so do not call this on the event loop.
 
         Raises:
-            Refusal: A field is wrong, as `param` says; or there is no such model, or it cannot do that.
+            Refusal: The field `param` is wrong, there is no such model, or it cannot do what is asked.
         """
 
 
 class StreamOptions(Body):
-    """What a stream sends besides its pieces."""
+    """The options for what a stream sends besides its pieces."""
 
     include_usage: bool | None = None
     include_obfuscation: Any = None
 
 
 class SampledRequest(ModelRequest):
-    """The fields that chats and completions share. The penalties have OpenAI's own ranges."""
+    """The fields that chats and completions share. The penalties have OpenAI's ranges."""
 
     temperature: Annotated[Any, option("temperature", HOTTEST)] = None
     top_p: Annotated[Any, option("top_p", schema=_TOP_P, folds=lambda p: _LEAST_P if p == 0 else p)] = None
@@ -248,7 +248,7 @@ class SampledRequest(ModelRequest):
 
 
 class Revision(Body):
-    """How an answer is revised."""
+    """The fields that decide how an answer is revised."""
 
     min: Annotated[Any, option("min_revisions", REVISIONS)] = None
     max: Annotated[Any, option("max_revisions", REVISIONS)] = None
@@ -262,7 +262,7 @@ class Revision(Body):
 
 
 class ChatStreamOptions(StreamOptions):
-    """What the stream of a chat sends besides its pieces."""
+    """The options for what the stream of a chat sends besides its pieces."""
 
     include_steps: bool | None = None
 
@@ -282,7 +282,7 @@ class RevisedRequest(ModelRequest):
         """Return the chain to make.
 
         `wanted` is the format of the answer: its type, schema, and whether it is strict. `places` names the
-        request's fields that hold the format and its schema.
+        request's fields that contain the format and its schema.
         """
         model = models.named(self.model)
         tools = dict(zip(self.places_of_tools(), self.options.get("tools") or (), strict=True))
@@ -320,22 +320,22 @@ class RevisedRequest(ModelRequest):
             return self.options
         critic = models.named(name, "revision.critic")
         if critic.withheld:
-            raise invalid(f"the model {name!r} withholds what fails its checks.", "revision.critic")
+            raise invalid(f"the model {name!r} withholds answers, so it cannot criticise.", "revision.critic")
         return {**self.options, "critic": critic.options.model}
 
     def _with_tools(self, options: RevisionOptions, model: Model) -> RevisionOptions:
         choice, tools = _as_in_chats(self.tool_choice), self.options.get("tools") or ()
         named = isinstance(choice, dict) and isinstance(choice.get("type"), str)
         if not (named or choice in (None, "none", "auto", "required")):
-            message = f"tool_choice is {shown(choice)}. It should be none, auto, required or a tool's name."
+            message = f"tool_choice is {shown(choice)}. It should be none, auto, required or name a tool."
             raise invalid(message, "tool_choice")
         if not tools:
             if choice not in (None, "none", "auto"):
-                raise invalid("tool_choice needs tools, and the request has none.", "tool_choice")
+                raise invalid("tool_choice needs tools, but the request has none.", "tool_choice")
             return options
         info, names = engine_of(options).info, [each.get("name") for each in functions_of(options)]
         if not info.tools:
-            message = f"the model {model.name!r} takes no tools. Leave them out."
+            message = f"the model {model.name!r} does not accept tools. Leave them out."
             raise invalid(message, "tools", code="unsupported")
         wanted = [] if info.any_request and named and choice["type"] == "custom" else _wanted(choice)
         if wrong := [name for name in wanted if name not in names]:
@@ -348,7 +348,7 @@ class RevisedRequest(ModelRequest):
         return beside_of(options, {name: value for name, value in beside.items() if value is not None})
 
     def places_of_tools(self) -> list[str]:
-        """Return where the request has each function."""
+        """Return the place of each function in the request."""
         return [f"tools[{number}].function" for number in range(len(self.options.get("tools") or ()))]
 
 
@@ -364,7 +364,7 @@ def _as_in_chats(choice: Any) -> Any:
 
 
 def _wanted(choice: Any) -> list[Any]:
-    """Return the names of the functions to which a `tool_choice` limits a model; empty for all."""
+    """Return the names of the functions to which a `tool_choice` limits a model; empty means all."""
     match choice:
         case {
             "type": "allowed_tools",
@@ -374,7 +374,7 @@ def _wanted(choice: Any) -> list[Any]:
             return [_wanted(tool)[0] if isinstance(tool, Mapping) else tool for tool in named]
         case {"type": "allowed_tools"}:
             form = '{"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{…}]}}'
-            message = f"tool_choice has no mode auto or required, or no list of tools. Send {form}"
+            message = f"tool_choice lacks the mode auto or required, or a list of tools. Send {form}"
             raise invalid(message, "tool_choice")
         case {"function": {"name": name}}:
             return [name]
@@ -411,7 +411,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
         earlier = map(_untagged, self.messages) if model.think_tags else self.messages
         prompt = prompt_in([*earlier], "messages")
         if self.redraft and count > 1:
-            raise invalid("redraft returns the chain of one answer, but n asks for more.", "redraft")
+            raise invalid("redraft returns the chain of one answer, but n is above 1.", "redraft")
         wanted = {"type": "text"} if self.response_format is None else self.response_format
         named = wanted.get("json_schema")
         inner = named if isinstance(named, dict) else {}
@@ -436,7 +436,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
 
 
 def by_messages(options: RevisionOptions) -> RevisionOptions:
-    """Return options that answer by messages, for a natively revising model that is only to answer.
+    """Return options with which a natively revising model that should only answer does so by messages.
 
     Its single stream has no place for stop strings, tools or log-probabilities.
     """
@@ -454,7 +454,7 @@ def _untagged(message: Any) -> Any:
 def prompt_in(messages: list[Any], param: str) -> Prompt:
     """Return messages as a prompt.
 
-    If there are only system messages, the last becomes the user's. Errors name `param`.
+    If all are system messages, the last one becomes a user message. Errors name `param`.
     """
     if messages and all(isinstance(each, dict) and is_system(each) for each in messages):
         messages = [*messages[:-1], {**messages[-1], "role": "user"}]
@@ -474,13 +474,13 @@ def chain_options(
     """Return the options of a chain: the model's own, overridden by the request's."""
     asked = {**given, **(revision.options if revision else {})}
     own = {**model.options.explicit, **(model.watch.instead if model.watch else {})}
-    free = revision and not model.watch  # a chosen way, or the one answer in its place, stays as it is
+    free = revision and not model.watch  # a promised way, or the one answer that replaces it, stays as it is
     if free and own.get("max_revisions") == 0 and "max_revisions" not in asked:
         own = {name: value for name, value in own.items() if name not in ("max_revisions", "min_revisions")}
     found: dict[str, Any] = {**own, **asked}
     if checks := [*own.get("checks", ()), *read_checks(asked.get("checks", ())), *wanted]:
         found["checks"] = checks
-    if wanted:  # what a client's program reads is held to its format, whether or not checks steer
+    if wanted:  # a client's program needs the format, whether or not checks steer
         found["steer"] = True
     budget = _budget(Budget(seconds=limits.seconds), model.options.budget, asked.get("budget"))
     found["budget"] = budget
@@ -489,7 +489,7 @@ def chain_options(
         message = f"revision.budget.usd needs a price, but {of}the model {model.name!r} has none here."
         raise invalid(f"{message} Use revision.budget.tokens.", "revision.budget.usd")
     if model.withheld and (wrong := [name for name in ("tools", "stop") if asked.get(name)]):
-        message = f"the model {model.name!r} withholds answers that fail checks, and takes no {wrong[0]}."
+        message = f"the model {model.name!r} withholds answers, so it does not accept {wrong[0]}."
         raise invalid(message, wrong[0], code="unsupported")
     try:
         return check_options(found)
@@ -498,11 +498,11 @@ def chain_options(
 
 
 def read_checks(texts: Sequence[Any]) -> list[Check]:
-    """Read the checks of a request. Kinds that could run or read something are unknown here."""
+    """Read the checks of a request. Kinds that could run programs or read files are unknown here."""
     if wrong := wrong_item("revision.checks", texts, A_TEXT):
         raise invalid(told(wrong), "revision.checks")
     if (size := max(map(len, texts), default=0)) > CHECK:
-        message = f"a check has {size:,} characters, and this server allows {CHECK:,} at most."
+        message = f"a check has {size:,} characters, but this server allows {CHECK:,} at most."
         raise invalid(message, "revision.checks")
     try:
         return [parse_check(text, writer="anyone") for text in texts]
@@ -519,7 +519,7 @@ def _budget(first: Budget, *others: Budget | None) -> Budget:
 
 
 def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]:
-    """Return the format that an answer must have as checks."""
+    """Return checks for the format that an answer must have."""
     if kind == "text":
         return []
     if kind == "json_object":
@@ -528,7 +528,7 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
         found = f"{param}.type is {shown(kind)}"
         raise invalid(f"{found}. It should be text, json_object or json_schema.", f"{param}.type")
     if not isinstance(schema, dict):
-        raise invalid(f"{place} is {shown(schema)}. It should be an object, with a JSON Schema.", place)
+        raise invalid(f"{place} is {shown(schema)}. It should be an object: a JSON Schema.", place)
     size = accumulate(map(len, json.JSONEncoder(ensure_ascii=False).iterencode(schema)))
     if any(each > SCHEMA for each in size):  # the rest is not counted: it may be long
         raise invalid(f"the schema has more than {SCHEMA:,} characters, the most allowed here.", place)
@@ -539,31 +539,31 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
 
 
 def functions_of(options: RevisionOptions) -> list[Mapping[str, Any]]:
-    """Return the functions among tools."""
+    """Return the functions among the tools."""
     return [each for tool in options.tools if isinstance(each := tool.get("function"), Mapping)]
 
 
 def passed_in(request: ModelRequest) -> dict[str, Any]:
-    """Return the fields that go to the model's engine unchanged."""
+    """Return the fields that are passed to the model's engine unchanged."""
     names = (*sorted(SAMPLING_FIELDS), OF_TEMPLATE, "reasoning_effort")
     values = {name: getattr(request, name, None) for name in names}
     return {**{name: value for name, value in values.items() if value is not None}, **request.beside}
 
 
 _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}}
-"""Values that ask for what happens anyway: clients send them to every server."""
+"""Values that change nothing: clients send them to every server."""
 
 
 def with_passed(
     options: RevisionOptions, given: Mapping[str, Any], model: Model, place: str = ""
 ) -> RevisionOptions:
-    """Return the options with the fields that go to the model's engine."""
+    """Return options with more fields, which are passed to the model's engine."""
     asked = {name: value for name, value in given.items() if name not in _NEUTRAL or value != _NEUTRAL[name]}
     info = engine_of(options).info
     for name in asked:
         if not (info.any_request or name in info.fields):
-            takes = f" It takes {', '.join(sorted(info.fields))}." if info.fields else ""
-            lacks = f"which takes no {place or name}.{takes} Leave it out."
+            takes = f" It accepts {', '.join(sorted(info.fields))}." if info.fields else ""
+            lacks = f"which does not accept {place or name}.{takes} Leave it out."
             message = f"the model {model.name!r} runs on {info.engine}, {lacks}"
             raise invalid(message, place or name, code="unsupported")
     return beside_of(options, asked)

@@ -1,7 +1,7 @@
-"""`/v1/responses`, OpenAI's newer API, for texts: drafts and feedback are reasoning, the answer a message.
+"""Serve `/v1/responses`, OpenAI's newer API: drafts and feedback are reasoning, and the answer is a message.
 
 A response has every field that the schema of Open Responses requires (ResponseResource in its openapi.json).
-Nothing is stored, so a conversation is sent whole each time. Tools are functions of the client.
+Nothing is stored, so each request contains the whole conversation. Tools are functions of the client.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ def _tools(given: Any) -> Any:
     for tool in given:
         kind = tool.get("type") if isinstance(tool, dict) else tool
         if kind != "function":
-            raise ValueError(f" has one of the type {shown(kind)}; only functions are supported.")
+            raise ValueError(f" contains one of type {shown(kind)}, but only functions are supported.")
     functions = [{name: tool[name] for name in _OF_FUNCTION if name in tool} for tool in given]
     tools = [{"type": "function", "function": function} for function in functions]
     return option("tools", schema=requests.TOOLS).check(tools) or None
 
 
 class TextFormat(Body):
-    """The form of the answer's text."""
+    """The format of the answer's text."""
 
     format: Annotated[dict[str, Any] | None, WithJsonSchema(requests.FORMAT)] = None
     verbosity: Annotated[Any, only("medium")] = None
 
 
 class Reasoning(Body):
-    """How long to reason, and how much of it to show."""
+    """The options for how much to reason, and how much of that to show."""
 
     effort: requests.Effort = None
     summary: Annotated[Any, only("auto")] = None
@@ -77,12 +77,12 @@ class ResponseRequest(requests.RevisedRequest):
     stream_options: requests.StreamOptions | None = None  # usage comes anyway
     top_logprobs: Annotated[Any, only(0)] = None
     truncation: Annotated[Any, only("disabled")] = None
-    _left_out: list[str] = PrivateAttr(default_factory=list)  # types of tools that are no functions
+    _left_out: list[str] = PrivateAttr(default_factory=list)  # types of tools that are not functions
     _places: list[str] = PrivateAttr(default_factory=list)  # of the others
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
-        """Check a body. Tools other than functions run at OpenAI, so no model here is offered them."""
+        """Check a body. Tools other than functions run at OpenAI, so they are not offered to models here."""
         tools = given.get("tools")
         kinds = [t.get("type") if isinstance(t, dict) else "" for t in tools] if type(tools) is list else []
         others = [kind for kind in kinds if isinstance(kind, str) and kind.isidentifier() and kind.isascii()]
@@ -96,7 +96,7 @@ class ResponseRequest(requests.RevisedRequest):
         return found
 
     def places_of_tools(self) -> list[str]:
-        """Return where the request has each function."""
+        """Return the place of each function in the request."""
         return self._places
 
     def accept(self, models: Models, limits: ServerLimits) -> requests.Accepted:
@@ -170,7 +170,7 @@ def _message(item: Any) -> Any:
         return {"role": "tool", "tool_call_id": _text_in(item, "call_id"), "content": content}
     if kind != "message":
         known = "messages, function_call and function_call_output"
-        raise invalid(f"input has an item of the type {shown(kind)}; it may be one of {known}.", "input")
+        raise invalid(f"input has an item of type {shown(kind)}. Known types: {known}.", "input")
     content = item.get("content")
     if isinstance(content, list):
         content = [_part(part) for part in content]
@@ -191,11 +191,11 @@ def _part(part: Any) -> dict[str, Any]:
         detail = {"detail": part["detail"]} if isinstance(part.get("detail"), str) else {}
         return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
     known = "input_text, output_text, and input_image with an image_url"
-    raise invalid(f"a message of input has a part of the type {shown(kind)}, and takes {known}.", "input")
+    raise invalid(f"a message of input has a part of type {shown(kind)}. Known types: {known}.", "input")
 
 
 class ResponseReply(Reply):
-    """The objects that answer one request for a response."""
+    """Builds the reply to one request for a response, whole or streamed."""
 
     asked_in = "input"
     messages: Sequence[AnswerMessage]
@@ -218,7 +218,7 @@ class ResponseReply(Reply):
         return self._response(message.finished)
 
     def events(self, _index: int, event: Event) -> Iterator[bytes]:
-        """Take an event of the chain, and yield the events to stream."""
+        """Process an event of the chain, and yield the events to stream."""
         if not self._number:
             yield self._event("response.created", response=self._response(None))
             yield self._event("response.in_progress", response=self._response(None))
@@ -240,7 +240,7 @@ class ResponseReply(Reply):
         return iter(())
 
     def failed(self, refusal: Refusal) -> bytes:
-        """Return the event of an error after the stream has begun. SDKs raise the content of `error`."""
+        """Return the event of an error after the stream has begun. SDKs raise what `error` contains."""
         error = refusal.body["error"]
         return self._event("error", **{**error, "type": "error"}, error=error)
 

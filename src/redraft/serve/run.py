@@ -1,8 +1,8 @@
 """Run the server: listen, load the models, serve, and drain at a signal.
 
-It listens before its models are loaded, so that `/health` and `/ready` can report. The first SIGTERM or
-Ctrl-C drains, as `gate` describes; the second cancels what is left. Only SIGTERM lingers: it comes from a
-system that needs a while to send requests elsewhere.
+It listens before its models are loaded, so that `/health` and `/ready` can report. At the first SIGTERM or
+Ctrl-C it drains, as `gate` describes; at the second it cancels the remaining chains. It lingers only after
+SIGTERM, whose sender may need a while to send requests elsewhere.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _IDLE = 30  # seconds that a connection may be idle between two requests
 HEAD_SECONDS = 15.0  # in which the head of a request has to come. Slow ones would use up the connections.
 
 logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-"""Its warnings are a line for each malformed request or upgrade: any stranger could fill a disk with them."""
+"""It logs a warning for each malformed request or upgrade: any stranger could fill a disk with them."""
 
 
 class _Waiting:
@@ -111,11 +111,11 @@ class _Protocol(H11Protocol):
 
 
 def listen(host: str, port: int, keys: Keys | None) -> socket.socket:
-    """Return a socket that listens; port 0 chooses a free one."""
+    """Return a socket that listens. Port 0 chooses a free port."""
     if keys is None and not is_loopback(host):
         raise UsageError(
-            f"{host} can be reached from other machines, and there are no keys.",
-            hint="Add --api-key-file FILE, or listen to this machine alone: --host 127.0.0.1",
+            f"{host} can be reached from other machines, but there are no keys.",
+            hint="Add --api-key-file FILE, or listen to this machine only: --host 127.0.0.1",
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sends small pieces at once (TCP_NODELAY) on sockets that name their protocol only. Without that,
@@ -127,8 +127,8 @@ def listen(host: str, port: int, keys: Keys | None) -> socket.socket:
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
-        hint = "Give another one: --port N"
-        raise UsageError(f"{host}, port {port}, cannot be used: {error.strerror}.", hint=hint) from None
+        hint = "Choose another port: --port N"
+        raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}.", hint=hint) from None
     return sock
 
 
@@ -142,7 +142,7 @@ async def run(
     drain: float,
     linger: float = 0.0,
 ) -> None:
-    """Serve until a signal."""
+    """Serve until a signal, then drain."""
     config = uvicorn.Config(
         app,
         http=cast("Any", partial(_Protocol, _Waiting())),

@@ -1,4 +1,4 @@
-"""Start a server: open its models and logs, and say where it is."""
+"""Start a server: open its models and logs, and print its address."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("redraft.serve")
 
 ModelSettings = tuple[str | None, str, Settings]
-"""A model's name, or None for that of its reference; what comes behind it; and its settings."""
+"""A model's name, or None to name it by its reference; a suffix of the name; and its settings."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Server:
     tell: Callable[[str, str | None], None]
     host: str
     port: int
-    keys: Keys | None  # those that clients may use; None for a server of this machine alone
+    keys: Keys | None  # the clients' keys; None for a server that only this machine can reach
     parallel: int
     queue: int
     max_seconds: float
@@ -63,10 +63,10 @@ class Server:
     votes: Path
     log_json: bool
     otel: bool
-    # By a model's name: the fields of requests that its server takes beyond OpenAI's.
+    # By model name: the fields of requests beyond OpenAI's that its server accepts.
     passes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     strict_tools: bool = False  # a call that stays wrong is an error
-    # By a model's name: `Model.withheld` and `Model.think_tags`.
+    # By model name: `Model.withheld` and `Model.think_tags`.
     replies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -76,12 +76,12 @@ class Server:
             parse_checks(options.checks, judge=ScriptedEngine([""]) if options.judge else None)
         if self.page and not self.votes.parent.is_dir():
             raise UsageError(
-                f"{self.votes.parent} is not a folder, so votes cannot go to {self.votes.name} there.",
-                hint="Name another file: --votes FILE. Or leave the page out: --no-page",
+                f"{self.votes.parent} is not a folder, so votes cannot be stored in {self.votes}.",
+                hint="Name another file: --votes FILE. Or serve no page: --no-page",
             )
 
     def run(self, store: Store, nodes: Applications | None = None) -> None:
-        """Serve until a signal. `nodes` run the models, instead of this machine."""
+        """Serve until a signal. If given, `nodes` run the models instead of this machine."""
         with ExitStack() as exits, listen(self.host, self.port, self.keys) as sock:
             asyncio.run(self._serving(sock, exits, store if self.page else None, nodes))
 
@@ -131,7 +131,7 @@ class Server:
                 self._announce([*map(attrgetter("name"), offered.all())], sock)
             if before == 0:
                 for name, error in zip(names, down.values(), strict=True):
-                    self._say(f"{name} is not served yet, and is tried again: {error.message}")
+                    self._say(f"{name} is not served yet; trying again: {error.message}")
             if not down:
                 return
             await asyncio.sleep(backoff(tries, 1.0))
@@ -152,7 +152,7 @@ class Server:
 
 @dataclass
 class Opening:
-    """Opens models, each engine once. With llama.cpp, checks in requests may steer."""
+    """Opens models, each engine once. It prefers llama.cpp, with which checks of requests can steer."""
 
     stack: AsyncExitStack
     models: Sequence[ModelSettings]
@@ -182,7 +182,7 @@ class Opening:
         check_engines(options)
         called = (name or usual_name(settings) or opened["model"].info.name) + behind
         if called in self._names:
-            raise UsageError(f"two models are called {called}.", hint="--models FILE gives them other names.")
+            raise UsageError(f"two models are called {called}.", hint="Name them in a file: --models FILE")
         self._names.add(called)
         kept = cache_folder() / "promises"
         if settings.watch and (told := settings.watch.keep_in(kept, settings.get("check") or ())):
@@ -191,7 +191,7 @@ class Opening:
 
 
 def usual_name(settings: Settings) -> str:
-    """Return a model's name by its reference; empty if it names only a server."""
+    """Return a model's name from its reference; empty if that names only a server."""
     reference, *_ = references_of(settings.references()["model"])
     if "://" in reference:
         return reference.partition("#")[2]
@@ -199,22 +199,22 @@ def usual_name(settings: Settings) -> str:
 
 
 class ModelKeys(Flags):
-    """The keys of a model in the models' file."""
+    """The keys that a model may have in the models' file."""
 
-    server_fields: list[str] = option("fields of requests for the model's server", default=[])
+    server_fields: list[str] = option("fields of requests to pass to the model's server", default=[])
     withheld: str = option("what clients get instead of an answer that fails its checks", default="")
     think_tags: bool = option("whether thoughts begin a chat's content, in tags", default=False)
 
     def of_replies(self, where: str, settings: Settings) -> dict[str, Any]:
-        """Return the keys that `Model` takes. Raise if one does not fit the model's settings."""
+        """Return the arguments of `Model`. Raise `UsageError` if one does not fit the model's settings."""
         own = {
             name for kind in (ChatRequest, CompletionRequest, ResponseRequest) for name in kind.model_fields
         }
         if wrong := sorted(own.intersection(self.server_fields) - SAMPLING_FIELDS):
-            message = f"{where}server_fields has {wrong[0]!r}, and redraft reads {wrong[0]!r} itself."
+            message = f"{where}server_fields has {wrong[0]!r}, which redraft reads itself."
             raise UsageError(message, hint="Leave it out of the list.")
         if "withheld" in self.explicit and not self.withheld.strip():
-            hint = "A text: withheld: I cannot answer that."
+            hint = "Write a text, such as withheld: I cannot answer that."
             raise UsageError(f"{where}withheld is {self.withheld!r:.80}.", hint=hint)
         if self.withheld and not settings.get("check"):
             raise UsageError(f"{where}withheld needs a check.", hint="Add one: check: ['lacks:password']")

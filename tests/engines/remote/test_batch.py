@@ -214,7 +214,7 @@ def test_a_live_run_does_not_pay_for_what_a_batch_is_asked_for(server: BatchServ
     leave_pending(server)
     live = redraft(*words(server))
     assert (live.exit_code, server.live) == (2, [])
-    assert "is under way for out.jsonl, and --batch was not given" in live.stderr
+    assert "is under way for out.jsonl, but --batch was not given" in live.stderr
     assert answer(server).exit_code == 0
     Path("out.jsonl").unlink()
     assert redraft(*words(server)).exit_code == 0

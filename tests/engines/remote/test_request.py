@@ -130,7 +130,7 @@ def test_a_schema_that_is_refused_leaves_the_tools_alone(server: FakeServer) -> 
 )
 def test_an_engine_that_takes_no_such_part_is_named(options: dict[str, Any]) -> None:
     engine = Able(["a"], about=OF_TEXT)
-    with pytest.raises(UsageError, match=f"the engine scripted takes no {next(iter(options))}"):
+    with pytest.raises(UsageError, match=f"the engine scripted does not accept {next(iter(options))}"):
         redraft.revise("Go.", model=engine, **options)
     assert engine.calls == []
 
@@ -210,9 +210,9 @@ def test_a_wrong_value_is_refused_and_not_shown(name: str, value: Any) -> None:
         ({"Transfer-Encoding": "chunked"}, "the header 'Transfer-Encoding'", "sets it"),
         ({"Connection": "close"}, "the header 'Connection'", "sets it"),
         ({"authorization": "Bearer x"}, "the header 'authorization'", "REDRAFT_KEY_"),
-        ({"X Token": "a"}, "'X Token', which is not the name of a header", "X-Team"),
-        ({"": "a"}, "'', which is not the name of a header", "X-Team"),
-        ({3: "a"}, "3, which is not the name of a header", "X-Team"),
+        ({"X Token": "a"}, "'X Token', which is not a header name", "X-Team"),
+        ({"": "a"}, "'', which is not a header name", "X-Team"),
+        ({3: "a"}, "3, which is not a header name", "X-Team"),
         ({"X-Token": "a\nb"}, "a value of 'X-Token' that", "ASCII"),
         ({"X-Token": "ü"}, "a value of 'X-Token' that", "ASCII"),
         ({"X-Token": " a"}, "a value of 'X-Token' that", "ASCII"),

@@ -50,7 +50,7 @@ def test_a_head_that_is_not_there() -> None:
 @pytest.mark.parametrize(("name", "other"), [("redraft", "0.0.1"), ("Python", "3.9.2"), ("redraft", None)])
 def test_a_machine_with_another_version(name: str, other: str | None) -> None:
     check_versions(versions(), "worker-1")
-    said = rf"worker-1 has {name} {other or 'not installed'}, and this one {name} {versions()[name]}"
+    said = rf"worker-1 has {name} {other or 'not installed'}, but this one has {versions()[name]}"
     with pytest.raises(ClusterError, match=said):
         check_versions({**versions(), name: other}, "worker-1")
 

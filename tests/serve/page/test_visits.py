@@ -358,7 +358,7 @@ def test_with_keys_the_page_asks_for_one_first(browser: Browsing, tmp_path: Path
         page = visit.page
         page.get_by_label("API key").fill("a-key-that-is-wrong")
         page.keyboard.press("Enter")
-        page.get_by_text("That key is not right").first.wait_for()
+        page.get_by_text("That key is wrong").first.wait_for()
         page.get_by_label("API key").fill(KEY)
         page.keyboard.press("Enter")
         page.wait_for_selector("#box")

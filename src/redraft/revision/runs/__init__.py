@@ -1,1 +1,1 @@
-"""Runs that make a file, item by item: resumable, within limits, from Python and from the command line."""
+"""Make files item by item. Such runs resume, keep to limits, and start from Python or the command line."""

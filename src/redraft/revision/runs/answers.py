@@ -1,7 +1,7 @@
-"""A file of prompts becomes a file of chains, each made once, many at a time, resumable.
+"""Make a file of chains from a file of prompts: each chain once, many at a time, resumable.
 
-`answer_file` is the function, and `redraft answer` the command. Verbs that do more with the chain of each
-record are subclasses of `AnswerRun`.
+The function is `answer_file`, and the command is `redraft answer`. Verbs that do more with each chain use a
+subclass of `AnswerRun`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from redraft.revision.words import Summary
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price"}
-"""Options that may differ when a run is resumed. `ctx` bounds prompts; the last two say where chains go."""
+"""Options that may differ when a run is resumed: they only affect speed, cost and the room for prompts."""
 
 
 _ROLES: tuple[Role, ...] = get_args(Role)
@@ -91,8 +91,8 @@ class Attempt:
 
         Raises:
             RecordError: The prompt is empty.
-            EmptyReply: The budget left no answer.
-            EngineError, CheckError: With the chain until then.
+            EmptyReply: The budget ran out before there was an answer.
+            EngineError, CheckError: A call failed. The chain so far is kept.
         """
         asked = self._asked
         if lack := asked.prompt.lack:
@@ -117,7 +117,7 @@ class Attempt:
             self._keep(event.chain)
 
     def _keep(self, chain: Chain) -> None:
-        """Keep the complete steps of an unfinished chain. With a journal, that has them already."""
+        """Keep the complete steps of an unfinished chain. A journal contains them already."""
         if self._journaled is None:
             self._session.unfinished.keep(self._asked.id, chain.to_json())
 
@@ -140,10 +140,10 @@ def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:
 
 @dataclass(frozen=True)
 class FileResult(RunResult):
-    """The result of a run, and counts over its file.
+    """The result of a run, and counts for its file.
 
     Attributes:
-        summary: Counts over the chains of the file, also from earlier runs.
+        summary: Counts for all chains of the file, including those of earlier runs.
         must_pass: Whether an answer that does not pass its checks makes the exit status 1.
     """
 
@@ -164,7 +164,7 @@ class FileResult(RunResult):
 
 @dataclass
 class AnswerRun:
-    """A run that makes a chain of each record. Subclasses do more with each chain."""
+    """A run that makes a chain for each record. Subclasses do more with each chain."""
 
     settings: Settings
     source: Path
@@ -182,7 +182,7 @@ class AnswerRun:
         """Return the run that these `AnswerOptions` describe."""
         return cls(settings, path_of(source), RunPlan.of(output, settings), settings.values.limit)
 
-    # What a verb may do in another way.
+    # Verbs may override the following methods.
 
     def records(self) -> Iterator[Chain]:
         """Yield the records, in the same order each time."""
@@ -221,7 +221,7 @@ class AnswerRun:
         """Return more rows of the summary."""
         return []
 
-    # How it is done.
+    # The same for all verbs.
 
     def run(self) -> FileResult:
         """Make every missing chain. In the main thread, Ctrl-C and SIGTERM end the run.
@@ -233,7 +233,7 @@ class AnswerRun:
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> FileResult:
-        """Do the same in the running event loop."""
+        """Do what `run` does, in the running event loop."""
         return self._result(await self._job().arun(self._start))
 
     def _job(self) -> Job[Chain]:
@@ -340,19 +340,19 @@ class AnswerRun:
 
 
 def answer_file(source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]) -> FileResult:
-    """Answer a file of prompts; check and revise each answer. Like `redraft answer`, with the same files.
+    """Answer a file of prompts; check and revise each answer. `redraft answer` makes the same files.
 
-    After any stop, the same call resumes, and so does the command. Works in notebooks too.
+    After any stop, the same call or command resumes the run. This works in notebooks too.
 
     Args:
         source: A file of prompts, of any known shape.
-        output: Where the chains go, a line for each prompt, in the order in which they are done.
-        **options: As listed below; all can be left out. Models are references.
+        output: The file for the chains: one line for each prompt, in the order in which they are done.
+        **options: As listed below; all are optional. Models are references.
 
     Raises:
         UsageError: An option is unknown, or two do not fit together.
-        RecordError: The prompts cannot be read, or two have one id.
-        OutputError: `output` cannot be written, is in use, or was made in another way.
+        RecordError: The prompts cannot be read, or two have the same id.
+        OutputError: `output` cannot be written, is in use, or was made with other settings.
         EngineError, CheckError: The run failed. `output` has the results so far.
         KeyboardInterrupt: Ctrl-C ended the run. `output` has the results so far.
     """
@@ -362,7 +362,7 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
 async def aanswer_file(
     source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]
 ) -> FileResult:
-    """Do what `answer_file` does, in the running event loop. Same arguments and errors."""
+    """Do what `answer_file` does, in the running event loop. Arguments and errors are the same."""
     return await _run_of(source, output, options).arun()
 
 

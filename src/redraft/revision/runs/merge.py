@@ -1,8 +1,8 @@
-"""Put the outputs of shares together: each record once, in the order of the source.
+"""Merge the outputs of shares: each record once, in the order of the source.
 
-`merge` is the function, and `redraft merge` the command. The result is what one machine would have written,
-with journal, failures and run record beside it, so the job can resume from it, in shares or whole. OUT is
-replaced at the end, and counts as a part if it exists: after any stop, the same command starts over.
+The function is `merge`, and the command `redraft merge`. The result is what one machine would have written,
+with journal, failures and run record beside it, so the job can resume from it, in shares or whole. OUT counts
+as a part if it exists, and is replaced at the end: after any stop, the same command starts over.
 
 A table in memory finds each line by a 64-bit hash of its id.
 """
@@ -40,9 +40,9 @@ class MergeResult:
 
     path: str
     records: int  # lines in the output
-    again: int  # lines of parts that were there already, equal
-    missing: int  # records of the source that have no line; 0 if it is not there
-    source: str | None  # the file whose order the lines have, if it is there
+    again: int  # lines of parts that equal an earlier line
+    missing: int  # records of the source that have no line; 0 if the source is missing
+    source: str | None  # the file that sets the order of the lines, if it exists
 
     def __str__(self) -> str:
         """Return the summary that the command prints."""
@@ -52,7 +52,7 @@ class MergeResult:
             rows.append(f"equal      {counted(self.again, 'record')} came more than once")
         if self.missing:
             left = counted(self.missing, "record")
-            rows.append(f"missing    {left}: run the shares again, or the job on OUT")
+            rows.append(f"missing    {left}: run the shares again, or the whole job on OUT")
         return "\n".join(rows)
 
 
@@ -70,7 +70,7 @@ class Part:
         return self.file.readline()
 
     def lines(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the whole lines with their numbers from 1 and their offsets."""
+        """Yield the number, from 1, the offset and the bytes of each complete line."""
         self.file.seek(0)
         offset = 0
         for number, line in enumerate(self.file, start=1):
@@ -82,7 +82,7 @@ class Part:
 
 @dataclass
 class Table:
-    """Where the line of each id is."""
+    """Finds the line of each id."""
 
     parts: Sequence[Part]
     # By a digest of the id: the part's number, and the offset in it.
@@ -118,21 +118,21 @@ class Table:
         if line == before or _said(from_json(line)) == _said(from_json(before)):
             return
         first = next(number for number, at, _ in part.lines() if at == offset)
-        hint = "Two runs made it. Leave one of the parts out, or remove one of the lines."
+        hint = "Two runs answered it. Leave out one of the parts, or remove one of the lines."
         raise RecordError(f"{name} has two different answers: {part.path}:{first} and {where}.", hint=hint)
 
 
 def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
-    """Put the outputs of shares together, with their journals, failures and records.
+    """Merge the outputs of shares, with their journals, failures and run records.
 
     Args:
         out: The merged output. If it exists, it counts as a part.
         parts: Outputs of shares.
 
     Raises:
-        UsageError: There is no part.
-        RecordError: Two parts have different answers to one id, or a line is no result.
-        OutputError: A part is being written or was made in another way, or `out` cannot be written.
+        UsageError: There is no part, or one cannot be read.
+        RecordError: Two parts have different answers for one id, or a line is not a result.
+        OutputError: A part is being written or belongs to another job, or `out` cannot be written.
     """
     store = Store(url) if (url := url_of(out)) else None
     out = _copy_of(store) if store else Path(out)
@@ -188,11 +188,11 @@ def _opened(path: Path, stack: ExitStack) -> Part:
     if not lock(file.fileno(), shared=True):
         raise being_written(path, run)
     if (record := run.read()) is None:
-        hint = "Name the outputs of shares alone, such as out-*-of-00008.jsonl, with their records beside."
+        hint = "Name only outputs of shares, such as out-*-of-00008.jsonl, with their run records beside."
         raise OutputError(f"{path} is not a part of a job: {run.path.name} is missing or damaged.", hint=hint)
     if path.with_name(f"{path.name}.batches.jsonl").exists():
-        hint = "Run this share again with --batch: it waits for them."
-        raise OutputError(f"{path} has batches under way.", hint=hint)
+        hint = "Run this share again with --batch to get them."
+        raise OutputError(f"{path} still waits for batches.", hint=hint)
     return Part(path, file, record)
 
 
@@ -228,7 +228,7 @@ def _write(out: Path, table: Table, origin: Path | None, new: Sequence[Part]) ->
             _replace(out.with_name(f"{out.name}.errors.jsonl"), left)
             RunFile(out).write(united([part.run for part in table.parts], [part.run for part in new]))
     except OSError as error:
-        hint = "Make room, or choose another place. The parts are as they were."
+        hint = "Free some space, or choose another place. The parts are unchanged."
         raise OutputError(f"cannot write {out}: {error.strerror or error}.", hint=hint) from None
     return missing
 

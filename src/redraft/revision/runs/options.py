@@ -1,4 +1,4 @@
-"""The options of runs that make a file: how many at once, with which replies, up to which limits."""
+"""Define the options of runs that make a file: parallel work, stored replies and limits."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def _function(value: Any) -> Any:
 
 
 A_PATH = PlainValidator(_path, json_schema_input_type=str | Path | None)
-"""Reads a path; it goes into `Annotated`."""
+"""A validator that reads a path, for use in `Annotated`."""
 
 
 class SpendOptions(OptionModel):
-    """How many items at once, and up to which limits."""
+    """The options for parallel items and for limits."""
 
     parallel: int | None = option(f"how many to make at once [{PARALLEL}]", RUN, "N", "-j", ge=1)
     quiet: bool = option("no progress, no summary", RUN, short="-q", default=False)
@@ -43,10 +43,10 @@ class SpendOptions(OptionModel):
 class RunOptions(SpendOptions):
     """The options of every run that makes a file."""
 
-    batch: bool = option("use the server's batches: cheaper, in hours", BATCHES, default=False)
-    pause: float | None = option("longest pause between two looks at a batch [60]", BATCHES, "S", gt=0)
+    batch: bool = option("use the server's batches: cheaper, but slower", BATCHES, default=False)
+    pause: float | None = option("longest wait between two polls of a batch [60]", BATCHES, "S", gt=0)
     on_event: Annotated[Callable[[Any], object] | None, PlainValidator(_function)] = option(
-        "called with the run's progress and messages, which are not shown then", what=A_HOOK
+        "a function to call with the run's progress and messages, which are then not shown", what=A_HOOK
     )
 
 
@@ -61,7 +61,7 @@ class FileOptions(ItemOptions):
 
     limit: int | None = option("only the first N records", RUN, "N", ge=1)
     cache: Annotated[Path | None, A_PATH] = option(
-        "send no request whose reply is there", RUN, "FILE", what="a path"
+        "store replies in FILE, and send no request twice", RUN, "FILE", what="a path"
     )
 
 

@@ -1,4 +1,4 @@
-"""How a run goes, whatever its work: how many items at once, up to which limits, with which replies.
+"""Plan a run, whatever its work: how many items at once, up to which limits, with which stored replies.
 
 Each verb that makes a file item by item has a `RunPlan`, which connects the harness of `jobs` to models,
 journal and batches.
@@ -44,32 +44,32 @@ class RunResult:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The path of the output."""
         return self.job.out
 
     @property
     def added(self) -> int:
-        """Items that were done in this run."""
+        """The number of items that were done in this run."""
         return self.job.counts.added
 
     @property
     def found(self) -> int:
-        """Items that were done before."""
+        """The number of items that were done before."""
         return self.job.found
 
     @property
     def failed(self) -> int:
-        """Items that failed and are not done. The next run tries them again."""
+        """The number of items that failed and are not done. The next run tries them again."""
         return self.job.causes.total()
 
     @property
     def failures(self) -> Counter[str]:
-        """Why they failed, counted. The records are in `PATH.errors.jsonl`."""
+        """The causes of the failures, counted. The failed records are in `PATH.errors.jsonl`."""
         return self.job.causes
 
     @property
     def limit(self) -> str:
-        """Which limit ended the run, in words; empty if none did."""
+        """The limit that ended the run, in words; empty if none did."""
         return self.job.counts.limit
 
     @property
@@ -93,7 +93,7 @@ def _beside(path: Path, ending: str) -> Path:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """How a run makes its file."""
+    """The plan of how a run makes its file."""
 
     out: Path
     parallel: int = PARALLEL
@@ -106,7 +106,7 @@ class RunPlan:
     batch: bool = False  # ask servers in batches
     pause: float | None = None  # longest pause between two looks at a batch, in seconds; None for the default
     quiet: bool = False
-    # Is called with progress and messages; None to show them.
+    # A function to call with progress and messages; None to show them.
     on_event: Callable[[RunEvent], object] | None = None
     tell: Callable[[str], None] = tell  # shows a message, if `on_event` does not get it
 
@@ -142,11 +142,11 @@ class RunPlan:
         )
 
     def holds(self, record_id: str) -> bool:
-        """Whether this run does a record: a share does only its own."""
+        """Return whether this run makes a record. A share makes only its own."""
         return self.share is None or self.share.holds(record_id)
 
     def say(self, message: str) -> None:
-        """Give a message to the user."""
+        """Show a message to the user, or pass it to `on_event`."""
         if self.on_event is None:
             self.tell(message)
         else:
@@ -184,14 +184,14 @@ class RunPlan:
                 hint="Limit the waiting with --limit-seconds, or each chain with --budget-tokens.",
             )
         if self.parallel < 1:
-            raise UsageError(f"parallel is {self.parallel}.", hint=f"Give 1 or more {item}s at once.")
+            raise UsageError(f"parallel is {self.parallel}.", hint=f"Make 1 or more {item}s at once.")
         taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
         if self.cache and self.cache.resolve() in taken:
-            hint = "Name a file of its own."
+            hint = "Name another file."
             raise UsageError(f"{self.cache} cannot be the cache: it is in use here.", hint=hint)
 
     def check_engines(self, options: RevisionOptions) -> None:
-        """Raise `UsageError` if a limit of money lacks the price of a model."""
+        """Raise `UsageError` if a limit of money needs a price that a model lacks."""
         if self.limits.usd is not None:
             check_engines(options.model_copy(update={"budget": Budget(usd=self.limits.usd)}))
 
@@ -209,7 +209,7 @@ class RunPlan:
 
     @asynccontextmanager
     async def opened(self, session: Session, *, finishing: bool = False) -> AsyncGenerator[Opened]:
-        """Open the replies and batches of a session. Reaching any limit ends the wait for batches.
+        """Open the journal and batches of a session. Reaching any limit ends the wait for batches.
 
         Args:
             session: The session whose limits apply.
@@ -248,8 +248,8 @@ class RunPlan:
         found.file.close()
         if left:
             raise UsageError(
-                f"{left[0].batch or left[0].file} is under way for {self.out}, and --batch was not given.",
-                hint=f"Add --batch to wait for it. To pay for its replies again, remove {file}",
+                f"{left[0].batch or left[0].file} is under way for {self.out}, but --batch was not given.",
+                hint=f"Add --batch to wait for it. Or remove {file} and pay for its replies again.",
             )
         return None
 

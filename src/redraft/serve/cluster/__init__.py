@@ -1,1 +1,1 @@
-"""Many machines: an existing Ray cluster runs what redraft does on one. Needs the extra `cluster`."""
+"""Run redraft's work on the machines of a Ray cluster. This needs the extra `cluster`."""

@@ -1,8 +1,8 @@
 """Connect to Ray: to a running cluster, or to one that is started here and ends with the work.
 
-A cluster started here listens on 127.0.0.1, requires a token, has no dashboard and reports to nobody. A
-running cluster was started by its owner, and gets a token unless the environment says otherwise. This process
-must be on one of its machines: Ray's client for others (`ray://`) sends pickles, and is refused.
+A cluster started here listens on 127.0.0.1, requires a token, has no dashboard and sends no reports. A
+running cluster was started by its owner. It is sent a token unless the environment says otherwise. This
+process must run on one of its machines: Ray's client for others (`ray://`) sends pickles, so it is refused.
 """
 
 from __future__ import annotations
@@ -39,44 +39,44 @@ _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" has Ray listen on 127.0.0
 
 
 class Bounds(NamedTuple):
-    """The least and the most of something to start on a cluster: `8`, or `2-8`."""
+    """The smallest and largest number of replicas or processes to start on a cluster: `8`, or `2-8`."""
 
     least: int
     most: int
 
     @classmethod
     def read(cls, text: str, name: str, *, lowest: int = 1) -> Bounds:
-        """Read the value of a flag. Raises `UsageError` if `least` is under `lowest`, or `most` under 1."""
+        """Read the value of a flag. Raise `UsageError` if `least` is below `lowest`, or `most` is below 1."""
         found = _RANGE.fullmatch(text)
         least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
         if not (lowest <= least <= most and most):
-            hint = f"Write a number, or a range: 8, or {lowest}-8."
+            hint = f"Write a number or a range, such as 8 or {lowest}-8."
             raise UsageError(f"{name} is {text!r:.40}.", hint=hint)
         return cls(least, most)
 
 
 class ClusterError(RedraftError):
-    """The cluster cannot be used in its present state."""
+    """Raised if the cluster cannot be used in its current state."""
 
     exit_status = 3
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address for `--ray`: `HOST:PORT`, `local` or `auto`."""
+    """Return whether a text is an address for `--ray`: `HOST:PORT`, `local` or `auto`."""
     return text in (HERE, RUNNING) or text.startswith(_CLIENT) or bool(_ADDRESS.fullmatch(text))
 
 
 @contextmanager
 def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
-    """Connect to Ray, and yield its module. At the end the connection is closed, and a started cluster ends.
+    """Connect to Ray, and yield its module. At the end, close the connection, and end a started cluster.
 
-    `address` is HOST:PORT of a head, `auto` for the cluster of this machine, or `local` to start one, which
-    offers `cpus` processors: by default all of the machine.
+    `address` is the HOST:PORT of a head, `auto` for the cluster of this machine, or `local` to start one that
+    offers `cpus` processors (by default, all of the machine).
 
     Raises:
         MissingExtra: Ray is not installed.
         UsageError: `address` is not an address.
-        ClusterError: There is no cluster, it does not let us in, or a machine of it has other versions.
+        ClusterError: There is no cluster, it refuses us, or one of its machines has other versions.
     """
     ray = _module(address)
     how: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
@@ -96,9 +96,9 @@ def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
 def _module(address: str) -> Any:
     if address.startswith(_CLIENT):
         hint = "Run the command on a machine of the cluster, with --ray auto."
-        raise UsageError(f"{address} is for Ray's client, which sends pickles.", hint=hint)
+        raise UsageError(f"{address} is an address of Ray's client, which sends pickles.", hint=hint)
     if not is_address(address):
-        hint = "Write --ray HOST:6379, --ray auto, or --ray alone for this machine."
+        hint = "Write --ray HOST:6379, --ray auto, or just --ray for this machine."
         raise UsageError(f"--ray: {address!r:.80} is not an address.", hint=hint)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -122,7 +122,7 @@ def _knock(host: str, port: int, address: str) -> None:
         socket.create_connection((host, port), SECONDS).close()
     except (OSError, OverflowError) as error:
         fault = getattr(error, "strerror", None) or str(error)
-        hint = f"Start it: ray start --head --port {port}. Or leave the address out, for this machine alone."
+        hint = f"Start it: ray start --head --port {port}. Or leave out the address to use this machine."
         raise ClusterError(f"there is no Ray at {address}: {fault}.", hint=hint) from None
 
 
@@ -131,12 +131,12 @@ def _fault(address: str, error: Exception) -> ClusterError:
     if found := re.search(r"started with: Ray: (\S+) Python: (\S+) .*with: Ray: (\S+) Python: (\S+)", said):
         theirs, ours = f"Ray {found[1]} on Python {found[2]}", f"Ray {found[3]} on Python {found[4]}"
         hint = "Install the same versions on all machines of the cluster."
-        return ClusterError(f"the cluster at {address} has {theirs}, and this machine {ours}.", hint=hint)
+        return ClusterError(f"the cluster at {address} has {theirs}, but this machine has {ours}.", hint=hint)
     if address == HERE:
-        hint = "The machine may be overloaded. redraft makes shares without Ray too: --shard 0/8"
+        hint = "The machine may be overloaded. Shares need no Ray: --shard 0/8"
         return ClusterError(f"Ray cannot be started on this machine: {said:.300}", hint=hint)
     hint = (
-        "This machine has to be one of the cluster (ray start --address HOST:6379) and to know its token:"
+        "This machine must be part of the cluster (ray start --address HOST:6379) and know its token:"
         " RAY_AUTH_TOKEN, or ~/.ray/auth_token. See docs/cluster.md."
     )
     return ClusterError(f"the Ray cluster at {address} cannot be joined: {said:.300}", hint=hint)
@@ -152,13 +152,13 @@ def check_versions(theirs: Mapping[str, Any], machine: str) -> None:
     for name, ours in versions().items():
         if (found := theirs.get(name)) != ours:
             raise ClusterError(
-                f"the machine {machine} has {name} {found or 'not installed'}, and this one {name} {ours}.",
+                f"the machine {machine} has {name} {found or 'not installed'}, but this one has {ours}.",
                 hint="Install the same version on all machines of the cluster.",
             )
 
 
 def check_machines(ray: Any) -> None:
-    """Raise `ClusterError` if a machine of the cluster has no redraft, or another version of it."""
+    """Raise `ClusterError` if a machine of the cluster has no redraft, or other versions than this one."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     asked, replies = ray.remote(_versions_as_json), dict[str, Any]()
@@ -179,7 +179,7 @@ def _answer(ray: Any, machine: str, reply: Any) -> dict[str, Any]:
     try:
         return dict(json.loads(ray.get(reply, timeout=PATIENCE)))
     except ray.exceptions.GetTimeoutError:
-        hint = "It may be overloaded, or hold no more processes: ray status"
+        hint = "It may be overloaded, or have no room for more processes: ray status"
         raise ClusterError(f"{machine} has not answered in {PATIENCE:.0f} s.", hint=hint) from None
     except ray.exceptions.RayTaskError:  # the import failed there
         return {}

@@ -1,7 +1,7 @@
-"""The engine at the ingress for a model whose replicas Ray Serve runs on nodes.
+"""Run a model on replicas that Ray Serve runs on nodes. This engine runs at the ingress.
 
-A chain lives here, and outlives replicas: when one dies in the middle of a reply, another replica continues
-it after the last token. Where an engine cannot do that, or a schema binds the whole reply, the error is
+A chain runs here, and outlives replicas: if one dies in the middle of a reply, another replica continues the
+reply after its last token. If an engine cannot do that, or a schema binds the whole reply, the error is
 raised with `ready`, and the chain resumes after its last complete step.
 """
 
@@ -79,7 +79,7 @@ class RayEngine(Engine):
 
     @classmethod
     async def connect(cls, handle: Any, patience: Patience) -> RayEngine:
-        """Ask a replica about its engine. `handle` is Ray Serve's, of a deployment of `Replica`.
+        """Ask a replica about its engine. `handle` is Ray Serve's handle of a deployment of `Replica`.
 
         Raises:
             ClusterError: No replica answers.
@@ -88,7 +88,7 @@ class RayEngine(Engine):
             info, resumes = await handle.about.remote()
         except (RayError, RayServeException) as error:
             message = f"no replica of {handle.deployment_id.app_name} answers: {error!s:.200}"
-            raise ClusterError(message, hint="Look at it with: ray status") from error
+            raise ClusterError(message, hint="To see why, run: ray status") from error
         return cls(handle, info, patience, resumes=resumes)
 
     @property
@@ -148,7 +148,7 @@ class RayEngine(Engine):
                             return
             except EngineCrash as crash:
                 told.broke()
-                _log.warning("%s Its reply goes on elsewhere.", crash.message)
+                _log.warning("%s Another one continues its reply.", crash.message)
                 if told.deaths >= TRIES:
                     raise
                 if told.shown and not (self._resumes and told.spelt and sampling.schema is None):
@@ -176,7 +176,7 @@ class RayEngine(Engine):
                     if ended:
                         return
         except TimeoutError:
-            raise EngineTimeout(f"no replica of {self._info.name} wrote anything for {limit:g} s.") from None
+            raise EngineTimeout(f"no replica of {self._info.name} wrote anything in {limit:g} s.") from None
         except (RayError, RayServeException, StopAsyncIteration) as error:
             raise self._crash(error, name) from error
         finally:
@@ -184,10 +184,10 @@ class RayEngine(Engine):
                 reply.cancel()
 
     def _crash(self, error: Exception, name: str) -> EngineError:
-        """Return the error of a replica; for a lost one a crash, so that another one may reply."""
+        """Return the error of a replica. For a lost replica it is a crash, so that another one may reply."""
         if isinstance(error, RayTaskError):
             return EngineError(f"a replica of {self._info.name} failed: {error.cause!r:.200}.")
         if name:
             self._dead.add(name)
         self._trouble = f"a replica of {self._info.name} died."
-        return EngineCrash(self._trouble, hint="Look at it with: ray status")
+        return EngineCrash(self._trouble, hint="To see why, run: ray status")

@@ -1,8 +1,8 @@
-"""A replica of a model on a node: an engine, asked from elsewhere.
+"""Run a replica of a model on a node: an engine that another process asks.
 
-It gets only the requests to an engine, not the keys and headers of clients. Pieces travel in bundles,
-so that many streams do not cost a message a token. A router in Ray Serve sends a chain to the replica that
-read its beginning, unless that one is much fuller.
+A replica gets only the requests to its engine, not the keys and headers of clients. Pieces are sent in
+bundles, so that many streams do not cost one message for each token. A router in Ray Serve sends a chain to
+the replica that read its beginning, unless that one is much fuller.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from redraft.errors import RedraftError
 Way = Literal["stream", "chat"]
 
 BETWEEN = 0.02
-"""Seconds between two messages of one reply. The first goes at once, and a reader sees no gap of 20 ms."""
+"""The seconds between two messages of a reply. The first is sent at once; readers do not notice 20 ms."""
 
 FACTOR = 2.0
-"""How many times the streams of the least full replica one may have, plus `SLACK`, before chains leave it.
+"""A chain leaves its replica if that has over `FACTOR` times the least full replica's streams, plus `SLACK`.
 Reading a prompt again is cheaper than waiting behind twice the streams."""
 
-SLACK = 2  # streams that do not count: of 1 and 2 streams the second is no crowd
+SLACK = 2  # more streams that are allowed, so that a few streams do not count as a crowd
 HOMES = 10_000  # chains whose replica is remembered
 
 
@@ -53,7 +53,7 @@ class Fault(NamedTuple):
 
 
 class ReplicaPiece(NamedTuple):
-    """A message of a replica: its name, and its new deltas or the reason it stopped."""
+    """A message of a replica: its name, and its new deltas or the error that stopped it."""
 
     replica: str
     deltas: tuple[Delta, ...] = ()
@@ -61,12 +61,12 @@ class ReplicaPiece(NamedTuple):
 
 
 class Replica:
-    """An engine on a node. Ray Serve makes it, and starts another when it dies."""
+    """An engine on a node. Ray Serve creates it, and starts another one when it dies."""
 
     async def __init__(self, reference: str, how: Mapping[str, Any], folder: str) -> None:  # type: ignore[misc]
         """Open the engine of a model reference, whose paths are relative to `folder` if it exists here.
 
-        `how` has arguments of `load_engine`.
+        `how` contains arguments of `load_engine`.
         """
         from ray import serve
 
@@ -76,7 +76,7 @@ class Replica:
         self._engine = await load_engine(reference, **how)
 
     async def about(self) -> tuple[EngineInfo, bool]:
-        """Return the engine's info, and whether it can resume replies that others began."""
+        """Return the engine's info, and whether it can resume replies that other replicas began."""
         return self._engine.info, isinstance(self._engine, Resumer)
 
     async def ask(self, method: str, *given: Any, **more: Any) -> Any:
@@ -96,7 +96,7 @@ class Replica:
         *,
         chain: str = "",  # noqa: ARG002  (for the router)
     ) -> AsyncGenerator[ReplicaPiece, None]:
-        """Reply, or continue after the tokens `said`."""
+        """Reply, or continue a reply after the tokens `said`."""
         try:
             if said:
                 deltas = cast("Resumer", self._engine).resume(asked, sampling, stop, said)
@@ -115,7 +115,7 @@ class Replica:
 
 
 async def bundled(deltas: Replies, seconds: float) -> AsyncGenerator[tuple[Delta, ...], None]:
-    """Yield deltas in bundles: the first at once, later ones after some seconds, with all that came."""
+    """Yield deltas in bundles: the first one at once, then every `seconds` all that came in between."""
     found: list[Delta] = []
     come = asyncio.Event()
 
@@ -144,10 +144,10 @@ async def bundled(deltas: Replies, seconds: float) -> AsyncGenerator[tuple[Delta
 
 
 class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read Ray
-    """Keeps a chain on one replica. Ray Serve runs it where requests come from."""
+    """Keeps a chain on one replica. Ray Serve runs this router in the process that sends requests."""
 
     def initialize_state(self) -> None:
-        """Begin without chains."""
+        """Start without any chains."""
         self._homes: OrderedDict[str, ReplicaID] = OrderedDict()
         # Ray's own numbers are forgotten after 10 s, and a reply may take minutes.
         self._inside: defaultdict[ReplicaID, set[str]] = defaultdict(set)
@@ -155,7 +155,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Return the chain's replica, then all others, the least full first: the first may be full."""
+        """Return the chain's replica, then all replicas, the least full first, in case the first is full."""
         if not candidate_replicas:
             return []
         ranked = sorted(candidate_replicas, key=self._streams)
@@ -170,7 +170,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
         replica_id: ReplicaID,
         result: Any,  # noqa: ARG002  (Ray's signature)
     ) -> None:
-        """Remember where a chain went."""
+        """Remember the replica of a chain."""
         self._inside[replica_id].add(pending_request.metadata.internal_request_id)
         if chain := _chain_of(pending_request):
             self._homes[chain] = replica_id
@@ -179,7 +179,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
                 self._homes.popitem(last=False)
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
-        """Count one stream fewer for a replica."""
+        """Reduce a replica's count of streams by one."""
         self._inside[replica_id].discard(internal_request_id)
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:

@@ -1,8 +1,8 @@
-"""Models of `redraft serve --ray`: each is an application of Ray Serve, with replicas on nodes.
+"""Run the models of `redraft serve --ray`, each as an application of Ray Serve with replicas on nodes.
 
-The ingress is this process, with its loop, keys, gate and page: a request goes straight to a replica, through
-no proxy of Ray's. The application ends with the process. A killed process leaves it behind, and the next
-`redraft serve --ray` of the same name ends it before it begins.
+The ingress is this process, with its loop, keys, gate and page: it sends requests straight to replicas, not
+by Ray's proxy. The applications end with the process. If it is killed, they stay, and the next
+`redraft serve --ray` of the same name ends them before it starts.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds) -> Any:
 
 
 def needs(reference: str, how: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a replica's needs on a node: processors, and memory for the files that it reads."""
+    """Return the resources that a replica needs on a node: processors, and memory for the files it reads."""
     size = sum(file.stat().st_size for part in references_of(reference) for file in _files(part))
     return {"num_cpus": how.get("threads") or 1, **({"memory": size} if size else {})}
 
@@ -71,12 +71,12 @@ def _files(reference: str) -> list[Path]:
 
 
 class Name:
-    """An actor that holds the name of a server while it runs. Names of actors are unique in a cluster."""
+    """An actor that reserves a server's name while the server runs. Actor names are unique in a cluster."""
 
 
 @dataclass
 class Applications:
-    """The models that one ingress has on nodes. `name` begins the names of its applications."""
+    """The models that one ingress runs on nodes. Its applications' names begin with `name`."""
 
     ray: Any
     name: str
@@ -100,7 +100,7 @@ class Applications:
         deploying = in_daemon_thread(partial(self._deployed, name, reference, how))
         await asyncio.wait({deploying}, timeout=PATIENT)
         if not deploying.done():
-            self.tell(f"waiting for {reference}: it is loading, or no node has room (see: ray status)")
+            self.tell(f"waiting for {reference}: it is loading, or no node has room. Run: ray status")
         return await RayEngine.connect(await deploying, patience or Patience())
 
     def _hold(self) -> Any:

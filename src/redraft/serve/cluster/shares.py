@@ -1,9 +1,9 @@
-"""All shares of a job, made by processes of Ray, then merged: `redraft answer … --ray`.
+"""Make all shares of a job in processes of Ray, and merge them: `redraft answer … --ray`.
 
 Ray decides where processes run, and notices when one is lost. The files of the shares record what is done, as
-with `--shard`: a share whose process is lost restarts, and resumes from its output and its journal. That
-is why Ray Data is not used: its checkpoints guarantee "at least once", and would be a second ledger beside
-ours. Processes get and return JSON. A share opens its model, its files and its lock anew.
+with `--shard`: if its process is lost, a share starts again and resumes from its output and its journal. Ray
+Data is not used, because its checkpoints guarantee "at least once", and would be a second ledger beside ours.
+Processes get and return JSON. Each share opens its own model, files and lock.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from redraft.serve.cluster.connect import Bounds, ClusterError, check_versions, 
 
 _EACH = 4  # shares for each process: when some are slow, others have something left to do
 _POLL = 0.5  # seconds between two looks
-_LOSSES = 5  # processes that a share may end in a row without an answer that is new
-_BUSY = 120  # looks at a share that a process that was lost still locks
+_LOSSES = 5  # processes that a share may lose in a row without a new answer
+_BUSY = 120  # tries to make a share that is still locked by a lost process
 _GRACE = 10.0  # seconds that shares have to close their files when the run is stopped
-_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # names of Ray's, of what is asked and what is there
-_SERVED = {"remote", "script"}  # models that take no processor of ours
+_RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # Ray's names, as a need and as a node's resource
+_SERVED = {"remote", "script"}  # models that need no processor of ours
 
 
 @dataclass(frozen=True)
 class ClusterWork:
-    """A verb's work, for all shares. Each field is a JSON value."""
+    """The work of a verb, for all shares. Each field is a JSON value."""
 
     function: str  # module and name of the coroutine, such as `redraft.revision.runs.answers:aanswer_file`
     arguments: list[Any]  # its arguments; the last one is the output
     options: dict[str, Any]  # its keyword arguments, without the share
-    files: list[str]  # what every machine has to read; one of them lies in the folder of the output
+    files: list[str]  # files that every machine must be able to read; one is in the output's folder
     folder: str  # the folder that paths start from
 
     @classmethod
     def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> ClusterWork:
-        """Return the work that these arguments ask for. Its files are the local paths among them.
+        """Return the work for these arguments. Its files are the local paths among them.
 
         Options that are None count as not given.
         """
@@ -67,7 +67,7 @@ class ClusterWork:
         return cls(function, words, named, files, str(Path.cwd()))
 
     def to_json(self) -> str:
-        """Return the work as JSON for a process of Ray."""
+        """Return the work as JSON, for a process of Ray."""
         return json.dumps(asdict(self))
 
 
@@ -79,7 +79,7 @@ class ShareActor:
         self._at: RunProgress | None = None
 
     async def hello(self) -> str:
-        """Return the versions and the name of this machine, and the first file that it cannot read."""
+        """Return this machine's versions, name and node, and the first file that it cannot read."""
         node = os.getppid()  # Ray's process on this machine; its test cluster has several on one
         return json.dumps(
             {**versions(), "machine": socket.gethostname(), "node": node, "lacks": self._lacks()}
@@ -122,9 +122,9 @@ class SharesResult:
     """The result of a run of all shares."""
 
     merged: MergeResult
-    failed: int  # items that failed in this run, and are tried again by the same command
+    failed: int  # items that failed in this run; the same command tries them again
     status: int  # the exit status of the command
-    limit: str  # which limit ended it, in words
+    limit: str  # the limit that ended it, in words
     rows: list[tuple[str, str]]  # the summary
 
     def __str__(self) -> str:
@@ -142,11 +142,11 @@ def make_shares(
 ) -> SharesResult:
     """Make all shares of a job on Ray, and merge them into `out`.
 
-    `pool` says how many processes make shares at once: the least are requested from Ray, whose autoscaler may
-    start machines for them, and more are started while there is room. None: as many as fit.
+    `pool` limits the processes that make shares at once. The smallest number is requested from Ray, whose
+    autoscaler may start machines for it; more are started while there is room. None means as many as fit.
 
     Raises:
-        MissingExtra, ClusterError: There is no Ray, no cluster, or it cannot do this work.
+        MissingExtra, ClusterError: Ray is missing, or there is no cluster, or it cannot do this work.
         RedraftError, KeyboardInterrupt: A share or the run ended early. The shares have the results so far.
     """
     cpus = max(pool.least if pool else 1, os.cpu_count() or 1)
@@ -166,7 +166,7 @@ def make_shares(
                 with ended_by_sigterm():  # Ray has a handler of its own
                     run.all()
             except (KeyboardInterrupt, SystemExit):
-                say(f"{run.line.done:,} are done in {counted(count, 'share')}; {GO_ON}.")
+                say(f"{run.line.done:,} items are done in {counted(count, 'share')}; {GO_ON}.")
                 raise
             finally:
                 run.stop()
@@ -176,7 +176,7 @@ def make_shares(
 
 @contextmanager
 def _marked(work: ClusterWork, out: Path) -> Iterator[ClusterWork]:
-    """Put a file beside the output. A machine that does not see it would write to another folder."""
+    """Put a file beside the output. A machine that cannot see it would write to another folder."""
     if url_of(out):
         yield work
         return
@@ -206,7 +206,7 @@ def _room(nodes: list[dict[str, Any]], needs: Mapping[str, float]) -> int:
     fit = sum(_fitting(node["Resources"], needs) for node in nodes if node["Alive"])
     if not fit:
         wanted = " and ".join(f"{number:g} {_RESOURCES[name]}" for name, number in needs.items())
-        raise ClusterError(f"no machine of the cluster has {wanted}.", hint="Name fewer --threads.")
+        raise ClusterError(f"no machine of the cluster has {wanted}.", hint="Set fewer --threads.")
     return fit
 
 
@@ -317,7 +317,7 @@ class _Run:
         actor.machine = said["machine"]
         check_versions(said, actor.machine)
         if said["lacks"]:
-            hint = "All machines read and write the same files: on a shared disk, or in a store (s3://…)."
+            hint = "All machines must share their files: on a shared disk, or in a store (s3://…)."
             raise ClusterError(f"the machine {actor.machine} cannot read {said['lacks']}.", hint=hint)
         self.machines.add((actor.machine, said["node"]))
         self.losses.pop(-1, None)
@@ -342,10 +342,10 @@ class _Run:
         self.reached[index] = max(done, self.reached.get(index, 0))
         if self.losses[index] > _LOSSES:
             said = " ".join(str(error).split())
-            what = f"share {actor.share}" if actor.share else "no share: none begins"
+            what = f"share {actor.share}" if actor.share else "no share, before any began"
             raise ClusterError(
                 f"{self.losses[index]} processes in a row were lost with {what}. The last one: {said:.300}",
-                hint="Memory may be short: give it fewer --actors or a smaller --parallel.",
+                hint="Memory may be short: use fewer --actors or a smaller --parallel.",
             )
         if actor.share:
             self.begun_again += 1
@@ -360,7 +360,7 @@ class _Run:
         at = [*self.made.values(), *(actor.at for actor in self.actors.values())]
         done, failed, tokens = (sum(n.get(key, 0) for n in at) for key in ("done", "failed", "tokens"))
         busy = sum(actor.share is not None for actor in self.actors.values())
-        again = f", {self.begun_again} begun again" if self.begun_again else ""
+        again = f", {self.begun_again} restarted" if self.begun_again else ""
         again += f", {failed:,} failed" if failed else ""
         self.line.done, self.line.tokens = done, tokens
         self.line.note = f"{len(self.made)} of {self.count} shares, {busy} at work{again}"
@@ -377,7 +377,7 @@ class _Run:
     def result(self, merged: MergeResult) -> SharesResult:
         failed = sum(made["failed"] for made in self.made.values())
         limit = next((made["limit"] for made in self.made.values() if made["limit"]), "")
-        again = f"; {self.begun_again} begun again" if self.begun_again else ""
+        again = f"; {self.begun_again} restarted" if self.begun_again else ""
         rows = [("shares", f"{self.count}, on {counted(len(self.machines), 'machine')}{again}")]
         if failed:
             rows.append(("failed", f"{failed:,}: see {merged.path}.errors.jsonl; {GO_ON}"))

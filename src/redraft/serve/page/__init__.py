@@ -1,5 +1,5 @@
-"""The web page: a client of the API in a browser, made of static files.
+"""Serve the web page, a client of the API that runs in a browser and consists of static files.
 
-`mount` serves the files, lets people with keys in, and takes the votes of comparisons. Conversations are kept
-in the browser. `vendor` holds libraries of others as they were published, with their licences.
+`mount` serves the files, logs in people with keys, and stores the votes of comparisons. Conversations are
+stored in the browser. `vendor` contains third-party libraries as they were published, with their licences.
 """

@@ -1,7 +1,7 @@
-"""The routes of the page: its files, logins, and the votes of comparisons.
+"""Define the routes of the page: its files, logins, and the votes of comparisons.
 
-The page's policy lets it load only files of this server, run no script in its markup and talk to no other
-host. The address of each file has the digest of all of them, so a browser keeps them until they change.
+The page's policy lets it load only files of this server, run no script in its markup and contact no other
+host. The address of each file contains a digest of all files, so a browser keeps them until they change.
 """
 
 from __future__ import annotations
@@ -77,11 +77,11 @@ class Logins:
     """
 
     keys: Keys
-    cookie: str = COOKIE  # a name: ports of a machine share cookies
+    cookie: str = COOKIE  # its name: servers on other ports of a machine share cookies
     _open: OrderedDict[bytes, tuple[float, Key]] = field(default_factory=OrderedDict)
 
     def enter(self, key: str, *, secure: bool) -> str | None:
-        """Return the cookie for a key, as the value of `Set-Cookie`; None if the key is wrong."""
+        """Log in with a key. Return the value of `Set-Cookie`; None if the key is wrong."""
         if (found := self.keys.find(f"Bearer {key}")) is None:
             return None
         token = secrets.token_urlsafe(32)
@@ -93,7 +93,7 @@ class Logins:
     def key_of(self, cookies: str) -> Key | None:
         """Return the key of a visitor; None if they are not logged in.
 
-        Only digests are looked up, so the time it takes reveals nothing about tokens.
+        Only digests are looked up, so the time taken reveals nothing about tokens.
         """
         ends, key = self._open.get(digest_of(self._token(cookies)), (0.0, None))
         return self.keys.now(key) if key and time.monotonic() < ends else None
@@ -116,7 +116,7 @@ class Logins:
 
 
 class LoginBody(Body):
-    """A login."""
+    """The body of a login."""
 
     whole: ClassVar[str] = "a login"
     key: str
@@ -152,17 +152,17 @@ class Booth:
 
     voter: str  # who votes; if that is not `known`, who may
     known: bool
-    # Does what a voter wants, from their name, the act, the pair and the note. Returns what to show.
+    # Performs a voter's act. Gets the voter's name, the act, the pair's id and a note. Returns what to show.
     act: Callable[[str, str, str, str], Mapping[str, Any]]
 
 
 Store = Callable[[Ballot], bool]
-"""Keeps a vote. False: the same comparison was voted on before, and that vote stands."""
+"""Stores a vote. Returns False if the same comparison was voted on before: that vote is kept."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """The page. `logins` is None where no key is needed."""
+    """Serves the page. `logins` is None if no key is needed."""
 
     reader: Reader
     logins: Logins | None
@@ -226,7 +226,7 @@ class Page:
         secure = request.headers.get("origin", "").startswith("https:")
         if (cookie := logins.enter(entry.key, secure=secure)) is None:
             _log.warning("a login failed, from %s", request.client.host if request.client else "nowhere")
-            raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "That key is not right.")
+            raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "That key is wrong.")
         return JSONResponse({}, headers={"Set-Cookie": cookie})
 
     def _key(self, request: Request) -> Key:
@@ -243,7 +243,7 @@ class Page:
         return JSONResponse({"stored": await self._stored(lambda: store(ballot))})
 
     async def _judge(self, request: Request, booth: Booth) -> Response:
-        """Do a voter's action. A logged-in voter cannot vote in another name."""
+        """Do a voter's action. If the voter is known, a request cannot give another name."""
         self._key(request)
         if request.method == "GET":
             return JSONResponse({"voter": booth.voter, "known": booth.known})
@@ -293,9 +293,9 @@ _LARGEST = 1 << 16  # bytes of a vote: four for each character of a note, and th
 
 
 def run_booth(booth: Booth, port: int, say: Callable[[str], None]) -> None:
-    """Serve the page of `redraft vote` until a signal, for this machine alone. `say` gets the address.
+    """Serve the page of `redraft vote` until a signal, only for this machine. `say` gets the address.
 
-    The address contains the key, so only those who have it see a pair.
+    The address contains the key, so only those who know it see a pair.
     """
     key, gate = secrets.token_urlsafe(24), Gate(1, _AT_ONCE)
     keys = Keys.once(key)
@@ -312,11 +312,11 @@ def run_booth(booth: Booth, port: int, say: Callable[[str], None]) -> None:
 
 
 def booth_app(booth: Booth, keys: Keys, gate: Gate) -> ASGIApp:
-    """Return the page with a booth in place of models."""
+    """Return an application that serves the page with a booth instead of models."""
     reader = Reader(ServerLimits(body=_LARGEST))
     page = Page(reader, Logins(keys, "redraft_vote"), gate, booth=booth)
     return Guard(_nothing, keys, Metrics(lambda: gate.inside, Models()), reader, page)
 
 
 async def _nothing(*_: object) -> None:
-    raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "this server has a page for votes, but no model.")
+    raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "this server has only a page for votes, and no model.")
