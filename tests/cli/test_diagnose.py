@@ -48,7 +48,7 @@ def test_checks_say_what_is_right_of_other_chains() -> None:
     assert own[-1].startswith("Revising does better here: it adds 100.0 points (26.1 to 100.0)")
     assert "then a gain is nearly automatic. Not at equal tokens: " in own[-1]
     score = shown(run("answers.jsonl", "--score", "ends:.", "--score", "contains:3"))
-    assert score[-1].startswith("Don't: revising loses 100.0 points")
+    assert score[-1].startswith("Don't revise: it loses 100.0 points")
 
 
 def test_what_is_wrong_is_said_with_what_to_type() -> None:

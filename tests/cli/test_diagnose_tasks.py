@@ -199,7 +199,7 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
 def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verified(whole: Path) -> None:
     copytree(whole, "d")
     unknown = redraft("diagnose", "d", "--equal", "money").stdout
-    assert "some chains of revise do not say their money" in unknown
+    assert "some chains of revise do not record money" in unknown
     refused(redraft("diagnose", "d", "--equal", "gold"), "--equal is 'gold'.", "tokens, seconds or money")
     [file] = Path("d").rglob("plain.jsonl")
     refused(redraft("diagnose", str(file), "--equal", "money"), "--equal is for a folder of --tasks.")
@@ -236,7 +236,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     [
         (("add", "--models", "defualt"), ("defualt", "Did you mean 'default'?")),
         (("add", "--models", "no.gguf"), ("there is no model 'no.gguf'", "Is its path right?")),
-        (("subtraction",), ("there is no task and no file 'subtraction'", GSM8K)),
+        (("subtraction",), ("there is no task or file named 'subtraction'", GSM8K)),
         (("test.jsonl",), ("it has no list of `checks`",)),
         (("add", "--ways", "one,guess"), ("there is no way 'guess'", "Ways: one, revise")),
         (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
@@ -577,7 +577,7 @@ def test_a_prompt_counts_once_with_the_same_checks() -> None:
     write("own.jsonl", [record, record, {**record, "checks": ["words<=9"]}])
     result = chosen()
     assert "after 2 of 2 prompts" in result.stdout
-    assert result.stderr.count("Left out: 1 prompt that own.jsonl has already, with the same checks.") == 1
+    assert result.stderr.count("Left out: 1 prompt that own.jsonl repeats with the same checks.") == 1
 
 
 def by_judge(server: PaidServer, ways: str = "one,revise", count: int = 40, status: int = 0) -> str:
@@ -650,4 +650,4 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered").stderr
-    assert judged.count("The way steered is left out: checks steer, and with --judge there are none.") == 1
+    assert judged.count("The way steered is left out: only checks can steer, and there are none.") == 1
