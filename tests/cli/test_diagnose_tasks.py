@@ -211,7 +211,7 @@ def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verifie
     assert "money a prompt</text>" in Path("d/index.html").read_text()
     assert verify().exit_code == 0
     Path("d/table.json").write_text(json.dumps({**table(), "by": "gold"}))
-    assert "table.json: by is 'gold', and the records give 'tokens'." in verify().stdout
+    assert "table.json: by is 'gold', but the records give 'tokens'." in verify().stdout
 
 
 def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
@@ -339,21 +339,21 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
         return done.stdout
 
     for before, after, said in (
-        ("  gain: .*", "  gain: 0.99", "promise.gain is 0.99, and the records give 0."),
-        ("drafts: 4", "drafts: 2", "drafts is 2, and the records give 4."),
-        ("mode:", "temperature: 1.9\nmode:", "temperature is 1.9, and the records give nothing."),
-        ("  - contains", "  - lacks", "promise.checks[0] is 'lacks', and the records give 'contains'."),
+        ("  gain: .*", "  gain: 0.99", "promise.gain is 0.99, but the records give 0."),
+        ("drafts: 4", "drafts: 2", "drafts is 2, but the records give 4."),
+        ("mode:", "temperature: 1.9\nmode:", "temperature is 1.9, but the records give nothing."),
+        ("  - contains", "  - lacks", "promise.checks[0] is 'lacks', but the records give 'contains'."),
         ("hoose best of 4", "hoose best of 9", "about is '"),
-        ("  date: .*", "", "promise.date is not set, and the records give '20"),
-        ("drift: tell", "drift: two", "promise.drift is 'two', and the records give 'tell'."),
-        ("margin: 0.1", "margin: none", "promise.margin is 'none', and the records give 0.1."),
-        ("  ways:", "  more: 1\n  ways:", "promise.more is 1, and the records give nothing."),
+        ("  date: .*", "", "promise.date is not set, but the records give '20"),
+        ("drift: tell", "drift: two", "promise.drift is 'two', but the records give 'tell'."),
+        ("margin: 0.1", "margin: none", "promise.margin is 'none', but the records give 0.1."),
+        ("  ways:", "  more: 1\n  ways:", "promise.more is 1, but the records give nothing."),
     ):
         Path("way.yaml").write_text(re.sub(before, after, text))
         assert f"way.yaml: {said}" in verified()
         assert verified().count("way.yaml: ") == 1
     Path("way.yaml").write_text(text.replace("answer.'", "reply.'"))
-    assert re.search(r"about is ….* reply\.', and the records give ….* answer\.'\.\n", verified())
+    assert re.search(r"about is ….* reply\.', but the records give ….* answer\.'\.\n", verified())
     Path("way.yaml").write_text(text.replace("drift: tell", "drift: one"))
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "its user may set that"
     Path("way.yaml").write_text(text.replace("evidence: d", "evidence: []"))
@@ -611,7 +611,7 @@ def test_without_checks_a_judge_compares_the_answers_and_what_it_said_is_kept() 
     assert f"  judge: {server.model}\n" in way
     assert "\njudge:" not in way, "it is not asked in use"
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0
-    refused(redraft("diagnose", "way"), "only a judge decides which answers are right in way.")
+    refused(redraft("diagnose", "way"), "only a judge compared the answers in way, so no table is made.")
     file.write_text(text.replace('"score":[6.0,5.0]', '"score":[1.0,1.0]'))
     edited = redraft("diagnose", "way.yaml", "--verify").stdout
     assert re.search(r"promise.gain is (?s:.*)pairs.reviews-2.jsonl: was changed afterwards.", edited)

@@ -124,7 +124,7 @@ class Race:
         }
 
     def gains(self, way: Strategy, other: Strategy, *, ties: bool = True) -> list[float]:
-        """Return `way`'s score minus `other`'s for each shared item. Without `ties`, skip those with two 0s."""
+        """Return `way`'s score minus `other`'s for each shared item. Without `ties`, skip those of 0 to 0."""
         ours, theirs = self.scores[way], self.scores[other]
         both = (name for name in ours if name in theirs and (ties or ours[name] or theirs[name]))
         return [ours[name] - theirs[name] for name in both]
