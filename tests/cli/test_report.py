@@ -132,8 +132,8 @@ SAME = {"model_1": "same", "model_2": "same"}
 @pytest.mark.parametrize(
     ("records", "args", "said"),
     [
-        ([], [], ["there is no review in", "r.jsonl"]),
-        ([{"prompt": "Why?"}], [], ["r.jsonl:1: is a record that no report describes; its fields are"]),
+        ([], [], ["there is no record in", "r.jsonl"]),
+        ([{"prompt": "Why?"}], [], ["r.jsonl:1: is a record that no report can read; its fields are"]),
         ([review(1, "new", "old", (9, 8)) | SAME], [], ["both answers, 'new-1' and 'old-1', belong to same"]),
         *(
             (
@@ -152,7 +152,7 @@ SAME = {"model_1": "same", "model_2": "same"}
         (PAIR, ["r.jsonl"], ["the review 'new>old:1' is also at r.jsonl:1"]),
         (PAIR, ["--questions", "others.jsonl"], ["belongs to question 1, which is not in others.jsonl"]),
         (PAIR, ["--questions", "twice.jsonl"], ["twice.jsonl: has question 2 twice"]),
-        (PAIR, ["--answers", "new.jsonl"], ["r.jsonl:1: the answer 'old-1' is in none of new"]),
+        (PAIR, ["--answers", "new.jsonl"], ["r.jsonl:1: the answer 'old-1' is not in new"]),
         (PAIR, [*ANSWERS, "--answers", "copy.jsonl"], ["'new-1' is in new and copy: which of them"]),
         (PAIR, ["--answers", "again.jsonl"], ["again.jsonl: has the answer", "twice"]),
         (PAIR, ["--answers", "new.jsonl", "--answers", "of_7.jsonl"], ["of of_7 is to question '7'"]),

@@ -124,7 +124,7 @@ def test_the_page_shows_the_grades_and_runs_nothing(tmp_path: Path) -> None:
         ([grade(1, 5), grade(1, 6)], "gull already graded new's answer to question 1 in .*:1"),
         ([grade(1, 5), {"model": "new", "judgment": "x"}], ":2: is not a grade: question_id"),
         ([grade(7, 5)], "belongs to question 7, which is not in .*q.jsonl"),
-        ([grade(1, 5, answer_id="b")], "the answer 'b' is in none of new"),
+        ([grade(1, 5, answer_id="b")], "the answer 'b' is not in new"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, records: list[dict[str, Any]], problem: str) -> None:

@@ -1,4 +1,4 @@
-"""The options of `redraft judge`, for flags and recipes. Imported for `--help`."""
+"""Define the options of `redraft judge` for flags and recipes. `--help` imports this module."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from redraft import options
 from redraft.options import A_REFERENCE, MAX_SEED, MODEL, RUN, SAMPLING, SERVER, TOKENS, option
 from redraft.revision.runs.options import A_PATH, ItemOptions
 
-JUDGING = "Judging"  # the heading of the flags that say what is asked of a judge
+JUDGING = "Judging"  # the heading of the flags on how to judge
 
 
 class JudgeOptions(options.ServerOptions, options.MachineOptions):
-    """Which judge is asked, and for what."""
+    """The options that choose the judge and its task."""
 
     model: str | None = option(
         "the judge: default, a GGUF file, org/name, http://host/v1#name", MODEL, "REF", "-m", what=A_REFERENCE
@@ -37,11 +37,11 @@ class JudgeOptions(options.ServerOptions, options.MachineOptions):
 
 
 class JudgeFileOptions(ItemOptions, JudgeOptions):
-    """The options of `judge`."""
+    """The options of `redraft judge`."""
 
     IN_RECIPES = JudgeOptions
     RECIPES = "judge"
 
     questions: Annotated[Path | None, A_PATH] = option(
-        "what was asked, with categories and gold answers", RUN, "FILE", what="a path"
+        "the questions, with categories and gold answers", RUN, "FILE", what="a path"
     )
