@@ -96,7 +96,7 @@ def test_what_does_not_count_is_listed_with_the_reason() -> None:
 def test_reviews_in_one_order_only_count_with_a_warning() -> None:
     found = shown(run(write("new_vs_old.jsonl", [review(n, "new", "old", (9, 8)) for n in range(3)])))
     assert found[0] == "new against old: 3 questions, 3 reviews in one order"
-    assert "order each pair was judged in one order only: the order may favour a side" in found
+    assert "order each pair was judged in one order only, which may favour a side" in found
 
 
 def test_ties_alone_are_a_ratio_of_one() -> None:
