@@ -278,7 +278,7 @@ def test_files_that_hold_no_questions_are_refused(whole: Path) -> None:
 
 
 def test_two_models_of_one_name_are_refused() -> None:
-    with pytest.raises(UsageError, match="two of the models have one name"):
+    with pytest.raises(UsageError, match="two models would share a folder"):
         folders(["script:a.jsonl", "script-a.jsonl"])
 
 
@@ -376,7 +376,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     refused(redraft("diagnose", "way.yaml", "--verify"), "d lacks the answers", "way.yaml rests on")
     for edit, said in (
         ("evidence: " + "d" * 5000, "d lacks the answers"),
-        ("more: &a [*a]\n  evidence: d", "way.yaml has an alias"),
+        ("more: &a [*a]\n  evidence: d", "way.yaml has a YAML alias"),
         ("\n  ".join(f"x{n}: 1" for n in range(50)) + "\n  evidence: elsewhere", "30 more differ."),
     ):
         Path("way.yaml").write_text(text.replace("evidence: d", edit))

@@ -116,5 +116,5 @@ def test_what_does_not_belong_together_is_refused_by_name(tmp_path: Path) -> Non
 def test_answers_to_another_question_of_the_same_id_are_refused(tmp_path: Path) -> None:
     ours = [{"question_id": 1, "prompt": "Why 1?", "response": "a"}]
     theirs = [{"question_id": 1, "prompt": "Who?", "response": "b"}]
-    with pytest.raises(RecordError, match=r"old.jsonl: question 1 is 'Who\?' there, and 'Why 1\?' in"):
+    with pytest.raises(RecordError, match=r"old.jsonl: question 1 is 'Who\?' there, but 'Why 1\?' in"):
         read_matches(files(tmp_path, ours, theirs))

@@ -367,7 +367,7 @@ def _refuse(matrix: Matrix) -> None:
         raise UsageError("--choose is for one model.", hint="Run it once per model, in separate folders.")
     others = [t.task if t.source else t.name for t in matrix.tasks if t.task not in ("checks", UNSCORED)]
     if others and (told.get("judge") or not told.get("check")):
-        hint = "Give a check, and no --judge: --check 'matches:[0-9]'. The task's own checks then only score."
+        hint = "Give a check without --judge: --check 'matches:[0-9]'. The task's own checks then only score."
         said = f"the checks of {others[0]} need the right answers, which are unknown when a way is used."
         raise UsageError(said, hint=hint)
 
