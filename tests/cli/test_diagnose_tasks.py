@@ -118,7 +118,7 @@ def test_long_answers_have_no_majority() -> None:
     result = run("own.jsonl")
     assert result.exit_code == 0, result.output
     assert not list(Path("d").rglob("vote-*"))
-    refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "Type --samples 3")
+    refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "give --samples 3")
 
 
 def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:

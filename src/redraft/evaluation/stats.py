@@ -127,8 +127,8 @@ class Bootstrap:
         Resamples for which the figure is undefined are left out. If there are few questions, and without one
         of them the figure is undefined, the interval is the whole range between the bounds.
 
-        Even if all n questions agree, unseen ones may not. But if more than 1 - 0.025^(1/n) of all questions
-        differed, one of the n would with 97.5 % probability (Clopper and Pearson, Biometrika 26 (1934), 404).
+        Even if all n questions agree, unseen ones may differ. If more than 1 - 0.025^(1/n) of all questions
+        did, so would one of the n with 97.5 % probability (Clopper and Pearson, Biometrika 26 (1934), 404).
 
         Args:
             figure: The function from sums to the figure.
@@ -170,7 +170,7 @@ class Bootstrap:
 def expanded_tail(questions: int) -> float:
     """Return the share of resamples to cut off at each end.
 
-    Resamples vary too little, because their variance divides by n, not n - 1, and do not follow Student's t.
+    Resamples vary too little (their variance divides by n, not n - 1) and do not follow Student's t.
     Cutting Φ(-√(n/(n-1)) · t), not 2.5 %, corrects both, exactly for a mean of normal numbers (Hesterberg).
     """
     t = float(special.stdtrit(questions - 1, 1 - _TAIL))
@@ -286,7 +286,7 @@ def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAW
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number. Without effects, at most 5 % of calls give any below 5 %.
+    """Return p-values corrected for their number: without effects, one is below 5 % in at most 5 % of cases.
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65.
     """
@@ -348,7 +348,7 @@ def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
 
 
 def balanced(judged: Sequence[Judged]) -> Estimate:
-    """Estimate the balanced accuracy: the mean share of wrong answers rejected and right ones accepted."""
+    """Estimate balanced accuracy: the mean of two shares, wrong answers rejected and right ones accepted."""
     rows = [[each.rejected, each.wrong, each.accepted, each.right] for each in judged]
     return Bootstrap(np.reshape(rows, (-1, 4))).estimate(
         lambda sums: np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2), SHARE

@@ -124,7 +124,7 @@ class Race:
         }
 
     def gains(self, way: Strategy, other: Strategy, *, ties: bool = True) -> list[float]:
-        """Return `way`'s score minus `other`'s for each shared item. Without `ties`, skip those of 0 to 0."""
+        """Return by item `way`'s score minus `other`'s. Without `ties`, skip items that both score 0."""
         ours, theirs = self.scores[way], self.scores[other]
         both = (name for name in ours if name in theirs and (ties or ours[name] or theirs[name]))
         return [ours[name] - theirs[name] for name in both]
@@ -177,7 +177,7 @@ class Race:
         return Estimate(fmean(gains), *ends)
 
     def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
-        """Return the gain over a kind of way at equal cost; None with a judge, or if none can cost as much.
+        """Return the gain over a kind of way at equal cost; None with a judge, or if no choice costs as much.
 
         A random choice between two ways of that kind, or between one of them and one answer, costs the same.
         The gain over that choice lies between the gains over the two, and so do its bounds. The bounds hold
@@ -386,7 +386,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
     reached before the first block is complete.
 
     Raises:
-        UsageError, OutputError: As for `Matrix.prepare` and `Matrix.run`; or the checks need right answers.
+        UsageError, OutputError: As for `Matrix.prepare` and `Matrix.run`, or a check needs the right answer.
     """
     _refuse(matrix)
     settings, choice, status = matrix.settings, None, 0

@@ -160,7 +160,7 @@ class Curves:
         return list(dict.fromkeys(point.way.kind for point in self.points))
 
     def last(self, kind: str) -> Point:
-        """Return the point of a kind of way with the most texts."""
+        """Return the point with the most texts among those of this kind."""
         return next(point for point in reversed(self.points) if point.way.kind == kind)
 
     @property
@@ -218,7 +218,7 @@ def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:
 
 
 def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> dict[str, list[Spent]]:
-    """Return each item's results in all runs of a way. `asked` restricts them to these ids; None is all."""
+    """Return each item's results in all runs of a way. `asked` limits them to these ids; None means all."""
     items: dict[str, list[Spent]] = {}
     for file in files:
         scores = preferences(file)

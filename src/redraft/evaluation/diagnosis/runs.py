@@ -177,7 +177,7 @@ class StrategyRuns:
 
     @cached_property
     def strategies(self) -> list[Strategy]:
-        """The strategies that suit the task. `steered` is left out if all ways are, or without checks."""
+        """The strategies that suit the task, without `steered` if all are steered or there is no check."""
         voting = strategies.reader_of(checks_of(task_named(self.task), self.records[0])) is not None
         needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]

@@ -20,16 +20,16 @@ class JudgeOptions(options.ServerOptions, options.MachineOptions):
     )
     way: Literal["scores", "verdicts", "grades"] | None = option(
         "scores: 1 to 10 for each of two answers; verdicts: the better one or a tie; grades: 1 to 10 for "
-        "a single answer [scores, with one file grades]",
+        "a single answer [scores; grades with one file]",
         JUDGING,
         "WAY",
     )
     orders: Literal["both", "given"] = option(
-        "show each pair in both orders, or A first only", JUDGING, "both|given", default="both"
+        "show each pair in both orders, or only with A first", JUDGING, "both|given", default="both"
     )
     gold: bool = option("show the judge the gold answers, if there are any", JUDGING, default=False)
     temperature: float | None = option("0 is greedy [0]", SAMPLING, "T", ge=0, lt=100)
-    max_tokens: int | None = option("most new tokens of a review [1024]", SAMPLING, "N", **TOKENS)
+    max_tokens: int | None = option("most new tokens per review [1024]", SAMPLING, "N", **TOKENS)
     seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
     price: str | None = option(
         "USD per million tokens, if the config file has no price", SERVER, "IN,OUT[,CACHED]"

@@ -248,7 +248,7 @@ class Comparison:
 
     @property
     def p(self) -> float | None:
-        """The p of an exact sign test on the questions' `outcomes`; None without both orders."""
+        """The p-value of an exact sign test on the questions' `outcomes`; None without both orders."""
         if not self.in_both_orders:
             return None
         return stats.sign_test(self.outcomes.count(1), self.outcomes.count(-1))

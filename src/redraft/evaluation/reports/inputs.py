@@ -151,8 +151,8 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
     """Read reviews, and find the models of each. The file's name may contain them: `NEW_vs_OLD`.
 
     Raises:
-        RecordError: A file cannot be read, repeats a review, has one of a question or answer that was not
-            given, or does not name the models.
+        RecordError: A file cannot be read, repeats a review, or contains one whose models are unclear, or
+            whose question or answers are not among those given.
     """
     ids, sides = dict[str, str](), dict[str, str]()
     for given in inputs:
