@@ -1,8 +1,7 @@
 """Compute the score of a run: the share of right answers with its interval, overall and by group.
 
-An answer to a task is right if it passes every check of the task, whichever checks guided revising. Without
-a task, only chains with checked answers are counted, and an answer is right if it passed. Intervals are over
-items.
+An answer is right if it passes every check of its task, whichever checks guided it. Without a task, only
+checked chains are counted, and an answer is right if it passed its checks. Intervals are over items.
 """
 
 from __future__ import annotations
