@@ -180,5 +180,5 @@ def test_the_page_is_written_whole_and_replaces_nothing_unasked() -> None:
     assert "10,000 resamples of the questions" in html
     refused(run("reviews.jsonl", "--html", "report.html"), "report.html exists", "--force")
     assert run("reviews.jsonl", "--html", "report.html", "--force").exit_code == 0
-    refused(run(write("none.jsonl", []), "--html", "none.html"), "there is no review")
+    refused(run(write("none.jsonl", []), "--html", "none.html"), "there is no record")
     assert not Path("none.html").exists()
