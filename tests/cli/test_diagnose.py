@@ -46,9 +46,9 @@ def test_checks_say_what_is_right_of_other_chains() -> None:
     own = shown(run("answers.jsonl"))
     assert own[0] == "own checks: 8 items, 8 revised"
     assert own[-1].startswith("Revising does better here: it adds 100.0 points (26.1 to 100.0)")
-    assert "then a gain is nearly automatic. Not at equal tokens: " in own[-1]
+    assert "which makes a gain nearly automatic. Not at equal tokens: " in own[-1]
     score = shown(run("answers.jsonl", "--score", "ends:.", "--score", "contains:3"))
-    assert score[-1].startswith("Don't: revising loses 100.0 points")
+    assert score[-1].startswith("Don't revise: it loses 100.0 points")
 
 
 def test_what_is_wrong_is_said_with_what_to_type() -> None:
@@ -59,9 +59,9 @@ def test_what_is_wrong_is_said_with_what_to_type() -> None:
 
 def test_files_that_are_no_chains_are_named_with_what_reads_them() -> None:
     Path("empty.jsonl").touch()
-    refused(run("empty.jsonl"), "empty.jsonl: is empty.", "If its run was stopped, type that command again.")
+    refused(run("empty.jsonl"), "empty.jsonl: is empty.", "If its run was stopped, run that command again.")
     write("prompts.jsonl", [{"prompt": "Why?"}, {"prompt": "Où ?"}])
-    asked = "prompts.jsonl: has 2 records, and none has an answer."
+    asked = "prompts.jsonl: has 2 records, but none has an answer."
     refused(run("prompts.jsonl"), asked, "redraft eval TASK prompts.jsonl -o chains.jsonl")
     write("reviews.jsonl", [{"question_id": 1, "answer1_id": "a", "answer2_id": "b", "text": "8 8"}])
     refused(run("reviews.jsonl"), "reviews.jsonl:1: has reviews", "redraft report reviews.jsonl")

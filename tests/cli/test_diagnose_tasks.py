@@ -116,7 +116,7 @@ def test_long_answers_have_no_majority() -> None:
     result = run("own.jsonl")
     assert result.exit_code == 0, result.output
     assert not list(Path("d").rglob("vote-*"))
-    refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "Type --samples 3")
+    refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "give --samples 3")
 
 
 def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
@@ -197,7 +197,7 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
 def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verified(whole: Path) -> None:
     copytree(whole, "d")
     unknown = redraft("diagnose", "d", "--equal", "money").stdout
-    assert "some chains of revise do not say their money" in unknown
+    assert "some chains of revise do not record money" in unknown
     refused(redraft("diagnose", "d", "--equal", "gold"), "--equal is 'gold'.", "tokens, seconds or money")
     [file] = Path("d").rglob("plain.jsonl")
     refused(redraft("diagnose", str(file), "--equal", "money"), "--equal is for a folder of --tasks.")
@@ -209,7 +209,7 @@ def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verifie
     assert "money a prompt</text>" in Path("d/index.html").read_text()
     assert verify().exit_code == 0
     Path("d/table.json").write_text(json.dumps({**table(), "by": "gold"}))
-    assert "table.json: by is 'gold', and the records give 'tokens'." in verify().stdout
+    assert "table.json: by is 'gold', but the records give 'tokens'." in verify().stdout
 
 
 def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
@@ -234,7 +234,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     [
         (("add", "--models", "defualt"), ("defualt", "Did you mean 'default'?")),
         (("add", "--models", "no.gguf"), ("there is no model 'no.gguf'", "Is its path right?")),
-        (("subtraction",), ("there is no task and no file 'subtraction'", GSM8K)),
+        (("subtraction",), ("there is no task or file named 'subtraction'", GSM8K)),
         (("test.jsonl",), ("it has no list of `checks`",)),
         (("add", "--ways", "one,guess"), ("there is no way 'guess'", "Ways: one, revise")),
         (("test.jsonl,gsm8k:test.jsonl",), ("two tasks are called 'test'",)),
@@ -276,7 +276,7 @@ def test_files_that_hold_no_questions_are_refused(whole: Path) -> None:
 
 
 def test_two_models_of_one_name_are_refused() -> None:
-    with pytest.raises(UsageError, match="two of the models have one name"):
+    with pytest.raises(UsageError, match="two models would share a folder"):
         folders(["script:a.jsonl", "script-a.jsonl"])
 
 
@@ -337,21 +337,21 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
         return done.stdout
 
     for before, after, said in (
-        ("  gain: .*", "  gain: 0.99", "promise.gain is 0.99, and the records give 0."),
-        ("drafts: 4", "drafts: 2", "drafts is 2, and the records give 4."),
-        ("mode:", "temperature: 1.9\nmode:", "temperature is 1.9, and the records give nothing."),
-        ("  - contains", "  - lacks", "promise.checks[0] is 'lacks', and the records give 'contains'."),
+        ("  gain: .*", "  gain: 0.99", "promise.gain is 0.99, but the records give 0."),
+        ("drafts: 4", "drafts: 2", "drafts is 2, but the records give 4."),
+        ("mode:", "temperature: 1.9\nmode:", "temperature is 1.9, but the records give nothing."),
+        ("  - contains", "  - lacks", "promise.checks[0] is 'lacks', but the records give 'contains'."),
         ("hoose best of 4", "hoose best of 9", "about is '"),
-        ("  date: .*", "", "promise.date is not set, and the records give '20"),
-        ("drift: tell", "drift: two", "promise.drift is 'two', and the records give 'tell'."),
-        ("margin: 0.1", "margin: none", "promise.margin is 'none', and the records give 0.1."),
-        ("  ways:", "  more: 1\n  ways:", "promise.more is 1, and the records give nothing."),
+        ("  date: .*", "", "promise.date is not set, but the records give '20"),
+        ("drift: tell", "drift: two", "promise.drift is 'two', but the records give 'tell'."),
+        ("margin: 0.1", "margin: none", "promise.margin is 'none', but the records give 0.1."),
+        ("  ways:", "  more: 1\n  ways:", "promise.more is 1, but the records give nothing."),
     ):
         Path("way.yaml").write_text(re.sub(before, after, text))
         assert f"way.yaml: {said}" in verified()
         assert verified().count("way.yaml: ") == 1
     Path("way.yaml").write_text(text.replace("answer.'", "reply.'"))
-    assert re.search(r"about is ….* reply\.', and the records give ….* answer\.'\.\n", verified())
+    assert re.search(r"about is ….* reply\.', but the records give ….* answer\.'\.\n", verified())
     Path("way.yaml").write_text(text.replace("drift: tell", "drift: one"))
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "its user may set that"
     Path("way.yaml").write_text(text.replace("evidence: d", "evidence: []"))
@@ -374,7 +374,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     refused(redraft("diagnose", "way.yaml", "--verify"), "d lacks the answers", "way.yaml rests on")
     for edit, said in (
         ("evidence: " + "d" * 5000, "d lacks the answers"),
-        ("more: &a [*a]\n  evidence: d", "way.yaml has an alias"),
+        ("more: &a [*a]\n  evidence: d", "way.yaml has a YAML alias"),
         ("\n  ".join(f"x{n}: 1" for n in range(50)) + "\n  evidence: elsewhere", "30 more differ."),
     ):
         Path("way.yaml").write_text(text.replace("evidence: d", edit))
@@ -575,7 +575,7 @@ def test_a_prompt_counts_once_with_the_same_checks() -> None:
     write("own.jsonl", [record, record, {**record, "checks": ["words<=9"]}])
     result = chosen()
     assert "after 2 of 2 prompts" in result.stdout
-    assert result.stderr.count("Left out: 1 prompt that own.jsonl has already, with the same checks.") == 1
+    assert result.stderr.count("Left out: 1 prompt that own.jsonl repeats with the same checks.") == 1
 
 
 def by_judge(server: PaidServer, ways: str = "one,revise", count: int = 40, status: int = 0) -> str:
@@ -609,7 +609,7 @@ def test_without_checks_a_judge_compares_the_answers_and_what_it_said_is_kept() 
     assert f"  judge: {server.model}\n" in way
     assert "\njudge:" not in way, "it is not asked in use"
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0
-    refused(redraft("diagnose", "way"), "only a judge decides which answers are right in way.")
+    refused(redraft("diagnose", "way"), "only a judge compared the answers in way, so no table is made.")
     file.write_text(text.replace('"score":[6.0,5.0]', '"score":[1.0,1.0]'))
     edited = redraft("diagnose", "way.yaml", "--verify").stdout
     assert re.search(r"promise.gain is (?s:.*)pairs.reviews-2.jsonl: was changed afterwards.", edited)
@@ -648,4 +648,4 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered").stderr
-    assert judged.count("The way steered is left out: checks steer, and with --judge there are none.") == 1
+    assert judged.count("The way steered is left out: only checks can steer, and there are none.") == 1

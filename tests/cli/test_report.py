@@ -96,7 +96,7 @@ def test_what_does_not_count_is_listed_with_the_reason() -> None:
 def test_reviews_in_one_order_only_count_with_a_warning() -> None:
     found = shown(run(write("new_vs_old.jsonl", [review(n, "new", "old", (9, 8)) for n in range(3)])))
     assert found[0] == "new against old: 3 questions, 3 reviews in one order"
-    assert "order each pair was judged in one order only: the order may favour a side" in found
+    assert "order each pair was judged in one order only, which may favour a side" in found
 
 
 def test_ties_alone_are_a_ratio_of_one() -> None:
@@ -132,8 +132,8 @@ SAME = {"model_1": "same", "model_2": "same"}
 @pytest.mark.parametrize(
     ("records", "args", "said"),
     [
-        ([], [], ["there is no review in", "r.jsonl"]),
-        ([{"prompt": "Why?"}], [], ["r.jsonl:1: is a record that no report describes; its fields are"]),
+        ([], [], ["there is no record in", "r.jsonl"]),
+        ([{"prompt": "Why?"}], [], ["r.jsonl:1: is a record that no report can read; its fields are"]),
         ([review(1, "new", "old", (9, 8)) | SAME], [], ["both answers, 'new-1' and 'old-1', belong to same"]),
         *(
             (
@@ -152,8 +152,8 @@ SAME = {"model_1": "same", "model_2": "same"}
         (PAIR, ["r.jsonl"], ["the review 'new>old:1' is also at r.jsonl:1"]),
         (PAIR, ["--questions", "others.jsonl"], ["belongs to question 1, which is not in others.jsonl"]),
         (PAIR, ["--questions", "twice.jsonl"], ["twice.jsonl: has question 2 twice"]),
-        (PAIR, ["--answers", "new.jsonl"], ["r.jsonl:1: the answer 'old-1' is in none of new"]),
-        (PAIR, [*ANSWERS, "--answers", "copy.jsonl"], ["'new-1' is in new and copy: which of them"]),
+        (PAIR, ["--answers", "new.jsonl"], ["r.jsonl:1: the answer 'old-1' is not in new"]),
+        (PAIR, [*ANSWERS, "--answers", "copy.jsonl"], ["'new-1' is in new and copy, so the judged one"]),
         (PAIR, ["--answers", "again.jsonl"], ["again.jsonl: has the answer", "twice"]),
         (PAIR, ["--answers", "new.jsonl", "--answers", "of_7.jsonl"], ["of of_7 is to question '7'"]),
         (PAIR, ["--html", "r.jsonl", "--force"], ["--html would replace the input"]),
@@ -180,5 +180,5 @@ def test_the_page_is_written_whole_and_replaces_nothing_unasked() -> None:
     assert "10,000 resamples of the questions" in html
     refused(run("reviews.jsonl", "--html", "report.html"), "report.html exists", "--force")
     assert run("reviews.jsonl", "--html", "report.html", "--force").exit_code == 0
-    refused(run(write("none.jsonl", []), "--html", "none.html"), "there is no review")
+    refused(run(write("none.jsonl", []), "--html", "none.html"), "there is no record")
     assert not Path("none.html").exists()

@@ -114,7 +114,7 @@ def test_bad_options_are_refused(vote: Visit) -> None:
         (["new.jsonl", "old.jsonl", "-o", "no/v.jsonl", "--questions", "questions.jsonl"], "mkdir -p no"),
         (
             ["new.jsonl", "old.jsonl", "-o", "v.jsonl", "--questions", "questions.jsonl", "--voter", " "],
-            "not a name",
+            "not a valid voter's name",
         ),
     ):
         refused(vote("", given=words), why)

@@ -1,1 +1,1 @@
-"""Measure answers: judged pairs, tasks with checkable truth, what revising did, and the statistics."""
+"""Evaluate answers: judge them, score tasks, diagnose what revising changed, and compute the statistics."""

@@ -1,7 +1,7 @@
-"""Evidence that may be looked at after every item, and holds whenever one stops.
+"""Compute evidence that may be checked after every item and stays valid whenever one stops.
 
-An e-value is the wealth of a gambler who bets against a hypothesis, and begins with 1. If the hypothesis is
-true, its chance to ever reach 1/a is at most a (Ville's inequality), so nothing is lost by looking often.
+An e-value is the wealth of a gambler who starts with 1 and bets against a hypothesis. If the hypothesis is
+true, the probability that it ever reaches 1/a is at most a (Ville's inequality), however often one looks.
 
 Sources: Ville, Étude critique de la notion de collectif (1939); Waudby-Smith and Ramdas, "Estimating means of
 bounded random variables by betting", JRSS B 86 (2024), 1, for bets on a mean; Krichevsky and Trofimov, IEEE
@@ -19,13 +19,13 @@ from scipy import special
 
 _PARTS = (np.arange(64) + 0.5) / 64
 BETS = special.betaincinv(0.5, 0.5, _PARTS)
-"""The shares of what may be lost that are bet, in equal parts: no single one has to be chosen beforehand.
+"""Bets, as shares of the wealth at stake. It is split equally among them, so no single bet must be chosen.
 
-They follow the arcsine law, Krichevsky and Trofimov's mixture: where values are all alike, the largest bet is
-the best one, and equal steps have few that are large.
+They follow the arcsine law (Krichevsky and Trofimov's mixture). If all values are alike, the largest bet is
+the best, and evenly spaced bets would contain few large ones.
 """
 MIDDLING = special.betaincinv(3.0, 3.0, _PARTS)
-"""Bets on differences of ways, which are seldom all alike: certain after a fifth fewer items."""
+"""Bets on differences of ways, which are seldom all alike: they need a fifth fewer items for certainty."""
 _HALVINGS = 30  # of the interval in which a bound lies: it is known to 1e-9
 
 
@@ -33,9 +33,9 @@ def log_evidence(values: Sequence[float], mean: float, bets: Any = BETS) -> floa
     """Return the log of the e-value against "the mean is at most `mean`".
 
     Args:
-        values: What was drawn, each at least 0. Their order does not matter.
-        mean: Above 0.
-        bets: Shares of what may be lost, above 0 and below 1.
+        values: The drawn values, each at least 0. Their order does not matter.
+        mean: The largest mean under the hypothesis, above 0.
+        bets: Shares of the wealth to bet, above 0 and below 1.
     """
     found, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
     wealth = np.log1p(bets[:, None] * (found / mean - 1)) @ counts
@@ -43,7 +43,7 @@ def log_evidence(values: Sequence[float], mean: float, bets: Any = BETS) -> floa
 
 
 def least_mean(values: Sequence[float], error: float) -> float:
-    """Return a lower bound on the mean of values between 0 and 1, wrong with a chance of at most `error`."""
+    """Return a lower bound on the mean of values in 0 to 1, wrong with a probability of at most `error`."""
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -58,5 +58,5 @@ def log_ahead(gains: Sequence[float], by: float = 0.0) -> float:
 
 
 def least_gain(gains: Sequence[float], error: float) -> float:
-    """Return a lower bound on the mean of gains between -1 and 1, wrong with a chance of at most `error`."""
+    """Return a lower bound on the mean of gains in -1 to 1, wrong with a probability of at most `error`."""
     return 2 * least_mean([(1 + gain) / 2 for gain in gains], error) - 1

@@ -1,4 +1,4 @@
-"""Fields that records of several files share: the question's id, and the name of each file."""
+"""Read the fields that records of several files share, such as the question's id; name the files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from redraft.chain import Chain, meta_of
 from redraft.chain.read.files import name_of, stem_of
 
-SAMPLE_OF = "sample_of"  # the field of `meta` with the id of the record that a chain answers once more
+SAMPLE_OF = "sample_of"  # the field of `meta` with the id of the record that a chain answers again
 
 
 def question_id(chain: Chain) -> str:
@@ -18,10 +18,10 @@ def question_id(chain: Chain) -> str:
 
 
 def item_of(chain: Chain) -> str:
-    """Return the item of a chain: runs and turns of one question are one item.
+    """Return the item of a chain. All runs and turns of a question are one item.
 
-    It is the chain's id, with the `question_id` of its record if that has one. Further answers to a record
-    (`redraft eval --samples`) belong to its item.
+    The item is the chain's id. If its record has a `question_id`, this replaces the id's last part.
+    Further answers to a record (`redraft eval --samples`) belong to the record's item.
     """
     if of := chain.meta.get(SAMPLE_OF):
         return str(of)
@@ -30,17 +30,17 @@ def item_of(chain: Chain) -> str:
 
 
 def text_in_source(chain: Chain, name: str) -> str | None:
-    """Return a field of the record that a chain was made from, as a text; None if it has none."""
+    """Return a field of a chain's source record as text; None if the record lacks it."""
     value = meta_of(chain, "source").get(name)
     return None if value is None else str(value)
 
 
 def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Return the names of files: without folder and ending, if these differ."""
+    """Return a name for each file: the stem if no other file has it, otherwise the full name."""
     stems = Counter(stem_of(path) for path in paths)
     return tuple(stem_of(path) if stems[stem_of(path)] == 1 else name_of(path) for path in paths)
 
 
 def listed(ids: Sequence[str], most: int = 20) -> str:
-    """Return the first ids as a text."""
+    """Join the first ids with commas; add `…` if there are more than `most`."""
     return ", ".join(ids[:most]) + " …" * (len(ids) > most)

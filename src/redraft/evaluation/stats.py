@@ -1,14 +1,14 @@
 """Estimate figures from questions, each with its 95 % interval.
 
-Questions are the random sample, so they are resampled, each with all of its reviews: two reviews of the same
-question are not independent. Figures are functions of sums over questions, so that a resample costs one row
-of a matrix product. Below `FEW` questions the interval is Student's instead. A proportion of independent hits
-has Wilson's interval, which is honest at 0 % and 100 % where the bootstrap is not. Only `holm` corrects for
-several comparisons. Only `scipy.special` is imported: `scipy.stats` takes two seconds.
+Questions are the random sample, so they are resampled with all of their reviews, because two reviews of the
+same question are not independent. Figures are functions of sums over questions, so that a resample costs one
+row of a matrix product. With fewer than `FEW` questions, the interval is Student's instead. A proportion of
+independent hits has Wilson's interval, which is valid at 0 % and 100 %, unlike the bootstrap's. Only `holm`
+corrects for several comparisons. Only `scipy.special` is imported: importing `scipy.stats` takes two seconds.
 
-Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13, for percentile intervals, and
-ch. 11, for the jackknife; Hesterberg, What Teachers Should Know About the Bootstrap, The American
-Statistician 69 (2015), 371, for their expansion; the others stand with the functions.
+Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13 for percentile intervals and
+ch. 11 for the jackknife; Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician
+69 (2015), 371, for their expansion. The other sources are given with the functions.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ try:
     import numpy.typing as npt
     from scipy import special
 except ModuleNotFoundError as error:
-    raise MissingExtra(f"statistics (here: {error.name})", "eval") from None
+    raise MissingExtra(f"computing statistics (with {error.name})", "eval") from None
 
 DRAWS = 10_000
 SEED = 1
-LEAST = 1 / (DRAWS + 1)  # the least p that random flips can show
+LEAST = 1 / (DRAWS + 1)  # the smallest p that random flips can give
 _TAIL = 0.025  # of each end of a 95 % interval
 FEW = 20  # with fewer questions, resamples are too much alike: with five, intervals hold the truth in 9 of 10
 _Z = float(special.ndtri(1 - _TAIL))
@@ -44,23 +44,23 @@ _STEPS, _FAR = 50, 30.0  # of Newton's method, and a coefficient that only separ
 _AT_ONCE = 1 << 19  # weights of resamples in memory at once: 4 MB, which stay in the cache
 
 Numbers = npt.NDArray[np.float64]
-Bounds = tuple[float, float]  # the least and the greatest value of a figure
+Bounds = tuple[float, float]  # the lowest and highest possible value of a figure
 
 Scale = Literal["plain", "ratio", "correlation"]
 
 SHARE: Bounds = (0.0, 1.0)
-CHANGE: Bounds = (-1.0, 1.0)  # of a share; of a difference of shares or a correlation
+CHANGE: Bounds = (-1.0, 1.0)  # for a difference of shares or a correlation
 
 Figure = Callable[[Numbers], Numbers]
-"""A figure of sums. The last axis of its argument has the columns; the one before, if any, the resamples."""
+"""A function from sums to a figure. The last axis is the columns; the axis before, if any, the resamples."""
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A figure and its 95 % interval.
 
-    The value is NaN if nothing was counted. The ends are NaN without an interval: if all questions agree, or
-    there is only one, and the figure has no bounds.
+    The value is NaN if nothing was counted. The ends are NaN if the figure has no bounds and all questions
+    agree, or there is only one.
     """
 
     value: float
@@ -68,7 +68,7 @@ class Estimate:
     high: float
 
     def times(self, factor: float) -> Estimate:
-        """Return the estimate in another unit, such as per cent."""
+        """Return the estimate in another unit, such as per cent, by multiplying it."""
         return Estimate(self.value * factor, self.low * factor, self.high * factor)
 
 
@@ -79,16 +79,16 @@ _SCALES: dict[Scale, tuple[Figure, Figure]] = {
     "ratio": (np.log, np.exp),
     "correlation": (lambda values: np.arctanh(np.clip(values, -_ALMOST_1, _ALMOST_1)), np.tanh),
 }
-"""There and back: Fisher's z for correlations."""
+"""The function to each scale and its inverse. For correlations, these are Fisher's z and tanh."""
 
 
 class Bootstrap:
-    """Sums over questions, and over resamples of as many questions.
+    """Sums over the questions, and over resamples with the same number of questions.
 
     Args:
-        rows: Shape [questions, columns]: the counts of each question.
-        draws: Number of resamples.
-        seed: Decides them. Tables of as many questions have the same resamples for the same seed.
+        rows: The counts of each question, shape [questions, columns].
+        draws: The number of resamples.
+        seed: Decides the resamples, which are the same for all tables of as many questions.
     """
 
     def __init__(self, rows: npt.ArrayLike, *, draws: int = DRAWS, seed: int = SEED) -> None:
@@ -110,11 +110,11 @@ class Bootstrap:
 
     @property
     def others(self) -> float:
-        """The share of unseen questions that may differ where all seen ones agree (`estimate`)."""
+        """The share of all questions that may differ although all seen ones agree (`estimate`)."""
         return 1 - float(_TAIL ** (1 / self.questions))
 
     def fitted(self, fit: Figure) -> Bootstrap:
-        """Return the same resamples with their sums replaced by a fit."""
+        """Return the same resamples with each vector of sums replaced by `fit` of it."""
         found = copy(self)
         found.sums = fit(self.sums)
         found.without = None if self.without is None else fit(self.without)
@@ -122,18 +122,18 @@ class Bootstrap:
         return found
 
     def estimate(self, figure: Figure, bounds: Bounds | None = None, *, scale: Scale = "plain") -> Estimate:
-        """Return a figure with its interval: expanded percentiles, or Student's for few questions.
+        """Return a figure with its interval: expanded percentiles, or Student's if there are few questions.
 
-        Resamples without a defined figure are left out. If there are few questions and one decides whether it
-        is defined, the interval is the whole range between the bounds.
+        Resamples for which the figure is undefined are left out. If there are few questions, and without one
+        of them the figure is undefined, the interval is the whole range between the bounds.
 
-        If all questions agree, unseen ones may not. If more than 1 - 0.025^(1/n) of all questions disagreed,
-        one of them would be among n with a chance of 97.5 % (Clopper and Pearson, Biometrika 26 (1934), 404).
+        Even if all n questions agree, unseen ones may differ. If more than 1 - 0.025^(1/n) of all questions
+        did, so would one of the n with 97.5 % probability (Clopper and Pearson, Biometrika 26 (1934), 404).
 
         Args:
-            figure: The figure.
-            bounds: Its least and greatest value, such as 0 and 1 for a share.
-            scale: The scale on which the interval for few or agreeing questions has two equal sides.
+            figure: The function from sums to the figure.
+            bounds: The figure's lowest and highest possible value, such as 0 and 1 for a share.
+            scale: The scale on which the interval is symmetric if questions are few or agree.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             value = float(figure(self.sums)) if self.questions else math.nan
@@ -154,7 +154,7 @@ class Bootstrap:
         return Estimate(value, *(float(end) if math.isfinite(end) else math.nan for end in found))
 
     def _students(self, figure: Figure, value: float, scale: Scale) -> tuple[float, ...] | None:
-        """Return Student's interval with the jackknife's error, from leaving out each question in turn."""
+        """Return Student's interval. Its error is the jackknife's, which leaves out each question in turn."""
         if self.without is None or self.questions < 2:
             return None
         there, back = _SCALES[scale]
@@ -168,17 +168,17 @@ class Bootstrap:
 
 
 def expanded_tail(questions: int) -> float:
-    """Return the share of resamples to cut at each end.
+    """Return the share of resamples to cut off at each end.
 
-    Resamples spread as n, not n - 1, questions do, and do not follow Student's t. Cutting Φ(-√(n/(n-1)) · t)
-    instead of 2.5 % makes up for both, exactly for a mean of normal numbers (Hesterberg).
+    Resamples vary too little (their variance divides by n, not n - 1) and do not follow Student's t.
+    Cutting Φ(-√(n/(n-1)) · t), not 2.5 %, corrects both, exactly for a mean of normal numbers (Hesterberg).
     """
     t = float(special.stdtrit(questions - 1, 1 - _TAIL))
     return float(special.ndtr(-math.sqrt(questions / (questions - 1)) * t))
 
 
 def clustered(rows: npt.ArrayLike, clusters: Sequence[Hashable] | None) -> Numbers:
-    """Return the sums of rows by cluster, such as a question's reviews; None keeps each row apart."""
+    """Return the sums of rows by cluster, such as a question's reviews. With None, each row is a cluster."""
     table = np.asarray(rows, dtype=np.float64)
     if clusters is None:
         return table
@@ -194,14 +194,14 @@ def _columns(*columns: Sequence[float]) -> Numbers:
 
 
 def ratio_of(sums: Numbers) -> Numbers:
-    """Return the ratio of the first two columns' sums."""
+    """Return the first column's sum divided by the second's."""
     return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 def mean(
     values: Sequence[float], clusters: Sequence[Hashable] | None = None, bounds: Bounds | None = None
 ) -> Estimate:
-    """Estimate a mean. `bounds` are the least and the greatest possible value."""
+    """Estimate a mean. `bounds` are its lowest and highest possible values."""
     rows = _columns(values, np.ones(len(values)).tolist())
     return Bootstrap(clustered(rows, clusters)).estimate(ratio_of, bounds)
 
@@ -212,7 +212,7 @@ def difference(
     clusters: Sequence[Hashable] | None = None,
     bounds: Bounds | None = None,
 ) -> Estimate:
-    """Estimate the mean of `after` minus `before`, which may have bounds. Questions stay pairs."""
+    """Estimate the mean of `after` minus `before`, paired by question. `bounds` limit the difference."""
     pairs = _columns(before, after)
     return mean((pairs[:, 1] - pairs[:, 0]).tolist(), clusters, bounds)
 
@@ -238,9 +238,9 @@ def proportions(
 ) -> Estimate:
     """Estimate the share of hits among the trials of each row.
 
-    Wilson's interval if no cluster has more than one trial; else the bootstrap's over clusters. For few
-    clusters it is Wilson's too, as if each had one outcome, with the number of equally large clusters that
-    would weigh the same (Kish, Journal of Official Statistics 8 (1992), 183).
+    The interval is Wilson's if no cluster has more than one trial, otherwise the bootstrap's over clusters.
+    For few clusters it is Wilson's too: each counts as one trial, and their number is the effective number of
+    equally large clusters (Kish, Journal of Official Statistics 8 (1992), 183).
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]
@@ -252,19 +252,19 @@ def proportions(
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Return the exact two-sided p of a split at least this uneven, if both sides were equally probable."""
+    """Return the exact two-sided p-value of the sign test, for a split at least this uneven."""
     changed = wins + losses
     return min(1.0, 2 * float(special.bdtr(min(wins, losses), changed, 0.5))) if changed else 1.0
 
 
 def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAWS, seed: int = SEED) -> float:
-    """Return the two-sided p of a mean difference at least this great, if pairs could be swapped.
+    """Return the two-sided p-value of the mean difference. The null hypothesis is that pairs may be swapped.
 
-    Exact for pairs of 0 and 1, where it is McNemar's, and for few pairs; else by random flips of the signs.
-    `LEAST` means that no flip was as extreme, so p is at most that. It is NaN if a value is.
+    It is exact for pairs of 0 and 1 (McNemar's test) and for few pairs. Otherwise it is from random flips of
+    the signs: `LEAST` means that no flip was as extreme, so p is at most that. It is NaN if a value is NaN.
 
     Sources: McNemar, Psychometrika 12 (1947), 153; Fisher, The Design of Experiments (1935), §21. Counting
-    the observed flip among the random ones keeps the level: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol.
+    the observed signs among the random ones keeps the level: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol.
     9 (2010), 39.
     """
     table = _columns(before, after)
@@ -286,7 +286,7 @@ def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAW
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number: without effects, any is below 5 % in 5 % of cases.
+    """Return p-values corrected for their number: without effects, one is below 5 % in at most 5 % of cases.
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65.
     """
@@ -304,9 +304,9 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> Estimate:
 
 
 def moments(x: npt.ArrayLike, y: npt.ArrayLike) -> Numbers:
-    """Return the terms that `correlation_of` needs of each pair, shape [pairs, 6]: 1, x, y, x², y², xy.
+    """Return the terms of each pair for `correlation_of`, shape [pairs, 6]: 1, x, y, x², y², xy.
 
-    Both are centred and scaled first, which changes no correlation and keeps the digits of large numbers.
+    First, x and y are centred and scaled, which changes no correlation and keeps the digits of large numbers.
     """
     table = np.stack([np.asarray(each, dtype=np.float64) for each in (x, y)])
     if table.size:
@@ -317,7 +317,7 @@ def moments(x: npt.ArrayLike, y: npt.ArrayLike) -> Numbers:
 
 
 def correlation_of(sums: Numbers) -> Numbers:
-    """Return the correlation from sums of moments; not finite if a side does not vary."""
+    """Return the correlation from sums of `moments`; NaN if x or y does not vary."""
     n, a, b, aa, bb, ab = np.moveaxis(sums, -1, 0)
     spread_a, spread_b = aa - a * a / n, bb - b * b / n
     spread = np.where((spread_a > 1e-9 * n) & (spread_b > 1e-9 * n), spread_a * spread_b, np.nan)
@@ -326,17 +326,17 @@ def correlation_of(sums: Numbers) -> Numbers:
 
 @dataclass(frozen=True)
 class Judged:
-    """Counts of verdicts on answers of known truth. Answers without a verdict are not counted."""
+    """Counts of verdicts on right and on wrong answers. Answers without feedback are not counted."""
 
-    rejected: int = 0  # wrong answers that were rejected, of `wrong` ones
-    wrong: int = 0
-    accepted: int = 0  # right answers that were accepted, of `right` ones
-    right: int = 0
+    rejected: int = 0  # wrong answers that were rejected
+    wrong: int = 0  # wrong answers
+    accepted: int = 0  # right answers that were accepted
+    right: int = 0  # right answers
     alarms: int = 0  # right answers that were rejected
 
 
 def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
-    """Count verdicts of a question: `accept`, `revise` or another word, and whether the answer is right."""
+    """Count pairs of a verdict (`accept`, `revise` or another word) and whether the answer is right."""
     found = list(verdicts)
     return Judged(
         rejected=found.count(("revise", False)),
@@ -348,7 +348,7 @@ def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
 
 
 def balanced(judged: Sequence[Judged]) -> Estimate:
-    """Estimate the mean of two shares: wrong answers rejected, and right ones accepted (all: ½)."""
+    """Estimate balanced accuracy: the mean of two shares, wrong answers rejected and right ones accepted."""
     rows = [[each.rejected, each.wrong, each.accepted, each.right] for each in judged]
     return Bootstrap(np.reshape(rows, (-1, 4))).estimate(
         lambda sums: np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2), SHARE
@@ -356,18 +356,18 @@ def balanced(judged: Sequence[Judged]) -> Estimate:
 
 
 def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estimate:
-    """Estimate the win rate that answers of equal length would have.
+    """Estimate the win rate if all answers had the same length as their opponent's.
 
-    A logistic regression of wins on tanh(length difference / its standard deviation);
-    the estimate is its value at no difference. The interval is Wald's, with Huber and White's standard error.
-    Not defined if lengths or wins do not vary, or if lengths separate wins from losses.
+    A logistic regression of wins on tanh(length difference / its standard deviation) gives the estimate at no
+    length difference. The interval is Wald's, with Huber and White's standard error. Return `NOTHING` for
+    fewer than 3 questions, if lengths or wins do not vary, or if lengths separate wins from losses.
 
     Source: Dubois et al., Length-Controlled AlpacaEval (2024, arXiv 2404.04475), without the
     difficulty of instructions, which needs many models.
 
     Args:
-        wins: Share of wins of each question, 0 to 1; a tie is a half.
-        lengths: How much longer the model's answer is than its opponent's, in any unit.
+        wins: The share of wins on each question, 0 to 1; a tie counts as half.
+        lengths: The length of the model's answer minus its opponent's for each question, in any unit.
     """
     y, gap = np.asarray(wins, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
     if len(y) < 3 or gap.std() == 0 or y.std() == 0:
@@ -391,8 +391,8 @@ def logistic(x: Numbers, y: Numbers, weight: Numbers, penalty: float = 0.0) -> N
     Args:
         x: Shape [rows, coefficients].
         y: The outcome of each row, 0 to 1.
-        weight: How often each row counts.
-        penalty: Half of it, times each squared coefficient, is taken off the log-likelihood.
+        weight: The weight of each row.
+        penalty: Half of it, times each squared coefficient, is subtracted from the log-likelihood.
     """
     beta = np.zeros(x.shape[1])
     for _ in range(_STEPS):
@@ -408,9 +408,9 @@ def logistic(x: Numbers, y: Numbers, weight: Numbers, penalty: float = 0.0) -> N
 
 
 def without_nan(values: Any) -> dict[str, Any]:
-    """Return JSON values of a mapping, dataclass or model, with null for what is not finite.
+    """Return a mapping, dataclass or model as JSON values, with None for numbers that are not finite.
 
-    A class whose `IN_JSON` names attributes has these in JSON; a dataclass without it has its fields.
+    If a class lists attributes in `IN_JSON`, only these are included. Otherwise a dataclass's fields are.
     """
     found: dict[str, Any] = _json(values)
     return found

@@ -1,4 +1,4 @@
-"""Parts of a report: a title with rows of figures. Terminal and page show the same ones.
+"""Define the parts of a report, which the terminal and the page both show: titles with rows of figures.
 
 An undefined figure is a dash in a table and null in JSON.
 """
@@ -14,7 +14,7 @@ from redraft.evaluation.stats import LEAST, Estimate
 
 
 class Line(NamedTuple):
-    """A row of a table, as texts: its name, the figure, its interval, and the counts behind it."""
+    """A table row of texts: its name, the figure, its interval, and the counts behind it."""
 
     name: str
     value: str = ""
@@ -24,31 +24,31 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a report. Texts are plain, and empty fields are left out."""
+    """A part of a report. Texts are plain, without markup. Empty fields are left out."""
 
     title: str = ""
-    note: str = ""  # such as how much was counted
+    note: str = ""  # such as the number of items counted
     warns: bool = False  # the note is a warning
     verdict: str = ""
     tiles: Mapping[str, str] = field(default_factory=dict)  # large figures by name
     notes: Sequence[str] = ()
-    lines: Sequence[tuple[str, str, str, str]] = ()  # `Line`s, whose names spaces may indent
+    lines: Sequence[tuple[str, str, str, str]] = ()  # `Line`s, whose names may be indented with spaces
     facts: Sequence[tuple[str, str]] = ()  # names and texts without an interval, such as the cost
     chart: str = ""  # SVG
-    links: Sequence[tuple[str, str]] = ()  # names of pages, and where they are
-    records: Sequence[Mapping[str, Any]] = ()  # what `browse.js` shows of each record
-    kinds: Mapping[str, str] = field(default_factory=dict)  # what a reader can choose by: name by kind
-    claim: str = ""  # what it shows, as a sentence: a page's heading
+    links: Sequence[tuple[str, str]] = ()  # names and addresses of pages
+    records: Sequence[Mapping[str, Any]] = ()  # records as `browse.js` shows them
+    kinds: Mapping[str, str] = field(default_factory=dict)  # filters of the records: name by kind
+    claim: str = ""  # the finding as a sentence, which is the heading on a page
 
 
 def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
-    """Return an estimate in per cent, and its interval, as texts."""
+    """Return an estimate in per cent and its interval as two texts."""
     value, interval = plain(estimate.times(100), digits)
     return (f"{value} %" if value != "–" else value), interval
 
 
 def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, str]:
-    """Return an estimate and its interval as texts."""
+    """Return an estimate and its interval as two texts. An undefined value is a dash."""
     form = f"{'+' * sign}.{digits}f"
     value = "–" if math.isnan(estimate.value) else format(estimate.value, form)
     interval = "" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
@@ -56,13 +56,13 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
 
 
 def claimed(name: str, other: str, lead: Estimate, level: float, told: str) -> str:
-    """Return which of two is better, as far as the interval tells: at `level`, both are equal."""
+    """Return a sentence on which of two is better. It is open if the interval of `lead` contains `level`."""
     better = "is better than" if lead.low > level else "is not shown to differ from"
     return f"{name} {'is worse than' if lead.high < level else better} {other}: {told}"
 
 
 def p_value(p: float) -> str:
-    """Return a p-value: `0.33`, or `≤ 0.0001` if no random flip was as extreme."""
+    """Return a p-value as text: `0.33`, or `≤ 0.0001` if no random flip was as extreme."""
     return "≤ " * (p == LEAST) + f"{p:.2g}"
 
 
@@ -72,7 +72,7 @@ def p_text(p: float) -> str:
 
 
 def tokens_text(count: float) -> str:
-    """Return a mean number of tokens, which is NaN or infinite for chains without usage."""
+    """Return a mean number of tokens as text. It is unknown (NaN or infinite) for chains without usage."""
     if not math.isfinite(count):
         return "an unknown number of"
     return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"

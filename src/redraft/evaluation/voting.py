@@ -1,10 +1,10 @@
-"""Blind votes by people on pairs of answers, as Alpaca was judged. The page is in `serve.page`.
+"""Collect blind votes by people on pairs of answers, as for Alpaca. The page is in `serve.page`.
 
-Each voter sees answers without names, in an order and on sides of their own. Both are drawn from a seed, the
-output's name and the voter's, so they are the same after a stop. One model is on the left in half of the
-questions. A vote is a review whose judge is the voter and whose text is the note, one per line in a file.
-Several voters and processes add to it at once: it is open only while it is read or changed, under a lock
-beside it, and a vote is on the disk before the next pair is shown.
+Answers are shown without names. Each voter gets their own order of questions and sides. Both are drawn from a
+seed, the output's name and the voter's, so they are the same after a stop. Each model is on the left in half
+of the questions. A vote is a review whose judge is the voter and whose text is the note, one per line in a
+file. Several voters and processes can add to the file at once. It is open only while it is read or changed,
+under a lock file beside it, and a vote is on the disk before the next pair is shown.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class VoteStore:
     """The votes of all voters, in one file."""
 
     def __init__(self, path: Path, provenance: Provenance) -> None:
-        """Open the file, or create it. A link is followed. Votes on other answers are an error."""
-        LineFile(path).close()  # says what is wrong with the path
+        """Open or create the file; follow links. Raise `OutputError` if its votes are on other answers."""
+        LineFile(path).close()  # raises if the path cannot be used
         self.path = path.resolve()
         with self._open() as (file, lines):
             run = RunFile(file.path, start_over="give the answers that were voted on")
@@ -49,7 +49,7 @@ class VoteStore:
             run.begin(provenance, resume=bool(lines))
 
     def of(self, voter: str) -> list[Vote]:
-        """Return the votes of a voter, the latest last."""
+        """Return the votes of a voter, latest last."""
         with self._open() as (_, lines):
             return [vote for vote in map(self._vote, lines) if vote["judge"] == voter]
 
@@ -59,7 +59,7 @@ class VoteStore:
             return Counter(vote["judge"] for vote in map(self._vote, lines))
 
     def add(self, vote: Review) -> bool:
-        """Add a vote. Return False if the voter has judged the pair before: the earlier vote stays."""
+        """Add a vote. If the voter judged the pair before, keep the earlier vote and return False."""
         with self._open() as (file, lines):
             is_new = all(each["review_id"] != vote.review_id for each in map(self._vote, lines))
             if is_new:
@@ -67,7 +67,7 @@ class VoteStore:
         return is_new
 
     def undo(self, voter: str) -> Vote | None:
-        """Remove a voter's last vote from the file, and return it; None if there is none."""
+        """Remove a voter's last vote from the file and return it. Return None if there is none."""
         with self._open() as (_, lines):
             for place in reversed(range(len(lines))):
                 vote = self._vote(lines[place])
@@ -95,7 +95,7 @@ class VoteStore:
         except OSError as error:
             raise OutputError(
                 f"cannot change {self.path}: {error.strerror}.",
-                hint="Its folder must be there, have room, and let you write.",
+                hint="Its folder must exist, be writable and have free space.",
             ) from None
 
     def _vote(self, line: bytes) -> Vote:
@@ -118,42 +118,42 @@ def _whole(file: LineFile) -> list[bytes]:
 
 
 WINNERS: Mapping[str, Winner] = {"1": "1", "2": "2", "=": "tie"}
-"""What a key decides: the answer shown first is better, or the second, or neither."""
+"""The verdict of each key: the answer shown first is better, the second is, or neither."""
 
 LONGEST_NAME = 100  # characters
 
 
 def voter_of(name: str) -> str:
-    """Return a voter's name with single spaces and in Unicode's form C, so that it is one voter."""
+    """Normalise a voter's name (single spaces, Unicode form C), so that its variants are one voter."""
     found = unicodedata.normalize("NFC", " ".join(name.split()))
     if not found or len(found) > LONGEST_NAME or printable(found) != found:
         hint = f"Give 1 to {LONGEST_NAME} printable characters: --voter NAME"
-        raise UsageError(f"{found!r:.60} is not a name for a voter.", hint=hint)
+        raise UsageError(f"{found!r:.60} is not a valid voter's name.", hint=hint)
     return found
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A question and its answers as shown, without the answers' names and ids."""
+    """A question and its two answers as they are shown, without the answers' names and ids."""
 
     id: str  # the vote's id
     questions: tuple[str, ...]  # the turns of the question. The answers to the last one are judged
-    answers: tuple[tuple[str, ...], ...]  # the turns of the answer shown first, and of the second
-    note: str  # what the voter has noted on the pair before
+    answers: tuple[tuple[str, ...], ...]  # the turns of the answer shown first, then of the second
+    note: str  # the voter's earlier note on the pair
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a voter is."""
+    """A voter's progress, and the next pair to judge."""
 
-    pair: Pair | None  # what to judge next; None if all pairs are judged
+    pair: Pair | None  # the next pair to judge; None if all pairs are judged
     done: int  # number of pairs that the voter has judged
     total: int  # number of all pairs
-    remark: str = ""  # why what the voter did changed nothing, if it did not
+    remark: str = ""  # why the voter's action changed nothing; empty if it did
 
 
 class Ballots:
-    """The pairs that a voter has to judge. Judged pairs are recorded only in the store."""
+    """The pairs for one voter to judge. Only the store records which are judged."""
 
     def __init__(self, matches: Sequence[Match], store: VoteStore, voter: str, seed: int) -> None:
         self.voter = voter
@@ -165,7 +165,7 @@ class Ballots:
         self._notes: dict[str, str] = {}
 
     def state(self) -> State:
-        """Return the next pair to judge, according to the votes in the file."""
+        """Return the voter's progress and next pair, according to the votes in the file."""
         done = {vote["review_id"] for vote in self._store.of(self.voter)}
         left = [item_id for item_id in self._items if item_id not in done]
         chosen = min(left, key=lambda item_id: self._places.get(item_id, 0), default=None)
@@ -177,9 +177,9 @@ class Ballots:
         return State(pair, len(self._items) - len(left), len(self._items))
 
     def act(self, what: str, item_id: str = "", note: str = "") -> State:
-        """Do a voter's action, and return the next pair to judge.
+        """Do a voter's action, and return their new state.
 
-        The action is a key of `WINNERS`, `skip`, `undo`, or nothing. A vote on an unknown pair does nothing.
+        `what` is a key of `WINNERS`, `skip`, `undo`, or empty. A vote on an unknown pair does nothing.
         """
         if item_id in self._items:
             self._notes[item_id] = note
@@ -197,13 +197,13 @@ class Ballots:
             said = {"winner": WINNERS[what], "text": note.strip(), "judge": self.voter}
             vote = self._items[item_id].review(reviewer_id="vote", metadata=made, **said)
             remark = (
-                "" if self._store.add(vote) else "You had judged that pair elsewhere, and that vote stands."
+                "" if self._store.add(vote) else "You already judged that pair elsewhere: that vote is kept."
             )
         return replace(self.state(), remark=remark)
 
 
 def _drawn(matches: Sequence[Match], voter: str, drawing: str) -> Iterator[ReviewItem]:
-    """Yield the pairs in the voter's order. The turns of a question stay together, on the same sides."""
+    """Yield the pairs in the voter's order. The turns of a question stay together, with the same sides."""
 
     def draw(match: Match, what: str) -> bytes:
         return hashlib.sha256(f"{drawing} {what} {match.question.id}".encode()).digest()
@@ -216,13 +216,13 @@ def _drawn(matches: Sequence[Match], voter: str, drawing: str) -> Iterator[Revie
 
 
 class Booth:
-    """Lets several voters vote at once. A voter's ballots are opened at the first request."""
+    """The ballots of several voters who vote at once. Ballots are opened at their voter's first request."""
 
     def __init__(self, ballots_of: Callable[[str], Ballots]) -> None:
         self._ballots_of, self._open, self._lock = ballots_of, dict[str, Ballots](), Lock()
 
     def act(self, voter: str, what: str, item_id: str, note: str) -> dict[str, Any]:
-        """Do what a voter wants, and return their state as JSON values. Any thread may call it."""
+        """Do a voter's action, and return their state as JSON values. Any thread may call this."""
         name = voter_of(voter)
         with self._lock:
             if name not in self._open:
@@ -231,9 +231,9 @@ class Booth:
 
 
 class PageVotes:
-    """Votes from the page of `redraft serve`, where people compare two models on questions of their own.
+    """Votes from the page of `redraft serve`, where people compare two models on their own questions.
 
-    A vote contains the question and both answers, which are stored nowhere else.
+    A vote contains the question and both answers, because they are stored nowhere else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -241,16 +241,16 @@ class PageVotes:
         self._store: VoteStore | None = None
 
     def add(self, *, id: str, voter: str, bad: bool, **vote: Any) -> bool:  # noqa: A002
-        """Store a vote. Return False if that question has one, which stays.
+        """Store a vote. If the question already has one, keep that and return False.
 
-        A file of votes on other answers is an error, as is a voter without a name.
+        Raise an error if the file contains votes of another kind, or if the voter's name is not valid.
 
         Args:
-            id: Of the question, unlike any other.
+            id: The unique id of the question.
             voter: The voter's name.
-            bad: Whether neither answer is good.
-            **vote: `question`; `answers` and `names` in the order in which they were shown, whose sides were
-                drawn; `winner`; and `swapped`, whether the first model is shown second.
+            bad: Whether both answers are bad.
+            **vote: `question`; `answers` and `names` in the randomly drawn order in which they were shown;
+                `winner`; and `swapped`, whether the first model was shown second.
         """
         told = {name: vote[name] for name in ("swapped", "question")} | {"answers": list(vote["answers"])}
         review = Review(

@@ -116,7 +116,7 @@ def test_no_sentence_stands_without_the_word_that_tokens_differ(rights: str) -> 
     for part in ("pays", "Revise"):
         assert part not in verdict(found)
     untold = verdict(diagnose([told(str(n), rights) for n in range(8)]))
-    assert "Not at equal tokens: some chains do not say how many they took." in untold
+    assert "Not at equal tokens: some chains do not record how many they took." in untold
 
 
 def test_verdicts_against_the_truth() -> None:
@@ -126,7 +126,7 @@ def test_verdicts_against_the_truth() -> None:
     shown = rows(found, "verdicts: finding answers that need revision")
     assert shown["precision"][0] == "50.0 %"
     assert (shown["recall"][0], shown["recall"][2]) == ("33.3 %", "1 of 3 wrong are rejected")
-    assert shown["balanced accuracy"][2].startswith("1 of 2 right are accepted; 1 say neither; ")
+    assert shown["balanced accuracy"][2].startswith("1 of 2 right are accepted; 1 decide neither; ")
     assert "verdicts: finding answers that need revision" not in str(diagnose([told("a", "1")]))
 
 
@@ -154,7 +154,7 @@ def test_whether_iterating_pays_is_said_in_words(pairs: str, words: str) -> None
 
 def test_chains_without_a_revision_say_nothing_about_revising() -> None:
     found = diagnose([told("a", "1"), told("b", "0")])
-    assert verdict(found) == "Nothing was revised, so this says nothing about revising."
+    assert verdict(found) == "Nothing was revised, so these figures show nothing about revising."
     assert [part.title for part in sections(found)] == ["right answers"]
 
 
@@ -164,9 +164,9 @@ def test_what_to_know_is_said() -> None:
     many = [told(f"m{n}", "1", best=None) for n in range(7)]
     said = list(notes(diagnose([echo, cut, *many, told("g", "000", task="math"), Chain(id="none")])))
     assert said == [
-        "Several tasks are mixed. Diagnose them one by one for the figures of each.",
+        "Several tasks are mixed. For separate figures, diagnose each task alone.",
         "Not counted, no answer: 1 (none).",
-        "Each interval and p is for its row alone, not corrected for multiple comparisons.",
+        "Intervals and p-values are for single rows, not corrected for multiple comparisons.",
         "No answer was kept, which counts as wrong: 7 (m0, m1, m2, m3, m4 …).",
         "Ended early: 1 (f).",
         "1 revision is no answer, and counts as wrong; 1 would pass the checks.",

@@ -86,7 +86,7 @@ def test_two_turns_of_a_question_are_one_question_in_a_test_too(tmp_path: Path) 
     [gain] = found.differences
     assert (len(gain.better), len(gain.worse), gain.moved) == (18, 0, (9, 0))
     assert gain.p == pytest.approx(2 / 2**9)
-    assert "p 0.0039 exact test of signs, of 9 better and 0 worse over all turns" in lines(found)
+    assert "p 0.0039 exact sign test, of 9 better and 0 worse over all turns" in lines(found)
 
 
 def test_a_question_that_gains_in_a_turn_what_it_loses_in_the_other_is_neither_better_nor_worse(
@@ -124,7 +124,7 @@ def test_the_page_shows_the_grades_and_runs_nothing(tmp_path: Path) -> None:
         ([grade(1, 5), grade(1, 6)], "gull already graded new's answer to question 1 in .*:1"),
         ([grade(1, 5), {"model": "new", "judgment": "x"}], ":2: is not a grade: question_id"),
         ([grade(7, 5)], "belongs to question 7, which is not in .*q.jsonl"),
-        ([grade(1, 5, answer_id="b")], "the answer 'b' is in none of new"),
+        ([grade(1, 5, answer_id="b")], "the answer 'b' is not in new"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, records: list[dict[str, Any]], problem: str) -> None:

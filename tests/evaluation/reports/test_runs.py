@@ -147,7 +147,7 @@ def test_each_two_of_three_runs_are_corrected_for_being_three(tmp_path: Path) ->
     found = report(*files)
     assert [(each.p, each.of) for each in found.differences] == [(2 / 2**6, 3), (2 / 2**7, 3), (1.0, 3)]
     assert [each.holm for each in found.differences] == [2 * 2 / 2**6, 3 * 2 / 2**7, 1.0]
-    assert "p 0.031 exact test of signs; 0.062 corrected for 3" in lines(found)
+    assert "p 0.031 exact sign test; 0.062 corrected for 3" in lines(found)
 
 
 def test_the_page_shows_the_answers_side_by_side_and_runs_nothing(tmp_path: Path) -> None:

@@ -183,5 +183,5 @@ def test_characters_that_control_a_terminal_are_replaced(tmp_path: Path) -> None
 def test_a_name_is_one_voter_however_it_is_typed() -> None:
     assert voter_of("  Zoe\u0308   Gull ") == "Zoë Gull"
     for bad in ("", "  ", "x" * 101, "a\x1bb"):
-        with pytest.raises(UsageError, match="is not a name"):
+        with pytest.raises(UsageError, match="is not a valid voter's name"):
             voter_of(bad)

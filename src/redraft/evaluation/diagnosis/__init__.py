@@ -1,1 +1,1 @@
-"""What revising did to answers, and whether it pays against other ways to spend the same tokens."""
+"""Measure how revising changed the answers, and whether it beats other ways to spend the same tokens."""

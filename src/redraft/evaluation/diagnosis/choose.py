@@ -1,13 +1,13 @@
-"""`redraft diagnose --choose`: find the way to answer prompts like these, and promise what it does.
+"""Choose the best way to answer prompts like these, with a promise (`redraft diagnose --choose`).
 
-Each way answers the prompts block by block. After a block, a way that is certainly not ahead of the leading
-one by the margin gets no more prompts, unless another one leads later. The runs end as soon as some way is
-certainly not behind any other by the margin, and the cheapest such way is chosen; else with the last prompt
-or limit. Two statements hold with 95 % each, however often one looked (`evaluation.evidence`): a choice that
-is `certain` is behind no other way by the margin; and its whole promise, with the intervals beside it.
+After each block of prompts, a way that is certainly not ahead of the leading way by the margin gets no more
+prompts, unless another way leads later. The runs end as soon as some way is certainly not behind any other by
+the margin; the cheapest such way is chosen. Otherwise they end at the last prompt or at a limit. Each of two
+claims holds with 95 % confidence, however often the results are checked (`evaluation.evidence`): a `certain`
+choice is not behind any other way by the margin; and all bounds of the promise and of the gains are correct.
 
-A false choice seems certainly not behind the best way by the margin, but is. So the 5 % are spent over the
-ways that may be such a choice: all but the best one, and those that are `NEVER` chosen.
+A choice is false if it looked certain but is behind the best way by the margin. So the 5 % are divided among
+the ways that could be a false choice: all except the best one and those that are `NEVER` chosen.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ A vote is never chosen: no other verb counts votes. To vote, run redraft answer 
 --seed 1, 2, 3 and so on, and take the most frequent answer to each prompt."""
 _CONTROLS = "Blind retry and shuffled feedback are never chosen: they only show what feedback does."
 NEVER = {"vote": _VOTES, "early": _VOTES, "blind": _CONTROLS, "shuffled": _CONTROLS}
-"""Kinds of ways that are compared and never chosen, and why."""
-CHOICE = "choice.json"  # what was chosen, and from which files, in the folder of the chains
+"""The kinds of ways that are compared but never chosen, with the reason for each."""
+CHOICE = "choice.json"  # in the folder of the chains: the chosen way, and the files it was chosen from
 
 Seen = Mapping[Strategy, Mapping[str, list[Spent]]]
-"""What each way made of each item: its runs, in the order of seeds and turns. A way may have made nothing."""
+"""The results of each way on each item, in the order of seeds and turns. A way may have no items."""
 Runs = tuple[Path, Iterable[Strategy], Container[str] | None]
-"""The folder of a task, its ways, and the ids of the records that count; None for all."""
+"""A task's folder, its ways, and the ids of the records to count (None: all records)."""
 
 
 def blocks(items: int) -> Iterable[int]:
-    """Yield the numbers of items after which to look. The gaps grow, as looks become less useful."""
+    """Yield the item counts at which to check the results. The gaps grow, as later checks are less useful."""
     count = FIRST
     while count < items:
         yield count
@@ -70,7 +70,7 @@ def blocks(items: int) -> Iterable[int]:
 
 
 def seen_in(tasks: Iterable[Runs]) -> Seen:
-    """Return the results of the runs of tasks."""
+    """Return the results of all runs of the given tasks, by way and item."""
     found: dict[Strategy, dict[str, list[Spent]]] = {}
     for folder, way, asked in ((folder, way, asked) for folder, ways, asked in tasks for way in ways):
         made = results_in(sorted(folder.glob(f"seed-*/{way.name}.jsonl")), asked)
@@ -80,43 +80,43 @@ def seen_in(tasks: Iterable[Runs]) -> Seen:
 
 @dataclass(frozen=True)
 class Promise:
-    """What a way achieves, with 95 % confidence, however often one looked. Shares of 0 to 1."""
+    """Bounds on a way's results, at 95 % however often the results were checked. Shares are 0 to 1."""
 
-    right: float  # the least share of right answers
-    gain: float  # the least gain over one answer
-    harm: float  # the largest share that is right with one answer, and wrong with this way
-    tokens: float  # new tokens an answer, as they were measured
-    seconds: float  # an answer; NaN if unknown, as the next
-    usd: float
+    right: float  # lower bound on the share of right answers
+    gain: float  # lower bound on the gain over one answer
+    harm: float  # upper bound on the share that is right with one answer and wrong with this way
+    tokens: float  # measured new tokens per answer
+    seconds: float  # per answer; NaN if unknown
+    usd: float  # per answer; NaN if unknown
 
 
 @dataclass(frozen=True)
 class Race:
-    """The ways that may be chosen, with their results so far."""
+    """The ways that are compared, with their results so far."""
 
     seen: Seen
     margin: float  # the chosen way may be behind by less than this
-    judge: str = ""  # whose preferences to one answer are the scores: 1, 0 for a tie, or -1. Empty for truth
+    judge: str = ""  # scores 1 if better than one answer, 0 for a tie, -1 if worse; empty if checks score
 
     @cached_property
     def ways(self) -> list[Strategy]:
-        """All ways with an answer, the cheapest first."""
+        """All ways that have answered an item, cheapest first."""
         made = (way for way, items in self.seen.items() if items)
         return sorted(made, key=lambda way: (self.spent(way).tokens, way.place))
 
     def spent(self, way: Strategy) -> Spent:
-        """Return the means of all answers. Tokens that are unknown are infinite."""
+        """Return the mean score and cost over all answers. An unknown number of tokens is infinite."""
         mean = Spent.mean(run for runs in self.seen[way].values() for run in runs)
         return mean._replace(tokens=math.inf) if math.isnan(mean.tokens) else mean
 
     @cached_property
     def usable(self) -> list[Strategy]:
-        """All ways with an answer that may be chosen, the cheapest first."""
+        """All ways that have answered an item and may be chosen, cheapest first."""
         return [way for way in self.ways if way.kind not in NEVER]
 
     @cached_property
     def scores(self) -> Mapping[Strategy, Mapping[str, float]]:
-        """The score of each item in each way, the mean of its runs."""
+        """Each way's score on each item: the mean over its runs."""
         return {
             way: {name: fmean(run.score for run in runs) for name, runs in items.items()}
             for way, items in self.seen.items()
@@ -124,24 +124,24 @@ class Race:
         }
 
     def gains(self, way: Strategy, other: Strategy, *, ties: bool = True) -> list[float]:
-        """Return how much better a way does than another one, by items; perhaps without two `ties`."""
+        """Return by item `way`'s score minus `other`'s. Without `ties`, skip items that both score 0."""
         ours, theirs = self.scores[way], self.scores[other]
         both = (name for name in ours if name in theirs and (ties or ours[name] or theirs[name]))
         return [ours[name] - theirs[name] for name in both]
 
     @cached_property
     def leader(self) -> Strategy:
-        """The usable way that gains most over one answer so far; of equals, the cheapest."""
+        """The usable way with the largest mean gain over one answer so far; of equal ones, the cheapest."""
         return max(self.usable, key=lambda way: fmean(self.gains(way, ONE) or [-1.0]))
 
     @cached_property
     def left(self) -> list[Strategy]:
-        """The leader, and the ways that may be ahead of it by the margin, the cheapest first."""
+        """The leader, and the ways that may still be ahead of it by the margin, cheapest first."""
         leader = self.leader
         return [way for way in self.ways if way == leader or not self._keeps_up(leader, way)]
 
     def _keeps_up(self, way: Strategy, other: Strategy) -> bool:
-        """Whether a way is certainly not behind another one by the margin. A judge's ties show nothing."""
+        """Whether a way is certainly not behind another by the margin. Ties of a judge are not counted."""
         others = sum(each.kind not in NEVER for each in self.seen) - 1
         most = 2 if self.judge and ONE not in (way, other) else 1  # the largest gain
         gains = [gain / most for gain in self.gains(way, other, ties=not self.judge)]
@@ -162,26 +162,26 @@ class Race:
 
     @property
     def chosen(self) -> Strategy:
-        """The cheapest way that is certain; until then, the leader."""
+        """The cheapest way that is certainly not behind any other by the margin; without one, the leader."""
         return next(iter(self._safe), self.leader)
 
     @property
     def _error(self) -> float:
-        """The error allowed for each of four statements on each way, so that all hold together with 95 %."""
+        """The error allowed for each of four bounds on each way, so that all hold together with 95 %."""
         return ERROR / (4 * len(self.seen))
 
     def gain(self, way: Strategy, other: Strategy = ONE, error: float | None = None) -> Estimate:
-        """Return the gain of a way over another one, with its interval."""
+        """Return the mean gain of `way` over `other`, with its interval."""
         gains, error = self.gains(way, other), error or self._error
         ends = least_gain(gains, error), -least_gain([-gain for gain in gains], error)
         return Estimate(fmean(gains), *ends)
 
     def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
-        """Return the gain over a kind of way at equal cost; None if no such way costs as much.
+        """Return the gain over a kind of way at equal cost; None with a judge, or if no choice costs as much.
 
-        A random choice between two runs of the kind, or one and one answer, costs as much. Its gain lies
-        between their gains, and so do its bounds. These hold with 95 % for all pairs of ways at once, and so
-        for every such choice.
+        A random choice between two ways of that kind, or between one of them and one answer, costs the same.
+        The gain over that choice lies between the gains over the two, and so do its bounds. The bounds hold
+        with 95 % for all pairs of ways at once, and so for every such choice.
         """
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
         runs.sort(key=lambda each: getattr(self.spent(each), by))
@@ -194,7 +194,7 @@ class Race:
         return Estimate(*((1 - part) * a + part * b for a, b in zip(*both, strict=True)))
 
     def finding(self, way: Strategy) -> str:
-        """Return how a way compares with one answer."""
+        """Return whether a way is better than one answer, worse, equal within the margin, or still open."""
         gain = self.gain(way)
         if gain.low > 0:
             return "better"
@@ -203,7 +203,7 @@ class Race:
         return "equal" if max(-gain.low, gain.high) < self.margin and not self.judge else "open"
 
     def promise(self, way: Strategy) -> Promise:
-        """Return bounds on the scores, gain and harm of a way, with its mean costs."""
+        """Return bounds on a way's share of right answers, gain and harm, with its mean costs."""
         scores, spent = [*self.scores[way].values()], self.spent(way)
         right = 0.0 if self.judge else least_mean(scores, self._error)
         took = spent.tokens, spent.seconds, spent.money
@@ -219,7 +219,7 @@ class Race:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The chosen way, what it promises, and what that rests on."""
+        """The chosen way, its promise, and the comparison that it rests on, as JSON values."""
         return {
             "way": self.chosen.called,
             **{
@@ -241,7 +241,7 @@ class Choice:
 
     race: Race
     matrix: Matrix  # with all ways
-    items: int  # how many there are
+    items: int  # the number of prompts
 
     def __str__(self) -> str:
         title = f"{self.matrix.models[0]}, against one answer"
@@ -252,7 +252,7 @@ class Choice:
         return "\n".join(as_text([*parts, Part(notes=[*never], verdict=self.sentence)]))
 
     def _at_equal(self, by: Cost) -> Iterator[Line]:
-        """Yield how far the chosen way is ahead of each kind, and all ways of its kind and of best of N."""
+        """Yield the lead of the chosen way over each kind, and of all ways over its kind and best of N."""
         race = self.race
         for way, kind in product(race.ways, dict.fromkeys(way.kind for way in race.ways)):
             wanted = way == race.chosen or kind in (race.chosen.kind, "best-of")
@@ -293,21 +293,21 @@ class Choice:
             said = f"Choose {name}: after {seen}, no {which} does better by {points} or more."
         else:
             said = f"So far, choose {name}: after {seen}, another way may be better by {points} or more."
-            said += " More prompts would tell." * (not race.judge)
+            said += " More prompts could settle this." * (not race.judge)
         kept = [f"at least {promise.right * 100:.1f} % right"]
         gain, harm = f"at least {promise.gain * 100:.1f}", f"at most {promise.harm * 100:.1f} %"
-        more, worse = f"{gain} points more than with one answer", "wrong that are right with one answer"
+        more, worse = f"{gain} points more than with one answer", "wrong where one answer is right"
         if race.judge:
             said, kept = f"As {race.judge} judges: {said}", []
             more = f"answers preferred to one answer {gain} points more often than the other way round"
-            worse = "of prompts with worse ones"
+            worse = "of prompts with worse answers"
         if race.chosen != ONE:
             kept += [more if promise.gain > 0 else "no certain gain over one answer", f"and {harm} {worse}"]
-        promised = ", ".join(kept) or "what one answer gives"
+        promised = ", ".join(kept) or "the results of one answer"
         return f"{said} It promises {promised}, with {tokens_text(promise.tokens)} new tokens an answer."
 
     def put(self, file: Path) -> str:
-        """Write the way as a recipe, with its evidence into the chains' folder. Return it as JSON."""
+        """Write the way as a recipe, and its evidence into the chains' folder. Return the recipe as JSON."""
         record, folder = self._recipe, self.matrix.plan.out
         keep_edited(file, folder)
         write_file(file, _yaml(record).encode())
@@ -354,21 +354,21 @@ def _yaml(record: Mapping[str, Any]) -> str:
 
 
 def keep_edited(file: Path, folder: Path) -> None:
-    """Raise `UsageError` if the file exists and is not what was written from the chains in `folder`."""
+    """Raise `UsageError` if the file exists and is not the recipe that --choose wrote from `folder`."""
     made = stored(folder / CHOICE, "way")
     if file.exists() and (made is None or text_of_settings(file) != _yaml(made["way"])):
         said = f"{file} is not what --choose wrote from {folder}, and would be overwritten."
-        raise UsageError(said, hint="Move it away and type this again, or name another file.")
+        raise UsageError(said, hint="Move it away and run this command again, or name another file.")
 
 
 def _refuse(matrix: Matrix) -> None:
     told = matrix.settings
     if len(matrix.models) > 1:
-        raise UsageError("--choose is for one model.", hint="Run it once for each, with a folder for each.")
+        raise UsageError("--choose is for one model.", hint="Run it once per model, in separate folders.")
     others = [t.task if t.source else t.name for t in matrix.tasks if t.task not in ("checks", UNSCORED)]
     if others and (told.get("judge") or not told.get("check")):
-        hint = "Guide by a check, without --judge: --check 'matches:[0-9]'. The task's own then only score."
-        said = f"the checks of {others[0]} need the right answers, which are unknown in use."
+        hint = "Give a check without --judge: --check 'matches:[0-9]'. The task's own checks then only score."
+        said = f"the checks of {others[0]} need the right answers, which are unknown when a way is used."
         raise UsageError(said, hint=hint)
 
 
@@ -382,15 +382,15 @@ def _steers_nothing(seen: Seen) -> bool:
 def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[int, Choice | None]:
     """Run the ways block by block, until one can be chosen. After any stop, the same call resumes.
 
-    Return the exit status, and the choice by the complete blocks; None if a limit came before the first one
-    ended.
+    Return the exit status and the choice after the last complete block. The choice is None if a limit is
+    reached before the first block is complete.
 
     Raises:
-        UsageError: As `Matrix.run`, or other verbs cannot use a way.
+        UsageError, OutputError: As for `Matrix.prepare` and `Matrix.run`, or a check needs the right answer.
     """
     _refuse(matrix)
     settings, choice, status = matrix.settings, None, 0
-    # More prompts tell more than more answers to the same ones, and fewer ways need less evidence.
+    # More prompts show more than more answers to the same ones, and fewer ways need less evidence.
     few = {name: value for name, value in FEW.items() if settings.get(name) is None}
     matrix = running = replace(matrix, settings=settings.over(**few))
     items = matrix.prepare(run_code=run_code)
@@ -420,19 +420,19 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
 
 
 def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
-    """Compare a way with the evidence that it rests on, whose figures are computed again.
+    """Recompute a way's figures from its evidence, and compare them with its file.
 
-    Return what differs, and a sentence on the result.
+    Return the differences, and a sentence that sums up the result.
 
     Raises:
-        UsageError: The file has no promise, its evidence is gone, or as `table.verified`.
+        UsageError: The file has an alias or no promise, its evidence is missing, or a task needs `run_code`.
     """
     told = yaml_of(text := text_of_settings(file), file)
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may stand for any size
-        raise UsageError(f"{file} has an alias, which --choose never writes.", hint="Write its value.")
+        raise UsageError(f"{file} has a YAML alias, which --choose never writes.", hint="Write its value.")
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
-        hint = "Give the file of --choose: its promise.evidence is the name of a folder."
+        hint = "Give a file that --choose wrote: its promise.evidence is the name of a folder."
         raise UsageError(f"{file} has no promise that can be verified.", hint=hint)
     places = [file.parent / promise["evidence"], file.with_suffix(""), Path(promise["evidence"])]
     found = ((place, stored(place / CHOICE, "files", "way") or {}) for place in places)
@@ -451,8 +451,8 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         again = {name: race.record[name] for name in made["promise"] if name in race.record}
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}
     except (LookupError, TypeError, ValueError, AttributeError):  # it is damaged, or answers are gone
-        hint = "Put them back; or type the command with --choose again, which makes what is missing."
-        lacks = f"{folder!s:.200} lacks the answers that {file} rests on, with {CHOICE}."
+        hint = "Put them back, or run the command with --choose again to make what is missing."
+        lacks = f"{folder!s:.200} lacks the answers that {file} rests on, or {CHOICE}."
         raise UsageError(lacks, hint=hint) from None
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults = [*some(differences(file, told, now)), *changes(folder, choice["files"]), *some(wrong)]

@@ -1,4 +1,4 @@
-"""`redraft.diagnose`: tell from chains what revising did."""
+"""`redraft.diagnose`: measure from chains how revising changed the answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CELLS = ((False, True), (True, False), (True, True), (False, False))  # right b
 
 
 class Diagnosis(Figures):
-    """What revising did. As a text, it is the table of `redraft diagnose`."""
+    """The effect of revising. `str` gives the table that `redraft diagnose` prints."""
 
     def __str__(self) -> str:
         runs = f" in {counted(len(self.chains), 'run')}" * (len(self.chains) > self.items)
@@ -34,22 +34,22 @@ class Diagnosis(Figures):
         return "\n".join(as_text([head, *sections(self), Part(verdict=verdict(self))]))
 
     def record(self) -> dict[str, Any]:
-        """Return everything for JSON."""
+        """Return all figures, notes and the conclusion as JSON values."""
         return without_nan(self) | {"notes": [*notes(self)], "sentence": verdict(self)}
 
 
 def diagnose(
     chains: str | Path | Iterable[Chain], *, score: Iterable[str | Check | Callable[..., Any]] = ()
 ) -> Diagnosis:
-    """Tell from chains what revising did, and whether it pays.
+    """Measure from chains how revising changed the answers, and whether it made more of them right.
 
     Args:
-        chains: Chains, or a file of them.
-        score: Checks that say which answers are right. Without them, the truth that `redraft eval` wrote to
-            the chains; else the checks that guided revising, and then a gain is nearly automatic.
+        chains: Chains, or a file of chains.
+        score: Checks that decide which answers are right. By default, the truth that `redraft eval` wrote to
+            the chains; without it, the checks that guided revising, but then a gain is nearly automatic.
 
     Raises:
-        RecordError: Nothing says which answers are right, or a file cannot be read.
+        RecordError: Nothing decides which answers are right, or a file cannot be read.
         CheckError: A check crashed.
     """
     if isinstance(chains, str) or not isinstance(chains, Iterable):
@@ -62,13 +62,13 @@ def diagnose(
 
 
 def notes(found: Figures) -> Iterator[str]:
-    """Yield notes to read before the figures."""
+    """Yield notes that readers need before the figures."""
     if len(found.tasks) > 1:
-        yield "Several tasks are mixed. Diagnose them one by one for the figures of each."
+        yield "Several tasks are mixed. For separate figures, diagnose each task alone."
     for why, ids in found.left_out.items():
         yield f"Not counted, {why}: {_named(ids)}."
     if len(found.revisions) > 1:
-        yield "Each interval and p is for its row alone, not corrected for multiple comparisons."
+        yield "Intervals and p-values are for single rows, not corrected for multiple comparisons."
     yield from _remarks(found)
 
 
@@ -99,7 +99,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def sections(found: Figures) -> Iterator[Part]:
-    """Yield the figures."""
+    """Yield the tables: right answers, the effect of revising, and verdicts."""
     rows = ((level, percent(level.right, 1)) for level in found.levels)
     lines = [Line(level.name, *right, f"{level.hits:,} of {level.count:,}") for level, right in rows]
     yield Part("right answers", lines=lines)
@@ -146,22 +146,22 @@ def _verdicts(found: Figures) -> Iterator[Line]:
     yield Line("precision", *percent(verdicts.precision, 1), note)
     note = f"{total.rejected:,} of {total.wrong:,} wrong are rejected"
     yield Line("recall", *percent(verdicts.recall, 1), note)
-    unknown = f"; {verdicts.unknown:,} say neither" * bool(verdicts.unknown)
+    unknown = f"; {verdicts.unknown:,} decide neither" * bool(verdicts.unknown)
     note = f"{total.accepted:,} of {total.right:,} right are accepted{unknown}; accepting all has 50 %"
     yield Line("balanced accuracy", *percent(verdicts.balanced, 1), note)
 
 
 def verdict(found: Figures) -> str:
-    """Return the last sentences: the gain from revising, marked as not at equal tokens."""
+    """Return the conclusion: the gain from revising, marked as not measured at equal tokens."""
     if not found.revised:
-        return "Nothing was revised, so this says nothing about revising."
+        return "Nothing was revised, so these figures show nothing about revising."
     said = sentence(found.decision)
     if found.same and found.decision.gain.value > 0:
-        said += " But the checks that score also guided it: then a gain is nearly automatic."
+        said += " But the checks that score also guided revising, which makes a gain nearly automatic."
     whole = fmean(each.tokens for each in found.chains)
     first = fmean(each.chain.steps[0].usage.completion_tokens for each in found.chains)
     took = f"a chain takes {tokens_text(whole)} new tokens"
     took += f", and its first step {tokens_text(first)}" * bool(first)
     if math.isnan(whole):
-        took = "some chains do not say how many they took"
+        took = "some chains do not record how many they took"
     return f"{said} Not at equal tokens: {took}. redraft diagnose --tasks compares at equal tokens."

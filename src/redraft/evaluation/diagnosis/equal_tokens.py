@@ -1,9 +1,9 @@
 """Compare ways to spend tokens, seconds or money on an answer: score over cost, and at equal cost.
 
-Each run of a way is a point, the mean over all seeds. The points of a way, and the lines between them, are
-its curve: choosing at random between two runs, for each prompt, gives the scores and costs on the line. Two
-ways are compared at the highest cost that both curves reach. If there is none, they cannot be compared at
-equal cost. Tokens are those that the models generated, criticisms included.
+Each size of a way, such as best of 4, is a point: its means over all seeds. The points of a way and the lines
+between them form its curve: a random choice between two sizes, for each prompt, gives the scores and costs on
+the line. Two ways are compared at the highest cost that both curves reach. If there is none, they cannot be
+compared at equal cost. Tokens are all tokens that the models generated, including criticisms.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the places of a cost's neighbours in ascending `costs`, and its position between, 0 to 1."""
+    """Return the indices of the two ascending `costs` around `at`, and its position between them, 0 to 1."""
     low = max(place for place, cost in enumerate(costs) if cost <= at)
     high = min(low + 1, len(costs) - 1)
     gap = costs[high] - costs[low]
@@ -44,17 +44,17 @@ def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
 
 
 class Spent(NamedTuple):
-    """The result of a way on one item, or its mean over seeds."""
+    """A way's score and costs on one item, or their mean over runs or items."""
 
     score: float  # whether the answer is right, 0 to 1
-    tokens: float  # new tokens of all texts; NaN if its chain, or one of several, has a text and no usage
-    prompts: float  # tokens of all requests
-    seconds: float = math.nan  # that writing took, or NaN
+    tokens: float  # new tokens of all texts; NaN if a chain has texts but no usage
+    prompts: float  # prompt tokens of all requests
+    seconds: float = math.nan  # time spent writing; NaN if unknown
     money: float = math.nan  # in USD; NaN without a price
 
     @classmethod
     def of(cls, known: Known, score: float | None = None) -> Self:
-        """Return the result of a chain. By default, its score is whether the best answer is right."""
+        """Return the result of a chain. Its default score is 1 if its best answer is right, otherwise 0."""
         chain, usd = known.chain, known.chain.usage.cost_usd
         seconds = sum(step.usage.seconds for step in (*chain.steps, *chain.drafts))
         if chain.model.get("engine") == "scripted":  # canned replies take the machine's time, not a model's
@@ -65,19 +65,19 @@ class Spent(NamedTuple):
 
     @classmethod
     def mean(cls, found: Iterable[Self]) -> Self:
-        """Return the mean of several."""
+        """Return the means over several results."""
         return cls(*map(fmean, zip(*found, strict=True)))
 
     @property
     def beside(self) -> str:
-        """The seconds and the money, as text after the tokens, without those that are unknown or 0."""
+        """Seconds and money as text to put after the tokens. Those that are unknown or 0 are left out."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
         return seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
 
 
 @dataclass(frozen=True)
 class Point:
-    """A run of a way, over the items that all ways have, in the same order."""
+    """One way's results, for the items that all ways answered, in the same order for every way."""
 
     IN_JSON: ClassVar = "way.kind way.texts score mean.tokens mean.prompts mean.seconds mean.money"
 
@@ -86,7 +86,7 @@ class Point:
 
     @cached_property
     def scores(self) -> list[float]:
-        """Scores by item."""
+        """The score of each item."""
         return [each.score for each in self.spent]
 
     @cached_property
@@ -101,12 +101,12 @@ class Point:
 
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
-"""How the two ways compare in cost; `unknown` if either cost is not known."""
+"""Whether the second way costs as much as the first, less or more; `unknown` if either cost is unknown."""
 
 
 @dataclass(frozen=True)
 class Versus:
-    """The comparison of one way, such as revising, with another."""
+    """The comparison of one kind of way, such as revising, with another."""
 
     IN_JSON: ClassVar = "model task by ours kind basis cost at decision p finding"
 
@@ -116,16 +116,16 @@ class Versus:
     ours: str  # the kind of the first way
     kind: str  # the second way's kind
     basis: Basis
-    cost: float  # of an item in the first way's run with the most texts
-    at: float  # the cost of the second way in the comparison
-    decision: Decision  # what the first way gains
-    p: float  # of the decision, corrected by Holm's procedure for the number of comparisons
+    cost: float  # mean cost per item of the first way with the most texts
+    at: float  # the cost at which the second way is compared
+    decision: Decision  # the gain of the first way
+    p: float  # the decision's p, corrected by Holm's procedure for the number of comparisons
 
     @property
     def finding(self) -> Literal["better", "worse", "open", "not comparable"]:
         """Whether the first way is better or worse than the second.
 
-        At unequal cost it favours a way only if the way costs less and does no worse.
+        At unequal cost, only the cheaper way can be found better.
         """
         if self.basis == "unknown":
             return "not comparable"
@@ -138,20 +138,20 @@ class Versus:
 
 @dataclass(frozen=True)
 class Curves:
-    """All runs of a model on a task, each a point."""
+    """All results of a model on a task, with a point for each way."""
 
     IN_JSON: ClassVar = "model task by items seeds left_out unfinished points"
 
     model: str
     task: str
     points: tuple[Point, ...]
-    seeds: int  # rounds over the items
-    left_out: int = 0  # items that some run lacks
-    unfinished: tuple[str, ...] = ()  # seeds that lack a run
+    seeds: int  # number of rounds over the items
+    left_out: int = 0  # number of items that are missing from some run
+    unfinished: tuple[str, ...] = ()  # seeds with missing runs
     by: Cost = "tokens"
 
     def cost(self, point: Point) -> float:
-        """Return the mean cost of an item."""
+        """Return a point's mean cost per item, in the unit of `by`."""
         return float(getattr(point.mean, self.by))
 
     @property
@@ -160,23 +160,23 @@ class Curves:
         return list(dict.fromkeys(point.way.kind for point in self.points))
 
     def last(self, kind: str) -> Point:
-        """Return the run of a way with the most texts."""
+        """Return the point with the most texts among those of this kind."""
         return next(point for point in reversed(self.points) if point.way.kind == kind)
 
     @property
     def items(self) -> int:
-        """The number of items that every run has."""
+        """The number of items that every run answered."""
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a way's runs of known cost, cheapest first; if the single answer costs less, it leads."""
+        """Return a kind's points of known cost, cheapest first. The single answer leads if it costs less."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (point for point in self.points if point.way.kind == "plain")
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare a way at its most texts with another way, at the highest cost that both reach."""
+        """Compare a kind of way with another at the highest cost both reach, or else at the nearest cost."""
         last = self.last(ours)
         basis: Basis = "equal"
         if (at := self._budget(ours, kind)) is not None:
@@ -192,7 +192,7 @@ class Curves:
         return Versus(*about, basis, self.cost(last), at, decision, decision.p)
 
     def _budget(self, ours: str, kind: str) -> float | None:
-        """Return the highest cost of both ways, or None. A way begins where its own first run does."""
+        """Return the highest cost that both ways reach, or None. A way starts at its cheapest run's cost."""
         curves = {way: self.curve(way) for way in (ours, kind)}
         if not all(curves.values()):
             return None
@@ -204,7 +204,7 @@ class Curves:
         return most if reached else None
 
     def scores(self, kind: str, cost: float) -> list[float]:
-        """Return a way's score of each item at a cost, which its curve must reach."""
+        """Return a kind's score of each item at a cost, which its curve must reach."""
         curve = self.curve(kind)
         low, high, part = around([*map(self.cost, curve)], cost)
         both = zip(curve[low].scores, curve[high].scores, strict=True)
@@ -212,13 +212,13 @@ class Curves:
 
 
 def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:
-    """Return comparisons with their p-values corrected for their number."""
+    """Return the comparisons with p-values corrected for the number of comparisons."""
     ps = stats.holm([each.decision.p for each in found])
     return tuple(replace(each, p=p) for each, p in zip(found, ps, strict=True))
 
 
 def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> dict[str, list[Spent]]:
-    """Return the results of each item in the runs of a way. `asked` has the ids that count; None for all."""
+    """Return each item's results in all runs of a way. `asked` limits them to these ids; None means all."""
     items: dict[str, list[Spent]] = {}
     for file in files:
         scores = preferences(file)
@@ -229,10 +229,10 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 
 
 def curves_in(folder: Path, model: str, task: str) -> Curves | None:
-    """Return the curves of the runs in a folder, `FOLDER/seed-1/revise-2.jsonl` and so on; None without any.
+    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None without such a run.
 
-    The ways are those of the first seed. A seed that lacks one of its runs does not count, and neither does
-    an item that some run lacks.
+    The first seed decides which ways there are. A seed with a missing run is not counted, and neither is an
+    item that is missing from a run.
     """
     found: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):
@@ -247,14 +247,14 @@ def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     items = dict.fromkeys(name for of_way in runs.values() for name in of_way)
     common = [name for name in items if len({len(of_way.get(name, ())) for of_way in runs.values()}) == 1]
     if not common:
-        hint = "Run the same command again to go on."
+        hint = "Run the same command again to continue."
         raise UsageError(f"{folder}: no item was answered in every run.", hint=hint)
     points = (Point(way, tuple(Spent.mean(runs[way][name]) for name in common)) for way in first)
     return Curves(model, task, tuple(points), len(whole), len(items) - len(common), unfinished)
 
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
-    """Return each way's points for a chart: cost, score with its interval in per cent, and a tooltip."""
+    """Return chart points by way: cost, score and both ends of its interval in per cent, and a tooltip."""
     drawn: dict[str, list[tuple[float, float, float, float, str]]] = {}
     ways = [kind for kind in found.kinds if kind != "plain"]
     for kind in sorted(ways, key=lambda kind: kind == "revise"):  # that one on top
@@ -267,13 +267,13 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
 
 
 def point_line(point: Point) -> Line:
-    """Return the row of a run."""
+    """Return a table row with a way's score and costs."""
     note = f"{tokens_text(point.mean.tokens)} new tokens a prompt, {point.mean.prompts:,.0f} read"
     return Line(titled(point.way), *percent(point.score, 1), note + point.mean.beside)
 
 
 def titled(way: Strategy) -> str:
-    """Return the title of a run: `best of 4`."""
+    """Return a way's title with its size, such as `best of 4`."""
     if way.kind in {*NAMES}.difference(SAMPLED) and way.texts > 1:
         texts = f", {counted(way.texts - 1, 'revision')}"
     else:
@@ -282,14 +282,14 @@ def titled(way: Strategy) -> str:
 
 
 def versus_line(versus: Versus) -> Line:
-    """Return the row of a comparison."""
+    """Return a table row with a comparison."""
     decision = versus.decision
     counts = f"better in {counted(decision.better, 'prompt')}, worse in {decision.worse:,}"
     if versus.basis == "equal":
         at = f"at {amount(versus.at, versus.by)}"
     elif versus.basis == "unknown":
         which = versus.ours if math.isnan(versus.cost) else versus.kind
-        at = f"some chains of {named(which)} do not say their {versus.by}"
+        at = f"some chains of {named(which)} do not record {versus.by}"
     else:
         at = f"{amount(versus.cost, versus.by)} against {amount(versus.at, versus.by)}"
     name = f"{named(versus.ours)} minus {named(versus.kind)}"
@@ -298,7 +298,7 @@ def versus_line(versus: Versus) -> Line:
 
 
 def verdict(versus: Sequence[Versus]) -> str:
-    """Say in plain words whether to revise. A verdict from unequal costs says so."""
+    """Return advice on whether to revise. It mentions comparisons at unequal cost."""
     equal = f"equal {versus[0].by}"
     less = f"{'less' if versus[0].by == 'money' else 'fewer'} {versus[0].by}"
     lost, open_, beaten = (
@@ -336,7 +336,7 @@ def _apart(versus: Sequence[Versus]) -> str:
 
 
 def named(kind: str) -> str:
-    """Return the name of a kind of way."""
+    """Return the name of a kind of way in tables."""
     return printable(NAMES.get(kind, kind))
 
 

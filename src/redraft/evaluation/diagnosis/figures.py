@@ -1,8 +1,8 @@
-"""The figures of a diagnosis: what revising did to right and wrong answers.
+"""Compute the figures of a diagnosis: how revising changed right and wrong answers.
 
 Items are the random sample: an item with several runs or turns counts once in intervals and tests. ECR is the
-share of wrong answers that a revision makes right, EIR that of right answers that it makes wrong. Revising
-raises the share Acc of right answers while ECR/EIR > Acc/(1 - Acc).
+share of wrong answers that a revision makes right; EIR is the share of right answers that it makes wrong.
+Revising raises the share of right answers, Acc, as long as ECR/EIR > Acc/(1 - Acc).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import p_text, plain
 from redraft.jobs.counting import counted
 
-LEVEL = 0.05  # a difference counts if p is below
-MOST = 10  # revisions that get figures of their own
+LEVEL = 0.05  # a difference is significant if p is below this
+MOST = 10  # the first revisions, which get separate figures
 Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and after, and the id of its item
 
 
@@ -32,41 +32,41 @@ class Decision:
 
     IN_JSON: ClassVar = "items better worse gain p outcome"
 
-    items: int  # how many items both ways answered
+    items: int  # number of items that both ways answered
     better: int  # items in which the second way scores higher
     worse: int  # items in which it scores lower
     gain: Estimate  # mean score of the second way minus that of the first, -1 to 1
-    p: float  # of McNemar's exact test; for scores between 0 and 1, by random flips of the signs
+    p: float  # McNemar's exact test; if a score is not 0 or 1, a sign-flip test (`stats.paired`)
 
     @property
     def outcome(self) -> Literal["better", "worse", "undecided"]:
-        """Whether the second way is better or worse, or the scores do not tell."""
+        """Whether the second way is better or worse; `undecided` if p is not below `LEVEL`."""
         if self.p >= LEVEL:
             return "undecided"
         return "better" if self.gain.value > 0 else "worse"
 
 
 def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
-    """Compare two ways by their scores, each 0 to 1, of the same items in the same order."""
+    """Compare two ways by their scores (0 to 1) on the same items, given in the same order."""
     gain = stats.difference(one, other, bounds=stats.CHANGE)
     return Decision(len(one), *split(one, other), gain, stats.paired(one, other))
 
 
 def split(one: Sequence[float], other: Sequence[float]) -> tuple[int, int]:
-    """Return in how many items the other way scores higher, and in how many lower."""
+    """Return the number of items that `other` scores higher, and the number it scores lower."""
     pairs = list(zip(one, other, strict=True))
     return sum(after > before for before, after in pairs), sum(after < before for before, after in pairs)
 
 
 def sentence(decision: Decision) -> str:
-    """Say in plain words whether revising does better than first answers. Costs are not considered."""
+    """Return a sentence on whether revised answers beat first answers. It ignores costs."""
     split = f"better in {decision.better:,} of {counted(decision.items, 'item')}, worse in {decision.worse:,}"
     tested = f"{split}, {p_text(decision.p)}"
     points, found = points_of(decision.gain), decision.outcome
     if found == "better":
         return f"Revising does better here: it adds {points} over the first answers; {tested}."
     if found == "worse":
-        return f"Don't: revising loses {points} against the first answers; {tested}."
+        return f"Don't revise: it loses {points} against the first answers; {tested}."
     if not decision.better + decision.worse:
         return "Undecided: revising changes no item's score."
     verb, to = ("adds", "over") if decision.gain.value > 0 else ("loses", "against")
@@ -74,7 +74,7 @@ def sentence(decision: Decision) -> str:
 
 
 def points_of(gain: Estimate) -> str:
-    """Return the size of a gain or a loss, with its interval: `6.7 points (3.1 to 16.4)`."""
+    """Return the size of a gain or loss without its sign, and the interval: `6.7 points (3.1 to 16.4)`."""
     size = gain if gain.value >= 0 else Estimate(-gain.value, -gain.high, -gain.low)
     value, interval = plain(size.times(100), 1)
     return f"{value} points" + f" ({interval})" * bool(interval)
@@ -82,34 +82,34 @@ def points_of(gain: Estimate) -> str:
 
 @dataclass(frozen=True)
 class Changes:
-    """Answers before and after a change."""
+    """Counts and rates of answers before and after a revision."""
 
     IN_JSON: ClassVar = "right wrong fixed broken ecr eir ratio threshold decision.p"
 
     pairs: tuple[Pair, ...]
 
     def count(self, before: bool, after: bool) -> int:  # noqa: FBT001  (right before, right after)
-        """Return how many answers changed in this way."""
+        """Return the number of answers with this change: right or wrong before, and right or wrong after."""
         return sum(pair[:2] == (before, after) for pair in self.pairs)
 
     @property
     def fixed(self) -> int:
-        """Wrong answers that became right."""
+        """The number of wrong answers that became right."""
         return self.count(False, True)
 
     @property
     def broken(self) -> int:
-        """Right answers that became wrong."""
+        """The number of right answers that became wrong."""
         return self.count(True, False)
 
     @property
     def right(self) -> int:
-        """Answers that were right before."""
+        """The number of answers that were right before."""
         return sum(before for before, _, _ in self.pairs)
 
     @property
     def wrong(self) -> int:
-        """Answers that were wrong before."""
+        """The number of answers that were wrong before."""
         return len(self.pairs) - self.right
 
     @cached_property
@@ -129,7 +129,7 @@ class Changes:
 
     @property
     def ratio(self) -> float:
-        """ECR/EIR; infinite if nothing was broken, NaN if neither is known or both are 0."""
+        """ECR/EIR. It is infinite if EIR is 0 and ECR is not, and NaN if both are 0 or one is unknown."""
         ecr, eir = self.ecr.value, self.eir.value
         if eir:
             return ecr / eir
@@ -137,18 +137,18 @@ class Changes:
 
     @property
     def threshold(self) -> float:
-        """What ECR/EIR must exceed for a gain: Acc/(1 - Acc) of the answers before the revision."""
+        """The value that ECR/EIR must exceed for a gain: Acc/(1 - Acc) of the answers before the revision."""
         return self.right / self.wrong if self.wrong else math.inf
 
     @cached_property
     def decision(self) -> Decision:
-        """Whether the answers are better after than before."""
+        """The comparison of the answers after with those before, by item."""
         before = by_item((was, item) for was, _, item in self.pairs)
         return decide(before, by_item((now, item) for _, now, item in self.pairs))
 
 
 def by_item(scores: Iterable[tuple[float, Hashable]]) -> list[float]:
-    """Return the mean score of each item's runs, in the order of their first appearance."""
+    """Return each item's mean score over its runs, with items in the order of their first appearance."""
     found: dict[Hashable, list[float]] = {}
     for score, item in scores:
         found.setdefault(item, []).append(float(score))
@@ -157,7 +157,7 @@ def by_item(scores: Iterable[tuple[float, Hashable]]) -> list[float]:
 
 @dataclass(frozen=True)
 class Level:
-    """The answers after some revisions."""
+    """The share of right answers at one stage, such as after at most 2 revisions."""
 
     name: str  # such as `first answer`
     right: Estimate  # share of right answers
@@ -167,12 +167,12 @@ class Level:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Verdicts of feedback against the truth: do they find the answers that need revision?"""
+    """The verdicts of feedback compared with the truth: do they reject the wrong answers?"""
 
     IN_JSON: ClassVar = "total unknown precision recall balanced"
 
     judged: tuple[stats.Judged, ...]  # the counts of each item
-    unknown: int  # verdicts that say neither
+    unknown: int  # number of verdicts that neither accept nor reject
 
     @cached_property
     def precision(self) -> Estimate:
@@ -188,27 +188,27 @@ class Verdicts:
 
     @cached_property
     def balanced(self) -> Estimate:
-        """The mean of two shares: wrong answers rejected, and right ones accepted."""
+        """Balanced accuracy: the mean of two shares, wrong answers rejected and right ones accepted."""
         return stats.balanced(self.judged)
 
     @property
     def total(self) -> stats.Judged:
-        """The counts of all items."""
+        """The sums of the counts over all items."""
         return stats.Judged(*map(sum, zip(*map(astuple, self.judged), strict=True)))
 
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of what revising did."""
+    """The figures on how revising changed answers."""
 
     IN_JSON: ClassVar = "tasks items same left_out levels revisions of_revised fixed broken verdicts decision"
 
-    chains: tuple[Known, ...]  # those that count
+    chains: tuple[Known, ...]  # the chains that are counted
     left_out: Mapping[str, tuple[str, ...]]  # ids of the others, by reason
 
     @cached_property
     def items(self) -> int:
-        """Number of items."""
+        """The number of items."""
         return len({each.item for each in self.chains})
 
     @property
@@ -218,7 +218,7 @@ class Figures:
 
     @cached_property
     def revised(self) -> tuple[Known, ...]:
-        """The chains with a revision."""
+        """The chains with at least one revision."""
         return tuple(each for each in self.chains if each.chain.revisions)
 
     @property
@@ -229,12 +229,12 @@ class Figures:
 
     @property
     def most(self) -> int:
-        """The most revisions of a chain."""
+        """The largest number of revisions in a chain."""
         return max(each.chain.revisions for each in self.chains)
 
     @cached_property
     def revisions(self) -> tuple[Changes, ...]:
-        """The effect of each revision, over the chains that made it."""
+        """The effect of each revision up to `MOST`, over the chains that contain it."""
         return tuple(
             Changes(
                 tuple(
@@ -268,12 +268,12 @@ class Figures:
 
     @property
     def decision(self) -> Decision:
-        """Whether the best answers are better than the first ones."""
+        """The comparison of the best answers with the first ones."""
         return self.whole.decision
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
-        """The answers after at most 0, 1, 2 … revisions, and the best ones."""
+        """The shares of right answers after at most 0, 1, 2 … revisions, and among the best answers."""
         found = []
         for most in range(min(self.most, MOST) + 1):
             name = f"{counted(most, 'revision')} at most" if most else "first answer"

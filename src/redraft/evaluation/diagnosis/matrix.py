@@ -1,13 +1,13 @@
-"""The runs of `redraft diagnose --tasks`: each model answers each task in each way, once per seed.
+"""Make the runs of `redraft diagnose --tasks`: each model answers each task in each way, once per seed.
 
     DIR/runs.json                         the models and tasks, by the names of their folders
-    DIR/tasks/add.jsonl                   the tasks' files, as they were answered
-    DIR/runs/MODEL/TASK/seed-0/revise-2.jsonl  a run, as from `redraft eval`
-    DIR/runs/MODEL/TASK/seed-0/pairs.reviews-2.jsonl  of --judge, as from `redraft judge`
+    DIR/tasks/add.jsonl                   copies of the task files that were answered
+    DIR/runs/MODEL/TASK/seed-0/revise-2.jsonl  a run, in the format of `redraft eval`
+    DIR/runs/MODEL/TASK/seed-0/pairs.reviews-2.jsonl  reviews of --judge, in the format of `redraft judge`
     DIR/table.json, index.html            the figures, and the page
-    DIR/choice.json                       what --choose wrote to its recipe, and from which files
+    DIR/choice.json                       the recipe that --choose wrote, and hashes of the files behind it
 
-The same command resumes after any stop. One with more models, tasks, ways or seeds adds to the folder.
+The same command resumes after any stop. A command with more models, tasks, ways or seeds adds to the folder.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
 WAYS = {{"plain": "one", "best-of": "best"}.get(kind, kind): kind for kind in NAMES}
-"""The kind of each way (`evaluation.diagnosis.strategies`), by the name that a user types."""
-ALWAYS = ("one", "revise")  # the others are compared with these, and may spend their tokens
-RACED = "one,revise,best,steered"  # the ways of --choose, unless said
-DRAWN, EXERCISES = 50, 1  # exercises of a shipped task if there is no limit; the seed that draws them
+"""Map the name of each way that a user types to its kind (`evaluation.diagnosis.strategies`)."""
+ALWAYS = ("one", "revise")  # the other ways are compared with these, and may spend as many tokens
+RACED = "one,revise,best,steered"  # the default ways of --choose
+DRAWN, EXERCISES = 50, 1  # default number of exercises of a shipped task; the seed that draws them
 PLAN, RUNS = "runs.json", "runs"
 
 
@@ -45,13 +45,13 @@ PLAN, RUNS = "runs.json", "runs"
 class TaskFile:
     """A task and its file."""
 
-    name: str  # of its folder, and in tables
-    task: str  # a plugin of `redraft.tasks`
+    name: str  # used for its folder and in tables
+    task: str  # the name of a `redraft.tasks` plugin
     source: Path | None  # None for a shipped task, whose exercises are drawn
 
     @classmethod
     def of(cls, text: str, *, judged: bool = False) -> Self:
-        """Read `TASK:FILE`, a file of prompts, with checks unless `judged`, or the name of a shipped task."""
+        """Parse `TASK:FILE`, a file of prompts (with checks unless `judged`), or a shipped task's name."""
         task, colon, file = text.partition(":")
         if colon and task in plugins("redraft.tasks"):
             return cls(stem_of(Path(file)), task, Path(file))
@@ -61,11 +61,11 @@ class TaskFile:
         if not Path(text).is_file():
             forms = "a file of prompts with checks; TASK:FILE, such as gsm8k:test.jsonl; or one of"
             hint = f"Name {forms} {', '.join(drawn)}."
-            raise UsageError(f"there is no task and no file {text!r:.80}.", hint=hint)
+            raise UsageError(f"there is no task or file named {text!r:.80}.", hint=hint)
         return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
 
     def put(self, folder: Path, limit: int | None) -> Path:
-        """Put the task's file into a folder, or raise `OutputError` if another is there. Return its path."""
+        """Copy the task's file into a folder, and return its path. Raise `OutputError` if it has changed."""
         if self.source is None:
             draw = _drawn()[self.name][1]
             file, drawn = folder / f"{self.name}.jsonl", draw(limit or DRAWN, EXERCISES)
@@ -74,8 +74,8 @@ class TaskFile:
             return file
         file, now = folder / self.source.name, self.source.read_bytes()
         if file.exists() and not now.startswith(file.read_bytes()):  # it may have grown
-            said = f"{self.source} has changed since it was answered: {file} is the earlier one."
-            raise OutputError(said, hint="Put it back, or name another folder for its runs.")
+            said = f"{self.source} has changed since it was answered: {file} is the earlier version."
+            raise OutputError(said, hint="Restore that version, or name another folder for the runs.")
         write_file(file, now)
         return file
 
@@ -87,11 +87,11 @@ def _drawn() -> dict[str, tuple[str, Callable[[int, int], Sequence[Chain]]]]:
 
 @dataclass(frozen=True)
 class Matrix:
-    """All runs in a folder."""
+    """All runs in a folder: models × tasks × ways × seeds."""
 
     settings: Settings  # of `DiagnoseOptions`
-    plan: RunPlan  # how each run goes. `out` is the folder; the limits hold for all runs together
-    models: Sequence[str]  # their references
+    plan: RunPlan  # the plan of each run. `out` is the folder; the limits apply to all runs together
+    models: Sequence[str]  # model references
     tasks: Sequence[TaskFile]
     ways: Sequence[str]  # keys of `WAYS`
 
@@ -101,7 +101,7 @@ class Matrix:
         told = settings.values
         models = _split(told.models or [settings.get("model") or "default"])
         judge = settings.get("judge") if told.choose and settings.judge_was_named else None
-        # Only some ways ask the judge or are steered. What is told of each block is told once.
+        # Only some ways ask the judge or are steered. A message that each block repeats is printed once.
         settings = settings.over(judge=judge, steer=settings.get("steer") or False)
         settings = replace(settings, judge_was_named=False, tell=cache(settings.tell))
         tasks = [TaskFile.of(each, judged=bool(judge)) for each in _split(told.tasks)]
@@ -111,7 +111,7 @@ class Matrix:
         return cls(settings, RunPlan.of(folder, settings), models, tasks, ways)
 
     def runs(self, share: float | None = None) -> Iterator[tuple[str, StrategyRuns]]:
-        """Yield the runs of each model on each task, after model and task. `share` is as for `run`."""
+        """Yield the name and the runs of each pair of model and task. `share` is the same as for `run`."""
         for model, folder in folders(self.models).items():
             for task in self.tasks:
                 runs = StrategyRuns(
@@ -125,13 +125,13 @@ class Matrix:
                 yield f"{model}, {task.name}", runs
 
     def run(self, share: float | None = None) -> Ended:
-        """Make every run that is not finished, after `prepare`.
+        """Make every run that is not finished. Call `prepare` first.
 
         Args:
-            share: Answer only this part of each task's records, 0 to 1, drawn at random.
+            share: The part of each task's records to answer, 0 to 1, drawn at random. None is all records.
 
         Raises:
-            OutputError: The folder has runs that were made in another way, or is in use.
+            OutputError: The folder contains runs with other settings, or is in use.
         """
         ended = Ended(0, "", self.plan.limits)
         for name, runs in self.runs(share):
@@ -148,7 +148,7 @@ class Matrix:
         return ended
 
     def prepare(self, *, run_code: bool) -> int:
-        """Raise all errors that need no model, write the `PLAN`, and return how many prompts there are."""
+        """Check everything that needs no model, write the `PLAN`, and return the number of prompts."""
         if unknown := [way for way in self.ways if way not in WAYS]:
             raise UsageError(f"there is no way {unknown[0]!r:.40}.", hint=f"Ways: {', '.join(WAYS)}")
         _check_options(self.settings)
@@ -171,10 +171,10 @@ class Matrix:
         made = {runs.plan.out.name: runs for _, runs in self.runs(1 if choosing else None)}
         kinds = {way.kind for runs in made.values() for way in runs.strategies}
         if self.settings.get("ways") and {"vote", "early"}.intersection(self.ways) - kinds:
-            hint = f"Type --samples {3 + choosing} or more, if answers are numbers, letters or exercises."
-            raise UsageError("there are no votes to count.", hint=f"{hint} Else leave votes out of --ways.")
+            hint = f"If answers are numbers, letters or exercises, give --samples {3 + choosing} or more."
+            raise UsageError("there are no votes to count.", hint=f"{hint} Or leave out the votes.")
         if before["tasks"] and before.get("choosing", False) != choosing:
-            said = f"{folder} has runs with{'out' * choosing} --choose, which orders prompts in its own way."
+            said = f"{folder} has runs with{'out' * choosing} --choose, which takes prompts in another order."
             raise OutputError(said, hint="Name another folder.")
         models = {name: model for model, name in folders(self.models).items()}
         named = {name: {"task": runs.task, "file": runs.source.name} for name, runs in made.items()}
@@ -189,15 +189,15 @@ def _split(texts: Iterable[str]) -> list[str]:
 
 
 def folders(models: Sequence[str]) -> dict[str, str]:
-    """Return the name of each model's folder."""
+    """Map each model to the name of its folder. Raise `UsageError` if two names are the same."""
     found = {model: re.sub(r"[^\w.+-]+", "-", model).strip("-.") for model in models}
     if len({*found.values()}) < len(found):
-        raise UsageError(f"two of the models have one name: {', '.join(found)}.", hint="Rename one.")
+        raise UsageError(f"two models would share a folder: {', '.join(found)}.", hint="Rename one.")
     return found
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Return the models and tasks of a folder, by their names. If it is damaged, raise `OutputError`."""
+    """Return the models and tasks of a folder, by name. Raise `OutputError` if its `PLAN` is damaged."""
     file, none = folder / PLAN, dict[str, Any](models={}, tasks={})
     if found := stored(file, *none) if file.exists() else none:
         return found
@@ -205,7 +205,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def stored(file: Path, *names: str) -> dict[str, Any] | None:
-    """Return the record in a file; None unless it is an object with these names."""
+    """Return a file's JSON object; None if it cannot be read or lacks an object under one of these names."""
     try:
         found: dict[str, Any] = json.loads(file.read_bytes())
         return found if all(isinstance(found[name], dict) for name in names) else None
@@ -220,9 +220,9 @@ def _check_options(settings: Settings) -> None:
             hint = "Use --samples and --max-revisions."
             raise UsageError(f"{flag} was given, but each way has its own.", hint=hint)
     if not settings.get("max_revisions"):
-        raise UsageError("--max-revisions is 0, but these ways revise.", hint="Give 1 or more.")
+        raise UsageError("--max-revisions is 0, but these ways revise.", hint="Set it to 1 or more.")
     if (mode := settings.get("mode")) in ("best-of", "repair"):
-        raise UsageError(f"--mode {mode} is one of the ways.", hint="Leave it out: --ways has it.")
+        raise UsageError(f"--mode {mode} is one of the ways.", hint="Name it in --ways instead.")
 
 
 def _check_model(reference: str) -> None:

@@ -1,4 +1,4 @@
-"""The options of `redraft diagnose`. Imported for its `--help`."""
+"""Define the options of `redraft diagnose`. This module is imported for `--help`, so it imports little."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ WITH_TASKS = "With --tasks"  # a heading
 
 
 class DiagnoseOptions(SpendOptions, Flags):
-    """The options of `diagnose`. All but `quiet` are for `--tasks`."""
+    """The options of `redraft diagnose`. All except `quiet` apply only with `--tasks`."""
 
     OWN_DEFAULTS: ClassVar[Mapping[str, Any]] = {"max_revisions": 1}
     IN_RECIPES = Flags
 
     tasks: list[str] | None = option(
-        "TASK:FILE, a file of prompts with checks, or add, dates …: answer them", WITH_TASKS, "TASK,…"
+        "tasks: TASK:FILE, a file of prompts with checks, or add, dates …", WITH_TASKS, "TASK,…"
     )
-    models: list[str] | None = option("the models, with commas or repeated [--model]", WITH_TASKS, "MODEL,…")
-    ways: str = option("the ways", WITH_TASKS, "WAY,…", default="one,revise,alone,vote,best")
+    models: list[str] | None = option("models to compare; repeatable [--model]", WITH_TASKS, "MODEL,…")
+    ways: str = option("ways to compare", WITH_TASKS, "WAY,…", default="one,revise,alone,vote,best")
     seeds: int = option("rounds over the prompts", WITH_TASKS, "N", default=3, ge=1)
-    samples: int = option("most answers of best of N and a vote", WITH_TASKS, "N", default=8, ge=2)
+    samples: int = option("most answers for best of N and a vote", WITH_TASKS, "N", default=8, ge=2)
     equal: Literal["tokens", "seconds", "money"] = option(
         "compare ways at equal tokens, seconds or money", WITH_TASKS, "WHAT", default="tokens"
     )
     choose: str | None = option(
-        "find the best way, with as few prompts as it takes, and write this recipe", WITH_TASKS, "FILE"
+        "find the best way with as few prompts as needed, and write it to FILE", WITH_TASKS, "FILE"
     )
-    judge: str | None = option("with --choose: compares the answers", WITH_TASKS, "REF", what=A_REFERENCE)
+    judge: str | None = option("with --choose: model to judge answers", WITH_TASKS, "REF", what=A_REFERENCE)
     margin: float = option(
-        "with --choose: another way may have more answers right, by less than N points",
+        "with --choose: the best way may be ahead of the chosen one by less than N points",
         WITH_TASKS,
         "N",
         default=5.0,

@@ -1,7 +1,7 @@
-"""The runs of a model on a task: each strategy answers the records, once for each seed.
+"""Make the runs of a model on a task: each strategy answers the records, once for each seed.
 
-A run is one of `redraft eval` with other options (`strategies`), in its own file below one folder. All share
-a cache, so no text is asked for twice: all strategies begin with the same first answers.
+A run is like one of `redraft eval` with a strategy's options (`strategies`), and has its own file. All share
+a cache, so no reply is requested twice, and all strategies start with the same first answers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from redraft.options import MachineOptions
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
-CACHE = "replies.db"  # the replies of all runs, in their folder
+CACHE = "replies.db"  # contains the replies of all runs, in their folder
 _OF_MODEL = ("temperature", "max_tokens", "seed", "price", *MachineOptions.model_fields)  # not of the judge
 
 
@@ -46,14 +46,14 @@ class StrategyRun(ScoredRun):
     strategy: Strategy = None  # type: ignore[assignment]
     given: tuple[Chain, ...] = ()
     guides: tuple[Check, ...] = ()  # the checks that guide; if empty, the task's checks do
-    revised: Path = Path()  # the file of the strategy `revise`, which has the feedback on other answers
-    told: bool = False  # one answer is told the checks too, as the ways that it is compared with
+    revised: Path = Path()  # the file of the strategy `revise`, with the feedback that is shuffled
+    told: bool = False  # the prompt for one answer states the checks too, as in the other ways
 
     def __post_init__(self) -> None:
         self.verb = f"diagnose {self.task}"
 
     def records(self) -> Iterator[Chain]:
-        """Yield the records."""
+        """Yield the given records."""
         return iter(self.given)
 
     @cached_property
@@ -73,7 +73,7 @@ class StrategyRun(ScoredRun):
         return bool(parse_reference(model).roles)
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the checks that guide a record's chain, in the strategy's words."""
+        """Return the checks that guide a record's chain, with the messages that the strategy uses."""
         if self._unchecked:
             return {"checks": ()}
         checks = self.guides or self.checks(record)
@@ -84,18 +84,18 @@ class StrategyRun(ScoredRun):
         return {"checks": checks}
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
-        """Return a chain with its voted answer, and the truth about its answers."""
+        """Add the truth about the answers to a chain; if the strategy votes, make the winner its answer."""
         early = self.strategy.kind == "early"
         said = strategies.reader_of(self.checks(record)) if early or self.strategy.kind == "vote" else None
         return await super().finish(strategies.voted(chain, said, early=early) if said else chain, record)
 
 
 class Ended(NamedTuple):
-    """How the runs of all strategies ended, so far."""
+    """The combined result of the runs so far."""
 
     status: int  # the highest exit status
-    reached: str  # which limit ended them, in words; empty if none did
-    left: Limits  # what is left of the limits
+    reached: str  # the limit that ended the runs, in words; empty if none did
+    left: Limits  # the limits that remain
 
 
 @dataclass(frozen=True)
@@ -104,17 +104,17 @@ class StrategyRuns:
 
     settings: Settings  # of `DiagnoseOptions`
     source: Path
-    plan: RunPlan  # how each run goes. `out` is the folder
+    plan: RunPlan  # the plan of each run. `out` is the folder
     task: str
-    kinds: tuple[str, ...]  # the kinds of ways, each with no more drafts than need be
-    # For --choose: which part of the records, drawn at random. Then there are 2, 4, 8 … drafts.
+    kinds: tuple[str, ...]  # the kinds of ways, each with no more drafts than needed
+    # For --choose: the part of the records to answer, drawn at random. Drafts are then 2, 4, 8 …
     share: float | None = None
 
     def run(self, so_far: Ended) -> Ended:
-        """Make every unfinished run, after those in `so_far`. After a signal, the same call resumes.
+        """Make every unfinished run, and add to the results `so_far`. After a signal, the same call resumes.
 
         Raises:
-            OutputError: The folder has runs that were made in another way, or is in use.
+            OutputError: The folder contains runs with other settings, or is in use.
         """
         self._check_folder()
         first, (status, _, limits) = self.settings.get("seed") or 0, so_far
@@ -155,17 +155,17 @@ class StrategyRuns:
 
     @cached_property
     def records(self) -> tuple[Chain, ...]:
-        """The records with the task's prompts."""
+        """The records to answer, with the task's prompts and without repeats."""
         task, limit = task_named(self.task), self.settings.values.limit
         records = [*asked(task, read_records(self.source), limit, file=self.source)][::-1]
         if any(KEY in record.meta for record in records):
-            said = f"{self.source} has chains of redraft eval, and --tasks answers the task's own records."
+            said = f"{self.source} has chains of redraft eval, but --tasks needs the records to answer."
             hint = f"Give the file that was answered, or write: redraft diagnose {self.source}"
             raise UsageError(said, hint=hint)
         asks = (f"{each.prompt!r} {[check.name for check in checks_of(task, each)]}" for each in records)
         found = tuple(dict(zip(asks, records, strict=True)).values())[::-1]  # the first of equal ones
         if (again := len(records) - len(found)) and not self.plan.quiet:
-            left_out = f"{counted(again, 'prompt')} that {self.source.name} has already, with the same checks"
+            left_out = f"{counted(again, 'prompt')} that {self.source.name} repeats with the same checks"
             self.settings.tell(f"Left out: {left_out}.")
         if self.share is None:
             return found
@@ -177,12 +177,12 @@ class StrategyRuns:
 
     @cached_property
     def strategies(self) -> list[Strategy]:
-        """The strategies that suit the task. Steering is one of them where the others do not steer."""
+        """The strategies that suit the task, without `steered` if all are steered or there is no check."""
         voting = strategies.reader_of(checks_of(task_named(self.task), self.records[0])) is not None
         needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
         if len(kinds) < len(self.kinds) and not self.plan.quiet:
-            why = "checks steer, and with --judge there are none" if self._chooser else "--steer steers all"
+            why = "only checks can steer, and there are none" if self._chooser else "--steer steers all ways"
             self.settings.tell(f"The way steered is left out: {why}.")
         values = self.settings.values
         drawn = [n for n in range(2, values.samples + 1) if self.share is None or n.bit_count() == 1]
@@ -190,12 +190,12 @@ class StrategyRuns:
 
     @property
     def _chooser(self) -> str | None:
-        """The judge, if there are no checks: then it chooses the best of several, too."""
+        """The judge, if there are no checks: then it also chooses the best of several answers."""
         return None if self.settings.get("check") else self.settings.get("judge")
 
     @cached_property
     def _common(self) -> Settings:
-        """The settings of all runs. All use one engine, since they are compared. It is announced once."""
+        """The settings of all runs. All use the same engine, because they are compared."""
         guides = parse_checks(self.settings.get("check") or ())
         of_task = (check for record in self.records for check in checks_of(task_named(self.task), record))
         # In a race, one engine computes all blocks, whether the steered way is still in it or not.
@@ -217,7 +217,7 @@ class StrategyRuns:
         return result
 
     def _judge(self, _: Strategy, seed: int, limits: Limits) -> JobResult:
-        """Have the judge compare the answers of each way with one answer; once, where ways agree."""
+        """Have the judge compare each way's answers with one answer. Equal pairs are judged once."""
         plan = replace(self.plan, out=self._file(REVIEWED, seed), cache=self.plan.out / CACHE, limits=limits)
         pairs = dict.fromkeys(pair for way in self.strategies for pair in pairs_in(self._file(way, seed)))
         if not pairs:

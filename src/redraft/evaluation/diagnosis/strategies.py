@@ -1,7 +1,7 @@
-"""The ways to spend tokens on an answer that `redraft diagnose --tasks` compares at equal tokens.
+"""Define the ways to spend tokens on an answer that `redraft diagnose --tasks` compares at equal tokens.
 
-Each is the loop of `revise` with other options. The guiding checks are the same in all of them; a way may
-only hide their complaints, or not stop when they pass.
+Each way is the loop of `revise` with other options. Almost all use the same guiding checks; a way may hide
+their messages, or continue when they pass. Revising alone uses none.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
 majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171);
@@ -33,44 +33,44 @@ NAMES = {
     "blind": "blind retry",
     "shuffled": "shuffled feedback",
 }
-"""What each kind of way is called in tables, in their order. Others have their own name, and come last."""
+"""The kinds of ways and their names, in the order of tables. Other kinds come last, under their own names."""
 SAMPLED = ("best-of", "vote", "early", "steered")
-"""Ways of several drafts: their number can match the tokens of another way."""
+"""The kinds with several drafts, whose number can be chosen to match the tokens of another way."""
 
 
 @dataclass(frozen=True)
 class Strategy:
     """A way to spend tokens on an answer."""
 
-    kind: str  # a key of `NAMES`; or any other name, of chains that were made elsewhere
-    texts: int  # the most answers to one prompt
+    kind: str  # a key of `NAMES`, or any other name for chains that were made elsewhere
+    texts: int  # the largest number of answers to one prompt
 
     @property
     def name(self) -> str:
-        """The name of its files: `best-of-4`."""
+        """The name of the way's files, such as `best-of-4`."""
         return self.kind if self.kind == "plain" else f"{self.kind}-{self.texts}"
 
     @property
     def called(self) -> str:
-        """The name that people type and read: `one` for `plain`, else the name of its files."""
+        """The name that people type and read: `one` for `plain`, otherwise the name of the files."""
         return "one" if self.kind == "plain" else self.name
 
     @classmethod
     def of(cls, name: str) -> Self:
-        """Return the way with this name, for its files or as `called`."""
+        """Return the way with this `name` or `called`."""
         name = "plain" if name == "one" else name
         kind, _, texts = name.rpartition("-")
         return cls(kind, int(texts)) if kind and texts.isdecimal() else cls(name, 1)
 
     @property
     def place(self) -> tuple[int, str, int]:
-        """Its place in tables."""
+        """A sort key for the order in tables."""
         order = [*NAMES]
         return order.index(self.kind) if self.kind in NAMES else len(order), self.kind, self.texts
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of the loop that make it."""
+        """The options of `revise` that produce this way."""
         if self.kind in SAMPLED:
             steered = {"steer": True} if self.kind == "steered" else {}
             return {"mode": "best-of", "drafts": self.texts, **steered}
@@ -86,16 +86,16 @@ REVIEWED = Strategy("pairs.reviews", 2)  # stands for a judge's reviews of the a
 def strategies_of(
     kinds: Iterable[str], revisions: int, drawn: Sequence[int], *, voting: bool
 ) -> list[Strategy]:
-    """Return the ways of some kinds, in the order in which they must run.
+    """Return the ways of these kinds, in the order in which they must run.
 
-    Ways with several drafts come last, because they need to know how many tokens the others used. Shuffled
+    Ways with several drafts come last, because they depend on how many tokens the others used. Shuffled
     feedback comes after `revise`, whose feedback it uses.
 
     Args:
         kinds: Keys of `NAMES`.
-        revisions: Most revisions.
-        drawn: How many answers best of N and majority vote take, from 2.
-        voting: Whether answers have a short form, which a majority vote takes.
+        revisions: The largest number of revisions.
+        drawn: The numbers of answers for best of N and majority vote, ascending from 2.
+        voting: Whether answers have a short form that votes can be counted by.
     """
     texts: Mapping[str, Sequence[int]] = {
         "plain": (1,),
@@ -111,11 +111,11 @@ def strategies_of(
 
 @dataclass(frozen=True)
 class Retold:
-    """A check with the same demand, whose complaints use other words."""
+    """A check with the same demand as the original but another message."""
 
     part: Check
-    message: str = ""  # its complaint; empty for none
-    never: bool = False  # no answer passes, so that all samples are drawn
+    message: str = ""  # replaces the message of each failure; may be empty
+    never: bool = False  # fail every answer, so that all samples are drawn
 
     @property
     def name(self) -> str:
@@ -141,20 +141,20 @@ class Retold:
 
 
 def retold(checks: Iterable[Check], message: str = "", *, never: bool = False) -> tuple[Check, ...]:
-    """Return checks that all complain in the same words."""
+    """Return the checks, each with `message` as its only message; `never` makes them fail every answer."""
     return tuple(Retold(check, message, never) for check in checks)
 
 
 def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
-    """Return a function that reads the short form of an answer, from its scoring checks, or None."""
+    """Return the function of a scoring check that reads an answer's short form; None if no check has one."""
     return next((getattr(check, "said") for check in checks if hasattr(check, "said")), None)  # noqa: B009
 
 
 def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False) -> Chain:
-    """Return a chain of samples whose answer is the first with the most frequent result.
+    """Return a chain of samples whose answer is the first one with the most frequent result.
 
-    An answer without a result has no vote. Among equally many votes, the first answer wins. With `early`, it
-    has only the samples that settled the vote, and their usage.
+    An answer without a result does not vote. If results have equally many votes, the earliest wins. With
+    `early`, the chain contains only the samples that settled the vote, and their usage.
     """
     samples = [*chain.steps[:1], *chain.drafts]
     read = [said(step.answer) for step in samples]
@@ -169,7 +169,7 @@ def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False)
 
 
 def settled(votes: Iterable[Hashable]) -> bool:
-    """Return whether the leading result stays ahead of the second with 95 %, by a Beta distribution."""
+    """Return whether the leading result stays ahead with a probability above 95 %, by a Beta distribution."""
     counts = sorted(Counter(vote for vote in votes if vote is not None).values(), reverse=True)
     first, second, *_ = (*counts, 0, 0)
     trials = first + second + 1
@@ -177,9 +177,9 @@ def settled(votes: Iterable[Hashable]) -> bool:
 
 
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
-    """Map the id of each revised chain to the feedback that another chain got on its first answer.
+    """Map the id of each chain whose first answer was criticised to the feedback on another such answer.
 
-    The other is the chain before it, and for the first chain the last. A single chain gets no feedback.
+    That is the feedback of the chain before it; for the first chain, of the last. A single chain gets none.
     """
     told = {
         chain.id: step.feedback.text

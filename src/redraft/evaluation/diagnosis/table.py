@@ -1,8 +1,8 @@
-"""Make the table and the page of a folder of runs, from its chains alone, and verify them.
+"""Compute the table and the page of a folder of runs from its chains, and verify them.
 
-A way is compared with the others at equal tokens (`equal_tokens`): within a task, and over all tasks
-together, where each prompt counts the same. p-values are corrected by Holm's procedure in two families: all
-comparisons within tasks, and all over tasks. Revising alone is compared with `UNGUIDED` ways only.
+A way is compared with the others at equal tokens (`equal_tokens`): within each task, and over all tasks
+together, where all prompts have equal weight. Holm's procedure corrects the p-values in two families: all
+comparisons within tasks, and all over tasks. Revising alone is compared only with `UNGUIDED` ways.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _MOST = 20  # differing figures to list
 _HOW = """\
 Each way may spend as many new tokens as revising did: best of N and a vote draw as many answers as fit. \
 Best of N keeps the answer that passes the checks, and a blind retry revises without being told what failed.
-One answer, a vote and revising alone see no checks. The other ways see those that guide: the task's own, \
-which score, or those of --check. Revising alone is compared only with ways that see none. \
-A model that was trained to revise may use its adapters in these alone: then the other ways begin differently.
-Intervals are at 95 %, paired by prompt. "Open" says that these prompts do not tell which way is better: \
+One answer, a vote and revising alone see no checks. The other ways see the guiding checks: those of --check \
+or else the task's own, which also score. Revising alone is compared only with ways that see none. \
+A model that was trained to revise may use its adapters only in these; then the other ways begin differently.
+Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. It is corrected for the \
 number of comparisons (Holm's procedure), once over all tasks and once within tasks.""".splitlines()
 ALL = "all tasks"
@@ -53,9 +53,9 @@ UNGUIDED = ("plain", "vote", "early")  # ways that see no checks: revising alone
 class Table:
     """All figures, in the order in which the page shows them."""
 
-    cells: Sequence[Curves]  # of each model and task, and of models over `ALL` if there are several
+    cells: Sequence[Curves]  # of each model over `ALL` tasks if it has several, then of each task
     comparisons: Sequence[Versus]  # those over all tasks first
-    remarks: Sequence[str]  # what is missing
+    remarks: Sequence[str]  # notes on missing runs and prompts
     by: Cost = "tokens"
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class Table:
 
 
 def table_of(folder: Path, by: Cost = "tokens") -> Table:
-    """Return the figures of a folder, at equal cost. Raise `UsageError` if it has no finished runs."""
+    """Return the figures of a folder at equal cost. Raise `UsageError` if it contains no finished runs."""
     plan, cells, over, remarks = read_plan(folder), list[Curves](), list[Curves](), list[str]()
     for name, model in plan["models"].items():
         of_model = []
@@ -73,27 +73,27 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
                 continue
             of_model.append(replace(curves, by=by))
             if curves.left_out:
-                lacking = f"{curves.left_out} prompts are left out, because a run lacks them."
+                lacking = f"{curves.left_out} prompts are left out, because a run did not answer them."
                 remarks.append(f"{model}, {task}: {lacking}")
             if curves.unfinished:
                 seeds = ", ".join(curves.unfinished)
-                remarks.append(f"{model}, {task}: {seeds} not counted, because runs are missing.")
+                remarks.append(f"{model}, {task}: not counted, because runs are missing: {seeds}.")
         if len(of_model) > 1:
             over.append(pooled(of_model))
         cells += of_model
     if plan.get("choosing"):
-        remarks.append("--choose stopped when it was certain, and these tests do not allow for that.")
+        remarks.append("--choose may stop early once it is certain. These tests do not correct for that.")
     if not cells:
         hint = f"Make them: redraft diagnose {folder} --tasks add --models default"
         if any(folder.glob("seed-*")):
-            hint = f"What revising did there: redraft diagnose {folder}/seed-*/revise-2.jsonl"
+            hint = f"To measure revising there: redraft diagnose {folder}/seed-*/revise-2.jsonl"
         raise UsageError(f"{folder} has no finished runs.", hint=hint)
     families = ([row for curves in each for row in _comparisons(curves)] for each in (over, cells))
     return Table([*over, *cells], [row for rows in families for row in corrected(rows)], remarks, by)
 
 
 def pooled(each: Sequence[Curves]) -> Curves:
-    """Return the curves of a model's tasks as one. `_run_of` stands in for a size that a task lacks.
+    """Combine the curves of a model's tasks. If a task lacks a size of a way, `_run_of` finds a substitute.
 
     A kind of way that is not run on every task is left out.
     """
@@ -112,7 +112,7 @@ def _run_of(curves: Curves, way: Strategy) -> Point:
 
 
 def _comparisons(curves: Curves) -> Iterator[Versus]:
-    """Yield each way to revise against the others. Two such ways are compared only if one is `revise`."""
+    """Compare each way to revise with the others. Two ways to revise are compared only if one is `revise`."""
     for ours in (kind for kind in REVISING if kind in curves.kinds):
         others = UNGUIDED if ours == "alone" else {*curves.kinds} - {"alone"}
         if ours in MODES:
@@ -123,10 +123,10 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
 
 
 def put_report(folder: Path, by: Cost = "tokens") -> Table:
-    """Write the table and the page of a folder. Return the table."""
+    """Write the table and the page of a folder, and return the table."""
     if any(task["task"] == UNSCORED for task in read_plan(folder)["tasks"].values()):
-        hint = f"What it preferred: redraft diagnose {folder}.yaml --verify"
-        raise UsageError(f"only a judge decides which answers are right in {folder}.", hint=hint)
+        hint = f"To check the judge's choice: redraft diagnose {folder}.yaml --verify"
+        raise UsageError(f"only a judge compared the answers in {folder}, so no table is made.", hint=hint)
     table = table_of(folder, by)
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
@@ -138,7 +138,7 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
 
 
 def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
-    """Yield the figures for terminal or page."""
+    """Yield the parts of the report, for the terminal or with `charts` for the page."""
     for each in table.cells:
         name = f"{each.model}, {each.task}"
         if each.task != ALL:
@@ -159,7 +159,7 @@ def parts_of(table: Table, *, charts: bool = False) -> Iterator[Part]:
 
 
 def sentences(table: Table) -> Iterator[str]:
-    """Yield the conclusions, for each model and each way to revise."""
+    """Yield a conclusion for each model and each way to revise."""
     over = {each.model: each.task for each in reversed(table.comparisons)}  # its first task: ALL if several
     for model, task in reversed(over.items()):
         for ours in REVISING:
@@ -169,26 +169,26 @@ def sentences(table: Table) -> Iterator[str]:
 
 
 def hashes_of(folder: Path) -> dict[str, str]:
-    """Return the hash of each file that the figures of a folder rest on, by its place."""
+    """Return the hashes of the files that a folder's figures are computed from, by relative path."""
     files = [folder / PLAN, *folder.glob("tasks/*"), *(folder / RUNS).glob("*/*/seed-*/*.jsonl")]
     return {file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(files) if file.is_file()}
 
 
 def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
-    """Return the faults of a folder, and a sentence on the result.
+    """Recompute a folder's figures. Return the faults found, and a sentence that sums up the result.
 
     Raises:
         OutputError: There is no table, or it is damaged.
-        UsageError: A task runs a model's programs, and `run_code` was not given.
+        UsageError: The folder does not exist, or a task runs a model's programs without `run_code`.
     """
     file, hint, way = folder / TABLE, f"Make it: redraft diagnose {folder}", Path(f"{folder}.yaml")
     if way.exists():
         hint = f"Verify the way that was chosen: redraft diagnose {way} --verify"
     if not folder.exists():
-        hint = "Give a folder of --tasks, or a file of --choose."
+        hint = "Give a folder that --tasks made, or a file that --choose wrote."
         raise UsageError(f"there is no file or folder {str(folder)!r:.200}.", hint=hint)
     if not file.exists():
-        raise OutputError(f"{folder} has no {TABLE}.", hint=hint)
+        raise OutputError(f"{folder} contains no {TABLE}.", hint=hint)
     if (table := stored(file, "files")) is None:
         raise OutputError(f"{file} is not a table of redraft diagnose.", hint=hint)
     faults = changes(folder, table["files"])
@@ -208,7 +208,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
 
 
 def changes(folder: Path, before: Mapping[str, str]) -> list[str]:
-    """Return which files have changed since their hashes were stored."""
+    """Return a fault for each file that was added, removed or changed since the hashes were stored."""
     hashes = hashes_of(folder)
     faults = [f"{name}: was added afterwards." for name in hashes if name not in before]
     faults += [f"{name}: is gone." for name in before if name not in hashes]
@@ -217,7 +217,7 @@ def changes(folder: Path, before: Mapping[str, str]) -> list[str]:
 
 
 def differences(name: object, told: Any, made: Any) -> list[str]:
-    """Return where a file called `name` differs from the records that it rests on."""
+    """Return a fault for each value of `told`, read from the file `name`, that differs in `made`."""
     before, now = ({place: repr(value) for place, value in _leaves(each, "")} for each in (told, made))
     faults = []
     for place in before | now:
@@ -225,17 +225,17 @@ def differences(name: object, told: Any, made: Any) -> list[str]:
         if both[0] != both[1]:
             start = max(len(commonprefix(both)) - 100, 0)  # noqa: RUF071  (texts, no paths)
             was, now_is = ("…" * (start > 0) + text[start : start + 200] for text in both)
-            faults.append(f"{name}: {place} is {was}, and the records give {now_is}.")
+            faults.append(f"{name}: {place} is {was}, but the records give {now_is}.")
     return faults
 
 
 def some(faults: list[str]) -> list[str]:
-    """Return the first faults, and how many more there are."""
+    """Return the first faults, and one line with the number of the others."""
     return [*faults[:_MOST], *[f"{len(faults) - _MOST:,} more differ."] * (len(faults) > _MOST)]
 
 
 def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
-    """Check the answers of all chains again. Return their number, and where the records disagree."""
+    """Check the answers of all chains again. Return their number, and the records that disagree."""
     plan, count, faults = read_plan(folder), 0, list[str]()
     for name, task in plan["tasks"].items():
         kind = task_of(task["task"], run_code=run_code)

@@ -1,7 +1,7 @@
-"""The truth about every answer of a chain: from `redraft eval`, from a task or checks, or its own checks.
+"""Find out whether each answer of a chain is right, by its task, by given checks or by its own checks.
 
-Truth is kept in `meta["eval"]`, as `evaluate.tasks` writes it. An echo or an empty text is never right, even
-if a check passes it (`is_answer`). Without truth, a judge may compare the answers of a way with one answer.
+The truth is stored in `meta["eval"]` by `evaluation.tasks`. An echo or an empty text is never right, even if
+a check passes it (`is_answer`). Without truth, a judge may compare a way's answers with one answer.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from redraft.evaluation.tasks.tally import Judged, Truth, all_pass, truth_of
 from redraft.evaluation.tasks.tasks import KEY, empty_answers, is_answer, results_of
 from redraft.jobs.counting import counted
 
-OWN = "own checks"  # the name of the task of chains whose own checks say what is right
-SCORE = "given checks"  # the name of the task of chains that were scored with checks of the user
+OWN = "own checks"  # the task name of chains that are scored by their own checks
+SCORE = "given checks"  # the task name of chains that are scored by checks of the user
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Known:
 
     @cached_property
     def passes(self) -> tuple[bool, ...]:
-        """Whether each answer passes all scoring checks; an echo may."""
+        """Whether each answer passes all scoring checks. An echo may pass, though it is never right."""
         return tuple(map(all_pass, self.truth.steps))
 
     @property
@@ -60,12 +60,12 @@ class Known:
 
     @property
     def item(self) -> str:
-        """The item of the chain: runs and turns of one question are one item."""
+        """The item of the chain. All runs and turns of a question are one item."""
         return item_of(self.chain)
 
     @property
     def best(self) -> bool:
-        """Whether the best answer is right; false without one."""
+        """Whether the best answer is right. False if there is no best answer."""
         return self.chain.best is not None and self.rights[self.chain.best]
 
     @property
@@ -75,7 +75,7 @@ class Known:
 
     @property
     def tokens(self) -> float:
-        """New tokens of all texts; NaN if there are texts but no usage."""
+        """The number of new tokens of all texts; NaN if there are texts but no usage."""
         return self.chain.usage.completion_tokens or (0 if self.empty else math.nan)
 
     @property
@@ -85,19 +85,19 @@ class Known:
 
     @property
     def scored(self) -> Set[str]:
-        """The names of the checks that right answers pass, in their order."""
+        """The names of the checks that decide which answers are right, in their order."""
         return dict.fromkeys(each.name for found in self.truth.steps for each in found).keys()
 
 
 class Material(NamedTuple):
-    """Chains with truth, and a record of those left out."""
+    """The chains with truth, and the ids of those without."""
 
     chains: tuple[Known, ...]
-    left_out: Mapping[str, tuple[str, ...]]  # ids of chains that do not count, by reason
+    left_out: Mapping[str, tuple[str, ...]]  # ids of chains that are not counted, by reason
 
 
 def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
-    """Yield the chains of files with their original ids: the same id is the same item."""
+    """Yield the chains of files with their original ids. Chains with the same id are one item."""
     count, answered = 0, False
     for file in files:
         for chain in chains_of(file):
@@ -105,16 +105,16 @@ def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
             yield chain
     names = ", ".join(map(str, files))
     if not count:
-        hint = f"{_GIVE} If its run was stopped, type that command again."
+        hint = f"{_GIVE} If its run was stopped, run that command again."
         raise RecordError(f"{names}: is empty.", hint=hint)
     if not answered:
         ask = f"Or answer these: redraft eval TASK {files[0]} -o chains.jsonl"
-        none = f"{counted(count, 'record')}, and none has an answer"
+        none = f"{counted(count, 'record')}, but none has an answer"
         raise RecordError(f"{names}: has {none}.", hint=f"{_GIVE} {ask}")
 
 
 def chains_of(file: Path) -> Iterator[Chain]:
-    """Yield the chains of a file, then the empty answers that its `.errors.jsonl` lists (`empty_answers`)."""
+    """Yield a file's chains, then a chain for each empty answer in its `.errors.jsonl` (`empty_answers`)."""
     done = set[str]()
     for raw in raw_records(file):
         if not raw.number:
@@ -126,7 +126,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
 
 
 def _check_kind(first: RawRecord, file: Path) -> None:
-    """Raise if a file's first record is not a chain, and say what may be meant."""
+    """Raise if a file's first record is not a chain, with a hint on the command for such a file."""
     kind = ""
     with suppress(RecordError):
         kind = record_kind(decode(first.data, first.where), first.where)
@@ -145,7 +145,7 @@ _GIVE = "Give chains: the output of redraft eval or redraft answer."
 
 
 def known(chains: Iterable[Chain]) -> Material:
-    """Find the truth about chains: `meta["eval"]`, or without any, their own checks. One id is one item."""
+    """Return the truth about chains from `meta["eval"]`; if no chain has it, from the chains' own checks."""
     found = list(chains)
     read = _told if any(_about(chain) for chain in found) else _own
     good, left_out = [], dict[str, list[str]]()
@@ -164,7 +164,7 @@ def _nothing(chains: Sequence[Chain]) -> RecordError:
     if not any(step.answer.strip() for chain in chains for step in chain.steps):
         return RecordError("there is no chain with an answer.", hint="Give a file that redraft answer made.")
     return RecordError(
-        "nothing says which answers are right: the chains have no truth and no checks.",
+        "nothing decides which answers are right: the chains have neither truth nor checks.",
         hint="Name a check: --score 'words<=50'. Or answer a task: redraft eval gsm8k test.jsonl -o a.jsonl",
     )
 
@@ -187,7 +187,7 @@ def _told(chain: Chain) -> Known | str:
 
 
 def _own(chain: Chain) -> Known | str:
-    """Return the chain with its own checks as truth, or why they cannot tell. A cut answer is wrong."""
+    """Return the chain with its own checks as truth, or why they decide nothing. A cut answer is wrong."""
     checked = list(_checked_steps(chain))
     if not any(step.answer.strip() for step in chain.steps):
         return "empty"
@@ -201,7 +201,7 @@ def _own(chain: Chain) -> Known | str:
 
 
 def _checked_steps(chain: Chain) -> Iterator[Step]:
-    """Yield the steps. An unchecked step, whose revision changed nothing, is replaced by the one before."""
+    """Yield the steps. An unchecked step that repeats the answer before is replaced by that step."""
     before: Step | None = None
     for step in chain.steps:
         same = before and not step.feedback and step.answer == before.answer
@@ -217,7 +217,7 @@ def with_checks(chains: Iterable[Chain], checks: Sequence[Check]) -> Iterator[Ch
 
 
 def pairs_in(file: Path) -> Iterator[Match]:
-    """Yield for each prompt the single answer and a way's answer, unless equal. `file` is the way's run."""
+    """Pair the single answer to each prompt with the way's answer in `file`, unless the two are equal."""
     ones = {chain.id: chain.answer for chain in chains_of(file.with_name("plain.jsonl"))}
     for chain in chains_of(file):
         if ones.get(chain.id, chain.answer) != chain.answer:
@@ -230,13 +230,13 @@ def _given(name: str, text: str) -> GivenAnswer:
 
 
 def reviews_in(folder: Path) -> Iterator[Review]:
-    """Yield a judge's reviews below a folder, as `redraft judge` writes them."""
+    """Yield the judge's reviews in all files below a folder."""
     for file in sorted(folder.rglob(f"{REVIEWED.name}.jsonl")):
         yield from (review for _, review in read_reviews(raw_records(file)))
 
 
 def preferences(file: Path) -> dict[str, float]:
-    """Return by id 1 if a way's answer won over the single one in both orders, -1 if it lost both, else 0."""
+    """Map ids to 1 if the way's answer beat the single one in both orders, -1 if it lost both, else 0."""
     said, found = dict[Any, int](), dict[str, float]()
     for review in reviews_in(file.parent):
         first, second = review.score or (0, 0)  # one that cannot be read

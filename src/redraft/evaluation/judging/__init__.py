@@ -1,1 +1,1 @@
-"""Reviews of answers: the record, the scores read from its text, and the judge who writes it."""
+"""Judge answers: the review record, the parser of its scores, and the judge model that writes it."""

@@ -1,8 +1,8 @@
 """Have a judge review answers: one review for each question, turn and order.
 
-The judge writes JSON of a schema if its engine enforces schemas, and text otherwise. If a reply lacks scores,
-the judge is asked for them once more; if they are still missing, the review is stored without. A score is
-never made up.
+If the judge's engine enforces schemas, the judge writes JSON, otherwise text. If a reply contains no scores,
+the judge is asked for them once more. If they are still missing, the review is stored without scores. A score
+is never made up.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from redraft.jobs.ids import derived_seed
 from redraft.jobs.journal import Journal
 
 TEMPERATURE, MAX_TOKENS = 0.0, 1024
-"""Default sampling: greedy, so that a review can be repeated. The length is that of FastChat's reviewers."""
+"""Default sampling: greedy, so that reviews are repeatable. The length is the one of FastChat's reviewers."""
 
-TRIED = 20  # reviews after which a run stops if most of them cannot be read
-Said = tuple[float, ...] | reviews.Winner  # what a judge decided: two scores, one grade, or a verdict
+TRIED = 20  # a run may stop after this many reviews, if most of them cannot be read
+Said = tuple[float, ...] | reviews.Winner  # a judge's decision: two scores, one grade, or a verdict
 
 _OF_SCORES = regex.compile(
     r"(?i)(?:[\W\d_]++|\b(?:my|the|final|overall|scores?|ratings?|grades?|verdict|winner|better|is|are|and|of|for|out|"
     r"tie|so|thus|therefore|result|assistants?|[abc])\b)*+"
 )
-"""A line of numbers and marks, with no other words than those that go with scores."""
+"""Matches a line of numbers and marks whose only words are those that go with scores."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class ReviewItem:
 
     id: str  # the `review_id`
     match: Match
-    turn: int  # the turn that is judged; the first is 1
-    swapped: bool  # the second model's answer is shown first
-    judge: str  # the reference of the judge, or the name of a voter
+    turn: int  # the turn to judge; the first is 1
+    swapped: bool  # whether the second model's answer is shown first
+    judge: str  # the model reference of the judge, or the name of a voter
 
     @property
     def answers(self) -> Sequence[Any]:
@@ -58,7 +58,7 @@ class ReviewItem:
         return self.match.answers[::-1] if self.swapped else self.match.answers
 
     def review(self, **said: Any) -> reviews.Review:
-        """Return the review of two answers, with the fields that its judge decides."""
+        """Return the review of the two answers. `said` contains the fields that the judge decides."""
         first, second = self.answers
         return reviews.Review(
             review_id=self.id,
@@ -73,7 +73,7 @@ class ReviewItem:
 
 
 def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any) -> Iterator[ReviewItem]:
-    """Yield every review to make. `about` has JSON values that affect replies, and so the ids."""
+    """Yield every review to make. The ids depend on `about`: JSON values that affect the replies."""
     for match in matches:
         for turn in range(1, len(match.question.turns) + 1):
             for swapped in (False, True) if both_orders and len(match.answers) > 1 else (False,):
@@ -85,7 +85,7 @@ def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any
 def read_reply(reply: str, way: Way) -> Said:
     """Return the scores or verdict in a reply, or raise `Unreadable`.
 
-    They are in JSON, or alone on the last line: other numbers may be quoted from the answers.
+    They must be in JSON or alone on the last line, because other numbers may be quoted from the answers.
     """
     text, fields = _bare(reply), None
     with suppress(ValueError, RecursionError):
@@ -120,7 +120,7 @@ def _bare(reply: str) -> str:
 
 @dataclass(frozen=True)
 class Reply:
-    """A judge's text, its scores or verdict (None if unreadable), and its cost."""
+    """A judge's text, its scores or verdict (None if unreadable), and its usage."""
 
     text: str
     said: Said | None
@@ -133,17 +133,17 @@ class Judging:
     """The settings that all reviews of a run share."""
 
     judge: Engine
-    identity: Any  # JSON values that tell the judge from every other model
+    identity: Any  # JSON values that identify the judge among all models
     price: Price | None
     way: Way
-    gold: bool  # show gold answers where there are some
-    given: Mapping[str, Any]  # options of sampling of the user
+    gold: bool  # whether to show gold answers, if a question has them
+    given: Mapping[str, Any]  # the user's sampling options
     journal: Journal
     session: Session
-    calling: Callable[[], AbstractContextManager[Any]]  # returns a context in which a review is made
+    calling: Callable[[], AbstractContextManager[Any]]  # returns a context manager to make a review in
 
     async def line(self, item: ReviewItem) -> str:
-        """Make a review, as a line of JSON."""
+        """Make a review, and return it as a line of JSON."""
         what = shown(item, gold=self.gold)
         options = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS, **self.given}
         if (seed := options.get("seed")) is not None:
@@ -212,7 +212,7 @@ async def _text(engine: Engine, messages: Sequence[Message], sampling: Sampling)
 
 
 def _review_of(reply: str) -> str:
-    """Return the text of a JSON reply, even if it was cut; another reply unchanged."""
+    """Return the review text of a JSON reply, even if it was cut. Return any other reply unchanged."""
     try:
         fields = from_json(_bare(reply), allow_partial="trailing-strings")
     except ValueError:
@@ -222,7 +222,7 @@ def _review_of(reply: str) -> str:
 
 
 def _grade(item: ReviewItem, judge: str, prompt_id: str, reply: Reply) -> dict[str, Any]:
-    """Return a grade in the shape of MT-bench's single judgements; null for a score that cannot be read."""
+    """Return a grade in the format of MT-bench's single judgements. An unreadable score is null."""
     [answer] = item.answers
     return {
         "review_id": item.id,
@@ -241,20 +241,20 @@ class ReviewTally:
     """Counts of reviews, including those of earlier runs."""
 
     reviews: int = 0
-    before: int = 0
-    asked_again: int = 0
-    unreadable: list[str] = field(default_factory=list)  # the questions of those without a score
-    unreadable_before: int = 0  # how many of them are from before
-    last: str = ""  # the text of the last one of this run
+    before: int = 0  # reviews of earlier runs
+    asked_again: int = 0  # reviews whose judge was asked twice
+    unreadable: list[str] = field(default_factory=list)  # the questions of reviews without a score
+    unreadable_before: int = 0  # unreadable reviews of earlier runs
+    last: str = ""  # the text of the last unreadable review
 
     def stop(self) -> str:
-        """Return why the run should stop, if most of its reviews are unreadable; else ""."""
+        """Return why the run should stop if most of its reviews are unreadable; otherwise return ""."""
         made, bad = self.reviews - self.before, len(self.unreadable) - self.unreadable_before
         if made < TRIED or 2 * bad <= made:
             return ""
         return (
             f"{bad} of the first {made} reviews cannot be read: the last reply ends with "
-            f"{self.last[-60:]!r}. Another judge may keep to the form (-m MODEL, and another -o)"
+            f"{self.last[-60:]!r}. Another judge may follow the format (-m MODEL, and another -o)"
         )
 
     def find(self, line: bytes) -> None:

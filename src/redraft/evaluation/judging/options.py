@@ -1,4 +1,4 @@
-"""The options of `redraft judge`, for flags and recipes. Imported for `--help`."""
+"""Define the options of `redraft judge` for flags and recipes. `--help` imports this module."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from redraft import options
 from redraft.options import A_REFERENCE, MAX_SEED, MODEL, RUN, SAMPLING, SERVER, TOKENS, option
 from redraft.revision.runs.options import A_PATH, ItemOptions
 
-JUDGING = "Judging"  # the heading of the flags that say what is asked of a judge
+JUDGING = "Judging"  # the heading of the flags on how to judge
 
 
 class JudgeOptions(options.ServerOptions, options.MachineOptions):
-    """Which judge is asked, and for what."""
+    """The options that choose the judge and its task."""
 
     model: str | None = option(
         "the judge: default, a GGUF file, org/name, http://host/v1#name", MODEL, "REF", "-m", what=A_REFERENCE
     )
     way: Literal["scores", "verdicts", "grades"] | None = option(
         "scores: 1 to 10 for each of two answers; verdicts: the better one or a tie; grades: 1 to 10 for "
-        "a single answer [scores, with one file grades]",
+        "a single answer [scores; grades with one file]",
         JUDGING,
         "WAY",
     )
     orders: Literal["both", "given"] = option(
-        "show each pair in both orders, or A first only", JUDGING, "both|given", default="both"
+        "show each pair in both orders, or only with A first", JUDGING, "both|given", default="both"
     )
     gold: bool = option("show the judge the gold answers, if there are any", JUDGING, default=False)
     temperature: float | None = option("0 is greedy [0]", SAMPLING, "T", ge=0, lt=100)
-    max_tokens: int | None = option("most new tokens of a review [1024]", SAMPLING, "N", **TOKENS)
+    max_tokens: int | None = option("most new tokens per review [1024]", SAMPLING, "N", **TOKENS)
     seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
     price: str | None = option(
         "USD per million tokens, if the config file has no price", SERVER, "IN,OUT[,CACHED]"
@@ -37,11 +37,11 @@ class JudgeOptions(options.ServerOptions, options.MachineOptions):
 
 
 class JudgeFileOptions(ItemOptions, JudgeOptions):
-    """The options of `judge`."""
+    """The options of `redraft judge`."""
 
     IN_RECIPES = JudgeOptions
     RECIPES = "judge"
 
     questions: Annotated[Path | None, A_PATH] = option(
-        "what was asked, with categories and gold answers", RUN, "FILE", what="a path"
+        "the questions, with categories and gold answers", RUN, "FILE", what="a path"
     )

@@ -1,7 +1,7 @@
-"""Join the answers of models by question (`question_id`, or else the record's id), for a judge.
+"""Match the answers of models by question (`question_id`, or else the record's id), for a judge.
 
-Answers that do not belong together are refused by name. A judge that sees half of the questions, or answers
-to other ones, gives figures that only look right.
+Raise an error that names answers without a match. Figures from half of the questions, or from answers to
+different questions, would only look right.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class AskedQuestion:
     """A question, one text per turn."""
 
     id: int | str
-    turns: tuple[str, ...]  # the texts, one a turn
+    turns: tuple[str, ...]
     category: str = ""
-    gold: tuple[str, ...] = ()  # its gold answers, one a turn; empty if there are none
+    gold: tuple[str, ...] = ()  # the gold answer of each turn; empty if there are none
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class GivenAnswer:
 
 @dataclass(frozen=True)
 class Match:
-    """A question with the answers to judge: those of two models, or of one."""
+    """A question with the answers to judge, from one or two models."""
 
     question: AskedQuestion
     answers: tuple[GivenAnswer, ...]
@@ -51,7 +51,7 @@ Found = tuple[Chain, GivenAnswer]  # a record, and the answer in it
 
 
 def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[Match]:
-    """Join files of answers, one file per model with one answer per question, in the questions' order."""
+    """Match one or two files of answers by question, one file per model, in the order of the questions."""
     if len({file.resolve() for file in files}) < len(files):
         raise UsageError(f"{files[0]} is given twice.", hint="Give the answers of two models.")
     tables = [_answers(file, name) for file, name in zip(files, names_of(files), strict=True)]
@@ -71,7 +71,7 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
             hint = "Give one answer per question, and each model its own file."
             raise RecordError(f"{name_of(file)}: has two answers to question {key}.", hint=hint)
         if not chain.steps:
-            hint = "Questions are given with --questions FILE."
+            hint = "To give the questions, use --questions FILE."
             raise RecordError(f"{name_of(file)}: the record of question {key} has no answer.", hint=hint)
         source = meta_of(chain, "source")
         answer_id, choices = source.get("answer_id") or chain.id, source.get("choices")
@@ -79,7 +79,7 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
         answers = tuple(apart(text)[1] for text in turns) or (chain.answer,)
         found[key] = chain, GivenAnswer(answer_id, name, answers)
     if not found:
-        raise RecordError(f"{name_of(file)}: there is no answer in it.", hint="Write one per line.")
+        raise RecordError(f"{name_of(file)}: contains no answer.", hint="Write one answer per line.")
     return found
 
 
@@ -101,12 +101,12 @@ def _question(chain: Chain, key: str) -> AskedQuestion:
 
 
 def read_questions(file: Path) -> dict[str, AskedQuestion]:
-    """Read questions by their ids. A repeated id is an error."""
+    """Read questions by id. Raise `RecordError` if an id is repeated or a question is empty."""
     found: dict[str, AskedQuestion] = {}
     for chain in read_records(file):
         key = question_id(chain)
         if key in found:
-            raise RecordError(f"{name_of(file)}: has question {key} twice.", hint="Give each its own id.")
+            raise RecordError(f"{name_of(file)}: has question {key} twice.", hint="Make the ids unique.")
         found[key] = _question(chain, key)
         if not found[key].turns[0].strip():
             hint = "Give the questions, not the answers."
@@ -125,7 +125,7 @@ def _asked_in(tables: Sequence[Mapping[str, Found]], names: Sequence[str]) -> di
         else:
             asked[key] = replace(_question(chain, key), id=_question(first, key).id)
     if lacking:
-        said = f"{' and '.join(names)}: nothing says what was asked in {listed(lacking, 5)}."
+        said = f"{' and '.join(names)}: no text of these questions was found: {listed(lacking, 5)}."
         raise RecordError(said, hint="Give the questions: --questions FILE")
     return asked
 
@@ -136,19 +136,19 @@ def _check_same(
     if other := [key for key in table if key not in asked]:
         raise RecordError(
             f"{name}: has answers to questions that are not in {wanted}: {listed(other, 5)}.",
-            hint="Records belong together by question_id, or else by id. Give answers to the same questions.",
+            hint="Records are matched by question_id, or else by id. Give answers to the same questions.",
         )
     if missing := [key for key in asked if key not in table]:
         raise RecordError(
             f"{name}: has no answer to {len(missing):,} of {len(asked):,} questions of {wanted}: "
             f"{listed(missing, 5)}.",
-            hint="A failed prompt is tried again by the same redraft answer. Or give the questions that all "
-            "have: --questions FILE",
+            hint="To retry failed prompts, run the same redraft answer again. Or give the questions that all "
+            "files answer: --questions FILE",
         )
     for key, question in asked.items():
         said = table[key][0].prompt.said
         if said.strip() and said.split() != question.turns[0].split():
-            said = f"{name}: question {key} is {said!r:.60} there, and {question.turns[0]!r:.60} in {wanted}."
+            said = f"{name}: question {key} is {said!r:.60} there, but {question.turns[0]!r:.60} in {wanted}."
             raise RecordError(said, hint="Give answers to the same questions.")
 
 
@@ -157,6 +157,6 @@ def _match(question: AskedQuestion, answers: tuple[GivenAnswer, ...], names: Seq
     turns = counts.pop()
     if counts or turns not in (1, len(question.turns)):
         shown = " and ".join(f"{len(each.turns)} in {n}" for each, n in zip(answers, names, strict=True))
-        said = f"question {question.id} has {len(question.turns)} turns, and its answers have {shown}."
+        said = f"question {question.id} has {len(question.turns)} turns, but its answers have {shown}."
         raise RecordError(said, hint="Answer every turn, or the first one only.")
     return Match(replace(question, turns=question.turns[:turns]), answers)

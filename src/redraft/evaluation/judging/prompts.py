@@ -1,6 +1,6 @@
-"""The requests to a judge.
+"""Write the requests to a judge.
 
-The judge gives its reasons first, because a score that is written first cannot rest on them. Answers stand
+The judge must give its reasons first, because a score that comes first cannot rest on them. Answers are put
 between lines with a mark that no answer can contain, and the judge is told not to obey them.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from redraft.engines.base import Message
 
 Way = Literal["scores", "verdicts", "grades"]
-"""Two scores from 1 to 10, the better answer or a tie, or the score of a single answer."""
+"""The judge's decision: two scores from 1 to 10; the better answer or a tie; or the score of one answer."""
 
 Category = Literal["general", "coding", "mathematics"]
 
@@ -25,7 +25,7 @@ _CATEGORIES: Mapping[str, Category] = {
 
 
 def category_of(name: str) -> Category:
-    """Return the category whose instruction the judge gets; `general` if it has none of its own."""
+    """Map a question's category to the one whose instruction the judge gets: `general` if it has none."""
     return _CATEGORIES.get(name.strip().lower(), "general")
 
 
@@ -33,8 +33,8 @@ def category_of(name: str) -> Category:
 class Shown:
     """The texts that a judge sees."""
 
-    questions: tuple[str, ...]  # the turns of the question. The last one is judged
-    answers: tuple[tuple[str, ...], ...]  # each answer's turns, in the order in which they are shown
+    questions: tuple[str, ...]  # the turns of the question. The answers to the last one are judged
+    answers: tuple[tuple[str, ...], ...]  # the turns of each answer, in the order in which they are shown
     gold: tuple[str, ...] = ()  # the gold answer of each turn; empty if none is shown
 
 
@@ -95,11 +95,11 @@ FIELDS: Mapping[Way, Mapping[str, Any]] = {
     "verdicts": {"verdict": {"type": "string", "enum": ["A", "B", "C"]}},
     "grades": {"score": _SCORE},
 }
-"""The deciding fields of a reply in JSON, which follow `review`."""
+"""The fields for the decision in a JSON reply, which follow `review`."""
 
 
 def schema_of(way: Way, *, review: bool = True) -> dict[str, Any]:
-    """Return the JSON Schema of a reply: the review comes first, so that the scores rest on it."""
+    """Return the JSON Schema of a reply. With `review`, the review comes first so that scores rest on it."""
     properties = {**({"review": {"type": "string"}} if review else {}), **FIELDS[way]}
     return {
         "type": "object",
@@ -110,14 +110,14 @@ def schema_of(way: Way, *, review: bool = True) -> dict[str, Any]:
 
 
 def again(way: Way, *, as_json: bool) -> Message:
-    """Return the message that asks once more for the missing part of a reply."""
+    """Return the message that asks again for the missing scores or verdict."""
     names = " and ".join(f'"{name}"' for name in FIELDS[way])
     text = f"Your reply cannot be read. Give {names} now, in JSON, and nothing else."
     return {"role": "user", "content": text if as_json else _AGAIN[way]}
 
 
 def messages_of(way: Way, category: Category, shown: Shown, *, as_json: bool) -> list[Message]:
-    """Return the messages to a judge about a question of a category."""
+    """Return the messages that ask a judge to review answers to a question of this category."""
     each = "the answer" if way == "grades" else "each answer"
     tasks = [_CRITERIA[category].format(each=each)]
     tasks += [_GOLD] if shown.gold else []
@@ -129,7 +129,7 @@ def messages_of(way: Way, category: Category, shown: Shown, *, as_json: bool) ->
 
 
 def _material(way: Way, shown: Shown) -> Iterator[str]:
-    """Yield the question and the answers, each between marks: their hash, which no text can contain."""
+    """Yield the question and the answers, each between marks: a hash of all texts, which none can contain."""
     everything = "\0".join(
         [*shown.questions, *shown.gold, *(text for each in shown.answers for text in each)]
     )
@@ -148,6 +148,6 @@ def _material(way: Way, shown: Shown) -> Iterator[str]:
 
 
 def wording_digest() -> str:
-    """Return a hash of the wording, for the record of how reviews were made."""
+    """Return a hash of the prompts' wording, for the record of how reviews were made."""
     texts = [_CRITERIA, _SYSTEM, _FAIR, _GUARD, _GOLD, _LAST_TURN, _ENDINGS, _JSON_ENDINGS, _AGAIN]
     return hashlib.sha256(repr(texts).encode()).hexdigest()[:16]

@@ -1,11 +1,11 @@
-"""The words of a judge: reviews of two answers, in SelFee's and FastChat's shape, and grades of single ones.
+"""Read a judge's records: reviews of two answers, in SelFee's and FastChat's format, and grades of one.
 
-Unknown fields of a review survive a round trip, as do ids that are numbers. A line of MT-bench's pair
-judgements becomes two reviews, one for each order. Grades have the shape of MT-bench's single judgements.
+Reading and writing a review keeps unknown fields, and ids that are numbers. A line of MT-bench's pair
+judgements becomes two reviews, one for each order. Grades have the format of MT-bench's single judgements.
 
-If a record has no scores or verdict, they are read from its text, and never made up. Judges are asked for two
-numbers on the first line, or in brackets at the end. Their text also quotes the answers, with numbers, tuples
-and perhaps scores in them.
+If a record has no field for scores or a verdict, they are parsed from its text, and never made up. Judges are
+asked for two numbers on the first line or in brackets at the end. Their text may also quote the answers, with
+numbers, tuples and perhaps scores in them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from redraft.errors import RecordError, shown
 
 LOWEST, HIGHEST = 1.0, 10.0  # the scale of SelFee's and FastChat's judges
 
-Winner = Literal["1", "2", "tie"]  # a verdict: the answer that was shown first, the second, or neither
+Winner = Literal["1", "2", "tie"]  # the better answer: the one shown first, the second, or neither
 
 # Spaces are bounded and never given back: a hostile text must not cost quadratic time.
 _GAP, _MARKS, _BOLD = r"\s{0,8}+", r"[\s\ufeff*_`#>]{0,16}+", r"[*_`]{0,3}+"
@@ -46,7 +46,7 @@ class Unreadable(ValueError):
 
 
 def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
-    """Return scores if they are on the scale, else raise `Unreadable`."""
+    """Return the scores if all are on the scale. Otherwise raise `Unreadable`."""
     if not all(LOWEST <= score <= HIGHEST for score in scores):
         shown = " and ".join(f"{score:g}" for score in scores)
         raise Unreadable(f"scores outside {LOWEST:g} to {HIGHEST:g}: {shown}")
@@ -56,12 +56,12 @@ def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
 def scores_in(text: str) -> tuple[float, ...]:
     """Return the scores in a review's text: two, or one for a grade.
 
-    It looks, in this order, for: a first line of two numbers, since the text below may quote others;
-    MT-bench's `[[8]]` and `[[8, 9]]` on the last line that has some; a first or last line that is one score
-    and says so, as `Score: 8` and `8 out of 10` do.
+    It tries, in this order: a first line of two numbers, because the text below may quote others; MT-bench's
+    `[[8]]` or `[[8, 9]]` on the last line that contains one; a first or last line that is clearly one score,
+    such as `Score: 8` or `8 out of 10`.
 
     Raises:
-        Unreadable: There are none, they are not on the scale, or a line has several, as `[[8]] or [[9]]`.
+        Unreadable: No scores are found, they are not on the scale, or a line has several: `[[8]] or [[9]]`.
     """
     match = _FIRST_LINE.fullmatch(text.strip(_BLANK).partition("\n")[0])
     found = list(match.groups()) if match else [score for score in _on_last_line(_BRACKETS, text) if score]
@@ -72,10 +72,10 @@ def scores_in(text: str) -> tuple[float, ...]:
 
 
 def winner_in(text: str) -> Winner:
-    """Return MT-bench's verdict: the `[[A]]`, `[[B]]` or `[[C]]` (a tie) on the last line that has one.
+    """Return MT-bench's verdict: the `[[A]]`, `[[B]]` or `[[C]]` (a tie) on the last line that contains one.
 
-    FastChat takes A wherever `[[A]]` is, even where a judge repeats the request. Here a text without a
-    verdict, or with several on the line, as `[[A]] or [[B]]`, is Unreadable.
+    FastChat decides for A if `[[A]]` is anywhere, even if a judge only repeats the request. Here, a text
+    without a verdict, or with several on that line, such as `[[A]] or [[B]]`, raises `Unreadable`.
     """
     if found := _on_last_line(_VERDICT, text):
         return WINNERS[found[0]]
@@ -113,12 +113,12 @@ class Review(BaseModel):
 
     review_id: int | str = ""  # unique among all reviews; empty if there is none
     question_id: int | str
-    answer1_id: int | str  # of the one shown first
+    answer1_id: int | str  # the answer shown first
     answer2_id: int | str
     reviewer_id: int | str | None = None  # the judge's task, as in `reviewer.jsonl`
     metadata: dict[str, Any] = {}
     text: str = ""
-    score: tuple[float, float] | None = None  # of the first and the second answer, 1 to 10
+    score: tuple[float, float] | None = None  # scores of the first and the second answer, 1 to 10
     winner: Winner | Literal["error"] | None = None  # the verdict of a judge that gives no scores
     model_1: str | None = None  # the name of the model that gave the first answer, if known
     model_2: str | None = None  # the name of the model that gave the second answer
@@ -127,14 +127,14 @@ class Review(BaseModel):
 
     @classmethod
     def of(cls, record: Mapping[str, Any], where: str = "review") -> Review:
-        """Check a decoded record."""
+        """Validate a decoded record. `where` names it in errors."""
         try:
             return cls.model_validate(record)
         except ValidationError as error:
             raise RecordError(f"{where}: {describe(error)}", hint=_HINT) from None
 
     def to_json(self) -> str:
-        """Return the review as a line of JSON. Missing optional fields are left out."""
+        """Return the review as a line of JSON, without missing optional fields."""
         optional = {"winner", "model_1", "model_2", "judge"}
         absent = {name for name in optional if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
@@ -145,7 +145,7 @@ class Review(BaseModel):
         return self.metadata.get("sides") == "drawn"
 
     def verdict(self) -> int:
-        """Return 1 if the answer shown first is better, -1 if the second is, else 0; or raise Unreadable."""
+        """Return 1 if the answer shown first won, -1 if the second did, 0 for a tie. Raises `Unreadable`."""
         if self.score is None and self.winner is not None:
             if self.winner == "error":
                 raise Unreadable("the judge's verdict could not be read")
@@ -154,10 +154,10 @@ class Review(BaseModel):
         return (first > second) - (first < second)
 
     def scores(self) -> tuple[float, float]:
-        """Return the scores of the first and the second answer, from the field or else the text.
+        """Return the scores of the first and the second answer, from the field or else from the text.
 
-        FastChat writes [-1, -1] for a review that it could not read. Without scores on the scale, it raises
-        Unreadable.
+        FastChat writes [-1, -1] if it could not read a review: then the text is read. Raise `Unreadable` if
+        there are no two scores on the scale.
         """
         found = checked(self.score) if self.score and self.score != (-1, -1) else scores_in(self.text)
         if len(found) != 2:
@@ -166,7 +166,7 @@ class Review(BaseModel):
 
 
 def read_reviews(records: Iterable[RawRecord]) -> Iterator[tuple[str, Review]]:
-    """Read the place and the record of each review."""
+    """Yield each review with its place, such as `file.jsonl:3`."""
     for raw in records:
         record = decode(raw.data, raw.where)
         if not isinstance(record, dict):
@@ -181,7 +181,7 @@ def _mt_bench(record: Mapping[str, Any], where: str) -> Iterator[Review]:
     """Read a pair judgement: in game 1 `model_1` is shown first, in game 2 `model_2`."""
     missing = [name for name in ("question_id", "model_1", "model_2", "g2_winner") if name not in record]
     if missing:
-        raise RecordError(f"{where}: an MT-bench judgement without {', '.join(missing)}.", hint=_HINT)
+        raise RecordError(f"{where}: is an MT-bench judgement without {', '.join(missing)}.", hint=_HINT)
     judge = record.get("judge")
     names = [record["model_1"], record["model_2"]]
     for game, shown_names in (("g1", names), ("g2", names[::-1])):
@@ -215,15 +215,15 @@ class Grade(BaseModel):
     question_id: int | str
     model: str
     answer_id: int | str = ""
-    judge: str | list[str] = ""  # the name of the judge's model, and perhaps that of its prompt
+    judge: str | list[str] = ""  # the name of the judge's model, optionally followed by its prompt's
     judgment: str = ""
-    score: float | None = None  # 1 to 10; None or -1 if there is none
+    score: float | None = None  # 1 to 10; None or -1 if the judge gave none
     turn: int = 1
     metadata: dict[str, Any] = {}
 
     @property
     def key(self) -> Key:
-        """The question and its turn."""
+        """The question's id and the turn."""
         return str(self.question_id), self.turn
 
     @property
@@ -233,5 +233,5 @@ class Grade(BaseModel):
 
     @property
     def is_readable(self) -> bool:
-        """Whether it has a score on the scale."""
+        """Whether the grade has a score on the scale."""
         return self.score is not None and LOWEST <= self.score <= HIGHEST

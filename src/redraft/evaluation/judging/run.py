@@ -1,6 +1,6 @@
-"""Files of answers become a file of reviews, each made once, resumable.
+"""Turn files of answers into a file of reviews. Each review is made once, and a stopped run resumes.
 
-`judge` is the function, and `redraft judge` the command.
+`judge` is the Python function, and `redraft judge` is the command.
 """
 
 from __future__ import annotations
@@ -38,39 +38,39 @@ _FEW = 5  # ids to name
 
 @dataclass(frozen=True)
 class JudgeResult(RunResult):
-    """The result of a run, and counts over its file."""
+    """The result of a judge's run, and counts over its file."""
 
-    tally: ReviewTally  # counts over the reviews of the file, those of earlier runs included
+    tally: ReviewTally  # counts over all reviews in the file, including those of earlier runs
     width = 11
 
     @property
     def exit_status(self) -> int:
-        """The command's exit status: 0 done, 3 engine failure or most reviews unreadable, 4 a limit."""
+        """The exit status: 0 if done, 3 if the engine failed or most reviews are unreadable, 4 at a limit."""
         most_unreadable = 2 * len(self.tally.unreadable) > self.tally.reviews
         return EngineError.exit_status if most_unreadable else self.job.exit_status
 
 
 @dataclass
 class JudgeRun:
-    """A run that makes a review of each question, in each order."""
+    """A run that reviews the answers to each question, in each order."""
 
-    settings: Settings  # the options of the judging, whose `model` is the judge
-    answers: list[Path]  # files of answers: of two models, or of one
+    settings: Settings  # `JudgeFileOptions`, whose `model` is the judge
+    answers: list[Path]  # files of answers, from one or two models
     plan: RunPlan
-    questions: Path | None = None  # what was asked; None if the answers say it
+    questions: Path | None = None  # the file of questions; None if the answers include them
     tally: ReviewTally = field(default_factory=ReviewTally)
     given: list[Match] | None = None  # the pairs to judge, in place of files
 
     @classmethod
     def of(cls, settings: Settings, answers: Iterable[Path], out: Path, *, named: bool) -> Self:
-        """Return the run that these settings describe. If no judge is `named`, the config file has one."""
+        """Return the run that these settings describe. If no judge is `named`, look in the config file."""
         model = settings.get("model") or "default"
         if not named:
             model = load_config().defaults.get("judge", model)
         answers = [here(path) for path in answers]
         questions = here(path) if (path := settings.get("questions")) else None
         if len(answers) not in (1, 2):
-            hint = "Judge two models at a time: A B"
+            hint = "Judge one or two models at a time: A B"
             raise UsageError(f"{len(answers)} files of answers were given.", hint=hint)
         plan = RunPlan.of(out, settings, journal=True)
         return cls(settings.over(model=model), answers, plan, questions)
@@ -78,12 +78,12 @@ class JudgeRun:
     def run(self) -> JudgeResult:
         """Make the missing reviews. In the main thread, Ctrl-C and SIGTERM end the run.
 
-        After an error or a signal, the output has the reviews made so far.
+        After an error or a signal, the output contains the reviews made so far.
         """
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> JudgeResult:
-        """Do the same in the running event loop."""
+        """Do the same as `run`, in the running event loop."""
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
@@ -91,7 +91,7 @@ class JudgeRun:
         way, pairs = self.settings.get("way"), len(self.answers) != 1
         if way and (way == "grades") == pairs:
             wanted = "the answers of one model" if way == "grades" else "the answers of two models"
-            raise UsageError(f"--way {way} takes {wanted}.", hint=f"redraft judge {'A' if pairs else 'A B'}")
+            raise UsageError(f"--way {way} needs {wanted}.", hint=f"redraft judge {'A' if pairs else 'A B'}")
         outputs = {"-o": self.plan.out, "--cache": self.plan.own_replies}
         not_an_input(outputs, filter(None, (*self.answers, self.questions)))
         self.plan.check_engines(
@@ -100,31 +100,31 @@ class JudgeRun:
 
     @property
     def model(self) -> str:
-        """The reference of the judge."""
+        """The model reference of the judge."""
         return str(self.settings.get("model"))
 
     @property
     def way(self) -> Way:
-        """Whether the judge gives scores, verdicts or grades."""
+        """The kind of decision that the judge gives: scores, verdicts or grades."""
         way: Way | None = self.settings.get("way")
         return way or ("grades" if len(self.answers) == 1 else "scores")
 
     @cached_property
     def matches(self) -> list[Match]:
-        """The answers to judge. Warns about empty ones in files."""
+        """The answers to judge. A warning names those in files that are empty."""
         if self.given is not None:
             return self.given
         found = read_matches(self.answers, self.questions)
         if self.settings.get("gold") and not any(match.question.gold for match in found):
-            hint = "Gold answers are in the file of questions: --questions FILE"
-            raise UsageError("--gold was given, and no question has a gold answer.", hint=hint)
+            hint = "Give a file of questions with gold answers: --questions FILE"
+            raise UsageError("--gold was given, but no question has a gold answer.", hint=hint)
         empty: dict[str, list[str]] = {}
         for match in found:
             for each in match.answers:
                 if not all(text.strip() for text in each.turns):
                     empty.setdefault(each.name, []).append(str(match.question.id))
         for name, ids in empty.items():
-            self.plan.say(f"{name}: empty answers, judged as they are: {listed(ids, _FEW)}.")
+            self.plan.say(f"{name}: empty answers are judged as they are: {listed(ids, _FEW)}.")
         return [match for match in found if self.plan.holds(str(match.question.id))]
 
     def items(self) -> Iterator[ReviewItem]:
@@ -191,7 +191,7 @@ class JudgeRun:
     def _check_judge(self, engine: Engine) -> Price | None:
         if not engine.info.chats:
             hint = "Use a model with a chat template."
-            raise UsageError(f"{engine.info.name} does not answer messages, as a judge must.", hint=hint)
+            raise UsageError(f"{engine.info.name} cannot answer chat messages, as a judge must.", hint=hint)
         price = self.settings.get("price")
         self.plan.check_engines(RevisionOptions.read({"model": engine, "price": price}))
         return price_of(price) or engine.info.price
@@ -221,27 +221,27 @@ Answers = str | Path | tuple[str | Path, str | Path]  # a file of answers, or tw
 
 
 def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywords]) -> JudgeResult:
-    """Have a model judge the answers of two models, or of one. Like `redraft judge`, with the same files.
+    """Have a model judge the answers of one or two models. `redraft judge` reads and writes the same files.
 
-    After any stop, the same call resumes, and so does the command. Works in notebooks too.
+    After any stop, the same call or command resumes. It works in notebooks too.
 
     Args:
-        answers: A file of answers or chains; or two, of a model and of its opponent.
-        output: Where the reviews go.
+        answers: A file of answers or chains, or a pair of files: a model's and its opponent's.
+        output: The file for the reviews.
         **options: As listed below; all can be left out. `model` is the judge.
 
     Raises:
-        UsageError: An option is unknown, or two do not fit together.
-        RecordError: The answers cannot be read, or do not belong together.
-        OutputError: `output` cannot be written, is in use, or was made in another way.
-        EngineError: The run failed. `output` has the results so far.
-        KeyboardInterrupt: Ctrl-C ended the run. `output` has the results so far.
+        UsageError: An option is unknown, or two options conflict.
+        RecordError: The answers cannot be read, or are not to the same questions.
+        OutputError: `output` cannot be written, is in use, or was made with other settings.
+        EngineError: The run failed. `output` contains the results so far.
+        KeyboardInterrupt: Ctrl-C ended the run. `output` contains the results so far.
     """
     return _run_of(answers, output, options).run()
 
 
 async def ajudge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywords]) -> JudgeResult:
-    """Do what `judge` does, in the running event loop. Same arguments and errors."""
+    """Do the same as `judge`, in the running event loop. Arguments and errors are the same."""
     return await _run_of(answers, output, options).arun()
 
 

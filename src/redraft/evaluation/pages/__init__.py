@@ -1,1 +1,1 @@
-"""Reports as HTML pages: `page` fills the one template that all of them share, `charts` draws."""
+"""Render reports as HTML pages: `page` fills their shared template, and `charts` draws the charts."""

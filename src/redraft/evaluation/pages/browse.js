@@ -1,4 +1,4 @@
-// Shows records with their answers and what was said of them, one at a time.
+// Shows records with their answers and the notes on them, one at a time.
 (() => {
   const pairs = JSON.parse(byId("pairs").textContent);
   const list = byId("list"), shown = byId("pair"), search = byId("search"), only = byId("only");
@@ -26,8 +26,8 @@
       row.append(element("div", "said answer", element("b", "", each.name), about, bodies[side]));
     });
     if (texts.length !== 2) return [row];
-    const share = found ? `${Math.round(100 * found.share)} % of the words are common` : "too long to compare";
-    const key = found ? ` · d ${row.querySelector("mark") ? "hides the marks" : "marks the others"}` : "";
+    const share = found ? `${Math.round(100 * found.share)} % of the words are shared` : "too long to compare";
+    const key = found ? ` · d ${row.querySelector("mark") ? "hides the marks" : "marks the differences"}` : "";
     return [row, element("p", "note", share + key)];
   }
 

@@ -1,4 +1,4 @@
-// Shows chains one at a time: the prompt, each draft and revision with what was said of it, and the end.
+// Shows chains one at a time: the prompt, each draft and revision with its feedback, and the end.
 (() => {
   const ROW = 52; // pixels of a row of the list
   const index = JSON.parse(byId("index").textContent); // [name, title, verdict, steps, kinds] each
@@ -55,7 +55,7 @@
     if (!found || found.share < READABLE) return null;
     const box = element("pre", "");
     box.dir = "auto";
-    // What went stands before what came in its place.
+    // Removed text comes before the text that replaces it.
     let old = [...runs(one, found.inOne)], now = [...runs(other, found.inOther)];
     while (old.length || now.length) {
       if (old.length && !old[0][0]) box.append(element("del", "", old.shift()[1]));
@@ -97,12 +97,12 @@
 
   function card(step, number, before, best, truth) {
     const [kind, verdict] = verdictOf(step);
-    const name = step.by === "fix" ? "Mended without the model" : number && !step.fresh ? `Revision ${number}` : number ? `Draft ${number + 1}` : "Draft";
+    const name = step.by === "fix" ? "Repaired without the model" : number && !step.fresh ? `Revision ${number}` : number ? `Draft ${number + 1}` : "Draft";
     const used = step.usage || {}, about = [verdict, before?.answer === step.answer ? "unchanged" : "", best ? "the answer" : "", used.completion_tokens ? `${used.completion_tokens} tokens` : "", step.steered?.length ? `steered: ${step.steered.join(", ")}` : ""];
     const text = (marks && before && changed(before.answer, step.answer)) || plain(step.answer);
     const made = said(name, `answer ${kind}`, element("small", "", about.filter(Boolean).join(" · ")), text);
     if (best) made.classList.add("best");
-    const checks = [...(step.feedback?.checks || []).map((check) => found(check)), ...truth.map((check) => found(check, "the task says: "))];
+    const checks = [...(step.feedback?.checks || []).map((check) => found(check)), ...truth.map((check) => found(check, "task check: "))];
     const words_ = step.feedback && step.feedback.by !== "checks" && step.feedback.text ? said(`Feedback of the ${step.feedback.by}`, step.feedback.verdict, plain(step.feedback.text)) : null;
     return element("section", "step", made, checks.length ? element("ul", "checks", ...checks) : null, words_);
   }

@@ -1,4 +1,4 @@
-"""Draw lines as SVG with Vega-Lite. Their colours are variables of the page's style, in light and dark."""
+"""Draw line charts as SVG with Vega-Lite. Colours are variables of the page's stylesheet, light and dark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redraft.jobs.counting import printable
 try:
     import vl_convert
 except ModuleNotFoundError as error:
-    raise MissingExtra(f"a page with charts (here: {error.name})", "eval") from None
+    raise MissingExtra(f"drawing charts (with {error.name})", "eval") from None
 
 Spec = dict[str, Any]  # Vega-Lite's JSON: a chart, or a part of one
 
@@ -34,10 +34,10 @@ _NAMED = re.compile(r'<path aria-label="([^"]*)"([^>]*)/>')
 def curves(
     series: Mapping[str, Sequence[tuple[float, float, float, float, str]]], x_name: str, y_name: str
 ) -> str:
-    """Draw a line for each series, named in the legend. The style has the colours `s0` to `s7`.
+    """Draw a line for each series, named in the legend, in the stylesheet's colours `--s0` to `--s7`.
 
-    The points of a series are: place, value, lower and upper end (NaN without an interval), and a tooltip.
-    Lines that coincide are moved a little apart, and have dashes and marks of their own.
+    Each point is (x, value, lower end, upper end, tooltip); the ends are NaN if there is no interval. Lines
+    are shifted slightly so that equal ones stay visible, and each has its own dashes and marks.
     """
     xs = [x for points in series.values() for x, *_ in points]
     left, right = min(xs, default=0.0), max(xs, default=1.0)
@@ -91,5 +91,5 @@ def _looks(names: Sequence[str], values: Sequence[object]) -> Spec:
 
 
 def _drawable(text: str) -> str:
-    """Return a text without characters that XML forbids: the library would end the process."""
+    """Replace characters that XML forbids, because the library would end the process."""
     return _NOT_XML.sub("\ufffd", printable(text))

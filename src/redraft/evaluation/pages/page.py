@@ -1,7 +1,7 @@
-"""Fill the template of all reports: one HTML page without other files, in light and dark.
+"""Fill the template of all reports: one HTML page that needs no other files, in light and dark.
 
-The texts of records may be hostile. All are escaped, and the page's policy forbids requests, and all scripts
-but redraft's own, by its hash. Records to browse are JSON in a block that is not a script, and `browse.js`
+The texts of records may be hostile. All are escaped, and the page's policy forbids all requests and, by hash,
+all scripts except redraft's own. Records to browse are JSON in a block that is not executed, and `browse.js`
 puts them into text nodes.
 """
 
@@ -23,20 +23,20 @@ try:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup, escape
 except ModuleNotFoundError as error:
-    raise MissingExtra(f"a page (here: {error.name})", "eval") from None
+    raise MissingExtra(f"writing an HTML page (with {error.name})", "eval") from None
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:
-    """Return a whole page: `below` stands under its title, and `made` in its foot."""
+    """Return a complete page, with `below` under its title and `made` in its footer."""
     scripts = ("elements.js", "diff.js", "browse.js") if any(part.records for part in parts) else ()
     texts = {"title": title, "below": below, "parts": parts, "made": made}
     return filled("page.html", ("page.css",), scripts, **texts)
 
 
 def filled(name: str, styles: Sequence[str], scripts: Sequence[str], **texts: Any) -> str:
-    """Return a page of a template, with its styles and scripts in it. No other script runs in it."""
+    """Render a template as a page with styles and scripts inlined. The page's policy blocks other scripts."""
     style, script = ("".join(map(asset, names)) for names in (styles, scripts))
     allowed = f"; script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" * bool(script)
     page: str = _template(name).render(
@@ -46,7 +46,7 @@ def filled(name: str, styles: Sequence[str], scripts: Sequence[str], **texts: An
 
 
 def asset(name: str) -> str:
-    """Return a style sheet or script of pages."""
+    """Return the text of a template, stylesheet or script."""
     return files("redraft.evaluation.pages").joinpath(name).read_text("utf-8")
 
 
@@ -65,7 +65,7 @@ def _template(name: str) -> Any:
 
 
 def _breakable(name: str) -> Markup:
-    """Return a name that may be wrapped at its joints, such as `keywords:letter_frequency` on a phone."""
+    """Allow line breaks after each `:` and `_` of a name, such as `keywords:letter_frequency` on a phone."""
     return Markup(str(escape(printable(name.strip()))).replace(":", ":<wbr>").replace("_", "_<wbr>"))
 
 

@@ -1,1 +1,1 @@
-"""Reports on reviews, grades, chains and scores: compared, counted, and shown as text, JSON or a page."""
+"""Report on reviews, grades, chains and scores: compare and count them; show text, JSON or a page."""

@@ -1,8 +1,8 @@
-"""One page for chains: each as a timeline of its drafts, with feedback and changes.
+"""Write the page of chains, which shows each as a timeline of its drafts, with feedback and changes.
 
-The page has an index of all chains, and the chains themselves in compressed blocks. `chains.js` of `pages`
-opens a block when a chain in it is shown or searched, so a hundred thousand chains open at once. Reports
-write it beside their own page, and link to its chains by their names.
+The page contains an index of all chains, and the chains in compressed blocks. `chains.js` of `pages` unpacks
+a block only when a chain in it is shown or searched, so even a page of 100,000 chains opens at once. Reports
+write this page beside their own, and link to its chains by name.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from redraft.evaluation.pages.page import filled
 from redraft.evaluation.tasks.tally import rights_of
 from redraft.jobs.counting import printable
 
-BLOCK = 250  # chains that are compressed together: what has to be unpacked to show one
+BLOCK = 250  # chains that are compressed together: all must be unpacked to show one
 TITLE = 90  # characters of a prompt in the index
-MOST_CHECKS = 30  # names of checks to choose by
+MOST_CHECKS = 30  # number of checks to filter by
 
 
 class Listed(NamedTuple):
-    """A chain with its unique name on the page, and the labels by which a reader may filter."""
+    """A chain with its unique name on the page, and labels that readers can filter by."""
 
     name: str
     chain: Chain
@@ -40,20 +40,20 @@ class Listed(NamedTuple):
 
 
 def entries(chains: Iterable[Chain]) -> Iterator[Listed]:
-    """Yield chains under their ids. Repeated ids get numbers."""
+    """Name chains by their ids. Repeated ids get numbers."""
     ids = Ids()
     return (Listed(ids.new(chain.id), chain) for chain in chains)
 
 
 @dataclass(frozen=True)
 class Links:
-    """The links of a page to the chains' page beside it. By default there is no such page."""
+    """The links from a report's page to the page of its chains beside it."""
 
-    file: str = ""  # the name of the chains' page
+    file: str = ""  # the file name of the chains' page; empty if there is none
 
     @classmethod
     def write(cls, page: Path, title: str, chains: Sequence[Listed], made: str, *, force: bool) -> Links:
-        """Write the page of these chains beside `page`, if that is a file and there are any."""
+        """Write the page of these chains beside `page`, if there are chains and `page` is a file."""
         if not chains or str(page) == STDIO or (page.exists() and not page.is_file()):
             return cls()
         beside = page.with_name(f"{stem_of(page)}.chains.html")
@@ -62,18 +62,18 @@ class Links:
         return cls(beside.name)
 
     def to(self, *name: str) -> str:
-        """Return the link to a chain, whose name may have parts; without a name, to the page."""
+        """Return the link to the chain with this name, given in parts. Without a name, link to the page."""
         place = printable("/".join(name))
         return self.file and quote(self.file) + "#" * bool(name) + quote(place, safe="")
 
 
 def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
-    """Return the page. `made` says in the foot how it was made."""
+    """Return the page as HTML. `made` is the text of its footer: how the page was made."""
     index: list[list[object]] = []
     blocks, kinds = [], Counter[str]()
     left = iter(chains)
     while block := list(islice(left, BLOCK)):
-        # JSON escapes control characters, and no direction marks.
+        # JSON escapes control characters, but not direction marks.
         records = printable(f"[{','.join(each.chain.to_json() for each in block)}]")
         blocks.append(b64encode(gzip.compress(records.encode(), 6, mtime=0)).decode())
         for name, chain, more in block:
@@ -100,7 +100,7 @@ def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
 
 
 def kinds_of(chain: Chain, rights: Sequence[bool | None]) -> Iterator[str]:
-    """Yield the labels of a chain whose answers are right as `rights` says: repaired, broken, failed."""
+    """Yield a chain's labels, such as `repaired`. `rights` are its answers' outcomes, None if unknown."""
     best = None if chain.best is None else chain.steps[chain.best]
     right = None if chain.best is None else rights[chain.best]
     if rights[:1] == [False] and right:
@@ -126,6 +126,6 @@ def _rights(chain: Chain) -> list[bool | None]:
 
 
 def title_of(chain: Chain) -> str:
-    """Return the beginning of a chain's prompt, on one line."""
+    """Return the start of a chain's prompt on one line."""
     text = " ".join(chain.prompt.text[: 4 * TITLE].split())
     return text if len(text) <= TITLE else f"{text[: TITLE - 1]}…"

@@ -1,9 +1,9 @@
-"""The figures of reviews: how a model does against its opponent, and what biases the judge shows.
+"""Compute figures from reviews: how a model compares with its opponent, and which biases the judge shows.
 
-Judges favour an answer for its place. So a question counts if it has a readable review in each order, and a
-model wins it only if it wins in both. If no question has both orders, all count, and the report says so.
-People judge a pair once, in random order: such votes count as they are. An item is a question, or a turn of
-one. Intervals are over questions (`stats`), and all figures of a comparison share their resamples.
+Judges prefer an answer for its position. So a question is counted only if it has readable reviews in both
+orders, and a model wins it only if it wins in both. If no question has both orders, all are counted, and the
+report says so. People judge a pair once, in random order: such votes are always counted. An item is a
+question or one turn of it. Intervals are over questions (`stats`); a comparison's figures share resamples.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _POINTS = (float(LOWEST - HIGHEST), float(HIGHEST - LOWEST))
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts of reviews or questions that a model won, tied and lost."""
+    """The numbers of reviews or questions that a model won, tied and lost."""
 
     wins: int
     ties: int
@@ -46,7 +46,7 @@ class Tally:
 
     @classmethod
     def of(cls, sums: Numbers, first: str) -> Tally:
-        """Return the counts in three columns from `first` on."""
+        """Read the counts from three columns, starting at `first`."""
         return cls(*(int(sums[_COLUMN[first] + place]) for place in range(3)))
 
     @property
@@ -57,18 +57,18 @@ class Tally:
 
 @dataclass(frozen=True)
 class Result:
-    """A model's result, in all questions or in those of a category."""
+    """A model's result on all questions or on those of a category."""
 
     questions: int
-    ratio: Estimate | None  # the model's scores over its opponent's; None without scores
-    win_rate: Estimate  # share of reviews that it won; a tie is a half
+    ratio: Estimate | None  # the sum of its scores divided by its opponent's; None without scores
+    win_rate: Estimate  # share of reviews that it won; a tie counts as half
     reviews: Tally
-    both: Tally | None  # items won in both orders, neither, lost in both
+    both: Tally | None  # items that it won in both orders, neither won nor lost in both, and lost in both
 
 
 @dataclass(frozen=True)
 class OrderBias:
-    """How far the order of answers sways the judge."""
+    """The influence of the order of the answers on the judge."""
 
     points: Estimate | None  # score of the answer shown first minus that of the other; None without scores
     agreement: Estimate  # share of items with the same verdict in both orders
@@ -76,19 +76,19 @@ class OrderBias:
 
 @dataclass(frozen=True)
 class LengthBias:
-    """How far length, in characters, sways the judge."""
+    """The influence of the answers' length, in characters, on the judge."""
 
     model: float  # mean length of the model's answers
     opponent: float
-    correlation: Estimate  # of the differences in length and in score (or wins), by question
-    win_rate: Estimate  # the win rate that answers of equal length would have
+    correlation: Estimate  # between the differences in length and in score (or wins), by question
+    win_rate: Estimate  # the estimated win rate if answers had equal length
     longer: int  # questions in which the model's answer is longer
     shorter: int
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A review or question that does not count as others do, and why."""
+    """A review or question that is not counted, with the reason."""
 
     where: str
     question_id: str
@@ -101,12 +101,12 @@ class Game:
 
     placed: Placed
     second: bool  # whether the model's answer was shown second
-    scores: tuple[float, float] | None  # of model and opponent; None if the judge gave a verdict only
+    scores: tuple[float, float] | None  # of model and opponent; None if the judge gave only a verdict
     sign: int  # 1 if the model won, 0 for a tie, -1 if it lost
 
     @property
     def lengths(self) -> tuple[int, int] | None:
-        """Characters of the answers of model and opponent."""
+        """The numbers of characters in the model's and the opponent's answer; None without the answers."""
         if self.placed.answers is None:
             return None
         first, second = (len(answer.text) for answer in self.placed.answers)
@@ -114,13 +114,13 @@ class Game:
 
     @property
     def turned(self) -> Game:
-        """The same review, seen by the opponent."""
+        """The same review from the opponent's side."""
         return Game(self.placed, not self.second, self.scores and self.scores[::-1], -self.sign)
 
 
 @dataclass(frozen=True)
 class Item:
-    """A question, or a turn of one, with its readable reviews."""
+    """A question, or one turn of it, with its readable reviews."""
 
     question_id: str
     turn: int
@@ -128,17 +128,17 @@ class Item:
 
     @property
     def drawn(self) -> bool:
-        """Whether all reviews are in random order, so that no order can be missing."""
+        """Whether all reviews have a random order, so that both orders are not required."""
         return bool(self.games) and all(game.placed.review.drawn for game in self.games)
 
     def sign(self, *, second: bool) -> int | None:
-        """Return the majority of the reviews in one order; None without a review."""
+        """Return the majority outcome in one order: 1, 0 or -1 as in `Game.sign`; None without a review."""
         signs = [game.sign for game in self.games if game.second == second]
         return (sum(signs) > 0) - (sum(signs) < 0) if signs else None
 
     @property
     def both(self) -> int | None:
-        """1 if the model won in both orders, -1 if it lost in both, else 0; None if an order is missing."""
+        """1 if the model won in both orders, -1 if it lost in both, else 0. None if an order is missing."""
         one, other = self.sign(second=False), self.sign(second=True)
         if one is None or other is None:
             return None
@@ -175,13 +175,13 @@ class Comparison:
 
     model: str
     opponent: str
-    items: tuple[Item, ...]  # items that count, with their reviews
-    left_out: tuple[LeftOut, ...]  # questions that do not count
+    items: tuple[Item, ...]  # items that are counted, with their reviews
+    left_out: tuple[LeftOut, ...]  # questions that are not counted
     unreadable: tuple[LeftOut, ...]  # reviews without a score
-    in_both_orders: bool  # whether each item was judged in both orders, but for those whose order was drawn
+    in_both_orders: bool  # whether each item has both orders, except items with random order
 
     def against(self, opponent: str) -> Comparison:
-        """Return the comparison with sides swapped, if `opponent` is its model."""
+        """Return the comparison against `opponent`: with its sides swapped if `opponent` is its model."""
         if opponent == self.opponent:
             return self
         items = (replace(item, games=tuple(game.turned for game in item.games)) for item in self.items)
@@ -194,12 +194,12 @@ class Comparison:
 
     @property
     def shown_first(self) -> Tally:
-        """Reviews that the answer shown first won, tied and lost."""
+        """The numbers of reviews in which the answer shown first won, tied and lost."""
         return Tally.of(self.sample.sums, "first")
 
     @cached_property
     def question_ids(self) -> tuple[str, ...]:
-        """The questions that count, in the order of the reviews."""
+        """The questions that are counted, in the order of the reviews."""
         return tuple(dict.fromkeys(item.question_id for item in self.items))
 
     @cached_property
@@ -222,7 +222,7 @@ class Comparison:
         return self._result(self.sample)
 
     def by_category(self, questions: Mapping[str, AskedQuestion]) -> dict[str, Result]:
-        """Return the result of each category, in the order of the questions; empty without questions."""
+        """Map each category to its result, in the order of `questions`. Return {} without questions."""
         places: dict[str, list[int]] = {question.category: [] for question in questions.values()}
         for place, question_id in enumerate(self.question_ids if questions else ()):
             places[questions[question_id].category].append(place)
@@ -242,20 +242,20 @@ class Comparison:
 
     @property
     def sums(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The scores of model and opponent: once with the model shown first, once second."""
+        """The sums of the model's and opponent's scores: with the model shown first, then with it second."""
         one, two, three, four = map(float, self.sample.sums[:4])
         return (one, two), (three, four)
 
     @property
     def p(self) -> float | None:
-        """The exact p of the questions won and lost in both orders. The turns of a question are one trial."""
+        """The p-value of an exact sign test on the questions' `outcomes`; None without both orders."""
         if not self.in_both_orders:
             return None
         return stats.sign_test(self.outcomes.count(1), self.outcomes.count(-1))
 
     @cached_property
     def order_bias(self) -> OrderBias | None:
-        """The bias of the order; None if the items were judged in one order."""
+        """The bias from the order; None if the items were judged in one order only."""
         if not self.in_both_orders:
             return None
         points = self.sample.estimate(lambda sums: _column(sums, "points") / _column(sums, "scored"), _POINTS)
@@ -269,7 +269,7 @@ class Comparison:
 
     @cached_property
     def length_bias(self) -> LengthBias | None:
-        """The bias of length; None if the answers were not given."""
+        """The bias from length; None if the answers were not given."""
         if self._gaps is None:
             return None
         games = self._of(*_OUTCOMES).sum()
@@ -287,7 +287,7 @@ class Comparison:
 
     @property
     def judges(self) -> list[JudgeAgreement]:
-        """The agreement of each two named judges with reviews in common."""
+        """The agreement of each pair of named judges that reviewed the same items."""
         found = []
         games: defaultdict[str, list[tuple[Item, Game]]] = defaultdict(list)
         for item in self.items:
@@ -308,7 +308,7 @@ class Comparison:
 
     @property
     def outcomes(self) -> list[int]:
-        """By question: 1 if the model won (in both orders, if there are two), -1 if it lost, else 0."""
+        """For each question: 1 if the model won (in both orders, if there are two), -1 if it lost, else 0."""
         prefix = "both_" if self.in_both_orders else ""
         return [int(gap) for gap in np.sign(self._of(f"{prefix}wins") - self._of(f"{prefix}losses"))]
 
@@ -344,7 +344,7 @@ def _win_rate(sums: Numbers) -> Numbers:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better a model does than another, against the same opponent in the same questions."""
+    """The lead of one model over another, against the same opponent on the same questions."""
 
     model: str
     other: str
@@ -353,7 +353,7 @@ class Difference:
 
 
 def difference(model: Comparison, other: Comparison) -> Difference | None:
-    """Return the difference of two ratios against one opponent, paired by question; None without any."""
+    """Return the difference of two models' ratios, paired by question; None without a question in common."""
     places = {question_id: place for place, question_id in enumerate(other.question_ids)}
     pairs = [(place, places[id_]) for place, id_ in enumerate(model.question_ids) if id_ in places]
     if not pairs or model.whole.ratio is None or other.whole.ratio is None:
@@ -367,7 +367,7 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
 
 @dataclass(frozen=True)
 class JudgeAgreement:
-    """How far two judges agree on the same pairs, in the same order unless both saw random ones."""
+    """The agreement of two judges on the same pairs, in the same order unless all orders were random."""
 
     first: str
     second: str
@@ -378,8 +378,8 @@ class JudgeAgreement:
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models in the reviews.
 
-    Results are for the model that is earlier in `first`; else for the one that the pair's first review shows
-    first, or second if it says `swapped`. Other pairs have no influence.
+    Results are for the model that comes earlier in `first`. If neither is in it, they are for the model that
+    the pair's first review shows first (second if that review is `swapped`).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:
@@ -394,7 +394,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
 
 
 def shared(comparisons: Iterable[Comparison]) -> str:
-    """Return the model that takes part in all comparisons, and so measures the others; or ""."""
+    """Return the model that is in all of several comparisons, as the common opponent; "" if there is none."""
     pairs = {frozenset((each.model, each.opponent)) for each in comparisons}
     return next(iter(frozenset.intersection(*pairs)), "") if len(pairs) > 1 else ""
 

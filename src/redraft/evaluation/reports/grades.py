@@ -1,6 +1,6 @@
-"""The report on grades of single answers: means with intervals over questions, by model and judge.
+"""Report on grades of single answers: means by model and judge, with intervals over questions.
 
-A grade without a score on the scale is unreadable: it is counted and listed, and its text is not searched.
+A grade without a score on the scale is unreadable. It is counted and listed, but its text is not searched.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Grades:
 
     model: str
     judge: str
-    found: tuple[tuple[str, Grade], ...]  # all of them, with their places
+    found: tuple[tuple[str, Grade], ...]  # all grades with their places
 
     @cached_property
     def scores(self) -> Scores:
@@ -47,22 +47,22 @@ class Grades:
 
     @property
     def unreadable(self) -> list[str]:
-        """The places of grades without a score."""
+        """The places of the grades without a readable score."""
         return [where for where, each in self.found if not each.is_readable]
 
     @property
     def questions(self) -> int:
-        """The number of questions with a score."""
+        """The number of questions with a readable score."""
         return len({question for question, _ in self.scores.values})
 
     def mean(self, keys: Iterable[Key] | None = None) -> Estimate:
-        """Return the mean of the scores, or of those with some keys."""
+        """Return the mean of all scores, or of those with these keys."""
         values = self.scores.values
         chosen = list(values) if keys is None else [key for key in keys if key in values]
         return stats.mean([values[key] for key in chosen], [question for question, _ in chosen], _SCALE)
 
     def categories(self, material: Material) -> dict[str, tuple[int, Estimate]]:
-        """Return the number of questions and the mean of each category, in the order of the questions."""
+        """Map each category to its number of questions and its mean score, in the order of the questions."""
         keys: dict[str, list[Key]] = {each.category: [] for each in material.questions.values()}
         for key in self.scores.values if keys else ():
             keys[material.questions[key[0]].category].append(key)
@@ -73,7 +73,7 @@ class Grades:
         }
 
     def lines(self, material: Material) -> Iterator[Line]:
-        """Yield the rows."""
+        """Yield the rows of the table."""
         yield Line("mean", *plain(self.mean(), 2), "of 1 to 10")
         if self.unreadable:
             yield Line("unreadable", f"{len(self.unreadable):,}", "", listed(self.unreadable, 5))
@@ -83,7 +83,7 @@ class Grades:
                 yield Line(f"  {name}", *plain(mean, 2), counted(questions, "question"))
 
     def record(self, material: Material) -> dict[str, Any]:
-        """Return everything for JSON."""
+        """Return all figures and scores as JSON values."""
         return {
             "model": self.model,
             "judge": self.judge,
@@ -98,7 +98,7 @@ class Grades:
 
 
 def graded(places: Iterable[tuple[str, Grade]]) -> tuple[Grades, ...]:
-    """Return the grades by model and judge, in the order of their first appearance."""
+    """Group the grades by model and judge, in the order of their first appearance."""
     groups: defaultdict[tuple[str, str], list[tuple[str, Grade]]] = defaultdict(list)
     for where, each in places:
         groups[each.model, each.judge_name].append((where, each))
@@ -120,7 +120,7 @@ class GradeReport:
         return f"Report on {counted(sum(len(each.found) for each in self.grades), 'grade')}"
 
     def sections(self) -> Iterator[Part]:
-        """Yield the sections: the grades and differences."""
+        """Yield the sections of the report: grades, then differences."""
         for each in self.grades:
             title = f"{each.model} graded" + f" by {each.judge}" * bool(each.judge)
             note = f"{counted(each.questions, 'question')}, {counted(len(each.found), 'grade')}"
@@ -136,7 +136,7 @@ class GradeReport:
 
 
 def describe_grades(inputs: Sequence[Input], material: Material) -> GradeReport:
-    """Describe files of grades. A repeated grade, or one of an unknown question, is an error."""
+    """Report on files of grades. Raise `RecordError` for a repeated grade or an unknown question."""
     seen: dict[object, str] = {}
     read = (_read(each, material, seen) for each in inputs)
     found = graded(chain.from_iterable(read))
@@ -158,7 +158,7 @@ def _read(given: Input, material: Material, seen: dict[object, str]) -> Iterator
             raise RecordError(
                 f"{raw.where}: {grade.judge_name or 'the judge'} already graded {grade.model}'s answer to "
                 f"question {grade.question_id} in {seen[key]}.",
-                hint="Give each file once; each answer has one grade of a judge.",
+                hint="Give each file once. A judge may grade each answer only once.",
             )
         material.check_asked(grade.question_id, raw.where)
         if material.answers:

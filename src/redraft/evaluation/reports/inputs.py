@@ -1,8 +1,8 @@
-"""The inputs of a report: files of one kind of records, and the answers and questions that they concern.
+"""Read the inputs of a report: files of one kind of record, and the answers and questions behind them.
 
-The models of a review are found, in the order of trust, by the answers' files, the review's own `model_1` and
-`model_2`, the name of its file (`NEW_vs_OLD.jsonl`), and ids alone. In the last case the first review's first
-answer belongs to A, and all answers compared with one of A's belong to B.
+The models of a review are found by, in order of trust: the files of answers; the review's own `model_1` and
+`model_2`; the name of its file (`NEW_vs_OLD.jsonl`); answer ids alone. In the last case, the first answer of
+the first review belongs to A, and all answers that are compared with A's belong to B.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redraft.evaluation.records import names_of, question_id, text_in_source
 
 Kind = Literal["reviews", "grades", "chains"]  # judged pairs, grades of single answers, or chains
 
-_HINT = "A report is on reviews or grades (redraft judge), or on chains (redraft answer, redraft eval)."
+_HINT = "Give reviews or grades (from redraft judge), or chains (from redraft answer or redraft eval)."
 _NAMING = 'Name the two models in each review ("model_1", "model_2"), or call the file NEW_vs_OLD.jsonl.'
 _JUDGED = "Give the files of answers that were judged, one per model: --answers FILE"
 
@@ -32,7 +32,7 @@ Names = tuple[str, str]  # the models of the answers that a review shows first a
 
 
 class Input(NamedTuple):
-    """A file with its records, and their kind by the first one; None for a file without records."""
+    """A file, its records, and the kind of its first record (None without records)."""
 
     path: Path
     records: Iterable[RawRecord]
@@ -40,7 +40,7 @@ class Input(NamedTuple):
 
 
 def opened(path: Path) -> Input:
-    """Return a file with its kind. It may be standard input, which is read once."""
+    """Open a file, and find its kind by the first record. Standard input is possible, and read only once."""
     records = raw_records(path)
     first = next(records, None)
     if first is None:
@@ -49,9 +49,9 @@ def opened(path: Path) -> Input:
 
 
 def record_kind(record: Any, where: str) -> Kind:
-    """Return the kind of a file by its first record. Raise if no report describes that kind."""
+    """Return the kind of a file from its first record. Raise `RecordError` if there is no report on it."""
     if not isinstance(record, Mapping):
-        raise RecordError(f"{where}: is {shown(record)}, which no report describes.", hint=_HINT)
+        raise RecordError(f"{where}: is {shown(record)}, which no report can read.", hint=_HINT)
     if "g1_winner" in record or "answer1_id" in record:
         return "reviews"
     if "judgment" in record and "model" in record:
@@ -61,27 +61,27 @@ def record_kind(record: Any, where: str) -> Kind:
     if "question_id" in record and record.keys() & {"score", "winner"}:
         return "reviews"  # with fields missing, which the reader names
     fields = ", ".join(list(map(str, record))[:6]) or "none"
-    raise RecordError(f"{where}: is a record that no report describes; its fields are {fields}.", hint=_HINT)
+    raise RecordError(f"{where}: is a record that no report can read; its fields are {fields}.", hint=_HINT)
 
 
 def kind_of(inputs: Sequence[Input]) -> Kind:
-    """Return the kind of all files. Raise if they differ."""
+    """Return the kind of all files. Raise `UsageError` if they differ, `RecordError` if all are empty."""
     found: dict[Kind, list[str]] = {}
     for each in inputs:
         if each.kind:
             found.setdefault(each.kind, []).append(name_of(each.path))
     if not found:
         names = ", ".join(name_of(each.path) for each in inputs)
-        raise RecordError(f"there is no review in {names}, and no other record.", hint=_HINT)
+        raise RecordError(f"there is no record in {names}.", hint=_HINT)
     if len(found) > 1:
         which = "; ".join(f"{kind} in {', '.join(names)}" for kind, names in found.items())
-        raise UsageError(f"a report is on one kind of records: {which}.", hint="Report on each kind alone.")
+        raise UsageError(f"the files contain different kinds: {which}.", hint="Report on each kind alone.")
     return next(iter(found))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer that was judged. `name` is its file's name, `model` is from its record."""
+    """An answer that was judged. `name` is its file's name, and `model` comes from its record."""
 
     name: str
     model: str
@@ -91,7 +91,7 @@ class Answer:
 
 @dataclass
 class Material:
-    """The subject of reviews: answers by id and name of file, and questions by id. Empty if not given."""
+    """The answers by id and file name, and the questions by id. Either is empty if no files were given."""
 
     names: tuple[str, ...] = ()
     answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class Material:
 
     @classmethod
     def read(cls, answers: Sequence[Path] = (), questions: Path | None = None) -> Material:
-        """Read files of answers, in any shape that redraft reads, and of questions. Ids are unique."""
+        """Read files of answers and a file of questions, in any format of redraft. Ids must be unique."""
         found = cls(names=names_of(answers))
         for path, name in zip(answers, found.names, strict=True):
             for record in read_records(path):
@@ -116,23 +116,23 @@ class Material:
         return found
 
     def check_asked(self, question_id: int | str, where: str) -> None:
-        """Raise if questions were given, and this is not one of them."""
+        """Raise `RecordError` if questions were given and this is not one of them."""
         if self.questions and str(question_id) not in self.questions:
             said = f"{where}: belongs to question {question_id}, which is not in {self.where}."
             raise RecordError(said, hint="Give the questions that were asked: --questions FILE")
 
     def answer(self, answer_id: int | str, hint: str | None, where: str) -> Answer:
-        """Return the answer with an id. If several files have the id, `hint` names the model."""
+        """Return the answer with this id. If several files contain the id, `hint` must name the model."""
         found = self.answers.get(str(answer_id), {})
         named = [each for each in found.values() if len(found) == 1 or hint in (each.name, each.model)]
         if len(named) == 1:
             return named[0]
         if not found:
             raise RecordError(
-                f"{where}: the answer {answer_id!r} is in none of {', '.join(self.names)}.", hint=_JUDGED
+                f"{where}: the answer {answer_id!r} is not in {' or '.join(self.names)}.", hint=_JUDGED
             )
         raise RecordError(
-            f"{where}: the answer {answer_id!r} is in {' and '.join(found)}: which of them was judged?",
+            f"{where}: the answer {answer_id!r} is in {' and '.join(found)}, so the judged one is unknown.",
             hint=_NAMING,
         )
 
@@ -148,11 +148,11 @@ class Placed:
 
 
 def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
-    """Read reviews, and place each. A file's name may say whose answers they show: `NEW_vs_OLD`.
+    """Read reviews, and find the models of each. The file's name may contain them: `NEW_vs_OLD`.
 
     Raises:
-        RecordError: A file cannot be read, has a review twice or of other questions or answers than given,
-            or does not tell the models apart.
+        RecordError: A file cannot be read, repeats a review, or contains one whose models are unclear, or
+            whose question or answers are not among those given.
     """
     ids, sides = dict[str, str](), dict[str, str]()
     for given in inputs:
@@ -162,7 +162,7 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
             key = str(review.review_id) or review.to_json()  # one without an id is compared by its content
             if key in ids:
                 what = f"the review {review.review_id!r}" if review.review_id else "this review"
-                hint = "Give each file once; each review counts once."
+                hint = "Give each file once. Each review is counted once."
                 raise RecordError(f"{where}: {what} is also at {ids[key]}.", hint=hint)
             ids[key] = where
             material.check_asked(review.question_id, where)
@@ -184,7 +184,7 @@ def _placed(
         for answer in answers:
             if answer.question_id != str(review.question_id):
                 raise RecordError(
-                    f"{where}: the review is of question {review.question_id!r}, and the answer of "
+                    f"{where}: the review is of question {review.question_id!r}, but the answer of "
                     f"{answer.name} is to question {answer.question_id!r}.",
                     hint="Give the answers that were judged: --answers FILE",
                 )

@@ -1,7 +1,7 @@
-"""Compare two runs, paired by the records that both have: which is better, by how much, in which records.
+"""Compare two runs over the records they share: which is better, by how much, and on which records.
 
-A run is the scores of its records: 1 and 0 for right and wrong answers (then the test of signs is McNemar's),
-or grades.
+A run is a set of scores by record: grades, or 1 and 0 for right and wrong answers. In the latter case, the
+sign test is McNemar's.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from redraft.jobs.counting import counted
 class Scores:
     """The scores of a run."""
 
-    name: str  # whose they are: a file or a model
-    about: str  # what they are of: a task or a judge. Others are never compared
-    values: Mapping[Key, float]  # by record and turn
-    items: Mapping[str, str] = field(default_factory=dict)  # of records that have another item
-    bounds: Bounds = SHARE  # the least and the greatest score
+    name: str  # the name of the file or model
+    about: str  # the name of the task or judge. Only runs with the same one are compared
+    values: Mapping[Key, float]  # scores by record and turn
+    items: Mapping[str, str] = field(default_factory=dict)  # items by record, if they differ
+    bounds: Bounds = SHARE  # the lowest and highest possible score
 
 
 @dataclass(frozen=True)
 class Paired:
-    """How much better a run is than another, in the records that both have."""
+    """The comparison of a run with another on the records they share."""
 
     name: str
-    other: str  # what it is compared with
+    other: str  # the name of the other run
     about: str  # their task or judge
-    count: int  # number of records in both
-    gain: Estimate  # by how much the mean score is higher
-    better: tuple[str, ...]  # records with a better score, `ID` or `ID, turn 2`
-    worse: tuple[str, ...]  # records with a worse one
-    moved: tuple[int, int]  # how many questions are better and worse, over all turns and runs of each
-    p: float  # the exact p of so uneven a split of questions, if both were equally probable
-    holm: float  # the same, corrected for the number of comparisons by Holm's procedure
-    of: int = 1  # that number
+    count: int  # number of shared records
+    gain: Estimate  # mean score minus the other run's
+    better: tuple[str, ...]  # records with a higher score, `ID` or `ID, turn 2`
+    worse: tuple[str, ...]  # records with a lower score
+    moved: tuple[int, int]  # numbers of questions with a higher and a lower sum over their turns and runs
+    p: float  # of an exact sign test on `moved`
+    holm: float  # the same p, corrected for the number of comparisons by Holm's procedure
+    of: int = 1  # the number of comparisons
 
 
 def paired(run: Scores, other: Scores) -> Paired | None:
-    """Return the comparison of two runs; None without common records."""
+    """Return the comparison of two runs; None if they share no records."""
     keys = [key for key in run.values if key in other.values]
     if not keys:
         return None
@@ -67,7 +67,7 @@ def paired(run: Scores, other: Scores) -> Paired | None:
 
 
 def side_by_side(runs: Sequence[Scores]) -> tuple[Paired, ...]:
-    """Compare each two runs of a task or judge: later minus earlier, p corrected for the number of pairs."""
+    """Compare all pairs of runs of the same task or judge: later minus earlier, p corrected by Holm."""
     pairs = ((two, one) for one, two in combinations(runs, 2) if one.about == two.about)
     found = [each for pair in pairs if (each := paired(*pair))]
     corrected = holm([each.p for each in found])
@@ -86,6 +86,6 @@ def sections(differences: Sequence[Paired], noun: str, *, as_percent: bool) -> I
             of = f", of {each.moved[0]:,} better and {each.moved[1]:,} worse over all turns"
             of *= each.moved != (len(each.better), len(each.worse))
             several = f"; {each.holm:.2g} corrected for {each.of}" * (each.of > 1)
-            lines.append(Line("  p", f"{each.p:.2g}", "", f"exact test of signs{of}{several}"))
+            lines.append(Line("  p", f"{each.p:.2g}", "", f"exact sign test{of}{several}"))
         claim = claimed(each.name, each.other, each.gain, 0, f"{figures[0]} points ({figures[1]})")
         yield Part(f"{each.name} minus {each.other}", each.about, lines=lines, claim=claim)

@@ -1,9 +1,9 @@
-"""Many models on one scale, by Bradley and Terry's model.
+"""Rank many models on one scale, by Bradley and Terry's model.
 
-The chance that a model wins is logistic in the difference of two strengths. A tie is half a win for each.
+A model's probability of winning is logistic in the difference of the two strengths. A tie is half a win each.
 
-Source: Bradley and Terry, Biometrika 39 (1952), 324. The penalty is ours: it keeps a model that always wins
-finite.
+Source: Bradley and Terry, Biometrika 39 (1952), 324. The penalty is ours: it keeps the strength of a model
+that always wins finite.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from scipy import special
 from redraft.evaluation.reports.compare import Comparison, shared
 from redraft.evaluation.stats import SHARE, Bootstrap, Estimate, Numbers, logistic
 
-DRAWS = 1_000  # resamples: each fits the model anew
+DRAWS = 1_000  # number of resamples. The model is fitted to each
 _PENALTY = 1e-3
 _ALIKE = 0.2  # over the number of questions: resamples whose rates differ by less have the same outcomes
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Models by their strength, the strongest first."""
+    """The models in order of strength, strongest first."""
 
-    models: Mapping[str, Estimate]  # by name, each model's chance to beat `against`
-    against: str  # the model that all were judged against; empty for a model of mean strength
+    models: Mapping[str, Estimate]  # by name: each model's chance of beating `against`
+    against: str  # the model that all were judged against; empty for a model of average strength
     questions: int
 
 
@@ -36,15 +36,15 @@ class Ranking:
 class Battles:
     """All readable reviews, each as a battle of two models."""
 
-    names: tuple[str, ...]  # of models
-    wins: Numbers  # of each game: 1 for its model, 0 for its opponent
+    names: tuple[str, ...]  # the models' names
+    wins: Numbers  # shape [games]: 1 if the model won, 0 if its opponent did, ½ for a tie
     met: Numbers  # shape [games, models]: 1 for the model of the game, -1 for its opponent
-    questions: tuple[int, ...]  # of each game
-    count: int  # of all questions
+    questions: tuple[int, ...]  # the number of each game's question
+    count: int  # the number of questions
 
     @classmethod
     def of(cls, comparisons: Sequence[Comparison]) -> Battles:
-        """Return the battles of comparisons."""
+        """Collect the battles from comparisons."""
         names = list(dict.fromkeys(name for each in comparisons for name in (each.model, each.opponent)))
         found = [(each, item, game) for each in comparisons for item in each.items for game in item.games]
         met, asked = np.zeros((len(found), len(names))), dict[str, int]()
@@ -56,21 +56,21 @@ class Battles:
         return cls(tuple(names), wins, met, questions, len(asked))
 
     def _fits(self, times: Numbers) -> Numbers:
-        """Return the strengths, given how often each question counts: shape [..., questions]."""
+        """Return the strengths. `times` is each question's weight, shape [..., questions]."""
         weights = times[..., list(self.questions)].reshape(-1, len(self.wins))
         fits = [logistic(self.met, self.wins, weight, _PENALTY) for weight in weights]
         return np.reshape(fits, (*times.shape[:-1], -1))
 
     def rates(self, against: str, draws: int = DRAWS) -> list[Estimate]:
-        """Return each model's chance to beat another, or one of mean strength if no name is given."""
+        """Return each model's chance of beating `against`, or an average model if `against` is empty."""
         sample = Bootstrap(np.eye(self.count), draws=draws).fitted(self._fits)
         return [self._rate(sample, place, against) for place in range(len(self.names))]
 
     def _rate(self, sample: Bootstrap, place: int, against: str) -> Estimate:
         """Return a model's rate.
 
-        If all resamples agree, as for a model that always wins, the ends are its rates if as many of its
-        games as may be unseen had been lost, and won.
+        If all resamples agree, as for a model that always wins, the ends are its rates after a share of its
+        games is turned into losses or into wins. The share is that of unseen questions that may differ.
         """
         names, mine = self.names, self.met[:, place]
 
@@ -92,9 +92,9 @@ class Battles:
 
 
 def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
-    """Return the ranking of the models; None for fewer than three, or if some are not connected by battles.
+    """Return the models' ranking; None if there are fewer than three or battles do not connect them all.
 
-    Intervals are at 95 % over questions: all reviews of a question are drawn together.
+    Intervals are at 95 % over questions: all reviews of a question are resampled together.
     """
     battles = Battles.of(comparisons)
     linked = np.linalg.matrix_rank(battles.met.T @ battles.met) == len(battles.names) - 1

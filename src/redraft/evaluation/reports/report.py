@@ -1,4 +1,4 @@
-"""Describe files for `redraft report`: the kind of records decides the report. Draw it as a page."""
+"""Make the report that fits the kind of records in files, for `redraft report`, and render its page."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ AnyReport = Report | GradeReport | RunReport
 _SIGNS = {1: "won", 0: "tied", -1: "lost"}
 
 Entry = dict[str, Any]
-"""What `browse.js` shows of a record: `about`, `question`, `row` for the list, `kind` for its colour, `kinds`
-to choose by, `answers` (`name`, `text`, and perhaps `chain`, a link), and `notes` on them (`kind`, `title`,
-`by`, `text` or null)."""
+"""A record as `browse.js` shows it: `about`, `question`, `row` for the list, `kind` for its colour, `kinds`
+to filter by, `answers` (`name`, `text`, and an optional link `chain`), and `notes` on the answers (`kind`,
+`title`, `by`, `text` or null)."""
 
 
 def describe(
     files: Sequence[Path], *, answers: Sequence[Path] = (), questions: Path | None = None
 ) -> AnyReport:
-    """Describe files of one kind: reviews, grades or chains. `answers` were judged, a file for each model."""
+    """Report on files of reviews, grades or chains. `answers` are the judged ones, in one file per model."""
     inputs = list(map(opened, files))
     kind = kind_of(inputs)
     if answers and kind == "chains":
-        raise UsageError("--answers goes with reviews and grades.", hint="Chains have their answers.")
+        raise UsageError("--answers goes with reviews and grades.", hint="Leave it out for chains.")
     material = Material.read(answers, questions)
     if kind == "reviews":
         return describe_reviews(inputs, material)
@@ -47,7 +47,7 @@ def describe(
 
 
 def page(report: AnyReport, made: str, links: Links | None = None) -> str:
-    """Return the page, with a line `made` on how it was made, and `links` to the page of `chains_of`."""
+    """Return the page. `made` is a line on how it was made; `links` lead to the page of `chains_of`."""
     parts = [*report.sections()]
     if records := _records(report, links or Links()):
         parts.append(records)
@@ -56,7 +56,7 @@ def page(report: AnyReport, made: str, links: Links | None = None) -> str:
 
 
 def chains_of(report: AnyReport) -> Iterator[Listed]:
-    """Yield the chains of the records on a run's page."""
+    """Yield the chains of the records that the page of a report on runs shows."""
     if isinstance(report, RunReport):
         for record, shown in report.shown.items():
             for name, chain in shown.chains.items():
@@ -187,7 +187,7 @@ def _checked(title: str, chain: Chain, kind: str) -> Entry:
 
 
 def write_page(path: Path, report: AnyReport, made: str, *, force: bool) -> None:
-    """Write the page, and a page of its chains beside it. `made` says how the report was made."""
+    """Write the page, and a page of its chains beside it. `made` is a line on how the report was made."""
     with open_output(path, force=force, flag="--html") as file:
         title, version = f"{report.title}: chains", made.partition(" ·")[0]
         links = Links.write(path, title, [*chains_of(report)], version, force=force)

@@ -1,4 +1,4 @@
-"""The report on reviews: comparisons, how models differ against a common opponent, and their ranking."""
+"""Report on reviews: comparisons, differences between models with a common opponent, and a ranking."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _MOSTLY = 0.8  # share of questions with one side longer, above which equal leng
 
 @dataclass(frozen=True)
 class Report:
-    """Comparisons, and their differences if one model is in all of them."""
+    """The comparisons, and the differences between models if one opponent is in all comparisons."""
 
     files: tuple[str, ...]
     material: Material
     comparisons: tuple[compare.Comparison, ...]
     differences: tuple[compare.Difference, ...]
-    ranking: Ranking | None = None  # of three models and more
+    ranking: Ranking | None = None  # of three or more models
 
     @property
     def title(self) -> str:
@@ -38,7 +38,7 @@ class Report:
         return f"Report on {counted(sum(each.whole.reviews.total for each in self.comparisons), 'review')}"
 
     def sections(self) -> Iterator[Part]:
-        """Yield the sections: each comparison, the ranking and differences."""
+        """Yield the sections of the report: each comparison, then the ranking and the differences."""
         for comparison in self.comparisons:
             title = f"{comparison.model} against {comparison.opponent}"
             orders = "in both orders" if comparison.in_both_orders else "in one order"
@@ -53,7 +53,7 @@ class Report:
             yield Part(title, note, lines=[*_lines(self, comparison)], claim=claim)
         if ranking := self.ranking:
             lines = tuple(Line(name, *percent(rate, 1)) for name, rate in ranking.models.items())
-            against = f"against {ranking.against or 'a model of mean strength'}"
+            against = f"against {ranking.against or 'a model of average strength'}"
             note = f"win rate {against}, by Bradley and Terry; {counted(ranking.questions, 'question')}"
             claim = f"{lines[0].name} wins most: {lines[0].value} ({lines[0].interval})"
             yield Part("All models", note, lines=lines, claim=claim)
@@ -79,7 +79,7 @@ class Report:
 
 
 def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
-    """Describe files of reviews; each order may have its own."""
+    """Report on files of reviews. The two orders may be in different files."""
     names = tuple(name_of(each.path) for each in inputs)
     found = compare.compare(place(inputs, material), material.names)
     if not any(comparison.items for comparison in found):
@@ -88,7 +88,7 @@ def describe_reviews(inputs: Sequence[Input], material: Material) -> Report:
             raise RecordError(f"there is no review in {', '.join(names)}.")
         raise RecordError(
             f"none of {counted(len(unreadable), 'review')} can be read: {_named(unreadable)}.",
-            hint="A judge writes two numbers from 1 to 10 on the first line, such as: 8 9",
+            hint="A judge should write two numbers from 1 to 10 on the first line, such as: 8 9",
         )
     opponent = compare.shared(found)
     turned = [each.against(opponent) for each in found] if opponent else []
@@ -154,7 +154,7 @@ def _order(comparison: compare.Comparison) -> Iterator[Line]:
     if comparison.drawn or (bias and not bias.points):
         yield Line("shown first", note=first)
     elif bias is None and comparison.items:
-        yield Line("order", note="each pair was judged in one order only: the order may favour a side")
+        yield Line("order", note="each pair was judged in one order only, which may favour a side")
     if bias is None:
         return
     if bias.points:

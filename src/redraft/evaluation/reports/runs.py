@@ -1,7 +1,7 @@
-"""The report on runs, which are chains of `redraft answer` and `redraft eval`.
+"""Report on runs, which are files of chains from `redraft answer` and `redraft eval`.
 
-For each file: the share of right answers (or of those that passed their checks), revisions, stops and cost.
-For files of the same task: the differences, over the records that both have.
+For each file, show the share of answers that are right or passed their checks, revisions, stops and cost. For
+files of the same task, show the differences over the records that they share.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from redraft.evaluation.tasks.tasks import empty_answers
 from redraft.jobs.counting import counted
 from redraft.jobs.ledger import failures
 
-MOST_SHOWN = 2_000  # records to keep for the page
+MOST_SHOWN = 2_000  # number of records that the page shows
 
 
 @dataclass(frozen=True)
 class Run:
     """A file of chains."""
 
-    name: str  # the name of the file, without folder and ending where that is unique
+    name: str  # the name of the file, without folder and ending if that is unique
     tally: Tally
-    empty: int = 0  # how many answers are empty
+    empty: int = 0  # number of empty answers
 
     @property
     def scores(self) -> Scores:
-        """The outcomes as 1 and 0."""
+        """The outcomes as scores, 1 and 0."""
         values = {(name, 1): float(right) for name, right in self.tally.outcomes.items()}
         return Scores(self.name, self.tally.task, values, self.tally.items)
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Yield facts other than shares: revisions, stops, cost, failures and wrong records."""
+        """Yield names and texts of other facts: revisions, stops, cost, failures and wrong records."""
         tally = self.tally
         without = [] if tally.task else ["checks"]  # that repeats the score
         without += ["revisions", "stopped"] if [*tally.stops] == ["unknown"] else []  # as in logs of others
@@ -59,7 +59,7 @@ class Run:
 
 @dataclass
 class Shown:
-    """A record with its chains in the runs, for the page."""
+    """A record for the page, with its chains in all runs."""
 
     question: str
     category: str
@@ -68,7 +68,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class RunReport:
-    """Runs, and their differences."""
+    """The runs and the differences between them."""
 
     files: tuple[str, ...]
     runs: tuple[Run, ...]
@@ -81,7 +81,7 @@ class RunReport:
         return f"Report on {counted(sum(run.tally.chains for run in self.runs), 'answer')}"
 
     def sections(self) -> Iterator[Part]:
-        """Yield the sections: each run, and differences."""
+        """Yield the sections of the report: each run, then the differences."""
         for run in self.runs:
             task = f"{run.tally.task}, " * bool(run.tally.task)
             note = task + counted(run.tally.chains, "answer")
@@ -98,7 +98,7 @@ class RunReport:
 
 
 def describe_runs(inputs: Sequence[Input], material: Material) -> RunReport:
-    """Describe files of chains. Each file is of one task; giving one twice is an error."""
+    """Report on files of chains, each of one task. Raise `UsageError` if a file is given twice."""
     for number, each in enumerate(inputs):
         if each.path in [other.path for other in inputs[:number]]:
             raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")

@@ -1,1 +1,1 @@
-"""Tasks with checkable truth: their records and checks, the score of a run, and `redraft.evaluate`."""
+"""Score answers to tasks: the tasks' records and checks, the score of a run, and `redraft.evaluate`."""

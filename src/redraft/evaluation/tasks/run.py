@@ -1,7 +1,7 @@
-"""Answer the records of a task, and score the answers: into a file, or in memory.
+"""Answer the records of a task, and score the answers: into a file or in memory.
 
-`evaluate_file` is the function of `redraft eval`, whose file resumes. `evaluate` is for regression suites in
-Python; with the option `cache`, no reply is asked for twice there either.
+`evaluate_file` does the same as `redraft eval`, and its file can be resumed. `evaluate` is for regression
+suites in Python; with the option `cache`, it also requests no reply twice.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from redraft.revision.settings import Settings
 
 @dataclass
 class ScoredRun(AnswerRun):
-    """A run whose chains get the truth about their answers."""
+    """A run that stores in each chain which of its answers are right."""
 
     task: str = "checks"
     must_pass = False
@@ -53,11 +53,11 @@ class ScoredRun(AnswerRun):
         return tasks.checks_of(tasks.task_named(self.task), record)
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
-        """Return a chain with the truth about its answers."""
+        """Return the chain with the truth about its answers."""
         return await tasks.scored(chain, self.task, self.checks(record))
 
     async def finish_empty(self, error: EmptyReply, record: Chain) -> None:
-        """Add the chain of an empty answer, which counts as wrong, to the error."""
+        """Add the truth about the empty answer, which is wrong, to the error's chain."""
         if error.chain is not None:
             truth = await tasks.scored(tasks.unanswered(record), self.task, self.checks(record))
             error.chain = error.chain.model_copy(update={"meta": {**truth.meta, **error.chain.meta}})
@@ -68,7 +68,7 @@ class EvalRun(ScoredRun):
     """A run of `redraft eval`."""
 
     summary: Tally = field(default_factory=lambda: Tally(task=""))
-    guides: tuple[str, ...] | None = None  # other checks that guide revising, if the task's own do; else None
+    guides: tuple[str, ...] | None = None  # checks that guide besides the task's own; None unless `guided`
     options = EvalFlags
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class EvalRun(ScoredRun):
             self.settings = replace(self.settings, stand_ins={"checks": (*self.guides, "words>=1")})
 
     def records(self) -> Iterator[Chain]:
-        """Yield the records, each as often as it is answered. Copies get their own ids, and so seeds."""
+        """Yield each record once per sample. Copies get their own ids and therefore their own seeds."""
         count = self.settings.get("samples") or 1
         for record in super().records():
             yield record
@@ -91,16 +91,16 @@ class EvalRun(ScoredRun):
             if self.settings.get("temperature") == 0:
                 hint = "Leave out --temperature 0, or --samples."
                 raise UsageError("at temperature 0, all samples would be the same answer.", hint=hint)
-            if self.settings.get("seed") is None:  # else a cache would give them one reply
+            if self.settings.get("seed") is None:  # without a seed, a cache would give all the same reply
                 self.settings = self.settings.over(seed=0)
         return super()._job()
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the checks that guide a record's chain; with `guided`, the task's own."""
+        """Return the record's own options: with `guided`, the checks that guide, including the task's."""
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def end(self) -> None:
-        """Count empty answers as wrong. The run lists them as failures."""
+        """Count empty answers as wrong, though the run lists them as failures."""
         for chain in tasks.empty_answers(self.plan.out, self.summary.outcomes):
             self.summary.add(chain)
 
@@ -108,26 +108,26 @@ class EvalRun(ScoredRun):
 def evaluate_file(
     task: str, source: str | Path, output: str | Path, **options: Unpack[EvalFileKeywords]
 ) -> FileResult:
-    """Answer a task's file, and score the answers. Like `redraft eval`, with the same files.
+    """Answer a task's file, and score the answers. `redraft eval` reads and writes the same files.
 
-    After any stop, the same call resumes, and so does the command. Works in notebooks too.
+    After any stop, the same call or command resumes. It works in notebooks too.
 
     Args:
         task: The name of a task, as for `redraft eval`.
         source: The task's file.
-        output: Where the chains go, with the truth about each answer in `meta["eval"]`.
+        output: The file for the chains, with the truth about each answer in `meta["eval"]`.
         **options: As listed below; all can be left out. Models are references.
 
     Returns:
-        The result of the run. Its `summary` is the `Tally`, and `summary.score.rate` the share of right
+        The result of the run. Its `summary` is the `Tally`, and `summary.score.rate` is the share of right
         answers with its 95 % interval.
 
     Raises:
-        UsageError: There is no such task, it may not run programs, or an option is wrong.
-        RecordError: The file cannot be read, or a record does not belong to the task.
-        OutputError: `output` cannot be written, is in use, or was made in another way.
-        EngineError, CheckError: The run failed. `output` has the results so far.
-        KeyboardInterrupt: Ctrl-C ended the run. `output` has the results so far.
+        UsageError: The task is unknown or needs `run_code`, or an option is wrong.
+        RecordError: The file cannot be read, or a record does not fit the task.
+        OutputError: `output` cannot be written, is in use, or was made with other settings.
+        EngineError, CheckError: The run failed. `output` contains the results so far.
+        KeyboardInterrupt: Ctrl-C ended the run. `output` contains the results so far.
     """
     return _run_of(task, source, output, options).run()
 
@@ -135,7 +135,7 @@ def evaluate_file(
 async def aevaluate_file(
     task: str, source: str | Path, output: str | Path, **options: Unpack[EvalFileKeywords]
 ) -> FileResult:
-    """Do what `evaluate_file` does, in the running event loop. Same arguments and errors."""
+    """Do the same as `evaluate_file`, in the running event loop. Arguments and errors are the same."""
     return await _run_of(task, source, output, options).arun()
 
 
@@ -146,29 +146,29 @@ def _run_of(task: str, source: str | Path, output: str | Path, options: Mapping[
     return EvalRun(settings, path_of(source), RunPlan.of(output, settings), limit=found.limit, task=task)
 
 
-Record = Mapping[str, Any] | Chain  # a record of a task, as its file has it
+Record = Mapping[str, Any] | Chain  # a record in the format of its task's files
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """The result of `evaluate`."""
 
-    chains: tuple[Chain, ...]  # all chains, in the order of the records, with the truth in `meta["eval"]`
-    tally: Tally  # the counts
+    chains: tuple[Chain, ...]  # all chains in the order of the records, with the truth in `meta["eval"]`
+    tally: Tally  # the counts behind the rates
 
     @property
     def rate(self) -> Estimate:
-        """The share of right answers, 0 to 1: `value`, and the 95 % interval from `low` to `high`."""
+        """The share of right answers, 0 to 1, as `value` with its 95 % interval from `low` to `high`."""
         return self.tally.score.rate
 
     @property
     def first(self) -> Estimate:
-        """The same rate of first answers, before any revision."""
+        """The share of right first answers, before any revision."""
         return self.tally.beside[FIRST].rate
 
     @property
     def groups(self) -> dict[str, Estimate]:
-        """The rate of each group."""
+        """The share of right answers in each group."""
         return {name: share.rate for name, share in self.tally.groups.items()}
 
     @property
@@ -178,7 +178,7 @@ class Evaluation:
         return [chain for chain in self.chains if chain.id in ids]
 
     def to_json(self) -> str:
-        """Return what `redraft eval --json` prints."""
+        """Return the JSON text that `redraft eval --json` prints."""
         return json.dumps(self.tally.record(), ensure_ascii=False, indent=1)
 
     def __str__(self) -> str:
@@ -198,29 +198,29 @@ def evaluate(
     """Answer records, and score the answers.
 
     Args:
-        task: The name of a task, as for `redraft eval`; or records with `prompt` and `checks`. These may be
-            functions and other checks, too.
+        task: The name of a task, as for `redraft eval`; or records with `prompt` and `checks`, which may
+            include functions and check objects.
         records: The task's file, or its records.
-        parallel: Chains at once.
-        limit: Most records.
-        guided: Let the task's own checks guide revising too.
-        run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
-        **options: As for `redraft.revise`. `checks` guide revising, and do not score.
+        parallel: The number of chains to make at once.
+        limit: The largest number of records to answer.
+        guided: Whether the task's own checks guide revising too.
+        run_code: Whether humaneval and mbpp may run the model's programs, in a sandbox.
+        **options: The same as for `redraft.revise`. `checks` guide revising but do not score.
 
     Raises:
         UsageError: The task or the options are wrong.
-        RecordError: A record does not belong to the task, or there are no records.
-        EngineError, CheckError: As for `redraft.revise`. An empty answer is wrong, and raises nothing.
+        RecordError: A record does not fit the task, or there are no records.
+        EngineError, CheckError: As for `redraft.revise`. An empty answer is wrong but raises no error.
     """
     if parallel < 1:
-        raise UsageError(f"parallel is {parallel}.", hint="Give 1 or more chains at once.")
+        raise UsageError(f"parallel is {parallel}.", hint="Set it to 1 or more: the chains to make at once.")
     name, given = (task, records) if isinstance(task, str) else ("checks", task)
     if given is None:
-        raise UsageError("there are no records.", hint=f'Write evaluate({name!r}, "records.jsonl", …).')
+        raise UsageError("no records were given.", hint=f'Write evaluate({name!r}, "records.jsonl", …).')
     tasks.task_of(name, run_code=run_code)
     items = list(islice(_items(name, given), limit))
     if not items:
-        raise RecordError("there is no record to evaluate.", hint="Give at least one.")
+        raise RecordError("there is no record to evaluate.", hint="Give at least one record.")
 
     def make(item: tuple[Chain, tuple[Check, ...]]) -> Chain:
         record, checks = item
@@ -263,5 +263,5 @@ def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[
             own = tasks.checks_of(task, chain)
         elif not own:
             hint = 'Write {"prompt": "…", "checks": ["words<=50"]}.'
-            raise RecordError(f"{where}: it has no checks.", hint=hint)
+            raise RecordError(f"{where}: has no checks.", hint=hint)
         yield chain, own

@@ -1,8 +1,7 @@
-"""The score of a run: the share of right answers with its interval, in all and by group.
+"""Compute the score of a run: the share of right answers with its interval, overall and by group.
 
-An answer to a task is right if it passes every check of the task; the checks that guided revising do not
-matter. Without a task, the chains that were checked count, and an answer is right if it passed. Intervals are
-over items.
+An answer is right if it passes every check of its task, whichever checks guided it. Without a task, only
+checked chains are counted, and an answer is right if it passed its checks. Intervals are over items.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ from redraft.revision.words import Summary
 
 @dataclass
 class Share:
-    """Hits among trials."""
+    """A share: hits among trials, counted by item."""
 
     by_item: dict[str, tuple[int, int]] = field(default_factory=dict)  # hits and trials
 
     def add(self, item: str, *, hit: bool) -> None:
-        """Count a trial."""
+        """Count one trial of an item."""
         hits, count = self.by_item.get(item, (0, 0))
         self.by_item[item] = hits + hit, count + 1
 
     @property
     def hits(self) -> int:
-        """All hits."""
+        """The number of hits over all items."""
         return sum(hits for hits, _ in self.by_item.values())
 
     @property
     def count(self) -> int:
-        """All trials."""
+        """The number of trials over all items."""
         return sum(count for _, count in self.by_item.values())
 
     @property
@@ -52,7 +51,7 @@ class Share:
         return proportions(*zip(*self.by_item.values(), strict=True)) if self.by_item else NOTHING
 
     def record(self) -> dict[str, Any]:
-        """Return the share for JSON."""
+        """Return the rate and its counts as JSON values."""
         return {**vars(self.rate), "hits": self.hits, "count": self.count}
 
 
@@ -61,20 +60,20 @@ def _shares() -> dict[str, Share]:
 
 
 FIRST, LOOSE, SINGLE = "first answers", "loose", "constraints"
-"""Names of shares beside the score: of first answers, of IFEval's loose score, of single constraints."""
+"""The names of other shares: first answers, IFEval's loose score, and IFEval's share of constraints met."""
 
 _COUNTS = ("chains", "revisions", "unrevised", "stops", "usage", "failed", "costs", "unpriced")
 
 
 @dataclass
 class Tally(Summary):
-    """The score of chains that `tasks.scored` made, beside the usual counts."""
+    """The score of chains that `tasks.scored` made, in addition to the usual counts."""
 
-    task: str = ""  # their task; empty for chains without one
-    outcomes: dict[str, bool] = field(default_factory=dict)  # by the chain's id: is the best answer right?
-    items: dict[str, str] = field(default_factory=dict)  # of each id that has another one (`item_of`)
-    beside: dict[str, Share] = field(default_factory=_shares)  # other scores over all records
-    groups: dict[str, Share] = field(default_factory=_shares)  # IFEval's are types of constraints
+    task: str = ""  # the chains' task; empty if they have none
+    outcomes: dict[str, bool] = field(default_factory=dict)  # by chain id: whether the best answer is right
+    items: dict[str, str] = field(default_factory=dict)  # by chain id: its item (`item_of`) if that differs
+    beside: dict[str, Share] = field(default_factory=_shares)  # other scores over all records, by name
+    groups: dict[str, Share] = field(default_factory=_shares)  # scores by group; IFEval's: constraint types
     failed: dict[str, int] = field(default_factory=dict)  # records without an answer, by cause; not counted
 
     @property
@@ -87,7 +86,7 @@ class Tally(Summary):
 
     @property
     def passes(self) -> dict[int, Estimate]:
-        """The estimates of pass@k by k, if a task's records were answered several times."""
+        """The estimates of pass@k by k; empty unless a task's records were answered several times."""
         counts = self.score.by_item if self.task else {}
         most = max((count for _, count in counts.values()), default=1)
         return {k: pass_at(counts, k) for k in steps_to(most)[1:]} if most > 1 else {}
@@ -98,7 +97,7 @@ class Tally(Summary):
         return [name for name, right in self.outcomes.items() if not right]
 
     def add(self, chain: Chain, groups: Iterable[str] = (), name: str = "") -> None:
-        """Count a chain. `groups` are used if its task has none; `name` tells an item's answers apart."""
+        """Count a chain. `groups` apply if its task has none; `name` is its unique id, if not `chain.id`."""
         super().add(chain)
         name, item = name or chain.id, item_of(chain)
         if item != name:
@@ -132,11 +131,11 @@ class Tally(Summary):
         return sum(count >= k for _, count in self.score.by_item.values())
 
     def lines(self) -> Iterator[Line]:
-        """Yield the score as rows of a table."""
+        """Yield the score as table rows."""
         yield _line("score" if self.task else "passed", self.score)
         for k, rate in self.passes.items():
             fewer = len(self.score.by_item) - self._with(k)
-            without = f"; without {counted(fewer, 'record')} of fewer answers" if fewer else ""
+            without = f"; without {counted(fewer, 'record')} with fewer answers" if fewer else ""
             yield Line(f"  pass@{k}", *percent(rate, 1), f"at least one of {k} answers is right{without}")
         for name, share in self.beside.items():
             if name != FIRST or self.revisions:
@@ -149,7 +148,7 @@ class Tally(Summary):
         return [*as_text([Part(self.task, counted(self.score.count, "answer"), lines=[*self.lines()])])]
 
     def record(self) -> dict[str, Any]:
-        """Return everything for JSON."""
+        """Return all scores and counts as JSON values."""
         return without_nan(
             {
                 "task": self.task,
@@ -168,7 +167,7 @@ class Tally(Summary):
 
 
 class Judged(BaseModel):
-    """The result of a task's check on an answer. A missing answer does not pass."""
+    """The result of a scoring check on an answer. `answered` is false for an echo or an empty text."""
 
     name: str = ""
     passed: bool
@@ -177,13 +176,13 @@ class Judged(BaseModel):
 
 
 class Truth(BaseModel):
-    """What `tasks.scored` recorded about a chain."""
+    """The check results and groups that `tasks.scored` stored in a chain."""
 
     task: str = ""
-    model: str = ""  # in a log that may have several
+    model: str = ""  # the model's name, in logs that may contain several models
     groups: list[str] = []
-    steps: list[list[Judged]] = []  # the results of the task's checks, by answer
-    loose: list[list[bool]] = []  # of IFEval, which constraints the loose score has met, by answer
+    steps: list[list[Judged]] = []  # for each answer, the results of the task's checks
+    loose: list[list[bool]] = []  # IFEval only: for each answer, whether each constraint is met loosely
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -193,7 +192,7 @@ class Truth(BaseModel):
 
 
 def truth_of(chain: Chain) -> Truth | None:
-    """Return what `tasks.scored` recorded about a chain; None for a chain of no task."""
+    """Return the truth that `tasks.scored` stored in a chain; None if the chain has no task."""
     found = chain.meta.get(KEY)
     try:
         return None if found is None else Truth.model_validate(found)
@@ -202,9 +201,9 @@ def truth_of(chain: Chain) -> Truth | None:
 
 
 def results_of(chain: Chain) -> Sequence[Judged]:
-    """Return the check results of a chain's best answer: its task's, or else its own checks'.
+    """Return the results of the task's checks on a chain's best answer; without a task, of its own checks.
 
-    An echo or an empty text fails all (`is_answer`). For a chain that kept no answer, the first one counts.
+    All of them fail for an echo or an empty text (`is_answer`), and for a chain that kept no answer.
     """
     place = chain.best or 0
     if truth := truth_of(chain):
@@ -223,10 +222,10 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 
 
 def outcome_of(chain: Chain) -> bool | None:
-    """Return whether a chain's best answer is right, or passed its checks; None if neither is known.
+    """Return whether a chain's best answer is right, or without a task passed its checks; None if unknown.
 
-    A chain that kept no answer, because all are echoes, is wrong. A chain without any text counts only if its
-    task knows the truth.
+    A chain that kept no answer because all are echoes is wrong. For a chain without any text, the outcome is
+    known only with a task.
     """
     if truth_of(chain):
         return all_pass(results_of(chain))
@@ -238,7 +237,7 @@ def outcome_of(chain: Chain) -> bool | None:
 
 
 def rights_of(chain: Chain) -> Iterator[bool | None]:
-    """Yield whether each answer is right, or without a task passed its checks; None if neither is known."""
+    """Yield whether each answer is right, or without a task passed its checks; None if unknown."""
     if truth := truth_of(chain):
         yield from (all_pass(_met(*each)) for each in zip(truth.steps, chain.steps, strict=False))
     else:
@@ -246,7 +245,7 @@ def rights_of(chain: Chain) -> Iterator[bool | None]:
 
 
 def all_pass(results: Sequence[Judged]) -> bool:
-    """Whether there are results, and none of them failed."""
+    """Return whether there are results and all of them passed."""
     return bool(results) and all(result.passed for result in results)
 
 
@@ -255,22 +254,22 @@ def _line(name: str, share: Share) -> Line:
 
 
 def pass_at(counts: Mapping[str, tuple[int, int]], k: int) -> Estimate:
-    """Estimate pass@k: the chance that one of `k` answers is right, a mean over items with that many answers.
+    """Estimate pass@k: the probability that at least one of `k` answers to an item is right.
 
-    For n answers with c right ones, it is 1 - C(n-c, k) / C(n, k), which is unbiased. The interval is over
-    items.
+    For n answers of which c are right, the unbiased estimate is 1 - C(n-c, k) / C(n, k). It is averaged over
+    the items with at least `k` answers, with an interval over items.
 
     Source: Chen et al., Evaluating Large Language Models Trained on Code (2021, arXiv 2107.03374), eq. 1.
 
     Args:
-        counts: Right answers and all answers of each item.
-        k: Answers that are drawn.
+        counts: The numbers of right answers and of all answers to each item.
+        k: The number of answers drawn.
     """
     chances = [1 - math.comb(n - c, k) / math.comb(n, k) for c, n in counts.values() if n >= k]
     return mean(chances, bounds=SHARE) if chances else NOTHING
 
 
 def steps_to(most: int) -> list[int]:
-    """Return the values of k to show: 1, 2, 5, 10, 20 … up to the number of answers, and that number."""
+    """Return the values of k to show: 1, 2, 5, 10, 20 … below `most`, then `most`."""
     found = (digit * 10**zeros for zeros in range(len(str(most))) for digit in (1, 2, 5))
     return [*(k for k in found if k < most), most]

@@ -1,7 +1,7 @@
-"""Tasks with checkable truth, plugins of `redraft.tasks`: how records are asked, and which checks score.
+"""Define tasks (plugins of `redraft.tasks`): the prompts for their records, and the checks for answers.
 
-The published files are read unchanged. The wording of the prompts is redraft's own, without examples. The
-results of a task's checks go to `meta["eval"]` of the chain, apart from those of the guiding checks.
+The published files are read unchanged. The prompts use redraft's own wording, without examples. The results
+of a task's checks are stored in the chain's `meta["eval"]`, separate from those of the guiding checks.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from redraft.jobs.ledger import failures
 from redraft.jobs.plugins import Kind, plugins
 
 KEY = "eval"  # the field of `meta` with the truth about a chain's answers
-UNSCORED = "any prompts"  # a task without checks, for a judge. No plugin can have such a name
+UNSCORED = "any prompts"  # the name of a task without checks, for a judge. No plugin can have this name
 
 
 @dataclass(frozen=True)
 class Task(Kind):
-    """A task."""
+    """A task: the prompts for its records, and the checks that score the answers."""
 
-    has: str  # what its records have, for errors
-    checks: Callable[[str, Chain], Sequence[Check]]  # those that score, from the gold answer and the record
-    prompt: Callable[[Chain], str] | None = None  # returns what is asked, from the record
-    groups: tuple[tuple[str, str], ...] = ()  # fields whose values get a score, each with its name in tables
-    runs_code: bool = False  # the checks run programs that the model wrote
-    # Returns variants of an answer for a loose score: a check is met if one of them meets it.
+    has: str  # the fields that its records should have, as text for errors
+    checks: Callable[[str, Chain], Sequence[Check]]  # returns the scoring checks for (gold answer, record)
+    prompt: Callable[[Chain], str] | None = None  # returns the prompt for a record; None: the record's own
+    groups: tuple[tuple[str, str], ...] = ()  # (field, prefix): each value of the field gets its own score
+    runs_code: bool = False  # whether the checks run programs that the model wrote
+    # Returns variants of an answer for a loose score: a check passes if any variant passes it.
     loosened: Callable[[str], Iterable[str]] | None = None
-    # Sets of records that it can make itself, by name: each takes how many, and a seed.
+    # Functions that make records, by name: each is called with the number of records and a seed.
     draws: Mapping[str, Callable[[int, int], Sequence[Chain]]] = field(default_factory=dict)
 
 
@@ -121,7 +121,7 @@ _UNSCORED = Task("a `prompt` alone. Else leave out --judge", lambda _, record: c
 
 
 def task_named(name: str) -> Task:
-    """Return a task."""
+    """Return the task with this name. Raise `UsageError` if there is none."""
     if name == UNSCORED:
         return _UNSCORED
     known = plugins("redraft.tasks")
@@ -139,18 +139,18 @@ def task_named(name: str) -> Task:
 
 
 def task_of(name: str, *, run_code: bool = False) -> Task:
-    """Return a task that may be run. `run_code` says whether programs that the model wrote may run."""
+    """Return the task with this name. If it runs the model's programs, require `run_code` and a sandbox."""
     task = task_named(name)
     if task.runs_code:
         if not run_code:
-            hint = "Allow it with --run-code. docs/checks.md#code says what the sandbox covers."
+            hint = "Allow it with --run-code. docs/checks.md#code lists what the sandbox covers."
             raise UsageError(f"{name} runs programs that a model wrote.", hint=hint)
         find_sandbox()
     return task
 
 
 def checks_of(task: Task, record: Chain, file: Path = Path()) -> tuple[Check, ...]:
-    """Return the checks that score the answers to a record of the task. `file` is for errors."""
+    """Return the checks that score the answers to a record of the task. Errors name `file`."""
     gold = "".join(gold_answers(record)[:1])
     try:
         found = parse_checks(task.checks(gold.strip(), record))
@@ -168,7 +168,7 @@ def checks_of(task: Task, record: Chain, file: Path = Path()) -> tuple[Check, ..
 def asked(
     task: Task, records: Iterable[Chain], limit: int | None = None, *, file: Path = Path()
 ) -> Iterator[Chain]:
-    """Yield each record, at most `limit`, with the task's prompt, and without its answers."""
+    """Yield at most `limit` records, each with the task's prompt and without its answers."""
     for record in islice(records, limit):
         checks_of(task, record, file)
         prompt = Prompt(instruction=task.prompt(record)) if task.prompt else record.prompt
@@ -176,17 +176,17 @@ def asked(
 
 
 def unanswered(record: Chain) -> Chain:
-    """Return the chain of a record to which the model gave an empty answer."""
+    """Return a record's chain with an empty answer as its only step."""
     return record.model_copy(update={"steps": (Step(answer=""),), "best": 0})
 
 
 def is_answer(step: Step) -> bool:
-    """Whether a step is an answer. An echo or an empty text is not: it counts, and fails every check."""
+    """Return whether a step is an answer. An echo or an empty text is not, and fails every check."""
     return not step.echo and not is_blank(step.answer)
 
 
 def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:
-    """Yield chains of the empty answers beside an output of `redraft eval`, without those `done` since."""
+    """Yield a chain for each empty answer in the `.errors.jsonl` of an output, unless its id is in `done`."""
     for name, failure in failures(file).items():
         if failure["error"] == "EmptyReply" and name not in done:
             chain = unanswered(chain_of({"chain": None, "message": ""} | failure, f"{file}.errors.jsonl"))
@@ -196,12 +196,12 @@ def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:
 async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
     """Return a chain with the truth about each of its answers in `meta["eval"]`.
 
-    The field has the task, the record's groups, and for each step the results of the checks; the same for
-    drafts that were not chosen. If the task has a loose score, it also says which checks each step passes
+    The field contains the task, the record's groups, and the check results of each step and of each draft
+    that was not chosen. If the task has a loose score, the field also lists which checks each step passes
     loosely.
     """
     task = task_named(name)
-    # An answer that was given may be a copy of the prompt, which has the words that checks look for.
+    # A given answer may be a copy of the prompt, which contains the words that checks look for.
     steps = [
         step if step.echo else step.model_copy(update={"echo": is_echo(step.answer, chain.prompt)})
         for step in chain.steps
@@ -222,7 +222,7 @@ async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
 async def results_of(
     checks: Sequence[Check], steps: Iterable[Step], prompt: Prompt
 ) -> list[list[dict[str, Any]]]:
-    """Return the check results of each answer, as JSON values."""
+    """Return the results of the checks on each answer as JSON values."""
     found = [await run_checks(checks, step.answer, prompt, step.reasoning) for step in steps]
     return [[result.model_dump() for result in results] for results in found]
 
