@@ -47,9 +47,9 @@ def test_weights_that_are_not_finite_are_named(begins: bool, trained: bool) -> N
         model[1].weight[0, 1] = torch.inf
     model[1].weight.requires_grad = trained
     found = guards.unsound(model)
-    assert found == ("1.weight has 1 of 4 numbers that are not finite", trained)
+    assert found == ("in 1.weight, 1 of 4 numbers are not finite", trained)
     said = guards.no_number(replace(MOMENT, loss=math.nan, begins=begins), found)
-    assert "1.weight has 1 of 4 numbers that are not finite" in said.message
+    assert "in 1.weight, 1 of 4 numbers are not finite" in said.message
     assert said.hint
     if begins or not trained:
         assert "the model was damaged before training" in said.message

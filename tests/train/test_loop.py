@@ -270,7 +270,7 @@ def test_a_checkpoint_with_broken_weights_is_blamed_itself(examples: Prepared, t
     with pytest.raises(ModelError, match=r"step 5: .* because the checkpoint .*checkpoint-4 ") as error:
         loop(tmp_path, data(examples)).run(found)
     assert "before training" not in error.value.message
-    assert "model.norm.weight has 1 of 32 numbers that are not finite" in error.value.message
+    assert "in model.norm.weight, 1 of 32 numbers are not finite" in error.value.message
     assert "Move that checkpoint away" in str(error.value.hint)
 
 

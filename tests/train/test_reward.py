@@ -123,7 +123,7 @@ def test_a_tokenizer_that_pads_with_its_stop_token_gets_another_one(model: str, 
     tokenizer.save_pretrained(made)
     said: list[str] = []
     run = ready(str(made), said=said)
-    assert "the tokenizer pads with '<|im_end|>', its end-of-text: '<|endoftext|>' is taken" in said
+    assert "the tokenizer pads with '<|im_end|>', its end-of-text token: '<|endoftext|>' is used" in said
     model_config = run.loop.trained.model.config
     assert model_config.pad_token_id == run.loop.trained.tokenizer.pad_token_id != model_config.eos_token_id
 
