@@ -61,11 +61,11 @@ def test_another_reward_is_another_run() -> None:
     [
         (
             ("--num_rollouts", "6"),
-            "--num_rollouts 6 has to be a multiple of --chunk_size, 4",
+            "--num_rollouts 6 must be a multiple of --chunk_size, 4",
             "--num_rollouts 8",
         ),
         (("--min_new_tokens", "9"), "--min_new_tokens 9 is above --max_new_tokens 6", "--max_new_tokens 9"),
-        (("--lora", "False"), "PPO trains an adapter", "merge-lora"),
+        (("--lora", "False"), "PPO trains only adapters", "merge-lora"),
         (("--reward", "wrods<=3"), "no check is called", "checks:"),
         (("--max_new_tokens", "1024"), "leaves no room for a prompt", "--model_max_length 2048"),
         (
@@ -106,7 +106,7 @@ def test_a_prompt_without_room_for_an_answer_is_left_out_and_counted() -> None:
         ((), "the prompt leaves no room for an answer", "Raise --model_max_length"),
         (
             ("--model_max_length", "4096"),
-            "longer than the 1,024 tokens that the model was trained for",
+            "more than the 1,024 tokens that the model was trained for",
             "--model_max_length 1024",
         ),
     ],
