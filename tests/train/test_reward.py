@@ -102,7 +102,7 @@ def test_evaluations_between_steps_log_the_accuracy(model: str, here: Path) -> N
 def test_the_plan_counts_pairs(model: str, here: Path) -> None:
     lines = ready(model, "--lora", "False").lines()
     assert lines[0].startswith("24 records read, 24 to train on: ")
-    assert "from where the answers part" in lines[0]
+    assert "from the first difference on" in lines[0]
     assert lines[1].startswith("3 steps of 4 pairs (of 24 pairs), ")
 
 
