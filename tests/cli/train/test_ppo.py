@@ -87,7 +87,7 @@ def test_a_mistake_is_said_before_the_model_writes(words: tuple[str, ...], said:
 
 
 def test_without_a_reward_or_with_held_out_data_nothing_is_trained() -> None:
-    refused(redraft("train", "ppo", *GIVEN), "nothing that judges the answers")
+    refused(redraft("train", "ppo", *GIVEN), "no reward to judge the answers by")
     held_out = ppo("--eval_strategy", "steps", "--eval_data_path", "prompts.jsonl")
     refused(held_out, "there is no setting --eval_strategy")
 
