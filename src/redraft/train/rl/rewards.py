@@ -108,7 +108,7 @@ def parse_rewards(forms: Sequence[str]) -> Rewards:
     parts: dict[str, tuple[float, Reward]] = {}
     for form in map(str.strip, forms):
         if form in parts:
-            raise UsageError(f"the reward {form} is given twice.", hint="Add up its weights, and give it once.")
+            raise UsageError(f"the reward {form} is given twice.", hint="Give it once: add up its weights.")
         found = _WEIGHT.match(form)
         weight = float(found["weight"]) if found else 1.0
         if not math.isfinite(weight):
