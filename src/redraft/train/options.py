@@ -58,15 +58,15 @@ class RunOptions(OptionModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "number format of the weights during training", MODEL, default="auto"
     )
-    bf16: bool | None = option("compute layers in bf16; the default on a CPU with bf16 instructions", MODEL)
+    bf16: bool | None = option("compute layers in bf16; default if the CPU supports it", MODEL)
     fp16: bool = option("compute layers in fp16; needs a GPU", MODEL, default=False)
     tf32: bool | None = option("compute 32-bit products in TF32; needs a GPU", MODEL)
-    lora: bool | None = option("train an adapter; the default if no GPU can fit full training", MODEL)
+    lora: bool | None = option("train an adapter; default if full training fits no GPU", MODEL)
     lora_r: int = option("rank of the adapter", MODEL, default=16, ge=1)
     lora_alpha: float = option("scale of the adapter", MODEL, default=32.0, gt=0)
     lora_dropout: float = option("dropout before the adapter", MODEL, default=0.0, ge=0, lt=1)
     lora_target_modules: Texts = option("layers that get an adapter", MODEL, default=("all-linear",))
-    pad_token: str | None = option("a padding token to add, such as [PAD] in SelFee and Alpaca", MODEL)
+    pad_token: str | None = option("a padding token to add, such as SelFee's [PAD]", MODEL)
     output_dir: MaybePlace = option("the folder for the result, its checkpoints and log", STEPS)
     max_steps: int | None = option("steps of the optimizer, in place of --num_train_epochs", STEPS, ge=1)
     num_train_epochs: float = option("passes over the data", STEPS, default=3.0, gt=0)
@@ -79,7 +79,7 @@ class RunOptions(OptionModel):
     )
     lr_scheduler_type: Schedule = option("the schedule of the learning rate", STEPS, default="cosine")
     warmup_ratio: float = option("share of all steps used for warm-up", STEPS, default=0.03, ge=0, lt=1)
-    warmup_steps: int | None = option("number of warm-up steps, in place of --warmup_ratio", STEPS, ge=0)
+    warmup_steps: int | None = option("warm-up steps, in place of --warmup_ratio", STEPS, ge=0)
     optim: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = option(
         "the optimizer", STEPS, default="adamw_torch_fused"
     )
@@ -118,9 +118,9 @@ class RunOptions(OptionModel):
         "start over: delete the checkpoints and the result in --output_dir", RUN, default=False
     )
     preview: int | None = option("show this many training examples, and exit", RUN, ge=1)
-    estimate: bool = option("do two steps, estimate time and memory, and exit", RUN, default=False)
+    estimate: bool = option("estimate time and memory from two steps, and exit", RUN, default=False)
     price_per_hour: float | None = option("price per hour of all machines, for --estimate", RUN, ge=0)
-    dry_run: bool = option("prepare everything, but do no steps", RUN, default=False)
+    dry_run: bool = option("do all that comes before the steps, and exit", RUN, default=False)
     quiet: bool = option("hide progress and remarks", RUN, default=False)
 
     def check(self) -> None:
@@ -177,7 +177,7 @@ class SftOptions(LossOptions):
     packing: bool = option(
         "fill each row with several records; otherwise, one record a row", DATA, default=True
     )
-    lora_from: MaybePlace = option("adapter to continue training from: a folder or GGUF file", MODEL)
+    lora_from: MaybePlace = option("adapter to train further: a folder or a GGUF file", MODEL)
     gguf: MaybePlace = option("also write the result to this GGUF file", RUN)
 
     def check(self) -> None:
@@ -242,9 +242,7 @@ class PpoOptions(RunOptions):
     model_max_length: int = option("maximum tokens of a prompt with its answer", DATA, default=1024)
     num_train_epochs: float = option("passes over the prompts", STEPS, default=1.0, gt=0)
     per_device_train_batch_size: int = option("answers in a minibatch", STEPS, default=16, ge=1)
-    lr_scheduler_type: Schedule = option(
-        "the schedule of the learning rate; each rollout batch is a new problem", STEPS, default="constant"
-    )
+    lr_scheduler_type: Schedule = option("the schedule of the learning rate", STEPS, default="constant")
     warmup_ratio: float = option("share of all steps used for warm-up", STEPS, default=0.0, ge=0, lt=1)
     lora: bool | None = option(
         "train an adapter; PPO needs one, since its reference is the model without it", MODEL, default=True
