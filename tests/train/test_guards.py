@@ -113,7 +113,7 @@ def test_memory_that_ran_out_names_the_settings_that_need_less(error: Exception)
     assert "batches of up to 8,192 tokens" in said.message
     assert said.hint
     about, first, *rest = [line.strip() for line in said.hint.splitlines()]
-    assert "With --lora or --model_max_length, start over (--overwrite_output_dir)" in about
+    assert "If you change --lora or --model_max_length, start over (--overwrite_output_dir)" in about
     assert first.startswith("--per_device_train_batch_size 2 --gradient_accumulation_steps 4 ")
     assert [line.split()[0] for line in rest] == [
         "--activation_checkpointing",

@@ -119,7 +119,7 @@ def test_prompts_longer_than_the_model_can_read_are_said_before_it_writes(
 
 
 def test_weights_that_are_shared_among_processes_are_refused() -> None:
-    with pytest.raises(UsageError, match="PPO needs whole ones to write"):
+    with pytest.raises(UsageError, match="PPO needs the whole model to write"):
         VERB.check(PpoOptions(fsdp="full_shard"), "model")
 
 
