@@ -157,7 +157,7 @@ def test_who_waits_for_another_process_says_so(write: Write, cache: Path) -> Non
         lock.close()
 
     assert len(prepare([path], Letters(), cache, say=say)) == 1
-    assert said == ["waiting for another process, which tokenises the same data."]
+    assert said == ["waiting for another process, which is tokenising the same data."]
 
 
 @dataclass(frozen=True)

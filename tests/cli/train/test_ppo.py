@@ -135,7 +135,7 @@ def test_a_preview_shows_prompts_up_to_where_the_model_writes() -> None:
 def test_an_estimate_counts_the_writing_of_answers() -> None:
     said = done("--estimate", "True")
     assert "for 4 steps with" in said
-    assert "of it to write and judge answers" in said
+    assert "of this to write and judge answers" in said
     assert not Path("out").exists()
 
 
