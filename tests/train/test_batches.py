@@ -174,14 +174,14 @@ def test_data_smaller_than_a_step_is_refused_with_the_flags_that_fit() -> None:
     check_enough_rows(rows_of(8, 8), size=2, accumulation=2, ranks=2)
     with pytest.raises(UsageError) as caught:
         check_enough_rows(rows_of(7, 35), size=2, accumulation=2, ranks=2)
-    assert "7 rows (packed from 35 examples), and one step takes 8: 2 a device × 2 acc" in str(caught.value)
+    assert "7 rows (packed from 35 examples), but one step needs 8: 2 per device × 2 acc" in str(caught.value)
     assert caught.value.hint == "--per_device_train_batch_size 3 --gradient_accumulation_steps 1"
-    with pytest.raises(UsageError, match=r"the data has 1 row, .* 2: 2 a device × 1 accumulated\.\n"):
+    with pytest.raises(UsageError, match=r"the data has 1 row, .* 2: 2 per device × 1 accumulated\.\n"):
         check_enough_rows(rows_of(1, 1), size=2, accumulation=1, ranks=1)
 
 
 def test_data_smaller_than_the_ranks_is_refused() -> None:
-    with pytest.raises(UsageError, match="no more processes than rows"):
+    with pytest.raises(UsageError, match="fewer processes"):
         check_enough_rows(rows_of(3, 3), size=1, accumulation=1, ranks=4)
 
 
@@ -232,7 +232,7 @@ def test_one_a_row_keeps_the_order() -> None:
 @pytest.mark.parametrize("put", [pack, one_a_row])
 def test_an_example_that_is_longer_than_a_row_is_refused(put: object) -> None:
     with pytest.raises(
-        UsageError, match="an example has 1,200 tokens, and a row has room for 1,000"
+        UsageError, match="an example has 1,200 tokens, but a row has room for 1,000"
     ) as caught:
         put(np.array([10, 1200]), 1000)  # type: ignore[operator]
     assert "--model_max_length 1200" in str(caught.value.hint)

@@ -80,10 +80,10 @@ def garble(folder: Path) -> None:
 
 
 FAULTS: dict[Callable[[Path], None], str] = {
-    lose: "model.safetensors is missing or cut (there is: complete.json, sub)",
-    shorten: "sub/part is missing or cut",
-    flip: "sub/part has changed since it was saved (there is: complete.json, model.safetensors, sub)",
-    unmark: "it has no complete.json, so it is incomplete (there is: model.safetensors, sub)",
+    lose: "model.safetensors is missing or truncated (it contains: complete.json, sub)",
+    shorten: "sub/part is missing or truncated",
+    flip: "sub/part has changed since it was saved (it contains: complete.json, model.safetensors, sub)",
+    unmark: "it has no complete.json, so it is incomplete (it contains: model.safetensors, sub)",
     garble: "it has no complete.json",
 }
 

@@ -47,9 +47,9 @@ def test_weights_that_are_not_finite_are_named(begins: bool, trained: bool) -> N
         model[1].weight[0, 1] = torch.inf
     model[1].weight.requires_grad = trained
     found = guards.unsound(model)
-    assert found == ("1.weight has 1 of 4 numbers that are not finite", trained)
+    assert found == ("in 1.weight, 1 of 4 numbers are not finite", trained)
     said = guards.no_number(replace(MOMENT, loss=math.nan, begins=begins), found)
-    assert "1.weight has 1 of 4 numbers that are not finite" in said.message
+    assert "in 1.weight, 1 of 4 numbers are not finite" in said.message
     assert said.hint
     if begins or not trained:
         assert "the model was damaged before training" in said.message
@@ -113,7 +113,7 @@ def test_memory_that_ran_out_names_the_settings_that_need_less(error: Exception)
     assert "batches of up to 8,192 tokens" in said.message
     assert said.hint
     about, first, *rest = [line.strip() for line in said.hint.splitlines()]
-    assert "With --lora or --model_max_length, start over (--overwrite_output_dir)" in about
+    assert "If you change --lora or --model_max_length, start over (--overwrite_output_dir)" in about
     assert first.startswith("--per_device_train_batch_size 2 --gradient_accumulation_steps 4 ")
     assert [line.split()[0] for line in rest] == [
         "--activation_checkpointing",

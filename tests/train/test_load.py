@@ -76,7 +76,7 @@ def test_padding_is_found_in_the_vocabulary_so_no_row_is_added(folder: Path) -> 
     said: list[str] = []
     tokenizer = load.load_tokenizer(str(folder), say=said.append)
     assert tokenizer.pad_token == PAD
-    assert said == ["the tokenizer has no padding token: '<pad>' is taken"]
+    assert said == ["the tokenizer has no padding token: '<pad>' is used"]
     model, grown = fitted(folder, tokenizer)
     assert not grown
     assert model.get_input_embeddings().weight.shape[0] == VOCABULARY
@@ -238,7 +238,7 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
     ("names", "message", "hint"),
     [
         ((), "no config.json (it is empty)", "config.json"),
-        (("model.safetensors",), "no config.json (there is: model.safetensors)", "config.json"),
+        (("model.safetensors",), "no config.json (it contains: model.safetensors)", "config.json"),
         (("a.gguf",), "no config.json", "a.gguf"),
         (("config.json",), "no weights", "config.json"),
         (("config.json", "pytorch_model.bin"), "pickle", "redraft weights convert"),

@@ -128,5 +128,5 @@ def test_it_is_said_in_words() -> None:
     assert writes.seconds == 7200
     assert (
         writes.lines(None)[-1].strip()
-        == "1:00:00 of it to write and judge answers, 1:00 for each rollout batch"
+        == "1:00:00 of this to write and judge answers, 1:00 for each rollout batch"
     )

@@ -208,13 +208,13 @@ def test_a_run_neither_begins_nor_ends_to_be_shared_on_its_way(
     shutil.copytree(unbroken / "checkpoint-12", folder)
     made = loop(tmp_path, data(examples))
     made.trained.accelerator.state.fsdp_plugin = True
-    with pytest.raises(ModelError, match="was saved without FSDP, and this run is with FSDP"):
+    with pytest.raises(ModelError, match="was saved without FSDP, but this run is with FSDP"):
         made.run(SavedCheckpoint(folder, int(folder.name[11:]), ()))
     (folder / "pytorch_model_fsdp.bin").touch()
     made.trained.check_way(folder)
     made = loop(tmp_path, data(examples))
     for goes_on in (made.run, lambda each: made.trained.load_model(each.folder)):
-        with pytest.raises(ModelError, match="was saved with FSDP, and this run is without FSDP") as error:
+        with pytest.raises(ModelError, match="was saved with FSDP, but this run is without FSDP") as error:
             goes_on(SavedCheckpoint(folder, int(folder.name[11:]), ()))
         assert error.value.hint
         assert error.value.hint.endswith(f"with another --output_dir: --model_name_or_path {folder}")
@@ -270,7 +270,7 @@ def test_a_checkpoint_with_broken_weights_is_blamed_itself(examples: Prepared, t
     with pytest.raises(ModelError, match=r"step 5: .* because the checkpoint .*checkpoint-4 ") as error:
         loop(tmp_path, data(examples)).run(found)
     assert "before training" not in error.value.message
-    assert "model.norm.weight has 1 of 32 numbers that are not finite" in error.value.message
+    assert "in model.norm.weight, 1 of 32 numbers are not finite" in error.value.message
     assert "Move that checkpoint away" in str(error.value.hint)
 
 

@@ -157,7 +157,7 @@ def test_who_waits_for_another_process_says_so(write: Write, cache: Path) -> Non
         lock.close()
 
     assert len(prepare([path], Letters(), cache, say=say)) == 1
-    assert said == ["waiting for another process, which tokenises the same data."]
+    assert said == ["waiting for another process, which is tokenising the same data."]
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ def test_no_prompt_that_leaves_room_for_an_answer(write: Write, cache: Path) -> 
     short = Encoder(tokenizer("bytes"), max_length=SHORTEST)
     with pytest.raises(UsageError, match=NO_ROOM) as caught:
         prepare([write(("a", "b"))], short, cache)
-    assert caught.value.hint == "Raise --model_max_length: prompt and answer must fit."
+    assert caught.value.hint == "Raise --model_max_length: prompt and answer must fit into it."
 
 
 def test_streams_folders_and_missing_files_are_refused(tmp_path: Path, cache: Path) -> None:
@@ -367,7 +367,7 @@ def test_a_script_imported_again_does_not_wait_for_itself(write: Write, cache: P
     command = [sys.executable, str(script), str(write(*[("a", "b")] * 50)), str(cache)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "a worker that tokenises imports it" in done.stderr
+    assert "each tokenising worker imports it" in done.stderr
     said = done.stderr.splitlines()[-2:]
     assert "RedraftError" in said[0]
     assert '__name__ == "__main__":' in said[1]

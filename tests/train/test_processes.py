@@ -40,7 +40,7 @@ def test_a_process_that_failed_waits_for_nobody(group: list[str]) -> None:
     ],
 )
 def test_that_another_process_is_gone_is_a_message(group: list[str], error: RuntimeError) -> None:
-    with pytest.raises(ModelError, match=r"do not reach each other \(.*(peer|exited)\)\."), parting():
+    with pytest.raises(ModelError, match=r"cannot reach each other \(.*(peer|exited)\)\."), parting():
         raise error
     with pytest.raises(RuntimeError, match="a fault"), parting():
         raise RuntimeError("a fault")

@@ -102,7 +102,7 @@ def test_evaluations_between_steps_log_the_accuracy(model: str, here: Path) -> N
 def test_the_plan_counts_pairs(model: str, here: Path) -> None:
     lines = ready(model, "--lora", "False").lines()
     assert lines[0].startswith("24 records read, 24 to train on: ")
-    assert "from where the answers part" in lines[0]
+    assert "from the first difference on" in lines[0]
     assert lines[1].startswith("3 steps of 4 pairs (of 24 pairs), ")
 
 
@@ -123,7 +123,7 @@ def test_a_tokenizer_that_pads_with_its_stop_token_gets_another_one(model: str, 
     tokenizer.save_pretrained(made)
     said: list[str] = []
     run = ready(str(made), said=said)
-    assert "the tokenizer pads with '<|im_end|>', its end-of-text: '<|endoftext|>' is taken" in said
+    assert "the tokenizer pads with '<|im_end|>', its end-of-text token: '<|endoftext|>' is used" in said
     model_config = run.loop.trained.model.config
     assert model_config.pad_token_id == run.loop.trained.tokenizer.pad_token_id != model_config.eos_token_id
 

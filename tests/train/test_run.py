@@ -55,7 +55,7 @@ def test_a_model_comes_out_that_transformers_loads(model: str, here: Path) -> No
 def test_an_adapter_comes_out_that_names_its_base(model: str, here: Path) -> None:
     said: list[str] = []
     made = ready(model, "--model_name_or_path", "default", said=said)
-    assert "an adapter is trained: no GPU is used (--lora True or False decides)." in said
+    assert "an adapter is trained: no GPU is used (--lora True or False to choose)." in said
     made.train()
     config = json.loads(Path("out/adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["redraft_format"]) == ("default", "selfee-1")
@@ -330,7 +330,7 @@ def test_other_processes_say_nothing_twice(model: str, here: Path, monkeypatch: 
 def test_a_loss_of_experts_that_is_left_out_is_said(asked: bool) -> None:
     said: list[str] = []
     assert with_loss(tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS), say=said.append, packed=True)
-    assert said == ["output_router_logits: the loss that spreads tokens over experts is left out."] * asked
+    assert said == ["output_router_logits: the loss that balances the load of experts is left out."] * asked
 
 
 @pytest.mark.parametrize("packing", [False, True])

@@ -37,14 +37,14 @@ def test_what_a_cpu_cannot_do_is_left_out_and_said() -> None:
     assert said == [
         "--tf32 is left out: it needs a GPU, and none is used.",
         "--fp16 is left out: it needs a GPU, and none is used. --dtype sets the number format.",
-        "--fsdp is left out: one process holds the whole model, with the same loss. FSDP needs GPUs.",
+        "--fsdp is left out: one process loads the whole model, and the loss is the same. FSDP needs GPUs.",
     ]
 
 
 def test_bf16_is_done_by_the_cpu_and_it_is_said_where_that_is_slow() -> None:
     args, said = asked("--bf16", "True")
     assert (args.bf16, args.mixed_precision) == (True, "bf16")
-    assert said == ["--bf16 is slower than 32 bits here: this CPU has no instructions for it (--bf16 False)."]
+    assert said == ["--bf16 is slower than 32 bits here: this CPU lacks the instructions (try --bf16 False)."]
 
 
 @pytest.mark.parametrize("in_bf16", [True], indirect=True)
@@ -52,7 +52,7 @@ def test_bf16_is_done_by_the_cpu_and_it_is_said_where_that_is_slow() -> None:
 def test_a_cpu_with_bf16_computes_in_it_unless_told() -> None:
     args, said = asked()
     assert args.bf16
-    assert said == ["layers compute in bf16, which is faster on this CPU (--bf16 False: 32 bits)."]
+    assert said == ["layers compute in bf16, which is faster on this CPU (--bf16 False for 32 bits)."]
     assert asked("--dtype", "bfloat16")[0].bf16
     for words in (("--bf16", "False"), ("--dtype", "float32")):
         args, said = asked(*words)
@@ -68,7 +68,7 @@ def test_with_processes_fsdp_on_a_cpu_is_the_whole_model_in_each(
     monkeypatch.setattr(trained, "TrainingArguments", lambda **fitted: SimpleNamespace(device=CPU, **fitted))
     args, said = asked("--fsdp", "full_shard offload")
     assert not hasattr(args, "fsdp_config")
-    assert "each of the 3 processes holds the whole model" in said[0]
+    assert "each of the 3 processes loads the whole model" in said[0]
 
 
 def test_on_one_gpu_fsdp_has_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:

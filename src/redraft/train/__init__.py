@@ -1,3 +1,3 @@
-"""Training: chains in, weights out. `redraft train` wires it."""
+"""Train models: supervised fine-tuning, reward models and PPO. The command is `redraft train`."""
 
 LOG, SAMPLES = "log.jsonl", "samples.jsonl"  # files of a run in its output folder

@@ -1,7 +1,7 @@
-"""Runs of `redraft train`, for the command line and for Python: settings in, a trained folder out.
+"""Run `redraft train`, from the command line or from Python: settings in, a trained folder out.
 
-All share `train`: it finds the model, prepares, trains, keeps the record beside the output, and measures or
-exports the result.
+Every run calls `train`: it finds the model, prepares the data, trains, writes the run's record beside the
+output, and measures or exports the result.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from redraft.train.run import Ready, get_ready
 
 @dataclass(frozen=True)
 class TrainStep:
-    """A line of the log: a step, or an evaluation.
+    """A line of the log, written after a step or an evaluation.
 
     Attributes:
-        step: The steps done.
-        steps: All steps of the run.
-        numbers: `loss` (in nats), `learning_rate`, `tokens_per_second` and others; or `eval_loss`.
+        step: The number of steps done so far.
+        steps: The number of steps in the whole run.
+        numbers: Values by name: `loss` (in nats), `learning_rate`, `tokens_per_second` …, or `eval_loss`.
     """
 
     step: int
@@ -48,15 +48,15 @@ TrainEvent = TrainStep | RunMessage
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The result of a run.
+    """The result of a training run.
 
     Attributes:
         folder: The output folder, with the trained model or adapter, its checkpoints and its log.
-        steps: The steps done, in all sessions.
-        loss: The last loss in the log, else the mean of this session; None without a step.
-        stopped_by: The signal that ended the run early, after it saved a checkpoint, or None. The same call
-            resumes.
-        message: What was made, and what to do next.
+        steps: The number of steps done, over all sessions.
+        loss: The last loss in the log or, without one, the session's mean loss; None if no step was done.
+        stopped_by: The signal that ended the run early, or None. Such a run has saved a checkpoint, and the
+            same call resumes it.
+        message: A line for the user that names the result and the next command.
     """
 
     folder: Path
@@ -72,20 +72,20 @@ def train_sft(
     on_event: Callable[[TrainEvent], object] | None = None,
     **settings: Any,
 ) -> TrainResult:
-    """Train a model to answer, criticise itself, and revise. As `redraft train sft`.
+    """Train a model to answer, criticise itself and revise, like `redraft train sft`.
 
-    After any stop, the same call resumes, and so does the command: they write the same files.
+    If the run is stopped, the same call resumes it. The command does too: both write the same files.
 
     Args:
         recipe: The name of a shipped recipe, or the path of a YAML file.
-        on_event: Called with each step and message, instead of printing them.
+        on_event: A function that is called with each step and message. Without it, they are printed.
         **settings: The command's flags, by name.
 
     Raises:
         UsageError: A setting is unknown or has a wrong value, or some contradict each other.
         RecordError: The data cannot be read.
-        ModelError: The model is missing or damaged, or the run went wrong.
-        OutputError: The output cannot be written, is in use, or was made in another way.
+        ModelError: The model is missing or damaged, or training failed.
+        OutputError: The output cannot be written, is in use, or was made with other settings.
     """
     return _from_python(SftOptions, recipe, on_event, settings)
 
@@ -96,7 +96,7 @@ def train_reward(
     on_event: Callable[[TrainEvent], object] | None = None,
     **settings: Any,
 ) -> TrainResult:
-    """Train a reward model on pairs of answers. As `redraft train reward`; arguments as for `train_sft`."""
+    """Train a reward model on pairs of answers, like `redraft train reward`. Arguments: see `train_sft`."""
     return _from_python(RewardOptions, recipe, on_event, settings)
 
 
@@ -106,7 +106,7 @@ def train_ppo(
     on_event: Callable[[TrainEvent], object] | None = None,
     **settings: Any,
 ) -> TrainResult:
-    """Train a model on any reward. As `redraft train ppo`; arguments as for `train_sft`."""
+    """Train a model to reach higher rewards, like `redraft train ppo`. Arguments: see `train_sft`."""
     return _from_python(PpoOptions, recipe, on_event, settings)
 
 
@@ -119,7 +119,7 @@ def _from_python(
     plain = {name: _plain(value) for name, value in given.items()}
     own = settings_of(options, str(recipe) if recipe else None, lambda: plain)
     if own.preview is not None or own.estimate:
-        raise UsageError("preview and estimate are for the command line.", hint=f"redraft train {own.verb}")
+        raise UsageError("preview and estimate need the command line.", hint=f"redraft train {own.verb}")
 
     def tell(line: str) -> None:
         if on_event is None:
@@ -140,7 +140,7 @@ def _plain(value: Any) -> Any:
 
 
 def ready_for(own: RunOptions, model: str, *, tell: Say) -> Ready:
-    """Prepare a run: everything except the steps. A quiet run shows warnings only."""
+    """Prepare a run up to its first step. With `quiet`, only warnings are printed."""
     return get_ready(own, model, cache_folder() / "train", say=_ignore if own.quiet else tell, warn=tell)
 
 
@@ -150,10 +150,10 @@ def _ignore(_: str) -> None: ...
 def train(
     own: RunOptions, *, tell: Say, on_step: Callable[[TrainStep], object] | None = None, command: str
 ) -> TrainResult:
-    """Train, with a record of the run beside the output.
+    """Train, and write a record of the run beside the output.
 
     Args:
-        on_step: Called with the lines of the log, in place of showing progress.
+        on_step: A function that is called with each line of the log. With it, no progress is shown.
     """
     say = tell if leads() and not own.quiet else _ignore
     if not own.data_path:
@@ -233,4 +233,4 @@ def _result(ready: Ready, done: int | None) -> TrainResult:
         message = f"stopped after step {done:,} of {ready.loop.steps:,}. To resume, type {again}."
         return TrainResult(output, done, loss, Signals(stopped), message)
     following = ready.verb.following(ready.own, ready.base)
-    return TrainResult(output, done, loss, None, f"{output} holds {ready.method}. {following}")
+    return TrainResult(output, done, loss, None, f"{output} contains {ready.method}. {following}")

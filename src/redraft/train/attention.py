@@ -1,9 +1,9 @@
-"""Keep the examples of a packed row apart: each attends only to itself, in its own call.
+"""Keep the examples of a packed row apart: tokens attend only to their own example.
 
 Positions restart at 0 with each example. That alone does not separate them: in stock attention with a cache,
-an example reads those before it (logits differed by 0.6). On a CPU this is a loop; on a GPU in 16 bits, one
-call of torch's flash attention for varied lengths. Rows that are not packed get the mask of `sdpa`. Other
-kinds of attention (linear, chunked, with sinks) would leak, and are refused.
+an example also reads those before it (logits differed by 0.6). On a CPU, a loop computes one example at a
+time. On a GPU in 16 bits, one call of torch's variable-length flash attention does. Rows that are not packed
+get the mask of `sdpa`. Other kinds of attention (linear, chunked, with sinks) are refused: they would leak.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _HALVES = {torch.float16, torch.bfloat16}
 _WIDEST_HEAD = 256  # the widest head of torch's flash attention. The width must also be a multiple of 8.
 
 LONG = 512
-"""Tokens from which a CPU attends faster in 16 bits. At 60 tokens, 32 bits are faster by half. In 16 bits,
-oneDNN also makes and keeps kernels for every length: some 20 MB a step."""
+"""Number of tokens from which attention on a CPU is faster in 16 bits. At 60 tokens, 32 bits are faster by
+half. In 16 bits, oneDNN also makes and caches kernels for every length: some 20 MB per step."""
 
 
 class _Scoring(NamedTuple):
@@ -41,9 +41,9 @@ class _Scoring(NamedTuple):
 def segments(position_ids: Tensor) -> dict[str, Any]:
     """Return the bounds of a row's examples: each starts where the positions, [1, tokens], restart.
 
-    The names are those that transformers passes on to attention. `cu_seq_lens_q` has the start of each
-    example and the end of the last, int32 [examples + 1]; `max_length_q`, the tokens of the longest. `k` has
-    the same. Computed once per batch, so that the layers do not wait for the GPU.
+    transformers passes these names on to attention. `cu_seq_lens_q` lists the start of each example and the
+    end of the last, int32 [examples + 1]; `max_length_q` is the length of the longest. The names with `k`
+    have the same values. Call this once per batch, so that the layers do not wait for the GPU.
     """
     positions = position_ids.flatten()
     begins = torch.ones_like(positions, dtype=torch.bool)
@@ -55,12 +55,12 @@ def segments(position_ids: Tensor) -> dict[str, Any]:
 
 
 def use_segments(model: PreTrainedModel) -> None:
-    """Give a model this attention. Raise `ModelError` if packed examples would see each other in a layer."""
+    """Make a model use `attend`. Raise `ModelError` if packed examples would still see each other."""
     config = model.config.get_text_config()
     others = sorted(set(getattr(config, "layer_types", None) or ()) - _KINDS)
     hookable = model._supports_attention_backend and model._supports_flash_attn  # noqa: SLF001 - their flags
     if others or not hookable:
-        why = f"has layers of {', '.join(others)}" if others else "has its own attention"
+        why = f"has {', '.join(others)} layers" if others else "has its own attention code"
         raise _unpacked(model, f"{why}: examples packed into one row would see each other.")
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, _mask)
@@ -84,23 +84,23 @@ def attend(
     branches: Sequence[tuple[int, Sequence[int]]] | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Attend causally inside each example, with the arguments that transformers passes.
+    """Compute causal attention within each example. The arguments are those that transformers passes.
 
     Args:
         query: [batch, heads, tokens, width].
-        key: [batch, key heads, tokens, width]. Its heads divide the query's.
-        value: As `key`.
-        attention_mask: From `_mask`: None for packed rows. A caller's own may be added to scores.
-        scaling: Factor of the scores, by default 1 / sqrt(width).
+        key: [batch, key heads, tokens, width]. The number of heads is a multiple of the key heads.
+        value: Like `key`; its width may differ.
+        attention_mask: The result of `_mask`, None for packed rows; or a caller's mask.
+        scaling: Factor for the scores, by default 1 / sqrt(width).
         sliding_window: Number of tokens that a token sees, itself included.
-        softcap: Bound of the scores (Gemma 2).
-        position_ids: [1, tokens], if `cu_seq_lens_q` is not given.
-        cu_seq_lens_q: As in `segments`.
-        max_length_q: As in `segments`.
-        branches: Instead of examples, parts of a tree: their tokens, and the parts that they also see.
+        softcap: Soft limit for the size of scores (Gemma 2).
+        position_ids: [1, tokens]; used if `cu_seq_lens_q` is not given.
+        cu_seq_lens_q: See `segments`.
+        max_length_q: See `segments`.
+        branches: Parts of a tree in place of examples: the length of each, and the other parts it sees.
 
     Returns:
-        [batch, tokens, heads, width], and None for the weights.
+        The output, [batch, tokens, heads, width], and None in place of attention weights.
     """
     if attention_mask is not None or len(query) != 1 or query.shape[2] != key.shape[2]:
         return _masked(module, query, key, value, attention_mask, _Scoring(dropout, scaling, softcap))
@@ -112,7 +112,7 @@ def attend(
         return _joined(query, key, value, branches, how), None
     if cu_seq_lens_q is None or max_length_q is None:
         if position_ids is None:
-            why = "gets no positions of its tokens, which separate the examples of a packed row."
+            why = "gets no position_ids, which separate the examples of a packed row."
             raise _unpacked(module, why)
         found = segments(position_ids)
         cu_seq_lens_q, max_length_q = found["cu_seq_lens_q"], found["max_length_q"]
@@ -126,7 +126,7 @@ def attend(
 def _joined(
     query: Tensor, key: Tensor, value: Tensor, parts: Sequence[tuple[int, Sequence[int]]], how: _Scoring
 ) -> Tensor:
-    """Attend within each part of a row, also to the earlier tokens it sees. [1, tokens, heads, width]."""
+    """Attend within each part of a row, and to the parts it sees. Return [1, tokens, heads, width]."""
     # Not slices: the gradient of each is as large as the whole row.
     q, k, v = (torch.split(each, [count for count, _ in parts], dim=2) for each in (query, key, value))
     found = []
@@ -137,7 +137,7 @@ def _joined(
 
 
 def _unpacked(module: torch.nn.Module, why: str) -> ModelError:
-    hint = "Train it with one example a row: --packing false"
+    hint = "Train it with one example per row: --packing false"
     return ModelError(f"{type(module).__name__} {why}", hint=hint)
 
 
@@ -162,7 +162,7 @@ def _in_one_call(
 
 
 def _one(query: Tensor, key: Tensor, value: Tensor, how: _Scoring) -> Tensor:
-    """Attend causally, with the last tokens of `key` as those of the query."""
+    """Attend causally. The query's tokens are the last tokens of `key`."""
     length, seen, window = query.shape[2], key.shape[2], how.window
     if _is_faster_in_32_bits(query, key):
         with torch.autocast("cpu", enabled=False):

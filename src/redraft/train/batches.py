@@ -1,9 +1,9 @@
-"""From examples to batches: which examples share a row, in which order rows are read, and their tensors.
+"""Make batches of examples: assign examples to rows, order the rows, and build tensors.
 
-Examples of a row must not see each other: position ids restart with each, and attention follows them
-(`model.attention`). Ranks share each batch: with equally many rows a step, one process and eight take the
-same rows at the same step. The last step of an epoch takes the remaining rows, and a rank without rows gets
-one token without loss. Labels are not shifted: the code that computes the loss does that.
+Examples in one row must not see each other: position ids restart with each, and `attention` goes by these.
+Each batch is divided among the ranks: with equally many rows per step, one process and eight read the same
+rows in the same step. The last step of an epoch reads the remaining rows, and a rank without rows gets one
+token without loss. Labels are not shifted here, but by the code that computes the loss.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from redraft.train.processes import gathered
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The examples of each row."""
+    """Rows of examples: which examples each row contains."""
 
     members: Ints  # int64 [examples]: the numbers of the examples, row after row
     starts: Ints  # int64 [rows + 1]: where each row starts in `members`, then the end
     lengths: Ints  # int64 [rows]: tokens in each row
     capacity: int
-    kind: Literal["packed", "single", "pair"] = "single"  # whether a row has as many as fit, one, or two
+    kind: Literal["packed", "single", "pair"] = "single"  # a row contains as many as fit, one, or two
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -42,14 +42,14 @@ class Rows:
 
     @property
     def efficiency(self) -> float:
-        """The share of the capacity that is filled, 0 to 1."""
+        """The share of the rows' capacity that is filled, 0 to 1."""
         return float(self.lengths.sum()) / (len(self) * self.capacity) if len(self) else 1.0
 
 
 def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
     """Pack examples into rows of at most `capacity` tokens, by best-fit decreasing.
 
-    The longest example comes first, each into the fullest row that has room for it. This needs at most 2/9
+    From the longest on, each example goes into the fullest row with room for it. This needs at most 2/9
     more rows than the optimum (D. S. Johnson et al., "Worst-case performance bounds for simple
     one-dimensional packing algorithms", SIAM J. Comput. 3(4), 1974).
 
@@ -90,7 +90,7 @@ def one_a_row(lengths: Ints, capacity: int) -> Rows:
 
 
 def two_a_row(lengths: Ints, capacity: int) -> Rows:
-    """Put each two examples, a pair, into a row of their own, in order."""
+    """Put each pair of consecutive examples into a row of its own, in order."""
     single = one_a_row(lengths, capacity)
     starts = np.arange(0, len(single) + 1, 2)
     return Rows(single.members, starts, lengths.reshape(-1, 2).sum(1), 2 * capacity, "pair")
@@ -100,8 +100,8 @@ def _check_lengths(lengths: Ints, capacity: int) -> None:
     longest = int(lengths.max(initial=0))
     if longest > capacity:
         raise UsageError(
-            f"an example has {longest:,} tokens, and a row has room for {capacity:,}.",
-            hint=f"--model_max_length {longest} for longer rows, or a smaller one when the data is prepared.",
+            f"an example has {longest:,} tokens, but a row has room for {capacity:,}.",
+            hint=f"Set --model_max_length {longest} for longer rows, or prepare the data with a lower one.",
         )
 
 
@@ -114,11 +114,11 @@ _NOTHING = Stored(np.zeros(1, np.int64), np.zeros(1, np.bool_))
 
 
 class Order:
-    """The rows of each batch of one rank, in an order that seed and epoch alone decide.
+    """The rows in each batch of one rank. Only the seed and the epoch decide their order.
 
     Args:
-        rows: How many rows there are.
-        size: Rows of a rank's batch.
+        rows: The number of rows.
+        size: The number of rows in a rank's batch.
     """
 
     def __init__(self, rows: int, size: int, *, seed: int, rank: int = 0, ranks: int = 1) -> None:
@@ -133,23 +133,23 @@ class Order:
         return np.random.default_rng((self._seed, epoch)).permutation(self._rows)
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[list[int]]:
-        """Yield the rows of each batch of this rank in an epoch, from batch `first`, counted from 0."""
+        """Yield the rows of each of this rank's batches in an epoch, from batch `first` (0-based) on."""
         order = self.rows(epoch)
         for start in range(first * self._size, self._rows, self._size):
             yield order[start : start + self._size][self._rank :: self._ranks].tolist()
 
 
 def counted_in(batch: Batch) -> int:
-    """Return the divisor of a step's loss: pairs, or tokens that carry loss."""
+    """Return how much a batch adds to the divisor of a step's loss: its pairs, or its tokens with loss."""
     if "pairs" in batch:
         return int(batch["pairs"])
     return int((batch["labels"][..., 1:] != IGNORED).sum())
 
 
 class SharedMeans:
-    """Sums accumulated over steps and processes, until the log has a line for them.
+    """Sums accumulated over steps and processes, whose means go into the next line of the log.
 
-    They stay on their device until they are read. The other sums are divided by the one called `count`.
+    They stay on their device until they are read. The other sums are divided by the one named `count`.
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class SharedMeans:
         self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach()
 
     def take(self) -> dict[str, float]:
-        """Return the means over all processes, and reset."""
+        """Return the means over all processes, and reset the sums."""
         parts = gathered({name: float(each) for name, each in self._sums.items()})
         self._sums = {}
         whole = {name: sum(part.get(name, 0.0) for part in parts) for part in parts for name in part}
@@ -170,16 +170,16 @@ class SharedMeans:
 
 
 class Source(ABC):
-    """The data of a loop: epochs of batches. Every rank has the same number of them."""
+    """The data that a loop trains on: epochs of batches. Every rank has the same number of batches."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def batches(self, epoch: int, first: int = 0, stops: Callable[[], bool] = ...) -> Iterator[Batch]:
-        """Yield this rank's batches of an epoch, from batch `first`.
+        """Yield this rank's batches of an epoch, from batch `first` on.
 
-        A source whose batches take minutes calls `stops` from time to time, and ends early if it is true.
+        A source that needs minutes for its batches calls `stops` now and then, and ends early if it is true.
         """
 
     @abstractmethod
@@ -188,18 +188,18 @@ class Source(ABC):
 
     @abstractmethod
     def tokens(self, batch: Batch) -> int:
-        """Return the tokens of a batch, without padding."""
+        """Return the number of tokens in a batch, without padding."""
 
     @abstractmethod
     def counted(self, batch: Batch) -> int:
-        """Return a batch's part of the divisor of a step's loss."""
+        """Return how much a batch adds to the divisor of a step's loss."""
 
     def metrics(self) -> dict[str, float]:
-        """Return further numbers for the next line of the log, since the last call."""
+        """Return further numbers for the next line of the log, covering the time since the last call."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint needs to continue reading; empty if step and seed are enough."""
+        """Return the state that a checkpoint needs to resume reading; empty if step and seed are enough."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  (most keep nothing)
@@ -208,7 +208,7 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Data(Source):
-    """Rows of prepared examples, their order, and how batches are made of them."""
+    """A source that makes batches from rows of prepared examples, in a given order."""
 
     prepared: Prepared
     rows: Rows
@@ -224,12 +224,12 @@ class Data(Source):
         first: int = 0,
         stops: Callable[[], bool] = lambda: False,  # noqa: ARG002  (reading is quick)
     ) -> Iterator[Batch]:
-        """Yield the batches of an epoch, from batch `first`."""
+        """Yield the batches of an epoch, from batch `first` on."""
         for rows in self.order.batches(epoch, first):
             yield self.collate([[self.prepared[int(each)] for each in self.rows[row]] for row in rows])
 
     def counted(self, batch: Batch) -> int:
-        """Return a batch's part of the divisor of a step's loss."""
+        """Return how much a batch adds to the divisor of a step's loss."""
         return counted_in(batch)
 
     def names(self, epoch: int, number: int) -> list[str]:
@@ -239,14 +239,14 @@ class Data(Source):
         return list(dict.fromkeys(names))  # both examples of a pair have the same
 
     def tokens(self, batch: Batch) -> int:
-        """Return the tokens of a batch, without padding."""
+        """Return the number of tokens in a batch, without padding."""
         return int(batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel())
 
 
 def collated(rows: Sequence[Row], *, pad: int | None, pairs: bool = False) -> Batch:
-    """Return rows as a batch: padded with this token, or joined without padding.
+    """Make a batch of rows: padded with the token `pad`, or joined without padding if it is None.
 
-    For pairs it also has their number: `pairs`, a scalar.
+    If `pairs` is true, the batch also contains the number of pairs, a scalar.
     """
     batch = joined(rows) if pad is None else padded(rows, pad=pad)
     if pairs:
@@ -260,7 +260,7 @@ def joined(rows: Sequence[Row]) -> Batch:
     Returns:
         `input_ids`, `labels` and `position_ids`, each int64 [1, tokens]. Positions restart at 0 with each
         example. A label is the token's own id, or -100 without loss. The first token of each example has no
-        loss, because nothing predicts it. No rows give one token without loss.
+        loss, because nothing predicts it. Without rows, the batch is one token without loss.
     """
     examples = [example for row in rows for example in row] or [_NOTHING]
     ids, labels, positions = (np.concatenate(each) for each in zip(*map(_parts, examples), strict=True))
@@ -268,7 +268,7 @@ def joined(rows: Sequence[Row]) -> Batch:
 
 
 def padded(rows: Sequence[Row], *, pad: int) -> Batch:
-    """Pad examples on the right to the longest, one per row, as any model takes them.
+    """Put one example into each row, padded on the right to the longest. Any model accepts such a batch.
 
     Returns:
         The tensors of `joined` and `attention_mask`, each int64 [rows, longest].
@@ -301,16 +301,16 @@ def _tensors(**arrays: Ints) -> Batch:
 
 
 def check_enough_rows(rows: Rows, *, size: int, accumulation: int, ranks: int) -> None:
-    """Raise `UsageError` if there are fewer rows than one step of the optimizer takes."""
+    """Raise `UsageError` if there are fewer rows than one step of the optimizer needs."""
     step = size * accumulation * ranks
     if len(rows) >= step:
         return
     made = f" (packed from {len(rows.members):,} examples)" if len(rows.members) > len(rows) else ""
     processes = f" × {ranks} processes" if ranks > 1 else ""
     raise UsageError(
-        f"the data has {counted(len(rows), 'row')}{made}, and one step takes {step:,}: "
-        f"{size} a device × {accumulation} accumulated{processes}.",
+        f"the data has {counted(len(rows), 'row')}{made}, but one step needs {step:,}: "
+        f"{size} per device × {accumulation} accumulated{processes}.",
         hint=f"--per_device_train_batch_size {len(rows) // ranks} --gradient_accumulation_steps 1"
         if len(rows) >= ranks
-        else "Train with no more processes than rows, or on more data.",
+        else "Train with fewer processes (each needs a row) or on more data.",
     )

@@ -1,9 +1,9 @@
 """Save checkpoints atomically, and find the one to resume from.
 
-A checkpoint is written into a temporary folder. Its last file lists the others with size and CRC-32
-(`complete.json`), and then the folder gets its name: a run that is killed while it saves loses only that
-save. States are trees whose tensors go into a safetensors file, and the rest into its header. Nothing is
-pickled, so a stranger's checkpoint can at worst hold wrong numbers.
+A checkpoint is written into a temporary folder. Its last file, `complete.json`, lists the others with size
+and CRC-32. Then the folder is renamed, so a run that is killed while saving loses only that checkpoint. A
+state is a tree whose tensors go into a safetensors file, and the rest into the file's header. Nothing is
+pickled, so a stranger's checkpoint can at worst contain wrong numbers.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _HEAD = "state"
 
 
 def save_state(path: Path, state: Any) -> None:
-    """Write a state."""
+    """Write a state to a file."""
     tensors: dict[str, torch.Tensor] = {}
     save_file(tensors, path, metadata={_HEAD: json.dumps(_pack(state, tensors))})
 
 
 def load_state(path: Path) -> Any:
-    """Read a state written by `save_state`."""
+    """Read a state written by `save_state`. Raise `ModelError` if it is damaged."""
     try:
         with safe_open(path, "pt") as file:
             return _unpack(json.loads(file.metadata()[_HEAD]), file)
@@ -48,7 +48,7 @@ def load_state(path: Path) -> Any:
 
 
 def unreadable(path: Path, error: Exception) -> ModelError:
-    """Return the error for a damaged file of a checkpoint."""
+    """Return the error for a damaged checkpoint file."""
     return ModelError(
         f"{path} cannot be read: {error!s:.200}.",
         hint="Move that checkpoint away: the same command then resumes from the one before.",
@@ -109,13 +109,13 @@ _PART = 1 << 22  # bytes of a file to read at a time
 
 NAME = re.compile(r"checkpoint-(\d{1,12})")
 _ASIDE = ".saving-"
-_LOST = "Bring the file back, or start over with --overwrite_output_dir."
+_LOST = "Restore the file, or start over with --overwrite_output_dir."
 _MOST = 1 << 24  # the most bytes of `complete.json`. For a thousand shards it has about 100,000.
 
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """A folder with a checkpoint's name."""
+    """A folder named like a checkpoint, and its missing or damaged files."""
 
     folder: Path
     step: int
@@ -129,12 +129,12 @@ class SavedCheckpoint:
 
     @property
     def fault(self) -> str:
-        """A description of what is wrong."""
+        """A description of what is missing or damaged."""
         if self.missing is None:
             return f"it has no {MARKER}, so it is incomplete ({contents(self.folder)})"
         named = self.missing or self.changed
         files = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
-        fault = "is missing or cut" if self.missing else "has changed since it was saved"
+        fault = "is missing or truncated" if self.missing else "has changed since it was saved"
         return f"{files} {fault} ({contents(self.folder)})"
 
 
@@ -187,7 +187,7 @@ def _sum(path: Path) -> int:
 
 
 def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
-    """Return the newest intact checkpoint, and remarks on newer ones."""
+    """Return the newest intact checkpoint, if there is one, and remarks on newer ones, which are skipped."""
     found = checkpoints(output)
     whole = None
     for number, each in enumerate(found):
@@ -207,7 +207,7 @@ def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
 
 @contextmanager
 def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]:
-    """Yield a temporary folder for a checkpoint. It gets its name if the block succeeds."""
+    """Yield a temporary folder for a checkpoint. If the block succeeds, it is renamed to its final name."""
     aside = output / f"{_ASIDE}{step}"
     try:
         if leads:
@@ -225,7 +225,7 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
 
 
 def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None = None) -> OutputError:
-    """Return the error for an output that cannot be written, with what is left of it."""
+    """Return the error for an output that cannot be written. It mentions intact checkpoints."""
     why = (isinstance(error, OSError) and error.strerror) or f"{error!s:.200}"  # safetensors has its own
     whole = any(each.complete for each in checkpoints(output))
     left = " The earlier checkpoints are intact." if whole else ""
@@ -245,9 +245,9 @@ def _mark(folder: Path) -> None:
 
 
 def prune(output: Path, limit: int | None) -> None:
-    """Delete the remains of broken saves, and all but the newest complete checkpoints.
+    """Delete partly saved checkpoints, and all but the `limit` newest complete ones.
 
-    A folder without a list of files stays: another trainer may have made it.
+    A folder without `complete.json` is kept, because another trainer may have made it.
     """
     for broken in output.glob(f"{_ASIDE}*"):
         shutil.rmtree(broken, ignore_errors=True)
@@ -269,11 +269,11 @@ def remove_all(output: Path) -> None:
     prune(output, None)
     if left := checkpoints(output):
         raise OutputError(
-            f"{left[0].folder} cannot be deleted.", hint="Delete it, or name another --output_dir."
+            f"{left[0].folder} cannot be deleted.", hint="Delete it yourself, or name another --output_dir."
         )
 
 
 def _remove(folder: Path) -> None:
-    """Delete a checkpoint, ignoring errors, as a run must not stop for it. It loses its name first."""
+    """Rename a checkpoint, then delete it. Errors are ignored, because they must not stop a run."""
     with suppress(OSError):
         shutil.rmtree(folder.rename(folder.with_name(f"{_ASIDE}{folder.name}")))

@@ -1,7 +1,7 @@
-"""Stop a run that has gone wrong, and say at which step, with which records, and what to try.
+"""Stop a run that has gone wrong. The error names the step, its records, and what to try.
 
 A loss or gradient that is not finite stops a run before the optimizer's step. A loss that stays far above its
-best mean stops it after many steps in a row.
+lowest mean stops it after many steps in a row.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ MARGIN = 2.0  # nats above the best mean that count as too high: batches differ 
 STRETCH = 20  # steps that the best mean loss is taken over
 
 SEARCH = 25
-"""Steps in a row with gradients that are not finite while fp16 searches for a scale. It starts at 2^16 and
-halves each time, so after 25 it is below 1 and not the cause."""
+"""With fp16, this many steps in a row may have gradients that are not finite, while a scale is searched.
+The scale starts at 2^16 and halves each time, so after 25 it is below 1 and not the cause."""
 
 _NAMED = 8  # the most records of a step to name
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One step of a run."""
+    """The figures of one step, for error messages."""
 
     step: int  # from 1
     loss: float  # mean loss of a trained token in nats, over all processes
@@ -43,7 +43,7 @@ class Moment:
 
     @property
     def lower(self) -> float:
-        """A learning rate to try: a quarter of this one, and at most the usual one."""
+        """A learning rate to try next: a quarter of the peak, but at most the default."""
         return min(self.asked / 4, self.usual)
 
     def __str__(self) -> str:
@@ -57,29 +57,30 @@ class Moment:
 
 
 def unsound(model: Any) -> tuple[str, bool] | None:
-    """Return the fault of a weight that is not finite, and whether it is trained. Frozen ones come first.
+    """Describe the first weight that is not finite, and return whether it is trained; None without one.
 
-    Of a sharded tensor, only the local shard is searched. Buffers are not: masks may be infinite.
+    Frozen weights come first. Of a sharded one, only the local shard is searched. Masks may be infinite, so
+    buffers are skipped.
     """
     for name, tensor in sorted(model.named_parameters(), key=lambda each: each[1].requires_grad):
         part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
         if part.is_floating_point() and (bad := int((~part.isfinite()).sum())):
-            share = f"{bad:,} of {part.numel():,} numbers that are not finite"
-            return f"{name.removeprefix('base_model.model.')} has {share}", tensor.requires_grad
+            share = f"{bad:,} of {part.numel():,} numbers are not finite"
+            return f"in {name.removeprefix('base_model.model.')}, {share}", tensor.requires_grad
     return None
 
 
 def no_number(moment: Moment, found: tuple[str, bool] | None = None) -> ModelError:
-    """Return the error for a loss or gradient that is NaN or infinite. `found` is what `unsound` found."""
+    """Return the error for a loss or gradient that is NaN or infinite. `found` comes from `unsound`."""
     what = "the gradient" if isfinite(moment.loss) else "the loss"
     again = f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}"
     fault, trained = found or ("", False)
     why = ""
     if trained and moment.begins and moment.resumed:
-        why = f", because the checkpoint {moment.resumed} holds broken weights: {fault}"
+        why = f", because the checkpoint {moment.resumed} contains broken weights: {fault}"
         hint = (
             "The records are not the cause. Move that checkpoint away, and the same command resumes from the "
-            "one before. Or start over (--overwrite_output_dir)."
+            "previous one. Or start over (--overwrite_output_dir)."
         )
     elif found and (moment.begins or not trained):
         why = f", because the model was damaged before training: {fault}"
@@ -98,7 +99,7 @@ def no_number(moment: Moment, found: tuple[str, bool] | None = None) -> ModelErr
 
 @dataclass
 class Divergence:
-    """Detect a loss that has been far above its best mean for too long."""
+    """Detect a loss that has been far above its lowest mean for too long."""
 
     patience: int  # steps in a row; 0 for never
     best: float = float("inf")  # the lowest mean over `STRETCH` steps so far, in nats
@@ -106,7 +107,7 @@ class Divergence:
     _off: int = 0
 
     def add(self, loss: float) -> bool:
-        """Add a step's loss. Return whether too many in a row were too high."""
+        """Add a step's loss. Return whether the loss has now been too high for `patience` steps in a row."""
         self._off = 0 if loss <= self.best + MARGIN else self._off + 1  # NaN is too high
         self._stretch.append(loss)
         if len(self._stretch) == STRETCH:
@@ -114,7 +115,7 @@ class Divergence:
         return 0 < self.patience <= self._off
 
     def __str__(self) -> str:
-        above = f"more than {MARGIN:g} above {self.best:.4g}, its best over {STRETCH} steps"
+        above = f"more than {MARGIN:g} above {self.best:.4g}, its lowest mean over {STRETCH} steps"
         return f"For {self._off} steps the loss has been {above}"
 
 
@@ -136,13 +137,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory(error: BaseException, own: RunOptions, tokens: int) -> ModelError:
-    """Return the error for too little memory. `tokens`: of the largest batch so far, or 0."""
+    """Return the error for too little memory. `tokens` is the size of the largest batch so far, or 0."""
     why = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
     when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
     return ModelError(
         f"out of memory {when}{why}.",
-        hint="Each of these needs less memory, the cheapest first. With --lora or --model_max_length, start "
-        "over (--overwrite_output_dir):\n" + "\n".join(f"  {line}" for line in _smaller(own)),
+        hint="Each of these saves memory; the first costs least. If you change --lora or --model_max_length, "
+        "start over (--overwrite_output_dir):\n" + "\n".join(f"  {line}" for line in _smaller(own)),
     )
 
 
@@ -152,9 +153,9 @@ def _smaller(own: RunOptions) -> Iterator[str]:
         rows = batch * own.gradient_accumulation_steps
         half = next(count for count in range(batch // 2, 0, -1) if rows % count == 0)
         flags = f"--per_device_train_batch_size {half} --gradient_accumulation_steps {rows // half}"
-        yield f"{flags}   as many records a step"
+        yield f"{flags}   the same number of records per step"
     if not own.activation_checkpointing:
-        yield "--activation_checkpointing True   a fifth slower"
+        yield "--activation_checkpointing True   makes steps a fifth slower"
     if not own.lora:
-        yield "--lora True   an adapter instead of all weights"
-    yield f"--model_max_length {own.model_max_length // 2}   longer records are cut"
+        yield "--lora True   trains an adapter instead of all weights"
+    yield f"--model_max_length {own.model_max_length // 2}   cuts longer records"

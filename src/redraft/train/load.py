@@ -1,8 +1,8 @@
 """Load a model and its tokenizer, add an adapter, and save. Models that training would fail on are refused.
 
-transformers is lenient where training must not be: it initialises missing weights at random, a tokenizer
-without an end-of-text token trains a model that never stops, and a tokenizer of another model trains
-nonsense. These are errors here. A model's own code is never run, and pickled weights are not read.
+transformers accepts what training must not: it initialises missing weights at random; a tokenizer without an
+end-of-text token trains a model that never stops; another model's tokenizer trains nonsense. All of these
+are errors here. Code that comes with a model is never run, and pickled weights are not read.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SHOWN = 12  # the most files to name in a message
 
 
 def model_folder(ref: str, check: Callable[[Path], object]) -> Path | None:
-    """Return the folder that a model reference names, once checked, or None for org/name on the hub."""
+    """Check and return the folder that a model reference names. Return None for org/name on the hub."""
     path = Path(ref).expanduser()
     if path.is_dir():
         check_model_links(path)
@@ -46,7 +46,7 @@ def model_folder(ref: str, check: Callable[[Path], object]) -> Path | None:
         return path
     if path.is_file() or ref.lower().endswith(".gguf"):
         raise UsageError(
-            f"{ref} is a file, and training starts from a folder in transformers' format.",
+            f"{ref} is a file, but training needs a folder in transformers' format.",
             hint=f"redraft weights from-gguf {ref} -o FOLDER",
         )
     if re.fullmatch(r"[\w.-]+/[\w.-]+", ref) and not path.parent.is_dir():
@@ -58,14 +58,14 @@ def model_folder(ref: str, check: Callable[[Path], object]) -> Path | None:
 
 
 def contents(folder: Path) -> str:
-    """Return what a folder contains, for messages about what is missing."""
+    """List the contents of a folder, for error messages about missing files."""
     names = sorted(path.name for path in folder.iterdir())
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"there is: {', '.join(names[:_SHOWN])}{more}" if names else "it is empty"
+    return f"it contains: {', '.join(names[:_SHOWN])}{more}" if names else "it is empty"
 
 
 def check_weights(folder: Path) -> None:
-    """Open a model's weights without reading them."""
+    """Raise `ModelError` if a folder's weights cannot be opened. They are not read."""
     check_config(folder)
     try:
         hint = f"Apply it first: redraft weights apply BASE {folder} -o FOLDER"
@@ -77,20 +77,20 @@ def check_weights(folder: Path) -> None:
 
 
 def check_config(folder: Path) -> None:
-    """Raise `ModelError` if a folder has no config.json, or holds an adapter."""
+    """Raise `ModelError` if a folder has no config.json, or contains an adapter."""
     if (folder / "adapter_config.json").is_file():
         raise ModelError(
-            f"{folder} holds an adapter, not a model.",
-            hint=f"Put it into its base first: redraft weights merge-lora BASE {folder} -o FOLDER",
+            f"{folder} contains an adapter, not a model.",
+            hint=f"Merge it into its base first: redraft weights merge-lora BASE {folder} -o FOLDER",
         )
     if not (folder / "config.json").is_file():
         files = sorted(folder.glob("*.gguf"))
-        hint = f"--model_name_or_path {files[0]}" if files else "Name the folder that has config.json in it."
+        hint = f"--model_name_or_path {files[0]}" if files else "Name the folder that contains config.json."
         raise ModelError(f"{folder} is not a model: it has no config.json ({contents(folder)}).", hint=hint)
 
 
 def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
-    """Save a model or an adapter, as `from_pretrained` loads it, with the modes of other new files."""
+    """Save a model or an adapter for `from_pretrained`. Its files get the mode of other new files."""
     model.save_pretrained(folder, state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)  # peft's card has nothing in it
     mode = next(folder.glob("*config.json")).stat().st_mode
@@ -112,8 +112,8 @@ def load_tokenizer(
 ) -> transformers.PreTrainedTokenizerBase:
     """Load a tokenizer with an end-of-text and a padding token.
 
-    Without a padding token, an existing token of its vocabulary pads, so that no row is added. Padding never
-    carries loss.
+    If it has no padding token and none is given, another token of its vocabulary is used, so that no row is
+    added. Padding never carries loss.
 
     Args:
         apart: Whether padding must not be end-of-text. transformers reads a reward at the last token that is
@@ -125,7 +125,7 @@ def load_tokenizer(
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"the tokenizer of {ref} has no end-of-text token, so a model trained with it would never stop.",
-            hint='Name one of its vocabulary in tokenizer_config.json: "eos_token": "…"',
+            hint='Name one from its vocabulary in tokenizer_config.json: "eos_token": "…"',
         )
     same = apart and tokenizer.pad_token_id == tokenizer.eos_token_id
     if tokenizer.pad_token is None or same:
@@ -138,13 +138,13 @@ def load_tokenizer(
                 hint="Add one: --pad_token '[PAD]'",
             )
         added = tokenizer.add_special_tokens({"pad_token": chosen})
-        has = f"pads with {tokenizer.eos_token!r}, its end-of-text" if same else "has no padding token"
-        say(f"the tokenizer {has}: {chosen!r} is {'added' if added else 'taken'}")
+        has = f"pads with {tokenizer.eos_token!r}, its end-of-text token" if same else "has no padding token"
+        say(f"the tokenizer {has}: {chosen!r} is {'added' if added else 'used'}")
     return tokenizer
 
 
 def computes_bf16(*, gpu: bool = True) -> bool:
-    """Return whether the GPU, or else the CPU, has bf16 instructions, without which bf16 is slow."""
+    """Return whether the GPU, or the CPU without one, has bf16 instructions. Without them, bf16 is slow."""
     if gpu and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return computes_in_bfloat16()
@@ -154,11 +154,11 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
     """Return the dtype of the weights during training.
 
     By default, trained weights have 32 bits: a step of 2e-5 is too small for bf16 (`--bf16` still computes in
-    bf16). Weights below an adapter do not change, so they are in bf16 if the machine has instructions for it.
+    bf16). Weights under an adapter do not change, so they are in bf16 if the machine has bf16 instructions.
     """
     if name == "float16" and not lora:
         raise UsageError(
-            "weights in float16 cannot be trained: most steps are too small for it.",
+            "weights in float16 cannot be trained: most steps are too small for float16.",
             hint="--dtype float32 --fp16 true (computes in float16), or --dtype bfloat16",
         )
     if name != "auto":
@@ -170,7 +170,7 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transfo
     """Load a model. Call `fit_vocabulary` next, which checks that the tokenizer belongs to it.
 
     Args:
-        dtype: Of the weights.
+        dtype: The dtype of the weights.
         scores: Load a reward model: a classifier with one label. Its head may be new, with random values.
     """
     folder = model_folder(ref, check_weights)
@@ -186,11 +186,11 @@ def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transfo
         raise ModelError(
             f"{ref} lacks {len(missing)} of the weights that its config.json describes, such as "
             f"{', '.join(missing[:3])}.",
-            hint=f"Does config.json belong to another model? Look with: redraft weights info {ref}",
+            hint=f"Does config.json belong to another model? Check with: redraft weights info {ref}",
         )
     if getattr(model, "is_quantized", False):
         raise ModelError(
-            f"{ref} is quantised, and its numbers cannot be trained.",
+            f"{ref} is quantised, and quantised weights cannot be trained.",
             hint="Start from the model that it was quantised from.",
         )
     return model  # type: ignore[no-any-return]
@@ -208,7 +208,7 @@ def load_trained(
     """Load the model to train, with an adapter if the settings say so.
 
     Args:
-        note: redraft's fields for the configuration of the result.
+        note: redraft's fields to add to the configuration of the result.
         scores: Load a reward model.
     """
     transformers.set_seed(seed)  # a classifier's head may be new
@@ -237,8 +237,8 @@ def _closed(folder: Path | None) -> dict[str, Any]:
 
 def _loading(ref: str, what: str) -> AbstractContextManager[None]:
     here = Path(ref).expanduser().is_dir()
-    hint = f"redraft weights verify {ref}" if here else "Is the name right, and the hub in reach?"
-    return loading(f"the {what} of {ref}", hint=hint, smaller="Take a smaller model, or --dtype bfloat16")
+    hint = f"redraft weights verify {ref}" if here else "Is the name right, and can the hub be reached?"
+    return loading(f"the {what} of {ref}", hint=hint, smaller="Use a smaller model, or --dtype bfloat16")
 
 
 def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, *, ref: str) -> bool:
@@ -254,9 +254,9 @@ def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, 
     if grows:
         if sum(each >= rows for each in ids) > 1 or tokenizer.pad_token_id != rows:
             raise ModelError(
-                f"the tokenizer of {ref} has ids up to {needed - 1:,}, and the model has {rows:,} rows: they "
+                f"the tokenizer of {ref} has ids up to {needed - 1:,}, but the model has {rows:,} rows: they "
                 "do not belong together.",
-                hint="Take the tokenizer's files from where the model came from.",
+                hint="Use the tokenizer files that came with the model.",
             )
         model.resize_token_embeddings(needed, mean_resizing=False)
         head = model.get_output_embeddings()
@@ -278,14 +278,14 @@ _FOR_ACTIVATIONS = 0.75  # the share of a GPU's memory for the above. The rest i
 
 
 def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
-    """Return whether to train an adapter by default, and why: it does if the whole model exceeds a GPU.
+    """Return whether to train an adapter by default, and why. It is the default if a GPU is too small.
 
     Args:
         gpu_bytes: Memory of the GPU, or of all that share the model; None without a GPU.
     """
     if gpu_bytes is None:
         return True, "no GPU is used"
-    full, has = parameters * _FULL, f"the GPU has {gpu_bytes / 1e9:.0f}"
+    full, has = parameters * _FULL, f"the GPU has {gpu_bytes / 1e9:.0f} GB"
     asks = f"full training takes {full / 1e9:.1f} GB before activations, and {has}"
     return full > gpu_bytes * _FOR_ACTIVATIONS, asks
 
@@ -306,10 +306,10 @@ def add_adapter(
 ) -> peft.PeftModel:
     """Add an adapter to a model, in 32 bits, and freeze everything else.
 
-    Its initial values are random: seed torch before.
+    Its initial values are random, so seed torch first.
 
     Args:
-        task: The task, in peft's words. For SEQ_CLS, the whole head is trained too.
+        task: The task type, as peft names it. With SEQ_CLS, the whole head is trained too.
     """
     _check_layers(model, own.lora_target_modules)
     config = _Config(
@@ -335,10 +335,10 @@ def add_adapter(
 
 
 def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
-    """Put the weights of another adapter into a new one, whose rank may be larger.
+    """Copy the weights of another adapter into a new one, whose rank may be larger.
 
-    Rows of `lora_A` that the other one lacks stay random. Their columns of `lora_B` are 0, so they change
-    nothing yet. An adapter without scaling has alpha 0.
+    Rows of `lora_A` that the other one lacks stay random. The matching columns of `lora_B` are 0, so these
+    rows change nothing yet. An adapter with alpha 0 is not scaled.
     """
     if adapter.is_dir():
         theirs = peft.load_peft_weights(str(adapter), device="cpu")
@@ -348,7 +348,7 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
         theirs, alpha = lora_weights(adapter, sizes_from_config(base.config.to_dict()))
     own = peft.get_peft_model_state_dict(added, save_embedding_layers=False)
     for name in sorted(own.keys() ^ theirs.keys()):
-        raise UsageError(f"--lora_from: only one of {adapter} and the new adapter changes {name!r:.120}.")
+        raise UsageError(f"--lora_from: only one of {adapter} and the new adapter contains {name!r:.120}.")
     config: Any = added.peft_config["default"]
     begun = {}
     for name, values in own.items():
@@ -358,7 +358,7 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
         if not fits or found.ndim != values.ndim:
             raise UsageError(
                 f"--lora_from: {name!r:.120} of {adapter} is {by(found.shape)}, not {by(values.shape)}.",
-                hint="Take the same rank, or a larger one: --lora_r",
+                hint="Use the same rank or a larger one: --lora_r",
             )
         begun[name], place = values.clone(), tuple(map(slice, found.shape))
         if ".lora_B" in name:
@@ -370,7 +370,7 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
     """Keep peft from casting an adapter's input to 32 bits, which autocast would only round again.
 
-    Use it while the model is called under autocast only, and undo it with `leave=False`.
+    Use it only while the model is called under autocast, and undo it with `leave=False`.
     """
     for module in model.modules():
         if isinstance(module, LoraLayer):

@@ -1,11 +1,11 @@
-"""Look at a run before it begins: its training data as the model will see them, and its cost.
+"""Look at a run before it begins: its training data as the model will see it, and its cost.
 
-A preview decodes the stored tokens, not the text they came from. So a missing stop token, a prompt with loss,
-or a control token that is only text cannot hide. No model is loaded.
+A preview decodes the stored tokens, not the text they came from. So it shows a missing stop token, a prompt
+with loss, or a control token that is only text. No model is loaded.
 
-An estimate does the first two steps in a temporary folder, with at most two batches each, and multiplies. The
-first one does not count: it allocates and compiles. The second already finds gradients in memory, so its peak
-is that of the run. A run that writes its own data (rollouts) writes one whole batch of them first.
+An estimate does two steps in a temporary folder, with at most two batches each, and extrapolates. The speed
+is that of the second, because the first also allocates and compiles. In the second, gradients are already in
+memory, so its peak is that of the run. A run with rollouts writes one whole batch of them first.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ _THROWN_AWAY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take: steps, tokens, memory and time."""
+    """The estimated steps, tokens, memory and time of a run."""
 
     parameters: int  # parameters of the model with its adapter
     trained: int
@@ -129,11 +129,11 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """The time of all steps."""
+        """The time of the whole run."""
         return self.tokens / self.tokens_per_second + self.rollouts * self.writing
 
     def lines(self, price: float | None) -> list[str]:
-        """Return the estimate as lines of text, with the cost at a price per hour."""
+        """Return the estimate as lines of text, with the cost if a price per hour is given."""
         share = self.trained / max(self.parameters, 1)
         whole = f"{counted(self.steps, 'step')} with {self.tokens:,} tokens"
         lines = [
@@ -145,7 +145,7 @@ class Estimate:
         if self.rollouts:
             one, whole = (clock_time(count * self.writing) for count in (1, self.rollouts))
             lines.append(
-                f"            {whole} of it to write and judge answers, {one} for each rollout batch"
+                f"            {whole} of this to write and judge answers, {one} for each rollout batch"
             )
         if price is not None:
             lines.append(f"cost        {self.seconds / 3600 * price:,.2f}, at {price:g} an hour")
@@ -153,15 +153,15 @@ class Estimate:
 
 
 def thrown_away(own: RunOptions, folder: Path) -> RunOptions:
-    """Return the settings changed so that the run writes only to `folder`."""
+    """Return a copy of the settings with which a run writes only to `folder`."""
     changed = {**_THROWN_AWAY, "output_dir": str(folder)}
     return own.model_copy(update={name: changed[name] for name in changed.keys() & vars(own).keys()})
 
 
 def estimate(ready: Ready) -> Estimate | None:
-    """Estimate a run whose settings are `thrown_away`, or None if a signal stopped it.
+    """Estimate a run that has the settings of `thrown_away`. Return None if a signal stopped it.
 
-    Its model is trained a little and must not be used.
+    This trains the run's model a little, so it must not be used afterwards.
     """
     args, steps, epoch = ready.args, ready.loop.steps, ready.loop.steps_an_epoch
     weights = list(ready.loop.trained.model.parameters())

@@ -1,11 +1,11 @@
-"""The loop of a run: steps, guards, evaluations, checkpoints, and the log.
+"""The training loop: steps, guards, evaluations, checkpoints, and the log.
 
 A step sums the loss of its batches and divides it by the trained tokens in them, over all processes. So the
-result does not depend on how its rows are divided among batches and processes. transformers' callbacks decide
-what is due after a step (`DefaultFlowCallback`) and report to TensorBoard and others.
+result does not depend on how its rows are divided among batches and processes. After a step, transformers'
+callbacks decide what to do next (`DefaultFlowCallback`) and report to TensorBoard and others.
 
-`log.jsonl` has a JSON line a step. A resumed run drops the lines of steps that it repeats, so the log reads
-like that of an unbroken run.
+`log.jsonl` contains a JSON line per logged step. A resumed run drops the lines of steps that it repeats, so
+the log reads like that of a run that never stopped.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from redraft.train.trained import Trained, part_of
 
 
 def peak_memory() -> int:
-    """Return the peak memory in bytes: of the GPU if one is used, else of this process."""
+    """Return the peak memory in bytes: of the GPU if one is used, otherwise of this process."""
     unit = 1 if sys.platform == "darwin" else 1024
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return torch.cuda.max_memory_allocated() or own
 
 
 class Log:
-    """Write the lines of a run to `log.jsonl`, in the first process only, and show progress."""
+    """The log of a run. The first process writes it to `log.jsonl` and shows progress."""
 
     def __init__(self, folder: Path, *, leads: bool = True, quiet: bool = False) -> None:
         self._path = folder / LOG if leads else None
@@ -57,7 +57,7 @@ class Log:
 
     @contextmanager
     def opened(self, step: int) -> Iterator[None]:
-        """Open the log inside a `with` block, keeping the lines up to `step`."""
+        """Open the log for a `with` block. Only its lines up to `step` are kept."""
         try:
             if self._path:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ class Log:
                 self._file.close()
 
     def write(self, step: int, steps: int, numbers: Mapping[str, Any]) -> None:
-        """Write the numbers of a step or an evaluation. Others are not logged here."""
+        """Write the numbers of a step or an evaluation. Numbers without a loss are ignored."""
         if self._file and {"loss", "eval_loss"} & numbers.keys():
             # JSON has no infinity, which is the norm of the first gradients with fp16.
             finite = {name: each if isfinite(each) else None for name, each in numbers.items()}
@@ -83,14 +83,14 @@ class Log:
             self._progress.step(step, steps, numbers)
 
     def hide(self) -> None:
-        """Show no progress."""
+        """Stop showing progress."""
         self._progress = StepProgress(quiet=True)
 
 
 class StepCounts:
-    """Counts since the last line of the log: without padding, over all processes.
+    """Counts of tokens since the last line of the log, without padding, over all processes.
 
-    `longest` is the length of this process's longest batch in the session, with padding.
+    `longest` is the number of tokens in this process's largest batch of the session, with padding.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class StepCounts:
         self.longest = max(self.longest, longest)
 
     def take(self) -> dict[str, float]:
-        """Return the numbers for a line, and reset."""
+        """Return the numbers for a line of the log, and reset the counts."""
         now = time.monotonic()
         pace = self.tokens / max(now - self._since, 1e-9)
         taken = {
@@ -119,12 +119,12 @@ class StepCounts:
 
 
 class StepProgress(ProgressLine):
-    """Steps of a run. Their pace counts from the first step that is shown."""
+    """The progress line of a run. The time left is estimated from the first step that is shown."""
 
     _logs: Mapping[str, Any]  # of the last step
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
-        """Show a line of the log: a step, or an evaluation, which stays."""
+        """Show the numbers of a step, or print those of an evaluation on a line that stays."""
         if "loss" not in logs:
             found = (f"{name} {each:.4f}" for name, each in logs.items() if name.startswith("eval_"))
             self.print(" · ".join((f"step {step} of {total}", *found)))
@@ -137,7 +137,7 @@ class StepProgress(ProgressLine):
         self.update(now=first or step == total)
 
     def parts(self) -> list[str]:
-        """Return the step, its numbers, tokens a second, the memory, and the time left."""
+        """Return the step, its numbers, tokens per second, memory, and the time left."""
         logs = self._logs
         return [
             f"step {self.done} of {self.total}",
@@ -157,11 +157,11 @@ SOURCE = "source.safetensors"  # what the source of batches keeps in a checkpoin
 RANDOM = "random-{}.safetensors"  # the states of a process's random generators
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
-"""Signals that ask to stop. If processes got different ones, SIGTERM decides: its sender starts a new run."""
+"""Signals that stop a run. If processes received different ones, SIGTERM counts: its sender will restart."""
 
 
 class Loop:
-    """A run of a model on data. Its `state` is what transformers' Trainer records too."""
+    """Trains a model on data. Its `state` is of the same class as that of transformers' Trainer."""
 
     def __init__(
         self,
@@ -198,18 +198,18 @@ class Loop:
 
     @property
     def steps_an_epoch(self) -> int:
-        """Steps of the optimizer in an epoch."""
+        """The number of optimizer steps in an epoch."""
         return -(-len(self.data) // self.args.gradient_accumulation_steps)
 
     @property
     def steps(self) -> int:
-        """All steps of the run."""
+        """The number of steps in the whole run."""
         if self.args.max_steps > 0:
             return int(self.args.max_steps)
         return math.ceil(self.args.num_train_epochs * self.steps_an_epoch)
 
     def run(self, checkpoint: checkpoints.SavedCheckpoint | None = None) -> int:
-        """Train to the end, or until a signal, and return the steps done."""
+        """Train to the end, or until a signal arrives. Return the number of steps done."""
         try:
             with self.log.opened(checkpoint.step if checkpoint else 0), self.signals:
                 self._begin(checkpoint)
@@ -356,7 +356,7 @@ class Loop:
         )
 
     def records(self, step: int) -> list[str]:
-        """Return the ids of the records that this process reads at a step. Steps count from 1."""
+        """Return the ids of the records that this process reads in a step. Steps count from 1."""
         times = self.args.gradient_accumulation_steps
         epoch, number = divmod(step - 1, self.steps_an_epoch)
         batches = range(number * times, min((number + 1) * times, len(self.data)))
@@ -397,9 +397,9 @@ class Loop:
         self.log.write(self.state.global_step, self.steps, logs)
 
     def evaluate(self) -> float:
-        """Return the mean loss on the evaluation data, over all processes.
+        """Return the mean loss on the evaluation data, over all processes; infinity without such data.
 
-        Other sums in the model's output (`sums`) become means in the same way, and are logged.
+        Other sums in the model's output (`sums`) are averaged in the same way, and logged.
         """
         if self.eval_data is None:
             return math.inf

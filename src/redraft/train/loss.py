@@ -1,10 +1,10 @@
-"""Compute the loss of trained tokens, without the logits of a whole batch.
+"""Compute the loss of trained tokens without keeping the logits of a whole batch in memory.
 
-Only hidden states that predict a trained token reach the head, a slice at a time, and each slice's gradient
-is taken while its logits are there. torch has `linear_cross_entropy` for this. With torch 2.13 on a CPU
-(1,024 tokens, a head of 49,152 x 576) it took 2 to 16 times as long, and in bf16 its sum in 16 bits was off
-by half a percent. If the head is not a plain matrix, or the model changes its logits (a bound, a scale), the
-model computes the logits itself, of trained tokens only.
+Only hidden states that predict a trained token go through the head, one slice at a time, and each slice's
+gradient is computed while its logits are in memory. torch has `linear_cross_entropy` for this. With torch
+2.13 on a CPU (1,024 tokens, a head of 49,152 x 576) it took 2 to 16 times as long, and in bf16 its sum in 16
+bits was off by half a percent. If the head is not a plain matrix, or the model changes its logits (a bound, a
+scale), the model computes the logits itself: for a single row, only those of trained tokens.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from redraft.train.batches import IGNORED
 
 
 def fuse(model: PreTrainedModel | PeftModel) -> bool:
-    """Make a model compute its loss as in this module, when it is called with labels.
+    """Make a model compute its loss with this module when it is called with labels.
 
-    Call it once, after adapters are added. The model then also takes `num_items_in_batch`: the number of
-    trained tokens to divide by (default: in the batch). Without labels nothing changes.
+    Call this once, after adding adapters. The model then also accepts `num_items_in_batch`: the number of
+    trained tokens to divide by (default: those in the batch). Calls without labels work as before.
 
     Returns:
-        Whether logits are computed a slice at a time. If not, memory holds all trained tokens' logits.
+        Whether logits are computed one slice at a time. If not, all of them are in memory at once.
     """
     inner = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
     plain = has_plain_head(inner)
@@ -72,7 +72,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def signature_of(whole: Callable[..., Any]) -> Signature:
-    """Return the new forward's signature, in which libraries look for the positions argument."""
+    """Return a signature for the new forward. Libraries look for the positions argument in it."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
         Parameter("inputs", Parameter.VAR_KEYWORD),
@@ -86,7 +86,7 @@ def signature_of(whole: Callable[..., Any]) -> Signature:
 
 
 def inputs_of(model: PreTrainedModel, input_ids: Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return the inputs of the model: no cache, and the bounds of a packed row's examples."""
+    """Return the model's inputs, with the cache off and with the bounds of a packed row's examples."""
     found: dict[str, Any] = {}
     positions = inputs.get("position_ids")
     packed = model.config._attn_implementation == attention.NAME  # noqa: SLF001 - the only way to ask
@@ -216,9 +216,9 @@ def _is_here(head: Any) -> bool:
 
 
 def has_plain_head(model: PreTrainedModel) -> bool:
-    """Return whether a model's logits are exactly its last hidden states times a matrix.
+    """Return whether a model's logits are exactly its last hidden states times the head's matrix.
 
-    This is tried on one token: large numbers replace the head's output, and the model must return them
+    This is tested on one token: large numbers replace the head's output, and the model must return them
     unchanged.
     """
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]

@@ -1,10 +1,10 @@
-"""The settings of `redraft train`: about 40 for any run, and some for each verb. Recipe and flags:
+"""Define the settings of `redraft train`: about 40 for any run, and some for each verb. Usage:
 
     redraft train VERB RECIPE --name value --switch --list a b
 
 Settings of optimizer, schedule, checkpoints and logs have the names of transformers' `TrainingArguments`,
-and `trained` makes these of them. Its other fields cannot be set. Flags override the recipe. The commands of
-SelFee, Alpaca and Vicuna work as they are: `OLD` has the names that have changed since. Nothing heavy is
+which `trained` makes from them. Its other fields cannot be set. Flags override the recipe. The commands of
+SelFee, Alpaca and Vicuna work unchanged: `OLD` lists the names that have changed since. Nothing heavy is
 imported here.
 """
 
@@ -26,7 +26,7 @@ MODEL, DATA, STEPS, RUN = "Model", "Data", "Training", "Run"
 
 _Home = AfterValidator(lambda value: value and os.path.expanduser(value))  # noqa: PTH111
 Place = Annotated[str, _Home]
-"""A path. In a recipe, no shell expands `~`; a `Path` would change org/name+adapter."""
+"""A path with `~` expanded, since no shell does that in a recipe. A `Path` would change org/name+adapter."""
 MaybePlace = Annotated[str | None, _Home]
 
 _Several = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
@@ -40,7 +40,7 @@ Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "inve
 
 
 class RunOptions(OptionModel):
-    """The settings of any run. The help texts describe each."""
+    """Settings of every training run. Their help texts describe them."""
 
     model_config = ConfigDict(strict=False)  # flags are texts, and so is `1e-5` in YAML
 
@@ -48,80 +48,79 @@ class RunOptions(OptionModel):
     verb: ClassVar[str]  # the name in `redraft train VERB`
 
     model_name_or_path: Place = option(
-        "a folder, a .gguf file, org/name, or default; +FOLDER merges an adapter first",
+        "the base model: a folder, a .gguf file, org/name, or default; +FOLDER merges an adapter first",
         MODEL,
         default="default",
     )
-    data_path: Places = option("files of records in any shape that redraft reads", DATA, default=())
-    format: TrainingFormat = option("the training text (chat: the model's template)", DATA, default="selfee")
-    model_max_length: int = option("the most tokens of a record, and of a packed row", DATA, default=2048)
+    data_path: Places = option("files of records in any format that redraft reads", DATA, default=())
+    format: TrainingFormat = option("format of the training text (chat: the model's)", DATA, default="selfee")
+    model_max_length: int = option("maximum tokens of a record, and of a packed row", DATA, default=2048)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "number format of the weights during training", MODEL, default="auto"
     )
-    bf16: bool | None = option("compute layers in bf16; the default if the CPU is faster with it", MODEL)
+    bf16: bool | None = option("compute layers in bf16; default if the CPU supports it", MODEL)
     fp16: bool = option("compute layers in fp16; needs a GPU", MODEL, default=False)
     tf32: bool | None = option("compute 32-bit products in TF32; needs a GPU", MODEL)
-    lora: bool | None = option("train an adapter; by default if full training does not fit", MODEL)
+    lora: bool | None = option("train an adapter; default if full training fits no GPU", MODEL)
     lora_r: int = option("rank of the adapter", MODEL, default=16, ge=1)
     lora_alpha: float = option("scale of the adapter", MODEL, default=32.0, gt=0)
     lora_dropout: float = option("dropout before the adapter", MODEL, default=0.0, ge=0, lt=1)
     lora_target_modules: Texts = option("layers that get an adapter", MODEL, default=("all-linear",))
-    pad_token: str | None = option("a token to add, as SelFee and Alpaca add [PAD]", MODEL)
+    pad_token: str | None = option("a padding token to add, such as SelFee's [PAD]", MODEL)
     output_dir: MaybePlace = option("the folder for the result, its checkpoints and log", STEPS)
-    max_steps: int | None = option("steps of the optimizer; else --num_train_epochs decides", STEPS, ge=1)
+    max_steps: int | None = option("steps of the optimizer, in place of --num_train_epochs", STEPS, ge=1)
     num_train_epochs: float = option("passes over the data", STEPS, default=3.0, gt=0)
     per_device_train_batch_size: int = option(
-        "rows in a batch of a process; with --packing False, records", STEPS, default=4, ge=1
+        "rows per batch and process (records, with --packing False)", STEPS, default=4, ge=1
     )
-    gradient_accumulation_steps: int = option("batches in a step", STEPS, default=1, ge=1)
+    gradient_accumulation_steps: int = option("batches per step", STEPS, default=1, ge=1)
     learning_rate: float | None = option(
-        "the peak of the schedule; by default 2e-5 for all weights and 2e-4 for an adapter", STEPS, ge=0
+        "the peak learning rate; by default 2e-5 for all weights and 2e-4 for an adapter", STEPS, ge=0
     )
-    lr_scheduler_type: Schedule = option("how the learning rate falls", STEPS, default="cosine")
-    warmup_ratio: float = option("the share of all steps that warm up", STEPS, default=0.03, ge=0, lt=1)
-    warmup_steps: int | None = option("steps of warm-up, in place of --warmup_ratio", STEPS, ge=0)
+    lr_scheduler_type: Schedule = option("the schedule of the learning rate", STEPS, default="cosine")
+    warmup_ratio: float = option("share of all steps used for warm-up", STEPS, default=0.03, ge=0, lt=1)
+    warmup_steps: int | None = option("warm-up steps, in place of --warmup_ratio", STEPS, ge=0)
     optim: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = option(
         "the optimizer", STEPS, default="adamw_torch_fused"
     )
-    weight_decay: float = option("weight decay of all but norms and biases", STEPS, default=0.0, ge=0)
+    weight_decay: float = option("weight decay, except of norms and biases", STEPS, default=0.0, ge=0)
     adam_beta1: float = option("decay of AdamW's first moment", STEPS, default=0.9, ge=0, lt=1)
     adam_beta2: float = option("decay of AdamW's second moment", STEPS, default=0.999, ge=0, lt=1)
     adam_epsilon: float = option("added to AdamW's denominator", STEPS, default=1e-8, ge=0)
     max_grad_norm: float = option("clip the gradient to this norm; 0: never", STEPS, default=1.0, ge=0)
     seed: int = option(
-        "seed of the order of records and of all other randomness", STEPS, default=42, ge=0, le=2**32 - 1
+        "seed for the order of records and all other randomness", STEPS, default=42, ge=0, le=2**32 - 1
     )
     activation_checkpointing: bool = option(
-        "compute activations twice: a fifth slower, and less memory (also: --gradient_checkpointing)",
+        "compute activations twice to save memory, a fifth slower (also: --gradient_checkpointing)",
         STEPS,
         default=False,
     )
     torch_compile: bool = option("compile the model first", STEPS, default=False)
     fsdp: Annotated[str, _Text] = option(
-        "shard the model over GPUs: full_shard or shard_grad_op, and offload for a copy in the machine's "
-        "memory",
+        "shard the model over GPUs: full_shard or shard_grad_op; offload keeps weights in CPU memory",
         STEPS,
         default="",
     )
     fsdp_transformer_layer_cls_to_wrap: str | None = option(
-        "the class of layers that --fsdp wraps; by default, as transformers knows the model", STEPS
+        "class of the layers that --fsdp wraps; by default, transformers' choice for the model", STEPS
     )
-    use_cpu: bool = option("use no GPU", STEPS, default=False)
-    workers: int | None = option("processes that tokenise; by default one per core", DATA, ge=1)
+    use_cpu: bool = option("do not use a GPU", STEPS, default=False)
+    workers: int | None = option("number of tokenising processes; by default one per core", DATA, ge=1)
     cache_dir: MaybePlace = option("folder for prepared data", DATA)
     save_strategy: Strategy = option("when to save a checkpoint", RUN, default="steps")
     save_steps: int = option("steps between two checkpoints", RUN, default=200, ge=1)
-    save_total_limit: int | None = option("the newest checkpoints that are kept", RUN, default=2, ge=1)
+    save_total_limit: int | None = option("number of newest checkpoints to keep", RUN, default=2, ge=1)
     logging_steps: int = option("steps between two lines of the log", RUN, default=1, ge=1)
     report_to: Texts = option("also log to tensorboard, wandb, mlflow …", RUN, default=("none",))
-    run_name: str | None = option("the name of the run in --report_to", RUN)
+    run_name: str | None = option("name of the run for --report_to", RUN)
     overwrite_output_dir: bool = option(
         "start over: delete the checkpoints and the result in --output_dir", RUN, default=False
     )
     preview: int | None = option("show this many training examples, and exit", RUN, ge=1)
-    estimate: bool = option("do two steps, say what all of them take, and exit", RUN, default=False)
-    price_per_hour: float | None = option("price of all machines together, for --estimate", RUN, ge=0)
-    dry_run: bool = option("do everything except the steps", RUN, default=False)
+    estimate: bool = option("estimate time and memory from two steps, and exit", RUN, default=False)
+    price_per_hour: float | None = option("price per hour of all machines, for --estimate", RUN, ge=0)
+    dry_run: bool = option("do all that comes before the steps, and exit", RUN, default=False)
     quiet: bool = option("hide progress and remarks", RUN, default=False)
 
     def check(self) -> None:
@@ -131,7 +130,7 @@ class RunOptions(OptionModel):
 
     @property
     def fsdp_words(self) -> list[str]:
-        """The words of `--fsdp`, none if it is off."""
+        """The words given to `--fsdp`; empty if it is off."""
         words = self.fsdp.replace(",", " ").split()
         return [] if [word.lower() for word in words] == ["false"] else words
 
@@ -143,20 +142,20 @@ FSDP = {
     "auto_wrap": {},  # layers are wrapped one by one anyway
     "True": {},
 }
-"""The words of `--fsdp`, as SelFee, Alpaca and Vicuna type them, in those of FSDP 2."""
+"""The words of `--fsdp`, as SelFee, Alpaca and Vicuna type them, and the settings of FSDP 2 for each."""
 
 
 class LossOptions(RunOptions):
-    """The settings of a run that computes its loss on given data."""
+    """Settings of verbs that compute their loss on given data."""
 
     eval_data_path: Places = option("files for the evaluation loss (--eval_strategy)", DATA, default=())
     eval_strategy: Strategy = option("when to evaluate (also: --evaluation_strategy)", RUN, default="no")
     eval_steps: int | None = option("steps between two evaluations; by default --logging_steps", RUN, ge=1)
     per_device_eval_batch_size: int | None = option(
-        "rows of an evaluation in a batch; by default as in training", STEPS, ge=1
+        "rows per evaluation batch; by default, as in training", STEPS, ge=1
     )
     divergence_steps: int = option(
-        "stop after this many steps in a row with a loss far too high; 0: never", RUN, default=20, ge=0
+        "stop if the loss is far too high for this many steps in a row; 0: never", RUN, default=20, ge=0
     )
 
 
@@ -166,19 +165,19 @@ class SftOptions(LossOptions):
     verb = "sft"
 
     training_objective: Objective = option(
-        "train on all but rejected answers, all texts, one answer, all but answer 0, or feedback",
+        "texts with loss: all but rejected answers, all, one answer, all but answer 0, or feedback",
         DATA,
         default="accepted",
     )
     answer: Literal["accepted", "first"] = option(
-        "the answer for --training_objective answer (first: answer 0 even if rejected, as in SelFee)",
+        "which answer --training_objective answer uses (first: answer 0 even if rejected, as in SelFee)",
         DATA,
         default="accepted",
     )
     packing: bool = option(
         "fill each row with several records; otherwise, one record a row", DATA, default=True
     )
-    lora_from: MaybePlace = option("the adapter to go on from: a folder, or a GGUF file", MODEL)
+    lora_from: MaybePlace = option("adapter to train further: a folder or a GGUF file", MODEL)
     gguf: MaybePlace = option("also write the result to this GGUF file", RUN)
 
     def check(self) -> None:
@@ -192,29 +191,29 @@ class SftOptions(LossOptions):
 
 
 class RewardOptions(LossOptions):
-    """The settings of reward models."""
+    """The settings of reward model training."""
 
     verb = "reward"
 
-    eval_data_path: Places = option("files of pairs that the result is measured on", DATA, default=())
+    eval_data_path: Places = option("files of pairs to measure the result on", DATA, default=())
     num_train_epochs: float = option(
-        "passes over the data: a second one mostly learns the pairs by heart", STEPS, default=1.0, gt=0
+        "passes over the data (a second one mostly memorises the pairs)", STEPS, default=1.0, gt=0
     )
-    per_device_train_batch_size: int = option("pairs in a batch of a process", STEPS, default=4, ge=1)
+    per_device_train_batch_size: int = option("pairs per batch and process", STEPS, default=4, ge=1)
     format: TrainingFormat = option(
-        "the text of a prompt and its answer (chat: the model's own template)", DATA, default="chat"
+        "format of a prompt with its answer (chat: the model's own template)", DATA, default="chat"
     )
-    model_max_length: int = option("the most tokens of a prompt with its answer", DATA, default=2048)
+    model_max_length: int = option("maximum tokens of a prompt with its answer", DATA, default=2048)
 
 
 LARGE = 4 << 20
-"""Bytes from which `redraft train` returns a freed block of memory to the system. At 2 MB, just below the
-activations of the default model at 2,048 tokens in bf16, a step took twice as long: blocks that do not fill
+"""Size, in bytes, from which `redraft train` returns freed memory blocks to the system. At 2 MB, just below
+the default model's activations at 2,048 tokens in bf16, a step took twice as long: blocks that do not fill
 torch's large pages are mapped again in small ones."""
 
 LEARNING_RATE = {"full": 2e-5, "lora": 2e-4}
-"""For all weights, that of SelFee, Alpaca and Vicuna; for adapters, ten times as much (Schulman et al., "LoRA
-Without Regret", 2025)."""
+"""The default learning rates. For all weights, it is that of SelFee, Alpaca and Vicuna; for adapters, ten
+times as much (Schulman et al., "LoRA Without Regret", 2025)."""
 
 
 def help_records(options: type[RunOptions]) -> dict[str, list[tuple[str, str]]]:
@@ -229,65 +228,63 @@ def help_records(options: type[RunOptions]) -> dict[str, list[tuple[str, str]]]:
 
 
 ROLLOUTS, JUDGING, ALGORITHM = "Rollouts", "Reward", "Algorithm"
-_ALL = "an answer is drawn from all tokens, whose probabilities the loss reads"
+_ALL = "answers are drawn from all tokens, because the loss uses the probabilities of all"
 
 
 class PpoOptions(RunOptions):
-    """The settings of a run of PPO."""
+    """The settings of PPO training."""
 
     verb = "ppo"
 
     format: TrainingFormat = option(
-        "the text of a prompt (chat: the model's own template)", DATA, default="chat"
+        "format of a prompt (chat: the model's own template)", DATA, default="chat"
     )
-    model_max_length: int = option("the most tokens of a prompt with its answer", DATA, default=1024)
+    model_max_length: int = option("maximum tokens of a prompt with its answer", DATA, default=1024)
     num_train_epochs: float = option("passes over the prompts", STEPS, default=1.0, gt=0)
     per_device_train_batch_size: int = option("answers in a minibatch", STEPS, default=16, ge=1)
-    lr_scheduler_type: Schedule = option(
-        "how the learning rate falls: a rollout batch is a new problem", STEPS, default="constant"
-    )
-    warmup_ratio: float = option("the share of all steps that warm up", STEPS, default=0.0, ge=0, lt=1)
+    lr_scheduler_type: Schedule = option("the schedule of the learning rate", STEPS, default="constant")
+    warmup_ratio: float = option("share of all steps used for warm-up", STEPS, default=0.0, ge=0, lt=1)
     lora: bool | None = option(
-        "train an adapter, as PPO always does: its reference is the model without it", MODEL, default=True
+        "train an adapter; PPO needs one, since its reference is the model without it", MODEL, default=True
     )
     algorithm: Literal["ppo", "rloo", "grpo"] = option("the advantage estimator", ALGORITHM, default="ppo")
     reward: Texts = option(
-        "what judges an answer: a check, reward:MODEL or python:module.function; a weighted sum: A 2*B",
+        "judge answers by a check, reward:MODEL or python:module.function; A 2*B is a weighted sum",
         JUDGING,
         default=(),
     )
-    num_rollouts: int = option("answers in a rollout batch, over all processes", ROLLOUTS, default=128, ge=1)
+    num_rollouts: int = option("answers per rollout batch, over all processes", ROLLOUTS, default=128, ge=1)
     chunk_size: int = option("answers that are written and judged together", ROLLOUTS, default=16, ge=1)
-    num_generations: int = option("answers to each prompt, for rloo and grpo", ROLLOUTS, default=4, ge=2)
-    max_new_tokens: int = option("the most tokens of an answer", ROLLOUTS, default=128, ge=1)
+    num_generations: int = option("answers per prompt, for rloo and grpo", ROLLOUTS, default=4, ge=2)
+    max_new_tokens: int = option("maximum tokens of an answer", ROLLOUTS, default=128, ge=1)
     max_length: int | None = option(
-        "the most tokens of a prompt with its answer, in place of --max_new_tokens", ROLLOUTS, ge=2
+        "maximum tokens of a prompt with its answer, in place of --max_new_tokens", ROLLOUTS, ge=2
     )
-    min_new_tokens: int = option("the fewest tokens of an answer", ROLLOUTS, default=0, ge=0)
-    temperature: float = option("temperature of the answers", ROLLOUTS, default=1.0, gt=0)
-    top_k: int = option("as on StableVicuna's card", ROLLOUTS, default=0, what=f"0: {_ALL}", ge=0, le=0)
-    top_p: float = option("as on StableVicuna's card", ROLLOUTS, default=1.0, what=f"1: {_ALL}", ge=1, le=1)
-    do_sample: bool = option("as on StableVicuna's card", ROLLOUTS, default=True)
+    min_new_tokens: int = option("minimum tokens of an answer", ROLLOUTS, default=0, ge=0)
+    temperature: float = option("temperature for sampling answers", ROLLOUTS, default=1.0, gt=0)
+    top_k: int = option("only 0, as in StableVicuna", ROLLOUTS, default=0, what=f"0: {_ALL}", ge=0, le=0)
+    top_p: float = option("only 1, as in StableVicuna", ROLLOUTS, default=1.0, what=f"1: {_ALL}", ge=1, le=1)
+    do_sample: bool = option("only True, as in StableVicuna", ROLLOUTS, default=True)
     missing_eos_penalty: float = option(
         "subtracted from the reward of an answer that does not end by itself", JUDGING, default=0.0, ge=0
     )
-    scale_reward: Literal["none"] = option("as on StableVicuna's card", JUDGING, default="none")
+    scale_reward: Literal["none"] = option("only none, as in StableVicuna", JUDGING, default="none")
     cliprange_reward: float | None = option("clip rewards to plus or minus this (trlX: 10)", JUDGING, gt=0)
-    ppo_epochs: int = option("passes over a rollout batch", ALGORITHM, default=4, ge=1)
+    ppo_epochs: int = option("passes over each rollout batch", ALGORITHM, default=4, ge=1)
     init_kl_coef: float = option(
-        "the first price of a nat of KL from the reference policy", ALGORITHM, default=0.05, ge=0
+        "the first KL coefficient: penalty per nat of KL from the reference", ALGORITHM, default=0.05, ge=0
     )
     target: float | None = option(
-        "KL of an answer in nats that the price aims at; without it, the price stays", ALGORITHM, gt=0
+        "target KL of an answer, in nats; without it, the KL coefficient stays the same", ALGORITHM, gt=0
     )
-    horizon: int = option("answers over which the price adapts", ALGORITHM, default=10_000, ge=1)
+    horizon: int = option("answers over which the KL coefficient adapts", ALGORITHM, default=10_000, ge=1)
     gamma: float = option("discount of later rewards", ALGORITHM, default=1.0, ge=0, le=1)
     lam: float = option("lambda of generalised advantage estimation", ALGORITHM, default=0.95, ge=0, le=1)
     cliprange: float = option(
         "clip the ratio of probabilities to 1 plus or minus this", ALGORITHM, default=0.2, gt=0
     )
     importance_sampling_clip_max: float = option(
-        "weigh a token by the trainer's probability of it over the sampler's, at most this (0: do not)",
+        "limit of a token's weight: its probability in the trainer over that in the sampler (0: no weights)",
         ALGORITHM,
         default=2.0,
         ge=0,
@@ -302,7 +299,7 @@ class PpoOptions(RunOptions):
         super().check()
         if not self.lora:
             raise UsageError(
-                "PPO trains an adapter: --lora True.", hint="Merge it later: redraft weights merge-lora"
+                "PPO trains only adapters: --lora True.", hint="Merge it later: redraft weights merge-lora"
             )
         if not self.do_sample:
             raise UsageError("--do_sample False is not supported.", hint=f"Leave it out: {_ALL}.")
@@ -319,28 +316,28 @@ VERBS: dict[str, type[RunOptions]] = {each.verb: each for each in (SftOptions, R
 
 
 def room(own: PpoOptions, prompt: int) -> int:
-    """Return how many tokens an answer may have after a prompt of `prompt` tokens."""
+    """Return the maximum number of tokens in an answer after a prompt of `prompt` tokens."""
     return own.max_new_tokens if own.max_length is None else own.max_length - prompt
 
 
 def samples_each(own: PpoOptions) -> int:
-    """Return how many answers a prompt gets in a rollout batch."""
+    """Return the number of answers per prompt in a rollout batch."""
     return own.num_generations if own.algorithm in ("rloo", "grpo") else 1
 
 
 Own = TypeVar("Own", bound=RunOptions)
 
 _DATA = (".jsonl", ".json", ".txt", ".gz", ".csv", ".parquet")
-"""Endings of data files, which users type in place of a recipe."""
+"""Extensions of data files. Users sometimes type such a file in place of a recipe."""
 
 LAZY = "lazy_preprocess"
-"""FastChat's switch. Its batches count records, however long each is, and so do ours then."""
+"""FastChat's switch. With it, as in FastChat, each row of a batch is one record: packing is off."""
 OLD = {
     "evaluation_strategy": "eval_strategy",
     "gradient_checkpointing": "activation_checkpointing",
     LAZY: "packing",
 }
-"""Names in the commands of 2023, and what they are called now."""
+"""Setting names in the commands of 2023, and their current names."""
 
 
 def parse(words: Sequence[str], options: type[Own]) -> Own:
@@ -350,7 +347,7 @@ def parse(words: Sequence[str], options: type[Own]) -> Own:
 
 
 def settings_of(options: type[Own], recipe: str | None, given: Callable[[], Mapping[str, Any]]) -> Own:
-    """Return a run's settings: the recipe's, overridden by `given()`, which is called after reading it."""
+    """Return the recipe's settings, overridden by those of `given()`, which is called after reading it."""
     merged = _by_current_names(read_recipe(recipe, options)) if recipe else {}
     merged |= _by_current_names(given())
     for name in merged.keys() - options_of(options).keys():
@@ -365,7 +362,7 @@ def _by_current_names(values: Mapping[str, Any]) -> dict[str, Any]:
     for old, value in values.items():
         name = OLD.get(old, old)
         if old != name and name in values:
-            raise UsageError(f"--{old} and --{name} are one setting.", hint=f"Give --{name} alone.")
+            raise UsageError(f"--{old} and --{name} are the same setting.", hint=f"Give only --{name}.")
         if old != LAZY:
             found[name] = value
         elif str(value).lower() == "true":
@@ -374,7 +371,7 @@ def _by_current_names(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_flags(words: Sequence[str], options: type[RunOptions]) -> dict[str, Any]:
-    """Return name to value. A flag takes the words that follow it; without any it is a switch.
+    """Parse flags into names and values. The words after a flag are its values; without any it is a switch.
 
     A repeated flag adds to a list, or replaces a single value.
     """
@@ -393,7 +390,7 @@ def read_flags(words: Sequence[str], options: type[RunOptions]) -> dict[str, Any
             values[flag] = [*before, *given]
         elif not flag:
             hint = f"redraft train {options.verb} [RECIPE] --name value …"
-            raise UsageError(f"{word!r} belongs to no flag.", hint=hint)
+            raise UsageError(f"{word!r} does not belong to a flag.", hint=hint)
         else:
             values[flag].append(word)
     return {name: _value(name, several, known[name], options) for name, several in values.items()}
@@ -415,7 +412,7 @@ def _value(name: str, words: list[str], option: Option, options: type[RunOptions
         last, hint = words[-1], None
         if last in shipped_recipes("train") or Path(last).suffix in (".yaml", ".yml"):
             hint = f"The recipe comes first: redraft train {options.verb} {last} --{name} {words[0]}"
-        raise UsageError(f"--{name} takes one value, and has {len(words)}: {' '.join(words):.60}.", hint=hint)
+        raise UsageError(f"--{name} accepts one value, not {len(words)}: {' '.join(words):.60}.", hint=hint)
     is_switch = option.type in (bool, bool | None) or name == "fsdp"
     if not words and not is_switch:
         raise UsageError(f"--{name} has no value.", hint=f"--{name} VALUE: {option.text}")
@@ -427,15 +424,15 @@ def no_setting(name: str, options: type[RunOptions], shown: str, *, prefix: str 
     near = nearest(name, _known(options), prefix)
     others = [each.verb for each in VERBS.values() if name in options_of(each)]
     elsewhere = [f"redraft train {verb} has it." for verb in others]
-    leave = "Leave it out: redraft train takes some 40 settings of transformers by their names."
+    leave = "Leave it out: redraft train accepts only about 40 of transformers' settings."
     lines = [*(elsewhere or [near or leave]), f"redraft train {options.verb} --help-all lists all settings."]
     return UsageError(f"there is no setting {shown}.", hint="\n".join(lines))
 
 
 def read_recipe(ref: str, options: type[RunOptions]) -> dict[str, Any]:
-    """Return name to value of a recipe, by its name or path, without its `about`."""
+    """Return the names and values in a recipe, found by its name or path, without its `about`."""
     if ref.lower().endswith(_DATA):
-        raise UsageError(f"{ref} is a data file by its name, not a recipe.", hint=f"--data_path {ref}")
+        raise UsageError(f"{ref} looks like a data file, not a recipe.", hint=f"--data_path {ref}")
     _, document = recipe_of(ref, "train")
     for name in document:
         if name not in _known(options):

@@ -3,14 +3,13 @@
 The loop (`loop`) reads `Ppo`. An epoch of the loop is a rollout batch:
 
 1. Rollouts: the policy answers prompts, a chunk at a time (`policy`).
-2. Rewards: each chunk is judged (`rewards`) and written down.
-3. Advantages: when all answers are there, `Experience` makes tensors of them. `--algorithm` decides what
-   becomes of the scores: see `algorithm` for each formula. β, the price of KL, is adapted after each batch.
+2. Rewards: each chunk is judged (`rewards`) and written to `samples.jsonl`.
+3. Advantages: after the last chunk, `Experience` makes tensors of all answers. `--algorithm` decides how
+   scores become advantages (`algorithm`). β, the KL coefficient, is adapted after each batch.
 4. Updates: `--ppo_epochs` passes over the answers in minibatches. The loop calls `Learner` for their loss.
 
-A rollout batch is part of a checkpoint, so a run resumes in the middle of its steps; one that was not whole
-is written again. Several processes write and judge chunks in turns, and each takes its share of every
-minibatch.
+A rollout batch is part of a checkpoint, so a run can resume in the middle of its steps. An unfinished batch
+is written again. Several processes divide the chunks among them, and then each minibatch.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class RolloutPrompt:
 
 
 class PpoVerb(Verb[PpoOptions]):
-    """`redraft train ppo`."""
+    """The verb `redraft train ppo`."""
 
     row = "prompt"
     marked = ("", "a prompt, up to where the model writes")
@@ -72,8 +71,8 @@ class PpoVerb(Verb[PpoOptions]):
         """Raise `RedraftError` if rollout batches cannot be divided, written or judged."""
         if own.fsdp_words:
             raise UsageError(
-                "--fsdp splits the weights over processes, and PPO needs whole ones to write.",
-                hint="Leave it out: each process then holds the model.",
+                "--fsdp splits the weights over processes, but PPO needs the whole model to write.",
+                hint="Leave it out: each process then loads the whole model.",
             )
         _check_sizes(own)
         parse_rewards(own.reward)
@@ -96,7 +95,7 @@ class PpoVerb(Verb[PpoOptions]):
         return PromptEncoder(tokenizer, own.format, most, least)
 
     def rows(self, lengths: Ints, own: PpoOptions) -> Rows:
-        """Put each prompt into a row."""
+        """Put each prompt into a row of its own."""
         return one_a_row(lengths, own.max_length or own.model_max_length)
 
     def model(
@@ -123,14 +122,14 @@ class PpoVerb(Verb[PpoOptions]):
         args: TrainingArguments,
         tokenizer: PreTrainedTokenizerBase,
     ) -> tuple[Ppo, Learner]:
-        """Return rollout batches of the prompts, and the policy that writes them."""
+        """Return the source of rollout batches, and the policy that writes them."""
         longest = int(data.rows.lengths.max())
         trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if trained and longest + (answer := room(own, longest)) > trained:
             flag = "--model_max_length" if own.max_length is None else "--max_length"
             raise UsageError(
-                f"a prompt of {longest:,} tokens and an answer of {answer:,} are longer than the {trained:,} "
-                "tokens that the model was trained for.",
+                f"a prompt of {longest:,} tokens and an answer of {answer:,} are together more than the "
+                f"{trained:,} tokens that the model was trained for.",
                 hint=f"{flag} {trained} leaves out prompts that are too long.",
             )
         policy = Learner(model, own)
@@ -167,7 +166,7 @@ def _check_sizes(own: PpoOptions) -> None:
     for name, size in sizes.items():
         if own.num_rollouts % size:
             raise UsageError(
-                f"--num_rollouts {own.num_rollouts} has to be a multiple of {name}, {size}.",
+                f"--num_rollouts {own.num_rollouts} must be a multiple of {name}, {size}.",
                 hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
             )
 
@@ -183,8 +182,8 @@ def _prompts(own: PpoOptions, encoder: PromptEncoder) -> Iterator[RolloutPrompt]
 class Ppo(Source):
     """A source of minibatches, which makes a rollout batch at the start of each epoch.
 
-    `size` is the sequences of a minibatch of this process. `folder` gets `samples.jsonl`. The seed decides
-    the order of prompts and minibatches, and sampling.
+    `size` is the number of sequences in a minibatch of this process. `samples.jsonl` is written to `folder`.
+    The seed decides the order of prompts and minibatches, and sampling.
     """
 
     def __init__(
@@ -214,7 +213,7 @@ class Ppo(Source):
     def batches(
         self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
     ) -> Iterator[Batch]:
-        """Yield the minibatches of a rollout batch, made first if needed. `stops` is asked between chunks."""
+        """Yield a rollout batch's minibatches, making it first if needed. Call `stops` between chunks."""
         if self._epoch != epoch and not self._made(epoch, stops):
             return
         for number in range(first, len(self)):
@@ -310,20 +309,20 @@ class Ppo(Source):
         return {"input_ids": ids, "starts": starts, **cut}
 
     def tokens(self, batch: Batch) -> int:
-        """Return the tokens of a minibatch, without padding."""
+        """Return the number of tokens in a minibatch, without padding."""
         return int((batch["starts"] + batch["mask"].sum(1)).sum())
 
     def counted(self, batch: Batch) -> int:
-        """Return the real response tokens of a minibatch."""
+        """Return the number of response tokens in a minibatch, without padding."""
         return int(batch["mask"].sum())
 
     def names(self, epoch: int, number: int) -> list[str]:
-        """Return the ids of the prompts of a minibatch."""
+        """Return the ids of the prompts in a minibatch."""
         asked = self._asked(epoch)
         return [asked[row].record.id for row in self._rows(epoch, number)[self._rank :: self._ranks]]
 
     def metrics(self) -> dict[str, float]:
-        """Return the numbers of the policy's steps, and of a new rollout batch."""
+        """Return the metrics of the policy's steps since the last call, and of a new rollout batch."""
         taken, self._experience.metrics = {**self._experience.metrics, **self.policy.sums.take()}, {}
         return taken
 
@@ -339,7 +338,7 @@ class Ppo(Source):
 
 
 class Experience:
-    """Turns rollout batches of `size` sequences into tensors, and keeps β from batch to batch.
+    """Turns rollout batches into tensors, and keeps β from batch to batch.
 
     The policy that wrote the responses computes their log-probabilities and values, once.
     """
@@ -351,7 +350,7 @@ class Experience:
         self._begins = True  # whether no rollout batch is complete yet
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint, such as β."""
         return {"beta": self.beta, "kl_coef": self._policy.kl_coef, "begins": self._begins}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -362,7 +361,7 @@ class Experience:
     def complete(
         self, asked: Sequence[RolloutPrompt], responses: Sequence[Response], scores: Sequence[_Score]
     ) -> Batch:
-        """Return the tensors of a rollout batch: the arguments of `Learner` except the last."""
+        """Return the tensors of a rollout batch: all arguments of `Learner.forward` but the last."""
         own, batch = self._own, padded(asked, responses)
         mask = batch["mask"]
         ended = torch.tensor([each.ended for each in responses])
@@ -472,7 +471,7 @@ def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Bat
 
 
 def of_scores(scores: Sequence[_Score], finals: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return figures of rewards and lengths, and the mean that each of several rewards contributes."""
+    """Return figures of rewards and lengths. With several rewards, add the mean contribution of each."""
     tokens = mask.sum(1)
     varies = all(float(algorithm.deviation(each)) for each in (finals, tokens))
     tied = torch.corrcoef(torch.stack([finals, tokens.double()]))[0, 1] if varies else torch.zeros(())
@@ -489,7 +488,7 @@ def of_scores(scores: Sequence[_Score], finals: Tensor, ended: Tensor, mask: Ten
 
 
 def of_policy(seen: Seen, ref: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return the KL of an answer and the entropy of a token, in nats."""
+    """Return the mean KL of an answer and the mean entropy of a token, in nats."""
     found = {
         "kl": algorithm.kl_k1(seen.log_probs, ref, mask).sum(1).mean(),
         "kl_k3": algorithm.kl_k3(seen.log_probs, ref, mask).sum(1).mean(),
@@ -499,14 +498,14 @@ def of_policy(seen: Seen, ref: Tensor, mask: Tensor) -> dict[str, float]:
 
 
 def of_sampler(log_probs: Tensor, drawn: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return the KL of a token from the sampler to the trainer, in nats; empty if the sampler gave none."""
+    """Return the mean KL of a token from sampler to trainer, in nats; empty without log-probabilities."""
     if not (known := mask & ~drawn.isnan()).any():
         return {}
     return {"sampler_kl": float(algorithm.masked_mean(algorithm.kl_k3(drawn, log_probs, known), known))}
 
 
 def of_groups(scores: Tensor, samples: int) -> dict[str, float]:
-    """Return the share of prompts whose answers have equal scores; empty if each prompt has one answer."""
+    """Return the share of prompts whose answers all score the same; empty with one answer per prompt."""
     if samples == 1:
         return {}
     alike = [not algorithm.deviation(each) for each in scores.view(-1, samples)]
@@ -514,7 +513,7 @@ def of_groups(scores: Tensor, samples: int) -> dict[str, float]:
 
 
 class Learner(Policy):
-    """The policy as the loop trains it: called with a minibatch, it returns its loss."""
+    """The policy in the form that the loop trains: called with a minibatch, it returns the loss."""
 
     def __init__(self, model: PeftModel, own: PpoOptions) -> None:
         super().__init__(model, own)
@@ -533,7 +532,7 @@ class Learner(Policy):
         returns: Tensor,
         num_items_in_batch: Any,
     ) -> CausalLMOutput:
-        """Return the loss of a minibatch: the sum over its real tokens, divided by the step's real tokens."""
+        """Return the loss summed over real tokens, divided by the number of real tokens in the step."""
         own, count = self.own, max(int(num_items_in_batch), 1)
         now = self.see(input_ids, starts, mask)
         loss, clipped = algorithm.policy_loss(now.log_probs, log_probs, advantages, mask, own.cliprange)

@@ -1,9 +1,9 @@
 """Prepare training data: read, render and tokenise files of records once, then map the tokens into memory.
 
-Workers return arrays, in order (`jobs/parallel.py`): any number of them gives the same result. Prepared data
-lies in a cache folder named by a hash of everything that determines it: the bytes of the data, the tokenizer,
-format, objective and length, and the source code that turns a record into tokens. It holds three arrays and
-`prepared.json`, which has a hash of each, so that incomplete and damaged folders are recognised and replaced.
+Workers return arrays in order (`jobs/parallel.py`), so any number of them gives the same result. The prepared
+data is cached in a folder named by a hash of everything that determines it: the bytes read, the tokenizer,
+format, objective and length, and the code that turns a record into tokens. It contains three arrays and
+`prepared.json` with a hash of each, so that incomplete and damaged folders are recognised and replaced.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _FILES = TOKENS, OFFSETS, NAMES = "tokens.bin", "offsets.bin", "names.bin"
 ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
-_NO_LOSS = "that this format or the model's template gives no loss (--format vicuna does, but not for calls)"
+_NO_LOSS = "which have no loss in this format or template (--format vicuna trains on them, but not on calls)"
 _REASONS = 20
 
 Ints = NDArray[np.int64]
 
 
 class Stored(NamedTuple):
-    """The tokens of an example."""
+    """The tokens of an example, and which of them have loss."""
 
     ids: NDArray[Any]  # uint32 [tokens]
     trained: NDArray[np.bool_]  # bool [tokens]
@@ -59,7 +59,7 @@ class Stored(NamedTuple):
 
 @dataclass
 class RecordTally:
-    """A number of records, and the ids of the first."""
+    """A count of records, with the ids of the first few."""
 
     count: int = 0
     first: list[str] = field(default_factory=list)
@@ -96,7 +96,7 @@ class DataReport:
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, name: str, origin: tuple[str, str], found: tuple[Example, ...] | Skipped) -> None:
-        """Count a record, with its licence and its data set, or else its file."""
+        """Count a record. `origin` is its data set (or, without one, its file) and its licence."""
         self.records += 1
         if isinstance(found, Skipped):
             known = found.reason in self.skipped or len(self.skipped) < _REASONS
@@ -121,7 +121,7 @@ class DataReport:
         of[one] = of.get(one, 0) + 1
 
     def lines(self, marked: str = "with loss") -> list[str]:
-        """Return the report as lines of text. `marked` names the marked tokens, if there are any."""
+        """Return the report as lines of text. `marked` describes the marked tokens, if any."""
         share = self.trained / max(self.tokens, 1)
         of_them = f", {self.trained:,} of them {marked} ({share:.0%})" if marked else ""
         read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
@@ -140,7 +140,7 @@ class DataReport:
 
 
 class Prepared:
-    """Examples in a folder, by number."""
+    """Prepared examples in a folder, read by their number."""
 
     def __init__(self, folder: Path, report: DataReport) -> None:
         self.folder, self.report = folder, report
@@ -165,7 +165,7 @@ class Prepared:
 
 
 def open_prepared(folder: Path, key: str) -> Prepared | None:
-    """Return the data in a folder; None if it is missing, or a file's hash shows that it is damaged."""
+    """Return the data in a folder; None if it is missing or damaged, or was prepared with another key."""
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         about = json.loads((folder / ABOUT).read_bytes())
         if about["key"] == key and all(about["files"][name] == sha256_of(folder / name) for name in _FILES):
@@ -174,7 +174,7 @@ def open_prepared(folder: Path, key: str) -> Prepared | None:
 
 
 class Writer:
-    """Write a folder example by example. It is valid only after `finish`."""
+    """Writes prepared data into a folder, one example at a time. It is valid only after `finish`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -192,7 +192,7 @@ class Writer:
             file.write(data)
 
     def finish(self, key: str, report: DataReport) -> None:
-        """Sync all files to disk, then write the description."""
+        """Sync all files to disk, then write `prepared.json`."""
         self.close(sync=True)
         sums = {name: sha256_of(self._folder / name) for name in _FILES}
         about = {"key": key, "files": sums, "report": asdict(report)}
@@ -213,23 +213,23 @@ WORTH_A_PROCESS = 1 << 22  # bytes of records per worker: tokenising them takes 
 
 
 class Encodes(Protocol):
-    """Turns records into examples. It can be pickled."""
+    """An encoder that turns records into examples. It must be picklable."""
 
     wanted: str  # what a record should be, for a hint
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all settings that determine a record's examples. Code is left out."""
+        """A hash of all settings that determine a record's examples. Code is not included."""
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
         """Return the chains of a record that become examples."""
 
     def encode(self, chain: Chain) -> Example | tuple[Example, ...] | Skipped:
-        """Return the examples of a chain, or why there is none."""
+        """Return the examples of a chain, or the reason why it has none."""
 
 
 Encoded = list[tuple[str, tuple[str, str], tuple[Example, ...] | Skipped]]
-"""Of each chain: its id, its data set (else file) and licence, and its examples, or why there is none."""
+"""For each chain: its id, its data set (or file) and licence, and its examples or why it has none."""
 
 
 def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[Encoded]:
@@ -263,14 +263,14 @@ def prepare(
     When several processes want the same data, as the ranks of a run do, one prepares it and the others wait.
 
     Args:
-        workers: The most processes to tokenise with. Little data takes one.
+        workers: The maximum number of tokenising processes. For little data, one is used.
         say: Called with lines of progress, and by the first rank when it waits for another process.
     """
     # A worker that imports a script which prepares data itself: both would wait. multiprocessing makes the
     # same test before it starts a process.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UsageError(
-            "this script prepares data at import, and a worker that tokenises imports it.",
+            "this script prepares data when it is imported, and each tokenising worker imports it.",
             hint='Put its code under: if __name__ == "__main__":',
         )
     before = [_state(path) for path in paths]
@@ -278,7 +278,7 @@ def prepare(
     folder = cache / key[:32]
     if found := open_prepared(folder, key):
         return found
-    waiting = "waiting for another process, which tokenises the same data."
+    waiting = "waiting for another process, which is tokenising the same data."
     lock = locked(cache / f"{folder.name}.lock", lambda: say(waiting) if leads() else None)
     hint = "Make room there, or name another folder: --cache_dir DIR"
     with written_to(cache, "prepared data", hint), lock:
@@ -293,7 +293,7 @@ def prepare(
 
 
 def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
-    """Return the hash of all that decides the prepared data, in hexadecimal."""
+    """Return a hash, in hexadecimal, of everything that determines the prepared data."""
     root, code = Path(__file__).resolve().parents[1], hashlib.sha256()
     for path in sorted(path for pattern in _SOURCES for path in root.glob(pattern)):
         code.update(path.read_bytes())
@@ -366,5 +366,5 @@ def _check_examples(report: DataReport, wanted: str) -> None:
         no_room = NO_ROOM in report.skipped
         raise UsageError(
             f"none of the {report.records:,} records has anything to train on: {reasons}.",
-            hint="Raise --model_max_length: prompt and answer must fit." if no_room else wanted,
+            hint="Raise --model_max_length: prompt and answer must fit into it." if no_room else wanted,
         )

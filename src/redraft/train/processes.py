@@ -1,4 +1,4 @@
-"""The processes of a distributed run: their number, their start and end, and their common output."""
+"""Coordinate the processes of a distributed run: count them, share work and results, and end together."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parting() -> Iterator[None]:
     """Leave the process group, if there is one, when the block ends.
 
     If the block succeeds, wait for all processes. If it fails, do not wait: the others notice and fail too.
-    Without this, torch's threads run on until a process is gone, and abort.
+    Without this, torch's threads keep running until a process has ended, and then abort.
     """
     from torch import distributed  # slow to import, and not needed to make tokens
 
@@ -46,9 +46,9 @@ def parting() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, distributed.DistError) or _OF_OTHERS in str(error):
             raise ModelError(
-                f"the processes of this run do not reach each other ({str(error).splitlines()[0]:.160}).",
-                hint="Another process may say why. To resume from the last checkpoint, type the same command "
-                "again.",
+                f"the processes of this run cannot reach each other ({str(error).splitlines()[0]:.160}).",
+                hint="Another process may name the cause. To resume from the last checkpoint, type the same "
+                "command again.",
             ) from error
         raise
     finally:
@@ -58,7 +58,7 @@ def parting() -> Iterator[None]:
 
 
 def place() -> tuple[int, int]:
-    """Return the number of this process in its group, from 0, and how many there are; (0, 1) without one."""
+    """Return this process's rank in its group, and the group's size; (0, 1) without a group."""
     from torch import distributed
 
     grouped = distributed.is_initialized()
@@ -66,7 +66,7 @@ def place() -> tuple[int, int]:
 
 
 def gathered(mine: T) -> list[T]:
-    """Return the objects of all processes, in their order. Every process must call it.
+    """Collect `mine` from all processes, and return them in rank order. Every process must call this.
 
     Objects are pickled between the processes of a run, which trust each other.
     """
@@ -79,7 +79,7 @@ def gathered(mine: T) -> list[T]:
 
 
 def shared_out(items: Sequence[T], compute: Callable[[T], R]) -> list[R]:
-    """Share the items out to the processes, and return all results in each process."""
+    """Divide the items among the processes, and return all results in every process."""
     rank, count = place()
     parts = gathered([compute(each) for each in items[rank::count]])
     return [parts[number % count][number // count] for number in range(len(items))]
@@ -89,7 +89,7 @@ def check_same_start(found: Sequence[tuple[int, str, int]]) -> None:
     """Raise `UsageError` if processes have different checkpoints or data.
 
     Args:
-        found: For each process, the step to resume from, the hash of its tokens, and its rows.
+        found: For each process, the step to resume from, the hash of its tokens, and its number of rows.
     """
     if len(set(found)) > 1:
         each = (

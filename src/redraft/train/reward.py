@@ -1,17 +1,17 @@
-"""Reward models: the loss of preference pairs, the stages of training, and figures on held-out pairs.
+"""Train reward models: the loss of preference pairs, the parts of a run, and figures on held-out pairs.
 
 The chosen answer should have the higher reward:
 
     -log sigmoid(r_chosen - r_rejected)
 
-This is the likelihood of Bradley and Terry's model (Biometrika 39, 1952, 324), as in InstructGPT (Ouyang et
-al. 2022, equation 1), where r is a number at the last token of a text. Examples lie in the order chosen,
-rejected, chosen, rejected.
+This is the negative log-likelihood of Bradley and Terry's model (Biometrika 39, 1952, 324), as in InstructGPT
+(Ouyang et al. 2022, equation 1), where r is a number at the last token of a text. Examples are in the order
+chosen, rejected, chosen, rejected.
 
-The result loads with plain transformers and peft: its reward is read at the last token that is not padding.
-So padding is another token than end-of-text. Its configuration records how texts are written
-(`redraft_reward`). The figures on held-out pairs go into `eval.json`, each with its 95 % interval over pairs,
-which is too narrow where several are of one prompt.
+Plain transformers and peft load the result, and read its reward at the last token that is not padding. So the
+padding token must differ from end-of-text. The configuration records the format of texts (`redraft_reward`).
+The figures on held-out pairs go into `eval.json`, each with its 95 % interval over pairs. Intervals are too
+narrow if several pairs have the same prompt.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from redraft.train.verb import Verb, bare_of, can_join
 
 @dataclass
 class PairOutput(ModelOutput):
-    """What a model gives for a batch of pairs."""
+    """The output of a reward model for a batch of pairs."""
 
     loss: Tensor | None = None  # the summed loss over `num_items_in_batch`, in nats
     rewards: Tensor | None = None  # [pairs, 2]: of the chosen and the rejected answer
@@ -59,12 +59,12 @@ class PairOutput(ModelOutput):
 
 
 def pairwise(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """Return the loss of each comparison, in nats, of the arguments' shape."""
+    """Return the loss of each pair, in nats, in the shape of the arguments."""
     return -functional.logsigmoid(chosen - rejected)
 
 
 def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return where each text starts and ends among all tokens of a batch, each [texts].
+    """Return the starts and the ends of texts among all tokens of a batch, both [texts].
 
     Args:
         position_ids: [rows, tokens]. In a joined row they restart with each text.
@@ -81,12 +81,13 @@ def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor,
 def compare(model: PreTrainedModel) -> None:
     """Make a reward model compute the loss of pairs when it is called with labels.
 
-    It then takes the batches of `Reward`. `num_items_in_batch` is the number of pairs to divide the loss by
-    (default: in the batch). Without labels nothing changes. Rewards have 32 bits: in 16, many would tie.
+    It then accepts batches of pairs. `num_items_in_batch` is the number of pairs to divide the loss by
+    (default: those in the batch). Calls without labels work as before. Rewards have 32 bits: in 16, many
+    would tie.
     """
     if not isinstance(getattr(model, "score", None), torch.nn.Module):
         name = type(model).__name__
-        raise ModelError(f"{name} has no head 'score', so it cannot be trained as a reward model.")
+        raise ModelError(f"{name} has no head named 'score', so it cannot be trained as a reward model.")
     model.score.float()
     whole = model.forward
 
@@ -119,10 +120,10 @@ def compare(model: PreTrainedModel) -> None:
 
 
 class Reward(Verb[RewardOptions]):
-    """`redraft train reward`."""
+    """The verb `redraft train reward`."""
 
     row = "pair"
-    marked = ("from where the answers part", "the same in both")
+    marked = ("from the first difference on", "the same in both answers")
     parts = ("chosen", "rejected")
     measures = scores = True
 
@@ -131,13 +132,13 @@ class Reward(Verb[RewardOptions]):
         return PairEncoder(tokenizer, own.format, own.model_max_length)
 
     def rows(self, lengths: Ints, own: RewardOptions) -> Rows:
-        """Put the two examples of a pair into a row."""
+        """Put the two examples of each pair into one row."""
         return two_a_row(lengths, own.model_max_length)
 
     def model(
         self, own: RewardOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
-        """Load a classifier that computes the loss of pairs. The result records how its texts are written."""
+        """Load a classifier that computes the loss of pairs. The result records the format of its texts."""
         note = {"redraft_reward": {"format": own.format, "max_length": own.model_max_length}}
         model = load_trained(own, ref, tokenizer, seed=own.seed, note=note, scores=True)
         compare(bare_of(model))
@@ -162,7 +163,7 @@ VERB = Reward()
 NAME = "eval.json"  # the file's name, in the output folder
 
 EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Bins of the calibration: the probability that the model gives to the answer which it prefers."""
+"""Edges of the calibration's bins, for the probability that the model gives to the answer it prefers."""
 
 CHANCE = 0.5
 
@@ -171,7 +172,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bin:
-    """Pairs for which the model was about equally sure."""
+    """The pairs about which the model was about equally sure."""
 
     low: float
     high: float
@@ -206,7 +207,7 @@ class Measured:
         preferred, chosen = self.prefers_longer.value, self.longer_is_chosen.value
         longer = f"the longer answer is preferred in {preferred:.1%} and chosen in {chosen:.1%} of pairs"
         lines = [
-            f"held out: {self.pairs:,} pairs, {share}, loss {self.loss:.3f} (a coin: 0.693)",
+            f"held out: {self.pairs:,} pairs, {share}, loss {self.loss:.3f} (chance: 0.693)",
             f"calibration: {said}; off by {self.miscalibration:.1%}",
             f"length: its correlation with the reward is {span}; {longer}",
         ]
@@ -238,11 +239,11 @@ def measured(loop: Loop, data: Data) -> Measured:
 
 
 def measure(rewards: Numbers, tokens: Numbers) -> Measured:
-    """Measure rewards.
+    """Compute the figures for given rewards.
 
     Args:
-        rewards: [pairs, 2]: for the chosen and the rejected answer.
-        tokens: [pairs, 2]: their lengths, without a common beginning.
+        rewards: [pairs, 2]: the rewards of the chosen and the rejected answer.
+        tokens: [pairs, 2]: the lengths of the two answers, without their common beginning.
     """
     gap, longer = rewards[:, 0] - rewards[:, 1], np.sign(tokens[:, 0] - tokens[:, 1])
     hits = (np.sign(gap) + 1) / 2

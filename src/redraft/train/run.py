@@ -1,8 +1,8 @@
-"""A whole run, from settings to a trained folder.
+"""Do a whole training run, from settings to an output folder.
 
-`get_ready` loads the tokenizer, prepares the data, loads the model and makes the loop, so that mistakes
-show before the first step. `Ready.train` does the steps and saves. The caller locates models and caches, and
-keeps the record of the run beside the output.
+`get_ready` loads the tokenizer, prepares the data, loads the model and makes the loop, so that mistakes are
+found before the first step. `Ready.train` does the steps and saves the result. The caller finds the model and
+the cache folder, and writes the run's record beside the output.
 
 A result is written into a temporary folder and moved into place, `config.json` last.
 """
@@ -49,7 +49,7 @@ from redraft.train.verb import Verb, verb_of
 from redraft.weights.card import CARD, bases_of, card_text, is_known, is_ours, model_name, sources_of
 
 _RESULT = re.compile(r"((adapter|generation)_)?config\.json|(adapter_)?model.*\.safetensors(\.index\.json)?")
-"""Files of a trained model or adapter."""
+"""Names of the files of a trained model or adapter."""
 
 
 def check_output(output: Path, *refs: str) -> None:
@@ -107,7 +107,7 @@ def save(loop: Loop, checkpoint: Path | None = None) -> None:
 
 @contextmanager
 def alone(output: Path) -> Iterator[None]:
-    """Lock an output. The lock ends with its process."""
+    """Lock an output folder for a `with` block. The lock also ends with its process."""
     handle = os.open(output, os.O_RDONLY)
     try:
         if not lock(handle):
@@ -131,7 +131,7 @@ def _decides(path: Path) -> bool:
 
 
 def remove_result(output: Path) -> None:
-    """Delete an earlier result, so that its adapter is not used with the new weights."""
+    """Delete an earlier result, so that an old adapter is not used with new weights."""
     try:
         card = [output / CARD] if (output / CARD).is_file() and is_ours(output) else []
         for path in sorted([*results_in(output), *card], key=_decides, reverse=True):
@@ -144,7 +144,7 @@ def remove_result(output: Path) -> None:
 def licensed(
     title: str, model: str, prepared: Prepared, paths: Sequence[str]
 ) -> tuple[tuple[Source, ...], str | None]:
-    """Return the sources of a result, and its card, or None if no licence is known."""
+    """Return the sources of a result, and the text of its card (None if no licence is known)."""
     path = Path(model).expanduser()
     here = path.is_dir()
     folder = path if here else fetch_card(model)
@@ -168,7 +168,7 @@ Own = TypeVar("Own", bound=RunOptions)
 
 
 def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
-    """Return whether to train an adapter: as the settings say, or if the whole model does not fit."""
+    """Return whether to train an adapter: as `lora` says or, by default, if full training does not fit."""
     if own.lora is not None:
         return own.lora
     parameters = sum(each.numel() for each in skeleton(model).parameters())
@@ -177,7 +177,7 @@ def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
         sharing = ranks() if own.fsdp_words else 1
         gpu_bytes = int(torch.cuda.get_device_properties(0).total_memory) * sharing
     lora, why = default_method(parameters, gpu_bytes)
-    say(f"{'an adapter' if lora else 'the whole model'} is trained: {why} (--lora True or False decides).")
+    say(f"{'an adapter' if lora else 'the whole model'} is trained: {why} (--lora True or False to choose).")
     return lora
 
 
@@ -196,7 +196,7 @@ def prepare_all(
     *,
     say: Say,
 ) -> Prepared:
-    """Prepare the data, by the settings. `say` is called with progress."""
+    """Prepare the data as the settings say. `say` is called with lines of progress."""
     return prepare(
         [Path(path) for path in paths],
         verb.encoder(own, tokenizer),
@@ -215,7 +215,7 @@ def rows_of(
     pad: int | None,
     size: int | None = None,
 ) -> Data:
-    """Return the rows of prepared data in batches: padded with `pad`, or joined."""
+    """Return prepared data as batches of rows: padded with `pad`, or joined if it is None."""
     rows = verb.rows(prepared.lengths, own)
     order = Order(
         len(rows),
@@ -237,7 +237,7 @@ def eval_rows(
     pad: int | None,
     say: Say,
 ) -> Data | None:
-    """Return the rows to evaluate on, or None without an evaluation."""
+    """Return the data to evaluate on, or None if there is no evaluation."""
     if not isinstance(own, LossOptions) or (own.eval_strategy == "no" and not verb.measures):
         return None
     if own.eval_data_path:
@@ -262,7 +262,7 @@ _ELSEWHERE = frozenset(
         *("torch_compile", "divergence_steps"),
     )
 )
-"""Settings that do not decide the trained weights, or are recorded in another form."""
+"""Settings that do not affect the trained weights, or are recorded in another form."""
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ class Ready:
 
     @property
     def rows_a_step(self) -> int:
-        """Rows per step of the optimizer, over all processes."""
+        """The number of rows per optimizer step, over all processes."""
         return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
 
     @property
@@ -309,7 +309,7 @@ class Ready:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """All that determines the trained weights, as JSON values. Files count by their content."""
+        """Everything that determines the trained weights, as JSON. Files are identified by content."""
         ours = {name: each for name, each in vars(self.own).items() if name not in _ELSEWHERE}
         return {
             **ours,
@@ -351,11 +351,11 @@ class Ready:
 
     @property
     def caution(self) -> str:
-        """A warning before publishing the result: licences that clash."""
+        """A warning if licences clash, so that the result should not be published; otherwise empty."""
         return remark(self.sources) if clash(self.sources) else ""
 
     def train(self, begin: Callable[[], object] | None = None) -> int:
-        """Train, and save the result unless a signal stopped the run. `begin` is called before any write."""
+        """Train, and save the result unless a signal stopped the run. `begin` is called before any step."""
         with alone(self.loop.folder) if self.args.should_save else nullcontext():
             step = self.checkpoint.step if self.checkpoint else 0
             mine = (step, self.tokens_sha256[:12], len(self.data.rows))
@@ -378,7 +378,7 @@ class Ready:
         return self.loop.stopped is not None and done < self.loop.steps
 
     def steps_alone(self) -> int:
-        """Train without saving a result, and return the steps done."""
+        """Train without saving a result, and return the number of steps done."""
         try:
             return self.loop.run(self.checkpoint)
         except (OSError, SafetensorError) as error:
@@ -397,7 +397,7 @@ class Ready:
 
 
 def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say | None = None) -> Ready:
-    """Do everything except the steps, quick checks first. Even a quiet run shows the warnings of `warn`."""
+    """Do all that comes before the steps, quick checks first. `warn` is called even if the run is quiet."""
     tell, alarm = (say, warn or say) if leads() else (lambda _: None,) * 2
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     verb = verb_of(type(asked))

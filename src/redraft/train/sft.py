@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: chains as texts, several in a row, and a causal language model."""
+"""Fine-tune a causal language model on chains, written as texts and packed several to a row."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from redraft.weights.replace import refuse_existing
 
 
 class Sft(Verb[SftOptions]):
-    """`redraft train sft`."""
+    """The verb `redraft train sft`."""
 
     row = "row"
     marked = ("with loss", "without loss")
 
     def check(self, own: SftOptions, model: str) -> None:
-        """Raise if the file of `--gguf` cannot be written, or cannot hold the result."""
+        """Raise if the `--gguf` file cannot be written, or GGUF does not support the model."""
         if own.gguf:
             _check_gguf(own.gguf, model)
 
@@ -50,7 +50,7 @@ class Sft(Verb[SftOptions]):
     def model(
         self, own: SftOptions, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
-        """Load a model with the loss of `loss`. If it learns chains, the result is marked as writing them."""
+        """Load a model that uses `loss`. If it learns chains, the result's configuration records that."""
         native = own.format == "selfee" and own.training_objective != "answer"
         note = {"redraft_format": NATIVE_FORMAT} if native else {}
         model = load_trained(own, ref, tokenizer, seed=own.seed, note=note)
@@ -59,7 +59,7 @@ class Sft(Verb[SftOptions]):
         return model, with_loss(model, say=say, packed=own.packing)
 
     def finish(self, own: SftOptions, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:  # noqa: ARG002
-        """Write the file of `--gguf`, of an adapter or of the whole model."""
+        """Write the `--gguf` file, with the adapter or the whole model."""
         if not own.gguf or not loop.args.should_save:
             return
         target, run = Path(own.gguf), Run(force=True, command=command, warn=warn, caution=warn)
@@ -73,7 +73,7 @@ class Sft(Verb[SftOptions]):
             export_gguf(loop.folder, target, run)
 
     def following(self, own: SftOptions, base: str) -> str:
-        """Return the next command for the result."""
+        """Return a line with the next command for the result."""
         return what_follows(own, base, own.gguf)
 
 
@@ -81,10 +81,10 @@ VERB = Sft()
 
 
 def with_loss(model: PreTrainedModel | PeftModel, *, say: Say, packed: bool) -> bool:
-    """Set up loss and attention. Return whether the model keeps the joined examples of a row apart."""
+    """Set up loss and attention. Return whether examples that are joined in a row are kept apart."""
     bare = bare_of(model)
     if getattr(bare.config, "output_router_logits", False):
-        say("output_router_logits: the loss that spreads tokens over experts is left out.")
+        say("output_router_logits: the loss that balances the load of experts is left out.")
     fuse(bare)
     return can_join(bare, say=say, needed=packed)
 

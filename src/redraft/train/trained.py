@@ -1,11 +1,11 @@
-"""A model with its optimizer and schedule, on accelerate: how they are made, saved and loaded.
+"""Make, save and load a model with its optimizer and schedule, on top of accelerate.
 
-accelerate does DDP, FSDP and number formats. A model that one process holds whole is saved as safetensors,
-without pickling; FSDP has a format of its own. The classes of optimizers and their settings are transformers'
-public choice for `--optim`.
+accelerate handles DDP, FSDP and number formats. Without FSDP, a model is saved as safetensors, and nothing is
+pickled; FSDP has a format of its own. For `--optim`, transformers' public function chooses the class of the
+optimizer and its settings.
 
-`TrainingArguments` are made of the settings, fitted to this machine. A remark is printed for everything that
-is left out or done differently. accelerate is silent about some of it: on a CPU, `fsdp` shards nothing.
+The settings become `TrainingArguments` that fit this machine. A remark is printed for everything that is left
+out or done differently, because accelerate may not report it: on a CPU, its `fsdp` silently shards nothing.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _THEIRS = (
     *("save_strategy", "save_steps", "save_total_limit", "run_name"),
     *("logging_steps", "eval_strategy", "eval_steps"),
 )
-"""Settings that are passed on as they are."""
+"""Settings that are passed on unchanged."""
 
 
 def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArguments:
-    """Return transformers' arguments, fitted to this machine."""
+    """Return transformers' arguments, changed where this machine needs it."""
     share = own.warmup_ratio if own.warmup_steps is None else own.warmup_steps
     eval_size = getattr(own, "per_device_eval_batch_size", None)
     usual = LEARNING_RATE["lora" if lora else "full"]
@@ -68,7 +68,7 @@ def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArgu
     if not torch.cuda.is_available() or own.use_cpu:
         _fit_to_cpu(asked, own, say)
     elif ranks() == 1:
-        _leave_fsdp_out(asked, say, f"--fsdp: {_ALL_GPUS.format('N')}")
+        _leave_fsdp_out(asked, say, f"To shard it: {_ALL_GPUS.format('N')}")
     for name in own.report_to:
         _check_report(name)
     try:
@@ -81,7 +81,7 @@ def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArgu
         why = str(error) or type(error).__name__
         raise UsageError(f"these settings do not work together: {why:.300}") from error
     if device.type == "cuda" and made.n_gpu > 1:
-        say(f"{made.n_gpu} GPUs and one process: one GPU is used. For all: {_ALL_GPUS.format(made.n_gpu)}")
+        say(f"{made.n_gpu} GPUs, but one process: one GPU is used. For all: {_ALL_GPUS.format(made.n_gpu)}")
         made._n_gpu = 1  # noqa: SLF001  (the size of a batch is for one GPU)
     return made
 
@@ -100,7 +100,7 @@ def _fit_to_cpu(asked: dict[str, Any], own: RunOptions, say: Say) -> None:
     if own.bf16 is None and not own.fp16 and own.dtype in ("auto", "bfloat16") and computes_bf16(gpu=False):
         # For an adapter of the default model it gave 349 instead of 151 tokens/s on weights in 32 bits, and
         # 341 instead of 290 on weights in bf16 (2 cores with avx512_bf16).
-        say("layers compute in bf16, which is faster on this CPU (--bf16 False: 32 bits).")
+        say("layers compute in bf16, which is faster on this CPU (--bf16 False for 32 bits).")
         asked["bf16"] = True
     if asked.pop("tf32"):
         say("--tf32 is left out: it needs a GPU, and none is used.")
@@ -108,14 +108,14 @@ def _fit_to_cpu(asked: dict[str, Any], own: RunOptions, say: Say) -> None:
         say("--fp16 is left out: it needs a GPU, and none is used. --dtype sets the number format.")
         asked["fp16"] = False
     if asked["bf16"] and not computes_bf16(gpu=False):
-        say("--bf16 is slower than 32 bits here: this CPU has no instructions for it (--bf16 False).")
+        say("--bf16 is slower than 32 bits here: this CPU lacks the instructions (try --bf16 False).")
     _leave_fsdp_out(asked, say, "FSDP needs GPUs")
 
 
 def _leave_fsdp_out(asked: dict[str, Any], say: Say, why: str) -> None:
     if asked.pop("fsdp", None):
         each = f"each of the {ranks()} processes" if ranks() > 1 else "one process"
-        say(f"--fsdp is left out: {each} holds the whole model, with the same loss. {why}.")
+        say(f"--fsdp is left out: {each} loads the whole model, and the loss is the same. {why}.")
     asked.pop("fsdp_config", None)
 
 
@@ -126,7 +126,7 @@ def _check_report(name: str) -> None:
         raise MissingExtra("--report_to tensorboard", "train")
     if name not in INTEGRATION_TO_CALLBACK:
         known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
-        raise UsageError(f"--report_to has no {name!r}.", hint=f"none, all, {known}")
+        raise UsageError(f"--report_to does not know {name!r}.", hint=f"Known: none, all, {known}")
     raise UsageError(f"--report_to {name} needs its library.", hint=f"pip install {name.replace('_', '-')}")
 
 
@@ -149,11 +149,11 @@ _SHARDS = "pytorch_model_fsdp*"  # files of FSDP's checkpoints
 
 
 class Trained:
-    """A model in training.
+    """A model in training, with its optimizer and schedule.
 
-    `around` is the module that computes the loss: the model, or one around it with weights of its own, such
-    as a value head. Those weights are saved with the states, because the result does not need them. `wrapped`
-    is called for gradients; it may be DDP.
+    `around` is the module that computes the loss: the model itself, or a module around it with weights of its
+    own, such as a value head. These weights are saved with the optimizer's state, because the result does not
+    need them. `wrapped` is called for gradients; it may be DDP.
     """
 
     card: str | None = None  # the text of the model card, or None
@@ -175,11 +175,11 @@ class Trained:
 
     @property
     def fsdp(self) -> Any:
-        """Accelerate's settings of FSDP, or None without it."""
+        """Accelerate's FSDP settings, or None without FSDP."""
         return getattr(self.accelerator.state, "fsdp_plugin", None)
 
     def prepare(self, steps: int) -> None:
-        """Make the optimizer and the schedule for a run of `steps`, and wrap the model."""
+        """Make the optimizer and the schedule for a run of `steps` steps, and wrap the model."""
         if self.args.activation_checkpointing:
             self.model.activation_checkpointing_enable()
         kind, settings = Trainer.get_optimizer_cls_and_kwargs(self.args)
@@ -207,7 +207,7 @@ class Trained:
         return shared.tolist()
 
     def save_model(self, folder: Path) -> None:
-        """Save weights, configuration and tokenizer, as `from_pretrained` loads them."""
+        """Save weights, configuration and tokenizer in the form that `from_pretrained` loads."""
         weights = self.accelerator.get_state_dict(self.wrapped) if self.fsdp else None
         if not self.args.should_save:
             return
@@ -220,14 +220,14 @@ class Trained:
         self.save_texts(folder)
 
     def save_texts(self, folder: Path) -> None:
-        """Save a model's files beside its weights: the tokenizer, and the card."""
+        """Save the tokenizer and the model card."""
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
         if self.card is not None:
             (folder / CARD).write_text(self.card, "utf-8")
 
     def save_states(self, folder: Path) -> None:
-        """Save the states of optimizer, schedule and scale; for FSDP with the weights."""
+        """Save the states of optimizer, schedule and fp16's scale. With FSDP, also save the weights."""
         states = {}
         if self.fsdp:
             one = (self.fsdp, self.accelerator)
@@ -245,7 +245,7 @@ class Trained:
             save_state(folder / OPTIMIZER, states)
 
     def load_states(self, folder: Path) -> None:
-        """Load what `save_states` saved, except weights."""
+        """Load the states that `save_states` saved, but not the model's weights."""
         states = load_state(part_of(folder, OPTIMIZER))
         if self.fsdp:
             utils.load_fsdp_optimizer(
@@ -274,24 +274,24 @@ class Trained:
             raise unreadable(folder, error) from error
 
     def check_way(self, folder: Path) -> None:
-        """Raise `ModelError` if a checkpoint was saved in another way than this run saves."""
+        """Raise `ModelError` if only one of a checkpoint and this run is with FSDP."""
         ways = {True: "with FSDP", False: "without FSDP"}
         ours, theirs = ways[bool(self.fsdp)], ways[any(folder.glob(_SHARDS))]
         if ours != theirs:
             raise ModelError(
-                f"{folder} was saved {theirs}, and this run is {ours}.",
+                f"{folder} was saved {theirs}, but this run is {ours}.",
                 hint=f"Resume {theirs}, or start a new run from it, with another --output_dir: "
                 f"--model_name_or_path {folder}",
             )
 
 
 def part_of(folder: Path, name: str) -> Path:
-    """Return a file of a checkpoint. Raise `ModelError` if it is missing."""
+    """Return the path of a checkpoint's file. Raise `ModelError` if it is missing."""
     path = folder / name
     if not path.is_file():
         raise ModelError(
             f"{folder} has no {name}, so a run cannot resume from it ({contents(folder)}).",
-            hint=f"Start a new run from a checkpoint of another trainer with: --model_name_or_path {folder}",
+            hint=f"If another trainer made it, start a new run from it: --model_name_or_path {folder}",
         )
     return path
 

@@ -1,4 +1,4 @@
-"""The parts of `redraft train` that differ by verb; `run` is the same for all."""
+"""Define the parts of `redraft train` that differ between verbs. `run` is the same for all."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Own = TypeVar("Own", bound=RunOptions)
 
 
 class Verb(ABC, Generic[Own]):
-    """A verb of `redraft train`."""
+    """A verb of `redraft train`, such as `sft`."""
 
     row: str  # what a row is called
-    # What a preview says of tokens with the mark of the prepared data and without; "" for what no token has.
+    # How a preview describes the tokens marked in the prepared data, and the others. "" if there are none.
     marked: tuple[str, str]
     parts: tuple[str, ...] = ()  # what the examples of a row are called in a preview
     measures = False  # the result is measured on the evaluation data, whatever `--eval_strategy` is
     scores = False  # the model is a classifier with one label, which does not pad with end-of-text
 
     def check(self, own: Own, model: str) -> None:
-        """Raise `RedraftError` if settings do not fit together, before data and model are loaded."""
+        """Raise `RedraftError` if settings contradict each other. This runs before anything is loaded."""
 
     @abstractmethod
     def encoder(self, own: Own, tokenizer: PreTrainedTokenizerBase) -> Encodes:
@@ -48,7 +48,7 @@ class Verb(ABC, Generic[Own]):
     def model(
         self, own: Own, ref: str, tokenizer: PreTrainedTokenizerBase, *, say: Say
     ) -> tuple[PreTrainedModel | PeftModel, bool]:
-        """Load the model with its loss. Return it, and whether attention keeps examples in one row apart."""
+        """Load the model with its loss. Also return whether attention keeps examples in one row apart."""
 
     def source(
         self,
@@ -58,19 +58,19 @@ class Verb(ABC, Generic[Own]):
         args: TrainingArguments,  # noqa: ARG002
         tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002
     ) -> tuple[Source, Any]:
-        """Return the loop's data, and the module around the model that computes the loss, or None."""
+        """Return the loop's data, and the module around the model that computes the loss, if any."""
         return data, None
 
     def finish(self, own: Own, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:
-        """Do the work after the last step, in all processes."""
+        """Do what remains after the last step. This is called in all processes."""
 
     def following(self, own: Own, base: str) -> str:
-        """Return the next command for the result."""
+        """Return a line with the next command for the result."""
         return what_follows(own, base)
 
 
 def verb_of(options: type[RunOptions]) -> Verb[Any]:
-    """Import a verb by its settings. Each needs libraries of its own."""
+    """Import the verb that uses these settings. It is imported late, as each needs other libraries."""
     found: Verb[Any] = resolve_name(f"redraft.train.{options.verb}:VERB")
     return found
 
@@ -81,7 +81,7 @@ def bare_of(model: Any) -> Any:
 
 
 def can_join(model: PreTrainedModel, *, say: Say, needed: bool = False) -> bool:
-    """Set up attention that keeps joined examples apart. Return False if rows need padding."""
+    """Set up attention that keeps joined examples apart. Return False if rows must be padded instead."""
     try:
         use_segments(model)
     except ModelError as error:
@@ -93,7 +93,7 @@ def can_join(model: PreTrainedModel, *, say: Say, needed: bool = False) -> bool:
 
 
 def what_follows(own: RunOptions, base: str, gguf: str | None = None) -> str:
-    """Return the next command for a language model or an adapter, and its GGUF file if there is one."""
+    """Return a line with the next command for a trained model or adapter. `gguf` is its GGUF file."""
     named, output = own.model_name_or_path, str(own.output_dir)
     if not own.lora:
         return _try(gguf or output)
@@ -103,7 +103,7 @@ def what_follows(own: RunOptions, base: str, gguf: str | None = None) -> str:
         words = shlex.join(["--base", named, "-o", "adapter.gguf"])
         return f"For llama.cpp: redraft weights lora-gguf {shlex.quote(output)} {words}"
     if not Path(base).expanduser().is_dir():
-        return f"Put it into its base: redraft weights merge-lora {shlex.join([base, output])} -o FOLDER"
+        return f"Merge it into its base: redraft weights merge-lora {shlex.join([base, output])} -o FOLDER"
     tried = _try(f"{base}+{output}")
     if not gguf:
         return tried

@@ -61,11 +61,11 @@ def test_another_reward_is_another_run() -> None:
     [
         (
             ("--num_rollouts", "6"),
-            "--num_rollouts 6 has to be a multiple of --chunk_size, 4",
+            "--num_rollouts 6 must be a multiple of --chunk_size, 4",
             "--num_rollouts 8",
         ),
         (("--min_new_tokens", "9"), "--min_new_tokens 9 is above --max_new_tokens 6", "--max_new_tokens 9"),
-        (("--lora", "False"), "PPO trains an adapter", "merge-lora"),
+        (("--lora", "False"), "PPO trains only adapters", "merge-lora"),
         (("--reward", "wrods<=3"), "no check is called", "checks:"),
         (("--max_new_tokens", "1024"), "leaves no room for a prompt", "--model_max_length 2048"),
         (
@@ -87,7 +87,7 @@ def test_a_mistake_is_said_before_the_model_writes(words: tuple[str, ...], said:
 
 
 def test_without_a_reward_or_with_held_out_data_nothing_is_trained() -> None:
-    refused(redraft("train", "ppo", *GIVEN), "nothing that judges the answers")
+    refused(redraft("train", "ppo", *GIVEN), "no reward to judge the answers by")
     held_out = ppo("--eval_strategy", "steps", "--eval_data_path", "prompts.jsonl")
     refused(held_out, "there is no setting --eval_strategy")
 
@@ -106,7 +106,7 @@ def test_a_prompt_without_room_for_an_answer_is_left_out_and_counted() -> None:
         ((), "the prompt leaves no room for an answer", "Raise --model_max_length"),
         (
             ("--model_max_length", "4096"),
-            "longer than the 1,024 tokens that the model was trained for",
+            "more than the 1,024 tokens that the model was trained for",
             "--model_max_length 1024",
         ),
     ],
@@ -119,7 +119,7 @@ def test_prompts_longer_than_the_model_can_read_are_said_before_it_writes(
 
 
 def test_weights_that_are_shared_among_processes_are_refused() -> None:
-    with pytest.raises(UsageError, match="PPO needs whole ones to write"):
+    with pytest.raises(UsageError, match="PPO needs the whole model to write"):
         VERB.check(PpoOptions(fsdp="full_shard"), "model")
 
 
@@ -135,7 +135,7 @@ def test_a_preview_shows_prompts_up_to_where_the_model_writes() -> None:
 def test_an_estimate_counts_the_writing_of_answers() -> None:
     said = done("--estimate", "True")
     assert "for 4 steps with" in said
-    assert "of it to write and judge answers" in said
+    assert "of this to write and judge answers" in said
     assert not Path("out").exists()
 
 

@@ -45,7 +45,7 @@ def test_from_pairs_to_a_check(here: Path) -> None:
 def test_a_preview_shows_both_answers_from_where_they_part(here: Path) -> None:
     done = train(*USUAL.split(), "--preview", "1")
     assert done.exit_code == 0, done.output
-    assert "⟦from where the answers part⟧, the same in both" in done.stdout
+    assert "⟦from the first difference on⟧, the same in both answers" in done.stdout
     chosen, rejected = done.stdout.split("── ")[1:]
     assert " chosen: " in chosen
     assert " rejected: " in rejected

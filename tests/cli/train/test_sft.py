@@ -55,13 +55,13 @@ def test_from_records_to_an_adapter(here: Path) -> None:
     assert done.stdout == ""
     said = done.stderr.splitlines()
     assert said[:2] == [
-        "redraft: an adapter is trained: no GPU is used (--lora True or False decides).",
-        "redraft: the tokenizer has no padding token: '<unk>' is taken",
+        "redraft: an adapter is trained: no GPU is used (--lora True or False to choose).",
+        "redraft: the tokenizer has no padding token: '<unk>' is used",
     ]
     assert said[2].startswith("redraft: 24 records read, 24 to train on: ")
     assert "redraft: 4 steps of 4 rows (of " in said[3]
     assert said[4].startswith("redraft: step 1 of 4 · loss 6.")
-    assert said[-1].startswith("redraft: out holds an adapter of rank 16 on weights in ")
+    assert said[-1].startswith("redraft: out contains an adapter of rank 16 on weights in ")
     assert said[-1].endswith(
         "Try it: redraft ask … --model model+out (llama.cpp: redraft weights gguf model -o BASE.gguf, then "
         "--model BASE.gguf+adapter.gguf)"
@@ -84,7 +84,7 @@ def test_from_records_to_an_adapter(here: Path) -> None:
         ("default", "a.gguf", "Try it: redraft ask … --model default+a.gguf"),
         ("m.gguf", None, "For llama.cpp: redraft weights lora-gguf out --base m.gguf -o adapter.gguf"),
         ("model", None, "Try it: redraft ask … --model model+out"),
-        ("org/name", "a.gguf", "Put it into its base: redraft weights merge-lora org/name out -o FOLDER"),
+        ("org/name", "a.gguf", "Merge it into its base: redraft weights merge-lora org/name out -o FOLDER"),
     ],
 )
 def test_what_to_type_next_works_with_that_base(here: Path, named: str, gguf: str | None, said: str) -> None:
@@ -250,7 +250,7 @@ def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None
     done = train(*command.split(), "--fsdp", "shard_grad_op auto_wrap")
     assert done.exit_code == 0, done.output
     assert "--tf32 is left out: it needs a GPU, and none is used." in done.stderr
-    assert "--fsdp is left out: one process holds the whole model, with the same loss." in done.stderr
+    assert "--fsdp is left out: one process loads the whole model, and the loss is the same." in done.stderr
     assert "3 steps of 32 rows (of 32 rows), learning rate 2e-05, all weights in float32" in done.stderr
     assert steps() == [1, 2, 3]
 
@@ -263,7 +263,7 @@ def test_selfees_command_runs_on_a_cpu_and_says_what_differs(here: Path) -> None
         ("--learning_rat 1", "there is no setting --learning_rat.\n  Did you mean '--learning_rate'?"),
         ("selfy", "there is no recipe 'selfy'."),
         (USUAL.replace("path model", "path nowhere"), "there is no model 'nowhere'"),
-        (f"{USUAL} --report_to wand", "--report_to has no 'wand'.\n  none, all, azure_ml, "),
+        (f"{USUAL} --report_to wand", "--report_to does not know 'wand'.\n  Known: none, all, azure_ml, "),
         (f"{USUAL} --report_to neptune", "--report_to neptune needs its library.\n  pip install neptune"),
         (f"{USUAL} --lr_scheduler_type cosin", "It should be cosine, linear, constant"),
     ],

@@ -80,7 +80,7 @@ def test_a_function_may_return_any_number(mine: str, name: str, expected: list[f
 def test_a_reward_is_not_added_twice() -> None:
     with pytest.raises(UsageError, match="words<=3 is given twice") as raised:
         parse_rewards(("words<=3", " words<=3"))
-    assert "with both weights" in str(raised.value.hint)
+    assert "add up its weights" in str(raised.value.hint)
 
 
 def test_rewards_add_up_with_their_weights(mine: str) -> None:
@@ -100,7 +100,7 @@ def test_a_crash_says_where(mine: str) -> None:
 
 
 def test_no_reward_and_an_unknown_one_are_errors() -> None:
-    with pytest.raises(UsageError, match="nothing that judges"):
+    with pytest.raises(UsageError, match="no reward to judge"):
         parse_rewards(())
     with pytest.raises(CheckSyntaxError, match="no check is called"):
         parse_rewards(("wrods<=3",))

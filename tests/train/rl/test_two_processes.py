@@ -55,4 +55,4 @@ def test_processes_that_resume_within_a_batch_have_the_curve_of_an_unbroken_run(
 
 def test_a_reward_that_fails_in_one_process_ends_both(folder: Path) -> None:
     assert (folder / "said-1").read_text() == "the reward is broken"
-    assert "the processes of this run do not reach each other" in (folder / "said-0").read_text()
+    assert "the processes of this run cannot reach each other" in (folder / "said-0").read_text()

@@ -166,7 +166,7 @@ def test_two_runs_in_a_folder_and_another_system_there_are_refused() -> None:
     Path("made/.run").mkdir(parents=True)
     lock = open_locked(Path("made/.run/lock"))
     assert lock is not None
-    with pytest.raises(OutputError, match="another run works in made"):
+    with pytest.raises(OutputError, match="another run is using made"):
         done(COPIES, patience=0.1)
     os.close(lock)
     done(COPIES, until="first")
@@ -190,12 +190,12 @@ stages:
     ("part", "other", "error", "message"),
     [
         ("cp {given}", "cat {last}", UsageError, "in a circle: (first → last → first|last → first → last)"),
-        ("cp {given}", "cp {gone}", UsageError, "stage first reads {gone}, which nothing makes"),
+        ("cp {given}", "cp {gone}", UsageError, "stage first reads {gone}, which is not a stage or file"),
         ("given.txt}", "gone.txt}", UsageError, "there is no gone.txt \\(the recipe's file given\\)"),
-        ("first.txt}", "../first.txt}", UsageError, "is not in the folder of the run"),
+        ("first.txt}", "../first.txt}", UsageError, "must be a relative path inside the run's folder"),
         ("first.txt}", "last.txt}", UsageError, "stages first and last write to last.txt"),
         (FIRST, "verb: anser", UsageError, "there is no verb 'anser'"),
-        (FIRST, "verb: answer", UsageError, "it lacks 'source', which it reads"),
+        (FIRST, "verb: answer", UsageError, "it needs the option 'source'"),
         (FIRST, "verb: answer, options: {source: a, modle: b}", UsageError, "it has no option 'modle'"),
         (FIRST, "verb: answer, options: {source: a, max_revisions: -1}", UsageError, "max_revisions is -1"),
         (

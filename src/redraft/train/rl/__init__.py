@@ -1,1 +1,1 @@
-"""Train by reinforcement: the algorithm as pure functions, and the code that runs it."""
+"""Train by reinforcement learning: the algorithm as pure functions, and the code that runs it."""

@@ -1,10 +1,10 @@
 """PPO, RLOO and GRPO as pure functions: tensors in, tensors out.
 
-In the order of a step: scores of whole texts become rewards of tokens, rewards and values become advantages,
-and advantages weigh the losses. Who calls these functions holds β and the optimizer.
+They are in the order of a step: scores of whole texts become rewards of tokens, rewards and values become
+advantages, and advantages weigh the losses. The caller keeps β and the optimizer.
 
-Tensors of tokens are [sequences, tokens]. They hold response tokens only, padded on the right. `mask` is bool
-and true at real tokens; the EOS token is real. Padding may hold anything, NaN too: it is never read, and
+Tensors of tokens are [sequences, tokens]. They contain response tokens only, padded on the right. `mask` is
+bool and true at real tokens, including EOS. Padding may contain anything, even NaN: it is never read, and
 results are 0 there. Computation is in 32 bits, or in 64 if the inputs have 64; statistics of a group are
 computed in 64, where equal numbers have no spread. Log-probabilities and KL are in nats.
 
@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 MIN_LOG_PROB = -1e3
-"""Log-probabilities are raised to this. A forbidden token (logit −inf) then costs a lot, but not NaN."""
+"""Lower log-probabilities are raised to this. A forbidden token (logit −inf) then gives no NaN."""
 
 MAX_LOG_RATIO = 20.0
 """Before `exp`, log-ratios are clamped to this, as in verl. e^20 is 5e8; e^89 overflows 32 bits."""
@@ -31,8 +31,8 @@ MAX_LOG_RATIO = 20.0
 EPSILON = 1e-8  # added to a variance before the division, as in all trainers that came from Ziegler et al
 
 ROUNDING = 1e-12
-"""Numbers that are no farther apart than this share of them are equal but for rounding in 64 bits, 1.1e-16
-for each of the operations that they came from."""
+"""Relative difference up to which numbers count as equal. It covers rounding in 64 bits, 1.1e-16 for each of
+the operations that made them."""
 
 
 def log_probs_and_entropy(
@@ -40,13 +40,13 @@ def log_probs_and_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Return log π of the given tokens and the policy's entropy, both [sequences, tokens].
 
-    log π is differentiable, once; the entropy is for watching and is not. `chunk` tokens are computed at a
-    time, again in the backward pass, so the 32-bit softmax of all tokens is never held.
+    log π is differentiable once. The entropy is not: it is only for monitoring. `chunk` tokens are computed
+    at a time, and again in the backward pass, so the 32-bit softmax of all tokens is never in memory at once.
 
     TRL divides by temperature + 1e-7. trlX does not divide: its ratios are those of temperature 1.
 
     Args:
-        logits: [sequences, tokens, vocabulary]; each row predicts the token at the same place in `tokens`.
+        logits: [sequences, tokens, vocabulary]; each row predicts the token at the same position in `tokens`.
     """
     found = _LogProbs.apply(logits.flatten(0, 1), tokens.flatten(), temperature, chunk)  # type: ignore[no-untyped-call]
     log_probs, entropy = (each.view(tokens.shape) for each in found)
@@ -98,10 +98,10 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
     """Return (x − μ) / √(σ² + 1e-8) of real tokens.
 
-    μ and σ² (population) are those of the given tensor: give the whole rollout batch, of all processes. One
+    μ and σ² (population variance) come from the given tensor, so pass the rollout batch of all processes. One
     real token, or equal ones, give 0. From Ziegler et al.'s code (`whiten` in lm-human-preferences).
 
-    TRL and verl divide by n − 1, OpenRLHF by n. trlX counts padding.
+    TRL and verl divide by n − 1, OpenRLHF by n. trlX includes padding.
     """
     real = _wide(values)[mask]
     _, centred = _centred(real)
@@ -112,7 +112,7 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """Return 1 − Var(R − V) / Var(R) over real tokens, a scalar: 1 is perfect, 0 no better than a constant.
 
-    0 if the returns do not vary, where others return NaN.
+    The result is 0 if the returns do not vary. Other libraries then return NaN.
     """
     real, foreseen = (_wide(each)[mask] for each in (returns, values))
     spread = deviation(real).square()
@@ -121,7 +121,7 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
 
 
 def deviation(values: Tensor) -> Tensor:
-    """Return the population deviation of some numbers, a scalar in 64 bits; 0 if all are equal, or none."""
+    """Return the population standard deviation, a scalar in 64 bits; 0 for equal numbers, or none."""
     return (_centred(values)[1].square().sum() / max(values.numel(), 1)).sqrt()
 
 
@@ -161,7 +161,7 @@ def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: flo
     """Return β·(1 + clip(KL / target − 1, ±0.2)·n / horizon), the coefficient for the next rollout batch.
 
     1909.08593 section 2.2, with K_β = n / horizon as in its code. n / horizon above 1 counts as 1, so that β
-    never turns negative. A KL of NaN changes nothing. Call it once a rollout batch.
+    never turns negative. A KL of NaN leaves β unchanged. Call this once per rollout batch.
 
     Args:
         kl: The measured KL of a sequence, in nats: `kl_k1(…).sum(1).mean()` over the rollout batch.
@@ -178,11 +178,10 @@ def token_rewards(
     """Return r_t = −β·(log π − log π_ref), plus the score on the last real token, [sequences, tokens].
 
     1909.08593 equation 2, with its KL term spread over tokens as in its code. A sequence without real tokens
-    gets nothing, and its score is lost.
+    gets no reward, and its score is lost. trlX adds the score up to two positions after EOS, where V is never
+    trained. TRL's PPOv2 adds it one position after EOS, unless the response fills the width.
 
-    trlX adds the score up to two places after EOS, where V is never trained. TRL's PPOv2 adds it one place
-    after EOS, unless the response fills the width.
-
+    Args:
         beta: The KL coefficient, per nat: one, or one for each token, [sequences, tokens].
     """
     ratios = _log_ratio(log_probs, ref_log_probs, mask)
@@ -196,9 +195,9 @@ def gae(
     """Return advantages (not whitened) and returns, both [sequences, tokens].
 
     A_t = δ_t + γλ·A_{t+1} with δ_t = r_t + γ·V_{t+1} − V_t, and R_t = A_t + V_t: 1506.02438 equation 16,
-    1707.06347 equations 11 and 12. V and A are 0 after the last real token, also if the response was cut off.
+    1707.06347 equations 11 and 12. V and A are 0 after the last real token, even if the response was cut off.
 
-    TRL's PPOv2 keeps V of the place after the last real token, where it also puts the score.
+    TRL's PPOv2 keeps V at the position after the last real token, where it also adds the score.
 
     Args:
         values: V of the state before each token, from the policy that sampled.
@@ -226,9 +225,9 @@ def grpo_advantages(scores: Tensor) -> Tensor:
     """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; 0 if all are equal.
 
     2402.03300 section 4.1.2. std is the sample deviation (n − 1), as in TRL and verl; TRL adds 1e-4. Dr. GRPO
-    (2503.20783) leaves the division out, because it gives prompts that are nearly always or never solved too
-    much weight. In 32 bits, as in TRL, eight scores of 64.2 have −0.07 each. All tokens of a sequence get
-    its advantage. The paper's KL term is `kl_k3`, added to the loss, not to the reward.
+    (2503.20783) does not divide by std, because that gives too much weight to prompts that are nearly always
+    or never solved. In 32 bits, as in TRL, eight scores of 64.2 would get −0.07 each. All tokens of a
+    sequence get its advantage. The paper's KL term is `kl_k3`, added to the loss, not to the reward.
     """
     count, (_, centred) = scores.shape[1], _centred(scores, (1,))
     spread = (centred.square().sum(1, keepdim=True) / (count - 1)).sqrt()
@@ -242,11 +241,10 @@ def grpo_advantages(scores: Tensor) -> Tensor:
 def policy_loss(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, cliprange: float = 0.2
 ) -> tuple[Tensor, Tensor]:
-    """Return Σ max(−A·ρ, −A·clip(ρ, 1 ± ε)) with ρ = π / π_old, and how many tokens were clipped; scalars.
+    """Return Σ max(−A·ρ, −A·clip(ρ, 1 ± ε)) with ρ = π / π_old, and the number of clipped tokens; scalars.
 
-    1707.06347 equation 7, with the sign of a loss. A log-ratio beyond ±20 has no gradient (`MAX_LOG_RATIO`).
-    GRPO as published takes the mean over the tokens of each sequence first, which favours short correct
-    responses.
+    1707.06347 equation 7, negated as a loss. A log-ratio beyond ±20 has no gradient (`MAX_LOG_RATIO`).
+    GRPO as published first takes the mean over each sequence's tokens, which favours short correct responses.
     """
     advantages = _real(advantages, mask)
     ratio = _log_ratio(log_probs, old_log_probs, mask).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
@@ -256,9 +254,9 @@ def policy_loss(
 def value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, cliprange_value: float = 0.2
 ) -> tuple[Tensor, Tensor]:
-    """Return ½·Σ max((V − R)², (clip(V, V_old ± c) − R)²), and how many tokens were clipped; scalars.
+    """Return ½·Σ max((V − R)², (clip(V, V_old ± c) − R)²), and the number of clipped tokens; scalars.
 
-    Not in the PPO paper: from OpenAI's baselines (`ppo2`), with its ½. An infinite c clips nothing.
+    This is not in the PPO paper, but in OpenAI's baselines (`ppo2`), with the ½. An infinite c clips nothing.
     """
     values, old_values, returns = (_real(each, mask) for each in (values, old_values, returns))
     clipped = values.clamp(old_values - cliprange_value, old_values + cliprange_value)
@@ -272,11 +270,11 @@ def importance_weights(log_probs: Tensor, drawn: Tensor, mask: Tensor, clip_max:
     μ is the sampler, which uses the same weights but computes in another order, in other batches or in
     another number format. A token's loss times this weight has the expectation of π's loss, except for what
     is cut off. Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025),
-    truncated at 2; verl's `rollout_is: token`, and TRL's `vllm_importance_sampling_mode="token_truncate"`.
+    truncate at 2, like verl's `rollout_is: token` and TRL's `vllm_importance_sampling_mode="token_truncate"`.
 
     Args:
-        log_probs: Of π, by the trainer, before any step.
-        drawn: Of μ.
+        log_probs: Log-probabilities under π, computed by the trainer before any step.
+        drawn: Log-probabilities under μ.
     """
     return _log_ratio(log_probs, drawn, mask).clamp(max=MAX_LOG_RATIO).exp().clamp(max=clip_max)
 

@@ -1,8 +1,8 @@
-"""The policy with its value head, the reference policy, their outputs on rollouts, and the sampler.
+"""Define the policy with its value head, the reference policy, and the sampler of responses.
 
 The value head reads the policy's own last hidden state (a shared trunk). The reference policy is the same
-model with its adapter switched off, so that no weights are held twice. `unwrapped` takes peft off while
-rollouts are written, for an engine without adapters.
+model with its adapter switched off, so that no weights are stored twice. While rollouts are written,
+`unwrapped` replaces peft's layers by plain ones.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 
 
 class Policy(nn.Module):
-    """A policy in training, with a value head. It is made before any training."""
+    """A policy in training, with a value head. Create it before the first step."""
 
     def __init__(self, model: PeftModel, own: PpoOptions) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Policy(nn.Module):
 
         Args:
             input_ids: Prompts and responses, [sequences, length], padded on the right. A causal model sees no
-                padding behind a token, so no attention mask is needed.
+                padding after a token, so no attention mask is needed.
             starts: Where each response begins, [sequences].
             mask: Real tokens of the responses, bool [sequences, tokens].
         """
@@ -94,24 +94,24 @@ class Policy(nn.Module):
 
     @property
     def branches(self) -> bool:
-        """Whether a beginning that rows share is computed only once. A GPU computes wide batches faster."""
+        """Whether a prefix that rows share is computed only once. On a GPU, wide batches are faster."""
         bare = bare_of(self.model)
         attends: str = bare.config._attn_implementation  # noqa: SLF001 - the only way to ask
         return bare.device.type == "cpu" and attends == attention.NAME
 
     def see_reference(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
-        """Return the log-probabilities of the policy before training."""
+        """Return the responses' log-probabilities under the policy before training."""
         with self.model.disable_adapter():
             return self.see(input_ids, starts, mask).log_probs
 
 
 @contextmanager
 def unwrapped(model: Any) -> Iterator[Any]:
-    """Yield the bare model with plain layers in place of adapted ones. At the end it is restored.
+    """Yield the bare model with plain layers in place of adapted ones, and restore it at the end.
 
-    Weights of 32 bits are copied, and the adapter merged into the copies: that costs the least. In 16 bits, a
-    step at 2e-4 would leave 95 % of the entries unchanged, so there the adapter stays beside the weights, in
-    their dtype, as under autocast.
+    Weights of 32 bits are copied, and the adapter is merged into the copies: that costs the least. In 16
+    bits, merging a step at 2e-4 would leave 95 % of the entries unchanged. So there the adapter stays beside
+    the weights, in their dtype, as under autocast.
     """
     bare = bare_of(model)
     adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
@@ -149,7 +149,7 @@ def _plain(layer: Any) -> nn.Module:
 
 @contextmanager
 def swapped(model: Any, others: Mapping[str, nn.Module]) -> Iterator[Any]:
-    """Yield a model with the modules of these names replaced. At the end it is restored."""
+    """Yield a model with the modules of these names replaced, and restore it at the end."""
     own = {name: model.get_submodule(name) for name in others}
     try:
         for name, each in others.items():
@@ -175,7 +175,7 @@ class Branch(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """The distinct tokens of some rows, each after its predecessor."""
+    """Rows of tokens with each shared prefix stored once. Each token comes after its predecessor."""
 
     ids: Tensor  # int64 [1, tokens]
     positions: Tensor  # of each in its rows, int64 [1, tokens]
@@ -184,7 +184,7 @@ class Tree(NamedTuple):
 
 
 def tree_of(rows: Sequence[Sequence[int]]) -> Tree:
-    """Return the tree of rows of tokens."""
+    """Make the tree of some rows of tokens."""
     ids: list[int] = []
     positions: list[int] = []
     branches: list[Branch] = []
@@ -238,11 +238,11 @@ class Response:
 
 
 class Sampler:
-    """Writes responses with the transformers engine, on the weights in training.
+    """Writes responses with the transformers engine, using the weights in training.
 
     The prompts of a chunk begin together, and all end before the next chunk begins. So a rollout batch that
-    is repeated after a stop has the same batches and the same responses. `ctx` is the most tokens of prompt
-    and response together; `least`, the fewest of a response.
+    is repeated after a stop has the same batches and the same responses. `ctx` is the maximum number of
+    tokens in a prompt with its response; `least` is the minimum in a response.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
@@ -275,12 +275,12 @@ class Sampler:
         return Response(tuple(tokens), "".join(texts), ended, said)
 
     async def aclose(self) -> None:
-        """End the engine's thread."""
+        """Close the engine."""
         await self._engine.aclose()
 
 
 def recorded(record: Chain, response: Response) -> Chain:
-    """Return a record with the response to its prompt. `finish` says if it was cut."""
+    """Return a record with the response as its answer. `finish` shows whether it was cut off."""
     finish: Finish = "stop" if response.ended else "max_tokens"
     return record.model_copy(update={"steps": (Step(answer=response.text, finish=finish),), "best": 0})
 
@@ -288,7 +288,7 @@ def recorded(record: Chain, response: Response) -> Chain:
 class Samples:
     """`samples.jsonl`: every response of a run with its reward, written when its chunk is judged.
 
-    The first process writes it. A run that resumes keeps the lines of the rollout batches before its own.
+    The first process writes it. A resumed run keeps the lines of earlier rollout batches.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -296,7 +296,7 @@ class Samples:
         self._file: LineFile | None = None
 
     def open(self, since: int) -> None:
-        """Open the file, without earlier lines for rollout batches from `since` on."""
+        """Open the file, and delete its lines for rollout batches from number `since` on."""
         if self._file:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -317,7 +317,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Mapping[str, float]],
     ) -> None:
-        """Write a chunk, with id and text of each prompt. Each score is one form's part of the reward."""
+        """Write the responses of a chunk. A score contains the part of the reward from each form."""
         lines = [
             {
                 "rollout": rollout,

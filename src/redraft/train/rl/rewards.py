@@ -1,9 +1,9 @@
-"""Rewards: what judges an answer. Several are added up, each with its weight (docs/rlhf.md has the forms).
+"""Judge answers by rewards. Several are added up, each with its weight (docs/rlhf.md lists their forms).
 
-An answer comes as a record: its prompt, the answer as its best step, and the fields of the data in `meta`. A
-function that has one parameter, with the name `chain`, gets the whole record.
+A reward receives an answer as a record: the prompt, the answer as the best step, and the data's other fields
+in `meta`. A Python function receives the answer's text, or the record if its only parameter is named `chain`.
 
-A reward that is not a finite number stops the run: a model that is trained on NaN is lost.
+A reward that is not a finite number stops the run, because training on NaN would destroy the model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HINT = "--reward words<=50, reward:MODEL or python:module.function; a weighted 
 
 
 Reward = Callable[[Sequence[Chain]], Coroutine[Any, Any, Sequence[float]]]
-"""Judges the answers of records: returns a number for each."""
+"""An async function that judges the answers of records, and returns a number for each."""
 
 
 async def _checked(check: Check, chains: Sequence[Chain]) -> list[float]:
@@ -92,7 +92,7 @@ class Rewards:
     parts: Mapping[str, tuple[float, Reward]]  # the weight and the reward of each form
 
     async def __call__(self, chains: Sequence[Chain]) -> list[dict[str, float]]:
-        """Return each form's part of the reward of each answer."""
+        """Return, for each answer, the weighted reward from each form."""
         found = await together([reward(chains) for _, reward in self.parts.values()])
         weights = [weight for weight, _ in self.parts.values()]
         return [
@@ -104,11 +104,11 @@ class Rewards:
 def parse_rewards(forms: Sequence[str]) -> Rewards:
     """Parse the forms of `--reward`."""
     if not forms:
-        raise UsageError("there is nothing that judges the answers.", hint=_HINT)
+        raise UsageError("there is no reward to judge the answers by.", hint=_HINT)
     parts: dict[str, tuple[float, Reward]] = {}
     for form in map(str.strip, forms):
         if form in parts:
-            raise UsageError(f"the reward {form} is given twice.", hint="Give it once, with both weights.")
+            raise UsageError(f"the reward {form} is given twice.", hint="Give it once: add up its weights.")
         found = _WEIGHT.match(form)
         weight = float(found["weight"]) if found else 1.0
         if not math.isfinite(weight):
@@ -124,7 +124,7 @@ def _parsed(form: str) -> Reward:
         reward = plugin.guarded(plugin.load(RewardKind).make, Callable)(form)
         return reward if plugin.package == OWN else partial(_of_package, plugin, form, reward)
     if re.match(r"judge\b", form):
-        hint = "Give a reward model, reward:MODEL, or a function that asks one, python:module.function."
+        hint = "Use a reward model, reward:MODEL, or a function that asks a judge, python:module.function."
         raise UsageError(f"{form!r:.60}: a reward cannot ask a judge.", hint=hint)
     return partial(_checked, parse_check(form))
 
@@ -147,5 +147,5 @@ def _number(found: object, name: str, chain: Chain) -> float:
             return float(plain)
     raise CheckError(
         f"the reward {name} is {shown(found)} for the answer {chain.answer!r:.60}.",
-        hint="A reward is a finite number: fix what gives it, and type the same command again.",
+        hint="A reward must be a finite number. Fix its function or model, and type the same command again.",
     )

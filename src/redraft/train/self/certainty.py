@@ -1,8 +1,8 @@
-"""How certain a criticism must be to count: its least likely token tells good feedback from bad.
+"""Find how certain a criticism must be to count. Its certainty is the probability of its least likely token.
 
-A small critic sometimes works out a wrong value, and would then break a right answer, but it is seldom
-certain of it. The threshold is the lowest with which revising breaks hardly any answer. It is stored in the
-adapter, and below it a verdict is `unknown` (`EngineInfo.certain`).
+A small critic sometimes computes a wrong value, and would then make a right answer wrong, but it is seldom
+certain of that value. The threshold is the lowest at which revising makes hardly any right answers wrong. It
+is stored in the adapter. Below it, a verdict is `unknown` (`EngineInfo.certain`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from redraft.train.self import lessons
 from redraft.train.self.tasks.task import Task
 
 MOST_BROKEN = 0.02
-"""Share of the exercises of a task whose right answer revising may break, before the margin."""
-EXERCISES = 100  # exercises a task. Of fewer, one that is broken by chance would decide.
+"""The share of a task's exercises whose right answers revising may make wrong, before the margin."""
+EXERCISES = 100  # exercises per task. With fewer, one answer made wrong by chance would decide.
 MARGIN = 3
-"""Steps above the threshold that holds in the words of training. In new words, critics are as certain
-of more of their faults: one broke 10 of 63 right answers at that threshold, and 1 with the margin
-(benchmarks/LOST.md)."""
+"""Steps to add to the threshold that suffices for the wordings of training. With new wordings, critics
+are this certain of more faults of their own: one made 10 of 63 right answers wrong at that threshold, and 1
+with the margin (benchmarks/LOST.md)."""
 _STEPS = tuple(number / 20 for number in range(20))
 
 
@@ -40,11 +40,11 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the lowest certainty that breaks at most `MOST_BROKEN` of each task's answers, plus `MARGIN`.
+    """Return the lowest certainty at which at most `MOST_BROKEN` of each task break, plus `MARGIN`.
 
     Args:
         found: The revisions.
-        counts: How many exercises each task had.
+        counts: The number of exercises of each task.
     """
 
     def holds(least: float) -> bool:

@@ -1,7 +1,7 @@
-"""Records to train and test on: answers, and chains on a model's own drafts. Tasks draw them at random.
+"""Make records to train and test on: answers, and chains on a model's own drafts. Tasks draw them at random.
 
-Half of the first drafts of the chains are wrong. As many of these as possible are the model's own; the rest
-are spoiled on purpose. Feedback is true by construction: the check of the task writes it.
+Half of the chains begin with a wrong draft. As many of these drafts as possible are the model's own; the rest
+are made wrong on purpose. Feedback is always true, because the task's check writes it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ LONGEST_DRAFT = 200  # characters. A feedback should not walk through a longer d
 PHRASES = {True: "Revision is not needed.", False: "Revision is needed."}
 """The verdicts, in SelFee's words (reference/selfee.md)."""
 UNKNOWN = "This cannot be worked out here step by step, so it stays unchecked."
-"""What the critic says of an answer outside its tasks. It names no verdict."""
-_DRAWS = 100  # draws an exercise after which a task is taken to have no more of them
+"""The critic's feedback on an answer outside its tasks. It contains no verdict."""
+_DRAWS = 100  # draws per exercise, after which a task counts as having no more exercises
 
 
 def held_out(task: Task, count: int, seed: int) -> list[Chain]:
@@ -26,11 +26,11 @@ def held_out(task: Task, count: int, seed: int) -> list[Chain]:
 
     Args:
         task: Their task.
-        count: How many.
+        count: The number of exercises.
         seed: Another seed draws other exercises.
 
     Raises:
-        UsageError: The task draws fewer different ones.
+        UsageError: The task has fewer different exercises.
     """
     found: dict[str, Chain] = {}
     rng = Random(f"{seed}/{task.name}/held-out")
@@ -40,13 +40,13 @@ def held_out(task: Task, count: int, seed: int) -> list[Chain]:
         if len(found) == count:
             return list(found.values())
     raise UsageError(
-        f"the task {task.name!r} draws only {len(found)} different exercises, and {count} are held out.",
-        hint="Let it draw from more values, or: --held-out N",
+        f"the task {task.name!r} draws only {len(found)} different exercises, but {count} must be held out.",
+        hint="Let it draw from more values, or hold out fewer: --held-out N",
     )
 
 
 def training(task: Task, part: str, count: int, seed: int, without: set[str]) -> Iterator[Chain]:
-    """Yield `count` exercises, none with a key in `without`, or raise `UsageError` if there are too few."""
+    """Yield `count` exercises whose keys are not in `without`. Raise `UsageError` if there are too few."""
     rng = Random(f"{seed}/{task.name}/{part}")
     made = 0
     for _ in range(count * _DRAWS):
@@ -57,8 +57,8 @@ def training(task: Task, part: str, count: int, seed: int, without: set[str]) ->
         if made == count:
             return
     raise UsageError(
-        f"the task {task.name!r} has almost all of its exercises held out.",
-        hint="Let it draw from more values, or: --held-out N",
+        f"almost all exercises of the task {task.name!r} are held out.",
+        hint="Let it draw from more values, or hold out fewer: --held-out N",
     )
 
 
@@ -85,7 +85,7 @@ def passes(task: Task, chain: Chain, answer: str) -> bool:
 
 
 def chains_on(task: Task, drafted: Sequence[Chain]) -> Iterator[Chain]:
-    """Yield chains on a model's answers to exercises of a task. Half of their first drafts are wrong."""
+    """Yield chains on a model's answers to a task's exercises. Half of the first drafts are wrong."""
     for place, chain in enumerate(sorted(drafted, key=lambda chain: _own_fault(task, chain), reverse=True)):
         right = task.right(chain.meta["values"])
         if place < len(drafted) // 2:
@@ -116,7 +116,7 @@ def _judged(task: Task, chain: Chain, answer: str) -> Step:
 
 
 def unchecked(chain: Chain) -> Chain:
-    """Return an answered record from outside the tasks, with feedback that gives no verdict."""
+    """Return an answered record from outside the tasks with feedback that contains no verdict."""
     step = Step(answer=chain.answer, feedback=Feedback(text=UNKNOWN, verdict="unknown", by="checks"))
     return _with(chain, (step,))
 

@@ -1,7 +1,7 @@
-"""The test of a model that revises: held-out exercises, task by task.
+"""Test a model that revises on held-out exercises, task by task.
 
-A chain is judged by its task's check, never by the model's own verdict. After any stop, the same call
-resumes.
+A chain is judged by its task's check, never by the model's own verdict. If a test is stopped, the same call
+resumes it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ HEAD = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """The results of the chains of a task, one entry per prompt, in the order of their ids.
+    """The results of a task's chains, with one entry per prompt, in the order of their ids.
 
     Attributes:
         first: Whether answer 0 is right.
-        final: Whether the answer of the chain is right.
+        final: Whether the chain's final answer is right.
         judged: The verdicts on answer 0.
-        unknown: Verdicts on answer 0 that neither accept nor reject it.
-        tokens: Generated tokens.
+        unknown: The number of verdicts on answer 0 that neither accept nor reject it.
+        tokens: The number of generated tokens.
     """
 
     first: tuple[bool, ...]
@@ -73,12 +73,12 @@ class Outcome:
 
     @cached_property
     def gain(self) -> Estimate:
-        """The points that revising adds to answer 0."""
+        """The percentage points that revising adds to the accuracy of answer 0."""
         return self.changes.decision.gain.times(100)
 
     @cached_property
     def verdicts(self) -> Estimate:
-        """Balanced accuracy of the verdicts on answer 0, in per cent: accepting everything is 50."""
+        """Balanced accuracy of the verdicts on answer 0, in per cent: accepting everything gives 50."""
         return stats.balanced(self.judged).times(100)
 
 
@@ -127,14 +127,14 @@ LONGEST_ANSWER = 64  # tokens of an answer to an exercise; the longest right one
 
 @dataclass(frozen=True)
 class Asking:
-    """Files of exercises and answers in one folder. Each is written once."""
+    """Writes files of exercises and answers in one folder. Each file is written only once."""
 
     folder: Path
     seed: int = 1
     parallel: int = 32
 
     def write(self, name: str, chains: Iterable[Chain]) -> None:
-        """Write chains, unless the file is there."""
+        """Write chains to a file, unless it exists."""
         if not (self.folder / name).exists():
             write_jsonl(self.folder / name, list(chains))
 

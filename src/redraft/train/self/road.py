@@ -1,8 +1,8 @@
-"""The road from a base model to one that checks and revises its own answers, in stages that resume.
+"""Train a base model to check and revise its own answers, in stages that can be resumed.
 
-There are two adapters on one base: one answers, the other criticises and revises. So training on criticism
-costs the first answer nothing. Each stage is a verb of redraft on files in one folder, and each such file
-records how it was made: the same call resumes.
+Two adapters share one base: one answers, the other criticises and revises. So first answers do not get worse
+when criticism is trained. Each stage applies a verb of redraft to files in one folder. Each file records how
+it was made, so the same call resumes.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 """Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
 FEWEST_EVERYDAY = 400  # answers to everyday prompts to learn from
 REHEARSED = 2
-"""Exercises of a new task for each that rehearses an old one. With six, much was forgotten
-(benchmarks/LOST.md)."""
+"""The number of exercises of a new task for each exercise that rehearses an old one. With six, much was
+forgotten (benchmarks/LOST.md)."""
 RANKS = {"answers": 4, "critic": 15}  # of the adapters. Together they take 12 MB in 16 bits.
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
-"""From the adapters of an earlier run: steps of about 1,000 tokens, and a lower rate than the recipe's."""
+"""Settings to train an earlier run's adapters further: steps of about 1,000 tokens, and a lower rate."""
 DRAFTING = 1.0
-"""Temperature of the drafts to criticise: it brings out more of the model's own faults than greedy ones."""
+"""Temperature of the drafts to criticise: it brings out more of the model's own faults than 0."""
 DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}
-"""File of prompts -> file of the drafts for them."""
+"""The file of drafts for each file of prompts."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much to train and test: exercises a task, and steps of the optimizer."""
+    """The amount of training and testing: exercises per task, and steps of the optimizer."""
 
     answers: int = 1600  # to learn answers from
     drafts: int = 2400  # to draft, criticise and revise
@@ -90,8 +90,8 @@ class Start:
         record = RunFile(folder / "road").read()
         if record is None or not (answers.exists() and critic.exists()):
             raise UsageError(
-                f"--from {name}: this is not a folder with both adapters of `redraft train self`.",
-                hint="--from default, or a folder whose run has ended",
+                f"--from {name}: this is not a folder with both adapters from `redraft train self`.",
+                hint="Use --from default, or the folder of a run that has ended.",
             )
         learnt = [TASKS[task] for task in record["config"].get("tasks", ()) if task in TASKS]
         return cls(answers, critic, learnt)
@@ -105,12 +105,12 @@ class Start:
 
 @dataclass(frozen=True)
 class Road:
-    """A run."""
+    """A run of `redraft train self`."""
 
     folder: Path
     tasks: Sequence[Task]
     # A file of prompts outside all tasks, or None for `EVERYDAY`. The base's own answers to them keep it as
-    # it was. What the adapter that answers drafts for them teaches the critic to say that it does not know.
+    # it was. The answering adapter's drafts for them teach the critic to say that it does not know.
     everyday: Path | None = None
     scale: Scale = Scale()
     model: str = "default"  # the base
@@ -120,7 +120,7 @@ class Road:
 
     @cached_property
     def rehearsed(self) -> Sequence[Task]:
-        """The tasks of an earlier run, without the present ones."""
+        """The tasks of the earlier run, except those that this run trains."""
         names = {task.name for task in self.tasks}
         return [task for task in (self.start.learnt if self.start else ()) if task.name not in names]
 
@@ -149,22 +149,22 @@ class Road:
         return f"{self.answering}@answer+{self.folder.resolve() / 'critic.gguf'}@revise"
 
     def walk(self) -> str:
-        """Do the remaining stages. Return the report of the test, which is also in the folder's card.
+        """Do the remaining stages. Return the report of the test, which is also in the model card.
 
         Raises:
-            UsageError: `answer_steps` is 0 without `start`, `model` is no GGUF file, or `everyday` is empty.
+            UsageError: `answer_steps` is 0 without `start`, `everyday` is empty, or `model` is not trainable.
             ModelError: The base is missing.
-            OutputError: The folder holds a run of another kind.
-            EndedBySignal: A signal ended it. The same call resumes.
+            OutputError: The folder contains a run with other settings.
+            EndedBySignal: A signal ended the run. The same call resumes it.
         """
         if not self.scale.answer_steps and self.start is None:
-            hint = "Add --from default or a folder, or --answer-steps 150."
-            raise UsageError("0 steps on answers need an earlier adapter, but none is named.", hint=hint)
+            hint = "Add --from default, --from FOLDER or --answer-steps 150."
+            raise UsageError("--answer-steps 0 needs an earlier adapter, but none is named.", hint=hint)
         if self.model not in DEFAULTS and not self.model.lower().endswith(".gguf"):
             hint = "Leave --model out, or name a file: --model qwen3-0.6b-q8_0.gguf"
             raise UsageError(f"--model {self.model}: only default and GGUF files can be trained.", hint=hint)
         if not self._prompts:
-            raise UsageError(f"{self.everyday} has no prompts.", hint="Without --everyday, redraft has some.")
+            raise UsageError(f"{self.everyday} has no prompts.", hint="Omit --everyday to use redraft's.")
         folder_for(self.model)  # if the base is missing, nothing should be written
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / ".lock"):
@@ -179,11 +179,11 @@ class Road:
         sources = [source for folder in made for source in sources_of(folder, "adapter")]
         scale = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in asdict(self.scale).items())
         how = f"""
-`answers.gguf` answers, and `critic.gguf` criticises and revises: LoRA adapters for {self.model}, made by
-`redraft train self` with seed {self.seed} ({scale}; exercises a task, and steps).
-They learnt {", ".join(self.all)}.
+`answers.gguf` answers, and `critic.gguf` criticises and revises. Both are LoRA adapters for {self.model},
+made by `redraft train self` with seed {self.seed} ({scale}; exercises per task, and steps).
+They were trained on these tasks: {", ".join(self.all)}.
 
-The test, on exercises in words that nothing was trained on:
+The results on held-out exercises, in wordings that were not used for training:
 """
         return card_text(self.folder.resolve().name, sources) + how
 

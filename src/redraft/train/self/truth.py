@@ -1,6 +1,6 @@
-"""The exercises of shipped tasks as a task of `redraft eval`; `redraft diagnose` draws them by their names.
+"""Make exercises of shipped tasks a task of `redraft eval`. `redraft diagnose` draws them by task name.
 
-The check says only whether an answer is right. The work of the task's own check would give the answer away.
+The check reports only whether an answer is right. The work shown by the task's own check would reveal it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from redraft.train.self.tasks.task import Task, Values, plain
 
 @dataclass(frozen=True)
 class Solved:
-    """The answer to an exercise is right."""
+    """A check that the answer to an exercise is right."""
 
     task: Task
     values: Values
 
     @property
     def name(self) -> str:
-        """The task's name."""
+        """The check's name, with that of its task."""
         return f"exercise {self.task.name}"
 
     def check(self, answer: str, _: Prompt) -> Outcome:
-        """Judge an answer, as the task does."""
+        """Judge an answer by the task's own check."""
         right = self.task.judge(self.values, answer).passed
         return passed("right") if right else failed("This is not the right answer.")
 
@@ -43,7 +43,7 @@ class Solved:
 def _checks(_: str, record: Chain) -> Sequence[Check]:
     task, values = TASKS.get(str(record.meta.get("task"))), record.meta.get("values")
     if task is None or not isinstance(values, dict):
-        raise CheckSyntaxError("it has no `task` of redraft with its `values`.")
+        raise CheckSyntaxError("its `meta` lacks a `task` of redraft or its `values`.")
     return [Solved(task, values)]
 
 

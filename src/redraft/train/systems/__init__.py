@@ -1,1 +1,1 @@
-"""Whole systems by one command: recipes of stages, each the function of a verb, done once and resumed."""
+"""Make whole systems with one command. A recipe lists stages: verbs that run once and can be resumed."""

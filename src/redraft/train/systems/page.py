@@ -1,7 +1,7 @@
-"""The page at the end of a run, `index.html`, and the model card, `README.md`.
+"""Write the page of a run, `index.html`, and its model card, `README.md`.
 
-Both show the sources of each result, its cost, its quality and its licences. The pages that stages wrote
-themselves are linked.
+Both show how each result was made, how long that took, what stages reported, and all licences. The page links
+to the pages that stages wrote themselves.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ PAGE, CARD = "index.html", "README.md"
 
 
 def write_pages(system: System, ledger: Ledger, plan: Plan) -> Path:
-    """Write the page and the card of a run, and return the page."""
+    """Write the page and the card of a run, and return the path of the page."""
     sources = _sources(ledger.folder) or _files(system)
     title = f"{system.name}{', small' if system.small else ''}"
     parts = [_whole(ledger, plan), *(_of_stage(ledger, row) for row in plan.rows), _licences(sources)]
-    page = render(title, system.about, parts, f"redraft {__version__} · {CARD} is the card of the model")
+    page = render(title, system.about, parts, f"redraft {__version__} · {CARD} is the model card")
     write_file(ledger.folder / PAGE, page.encode())
     write_file(ledger.folder / CARD, _card(title, system, ledger, plan, sources).encode())
     return ledger.folder / PAGE
@@ -94,8 +94,8 @@ def _files(system: System) -> list[Source]:
 
 def _licences(sources: list[Source]) -> Part:
     if not sources:
-        return Part(title="Licences", note="No stage says what it was made from.")
-    said = remark(sources) or f"All its sources have one licence: {sources[0].licence}."
+        return Part(title="Licences", note="No stage recorded its sources.")
+    said = remark(sources) or f"All sources have the same licence: {sources[0].licence}."
     once = {(f"{each.kind} {each.name}", *ids_of([each])): each.licence for each in reversed(sources)}
     facts = [(name, licence) for (name, *_), licence in reversed(once.items())]
     return Part(title="Licences", note=said, warns=clash(sources), facts=facts)

@@ -1,10 +1,10 @@
-"""What a run has done, and what it will do: stages, time, disk and money.
+"""Plan a run: find which stages are done, and how much time, disk space and money the others need.
 
-A record of each stage lies in `DIR/.run`. A stage is done if its record ended, and its options and the
-content of all its inputs are as recorded. Unfinished outputs are handled by the verbs themselves.
+A record of each stage is kept in `DIR/.run`. A stage is done if its record is complete, and its options and
+the content of all its inputs are as recorded. The verbs themselves resume unfinished outputs.
 
-The recipe states hours, sizes and tokens. Money is the tokens at the price of the stage's model, which is
-known for models with a price in the config file or in `price`. Local models cost nothing.
+The recipe states hours, sizes and tokens. The cost is that of the tokens at the price of the stage's model,
+which is read from the config file or the option `price`. Local models cost nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SHORT = 16  # digits of a hash in a record: 64 bits
 
 
 class Kind(Enum):
-    """How far a stage is."""
+    """The state of a stage, as the word for what a plan does with it."""
 
     NEW = "make"
     BEGUN = "resume"
@@ -39,14 +39,14 @@ class Kind(Enum):
 
 
 class State(NamedTuple):
-    """How far a stage is, why it is made again, or whether its output was edited."""
+    """The state of a stage, and why it is made again or that its output was edited."""
 
     kind: Kind
     why: str = ""
 
 
 class Ledger:
-    """The records of the stages of a run in a folder."""
+    """The records of a run's stages, which are kept in the run's folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,21 +57,21 @@ class Ledger:
         return self.folder / stage.out
 
     def record(self, stage: Stage) -> RunFile:
-        """Return the file of a stage's record."""
+        """Return the record file of a stage."""
         return RunFile(self.folder / ".run" / stage.name)
 
     def edited(self, stage: Stage) -> str:
-        """Return a remark for a stage whose output was edited, if the run used that output."""
+        """Return a remark if the run used an edited output of a stage; otherwise ""."""
         return ", then edited" if (self.record(stage).read() or {}).get("edited") else ""
 
     def provenance(self, stage: Stage, read: Mapping[str, str | None]) -> Provenance:
-        """Return how a stage's output is made. `read` are the hashes of its inputs."""
+        """Return how a stage's output is made. `read` maps the names of its inputs to their hashes."""
         content = {f"the content of {name}": (each or "")[:_SHORT] for name, each in read.items()}
         config = {**stage.options, **content}
         return Provenance(stage.verb, config | ({"command": stage.command} if stage.command else {}))
 
     def state(self, stage: Stage, made: Provenance) -> State:
-        """Return how far a stage is. If no stage made its output's file, raise `OutputError`."""
+        """Return the state of a stage. Raise `OutputError` if its output exists, but no run made it."""
         record, out = self.record(stage).read(), self.out(stage)
         if record is None:
             if out.exists():
@@ -90,7 +90,7 @@ class Ledger:
         return State(Kind.DONE, "" if found == record["made"] else "edited")
 
     def set_aside(self, stage: Stage) -> None:
-        """Move an old output and its side files into `before`. Its journal stays: replies are paid for."""
+        """Move an old output and its side files into `before`, but keep its journal of paid replies."""
         out = self.out(stage)
         aside = [each for each in out.parent.glob(f"{out.name}.*") if ".journal.db" not in each.name]
         beside = [*out.parent.glob(out.name), *aside]
@@ -106,7 +106,7 @@ class Ledger:
 
 
 def spent(record: Mapping[str, Any] | None) -> dict[str, float]:
-    """Return seconds, tokens and USD of all sessions in a stage's record."""
+    """Return the seconds, tokens and USD spent in all sessions of a stage's record."""
     total = {"seconds": 0.0, "tokens": 0.0, "usd": 0.0}
     for session in (record or {}).get("sessions", ()):
         for name in total:
@@ -126,7 +126,7 @@ class Row:
 
     @property
     def usd(self) -> float | None:
-        """The cost of its tokens; None if a server's price is unknown."""
+        """The cost of the stage's tokens; None if a server's price is unknown."""
         needs, found = self.stage.needs, price(self.stage.options)
         if not needs.prompts + needs.new:
             return 0.0
@@ -196,12 +196,12 @@ class Plan:
         free = shutil.disk_usage(there).free / 1e9
         if wanted > free:
             raise OutputError(
-                f"the stages need {wanted:,.1f} GB, and the disk of {folder} has {free:,.1f} GB free.",
+                f"the stages need {wanted:,.1f} GB, but the disk of {folder} has {free:,.1f} GB free.",
                 hint="Make room, or name a folder on another disk: -o DIR",
             )
 
 
 def _figures(hours: float, gb: float, usd: float | None) -> str:
     time = f"{hours:,.1f} h" if hours >= 1 else f"{hours * 60:.0f} min" if hours else ""
-    money = "price not known" if usd is None else f"{usd:,.2f} USD" if usd else ""
+    money = "price unknown" if usd is None else f"{usd:,.2f} USD" if usd else ""
     return ", ".join(filter(None, [time, f"{gb:,.1f} GB" if gb else "", money]))

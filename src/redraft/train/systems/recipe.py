@@ -1,7 +1,7 @@
-"""Recipes of systems: named stages, each a verb with options, which read each other's outputs by name.
+"""Read system recipes: named stages, each a verb with options, that refer to each other's outputs by name.
 
-`{NAME}` in an option stands for a value, a file of the user's, or the output of a stage. A stage comes after
-the stages that it reads. `{{` is a brace. `small` has the changes for --small.
+`{NAME}` in an option is replaced by a value, a file of the user's, or the output of a stage. A stage runs
+after the stages that it reads. Write `{{` for a literal brace. `small` lists what --small changes.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ class Needs(OptionModel):
     hours: float = option("wall-clock time, in hours", default=0.0, ge=0)
     gb: float = option("disk, in units of 10^9 bytes", default=0.0, ge=0)
     prompts: float = option("tokens in prompts to its model, in millions", default=0.0, ge=0)
-    new: float = option("new tokens of its model, in millions", default=0.0, ge=0)
+    new: float = option("tokens that its model generates, in millions", default=0.0, ge=0)
 
 
 class StageKeys(OptionModel):
-    """The keys of a stage."""
+    """The keys of a stage in a recipe."""
 
     verb: str = option("a verb of redraft, such as generate chains", default="")
-    out: str = option("its output: a file or folder in the folder of the run", default="")
+    out: str = option("its output: a file or folder in the run's folder", default="")
     options: dict[str, Any] | None = option("the options of the verb", what="names and values")
     command: str | None = option("a command to run in place of the verb, such as one of SkyPilot or Slurm")
-    needs: dict[str, Any] | None = option("what it needs", what="numbers of hours, gb, prompts or new")
-    small: dict[str, Any] | None = option("keys that are different with --small", what="keys of a stage")
+    needs: dict[str, Any] | None = option("resources it needs", what="numbers of hours, gb, prompts or new")
+    small: dict[str, Any] | None = option("keys that --small changes", what="keys of a stage")
 
 
 class FileKeys(OptionModel):
     """The keys of a file that the user supplies."""
 
-    path: str = option("where it is, from the folder of the recipe", default="")
+    path: str = option("its path, relative to the recipe's folder", default="")
     get: str = option("where to get it, in words", default="")
     licence: str = option("its licence", default="")
 
@@ -59,7 +59,7 @@ class SystemKeys(OptionModel):
     values: dict[str, Any] | None = option("values by name; --set changes them", what="names and values")
     files: dict[str, Any] | None = option("your files, by name", what="names and paths")
     stages: dict[str, Any] | None = option("the stages by name", what="names and stages")
-    small: dict[str, Any] | None = option("values that are different with --small", what="names and values")
+    small: dict[str, Any] | None = option("values that --small changes", what="names and values")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Stage:
 
     @property
     def made(self) -> str:
-        """How it is made, in words."""
+        """A description of how the stage's output is made."""
         read = f" from {', '.join(self.reads)}" if self.reads else ""
         return f"{'a command' if self.command else self.verb}{read}"
 
@@ -88,7 +88,7 @@ class Stage:
             yield from paths_in(shlex.split(self.command)[1:])
 
     def check(self) -> None:
-        """Raise `UsageError` for an unknown option of its verb, a missing one, or a wrong value."""
+        """Raise `UsageError` if an option of its verb is unknown or missing, or has a wrong value."""
         if self.command:
             return
         try:
@@ -108,7 +108,7 @@ class System:
     about: str = ""
 
     def upstream(self, name: str) -> set[str]:
-        """Return a stage and all stages that it needs."""
+        """Return the names of a stage and of all stages that it needs."""
         found = {name}
         for each in self.stages[name].reads:
             found |= self.upstream(each) if each in self.stages else set()
@@ -126,7 +126,7 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
 
     Args:
         small: Apply the changes under `small`.
-        values: Replace values of the recipe.
+        values: New values, by name, in place of the recipe's.
 
     Raises:
         UsageError: The recipe has a fault; the message names the stage.
@@ -190,15 +190,17 @@ def _check(stages: Mapping[str, Stage], files: Mapping[str, FileKeys], values: M
     outputs: dict[str, str] = {}
     for name, stage in stages.items():
         if name in files or name in values:
-            raise UsageError(f"{name} is both a stage and a file or value.", hint="Give one another name.")
+            raise UsageError(f"{name} is both a stage and a file or value.", hint="Rename one of them.")
         if Path(stage.out).is_absolute() or ".." in Path(stage.out).parts or stage.out.startswith("."):
-            raise UsageError(f"stage {name}: its output {stage.out!r:.120} is not in the folder of the run.")
+            raise UsageError(
+                f"stage {name}: output {stage.out!r:.120} must be a relative path inside the run's folder."
+            )
         if (other := outputs.setdefault(stage.out, name)) != name:
-            raise UsageError(f"stages {other} and {name} write to {stage.out}.", hint="Name another 'out'.")
+            raise UsageError(f"stages {other} and {name} both write {stage.out}.", hint="Change one 'out'.")
         for each in stage.reads:
             if each not in stages and each not in files:
-                hint = f"Stages: {', '.join(stages)}. Files: {', '.join(files) or 'none'}. A brace is '{{{{'."
-                raise UsageError(f"stage {name} reads {{{each}}}, which nothing makes.", hint=hint)
+                hint = f"Stages: {', '.join(stages)}. Files: {', '.join(files) or 'none'}. '{{{{' is a brace."
+                raise UsageError(f"stage {name} reads {{{each}}}, which is not a stage or file.", hint=hint)
         if not stage.command:
             find_verb(stage.verb)
 

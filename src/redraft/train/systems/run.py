@@ -28,11 +28,11 @@ Tell = Callable[[str], None]
 
 
 class StageError(RedraftError):
-    """A stage failed, with its own exit status."""
+    """A stage failed. The error has the exit status of the stage."""
 
     def __init__(self, message: str, status: int) -> None:
         mend = "fix the fault, then " if status == UsageError.exit_status else ""
-        super().__init__(message, hint=f"What is done stays. To go on, {mend}type the same command again.")
+        super().__init__(message, hint=f"Finished work is kept. To go on, {mend}type the same command again.")
         self.exit_status = status
 
 
@@ -53,12 +53,12 @@ class Run:
 
     @property
     def wanted(self) -> list[Stage]:
-        """The stages up to `until`."""
+        """The stage `until` and those that it needs, or all stages if `until` is empty."""
         names = self.system.upstream(self.system.stage(self.until).name) if self.until else self.system.stages
         return [each for each in self.system.stages.values() if each.name in names]
 
     def plan(self) -> Plan:
-        """Return the stages to do. Stages after a repeated one may turn out to be done."""
+        """Return the plan of the wanted stages. Those after a repeated one may turn out to be done."""
         again, rows = set[str](), list[Row]()
         for stage in self.wanted:
             state = self.ledger.state(stage, self._made(stage))
@@ -72,9 +72,9 @@ class Run:
         """Do the remaining stages.
 
         Raises:
-            StageError: A stage failed. None was begun after it.
-            OutputError: Another run works in the folder, or it is another system's.
-            RedraftError: What `Plan.check` raises.
+            StageError: A stage failed. No later stage was started.
+            OutputError: Another run is working in the folder, or the folder belongs to another system.
+            RedraftError: `Plan.check` found a fault.
         """
         (self.folder / ".run").mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
@@ -120,7 +120,7 @@ class Run:
         while (lock := open_locked(self.folder / ".run" / "lock")) is None:
             if time.monotonic() > end:
                 raise OutputError(
-                    f"another run works in {self.folder}.", hint="Wait for it, or name another folder: -o DIR"
+                    f"another run is using {self.folder}.", hint="Wait for it, or name another folder: -o DIR"
                 )
             time.sleep(0.1)
         return lock
@@ -158,7 +158,7 @@ class Run:
         status = int(found.pop("status"))
         out = self.ledger.hashes.of(self.ledger.out(stage))
         if not status and out is None:
-            self.tell(f"{stage.name}: it ended well, but did not write {self.ledger.out(stage)}.")
+            self.tell(f"{stage.name}: it succeeded, but did not write {self.ledger.out(stage)}.")
             status = 1
         says = found.pop("says", "")
         record.end(**found)

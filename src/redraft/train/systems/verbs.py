@@ -1,6 +1,7 @@
-"""The functions of the verbs, as stages call them: with their options by name, and one output.
+"""Call the functions of verbs for stages, with options by name and one output.
 
-Most are Python's own (docs/python.md). Those that need more than plain values are wrapped here.
+Most are the functions of redraft's Python API (docs/python.md). Those that need more than plain values are
+wrapped here.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ _GIVEN = {"force", "run", "on_event"}  # parameters that a stage does not give
 
 @dataclass(frozen=True)
 class Verb:
-    """The function of a verb."""
+    """A verb's function, and how a stage calls it."""
 
     function: str  # module and name
     out: str = "out"  # the parameter that takes the output
     kind: str = ""  # whether it takes the options of `data` or of `weights`, or pays for tokens of a model
 
     def call(self, options: Mapping[str, Any], out: str) -> Any:
-        """Call the function."""
+        """Call the function with a stage's options and output."""
         function, given = resolve_name(self.function), {**options, self.out: out}
         if self.kind == "weights":
             from redraft.engines.load import local_path
@@ -87,17 +88,15 @@ def find_verb(name: str) -> Verb:
     """Return a verb by its name. Raise `UsageError` if there is none."""
     if name in VERBS:
         return VERBS[name]
-    hint = nearest(name, VERBS) or f"The verbs of stages: {', '.join(VERBS)}"
+    hint = nearest(name, VERBS) or f"Verbs for stages: {', '.join(VERBS)}"
     raise UsageError(f"there is no verb {name!r:.80}.", hint=hint)
 
 
 def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
-    """Raise `UsageError` for an unknown option of a verb, a missing one, or a wrong value.
+    """Raise `UsageError` if an option of a verb is unknown or missing, or has a wrong value.
 
-    Values with `{NAME}` in them are not checked. For verbs that cost money, all other values are; for the
-    rest, only choices.
-
-    For `train`, all settings are checked, with the recipe that they name.
+    Values with `{NAME}` in them are not checked. For `train`, all other settings are checked, with the recipe
+    that they name. For verbs that cost money, all other values are checked; for the rest, only choices.
     """
     whole = {name: each for name, each in options.items() if not any(names_in(each))}
     known: dict[str, None] = {}
@@ -113,7 +112,7 @@ def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
             raise UsageError(f"it has no option {name!r:.80}.", hint=hint)
     for name in needed:
         if name not in options:
-            raise UsageError(f"it lacks {name!r}, which it reads.", hint=f'options: {{{name}: "{{STAGE}}"}}')
+            raise UsageError(f"it needs the option {name!r}.", hint=f'options: {{{name}: "{{STAGE}}"}}')
     if known:
         _check_values(verb, whole)
 
@@ -128,7 +127,7 @@ def _check_values(verb: Verb, given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         choices = get_args(types[name]) if get_origin(types.get(name)) is Literal else (value,)
         if value not in choices:
-            hint = nearest(str(value), choices) or f"One of {', '.join(choices)}"
+            hint = nearest(str(value), choices) or f"Choose one of {', '.join(choices)}"
             raise UsageError(f"{name} is {shown(value)}.", hint=hint)
 
 
@@ -161,7 +160,7 @@ def split(
     format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
     force: bool = False,
 ) -> Any:
-    """Split long conversations, counted by the tokenizer of a GGUF file, of a folder, or of `default`."""
+    """Split long conversations. The tokenizer of `default`, a GGUF file or a folder counts their tokens."""
     from redraft.data.split import split as parted
     from redraft.engines.load import token_count
 
@@ -179,7 +178,7 @@ def train_self(
     seed: int = 1,
     parallel: int = 32,
 ) -> str:
-    """Run `redraft train self`, and return its report. `scale` has the fields of `Scale`."""
+    """Run `redraft train self`, and return its report. `scale` sets fields of `Scale`."""
     from redraft.train.self.road import Road, Scale
     from redraft.train.self.tasks import TASKS, find_task
 
@@ -210,7 +209,7 @@ _NAME = re.compile(r"\{\{|\}\}|\{([a-z][\w-]*)\}")
 
 
 def filled(value: Any, names: Mapping[str, Any]) -> Any:
-    """Return an option with `{NAME}` replaced for these names. Doubled braces stay doubled."""
+    """Replace `{NAME}` in an option by the values of these names. Doubled braces stay doubled."""
 
     def fill(text: str) -> Any:
         if (whole := _NAME.fullmatch(text)) and whole[1] in names:
@@ -221,7 +220,7 @@ def filled(value: Any, names: Mapping[str, Any]) -> Any:
 
 
 def unbraced(value: Any) -> Any:
-    """Return an option with doubled braces as single ones."""
+    """Replace doubled braces in an option by single ones."""
     return _texts(value, lambda text: text.replace("{{", "{").replace("}}", "}"))
 
 
@@ -234,7 +233,7 @@ def _texts(value: Any, change: Callable[[str], Any]) -> Any:
 
 
 def names_in(value: Any) -> Iterator[str]:
-    """Yield the names in braces in an option."""
+    """Yield the names that are in braces in an option."""
     if isinstance(value, str):
         yield from (found[1] for found in _NAME.finditer(value) if found[1])
     elif isinstance(value, list | dict):
@@ -256,7 +255,7 @@ def _end_with_the_run() -> None:
 
 
 def work(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Do a stage, and return its exit status, its figures and its summary."""
+    """Run a stage, and return its exit status, its figures and its summary."""
     if command := job["command"]:
         status = subprocess.run(command, shell=True, check=False).returncode  # noqa: S602  (the user's own)
         return {"status": status, "says": ""}

@@ -1,4 +1,4 @@
-"""The tasks that redraft ships, and tasks of a user's module."""
+"""Find the tasks that redraft ships, and tasks in a user's module."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TASKS = {task.name: replace(task, licence="Apache-2.0") for task in _SHIPPED}
 
 
 def find_task(name: str) -> Task:
-    """Return a shipped task by its name, or `python:module.TASK`.
+    """Return a task by its name if it is shipped, or by `python:module.TASK`.
 
     Raises:
         UsageError: There is no such task.
-        CheckError: The module does not load.
+        CheckError: The module cannot be imported.
     """
-    hint = f"The tasks: {', '.join(TASKS)}; or python:module.TASK (docs/self_tasks.md)."
+    hint = f"Known tasks: {', '.join(TASKS)}; or python:module.TASK (docs/self_tasks.md)."
     if name in TASKS:
         return TASKS[name]
     module, _, attribute = name.removeprefix("python:").rpartition(".")

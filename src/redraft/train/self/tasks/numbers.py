@@ -1,4 +1,4 @@
-"""Sums, differences, products, totals, dates and times: tasks that are worked out step by step in writing."""
+"""Define tasks that are solved step by step in writing: sums, differences, products, totals, dates, times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redraft.train.self.tasks.task import SAID, Task, Values, equal_to
 
 
 def spoiled_number(number: int, rng: Random) -> str:
-    """Return a number with a wrong carry, another digit, two digits exchanged, or one left out."""
+    """Return a number with a wrong carry, a replaced digit, two digits exchanged, or one left out."""
     digits = list(str(number))
     place = rng.randrange(len(digits))
     kind = rng.choice(("carry", "carry", "carry", "digit", "exchange", "drop"))

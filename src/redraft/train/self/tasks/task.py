@@ -1,7 +1,7 @@
-"""A task: random prompts, a right answer to each, and an exact check that shows its work.
+"""Define a task: random prompts, a right answer to each, and an exact check that shows its work.
 
 A small critic learns what it can work out in writing: it recomputes, states both values, compares them in
-words ("the same", "different"), and only then gives the verdict. Where feedback had a tick in place of this
+words ("the same", "different"), and only then gives the verdict. When feedback had a tick in place of this
 work, a small model learnt to accept everything.
 """
 
@@ -27,7 +27,7 @@ SHOWN = 120  # characters of an answer that a feedback quotes at most
 
 @dataclass(frozen=True)
 class Judged:
-    """A feedback on an answer without its verdict, and whether the answer is right."""
+    """Feedback on an answer (without a verdict), and whether the answer is right."""
 
     text: str
     passed: bool
@@ -35,10 +35,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Task:
-    """One kind of exercise."""
+    """A kind of exercise."""
 
     name: str  # in records and tables
-    # How people ask for it, with the names of values in braces. The last `HELD_OUT` are kept for testing.
+    # Ways to ask for it, with the names of values in braces. The last `HELD_OUT` are kept for testing.
     wordings: Sequence[str]
     draw: Callable[[Random], Values]  # at random. Held-out exercises share no values with others.
     right: Callable[[Values], str]  # a right answer
@@ -47,7 +47,7 @@ class Task:
     licence: str = UNKNOWN  # of the exercises, for the card of a model trained on them
 
     def example(self, seed: int) -> str:
-        """Return a random prompt."""
+        """Return a random prompt, drawn with this seed."""
         rng = Random(seed)
         return rng.choice(self.wordings).format(**self.draw(rng))
 
@@ -58,7 +58,7 @@ def plain(answer: str) -> str:
 
 
 def quoted(answer: str) -> str:
-    """Return an answer as a feedback quotes it: on one line, and shortened."""
+    """Return an answer as feedback quotes it: on one line, and shortened."""
     text = plain(answer) or "nothing"
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
@@ -69,8 +69,8 @@ def equal_to(
     """Return the check of a task with one right answer.
 
     Args:
-        right: That answer.
-        work: How it is found, step by step in writing.
+        right: Returns the right answer.
+        work: Returns the way to find it, step by step in writing.
     """
 
     def judge(values: Values, answer: str) -> Judged:
