@@ -17,7 +17,6 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Start Playwright's browser, or skip the test where there is none."""
     if CHROMIUM is None:
         lack_chromium()
     sync_api = pytest.importorskip("playwright.sync_api", reason="pages are tested with Playwright")

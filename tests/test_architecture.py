@@ -67,7 +67,6 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def modules_imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and full name of every import in a file, wherever it stands."""
     for node in ast.walk(tree_of(path)):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -166,7 +165,6 @@ def test_modules_say_what_they_do() -> None:
 
 
 def tracked_text() -> Iterator[tuple[str, str]]:
-    """Every text file of the repository that git knows, by its path."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout, so there is no list of the project's files")

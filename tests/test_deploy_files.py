@@ -44,7 +44,6 @@ def documents(path: Path) -> list[Any]:
 
 
 def found(value: Any, key: str) -> Iterator[Any]:
-    """Every value of a key, at any depth."""
     if isinstance(value, dict):
         for name, each in value.items():
             if name == key:

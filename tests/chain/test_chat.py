@@ -62,7 +62,6 @@ def encoded(record: dict[str, Any], template: str = THINKING, chosen: Any = "cha
 
 
 def shown(found: Example | Skipped) -> str:
-    """The text with what is trained in brackets, or why there is none."""
     if isinstance(found, Skipped):
         return found.reason
     text, model = "", tokenizer("bytes", THINKING)

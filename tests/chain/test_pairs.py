@@ -18,7 +18,6 @@ ASKED = talk("Name a colour.", "Blue.", "Another one.").prompt
 
 
 def chosen_over(chosen: str, rejected: str, prompt: Prompt | None = None, **meta: Any) -> Chain:
-    """A pair as published records are read."""
     return Chain(
         id="p/1",
         prompt=prompt or ASKED,

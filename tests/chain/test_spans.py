@@ -45,7 +45,6 @@ REVISED = chain(judged("A0", REVISE), judged("A1", ACCEPT))
 
 
 def shown(spans: list[Span]) -> str:
-    """The text, with its trained parts in brackets and the stop token as ■."""
     text = "".join(
         f"[{span.text or '■'}]" if span.trained else span.text or ("■" if span.stop else "") for span in spans
     )

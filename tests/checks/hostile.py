@@ -180,7 +180,6 @@ class Prey:
         self._closing.close()
 
     async def attacked_by(self, program: Hostile) -> Outcome:
-        """Check a program that knows where everything is."""
         text = program.program
         places = {"@HOME@": self._home, "@PID@": self._process.pid, "@PORT@": self._server.getsockname()[1]}
         for name, value in places.items():

@@ -89,7 +89,6 @@ MERGED = (
 
 
 def spellings(gold: str) -> list[str]:
-    """Ways in which models write a gold answer."""
     found = [f"${gold}$", f" {gold} ", f"{gold}.", gold.replace(r"\frac", r"\dfrac"), gold.replace(" ", "")]
     found += [gold.replace("(", r"\left(").replace(")", r"\right)") if r"\left" not in gold else gold]
     found += [gold.replace(r"\left", "").replace(r"\right", ""), gold.replace(",", ", "), f"\\({gold}\\)"]

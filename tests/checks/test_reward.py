@@ -21,7 +21,6 @@ GOOD, BAD = "It is 6.", "I do not know 3!"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A reward model that prefers sums to excuses."""
     folder = tmp_path_factory.mktemp("reward")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)

@@ -193,7 +193,6 @@ class BatchServer(FakeServer):
         return Reply(0) if fault.lost else json_reply(record)
 
     def _list(self, request: Request) -> Reply:
-        """Newest first, two a page whatever the limit, so that paging is needed."""
         records = [batch.record for batch in reversed(self.batches.values())]
         if after := re.search(r"after=([^&]+)", request.path):
             ids = [record["id"] for record in records]
@@ -232,7 +231,6 @@ class BatchServer(FakeServer):
         return json_reply(self.batches[name].record)
 
     def _faults_of(self, batch: Batch) -> list[Body]:
-        """What validation finds in the lines of a batch."""
         faults, seen = [], set[str]()
         under_way = [each for each in self.batches.values() if each.record["status"] in UNDER_WAY]
         if 0 < self.queue < sum(len(each.lines) for each in [*under_way, batch]):
@@ -262,7 +260,6 @@ class BatchServer(FakeServer):
         batch.record |= {"status": status, f"{status}_at": int(time.time()), **more}
 
     def _finish(self, batch: Batch, status: str) -> None:
-        """Answer the lines, in any order, into the files of output and errors."""
         out, bad = [], []
         for number, line in enumerate(random.sample(batch.lines, len(batch.lines))):
             head = {"id": f"batch_req_{next(self._ids)}", "custom_id": line["custom_id"]}

@@ -18,7 +18,6 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
-    """Run a test that is a coroutine in an event loop of its own."""
     if inspect.iscoroutinefunction(pyfuncitem.obj):
         given = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
         asyncio.run(pyfuncitem.obj(**given))

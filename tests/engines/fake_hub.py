@@ -18,7 +18,6 @@ def publish(
     kind: Literal["models", "datasets"] = "models",
     licence: str | None = None,
 ) -> None:
-    """Let the hub have a repository with these files."""
     card = {"cardData": {"license": licence}} if licence else {}
     record = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files], **card}
     tree = [

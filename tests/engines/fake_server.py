@@ -193,7 +193,6 @@ class FakeServer:
         return reply(request) if callable(reply) else reply
 
     async def _answer(self, reply: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Whether the connection can be used again."""
         if not reply.status:
             silence = sum(piece for piece in reply.pieces if not isinstance(piece, bytes))
             with contextlib.suppress(TimeoutError):
@@ -228,7 +227,6 @@ def _head(reply: Reply, more: Mapping[str, str]) -> bytes:
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request | None:
-    """Read a request; None where the client has left."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
     except asyncio.IncompleteReadError:

@@ -67,7 +67,6 @@ def folder(path: Path, kind: str = "Llama", *, said: dict[str, Any] | None = Non
 
 
 def greedy(model: Any, prompt: tuple[int, ...], count: int) -> list[int]:
-    """What transformers' own `generate` says."""
     ids = torch.tensor([prompt])
     output = model.generate(
         input_ids=ids,

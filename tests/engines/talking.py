@@ -40,8 +40,6 @@ async def continued(
 
 
 def continued_together(engine: Engine, prompts: Sequence[PromptText]) -> list[list[Delta]]:
-    """Continue prompts at once, greedily, and close the engine."""
-
     async def all_of_them() -> list[list[Delta]]:
         found = await asyncio.gather(*(continued(engine, each) for each in prompts))
         await engine.aclose()

@@ -27,7 +27,6 @@ def decode(tokens: Sequence[int]) -> str:
 
 
 def pieces(tokens: Sequence[int], stop: Sequence[str] = (), prompt: Sequence[int] = (5,)) -> list[FinalText]:
-    """What is said of a stream, up to a stop string or its end."""
     spelling = Spelling.after(prompt, decode, stop)
     said: list[FinalText] = []
     for token in tokens:

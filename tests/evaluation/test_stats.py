@@ -171,7 +171,6 @@ def coverage(draw: Callable[[object], Estimate], truth: float, times: int) -> fl
 
 
 def of_few(rng: object, kind: str, count: int) -> Estimate:
-    """An interval of a few questions, whose true figure is in `FEW_TRUTHS`."""
     first, second = rng.normal(size=(2, count))  # type: ignore[attr-defined]
     before, after = (first > 0).astype(float), (0.7 * first + 0.714 * second > -0.5).astype(float)
     if kind == "mean":

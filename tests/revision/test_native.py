@@ -452,7 +452,6 @@ def text_of(written: Transcript) -> str:
 
 
 def force(written: Transcript, text: str, *, heading: bool = False) -> None:
-    """Run `force` with a tokenizer of one character a token."""
     steps = written.force(text, heading=heading)
     try:
         asked = next(steps)

@@ -37,7 +37,6 @@ def broken(text: str = "") -> ScriptedReply:
 
 
 def streamed(server: Server, model: str) -> tuple[str, str, Any]:
-    """What came as reasoning and as content, and the last event."""
     thought = said = ""
     sent = events_of(server.post({"model": model, "stream": True}).text)
     *events, last = [json.loads(each) for each in sent if each != "[DONE]"]

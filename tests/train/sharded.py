@@ -96,7 +96,6 @@ def run(
 
 
 def take_for_a_gpu() -> None:
-    """Let accelerate shard on this CPU."""
     accelerator = trained.Accelerator
 
     def create(*args: Any, **more: Any) -> Any:

@@ -75,7 +75,6 @@ def load(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def bits(shape: Sequence[int], dtype: torch.dtype, seed: int) -> torch.Tensor:
-    """Any bit patterns, NaN and infinity among them. Booleans are 0 or 1."""
     drawn = torch.Generator().manual_seed(seed)
     if dtype == torch.bool:
         return torch.randint(0, 2, tuple(shape), generator=drawn, dtype=torch.uint8).to(torch.bool)

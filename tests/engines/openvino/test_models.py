@@ -39,8 +39,6 @@ def exported(tmp_path: Path, architecture: str, quant: str) -> Path:
 
 
 def written(engine: Any) -> tuple[str, list[float]]:
-    """What an engine writes greedily, with log-probabilities. It is closed."""
-
     async def all_of_it() -> tuple[str, list[float]]:
         deltas = await continued(engine, "abc", Sampling(temperature=0.0, max_tokens=6, logprobs=True))
         await engine.aclose()

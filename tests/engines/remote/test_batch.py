@@ -387,7 +387,6 @@ def test_a_result_that_breaks_off_is_read_again(server: BatchServer) -> None:
 
 
 def changed(server: BatchServer, change: Callable[[bytes], bytes]) -> None:
-    """Let the server change each result that it gives."""
     whole = server._content
 
     def content(name: str) -> Reply:

@@ -31,8 +31,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def ask(
     server: BatchServer, *samplings: Sampling, stop: tuple[str, ...] = (), live: bool = False
 ) -> list[list[Delta]]:
-    """Ask one question with each of the samplings at once."""
-
     async def asked() -> list[list[Delta]]:
         with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
             more: Any = {} if live else {"reach": batches.reach}

@@ -18,7 +18,6 @@ from tests.engines.paid_server import DOWN, MODEL, PaidServer
 
 
 async def turns(rate: RateLimit, tokens: Sequence[int], *, lasts: float = 0.05) -> list[Turn]:
-    """Make calls that come to these tokens each, and take this long."""
     queue, found = list(tokens), list[Turn]()
 
     async def worker() -> None:
@@ -96,7 +95,6 @@ def test_the_requests_under_way_shrink_once_for_a_round_and_grow_by_one() -> Non
 
 
 async def ask_all(server: PaidServer, count: int, **patience: Any) -> None:
-    """Ask this many questions at once."""
     engine = RemoteEngine(server.url, MODEL, patience=Patience(outage=60, **patience))
 
     async def one(number: int) -> None:

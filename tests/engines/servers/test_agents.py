@@ -50,7 +50,6 @@ def server() -> Iterator[Server]:
 
 
 def programs(name: str, packages: str) -> Path:
-    """The folder of a client's programs, from npm or PyPI."""
     if not packages.startswith("@"):
         return environment(name, packages)
     if not (npm := shutil.which("npm")):

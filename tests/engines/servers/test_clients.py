@@ -37,7 +37,6 @@ def server() -> Iterator[Server]:
 
 
 def run(*command: Any, **more: str) -> str:
-    """What a program prints."""
     done = subprocess.run(
         [str(word) for word in command],
         env=os.environ | more,

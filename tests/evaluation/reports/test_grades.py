@@ -71,7 +71,6 @@ def test_categories_and_places_of_the_unreadable(tmp_path: Path) -> None:
 
 
 def graded_twice(questions: int, old: Sequence[float], new: Sequence[float]) -> list[dict[str, Any]]:
-    """Grades of two models in two turns of each question, by question."""
     return [
         grade(n, score, model=model, turn=turn)
         for model, scores in (("old", old), ("new", new))

@@ -31,7 +31,6 @@ def scored(name: str, *rights: bool, groups: Sequence[str] = (), task: str = "gs
 
 
 def checked(name: str, *rights: bool, category: str = "") -> Chain:
-    """A chain of `redraft answer` whose answers pass their check or don't."""
     steps = tuple(step(guide=mark) for mark in marks(rights))
     meta = {"source": {"category": category}} if category else {}
     return Chain(id=name, steps=steps, best=len(steps) - 1, stop="passed", meta=meta)

@@ -50,7 +50,6 @@ def test_one_command_on_this_machine() -> None:
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Any]:
-    """A head and two machines of Ray's own test cluster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         environ = dict(os.environ)

@@ -125,7 +125,6 @@ class Browsing:
             context.close()
 
     def open(self, url: str, *, ready: str = "main select", **how: Any) -> Visit:
-        """Open the page in a window of its own, and wait until it can be used."""
         page = self.browser.new_context(**{"viewport": {"width": 1200, "height": 850}, **how}).new_page()
         page.set_default_timeout(LATE)
         visit = Visit(page)
