@@ -152,7 +152,7 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--packing perhaps", "--packing is 'perhaps'.", "true or false"),
         ("--format json", "--format is 'json'.", "selfee, alpaca, vicuna"),
         ("--learning_rate 1 2", "--learning_rate accepts one value, not 2: 1 2.", None),
-        ("--max_steps 2 selfee", "has 2: 2 selfee", "The recipe comes first: redraft train sft selfee"),
+        ("--max_steps 2 selfee", "not 2: 2 selfee", "The recipe comes first: redraft train sft selfee"),
         ("--seed 4294967296", "--seed is '4294967296'.", "at most 4,294,967,295"),
         ("--warmup_ratio 3", "--warmup_ratio is '3'.", "at least 0 and below 1"),
         ("--evaluation_strategy no --eval_strategy no", "the same setting", "Give only --eval_strategy."),
