@@ -31,7 +31,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("seed", MAX_SEED + 1, "at most 2,147,483,647"),
     ("mode", "fast", "auto, native, prompted, verified, best-of or repair"),
     ("system", "a\ud800", "a text without lone surrogates"),
-    ("prompts", 3, "the name of a wording"),
+    ("prompts", 3, "the name of the prompts"),
 ]
 
 

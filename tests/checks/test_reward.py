@@ -57,7 +57,7 @@ def test_the_bar_decides_what_passes(model: str) -> None:
     [
         ("reward", "has no value, but needs a colon"),
         ("reward:", "has no text after the colon"),
-        ("reward[high]:x", r"reward\[high\]: write the score that passes"),
+        ("reward[high]:x", r"reward\[high\]: write the lowest passing score"),
         ("reward[7]:x", "a score is between 0 and 1"),
         ("reward[nan]:x", "a score is between 0 and 1"),
     ],

@@ -121,7 +121,7 @@ def test_every_wrong_item_is_told_and_mended_within_its_bounds() -> None:
 
 @pytest.mark.parametrize("target", ["", "pay.", "tool:pay.amount", "pay once", None])
 def test_a_function_is_about_a_tool(target: Any) -> None:
-    with pytest.raises(CheckSyntaxError, match="names no tool"):
+    with pytest.raises(CheckSyntaxError, match="does not name a tool"):
         redraft.tool_check(target, bool)
 
 

@@ -220,12 +220,12 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     Path("d/table.json").write_text(json.dumps(found))
     done = verify()
     assert done.exit_code == 1
-    assert done.stdout.startswith("table.json: cells[0].points[0].score.value is 0.9, and")
+    assert done.stdout.startswith("table.json: cells[0].points[0].score.value is 0.9, but the")
     Path("d/table.json").write_text(text)
     [*_, last] = map(Path, files())
     last.unlink()
     assert f"{last.relative_to('d')}: is gone." in verify().stdout
-    refused(redraft("diagnose", "d/runs", "--verify"), "d/runs has no table.json.", "diagnose d/runs")
+    refused(redraft("diagnose", "d/runs", "--verify"), "d/runs contains no table.json.", "diagnose d/runs")
     refused(redraft("diagnose", "no.yaml", "--verify"), "there is no file or folder 'no.yaml'", "--choose")
 
 
@@ -382,7 +382,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     Path("way.yaml").write_text(text)
     Path("elsewhere").rename("way")
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0
-    refused(redraft("diagnose", "way", "--verify"), "way has no table", "redraft diagnose way.yaml --verify")
+    refused(redraft("diagnose", "way", "--verify"), "way contains no table", "redraft diagnose way.yaml --verify")
     copytree("way", "d")
     copytree("d", "of/d")
     Path("way.yaml").rename("of/way.yaml")

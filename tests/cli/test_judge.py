@@ -159,8 +159,8 @@ def test_other_answers_or_settings_are_not_mixed_into_an_output() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     model = script("[[9, 6]]")
-    refused(judge(model, "--way", "grades"), "--way grades takes the answers of one model")
-    refused(judge(model, "--way", "scores", answers=("new.jsonl",)), "takes the answers of two models")
+    refused(judge(model, "--way", "grades"), "--way grades needs the answers of one model")
+    refused(judge(model, "--way", "scores", answers=("new.jsonl",)), "needs the answers of two models")
     refused(judge(model, answers=("new.jsonl", "old.jsonl", "new.jsonl")), "3 files of answers were given")
     refused(judge(model, "--recipe", "strict"), "there is no recipe 'strict'. Give a YAML file.")
     refused(judge(model, "--gold"), "no question has a gold answer")

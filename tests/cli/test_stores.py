@@ -109,7 +109,7 @@ def test_another_machine_goes_on_from_what_was_sent(store: IllStore, monkeypatch
 def test_a_store_that_is_full_loses_nothing(store: IllStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(IllStore, "failures", 1000)
     monkeypatch.setattr(IllStore, "error", OSError(errno.ENOSPC, "No space left on device"))
-    refused(answer(), f"cannot write {OUT}: No space left on device.", "resumes")
+    refused(answer(), f"cannot write {OUT}: No space left on device.", "to resume")
     monkeypatch.setattr(IllStore, "fine", 1)  # so that it begins
     monkeypatch.setattr(IllStore, "failures", 1000)
     refused(answer(), f"cannot write {OUT}: No space left on device.", "the same command on this machine")

@@ -206,7 +206,7 @@ def test_attention_with_sinks_and_without_positions_is_refused() -> None:
     layer = torch.nn.Identity()
     with pytest.raises(ModelError, match="s_aux"):
         attend(layer, tensor, tensor, tensor, None, s_aux=torch.zeros(2))
-    with pytest.raises(ModelError, match="positions"):
+    with pytest.raises(ModelError, match="position_ids"):
         attend(layer, tensor, tensor, tensor, None)
 
 

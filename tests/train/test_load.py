@@ -119,7 +119,7 @@ def test_a_tokenizer_that_is_damaged_is_an_error(folder: Path) -> None:
 def test_one_row_too_few_is_filled_for_a_new_padding_token_alone(folder: Path, tmp_path: Path) -> None:
     short = tiny_folder(tmp_path / "short", dtype=torch.float32, vocab_size=VOCABULARY - 1)
     tokenizer = load.load_tokenizer(str(folder), say=silent)
-    with pytest.raises(ModelError, match=r"ids up to 259, and the model has 259 rows"):
+    with pytest.raises(ModelError, match=r"ids up to 259, but the model has 259 rows"):
         fitted(short, tokenizer)
 
 

@@ -271,7 +271,7 @@ def test_without_labels_the_model_is_as_before() -> None:
 
 
 def test_a_model_without_that_head_is_refused() -> None:
-    with pytest.raises(ModelError, match="has no head 'score'"):
+    with pytest.raises(ModelError, match="has no head named 'score'"):
         compare(tiny())
 
 

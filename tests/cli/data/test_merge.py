@@ -71,7 +71,7 @@ def test_a_mix_says_what_it_is_made_of_and_what_fell_short(recipe: Path, tmp_pat
         "redraft: 9 records",
         "  sums          5  MIT",
         "  chat          4  CC BY-NC 4.0; 5 short",
-        "  more          0  missing: all wanted of more.jsonl (MIT)",
+        "  more          0  missing: all wanted from more.jsonl (MIT)",
         MIXED,
     ]
     making = json.loads((tmp_path / "out.jsonl.run.json").read_bytes())

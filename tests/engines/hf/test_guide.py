@@ -128,4 +128,4 @@ def test_a_tokenizer_that_does_not_spell_bytes_writes_without_a_form(
     with caplog.at_level(logging.WARNING):
         deltas = run(continued(engine, (0,), hot(1, form_for("lacks:,"), 20)))
     assert deltas[-1].unsteered
-    assert "wordy takes no form" in caplog.text
+    assert "wordy accepts no form" in caplog.text

@@ -354,7 +354,7 @@ def test_a_server_without_batches_says_what_to_do(server: BatchServer, route: st
     server.on(route, json_reply({"detail": "Not Found"}, 404))
     done = answer(server)
     assert done.exit_code == 3
-    assert f"{server.url} has no batches" in done.stderr
+    assert f"{server.url} does not support batches" in done.stderr
     assert "Leave out --batch" in done.stderr
     live = redraft(*words(server))
     assert live.exit_code == 0, live.output

@@ -106,7 +106,7 @@ def test_a_large_login_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_wrong_login_is_logged_without_its_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(Refusal, match="not right") as refused:
+    with pytest.raises(Refusal, match="is wrong") as refused:
         asked(tmp_path, "/login", [b'{"key": "a-key-that-is-wrong"}', b""])
     assert refused.value.status == HTTPStatus.UNAUTHORIZED
     [line] = caplog.records

@@ -193,7 +193,7 @@ stages:
         ("cp {given}", "cp {gone}", UsageError, "stage first reads {gone}, which is not a stage or file"),
         ("given.txt}", "gone.txt}", UsageError, "there is no gone.txt \\(the recipe's file given\\)"),
         ("first.txt}", "../first.txt}", UsageError, "must be a relative path inside the run's folder"),
-        ("first.txt}", "last.txt}", UsageError, "stages first and last write to last.txt"),
+        ("first.txt}", "last.txt}", UsageError, "stages first and last both write last.txt"),
         (FIRST, "verb: anser", UsageError, "there is no verb 'anser'"),
         (FIRST, "verb: answer", UsageError, "it needs the option 'source'"),
         (FIRST, "verb: answer, options: {source: a, modle: b}", UsageError, "it has no option 'modle'"),

@@ -253,7 +253,7 @@ def added(**token: Any) -> Callable[[Any], Any]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda _: [1], "holds a list"),
+        (lambda _: [1], "contains a list"),
         (model(type="Unigram"), "type 'Unigram', not BPE"),
         (model(vocab=[["a", 0.1]]), "not BPE"),
         (model(dropout=0.1), "has dropout 0.1"),
@@ -291,7 +291,7 @@ def test_bad_tokenizer_json(change: Callable[[Any], Any], said: str, plain: Path
     [
         ("tokenizer.json", "{", "is not JSON"),
         ("tokenizer.json", "[" * 100_000, "is not JSON"),
-        ("tokenizer_config.json", "7", "holds a int"),
+        ("tokenizer_config.json", "7", "contains a int"),
         ("added_tokens.json", '{"<x>": "7"}', "an added token is '<x>' with the id '7'"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"x": {"content": "<x>"}}}', "with the id None"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"9": 5}}', "an added token is None"),
