@@ -151,7 +151,7 @@ SAME = {"model_1": "same", "model_2": "same"}
         (PAIR, ["none.jsonl"], ["none.jsonl", "No such file"]),
         (PAIR, ["r.jsonl"], ["the review 'new>old:1' is also at r.jsonl:1"]),
         (PAIR, ["--questions", "others.jsonl"], ["belongs to question 1, which is not in others.jsonl"]),
-        (PAIR, ["--questions", "twice.jsonl"], ["twice.jsonl: has question 2 twice"]),
+        (PAIR, ["--questions", "twice.jsonl"], ["twice.jsonl has question 2 twice"]),
         (PAIR, ["--answers", "new.jsonl"], ["r.jsonl:1: the answer 'old-1' is not in new"]),
         (PAIR, [*ANSWERS, "--answers", "copy.jsonl"], ["'new-1' is in new and copy, so the judged one"]),
         (PAIR, ["--answers", "again.jsonl"], ["again.jsonl: has the answer", "twice"]),

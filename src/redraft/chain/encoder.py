@@ -147,7 +147,7 @@ class Vocabulary:
         return Tokens(meant, starts, ends)
 
     def mark_controls(self, text: str) -> str:
-        """Replace control tokens in a format's own text by marks. Those with a `BREAK` inside stay text."""
+        """Replace control tokens in a format's own text with their marks, except those split by a `BREAK`."""
         return self._controls.sub(lambda control: self.marks[control[0]], text).replace(BREAK, "")
 
 

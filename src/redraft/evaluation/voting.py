@@ -177,7 +177,7 @@ class Ballots:
         return State(pair, len(self._items) - len(left), len(self._items))
 
     def act(self, what: str, item_id: str = "", note: str = "") -> State:
-        """Do a voter's action, and return their new state.
+        """Apply a voter's action, and return the voter's new state.
 
         `what` is a key of `WINNERS`, `skip`, `undo`, or empty. A vote on an unknown pair does nothing.
         """

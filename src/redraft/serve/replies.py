@@ -395,7 +395,7 @@ class ChatReply(Reply):
             yield self._said(index, Piece(field, text))
 
     def waiting(self) -> bytes:
-        """Return the event which reports that the answer waits, if steps were requested."""
+        """Return the event that reports a waiting request; empty unless steps were requested."""
         return self._chunk(0, {"redraft": {"type": "waiting"}}) if self.asked.with_steps else b""
 
     def _chain(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        """Replace each quotation with a character. After some thousands, all share one and match nothing."""
+        """Replace each quotation with its own character; those after 65,520 share one that matches nothing."""
         hidden: list[str] = []
 
         def hide(match: re.Match[str]) -> str:

@@ -82,7 +82,7 @@ class CallPiece:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One record of a reply."""
+    """One parsed event of a streamed reply."""
 
     text: str = ""
     generated: bool = False  # whether the model generated anything, reasoning included

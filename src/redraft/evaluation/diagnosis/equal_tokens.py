@@ -204,7 +204,7 @@ class Curves:
         return most if reached else None
 
     def scores(self, kind: str, cost: float) -> list[float]:
-        """Return a kind's score of each item at a cost, which its curve must reach."""
+        """Return each item's score at a cost that the curve of `kind` reaches, interpolated along it."""
         curve = self.curve(kind)
         low, high, part = around([*map(self.cost, curve)], cost)
         both = zip(curve[low].scores, curve[high].scores, strict=True)

@@ -106,7 +106,7 @@ def read_questions(file: Path) -> dict[str, AskedQuestion]:
     for chain in read_records(file):
         key = question_id(chain)
         if key in found:
-            raise RecordError(f"{name_of(file)}: has question {key} twice.", hint="Make the ids unique.")
+            raise RecordError(f"{name_of(file)} has question {key} twice.", hint="Make the ids unique.")
         found[key] = _question(chain, key)
         if not found[key].turns[0].strip():
             hint = "Give the questions, not the answers."
