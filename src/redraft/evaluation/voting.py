@@ -101,7 +101,7 @@ class VoteStore:
     def _vote(self, line: bytes) -> Vote:
         vote = parse_line(line)
         if vote is None or not vote.keys() >= {"review_id", "judge", "text"}:
-            said = f"{self.path}: has a line that is not a vote: {line[:60].decode(errors='replace')!r}."
+            said = f"{self.path} has a line that is not a vote: {line[:60].decode(errors='replace')!r}."
             raise RecordError(said, hint=f"Correct or remove the line, or move {self.path} away.")
         return vote
 
