@@ -22,7 +22,7 @@ _NOT = ("shard", "cache", "batch")  # options that are for one process
 
 @dataclass(frozen=True)
 class RayFlags:
-    """Where shares are made, and how many at once."""
+    """The options for where shares are made, and how many at once."""
 
     ray: Annotated[
         str | None,

@@ -52,7 +52,7 @@ Deltas = asyncio.Queue[Delta | BaseException]
 
 @dataclass(frozen=True)
 class Source:
-    """What continues an answer, such as a model behind a prompt."""
+    """A source that continues an answer, such as a model with a prompt."""
 
     go_on: Callable[[str, Sampling], Replies]  # continues an answer that begins with a text
     encode: Callable[[str], Awaitable[Tokens]] | None  # ids of a text; without it, counts are estimates

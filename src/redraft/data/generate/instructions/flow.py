@@ -105,7 +105,7 @@ class Teacher:
 
 
 DRY = 25
-"""Once so many requests in a row keep no task, no more are sent. At 17 tasks each, that is 425 tasks."""
+"""After this many requests in a row without a new task, no more are sent. At 17 tasks each, that is 425."""
 
 _KIND_TOKENS = 16  # tokens of a reply of yes or no
 
