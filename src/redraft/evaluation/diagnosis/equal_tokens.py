@@ -176,7 +176,7 @@ class Curves:
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare a kind of way with another at the highest cost both reach, or else at the nearest cost."""
+        """Compare a kind of way with another at the highest cost that both reach, or at the nearest."""
         last = self.last(ours)
         basis: Basis = "equal"
         if (at := self._budget(ours, kind)) is not None:

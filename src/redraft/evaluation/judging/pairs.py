@@ -1,4 +1,4 @@
-"""Match the answers of models by question (`question_id`, or else the record's id), for a judge.
+"""Match the answers of models by question (`question_id` or, without it, the record's id), for a judge.
 
 Raise an error that names answers without a match. Figures from half of the questions, or from answers to
 different questions, would only look right.
@@ -136,7 +136,7 @@ def _check_same(
     if other := [key for key in table if key not in asked]:
         raise RecordError(
             f"{name} has answers to questions that are not in {wanted}: {listed(other, 5)}.",
-            hint="Records are matched by question_id, or else by id. Give answers to the same questions.",
+            hint="Records match by question_id or, without it, by id. Give answers to the same questions.",
         )
     if missing := [key for key in asked if key not in table]:
         raise RecordError(
