@@ -184,7 +184,7 @@ class Draft:
 
 @lru_cache(maxsize=4)  # a person's wish asks for each sentence of one line
 def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
-    """Return where sentences and lines of a text end after `begin`; its own end if it is `whole`."""
+    """Return where sentences and lines of a text end after `begin`, including the end of a `whole` text."""
     found: list[int] = []
     for match in _END.finditer(text, begin):
         end = match.end()

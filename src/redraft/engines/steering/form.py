@@ -95,16 +95,16 @@ class Form:
     """The form of an answer. An empty one is any text.
 
     Attributes:
-        without: Characters that it does not have.
+        without: Characters that it does not contain.
         case: `upper` or `lower`, if letters have one case alone.
-        lacks: Words and phrases that it does not have, in any case.
-        has: Words and phrases that it has, in any order; one that is named twice comes twice.
+        lacks: Words and phrases that it does not contain, in any case.
+        has: Words and phrases that it contains, in any order; one that is named twice occurs twice.
         opening: How it begins.
         closing: How it ends.
         postscript: The mark of a postscript, which has a line of its own.
         limits: Bounds on its words, sentences or anything else that is counted.
         quoted: It stands in double quotation marks.
-        pattern: A regular expression of all of it, `^…$`, beside which it has no other form.
+        pattern: A regular expression for the whole answer, `^…$`; it excludes every other form.
         layout: Its title, its parts, and marks in it.
         one: It is one sentence, or one line.
         gap: It is a new word for a place in a sentence, or no word, then the rest; empty if none is likely.

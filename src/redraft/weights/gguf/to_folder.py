@@ -97,8 +97,7 @@ def _read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]
     factors: tuple[float, ...] = ()
     if divisors := reader.header.tensors.get(ROPE_FACTORS):
         if len(divisors.shape) != 1 or not 0 < divisors.shape[0] <= MOST_FACTORS:
-            what = f"a vector of 1 to {MOST_FACTORS:,} numbers"
-            raise ModelError(f"{reader.path}: {ROPE_FACTORS} has the shape {divisors.shape}, not {what}.")
+            raise ModelError(f"{reader.path}: {ROPE_FACTORS} has shape {divisors.shape}, not [1…{MOST_FACTORS}].")
         factors = tuple(reader.rows(divisors)[0].tolist())
     numbers = numbers_from_metadata(reader.header.metadata, shapes, factors)
     shapes.pop(ROPE_FACTORS, None)
