@@ -9,7 +9,7 @@ RedraftError
 ├── CheckError            a check crashed, so the answer was not judged (exit status 2)
 ├── HookError             the function given as `on_event` crashed
 └── EngineError           the model or its server failed (exit status 3)
-    ├── ModelError        a model file or adapter is missing, damaged, or does not fit
+    ├── ModelError        a model file or adapter is missing, damaged or incompatible
     ├── ContextError      the prompt is longer than the context
     ├── ServerError       a server refused a request, failed, or broke the protocol
     ├── EmptyReply        the model ended without a text
@@ -234,7 +234,7 @@ class EngineError(RedraftError):
 
 
 class ModelError(EngineError):
-    """A model file or adapter is missing, damaged, or does not fit."""
+    """A model file or adapter is missing, damaged or incompatible."""
 
 
 class ContextError(EngineError):

@@ -189,7 +189,7 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
     file.write_text(text.replace(*edit))
     done = verify()
     assert done.exit_code == 1, done.output
-    assert f"{file.relative_to('d')}: was changed afterwards." in done.stdout
+    assert f"{file.relative_to('d')} was changed afterwards." in done.stdout
     assert said in done.stdout
     assert "Not verified." in done.stdout
 
@@ -224,7 +224,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     Path("d/table.json").write_text(text)
     [*_, last] = map(Path, files())
     last.unlink()
-    assert f"{last.relative_to('d')}: is gone." in verify().stdout
+    assert f"{last.relative_to('d')} is gone." in verify().stdout
     refused(redraft("diagnose", "d/runs", "--verify"), "d/runs contains no table.json.", "diagnose d/runs")
     refused(redraft("diagnose", "no.yaml", "--verify"), "there is no file or folder 'no.yaml'", "--choose")
 
@@ -368,7 +368,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     file.write_text("".join(chains.splitlines(keepends=True)[1:]))
     assert "way.yaml: promise.right is " in verified()
     file.write_text(f"{chains}\n")
-    assert f"{file.relative_to('d')}: was changed afterwards." in verified()
+    assert f"{file.relative_to('d')} was changed afterwards." in verified()
     file.write_text(chains)
     Path("d").rename("elsewhere")
     refused(redraft("diagnose", "way.yaml", "--verify"), "d lacks the answers", "way.yaml rests on")
@@ -612,7 +612,7 @@ def test_without_checks_a_judge_compares_the_answers_and_what_it_said_is_kept() 
     refused(redraft("diagnose", "way"), "only a judge compared the answers in way, so no table is made.")
     file.write_text(text.replace('"score":[6.0,5.0]', '"score":[1.0,1.0]'))
     edited = redraft("diagnose", "way.yaml", "--verify").stdout
-    assert re.search(r"promise.gain is (?s:.*)pairs.reviews-2.jsonl: was changed afterwards.", edited)
+    assert re.search(r"promise.gain is (?s:.*)pairs.reviews-2.jsonl was changed afterwards.", edited)
 
 
 def test_a_judge_of_the_first_place_decides_nothing() -> None:

@@ -205,9 +205,9 @@ class TestFolder:
 
     def test_what_is_no_checkpoint(self, tmp_path: Path) -> None:
         assert refused(tmp_path / "none") == f"there is no {tmp_path / 'none'}."
-        assert "It holds: nothing." in refused(tmp_path)
+        assert "It contains: nothing." in refused(tmp_path)
         (tmp_path / "m.pt").touch()
-        assert "It holds: m.pt." in refused(tmp_path)
+        assert "It contains: m.pt." in refused(tmp_path)
         assert "must end in .safetensors or .bin" in refused(tmp_path / "m.pt")
 
     @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class _LostThoughts(RecordError):
 
 
 class _Form(NamedTuple):
-    """A form of messages with calls. Templates differ in the form they want, and none says which."""
+    """A form of messages with calls. Templates need different forms, and do not declare which."""
 
     empty: str | None  # the content beside calls without a text
     arguments_as_text: bool

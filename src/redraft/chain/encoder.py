@@ -147,7 +147,7 @@ class Vocabulary:
         return Tokens(meant, starts, ends)
 
     def mark_controls(self, text: str) -> str:
-        """Replace control tokens in a format's own text by marks. Those with a `BREAK` inside stay text."""
+        """Replace control tokens in a format's own text with their marks, except those split by a `BREAK`."""
         return self._controls.sub(lambda control: self.marks[control[0]], text).replace(BREAK, "")
 
 
@@ -205,7 +205,7 @@ def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
 
 
 def _meant(backend: Tokenizer, marks: Mapping[str, int]) -> NDArray[np.uint32]:
-    """Return the id that each id stands for: for a mark, its control token; for any other, itself."""
+    """Map each id to what it means: a mark's id to its control token's id, any other id to itself."""
     ids = {mark: backend.token_to_id(mark) for mark in marks}
     meant = np.arange(1 + max(*backend.get_vocab(with_added_tokens=True).values(), *marks.values()))
     for mark, number in marks.items():

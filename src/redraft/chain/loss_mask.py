@@ -83,9 +83,9 @@ def only_text(chain: Chain) -> Chain:
     messages = [*(turn.message or {} for turn in turns), answer_message(chain)]
     for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):
         if any(map(found, messages)):
-            raise RecordError(f"{what}, which this format cannot contain (--format chat may)")
+            raise RecordError(f"a record contains {what}, which needs another format (--format chat may do)")
     if tools_of(chain):
-        raise RecordError("tools, which this format cannot contain (--format chat may)")
+        raise RecordError("a record contains tools, which need another format (--format chat may do)")
     return chain
 
 

@@ -7,9 +7,9 @@ were trained on them, so no character may change.
 
 Headings are recognised only in generated text, at the start of a line. The heading that is due next, with or
 without its number (`### Revision:`), opens the next section. An earlier heading, or one of the wrong kind, is
-a quotation and stays text. A later one means that steps are missing: it stays text, and `Parser.malformed`
-names it. Lines of an answer or feedback that look like headings are escaped with a backslash, so any chain
-survives a round trip.
+a quotation and remains text. A later one means that steps are missing: `Parser.malformed` names it, and it
+remains text. Lines of an answer or feedback that look like headings are escaped with a backslash, so any
+chain survives a round trip.
 """
 
 from __future__ import annotations

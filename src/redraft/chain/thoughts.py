@@ -44,20 +44,20 @@ _BARE = re.compile(r"\s*analysis(?=\S)(.*?)assistantfinal(.*)", re.DOTALL)
 """Harmony's channels, from a server that leaves out control tokens."""
 
 _GOES_ON = re.compile(r"[ \t]*[,.;:)`'\"]|[ \t]+[a-z]")
-"""What stands behind a tag that is spoken of."""
+"""Matches the text after a tag that is only mentioned."""
 
 _NAMED = re.compile(
     r"""(<[^<>\s'"{}]{1,40}>|\[[A-Z_]{1,40}\])(?:\\n|\s)*(?:['"]\s*[+~]\s*|-?%}|\{\{-?)"""
     r"""[^<>]{0,80}?(?:reason|think|thought)[^<>\[]{0,80}?"""
     r"""(<[^<>\s'"{}]{1,40}>|\[/[A-Z_]{1,40}\])"""
 )
-"""In a template: a tag, a variable with the reasoning, and the tag behind it."""
+"""Matches, in a template, a tag, a variable with the reasoning, and the tag after it."""
 
 _TOKEN = re.compile(r"<[^<>]+>|\[[^\[\]]+\]|◁[^◁▷]+▷")
 
 
 class Tags(NamedTuple):
-    """A model's tags, and those of them that its template writes."""
+    """A model's tags, and the subset that its template writes."""
 
     pairs: Pairs = PAIRS
     written: tuple[str, ...] = ()

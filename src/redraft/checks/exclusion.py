@@ -33,7 +33,7 @@ _HOLDS = {
     "lines": "characters",
     "words": "characters",
 }
-"""Unit -> the unit that each holds at least one of: a sentence has a word of its own."""
+"""Unit -> a smaller unit, at least one of which is in each: each sentence has a word of its own."""
 
 CHARACTER_WORDS = 2
 """The most words per character, on average. In Thai, each letter is a word, and กำ is one character."""
@@ -84,7 +84,7 @@ def _parts(check: Check) -> Iterator[Check]:
 
 
 def _clash(one: Check, other: Check) -> str:
-    """Return why two checks exclude each other, as far as the first one tells; empty if they do not."""
+    """Return why the first check excludes the second; empty if it does not."""
     first, second = _bounds(one), _bounds(other)
     if first and second and (why := _outside(first, second)):
         return why

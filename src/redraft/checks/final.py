@@ -63,7 +63,7 @@ _GROUPED = regex.compile(
     r"(?<![0-9.,])(?:[0-9]{1,3}(?:[ '’_][0-9]{3})++|[0-9]{1,3}(?:\.[0-9]{3})++(?=,[0-9])"
     r"|[0-9]{1,3}(?:\.[0-9]{3}){2,}+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3})(?![0-9])"
 )
-"""Digits in groups, other than 1,234: those of 12 345 or 1.234,5 or 2,50,000."""
+"""Matches grouped digits in forms other than 1,234, such as 12 345, 1.234,5 or 2,50,000."""
 _TEN = r"10\^(?:\{([-−]?[0-9]{1,3})\}|([-−]?[0-9]{1,3}))"
 _PLAIN: tuple[tuple[str, str], ...] = (
     (r"(?<=[0-9])(?:\{,\}|,?\\[,!]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]))", ","),
@@ -119,7 +119,7 @@ _NEXT = regex.compile(
     rf"<\|\w+\|>|</s>|\n[ #*]*+(?:{_QUESTION})(?:\s?\d++[*]*+\n|\s?\d*+[*\s]*+:)"
     r"|(?=\n)(?<=(?:####|\\boxed|answer).*)\n[ ]*+\n(?=[^\d\n]*+\d[^?\n]*+\?)"
 )
-"""Where a text that runs on begins its next question."""
+"""Matches where a text that continues after its answer begins its next question."""
 _MARKS = 20  # most marks to look at, from the end
 _SHORT = 80  # most characters of a bare result
 _ANSWER = r"(?i:(?<!/)\banswer\b|\b(?:antwort|réponse|respuesta|risposta|ответ)\b|答案|答え|정답)"
@@ -199,7 +199,7 @@ _STEP = regex.compile(
 _EITHER = r"(?:\s?[\p{L}%°]++)??,?\s*(?:(?:or|oder|ou)\s(?:\p{L}+\s)?|and\s|或者?)[$€£\\*]*"
 _BEFORE = regex.compile(_EITHER)
 _BEHIND = regex.compile(rf"{_EITHER}|(?:\s?\p{{L}}++)?\sto\s|[\s,;]+[$€£\\*]*")
-"""What stands between two results where either may be meant, in a text and in a statement."""
+"""Match between two results of which either may be meant: in a text, and in a statement."""
 _Run = list[regex.Match[str]]
 """Numbers that signs join, such as `5 + 13 = 18`."""
 
@@ -313,7 +313,7 @@ _CHOSEN = (
     regex.compile(rf"\A[^\w\n]*+(?:{_LETTER}|(?P<letter>[a-z]){_END})(?=[.):])"),
     regex.compile(rf"{_LETTER}\)"),
 )
-"""How a letter is given, the clearest first. Nothing is given back: no hostile text costs cubic time."""
+"""Patterns of a chosen letter, clearest first. They do not backtrack: no hostile text costs cubic time."""
 
 
 def final_letter(answer: str, letters: str = "ABCDE") -> str | None:

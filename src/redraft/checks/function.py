@@ -41,7 +41,7 @@ class FunctionCheck:
             try:
                 inspect.signature(self.function).bind(*["text"] * (1 + takes_prompt(self.function)))
             except TypeError as error:
-                raise CheckSyntaxError(f"{self.name}: cannot accept an answer: {error}.", hint=hint) from None
+                raise CheckSyntaxError(f"{self.name} cannot accept an answer: {error}.", hint=hint) from None
 
     @classmethod
     def of(cls, path: str) -> Self:

@@ -470,7 +470,7 @@ _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]]
     ("the number {}", AMOUNT, _number),
     ("the number {}", SPOKEN, _spoken),
 )
-"""How each kind of fact is called, found and looked for. None for one that is unsure."""
+"""For each kind of fact: its name, its pattern, and how to look for it. None if that is uncertain."""
 
 
 def _names(text: str, source: Source) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -551,5 +551,5 @@ def _bare(text: str) -> str:
 
 
 def _end(match: regex.Match[str]) -> str:
-    """Return as many full stops, so that a sentence begins after them."""
+    """Replace the match with full stops of the same number, so that a sentence begins after them."""
     return "." * len(match[0])

@@ -25,7 +25,7 @@ LONG = 1000  # characters: text that is JSON for as long is meant as JSON
 _SPACE = re.compile(r"[\s\ufeff]*")
 _START = re.compile(r"""\{(?=\s*["'}\w])|\[(?=\]|\s*(?:["{\[\]\d-]|true|false|null))""")
 _MEANT = re.compile(r"""(?:\[\s*)?\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*"[^"\n]*"\s*,""")
-"""What nobody writes but as JSON: if it cannot be read, the JSON is broken."""
+"""Matches text that can only be meant as JSON. If it cannot be read, the JSON is broken."""
 
 
 class NotJson(ValueError):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from redraft.engines.base import Engine
 
 Writer = Literal["anyone", "data", "user"]
-"""Who writes a check: anyone who sends a request to a server, a file of data, or the user alone."""
+"""The source of a check: anyone who sends a request to a server, a data file, or only the user."""
 
 SEE = "All checks: docs/checks.md"
 _COUNT = re.compile(r"(?P<op><=|>=|==|=|<|>)\s*(?P<low>\d+)(?:\s*\.\.\s*(?P<high>\d+))?", re.ASCII)

@@ -78,7 +78,7 @@ def from_type(output: Any) -> OutputCheck:
         raise UsageError(f"output is {shown(output)}, which is not a type.", hint=f"Give {_TYPES}.")
     if isroutine(output) or isinstance(output, partial):
         raise UsageError(
-            f"output is the function {_name_of(output):.80}, which the model's answer would call.",
+            f"output is the function {_name_of(output):.80}: pydantic would call it with the model's answer.",
             hint=f"Give {_TYPES}. A function that judges the answer goes into checks=[…].",
         )
     try:

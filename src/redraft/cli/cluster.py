@@ -22,7 +22,7 @@ _NOT = ("shard", "cache", "batch")  # options that are for one process
 
 @dataclass(frozen=True)
 class RayFlags:
-    """Where shares are made, and how many at once."""
+    """The options for where shares are made, and how many at once."""
 
     ray: Annotated[
         str | None,
@@ -43,7 +43,7 @@ class RayFlags:
                 raise UsageError("--actors was given without --ray.", hint="Add --ray.")
             return
         if wrong := next((name for name in _NOT if options.get(name)), ""):
-            raise UsageError(f"--ray and --{wrong} were given.", hint=f"Leave --{wrong} out.")
+            raise UsageError(f"--ray and --{wrong} cannot be combined.", hint=f"Leave --{wrong} out.")
         from redraft.serve.cluster.connect import Bounds
         from redraft.serve.cluster.shares import ClusterWork, make_shares
 

@@ -36,7 +36,7 @@ class Flags:
     workers: Workers = None
     strict: Strict = False
     force: Force = False
-    quiet: Annotated[bool, switch("No progress, and no counts at the end.", "--quiet", "-q")] = False
+    quiet: Annotated[bool, switch("Show no progress, and no counts at the end.", "--quiet", "-q")] = False
 
     @property
     def options(self) -> DataOptions:
@@ -138,7 +138,7 @@ def dedupe(
     ] = "exact",
     threshold: Annotated[
         float | None,
-        flag("X", "Least similarity of duplicates; with rouge, above it.  [0.7; 0.8]", min=0.1, max=1.0),
+        flag("X", "Least similarity of duplicates.  [rouge: above 0.7; minhash: 0.8]", min=0.1, max=1.0),
     ] = None,
     against: Annotated[
         list[Path] | None, setting("FILE", "Also drop duplicates of these records. Can be repeated.")

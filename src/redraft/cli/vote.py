@@ -75,6 +75,6 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
             f"{len(answers)} files of answers were given.", hint="Vote on two models at a time: A B"
         )
     if "-" in map(str, [*answers, questions, out]):
-        raise UsageError("'-' cannot be used here.", hint="Answers, questions and votes are in files.")
+        raise UsageError("'-' cannot be used here.", hint="Name files for answers, questions, votes.")
     not_an_input({"--out": out}, filter(None, [*answers, questions]))
     check_ending(out)

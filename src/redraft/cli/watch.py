@@ -188,7 +188,7 @@ async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made
 
 
 def loading(load: Load, watch: Watch) -> Load:
-    """Return a `load` that shows what it loads. A missing model shows its own download."""
+    """Return a `load` that shows which model it loads. A download shows its own progress."""
 
     async def shown(role: Role, reference: str) -> Engine:
         if not fetches(reference):

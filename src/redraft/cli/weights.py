@@ -33,7 +33,7 @@ Base = Annotated[str, argument("BASE", "The base: a folder, a file, or org/name.
 
 @dataclass(frozen=True)
 class Job:
-    """How the files of a command are read and written."""
+    """The options for how a command reads and writes its files."""
 
     force: Force = False
     allow_pickle: Pickle = False

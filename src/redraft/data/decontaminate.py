@@ -159,7 +159,7 @@ class Items:
 
 
 class Runs:
-    """The word runs of all items, mapped from the folder that `Items.save` wrote to."""
+    """The word runs of all items, memory-mapped from the folder that `Items.save` wrote."""
 
     def __init__(self, folder: Path) -> None:
         self._hashes, self._owners, self._sieve, sizes = (

@@ -75,7 +75,7 @@ def exported(chain: Chain, where: str, *, to: ExportFormat) -> Exported | Drop:
 
 
 def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:
-    """Yield the records' lines. If an earlier record has the same id, a record gets its chain's id."""
+    """Yield the records as lines. A record whose id was used before gets the id of its chain instead."""
     ids = Ids()
     for record in records:
         own = str(record.own)

@@ -32,7 +32,7 @@ _MODELS = (
     (r"gemini-", "gemini:"),
     (r"(qwen|llama|gemma|mi[sx]tral|phi|deepseek|granite|smollm)[\w.-]*(:[\w.-]+)?$", "ollama:"),
 )
-"""How names of models begin, and what goes before them in a reference."""
+"""Patterns of model names, and the prefix that each gets in a reference."""
 
 
 def variable_of(host: str) -> str:

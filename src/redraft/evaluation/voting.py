@@ -101,7 +101,7 @@ class VoteStore:
     def _vote(self, line: bytes) -> Vote:
         vote = parse_line(line)
         if vote is None or not vote.keys() >= {"review_id", "judge", "text"}:
-            said = f"{self.path}: has a line that is not a vote: {line[:60].decode(errors='replace')!r}."
+            said = f"{self.path} has a line that is not a vote: {line[:60].decode(errors='replace')!r}."
             raise RecordError(said, hint=f"Correct or remove the line, or move {self.path} away.")
         return vote
 
@@ -177,7 +177,7 @@ class Ballots:
         return State(pair, len(self._items) - len(left), len(self._items))
 
     def act(self, what: str, item_id: str = "", note: str = "") -> State:
-        """Do a voter's action, and return their new state.
+        """Apply a voter's action, and return the voter's new state.
 
         `what` is a key of `WINNERS`, `skip`, `undo`, or empty. A vote on an unknown pair does nothing.
         """

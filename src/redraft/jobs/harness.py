@@ -141,7 +141,7 @@ class JobResult:
 
 @dataclass(frozen=True)
 class Goal:
-    """The number of results that a job of unknown length needs, and a function that counts them."""
+    """The number of results that a job of unknown length needs, and a function that counts those made."""
 
     total: int
     done: Callable[[], int]

@@ -46,7 +46,7 @@ def here(path: str | Path) -> Path:
 
 
 def matching(path: Path) -> list[Path]:
-    """Return the files in a store that match a pattern such as `s3://bucket/out-*`, or else the path."""
+    """Return the files that match a pattern such as `s3://bucket/out-*`. Return any other path as it is."""
     if (url := url_of(path)) is None or "*" not in url:
         return [path]
     with _reading(url):

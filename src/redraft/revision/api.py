@@ -281,7 +281,7 @@ async def make(
 ) -> AsyncGenerator[Event, None]:
     """Make a chain as `stream` does, with engines that the caller opens and closes.
 
-    The budget of seconds starts here: if it ends before the engines are open, the chain has no steps. Options
+    The time budget starts here: if it ends before the engines are open, the chain has no steps. Options
     are checked again, because they may have changed since `check_options`.
     """
     check_together(options)
@@ -433,8 +433,8 @@ def settled(
         once: Whether revising is ruled out. By default, the options decide.
 
     Returns:
-        The options, and the questions for the adapters (`engines.learnt`). Without questions, the base
-        answers as if there were no adapters: once, unless revisions or a critic are asked for.
+        The options, and the questions to put to the adapters (`engines.learnt`). If there are none, the base
+        model answers: once, unless revisions, checks or a critic are requested.
     """
     drafts = options.mode == "best-of"  # by the adapter, if it has learnt what is asked
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)

@@ -34,7 +34,7 @@ from redraft.revision.watch import Watch
 
 
 async def call_hook(function: Callable[[ops.Event], Any], event: ops.Event) -> None:
-    """Call a hook with an event, in a thread, and wait. An error at the last event contains the chain."""
+    """Call a hook in a thread, and wait. If it fails at the last event, the error contains the chain."""
 
     def call() -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)

@@ -129,7 +129,7 @@ def budget_of(value: Any) -> Budget:
     except TypeError:
         parts = ", ".join(inspect.signature(Budget).parameters)
         found = ", ".join(map(repr, value))
-        raise UsageError(f"the budget has {found:.80}.", hint=f"It may have {parts}.") from None
+        raise UsageError(f"the budget has {found:.80}.", hint=f"It may set {parts}.") from None
 
 
 def _is_engine(value: Any) -> bool:

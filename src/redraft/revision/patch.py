@@ -427,7 +427,7 @@ def _between(text: str, before: str, after: str) -> str:
 
 
 def _fitted(answer: str, edit: Edit, new: str) -> str:
-    """Return a new passage without what a model puts around it: marks, and the sentence that it stands in.
+    """Return a new passage without the marks, or the sentence, that a model puts around it.
 
     "" if it repeats the request, or is a sentence that would stand within another.
     """

@@ -51,7 +51,7 @@ PASSAGE = (
 LOST = "The answer was ended there, because nothing that follows could mend that."
 
 PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}
-"""The places of each template. `found` contains the faults that checks found, or, in a wording with
+"""The placeholders of each template. `found` contains the faults that checks found, or, in a wording with
 `{verdict}`, a criticism. `gold` is a right answer, for a critic. If one of these is empty, paragraphs with it
 are left out. `prompt` is the text of the prompt. `verdict` says how the criticism should give its verdict."""
 

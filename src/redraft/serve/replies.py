@@ -227,7 +227,7 @@ class AnswerMessage:
 
 
 def _final(chain: Chain) -> Step:
-    """Return the step of the final answer: the best one; if all are blank, one that says what was due."""
+    """Return the best step. If all answers are blank, return the first checked step, otherwise the last."""
     if chain.best is None and chain.steps and not has_answer(chain.steps):
         return next((step for step in chain.steps if step.checks), chain.steps[-1])
     return Step(answer="", finish="cancelled") if chain.best is None else chain.steps[chain.best]
@@ -395,7 +395,7 @@ class ChatReply(Reply):
             yield self._said(index, Piece(field, text))
 
     def waiting(self) -> bytes:
-        """Return the event which reports that the answer waits, if steps were requested."""
+        """Return the event that reports a waiting request; empty unless steps were requested."""
         return self._chunk(0, {"redraft": {"type": "waiting"}}) if self.asked.with_steps else b""
 
     def _chain(self) -> dict[str, Any]:

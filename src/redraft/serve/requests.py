@@ -436,9 +436,9 @@ class ChatRequest(SampledRequest, RevisedRequest):
 
 
 def by_messages(options: RevisionOptions) -> RevisionOptions:
-    """Return options with which a natively revising model that should only answer does so by messages.
+    """Switch the mode from `auto` to `prompted` if a model that accepts messages should only answer.
 
-    Its single stream has no place for stop strings, tools or log-probabilities.
+    The single stream of a natively revising model has no place for stop strings, tools or log-probabilities.
     """
     plain = only_answer(options) and options.mode == "auto" and engine_of(options).info.chats
     return options.model_copy(update={"mode": "prompted"}) if plain and not options.checks else options

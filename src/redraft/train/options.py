@@ -299,7 +299,7 @@ class PpoOptions(RunOptions):
         super().check()
         if not self.lora:
             raise UsageError(
-                "PPO trains only adapters: --lora True.", hint="Merge it later: redraft weights merge-lora"
+                "PPO trains only adapters; set --lora True.", hint="Merge later: redraft weights merge-lora"
             )
         if not self.do_sample:
             raise UsageError("--do_sample False is not supported.", hint=f"Leave it out: {_ALL}.")

@@ -198,7 +198,7 @@ def _nothing(path: Path) -> ModelError:
         return ModelError(f"{path} cannot be read: {error.strerror}.")
     what = "no weights: no model.safetensors, no index, no pytorch_model.bin"
     hint = "Name the folder that has config.json and the weights."
-    return ModelError(f"{path} has {what}. It holds: {', '.join(found[:8]) or 'nothing'}.", hint=hint)
+    return ModelError(f"{path} has {what}. It contains: {', '.join(found[:8]) or 'nothing'}.", hint=hint)
 
 
 def _indexed(path: Path) -> dict[str, str]:

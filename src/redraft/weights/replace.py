@@ -28,9 +28,9 @@ _LIBC = libc()
 
 @contextmanager
 def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool) -> Iterator[Path]:
-    """Lock an output, and yield the temporary path to write it to.
+    """Lock an output, and yield a temporary path to write to, which is removed at the end.
 
-    What a killed run left there is removed, and what is left at the end too. `inputs` are the manifest's.
+    Remains of a killed run are removed first. An output that overlaps `inputs` (of the manifest) is refused.
     """
     if not path.name or path.name == "..":
         raise OutputError(f"{path} does not name a new file or folder.", hint="-o NAME")

@@ -113,7 +113,7 @@ class TestLines:
     ) -> None:
         monkeypatch.setattr(files, "_LONGEST", 1 << 20)
         monkeypatch.setattr(files, "_CHUNK", 1 << 16)
-        with pytest.raises(RecordError, match=r"x\.json: has a record of more than 1 MiB"):
+        with pytest.raises(RecordError, match=r"x\.json: a record has more than 1 MiB"):
             rows(tmp_path / "x.json", content % (b"x" * (5 << 20)))
 
 
@@ -165,8 +165,8 @@ class TestArrays:
             (b'["a", {"b": ', "x.json: record 2: not JSON: Expecting value."),
             (b'["a" "b"]', "x.json: not JSON: '\"' in its array where ',' should be."),
             (b'["a", nothing]', "x.json: record 2: not JSON: Expecting value."),
-            (b'["a"]\n["b"]', "x.json: has more text after its array."),
-            (b'["a"],', "x.json: has more text after its array."),
+            (b'["a"]\n["b"]', "x.json: there is more text after its array."),
+            (b'["a"],', "x.json: there is more text after its array."),
         ],
     )
     def test_damage_between_records_ends_the_reading(

@@ -168,7 +168,7 @@ def configured(**changes: Any) -> Callable[[Path], None]:
     return lambda copy: rewrite(copy / "config.json", **changes)
 
 
-CONFIG, HOLDS = "{copy}/config.json", "It holds: chat_template.jinja, config.json"
+CONFIG, HOLDS = "{copy}/config.json", "It contains: chat_template.jinja, config.json"
 
 
 @pytest.mark.parametrize(

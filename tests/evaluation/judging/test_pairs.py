@@ -99,9 +99,9 @@ def test_what_does_not_belong_together_is_refused_by_name(tmp_path: Path) -> Non
         with pytest.raises(RecordError, match=words):
             read_matches(files(tmp_path, ours, theirs), questions)
 
-    refused([one, two, answer("new", 3, "c")], there, "new.jsonl: has answers to questions that are not.*: 3")
-    refused([one, two], there[:1], "old.jsonl: has no answer to 1 of 2 questions of .*: 2")
-    refused([one, one, two], there, "new.jsonl: has two answers to question 1")
+    refused([one, two, answer("new", 3, "c")], there, "new.jsonl has answers to questions that are not.*: 3")
+    refused([one, two], there[:1], "old.jsonl has no answer to 1 of 2 questions of .*: 2")
+    refused([one, one, two], there, "new.jsonl has two answers to question 1")
     refused([one, two], [{"question_id": 1, "text": "Why?"}], "the record of question 1 has no answer")
     selfee = {**there[0], "whole_generation": "x", "instruction": "?"}
     refused([one, two], [selfee], "has no answer to 1 of 2")

@@ -103,7 +103,7 @@ def test_votes_on_other_answers_and_other_files_are_refused(path: Path) -> None:
     for line in ("no vote", "[]", '{"judge": "zoë"}', '{"judge": "zoë", "review_id": "x"}'):
         path.write_text(f"{before}{line}\n")
         for act in (store.counts, lambda: store.undo("zoë"), lambda: store.add(vote(2))):
-            with pytest.raises(RecordError, match=r"votes.jsonl: has a line that is not a vote: "):
+            with pytest.raises(RecordError, match=r"votes.jsonl has a line that is not a vote: "):
                 act()
 
 

@@ -143,7 +143,7 @@ def test_a_model_that_fits_no_machine() -> None:
 def test_flags_of_one_process(flag: str) -> None:
     work()
     done = redraft("answer", "prompts.txt", "-o", OUT, "-m", "script:script.jsonl", "--ray", flag)
-    refused(done, f"--ray and {flag.partition('=')[0]} were given.")
+    refused(done, f"--ray and {flag.partition('=')[0]} cannot be combined.")
 
 
 def test_actors_are_for_ray() -> None:

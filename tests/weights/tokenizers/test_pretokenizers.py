@@ -132,5 +132,5 @@ def test_names_that_llama_cpp_treats_alike() -> None:
 
 @pytest.mark.parametrize("name", ["kimi-k2", None, 7, ["gpt-2"], "default"])
 def test_an_unknown_name_is_refused(name: object) -> None:
-    with pytest.raises(ModelError, match="which is unknown"):
+    with pytest.raises(ModelError, match="the unknown pre-tokenizer"):
         pre_tokenizer_named(name)

@@ -101,10 +101,10 @@ def check_utf8(path: Path, start: bytes) -> None:
     """Raise if a file begins like UTF-16: one error for the file, not one for each line."""
     name = name_of(path)
     if start.startswith(_UTF16):
-        raise RecordError(f"{name}: is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
+        raise RecordError(f"{name} is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
     if len(start) > 1 and any(start[:8:2]) != any(start[1:8:2]):  # without a mark: each second byte is zero
         kind = "UTF-16LE" if start[0] else "UTF-16BE"
-        message = f"{name}: looks like UTF-16, not UTF-8: it has NUL bytes."
+        message = f"{name} looks like UTF-16, not UTF-8: it has NUL bytes."
         raise RecordError(message, hint=f"iconv -f {kind} -t UTF-8 {name}")
 
 
@@ -214,17 +214,17 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
     check_utf8(path, start)
     start = start.removeprefix(_BOM).lstrip()
     if start.startswith(_ZSTD):
-        raise RecordError(f"{name}: is compressed with Zstandard.", hint=f"zstd -d {name} unpacks it.")
+        raise RecordError(f"{name} is compressed with Zstandard.", hint=f"zstd -d {name} unpacks it.")
     if start.startswith(b"PK\x03\x04"):
         hint = f"If it is an inspect log: inspect log dump {name} > log.json"
-        raise RecordError(f"{name}: is an archive, not JSON.", hint=hint)
+        raise RecordError(f"{name} is an archive, not JSON.", hint=hint)
     if start.startswith(b"PAR1"):
         hint = "redraft data import reads it if its name ends in .parquet."
-        raise RecordError(f"{name}: is a Parquet table, not JSON.", hint=hint)
+        raise RecordError(f"{name} is a Parquet table, not JSON.", hint=hint)
     if found := _INSIDE.match(start):
         field = found[1].decode(errors="replace")
         raise RecordError(
-            f"{name}: is one object with its records in the field {field!r}.",
+            f"{name} is one object with its records in the field {field!r}.",
             hint=f"jq -c '.{field}[]' {name} gives one record per line.",
         )
     if plain_name(path).lower().endswith(".txt"):
@@ -264,7 +264,7 @@ def _cut(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
 
 def _bounded(path: Path, record: Sized) -> Any:
     if len(record) > _LONGEST:
-        raise RecordError(f"{name_of(path)}: has a record of more than {_LONGEST >> 20} MiB.")
+        raise RecordError(f"{name_of(path)}: a record has more than {_LONGEST >> 20} MiB.")
     return record
 
 
@@ -291,7 +291,7 @@ def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
         index += 1
     text.skip("]")
     if text.next():
-        raise RecordError(f"{name_of(path)}: has more text after its array.", hint=NOT_JSON)
+        raise RecordError(f"{name_of(path)}: there is more text after its array.", hint=NOT_JSON)
 
 
 _BLANKS = re.compile(r"[ \t\r\n]*")

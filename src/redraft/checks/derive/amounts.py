@@ -42,7 +42,7 @@ _BEFORE = {
         r"|list|make|create|provide|produce|to|into"
     ),
 }
-"""What stands before a number -> which bound it says, and what to add."""
+"""The bound that words before a number set, and what to add -> the pattern of these words."""
 _LEAST_AFTER = r"or more|or longer|and more|and above|minimum|min|at ?least|\+"
 _MOST_AFTER = r"or less|or fewer|or shorter|and under|or under|maximum|max|at (?:the )?most|tops?|limit"
 
@@ -97,26 +97,26 @@ _SEVERAL = re.compile(
     r"|captions|headlines|titles|jokes|poems|haikus|limericks|stories|ads|reviews|names|hooks|bios|lines)\b[^.;]*$",
     re.IGNORECASE,
 )
-"""Before an amount: it limits a part of the answer, or each part."""
+"""Matches before an amount that limits a part of the answer, or each part."""
 _CHANGES = re.compile(
     r"\b(?:by|add|cut|remove|delete|read|teach me|learn|insert|drop|replace|find|count)(?: (?:it|this|that|another|up|out))*\s*$",
     re.IGNORECASE,
 )
-"""Before an amount: of the text that is there, or of what is learnt."""
+"""Matches before an amount that describes the existing text, or something to learn."""
 _FOLLOWED = re.compile(
     r"(?: of \w+ \w+)? and (?!a m(?:ax|in)imum)(?:an?|one|another|the)\b|[^.;]{0,60}?(?:,|\band)\s(?:then(?! (?:end|finish))|after that|afterwards|followed by|plus)\b"
     r"|[^.;]{0,60}?\band (?:explain|describe|add|go into|an? (?:\d+|[a-z]+)-(?:word|sentence|paragraph|line))\b",
     re.IGNORECASE,
 )
-"""Behind an amount: more follows, so it limits a first part."""
+"""Matches after an amount that limits only a first part, because more follows."""
 _OTHER_UNITS = {
     "characters": r"\b(?:story|stories|play|novel|script|film|book|comic|scene|drama|plot|tale|fable|dialogue|movie|game)\b",
     "words": r"\b(?:synonyms?|antonyms?|rhymes?|vocabulary|words (?:that|which|meaning))\b",
 }
-"""Where a unit may be another thing: a story's characters, words to learn."""
+"""Matches prompts in which a unit may mean another thing: a story's characters, words to learn."""
 _OPEN = re.compile(r"(?:^|[,(:;–—-]|\bplease)\s*$", re.IGNORECASE)
 _SHUT = re.compile(r"(?:\s*(?:only|please|pls|plz|thanks|total|long))*\s*(?:$|[,.:;!?)–—-])", re.IGNORECASE)
-"""Around an amount that stands by itself: "a rap about tea, 8 lines"."""
+"""These match around an amount that stands by itself: "a rap about tea, 8 lines"."""
 
 Bounds = tuple[int | None, int | None]
 
@@ -163,7 +163,7 @@ def _limits(sentence: Sentence, unit: str) -> Found:
 
 
 def _bounds(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bounds | None:
-    """Return the bounds that an amount states; None if unsure. `before` precedes it, or it stands `alone`."""
+    """Return an amount's bounds; None if unsure. `before` precedes it; if `alone`, it stands by itself."""
     n, word, after = number(match["n"]), (match["before"] or "").lower(), match["mid"] or match["post"] or ""
     says, more = next((key for key, form in _BEFORE.items() if re.fullmatch(form, word)), ("", 0))
     high = number(match["m"]) if match["m"] else n

@@ -48,7 +48,7 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        """Replace each quotation with a character. After some thousands, all share one and match nothing."""
+        """Replace each quotation with its own character; those after 65,520 share one that matches nothing."""
         hidden: list[str] = []
 
         def hide(match: re.Match[str]) -> str:
@@ -162,7 +162,7 @@ _TOLD = re.compile(
     r"|\byour (?:[\w-]+ ){1,3}(?:was|were|had|contained)\b[^,.;]*$",
     re.I,
 )
-"""Before a place: a story is told, or the text is another one."""
+"""Matches before a place where a story is told, or another text is described."""
 _REQUEST = re.compile(
     r"^\W*+(?:(?:hey|hi|hello|please|ok|so)\W*+)?(?:can|could|would|will|may) (?:you|i|we)\b(?! (?:rather|prefer|agree|recommend))",
     re.I,

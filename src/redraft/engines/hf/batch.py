@@ -317,7 +317,7 @@ class Batch:
             self._continue(sorted(ready, key=lambda request: request.slot.number))
 
     def _next_prompts(self) -> list[Request]:
-        """Return the prompts that the next pass reads: one, or as many as fit, all as wide as the longest."""
+        """Return the prompts for the next pass: one, or as many as fit if padded to the longest."""
         chosen: list[Request] = []
         width = start = 0
         for request in self._running:

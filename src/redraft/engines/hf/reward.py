@@ -124,7 +124,7 @@ def _checked(folder: Path, *, adapter: bool) -> dict[str, Any]:
     note = config.get("redraft_reward") or {}
     length = note.get("max_length", config.get("max_position_embeddings") or 2048)
     if note.get("format", "chat") not in get_args(TrainingFormat) or not isinstance(length, int):
-        raise ModelError(f"{folder}: its redraft_reward is {note!r:.80}, which is not known.", hint=_FORMS)
+        raise ModelError(f"{folder} has the unknown redraft_reward {note!r:.80}.", hint=_FORMS)
     return {"format": note.get("format", "chat"), "max_length": length}
 
 

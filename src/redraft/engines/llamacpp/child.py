@@ -23,7 +23,7 @@ NGRAM_SIZE = 6
 DRAFT_SIZE = 8
 
 SPIN_COUNT = "3000"
-"""How long an idle OpenMP thread spins before it sleeps (GOMP_SPINCOUNT). libgomp's default of some
+"""The time that an idle OpenMP thread spins before it sleeps (GOMP_SPINCOUNT). libgomp's default of some
 milliseconds made tokens two to ten times slower on a busy machine, and no faster on an idle one. A value in
 the environment takes precedence."""
 

@@ -262,7 +262,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         }
 
     def _schema(self, sampling: Sampling, limit: int) -> str:
-        """Return what the library can enforce of a schema, for JSON of `limit` tokens; empty if nothing."""
+        """Return the part of a schema that the library can enforce in `limit` tokens; "" if none."""
         if sampling.schema is None or json.dumps(sampling.schema) in self._refused:
             return ""
         self._schemas.leave(
@@ -281,7 +281,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
 
 
 def _blocks(header: GGUFHeader, context: int, parallel: int, free: int) -> int:
-    """Return the number of cache blocks: as many as the streams can fill, or as fit. Other streams wait."""
+    """Return the number of cache blocks: as many as all streams need, or as memory allows. Others wait."""
     of_stream = -(-context // BLOCK) + 1
     fits = free // (local.cache_bytes(header) * BLOCK or 1)
     return max(of_stream, min(parallel * of_stream, fits))

@@ -82,7 +82,7 @@ class CallPiece:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One record of a reply."""
+    """One parsed event of a streamed reply."""
 
     text: str = ""
     generated: bool = False  # whether the model generated anything, reasoning included
@@ -217,7 +217,7 @@ def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
 
 
 def _begins(piece: CallPiece, call: Sequence[CallPiece], said: str) -> bool:
-    """Return whether a piece begins another call: by its id, behind whole arguments, or by a name alone."""
+    """Return whether a piece begins another call: by its id, after complete arguments, or by its name."""
     if piece.id or not piece.name:
         return bool(piece.id) and piece.id != call[0].id
     begun = said[:1] == "{" and said[-1:] not in "} \n\r\t"  # and need not be read for each of its pieces

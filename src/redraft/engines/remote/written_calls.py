@@ -21,7 +21,7 @@ _MARKS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>")
 _MARK = re.compile("|".join(map(re.escape, _MARKS)))
 _KEYS = ('{"name"', '{"type":"function"', '{"function"')
 _BARE = [begun + key for begun in ("", "[", "```", "```[", "```json", "```json[") for key in _KEYS]
-"""How a reply begins, without white space, that may be nothing but calls."""
+"""The beginnings, without white space, of replies that may consist only of calls."""
 _FENCE, _NAME = r"```\w*+\s*+\[?", r"([\w.-]++)(?:\[CALL_ID\]\w++)?(?:\[ARGS\])?"
 _BEFORE = re.compile(rf"[\s,;\[]*+(?:{_FENCE})?\s*+(?:{_NAME})?\s*+(?=\{{)")
 _BEHIND = re.compile(r"(?:\s*+(?:</tool_call>|```|\]))*")

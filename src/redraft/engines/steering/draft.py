@@ -147,12 +147,12 @@ class Draft:
 
     @property
     def is_answer(self) -> bool:
-        """Whether the text is whole or a title, and no list of one item."""
+        """Whether the text is whole or a title, and not a list with one item."""
         return (self.is_whole or len(self.text.split()) <= _TITLE) and not _LONE.match(self.text)
 
     @property
     def is_open(self) -> bool:
-        """Whether the last line, behind a sentence or a blank line, is a sentence without an end."""
+        """Whether the last line is an unfinished sentence that follows a whole one or a blank line."""
         before, _, last = self.text.rpartition("\n")
         apart = before.rstrip()[-1:] in STOPS or before.endswith("\n")
         return apart and len(last.split()) > _TITLE and not _ENDED.search(last)
@@ -164,7 +164,7 @@ class Draft:
 
     @property
     def last(self) -> int:
-        """Where the last sentence begins."""
+        """The index at which the last sentence begins."""
         at = max(len(self) - 1, 0)
         return segment_of(self.text, at, at, led=False)[0]
 
@@ -184,7 +184,7 @@ class Draft:
 
 @lru_cache(maxsize=4)  # a person's wish asks for each sentence of one line
 def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
-    """Return where sentences and lines of a text end after `begin`; its own end if it is `whole`."""
+    """Return where sentences and lines of a text end after `begin`, including the end of a `whole` text."""
     found: list[int] = []
     for match in _END.finditer(text, begin):
         end = match.end()

@@ -38,7 +38,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a text is laid out. An empty layout is any.
+    """The layout of a text. An empty one allows any.
 
     Attributes:
         title: It begins with a title, `<<…>>`.
@@ -80,14 +80,14 @@ class Gap(NamedTuple):
     near: frozenset[str] = frozenset()  # words around it, in lower case, which do not come there again
 
     def takes(self, word: str) -> bool:
-        """Return whether a text is a word that may stand there: no part of the old one, nor for a number."""
+        """Return whether a text is another word that may replace `old`, which must contain no digit."""
         old, bare = self.old.lower(), word.lstrip(" ").lower()
         alike = word[:1].isspace() == old[:1].isspace() and not any(map(str.isdigit, old))
         return alike and bare.isalpha() and bare not in self.near and not old.startswith(word.lower())
 
 
 NOT_IN_JSON = frozenset('"\\' + "".join(map(chr, range(32))))
-"""Characters that no text of JSON has as they are."""
+"""Characters that a JSON string must escape."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +95,16 @@ class Form:
     """The form of an answer. An empty one is any text.
 
     Attributes:
-        without: Characters that it does not have.
+        without: Characters that it does not contain.
         case: `upper` or `lower`, if letters have one case alone.
-        lacks: Words and phrases that it does not have, in any case.
-        has: Words and phrases that it has, in any order; one that is named twice comes twice.
+        lacks: Words and phrases that it does not contain, in any case.
+        has: Words and phrases that it contains, in any order; one that is named twice occurs twice.
         opening: How it begins.
         closing: How it ends.
         postscript: The mark of a postscript, which has a line of its own.
         limits: Bounds on its words, sentences or anything else that is counted.
         quoted: It stands in double quotation marks.
-        pattern: A regular expression of all of it, `^…$`, beside which it has no other form.
+        pattern: A regular expression for the whole answer, `^…$`; it excludes every other form.
         layout: Its title, its parts, and marks in it.
         one: It is one sentence, or one line.
         gap: It is a new word for a place in a sentence, or no word, then the rest; empty if none is likely.
@@ -152,7 +152,7 @@ class Form:
 
     @cached_property
     def further(self) -> tuple[Callable[[str], int], int, str]:
-        """What counts sentences, the least number, and a text of the length for which each finds room.
+        """The sentence counter, the least number of sentences, and a sample sentence that fits that often.
 
         Without several sentences beside another limit, or without that room, the text is empty.
         """
@@ -167,7 +167,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return what the limits leave behind a text and its further sentences: below 0, it has too much."""
+        """Return the room that limits leave after a text and its further sentences; negative if too long."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         return min(

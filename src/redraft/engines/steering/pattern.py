@@ -22,7 +22,7 @@ _ENDS = [(sre.AT, sre.AT_END), (sre.AT, sre.AT_END_STRING)]
 
 
 def pattern_of(pattern: str) -> str:
-    """Return `^…$` in llguidance's syntax; empty if it may match a part, or uses what grammars lack."""
+    """Translate a `^…$` pattern to llguidance's syntax. Return "" if it is unanchored or inexpressible."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

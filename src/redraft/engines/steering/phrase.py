@@ -44,7 +44,7 @@ def _particles(last: str) -> str:
 
 
 BEGINS, ENDS = r"\A\s*[*_]*{}", r"{}[*_]*\s*\Z"
-"""Where a phrase may stand."""
+"""Patterns for a phrase at the start, and at the end, of a text."""
 
 
 @lru_cache(maxsize=1024)

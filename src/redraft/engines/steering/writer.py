@@ -52,7 +52,7 @@ Deltas = asyncio.Queue[Delta | BaseException]
 
 @dataclass(frozen=True)
 class Source:
-    """What continues an answer, such as a model behind a prompt."""
+    """A source that continues an answer, such as a model with a prompt."""
 
     go_on: Callable[[str, Sampling], Replies]  # continues an answer that begins with a text
     encode: Callable[[str], Awaitable[Tokens]] | None  # ids of a text; without it, counts are estimates
@@ -60,9 +60,9 @@ class Source:
 
 
 async def written(form: Form, sampling: Sampling, limit: Finish, source: Source) -> Replies:
-    """Write a text in a form.
+    """Write a text that follows `form`.
 
-    The last delta counts all new tokens, also those taken back. Its finish is `limit` if
+    The last delta counts all new tokens, including those that were discarded. Its finish is `limit` if
     `Sampling.max_tokens` cut a text without a sentence end.
     """
     deltas: Deltas = asyncio.Queue()

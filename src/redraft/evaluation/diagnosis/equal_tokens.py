@@ -176,7 +176,7 @@ class Curves:
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare a kind of way with another at the highest cost both reach, or else at the nearest cost."""
+        """Compare a kind of way with another at the highest cost that both reach, or at the nearest."""
         last = self.last(ours)
         basis: Basis = "equal"
         if (at := self._budget(ours, kind)) is not None:
@@ -204,7 +204,7 @@ class Curves:
         return most if reached else None
 
     def scores(self, kind: str, cost: float) -> list[float]:
-        """Return a kind's score of each item at a cost, which its curve must reach."""
+        """Return each item's score at a cost that the curve of `kind` reaches, interpolated along it."""
         curve = self.curve(kind)
         low, high, part = around([*map(self.cost, curve)], cost)
         both = zip(curve[low].scores, curve[high].scores, strict=True)

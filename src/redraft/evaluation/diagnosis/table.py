@@ -210,10 +210,10 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
 def changes(folder: Path, before: Mapping[str, str]) -> list[str]:
     """Return a fault for each file that was added, removed or changed since the hashes were stored."""
     hashes = hashes_of(folder)
-    faults = [f"{name}: was added afterwards." for name in hashes if name not in before]
-    faults += [f"{name}: is gone." for name in before if name not in hashes]
+    faults = [f"{name} was added afterwards." for name in hashes if name not in before]
+    faults += [f"{name} is gone." for name in before if name not in hashes]
     changed = [name for name in hashes if before.get(name, hashes[name]) != hashes[name]]
-    return [*faults, *(f"{name}: was changed afterwards." for name in changed)]
+    return [*faults, *(f"{name} was changed afterwards." for name in changed)]
 
 
 def differences(name: object, told: Any, made: Any) -> list[str]:

@@ -106,11 +106,11 @@ def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
     names = ", ".join(map(str, files))
     if not count:
         hint = f"{_GIVE} If its run was stopped, run that command again."
-        raise RecordError(f"{names}: is empty.", hint=hint)
+        raise RecordError(f"{names} is empty.", hint=hint)
     if not answered:
         ask = f"Or answer these: redraft eval TASK {files[0]} -o chains.jsonl"
         none = f"{counted(count, 'record')}, but none has an answer"
-        raise RecordError(f"{names}: has {none}.", hint=f"{_GIVE} {ask}")
+        raise RecordError(f"{names} has {none}.", hint=f"{_GIVE} {ask}")
 
 
 def chains_of(file: Path) -> Iterator[Chain]:

@@ -1,4 +1,4 @@
-"""Match the answers of models by question (`question_id`, or else the record's id), for a judge.
+"""Match the answers of models by question (`question_id` or, without it, the record's id), for a judge.
 
 Raise an error that names answers without a match. Figures from half of the questions, or from answers to
 different questions, would only look right.
@@ -69,7 +69,7 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
         key = question_id(chain)
         if key in found:
             hint = "Give one answer per question, and each model its own file."
-            raise RecordError(f"{name_of(file)}: has two answers to question {key}.", hint=hint)
+            raise RecordError(f"{name_of(file)} has two answers to question {key}.", hint=hint)
         if not chain.steps:
             hint = "To give the questions, use --questions FILE."
             raise RecordError(f"{name_of(file)}: the record of question {key} has no answer.", hint=hint)
@@ -79,7 +79,7 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
         answers = tuple(apart(text)[1] for text in turns) or (chain.answer,)
         found[key] = chain, GivenAnswer(answer_id, name, answers)
     if not found:
-        raise RecordError(f"{name_of(file)}: contains no answer.", hint="Write one answer per line.")
+        raise RecordError(f"{name_of(file)} contains no answer.", hint="Write one answer per line.")
     return found
 
 
@@ -106,7 +106,7 @@ def read_questions(file: Path) -> dict[str, AskedQuestion]:
     for chain in read_records(file):
         key = question_id(chain)
         if key in found:
-            raise RecordError(f"{name_of(file)}: has question {key} twice.", hint="Make the ids unique.")
+            raise RecordError(f"{name_of(file)} has question {key} twice.", hint="Make the ids unique.")
         found[key] = _question(chain, key)
         if not found[key].turns[0].strip():
             hint = "Give the questions, not the answers."
@@ -135,12 +135,12 @@ def _check_same(
 ) -> None:
     if other := [key for key in table if key not in asked]:
         raise RecordError(
-            f"{name}: has answers to questions that are not in {wanted}: {listed(other, 5)}.",
-            hint="Records are matched by question_id, or else by id. Give answers to the same questions.",
+            f"{name} has answers to questions that are not in {wanted}: {listed(other, 5)}.",
+            hint="Records match by question_id or, without it, by id. Give answers to the same questions.",
         )
     if missing := [key for key in asked if key not in table]:
         raise RecordError(
-            f"{name}: has no answer to {len(missing):,} of {len(asked):,} questions of {wanted}: "
+            f"{name} has no answer to {len(missing):,} of {len(asked):,} questions of {wanted}: "
             f"{listed(missing, 5)}.",
             hint="To retry failed prompts, run the same redraft answer again. Or give the questions that all "
             "files answer: --questions FILE",

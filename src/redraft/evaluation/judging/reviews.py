@@ -154,7 +154,7 @@ class Review(BaseModel):
         return (first > second) - (first < second)
 
     def scores(self) -> tuple[float, float]:
-        """Return the scores of the first and the second answer, from the field or else from the text.
+        """Return the scores of the first and the second answer, from the field or, without it, from the text.
 
         FastChat writes [-1, -1] if it could not read a review: then the text is read. Raise `Unreadable` if
         there are no two scores on the scale.

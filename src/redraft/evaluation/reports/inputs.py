@@ -107,7 +107,7 @@ class Material:
                 key = text_in_source(record, "answer_id") or record.id
                 by_name = found.answers.setdefault(key, {})
                 if name in by_name:
-                    raise RecordError(f"{path}: has the answer {record.id!r} twice.")
+                    raise RecordError(f"{path} has the answer {record.id!r} twice.")
                 model = record.model.get("name") if isinstance(record.model, Mapping) else None
                 by_name[name] = Answer(name, str(model or ""), question_id(record), record.answer)
         if questions:

@@ -1,1 +1,1 @@
-"""Make files item by item. Such runs resume, keep to limits, and start from Python or the command line."""
+"""Runs that write files item by item. They can resume, have limits, and start from Python or a shell."""

@@ -30,7 +30,7 @@ _SHORT = 16  # digits of a hash in a record: 64 bits
 
 
 class Kind(Enum):
-    """The state of a stage, as the word for what a plan does with it."""
+    """The state of a stage. Its value is the word with which a plan lists the stage."""
 
     NEW = "make"
     BEGUN = "resume"
@@ -39,7 +39,7 @@ class Kind(Enum):
 
 
 class State(NamedTuple):
-    """The state of a stage, and why it is made again or that its output was edited."""
+    """The state of a stage, and a remark: why it is made again, or that its output was edited."""
 
     kind: Kind
     why: str = ""

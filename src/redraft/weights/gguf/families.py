@@ -83,7 +83,7 @@ _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """Return the architecture of a config.json, by `architectures` or else `model_type`."""
+    """Return the architecture of a config.json, by `architectures` or, without it, by `model_type`."""
     named = config.get("architectures")
     first = named[0] if isinstance(named, list) and named else None
     known = {family.architecture: family for family in FAMILIES} | _OLD

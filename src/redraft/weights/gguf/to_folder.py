@@ -97,7 +97,7 @@ def _read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]
     factors: tuple[float, ...] = ()
     if divisors := reader.header.tensors.get(ROPE_FACTORS):
         if len(divisors.shape) != 1 or not 0 < divisors.shape[0] <= MOST_FACTORS:
-            raise ModelError(f"{reader.path}: {ROPE_FACTORS} has the shape {divisors.shape}.")
+            raise ModelError(f"{reader.path}: {ROPE_FACTORS} is {divisors.shape}, not [1 to {MOST_FACTORS}].")
         factors = tuple(reader.rows(divisors)[0].tolist())
     numbers = numbers_from_metadata(reader.header.metadata, shapes, factors)
     shapes.pop(ROPE_FACTORS, None)

@@ -98,7 +98,7 @@ class LoraAdapter:
 
     @property
     def certain(self) -> float | None:
-        """The certainty that the model's criticism needs to count (`redraft_certain`), or None."""
+        """The least token probability at which the model's criticism counts (`redraft_certain`), or None."""
         value = self.config.get("redraft_certain")
         return value if isinstance(value, float) and 0 <= value <= 1 else None
 

@@ -119,7 +119,7 @@ class TokenizerFolder:
         return number if isinstance(number, int) and 0 <= number < self.rows else None
 
     def ends(self) -> list[int]:
-        """Return the ids of tokens that end a text, from generation_config.json or else config.json."""
+        """Return the ids of the end tokens, from generation_config.json or, without them, config.json."""
         found = [read_json(self.folder / name).get("eos_token_id") for name in (GENERATION, "config.json")]
         listed = next((each for each in found if isinstance(each, list)), [])
         return [each for each in listed if isinstance(each, int) and 0 <= each < self.rows]

@@ -76,7 +76,7 @@ def pre_tokenizer_named(name: object) -> PreTokenizer:
     known = _SAME_AS.get(name, name) if isinstance(name, str) else ""
     if known not in PRE_TOKENIZERS:
         raise ModelError(
-            f"the GGUF file names the pre-tokenizer {name!r:.80}, which is unknown. Known are: "
+            f"the GGUF file names the unknown pre-tokenizer {name!r:.80}. Known names: "
             f"{', '.join([*PRE_TOKENIZERS, *_SAME_AS])}.",
             hint="Use the tokenizer of the folder that the GGUF file was made from.",
         )

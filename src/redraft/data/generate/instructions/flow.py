@@ -105,7 +105,7 @@ class Teacher:
 
 
 DRY = 25
-"""Once so many requests in a row keep no task, no more are sent. At 17 tasks each, that is 425 tasks."""
+"""After this many requests in a row without a new task, no more are sent. At 17 tasks each, that is 425."""
 
 _KIND_TOKENS = 16  # tokens of a reply of yes or no
 
@@ -181,7 +181,7 @@ class Flow:
         return lines
 
     async def _is_needed(self, number: int) -> bool:
-        """Wait until it is certain whether a request is needed, whatever earlier ones yield, and return that.
+        """Wait until earlier requests cannot change whether this one is needed. Return whether it is.
 
         So the last requests are made one after another, and none is paid for in vain. A run makes the same
         calls at any parallelism and after any stop.
@@ -271,7 +271,7 @@ class Flow:
     async def _solve(self, task: Task, origin: Origin, made: Made) -> None:
         """Ask which kind a new instruction is, and then for its inputs and outputs."""
         scope, rng = str(origin.request), self._rng(origin.id)
-        # Tasks of both kinds: the seeds if they say which is which, or else the shipped ones.
+        # Tasks of both kinds: the seeds if they set their kinds, otherwise the shipped ones.
         known = [task for task in self.pool.seeds if task.is_classification is not None and task.output]
         seeds = known if len({task.is_classification for task in known}) == 2 else self.shipped
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0, extra_body=None)

@@ -35,7 +35,7 @@ class Task:
     is_classification: bool | None = None  # whether its outputs are labels; None if that was not asked
 
     def record(self) -> dict[str, Any]:
-        """Return the fields as JSON values, without unknown ones."""
+        """Return the fields as JSON values. Fields that are None are left out."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
