@@ -416,7 +416,7 @@ _ONE = str.maketrans(dict.fromkeys("’‘ʼʻ′", "'") | dict.fromkeys("‐‑
 
 
 def plain(text: str) -> str:
-    """Return a text in one spelling, in which phrases can be found. JSON escapes are replaced."""
+    """Normalise a text's characters, so that phrases can be found in it. JSON escapes are replaced."""
     text = visible(unescaped(text))
     if not text.isascii():  # a raised sign stays one: "light²" and "light™" have the word "light"
         kept = (

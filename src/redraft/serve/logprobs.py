@@ -40,7 +40,7 @@ class Noting(WrappedEngine):
         self._taken: dict[int, tuple[int, int]] = {}
 
     def take(self, index: int) -> tuple[int, list[Token]]:
-        """Return the text length of the tokens returned before, and an answer's tokens since then."""
+        """Return the length of the text before, and the tokens that no earlier call returned."""
         taken, before = self._taken.get(index, (0, 0))
         tokens = self._answers[index][taken:] if index < len(self._answers) else []  # it may never have begun
         self._taken[index] = taken + len(tokens), before + sum(len(token.text) for token in tokens)

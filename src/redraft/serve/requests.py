@@ -436,7 +436,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
 
 
 def by_messages(options: RevisionOptions) -> RevisionOptions:
-    """Switch the mode from `auto` to `prompted` if a model that accepts messages should only answer.
+    """Switch the mode from `auto` to `prompted` if a model that accepts messages should not revise.
 
     The single stream of a natively revising model has no place for stop strings, tools or log-probabilities.
     """

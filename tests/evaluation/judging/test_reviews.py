@@ -80,7 +80,7 @@ def test_a_line_of_mt_bench_is_a_review_in_each_order(tmp_path: Path) -> None:
         (review(1, "a", "b", (9, 8)) | {"score": [9]}, "score"),
         (review(1, "a", "b", (9, 8), text=None), "text"),
         (review(1, "a", "b", (9, 8), winner="me"), "winner"),
-        ({"question_id": 1, "g1_winner": "tie"}, "judgement without model_1, model_2, g2_winner"),
+        ({"question_id": 1, "g1_winner": "tie"}, "is an MT-bench judgement without model_1, model_2, g2"),
     ],
 )
 def test_what_is_no_review_is_named(tmp_path: Path, record: Any, message: str) -> None:

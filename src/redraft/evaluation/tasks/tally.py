@@ -237,7 +237,7 @@ def outcome_of(chain: Chain) -> bool | None:
 
 
 def rights_of(chain: Chain) -> Iterator[bool | None]:
-    """Yield whether each answer is right, or without a task passed its checks; None if unknown."""
+    """Yield whether each answer is right or, without a task, passed its checks; None if unknown."""
     if truth := truth_of(chain):
         yield from (all_pass(_met(*each)) for each in zip(truth.steps, chain.steps, strict=False))
     else:
