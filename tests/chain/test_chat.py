@@ -185,7 +185,7 @@ def test_what_a_template_cannot_say_leaves_the_record_out(record: dict[str, Any]
 def test_formats_of_text_leave_out_what_they_lack(record: dict[str, Any], what: str, chosen: str) -> None:
     found = encoded(record, chosen=chosen)
     assert isinstance(found, Skipped)
-    assert found.reason.startswith(f"a record contains {what}, ")
+    assert f"{what}, " in found.reason
 
 
 def test_a_template_that_drops_earlier_thoughts_trains_what_it_keeps_and_is_counted() -> None:
