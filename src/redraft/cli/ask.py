@@ -104,7 +104,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
 
     if str(file) != "-" and _has_piped():
         hint = f"To change that text: --edit - instead of {file}. If there is none: < /dev/null"
-        raise UsageError(f"a text is piped in, and --edit changes {file} alone.", hint=hint)
+        raise UsageError(f"a text is piped in, but --edit changes only {file}.", hint=hint)
     if "auto" in (settings.get("check") or ()):
         hint = "Name the checks, as in --check 'words<=50'."
         raise UsageError("--check auto reads demands on an answer, not wishes for an edit.", hint=hint)

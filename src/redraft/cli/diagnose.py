@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FLAGS = "redraft.evaluation.diagnosis.options:DiagnoseOptions"
 
 Chains = Annotated[
-    list[Path], argument("CHAINS...", "Chains of redraft eval or answer, or a folder of --tasks.")
+    list[Path], argument("CHAINS...", "Chains of redraft eval or answer, or a folder that --tasks wrote.")
 ]
 
 

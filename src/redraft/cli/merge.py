@@ -11,7 +11,9 @@ from redraft.cli.shell import argument
 
 
 def merge(
-    out: Annotated[Path, argument("OUT", "The file that the shares named with -o. A part if it exists.")],
+    out: Annotated[
+        Path, argument("OUT", "The output that all shares named (-o). If it exists, it is a part.")
+    ],
     parts: Annotated[list[Path], argument("PART...", "Outputs of shares: out-*-of-00008.jsonl")],
 ) -> None:
     """Put the outputs of shares (--shard) together.

@@ -13,7 +13,7 @@ from redraft.jobs.files import not_an_input
 def report(
     files: Annotated[list[Path], argument("FILES...", "Reviews, grades, or chains.")],
     answers: Annotated[list[Path] | None, flag("FILE", "Judged answers, one file per model.")] = None,
-    questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
+    questions: Annotated[Path | None, flag("FILE", "The questions, with their categories.")] = None,
     html: Annotated[Path | None, flag("FILE", "Write a page; chains get a second page.")] = None,
     as_json: AsJson = False,
     force: ReplacePage = False,

@@ -43,7 +43,7 @@ def serve(
     flags: Given,
     nodes: NodeFlags,
     models: Annotated[
-        Path | None, flag("FILE", "A YAML file: names of models with the keys of a recipe.")
+        Path | None, flag("FILE", "A YAML file of models: each name, with recipe keys.")
     ] = None,
     *,
     how: ServerFlags,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def vote(
     answers: Annotated[list[Path], argument("A B", "Answers of a model A, and of its opponent B.")],
     out: Annotated[Path, flag("FILE", "Where the votes go.", "--out", "-o")],
-    questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
+    questions: Annotated[Path | None, flag("FILE", "The questions, with their categories.")] = None,
     voter: Annotated[str | None, flag("NAME", "Who votes.  [the page asks]")] = None,
     port: Annotated[int, setting("N", "The page's port; 0 is any free one.", min=0, max=65535)] = 0,
     seed: Annotated[int, setting("N", "Decides the order and the sides.", min=0)] = 1,
