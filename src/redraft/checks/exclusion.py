@@ -33,7 +33,7 @@ _HOLDS = {
     "lines": "characters",
     "words": "characters",
 }
-"""Unit -> a smaller unit, at least one of which is in each: each sentence has a word of its own."""
+"""Each unit contains at least one of a smaller unit: each sentence contains a word of its own."""
 
 CHARACTER_WORDS = 2
 """The most words per character, on average. In Thai, each letter is a word, and กำ is one character."""

@@ -199,7 +199,7 @@ _STEP = regex.compile(
 _EITHER = r"(?:\s?[\p{L}%°]++)??,?\s*(?:(?:or|oder|ou)\s(?:\p{L}+\s)?|and\s|或者?)[$€£\\*]*"
 _BEFORE = regex.compile(_EITHER)
 _BEHIND = regex.compile(rf"{_EITHER}|(?:\s?\p{{L}}++)?\sto\s|[\s,;]+[$€£\\*]*")
-"""Match between two results of which either may be meant: in a text, and in a statement."""
+"""Match between two results if either may be meant: in a text, and in a statement."""
 _Run = list[regex.Match[str]]
 """Numbers that signs join, such as `5 + 13 = 18`."""
 

@@ -16,7 +16,7 @@ _PLAIN = (
     "source area acronym meter output progress link meta base embed param track thead tbody tfoot colgroup "
     "col annotation semantics mrow mi mo mn mtext mspace msup msub mfrac msqrt"
 )
-"""Elements of which only the text is kept."""
+"""Elements that are dropped while their text is kept."""
 BLOCKS = (
     "div p section article header footer main aside nav address figure figcaption fieldset form details "
     "summary dl dt dd center hgroup body html legend caption optgroup option dialog search textarea"

@@ -256,7 +256,7 @@ def _line(name: str, share: Share) -> Line:
 def pass_at(counts: Mapping[str, tuple[int, int]], k: int) -> Estimate:
     """Estimate pass@k: the probability that at least one of `k` answers to an item is right.
 
-    For n answers of which c are right, the unbiased estimate is 1 - C(n-c, k) / C(n, k). It is averaged over
+    If c of n answers are right, the unbiased estimate is 1 - C(n-c, k) / C(n, k). It is averaged over
     the items with at least `k` answers, with an interval over items.
 
     Source: Chen et al., Evaluating Large Language Models Trained on Code (2021, arXiv 2107.03374), eq. 1.
