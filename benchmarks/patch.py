@@ -22,6 +22,7 @@ from typing import Any
 
 import patch_peers
 import redraft
+from apps_server import serving
 from material import default_model
 from measure import Figure, Goal, Row, Unit
 from patch_material import Draft, objects, texts
@@ -41,20 +42,22 @@ WAYS: dict[str, dict[str, Any]] = {
     "best of two": {"mode": "best-of", "drafts": 2},
 }
 REVISING = ("patch", "full revision")  # these begin with the draft
+FEW: dict[str, Any] = {"count": 20, "ways": REVISING, "every": 5}
 HOW = (
-    "{count} drafts with one to three faults. The default model behind llama.cpp, or as a folder on PyTorch, "
-    "one thread, {streams} at once, temperature 0.7, the same seeds and checks, ≤ {most} new tokens. Patch "
-    "and full revision begin with the same draft, which the engine has just read, and revise once. patch: "
-    "mode `auto`. full revision, of {full} of them, back to back with it: mode `verified`, steered alike, "
-    "with speculation. The other two answer anew, steered. Figures are medians over chains; several at once "
-    "share their seconds. Other work ran on the machine: seconds are ratios. Are right: have the right sums "
-    "or values. Changed outside: the share that lack another {part} of the draft. Lost: how many they lack."
+    "{count} drafts with one to three faults. The default model behind llama.cpp, its server, or as a "
+    "folder on PyTorch, {streams} at once, temperature 0.7, the same seeds and checks, ≤ {most} new tokens. "
+    "Patch and full revision begin with the same draft, which the engine has just read, and revise once. "
+    "patch: mode `auto`. full revision, of {full} of them, back to back with it: mode `verified`, steered "
+    "alike, with speculation. The other two answer anew, steered. Figures are medians over chains; several "
+    "at once share their seconds. Other work ran on the machine: seconds are ratios. Are right: have the "
+    "right sums or values. Changed outside: the share that lack another {part} of the draft. Lost: how many "
+    "they lack."
 )
 
 
 async def measured(
     name: str,
-    folder: Path,
+    reference: str,
     *,
     streams: int = 1,
     count: int = 200,
@@ -62,16 +65,13 @@ async def measured(
     ways: Sequence[str] = (*WAYS,),
     most: int = 600,  # new tokens; no text has more
     part: str = "sentence",
-    unpacked: bool = False,  # the model is a folder of transformers
 ) -> Row:
     """Patch drafts, and take the other ways with `every` which group of them, in turn."""
     made: Made = {way: [] for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     ratios: dict[str, list[float]] = {"seconds": [], "new tokens": []}
-    if unpacked:
-        weights("from-gguf", default_model(), "-o", folder / "model")
-    reference = str(folder / "model") if unpacked else "default"
-    engine = await load_engine(reference, ctx=8192, parallel=streams, threads=1)
+    local = {"ctx": 8192, "parallel": streams, "threads": 1}
+    engine = await load_engine(reference, **({} if reference.startswith("http") else local))
 
     async def read(draft: Draft) -> None:
         told = [*filter(None, (demand_of(parse_check(check)) for check in draft.checks))]
@@ -128,9 +128,21 @@ def _figures(made: Made) -> Iterator[Figure]:
     yield from of(made, "new tokens", "tokens", lambda chain, _: chain.usage.completion_tokens)
 
 
-def run(name: str, *, quick: bool, **about: Any) -> Row:
+def run(name: str, reference: str = "default", *, quick: bool, **about: Any) -> Row:
+    return asyncio.run(measured(name, reference, **about | ({"count": 3} if quick else {})))
+
+
+def unpacked(*, quick: bool) -> Row:
+    """Measure the same model as a folder of transformers."""
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(measured(name, Path(folder), **about | ({"count": 3} if quick else {})))
+        weights("from-gguf", default_model(), "-o", Path(folder) / "model")
+        return run("texts, a folder of transformers", f"{folder}/model", quick=quick, **FEW)
+
+
+def server(*, quick: bool) -> Row:
+    """Measure llama.cpp's own server with the same model."""
+    with serving(1) as url:
+        return run("texts, llama.cpp's server", url, quick=quick, **FEW)
 
 
 def able(*, quick: bool) -> Row:
@@ -141,7 +153,8 @@ def able(*, quick: bool) -> Row:
 ROWS = {
     "texts": partial(run, "texts"),
     "eight": partial(run, "texts, eight at once", streams=8, ways=REVISING, every=5),
-    "hf": partial(run, "texts, a folder of transformers", count=20, ways=REVISING, every=5, unpacked=True),
+    "hf": unpacked,
+    "server": server,
     "objects": partial(run, "objects", part="value", most=2500),
     "able": able,
 }
