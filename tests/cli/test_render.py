@@ -145,6 +145,18 @@ def test_a_revision_that_changes_nothing_is_one_line() -> None:
     assert "best     the first answer" in shown
 
 
+def test_calls_of_tools_are_shown() -> None:
+    calls = [{"function": {"name": "pay", "arguments": f'{{"amount": {n}}}'}} for n in (450, 45)]
+    asked = Prompt(
+        messages=({"role": "user", "content": "Pay."}, {"role": "assistant", "tool_calls": calls[1:]})
+    )
+    steps = [Step(answer="", tool_calls=(call,)) for call in (*calls, {"function": "odd"})]
+    text = drawn(Chain(prompt=asked, steps=steps, best=1))
+    assert 'assistant: pay({"amount": 45})' in text
+    assert 'pay({"amount": 450})' in text
+    assert "same text" not in text
+
+
 def test_a_count_that_fails_is_said_with_its_limit() -> None:
     found = parse_check("words<=3").check("Rain is falling water.", Prompt(instruction="Describe rain."))
     assert isinstance(found, Outcome)

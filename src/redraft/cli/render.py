@@ -6,7 +6,8 @@ colours, a diff is written with `[-gone-]` and `{+new+}`. Faults that checks fou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -14,7 +15,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from redraft.chain import Chain, CheckResult, Feedback, Step, content_of, loop, other_parts
+from redraft.chain import Chain, CheckResult, Feedback, Step, calls_of, content_of, loop, other_parts
 from redraft.checks.base import MOST_PLACES
 from redraft.checks.json_reading import characters_of
 from redraft.jobs.counting import counted, printable
@@ -59,6 +60,13 @@ def faults_in(step: Step) -> list[tuple[int, int]]:
     return [(len(printable(answer[:begin])), len(printable(answer[:end]))) for begin, end in spans]
 
 
+def written(answer: str, calls: Iterable[Mapping[str, Any]]) -> str:
+    """Return an answer, then each tool call on a line, such as `pay({"amount": 45})`."""
+    made = (call.get("function") for call in calls)
+    named = (f"{each.get('name')}({each.get('arguments')})" for each in made if isinstance(each, Mapping))
+    return "\n".join(filter(None, [answer, *named]))
+
+
 def shown(text: str) -> str:
     """Return the text made printable. A very long one is cut, with a count of the rest."""
     if len(text) <= LONGEST:
@@ -93,8 +101,8 @@ def answer(step: Step, before: Step | None = None, console: Console | None = Non
     """Render an answer. On a terminal, a revision is a diff against the answer before it."""
     compared = before is not None and console is not None and console.is_terminal
     colour = console is not None and console.color_system is not None and not console.no_color
-    old = before.answer if before is not None and compared else None
-    return word_diff(old, step.answer, colour=colour, faults=faults_in(step))
+    old = written(before.answer, before.tool_calls) if before is not None and compared else None
+    return word_diff(old, written(step.answer, step.tool_calls), colour=colour, faults=faults_in(step))
 
 
 def outline(step: Step, name: str) -> list[Text]:
@@ -177,7 +185,7 @@ def render_prompt(chain: Chain) -> RenderableType:
     lines = []
     for message in chain.prompt.messages:
         others = [f"[{kind}]" for kind in other_parts(message)]
-        content = " ".join(filter(None, [content_of(message), *others]))
+        content = " ".join(filter(None, [written(content_of(message), calls_of(message)), *others]))
         lines.append(Text.assemble((shown(f"{message.get('role')}: "), "dim"), (shown(content), "cyan")))
     return Group(*lines)
 
@@ -191,7 +199,7 @@ def render_chain(chain: Chain, console: Console) -> RenderableType:
     before: Step | None = None
     for index, step in enumerate(chain.steps):
         chosen = not index and bool(chain.drafts)
-        same = before is not None and before.answer == step.answer
+        same = before is not None and (before.answer, before.tool_calls) == (step.answer, step.tool_calls)
         parts.append(heading(index, best=index == chain.best, same=same, chosen=chosen))
         parts += [*([] if same else [answer(step, before, console)]), *notes(step)]
         if step.feedback is not None:

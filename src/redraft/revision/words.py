@@ -86,7 +86,7 @@ def verdict_of(results: Sequence[CheckResult]) -> str:
     [told] = failed or results
     brief = re.sub(r"^The answer (has )?", "", told.message)  # its subject stands before it
     brief = re.sub(r", and ([^,]*) (?:is|are) (?:allowed|needed|wanted|required)\b.*", r", \1", brief)
-    return f"{told.name if len(results) == 1 else of}: {brief}"
+    return ": ".join(filter(None, [told.name if len(results) == 1 else of, brief]))
 
 
 def why_cut(step: Step, stop: Stop | None = None) -> str:

@@ -88,6 +88,17 @@ def test_a_chain_is_a_timeline_with_changes(browser: Any, tmp_path: Path) -> Non
     browser.wait_for_function("!document.querySelector('#chain del')")
 
 
+def test_the_calls_of_tools_are_shown_with_what_changed(browser: Any, tmp_path: Path) -> None:
+    calls = [({"function": {"name": "pay", "arguments": f'{{"amount": {n}}}'}},) for n in (450, 45)]
+    steps = [
+        step("", guide=mark).model_copy(update={"tool_calls": made})
+        for mark, made in zip("01", calls, strict=True)
+    ]
+    opened(browser, tmp_path / "d.html", chain("q/5", "Pay 45.", *steps, best=1))
+    shows(browser, 'pay({"amount": 450})')
+    assert browser.evaluate("document.querySelector('#chain del').innerText.trim()") == "450"
+
+
 def test_chains_are_filtered_searched_and_walked_through(browser: Any, tmp_path: Path) -> None:
     opened(browser, tmp_path / "b.html", REPAIRED, BROKEN, TALK)
     browser.select_option("#only", "echo")

@@ -84,6 +84,9 @@
     return passed && sign ? `${told}, ${high ? `${low} to ${high}` : { "<=": `at most ${low}`, ">=": `at least ${low}` }[sign] || "as wanted"}` : told;
   }
 
+  // An answer, then each tool call on a line.
+  const written = (answer, calls) => [answer, ...(calls || []).map(({ function: made }) => `${made?.name}(${made?.arguments})`)].filter(Boolean).join("\n");
+
   const verdictOf = (step) => {
     const checks = step.feedback?.checks || [], failed = checks.filter((check) => !check.passed);
     if (step.echo) return ["revise", "✗ repeats the prompt or the criticism, only acknowledges, or replaces a call"];
@@ -98,9 +101,10 @@
   function card(step, number, before, best, truth) {
     const [kind, verdict] = verdictOf(step);
     const name = step.by === "fix" ? "Repaired without the model" : number && !step.fresh ? `Revision ${number}` : number ? `Draft ${number + 1}` : "Draft";
-    const used = step.usage || {}, about = [verdict, before?.answer === step.answer ? "unchanged" : "", best ? "the answer" : "", used.completion_tokens ? `${used.completion_tokens} tokens` : "", step.steered?.length ? `steered: ${step.steered.join(", ")}` : ""];
-    const text = (marks && before && changed(before.answer, step.answer)) || plain(step.answer);
-    const made = said(name, `answer ${kind}`, element("small", "", about.filter(Boolean).join(" · ")), text);
+    const text = written(step.answer, step.tool_calls), old = before && written(before.answer, before.tool_calls);
+    const used = step.usage || {}, about = [verdict, text === old ? "unchanged" : "", best ? "the answer" : "", used.completion_tokens ? `${used.completion_tokens} tokens` : "", step.steered?.length ? `steered: ${step.steered.join(", ")}` : ""];
+    const box = (marks && before && changed(old, text)) || plain(text);
+    const made = said(name, `answer ${kind}`, element("small", "", about.filter(Boolean).join(" · ")), box);
     if (best) made.classList.add("best");
     const checks = [...(step.feedback?.checks || []).map((check) => found(check)), ...truth.map((check) => found(check, "task check: "))];
     const words_ = step.feedback && step.feedback.by !== "checks" && step.feedback.text ? said(`Feedback of the ${step.feedback.by}`, step.feedback.verdict, plain(step.feedback.text)) : null;
@@ -108,7 +112,7 @@
   }
 
   function promptOf(prompt) {
-    if (prompt.messages) return prompt.messages.map((each) => said(each.role, "", plain(typeof each.content === "string" ? each.content : JSON.stringify(each.content))));
+    if (prompt.messages) return prompt.messages.map((each) => said(each.role, "", plain(written(typeof each.content === "string" ? each.content : each.content && JSON.stringify(each.content), each.tool_calls))));
     return [prompt.instruction ? element("h2", "", prompt.instruction) : null, prompt.input ? said("Input", "", plain(prompt.input)) : null].filter(Boolean);
   }
 
