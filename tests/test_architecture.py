@@ -140,7 +140,6 @@ def test_the_command_line_parses_calls_and_prints(path: Path) -> None:
 
 
 def functions_of(path: Path) -> Iterator[tuple[str, int]]:
-    """Name and length in lines, with its docstring, of each function in a file."""
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno

@@ -72,8 +72,6 @@ WITH_TORCH = ("redraft train ", "redraft weights ")
 
 
 class PageRun:
-    """One page in the course of being run."""
-
     def __init__(self, folder: Path, server: BatchServer, commands: Path = REAL) -> None:
         self.folder = folder
         self.server = server
@@ -84,7 +82,6 @@ class PageRun:
         self.served = SERVED
 
     def run(self, block: Block) -> None:
-        """Does what a reader would do with the block: types it, saves it, or compares it with the output."""
         if block.file:
             path = self.folder / block.file
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +189,6 @@ PYTHON = [block for page in PAGES for block in blocks_of(page) if block.language
 
 
 def is_installed(code: str) -> bool:
-    """Whether its imports are there: other people's frameworks, of the bridges, are not."""
     return all(map(importlib.util.find_spec, re.findall(r"^(?:from|import) (\w+)", code, re.M)))
 
 

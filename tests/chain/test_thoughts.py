@@ -153,8 +153,6 @@ def test_a_critic_that_thinks_decides_by_its_words() -> None:
 
 
 class Plugin(Engine):
-    """An engine of another package."""
-
     info = EngineInfo("other", "other", chats=True)
 
     async def chat(self, *_: object) -> Replies:

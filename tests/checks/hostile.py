@@ -159,8 +159,6 @@ def marking(mark: str) -> Iterator[None]:
 
 
 class Prey:
-    """Something to harm: a home with a secret, a key in the environment, a process, a server, a device."""
-
     def __init__(self, home: Path) -> None:
         self._home = home
         self._closing = contextlib.ExitStack()
@@ -205,7 +203,6 @@ class Prey:
 
 
 def marked(mark: str) -> list[str]:
-    """Return the processes with a mark on their command line, of which zombies have none."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):

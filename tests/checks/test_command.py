@@ -75,7 +75,6 @@ def test_no_shell_reads_the_line(tmp_path: Path) -> None:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended. A zombie, which only waits for its parent to look, has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -17,8 +17,6 @@ from redraft.revision import watch
 
 
 class Own:
-    """A check of the user's, which wants the word "rain"."""
-
     def __init__(self, name: str, form: Any) -> None:
         self.name, self._form = name, form
         self.asked = 0

@@ -14,8 +14,6 @@ from redraft.checks.groups import AllOf, AnyOf
 
 @dataclass
 class Fixed:
-    """Says what it was made with, and counts how often it was asked."""
-
     outcome: Outcome
     name: str = "fixed"
     asked: list[str] = field(default_factory=list)

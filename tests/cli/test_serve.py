@@ -37,7 +37,6 @@ class Running:
         return httpx.post(f"{self.url}/chat/completions", json=body, timeout=WAIT).json()
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Send a signal. Return the exit status, and what was written to standard error until then."""
         self.process.send_signal(number)
         assert self.process.stderr
         log = self.process.stderr.read()  # `communicate` would lose what `readline` has buffered

@@ -22,8 +22,6 @@ PROMPTS = "".join(f"Describe thing {n}.\n" for n in range(20))
 
 
 class IllStore(MemoryFileSystem):
-    """A store that fails in some calls."""
-
     protocol = "ill"
     store: ClassVar[dict[str, Any]] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]

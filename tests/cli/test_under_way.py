@@ -18,7 +18,6 @@ FILTERED = error_reply(400, "The prompt triggered the content management policy.
 
 
 def account(*refused: int, refusal: Reply = EMPTY, of: str = "") -> PaidServer:
-    """A server that refuses some calls by number, while others are under way: its replies take a moment."""
     plan = dict.fromkeys(refused, refusal)
     return PaidServer(reply_to, seconds=0.1, plan=plan, refuses={of: refusal} if of else None)
 

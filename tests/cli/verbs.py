@@ -87,8 +87,6 @@ def wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
 
 
 def wait_until_it_waits(process: subprocess.Popen[str]) -> None:
-    """Wait until a process has slept for half a second. One that only gets no processor does not sleep."""
-
     def sleeps() -> bool:
         time.sleep(0.02)
         return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"

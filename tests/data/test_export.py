@@ -336,7 +336,6 @@ def fitting(chains: Iterable[Chain], to: ExportFormat) -> list[Any]:
 
 
 def imported(path: Path) -> Iterator[Chain]:
-    """Return the chains of a file, including pairs, which only `redraft data import` reads."""
     for number, (where, data) in enumerate(read_lines(path)):
         record = decode(data, where)
         chain = read_as(known_shape(record, where), record, where)

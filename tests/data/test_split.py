@@ -30,7 +30,6 @@ def talk(*sizes: int, system: str = "") -> Chain:
 
 
 def messages_of(chain: Chain) -> list[Message]:
-    """Return all messages. The answer includes the fields that the splitter keeps in `meta.message`."""
     said = [dict(each) for each in chain.prompt.messages or ()]
     if chain.prompt.messages is None and chain.prompt.instruction:
         said = [{"role": "user", "content": chain.prompt.instruction}]

@@ -18,8 +18,6 @@ OF_TEXT = {"any_request": False, "any_message": False, "tools": False}
 
 @dataclass
 class Able(ScriptedEngine):
-    """The engine. `about` are fields of its `info`."""
-
     about: Mapping[str, Any] = field(default_factory=dict)
     asked: list[Sampling] = field(default_factory=list)
 

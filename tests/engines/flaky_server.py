@@ -25,8 +25,6 @@ WHOLE = " ".join(f"Word {number}." for number in range(WORDS))
 
 
 class FlakyServer:
-    """The process, on one port from its first start to the last."""
-
     def __init__(self, *, delay: float = 0.0) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -24,8 +24,6 @@ SECRETS = ("A question?", "two stones", "stone")
 
 
 class Spans:
-    """A provider that keeps its spans."""
-
     def __init__(self) -> None:
         self._kept = InMemorySpanExporter()
         self.provider = TracerProvider()

@@ -45,8 +45,6 @@ class Person(BaseModel):
 
 @dataclass
 class Server:
-    """A server that runs."""
-
     root: str  # its address, without a path
     gate: Gate
     # Set it to let the models be loaded, if it was started with `loading`.

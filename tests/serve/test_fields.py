@@ -22,8 +22,6 @@ from tests.serve.test_interrupted import broken
 
 @dataclass
 class Probable(Able):
-    """Has the log-probability -0.5 for each token."""
-
     about: Mapping[str, Any] = field(default_factory=lambda: {"logprobs": True})
 
     async def _reply(self, *asked: Any) -> AsyncGenerator[Delta, None]:  # type: ignore[override]

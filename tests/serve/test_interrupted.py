@@ -25,8 +25,6 @@ AGAIN = "\n\n(This text broke off, and is written again.)"
 
 
 class Watched(ScriptedEngine):
-    """A scripted engine that says how it is."""
-
     health = Health()
 
 

@@ -19,7 +19,6 @@ from tests.serve.running import LONG, SHORT, Server, served, short
 
 
 def figures(server: Server, **more: Any) -> dict[tuple[str, ...], float]:
-    """Each figure by its name and the values of its labels, in the order of the labels' names."""
     reply = httpx.get(f"{server.root}/metrics", **more)
     assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     return {

@@ -15,7 +15,6 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which two processes ran `sharded`. It fails if one of them fails."""
     made = tmp_path_factory.mktemp("sharded")
     said = run_together("tests.train.sharded", sharded.RANKS, made)
     assert all(sharded.done(made, rank).exists() for rank in range(sharded.RANKS)), said

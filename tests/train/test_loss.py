@@ -22,7 +22,6 @@ from tests.train.tiny_models import EXPERTS, adapted, gradients_of, packed, tiny
 
 
 def plain_loss(model: Any, row: Any, count: int | None = None) -> Tensor:
-    """The mean over trained tokens, from all logits, in the model's own dtype."""
     logits = model(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False).logits
     total = functional.cross_entropy(logits[0, :-1], row.labels[0, 1:], reduction="sum")
     return total / (count or (row.labels != -100).sum())

@@ -106,7 +106,6 @@ def model_folder(folder: Path, kind: str = "llama") -> Path:
 
 
 def chains(path: Path, count: int = 24) -> Path:
-    """Sums with a wrong draft, feedback that finds the mistake, and a revision. Every third is right."""
     with path.open("w") as file:
         for n in range(count):
             drafts = [2 * n] if n % 3 == 0 else [2 * n + 1, 2 * n]

@@ -35,7 +35,6 @@ def manifest(folder: Path) -> None:
 
 
 def edit_index(folder: Path, **changes: str | None) -> None:
-    """Change entries of the index; None removes one. Double underscores stand for the dots of a name."""
     index = json.loads((folder / INDEX).read_text())
     for key, file in changes.items():
         name = key.replace("__", ".")

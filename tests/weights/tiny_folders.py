@@ -114,6 +114,5 @@ def with_adapter(base: Path, adapter: Path) -> Any:
 
 
 def logits(model: Any) -> torch.Tensor:
-    """Return a model's logits for a fixed text with every token. Shape: (tokens, vocabulary)."""
     with torch.no_grad():
         return model(torch.arange(VOCABULARY).unsqueeze(0)).logits[0]

@@ -48,7 +48,6 @@ def ended(group: int) -> bool:
 
 
 def begin(big: Path, out: Path, verb: list[str]) -> subprocess.Popen[str]:
-    """A verb at work with two processes, in a group of its own, as a terminal starts it."""
     name, *flags = verb
     return start("data", name, big, *flags, "-o", out, "-j", 2, process_group=0)
 

@@ -12,7 +12,6 @@ from tests.cli.verbs import lines, redraft, write
 
 @pytest.fixture
 def talks(tmp_path: Path) -> Path:
-    """Two conversations, of which the first is long, and a line that is broken."""
     said = [[40, 40, 10, 10, 10, 10], [5, 5]]
     long, short = (talk(f"t{i}", *("w " * size for size in sizes)) for i, sizes in enumerate(said))
     path = write(tmp_path / "talks.jsonl", [long, "broken", short])

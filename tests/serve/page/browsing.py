@@ -84,7 +84,6 @@ class Visit:
         self.page.press(box, "Enter")
 
     def answered(self, text: str = "") -> Any:
-        """Wait until the last answer is complete, and has a text. Return its turn."""
         turn = self.page.locator(".turn").last
         turn.locator(".final").filter(has_text=text).wait_for()
         turn.locator(".actions").wait_for()
@@ -116,8 +115,6 @@ class Visit:
 
 @dataclass
 class Browsing:
-    """A browser that runs."""
-
     browser: Any
 
     def close(self) -> None:

@@ -73,7 +73,6 @@ def test_a_key_that_is_revoked_ends_its_logins(logins: Logins, tmp_path: Path) -
 def asked(
     folder: Path, path: str, pieces: Iterable[bytes], limits: ServerLimits | None = None
 ) -> list[Message]:
-    """What the page sends to a visitor without a login who sends pieces of a body, and then nothing."""
     (folder / "keys").write_text(KEY)
     logins = Logins(Keys.read(folder / "keys"))
     page = Page(Reader(limits or ServerLimits()), logins, Gate(1, 1), lambda _: True)

@@ -17,7 +17,6 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which two processes ran `two_processes`. It fails if one of them fails."""
     made = tmp_path_factory.mktemp("two")
     said = run_together("tests.train.rl.two_processes", two_processes.RANKS, made)
     assert all((made / f"said-{rank}").exists() for rank in range(two_processes.RANKS)), said

@@ -58,7 +58,6 @@ def prompts() -> list[list[int]]:
 
 
 def greedy(model: Any, prompt: list[int], count: int) -> list[int]:
-    """Return a model's answer in float32, up to the first token that was nearly a tie."""
     tokens = list(prompt)
     for _ in range(count):
         with torch.no_grad():
