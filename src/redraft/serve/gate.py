@@ -33,7 +33,7 @@ class Gate:
 
     def __init__(self, at_once: int, queue: int) -> None:
         self.ending = self.draining = False
-        self.lingers = True  # whether it still answers for a while after it is told to end
+        self.lingers = True  # whether requests are still answered for a while after the signal to end
         self._at_once, self._queue = at_once, queue
         self.inside = 0
         self._tokens: set[CancelToken] = set()

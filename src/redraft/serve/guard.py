@@ -95,7 +95,7 @@ class Guard:
         raise Refusal(
             HTTPStatus.UNAUTHORIZED,
             "invalid_api_key",
-            "Incorrect API key provided."  # as OpenAI says it: litellm reads it
+            "Incorrect API key provided."  # OpenAI's words, which litellm recognises
             if given
             else "You didn't provide an API key. Send: Authorization: Bearer KEY",
         )

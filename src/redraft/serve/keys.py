@@ -197,12 +197,12 @@ def _digest(word: str, where: str) -> bytes:
         return bytes.fromhex(digest[1])
     if word.lower().startswith("sha256:"):
         raise UsageError(
-            f"{where}: after sha256: there are {len(word) - 7} characters, not 64.",
+            f"{where}: the sha256 digest has {len(word) - 7} characters, not 64.",
             hint="It should be a digest of 64 hexadecimal digits: printf %s KEY | sha256sum",
         )
     if len(word) < SHORTEST:
         raise UsageError(
-            f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}.",
+            f"{where}: the key is too short: {len(word)} of at least {SHORTEST} characters.",
             hint=f"Make one: {_MAKE}",
         )
     return digest_of(word)

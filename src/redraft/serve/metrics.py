@@ -57,7 +57,7 @@ class Metrics:
         self._revisions = counter("revisions", "Revisions: answers after the first", ["model"])
         self._covered = gauge("promise_answers", "Answers that the recipe's promise covers", ["model"])
         self._broken = gauge("promise_broken", "1 if fewer answers pass than the recipe promised", ["model"])
-        about = "Requests to models, from the first byte to the last"
+        about = "Duration of requests to models, from the first byte to the last"
         self._seconds = histogram("request_seconds", about, ["model"], buckets=_BOUNDS)
         gauge("requests_inside", "Requests being answered or waiting").set_function(inside)
 

@@ -279,7 +279,7 @@ class RevisedRequest(ModelRequest):
     def accepted(
         self, models: Models, limits: ServerLimits, prompt: Prompt, wanted: Any, places: tuple[str, str]
     ) -> Accepted:
-        """Return the chain to make.
+        """Return the checked request, with the chain to make.
 
         `wanted` is the format of the answer: its `type`, `schema` and `strict`. `places` names the request's
         fields that contain the format and its schema.

@@ -29,8 +29,8 @@ from redraft.serve.keys import Keys
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG = 512
-_CONNECTIONS = 2048  # most at a time. Each may hold a request's body in memory before its turn.
-WAITING = 1024  # most without a complete request. The rest is room for requests such as `/health`.
+_CONNECTIONS = 2048  # most connections. Each may hold a request's body in memory before its turn.
+WAITING = 1024  # most connections without a complete request. The others are for `/health` and the like.
 _IDLE = 30  # seconds that a connection may be idle between two requests
 HEAD_SECONDS = 15.0  # in which the head of a request has to arrive. Slow clients would use up connections.
 

@@ -34,11 +34,11 @@ TRIES = 5  # replicas in a row that may die during a call without sending a new 
 class _Told:
     said: list[int] = field(default_factory=list)
     spelt: bool = True  # all text came with its tokens
-    shown: bool = False  # something was passed on
+    shown: bool = False  # a delta was passed on
     begun: bool = False  # this replica has sent a piece
     before: int = 0  # tokens that earlier replicas wrote
     starts: list[int] = field(default_factory=list)  # `before` of each replica that read its prompt and died
-    deaths: int = 0  # in a row
+    deaths: int = 0  # of replicas, in a row
     unsteered: bool = False
 
     def take(self, delta: Delta) -> Delta:

@@ -40,7 +40,7 @@ _LOSSES = 5  # processes that a share may lose in a row without a new answer
 _BUSY = 120  # tries to make a share that is still locked by a lost process
 _GRACE = 10.0  # seconds that shares have to close their files when the run is stopped
 _RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # Ray's names, as a need and as a node's resource
-_SERVED = {"remote", "script"}  # models that need no processor of ours
+_SERVED = {"remote", "script"}  # models that need no processor of the cluster
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class SharesResult:
     merged: MergeResult
     failed: int  # items that failed in this run; the same command tries them again
     status: int  # the exit status of the command
-    limit: str  # the limit that ended it, in words
+    limit: str  # the limit that ended the run, in words
     rows: list[tuple[str, str]]  # the summary
 
     def __str__(self) -> str:
