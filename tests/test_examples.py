@@ -104,7 +104,7 @@ def test_the_suite_finds_a_share_that_is_too_low(pytester: pytest.Pytester) -> N
         "no:cacheprovider",
     )
     done.assert_outcomes(passed=1, failed=1)
-    done.stdout.fnmatch_lines("*test_json: 0 of 10 answers pass (0% to 28%), and 80% must.")
+    done.stdout.fnmatch_lines("*test_json: 0 of 10 answers pass (0% to 28%), and 80% must pass.")
 
 
 def test_a_table_is_scored(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

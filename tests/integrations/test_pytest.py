@@ -38,8 +38,8 @@ def test_a_share_must_pass(pytester: pytest.Pytester) -> None:
     done.assert_outcomes(passed=2, failed=2)
     done.stdout.fnmatch_lines_random(
         [
-            "*may_be_so_high: 16 of 20 answers pass (58% to 92%), and 90% must.",
-            "too few: 16 of 20 answers pass (58% to 92%), and 100% must.",
+            "*may_be_so_high: 16 of 20 answers pass (58% to 92%), and 90% must pass.",
+            "too few: 16 of 20 answers pass (58% to 92%), and 100% must pass.",
             "It is rain that falls.",
             "*5 words, and at most 3 are allowed*",
             "no check is called 'word'. Did you mean 'words'?",
@@ -52,4 +52,4 @@ def test_another_model_by_an_option(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
     done = pytester.runpytest("-q", "-k", "so_high", "--redraft-model", "script:other.jsonl")
     done.assert_outcomes(failed=1)
-    done.stdout.fnmatch_lines("*too few: 0 of 20 answers pass (0% to 16%), and 90% must.")
+    done.stdout.fnmatch_lines("*too few: 0 of 20 answers pass (0% to 16%), and 90% must pass.")

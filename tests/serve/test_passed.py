@@ -68,7 +68,7 @@ def test_responses_have_the_effort_of_reasoning(server: Server, upstream: FakeSe
     assert ask("plain", effort=None).status_code == 200
     assert "reasoning_effort" not in upstream.requests[-1].json
     for model, reasoning, said in (
-        ("local", {"effort": "low"}, "does not accept reasoning.effort. It accepts top_k. Leave it out."),
+        ("local", {"effort": "low"}, "which accepts top_k, but not reasoning.effort. Leave it out."),
         ("plain", {"effort": 3}, "reasoning.effort is 3"),
         ("plain", {"efort": "low"}, "Did you mean 'effort'?"),
         ("plain", {"summary": "detailed"}, "reasoning.summary may only be"),
@@ -84,7 +84,7 @@ def test_an_engine_that_cannot_take_one_says_which_it_takes(server: Server, fiel
     reply = server.post({"model": "local", "top_k": 3, **field})
     error = reply.json()["error"]
     assert (reply.status_code, error["param"], error["code"]) == (400, next(iter(field)), "unsupported")
-    assert f"does not accept {next(iter(field))}. It accepts top_k. Leave it out." in error["message"]
+    assert f"which accepts top_k, but not {next(iter(field))}. Leave it out." in error["message"]
     with pytest.raises(UsageError, match=rf"extra_body with '{next(iter(field))}'. It accepts top_k"):
         redraft.revise("Rain?", model=Able(["It rains."], about=LOCAL), extra_body={"top_k": 3, **field})
 

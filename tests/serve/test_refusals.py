@@ -183,8 +183,8 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"revision": {"drafts": 2}}, "nothing can choose among 2 drafts. Add a check, such as words<=50,"),
     (CHAT, {"n": 9}, "n is 9. It should be a whole number from 1 to 8."),
     (CHAT, {"stream": 1}, "stream is 1. It should be true or false."),
-    (CHAT, {"seed": 2**63}, "seed is 9223372036854775808. It should be a whole number of 64 bits; -1 is a"),
-    (CHAT, {"seed": 0.5}, "seed is 0.5. It should be a whole number of 64 bits; -1 is a random one."),
+    (CHAT, {"seed": 2**63}, "seed is 9223372036854775808. It should be a whole number of 64 bits; -1 mea"),
+    (CHAT, {"seed": 0.5}, "seed is 0.5. It should be a whole number of 64 bits; -1 means random."),
     (CHAT, {"top_k": {"a": 1}}, "top_k is an object. It should be a whole number from 0 to 2,147,483,647."),
     (CHAT, {"messages": None}, 'messages is missing. It should be a list of messages: [{"role": '),
     (CHAT, {"max_tokens": 10**10}, "max_tokens is 10000000000. It should be a whole number, above 0 and at"),
@@ -216,7 +216,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (
         RESPONSE,
         {"tools": [FUNCTION], "tool_choice": some_of({"name": "x"})},
-        'tool_choice names "x". The tools',
+        'tool_choice names "x"; the tools are',
     ),
     (
         CHAT,
@@ -257,7 +257,7 @@ def test_the_message_names_the_part(server: Server, route: str, body: dict[str, 
     [
         (CHAT, {"temprature": 1}, "temprature", "'temperature'"),
         (CHAT, {"revision": {"maximum": 1}}, "revision.maximum", "'max'"),
-        (CHAT, {"revision": {"prompts": "task"}}, "revision.prompts", "in revision. It may have: min, max"),
+        (CHAT, {"revision": {"prompts": "task"}}, "revision.prompts", "in revision. The fields are min, max"),
         (CHAT, {"stream_options": {"usage": True}}, "stream_options.usage", "include_usage"),
         (CHAT, {"extra_body": {"top_k": 3}}, "extra_body", "in a chat request"),
         (CHAT, {"cache": "/etc/passwd"}, "cache", ""),

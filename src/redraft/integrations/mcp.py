@@ -27,7 +27,7 @@ except ModuleNotFoundError:
 
 
 class Tools:
-    """The two tools. The model is opened at the first question, and closed with `stack`."""
+    """The tools `ask` and `check`. The model is opened at the first question, and closed with `stack`."""
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self._settings, self._stack = settings, stack
@@ -61,7 +61,7 @@ def _parsed(checks: list[str]) -> tuple[Check, ...]:
 
 
 async def serve(settings: Settings) -> None:
-    """Serve on standard input and output until the client ends."""
+    """Serve on standard input and output until the client disconnects."""
     forms = "\n".join(f"{kind.form}: {kind.about}" for kind in check_kinds("anyone").values())
     async with AsyncExitStack() as stack:
         tools = Tools(settings, stack)

@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from redraft.chain import Chain
 
-_MARK = "redraft(prompt, checks=, model=, times=10, share=1.0, **options): that share of answers must pass"
+_MARK = "redraft(prompt, checks=, model=, times=10, share=1.0, **options): this share of answers must pass"
 _CHAINS = pytest.StashKey["list[Chain]"]()
 _FOUND = pytest.StashKey[list[str]]()
 
@@ -65,11 +65,11 @@ def _ask(item: pytest.Item, prompt: Any, *, times: int = 10, share: float = 1.0,
     wrong = [chain for chain in made if not chain.passed]
     found = proportion(len(made) - len(wrong), len(made))
     interval = f"{found.low:.0%} to {found.high:.0%}"
-    line = f"{len(made) - len(wrong)} of {len(made)} answers pass ({interval}), and {share:.0%} must."
+    line = f"{len(made) - len(wrong)} of {len(made)} answers pass ({interval}), and {share:.0%} must pass."
     item.config.stash[_FOUND].append(f"{item.nodeid}: {line}")
     if found.high >= share:
         return ""
-    faults = [f"The first that failed:\n{step.answer}\n{step.criticism}" for step in wrong[0].steps[-1:]]
+    faults = [f"The first failure:\n{step.answer}\n{step.criticism}" for step in wrong[0].steps[-1:]]
     return "\n".join([f"too few: {line}", *faults])
 
 

@@ -1,7 +1,7 @@
 """Define the routes of the server.
 
-Every error has OpenAI's shape, even one of an unknown path or method. FastAPI's documentation pages are off,
-because they load scripts from other sites; `/openapi.json` is served.
+Every error has OpenAI's shape, even the error for an unknown path or method. FastAPI's documentation pages
+are off, because they load scripts from other sites; `/openapi.json` is served.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ class _Route(APIRoute):
     """A route that reads a body itself: FastAPI would accept NaN, repeated names, and a body of any size."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return a handler that reads the body, checks it by the endpoint's model and calls the endpoint."""
+        """Return a handler that reads a body, validates it by the endpoint's type and calls the endpoint."""
         endpoint, kind = self.endpoint, get_type_hints(self.endpoint)["body"]
 
         async def handle(request: Request) -> Response:
             sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if sent != "application/json":
-                message = f"the body is {sent or 'of no type'!a:.80}, but should be application/json."
+                message = f"the Content-Type is {sent or 'missing'!a:.80}, but should be application/json."
                 raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
             reader: Reader = request.app.state.reader
             models: Models = request.app.state.models.within(request.state.key.allows)
@@ -162,7 +162,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
 
     @router.get("/ready")
     async def ready() -> dict[str, str]:
-        """Report whether requests are answered: models are loaded and work, and the server stays up."""
+        """Report whether the server can answer: its models work, and it is not shutting down."""
         offered, engines = models.all(), models.watched().values()
         if gate.ending:
             raise unavailable("draining", "the server is shutting down.")

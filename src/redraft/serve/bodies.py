@@ -1,8 +1,8 @@
 """Check the body of a request with a pydantic model.
 
-The models are in `requests` and next to the code that answers them. `/openapi.json` is made from them. A
-field that is an option of redraft has that option's type and range, and the server's own limit. A field that
-would be ignored is refused, unless its value changes nothing.
+The pydantic models are in `requests`, and beside the code that answers each kind of request. They also make
+`/openapi.json`. A field that is an option of redraft has that option's type and range, and the server's own
+limit. A field that would be ignored is refused, unless its value changes nothing.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from redraft.serve.errors import Refusal, invalid, told
 
 @dataclass(frozen=True)
 class Checked:
-    """A check for a field that needs more than its type. Null counts as missing."""
+    """A validator for a field that its type alone cannot validate. Null counts as missing."""
 
-    # Returns the value to use. The text of its ValueError continues after the field's name.
+    # Returns the value to use. Its ValueError's text continues a sentence that begins with the field's name.
     check: Callable[[Any], Any]
     schema: Mapping[str, Any]
     option: str = ""  # the name of redraft's option, if the field is one
@@ -58,8 +58,8 @@ def option(
     """Return the check of a field that is an option of redraft.
 
     `most` is the server's own limit, on a number or on the length of a list. With `single`, a text means a
-    list of that text. `schema` is for an option without its own. `folds` converts a value that OpenAI accepts
-    and the option does not.
+    list of that text. `schema` replaces the option's own JSON Schema. `folds` converts a value that OpenAI
+    accepts and the option does not.
     """
 
     def check(given: Any) -> Any:
@@ -79,7 +79,7 @@ def option(
         about = PlainOptions.model_json_schema()["properties"][name]
         kind = next(each for each in about.get("anyOf", [about]) if each["type"] != "null")
         schema = {**kind, "description": about["description"], **({} if most is None else {"maximum": most})}
-        schema.pop("default", None)  # the model's may be another
+        schema.pop("default", None)  # a model may have another default
     return Checked(check, schema, name)
 
 
@@ -149,7 +149,7 @@ class Body(BaseModel):
 
 
 def _few(kind: type[Body], part: Mapping[str, Any], never: tuple[str, ...]) -> dict[str, Any]:
-    """Leave out all unknown fields except the one to report, as `of` ranks them: each would cost an error."""
+    """Keep only one unknown field, the one that `of` reports: pydantic would make an error for each."""
     known = kind.model_fields
     found = {name: part[name] for name in known if name in part}
     for name, value in found.items():
@@ -174,7 +174,7 @@ def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
         message = f"{place} {said.get('said', 'is not supported')}. Leave it out."
         return invalid(message, place, code="unsupported")
     if error == "extra_forbidden":
-        hint = nearest(name, kind.model_fields) or f"It may have: {', '.join(kind.model_fields)}."
+        hint = nearest(name, kind.model_fields) or f"The fields are {', '.join(kind.model_fields)}."
         return invalid(f"there is no field {name!r:.80} in {what}. {hint}", place[:80], code="unknown_field")
     if error == "value_error":
         return invalid(f"{place}{said['error']}", place)

@@ -130,7 +130,7 @@ class Continuation:
 
     @property
     def finish_reason(self) -> str:
-        """The reason why it ended, in OpenAI's words."""
+        """The reason why the text ended, in OpenAI's words."""
         return FINISHES.get(self.finish, "length")
 
 

@@ -33,7 +33,7 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
     """Return the reply of a model's server. Its usage is recorded in `seen`, the state of the request."""
     engine = model.options.model
     if not isinstance(engine, RemoteEngine | PoolEngine) or engine.info.engine != "remote":
-        message = f"the model {model.name!r} has no embeddings. Use a model that is on a server."
+        message = f"the model {model.name!r} has no embeddings. Use a model of a remote server."
         raise invalid(message, "model", code="unsupported")
     names = asked.model_fields_set & {"input", "dimensions", "encoding_format"}
     seen["model"] = model.name
@@ -49,7 +49,7 @@ async def embedded(asked: EmbeddingRequest, model: Model, gate: Gate, seen: dict
     seen["usage"] = Usage(prompt_tokens=read if isinstance(read, int) and 0 <= read < 1 << 53 else 0)
     try:
         return JSONResponse({**found, "model": model.name})
-    except ValueError:  # infinity, or half a surrogate: Python reads it, and it is no JSON
+    except ValueError:  # infinity or a lone surrogate: Python parses it, but it is not JSON
         raise refusal_of(
             ServerError(f"the server of {model.name!r} sent vectors that are not JSON.")
         ) from None

@@ -41,7 +41,7 @@ _KINDS = {
 
 
 class Refusal(errors.RedraftError):
-    """Refuses a request: its reply is this error."""
+    """Raised to refuse a request: the reply contains this error."""
 
     def __init__(
         self,

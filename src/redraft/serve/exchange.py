@@ -2,7 +2,7 @@
 
 If the client leaves, its work ends: the chain is cancelled, and so is the call in the engine. The usage is
 still recorded. The status of a stream is sent with the first piece, so an error before that has its own
-status. If nothing comes for a while, the stream begins with a comment.
+status. Whenever nothing is sent for a while, the stream gets a comment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from redraft.serve.requests import Accepted
 _log = logging.getLogger(__name__)
 
 SILENCE = 15.0  # seconds without a piece after which a comment is sent: proxies close quiet connections
-CLIENT_SECONDS = 60.0  # for a client to read a piece. After that it counts as gone, and loses its turn.
+CLIENT_SECONDS = 60.0  # that a client has to read a piece. After that, it counts as gone and loses its turn.
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -42,7 +42,7 @@ _HEADERS = [
 
 
 class ClientGone(Exception):
-    """Raised if the client closed its connection, or does not read."""
+    """Raised if the client closed its connection, or does not read the reply."""
 
 
 class Exchange(Response):
@@ -57,9 +57,9 @@ class Exchange(Response):
         super().__init__()
         self._reply, self._gate, self._asked, self._source = reply, gate, reply.asked, source
         self._sent, self._sending = 0, asyncio.Lock()
-        self._cancel: CancelToken | None = None  # ends the work, once it has begun
+        self._cancel: CancelToken | None = None  # cancels the work, once it has begun
         self._gone = False
-        left_out = ", ".join(self._asked.left_out).encode()[:500]  # types of a client, who may send many
+        left_out = ", ".join(self._asked.left_out).encode()[:500]  # a client may send many types
         self._left_out = [(b"x-redraft-left-out", left_out)] if left_out else []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +78,7 @@ class Exchange(Response):
         scope["state"]["usage"] = sum((message.usage for message in messages), Usage())
 
     def _leave(self) -> bool:
-        """Cancel the work for a client that left. Return whether the work ends by itself, with its usage."""
+        """Cancel the work for a client that left. Return whether work had begun and now ends."""
         self._gone = True
         if self._cancel is not None:
             self._cancel.cancel()
@@ -153,8 +153,8 @@ class Exchange(Response):
 async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
     """Make the chains, one after another, and yield their events.
 
-    If a model generates nothing, or no answer before `max_tokens`, the answer is empty, as OpenAI's clients
-    expect. An empty answer cannot be revised.
+    If `max_tokens` ends a reply before its answer, or a model that should not revise generates nothing, the
+    answer is empty, as OpenAI's clients expect. Other empty replies are errors: they cannot be revised.
     """
     for index, prompt in enumerate(asked.inputs):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
@@ -172,7 +172,7 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
             ended = {"steps": (empty,), "stop": "max_tokens" if error.cut else "ended"}
             if seen := allowed(Finished(error.chain.model_copy(update=ended)), asked):
                 yield index, seen
-        except CheckError as error:  # it may quote the answer
+        except CheckError as error:  # the error may quote the answer
             if not asked.withheld:
                 raise
             _log.warning("an answer is withheld: %s", error)
@@ -182,7 +182,7 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
 
 def _note(event: Event, asked: Accepted) -> None:
     if isinstance(event, Interrupted):
-        _log.warning("a reply broke off (%s); its chain goes on", type(event.error).__name__)
+        _log.warning("a reply broke off (%s); its chain continues", type(event.error).__name__)
     if isinstance(event, Finished) and (told := asked.count(event.chain)):
         _log.warning(told)
 

@@ -1,9 +1,9 @@
 """Limit how many requests are answered at once and how many wait, and shut the server down.
 
 A request passes the gate before its model is asked. Each engine has its own lane, so that a slow model delays
-no other; a request whose lane is full gets 429. Before a server shuts down, it announces that while it still
-answers, so that load balancers stop sending requests. Then it finishes the active ones, and answers new ones
-with 503. Chains that take too long are cancelled, and end with their best answer so far.
+no other; a request whose lane is full gets 429. Before a server shuts down, `/ready` reports that while other
+requests are still answered, so that load balancers stop sending them. Then the server finishes the active
+ones, and answers new ones with 503. Chains that take too long are cancelled, and end with their best answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redraft.revision.cancel import CancelToken
 from redraft.serve.errors import Refusal
 
 WAIT = 5  # seconds after which a client that was turned away may try again (`Retry-After`)
-GRACE = 5.0  # seconds that cancelled chains have to send what they have
+GRACE = 5.0  # seconds that cancelled chains have to send their best answer
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Gate:
 
     def __init__(self, at_once: int, queue: int) -> None:
         self.ending = self.draining = False
-        self.lingers = True  # whether it still answers for a while after it is told to end
+        self.lingers = True  # whether requests are still answered for a while after the signal to end
         self._at_once, self._queue = at_once, queue
         self.inside = 0
         self._tokens: set[CancelToken] = set()
@@ -45,9 +45,9 @@ class Gate:
     async def entered(
         self, engine: object, wait: Callable[[], Awaitable[None]] | None = None
     ) -> AsyncIterator[CancelToken]:
-        """Wait for a turn in an engine's lane, and keep it in the body. `wait` is called if none is free.
+        """Wait for a turn in an engine's lane, and hold it in the body. `wait` is called if all are taken.
 
-        Yield a token that cancels the request's chains, as `cut` does.
+        Yield a token that cancels the chains of this request. `cut` cancels all such tokens.
         """
         if self.draining:
             raise unavailable("draining", "the server is shutting down, and accepts no new requests.")

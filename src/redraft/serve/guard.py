@@ -1,4 +1,4 @@
-"""Check on every route who sends a request, before it is read. There are no CORS headers.
+"""Check who sends a request, on every route and before the body is read. No CORS headers are sent.
 
 Without keys, only this machine may send requests. A browser on it could still send requests for another site:
 by DNS rebinding, where the site's own name resolves to 127.0.0.1, or by a plain cross-site request. Both are
@@ -82,7 +82,7 @@ class Guard:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         why = why_forbidden(hosts, origins, here_alone=self.keys is None)
         if "content-length" in headers and "transfer-encoding" in headers:
-            why = "a request must state its length once."  # a proxy could read another one than we do
+            why = "a request must state its length once."  # a proxy could follow the other header
         if why:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", why)
         if self.keys is None or scope["path"] in OPEN or not with_key:
@@ -95,7 +95,7 @@ class Guard:
         raise Refusal(
             HTTPStatus.UNAUTHORIZED,
             "invalid_api_key",
-            "Incorrect API key provided."  # as OpenAI says it: litellm reads it
+            "Incorrect API key provided."  # OpenAI's words, which litellm recognises
             if given
             else "You didn't provide an API key. Send: Authorization: Bearer KEY",
         )

@@ -2,7 +2,7 @@
 
 Each line of a key file contains a key, in plain text or as `sha256:` and its digest, and its limits
 (docs/serve.md). A minute is always the last 60 seconds, and a request counts before its body is read. Quotas
-of tokens, days and money are left to a gateway: a request's cost is known only when it has ended.
+per day, or of tokens or money, are left to a gateway: a request's cost is known only when it has ended.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SETTINGS = ("name", "models", "requests-per-minute", "parallel")  # of a key
 class Used:
     """The recent usage of a key."""
 
-    begun: deque[float] = field(default_factory=deque)  # when the requests of the last minute came
+    begun: deque[float] = field(default_factory=deque)  # arrival times of the requests of the last minute
     inside: int = 0  # requests under way
 
 
@@ -50,7 +50,7 @@ class Key:
     """A key, and its recent usage."""
 
     digest: bytes = field(default=b"", repr=False)
-    name: str = ""  # for the log; the beginning of the digest if the file has none
+    name: str = ""  # for the log; the beginning of the digest if the file gives no name
     models: frozenset[str] | None = None  # the names of the models that it may use; None for all
     requests: int | None = None
     parallel: int | None = None
@@ -74,7 +74,7 @@ class Key:
                 used.begun.popleft()
             if len(used.begun) >= self.requests:
                 seconds = math.ceil(used.begun[-self.requests] + MINUTE - came)
-                raise self._too_many(f"{self.requests:,} requests a minute", seconds)
+                raise self._too_many(f"{counted(self.requests, 'request')} a minute", seconds)
             used.begun.append(came)
         used.inside += 1
         try:
@@ -118,7 +118,7 @@ class Keys:
         self._read_again()
         scheme, _, key = authorization.partition(" ")
         given = digest_of(key.strip())
-        matches = [each for each in self.all if hmac.compare_digest(given, each.digest)]  # compares all
+        matches = [each for each in self.all if hmac.compare_digest(given, each.digest)]  # always compare all
         return matches[0] if matches and scheme.lower() == "bearer" else None
 
     def now(self, key: Key) -> Key | None:
@@ -155,7 +155,7 @@ def _read(path: Path) -> tuple[Key, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "the file is not UTF-8"
         raise UsageError(f"the keys in {path} cannot be read: {reason}.") from None
     found: dict[bytes, Key] = {}
     for number, line in enumerate(lines, start=1):
@@ -197,12 +197,12 @@ def _digest(word: str, where: str) -> bytes:
         return bytes.fromhex(digest[1])
     if word.lower().startswith("sha256:"):
         raise UsageError(
-            f"{where}: after sha256: there are {len(word) - 7} characters, not 64.",
+            f"{where}: the sha256 digest has {len(word) - 7} characters, not 64.",
             hint="It should be a digest of 64 hexadecimal digits: printf %s KEY | sha256sum",
         )
     if len(word) < SHORTEST:
         raise UsageError(
-            f"{where}: the key has {len(word)} characters, but needs at least {SHORTEST}.",
+            f"{where}: the key is too short: {len(word)} of at least {SHORTEST} characters.",
             hint=f"Make one: {_MAKE}",
         )
     return digest_of(word)

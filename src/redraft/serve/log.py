@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REQUEST: ContextVar[str] = ContextVar("request")
 """The id of the request being answered. Every log line that is written for it contains the id."""
 
-_CLIENTS = ("method", "path", "model")  # facts that are texts of a client: they are quoted and cut
+_CLIENTS = ("method", "path", "model")  # fields with a client's text, which is quoted and cut
 
 
 class Entry(dict[str, Any]):
@@ -41,7 +41,7 @@ class Entry(dict[str, Any]):
             key=(key and key.name) or None,
             method=f"{scope['method']:.20}",
             path=f"{scope['path']:.80}",
-            status=seen.get("status"),  # none if the client left before there was one
+            status=seen.get("status"),  # None if the client left before there was a status
             model=seen.get("model"),
             stop=chains[-1].stop if chains else None,
             revisions=sum(chain.revisions for chain in chains) if chains else None,
@@ -66,7 +66,7 @@ class LineFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         """Return one line, with the id of the request unless the line already contains it."""
         line, request = super().formatMessage(record), REQUEST.get("")
-        line = printable(line.rstrip()).replace("\n", r"\n")  # or a text could forge a line
+        line = printable(line.rstrip()).replace("\n", r"\n")  # otherwise a text could forge a log line
         return f"{line} id={request}" if request and not isinstance(record.msg, Entry) else line
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's name)
@@ -125,7 +125,7 @@ def parent_of(provider: Any, scope: Scope) -> Iterator[None]:
 
 @contextmanager
 def server_log(*, as_json: bool) -> Iterator[None]:
-    """Write the server's log to standard error: a line for each request, its errors, and others' warnings."""
+    """Write the server's log to standard error: a line for each request, errors, and libraries' warnings."""
     log, root = logging.getLogger("redraft.serve"), logging.getLogger()
     own, others = logging.StreamHandler(), logging.StreamHandler()
     others.setLevel(logging.WARNING)

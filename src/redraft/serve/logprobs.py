@@ -40,7 +40,7 @@ class Noting(WrappedEngine):
         self._taken: dict[int, tuple[int, int]] = {}
 
     def take(self, index: int) -> tuple[int, list[Token]]:
-        """Return the length of the text before, and the tokens that no earlier call returned."""
+        """Return the length of the text so far, and the tokens that no earlier call returned."""
         taken, before = self._taken.get(index, (0, 0))
         tokens = self._answers[index][taken:] if index < len(self._answers) else []  # it may never have begun
         self._taken[index] = taken + len(tokens), before + sum(len(token.text) for token in tokens)
@@ -85,7 +85,7 @@ def only_answer(options: RevisionOptions) -> bool:
 def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[RevisionOptions, Noting]:
     """Return options whose engine records log-probabilities, and that engine.
 
-    `most` is the number of likeliest tokens that it records at each place.
+    `most` is the number of likeliest tokens to record at each position.
     """
     engine = options.model
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
@@ -93,7 +93,7 @@ def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[Revisio
         message = f"logprobs need a single answer, but {model!r:.100} revises. Set revision.max to 0."
         raise invalid(message, "logprobs", code="unsupported")
     if not engine.info.logprobs:
-        message = f"the engine of {model!r:.100} has no logprobs. Leave them out."
+        message = f"the engine of {model!r:.100} cannot return logprobs. Leave them out."
         raise invalid(message, "logprobs", code="unsupported")
     found = Noting(engine, most)
     return options.model_copy(update={"model": found}), found

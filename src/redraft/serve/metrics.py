@@ -22,7 +22,7 @@ from redraft.serve.models import Models
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _BOUNDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
-"""Seconds, bounds of the histogram: from a short answer to the longest chain."""
+"""The bucket bounds of the histogram in seconds, from a short answer to the longest chain."""
 
 
 class _Engines(Collector):
@@ -34,7 +34,7 @@ class _Engines(Collector):
             "redraft_engine_restarts", "Restarts of model processes", labels=["engine"]
         )
         trouble = GaugeMetricFamily(
-            "redraft_engine_trouble", "1 while a process restarts or a server is left out", labels=["engine"]
+            "redraft_engine_trouble", "1 while a process restarts or a server is avoided", labels=["engine"]
         )
         for name, health in self._engines().items():
             restarts.add_metric([name], health.restarts)
@@ -53,11 +53,11 @@ class Metrics:
         histogram = partial(Histogram, namespace="redraft", registry=self._registry)
         self._requests = counter("requests", "HTTP requests", ["status", "key"])
         self._tokens = counter("tokens", "Tokens of all attempts", ["model", "kind", "key"])
-        self._chains = counter("chains", "Chains, by why they ended", ["model", "stop"])
-        self._revisions = counter("revisions", "Answers after the first", ["model"])
+        self._chains = counter("chains", "Chains, by the reason why they ended", ["model", "stop"])
+        self._revisions = counter("revisions", "Revisions: answers after the first", ["model"])
         self._covered = gauge("promise_answers", "Answers that the recipe's promise covers", ["model"])
         self._broken = gauge("promise_broken", "1 if fewer answers pass than the recipe promised", ["model"])
-        about = "Requests to models, from the first byte to the last"
+        about = "Duration of requests to models, from the first byte to the last"
         self._seconds = histogram("request_seconds", about, ["model"], buckets=_BOUNDS)
         gauge("requests_inside", "Requests being answered or waiting").set_function(inside)
 

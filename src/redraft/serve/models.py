@@ -17,7 +17,7 @@ from redraft.serve.gate import unavailable
 
 
 def watched_in(options: RevisionOptions) -> list[Watched]:
-    """Return the engines in some options that report their health."""
+    """Return those engines of a chain's options that report their health."""
     engines: list[Any] = [options.model, options.critic, options.judge]
     return [engine for engine in engines if isinstance(engine, Watched)]
 
@@ -28,10 +28,10 @@ class Model:
 
     name: str
     options: RevisionOptions
-    withheld: str = ""  # what clients get instead of an answer that fails its checks
+    withheld: str = ""  # the text that replaces an answer that fails its checks
     think_tags: bool = False  # whether thoughts are part of a chat's content, in `<think>` tags
     watch: Watch | None = None  # watches the promise of the model's recipe
-    # Seconds since 1970 at which it was opened.
+    # The Unix time at which the model was opened.
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -59,7 +59,7 @@ class Model:
 
 
 class Models:
-    """The models by name. It is empty until they are loaded."""
+    """The models by name. There are none until they are loaded."""
 
     def __init__(self, passes: Mapping[str, frozenset[str]] | None = None) -> None:
         self.passes = passes or {}  # the fields beyond OpenAI's that each model's server accepts
@@ -85,7 +85,7 @@ class Models:
         return list(self._by_name.values())
 
     def watched(self) -> dict[str, Health]:
-        """Return the engines' restarts and troubles, by model name. Engines of one name are added up."""
+        """Return the health of engines, by engine name. Engines with the same name are added up."""
         models = (self._by_name or {}).values()
         found: dict[str, Health] = {}
         engines = (engine for model in models for engine in watched_in(model.options))

@@ -25,10 +25,10 @@ from redraft.serve.gate import WAIT
 T = TypeVar("T")
 
 LIGHT = 1 << 14  # most bytes of a body that is read without a thread, which costs time
-LARGE = 1 << 20  # bytes of a body from which it is parsed while no other large one is
+LARGE = 1 << 20  # bytes from which a body is large: only one large body is parsed at a time
 THREADS = 4  # for smaller bodies, and for checks and schemas. More would keep the event loop waiting.
 PARTS = 1 << 16  # most lists, objects and names in objects of one body: 21,000 messages, or 8,000 tools
-VALUES = 1 << 21  # most values, such as token ids: writing as many anew holds up the event loop
+VALUES = 1 << 21  # most values, such as token ids: serialising more would block the event loop
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class ServerLimits:
     seconds: float = 600.0
     body: int = 8 << 20  # bytes of a request's body
     held: int = 64 << 20  # bytes of the bodies of all requests that are not answered yet
-    body_seconds: float = 30.0  # seconds in which the body has to come
-    strict_tools: bool = False  # whether a call that stays wrong is an error, whatever its request says
-    reading: float = 5.0  # seconds in which the checks and the schema of a request have to be read
+    body_seconds: float = 30.0  # seconds in which the body has to arrive
+    strict_tools: bool = False  # whether a tool call that stays wrong is always an error
+    reading: float = 5.0  # seconds that reading the checks and the schema of a request may take
 
 
 class Reader:
@@ -94,7 +94,7 @@ class Reader:
             return await in_daemon_thread(work)
 
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # it may be alone, or half of a pair, which is a character
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # alone, or half of a valid pair
 
 
 def object_of(body: bytes) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def object_of(body: bytes) -> dict[str, Any]:
 
 
 def counted(body: bytes, signs: bytes, most: int) -> int:
-    """Count these characters in JSON, outside strings. Up to `most`, those in strings may count too.
+    """Count these characters in JSON, outside strings. A result up to `most` may include some in strings.
 
     Every step runs in C: 8 MiB take at most a tenth of a second.
     """

@@ -28,7 +28,7 @@ from redraft.serve.logprobs import of_chat
 from redraft.serve.requests import Accepted
 
 FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
-"""Why an answer ended, in OpenAI's words. Any other reason is `length`: it cut the answer."""
+"""Why an answer ended, in OpenAI's words. Any other reason becomes `length`: the answer was cut."""
 
 DONE = b"data: [DONE]\n\n"
 BROKEN_OFF = "\n\n(This text broke off, and is written again.)"
@@ -59,16 +59,16 @@ class AnswerMessage:
     """The message made from one chain."""
 
     sure: bool  # the first answer is certain to be the final one
-    begins: re.Pattern[str] | None = None  # how it begins if it is to be JSON
+    begins: re.Pattern[str] | None = None  # the pattern for its beginning, if it must be JSON
     chain: Chain | None = None
     _counted: Usage = field(default_factory=Usage)
     _pieces: int = 0
     _sections: list[tuple[Place, list[str]]] = field(default_factory=list)
-    sent: str = ""  # what was sent of the answer
+    sent: str = ""  # the part of the answer that was sent
     _held: str = ""
     _whole: bool = False  # the JSON has ended
-    _depth: int = 0  # of its brackets
-    _quoted: bool = False  # a text in it goes on
+    _depth: int = 0  # how deep its brackets are nested
+    _quoted: bool = False  # inside a string of the JSON
     _escaped: bool = False
     _drafts: int = 0
     _tokens: dict[str, int] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class AnswerMessage:
 
     def take(self, event: Event) -> Iterator[Piece]:
         """Process an event of the chain, and yield the new text of the message."""
-        if isinstance(event, Text) and event.kind != "patch":  # behind that, the answer comes whole
+        if isinstance(event, Text) and event.kind != "patch":  # the patched answer comes at the end
             live = self.sure and event.kind == "answer"
             yield from self._answer(event.text) if live else self._think(event)
         elif isinstance(event, Thought):
@@ -143,7 +143,7 @@ class AnswerMessage:
             yield Piece("content", new)
 
     def _end_of_json(self, text: str) -> int:
-        """Return where an object or list ends in its next piece; the length of the piece if it goes on."""
+        """Return where the JSON ends in `text`, its next piece; `len(text)` if the JSON continues."""
         for at, char in enumerate(text, start=1):
             if self._quoted:
                 self._quoted = char != '"' or self._escaped
@@ -157,7 +157,7 @@ class AnswerMessage:
         return len(text)
 
     def _count(self, event: Event) -> None:
-        """Record all tokens, and those of each answer before feedback and checks are added to its step."""
+        """Record the chain's usage, and each answer's tokens before its step includes those of feedback."""
         if isinstance(event, Text | Thought):
             self._pieces += 1
         elif isinstance(event, Progress | Finished):
@@ -173,7 +173,7 @@ class AnswerMessage:
 
     @property
     def usage(self) -> Usage:
-        """The usage of all attempts so far. A piece without counts is one token."""
+        """The usage of all attempts so far. A piece without counts counts as one token."""
         return self._counted + Usage(completion_tokens=self._pieces)
 
     @property
@@ -185,7 +185,7 @@ class AnswerMessage:
 
     @property
     def reasoning_tokens(self) -> int:
-        """The tokens of everything but the final answer. Its own thoughts are estimated from their length."""
+        """The tokens of everything except the final answer. Thoughts before it are estimated by length."""
         chain, step = self.finished, _final(self.finished)
         letters = len(step.answer) / max(len(step.answer + step.reasoning), 1)
         answer = round(self._tokens.get(step.answer, 0) * letters)
@@ -233,7 +233,7 @@ def _final(chain: Chain) -> Step:
     return Step(answer="", finish="cancelled") if chain.best is None else chain.steps[chain.best]
 
 
-CALLS_CUT = "The reply was cut at its limit. A call that follows these may be missing."
+CALLS_CUT = "The reply was cut at its token limit, so further tool calls may be missing."
 
 
 def _calls_cut(step: Step) -> bool:
@@ -264,7 +264,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
         step = _final(event.chain)
         broken = [each for each in step.checks if not each.passed]
         if asked.withheld:
-            if broken or not step.checks or step.finish != "stop":  # what was cut may be cut to pass
+            if broken or not step.checks or step.finish != "stop":  # it may pass because it was cut
                 bare = Step(answer=asked.withheld, finish="filtered")
             else:
                 shown = {"answer": final_answer(event.chain), "reasoning": "", "feedback": None}
@@ -274,7 +274,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
             return Finished(event.chain.model_copy(update=alone))
         called = step.tool_calls or NONE in broken
         if asked.strict_tools and called and (wrong := _unmet(event.chain)):
-            message = f"the model's call stays wrong: {' '.join(wrong)}"
+            message = f"the model's tool call stays wrong: {' '.join(wrong)}"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "call_failed", message)
         if asked.strict and step.finish in ("stop", "lost") and not step.tool_calls:
             judged = next((each for each in step.checks if each.name == asked.strict), None)
@@ -297,7 +297,7 @@ class Reply(ABC):
     """Builds the reply to one request, whole or streamed."""
 
     asked_in: ClassVar[str]  # the field of the request that contains the prompt
-    kinds: ClassVar[tuple[str, str]] = ("", "")  # what it calls itself: whole, and as a piece of a stream
+    kinds: ClassVar[tuple[str, str]] = ("", "")  # its `object`: as a whole, and as a piece of a stream
 
     def __init__(self, asked: Accepted, messages: Sequence[Any], prefix: str = "") -> None:
         self.asked, self.messages = asked, messages
@@ -382,10 +382,10 @@ class ChatReply(Reply):
             yield self._chunk(index, {}, message.finish_reason, **self._chain())
 
     def _tagged(self, index: int, piece: Piece) -> Iterator[bytes]:
-        """Yield the chunks of a piece. A tag of thoughts is one, as it is one token of a model's."""
+        """Yield the chunks of a piece. Each tag is a chunk of its own, as it is a single token of a model."""
         thinks, field, tags = piece.field != "content", piece.field, list[str]()
         if self.asked.think_tags:
-            if thinks and self.messages[index].sent:  # thoughts begin the content: its checks came too late
+            if thinks and self.messages[index].sent:  # thoughts must come before the content
                 return
             field = "content"
             if thinks != (index in self._thinking):

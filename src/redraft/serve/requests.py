@@ -1,4 +1,4 @@
-"""Turn the fields of chat requests, and those that others share, into the options of a chain."""
+"""Convert chat requests, and the fields that all requests share, into the options of a chain."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CHECKS = 32  # most checks of one request
 CHECK = 4096  # most characters of a check. Reading one takes quadratic time.
 SCHEMA = 65_536  # most characters of a JSON schema
 BIASES = 1024  # most tokens of `logit_bias`
-_SEEDS_APART = 1000  # the seeds of the answers to one request. Each call of a chain takes the next seed.
+_SEEDS_APART = 1000  # between the seeds of two answers. Each call of a chain takes the next seed.
 
 _CHECKS = {"type": "array", "items": {**TEXT, "maxLength": CHECK}, "maxItems": CHECKS}
 _BUDGET = {
@@ -77,23 +77,23 @@ _BIASES = {
 _OF_BIASES = f"an object of up to {BIASES:,} token ids, each with a number from -100 to 100"
 _NO_VARIABLES = {"chat_template", "tokenize", "tokenizer_kwargs", "conversation", "messages", "max_length"}
 _NO_VARIABLES |= {"add_generation_prompt", "continue_final_message", "return_dict", "return_tensors", "tools"}
-"""Arguments of transformers' `apply_chat_template` that are not variables of the template. Servers pass on
-all that they are sent. A template is a program, which a client must not supply."""
-_OF_TEMPLATE = "an object, with enable_thinking true or false, if given"
+"""Arguments of transformers' `apply_chat_template` that a request must not set. Servers pass on every field
+that they receive, and `chat_template` is a program, which a client must not supply."""
+_OF_TEMPLATE = "an object, in which enable_thinking is true or false, if given"
 
 _LEAST_P = 1e-6  # stands for a `top_p` of 0: the likeliest token alone
 _TOP_P = {
     "type": "number",
     "minimum": 0,
     "maximum": 1,
-    "description": "nucleus sampling: share of tokens kept",
+    "description": "nucleus sampling: share of the probability kept",
 }
-_SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "description": "-1 for a random one"}
+_SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "description": "-1 for a random seed"}
 
 
 def _seed(given: Any) -> Any:
     if type(given) is not int or not -(2**63) <= given < 2**63:
-        raise ValueError(f" is {shown(given)}. It should be a whole number of 64 bits; -1 is a random one.")
+        raise ValueError(f" is {shown(given)}. It should be a whole number of 64 bits; -1 means random.")
     return randbelow(MAX_SEED + 1) if given == -1 else given % (MAX_SEED + 1)
 
 
@@ -109,14 +109,14 @@ def _biases(given: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _of_template(given: dict[str, Any] | None) -> dict[str, Any] | None:
     if wrong := sorted(_NO_VARIABLES & (given or {}).keys()):
-        raise ValueError(f" has {wrong[0]!r}, which no chat template reads. Leave it out.")
+        raise ValueError(f" has {wrong[0]!r}, which a request cannot set. Leave it out.")
     thinking = (given or {}).get("enable_thinking", True)
     if type(thinking) is not bool:
         raise ValueError(f" has 'enable_thinking': {shown(thinking)}. It should be {_OF_TEMPLATE}.")
     return given
 
 
-_BEGINS = {"object": r'\{\s*["}]', "array": r'\[\s*[]\[{"\d.tfn-]'}  # the JSON of a type
+_BEGINS = {"object": r'\{\s*["}]', "array": r'\[\s*[]\[{"\d.tfn-]'}  # how JSON of each type begins
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,11 @@ class Accepted:
     with_steps: bool = False
     with_chain: bool = False
     echo: bool = False  # begin each text with its prompt
-    withheld: str = ""  # what the client gets instead of an answer that fails its checks
-    think_tags: bool = False  # thoughts are content, in tags
-    strict: str = ""  # the check of a schema that an answer must fit
-    strict_tools: bool = False  # whether a call that stays wrong is an error
-    left_out: tuple[str, ...] = ()  # types of tools that the model is not offered; a header names them
+    withheld: str = ""  # the text that replaces an answer that fails its checks
+    think_tags: bool = False  # thoughts are part of the content, in `<think>` tags
+    strict: str = ""  # the name of the schema check that the answer must pass
+    strict_tools: bool = False  # whether a tool call that stays wrong is an error
+    left_out: tuple[str, ...] = ()  # types of the tools that the model does not get; a header lists them
     repeated: Mapping[str, Any] = field(default_factory=dict)  # fields of the request to repeat in the reply
     # Counts a chain for the promise of the model's recipe. Returns a warning, if any.
     count: Callable[[Chain], str] = lambda _: ""
@@ -153,7 +153,7 @@ class Accepted:
 
     @property
     def begins(self) -> re.Pattern[str] | None:
-        """A pattern for the beginning of an allowed object or list. Other JSON may look like a sentence."""
+        """A pattern for the beginning of an allowed JSON object or list. Other JSON may look like prose."""
         schemas = [
             schema for check in self.options.checks if (schema := schema_of(cast("Check", check))) is not None
         ]
@@ -166,7 +166,7 @@ class Accepted:
         """Return the options for an answer. Each answer has its own seeds."""
         seed, engine = self.options.seed, cast("Engine", self.options.model)
         if seed is None and index and engine.info.roles:
-            seed = 0  # without one, all answers would be the same
+            seed = 0  # without a seed, all answers would be the same
         if seed is None or not index:
             return self.options
         return self.options.model_copy(update={"seed": (seed + index * _SEEDS_APART) % (MAX_SEED + 1)})
@@ -182,7 +182,7 @@ Effort = Annotated[str | None, Field(max_length=40, description="a text, such as
 
 
 class ModelRequest(Body):
-    """A request to a model, with the fields that do not affect the answer."""
+    """The base of all requests to a model, with the fields that do not affect the answer."""
 
     model: Annotated[str, Field(description="the name of a model")]
     user: Any = None
@@ -215,12 +215,12 @@ class ModelRequest(Body):
         """Return the work to do. A large schema may take seconds, so do not call this on the event loop.
 
         Raises:
-            Refusal: The field `param` is wrong, there is no such model, or it cannot do what is asked.
+            Refusal: The field `param` is wrong, the model does not exist, or it lacks a requested feature.
         """
 
 
 class StreamOptions(Body):
-    """The options for what a stream sends besides its pieces."""
+    """The options for additional events of a stream."""
 
     include_usage: bool | None = None
     include_obfuscation: Any = None
@@ -262,7 +262,7 @@ class Revision(Body):
 
 
 class ChatStreamOptions(StreamOptions):
-    """The options for what the stream of a chat sends besides its pieces."""
+    """The options for additional events of a chat's stream."""
 
     include_steps: bool | None = None
 
@@ -279,10 +279,10 @@ class RevisedRequest(ModelRequest):
     def accepted(
         self, models: Models, limits: ServerLimits, prompt: Prompt, wanted: Any, places: tuple[str, str]
     ) -> Accepted:
-        """Return the chain to make.
+        """Return the checked request, with the chain to make.
 
-        `wanted` is the format of the answer: its type, schema, and whether it is strict. `places` names the
-        request's fields that contain the format and its schema.
+        `wanted` is the format of the answer: its `type`, `schema` and `strict`. `places` names the request's
+        fields that contain the format and its schema.
         """
         model = models.named(self.model)
         tools = dict(zip(self.places_of_tools(), self.options.get("tools") or (), strict=True))
@@ -294,7 +294,7 @@ class RevisedRequest(ModelRequest):
         options = self._with_tools(options, model)
         asked = self.revision.options if self.revision else {}
         once = bool(getattr(self, "logprobs", None)) or asked.get("max_revisions") == 0
-        # A name that revises nothing revises what its model learnt.
+        # A model with no revisions still revises tasks that its adapters have learnt.
         options = settled(prompt, options, engine_of(options).info, once=once)[0]
         options = with_passed(options, passed_in(self), model)
         strict = any(each.get("strict") is True for each in functions_of(options))
@@ -327,7 +327,7 @@ class RevisedRequest(ModelRequest):
         choice, tools = _as_in_chats(self.tool_choice), self.options.get("tools") or ()
         named = isinstance(choice, dict) and isinstance(choice.get("type"), str)
         if not (named or choice in (None, "none", "auto", "required")):
-            message = f"tool_choice is {shown(choice)}. It should be none, auto, required or name a tool."
+            message = f"tool_choice is {shown(choice)}. It should be none, auto or required, or name a tool."
             raise invalid(message, "tool_choice")
         if not tools:
             if choice not in (None, "none", "auto"):
@@ -339,7 +339,7 @@ class RevisedRequest(ModelRequest):
             raise invalid(message, "tools", code="unsupported")
         wanted = [] if info.any_request and named and choice["type"] == "custom" else _wanted(choice)
         if wrong := [name for name in wanted if name not in names]:
-            message = f"tool_choice names {shown(wrong[0])}. The tools: {', '.join(map(str, names)):.200}."
+            message = f"tool_choice names {shown(wrong[0])}; the tools are {', '.join(map(str, names)):.200}."
             raise invalid(message, "tool_choice")
         if named and choice["type"] == "allowed_tools" and not info.any_request:
             kept = [each for each in options.tools if _wanted(each)[0] in wanted]
@@ -348,12 +348,12 @@ class RevisedRequest(ModelRequest):
         return beside_of(options, {name: value for name, value in beside.items() if value is not None})
 
     def places_of_tools(self) -> list[str]:
-        """Return the place of each function in the request."""
+        """Return the path of each function in the request, such as `tools[0].function`."""
         return [f"tools[{number}].function" for number in range(len(self.options.get("tools") or ()))]
 
 
 def _as_in_chats(choice: Any) -> Any:
-    """Return a `tool_choice` of responses in the form of chats, which allows nothing but functions."""
+    """Convert the `tool_choice` of a response request to that of a chat, where only functions are allowed."""
     match choice:
         case {"type": kind, "name": name}:
             return {"type": kind, "function": {"name": name}}
@@ -406,12 +406,12 @@ class ChatRequest(SampledRequest, RevisedRequest):
     function_call: Annotated[Any, only("none")] = None
 
     def accept(self, models: Models, limits: ServerLimits) -> Accepted:
-        """Return the chains to make."""
+        """Return the checked request, with one chain to make for each of the `n` answers."""
         model, count = models.named(self.model), self.n or 1
         earlier = map(_untagged, self.messages) if model.think_tags else self.messages
         prompt = prompt_in([*earlier], "messages")
         if self.redraft and count > 1:
-            raise invalid("redraft returns the chain of one answer, but n is above 1.", "redraft")
+            raise invalid("redraft asks for the chain of a single answer, but n is above 1.", "redraft")
         wanted = {"type": "text"} if self.response_format is None else self.response_format
         named = wanted.get("json_schema")
         inner = named if isinstance(named, dict) else {}
@@ -438,7 +438,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
 def by_messages(options: RevisionOptions) -> RevisionOptions:
     """Switch the mode from `auto` to `prompted` if a model that accepts messages should not revise.
 
-    The single stream of a natively revising model has no place for stop strings, tools or log-probabilities.
+    The single stream of a natively revising model has no stop strings, tools or log-probabilities.
     """
     plain = only_answer(options) and options.mode == "auto" and engine_of(options).info.chats
     return options.model_copy(update={"mode": "prompted"}) if plain and not options.checks else options
@@ -474,7 +474,7 @@ def chain_options(
     """Return the options of a chain: the model's own, overridden by the request's."""
     asked = {**given, **(revision.options if revision else {})}
     own = {**model.options.explicit, **(model.watch.instead if model.watch else {})}
-    free = revision and not model.watch  # a promised way, or the one answer that replaces it, stays as it is
+    free = revision and not model.watch  # a promise fixes the revisions, even when it is broken
     if free and own.get("max_revisions") == 0 and "max_revisions" not in asked:
         own = {name: value for name, value in own.items() if name not in ("max_revisions", "min_revisions")}
     found: dict[str, Any] = {**own, **asked}
@@ -562,8 +562,8 @@ def with_passed(
     info = engine_of(options).info
     for name in asked:
         if not (info.any_request or name in info.fields):
-            takes = f" It accepts {', '.join(sorted(info.fields))}." if info.fields else ""
-            lacks = f"which does not accept {place or name}.{takes} Leave it out."
+            takes = f"accepts {', '.join(sorted(info.fields))}, but not" if info.fields else "does not accept"
+            lacks = f"which {takes} {place or name}. Leave it out."
             message = f"the model {model.name!r} runs on {info.engine}, {lacks}"
             raise invalid(message, place or name, code="unsupported")
     return beside_of(options, asked)

@@ -38,7 +38,7 @@ def _tools(given: Any) -> Any:
     for tool in given:
         kind = tool.get("type") if isinstance(tool, dict) else tool
         if kind != "function":
-            raise ValueError(f" contains one of type {shown(kind)}, but only functions are supported.")
+            raise ValueError(f" contains a tool of type {shown(kind)}, but only functions are supported.")
     functions = [{name: tool[name] for name in _OF_FUNCTION if name in tool} for tool in given]
     tools = [{"type": "function", "function": function} for function in functions]
     return option("tools", schema=requests.TOOLS).check(tools) or None
@@ -74,11 +74,11 @@ class ResponseRequest(requests.RevisedRequest):
     background: Annotated[Any, only(False)] = None  # noqa: FBT003
     include: Annotated[Any, only([], ["reasoning.encrypted_content"])] = None
     client_metadata: Any = None
-    stream_options: requests.StreamOptions | None = None  # usage comes anyway
+    stream_options: requests.StreamOptions | None = None  # a reply always has the usage
     top_logprobs: Annotated[Any, only(0)] = None
     truncation: Annotated[Any, only("disabled")] = None
     _left_out: list[str] = PrivateAttr(default_factory=list)  # types of tools that are not functions
-    _places: list[str] = PrivateAttr(default_factory=list)  # of the others
+    _places: list[str] = PrivateAttr(default_factory=list)  # the paths of the functions in the request
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
@@ -96,11 +96,11 @@ class ResponseRequest(requests.RevisedRequest):
         return found
 
     def places_of_tools(self) -> list[str]:
-        """Return the place of each function in the request."""
+        """Return the path of each function in the request."""
         return self._places
 
     def accept(self, models: Models, limits: ServerLimits) -> requests.Accepted:
-        """Return the chain to make."""
+        """Return the checked request, with the chain to make."""
         asked = self.text.format if self.text else None
         prompt = requests.prompt_in(self._messages(), "input")
         wanted, places = {"type": "text"} if asked is None else asked, ("text.format", "text.format.schema")
@@ -191,7 +191,7 @@ def _part(part: Any) -> dict[str, Any]:
         detail = {"detail": part["detail"]} if isinstance(part.get("detail"), str) else {}
         return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
     known = "input_text, output_text, and input_image with an image_url"
-    raise invalid(f"a message of input has a part of type {shown(kind)}. Known types: {known}.", "input")
+    raise invalid(f"a message in input has a part of type {shown(kind)}. Known types: {known}.", "input")
 
 
 class ResponseReply(Reply):
@@ -240,7 +240,7 @@ class ResponseReply(Reply):
         return iter(())
 
     def failed(self, refusal: Refusal) -> bytes:
-        """Return the event of an error after the stream has begun. SDKs raise what `error` contains."""
+        """Return the event of an error after the stream has begun. SDKs raise its `error` object."""
         error = refusal.body["error"]
         return self._event("error", **{**error, "type": "error"}, error=error)
 

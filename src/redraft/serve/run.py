@@ -1,8 +1,8 @@
 """Run the server: listen, load the models, serve, and drain at a signal.
 
-It listens before its models are loaded, so that `/health` and `/ready` can report. At the first SIGTERM or
-Ctrl-C it drains, as `gate` describes; at the second it cancels the remaining chains. It lingers only after
-SIGTERM, whose sender may need a while to send requests elsewhere.
+The server listens before its models are loaded, so that `/health` and `/ready` can report. At the first
+SIGTERM or Ctrl-C, it drains, as `gate` describes; at the second, it cancels the remaining chains. It lingers
+only after SIGTERM, whose sender may need a while to send requests elsewhere.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from redraft.serve.keys import Keys
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG = 512
-_CONNECTIONS = 2048  # most of them. The body of a request is read before its turn, and takes memory on each.
-WAITING = 1024  # most on which no whole request has come. They leave room for requests such as `/health`.
+_CONNECTIONS = 2048  # most connections. Each may hold a request's body in memory before its turn.
+WAITING = 1024  # most connections without a complete request. The others are for `/health` and the like.
 _IDLE = 30  # seconds that a connection may be idle between two requests
-HEAD_SECONDS = 15.0  # in which the head of a request has to come. Slow ones would use up the connections.
+HEAD_SECONDS = 15.0  # in which the head of a request has to arrive. Slow clients would use up connections.
 
 logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-"""It logs a warning for each malformed request or upgrade: any stranger could fill a disk with them."""
+"""uvicorn warns of each malformed request or upgrade: any stranger could fill a disk with warnings."""
 
 
 class _Waiting:
     def __init__(self) -> None:
-        self._of: dict[str, dict[_Protocol, None]] = {}  # of each address, the oldest first
+        self._of: dict[str, dict[_Protocol, None]] = {}  # by address, the oldest first
 
     def add(self, one: _Protocol) -> None:
         """Add a connection. If there are too many, close the oldest one of the address with the most."""
@@ -90,7 +90,7 @@ class _Protocol(H11Protocol):
             self._sort()
 
     def _sort(self) -> bool:
-        """Record whether a whole request is still to come. Return whether one is being answered."""
+        """Record whether a complete request is still to come. Return whether a request is being answered."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering and self.conn.their_state is not h11.SEND_BODY:
             self._waiting.remove(self)
@@ -118,7 +118,7 @@ def listen(host: str, port: int, keys: Keys | None) -> socket.socket:
             hint="Add --api-key-file FILE, or listen to this machine only: --host 127.0.0.1",
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small pieces at once (TCP_NODELAY) on sockets that name their protocol only. Without that,
+    # asyncio sends small pieces at once (TCP_NODELAY) only on sockets that name their protocol. Without that,
     # the second write of a reply waits 40 ms for the client's delayed acknowledgement.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -156,7 +156,7 @@ async def run(
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
-    server.capture_signals = nullcontext  # type: ignore[assignment]  # `until_signal` takes them
+    server.capture_signals = nullcontext  # type: ignore[assignment]  # `until_signal` handles them
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     loading, ending = asyncio.ensure_future(load()), asyncio.create_task(told.wait())
     try:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("redraft.serve")
 
 ModelSettings = tuple[str | None, str, Settings]
-"""A model's name, or None to name it by its reference; a suffix of the name; and its settings."""
+"""A model's name (None: its name comes from its reference), a suffix for that name, and its settings."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class Server:
     parallel: int
     queue: int
     max_seconds: float
-    drain: float  # seconds for requests to finish at the end
+    drain: float  # seconds that requests have to finish when the server ends
     linger: float  # seconds after SIGTERM in which requests are still answered
     page: bool  # serve a web page too
     votes: Path
     log_json: bool
     otel: bool
-    # By model name: the fields of requests beyond OpenAI's that its server accepts.
+    # By model name: the request fields beyond OpenAI's that the model's server accepts.
     passes: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    strict_tools: bool = False  # a call that stays wrong is an error
+    strict_tools: bool = False  # a tool call that stays wrong is an error
     # By model name: `Model.withheld` and `Model.think_tags`.
     replies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -152,7 +152,7 @@ class Server:
 
 @dataclass
 class Opening:
-    """Opens models, each engine once. It prefers llama.cpp, with which checks of requests can steer."""
+    """Opens models, each engine once. Prefers llama.cpp, whose sampling a request's checks can steer."""
 
     stack: AsyncExitStack
     models: Sequence[ModelSettings]
@@ -191,7 +191,7 @@ class Opening:
 
 
 def usual_name(settings: Settings) -> str:
-    """Return a model's name from its reference; empty if that names only a server."""
+    """Return a model's name from its reference; empty if the reference names only a server."""
     reference, *_ = references_of(settings.references()["model"])
     if "://" in reference:
         return reference.partition("#")[2]
@@ -202,8 +202,8 @@ class ModelKeys(Flags):
     """The keys that a model may have in the models' file."""
 
     server_fields: list[str] = option("fields of requests to pass to the model's server", default=[])
-    withheld: str = option("what clients get instead of an answer that fails its checks", default="")
-    think_tags: bool = option("whether thoughts begin a chat's content, in tags", default=False)
+    withheld: str = option("the text that replaces an answer that fails its checks", default="")
+    think_tags: bool = option("whether a chat's content begins with thoughts, in tags", default=False)
 
     def of_replies(self, where: str, settings: Settings) -> dict[str, Any]:
         """Return the arguments of `Model`. Raise `UsageError` if one does not fit the model's settings."""

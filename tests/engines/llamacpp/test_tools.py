@@ -134,7 +134,7 @@ def test_a_template_is_told_whether_to_think(default_model: Path, tmp_path: Path
         for content in ("Hi.", "Hi.<|im_end|>"):  # the other one is encoded in pieces
             assert read(content, enable_thinking=True) < read(content, enable_thinking=False)
         assert "chat_template_kwargs contains one of the" in read("Hi.", place="<|im_end|>")
-        assert "enable_thinking true or false" in read("Hi.", enable_thinking="false")
+        assert "enable_thinking is true or false" in read("Hi.", enable_thinking="false")
     asyncio.run(engine.aclose())
 
 

@@ -50,7 +50,7 @@ def test_a_head_that_is_not_there() -> None:
 @pytest.mark.parametrize(("name", "other"), [("redraft", "0.0.1"), ("Python", "3.9.2"), ("redraft", None)])
 def test_a_machine_with_another_version(name: str, other: str | None) -> None:
     check_versions(versions(), "worker-1")
-    said = rf"worker-1 has {name} {other or 'not installed'}, but this one has {versions()[name]}"
+    said = rf"{name} is {other or 'not installed'} on the machine worker-1, but {versions()[name]} here"
     with pytest.raises(ClusterError, match=said):
         check_versions({**versions(), name: other}, "worker-1")
 

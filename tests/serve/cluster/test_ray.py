@@ -137,7 +137,7 @@ def test_a_machine_of_another_redraft(machines: Any, tmp_path: Path, monkeypatch
     done = run(*words, "--ray", machines.address, PYTHONPATH=paths)
     machines.remove(-1)
     assert done.returncode == 3, done.stderr
-    assert "has redraft 0.0.1, but this one has" in done.stderr
+    assert "redraft is 0.0.1 on the machine" in done.stderr
 
 
 LISTENING = """

@@ -136,7 +136,7 @@ def test_an_answer_tells_how_it_came_to_be_and_why_it_is_not_whole(browser: Brow
 
     mine, stopped = {"feedback": {"by": "person", "verdict": "revise"}}, {"stop": "cancelled"}
     said = {
-        "This was not finished": {"left": True},
+        "This answer is not finished": {"left": True},
         "You stopped before there was an answer.": {},
         "You stopped this answer before its end.": turn({"finish": "cancelled"}, **stopped),
         "You stopped it while it was revised. This is the best so far.": turn({}, **stopped),
@@ -283,7 +283,7 @@ def test_a_passage_that_is_marked_is_changed_alone(browser: Browsing, url: str) 
     form = visit.page.locator("form.editor")
     assert form.locator("q").inner_text() == "wet"
     form.get_by_role("textbox").fill("its temperature")
-    form.get_by_role("button", name="Change this alone").click()
+    form.get_by_role("button", name="Change only this").click()
     turn = visit.answered()
     assert turn.locator(".final").inner_text() == "It is 🌧 wet. It is very cold."
     visit.steps().first.locator("summary").click()

@@ -143,7 +143,7 @@ def test_what_there_is_of_an_answer_survives_a_reload(browser: Browsing, url: st
     page.locator(".writing").filter(has_text="Rain").wait_for()
     page.locator(".clock", has_text="2 s").wait_for()
     page.reload()
-    assert "the page was left" in visit.answered("Rain").locator(".broken").inner_text()
+    assert "the page was closed" in visit.answered("Rain").locator(".broken").inner_text()
     low = page.locator("#box").bounding_box()["height"]
     page.fill("#box", "A line\n" * 6)
     assert page.locator("#box").bounding_box()["height"] > 3 * low
@@ -187,7 +187,7 @@ def test_errors_are_messages_on_the_page(browser: Browsing, url: str) -> None:
         other.choose("slow")
         other.ask("Wait.")
         other.page.locator(".status").wait_for()
-    others[1].page.get_by_text("Waiting for a free place").first.wait_for()
+    others[1].page.get_by_text("Waiting in the queue").first.wait_for()
     visit.choose("slow")
     visit.ask("Is there room?")
     page.get_by_text("too many requests are waiting").first.wait_for()
@@ -228,7 +228,7 @@ def test_a_text_file_goes_to_the_model(browser: Browsing, url: str, tmp_path: Pa
     page = visit.page
     files = page.get_by_label("Attach files")
     files.set_input_files(tmp_path / "data.bin")
-    page.get_by_text("data.bin is no text").wait_for()
+    page.get_by_text("data.bin is not a text file").wait_for()
     files.set_input_files(tmp_path / "notes.txt")
     page.get_by_role("button", name="Remove notes.txt").wait_for()
     visit.ask("Is it?")

@@ -1,8 +1,8 @@
 """Connect to Ray: to a running cluster, or to one that is started here and ends with the work.
 
 A cluster started here listens on 127.0.0.1, requires a token, has no dashboard and sends no reports. A
-running cluster was started by its owner. It is sent a token unless the environment says otherwise. This
-process must run on one of its machines: Ray's client for others (`ray://`) sends pickles, so it is refused.
+running cluster has its owner's settings; it gets a token unless the environment says otherwise. This process
+must run on one of its machines: Ray's client for other machines (`ray://`) sends pickles, so it is refused.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from redraft import __version__
 from redraft.errors import MissingExtra, RedraftError, UsageError
 
 HERE = "local"  # the address of a cluster that is started on this machine
-RUNNING = "auto"  # the address of one that runs on this machine
-SECONDS = 5.0  # that a head has to answer in
-PATIENCE = 300.0  # seconds that a machine has to start a process in
+RUNNING = "auto"  # the address of a cluster that already runs on this machine
+SECONDS = 5.0  # in which a head node has to answer
+PATIENCE = 300.0  # seconds in which a machine has to start a process
 
 _RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
 _CLIENT = "ray://"  # begins the addresses of Ray's client, which are refused
@@ -32,10 +32,10 @@ _ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[\da-fA-F:]+\]):(?P<port>\d{1,5})")
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # by default 15: beside other work they would starve
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what Ray will do soon, and warns of until then
+    "RAY_worker_niceness": "0",  # with Ray's default, 15, workers would starve beside other work
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default; without it, Ray warns
 }
-_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" has Ray listen on 127.0.0.1 alone, on any system
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" makes Ray listen only on 127.0.0.1, on any system
 
 
 class Bounds(NamedTuple):
@@ -68,7 +68,7 @@ def is_address(text: str) -> bool:
 
 @contextmanager
 def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
-    """Connect to Ray, and yield its module. At the end, close the connection, and end a started cluster.
+    """Connect to Ray, and yield its module. At the end, close the connection, and end a cluster started here.
 
     `address` is the HOST:PORT of a head, `auto` for the cluster of this machine, or `local` to start one that
     offers `cpus` processors (by default, all of the machine).
@@ -117,7 +117,7 @@ def _module(address: str) -> Any:
 
 
 def _knock(host: str, port: int, address: str) -> None:
-    """Raise if nothing listens there: Ray would try for minutes."""
+    """Raise if nothing listens at an address. Ray itself would keep trying for minutes."""
     try:
         socket.create_connection((host, port), SECONDS).close()
     except (OSError, OverflowError) as error:
@@ -152,7 +152,7 @@ def check_versions(theirs: Mapping[str, Any], machine: str) -> None:
     for name, ours in versions().items():
         if (found := theirs.get(name)) != ours:
             raise ClusterError(
-                f"the machine {machine} has {name} {found or 'not installed'}, but this one has {ours}.",
+                f"{name} is {found or 'not installed'} on the machine {machine}, but {ours} here.",
                 hint="Install the same version on all machines of the cluster.",
             )
 
@@ -179,8 +179,8 @@ def _answer(ray: Any, machine: str, reply: Any) -> dict[str, Any]:
     try:
         return dict(json.loads(ray.get(reply, timeout=PATIENCE)))
     except ray.exceptions.GetTimeoutError:
-        hint = "It may be overloaded, or have no room for more processes: ray status"
-        raise ClusterError(f"{machine} has not answered in {PATIENCE:.0f} s.", hint=hint) from None
+        hint = "It may be overloaded, or have no room for more processes. Run: ray status"
+        raise ClusterError(f"machine {machine} has not answered in {PATIENCE:.0f} s.", hint=hint) from None
     except ray.exceptions.RayTaskError:  # the import failed there
         return {}
     except ray.exceptions.RayError:  # the machine was lost meanwhile

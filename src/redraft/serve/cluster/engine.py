@@ -1,7 +1,7 @@
-"""Run a model on replicas that Ray Serve runs on nodes. This engine runs at the ingress.
+"""Run a model on replicas that Ray Serve runs on nodes. This engine runs in the server's own process.
 
 A chain runs here, and outlives replicas: if one dies in the middle of a reply, another replica continues the
-reply after its last token. If an engine cannot do that, or a schema binds the whole reply, the error is
+reply after its last token. If an engine cannot do that, or a schema constrains the whole reply, the error is
 raised with `ready`, and the chain resumes after its last complete step.
 """
 
@@ -27,18 +27,18 @@ from redraft.serve.cluster.replica import Fault, ReplicaPiece, Way
 
 _log = logging.getLogger(__name__)
 
-TRIES = 5  # replicas in a row that die under a call without a new piece
+TRIES = 5  # replicas in a row that may die during a call without sending a new piece
 
 
 @dataclass
 class _Told:
     said: list[int] = field(default_factory=list)
     spelt: bool = True  # all text came with its tokens
-    shown: bool = False  # something was passed on
+    shown: bool = False  # a delta was passed on
     begun: bool = False  # this replica has sent a piece
     before: int = 0  # tokens that earlier replicas wrote
-    starts: list[int] = field(default_factory=list)  # the same for each replica that read its prompt and died
-    deaths: int = 0  # in a row
+    starts: list[int] = field(default_factory=list)  # `before` of each replica that read its prompt and died
+    deaths: int = 0  # of replicas, in a row
     unsteered: bool = False
 
     def take(self, delta: Delta) -> Delta:
@@ -148,7 +148,7 @@ class RayEngine(Engine):
                             return
             except EngineCrash as crash:
                 told.broke()
-                _log.warning("%s Another one continues its reply.", crash.message)
+                _log.warning("%s Its reply broke off.", crash.message)
                 if told.deaths >= TRIES:
                     raise
                 if told.shown and not (self._resumes and told.spelt and sampling.schema is None):
@@ -184,7 +184,7 @@ class RayEngine(Engine):
                 reply.cancel()
 
     def _crash(self, error: Exception, name: str) -> EngineError:
-        """Return the error of a replica. For a lost replica it is a crash, so that another one may reply."""
+        """Return the error of a replica. If the replica was lost, it is a crash: another may reply."""
         if isinstance(error, RayTaskError):
             return EngineError(f"a replica of {self._info.name} failed: {error.cause!r:.200}.")
         if name:

@@ -2,7 +2,7 @@
 
 A replica gets only the requests to its engine, not the keys and headers of clients. Pieces are sent in
 bundles, so that many streams do not cost one message for each token. A router in Ray Serve sends a chain to
-the replica that read its beginning, unless that one is much fuller.
+the replica that read its beginning, unless that replica is much busier.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ BETWEEN = 0.02
 """The seconds between two messages of a reply. The first is sent at once; readers do not notice 20 ms."""
 
 FACTOR = 2.0
-"""A chain leaves its replica if that has over `FACTOR` times the least full replica's streams, plus `SLACK`.
+"""A chain moves if its replica has over `FACTOR` times the streams of the least busy one, plus `SLACK`.
 Reading a prompt again is cheaper than waiting behind twice the streams."""
 
-SLACK = 2  # more streams that are allowed, so that a few streams do not count as a crowd
+SLACK = 2  # additional streams that are allowed, so that no chain moves because of a few
 HOMES = 10_000  # chains whose replica is remembered
 
 
@@ -149,13 +149,13 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
     def initialize_state(self) -> None:
         """Start without any chains."""
         self._homes: OrderedDict[str, ReplicaID] = OrderedDict()
-        # Ray's own numbers are forgotten after 10 s, and a reply may take minutes.
+        # Ray forgets its own counts after 10 s, but a reply may take minutes.
         self._inside: defaultdict[ReplicaID, set[str]] = defaultdict(set)
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Return the chain's replica, then all replicas, the least full first, in case the first is full."""
+        """Return the chain's replica, then all replicas, the least busy first, in case the first is full."""
         if not candidate_replicas:
             return []
         ranked = sorted(candidate_replicas, key=self._streams)

@@ -1,7 +1,7 @@
 """Run the models of `redraft serve --ray`, each as an application of Ray Serve with replicas on nodes.
 
-The ingress is this process, with its loop, keys, gate and page: it sends requests straight to replicas, not
-by Ray's proxy. The applications end with the process. If it is killed, they stay, and the next
+The ingress is this process, with its loop, keys, gate and page. It sends requests straight to replicas, not
+through Ray's proxy. The applications end with the process. If it is killed, they keep running, and the next
 `redraft serve --ray` of the same name ends them before it starts.
 """
 
@@ -25,8 +25,8 @@ from redraft.serve.cluster.connect import Bounds, ClusterError
 from redraft.serve.cluster.engine import RayEngine
 
 DEPLOYMENT = "model"  # the name of the one deployment of an application
-NAMESPACE = "redraft"  # of the names of servers
-PATIENT = 30.0  # seconds for replicas to start before a user is told
+NAMESPACE = "redraft"  # Ray's namespace for the names of servers
+PATIENT = 30.0  # seconds after which the user is told that replicas are still starting
 _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -89,7 +89,7 @@ class Applications:
         self, reference: str, *, patience: Patience | None = None, batches: Any = None, **how: Any
     ) -> Engine:
         """Open an engine as `load_engine` does."""
-        # A server is asked from the ingress, so that its key stays there.
+        # The ingress asks a model's remote server itself, so that the server's key stays here.
         if any(parse_reference(part).kind == "remote" for part in references_of(reference)):
             return await load_engine(reference, patience=patience, batches=batches, **how)
         if self._held is None:
@@ -113,7 +113,7 @@ class Applications:
     def _end_old(self) -> None:
         from ray import serve
 
-        logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the engine says what matters, in a line
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the engine logs each failure in one line
         serve.start(proxy_location="Disabled")
         for name, app in serve.status().applications.items():
             if re.fullmatch(rf"{re.escape(self.name)}-\d+", name) and [*app.deployments] == [DEPLOYMENT]:

@@ -1,7 +1,7 @@
 """Make all shares of a job in processes of Ray, and merge them: `redraft answer … --ray`.
 
 Ray decides where processes run, and notices when one is lost. The files of the shares record what is done, as
-with `--shard`: if its process is lost, a share starts again and resumes from its output and its journal. Ray
+with `--shard`: if the process of a share is lost, the share resumes from its output and its journal. Ray
 Data is not used, because its checkpoints guarantee "at least once", and would be a second ledger beside ours.
 Processes get and return JSON. Each share opens its own model, files and lock.
 """
@@ -35,23 +35,23 @@ from redraft.revision.runs.merge import MergeResult, merge
 from redraft.serve.cluster.connect import Bounds, ClusterError, check_versions, connected, versions
 
 _EACH = 4  # shares for each process: when some are slow, others have something left to do
-_POLL = 0.5  # seconds between two looks
+_POLL = 0.5  # seconds between two polls
 _LOSSES = 5  # processes that a share may lose in a row without a new answer
 _BUSY = 120  # tries to make a share that is still locked by a lost process
 _GRACE = 10.0  # seconds that shares have to close their files when the run is stopped
 _RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # Ray's names, as a need and as a node's resource
-_SERVED = {"remote", "script"}  # models that need no processor of ours
+_SERVED = {"remote", "script"}  # models that need no processor of the cluster
 
 
 @dataclass(frozen=True)
 class ClusterWork:
-    """The work of a verb, for all shares. Each field is a JSON value."""
+    """The work of a command, for all shares. Each field is a JSON value."""
 
     function: str  # module and name of the coroutine, such as `redraft.revision.runs.answers:aanswer_file`
     arguments: list[Any]  # its arguments; the last one is the output
     options: dict[str, Any]  # its keyword arguments, without the share
     files: list[str]  # files that every machine must be able to read; one is in the output's folder
-    folder: str  # the folder that paths start from
+    folder: str  # the folder to which paths are relative
 
     @classmethod
     def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> ClusterWork:
@@ -80,7 +80,7 @@ class ShareActor:
 
     async def hello(self) -> str:
         """Return this machine's versions, name and node, and the first file that it cannot read."""
-        node = os.getppid()  # Ray's process on this machine; its test cluster has several on one
+        node = os.getppid()  # Ray's process on this machine; its test cluster has several on one machine
         return json.dumps(
             {**versions(), "machine": socket.gethostname(), "node": node, "lacks": self._lacks()}
         )
@@ -124,7 +124,7 @@ class SharesResult:
     merged: MergeResult
     failed: int  # items that failed in this run; the same command tries them again
     status: int  # the exit status of the command
-    limit: str  # the limit that ended it, in words
+    limit: str  # the limit that ended the run, in words
     rows: list[tuple[str, str]]  # the summary
 
     def __str__(self) -> str:
@@ -156,7 +156,7 @@ def make_shares(
         count = _count(out, pool.most, say)
         shares = [Share(index, count) for index in range(count)]
         run = _Run(ray, work, needs, pool, deque(shares))
-        # Ray prints a page of each process that is lost. The progress counts them.
+        # Ray prints a page of text for each lost process. The progress line counts them.
         with (
             run.progress(count, quiet=quiet),
             Path(os.devnull).open("w") as nowhere,
@@ -166,7 +166,7 @@ def make_shares(
                 with ended_by_sigterm():  # Ray has a handler of its own
                     run.all()
             except (KeyboardInterrupt, SystemExit):
-                say(f"{run.line.done:,} items are done in {counted(count, 'share')}; {GO_ON}.")
+                say(f"{counted(run.line.done, 'item')} finished in {counted(count, 'share')}; {GO_ON}.")
                 raise
             finally:
                 run.stop()
@@ -176,7 +176,7 @@ def make_shares(
 
 @contextmanager
 def _marked(work: ClusterWork, out: Path) -> Iterator[ClusterWork]:
-    """Put a file beside the output. A machine that cannot see it would write to another folder."""
+    """Yield the work with a new file beside the output. A machine that cannot read it is refused."""
     if url_of(out):
         yield work
         return
@@ -220,7 +220,7 @@ def _count(out: Path, most: int, say: Callable[[str], None]) -> int:
     named = re.compile(re.escape(out.stem) + r"-\d{5}-of-(\d{5})" + re.escape(out.suffix))
     found = [(path, int(match[1])) for path in parts if (match := named.fullmatch(path.name))]
     counts = {count for _, count in found}
-    if len(counts) == 1:  # they resume
+    if len(counts) == 1:  # these shares resume
         return counts.pop()
     if counts:  # nothing is made twice
         say(f"earlier runs made {' and '.join(map(str, sorted(counts)))} shares: these are merged first.")
@@ -233,7 +233,7 @@ class _Actor:
     handle: Any
     machine: str = ""
     share: Share | None = None
-    at: dict[str, Any] = field(default_factory=dict)  # how far its share is
+    at: dict[str, Any] = field(default_factory=dict)  # the progress of its share
 
 
 @dataclass
@@ -243,11 +243,11 @@ class _Run:
     needs: Mapping[str, float]
     pool: Bounds
     waiting: deque[Share]
-    actors: dict[Any, _Actor] = field(default_factory=dict)  # by the reply that each owes
+    actors: dict[Any, _Actor] = field(default_factory=dict)  # by the reply that each still owes
     idle: list[_Actor] = field(default_factory=list)
     made: dict[int, dict[str, Any]] = field(default_factory=dict)  # the result of each share
-    losses: Counter[int] = field(default_factory=Counter)  # processes lost in a row, by share; -1: before one
-    reached: dict[int, int] = field(default_factory=dict)  # items that were done when a process was lost
+    losses: Counter[int] = field(default_factory=Counter)  # processes lost in a row, by share; -1: before any
+    reached: dict[int, int] = field(default_factory=dict)  # items done when a process was lost, by share
     begun_again: int = 0
     machines: set[tuple[str, int]] = field(default_factory=set)
     busy: Counter[int] = field(default_factory=Counter)
@@ -298,7 +298,7 @@ class _Run:
     def _take(self, actor: _Actor, reply: Any) -> None:
         try:
             said: dict[str, Any] = json.loads(self.ray.get(reply))
-        except self.ray.exceptions.RayTaskError as error:  # the process lives: this is a fault of the work
+        except self.ray.exceptions.RayTaskError as error:  # the process is alive: the work itself failed
             where = f"share {actor.share} on {actor.machine}"
             raise ClusterError(f"{where}: {crash_of(error.cause or error)}", hint=GO_ON) from None
         except self.ray.exceptions.RayError as error:
@@ -342,9 +342,9 @@ class _Run:
         self.reached[index] = max(done, self.reached.get(index, 0))
         if self.losses[index] > _LOSSES:
             said = " ".join(str(error).split())
-            what = f"share {actor.share}" if actor.share else "no share, before any began"
+            what = f"while they made share {actor.share}" if actor.share else "before they began a share"
             raise ClusterError(
-                f"{self.losses[index]} processes in a row were lost with {what}. The last one: {said:.300}",
+                f"{self.losses[index]} processes in a row were lost {what}. The last error: {said:.300}",
                 hint="Memory may be short: use fewer --actors or a smaller --parallel.",
             )
         if actor.share:

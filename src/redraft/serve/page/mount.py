@@ -150,7 +150,7 @@ class Act(Body):
 class Booth:
     """The pairs that people judge with `redraft vote`."""
 
-    voter: str  # who votes; if that is not `known`, who may
+    voter: str  # the voter's name; only a suggestion if not `known`
     known: bool
     # Performs a voter's act. Gets the voter's name, the act, the pair's id and a note. Returns what to show.
     act: Callable[[str, str, str, str], Mapping[str, Any]]
@@ -225,7 +225,7 @@ class Page:
         entry = LoginBody.of(object_of(await self.reader.bytes_of(request, _SMALL)))
         secure = request.headers.get("origin", "").startswith("https:")
         if (cookie := logins.enter(entry.key, secure=secure)) is None:
-            _log.warning("a login failed, from %s", request.client.host if request.client else "nowhere")
+            _log.warning("a login from %s failed", request.client.host if request.client else "unknown")
             raise Refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "That key is wrong.")
         return JSONResponse({}, headers={"Set-Cookie": cookie})
 
@@ -289,7 +289,7 @@ def _digest() -> str:
 
 LOOPBACK = "127.0.0.1"
 _AT_ONCE = 64  # most votes that are stored or wait
-_LARGEST = 1 << 16  # bytes of a vote: four for each character of a note, and the rest
+_LARGEST = 1 << 16  # bytes of a vote: four for each character of a note, and room for the other fields
 
 
 def run_booth(booth: Booth, port: int, say: Callable[[str], None]) -> None:

@@ -63,7 +63,7 @@ export class Live {
   }
 
   get doing() {
-    if (this.state === "waiting") return "Waiting for a free place";
+    if (this.state === "waiting") return "Waiting in the queue";
     const again = this.again ? " again: a reply broke off" : "";
     if (this.chain) return "Finishing";
     if (this.feedback) return `Criticising ${nameOf(this.index).toLowerCase()}${again}`;
@@ -190,7 +190,7 @@ export function pathOf(chain) {
 // Why an answer is not whole, as a sentence; empty if it is.
 export function brokenOff(turn) {
   const { chain } = turn, step = chain && finalStep(chain);
-  if (turn.left) return "This was not finished: the page was left, or another window still writes it.";
+  if (turn.left) return "This answer is not finished: the page was closed, or another window is still writing the answer.";
   if (!chain) return turn.error ? "" : "You stopped before there was an answer.";
   if (chain.stop === "cancelled") return step?.finish === "cancelled" ? "You stopped this answer before its end." : "You stopped it while it was revised. This is the best so far.";
   if (chain.stop === "error") return ""; // the error says it

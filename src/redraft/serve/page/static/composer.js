@@ -71,7 +71,7 @@ export class Composer extends Component {
       else if (file.size > (image ? MOST_IMAGE : MOST_TEXT)) fault = `${file.name} is too large.`;
       else {
         const data = image ? await asAddress(file) : await asText(file);
-        if (data === null) fault = `${file.name} is no text.`;
+        if (data === null) fault = `${file.name} is not a text file.`;
         else conversation.files = [...(conversation.files || []), { name: file.name, kind: image ? "image" : "text", data }];
       }
     }

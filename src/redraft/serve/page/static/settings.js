@@ -115,7 +115,7 @@ export class Checks extends Component {
     const fixed = modelOf(owner.settings)?.redraft.checks || [];
     return html`<div class="chips" role="group" aria-label="Checks" ref=${(box) => { this.all = box || this.all; }}>
       <span class="label">Checks</span>
-      ${fixed.map((check) => html`<span class="chip fixed" title="Of the model">${check}<span class="sr"> (of the model)</span></span>`)}
+      ${fixed.map((check) => html`<span class="chip fixed" title="A check of the model">${check}<span class="sr"> (a check of the model)</span></span>`)}
       ${owner.settings.checks.map((check, place) => this.chip(check, place))}
       ${at === "new" ? this.box() : html`<button type="button" class="add" onClick=${() => this.edit("new")}>+ Check</button>`}
       ${at === "new" && PRESETS.filter(([, check]) => this.known(check)).map(([name, check]) => html`

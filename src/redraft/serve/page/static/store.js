@@ -70,7 +70,7 @@ export const busy = new Map(); // the answers that are being written: Live and A
 
 export async function keep(conversation) {
   await on("conversations", "readwrite", (all) => all.put(conversation)).catch(() => {
-    update({ toast: { text: "The browser has no room left: this conversation is not kept." } });
+    update({ toast: { text: "The browser's storage is full, so this conversation is not saved." } });
   });
   others.postMessage(conversation.id);
 }

@@ -125,7 +125,7 @@ function Marked({ conversation, turn }) {
   return html`<form class="you editor" onSubmit=${send} onKeyDown=${(event) => event.key === "Escape" && leave()}>
     <label>What should be different in <q>${printable(passage.length > 80 ? `${passage.slice(0, 79)}…` : passage)}</q>?
       <input name="wish" maxlength="500" placeholder="shorter, no jargon, in euros …" autocomplete="off" /></label>
-    <div class="row"><button type="button" onClick=${leave}>Cancel</button><button class="main">Change this alone</button></div>
+    <div class="row"><button type="button" onClick=${leave}>Cancel</button><button class="main">Change only this</button></div>
   </form>`;
 }
 

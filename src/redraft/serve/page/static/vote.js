@@ -4,7 +4,7 @@ import { Component, html } from "./dom.js";
 import { printable } from "./markdown.js";
 
 const KEYS = { 1: "1", 2: "2", "=": "=", s: "skip", u: "undo" };
-const GONE = "redraft vote does not answer: is it still running? This was not stored; all before it was.";
+const GONE = "redraft vote does not answer. Is it still running? Your last action was not stored; all earlier votes were.";
 
 const plain = (text) => (text.trim() ? html`<p class="asis" dir="auto">${printable(text)}</p>` : html`<p class="note">(empty)</p>`);
 
@@ -22,7 +22,7 @@ export class Vote extends Component {
       if (known || before) return this.begin(known ? voter : before);
       return this.setState({ asked: true, name: voter });
     } catch (error) {
-      const why = error.status === 401 ? "The address is incomplete: open the one that redraft vote shows." : error.message;
+      const why = error.status === 401 ? "The address is incomplete. Open the address that redraft vote shows." : error.message;
       return this.setState({ fault: error.status ? why : GONE });
     }
   }
@@ -85,7 +85,7 @@ export class Vote extends Component {
 
   turn(pair, at) {
     const last = at + 1 === pair.questions.length;
-    return html`<h2 tabindex="-1">${last ? "Question" : "Question before"}</h2><div class="asked">${plain(pair.questions[at])}</div>
+    return html`<h2 tabindex="-1">${last ? "Question" : "Earlier question"}</h2><div class="asked">${plain(pair.questions[at])}</div>
       <div class="sides">${pair.answers.map((turns, side) => html`<article class="side" aria-label=${`Answer ${side + 1}`}>
         <h3>Answer ${side + 1}</h3>${plain(turns[at])}</article>`)}</div>`;
   }
@@ -100,7 +100,7 @@ export class Vote extends Component {
       <div id="bar">
         ${pair && html`<div class="row votes" role="group" aria-label="Which answer is better?">${this.button("1", "1", "Answer 1")}
           ${this.button("=", "=", "Tie")}${this.button("2", "2", "Answer 2")}</div>
-        <textarea id="note" rows="1" maxlength="10000" placeholder="Note" aria-label="Note on this pair. Key n, and Escape to leave"
+        <textarea id="note" rows="1" maxlength="10000" placeholder="Note" aria-label="Note on this pair. Press n to write it, and Escape to leave it"
           value=${note} onInput=${(event) => this.setState({ note: event.target.value })}></textarea>`}
         <div class="row">${pair && this.button("skip", "s", "Skip")}${this.button("undo", "u", "Undo")}</div>
         <p id="far"><progress max="1" value=${now.total ? now.done / now.total : 0} aria-label="Judged pairs"></progress>
