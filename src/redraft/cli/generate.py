@@ -30,9 +30,9 @@ def chains(
     Every reply is stored in FILE.journal.db before it is used: after any stop, the same command resumes, and
     nothing is paid for twice. Failures are in FILE.errors.jsonl and are tried again.
 
-    With --gold the critic sees the record's gold answer, and the writer never does; feedback that quotes it
-    is counted. With --first the record's own answer is criticised. With --verify a check against the gold
-    answer gives the verdict.
+    With --gold the critic sees the record's gold answer, and the writer never does. Feedback that quotes a
+    gold answer is counted. With --first the record's own answer is criticised. With --verify a check against
+    the gold answer gives the verdict.
     """
     from redraft.data.generate.chain_run import ChainRun
 
@@ -57,7 +57,7 @@ def instructions(
     records how FILE was made.
 
     The run ends when there are enough instructions, at a limit (exit status 4), or when 25 requests in a row
-    give nothing new and sound (exit status 3).
+    give no new, valid instruction (exit status 3).
     """
     from redraft.data.generate.instructions.run import InstructionRun
 

@@ -73,7 +73,7 @@ class Kind:
 
     def __post_init__(self) -> None:
         for each in fields(self):  # type: ignore[arg-type]  # those that inherit are dataclasses
-            value, annotation = getattr(self, each.name), str(each.type)  # which is a text already
+            value, annotation = getattr(self, each.name), str(each.type)  # annotations are texts here
             kind, words = _TYPES.get(re.split(r"\W", annotation)[0], (object, ""))
             if not isinstance(value, kind) and not (value is None and annotation.endswith("| None")):
                 raise TypeError(f"{each.name} of a {type(self).__name__} is {value!r:.60}, not {words}")
