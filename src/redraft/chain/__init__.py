@@ -146,7 +146,7 @@ class Step(_Record):
 
     Attributes:
         finish: The reason why the answer ended, or why the model's feedback ended if that was cut.
-        echo: The text is not an answer: it repeats the prompt or the feedback, only acknowledges it, or
+        echo: The text is not an answer: it repeats the prompt or the feedback, only acknowledges them, or
             replaces a tool call that is due. An echo never passes, and ranks below every other answer.
         reasoning: The model's thoughts before the answer. Thoughts in tags in `answer` (`chain.thoughts`) go
             here. Recorded only if there are any.

@@ -64,7 +64,7 @@ def _again() -> None:
 
 
 def _full(error: OSError) -> None:
-    """Report a closed standard output, or a full disk under it. Typer handles a reader that has gone."""
+    """Report that standard output is closed or its disk full. Typer handles pipes without a reader."""
     import errno
 
     from redraft.jobs.counting import tell

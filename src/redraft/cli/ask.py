@@ -220,7 +220,7 @@ def say_wait(reason: str) -> None:
 def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
     """Write to standard error what is wrong with the best answer, and return the exit status.
 
-    Write nothing if the chain was `shown`, which says it already.
+    Write nothing if the chain was `shown`, because that says it already.
     """
     from redraft.revision.words import exit_status_of, faults_of
 

@@ -73,7 +73,7 @@ def chat(flags: Given) -> None:
 
 
 class Chat:
-    """A conversation on the terminal, where each turn is shown while it is made, or in a pipe."""
+    """A conversation in a pipe, or on a terminal, which shows each turn while it is made."""
 
     def __init__(self, session: Session, runner: asyncio.Runner) -> None:
         self.session, self.runner = session, runner

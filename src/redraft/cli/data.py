@@ -152,8 +152,8 @@ def dedupe(
     rouge: ROUGE-L of the instructions, as Alpaca filtered them. minhash: Jaccard similarity of word
     3-shingles, for millions of records.
 
-    The best record has an answer, then is the longest; content breaks ties, so the order of the input does
-    not matter. The input is spooled to disk beside the output.
+    Records with an answer are preferred, then longer ones. Content breaks ties, so the order of the input
+    does not matter. The input is spooled to disk beside the output.
     """
     from redraft.data.dedupe import dedupe as deduped
 

@@ -22,7 +22,7 @@ def chains(
     out: Out,
     ray: RayFlags,
 ) -> None:
-    """Make feedback chains with a teacher, to learn from.
+    """Make feedback chains for training, with a teacher.
 
     FILE gets a chain for each record. The model answers, criticises its answer with a score and a verdict,
     and corrects it until the score is good enough.

@@ -34,8 +34,8 @@ def sft(words: Words = None) -> None:
     """Train a model to answer, criticise itself, and revise.
 
     A recipe is a YAML file with the same names as the flags, or the name of a shipped one. Flags override it.
-    The flags of the commands of Alpaca, Vicuna and SelFee work as they are. To resume a stopped run, type
-    the same command again.
+    The flags of Alpaca's, Vicuna's and SelFee's training commands can be used unchanged. To resume a stopped
+    run, type the same command again.
     """
     _run("sft", words)
 

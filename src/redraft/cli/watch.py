@@ -29,7 +29,7 @@ from redraft.revision.words import name_of
 
 
 class Moving:
-    """The text being written, below the finished texts. It is removed when it ends."""
+    """The text being written, below the finished texts. It is removed once it is complete."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -82,7 +82,7 @@ RunEvent = RunProgress | RunMessage
 
 @dataclass(frozen=True)
 class Session:
-    """The state of one run of a job that is open to the work on its items."""
+    """The state of one run of a job, for the work on its items."""
 
     unfinished: Unfinished
     progress: ItemProgress
@@ -91,7 +91,7 @@ class Session:
     counts: ItemCounts  # an `error` in them ends the run once active items are finished
 
     def pay(self, tokens: int, usd: float | None, *, estimated: bool = False) -> None:
-        """Add generated tokens and money to what was spent, for the limits and the progress line."""
+        """Count generated tokens and money as spent, for the limits and the progress line."""
         self.spent.estimated |= estimated
         self.spent.tokens += tokens
         self.spent.usd += usd or 0.0
@@ -118,11 +118,11 @@ class JobResult:
 
     @property
     def exit_status(self) -> int:
-        """The exit status of a limit if one was reached, otherwise the highest of a failure, or 0."""
+        """The exit status of a limit if one was reached, otherwise a failure's highest, or 0."""
         return STOPPED if self.counts.limit else self.counts.exit_status
 
     def rows(self, results: str, before: int, now: int) -> list[tuple[str, str]]:
-        """Return rows for the summary: the number of results, and of failed items by cause."""
+        """Return rows for the summary: the number of results, and the failed items by cause."""
         earlier = f", {before:,} of them from before" if before else ""
         rows = [(results, f"{before + now:,} in {self.url or self.out}{earlier}")]
         if failed := self.causes.total():

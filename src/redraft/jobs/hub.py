@@ -63,7 +63,7 @@ class Cached:
 
 
 def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
-    """Return the GGUF file that `selects` names, or all of its parts in order. Without it, choose one."""
+    """Return the GGUF file that `selects` names, or all its parts in order. Without `selects`, choose one."""
     ggufs = sorted(name for name in files if _is_model(name))
     firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
     wanted = selects or PREFERRED
@@ -101,7 +101,7 @@ def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
     """Fetch a GGUF file unless it is cached, and check it. huggingface_hub shows the progress.
 
     First, size and licence are printed, and a warning if the machine has less free memory than the model
-    needs. `memory` is that need in bytes, or 0 if only the size of its file is known.
+    needs. `memory` is the number of bytes that it needs, or 0 if only the file's size is known.
 
     Raises:
         ModelError: There is no such repository or file, no permission, a wrong checksum, or no connection and

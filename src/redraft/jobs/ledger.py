@@ -111,7 +111,7 @@ def being_written(path: Path, run: RunFile) -> InUse:
 
 
 class Ledger(AbstractContextManager["Ledger"]):
-    """An output file, open for one process to add results to."""
+    """An open output file, to which one process adds results."""
 
     def __init__(
         self,

@@ -22,9 +22,9 @@ _SHOWN = 4  # sources of one licence to name
 
 
 class Source(NamedTuple):
-    """Something that a model or a file of records was made from."""
+    """A source of a model or of a file of records."""
 
-    kind: str  # what it is: base, adapter, delta, model or data
+    kind: str  # base, adapter, delta, model or data
     name: str
     licence: str = UNKNOWN  # its licence, or several, with commas or AND between them
 

@@ -49,7 +49,7 @@ KINDS: Mapping[str, str] = {
 
 
 class PluginError(UsageError):
-    """A plugin cannot be imported, crashes, has a wrong name, or is or returns an object of a wrong type."""
+    """A plugin cannot be imported, crashes, has a wrong name or type, or returns a wrong type."""
 
 
 class PluginWarning(UserWarning):
@@ -115,7 +115,7 @@ class Plugin:
         return found
 
     def guarded(self, function: F, kind: Any, passing: tuple[type[BaseException], ...] = ()) -> F:
-        """Return a function of the plugin that raises `PluginError` if it crashes or returns a wrong type."""
+        """Wrap a function of the plugin. Raise `PluginError` if it crashes or returns a wrong type."""
         if self.package == OWN:
             return function
 

@@ -114,7 +114,7 @@ class RunFile:
             )
 
     def is_of(self, provenance: Provenance) -> bool:
-        """Return whether there is a record, and its settings and input are those of `provenance`."""
+        """Return whether there is a record with the settings and input of `provenance`."""
         before = self.read()
         return before is not None and not any(_differences(before, provenance))
 

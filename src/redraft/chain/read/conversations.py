@@ -132,7 +132,7 @@ def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
 
 
 def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
-    """Read each pair of ranked answers to one message of an OASST1 tree. The better one is the best step."""
+    """Read each pair of ranked answers to one message of an OASST1 tree. The better is the best step."""
     waiting: list[tuple[TreeMessage, ...]] = [(_grown(fields),)]
     while waiting:
         path = waiting.pop()

@@ -150,7 +150,7 @@ def known_shape(record: Mapping[str, Any], where: str) -> Shape:
     fault = f"the record is of no known kind; its fields: {names(record)}"
     for name, value in record.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            fault += f"; {name!r:.60} contains {len(value):,} objects: jq -c '.[{json.dumps(name)}][]' FILE"
+            fault += f"; {name!r:.60} lists objects ({len(value):,}): jq -c '.[{json.dumps(name)}][]' FILE"
             break
     hint = _HINT
     if "text" in record:
