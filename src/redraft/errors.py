@@ -17,7 +17,7 @@ RedraftError
     └── EngineCrash       the process that runs the model died
 
 On the command line, `cli` prints the message and the hint without a traceback. An error that interrupts a
-chain stores the unfinished chain in `chain`.
+chain has the unfinished chain in its attribute `chain`.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ starts: begin begins beginswith
 def nearest(name: str, known: Iterable[str], before: str = "") -> str:
     """Return "Did you mean …?" with the nearest known name, or "" if no name is near.
 
-    `before`, such as `--`, is prefixed to it. Long names are cut: comparing needs 40 times their memory.
+    `before`, such as `--`, precedes that name. Long names are cut: comparing takes 40 times their memory.
     """
     from difflib import get_close_matches
 
@@ -280,7 +280,7 @@ class ServerError(EngineError):
 class EmptyReply(EngineError):
     """A model ended without an answer: it called a tool, only thought, or generated nothing."""
 
-    by_itself = False  # it generated nothing and ended by itself: an empty answer, where those are allowed
+    by_itself = False  # the model ended at once, without a text: an empty answer, where those are allowed
     cut = False  # `max_tokens` was reached before an answer, or the context was full
 
 

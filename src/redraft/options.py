@@ -10,11 +10,11 @@ type, and `option` sets its help text, default, range and flag:
   wrong value and the allowed ones. `read_file` also accepts the hyphens in a file's keys.
 - Code then reads attributes: `haste.rpm`. `haste.explicit` contains the given values, without defaults.
   `haste.model_copy(update=...)` replaces values, but does not check the new ones.
-- `options_of(Haste)` describes the options. `cli.options.takes` makes a command's flags from it; it gets the
-  model as text, `"redraft.somewhere:Haste"`, so that `redraft --help` does not import pydantic. A group may
-  inherit from others: `class More(B, A)` has the options of A, then those of B, then its own.
+- `options_of(Haste)` describes the options. `cli.options.takes` makes a command's flags from them. It gets
+  the group as text, `"redraft.somewhere:Haste"`, so that `redraft --help` does not import pydantic. A group
+  may inherit from others: `class More(B, A)` has the options of A, then those of B, then its own.
 - `Haste.model_json_schema()` is its JSON Schema.
-- For `def wait(**options: Unpack[HasteKeywords])`, the TypedDict is in `revision.keywords`.
+- For keyword arguments, `revision.keywords` has TypedDicts: `def wait(**options: Unpack[HasteKeywords])`.
 
 A type that pydantic does not know needs a reader: `price: Annotated[Price | None, PlainValidator(price_of)]`.
 """
@@ -37,8 +37,8 @@ OF_ANSWERS = "Model", "Revising", "Sampling", "Budget of the whole chain", "Wait
 MODEL, LOOP, SAMPLING, BUDGET, SERVER = OF_ANSWERS
 OF_RUNS = RUN, LIMITS, BATCHES = "Options", "Limits of this run", "Batches of a server"
 
-MAX_THREADS = 512  # most threads of llama.cpp (GGML_MAX_N_THREADS in ggml.h); more end the process
-RETRIES = 4  # default number of retries of a request that a server failed
+MAX_THREADS = 512  # llama.cpp's maximum (GGML_MAX_N_THREADS in ggml.h); more would end the process
+RETRIES = 4  # default number of times that a failed request is repeated
 MAX_SEED = 2**31 - 1  # engines take a seed of 31 bits
 TOKENS: Mapping[str, Any] = {"gt": 0, "le": 2**31 - 1}  # engines count them in 32 bits
 
@@ -46,7 +46,7 @@ Prompts = str | Mapping[str, str]
 """The name of the prompts for criticism and revision, or two templates (docs/recipes.md)."""
 
 Item = tuple[Callable[[Any], bool], str]
-"""A test whether a list item is allowed, and a description of what it should be."""
+"""A test that returns whether a list item is allowed, and a description of the allowed items."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class OptionModel(BaseModel):
         protected_namespaces=(),
         defer_build=True,
     )
-    # Of a verb or function with these options: defaults of its own, the options that its recipes may have
-    # (None for all), where shipped ones are in `redraft/recipes`, and what the config file does not set.
+    # For the verb or function that takes these options: its own defaults, the options that its recipes may
+    # set (None: all), the folder of shipped ones in `redraft/recipes`, and options that no config file sets.
     OWN_DEFAULTS: ClassVar[Mapping[str, Any]] = {}
     IN_RECIPES: ClassVar[type[OptionModel] | None] = None
     RECIPES: ClassVar[str] = ""
@@ -140,7 +140,7 @@ class OptionModel(BaseModel):
         """Return the options in a file, whose names may contain hyphens. The arguments are those of `read`.
 
         Raises:
-            UsageError: For any reason that `read` has, or because a name appears in both spellings.
+            UsageError: `read` raised it, or a name appears in both spellings.
         """
         found: dict[str, Any] = {}
         for key, value in values.items():
@@ -242,7 +242,7 @@ class PlainOptions(OptionModel):
         "accept an answer whose criticism gives this score or more", LOOP, "0..10", ge=0, le=10
     )
     context: Literal["last", "chain"] = option(
-        "what critic and writer see: the last step, or the whole chain", LOOP, "WHAT", default="last"
+        "context of critic and writer: the last step, or the whole chain", LOOP, "WHAT", default="last"
     )
     tell_checks: bool = option("tell the writer beforehand what the checks demand", LOOP, default=True)
     steer: bool = option("let checks steer the writer word by word, if its engine can", LOOP, default=True)
@@ -256,7 +256,7 @@ class PlainOptions(OptionModel):
         **TOKENS,
     )
     max_thoughts: int | None = option(
-        "maximum tokens that a local model thinks before it answers", SAMPLING, "N", ge=0
+        "maximum tokens of a local model's thoughts before an answer", SAMPLING, "N", ge=0
     )
     seed: int | None = option("random seed, which makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
 
@@ -344,10 +344,10 @@ class WaitOptions(OptionModel):
         "give up after S seconds without a token [300 for the first, then 60]", SERVER, "S", ge=0.001
     )
     retries: int = option(
-        "repeat a failed request or a broken reply N times", SERVER, "N", default=RETRIES, ge=0
+        "repeat a request that fails or breaks off up to N times", SERVER, "N", default=RETRIES, ge=0
     )
     patience: float | None = option(
-        "keep trying this long while the server is down or busy, besides --retries [ask: 0, others: 300]",
+        "keep trying for S seconds while the server is down or busy, besides --retries [ask: 0, others: 300]",
         SERVER,
         "S",
         ge=0,

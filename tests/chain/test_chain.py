@@ -159,7 +159,7 @@ class TestErrors:
                 "steps.0.feedback.verdict: Input should be 'accept', 'revise' or 'unknown' (found 'maybe')",
             ),
             ('{"stop": "tired"}', "stop: Input should be 'accepted', 'passed', 'ended', "),
-            ('{"best": 0}', "best is 0, but there are 0 steps"),
+            ('{"best": 0}', "best is 0, but the number of steps is 0"),
             (
                 '{"id": 1, "steps": 2}',
                 "id: Input should be a valid string (found 1); steps: Input should be a valid",

@@ -130,8 +130,8 @@ def test_an_engine_that_stays_down_ends_the_job() -> None:
 @pytest.mark.parametrize(
     ("content", "args", "said"),
     [
-        ('"Fine."\n{oops\n', [], "redraft: in.jsonl:2: not JSON: "),
-        (None, [], "redraft: in.jsonl: cannot be read: No such file or directory."),
+        ('"Fine."\n{oops\n', [], "redraft: in.jsonl:2: this is not JSON: "),
+        (None, [], "redraft: in.jsonl: it cannot be read: No such file or directory."),
         ("\n", [], "redraft: in.jsonl: there is no prompt in it. Write one per line."),
         ('"A?"', ["--parallel", "0"], "--parallel is 0."),
         ('"A?"', ["-o", "-"], "redraft: the output has to be a file, not '-'."),

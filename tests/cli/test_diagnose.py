@@ -66,5 +66,5 @@ def test_files_that_are_no_chains_are_named_with_what_reads_them() -> None:
     write("reviews.jsonl", [{"question_id": 1, "answer1_id": "a", "answer2_id": "b", "text": "8 8"}])
     refused(run("reviews.jsonl"), "reviews.jsonl:1: has reviews", "redraft report reviews.jsonl")
     Path("notes.jsonl").write_text("hello\n")
-    refused(run("notes.jsonl"), "notes.jsonl:1: not JSON", "the output of redraft eval or redraft answer")
+    refused(run("notes.jsonl"), "notes.jsonl:1: this is not JSON", "the output of redraft eval or redraft")
     refused(run(str(Path("notes.jsonl").rename("way.yaml"))), "redraft diagnose way.yaml --verify")

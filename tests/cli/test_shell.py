@@ -81,7 +81,7 @@ def test_a_full_disk_is_said(verb: list[str], buffered: bool, tmp_path: Path) ->
     env = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*REDRAFT, *verb], stdout=full, stderr=subprocess.PIPE, text=True, env=env)
-    assert done.stderr == "redraft: the output: No space left on device.\n"
+    assert done.stderr == "redraft: standard output cannot be written: No space left on device.\n"
     assert done.returncode == 2
 
 

@@ -109,7 +109,7 @@ def test_a_record_that_cannot_be_read_takes_nobodys_place(tmp_path: Path) -> Non
     records, (taken,), dropped = mixed(recipe, tmp_path)
     assert len(records) == 10
     assert (taken.found, taken.count, dropped.counts) == (20, 10, {"unreadable": 10})
-    with pytest.raises(RecordError, match=r"a\.jsonl:1: not JSON"):
+    with pytest.raises(RecordError, match=r"a\.jsonl:1: this is not JSON"):
         mixed(recipe, tmp_path, strict=True)
 
 
@@ -134,7 +134,7 @@ def test_strict_stops_only_at_what_there_would_be_room_for(tmp_path: Path) -> No
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([*lines[:-1], b"{"]))
     assert mixed(recipe, tmp_path, strict=True)[0] == [drawn]
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([*lines[:place], b"{", *lines[place + 1 :]]))
-    with pytest.raises(RecordError, match=rf"a\.jsonl:{place + 1}: not JSON"):
+    with pytest.raises(RecordError, match=rf"a\.jsonl:{place + 1}: this is not JSON"):
         mixed(recipe, tmp_path, strict=True)
 
 

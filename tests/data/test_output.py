@@ -161,7 +161,7 @@ def deep(depth: int) -> dict[str, Any]:
 @pytest.mark.parametrize("depth", [200, 220, 300])
 def test_what_is_nested_too_deep_to_be_written_is_a_drop(depth: int) -> None:
     drop = chain_or_drop(line_of(deep(depth)), strict=False)
-    reason = "a.jsonl:1: is nested too deeply to be written and read again."
+    reason = "a.jsonl:1: the record is nested too deeply to be written and read again."
     assert drop == Drop("unreadable", reason, "a.jsonl:1", record=line_of(deep(depth)).data)
     with pytest.raises(RecordError, match="too deep"):
         chain_or_drop(line_of(deep(depth)), strict=True)

@@ -193,7 +193,7 @@ class TestMaps:
         path = write(tmp_path / "x.jsonl", [{"q": "1", "a": "2"}, {"q": "3"}, {"a": "4"}])
         chains, [drop] = read(path, Reader(fields=FieldMap.of(["instruction=q,output=a"])))
         assert [chain.prompt.instruction for chain in chains] == ["1", "3"]
-        assert (drop.where, drop.reason) == (f"{path}:3", "no known kind of record; its fields: 'a'.")
+        assert (drop.where, drop.reason) == (f"{path}:3", "the record is of no known kind; its fields: 'a'.")
 
 
 class TestIds:
@@ -227,17 +227,17 @@ class TestBadInput:
         b'"just a text"\n'  # good
     )
     REASONS = (
-        "not JSON: Expecting value at character 16.",
+        "this is not JSON: Expecting value at character 16.",
         "instruction should be a text (found 3).",
-        "no known kind of record; its fields: 'other'.",
-        "should be an object or a text (found 3).",
+        "the record is of no known kind; its fields: 'other'.",
+        "the record should be an object or a text (found 3).",
         "it answers a question that is not in the record.",
         "conversations.0: from is missing.",
         f"conversations.0: from should be one of {ROLES} (found 'alien').",
         "conversations is empty.",
-        "has a lone surrogate: \\ud… without its other half.",
-        "not UTF-8: invalid start byte at byte 18. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE",
-        "is a review, not a prompt, an answer or a chain.",
+        "it has a lone surrogate: \\ud… without its other half.",
+        "this is not UTF-8: invalid start byte at byte 18. If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE",
+        "the record is a review, not a prompt, an answer or a chain.",
     )
 
     def test_each_is_dropped_with_its_reason_and_the_others_are_read(self, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ class TestBadInput:
     def test_strict_stops_at_the_first(self, tmp_path: Path, workers: int) -> None:
         path = tmp_path / "x.jsonl"
         path.write_bytes(self.BAD)
-        with pytest.raises(RecordError, match=r"x\.jsonl:2: not JSON.*\n.*Write one JSON object"):
+        with pytest.raises(RecordError, match=r"x\.jsonl:2: this is not JSON.*\n.*Write one JSON object"):
             read(path, strict=True, workers=workers)
 
 
@@ -337,7 +337,7 @@ class TestRealFiles:
     def test_reviews_are_refused_by_name(self, shared_data: Path) -> None:
         chains, drops = read(shared_data / "selfee/reviews")
         assert (chains, len(drops)) == ([], 320)
-        assert {drop.reason for drop in drops} == {"is a review, not a prompt, an answer or a chain."}
+        assert {d.reason for d in drops} == {"the record is a review, not a prompt, an answer or a chain."}
 
     def test_no_file_is_left_out(self, shared_data: Path) -> None:
         files = {str(path.relative_to(shared_data)) for path in shared_data.rglob("*.json*")}

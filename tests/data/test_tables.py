@@ -53,10 +53,10 @@ class TestCsv:
         assert values == [{"q": "3", "a": "\0"}, {"q": "5", "a": "6"}]
         way_out = "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
         assert faults == [
-            ":2: has 1 cell, but the header has 2.",
-            ":3: has 3 cells, but the header has 2.",
-            ":4: not CSV: ',' expected after '\"'.",
-            f":5: not UTF-8: invalid continuation byte at byte 8. {way_out}",
+            ":2: the row has 1 cell, but the header has 2.",
+            ":3: the row has 3 cells, but the header has 2.",
+            ":4: this is not CSV: ',' expected after '\"'.",
+            f":5: this is not UTF-8: invalid continuation byte at byte 8. {way_out}",
         ]
 
     def test_a_quote_that_is_never_closed_is_damage(self, tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ class TestCsv:
         ("content", "message"),
         [
             (b"q,a,q\n1,2,3\n", ":1: its header names the column 'q' twice"),
-            (b'"q"x,a\n1,2\n', ":1: not CSV: ',' expected"),
-            (b'"q,a\n1,2\n', ":1: not CSV: unexpected end"),
+            (b'"q"x,a\n1,2\n', ":1: this is not CSV: ',' expected"),
+            (b'"q,a\n1,2\n', ":1: this is not CSV: unexpected end"),
             (b"\0\x8b" + gzip.compress(b"q,a\n" * 999, mtime=0)[2:], "not CSV"),
             ("q,a\n".encode("utf-16"), "is UTF-16"),
         ],
@@ -148,7 +148,7 @@ class TestParquet:
         whole = path.read_bytes()
         for content in (b"", b"PAR1 is not one", whole[:-9], b"PAR1" + b"\xff" * 500 + whole[504:]):
             path.write_bytes(content)
-            with pytest.raises(RecordError, match=r"x\.parquet: cannot be read: "):
+            with pytest.raises(RecordError, match=r"x\.parquet: it cannot be read: "):
                 rows(read_parquet, path)
 
 

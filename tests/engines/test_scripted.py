@@ -54,7 +54,7 @@ def test_a_reply_that_calls_a_tool_ends_the_chain(tmp_path: Path) -> None:
 def test_a_binary_file_is_not_a_script(tmp_path: Path) -> None:
     path = tmp_path / "random.bin"
     path.write_bytes(b'"a"\n\xff\xfe\x00')
-    with pytest.raises(RecordError, match="2: not text"):
+    with pytest.raises(RecordError, match="2: this is not text"):
         read_script(path)
 
 

@@ -110,7 +110,7 @@ def test_a_bad_line_in_the_middle_is_an_error_and_stays(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     fill(out, ["a"])
     out.write_text(f"oops\n{line('a')}\n")
-    with pytest.raises(RecordError, match=r":1: not a JSON object\."):
+    with pytest.raises(RecordError, match=r":1: the line is not a JSON object\."):
         fill(out, ["b"])
     out.write_text('{"name": "a"}\n')
     with pytest.raises(RecordError, match=r":1: id is missing\."):

@@ -87,7 +87,7 @@ def test_sigterm_asks_to_be_started_again(capfd: pytest.CaptureFixture[str]) -> 
     assert exit_status(signal.SIGTERM) == AGAIN == os.EX_TEMPFAIL
     assert (
         capfd.readouterr().err
-        == "\nredraft: SIGTERM: finishing what is under way, then saving. Ctrl-C stops at once.\n"
+        == "\nredraft: SIGTERM: finishing the current step, then saving. Ctrl-C stops at once.\n"
     )
 
 
@@ -99,7 +99,7 @@ def test_a_second_ctrl_c_stops_at_once(capfd: pytest.CaptureFixture[str]) -> Non
             send(signal.SIGINT)
     assert exit_status(signal.SIGINT) == 130
     assert capfd.readouterr().err == (
-        "\nredraft: SIGINT: finishing what is under way, then saving. Ctrl-C again stops at once.\n"
+        "\nredraft: SIGINT: finishing the current step, then saving. Ctrl-C again stops at once.\n"
     )
 
 

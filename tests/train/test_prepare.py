@@ -299,7 +299,7 @@ def test_a_record_that_is_none_is_named(write: Write, cache: Path) -> None:
     path = write(("a", "b"))
     with path.open("a") as file:
         file.write('{"instruction": \n')
-    with pytest.raises(RecordError, match=r"data\.jsonl:2: not JSON") as caught:
+    with pytest.raises(RecordError, match=r"data\.jsonl:2: this is not JSON") as caught:
         prepare([path], Letters(), cache)
     assert "-o OTHER.jsonl leaves it out" in str(caught.value.hint)
     assert [each.suffix for each in cache.iterdir()] == [".lock"]

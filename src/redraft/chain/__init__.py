@@ -55,8 +55,8 @@ Role = Literal["writer", "critic", "judge"]
 Place = tuple[int, int] | str
 """A place in an answer: a character range (start, end), end excluded, or the JSON pointer of a value."""
 
-MISSING = "missing_revisions"  # name in `meta` of the number of revisions that a chain has too few
-UNCHANGED = "unchanged"  # name in `meta` of a person's places that were not changed, each with why
+MISSING = "missing_revisions"  # key in `meta` of the number of revisions that are missing
+UNCHANGED = "unchanged"  # key in `meta` of the requested changes that were not made, with reasons
 
 
 class _Record(BaseModel):
@@ -65,7 +65,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
 
-_rare = partial(Field, exclude_if=not_)  # a field that is in the record only if it says something
+_rare = partial(Field, exclude_if=not_)  # a field that is recorded only if it is neither empty nor false
 
 ESTIMATED = "estimated: the server reports no usage"
 PARTLY = "partly estimated: replies that broke off report no usage"
@@ -145,12 +145,12 @@ class Step(_Record):
     """An answer with its feedback.
 
     Attributes:
-        finish: The reason why the answer ended; if the model's feedback was cut, why that ended.
-        echo: The text is not an answer: it repeats the prompt or the feedback, only acknowledges it, or
+        finish: The reason why the answer ended, or why the model's feedback ended if that was cut.
+        echo: The text is not an answer: it repeats the prompt or the feedback, only acknowledges them, or
             replaces a tool call that is due. An echo never passes, and ranks below every other answer.
         reasoning: The model's thoughts before the answer. Thoughts in tags in `answer` (`chain.thoughts`) go
             here. Recorded only if there are any.
-        tool_calls: Tool calls, in the form of an assistant message. Recorded only if there are any.
+        tool_calls: Tool calls, as in an assistant message. Recorded only if there are any.
         fresh: The answer is another draft, not a revision. Recorded only if true.
         steered: Names of the checks that steered the model while it wrote. Recorded only if there are any.
         patch: The places of this answer that were rewritten. The rest equals the previous answer byte
@@ -239,7 +239,7 @@ class Prompt(_Record):
         if users or not messages:
             return "the prompt is empty"
         roles = sorted({str(message.get("role")) for message in messages})
-        return f"the prompt has no user message: the roles of its messages are {' and '.join(roles)}"
+        return f"the prompt has no user message: each message has the role {' or '.join(roles)}"
 
     @property
     def said(self) -> str:
@@ -293,7 +293,7 @@ def visible(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Return whether a text contains only spaces, invisible characters and the lines of code fences."""
-    first = text.lstrip()[:1]  # mostly tells
+    first = text.lstrip()[:1]  # usually decides
     return not (first and unicodedata.category(first)[0] in "LNP" and first not in _FILLERS) and all(
         char.isspace() or unicodedata.category(char) in ("Cf", "Cc") or char in _FILLERS
         for char in _FENCE_LINE.sub("", text)
@@ -316,7 +316,7 @@ def whole(text: str) -> str:
 
 
 class Chain(_Record, Generic[T_co]):
-    """A prompt and all its steps, why it stopped, and which answer is best.
+    """A prompt, all its steps, the reason why the chain ended, and the best answer.
 
     `Chain[Person]` is a chain whose `value` is a Person. Only type checkers use the type.
 
@@ -351,7 +351,7 @@ class Chain(_Record, Generic[T_co]):
         if self.version != VERSION:
             raise ValueError(f"version is {self.version}, but this redraft reads version {VERSION}")
         if self.best is not None and not 0 <= self.best < len(self.steps):
-            raise ValueError(f"best is {self.best}, but there are {len(self.steps)} steps")
+            raise ValueError(f"best is {self.best}, but the number of steps is {len(self.steps)}")
         if written := self.model_extra:
             self._value = written.get("value")
             for name in _DERIVED:
@@ -393,7 +393,7 @@ class Chain(_Record, Generic[T_co]):
     @property
     def value(self) -> T_co | None:
         """The object in the best answer, if JSON was requested and the answer is complete and valid."""
-        return cast("T_co | None", (self.__pydantic_private__ or {}).get("_value"))  # `_value` is slow
+        return cast("T_co | None", (self.__pydantic_private__ or {}).get("_value"))  # faster than `_value`
 
     def with_value(self, value: Any) -> Chain:
         """Return a copy of the chain with this parsed object."""
@@ -402,7 +402,7 @@ class Chain(_Record, Generic[T_co]):
         return chain
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy. If `steps` or `best` changes, it has no value: that belongs to the old answers."""
+        """Return a copy. If `steps` or `best` changes, the copy has no value, as its answer may differ."""
         copy = super().model_copy(update=update, deep=deep)
         if update and not update.keys().isdisjoint(("steps", "best")):
             copy._value = None  # noqa: SLF001  (its own private attribute)
@@ -414,7 +414,7 @@ class Chain(_Record, Generic[T_co]):
         `answer` and `passed` are written for other programs. `from_json` computes them from the steps.
         """
         empty = {name for name in ("drafts", "usage_by_role") if not getattr(self, name)}
-        own = self.__pydantic_serializer__.to_json(self, exclude=empty)  # `model_dump_json` asks more
+        own = self.__pydantic_serializer__.to_json(self, exclude=empty)  # faster than `model_dump_json`
         derived = {"answer": self.answer, "passed": self.passed, "value": self.value}
         return (own[:-1] + b"," + to_json(derived, inf_nan_mode="null", fallback=repr)[1:]).decode()
 
@@ -427,7 +427,7 @@ class Chain(_Record, Generic[T_co]):
             where: The name of the line in errors, such as `out.jsonl:12`.
 
         Raises:
-            RecordError: The line is not JSON, is of another version, or has a wrong field, which is named.
+            RecordError: The line is not JSON, or its version or a field is wrong. Messages name the field.
         """
         try:
             return cls.model_validate_json(line)
@@ -441,7 +441,7 @@ _LOOP = re.compile(r"\b([^\W\d_][^\n]{4,60}?)(?:\W+\1){2}\W*\Z")
 
 
 def loop(text: str) -> int | None:
-    """Return where the repetition begins, if a text ends with one phrase three times, or None."""
+    """Return the index where a repetition begins, if a text ends with a phrase three times, or None."""
     found = _LOOP.search(text, max(0, len(text) - 200))
     return found.end(1) if found else None
 
@@ -462,8 +462,8 @@ def best_step(steps: Sequence[Step]) -> int | None:
 
     With checks, these criteria decide in turn: the answer passes, does not end in a loop, was not stopped as
     `lost`, has the higher score, is complete, comes first. Without checks, the last complete answer is best;
-    one without a verdict counts as incomplete if a fresh draft follows. Echoes rank last. An answer that a
-    person wanted changed, and all answers before it, rank just above them.
+    an answer without a verdict counts as incomplete if a fresh draft follows. Echoes rank last. The last
+    answer that a person wanted changed, and all answers before it, rank just above echoes.
     """
     if not has_answer(steps):
         return None
@@ -485,7 +485,7 @@ def best_step(steps: Sequence[Step]) -> int | None:
     return max(range(len(steps)), key=rank)
 
 
-_DERIVED = ("answer", "passed", "value")  # what a line of JSON has besides the record
+_DERIVED = ("answer", "passed", "value")  # fields of a JSON line that are not fields of a chain
 
 
 def describe(error: ValidationError) -> str:

@@ -114,7 +114,7 @@ def chat_spans(chain: Chain, objective: Objective, template: ChatTemplate) -> li
     written = [*(dict(turn.message or {}) | turn.told for turn in asked_for), answer]
     single = sum(not span.stop for span in own) == 1  # not a chain of steps
     turns = [_apart(turn) if single or turn is not answer else turn for turn in written]
-    in_fields = [*written, chain.meta.get("message") or {}]  # where thoughts may stand beside the content
+    in_fields = [*written, chain.meta.get("message") or {}]  # these may have thoughts in fields of their own
     failures: list[RecordError] = []
     for form in _FORMS if any(map(calls_of, turns)) else _FORMS[:1]:
         lay = partial(_Layout, template, tools=tools_of(chain), form=form)
@@ -122,14 +122,14 @@ def chat_spans(chain: Chain, objective: Objective, template: ChatTemplate) -> li
             try:
                 return lay(turns).spans(own, objective)
             except _LostThoughts:
-                # As DeepSeek-R1's, which never shows again what the model thought.
+                # For example, DeepSeek-R1's template never renders a message's thoughts.
                 if template.opens_thoughts:
                     content = together(thoughts_of(turns[-1]).strip(), content_of(turns[-1]))
                     last = {**_without_thoughts(turns[-1]), "content": content}
                     return lay([*turns[:-1], last], hidden=True).spans(own, objective)
                 if any(map(thoughts_of, in_fields)):
                     raise
-                return lay(written).spans(own, objective)  # to this template, thoughts are a text
+                return lay(written).spans(own, objective)  # this template treats thoughts as text
         except RecordError as failure:
             failures.append(failure)
     raise failures[0]
@@ -140,9 +140,9 @@ class _LostThoughts(RecordError):
 
 
 class _Form(NamedTuple):
-    """A form of messages with calls. Templates need different forms, and do not declare which."""
+    """A format of messages with calls. Templates need different formats, and do not declare which."""
 
-    empty: str | None  # the content beside calls without a text
+    empty: str | None  # the content of a message that has calls but no text
     arguments_as_text: bool
 
 
@@ -267,7 +267,7 @@ class _Layout:
     # What the model writes.
 
     def regions(self) -> dict[int, Place]:
-        """Return the start and end of each turn that the model writes. Turns changed later are left out.
+        """Return the start and end of each turn that the model writes. Turns that change later are left out.
 
         Raises:
             RecordError: The template leaves out a text, or changes what comes before the last turn.
@@ -296,7 +296,7 @@ class _Layout:
             return None
         if self.text.startswith(before):
             start = len(before)
-        else:  # as where the prompt opens thoughts and the turn begins with a call
+        else:  # for example, the prompt opens thoughts, and the turn begins with a call
             start = len(_TAG_BEGUN.sub("", self.text[: min(_same(before, self.text), own[0].start)]))
         last = max(leaf.end for leaf in own)
         others = any(start < leaf.start < last and leaf.of.turn != turn for leaf in self.leaves)
@@ -307,7 +307,7 @@ class _Layout:
         return start, end if self.text[last:end] == after[last:end] else last
 
     def _keeps(self, after: str, turn: int) -> bool:
-        """Return whether the text up to a turn contains all of that turn. Raise if words are always lost."""
+        """Return whether `after`, which ends with a turn, has all its texts. Raise if some never appear."""
         kept = {int(mark[1]) for mark in _MARK.finditer(after)}
         lost = [text for n, text in enumerate(self._texts) if text.turn == turn and n not in kept]
         for text in lost:
@@ -330,7 +330,7 @@ class _Layout:
     # The spans.
 
     def spans(self, own: Sequence[Span], objective: Objective) -> list[Span]:
-        """Return the spans of the whole text; `own` are those of the last content."""
+        """Return the spans of the whole text. `own` are the spans of the last message's content."""
         regions, last = self.regions(), self._last
         if any(leaf.of.turn == last and leaf.of.what == _ANSWER and not leaf.exact for leaf in self.leaves):
             raise RecordError(_CHANGED)
@@ -355,7 +355,7 @@ class _Layout:
                     spans.append(Span(_mended(text), learnt[turn], answer=says))
                 beside[turn] = spans[-1].trained
                 ended = len(spans) if turn == last else ended
-        # An unfinished answer has no stop token, nor what the template adds.
+        # After an unfinished answer, the stop token and the template's further text are left out.
         return spans if own[-1].stop else spans[:ended]
 
     def _cuts(self, regions: Mapping[int, Place]) -> Iterator[tuple[int, int, int | None, _Leaf | None]]:

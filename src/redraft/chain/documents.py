@@ -13,7 +13,7 @@ from typing import Any
 
 from redraft.errors import UsageError, fault_of, nearest
 
-_MOST = 1 << 20  # the most bytes of a settings file, far above any that a person writes
+_MOST = 1 << 20  # maximum bytes of a settings file: far more than a person writes
 
 
 def text_of_settings(path: Path) -> str:
@@ -48,7 +48,7 @@ def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict):
         found = "is empty" if document is None else "is not a recipe"
-        raise UsageError(f"{path}: {found}.", hint="A recipe lists settings, one per line: name: value")
+        raise UsageError(f"{path} {found}.", hint="A recipe lists settings, one per line: name: value")
     return str(path), {key: value for key, value in document.items() if key != "about"}
 
 
@@ -80,7 +80,7 @@ def yaml_of(text: str | bytes, name: object) -> Any:
     try:
         return yaml.load(text, Loader)  # noqa: S506  (a safe loader)
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        # PyYAML looks up the value of a `!!bool` or `!!timestamp` without a check.
+        # PyYAML does not check the value of a `!!bool` or `!!timestamp` before it looks that value up.
         raise UsageError(f"{name} is not YAML{_fault(error):.300}.", hint="Write name: value") from None
 
 

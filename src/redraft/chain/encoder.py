@@ -67,7 +67,7 @@ class Vocabulary:
     stop: str  # the mark of the stop token
     marks: dict[str, str]  # the text of each control token to its mark
     template: ChatTemplate | None
-    fingerprint: str  # a hash of all that decides the ids of a text
+    fingerprint: str  # a hash of everything that decides a text's ids
     _backend: Tokenizer
     _meant: NDArray[np.uint32]
     _control: NDArray[np.bool_]
@@ -101,7 +101,7 @@ class Vocabulary:
         given = tokenizer.chat_template
         templates = given if isinstance(given, dict) else {"default": given}
         template = templates.get("default")
-        with_tools = templates.get("tool_use", template)  # a second template, which transformers knows
+        with_tools = templates.get("tool_use", template)  # transformers' template for prompts with tools
         named = {name: str(text) for name, text in tokenizer.special_tokens_map.items()}
         decides = [written, first, template, with_tools, named]
         render = partial(_rendered, template=template or "", with_tools=with_tools or "", named=named)
@@ -124,7 +124,7 @@ class Vocabulary:
         If `within`, the text continues another one, so the tokenizer adds no space before it.
 
         Raises:
-            RecordError: The text contains a control token that the tokenizer insists on reading as one.
+            RecordError: The tokenizer reads a part of the text as a control token, although it has no mark.
         """
         lead = self._lead if within else ""
         self._backend.encode_special_tokens = True  # pickling drops it
@@ -194,7 +194,7 @@ def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
     backend = Tokenizer.from_str(written)
     backend.no_truncation()
     backend.no_padding()
-    backend.post_processor = None  # it would leave spaces out of the places
+    backend.post_processor = None  # it would leave spaces out of the tokens' offsets
     backend.add_tokens(
         [
             AddedToken(mark, lstrip=token.lstrip, rstrip=token.rstrip, normalized=False, special=False)
@@ -221,10 +221,10 @@ def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _lead(backend: Tokenizer, mark: str) -> str:
-    """Return a text to put in front, so that SentencePiece adds no space to the text.
+    """Return a prefix that keeps SentencePiece from adding a space to a text.
 
-    It adds none after a mark, except with older files. For these, a line break helps: it is a byte token
-    there and merges with nothing.
+    SentencePiece adds none after a mark, except with older files. With these, a line break helps, because it
+    is a byte token and merges with nothing.
     """
     alone = backend.encode("a")
     if "".join(alone.tokens) == "a":
@@ -247,7 +247,7 @@ class Cut(NamedTuple):
     """The numbers of tokens and answers that an example lost to the length limit."""
 
     tokens: int = 0
-    prompt: int = 0  # those dropped from the prompt. The others are the end of the text.
+    prompt: int = 0  # tokens dropped from the prompt; the others were dropped from the end
     lost: int = 0  # answers that were dropped as a whole
     broken: int = 0  # 1 if the example ends within an answer
 
@@ -259,7 +259,7 @@ class Example:
     ids: NDArray[np.uint32]  # token ids, shape [n]
     trained: NDArray[np.bool_]  # which tokens carry loss, shape [n]
     cut: Cut = field(default_factory=Cut)
-    # Whether earlier answers of the conversation carry no loss, because the format has one turn.
+    # Whether earlier answers carry no loss, because the format or the model's template prevents it.
     leaves: bool = False
 
 
@@ -276,7 +276,7 @@ class Uncut:
 
     ids: NDArray[np.uint32]
     trained: NDArray[np.bool_]
-    asked: Sequence[Place]  # places of the texts of users and systems before the first answer with loss
+    asked: Sequence[Place]  # places of user and system texts before the model's first turn
     answers: Sequence[Place]
     turns: Sequence[int]
 
@@ -382,7 +382,7 @@ class Encoder:
         """Return rendered spans as tokens, without a length limit."""
         text, places, borders = _placed(spans, self.vocabulary)
         tokens, first = self._tokens(text, borders), self.vocabulary.first
-        if np.array_equal(tokens.ids[: len(first)], first):  # a chat template has written it
+        if np.array_equal(tokens.ids[: len(first)], first):  # a chat template wrote these tokens
             first = first[:0]
         trained = np.zeros(len(tokens.ids), np.bool_)
         for start, end in _joined((start, end) for span, start, end in places if span.trained):
@@ -419,7 +419,7 @@ class Encoder:
         )
 
     def _clean(self, text: str, border: int, whole: Tokens) -> bool:
-        """Return whether the prompt up to `border` has the same tokens if tokenised alone. Marks do."""
+        """Return whether a prompt ending at `border` has the same tokens alone. Marks isolate older text."""
         start = max(text.rfind(OPEN, 0, border), 0)
         first, end = np.searchsorted(whole.starts, (start, border))
         if end and whole.ends[end - 1] > border:
@@ -428,13 +428,13 @@ class Encoder:
         return np.array_equal(alone.ids, whole.ids[first:end])
 
 
-LONGEST = 1 << 20  # the most characters of a text: while it is tokenised, a token takes hundreds of bytes
+LONGEST = 1 << 20  # maximum characters of a text: tokenising needs hundreds of bytes for each token
 
 
 def _placed(
     spans: Sequence[Span], vocabulary: Vocabulary
 ) -> tuple[str, list[tuple[Span, int, int]], list[int]]:
-    """Join spans, with marks for control tokens. Return text, places, and where the model starts."""
+    """Join spans, with marks for control tokens. Return the text, places, and starts of the model's turns."""
     texts = [_text_of(span, vocabulary) for span in spans]
     ends = list(accumulate(map(len, texts)))
     if ends[-1] > LONGEST:
@@ -480,7 +480,7 @@ class PromptEncoder(Encoder):
         max_length: int,
         room: int,
     ) -> None:
-        """Read the tokenizer, as `Encoder` does. Of `max_length` tokens, `room` are kept for the answer."""
+        """Read the tokenizer, as `Encoder` does. `room` of the `max_length` tokens are for the answer."""
         super().__init__(tokenizer, format, "answer", max_length)
         self._most = max_length - room
 
@@ -556,7 +556,7 @@ class PairEncoder:
         """Return the tokens of a prompt with one answer. An empty answer becomes the stop token alone."""
         empty = is_blank(answer)
         asked = Chain(prompt=prompt)
-        # An empty turn is no answer to the formats.
+        # Formats reject an empty answer, so it is replaced with a text, whose tokens are then removed.
         uncut = self._uncut(_answered(asked, "a" if empty else answer))
         if empty:
             place = slice(*uncut.answers[-1])
@@ -571,15 +571,15 @@ class PairEncoder:
         spans = spans_of(chain, encoder.format, "answer", encoder.vocabulary.template)
         end = max(number for number, span in enumerate(spans) if not span.given) + 1
         start = max(number for number, span in enumerate(spans[:end]) if span.given) + 1
-        # All before the last answer is its prompt.
+        # Everything before the last answer is its prompt.
         before = [replace(span, trained=False, given=True) for span in spans[:start]]
         uncut = encoder.uncut([*before, *spans[start:end]])
         asked = [(min(uncut.asked)[0], max(uncut.asked)[1])] if uncut.asked else []
-        return replace(uncut, asked=asked)  # the middle of a conversation may be several turns
+        return replace(uncut, asked=asked)  # the dropped middle may span several turns
 
 
 def answers_of(chain: Chain) -> tuple[str, str]:
-    """Return the chosen and the rejected answer of a chain, by `chain.write.to_preference`."""
+    """Return the chosen and the rejected answer of a chain, as `chain.write.to_preference` decides."""
     if isinstance(meta_of(chain, "source").get("chosen"), list):
         raise RecordError("a pair has more than text (a tool call or thoughts), but only text is trained on")
     if any(is_blank(step.answer) for step in chain.steps):

@@ -83,9 +83,9 @@ def only_text(chain: Chain) -> Chain:
     messages = [*(turn.message or {} for turn in turns), answer_message(chain)]
     for found, what in ((calls_of, "a tool call"), (thoughts_of, "thoughts")):
         if any(map(found, messages)):
-            raise RecordError(f"a record contains {what}, which needs another format (--format chat may do)")
+            raise RecordError(f"a record contains {what}, so it needs another format (--format chat may do)")
     if tools_of(chain):
-        raise RecordError("a record contains tools, which need another format (--format chat may do)")
+        raise RecordError("a record contains tools, so it needs another format (--format chat may do)")
     return chain
 
 
@@ -126,7 +126,7 @@ def first_alone(chain: Chain) -> Chain:
     if not chain.steps or _is_pair(chain):
         return chain
     step = chain.steps[0]
-    finish = "stop" if step.complete else step.finish  # otherwise the feedback was cut
+    finish = "stop" if step.complete else step.finish  # the `finish` of a complete step may be its feedback's
     alone = step.model_copy(update={"feedback": None, "finish": finish})
     return chain.model_copy(update={"steps": (alone,), "best": 0})
 
@@ -177,7 +177,7 @@ def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> l
         spans = []
         for k, step in enumerate(steps):
             if k:
-                # For a critic, it ends a feedback as the stop token ends the last one.
+                # For a critic, the heading ends a feedback, as the stop token ends the last feedback.
                 spans.append(Span(revision_heading(k), objective != "critic" or spans[-1].trained))
             spans.append(Span(escape(step.answer), learnt[k], answer=True))
             if feedback := _feedback(step):
@@ -205,7 +205,7 @@ def _rejected(step: Step) -> bool:
 
 
 def _feedback(step: Step) -> Feedback | None:
-    """Return the feedback to write, but not an acceptance without text, such as that of passed checks."""
+    """Return the feedback to write. Acceptance without text, as by passed checks, is not written."""
     feedback = step.feedback
     return None if feedback and not feedback.text and feedback.verdict == "accept" else feedback
 

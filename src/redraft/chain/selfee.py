@@ -33,7 +33,7 @@ _DONE = (
     "Revision is not needed",
     "No revision is needed",
     "No revisions needed",
-    # Others that the released training chains say, in the same sense.
+    # Others with the same meaning, from the released training chains.
     "No revisions are needed",
     "No revision needed",
     "No further revision is needed",
@@ -110,7 +110,7 @@ def render_steps(steps: Sequence[Step]) -> str:
 
 _DIGITS = 9
 _HEADING = re.compile(rf"^(\\*)### (?:Answer|(Feedback|Revision)(?: ([0-9]{{1,{_DIGITS}}}))?):", re.MULTILINE)
-"""A heading, plain or escaped: its backslashes, its kind (none for `Answer`), and its number if any."""
+"""Matches a heading, plain or escaped. Groups: backslashes, kind (none for `Answer`), number (if any)."""
 
 
 def escape(text: str) -> str:
@@ -230,7 +230,7 @@ class Parser:
         return ()
 
     def _heading(self, found: re.Match[str]) -> int:
-        """Open the section that is due. Return where its text begins; a quoted heading is part of it."""
+        """Open the next section if its heading was found. Return the index where the text continues."""
         backslashes, kind, number = found.groups()
         if backslashes:
             return found.start() + 1
@@ -305,7 +305,7 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
 
 
 def last_answer(steps: Sequence[Step]) -> int | None:
-    """Return the index of the last nonempty answer, or of the last one if all are empty; None without any."""
+    """Return the index of the last nonempty answer, or of the last answer if all are empty, or None."""
     written = [i for i, step in enumerate(steps) if not is_blank(step.answer)]
     return written[-1] if written else len(steps) - 1 if steps else None
 

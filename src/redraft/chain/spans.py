@@ -54,10 +54,10 @@ def _prompt(prompt: Prompt, last: str) -> list[Span]:
 
 @dataclass(frozen=True)
 class _Style:
-    """The texts around the turns of a conversation, as a format has them."""
+    """The texts that a format puts around the turns of a conversation."""
 
     system: str  # start of a conversation without a system message
-    after_system: str  # after either
+    after_system: str  # after the system message or its default
     user: str
     again: str  # before the user's later turns
     assistant: str  # before the assistant's turn and its leading space
@@ -105,7 +105,7 @@ class ConversationTemplate:
 
     name: str
     style: _Style | None  # the texts around turns; None for SelFee's format
-    stops: tuple[str, ...] = ()  # texts that end an answer, beside the model's stop token
+    stops: tuple[str, ...] = ()  # texts that end an answer, besides the model's stop token
 
     def text(self, prompt: Prompt, end: str) -> str:
         """Return a prompt up to the answer. `end` is the model's stop token, which ends earlier answers.

@@ -31,7 +31,7 @@ class Turn(NamedTuple):
 
     role: Speaker
     text: str
-    # The prompt's message, with its other fields, if the turn is one.
+    # The message with all its fields, if the turn comes from the prompt's messages.
     message: Mapping[str, Any] | None = None
 
     @property
@@ -142,7 +142,7 @@ def gold_texts(chain: Chain) -> list[str]:
 
 
 def gold_text(chain: Chain) -> str:
-    """Return the gold answer with its rationale, in the form that a model is trained on, or an empty text.
+    """Return the gold answer with its rationale, as a model is trained on it, or an empty text.
 
     Models learn mathematics from worked steps, so the rationale comes first, and the gold answer follows as a
     paragraph of its own. A solution that already boxes the answer is left unchanged.

@@ -35,11 +35,11 @@ PAIRS: Pairs = (
 )
 """The tags that open and close a thought. A tag with an empty closing tag only surrounds an answer."""
 
-_PAIRED = PAIRS[:13]  # those whose end is no other token's
+_PAIRED = PAIRS[:13]  # pairs whose closing tag ends only thoughts
 _FENCES = ("```", "~~~")
 _LONGEST = 64  # characters, more than any tag has
 _SPACE = re.compile(r"\s*")
-_ENDS = (">", "]", "▷")  # of tags: a text without any of them has none, which is fast to see
+_ENDS = (">", "]", "▷")  # every tag ends in one of these, so a text without them has no tags
 _BARE = re.compile(r"\s*analysis(?=\S)(.*?)assistantfinal(.*)", re.DOTALL)
 """Harmony's channels, from a server that leaves out control tokens."""
 
@@ -95,7 +95,7 @@ class Splitter:
     pairs: Pairs = PAIRS
     until: str = ""
     _held: str = ""
-    _blanks: list[str] = field(default_factory=list)  # held behind that, at the beginning of a line
+    _blanks: list[str] = field(default_factory=list)  # white space held back at the beginning of a line
     _at: int = 0
     _fresh: bool = True  # whether only white space stands on the line so far
     _fenced: bool = False

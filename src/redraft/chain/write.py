@@ -72,7 +72,7 @@ def to_selfee(chain: Chain) -> Record | Unfit:
 def to_alpaca(chain: Chain) -> Record | Unfit:
     """Return an Alpaca record. The output is the best answer, or the gold one if there is none.
 
-    Lost: everything but the prompt, its input and that answer, which is read back as a gold answer.
+    Lost: everything except the prompt, its input and that answer, which is read back as a gold answer.
     """
     output = _written(chain)
     if not output:
@@ -86,7 +86,7 @@ def to_alpaca(chain: Chain) -> Record | Unfit:
 def to_sharegpt(chain: Chain) -> Record | Unfit:
     """Return a ShareGPT conversation that ends in the best answer or, without one, in the gold answer.
 
-    Lost: everything but the id and the texts: drafts, feedback, fields of turns, where an input began, and
+    Lost: everything except the id and the texts: drafts, feedback, fields of turns, where an input began, and
     speakers' names such as bard. A conversation with a tool or an image is left out.
     """
     turns = asked_turns(chain.prompt)
@@ -105,7 +105,7 @@ def to_messages(chain: Chain) -> Record | Unfit:
     """Return chat messages that end in the best answer or, without one, in the gold answer.
 
     Lost: drafts, feedback, where an input began, cost, model and settings; all of `meta` except the tools and
-    the other fields of the answer's message. Reading a single question loses these fields too.
+    the other fields of the answer's message. Reading back a single question loses its fields too.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):
@@ -226,7 +226,7 @@ _LOSSES: dict[ExportFormat, frozenset[Loss]] = {
 def losses(chain: Chain, to: ExportFormat) -> frozenset[Loss]:
     """Return the parts of a chain that a format loses."""
     asked = chain.prompt.messages or ()
-    texts_only = () if to == "preference" else asked  # it keeps these whole
+    texts_only = () if to == "preference" else asked  # a pair contains the prompt's whole messages
     has_fields = any(
         value not in (None, "")
         for message in (*texts_only, answer_message(chain))

@@ -1,8 +1,7 @@
 """The command line: one small file for each verb. Heavy imports happen inside the verbs.
 
 `redraft --help` imports neither an engine nor pydantic; a test checks this. Ctrl-C is handled before anything
-is imported, so that it shows no traceback while the program starts. Before that, Python itself starts for
-some 40 ms, and Python itself reports an earlier Ctrl-C.
+is imported, so that it shows no traceback, except in the first 40 ms or so, while Python itself starts.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ def main() -> None:
     try:
         _run()
     except KeyboardInterrupt:
-        warnings.simplefilter("ignore")  # Python warns of a coroutine that it came too early for
+        warnings.simplefilter("ignore")  # Python warns of a coroutine that Ctrl-C kept from starting
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         if not (type(error).__module__.startswith("pydantic") and "KeyboardInterrupt" in str(error)):
-            raise  # else it came while pydantic built a schema
+            raise  # otherwise Ctrl-C came while pydantic built a schema
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -35,7 +34,7 @@ def _run() -> None:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # nothing needs cleaning up yet
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:  # closed, as by `>&-`. Other files would take its number
-            way = os.O_RDONLY if name == "stdout" else os.O_RDWR  # to lose an answer is an error
+            way = os.O_RDONLY if name == "stdout" else os.O_RDWR  # so that writes to stdout fail
             os.dup2(os.open(os.devnull, way), number)
             setattr(sys, name, open(number, "w" if number else "r"))  # noqa: PTH123, SIM115
     from redraft.cli.commands import app
@@ -65,19 +64,20 @@ def _again() -> None:
 
 
 def _full(error: OSError) -> None:
-    """Report a closed standard output, or a full disk under it. Typer handles a reader that has gone."""
+    """Report that standard output is closed or its disk full. Typer handles pipes without a reader."""
     import errno
 
     from redraft.jobs.counting import tell
 
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
         raise error
-    tell("standard output is closed." if error.errno == errno.EBADF else f"the output: {error.strerror}.")
+    fault = "is closed" if error.errno == errno.EBADF else f"cannot be written: {error.strerror}"
+    tell(f"standard output {fault}.")
     raise SystemExit(2) from None
 
 
 def _flush() -> None:
-    """Flush standard output. Python keeps quiet at exit if that fails."""
+    """Flush standard output. If that fails, keep Python from reporting it at exit."""
     try:
         sys.stdout.flush()
     except OSError:

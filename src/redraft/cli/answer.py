@@ -22,14 +22,14 @@ def answer(
 ) -> None:
     """Answer a file of prompts; check and revise each answer.
 
-    FILE gets a line for each prompt, with its id, in the order in which they finish. After any stop, the same
-    command resumes: no finished answer is made twice. Chains that were cut are in FILE.unfinished.jsonl,
+    FILE gets a line for each prompt, with its id, in the order in which answers finish. After any stop, the
+    same command resumes: no finished answer is made twice. Chains that were cut are in FILE.unfinished.jsonl,
     failures in FILE.errors.jsonl, and FILE.run.json records how FILE was made.
 
     A limit that is reached ends the run with exit status 4. With --shard I/N, one of N shares is made:
     redraft merge FILE FILE-*-of-0000N puts them together. With --batch, requests go through the server's
-    batches, and the run may go on days later. With --cache, equal requests share a reply, in another output
-    too.
+    batches, and the run may go on days later. With --cache, equal requests share a reply, even for other
+    outputs.
 
     A record may have checks of its own: {"prompt": "Describe rain.", "checks": ["words<=50"]}. The exit
     status is 1 if an answer in FILE does not pass its checks.

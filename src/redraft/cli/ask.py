@@ -43,13 +43,13 @@ def ask(
         Path | None, flag("FILE", "Change only what PROMPT says in FILE (- for a pipe), and print a diff.")
     ] = None,
     at: Annotated[
-        list[str] | None, flag("PASSAGE", "With --edit: change this and what checks find; repeatable.")
+        list[str] | None, flag("PASSAGE", "With --edit: change this and faults that checks find; repeatable.")
     ] = None,
 ) -> None:
     """Ask a model; it drafts, criticises and revises.
 
     Text from a pipe is the prompt's input: cat notes.txt | redraft ask "Summarise this." Without a prompt, or
-    with '-', it is the prompt itself.
+    with '-', that text is the prompt.
 
     On a terminal, each step is a line, and the best answer comes last. With --steps, each text is shown as it
     comes, a revision as a word diff against the draft before it. In a pipe, or with --quiet, only the best
@@ -126,7 +126,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
 
 
 def _has_piped() -> bool:
-    """Whether a text waits in the pipe. One that comes later is not waited for; Windows cannot tell."""
+    """Return whether a pipe has a text already. On Windows, which cannot tell, return False."""
     with suppress(OSError, ValueError):  # a test's standard input is no file
         if sys.platform == "win32" or sys.stdin.isatty() or not select.select([sys.stdin], [], [], 0)[0]:
             return False
@@ -220,7 +220,7 @@ def say_wait(reason: str) -> None:
 def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
     """Write to standard error what is wrong with the best answer, and return the exit status.
 
-    Write nothing if the chain was `shown`, which says it already.
+    Write nothing if the chain was `shown`, because that says it already.
     """
     from redraft.revision.words import exit_status_of, faults_of
 

@@ -73,7 +73,7 @@ def chat(flags: Given) -> None:
 
 
 class Chat:
-    """A conversation on the terminal, where each turn is shown while it is made, or in a pipe."""
+    """A conversation in a pipe, or on a terminal, which shows each turn while it is made."""
 
     def __init__(self, session: Session, runner: asyncio.Runner) -> None:
         self.session, self.runner = session, runner
@@ -111,7 +111,7 @@ class Chat:
                 write("\n".join(f"{usage:<{width}}  {text}" for usage, text in COMMANDS.items()))
             case "/undo":
                 talk.undo()
-                tell(f"{counted(len(talk.turns), 'question')} left.")
+                tell(f"the conversation has {counted(len(talk.turns), 'question')}.")
             case "/revise" | "/edit":
                 more = talk.edited(value) if command == "/edit" else talk.again()
                 before = talk.turns[-1]
@@ -148,7 +148,7 @@ class Chat:
         if watch and (said := watch.add(chain)):
             tell(said)
         if self.watching and not kept:
-            before = "Ask again: /revise is about the question before." if self.session.talk.turns else None
+            before = "Ask again: /revise is for the previous answer." if self.session.talk.turns else None
             tell("there is no answer, so the question is not kept.", before)
         elif kept and not self.watching:
             from redraft.checks.json_reading import text_of
@@ -170,7 +170,7 @@ def read_terminal(do: Callable[[str], bool]) -> None:
             if text is None or not do(text):
                 return
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, _ignore)  # it may have come before `handled` could do that
+            signal.signal(signal.SIGINT, _ignore)  # it may have come before `handled` restored this
             typer.echo()
             tell(LEAVING)
 

@@ -63,7 +63,7 @@ _nodes = partial(setting, rich_help_panel="Many machines")
 
 @dataclass(frozen=True)
 class NodeFlags:
-    """The flag that names a Ray cluster."""
+    """The flags for running models on a Ray cluster."""
 
     ray: Annotated[
         str | None, _nodes("[ADDRESS]", "Run the models on Ray: HOST:PORT, auto, or none for this machine.")

@@ -91,8 +91,8 @@ def export(file: Source, to: Annotated[ExportFormat, flag(None, "The format.")],
     """Write chains in the formats of other programs.
 
     alpaca and sharegpt are one JSON array; the others are JSON lines. In a preference pair, the first answer
-    is rejected, and the correction that was judged best is chosen. Everything that
-    a format cannot hold is left out and counted; licences are in OUT.run.json.
+    is rejected, and the correction that was judged best is chosen. The parts that
+    a format cannot store are left out and counted. Licences are in OUT.run.json.
     """
     from redraft.data.export import export as exported
 
@@ -152,8 +152,8 @@ def dedupe(
     rouge: ROUGE-L of the instructions, as Alpaca filtered them. minhash: Jaccard similarity of word
     3-shingles, for millions of records.
 
-    The best record has an answer, then is the longest; content breaks ties, so the order of the input does
-    not matter. The input is spooled to disk beside the output.
+    Records with an answer are preferred, then longer ones. Content breaks ties, so the order of the input
+    does not matter. The input is spooled to disk beside the output.
     """
     from redraft.data.dedupe import dedupe as deduped
 
@@ -182,7 +182,7 @@ def merge(
     recipe: Annotated[str, argument("RECIPE", "A YAML file, or selfee, alpaca, vicuna, stablevicuna.")],
     folder: Annotated[
         Path | None,
-        flag("DIR", "Folder of the parts' files.  [the recipe's; this one for a shipped recipe]", "--from"),
+        flag("DIR", "Folder of the parts' files.  [the recipe's folder; . for a shipped recipe]", "--from"),
     ] = None,
     seed: Annotated[int | None, flag("N", "Override the recipe's seed.", min=0)] = None,
     skip_missing: Annotated[bool, switch("Leave missing files out.", "--skip-missing")] = False,
@@ -204,7 +204,7 @@ def split(
     limit: Annotated[int, setting("N", "Most tokens of a piece.", min=1)] = 2048,
     tokenizer: Tokenizer = "default",
     form: Annotated[
-        TrainingFormat, setting(None, "The training text to count, as in `train sft`.", "--format")
+        TrainingFormat, setting(None, "The training format to count, as in `train sft`.", "--format")
     ] = "selfee",
     *,
     flags: Flags,
@@ -225,7 +225,7 @@ def split(
 def stats(
     files: Annotated[list[Path], argument("FILE...", "Records of any known shape; '-' is stdin.")],
     as_json: Annotated[bool, switch("Print JSON instead of a table.", "--json")] = False,
-    tokenizer: Annotated[str | None, flag("REF", "Count tokens of this folder or model.  [words]")] = None,
+    tokenizer: Annotated[str | None, flag("REF", "Count this model's tokens.  [words]")] = None,
     workers: Workers = None,
 ) -> None:
     """Describe data, and warn of its faults.

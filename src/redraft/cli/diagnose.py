@@ -52,8 +52,8 @@ def diagnose(
     --verify computes its promise again.
 
     Ways: one answer; revise, told by the task's checks; revise alone, by the model's own criticism; vote, by
-    majority, or early, which ends once that is clear; best of N, chosen by the checks; auto, repair,
-    verified, steered, blind, shuffled. Only steered is steered, unless --steer.
+    majority; vote early, which stops once the majority is clear; best of N, chosen by the checks; auto,
+    repair, verified, steered, blind, shuffled. Only steered is steered, unless --steer.
     """
     for check in (*(score or ()), *(flags.get("check") or ())):
         if "judge" in check.partition(":")[0]:

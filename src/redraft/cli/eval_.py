@@ -1,4 +1,4 @@
-"""`redraft eval`: answer a task whose truth can be checked, and score the answers."""
+"""`redraft eval`: answer a task whose answers can be verified, and score the answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def evaluate(
     ray: RayFlags,
     as_json: Annotated[bool, switch("Print the scores as JSON, and nothing else.", "--json")] = False,
 ) -> None:
-    """Score a model on a task whose truth can be checked.
+    """Score a model on a task whose answers can be verified.
 
     The model answers each record and revises its answers as in `redraft answer`; --max-revisions 0 scores
     plain answers. Prints the share of right answers with its 95 % interval, in all and by group.

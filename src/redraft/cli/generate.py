@@ -22,7 +22,7 @@ def chains(
     out: Out,
     ray: RayFlags,
 ) -> None:
-    """Make feedback chains with a teacher, to learn from.
+    """Make feedback chains for training, with a teacher.
 
     FILE gets a chain for each record. The model answers, criticises its answer with a score and a verdict,
     and corrects it until the score is good enough.
@@ -30,9 +30,9 @@ def chains(
     Every reply is stored in FILE.journal.db before it is used: after any stop, the same command resumes, and
     nothing is paid for twice. Failures are in FILE.errors.jsonl and are tried again.
 
-    With --gold the critic sees the record's gold answer, and the writer never does; feedback that quotes it
-    is counted. With --first the record's own answer is criticised. With --verify a check against the gold
-    answer gives the verdict.
+    With --gold the critic sees the record's gold answer, and the writer never does. Feedback that quotes a
+    gold answer is counted. With --first the record's own answer is criticised. With --verify a check against
+    the gold answer gives the verdict.
     """
     from redraft.data.generate.chain_run import ChainRun
 
@@ -57,7 +57,7 @@ def instructions(
     records how FILE was made.
 
     The run ends when there are enough instructions, at a limit (exit status 4), or when 25 requests in a row
-    give nothing new and sound (exit status 3).
+    give no new, valid instruction (exit status 3).
     """
     from redraft.data.generate.instructions.run import InstructionRun
 

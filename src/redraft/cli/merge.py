@@ -12,7 +12,7 @@ from redraft.cli.shell import argument
 
 def merge(
     out: Annotated[
-        Path, argument("OUT", "The output that all shares named (-o). If it exists, it is a part.")
+        Path, argument("OUT", "The output that all shares named (-o). If it exists, it counts as a part.")
     ],
     parts: Annotated[list[Path], argument("PART...", "Outputs of shares: out-*-of-00008.jsonl")],
 ) -> None:
@@ -22,8 +22,8 @@ def merge(
     are put beside it, as if one machine had written them, and a run can resume from there. Parts may be
     unfinished. Merging again does no harm.
 
-    Of two equal answers to a record, one is kept. Answers that differ are refused, and so are parts that were
-    made in different ways or are still being written.
+    If a record has two equal answers, one is kept. Answers that differ are refused, and so are parts that
+    were made with different settings or are still being written.
     """
     from redraft.revision.runs.merge import merge as merged
 

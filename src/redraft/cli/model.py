@@ -18,7 +18,7 @@ def get(
 ) -> None:
     """Fetch a model, unless it is here, and print its path.
 
-    Standard error first shows its size, its licence, and a warning if memory is short. Its checksum is
+    Standard error first shows the model's size and licence, and a warning if memory is short. The checksum is
     checked. A damaged default model is fetched again.
     """
     from redraft.engines.llamacpp import default_model
@@ -36,7 +36,7 @@ def get(
 
 
 def list_() -> None:
-    """List the models that are here, and those that are recommended.
+    """List the models on this machine, and recommended ones.
 
     Each line has the reference for --model, the size, and the path. Standard error lists models to fetch:
     their memory, their uses, and how many of IFEval's instructions they follow (by the publisher).
@@ -56,7 +56,7 @@ def list_() -> None:
     for ref, size, path in rows:
         typer.echo(f"{ref:{width}}  {size_in_words(size):>8}  {path}")
     free = free_memory()
-    known = f"{size_in_words(free)} of memory are free here, and IFEval is as the publishers say"
+    known = f"{size_in_words(free)} of memory are free here, and IFEval scores are the publishers'"
     typer.echo(f"default: {OF_DEFAULT}.", err=True)
     typer.echo(f"To fetch, with `--model` and a name or reference ({known}):", err=True)
     for model in RECOMMENDED:

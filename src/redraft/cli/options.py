@@ -87,7 +87,7 @@ class WithOptions:
     """A command with more options for typer to read. They are made when typer asks: for the called verb only.
 
     A parameter whose type is a dataclass becomes one option for each of its fields. A command with a
-    parameter of the type `Given` gets the other options that were given there.
+    parameter of the type `Given` receives the other given options there.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class WithOptions:
         return {p.name: p.annotation for p in self.__signature__.parameters.values()}
 
     def __call__(self, **values: Any) -> None:
-        """Run the command with what typer read."""
+        """Run the command with the values that typer read."""
         given = {p.name: values.pop(p.name) for p in self._options()}
         for name, (kind, spread) in self._own.items():
             if is_dataclass(kind) and isinstance(kind, type):

@@ -129,17 +129,17 @@ def notes(step: Step) -> list[Text]:
 def feedback(given: Feedback, index: int, *, every: bool = False) -> RenderableType:
     """Render the feedback on an answer, with the verdict. `every` lists the checks that pass too."""
     parts: list[RenderableType] = []
-    if given.by != "checks" or not given.checks:  # else the verdict of the checks says it
+    if given.by != "checks" or not given.checks:  # otherwise the checks' verdict says it
         words, style = VERDICTS[given.verdict], _STYLES[given.verdict]
         by = " · by a person" * (given.by == "person")
         parts.append(Text.assemble((f"Feedback {index + 1}", "bold"), by, " · ", (words, style)))
         parts += [Text(shown(given.text), "italic")] * bool(given.text)
-    results = () if given.by == "person" else given.checks  # the text has a person's wishes
+    results = () if given.by == "person" else given.checks  # the text contains a person's wishes
     return Padding(Group(*parts, *verdict(results, every=every)), (1, 0, 1, 2), expand=False)
 
 
 def verdict(results: Sequence[CheckResult], *, every: bool = False) -> list[Text]:
-    """Render what checks found: the verdict, then each failed check; with `every`, each check."""
+    """Render the results of checks: the verdict, then each failed check; with `every`, each check."""
     if not results:
         return []
     failed = [result for result in results if not result.passed]
@@ -157,7 +157,7 @@ def ending(chain: Chain) -> list[RenderableType]:
 
 
 def summary(chain: Chain) -> RenderableType:
-    """Render which answer of a chain is best, why it stopped, and the cost."""
+    """Render which answer of a chain is best, why the chain stopped, and its cost."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()

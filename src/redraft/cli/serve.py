@@ -28,7 +28,7 @@ class ServerFlags:
     ] = None
     parallel: Annotated[int, setting("N", "Chains at once, per model.", min=1)] = 4
     queue: Annotated[int, setting("N", "Requests that may wait, per model.", min=0)] = 64
-    max_seconds: Annotated[float, setting("S", "The longest that a chain may take.", min=0.001)] = 600.0
+    max_seconds: Annotated[float, setting("S", "Time limit of a chain.", min=0.001)] = 600.0
     drain: Annotated[float, setting("S", "Time for requests to finish at the end.", min=0)] = 60.0
     linger: Annotated[float, setting("S", "Time to answer after SIGTERM, while /ready says no.", min=0)] = 5.0
     strict_tools: Annotated[bool, switch("Fail if a tool call stays wrong.", "--strict-tools")] = False
@@ -51,7 +51,7 @@ def serve(
     """Serve models with an API like OpenAI's.
 
     A model has two names: NAME gives one answer, and NAME-revise revises it as the flags say. Drafts and
-    feedback are reasoning_content, the final answer is content. Each --model is served by its own names.
+    feedback are reasoning_content, the final answer is content. Each --model is served under its own names.
 
     The server listens to this machine alone, unless there are keys. SIGTERM or Ctrl-C lets requests finish
     and ends it.
@@ -83,12 +83,12 @@ def _filled(given: Given) -> Settings:
     """Fill in recipe and config file. Requests may have the checks that a chosen way needs."""
     settings = fill_in(given)
     if settings.unwatched:
-        settings.tell(f"Nothing watches the promise of {settings.recipe}: no check tells if it is kept.")
+        settings.tell(f"Nothing watches the promise of {settings.recipe}: no check tells whether it is kept.")
     brought = {"checks": ["words<=9"]} if settings.watch and not settings.get("check") else {}
     return replace(settings, stand_ins=brought)
 
 
-_A_MODEL = "A model reads: name: {model: default}"
+_A_MODEL = "Write a model so: name: {model: default}"
 
 
 def _of_flags(settings: Settings) -> list[ModelSettings]:
@@ -105,7 +105,7 @@ def _of_flags(settings: Settings) -> list[ModelSettings]:
 
 
 def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, Any]]:
-    """Return the models of a file, and the further keys of each. Flags apply where an entry is silent."""
+    """Return the models of a file, and the further keys of each. Flags set the options that a model lacks."""
     from redraft.chain.documents import text_of_settings, yaml_of
     from redraft.serve.start import ModelKeys
 

@@ -34,11 +34,11 @@ _EXTRAS = {
 
 
 def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
-    """Return an option of a verb. Its text says what happens without it."""
+    """Return an option of a verb. Its text says what happens without the option."""
     return typer.Option(*names, metavar=metavar, help=text, **{"show_default": False, **more})
 
 
-setting = partial(flag, show_default=True)  # its help shows what it is without it
+setting = partial(flag, show_default=True)  # an option whose help shows its default
 switch = partial(flag, None)
 
 

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 def show(
     files: Annotated[list[Path], argument("FILES...", "Files of chains, answers, conversations or prompts.")],
-    chain_id: Annotated[str | None, flag("ID", "Show this one alone; 12 is x/12.", "--id")] = None,
-    limit: Annotated[int | None, flag("N", "Show the first N.", min=0)] = None,
-    html: Annotated[Path | None, flag("FILE", "Write one page to look through them in a browser.")] = None,
+    chain_id: Annotated[str | None, flag("ID", "Show only this chain; 12 also finds x/12.", "--id")] = None,
+    limit: Annotated[int | None, flag("N", "Show the first N chains.", min=0)] = None,
+    html: Annotated[Path | None, flag("FILE", "Write one page to look through chains in a browser.")] = None,
     force: ReplacePage = False,
     as_json: Annotated[bool, switch("Print chains as JSON, one per line.", "--json")] = False,
 ) -> None:
     """Show the chains of a file.
 
-    Shows each answer, its feedback, and the changes of the next answer; the best one is marked. From
+    Shows each answer, its feedback, and the changes of the next answer. The best answer is marked. From
     FILE.errors.jsonl it shows the steps before the failure, and from FILE.unfinished.jsonl the steps so far.
     In a pipe it prints plain text. Texts of more than 100,000 characters are cut; --json prints all of them.
 
@@ -40,7 +40,7 @@ def show(
 
     if html is not None:
         if as_json:
-            raise UsageError("--html writes a page, and --json lines.", hint="Leave one of them out.")
+            raise UsageError("--html writes a page, but --json prints lines.", hint="Leave one of them out.")
         _write_page(html, files, _chosen(files, chain_id, limit), force=force)
         return
     console = Console(highlight=False)

@@ -1,7 +1,7 @@
 """`redraft train`: from chains to a model that writes them by itself.
 
 Flags of sft, reward and ppo are not declared to typer: recipes use the same names, and a flag takes the words
-that follow it (`redraft.train.options`). The work is that of `redraft.train.api`.
+that follow it (`redraft.train.options`). `redraft.train.api` does the work.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def sft(words: Words = None) -> None:
     """Train a model to answer, criticise itself, and revise.
 
     A recipe is a YAML file with the same names as the flags, or the name of a shipped one. Flags override it.
-    The flags of the commands of Alpaca, Vicuna and SelFee work as they are. To resume a stopped run, type
-    the same command again.
+    The flags of Alpaca's, Vicuna's and SelFee's training commands can be used unchanged. To resume a stopped
+    run, type the same command again.
     """
     _run("sft", words)
 
 
 def reward(words: Words = None) -> None:
-    """Train a reward model: a number for an answer.
+    """Train a reward model, which rates an answer with a number.
 
-    The number is higher for the answer that people, or checks, preferred. The data are pairs of answers to a
+    The number is higher for the answer that people or checks preferred. The data are pairs of answers to a
     prompt: HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and rejected, or redraft's chains,
     whose rejected drafts stand against their accepted revisions. With --eval_data_path, the result is
     measured on held-out pairs. Recipes, flags and resuming are as in `redraft train sft`.
@@ -126,7 +126,7 @@ def self_(
     folder: Annotated[Path, argument("DIR", "The folder of the run.")],
     task: Annotated[
         list[str] | None,
-        flag("TASK", "What is learnt: add, subtract, dates, or python:module.TASK. All of these by default."),
+        flag("TASK", "A task to learn: add, subtract, dates (all three by default), or python:module.TASK."),
     ] = None,
     everyday: Annotated[
         Path | None, flag("FILE", "Prompts outside all tasks; 520 of redraft's own by default.")

@@ -1,7 +1,7 @@
 """A command as typer runs it, and its help.
 
-The help is plain text, the same on a terminal, in a pipe and in docs/cli.md. Of a command with many options,
-`--help` shows those that people use (`everyday`), and `--help-all` all.
+The help is plain text, the same on a terminal, in a pipe and in docs/cli.md. If a command has many options,
+`--help` shows the common ones (`everyday_options`), and `--help-all` shows all.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def everyday_options(command: str) -> frozenset[str]:
 
 
 Sections = dict[str, list[tuple[str, tuple[str, str]]]]
-"""Heading to lines of the help: the name of an option, how it is written, and what it does."""
+"""Maps each heading to its lines of help: an option's name, and its spelling with its description."""
 
 
 class Verb(TyperCommand):
     """A command whose help lists options under their `rich_help_panel`, without boxes."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Parse the arguments. `--debug` is an option of `redraft` itself, and `--x=no` is `--no-x`."""
+        """Parse the arguments. Errors explain `--debug` after the command, and `--x=no` for `--no-x`."""
         if "--ray" in args:
             args = _with_address(args)
         if HELP_ALL in args:
@@ -124,7 +124,7 @@ class Verb(TyperCommand):
 
 
 def _wanted(found: dict[str, Any]) -> str:
-    """Return in words what an option should be, by pydantic's error; "" if it does not say."""
+    """Describe the allowed values of an option, given pydantic's error; "" if that does not say."""
     if kind := _NUMBERS.get(found["type"].partition("_")[0]):
         return kind
     limits = found.get("ctx", {})
@@ -146,7 +146,7 @@ def _name(argument: TyperArgument) -> str:
 
 
 def group(text: str, *commands: Callable[..., None]) -> typer.Typer:
-    """Return a verb that is a group of commands, each with the name of its function."""
+    """Return a verb that is a group of commands, each named after its function."""
     app = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
     for command in commands:
         name = command.__name__.rstrip("_").replace("_", "-")

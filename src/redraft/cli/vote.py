@@ -48,7 +48,7 @@ def vote(
     store = VoteStore(out, Provenance("vote", {"inputs": inputs, "seed": seed}))
 
     booth = Voters(lambda name: Ballots(matches, store, voter_of(name), seed))
-    with suppress(KeyboardInterrupt):  # the way to end the page
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends the page
         known = Booth("" if voter is None else voter_of(voter), voter is not None, booth.act)
         run_booth(known, port, lambda at: tell(f"vote at {at}", "Ctrl-C ends it."))
     typer.echo(err=True)
@@ -61,7 +61,7 @@ def vote(
         if short
         else f"{counted(counts.total(), 'vote')} in {out}."
         if counts
-        else "no vote yet.",
+        else "there is no vote yet.",
         "The report tells which model is which: " + shlex.join(["redraft", "report", str(out), *given]),
     )
 

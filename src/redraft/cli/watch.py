@@ -1,4 +1,4 @@
-"""Show a chain on the terminal while it is made: unfinished text moves, complete answers stay."""
+"""Show a chain on the terminal while it is made: unfinished text is redrawn, complete answers stay."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from redraft.revision.words import name_of
 
 
 class Moving:
-    """The text being written, below the finished texts. It is removed when it ends."""
+    """The text being written, below the finished texts. It is removed once it is complete."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -72,7 +72,7 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` are steps of the chain that were shown before. Without `steps`, a line says how each text did.
+    `earlier` are steps of the chain that were shown before. Without `steps`, one line sums up each text.
     The best answer comes last and unbroken, to be copied.
     """
 
@@ -106,7 +106,7 @@ class Watch:
         elif isinstance(event, StepDone):
             self._step(event.index, event.step)
         elif isinstance(event, Progress) and self._place and self._place[0] == "answer":
-            self._moving.title = f"Checking {name_of(self._place[1]).lower()}"  # it tells what to underline
+            self._moving.title = f"Checking {name_of(self._place[1]).lower()}"  # they find what to underline
         elif isinstance(event, Progress):
             self.wait()
         elif isinstance(event, Interrupted):
@@ -137,7 +137,7 @@ class Watch:
     def _answer(self, index: int, step: Step) -> None:
         if index < self._answers_shown or not self._steps:
             return
-        if index == 0 and step.answer in self._drafts:  # it stands there already
+        if index == 0 and step.answer in self._drafts:  # the draft was printed already
             number = self._drafts.index(step.answer) + 1
             self.console.print(render.rule(f"Draft {number} · best draft"))
         else:
@@ -170,12 +170,12 @@ class Watch:
         chain = event.chain
         for part in render.ending(chain) if self._steps else [render.summary(chain)]:
             self.console.print(part)
-        if len(chain.steps) > 1 or not self._steps:  # else it stands above, unbroken
+        if len(chain.steps) > 1 or not self._steps:  # otherwise it was printed above, unbroken
             self.console.print(f"\n{printable(chain.answer)}", soft_wrap=True, markup=False)
 
 
 async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made: Chain | None) -> Chain:
-    """Show the events of a chain, and how new texts differ from the earlier steps, `made`. Ctrl-C ends it."""
+    """Show the events of a chain. New texts are compared with the steps of `made`. Ctrl-C ends the chain."""
     earlier = complete_steps(made) if made else ()
     async with aclosing(events):
         with (
@@ -202,8 +202,8 @@ def loading(load: Load, watch: Watch) -> Load:
 
 @contextmanager
 def without_echo() -> Iterator[None]:
-    """Hide typed keys while the text moves. They appear at the next prompt."""
-    if not (sys.stdin.isatty() and find_spec("termios")):  # Windows has none
+    """Hide typed keys while the text is redrawn. They appear at the next prompt."""
+    if not (sys.stdin.isatty() and find_spec("termios")):  # Windows has no termios
         yield
         return
     import termios

@@ -86,7 +86,7 @@ def apply(
     out: Out,
     vocab: Annotated[
         Literal["none", "zero", "mean"] | None,
-        flag(None, "How to count rows that the base lacks.  [as recorded]"),
+        flag(None, "Values for rows that the base lacks.  [as recorded]"),
     ] = None,
     *,
     job: Job,

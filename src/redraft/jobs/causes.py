@@ -65,7 +65,7 @@ def is_filtered(error: errors.RedraftError) -> bool:
 
 
 def is_doubtful(error: errors.RedraftError) -> bool:
-    """Return whether only the next items can show if an error concerns its item or the whole job."""
+    """Return whether only the next items can show whether an error concerns its item or the whole job."""
     if isinstance(error, errors.ServerError):
         return error.status not in _REFUSED | _HOPELESS
     return isinstance(error, (errors.EngineTimeout, errors.CheckError))

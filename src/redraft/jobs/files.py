@@ -123,7 +123,7 @@ def _in_the_way(path: Path, what: str) -> OutputError:
 
 
 def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
-    """Lock an open file or folder. The lock ends when it is closed, or with the process.
+    """Lock an open file or folder. The lock ends when the file is closed, or with the process.
 
     A `shared` lock, for reading, excludes only exclusive ones.
 
@@ -259,7 +259,7 @@ def sha256_of(path: Path) -> str:
 
 def sync(path: Path) -> None:
     """Flush a file's content to the disk."""
-    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)  # there it must be writable
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)  # Windows needs it writable
     try:
         os.fsync(handle)
     finally:

@@ -15,4 +15,4 @@ answer, without its feedback. `revision`: everything except answer 0. `critic`: 
 """
 
 ExportFormat = Literal["selfee", "alpaca", "sharegpt", "messages", "preference", "every-eval-ever"]
-"""The formats of other programs that a chain can be written in."""
+"""The formats of other programs in which a chain can be written."""

@@ -1,9 +1,9 @@
 """Run every command that does many items once each, into one output that is its own ledger.
 
-A command supplies the items, the work on one item, and its words. The harness does the rest: parallel items,
-what was done before, failures and retries, the limits of the run, progress, signals, the lock, the provenance
-record, and the figures at the end. An item is read only when a worker is free for it, so memory does not grow
-with their number.
+A command supplies the items, the work on one item, and texts for messages. The harness does the rest:
+parallel work, finished items, failures and retries, the limits of the run, progress, signals, the lock, the
+provenance record, and the figures at the end. An item is read only when a worker is free for it, so memory
+does not grow with their number.
 
 An error may concern only its item (a prompt that is too long), be doubtful (a server fails; the job ends if
 the next items fail too), or end the job (an empty account, a full disk). An item whose reply broke off is
@@ -53,13 +53,13 @@ Work = Callable[[T], Awaitable[list[str] | None]]
 
 @dataclass
 class ItemCounts:
-    """The counts of items in this run, and what ended it."""
+    """The counts of items in this run, and the limit or error that ended it."""
 
     added: int = 0
     failed: int = 0
     exit_status: int = 0  # the highest exit status of a failure
     limit: str = ""  # a text about the limit that was reached while items were left
-    error: RedraftError | None = None  # what ended the job while items were under way
+    error: RedraftError | None = None  # the error that ended the job while items were active
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class RunProgress:
     """The progress of a run."""
 
     done: int  # items that are done, those of earlier runs included
-    total: int  # all items, or how many results are wanted
+    total: int  # number of all items, or of wanted results
     failed: int  # items that failed in this run
     tokens: int  # generated tokens of this run
     usd: float  # cost of this run
     seconds: float  # how long the run has taken
     left: float | None  # seconds until the end at this pace; None if unknown
     note: str  # a few words on the results
-    waiting: str  # what the run waits for, such as a server that is down; empty if it does not
+    waiting: str  # the reason for a wait, such as a server that is down; empty without a wait
 
 
 RunEvent = RunProgress | RunMessage
@@ -82,16 +82,16 @@ RunEvent = RunProgress | RunMessage
 
 @dataclass(frozen=True)
 class Session:
-    """The state of one run of a job that is open to the work on its items."""
+    """The state of one run of a job, for the work on its items."""
 
     unfinished: Unfinished
     progress: ItemProgress
     spent: Spent
     done: Container[str]  # ids of finished items
-    counts: ItemCounts  # an `error` in it ends the run when what is under way is finished
+    counts: ItemCounts  # an `error` in them ends the run once active items are finished
 
     def pay(self, tokens: int, usd: float | None, *, estimated: bool = False) -> None:
-        """Add generated tokens and money to what was spent, for the limits and the progress line."""
+        """Count generated tokens and money as spent, for the limits and the progress line."""
         self.spent.estimated |= estimated
         self.spent.tokens += tokens
         self.spent.usd += usd or 0.0
@@ -111,18 +111,18 @@ class JobResult:
     seconds: float
     found: int  # items that were done before
     out: Path
-    # Why the items in `OUT.errors.jsonl` failed, in this run or before, counted.
+    # The causes of the failures in `OUT.errors.jsonl`, from this run and earlier ones, counted.
     causes: Counter[str] = field(default_factory=Counter)
-    first_failure: str = ""  # message and hint of the first of them
+    first_failure: str = ""  # message and hint of the first failure there
     url: str = ""  # the output's address, if `out` is a copy
 
     @property
     def exit_status(self) -> int:
-        """The exit status of a limit if one was reached, otherwise the highest of a failure, or 0."""
+        """The exit status of a limit if one was reached, otherwise a failure's highest, or 0."""
         return STOPPED if self.counts.limit else self.counts.exit_status
 
     def rows(self, results: str, before: int, now: int) -> list[tuple[str, str]]:
-        """Return rows for the summary: the number of results, and of failed items by cause."""
+        """Return rows for the summary: the number of results, and the failed items by cause."""
         earlier = f", {before:,} of them from before" if before else ""
         rows = [(results, f"{before + now:,} in {self.url or self.out}{earlier}")]
         if failed := self.causes.total():
@@ -164,12 +164,12 @@ class Job(Generic[T]):
     key: Callable[[dict[str, Any]], str] = record_id
     # Returns whether a line is the last of its item, where items may give several.
     is_last: Callable[[dict[str, Any]], bool] = lambda _: True
-    goal: Goal | None = None  # what is wanted, if that is not all items
+    goal: Goal | None = None  # the wanted results, if the job does not end with its items
     noun: str = "item"
     parallel: int = 1
-    retries: int = 0  # how often an item is tried again whose reply broke off
+    retries: int = 0  # how often an item is tried again if its reply breaks off
     limits: Limits = field(default_factory=Limits)
-    # Called before each new item. A text ends the job as a limit does: it says why.
+    # Called before each new item. A text ends the job as a limit does, and gives the reason.
     stop: Callable[[], str] = str
     on_found: Callable[[bytes], None] = lambda _: None  # called with each line that is in the output already
     # Called when the output has been closed, whatever ended the run.
@@ -178,9 +178,9 @@ class Job(Generic[T]):
     note: Callable[[ItemCounts], str] = lambda _: ""
     quiet: bool = False
     tell: Callable[[str], None] = print
-    # Called with each step of the run, which is not shown then; None to show it.
+    # Called with each step of the run, instead of a progress line. If None, the line is shown.
     on_progress: Callable[[RunProgress], object] | None = None
-    _made: IdSet = field(default_factory=IdSet, init=False)  # what is done in the output of the whole
+    _made: IdSet = field(default_factory=IdSet, init=False)  # ids that are done in the output `whole`
 
     def run(self, start: Start[T]) -> JobResult:
         """Do every item that is not done. In the main thread, Ctrl-C and SIGTERM end the run.
@@ -214,7 +214,7 @@ class Job(Generic[T]):
             closing.enter_context(ledger)
             (self.store.begin if self.store else bool)()
             if ledger.torn and not self.quiet:
-                self.tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
+                self.tell(f"{self.out}: the last line is torn ({ledger.torn} bytes); its item is done again.")
             opened, spent = _OpenJob(self, ledger, total), Spent()
             ledger.figures = spent.figures
             if total == ledger.found and not self.goal:
@@ -247,7 +247,7 @@ class Job(Generic[T]):
         if self.store:
             self.store.pull()
         if self.whole and self.whole.exists():
-            # What is in the own output too, as once it was merged, is counted there.
+            # Items that are in this share's output too, as after a merge, are counted there.
             own = IdSet(done_in(self.out, self.provenance, self.key) if self.out.exists() else ())
             self._made.update(i for i in done_in(self.whole, self.provenance, self.key) if i not in own)
 

@@ -1,7 +1,7 @@
 """Fetch models and datasets from the Hugging Face hub, and turn its errors into redraft's.
 
 Code in a repository is never fetched or run. Files are stored in the cache of huggingface_hub, which other
-programs share; it is used if the hub cannot be reached. `HF_HOME` moves it, `HF_ENDPOINT` names another hub.
+programs share and which is used without a connection. `HF_HOME` sets the cache, `HF_ENDPOINT` the hub.
 
 A dataset may have several configurations and splits in any folders and files, and may repeat questions among
 them. So, as far as names show, all its files must form one set; otherwise the user must name a set.
@@ -63,7 +63,7 @@ class Cached:
 
 
 def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
-    """Return the GGUF file that `selects` names, or all of its parts in order. Without it, choose one."""
+    """Return the GGUF file that `selects` names, or all its parts in order. Without `selects`, choose one."""
     ggufs = sorted(name for name in files if _is_model(name))
     firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
     wanted = selects or PREFERRED
@@ -101,7 +101,7 @@ def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
     """Fetch a GGUF file unless it is cached, and check it. huggingface_hub shows the progress.
 
     First, size and licence are printed, and a warning if the machine has less free memory than the model
-    needs. `memory` is that need in bytes, or 0 if only the size of its file is known.
+    needs. `memory` is the number of bytes that it needs, or 0 if only the file's size is known.
 
     Raises:
         ModelError: There is no such repository or file, no permission, a wrong checksum, or no connection and
@@ -137,7 +137,7 @@ def _announce(repo: str, files: Sequence[Any], licence: str | None, memory: int)
     wanted, free = memory or size, free_memory()
     if wanted > free:
         tell(
-            f"it needs {size_in_words(wanted)} of memory, but {size_in_words(free)} are free.",
+            f"the model needs {size_in_words(wanted)} of memory, but {size_in_words(free)} are free.",
             hint="Close other programs, or use a smaller one: redraft model list",
         )
 
@@ -272,7 +272,7 @@ def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
             hint=f"redraft model get {repo}, and then: redraft weights from-gguf",
         )
     found = ", ".join(sorted(names)[:8]) or "nothing"
-    return ModelError(f"{repo} has no weights in safetensors. It has: {found}.", hint="Name another one.")
+    return ModelError(f"{repo} has no weights in safetensors. It has: {found}.", hint="Name another repo.")
 
 
 def _out_of_reach(repo: str, error: _OutOfReach, then: str = "Check the connection") -> ModelError:

@@ -8,8 +8,8 @@ file.
 SQLite's own sync would delay every reply that arrives. So it writes without one (`synchronous = NORMAL`: it
 syncs when it moves the log into the database), and the log `-wal` is synced here.
 
-The journal stores JSON and does not depend on models: `redraft.engines.wrapped` stores replies in it. They
-are compressed, because most of each consists of the same few field names for every token.
+The journal stores JSON and does not depend on models: `redraft.engines.wrapped` stores replies in it.
+Replies are compressed, because most of a reply is the same few field names, repeated for every token.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def raw_key(key: str) -> str:
 class Journal(AbstractContextManager["Journal"]):
     """An open journal."""
 
-    replayed = 0  # replies that came from it instead of being paid for. Its users count them.
+    replayed = 0  # replies taken from it instead of being paid for, counted by its users
 
     def __init__(self, path: Path, *, base: Path | None = None) -> None:
         """Open the file, or create it. Replies are also looked up in `base`, to which nobody may write.
@@ -109,7 +109,7 @@ class Journal(AbstractContextManager["Journal"]):
 
     def add_all(self, other: Path) -> None:
         """Add the replies of another journal. A key keeps its first reply."""
-        with Journal(other):  # takes what a killed process left in the log
+        with Journal(other):  # moves the log that a killed process left into the database
             pass
         with self._usable():
             self._db.execute("ATTACH ? AS other", (other.absolute().as_uri(),))
@@ -121,7 +121,7 @@ class Journal(AbstractContextManager["Journal"]):
         """Also look up replies in a finished journal, without a lock: it may be on a network file system."""
         log = base.with_name(f"{base.name}-wal")
         if log.exists() and log.stat().st_size:
-            with Journal(base):  # takes what a killed process left in the log
+            with Journal(base):  # moves the log that a killed process left into the database
                 pass
         self._db.execute("ATTACH ? AS base", (f"{base.absolute().as_uri()}?immutable=1",))
         self._tables.append("base.packed")
@@ -135,7 +135,7 @@ class Journal(AbstractContextManager["Journal"]):
 
     async def _sync_all(self) -> None:
         async with self._one_by_one:
-            self._next = None  # what is written from now on waits for the next one
+            self._next = None  # later replies wait for the next sync
             await asyncio.to_thread(self._sync)
 
     def _sync(self) -> None:
@@ -153,14 +153,14 @@ class Journal(AbstractContextManager["Journal"]):
             self._db.executemany("DELETE FROM packed WHERE key = ?", raw)
 
     def _prepare(self) -> None:
-        # First, because another process may create the file now: its table comes last.
+        # Read first, because another process may create the file now. Its table comes last.
         empty = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not empty and self._pragma("application_id") != APPLICATION:
             raise self.unusable("it is a database of another program")
         version = self._pragma("user_version")
         if not empty and version != _VERSION:
             raise self.unusable(f"its version is {version}, and this redraft reads version {_VERSION}")
-        self._db.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file
+        self._db.execute(f"PRAGMA page_size = {_PAGE}")  # for a new file
         until = time.monotonic() + _BUSY_SECONDS
         while True:  # SQLite's own timeout does not wait here for others who switch the same file to the log
             try:

@@ -9,7 +9,7 @@ open. Failed items are written to `OUT.errors.jsonl`, and the next run tries the
 order in which they were finished. A power cut may lose the last lines, which are synced on closing.
 
 Unfinished work is kept in `OUT.unfinished.jsonl`, so that the next run resumes it instead of paying twice. An
-item's last line counts. That file never breaks a run: torn or damaged lines, and those of other settings, are
+item's last line counts. That file never breaks a run: torn or damaged lines, and lines of other settings, are
 skipped, and if it cannot be written, nothing is kept. Its lines are written at once and synced once a second,
 so a power cut costs only the last second's work.
 """
@@ -90,7 +90,7 @@ def id_in(
     """Return the item's id in a line of an output. Raise `RecordError` if the line is not a result."""
     hint = f"Was it written by redraft? Correct or remove the line, or move {path} away."
     if record is None:
-        raise RecordError(f"{path}:{number}: not a JSON object.", hint=hint)
+        raise RecordError(f"{path}:{number}: the line is not a JSON object.", hint=hint)
     try:
         return key(record)
     except KeyError as field:
@@ -111,7 +111,7 @@ def being_written(path: Path, run: RunFile) -> InUse:
 
 
 class Ledger(AbstractContextManager["Ledger"]):
-    """An output file, open for one process to add results to."""
+    """An open output file, to which one process adds results."""
 
     def __init__(
         self,
@@ -132,8 +132,8 @@ class Ledger(AbstractContextManager["Ledger"]):
         check_ending(path)
         self.path = path
         self.done = IdSet()
-        # Why items that are not done failed, counted; and message and hint of the first that is listed as
-        # failed, if one is. Complete when the ledger is closed.
+        # The causes of failure of unfinished items, counted, and the message and hint of the first listed
+        # failure. Both are complete when the ledger is closed.
         self.causes: Counter[str] = Counter()
         self.first_failure = ""
         self._failed = 0
@@ -150,12 +150,12 @@ class Ledger(AbstractContextManager["Ledger"]):
             self.fresh = self.fresh and not self._lines.size  # another process may have been faster
             if self._lines.size:
                 self._run.check(provenance)
-            if os.path.lexists(self._errors_path):  # it is rewritten at the end, so it has to be one
+            if os.path.lexists(self._errors_path):  # it is rewritten at the end, so it must be redraft's
                 LineFile(self._errors_path, made_up=True).close()
                 for _ in own_lines(self._errors_path, "failures", lambda it: isinstance(it.get("id"), str)):
                     pass
             self._recover(on_found)
-            # A run that finished no item may have paid for some: its session is kept too.
+            # A run that finished no item may have paid for items, so its session is kept too.
             resume = len(self.done) > 0 or (not self.fresh and self._run.is_of(provenance))
             self._run.begin(provenance, resume=resume)
         except BaseException:
@@ -187,7 +187,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         """Sync the output, remove the failures of items that are done, and release the lock."""
         if self._errors:
             self._errors.close()
-        # On a full disk these two fail, and an error that says so is on its way already.
+        # On a full disk, these two fail, and another error that says so was raised before.
         with contextlib.suppress(OSError, OutputError):
             self._tidy_failures()
             counts = {"done": len(self.done), "added": len(self.done) - self.found, "failed": self._failed}
@@ -203,7 +203,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
     def _recover(self, on_found: Callable[[bytes], None]) -> None:
         whole = size = 0
-        lines: list[bytes] = []  # of the item that is read
+        lines: list[bytes] = []  # lines of the current item
         for number, line in enumerate(read_lines(self.path), start=1):
             record, size = parse_line(line), size + len(line)
             if record is None and size == self._lines.size:

@@ -16,15 +16,15 @@ _LONGEST = 80  # characters of a licence's name, in case it holds the full text
 _MOST_NAMES = 16  # licences of a record
 _NONCOMMERCIAL = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
 _SEVERAL = re.compile(r",|\bAND\b")
-OTHERS = ("other licences", "other licences (non-commercial)")  # names of the rest
-MOST_ORIGINS = 256  # licences, and data sets, to count apart: a hostile file must not fill the memory
+OTHERS = ("other licences", "other licences (non-commercial)")  # names for licences beyond `MOST_ORIGINS`
+MOST_ORIGINS = 256  # licences or data sets to count by name: a hostile file must not fill memory
 _SHOWN = 4  # sources of one licence to name
 
 
 class Source(NamedTuple):
-    """Something that a model or a file of records was made from."""
+    """A source of a model or of a file of records."""
 
-    kind: str  # what it is: base, adapter, delta, model or data
+    kind: str  # base, adapter, delta, model or data
     name: str
     licence: str = UNKNOWN  # its licence, or several, with commas or AND between them
 

@@ -1,7 +1,7 @@
 """Limit the money, tokens and time of one run of a job.
 
 A run that reaches a limit starts no new item and finishes the active ones. So it exceeds the limit by at most
-as many items as it does at once. A budget (`revision.options.Budget`) is the limit of a single item.
+the items that were active. A budget (`revision.options.Budget`) is the limit of a single item.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ class Limits:
         return ""
 
     def after(self, spent: Spent, seconds: float) -> Limits:
-        """Return the limits for the run's next job: less the cost and time of this one."""
+        """Return the limits for the run's next job, which include the cost and time of this one."""
         before = self.seconds_before + seconds
         return replace(self, spent_before=self.spent_before.plus(spent), seconds_before=before)
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Limit the opening of models to the time left after `seconds`. Raise `EngineTimeout` at its end."""
+        """Limit the opening of models to the time left after `seconds`. Raise `EngineTimeout` after that."""
         left = None if self.seconds is None else self.seconds - self.seconds_before - seconds
         try:
             async with asyncio.timeout(left) as opening:

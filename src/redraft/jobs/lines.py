@@ -35,12 +35,12 @@ class LineFile:
         try:
             if made_up:
                 self._fd = open_own(path, flags)
-            elif path.is_relative_to("/dev"):  # a redirected /dev/stdout would get files beside it in /dev
+            elif path.is_relative_to("/dev"):  # for /dev/stdout, other files of the run would be in /dev
                 raise _not_plain(path)
             else:
                 self._fd = os.open(path, flags, 0o666)
         except OSError as error:
-            there = error.errno == errno.ENOENT and path.parent.is_dir()  # as /proc is
+            there = error.errno == errno.ENOENT and path.parent.is_dir()  # it takes no new files, as /proc
             hint = _HINTS.get(0 if there else error.errno or 0, "Write to another file with -o.")
             raise OutputError(
                 f"cannot write {path}: {error.strerror}.", hint=hint.format(path=path, folder=path.parent)

@@ -49,7 +49,7 @@ KINDS: Mapping[str, str] = {
 
 
 class PluginError(UsageError):
-    """A plugin cannot be imported, crashes, has a wrong name, or is or returns an object of a wrong type."""
+    """A plugin cannot be imported, crashes, has a wrong name or type, or returns a wrong type."""
 
 
 class PluginWarning(UserWarning):
@@ -73,7 +73,7 @@ class Kind:
 
     def __post_init__(self) -> None:
         for each in fields(self):  # type: ignore[arg-type]  # those that inherit are dataclasses
-            value, annotation = getattr(self, each.name), str(each.type)  # which is a text already
+            value, annotation = getattr(self, each.name), str(each.type)  # annotations are texts here
             kind, words = _TYPES.get(re.split(r"\W", annotation)[0], (object, ""))
             if not isinstance(value, kind) and not (value is None and annotation.endswith("| None")):
                 raise TypeError(f"{each.name} of a {type(self).__name__} is {value!r:.60}, not {words}")
@@ -115,7 +115,7 @@ class Plugin:
         return found
 
     def guarded(self, function: F, kind: Any, passing: tuple[type[BaseException], ...] = ()) -> F:
-        """Return a function of the plugin that raises `PluginError` if it crashes or returns a wrong type."""
+        """Wrap a function of the plugin. Raise `PluginError` if it crashes or returns a wrong type."""
         if self.package == OWN:
             return function
 

@@ -25,7 +25,7 @@ from redraft.jobs.counting import printable
 
 LINE_SECONDS = 15.0  # seconds between two plain lines
 DRAW_SECONDS = 0.25  # seconds between two drawings on a terminal
-ID_SHOWN = 24  # most characters that are shown of the id of an item
+ID_SHOWN = 24  # maximum characters shown of an item's id
 
 _PLAIN = (".json", ".jsonl", ".ndjson", ".txt")
 """Endings of uncompressed files. For other files, the share of bytes read so far is unknown."""
@@ -83,7 +83,7 @@ class ProgressLine:
 
     def line(self) -> str:
         """Return the line, such as `120 of 500 done · 310 tokens/s · 4:10 left · 96 passed`."""
-        return printable(" · ".join(filter(None, self.parts())))  # it may show the words of a server
+        return printable(" · ".join(filter(None, self.parts())))  # a server's text may be in it
 
     def update(self, *, now: bool = False) -> None:
         """Show the line if it is due; with `now`, always."""
@@ -99,7 +99,7 @@ class ProgressLine:
             self.print(self.line())
 
     def print(self, text: str) -> None:
-        """Print a line above the one that is redrawn."""
+        """Print a line above the redrawn line."""
         if not self._quiet:
             self._console.print(Text(printable(f"redraft: {text}")), soft_wrap=True)
 
@@ -144,16 +144,16 @@ class ProgressLine:
 class ItemProgress(ProgressLine):
     """The progress of items that models work on."""
 
-    tokens = 0  # new tokens of the replies of this run that ended
-    writing = 0  # new tokens of the replies that are being written
+    tokens = 0  # new tokens of this run's finished replies
+    writing = 0  # new tokens of unfinished replies
     opening = False  # the models are being opened
     note = ""  # a few words on the results
-    waiting = ""  # what the job waits for, such as a server that is down
+    waiting = ""  # the reason for a wait, such as a server that is down
     on_update: Callable[[], None] | None = None  # called with each change
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.current: list[str] = []  # ids of the items that are worked on, the first to begin first
+        self.current: list[str] = []  # ids of the active items, in the order of their start
 
     def update(self, *, now: bool = False) -> None:
         """Show the line if it is due; with `now`, always."""
@@ -211,7 +211,7 @@ class RecordProgress(ProgressLine):
     """The progress in records of files. `done` counts their bytes. At the end, the line disappears."""
 
     def __init__(self, total: int | None = None, out: Path | None = None, *, quiet: bool = False) -> None:
-        """Start counting to `total` bytes. `out` is where records are written: a file, `-`, or None."""
+        """Start counting to `total` bytes. `out` is the records' output: a file, `-`, or None."""
         console = Console(stderr=True)
         shown = sys.stderr.isatty() and not _takes_the_terminal(out)
         super().__init__(total, quiet=quiet or not shown, transient=True, console=console)

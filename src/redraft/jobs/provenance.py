@@ -114,7 +114,7 @@ class RunFile:
             )
 
     def is_of(self, provenance: Provenance) -> bool:
-        """Return whether there is a record, and its settings and input are those of `provenance`."""
+        """Return whether there is a record with the settings and input of `provenance`."""
         before = self.read()
         return before is not None and not any(_differences(before, provenance))
 
@@ -332,7 +332,7 @@ def _source_differences(old: dict[str, Any] | None, provenance: Provenance) -> I
         if (old is None) != (provenance.source is None):
             yield f"the input was {old['path'] if old else 'nothing'} and is {name}"
         return
-    if Path(old["path"]).name != Path(name).name:  # ids are made of it
+    if Path(old["path"]).name != Path(name).name:  # ids begin with it
         yield f"the input was {old['path']} and is {name}"
         return
     new = provenance.fingerprint(old.get("bytes"))

@@ -22,7 +22,7 @@ AGAIN = 75  # the exit status of saved work after SIGTERM: EX_TEMPFAIL of sysexi
 T = TypeVar("T")
 
 _LOOK = 0.1  # seconds after which work that waits looks for a signal
-_GRACE = 0.4  # seconds that work has from then to come to its end, so that all is over within a second
+_GRACE = 0.4  # seconds that the work then has to finish, so that all ends within a second
 
 
 class EndedBySignal(KeyboardInterrupt):
@@ -125,7 +125,7 @@ class Signals(ExitStack):
             self.received = signum
             again = " again" if signum == signal.SIGINT else ""
             name = signal.Signals(signum).name
-            line = f"redraft: {name}: finishing what is under way, then saving. Ctrl-C{again} stops at once."
+            line = f"redraft: {name}: finishing the current step, then saving. Ctrl-C{again} stops at once."
             os.write(2, f"\n{line}\n".encode())  # not print: the signal may interrupt one
 
         self.enter_context(handled(take, signal.SIGINT, signal.SIGTERM))
@@ -147,11 +147,11 @@ async def unless_stopped(work: Coroutine[Any, Any, T]) -> T | None:
         task.cancel()
 
 
-_noting: list[Signals] = []  # those whose block is entered
+_noting: list[Signals] = []  # instances inside their `with` block
 
 
 def exit_status(signum: int) -> int:
-    """Return the exit status of work that a signal stopped after saving it."""
+    """Return the exit status of work that was saved and stopped after a signal."""
     return AGAIN if signum == signal.SIGTERM else 128 + signum
 
 

@@ -55,11 +55,11 @@ class TestLines:
         values, faults = rows(tmp_path / f"x.jsonl{ending}", PACKERS[ending](content))
         assert values == [{"a": 1}, {"a": 2}]
         assert faults == [
-            ":2: not JSON: Expecting value at character 6.",
-            ":4: not JSON: Expecting ',' delimiter at character 3.",
+            ":2: this is not JSON: Expecting value at character 6.",
+            ":4: this is not JSON: Expecting ',' delimiter at character 3.",
         ]
         assert rows(tmp_path / "y.jsonl", b'{"a": "b')[1] == [
-            ":1: not JSON: Unterminated string starting at character 7."
+            ":1: this is not JSON: Unterminated string starting at character 7."
         ]
 
     def test_bytes_of_another_encoding_are_told_and_passed(self, tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ class TestLines:
         assert values == ["é", "日"]
         way_out = "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
         assert faults == [
-            f":2: not UTF-8: invalid continuation byte at byte 2. {way_out}",
-            f":4: not UTF-8: invalid start byte at byte 2. {way_out}",
+            f":2: this is not UTF-8: invalid continuation byte at byte 2. {way_out}",
+            f":4: this is not UTF-8: invalid start byte at byte 2. {way_out}",
         ]
 
     def test_a_mark_of_the_byte_order_and_dos_ends_of_lines_are_passed_over(self, tmp_path: Path) -> None:
@@ -90,14 +90,14 @@ class TestLines:
         assert [fault[:20] for fault in faults] == [
             ":1: has a lone surro",
             ":2: has a lone surro",
-            ":4: not JSON: Invali",
+            ":4: this is not JSON: Invali",
         ]
 
     def test_deep_nesting_is_told_and_passed(self, tmp_path: Path) -> None:
         deep = b'{"a":' * 100_000
         values, faults = rows(tmp_path / "x.jsonl", b'"a"\n' + deep + b'\n"b"\n')
         assert values == ["a", "b"]
-        assert faults[0].startswith(":2: cannot be read as JSON: ")
+        assert faults[0].startswith(":2: this cannot be read as JSON: ")
 
     def test_a_record_of_50_megabytes_is_read(self, tmp_path: Path) -> None:
         long = "x" * 50_000_000
@@ -131,7 +131,7 @@ class TestDamagedFiles:
         assert [value["n"] for value in read] == list(range(len(read)))
 
     def test_what_is_not_compressed_so_is_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(RecordError, match=r"x\.jsonl\.gz: cannot be read: "):
+        with pytest.raises(RecordError, match=r"x\.jsonl\.gz: it cannot be read: "):
             rows(tmp_path / "x.jsonl.gz", b'"plain"\n')
 
 
@@ -154,7 +154,7 @@ class TestArrays:
         content = b'[{"a": 1}, {"a": "\xe9"}, {"a": "\\ud83d"}, {"a": 2}]'
         values, faults = rows(tmp_path / "x.json", content)
         assert values == [{"a": 1}, {"a": 2}]
-        assert faults[0].startswith(": record 2: not UTF-8: ")
+        assert faults[0].startswith(": record 2: this is not UTF-8: ")
         assert faults[1].startswith(": record 3: has a lone surrogate")
 
     @pytest.mark.parametrize(
@@ -162,9 +162,9 @@ class TestArrays:
         [
             (b'["a", "b"', "x.json: ends inside its array."),
             (b'["a", ', "x.json: ends inside its array."),
-            (b'["a", {"b": ', "x.json: record 2: not JSON: Expecting value."),
-            (b'["a" "b"]', "x.json: not JSON: '\"' in its array where ',' should be."),
-            (b'["a", nothing]', "x.json: record 2: not JSON: Expecting value."),
+            (b'["a", {"b": ', "x.json: record 2: this is not JSON: Expecting value."),
+            (b'["a" "b"]', "x.json: this is not JSON: its array has '\"' where ',' should be."),
+            (b'["a", nothing]', "x.json: record 2: this is not JSON: Expecting value."),
             (b'["a"]\n["b"]', "x.json: there is more text after its array."),
             (b'["a"],', "x.json: there is more text after its array."),
         ],

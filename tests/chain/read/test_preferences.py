@@ -143,5 +143,5 @@ class TestOtherPairs:
         ],
     )
     def test_only_what_asks_for_them_reads_them(self, name: str, what: str) -> None:
-        with pytest.raises(RecordError, match=f"^f:1: is {what}, not a prompt, an answer or a chain"):
+        with pytest.raises(RecordError, match=f"^f:1: the record is {what}, not a prompt, an answer or a "):
             chain_of({name: "x", "prompt": "p"}, "f:1")

@@ -61,16 +61,16 @@ class TestFiles:
             (
                 "x.jsonl",
                 b'"a"\n{"prompt": }\n',
-                "x.jsonl:2: not JSON: Expecting value at character 12.\n  Write one",
+                "x.jsonl:2: this is not JSON: Expecting value at character 12.\n  Write one",
             ),
-            ("x.jsonl", b"SQLite\0\xff\n", "x.jsonl:1: not text: it contains NUL bytes"),
-            ("x.txt", b"a\n\xff\n", "x.txt:2: not UTF-8: invalid start byte at byte 1."),
-            ("x.jsonl", b"3\n", "x.jsonl:1: should be an object or a text (found 3)."),
-            ("x.json", b"[[]]", "x.json: record 1: should be an object or a text (found [])."),
+            ("x.jsonl", b"SQLite\0\xff\n", "x.jsonl:1: this is not text: it has NUL bytes"),
+            ("x.txt", b"a\n\xff\n", "x.txt:2: this is not UTF-8: invalid start byte at byte 1."),
+            ("x.jsonl", b"3\n", "x.jsonl:1: the record should be an object or a text (found 3)."),
+            ("x.json", b"[[]]", "x.json: record 1: the record should be an object or a text (found [])."),
             (
                 "x.jsonl.gz",
                 gzip.compress(b"", mtime=0)[:10] + b"\xff" * 9,
-                "x.jsonl.gz: cannot be read: Error -3",
+                "x.jsonl.gz: it cannot be read: Error -3",
             ),
         ],
     )

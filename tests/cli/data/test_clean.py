@@ -81,7 +81,7 @@ def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path
     packed = gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode(), mtime=0)
     cut.write_bytes(packed[: len(packed) // 2])
     array.write_text(json.dumps(records[:2])[:-1] + ", oops]", "utf-8")
-    for path, reason in ((cut, "cannot be read"), (array, "record 3: not JSON")):
+    for path, reason in ((cut, "cannot be read"), (array, "record 3: this is not JSON")):
         out, side = tmp_path / f"{path.stem}.out", tmp_path / f"{path.stem}.side"
         args = ["data", verb, str(path), "-o", str(out), "-j", "1"]
         result = redraft(*args, "--dropped", side)

@@ -147,12 +147,12 @@ def test_what_cannot_be_read_is_told_by_its_place_and_strict_stops_there(verb: s
         file.write('{"broken\n' * 100)
     strict = run(verb, *VERBS[verb], "-o", "out.jsonl", "-j", 1, "--strict")
     assert (strict.exit_code, Path("out.jsonl").exists()) == (2, False)
-    assert strict.stderr.startswith("redraft: in.jsonl:5: not JSON: Unterminated string")
+    assert strict.stderr.startswith("redraft: in.jsonl:5: this is not JSON: Unterminated string")
     result = run(verb, *VERBS[verb], "-o", "out.jsonl", "-j", 1, "--dropped", "side.jsonl")
     assert result.exit_code == 0
     sides = lines("side.jsonl")
     assert (len(sides), sides[0]["where"], sides[0]["record"]) == (100, "in.jsonl:5", '{"broken')
-    assert "redraft: in.jsonl:5: not JSON: Unterminated string" in result.stderr
+    assert "redraft: in.jsonl:5: this is not JSON: Unterminated string" in result.stderr
     assert result.stderr.count("not JSON") == 5
     assert "redraft: … and 95 more that cannot be read" in result.stderr
 

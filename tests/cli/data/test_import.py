@@ -40,7 +40,7 @@ def test_chains_go_out_and_counts_are_told(data: Path) -> None:
         ("mixed/2", "Wet."),
     ]
     assert result.stderr.splitlines() == [
-        "redraft: mixed.jsonl:2: not JSON: Expecting value at character 13.",
+        "redraft: mixed.jsonl:2: this is not JSON: Expecting value at character 13.",
         "redraft: 2 kept, 1 dropped",
         "  unreadable          1",
         "redraft: 1 of unknown licence",

@@ -282,5 +282,5 @@ def test_missing_data_is_said_before_torch_is_loaded(here: Path) -> None:
     )
     words = [sys.executable, "-c", program, "train", "sft", "selfee", "--data_path=none.jsonl"]
     done = subprocess.run([*words, "--output-dir", "out"], capture_output=True, text=True, check=False)
-    assert "none.jsonl: cannot be read: No such file or directory." in done.stderr
+    assert "none.jsonl: it cannot be read: No such file or directory." in done.stderr
     assert done.stdout.strip() == "False"

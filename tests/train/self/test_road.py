@@ -82,7 +82,7 @@ def test_a_base_that_is_missing_is_told_before_anything_is_written(tmp_path: Pat
     ("given", "said"),
     [
         ({"model": "ollama:qwen3"}, "only default and GGUF files can be trained"),
-        ({"everyday": Path("missing.jsonl")}, "missing.jsonl: cannot be read"),
+        ({"everyday": Path("missing.jsonl")}, "missing.jsonl: it cannot be read"),
         ({"everyday": Path(os.devnull)}, "/dev/null has no prompts"),
     ],
 )

@@ -86,7 +86,7 @@ def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) ->
 
 
 def answered_by(turns: Sequence[dict[str, Any]], last: dict[str, Any]) -> Chain:
-    """Return a chain with the answer `last`. If that has more than text, `meta.message` keeps it whole."""
+    """Return a chain with the answer `last`. If `last` has more than text, `meta.message` contains it."""
     step = Step(answer=content_of(last), tool_calls=calls_of(last), reasoning=thoughts_of(last))
     more = (value for key, value in last.items() if key not in ("role", "content"))
     kept = other_parts(last) or any(value not in (None, "") for value in more)
@@ -132,7 +132,7 @@ def every_path(fields: Fields) -> Iterator[tuple[str, Chain]]:
 
 
 def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
-    """Read each pair of ranked answers to one message of an OASST1 tree. The better one is the best step."""
+    """Read each pair of ranked answers to one message of an OASST1 tree. The better is the best step."""
     waiting: list[tuple[TreeMessage, ...]] = [(_grown(fields),)]
     while waiting:
         path = waiting.pop()
@@ -145,7 +145,7 @@ def ranked(fields: Fields) -> Iterator[tuple[str, Chain]]:
 
 
 def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:
-    """Yield paths, the better first. A loop, because hostile trees may be too deep for recursion."""
+    """Yield paths, the better first. This is a loop, because hostile trees may be too deep for recursion."""
     waiting: list[tuple[TreeMessage, ...]] = [(root,)]
     while waiting:
         path = waiting.pop()
@@ -250,9 +250,9 @@ def _message_lists(fields: Fields) -> Chain:
     same = _shared(chosen, rejected)
     for name, turns in (("chosen", chosen), ("rejected", rejected)):
         if len(turns) != same + 1 or turns[-1]["role"] != "assistant":
-            fields.fail(name, f"should end in one assistant message after {same} shared messages")
+            fields.fail(name, f"should end in one assistant message after the shared messages ({same})")
     if any(calls_of(last) or thoughts_of(last) or other_parts(last) for last in (chosen[-1], rejected[-1])):
-        fields.rest |= {"chosen": chosen, "rejected": rejected}  # more than the texts
+        fields.rest |= {"chosen": chosen, "rejected": rejected}  # with the parts that are not text
     return preferred(asked([*before, *chosen[:same]]), content_of(rejected[-1]), content_of(chosen[-1]))
 
 

@@ -110,7 +110,7 @@ class Shape(Kind):
     name: str
     needs: Set[str]
     read: Callable[[Fields], Chain]
-    refused: str = ""  # names what a record is, if only prompts, answers and chains can be read
+    refused: str = ""  # a name for such records, if they are no prompts, answers or chains
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Format(Kind):
     """The record shapes that a plugin of `redraft.formats` adds."""
 
     shapes: Sequence[Shape]  # in the order in which they are tried
-    order: int = 0  # formats of a lower one are tried first; those of redraft have 1 to 5
+    order: int = 0  # formats with a lower order are tried first; redraft's have 1 to 5
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -40,7 +40,7 @@ _LONGEST = 1 << 28  # bytes of the longest record, 256 MiB: a file without line 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # how compressed files begin
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
-_INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # how its logs begin
+_INSPECT = re.compile(rb'\{\s*"version": \d+,\s*"status": "\w+",\s*"eval": \{')  # how a log of inspect begins
 NOT_JSON = "Write one JSON object or text per line, or one array; a file of plain prompts ends in .txt."
 _BROKEN = (
     f"{NOT_JSON}\nCorrect or delete that line. For prompts, conversations and chains, "
@@ -89,7 +89,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RecordError(f"{name_of(path)}: cannot be read: {reason.removesuffix('.')}.") from None
+        raise RecordError(f"{name_of(path)}: it cannot be read: {reason.removesuffix('.')}.") from None
 
 
 def name_of(path: Path) -> str:
@@ -163,7 +163,7 @@ def decode(data: bytes, where: str) -> Any:
     """Decode a JSON text. NaN and infinity, which JSON lacks, are accepted; chains write null for them.
 
     Raises:
-        RecordError: The text is not UTF-8 or not JSON, is nested too deep, or has a lone surrogate.
+        RecordError: The text is not UTF-8 or not JSON, is nested too deeply, or has a lone surrogate.
     """
     try:
         return from_json(data)  # four times as fast as json.loads, and equal where it succeeds
@@ -178,19 +178,19 @@ def _decoded(data: bytes, where: str) -> Any:
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         file = where.rpartition(":")[0].replace(name_of(Path(STDIO)), "") or "FILE"
-        fault = f"{error.msg.removesuffix(' at')} at {line}character {error.colno}"
+        fault = f"this is not JSON: {error.msg.removesuffix(' at')} at {line}character {error.colno}"
         # Several records that span lines, or lines that end in a carriage return.
         if error.msg == "Extra data":
             fault += f"; jq -c . {file} puts each record on a line"
-        raise RecordError(f"{where}: not JSON: {fault}.", hint=_BROKEN.replace("FILE", file)) from None
+        raise RecordError(f"{where}: {fault}.", hint=_BROKEN.replace("FILE", file)) from None
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"{where}: cannot be read as JSON: {fault_of(error)}.") from None
+        raise RecordError(f"{where}: this cannot be read as JSON: {fault_of(error)}.") from None
     if b"\\ud" in data or b"\\uD" in data:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             half = "a lone surrogate: \\ud… without its other half"
-            raise RecordError(f"{where}: has {half}.") from None
+            raise RecordError(f"{where}: it has {half}.") from None
     return value
 
 
@@ -273,9 +273,9 @@ def _text(line: bytes, where: str) -> str:
         return line.decode()
     except UnicodeDecodeError as error:
         if b"\0" in line:
-            raise RecordError(f"{where}: not text: it contains NUL bytes, as binary files do.") from None
+            raise RecordError(f"{where}: this is not text: it has NUL bytes, as binary files do.") from None
         raise RecordError(
-            f"{where}: not UTF-8: {error.reason} at byte {error.start + 1}. "
+            f"{where}: this is not UTF-8: {error.reason} at byte {error.start + 1}. "
             "If it is Latin-1: iconv -f LATIN1 -t UTF-8 FILE"
         ) from None
 
@@ -316,8 +316,8 @@ class _Text:
 
     def skip(self, mark: str) -> None:
         if (found := self.next()) != mark:
-            problem = f"not JSON: {found!r} in its array where {mark!r} should be"
-            raise self._error(problem if found else "ends inside its array")
+            problem = f"this is not JSON: its array has {found!r} where {mark!r} should be"
+            raise self._error(problem if found else "it ends inside its array")
         self._at += 1
 
     def _error(self, problem: str) -> RecordError:
@@ -325,7 +325,7 @@ class _Text:
 
     def value(self, where: str) -> str:
         if not self.next():
-            raise self._error("ends inside its array")
+            raise self._error("it ends inside its array")
         while True:
             near_end = len(self._buffer) - 16
             try:
@@ -333,12 +333,12 @@ class _Text:
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated string") or error.pos >= near_end
                 if not cut or not self._more():
-                    raise RecordError(f"{where}: not JSON: {error.msg}.", hint=NOT_JSON) from None
+                    raise RecordError(f"{where}: this is not JSON: {error.msg}.", hint=NOT_JSON) from None
             except (ValueError, RecursionError) as error:
-                raise RecordError(f"{where}: cannot be read as JSON: {fault_of(error)}.") from None
+                raise RecordError(f"{where}: this cannot be read as JSON: {fault_of(error)}.") from None
             else:
                 length = end - self._at
-                # Of a `0.5` that is cut before its 5, a 0 is read.
+                # If the buffer ends inside `0.5`, a 0 is read.
                 whole = self._buffer[end : end + 1] in _AFTER or end < near_end
                 if whole or not self._more():
                     self._at += length

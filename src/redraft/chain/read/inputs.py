@@ -57,10 +57,10 @@ def _cells(path: Path, reader: Any) -> Iterator[InputRow]:
             cells = next(reader, None)
             ended = cells is None
         except csv.Error as error:
-            cells, fault = None, f"not CSV: {error}"
+            cells, fault = None, f"this is not CSV: {error}"
             ended = "unexpected end" in fault
         if cells and header and len(cells) != len(header):
-            fault = f"has {counted(len(cells), 'cell')}, but the header has {len(header)}"
+            fault = f"the row has {counted(len(cells), 'cell')}, but the header has {len(header)}"
         if fault and not header:
             raise RecordError(f"{where}: {fault}.")
         if fault and ended:
@@ -88,7 +88,7 @@ def read_parquet(path: Path) -> Iterator[InputRow]:
                 yield f"{files.name_of(path)}: row {number}", _json(row)
     except (ValueError, ArrowException) as error:
         first = str(error).partition("\n")[0]
-        raise RecordError(f"{files.name_of(path)}: cannot be read: {first:.200}") from None
+        raise RecordError(f"{files.name_of(path)}: it cannot be read: {first:.200}") from None
 
 
 def _json(row: dict[str, Any]) -> bytes:
@@ -175,7 +175,7 @@ def _stem(path: Path) -> str:
 def licensed_records(
     file: Path, limit: int | None = None, *, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[Chain]:
-    """Read records with `read_records`. Those without a licence get all that `FILE.run.json` lists."""
+    """Read records with `read_records`. Records without a licence get all that `FILE.run.json` lists."""
     licences = [name for name in licences_beside(file) if name != UNKNOWN]
     for chain in read_records(file, limit, wanted=wanted):
         origin = chain.meta.get("origin")

@@ -1,9 +1,9 @@
 """Read the logs of other evaluations: samples of lm-eval and inspect, instances of Every Eval Ever.
 
-Each becomes a chain of one answer with the verdict in `meta["eval"]`, so that reports compare logs with each
-other and with redraft's own. Its id is the sample's id and a hash of the question: a question has the same id
-in all logs of a task, and no question of another task has it. If there are several scores, the first counts,
-and the task's name includes its name. It must mean right or wrong, as shares of right answers are compared.
+Each record becomes a chain of one answer with the verdict in `meta["eval"]`, so that reports can compare logs
+with each other and with redraft's chains. The chain's id is the sample's id and a hash of the question, so a
+question has the same id in all logs of a task, and another id in other tasks. Only the first score counts. It
+must mean right or wrong, because shares of right answers are compared. The task's name includes its name.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 from redraft.chain import Chain, Prompt, Step, Usage
 from redraft.chain.read.fields import Fields, Shape, gold
 
-Log = Mapping[str, Any]  # a record of one
-# Letters are inspect's: correct, incorrect, no answer. In Python, true is 1 and 1.0.
+Log = Mapping[str, Any]  # a record of a log
+# Letters are inspect's: correct, incorrect, no answer. In Python, True equals 1 and 1.0.
 _RIGHT = {"C": True, "I": False, "N": False, 1: True, 0: False}
 
 
@@ -99,6 +99,6 @@ def _item(log: Log) -> str:
     own, asked = log.get("doc_id", log.get("sample_id", log.get("id"))), log.get("input")
     if isinstance(asked, Mapping):
         asked = asked.get("raw")
-    elif isinstance(asked, list):  # messages, with ids that are drawn
+    elif isinstance(asked, list):  # messages, whose ids are random
         asked = [each.get("content") for each in asked if isinstance(each, Mapping)]
     return f"{own}-{sha256(repr(log.get('doc', asked)).encode()).hexdigest()[:6]}"

@@ -23,10 +23,10 @@ from redraft.chain.read.shapes import is_chain, read_as, read_shape, shape_of
 from redraft.errors import RecordError
 from redraft.jobs.ids import IdSet, digest_of
 
-_DEEP = 185  # levels of nesting that a record may have: a chain of 200 cannot be read again
+_DEEP = 185  # maximum levels of nesting in a record: a chain with 200 cannot be read again
 
 _FAILED = {"id", "error", "message", "chain"}  # fields of a line of OUT.errors.jsonl
-_BEGUN = {"id", "settings", "work"}  # those of OUT.unfinished.jsonl, all of them
+_BEGUN = {"id", "settings", "work"}  # all fields of a line of OUT.unfinished.jsonl
 
 ID_FIELDS = ("question_id", "id", "task_id", "key", "unique_id", "message_tree_id")
 
@@ -55,7 +55,7 @@ class RawRecord(NamedTuple):
         if self.data.startswith(b'{"version":'):  # written by redraft, so that `chain_of` is not needed
             with suppress(ValueError):
                 chain = Chain.model_validate_json(self.data)
-                # But it judges a chain without steps, or with a field of its own called `error`.
+                # `chain_of` decides about chains without steps, or with a field `error` of their own.
                 known = "steps" in chain.model_fields_set and "error" not in (chain.model_extra or {})
                 if known and chain.id:
                     return chain
@@ -81,7 +81,7 @@ class RawRecord(NamedTuple):
         if shape and shape.name == TREE:
             for ids, chain in ranked(Fields(dict(record), self.where)):
                 yield with_id(chain, f"{self.stem}/{ids}")
-        elif shape and shape.refused:  # as a prompt or an answer
+        elif shape and shape.refused:  # refused only as a prompt or an answer
             name = id_of(record, self.stem, self.number)
             yield with_id(read_as(shape, record, self.where), name)
         else:
@@ -135,7 +135,7 @@ def ids_of(path: Path) -> Iterator[str]:
 
 
 def place_of(path: Path, name: str) -> str:
-    """Return the place of the record with this id, such as `a.jsonl:12`, or the id if none has it."""
+    """Return the place of the record with this id, such as `a.jsonl:12`, or the id if no record has it."""
     ids = Ids()
     raws = raw_records(path) if path.is_file() else ()  # a pipe cannot be read again
     return next((raw.where for raw in raws if ids.new(raw.id()) == name), name)
@@ -160,7 +160,7 @@ def check_depth(record: Any, data: bytes, where: str) -> None:
         depth += 1
         level = [item for inner in level for item in (inner.values() if isinstance(inner, dict) else inner)]
     if depth > _DEEP:
-        raise RecordError(f"{where}: is nested too deeply to be written and read again.")
+        raise RecordError(f"{where}: the record is nested too deeply to be written and read again.")
 
 
 def chain_of(record: Any, where: str = "record") -> Chain:
@@ -168,7 +168,7 @@ def chain_of(record: Any, where: str = "record") -> Chain:
     if isinstance(record, str):
         record = {"prompt": record}
     if not isinstance(record, dict):
-        raise RecordError(f"{where}: should be an object or a text (found {record!r:.60}).")
+        raise RecordError(f"{where}: the record should be an object or a text (found {record!r:.60}).")
     if record.keys() >= _FAILED:
         begun = record["chain"] or {"version": VERSION, "stop": "error"}
         if not isinstance(begun, dict):
@@ -187,7 +187,7 @@ def _json(record: dict[str, Any], where: str) -> bytes:
     try:
         return to_json(record)
     except ValueError as error:
-        raise RecordError(f"{where}: cannot be read: {error}.") from None
+        raise RecordError(f"{where}: the record cannot be read: {error}.") from None
 
 
 def id_of(record: Any, stem: str, index: int) -> str:

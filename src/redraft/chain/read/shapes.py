@@ -147,16 +147,16 @@ def known_shape(record: Mapping[str, Any], where: str) -> Shape:
         raise _refused("a review", where)
     if shape := shape_of(record):
         return shape
-    inside = ""
+    fault = f"the record is of no known kind; its fields: {names(record)}"
     for name, value in record.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            inside = f"; {name!r:.60} contains {len(value):,} objects: jq -c '.[{json.dumps(name)}][]' FILE"
+            fault += f"; {name!r:.60} lists objects ({len(value):,}): jq -c '.[{json.dumps(name)}][]' FILE"
             break
     hint = _HINT
     if "text" in record:
         way = "jq -c '{prompt: .text}' FILE"
         hint += f"\nA field 'text' is a question only if there is a 'question_id', too. Otherwise: {way}"
-    raise RecordError(f"{where}: no known kind of record; its fields: {names(record)}{inside}.", hint=hint)
+    raise RecordError(f"{where}: {fault}.", hint=hint)
 
 
 def read_shape(record: Mapping[str, Any], where: str) -> Chain:
@@ -175,7 +175,7 @@ def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
     except PluginError as error:
         raise RecordError(f"{where}: {error.message}", hint=error.hint) from error
     except ValidationError as error:
-        raise RecordError(f"{where}: read as a {shape.name}: {describe(error)}") from None
+        raise RecordError(f"{where}: the record is not a valid {shape.name}: {describe(error)}") from None
 
 
 def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
@@ -196,7 +196,7 @@ def _with_source(chain: Chain, fields: Fields) -> Chain:
 
 
 def _refused(what: str, where: str) -> RecordError:
-    return RecordError(f"{where}: is {what}, not a prompt, an answer or a chain.", hint=_HINT)
+    return RecordError(f"{where}: the record is {what}, not a prompt, an answer or a chain.", hint=_HINT)
 
 
 _HINT = (
