@@ -82,7 +82,7 @@ class Sampling:
         extra_headers: Additional request headers, under the same conditions.
         logprobs: Whether to report the log-probability of each token. Needs `EngineInfo.logprobs`.
         unset: Names of the parameters (`temperature`, `top_p`, `max_tokens`) that the user did not set. A
-            server uses its own values there (`EngineInfo.own_sampling`). A `top_p` other than 1 is set.
+            server uses its own values (`EngineInfo.own_sampling`). A `top_p` other than 1 counts as set.
         top_logprobs: Number of likeliest tokens to report at each position, with `logprobs`.
         role: The part of a chain to write. Engines with `EngineInfo.roles` have weights for each role.
         call_id: A name of this call that is the same in every run of a job, so that a resumed job recognises
@@ -245,7 +245,7 @@ class EngineInfo:
         dtype: The number format that the user chose to compute in; empty for the default.
         template: The conversation format that the user chose; empty for the model's own.
         format: The number format of most weights in memory, such as Q8_0; empty if unknown.
-        steady: Whether a seed gives the same answer alone and among other streams. False if uncertain.
+        steady: Whether a stream with a seed gives the same answer alone and among others. False if uncertain.
     """
 
     name: str

@@ -40,7 +40,7 @@ DEFAULT_CONTEXT = 4096
 
 SPARSE = 8
 """The most characters per token in common texts: English has four to five, code about three. If a text is too
-long for the context even at this rate, only its beginning is encoded first, as a check."""
+long for the context even at this rate, its beginning is encoded first, as a check."""
 
 _OPENS = 24  # tokens at a prompt's end in which its template may open a thought
 _CIRCLE = 60  # a thought is a loop if more than this many of its characters repeat earlier ones

@@ -54,7 +54,7 @@ class Recommended:
     ref: str  # the reference of its file
     billions: float
     size: int  # bytes of the file on the hub
-    # Bytes of memory for one chain of 4,096 tokens: the file, 16-bit keys and values, and 300 MB to compute.
+    # Memory for one chain of 4,096 tokens, in bytes: the file, 16-bit keys and values, and 300 MB to compute.
     memory: int
     licence: str
     ifeval: float  # its publisher's score on IFEval: per cent of the instructions that it follows

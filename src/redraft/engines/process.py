@@ -173,7 +173,7 @@ class KeptProcess(Generic[P]):
     """A model process that is replaced when it dies.
 
     The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row, the
-    error is raised. From then on, each call tries one start. Calls during the pause after it fail at once.
+    error is raised. From then on, each call tries one start; in the pauses after starts, calls fail at once.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:

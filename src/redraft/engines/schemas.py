@@ -118,9 +118,9 @@ def _throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, An
 def for_servers_of_llamacpp(schema: Any) -> Any:
     r"""Return a schema without the parts that llama.cpp's own server and Ollama misread or refuse.
 
-    Their grammars match a pattern between the quotes of JSON, so that `.` may match the closing quote and the
-    reply fails, and lack `\d`. They refuse a whole request for a length above `MOST_REPEATS`. They accept
-    only `{}` for an object whose names are given only as patterns. The check covers all that is removed.
+    Their grammars match a pattern between the quotes of JSON, so `.` may match the closing quote and break
+    the reply, and they lack `\d`. They refuse a whole request for a length above `MOST_REPEATS`. If an
+    object's names are given only as patterns, they accept only `{}`. The check covers all that is removed.
     """
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
 
 
 _INDENT = r"\n {0,8}| "
-"""White space in JSON whose names the model chooses: small models choose better ones then. It may repeat."""
+"""White space in JSON whose names the model chooses: small models then find better names. It may repeat."""
 _ANNOTATIONS = frozenset({"format", "$schema"})  # keywords that the check ignores, too
 
 _UNIT = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)  # an escape, or a class in brackets

@@ -402,7 +402,7 @@ class Batch:
         elif isinstance(error, torch.OutOfMemoryError):
             reported = EngineError(
                 "the GPU has too little memory for this many sequences of this length.",
-                hint="Try a smaller --ctx, fewer at once (--parallel), or --gpu-layers 0.",
+                hint="Try a smaller --ctx, fewer streams (--parallel N), or --gpu-layers 0.",
             )
         with self._changed:
             self._forget()

@@ -1,9 +1,9 @@
 """The process that a llama.cpp model runs in: `python -m redraft.engines.llamacpp.child`.
 
 It reads `ChildSettings` from standard input, starts xllamacpp's server on 127.0.0.1, and writes one line:
-`{"address": …}` or `{"error": …}`. A second process runs this file with the id of the first, and kills the
-first when standard input ends, so that it cannot outlive its parent. Only the standard library and xllamacpp
-are imported, so that it starts quickly.
+`{"address": …}` or `{"error": …}`. A second process runs this file with the process id of the first. When
+standard input ends, it kills the first, which therefore cannot outlive its parent. Only the standard library
+and xllamacpp are imported, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ChildSettings(TypedDict):
     """The settings that the parent sends."""
 
     model: str
-    adapters: list[str]  # paths of LoRA adapters, each applied at scale 1
+    adapters: list[str]  # paths of LoRA adapters, applied at scale 1 unless a request sets scales
     context: int  # tokens of each of the `parallel` streams
     parallel: int  # streams at once; more wait in llama.cpp's queue
     threads: int | None

@@ -474,7 +474,7 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
 
 def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[str, Any]) -> dict[str, Any]:
     if sampling.logprobs:
-        raise RecordError("llama.cpp gives no log-probabilities if there are tools. Leave out one of them.")
+        raise RecordError("llama.cpp gives no log-probabilities with tools. Leave out tools or `logprobs`.")
     taken = (*base.OF_TOOLS, base.OF_TEMPLATE)
     beside = {name: part for name, part in (sampling.extra_body or {}).items() if name in taken}
     foreign = ("prompt", "return_tokens", "n_probs")

@@ -58,7 +58,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     without_telemetry()
     replies = os.dup(1)
-    os.dup2(2, 1)  # what native code prints goes to standard error
+    os.dup2(2, 1)  # output of native code goes to standard error
     lines = Lines()
     settings: ChildSettings = json.loads(lines.read(wait=True)[0])
     try:

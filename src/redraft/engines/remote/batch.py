@@ -140,7 +140,7 @@ class Batches(AbstractContextManager["Batches"]):
         self.file.close()
         if left:
             names = ", ".join(sent.batch or sent.file for sent in left[:3]) + (", …" if left[3:] else "")
-            self._tell(f"Paid batches under way at the server: {names}. To wait again, repeat the command.")
+            self._tell(f"Paid batches are under way at the server: {names}. To resume, repeat the command.")
 
 
 @dataclass

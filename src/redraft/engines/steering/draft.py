@@ -1,4 +1,4 @@
-"""A text that is being written. Parts that were not handed on yet may be taken back."""
+"""A text that is being written. Parts that were not handed on yet may be removed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _NO_END = re.compile(
     r"(?:^|[\s(\"'*])(?:[A-Z]|\d{1,3}|[A-Za-z](?:\.[A-Za-z])+"
     r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z|```\w+\Z|^```\Z"  # or it begins a block of code
 )
-_MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # of an item, a heading or a quotation
+_MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # marks of an item, heading or quotation
 _WORD = re.compile(r"\w+,? ")
 LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # a sentence so long that nobody says it twice
 _LETTERS = regex.compile(r"\A[\p{L}\p{M}\p{N}]+")
 _WIDE = "\u2e80"  # the first character of the scripts without spaces
-STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # of JSON; a colon follows a name
+STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # a string of JSON; a colon follows a name
 RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a mark or an emoji, eight times or more
 CLOSING = {"{": "}", "[": "]"}
 _BRACKET = re.compile(r"[\[\]{}]")
@@ -65,7 +65,7 @@ class Draft:
         return len(self.text)
 
     def give(self, text: str) -> None:
-        """Append a given text. Its trailing spaces are left to the next token, which mostly begins so."""
+        """Append a given text. Its trailing spaces are left out if the next piece begins with its own."""
         bare = text.rstrip(" ")
         if bare:
             self.add(Delta(text=bare))
@@ -137,7 +137,7 @@ class Draft:
             self._hand_on(replace(piece, tokens=tokens))
 
     def ends(self, begin: int, *, whole: bool = False) -> Sequence[int]:
-        """Return where sentences and lines end after `begin`; including the text's end if it is `whole`."""
+        """Return where sentences and lines end after `begin`, including the text's end if it is `whole`."""
         return ends_of(self.text, begin, whole=whole)
 
     @property
@@ -158,7 +158,7 @@ class Draft:
         return apart and len(last.split()) > _TITLE and not _ENDED.search(last)
 
     def likelihood(self, begin: int) -> float:
-        """Return the mean log-probability of the tokens from a piece on; 0 if unknown."""
+        """Return the mean log-probability of the tokens from a piece on; 0 if unknown, -inf if none."""
         pieces = self.pieces[begin:]
         return fmean([each for piece in pieces for each in piece.logprobs] or [0.0 if pieces else -inf])
 
@@ -169,7 +169,7 @@ class Draft:
         return segment_of(self.text, at, at, led=False)[0]
 
     def repeats(self, begin: int, *, whole: bool) -> int | None:
-        """Return where the text begins to repeat its end: a sentence twice, or a phrase three times."""
+        """Return where the text begins to repeat itself: a sentence comes twice, or a phrase three times."""
         begin = max(begin, len(self) - _SEEN)
         if self.text.count("```") % 2:  # code has the same line twice
             return None
@@ -182,7 +182,7 @@ class Draft:
         return None if again is None else kept + again
 
 
-@lru_cache(maxsize=4)  # a user's wish looks at each sentence of one line
+@lru_cache(maxsize=4)  # a user's wish needs it for each sentence of one line
 def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
     """Return where sentences and lines of a text end after `begin`, including the end of a `whole` text."""
     found: list[int] = []

@@ -1,7 +1,7 @@
 """The form of answers that pass a check, which the check gives to an engine before it generates.
 
-A form restricts the generated text; it never replaces the check. It does not use any engine's syntax, which
-`writer` and `grammar` know. A demand that no form can express is only checked.
+A form restricts the generated text; it never replaces the check. It does not use any engine's syntax: that is
+for `writer` and `grammar`. A demand that no form can express is only checked.
 """
 
 from __future__ import annotations
@@ -183,12 +183,12 @@ class Form:
         if self.case not in ("", "upper", "lower"):
             raise ValueError(f"case is {self.case!r}, not 'upper' or 'lower'")
         if not all(map(str.strip, (*self.has, *self.lacks))):
-            raise Conflict("one of the texts is empty")
+            raise Conflict("a required or forbidden text is empty")
         layout = self.layout
         if self.in_case(layout.mark) != layout.mark or (self.case == "lower" and "ABC" in layout.slots):
             raise Conflict(f"a mark of the layout is not in {self.case} case")
         if layout.parts > MOST_PARTS or len(layout.slots) > MOST_PARTS:
-            raise Conflict("these are too many parts for an answer")
+            raise Conflict("the layout has too many parts for an answer")
         if self.pattern and (self != Form(pattern=self.pattern) or not pattern_of(self.pattern)):
             raise Conflict("a regular expression must cover the whole answer, in syntax that grammars have")
         given = " ".join(filter(None, [*self.has, self.opening, self.closing, self.postscript, layout.text]))

@@ -45,7 +45,7 @@ SHORT = 3  # letters; a token this short, without a space, is a part of many wor
 WORDS = 4  # words that are tried in a gap, and three times as many if none of them fits
 LEFT_OUT = -1.0  # the log-probability assumed for no word in a gap
 FITTING = -7.5  # the least log-probability of a word in a gap plus the token after it
-WORSE, UNSEEN = 2.5, -8.0  # most loss of log-probability after a new word; the value for rare tokens
+WORSE, UNSEEN = 2.5, -8.0  # log-probability that a new word may cost the rest; the least that is assumed
 
 Deltas = asyncio.Queue[Delta | BaseException]
 
@@ -111,7 +111,7 @@ class _Writer:
         self.banned: frozenset[int] = frozenset()
         self.begins: dict[int, str] = {}  # required texts, by their first tokens
         self.likelier = LIKELIER
-        self.placed: list[str] = []  # required texts of the last sentence
+        self.placed: list[str] = []  # required texts of the sentence that is being added
         self.stop_text: str | None = None
         self.over: Delta | None = None  # the delta that ended the answer for good, such as by a filter
         told = form.limits or form.has
@@ -449,7 +449,7 @@ class _Writer:
                 again = 0 if one else again + 1
 
     def _back(self, begin: int, *, enough: bool = False) -> bool:
-        """Cut back to the last sentence end that fits (with `enough`, lower limits too), if any."""
+        """Cut back to the last sentence end that fits; `enough` adds lower limits. Return whether one did."""
         text = self.draft.text
         for place in reversed(self.draft.ends(begin, whole=True)):
             if place >= self.draft.sent and self._fits(text[:place], enough=enough):
