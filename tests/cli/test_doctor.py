@@ -89,7 +89,7 @@ PLAIN = dict.fromkeys(WIDE, False) | {"AVX2": True}
         (WIDE, "openvino", True, "OpenVINO", ""),
         (WIDE, "llamacpp openvino gpu", True, "llama.cpp, whose build may use the GPU", ""),
         (dict.fromkeys(WIDE, False), "llamacpp openvino", False, "the processor lacks AVX2", "http://host"),
-        (WIDE, "", None, "none for GGUF files is installed", "'.[local]'"),
+        (WIDE, "", None, "no engine for GGUF files is installed", "'.[local]'"),
     ],
 )
 def test_the_best_engine_and_why(

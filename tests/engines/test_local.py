@@ -126,7 +126,7 @@ def start(model: Path, ctx: int, parallel: int = 1) -> None:
 def test_a_context_beyond_the_trained_one(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "tiny.gguf")
     with pytest.raises(
-        UsageError, match=r"--ctx is 1000000000, and .* was trained for contexts of 256"
+        UsageError, match=r"--ctx is 1000000000, but .* was trained for contexts of 256"
     ) as caught:
         start(model, ctx=10**9)
     assert caught.value.hint == "--ctx 256"

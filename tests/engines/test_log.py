@@ -54,7 +54,7 @@ def test_requests_are_lines_without_secrets(server: FakeServer, caplog: pytest.L
         revise(server)
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("redraft.")]
     assert len(ours) == 2
-    assert "is sent to /chat/completions" in ours[0]
+    assert "gets a request to /chat/completions" in ours[0]
     assert "'content': 'Describe rain.'" in ours[0]
     assert "answers: {'text': 'It is wet.'" in ours[1]
     assert server.requests[0].headers["authorization"] == f"Bearer {SECRET}"

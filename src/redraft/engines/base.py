@@ -24,7 +24,7 @@ Tokens = tuple[int, ...]
 EngineRole = Literal["", "answer", "revise"]
 """The part of a chain that a model writes: answers, or criticism and revisions. Empty for anything else."""
 
-OF_TOOLS = ("tool_choice", "parallel_tool_calls")  # fields of `Sampling.extra_body` that belong to its tools
+OF_TOOLS = ("tool_choice", "parallel_tool_calls")  # fields of `Sampling.extra_body` about tools
 
 OF_TEMPLATE = "chat_template_kwargs"
 """The field of `Sampling.extra_body` that contains arguments for the chat template."""
@@ -63,31 +63,31 @@ class Sampling:
         temperature: 0 is greedy. 0.7 is SelFee's released default (reference/selfee.md).
         top_p: Nucleus size, in (0, 1].
         max_tokens: Maximum number of new tokens in one call. 2,048 is SelFee's released default.
-        max_thoughts: Maximum number of thought tokens before an answer to messages; the thought ends there.
-            None means no separate limit. Needs `EngineInfo.thinks`.
+        max_thoughts: Maximum number of thought tokens before an answer to messages. At the limit, the engine
+            ends the thought. None means no separate limit. Needs `EngineInfo.thinks`.
         seed: Makes a run repeatable on the same engine and batch; None for a random seed.
         schema: A JSON Schema that an answer to messages should match. Engines with `EngineInfo.schemas`
-            enforce it while they generate. An engine that cannot express it logs that once and continues
-            without it, so check the answer.
+            enforce it while they generate. An engine that cannot express the schema logs this once and
+            generates without it, so check the answer.
         form: The form that an answer to messages should have. Engines with `EngineInfo.forms` enforce it as
             far as they can, so check the answer. A schema takes precedence.
         banned: Tokens that local engines with `EngineInfo.forms` must not generate.
         unending: Whether to ban the token that ends an answer, too.
-        likelier: Tokens that the same engines make likelier, each with the amount to add to its logit.
+        likelier: Tokens, each with the amount that the same engines add to its logit.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
-            With a schema, it begins a JSON text; a value that matches the schema follows, and then the end.
+            With a schema, it begins a JSON text. The engine adds a matching value, and the mark after that.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
-        extra_body: Additional request fields, which override ours. Needs `EngineInfo.any_request`, or
-            `EngineInfo.fields` that name them. Never logged or recorded.
+        extra_body: Additional request fields, which override redraft's own. Needs `EngineInfo.any_request`
+            or `EngineInfo.fields` that name them. Never logged or recorded.
         extra_headers: Additional request headers, under the same conditions.
         logprobs: Whether to report the log-probability of each token. Needs `EngineInfo.logprobs`.
-        unset: The ones of `temperature`, `top_p` and `max_tokens` that nobody set. A server uses its own
-            values for them (`EngineInfo.own_sampling`). A `top_p` other than 1 counts as set.
+        unset: Names of the parameters (`temperature`, `top_p`, `max_tokens`) that the user did not set. A
+            server uses its own values (`EngineInfo.own_sampling`). A `top_p` other than 1 counts as set.
         top_logprobs: Number of likeliest tokens to report at each position, with `logprobs`.
         role: The part of a chain to write. Engines with `EngineInfo.roles` have weights for each role.
         call_id: A name of this call that is the same in every run of a job, so that a resumed job recognises
             the batches that it sent. `JournaledEngine` sets it.
-        chain: A name of this call's chain. A router sends the chain to the replica that read its beginning.
+        chain: A name of this call's chain. A router sends all calls of a chain to the same replica.
     """
 
     temperature: float = 0.7
@@ -128,8 +128,8 @@ class Delta:
         tokens: Token ids of `text` and `thought`, if the engine has token ids. Tokens of a stop string, an
             incomplete character or a tag may come before their text.
         logprobs: The natural logarithm of each token's probability, before temperature and top-p, if
-            `Sampling.logprobs` is set. There is one for each of `tokens`, but a server may send them without
-            token ids, and llama.cpp sends none for a character of several tokens.
+            `Sampling.logprobs` is set. Each of `tokens` has one, with two exceptions: a server may send them
+            without token ids, and llama.cpp sends none for a character of several tokens.
         likeliest: The likeliest tokens at the position of each of `logprobs`, if `top_logprobs` is set.
         stop_text: The stop string that ended the stream. It is not part of `text`.
         prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
@@ -140,7 +140,7 @@ class Delta:
         tool_calls: Calls of `Sampling.tools`, as in an assistant message; on the last delta.
         thought: The model's thoughts before its answer. A server sends them separately, or the model writes
             them in tags (`chain.thoughts`). They are not part of `text`.
-        seconds: In a replayed reply, this delta's share of the time that the reply first took.
+        seconds: In a replayed reply, this delta's share of the time that the original reply took.
     """
 
     text: str = ""
@@ -189,7 +189,7 @@ class Price:
 
 
 def price_of(value: Any) -> Price | None:
-    """Return a `Price` from its fields or a text `PROMPT,COMPLETION[,CACHED]`; keep None or a `Price`.
+    """Convert fields or a text `PROMPT,COMPLETION[,CACHED]` to a `Price`. Return None or a `Price` as it is.
 
     Raises:
         UsageError: The value is not a price.
@@ -244,8 +244,8 @@ class EngineInfo:
             `engines.learnt`; prompts cannot make it judge its own answers.
         dtype: The number format that the user chose to compute in; empty for the default.
         template: The conversation format that the user chose; empty for the model's own.
-        format: The number format of most weights, such as Q8_0, as it computes with them; empty if unknown.
-        steady: Whether a seed gives the same answer alone and among other streams. False if uncertain.
+        format: The number format of most weights in memory, such as Q8_0; empty if unknown.
+        steady: Whether a stream with a seed gives the same answer alone and among others. False if uncertain.
     """
 
     name: str
@@ -278,7 +278,7 @@ class EngineInfo:
 
     @property
     def record(self) -> dict[str, str]:
-        """The description of this model in the records that it writes."""
+        """The description of this model in chain records."""
         written = {"format": self.format} if self.format else {}
         return {"name": self.name, "engine": self.engine, **written}
 
@@ -314,7 +314,7 @@ class Engine(Protocol):
         """Return the log-probability of each token after the first, for each text.
 
         The numbers are natural logarithms, before temperature and top-p. If a text begins with the
-        beginning-of-text token, as from `encode` with `special`, every other token has a number.
+        beginning-of-text token, as from `encode` with `special`, every token after it has a number.
 
         Raises:
             EngineError: The engine lacks `EngineInfo.scores`.
@@ -336,7 +336,7 @@ class Health:
 
     restarts: int = 0
     trouble: str = ""  # what does not work now, in words; empty if everything works
-    down: bool = False  # nothing works, and for some seconds after each failure no call tries
+    down: bool = False  # nothing works, and no call is tried for some seconds after each failure
 
 
 @runtime_checkable
@@ -358,7 +358,7 @@ class Resumer(Engine, Protocol):
     ) -> Replies:
         """Continue after the tokens `said`, which count toward `max_tokens`.
 
-        The last delta counts only the tokens of this engine; its prompt includes `said`.
+        The last delta counts only this engine's new tokens. `said` counts as part of the prompt.
         """
         ...
 
@@ -379,7 +379,7 @@ async def thoughts_apart(deltas: Replies, splitter: Splitter) -> Replies:
 
 
 def first_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
-    """Return where the first stop string in a text begins, and the longest that begins there, or None."""
+    """Return the position of the first stop string in a text, and the longest stop string there, or None."""
     found = min(((text.find(each), -len(each), each) for each in stop if each and each in text), default=None)
     return (found[0], found[2]) if found else None
 

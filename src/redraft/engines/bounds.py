@@ -1,7 +1,7 @@
 """Add bounds to JSON schemas, so that an answer is complete before its tokens run out.
 
 Without bounds, models continue a text, number, name, list or tree until they are cut off, and half an object
-is useless. For local models, unbounded parts get a bound for which the tokens suffice. The new schema is
+is useless. For local models, each unbounded part gets a bound that the tokens allow. The new schema is
 narrower: JSON that matches it also matches the old one. Parts in `allOf`, or beside `anyOf`, are not changed.
 """
 
@@ -17,17 +17,17 @@ from typing import Any
 from redraft.engines.base import is_number
 
 CHARACTERS, SPACED = 3.0, 2.0
-"""Characters per token of JSON, and of spaced JSON whose names are open. Estimates: English has 4, but
-punctuation marks are separate tokens."""
-MARKS = 8  # characters of a value that is not a text, or of the marks around one
+"""Characters per token of JSON, and of JSON with spaces in which the model chooses the names. These are
+estimates: English has 4, but punctuation marks are separate tokens."""
+MARKS = 8  # characters of a value that is not a text, or of the punctuation around a value
 LEAST = 16  # the smallest bound of a text, in characters
-SHORT = 100  # a text whose own bound is at most this many characters keeps it
-MOST_ITEMS = 32  # the largest bound of a list, or of an object with any names
+SHORT = 100  # a text whose own bound is at most this many characters keeps that bound
+MOST_ITEMS = 32  # the largest bound of a list, or of an object whose names are free
 MOST_NUMBER = 10**12
-DECIMALS = 0.000001  # a number is a multiple of it, by default
-ROOM_FOR_MORE = 64  # characters: a value of any kind with less room is no list and no object
-LEVELS = (3, 2, 1)  # how often a type may be within itself; fewer where the schema would grow too large
-MOST_PARTS = 2000  # of a schema whose references are written out
+DECIMALS = 0.000001  # by default, numbers are multiples of this
+ROOM_FOR_MORE = 64  # characters; with less room, an untyped value may not be a list or an object
+LEVELS = (3, 2, 1)  # how often a type may contain itself; fewer levels if the schema grows too large
+MOST_PARTS = 2000  # most parts of a schema after its references are expanded
 
 _LETTERS = "0-9A-Za-z_À-ÖØ-öø-῿Ⰰ-퟿"
 NAME = f"^[{_LETTERS}.-]{{1,24}}( [{_LETTERS}.-]{{1,24}}){{0,2}}$"
@@ -46,7 +46,7 @@ _OPEN_NAMES = frozenset(
     {"propertyNames", "unevaluatedProperties", "not", "if"}
     | {"dependentRequired", "dependentSchemas", "dependencies"}
 )
-"""Keywords that may ask for properties that are not named."""
+"""Keywords that may demand properties that the schema does not name."""
 _LONG_FORMATS = frozenset({"email", "hostname", "uri"})
 
 
@@ -76,7 +76,7 @@ def is_open(schema: Any) -> bool:
 
 
 def _ended(names: str) -> str:
-    """Return a pattern of names with an end, if it has only a start: `^x_` took all tokens for one name."""
+    """Return a pattern of names, bounded if it has no end: with `^x_`, one name took all tokens."""
     open_ended = names.startswith("^") and not re.search(r"[|$\\]", names)
     return f"{names}[{_LETTERS}.-]{{0,12}}$" if open_ended else names
 
@@ -188,7 +188,7 @@ class _Bounds:
             return part
         each = LEAST + 2 * MARKS
         if NAME not in part["patternProperties"]:
-            each *= 2  # names made up for a pattern have fewer characters a token
+            each *= 2  # names made up for a pattern have fewer characters per token
         most = part.get("maxProperties", max(min(room // each, MOST_ITEMS), 1))
         most = max(most, part.get("minProperties", 0))
         bounded = {
@@ -212,7 +212,7 @@ class _Bounds:
             if None in first or "items" in part or least > len(first):
                 return part
             return {**part, "type": "array", "prefixItems": first, "items": False}
-        if not (items is True or isinstance(items, Mapping)):  # none, or a list of an old draft
+        if not (items is True or isinstance(items, Mapping)):  # `false`, or a list as in old drafts
             return part
         fit = max(min(room // self._length(items, within), MOST_ITEMS), least, 1)
         most = min(part.get("maxItems", fit), max(room // MARKS, least, 1))
@@ -231,7 +231,7 @@ class _Bounds:
         return MARKS + (sum(len(name) + self._length(each, within) for name, each in given) or LEAST)
 
     def _shares(self, part: Any, within: tuple[str, ...]) -> int:
-        """Return the shares of the object's room that a value needs: a list two, a number none."""
+        """Return how many shares of its object's room a value needs: a list needs two, a number none."""
         if not isinstance(part, Mapping):
             return 1
         if (found := self._named(part)) is not None and part["$ref"] not in within:
@@ -258,7 +258,7 @@ def _is_short(part: Mapping[str, Any]) -> bool:
 
 
 def _width(part: Mapping[str, Any]) -> tuple[int, float]:
-    """Return how many characters the pattern of a text matches; any number if it need not match all."""
+    """Return the least and greatest length of a text with a pattern; without `^…$`, there is no greatest."""
     pattern = part.get("pattern")
     if pattern is None:
         return 0, inf

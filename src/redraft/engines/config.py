@@ -49,8 +49,8 @@ class KeyEntry(OptionModel):
 class PriceEntry(OptionModel):
     """A table of `[prices]`, in USD per million tokens."""
 
-    prompt: float = option("price of a prompt", default=..., ge=0)
-    completion: float = option("price of an answer", default=..., ge=0)
+    prompt: float = option("price of prompt tokens", default=..., ge=0)
+    completion: float = option("price of answer tokens", default=..., ge=0)
     cached: float | None = option("price of tokens in a server's cache", ge=0)
 
 

@@ -36,8 +36,8 @@ class Finding:
     type_next: str = ""
 
 
-_APART = ("dev", "docs", "generate")  # for this checkout; and another name of `data`
-_NATIVE = {"local": "xllamacpp", "cpu": "openvino_genai"}  # modules that may fail to load
+_APART = ("dev", "docs", "generate")  # extras for development, and an alias of `data`
+_NATIVE = {"local": "xllamacpp", "cpu": "openvino_genai"}  # modules of native code, which may fail to load
 
 
 def findings() -> Iterator[Finding]:
@@ -85,12 +85,12 @@ def findings() -> Iterator[Finding]:
 
 
 def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool, gpu: bool) -> Finding:
-    """Find the best engine for GGUF files, and why. `has` records the processor's instruction sets."""
+    """Return the best engine for GGUF files, with the reason. `has` says which instruction sets exist."""
     wide = [name for name in ("AVX-512", "VNNI", "AMX") if has and has[name]]
     why = f"it uses {' and '.join(wide)}" if wide else "it computes them as one batch"
     many = f"{many_streams(has)} or more streams: {why}"
     if not (llamacpp or openvino):
-        return Finding("engine", None, "none for GGUF files is installed", install("local"))
+        return Finding("engine", None, "no engine for GGUF files is installed", install("local"))
     if gpu:
         return Finding("engine", well=True, found="llama.cpp, whose build may use the GPU")
     if has and not has["AVX2"]:

@@ -2,7 +2,7 @@
 
 A prompt is an exercise if it contains values that the adapters can handle and words that ask for a task, and
 nothing in it asks for more (`_ASKS_MORE`). A prompt with a decimal, a story, code or another language goes to
-the base model. The adapters are asked in the wording of their training.
+the base model. The adapters get the exercise in the wording of their training.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ ASKED = {
         "{day} {month} plus {days} days is which date?",
     ),
 }
-"""The wordings in training for each task (`train.self.tasks`), to be tried in this order."""
+"""The wordings of each task in training (`train.self.tasks`), in the order in which they are tried."""
 
 LONGEST = 200
 """The most characters that an exercise may have."""
 
 _SIGNS = str.maketrans("’‘−–—＋✕·", "''---+××")
 _TOKEN = re.compile(r"\d[\d.,:/]*\d|\d|[^\W\d_]+(?:['-][^\W\d_]+)*|\S")
-_OTHER = re.compile(  # how it is done, whether it is so, a day of the week, what was said before
+_OTHER = re.compile(  # questions of method or fact, days of the week, earlier text
     r"\bhow (?:to|do|can|could|would|should|did)\b(?! \d)|^(?:is|are|was|does|did)\b|\bof the week\b"
     r"|\bto (?:it|that|this)\b",
     re.IGNORECASE,
@@ -74,7 +74,7 @@ def holds(work: str, asked: str) -> bool:
 
 
 def _read_words(text: str) -> tuple[str, list[int]]:
-    """Return the words and signs, corrected and without one unit, with `#` for numbers; and the numbers."""
+    """Return the corrected words, with `#` for each number and without a lone unit; and the numbers."""
     found = _TOKEN.findall(text.lower())
     units = _UNITS.intersection(found)
     numbers = [int(word.replace(",", "")) for word in found if _NUMBER.fullmatch(word)]
@@ -86,7 +86,7 @@ def _read_words(text: str) -> tuple[str, list[int]]:
 def _mended(word: str) -> str:
     if len(word) < 4 or word in _KNOWN:
         return word
-    return next(iter(get_close_matches(word, _KNOWN, 1, 0.85)), word)  # mius, substract
+    return next(iter(get_close_matches(word, _KNOWN, 1, 0.85)), word)  # such as "mius" and "substract"
 
 
 _UNITS = {
@@ -106,7 +106,7 @@ _ASKS_MORE = re.compile(
     r"|which is)\b|^minus\b|[%^<>{}[\]\\|¿]|(?:^|[\s(=])-\d|[^\W\d_a-z]|\d+ ?[/÷] ?\d",
     re.IGNORECASE,
 )
-"""Words and signs that ask for something else or more, or in another language."""
+"""Words and signs in prompts that ask for more than an exercise, or in another language."""
 
 
 # Two numbers
@@ -169,7 +169,7 @@ def _asked(asks: re.Pattern[str], said: str) -> re.Match[str] | None:
     return re.search(rf"(?<!\S)(?:{asks.pattern})(?!\S)", said)
 
 
-# Years: between two, or before or after one
+# Years: the number between two years, or the year before or after a year
 
 _YEARS = re.compile(
     r"\b(?:years?|yrs?|old|age|born|birthday|birth|anniversary|turn(?:s|ed|d|ing)?|founded|vintage)\b"
@@ -232,7 +232,7 @@ _BARE = re.compile(
     r"|pls|in|so|and|what's|whats|what|is|calculate|compute|count|counting|forward|ahead|go|then|of"
     r"|calendar|clock|question|quick|can|you|it|that|would|will|be|get|i|say|how late|now|more)\b"
 )
-"""The words that a question may contain besides its date or time without asking for more."""
+"""The words that a question may contain besides its date or time and still be an exercise."""
 
 
 def _days_after(text: str) -> _Found:
@@ -326,14 +326,14 @@ _KNOWN = frozenset(
     ("time", "minute", "minutes", "hour", "hours", "starts", "called"),
     ("days", "day", "week", "weeks", "year", "years"),
 )
-"""Words that a misspelt word may be meant for."""
+"""Words to which a misspelt word may be corrected."""
 
 
-# How each is worked out, in writing
+# The written working of each exercise
 
 
 def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
-    """Yield both numbers as a text, with the last digit of each; then the same without these digits …
+    """Yield both numbers as a text, and their last digits; then the same without these digits, and so on.
 
     A small model does not find the third digit from the right in numbers of unequal lengths. It can copy a
     number without its last digit, and then read the last one.
@@ -344,7 +344,7 @@ def _columns(a: int, b: int) -> Iterator[tuple[str, int, int]]:
 
 
 def _columns_of_sum(values: Mapping[str, Any]) -> str:
-    """Return the columns from the right, each with all digits so far: no small model collects them later."""
+    """Return the columns from the right, each with all digits so far: small models cannot join them later."""
     columns, carry, digits = [], 0, ""
     for left, x, y in _columns(values["a"], values["b"]):
         total = x + y + carry
@@ -355,7 +355,7 @@ def _columns_of_sum(values: Mapping[str, Any]) -> str:
 
 
 def _columns_of_difference(values: Mapping[str, Any]) -> str:
-    """Return the columns from the right, the subtracted digit first: both decide on a borrow."""
+    """Return the columns from the right, each as `y from x`, with a borrow if y is larger."""
     columns, borrowed, digits = [], 0, ""
     for left, x, y in _columns(values["a"], values["b"]):
         less = y + borrowed
@@ -369,7 +369,7 @@ def _columns_of_difference(values: Mapping[str, Any]) -> str:
 
 
 def _columns_of_product(values: Mapping[str, Any]) -> str:
-    """Return the columns from the right, as of a sum: a digit times the other factor, and the carry."""
+    """Return the columns from the right: each digit of `a` times `b`, plus the carry."""
     (a, b), columns, carry, digits = (values["a"], values["b"]), [], 0, ""
     while a:
         product = a % 10 * b
@@ -382,7 +382,7 @@ def _columns_of_product(values: Mapping[str, Any]) -> str:
 
 
 def _one_by_one(values: Mapping[str, Any]) -> str:
-    """Return each number added to the sum before it, tens before units, as a small model can."""
+    """Return the running sum. Each number's tens are added before its units, as a small model can."""
     so_far, *others = map(int, values["sum"].split(" + "))
     steps = []
     for number in others:

@@ -1,7 +1,7 @@
 """Model references: short texts that name a model (docs/engines.md lists their forms).
 
-References joined by commas name several engines of one model (`pool`). A comma is part of a
-path or address unless `http://`, `https://`, `NAME:`, `default` or an existing file or folder follows it.
+References joined by commas name several engines of one model (`pool`). A comma is part of a path or address
+unless `http://`, `https://`, `NAME:`, `default`, `small` or the like, or an existing file or folder follows.
 
 Existing files and folders take precedence over models on the hub, and over `small`, `medium` and `large`.
 """
@@ -48,8 +48,8 @@ _log = logging.getLogger(__name__)
 _BESIDE = "; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
 
 _ADAPTER = "adapter_config.json"
-DEFAULTS = ("default", "default-base")  # to train, to merge and to add adapters to, both are the bare model
-_NAMES = (*DEFAULTS, *BY_NAME)  # names of one model each
+DEFAULTS = ("default", "default-base")  # for training, merging and adding adapters, both mean the bare model
+_NAMES = (*DEFAULTS, *BY_NAME)  # short names of models
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
 
 
@@ -57,10 +57,10 @@ _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P
 class ModelReference:
     """A parsed model reference."""
 
-    kind: str  # the plugin that opens it: default, gguf, folder, hub, remote, script, or that of a package
+    kind: str  # the plugin that opens it: default, gguf, folder, hub, remote, script, or a package's plugin
     target: str = ""
     selects: str | None = None  # the model of the server, or the quantisation or file of the repository
-    adapters: tuple[Path, ...] = ()  # LoRA adapters that are bound to no role
+    adapters: tuple[Path, ...] = ()  # LoRA adapters without a role
     # The adapters of each role, if some are bound to one (`engines.wrapped`).
     roles: Mapping[EngineRole, tuple[Path, ...]] = field(default_factory=dict)
 
@@ -89,9 +89,9 @@ class EngineKind(Kind):
 
     form: str  # how its references are written, such as `NAME:TARGET`
     open: Callable[[ModelReference, Opening], Awaitable[Engine]]
-    # Returns JSON values that distinguish the model of a reference from every other.
+    # Returns JSON values that distinguish the model of a reference from every other model.
     identity: Callable[[ModelReference], Any] = lambda named: {"kind": named.kind, "target": named.target}
-    engines: tuple[EngineName, ...] = ()  # the names of `engine` that it accepts
+    engines: tuple[EngineName, ...] = ()  # the values of the option `engine` that it accepts
     renders: bool = False  # whether it accepts a `chat_template`; checked before it is opened
 
 
@@ -125,7 +125,7 @@ def references_of(ref: str) -> tuple[str, ...]:
 
 
 def _spelled_out(ref: str) -> str:
-    """Return `ollama:qwen3` as that server's address and model, and any other reference unchanged."""
+    """Expand `ollama:qwen3` to the server's address and the model. Return other references unchanged."""
     name, colon, model = ref.partition(":")
     if not colon or not re.fullmatch(r"[\w-]+", name) or _is_address(ref) or _named(ref):
         return ref
@@ -152,7 +152,7 @@ def _exists(text: str) -> bool:
 def model_of(ref: str) -> str:
     """Return a reference in the form that run records store.
 
-    For several servers, it is only the model's name: the run may resume with others. A name such as
+    For several servers, this is only the model's name: the run may resume with other servers. A name such as
     `small` is resolved, because a later version may recommend another model.
     """
     parts = references_of(ref)
@@ -291,9 +291,9 @@ async def load_engine(
 
     Args:
         ref: A model reference (docs/engines.md), such as `default` or `http://host/v1#NAME`.
-        fast: Without `engine`, run a GGUF file with OpenVINO if it is installed and can read the file, and
-            there is no GPU. It is faster for many streams, but supports no tools and ignores `Sampling.form`.
-        config: The keys and prices; None for those in the user's config file.
+        fast: Without `engine`, run a GGUF file with OpenVINO if OpenVINO is installed and can read the file,
+            and no GPU is used. It is faster for many streams, but has no tools and ignores `Sampling.form`.
+        config: The keys and prices; None to read them from the user's config file.
         **machine: Options for a local model (docs/options.md): `engine`, `ctx`, `threads`,
             `gpu_layers`, `dtype`, `device`, `speculate` and `chat_template`.
 
@@ -312,7 +312,7 @@ async def load_engine(
             raise UsageError("batches need exactly one server.", hint="Name one, or leave out --batch.")
         from redraft.engines.pool import PoolEngine
 
-        # Only the pool waits and reports it, and only if no member works.
+        # Only the pool waits and reports the wait, and only if no member works.
         once = replace(opening.patience, tries=1, outage=0.0, tell=lambda _: None)
         each = replace(opening, patience=once, parallel=ceil(parallel / len(parts)))
         opens = [(part, partial(_opened, part, each)) for part in parts]
@@ -507,11 +507,11 @@ SCRIPT = EngineKind("script:replies.jsonl", _script, lambda named: _files(Path(n
 def identity_of(reference: str) -> Any:
     """Return JSON values that distinguish a reference's model from every other: server, files, adapters.
 
-    Files are distinguished by path, size and modification time. Call this after loading, when a fetched model
-    is a file.
+    Files are distinguished by path, size and modification time. Call this after loading, when a model from
+    the hub has a file.
     """
     if len(parts := references_of(reference)) > 1:
-        # Which of several servers has the model does not matter.
+        # It does not matter which of several servers has the model.
         models = [identity_of(part) for part in parts]
         found = [{"servers": "several", "model": m["model"]} if "server" in m else m for m in models]
         return found[0] if all(each == found[0] for each in found) else found
@@ -560,7 +560,7 @@ def token_count(ref: str) -> TokenCount:
     found = path / "tokenizer.json" if path.is_dir() else path
     if not (found.name == "tokenizer.json" and found.is_file()):
         named = None
-        with suppress(UsageError):  # whose hint lists models without a tokenizer
+        with suppress(UsageError):  # its hint would list models without a tokenizer
             named = None if path.is_dir() else parse_reference(ref)
         if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
             raise UsageError(
@@ -602,7 +602,7 @@ def trained_on(adapter: Path) -> str:
 
 
 def _said_by(adapter: Path, key: str, name: str) -> Any:
-    """Return a metadata value of an adapter: by `key` of a GGUF file, by `name` in a folder's settings."""
+    """Return a metadata value of an adapter: `key` of a GGUF file, or `name` in a folder's settings."""
     from redraft.weights.checkpoint import read_json
     from redraft.weights.gguf.reader import read_header
 

@@ -39,30 +39,30 @@ DEFAULT_CONTEXT = 4096
 """Default context of a chain, in tokens: SelFee's chains were made with 4,096 (reference/selfee.md)."""
 
 SPARSE = 8
-"""The most characters per token in common texts: English has four to five, code about three. If a text has
-more characters than the context could then contain, its beginning is encoded first, alone."""
+"""The most characters per token in common texts: English has four to five, code about three. If a text is too
+long for the context even at this rate, its beginning is encoded first, as a check."""
 
 _OPENS = 24  # tokens at a prompt's end in which its template may open a thought
-_CIRCLE = 60  # a thought goes in circles if more characters than these repeat earlier ones
+_CIRCLE = 60  # a thought is a loop if more than this many of its characters repeat earlier ones
 
 Told = Mapping[str, Any] | None
 """Variables of a chat template besides the messages, such as `enable_thinking`."""
 
 
 class Room(NamedTuple):
-    """The number of tokens that may be generated, and the finish reason if all of them are."""
+    """The number of tokens that may be generated, and the finish reason if all of them are generated."""
 
     tokens: int
     limit: Finish
 
 
 class LocalEngine(Engine):
-    """An engine that works on token ids: a chain has up to `context`; the model was trained for `trained`."""
+    """An engine that works on token ids: at most `context` per chain. The model was trained for `trained`."""
 
     _marks: frozenset[str] | None = None
-    """Characters such that every control token contains at least one; None if unknown."""
+    """Characters of which every control token contains at least one; None if unknown."""
     _tags = Tags()
-    """The tags that mark what the model thinks."""
+    """The tags that mark the model's thoughts."""
 
     def __init__(self, info: EngineInfo, context: int, trained: int | None = None) -> None:
         self._info, self._context, self._trained = info, context, trained
@@ -118,7 +118,7 @@ class LocalEngine(Engine):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Answer messages with the model's template, or `converse`'s. Yield the same deltas as `stream`."""
+        """Answer messages with the template of the model or of `converse`. Yield deltas as `stream` does."""
         tokens = await self._asked_tokens(messages, sampling)
         splitter = await self._splitter(tokens)
         splitter.add(await self.decode(said) if said else "")
@@ -200,7 +200,7 @@ class LocalEngine(Engine):
             closing = await self._tokenize(close + (begin or "\n\n"), control=True)
             said += closing
             yield Delta(thought=delta.thought, tokens=(*(delta.tokens if kept else ()), *closing))
-        else:  # it closed the thought itself
+        else:  # the model closed the thought itself
             begun = await self._tokenize(begin, control=True) if begin else ()
             said = made + begun
             yield replace(delta, tokens=delta.tokens + begun)
@@ -240,7 +240,7 @@ class LocalEngine(Engine):
                 async for delta in deltas:
                     yield replace(delta, likeliest=await self._named(delta.likeliest))
 
-        ends = sampling.schema is not None and self._info.forms  # texts of JSON end where they may
+        ends = sampling.schema is not None and self._info.forms  # for texts in JSON that end at sentence ends
         form = sampling.form or (Form() if ends else None)
         forms = form is not None and (self._info.forms or form.one)
         if form is None or form.pattern or not forms or (sampling.schema is not None and sampling.begun):
@@ -312,7 +312,7 @@ class LocalEngine(Engine):
         return self._template.text(Prompt(messages=tuple(map(dict, messages))), await self._end())
 
     async def _pieced(self, messages: Sequence[Message], told: Told = None) -> Tokens:
-        """Render with marks in place of contents and names, and encode the real ones as plain text."""
+        """Render placeholders for contents and names, and encode the contents and names as plain text."""
         mark, texts = secrets.token_hex(8), _texts_of(messages)
         marked: list[Message] = []
         for number, message in enumerate(messages):
@@ -344,14 +344,14 @@ def context_of(model: Path, asked: int | None, trained: int | None) -> int:
     """Return the context's size in tokens: `asked`, or by default 4,096 or the trained length if shorter."""
     if asked is not None and trained is not None and asked > trained:
         raise UsageError(
-            f"--ctx is {asked}, and {model} was trained for contexts of {trained} tokens.",
+            f"--ctx is {asked}, but {model} was trained for contexts of {trained} tokens.",
             hint=f"--ctx {trained}",
         )
     return asked or min(DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
 
 
 def read_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
-    """Read the headers of a GGUF model and its adapters, and check that they are complete and fit."""
+    """Read the headers of a GGUF model and its adapters, and check that they are complete and compatible."""
     headers = [read_header(model, whole=True)]
     check_model(model, headers[0])
     for path in adapters:

@@ -25,7 +25,7 @@ _OF_TOOLS = ("tool_calls", "tool_call_id")
 
 
 def message_of(record: Mapping[str, Any]) -> Message:
-    """Convert a recorded message to one to send, without fields outside the protocol."""
+    """Convert a recorded message to a message to send, without fields outside the protocol."""
     more = {name: record[name] for name in FIELDS if record.get(name)}
     content = record.get("content")
     content = "" if content is None and not more else content
@@ -33,9 +33,10 @@ def message_of(record: Mapping[str, Any]) -> Message:
 
 
 def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
-    """Convert messages for an engine that accepts only text, and perhaps tools. `RecordError` names the rest.
+    """Convert messages for an engine that accepts only text, and perhaps tools.
 
     Text parts are joined, and `developer` becomes `system`. Names are kept: a chat template may use them.
+    Anything else raises `RecordError`.
     """
     found = list(messages)
     for number, message in enumerate(found, start=1):

@@ -2,7 +2,7 @@
 
 `names.toml` lists them, and the config file adds servers (`[servers]`). The recommended models answer without
 thinking first. Models with a thinking switch in their template, such as Qwen3-8B, think unless a request
-turns that off.
+disables thinking.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class KnownServer:
     """A server with a short name."""
 
     url: str
-    variable: str = ""  # the environment variable in which its users keep their key; empty if it needs none
+    variable: str = ""  # the environment variable of a user's key; empty if the server needs no key
 
 
 _TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
@@ -50,15 +50,14 @@ def guess(model: str) -> str:
 class Recommended:
     """A recommended model on the hub."""
 
-    name: str  # a reference of its own, such as `small`
+    name: str  # the short name, such as `small`, which is also a reference
     ref: str  # the reference of its file
     billions: float
     size: int  # bytes of the file on the hub
-    # Bytes that it needs with one chain of 4,096 tokens: the file, keys and values of 16 bits, and 300 MB to
-    # compute in.
+    # Memory for one chain of 4,096 tokens, in bytes: the file, 16-bit keys and values, and 300 MB to compute.
     memory: int
     licence: str
-    ifeval: float  # share of IFEval's instructions that it follows in per cent, as its publisher says
+    ifeval: float  # its publisher's score on IFEval: per cent of the instructions that it follows
     good_for: str  # the tasks and languages for which its publisher made it
 
 

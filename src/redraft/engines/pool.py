@@ -56,7 +56,7 @@ class Member:
     calls: int = 0
     failures: int = 0  # failures in a row
     aside_until: float = 0.0  # when it may be tried again, on the event loop's clock
-    trouble: str = ""  # what was wrong the last time, in words; empty if it works
+    trouble: str = ""  # the last error, in words; empty if the member works
 
     def takes(self, now: float) -> bool:
         """Return whether it accepts a call. After a failure, it accepts a single call, as a test."""
@@ -224,7 +224,7 @@ class PoolEngine:
         pause = max(min(aside, default=LONGEST_BACKOFF), own, 0.0)
         trial.since = now if trial.since is None else trial.since
         limit = max(patience.outage, patience.backoff * 2.0 ** (patience.tries - 1))
-        # A refused key, or a silence as long as allowed, will not pass.
+        # Waiting does not help against a refused key, or after the longest silence that is allowed.
         lasts = isinstance(trial.error, EngineTimeout) and not patience.outage
         if isinstance(trial.error, ServerError):
             lasts = trial.error.status not in PASSING
@@ -238,7 +238,7 @@ class PoolEngine:
             self._telling = True
             patience.tell(f"no server of {self._info.name} works, waiting {max(pause, 1):.0f} s")
         changed = self._changed
-        await asyncio.sleep(own)  # it has just failed everywhere
+        await asyncio.sleep(own)  # the call has just failed at all members
         with suppress(TimeoutError):
             async with asyncio.timeout(pause - own):
                 await changed.wait()
@@ -248,7 +248,7 @@ class PoolEngine:
             engine = await member.open()
             if fault := self._unlike(member.name, engine.info):
                 await engine.aclose()
-                fault.passing = True  # it is of this member alone
+                fault.passing = True  # only this member is at fault
                 raise fault
             member.engine = engine
         return member.engine
@@ -277,18 +277,18 @@ class PoolEngine:
                 self._homes.popitem(last=False)
 
     def _set_aside(self, member: Member, error: EngineError) -> None:
-        """Give a member no calls for a while. Calls that fail together count once; a 500 may concern one."""
+        """Give a member no calls for a while. Calls that fail together count once, and a status 500 never."""
         if clock() < member.aside_until or (isinstance(error, ServerError) and error.status == 500):
             return
         if not member.failures:
             _log.warning("%s is set aside: %s", member.name, error.for_log)
         member.failures += 1
-        member.trouble = error.for_log  # others are told, and the rest may quote this call's prompt
+        member.trouble = error.for_log  # others see it, and the full error may quote this call's prompt
         asked = (isinstance(error, ServerError) and error.retry_after) or 0.0
         member.aside_until = clock() + max(backoff(member.failures, self._patience.backoff), asked)
 
     def _wake(self) -> None:
-        """Let waiting calls look again. The event is new: one belongs to the loop that waited for it."""
+        """Wake the waiting calls. A new event replaces the old one, which belongs to the loop that waited."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -298,7 +298,7 @@ class _Trial:
     tried: set[Member] = field(default_factory=set)  # the members that failed since the last wait
     error: EngineError | None = None
     rounds: int = 0
-    since: float | None = None  # when it first waited
+    since: float | None = None  # the time of the first wait
 
 
 async def _with_lost(deltas: Replies) -> Replies:

@@ -41,8 +41,8 @@ _log = logging.getLogger(__name__)
 class ModelProcess:
     """A running model process. Create one with `start`.
 
-    It reads its settings from standard input as a line of JSON. When its model is loaded, it writes a line
-    with an object, which contains `error` if loading failed. It ends when its standard input ends.
+    It reads its settings from standard input as a line of JSON. After it has tried to load its model, it
+    writes a JSON object in a line, with `error` if that failed. It ends when its standard input ends.
     """
 
     module: ClassVar[str]  # the module that runs in it
@@ -55,7 +55,7 @@ class ModelProcess:
         self._process = process
         self._key = key
         self._closed = False
-        self.replacing = asyncio.Lock()  # held while another process is started in place of one that died
+        self.replacing = asyncio.Lock()  # held while a process is started in place of this one
         self._stderr = bytearray()
         self._drain = threading.Thread(target=self._keep_stderr, daemon=True)
         self._drain.start()
@@ -173,7 +173,7 @@ class KeptProcess(Generic[P]):
     """A model process that is replaced when it dies.
 
     The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row, the
-    error is raised. From then on, a call tries one more start; calls during the pause after it fail at once.
+    error is raised. From then on, each call tries one start; in the pauses after starts, calls fail at once.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:
@@ -269,7 +269,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
 
     @property
     def health(self) -> Health:
-        """The state of its process, and how often it was restarted."""
+        """The health of the process, with the number of its restarts."""
         return self._kept.health
 
     async def aclose(self) -> None:
@@ -284,7 +284,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
         """Continue token ids. If the process dies, another one continues the reply.
 
         A JSON Schema cannot be enforced from the middle on, so the error is raised, with `ready` set. A form
-        cannot either, but checks judge the answer, so the rest is written without it.
+        cannot be either, but checks judge the answer, so the rest is written without the form.
         """
         said: list[int] = []
         crashes, unsteered = 0, False

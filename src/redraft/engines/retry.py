@@ -2,8 +2,8 @@
 
 `Patience` sets the limits, and `backoff` the pauses: for requests to a server, for the servers of a `pool`,
 and for model processes. All streams to one server share a `Retry`. While the server is down, overloaded or
-limits requests, all of them wait until one succeeds. A request that fails while others are served waits
-alone. `jobs.harness` decides how often a prompt is tried, but never waits itself.
+limits requests, all streams wait until one request succeeds. A request that fails while others are served
+waits alone. `jobs.harness` decides how often a prompt is tried, but never waits itself.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Patience:
     # Limit from one token to the next, and for small replies such as the list of models. Pings are not
     # tokens.
     between_tokens: float = 60.0
-    # Most tries of a request. While `outage` lasts, a server that fails all requests gets more.
+    # Most tries of a request. If the server fails all requests, they are tried again until `outage` is over.
     tries: int = 5
-    # Pause before the second try where the server names no time; doubled each time, with jitter.
+    # Pause before the second try if the server names no time; doubled each time, with jitter.
     backoff: float = 0.5
     longest_wait: float = 60.0  # the longest `Retry-After` to obey without `outage`
-    longest_asked: float = LONGEST_ASKED  # the same with `outage`, unless that is longer
+    longest_asked: float = LONGEST_ASKED  # the same with `outage`, unless `outage` is longer
     # How long a server that has answered before may be down, busy or silent. With 0, only `tries`
-    # counts, and a silent server is not asked again. While it serves others, both count.
+    # counts, and a silent server is not asked again. While others are served, both count.
     outage: float = 0.0
     rpm: int | None = None
     tpm: int | None = None
@@ -121,7 +121,7 @@ class Retry:
         seconds = self._delay(failure)
         if seconds is None:
             return False
-        # One reset may be a matter of its connection. After two, with nobody served since, it is the server.
+        # One reset may be the connection's fault. After two, with nothing served since, it is the server's.
         is_down = failure.of_server and failure.attempt > 1 and (self._served_at or 0) <= failure.began
         if failure.is_told or is_down:
             self.rate.hold(seconds)
@@ -138,7 +138,7 @@ class Retry:
         limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
         if limited:
             self.rate.shrink(failure.asked)
-        # Others were served meanwhile. One that is down may have served some after the first try began.
+        # Were others served meanwhile? A server that is down may have served some after the first try began.
         since = failure.asked if failure.of_server else failure.began
         of_request = not limited and (self._served_at or 0) > since
         never_worked = failure.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._served_at is None
@@ -166,7 +166,7 @@ CATCH_UP = 0.5
 """Seconds of unused rate that waiting calls may catch up, less than the 1.2 s of `SLACK`. A busy
 process wakes up a few ms late for each call. Without this, a tenth of 100 calls a second would be lost."""
 
-CUT = 0.7  # factor for the requests under way after a 429, as CUBIC (RFC 9438) has it for a congested network
+CUT = 0.7  # factor for the number of active requests after a 429, as in CUBIC (RFC 9438) for congestion
 LATEST = 50  # number of latest calls in the mean of tokens
 
 
@@ -184,7 +184,7 @@ class Schedule:
 
 
 class Turn(NamedTuple):
-    """A request that may be made: its start on the event loop's clock, and its expected tokens."""
+    """The permission for a request: its start on the event loop's clock, and its expected tokens."""
 
     at: float
     tokens: float
@@ -194,9 +194,9 @@ class RateLimit:
     """Decides when requests to one server may be made. Two limits delay them; a retry counts as a call.
 
     - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
-      call books the mean of earlier calls, and corrects that when it ends.
+      call books the mean of earlier calls, and corrects the booking when it ends.
     - The limit of active requests follows the server's 429 replies: each round of these multiplies it by
-      `CUT`, and each round of good replies adds one. Before the first 429, only the caller limits it.
+      `CUT`, and each round of good replies adds one. Before the first 429, there is no such limit.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
@@ -208,7 +208,7 @@ class RateLimit:
     async def turn(self, most: int) -> Turn:
         """Wait until a request may be made: first come, first served. Call `over` at its end.
 
-        `most` is the maximum number of tokens that it may use. It is booked until a mean is known.
+        `most` is the maximum number of tokens of the request, and is booked until a mean is known.
         """
         queued = self._door.locked()
         async with self._door:

@@ -41,7 +41,7 @@ class SchemaWatch:
         new, self._left = keywords - self._left, self._left | keywords
         if new:
             words = ", ".join(sorted(new))
-            _log.warning("%s keeps to the JSON schema except %s, which is only checked.", name, words)
+            _log.warning("For %s, these keywords of the JSON schema are only checked: %s.", name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
         """Warn at the first answer that is not JSON, unless it may be JSON that was cut off."""
@@ -59,7 +59,7 @@ class SchemaWatch:
 
 
 class Names:
-    """Follows JSON as it is written, and finds where an object repeats a name, which no grammar forbids.
+    """Follows JSON as it is written, and finds repeated names in an object, which no grammar forbids.
 
     Attributes:
         member: The start of the member whose name is still being written; -1 for none.
@@ -74,7 +74,7 @@ class Names:
         self._text += text
         for found in _MARKS.finditer(self._text, self._read):
             mark, names = found[0], self._open[-1] if self._open else None
-            if mark == '"':  # its string goes on, or may be a name
+            if mark == '"':  # the string is unfinished, or may be a name
                 break
             self._read = found.end()
             if mark in "{[":
@@ -118,9 +118,9 @@ def _throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, An
 def for_servers_of_llamacpp(schema: Any) -> Any:
     r"""Return a schema without the parts that llama.cpp's own server and Ollama misread or refuse.
 
-    Their grammars match a pattern between the quotes of JSON, so that `.` may match the closing quote and the
-    reply fails, and lack `\d`. They refuse a whole request for a length above `MOST_REPEATS`. They accept
-    only `{}` for an object whose names are given only as patterns. The check covers all that is removed.
+    Their grammars match a pattern between the quotes of JSON, so `.` may match the closing quote and break
+    the reply, and they lack `\d`. They refuse a whole request for a length above `MOST_REPEATS`. If an
+    object's names are given only as patterns, they accept only `{}`. The check covers all that is removed.
     """
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
         dropped = {"multipleOf", *(("minLength", "maxLength") if "pattern" in part else ())}
         left.update(dropped & part.keys())
         kept = {name: value for name, value in part.items() if name not in dropped}
-        if kept.get("properties") and "patternProperties" in kept:  # of both, it reads the patterns alone
+        if kept.get("properties") and "patternProperties" in kept:  # it would read only the patterns
             del kept["patternProperties"]
             kept["additionalProperties"] = False
         return kept
@@ -152,12 +152,12 @@ def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
     return found, frozenset(left)
 
 
-# Inside llama.cpp is llguidance. One keyword that it does not know undoes the whole grammar, without an
-# error. So these keywords are removed, and left to the check of the answer. What is left never refuses an
-# answer that the whole schema accepts, by the rules of JSON Schema: only keywords that nothing else depends
-# on are removed, and none below a negation, since `not` and `if` go as a whole. `lenient` is the net for
-# what is not foreseen here, such as two parts of `allOf` that do not go together. Known limits:
-# docs/json_schema.md of llguidance.
+# llama.cpp uses llguidance. One keyword that llguidance does not know disables the whole grammar, without
+# an error. So these keywords are removed, and only the check of the answer covers them. By the rules of JSON
+# Schema, the reduced schema accepts every answer that the whole schema accepts: nothing else depends on the
+# removed keywords, and none is inside a negation, because `not` and `if` are removed as a whole. `lenient` is
+# for cases that are not foreseen here, such as two parts of `allOf` that exclude each other. The known limits
+# are in docs/json_schema.md of llguidance.
 _REFUSED = frozenset(
     {"not", "if", "then", "else", "dependencies", "dependentRequired", "dependentSchemas", "propertyNames"}
     | {"uniqueItems", "contains", "minContains", "maxContains", "unevaluatedItems", "unevaluatedProperties"}
@@ -173,8 +173,8 @@ _DAY = (
 )
 """Real days: llguidance's own `date` has a 30th of February. Each fourth year counts as a leap year."""
 
-_MOST = 2**53  # bounds beyond are rounded in llguidance, and from 2^63 on refused
-_MOST_ITEMS = 10_000  # 100,000 are refused
+_MOST = 2**53  # llguidance rounds larger bounds, and refuses bounds from 2^63 on
+_MOST_ITEMS = 10_000  # llguidance refuses 100,000
 
 
 def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
@@ -204,8 +204,8 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
 
 
 _INDENT = r"\n {0,8}| "
-"""Space in JSON whose names are the model's: a small model finds better ones. llama.cpp may repeat it."""
-_ANNOTATIONS = frozenset({"format", "$schema"})  # keywords that are not checked, either
+"""White space in JSON whose names the model chooses: small models then find better names. It may repeat."""
+_ANNOTATIONS = frozenset({"format", "$schema"})  # keywords that the check ignores, too
 
 _UNIT = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)  # an escape, or a class in brackets
 
@@ -266,4 +266,4 @@ _CONDITIONS: Mapping[str, Callable[[Any, Mapping[str, Any]], bool]] = {
     "$ref": lambda value, _: value.startswith("#"),
     "$schema": lambda value, _: "json-schema.org/" in value,
 }
-"""Conditions on the value of a keyword and on the schema that contains it."""
+"""Conditions for keeping a keyword: on its value, and on the schema that contains it."""

@@ -38,7 +38,7 @@ class Spelling:
     """Detokenizes one stream."""
 
     decode: Callable[[Sequence[int]], str]
-    before: list[int]  # the last released tokens, as many as matter for the spelling of the next
+    before: list[int]  # the last released tokens, as many as affect the spelling of the next token
     stop: tuple[str, ...] = ()  # strings that end the stream; none is empty
     _unspelt: list[int] = field(default_factory=list)
     _held: list[FinalText] = field(default_factory=list)
@@ -152,7 +152,7 @@ class Tokenizer:
         return self._ids(text)
 
     def decode(self, tokens: Sequence[int], *, control: bool = True) -> str:
-        """Return the text of token ids. `control` writes out control tokens; thought tags always are."""
+        """Return the text of token ids. `control` writes out control tokens; thought tags always appear."""
         at = -1 if control else next((i for i, token in enumerate(tokens) if token in self._shown), -1)
         if at >= 0:
             ends = (self.decode(part, control=False) for part in (tokens[:at], tokens[at + 1 :]))
@@ -170,7 +170,7 @@ class Tokenizer:
         return self._first + tokens if start and tokens[: len(self._first)] != self._first else tokens
 
     def render(self, messages: Sequence[Message], told: Told = None) -> str:
-        """Render messages with the chat template and its variables `told`. It may refuse the messages."""
+        """Render messages with the chat template and its variables `told`, or raise `RecordError`."""
         from jinja2 import TemplateError
 
         try:
@@ -224,5 +224,5 @@ class TokenizedEngine(LocalEngine):
             )
 
     def _spelling(self, prompt: Tokens, stop: Sequence[str]) -> Spelling:
-        tokenizer = self._tokenizer  # not self: streams outlive the loop, and would keep the engine
+        tokenizer = self._tokenizer  # not self: streams outlive the loop, and would keep the engine alive
         return Spelling.after(prompt, lambda ids: tokenizer.decode(ids, control=False), stop)

@@ -1,4 +1,4 @@
-"""Engines that wrap an engine: they see each call, and pass on everything else unchanged."""
+"""Engines that wrap another engine. They handle its replies, and pass on everything else unchanged."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from redraft.engines.base import Delta, Engine, EngineRole, Message, PromptText,
 from redraft.errors import EngineError, RedraftError, crash_of, shown
 
 if TYPE_CHECKING:
-    from redraft.jobs.journal import Journal  # which opens SQLite: most chains are made without it
+    from redraft.jobs.journal import Journal  # it opens SQLite, which most chains do not need
 
 Ask = Callable[[Sampling], Replies]
 
 
 class WrappedEngine(ABC):
-    """An engine that wraps another one. Closing it leaves the other open: whoever opened that closes it."""
+    """An engine that wraps another one. Closing it leaves the wrapped engine open, for its owner to close."""
 
     def __init__(self, engine: Engine) -> None:
         self.wrapped = engine
@@ -66,7 +66,7 @@ class WrappedEngine(ABC):
 
     @abstractmethod
     def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
-        """Reply to a request. `ask` asks the wrapped engine, with this sampling or a changed one."""
+        """Reply to a request. `ask` calls the wrapped engine with the sampling that it is given."""
 
 
 class GuardedEngine(WrappedEngine):
@@ -142,7 +142,7 @@ class MeteredEngine(WrappedEngine):
             if last.completion_tokens is None and self.info.engine == "remote":
                 from redraft.engines.remote.wire import estimated_counts
 
-                # Its server sends no counts, and may be paid. Only a piece shows that it read the prompt.
+                # The server sent no counts, and may charge. Only a piece shows that it read the prompt.
                 asked = request["asked"]
                 body = {"messages": asked} if isinstance(asked, list) else {"prompt": asked}
                 counts = estimated_counts(body, size, seen)
@@ -194,7 +194,7 @@ class JournaledEngine(WrappedEngine):
         self._asked[equal] += 1
         key = key_of([equal, self._used + number])
 
-        def failed() -> None:  # the next equal call stands in for it
+        def failed() -> None:  # the next equal call gets its number
             if self._asked[equal] == number + 1:
                 self._asked[equal] = number
 
@@ -227,8 +227,8 @@ class JournaledEngine(WrappedEngine):
             except ValueError:
                 whole = None
             if not whole:
-                raise self._journal.unusable("a reply in it is damaged, or of another redraft")
-            took = found[-1].seconds  # all of the reply; a caller may take only its beginning
+                raise self._journal.unusable("a reply in it is damaged, or of another redraft version")
+            took = found[-1].seconds  # for the whole reply; a caller may take only its beginning
             for delta in found:
                 yield delta if took is None else replace(delta, seconds=took / len(found))
             return
@@ -237,12 +237,12 @@ class JournaledEngine(WrappedEngine):
             async with aclosing(ask()) as stream:
                 async for delta in stream:
                     deltas.append(delta)
-                    # Asking again may give more than a reply that was cut, or has no text.
+                    # A reply that was cut or has no text is not stored: another call may give more.
                     if delta.finish not in (None, "context", "filtered") and any(
                         each.text.strip() or each.tool_calls for each in deltas
                     ):
                         deltas[-1] = replace(delta, seconds=time.monotonic() - begun)
-                        fields = [vars(each).items() for each in deltas]  # no defaults; 0 counts stay
+                        fields = [vars(each).items() for each in deltas]  # without defaults; counts of 0 stay
                         said = [{k: v for k, v in of if v or (v == 0 and v is not False)} for of in fields]
                         await self._journal.store(key, said)
                     yield delta
@@ -276,9 +276,9 @@ class RoleEngine(WrappedEngine):
     """One engine for each role, opened at its first call.
 
     `default+answers.gguf@answer+critic.gguf@revise` binds two adapters: one answers, and the other criticises
-    and revises. Teaching a model to criticise then leaves the weights that answer untouched, so it costs the
-    first answer nothing. A bound adapter writes only chains: messages are answered without it. An adapter
-    without a role is always used. llama.cpp switches by itself; other engines are opened once per role.
+    and revises. Teaching a model to criticise then does not change the weights that answer, so first answers
+    do not get worse. A bound adapter writes only chains: messages are answered without it. An adapter
+    without a role is always used. llama.cpp switches adapters itself; other engines are opened once per role.
     """
 
     def __init__(

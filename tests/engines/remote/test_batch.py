@@ -427,7 +427,7 @@ def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked
     said = done.stderr.replace("\n  ", " ")
     assert f"line {PROMPTS} of /files/" in said
     assert "is cut off or damaged: '{" in said
-    assert "The lines before it are stored." in said
+    assert "The lines before the break are stored." in said
     assert f"remove the batch's lines from {FILE}" in done.stderr.replace("\n  ", " ")
     FILE.unlink()
     assert (answer(server, *ONE_STEP, "-j", "1").exit_code, server.waves) == (3, [PROMPTS, 1])

@@ -3,7 +3,7 @@
 Each step runs one pass of the model, which adds a token to every sequence whose prompt has been read.
 Sequences join and leave between steps. Prompts are read together, `READ` tokens per step, so that many short
 prompts take few passes and a long one does not stop the other sequences. A shared beginning is read once.
-Each sequence draws from its own seed, so others change only the last bits of its arithmetic. Temperature is
+Each sequence draws with its own seed, so others change only the last bits of its logits. Temperature is
 applied before top-p, as in the other engines. If a text has a form, llguidance decides which tokens may be
 drawn.
 """
@@ -29,11 +29,11 @@ from redraft.engines.hf.cache import Pass, Slots, common_start, forward, layers_
 from redraft.engines.text import FinalText, Spelling, Tokenizer
 from redraft.errors import EngineError
 
-_warn = lru_cache(logging.getLogger(__name__).warning)  # once
+_warn = lru_cache(logging.getLogger(__name__).warning)  # logs each message once
 
 READ = 512  # tokens of prompts that one step reads. Larger parts are no faster, and delay other sequences.
-WORTH = 16  # tokens that two prompts must share for one to wait for the other, which may take one more pass
-_PADDING = 0  # the token behind shorter prompts of a pass. Nothing sees it, and the next pass writes over it.
+WORTH = 16  # tokens that two prompts must share for one to wait for the other, which may cost a pass
+_PADDING = 0  # the token after shorter prompts of a pass. No token sees it, and the next pass overwrites it.
 
 
 Chances = tuple[float, Likeliest]
@@ -46,17 +46,17 @@ def installed() -> bool:
 
 
 class Guide:
-    """The tokens that a grammar allows next in one text, until llguidance gives up on it (`lost`)."""
+    """The tokens that a grammar allows next in one text, until llguidance gives up the grammar (`lost`)."""
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
-        """Guide a text by a grammar in Lark's syntax. `ends` are the tokens that may end it."""
+        """Guide a text by a grammar in Lark's syntax. `ends` are the tokens that may end the text."""
         from llguidance import LLMatcher
 
         self._name = tokenizer.name
         self.lost = False
         try:
             known = tokenizer.for_grammars(ends)
-        except ValueError as error:  # one that does not spell bytes
+        except ValueError as error:  # for a tokenizer whose tokens do not spell bytes
             self._lose(str(error))
         else:
             self._matcher = LLMatcher(known, grammar, log_level=0)
@@ -96,7 +96,7 @@ class Slot:
     """A slot of the cache, for one sequence."""
 
     number: int
-    # The computed tokens. They stay after the sequence ends, for another with the same prefix.
+    # The computed tokens. They stay after the sequence ends, for another one with this prefix.
     tokens: list[int] = field(default_factory=list)
     used: int = 0
 
@@ -129,13 +129,13 @@ class Request:
 
     @property
     def made(self) -> int:
-        """Tokens generated so far."""
+        """Number of tokens generated so far."""
         return len(self.tokens) - self.asked
 
     def take(self, token: int, chances: Chances | None, *, ends: bool) -> bool:
         """Add a token, and deliver the text that is now final. Return whether the sequence is complete.
 
-        `chances` are the token's; None if the caller did not ask for them.
+        `chances` is None if the caller did not ask for log-probabilities.
         """
         self.tokens.append(token)
         if self.guide:
@@ -149,7 +149,7 @@ class Request:
             rest = self.spelling.end()
             piece = FinalText(piece.text + rest.text, piece.tokens + rest.tokens, rest.stop_text)
             finish = self.limit if rest.stop_text is None else "stop"
-        # Tokens are released in order, so theirs are the oldest that are left.
+        # Tokens are released in order, so their chances are the oldest that are left.
         released = self._chances[: len(piece.tokens)]
         del self._chances[: len(piece.tokens)]
         most = self.sampling.top_logprobs
@@ -243,7 +243,7 @@ class Batch:
             raise EngineError("the engine was closed.", hint="Load the model again.")
 
     def hold(self) -> None:
-        """Begin no sequence and no scoring until `release`. Active ones continue, as `busy` reports."""
+        """Begin no sequence and no scoring until `release`. Active ones continue (see `busy`)."""
         with self._changed:
             self._held += 1
 
@@ -331,7 +331,7 @@ class Batch:
         return sorted(chosen, key=lambda request: request.slot.number)
 
     def _reads(self, request: Request) -> bool:
-        """Return whether a sequence reads its prompt in the next pass, and need not wait for one like it."""
+        """Return whether a sequence reads its prompt next. A shared beginning is copied, or waited for."""
         if request.left <= 1:
             return False
         for other in self._running[: self._running.index(request)]:
@@ -402,7 +402,7 @@ class Batch:
         elif isinstance(error, torch.OutOfMemoryError):
             reported = EngineError(
                 "the GPU has too little memory for this many sequences of this length.",
-                hint="Try a smaller --ctx, fewer at once (--parallel), or --gpu-layers 0.",
+                hint="Try a smaller --ctx, fewer streams (--parallel N), or --gpu-layers 0.",
             )
         with self._changed:
             self._forget()

@@ -147,7 +147,7 @@ def forward(
         position_ids=step.places(model.device),
         past_key_values=cache,
         use_cache=True,
-        # As numbers: of a slice, the head would copy its matrix for each sequence.
+        # As indices: with a slice, the head would copy its matrix for each sequence.
         logits_to_keep=torch.arange(step.count - keep, step.count, device=model.device),
     ).logits
     return logits

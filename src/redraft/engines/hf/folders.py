@@ -11,7 +11,7 @@ from pathlib import Path
 
 from redraft.errors import ModelError, UsageError
 
-_CARDS = 2  # counted up when cards of made folders change. The first version dropped licences of adapters.
+_CARDS = 2  # increased when model cards of made folders change. The first version dropped adapters' licences.
 
 
 def folder_for(ref: str, *, command: str = "") -> str:
@@ -66,7 +66,7 @@ def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:
 
 
 def _converted(file: Path, cache: Path, command: str) -> Path:
-    """Return the cached folder of a GGUF file. transformers' reader loses long contexts' frequencies."""
+    """Return the cached folder of a GGUF file. transformers' reader loses RoPE factors of long contexts."""
     from redraft.weights.gguf.to_folder import import_gguf
     from redraft.weights.output import Run
 

@@ -188,7 +188,7 @@ def usual_dtype(stored: torch.dtype | None, device: torch.device) -> torch.dtype
 
 
 def computes_in_bfloat16() -> bool:
-    """Return whether the CPU has instructions for bfloat16: AMX, AVX-512 BF16, or those of ARM."""
+    """Return whether the CPU has instructions for bfloat16: AMX, AVX-512 BF16, or ARM's."""
     return any(torch.cpu.get_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
@@ -210,7 +210,7 @@ def _model(
         )
         if names := sorted(report["missing_keys"]):
             shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
-            message = f"{folder} lacks {len(names)} tensors that its config.json asks for: {shown}."
+            message = f"{folder} lacks tensors that its config.json asks for ({len(names)}): {shown}."
             raise ModelError(message, hint=_ANOTHER)
         return model.to(device)
 

@@ -1,4 +1,4 @@
-"""Reward models score an answer to a prompt with a number, higher for a better one, at the last token.
+"""Reward models score an answer to a prompt with a number, at its last token. Better answers score higher.
 
 A model is a transformers folder whose head `score` has one label, or a peft adapter with such a head. Texts
 are formatted as in training (`redraft_reward` in the configuration; without it, by the chat template), with
@@ -30,7 +30,7 @@ from redraft.weights.checkpoint import read_json
 
 BATCH_TOKENS = 4096  # the most tokens of a pass, with padding, if it has more than one text
 
-_ONE = threading.Lock()  # of several passes at once, each would take a thread for every processor
+_ONE = threading.Lock()  # one pass at a time, because each takes a thread for every processor
 _ADAPTER = "adapter_config.json"
 _FORMS = "A reward model is FOLDER, ADAPTER or BASE+ADAPTER, as redraft train reward writes it."
 
@@ -150,7 +150,7 @@ def _model(folder: Path, adapter: Path | None, tokens: int) -> Any:
             model.resize_token_embeddings(tokens, mean_resizing=False)
         model.score.float()  # before the adapter's head is copied from it
         with warnings.catch_warnings():
-            # peft 0.21 warns of redraft's fields, and asks for a property that transformers 5.23 has renamed.
+            # peft 0.21 warns of redraft's fields, and reads a property that transformers 5.23 has renamed.
             warnings.filterwarnings("ignore", "Unexpected keyword arguments", UserWarning)
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             model = PeftModel.from_pretrained(model, adapter)

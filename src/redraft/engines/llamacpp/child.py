@@ -1,9 +1,9 @@
 """The process that a llama.cpp model runs in: `python -m redraft.engines.llamacpp.child`.
 
 It reads `ChildSettings` from standard input, starts xllamacpp's server on 127.0.0.1, and writes one line:
-`{"address": …}` or `{"error": …}`. A second process of this file, which gets this one's process id, kills it
-when standard input ends, so that it cannot outlive its parent. Only the standard library and xllamacpp are
-imported, so that it starts quickly.
+`{"address": …}` or `{"error": …}`. A second process runs this file with the process id of the first. When
+standard input ends, it kills the first, which therefore cannot outlive its parent. Only the standard library
+and xllamacpp are imported, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ChildSettings(TypedDict):
     """The settings that the parent sends."""
 
     model: str
-    adapters: list[str]  # paths of LoRA adapters, each applied at scale 1
+    adapters: list[str]  # paths of LoRA adapters, applied at scale 1 unless a request sets scales
     context: int  # tokens of each of the `parallel` streams
     parallel: int  # streams at once; more wait in llama.cpp's queue
     threads: int | None
@@ -50,7 +50,7 @@ def main() -> None:
     """Start the server, report its address, and run until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what native code prints goes to standard error
+    os.dup2(2, 1)  # output of native code goes to standard error
     settings: ChildSettings = json.loads(sys.stdin.readline())
     watcher = _watch()  # noqa: F841  (kept, since it is not waited for)
     try:
@@ -67,7 +67,7 @@ def _watch() -> subprocess.Popen[bytes]:
     """Start the process that kills this one when standard input ends.
 
     While a model loads, native code holds the interpreter and no thread of this process runs. Linux can
-    signal a parent's death, but does so when the thread ends that started the child.
+    signal a parent's death, but does so as soon as the thread that started the child ends.
     """
     nowhere = subprocess.DEVNULL  # readers of this process's output must see its end
     command = [sys.executable, "-I", "-S", __file__, str(os.getpid())]
@@ -96,7 +96,7 @@ def _serve(settings: ChildSettings) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = settings["model"]
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in settings["adapters"]]
-    params.lora_init_without_apply = True  # each request applies its own, and tests while loading none
+    params.lora_init_without_apply = True  # requests apply their own, and tests while loading apply none
     params.n_parallel = settings["parallel"]
     params.n_ctx = settings["context"] * settings["parallel"]
     params.kv_unified = False

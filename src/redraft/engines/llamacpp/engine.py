@@ -39,7 +39,7 @@ SPECULATES_UP_TO = 4
 """Most streams at which drafting is on by default. Drafts slow down a batch of eight fresh texts, and speed
 up eight copying revisions only a little (benchmarks/RESULTS.md)."""
 
-CALLS = (1, 4, 16)  # most calls at once, if calls are due. With fewer, each has more room
+CALLS = (1, 4, 16)  # limits on the calls in an answer that must call. With fewer calls, each has more room
 
 _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 
@@ -132,7 +132,7 @@ async def _chunk(reader: asyncio.StreamReader) -> bytes:
 
 
 def error_of(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the `error` of a record. Without a `message` from the server, the whole error becomes one."""
+    """Return the `error` of a record. Without a `message` in it, the whole error becomes the message."""
     error = record["error"]
     return {"message": str(error), **(error if isinstance(error, dict) else {})}
 
@@ -223,7 +223,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Answer messages. With tools, or tool calls, llama.cpp writes the prompt and reads the answer."""
+        """Answer messages. With tools or tool calls, llama.cpp renders the prompt and parses the answer."""
         called = any(beyond_text(message) for message in messages) and self._info.tools
         if said or not (sampling.tools or called):
             replies = super().chat(messages, sampling, stop, said)
@@ -267,13 +267,13 @@ class LlamaCppEngine(ProcessEngine[Child]):
     ) -> Replies:
         """Let the model think as long as it may, then answer or call.
 
-        Calls that are due are written as JSON. llama.cpp itself lets the model write text before them.
+        Required calls are generated as JSON: llama.cpp itself would let the model write text before them.
         """
         told = (sampling.extra_body or {}).get(base.OF_TEMPLATE)
         prompt = await self._render(messages, told, sampling.tools)  # raises for a malformed tool
         tokens, text = await self._tokenize(prompt, start=True, control=True), ""
         if due:
-            asked = sampling.extra_body or {}  # a tool that was named is called once, as by OpenAI
+            asked = sampling.extra_body or {}  # a tool that was named is called once, as with OpenAI
             several = asked.get("parallel_tool_calls", asked.get("tool_choice") == "required")
             schema = _schema_of_calls(due, sampling.max_tokens, several=several)
             sampling, stop = replace(sampling, schema=schema), ()
@@ -420,11 +420,11 @@ class LlamaCppEngine(ProcessEngine[Child]):
                 await self._kept.replace(child, crash, crashes)
 
     def _refused(self, refusal: ChildRefusal) -> EngineError:
-        return ModelError(f"{self._info.name}: llama.cpp refuses: {refusal} (status {refusal.status}).")
+        return ModelError(f"{self._info.name}: llama.cpp refuses this: {refusal} (status {refusal.status}).")
 
 
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
-    """Return characters that mark control tokens: each has at least one. None if the vocabulary does not say.
+    """Return characters of which each control token has at least one; None if the vocabulary has no types.
 
     llama.cpp overrides the types of known names, such as `<|im_end|>`, which all contain `<`
     (`special_eog_ids` in src/llama-vocab.cpp).
@@ -438,7 +438,7 @@ def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
 
 
 def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:
-    """Return a request to `/completion`. `samplers`, in vLLM's order, disables others and the defaults."""
+    """Return a request to `/completion`. `samplers`, in vLLM's order, disables all other samplers."""
     asked = (sampling.extra_body or {}).keys()
     penalties = ["penalties"] if any(name.endswith("_penalty") for name in asked) else []
     cuts = {"top_k": "top_k" in asked, "top_p": sampling.top_p < 1, "min_p": "min_p" in asked}
@@ -465,7 +465,7 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
     if sampling.unending:
         request["ignore_eos"] = True
     if sampling.logprobs:
-        # Drafted tokens come without probabilities.
+        # Drafted tokens would come without probabilities.
         request |= {"n_probs": max(1, sampling.top_logprobs), "speculative.n_max": 0}
     if sampling.seed is not None:
         request["seed"] = sampling.seed % 2**31
@@ -474,7 +474,7 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
 
 def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[str, Any]) -> dict[str, Any]:
     if sampling.logprobs:
-        raise RecordError("llama.cpp gives no log-probabilities if there are tools. Leave out one of them.")
+        raise RecordError("llama.cpp gives no log-probabilities with tools. Leave out tools or `logprobs`.")
     taken = (*base.OF_TOOLS, base.OF_TEMPLATE)
     beside = {name: part for name, part in (sampling.extra_body or {}).items() if name in taken}
     foreign = ("prompt", "return_tokens", "n_probs")
@@ -493,7 +493,7 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
 
 
 def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
-    """Return the functions if the model must call one; empty if it may answer instead."""
+    """Return the functions of which the model must call one; empty if it may answer instead."""
     choice = (sampling.extra_body or {}).get("tool_choice")
     functions = [tool["function"] for tool in sampling.tools if isinstance(tool.get("function"), Mapping)]
     if isinstance(choice, Mapping):
@@ -502,7 +502,7 @@ def _due(sampling: Sampling) -> list[Mapping[str, Any]]:
 
 
 def _schema_of_calls(functions: Sequence[Mapping[str, Any]], room: int, *, several: bool) -> dict[str, Any]:
-    """Return the schema of a call, or of `several` in a list, in at most `room` tokens. It has one root."""
+    """Return the schema of a call or, with `several`, of a list of calls, in at most `room` tokens."""
     if several:
         ones = {most: _schema_of_calls(functions, room // most, several=False) for most in CALLS}
         listed = {"type": "array", "minItems": 1}

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 CACHED = "f16"
-"""The number format of the key-value cache. With OpenVINO's default, 8 bits, fewer next tokens were those of
-the exact weights (107 of 128, instead of 112), and nothing was faster."""
+"""The number format of the key-value cache. With OpenVINO's default, 8 bits, fewer next tokens matched
+those of the exact weights (107 of 128, instead of 112), and nothing was faster."""
 
-REFUSED = "its schema is refused: "
+REFUSED = "the schema is refused: "
 
 Event = tuple[int, list[int], list[float], str]
 """News of a stream: its number, tokens, log-probabilities if asked for, and the reason if it ended:
@@ -35,11 +35,11 @@ class ChildSettings(TypedDict):
     """The settings that the parent sends."""
 
     model: str
-    tokenizer: str  # a folder for OpenVINO's form of its tokenizer
+    tokenizer: str  # a folder for the model's tokenizer in OpenVINO's format
     parallel: int  # streams at once; more wait
     threads: int | None
     exact: bool  # whether it computes in 32 bits
-    blocks: int  # of the key-value cache, of `BLOCK` tokens each
+    blocks: int  # number of blocks of the key-value cache, of `BLOCK` tokens each
     key: str
 
 
@@ -49,8 +49,8 @@ class Request(TypedDict):
     tokens: list[int]
     sampling: dict[str, Any]  # fields of GenerationConfig
     ends: list[int]  # tokens that end a text
-    schema: str  # a JSON Schema to keep to; empty for none
-    end: str  # a regular expression of what may follow it
+    schema: str  # a JSON Schema to enforce; empty for none
+    end: str  # a regular expression for the text after the value; empty for none
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     without_telemetry()
     replies = os.dup(1)
-    os.dup2(2, 1)  # what native code prints goes to standard error
+    os.dup2(2, 1)  # output of native code goes to standard error
     lines = Lines()
     settings: ChildSettings = json.loads(lines.read(wait=True)[0])
     try:
@@ -136,7 +136,7 @@ def _tokenizer(model: Path, folder: Path) -> Any:
             link.unlink()
             link.parent.rename(folder)  # fails if another process was faster
             return tokenizer
-    except (OSError, RuntimeError):  # a full disk, for one
+    except (OSError, RuntimeError):  # such as a full disk
         return openvino_genai.Tokenizer(model)
 
 
@@ -146,7 +146,7 @@ class Streams:
     def __init__(self, pipeline: Any, lines: Lines, replies: int) -> None:
         self._pipeline, self._lines, self._replies = pipeline, lines, replies
         self._handles: dict[int, Any] = {}
-        self._new: list[Event] = []  # what was not reported yet
+        self._new: list[Event] = []  # events that were not reported yet
         self._schemas: set[int] = set()  # streams with a schema, and no token yet
 
     def run(self) -> None:
@@ -163,7 +163,7 @@ class Streams:
                 self._new = []
 
     def _step(self) -> None:
-        """Compute the next tokens. A schema that does not compile breaks the pipeline for good."""
+        """Compute the next tokens. A schema that does not compile breaks the pipeline: exit."""
         try:
             self._pipeline.step()
         except RuntimeError as error:

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 BLOCK = 32  # tokens of a block of the key-value cache on a processor
 
 DENSE = 0.5  # share of the tokens of JSON that are not white space, which XGrammar allows between all parts
-BLANK = 48  # characters of white space after which JSON is ended: the model would not leave it again
+BLANK = 48  # characters of white space after which JSON is ended: the model would write nothing else
 
 _FIELDS = {"repeat_penalty": "repetition_penalty"}
 """Fields of `Sampling.extra_body` that have another name in GenerationConfig."""
@@ -55,7 +55,7 @@ _Stream = tuple[asyncio.AbstractEventLoop, _Inbox]
 class Child(ModelProcess):
     """A running OpenVINO process. Create one with `start`.
 
-    One thread writes and one reads, so no event loop waits for a pipe, and streams of all loops share it.
+    One thread writes and one reads, so no event loop waits for a pipe. All loops' streams share the process.
     """
 
     module = "redraft.engines.openvino.child"
@@ -192,7 +192,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         child = await Child.start(settings)
         fast = await spelling
         tokenizer = Tokenizer(fast, model.stem)
-        # Never steady: a last token of a prompt is computed alone if another stream's cache has the rest,
+        # Never steady: if another stream's cache has the rest of a prompt, the last token is computed alone,
         # which gives other logits (by 0.1, in 32 bits too).
         info = replace(
             local.gguf_info(model, headers, context),
@@ -272,16 +272,16 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
         return json.dumps(for_xgrammar(schema)[0])
 
     def _refuse(self, sampling: Sampling, reason: str) -> NoReturn:
-        """Leave this schema out from now on. The process has ended: replies continue in another one."""
+        """Send this schema no more. The process has ended, and replies continue in another process."""
         schema = json.dumps(sampling.schema)
         if schema not in self._refused:
             self._refused.add(schema)
-            _log.warning("%s does not keep to a schema, which is only checked: %s", self._info.name, reason)
+            _log.warning("%s cannot enforce a schema, so it is only checked: %s", self._info.name, reason)
         raise EngineCrash(f"the process of {self._info.name} ended: {reason}")
 
 
 def _blocks(header: GGUFHeader, context: int, parallel: int, free: int) -> int:
-    """Return the number of cache blocks: as many as all streams need, or as memory allows. Others wait."""
+    """Return the number of cache blocks: as many as all streams need, or as memory allows."""
     of_stream = -(-context // BLOCK) + 1
     fits = free // (local.cache_bytes(header) * BLOCK or 1)
     return max(of_stream, min(parallel * of_stream, fits))

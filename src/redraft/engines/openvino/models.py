@@ -3,7 +3,7 @@
 OpenVINO reads llama, qwen2 and qwen3. It keeps Q4_0, Q8_0 and F16 exactly, but rounds the offsets of Q4_1 and
 K-quants to whole steps: of 128 next tokens of the default model, only 79 matched those of the exact weights.
 With the same weights in Q8_0, 107 did, at the same speed. So other formats become Q8_0, in a copy in the
-cache. OpenVINO does not apply adapters to such a file either; they are merged into the copy.
+cache. OpenVINO does not apply adapters to a GGUF file; they are merged into the copy.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from redraft.weights.tokenizers.from_gguf import tokenizer_files
 
 READ = ("llama", "qwen2", "qwen3")  # architectures
 EXACT = (0, 1, 2, 8)  # ggml types that are read exactly: F32, F16, Q4_0, Q8_0
-COPIES = 4  # copies in the cache; the oldest ones go
+COPIES = 4  # most copies in the cache; older ones are removed
 
-_LAYOUT = 1  # changes when copies are made in another way
+_LAYOUT = 1  # increased when copies are made differently
 
 
 class Prepared(NamedTuple):
@@ -93,7 +93,7 @@ def prepare(model: Path, headers: Sequence[GGUFHeader], adapters: Sequence[Path]
 
 
 def _is_whole(copy: Path) -> bool:
-    """Return whether a copy exists with all its tensors. A power cut may leave others."""
+    """Return whether a copy exists with all its tensors. A power cut may leave an incomplete one."""
     try:
         check_model(copy, read_header(copy))
     except ModelError:
@@ -159,7 +159,7 @@ class GGUFTokenizer:
 
         jinja = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         jinja.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
-        now = datetime.now()  # noqa: DTZ005  (templates ask for the day here)
+        now = datetime.now()  # noqa: DTZ005  (templates show the local date)
         jinja.globals |= {"raise_exception": _refuse, "strftime_now": now.strftime}
         template = jinja.from_string(self.chat_template or "")
         return template.render(messages=messages, **self._special, **told)

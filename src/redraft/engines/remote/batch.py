@@ -44,8 +44,8 @@ PAUSE = 60.0  # default for the longest pause between two looks at a batch, in s
 
 _FIRST_PAUSE, _GROWTH = 2.0, 1.5
 _MOMENT, _LULL = 0.3, 10.0
-"""Seconds without a new request after which a wave is sent: when all chains wait, and otherwise. A chain that
-does not wait is running its checks, or asks a model that is not asked in batches."""
+"""Seconds without a new request after which a wave is sent: if all chains wait, and otherwise. A chain that
+does not wait is running its checks, or uses a model without batches."""
 
 _MORE = 1.25
 """Factor by which the limit of active requests grows with each good batch, after one batch was too large."""
@@ -53,7 +53,7 @@ _MORE = 1.25
 _AT_ONCE = 500  # lines of a result that are stored in one transaction
 
 _TOO_MUCH = re.compile("limit|too_(many|large)")
-"""Codes of a batch that fails because of its size, such as OpenAI's `token_limit_exceeded`."""
+"""Error codes of a batch that is too large, such as OpenAI's `token_limit_exceeded`."""
 
 _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
 _NONE: Mapping[str, str] = {}
@@ -140,7 +140,7 @@ class Batches(AbstractContextManager["Batches"]):
         self.file.close()
         if left:
             names = ", ".join(sent.batch or sent.file for sent in left[:3]) + (", …" if left[3:] else "")
-            self._tell(f"{names}: under way at the server, and paid. To wait again, repeat the command.")
+            self._tell(f"Paid batches are under way at the server: {names}. To resume, repeat the command.")
 
 
 @dataclass
@@ -278,7 +278,7 @@ class BatchServer(Server):
         return self._batches.file.created(sent, await self._created(sent, path))
 
     async def _created(self, sent: Sent, path: str) -> str:
-        """Create a batch, and return its id. After a failure, first look whether it exists all the same."""
+        """Create a batch, and return its id. After a failed request, check whether it was created."""
         body = {"input_file_id": sent.file, "endpoint": f"/v1{path}", "completion_window": "24h"}
         failed: EngineError
         for attempt in range(1, self.patience.tries + 1):
@@ -333,7 +333,7 @@ class BatchServer(Server):
         self._end(sent, batch.status)
 
     def _send_less(self, sent: Sent, batch: _Batch) -> None:
-        """Queue the requests of a batch that was too large. Raise if it failed otherwise, or was alone."""
+        """Queue the requests of a batch that was too large. Raise if it failed otherwise or cannot shrink."""
         errors = batch.errors.data if batch.errors else []
         others = len(self._sent.difference(sent.requests))
         most = others + len(sent.requests) // 2
@@ -367,7 +367,7 @@ class BatchServer(Server):
             pause = min(pause * _GROWTH, self._batches.pause)
 
     async def _collect(self, path: str) -> None:
-        """Read the results in a file. If it breaks off, read it again, for the missing replies only."""
+        """Read the results in a file. If the download breaks off, repeat it for the missing replies."""
         for tries_left in reversed(range(self.patience.tries)):
             lines: list[Any] = []
             try:
@@ -378,7 +378,7 @@ class BatchServer(Server):
                         lines = []
                 break
             except ServerError as error:
-                error.hint = f"The lines before it are stored. Try again later. {self._forget}"
+                error.hint = f"The lines before the break are stored. Try again later. {self._forget}"
                 if not (tries_left and error.passing):
                     raise
             finally:
@@ -470,7 +470,7 @@ class BatchServer(Server):
 
 
 def _of_run(error: BaseException) -> BaseException:
-    """Return a new error of the whole run: the next prompts would fail too. A chain adds itself to it."""
+    """Return a new error, of the whole run: the next prompts would fail too. Each error gets its chain."""
     if not isinstance(error, EngineError):
         return copy.copy(error)
     found = EngineError(error.message, hint=error.hint)
@@ -501,7 +501,7 @@ def _result(line: Body) -> Body | Refusal:
 
 
 def _is_final(body: Body | Refusal) -> bool:
-    """Whether asking again cannot improve this reply: see `JournaledEngine`."""
+    """Return whether another request cannot improve this reply: see `JournaledEngine`."""
     if isinstance(body, Refusal):
         return False
     with suppress(ValueError):
@@ -518,7 +518,7 @@ class Sent:
     server: str
     at: int  # when the file was uploaded, in Unix seconds
     requests: Sequence[str]
-    number: int  # its number in this file, from 1: the wave
+    number: int  # the number of its wave, from 1
     batch: str = ""  # its id; empty if the process died before the server sent it
 
 
@@ -532,7 +532,7 @@ class BatchFile:
         {"file": "file-1", "batch": "batch_1"}
         {"file": "file-1", "ended": "completed"}
 
-    The last one is written when all its replies are in the journal. The output's lock covers this file too.
+    The last is written when all replies of the batch are in the journal. The output's lock covers this file.
 
     Raises:
         OutputError: The file cannot be written, or one of its lines is damaged.
@@ -565,7 +565,7 @@ class BatchFile:
         return self._pending[sent.file]
 
     def ended(self, sent: Sent, how: str) -> None:
-        """Record that a batch was read completely. Raise `OutputError` if that cannot be written."""
+        """Record how a batch ended. Raise `OutputError` if that cannot be written."""
         self._append({"file": sent.file, "ended": how})
 
     def close(self) -> None:

@@ -2,9 +2,9 @@
 
     engine = await RemoteEngine.connect("http://localhost:8000/v1", "qwen")
 
-Chats go to `/chat/completions`, raw text to `/completions`. A server without the latter is recognised at the
-first request for raw text. Reasoning is not part of the answer, whether the server marks it or the model
-writes it in tags. Token ids are neither sent nor read.
+Chats go to `/chat/completions`, raw text to `/completions`. A server without `/completions` is recognised
+at the first request for raw text. Reasoning is not part of the answer, whether the server marks it or the
+model writes it in tags. Token ids are neither sent nor read.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class RemoteEngine(Engine):
             schemas=True,
             logprobs=True,
         )
-        # Fields that the server refuses: with one schema, or, under the empty key, in every request.
+        # Fields that the server refuses: with one schema, or, under the empty key, in all requests.
         self._refused: defaultdict[str, set[str]] = defaultdict(set)
         self._schemas, self._owner = SchemaWatch(), ""
         self._grammar = ""  # the field of a request that takes a grammar; empty if none does
@@ -206,7 +206,7 @@ class RemoteEngine(Engine):
                     if text or chunk.logprobs or chunk.thought:
                         piece = Delta(text, thought=chunk.thought, unsteered=not steered)
                         yield replace(piece, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
-                    if stops.found:  # the server writes on behind it
+                    if stops.found:  # the server continues after the stop string
                         yield replace(reply.counted(), finish="stop", stop_text=stops.found)
                         return
             yield self._last(reply, stops.end(), limit, sampling)
@@ -215,9 +215,9 @@ class RemoteEngine(Engine):
             if reply.taken and wire.GRAMMARS & reply.request.keys() and wire.is_about_grammar(complaint):
                 self._without_forms(complaint.message)
                 error.ready = True
-            if reply.taken:  # what the server read and wrote is paid for
+            if reply.taken:  # the tokens so far are paid for
                 yield reply.counted()
-            if error.passing and isinstance(error, ServerError):  # it may be shutting down: tell it later
+            if error.passing and isinstance(error, ServerError):  # it may be shutting down: raise later
                 await asyncio.sleep(backoff(1, self._server.patience.backoff))
             raise
         finally:
@@ -264,7 +264,7 @@ class RemoteEngine(Engine):
         body = wire.in_dialect(body, self._refused[""] | self._refused.get(schema, set()))
         refusals: list[tuple[Set[str], Refusal]] = []
         while True:
-            self._debug(f"is sent to {path}", body)
+            self._debug(f"gets a request to {path}", body)
             async with self._server.asked(path, {**body, **extra}, headers, sampling.call_id) as reply:
                 if isinstance(reply, httpx.Response):
                     self._remember(schema, refusals)
@@ -280,15 +280,15 @@ class RemoteEngine(Engine):
     def _remember(self, schema: str, refusals: Sequence[tuple[Set[str], Refusal]]) -> None:
         """Leave refused fields out of later requests, now that the server accepted such a request.
 
-        A complaint may name one field and mean another: then the request without it is refused as well. Each
-        refusal lists the fields that were left out after it.
+        A complaint may name one field and mean another: then the request without that field is refused as
+        well. `refusals` pairs each refusal with the fields that were left out after it.
         """
         for gone, refusal in refusals:
             if gone & wire.GRAMMARS:
                 self._without_forms(refusal.complaint.message)
             of_schema = "response_format" in gone
             refused = self._refused[schema if of_schema else ""]
-            if of_schema and not gone <= refused:  # another call may have been told the same
+            if of_schema and not gone <= refused:  # else another call has logged it
                 words = self._server.clean(refusal.complaint.message)[:200].rstrip(" .")
                 _log.warning("%s refuses response_format: %s. So %s.", self._server.host, words, UNBOUND)
             refused |= gone
@@ -402,7 +402,7 @@ class RemoteEngine(Engine):
 
 @dataclass
 class _Reply:
-    """A reply so far. `taken`: the server has accepted the request."""
+    """A reply so far. `taken` says whether the server has accepted the request."""
 
     request: wire.Body
     taken: bool = False
@@ -438,7 +438,7 @@ class _Reply:
         parts += ["nothing, because of the server's content filter"] if self.finish == "filtered" else []
         return ", ".join(parts or (["thoughts alone"] if self.thought else []))
 
-    @cached_property  # for the log, too: calls without an id get one
+    @cached_property  # once, as the log shows it too: calls without an id get a random one
     def called(self) -> tuple[wire.Body, ...]:
         return wire.tool_calls(self.calls)
 

@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 RETRIED = frozenset({429, 500, 502, 503, 504})  # statuses worth another try
 MISSING = (404, 405, 501)  # statuses of a path that a server does not have
 SECRET = 8  # fewest characters of a secret. Shorter keys are placeholders, such as EMPTY.
-HIDDEN = 1000  # texts of earlier requests that are still hidden: those of requests under way, and more
-SLOWEST = 1e6  # bytes a second at which a large file is sent at least
+HIDDEN = 1000  # texts of earlier requests that stay hidden; active requests have fewer
+SLOWEST = 1e6  # the slowest speed of sending a large file, in bytes per second
 
 _NONE: Mapping[str, str] = {}
 ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
@@ -100,7 +100,7 @@ class Server:
         self.url = str(url).rstrip("/")
         self.patience = patience
         self._key = key
-        self._hidden: dict[str, None] = {}  # the latest last
+        self._hidden: dict[str, None] = {}  # in order, the latest last
         self._reached = False
         self._loop: asyncio.AbstractEventLoop | None = None
         check_address(self.url)
@@ -124,7 +124,7 @@ class Server:
         path: str,
         body: Body,
         headers: Mapping[str, str] = _NONE,
-        call_id: str = "",  # noqa: ARG002  (as below)
+        call_id: str = "",  # noqa: ARG002  (for `BatchServer`)
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Post a request, with retries. Leaving the context drops the connection, which cancels the work.
 
@@ -207,7 +207,7 @@ class Server:
     async def records(self, response: httpx.Response) -> AsyncGenerator[Any, None]:
         """Yield the records of a reply, streamed or not. None stands for `[DONE]`.
 
-        A broken connection ends the records without an error: a complete reply has a finish reason.
+        A broken connection ends the records without an error: only a complete reply has a finish reason.
         """
         kind = response.headers.get("content-type", "")
         if "json" in kind:
@@ -313,7 +313,7 @@ class Server:
         self, request: Mapping[str, Any], limit: float, *, patient: bool = True
     ) -> httpx.Response | Refusal:
         self._loop = self._loop or asyncio.get_running_loop()
-        if self._loop is not asyncio.get_running_loop():  # connections belong to the one that opened them
+        if self._loop is not asyncio.get_running_loop():  # connections belong to one loop
             raise EngineError(
                 f"the engine of {self.url} was used in another event loop before.",
                 hint="Open and use an engine in one event loop: one asyncio.run(…) around all of it.",
@@ -368,7 +368,7 @@ class Server:
         return request
 
     def _failure(self, reply: Refusal | EngineError, failed: Failure) -> Failure | None:
-        """Return a failure that may pass, or None. If a server never answered, its address may be wrong."""
+        """Return the failure if it may pass, or None. An address that never answered may be wrong."""
         if isinstance(reply, EngineError):
             return failed if self._reached else None
         if not reply.may_pass:
@@ -470,7 +470,7 @@ class Lanes:
     """
 
     def __init__(self, **settings: Any) -> None:
-        # What connections are checked with takes longer to read than a small request.
+        # All lanes share the certificates: reading them takes longer than a small request.
         self._settings: dict[str, Any] = {"verify": _certificates(), **settings}
         self._free: list[httpx.AsyncClient] = []
         self._all: list[httpx.AsyncClient] = []

@@ -46,7 +46,7 @@ class TokenCounts:
 
 
 BYTES = 3
-"""UTF-8 bytes per token, for estimates. A token of English has four to five, one of code or numbers about
+"""UTF-8 bytes per token, for estimates. An English token has four to five, a token of code or numbers about
 three, and a Chinese character has three. So estimates are rather high, and no limit is exceeded unnoticed."""
 
 PER_MESSAGE = 4  # tokens that a chat's template puts around a message
@@ -71,7 +71,7 @@ def _bytes(text: str) -> int:
 
 @dataclass(frozen=True)
 class CallPiece:
-    """A piece of a tool call. Pieces of one call have one index; its id and name come once."""
+    """A piece of a tool call. All pieces of a call have the same index; the id and the name come once."""
 
     index: int
     id: str
@@ -127,7 +127,7 @@ def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop:
 
 
 GRAMMARS = frozenset({"grammar", "ebnf", "structured_outputs", "guided_grammar"})
-"""Request fields for a grammar: of llama.cpp, of SGLang, and of vLLM since 0.11.0 and before that."""
+"""Request fields for a grammar: llama.cpp's, SGLang's, and vLLM's since 0.11.0 and before 0.11.0."""
 
 
 def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Sequence[str]) -> Body:
@@ -135,7 +135,7 @@ def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Se
     # Servers end a raw text after 16 tokens if no length is given.
     fields = sampling_fields(replace(sampling, unset=sampling.unset - {"max_tokens"}), stop)
     body = {"model": model, "prompt": prompt, **fields}
-    # A number of alternatives here, in place of true and false; llama.cpp takes 0 for none at all.
+    # Here, `logprobs` is the number of alternatives. llama.cpp reads 0 as no log-probabilities at all.
     return {**body, "logprobs": max(1, sampling.top_logprobs)} if sampling.logprobs else body
 
 
@@ -149,13 +149,13 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     message = _table(choice.get("delta") or choice.get("message") or choice)
     text = whole(_text(message.get("content", message.get("text"))))
     thought = _text(message.get("reasoning_content") or message.get("reasoning"))
-    old = message.get("function_call")  # its name before there were several
+    old = message.get("function_call")  # the older field, for a single call
     called = _list(message.get("tool_calls")) or ([{"function": old}] if old else ())
     calls = tuple(_call_piece(n, call) for n, call in enumerate(map(_table, called)) if call)
     refusal = _text(message.get("refusal"))
     reason = choice.get("finish_reason")
     chances = _chances(_table(choice.get("logprobs")))
-    # The matched stop string of vLLM, of SGLang and of llama.cpp. Numbers are tokens.
+    # The matched stop string of vLLM, of SGLang and of llama.cpp. Numbers are token ids.
     verbose = _table(record.get("__verbose"))
     stops = (choice.get("stop_reason"), choice.get("matched_stop"), verbose.get("stopping_word"))
     return Chunk(
@@ -186,9 +186,9 @@ def _call_piece(place: int, call: Mapping[str, Any]) -> CallPiece:
 
 
 def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
-    """Join the pieces of tool calls. Some servers give all of them one index or none, or repeat the name."""
+    """Join the pieces of tool calls. Some servers give all calls one index or none, or repeat the name."""
     calls: list[list[CallPiece]] = []
-    at_index: dict[int, tuple[list[CallPiece], str]] = {}  # with its arguments so far
+    at_index: dict[int, tuple[list[CallPiece], str]] = {}  # the latest call, with its arguments so far
     for piece in pieces:
         call, said = at_index.get(piece.index, ([], ""))
         if not call or _begins(piece, call, said):
@@ -207,9 +207,9 @@ def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
         }
         same = parts[0].index == index and not (parts[0].id or function["arguments"])
         if same and found[-1]["function"]["name"] == function["name"]:
-            continue  # the name of the call before, once more
+            continue  # the name of the previous call, repeated
         index, call_id = parts[0].index, whole(parts[0].id)
-        if not call_id or call_id in ids:  # results name their call by it
+        if not call_id or call_id in ids:  # results refer to their call by its id
             call_id = f"call_{secrets.token_hex(12)}"
         ids.add(call_id)
         found.append({"id": call_id, "type": "function", "function": function})
@@ -220,7 +220,7 @@ def _begins(piece: CallPiece, call: Sequence[CallPiece], said: str) -> bool:
     """Return whether a piece begins another call: by its id, after complete arguments, or by its name."""
     if piece.id or not piece.name:
         return bool(piece.id) and piece.id != call[0].id
-    begun = said[:1] == "{" and said[-1:] not in "} \n\r\t"  # and need not be read for each of its pieces
+    begun = said[:1] == "{" and said[-1:] not in "} \n\r\t"  # surely incomplete, so it need not be parsed
     try:
         json.loads("" if begun else said)
     except (ValueError, RecursionError):
@@ -259,12 +259,12 @@ def _chances(found: Mapping[str, Any]) -> list[tuple[float, Likeliest]]:
 
 
 def _is_log(number: Any) -> bool:
-    """Return whether a value is a number. Python also reads infinity, which is not JSON."""
+    """Return whether a value is a finite number. Python's JSON reader also accepts infinity."""
     return isinstance(number, int | float) and abs(number) < _MOST
 
 
 def _counts(usage: Any) -> TokenCounts | None:
-    """Return the numbers of `usage`; DeepSeek has its own name for cached tokens."""
+    """Return the counts in `usage`; DeepSeek has its own name for cached tokens."""
     prompt, completion = _whole(usage, "prompt_tokens"), _whole(usage, "completion_tokens")
     if prompt is None or completion is None:
         return None
@@ -321,7 +321,7 @@ _PROMPT = re.compile(
 
 
 def read_complaint(record: Any) -> Complaint | None:
-    """Read an error record of a usual shape. Return None if it is not one. These are known:
+    """Read an error record. Return None if its shape is unknown. The known shapes are:
 
     `{"error": {"message", "type", "code"}}` (OpenAI, llama.cpp), `{"error": "…"}`, `{"object": "error",
     "message": …}` (older vLLM) and `{"detail": …}` (FastAPI).
@@ -359,8 +359,8 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
 
     Four differences do not change the result: some servers refuse a field that asks for extra numbers, newer
     OpenAI models need `max_completion_tokens`, others refuse a `max_tokens` that does not fit after the
-    prompt, and a chat template may need alternating turns. A server without JSON schemas is asked for a plain
-    answer.
+    prompt, and a chat template may need alternating turns. A server without JSON schemas or grammars is
+    asked for a plain answer.
     """
     given = body.get("messages", ())
     if _OF_TURNS.search(complaint.message) and (together := list(folded(given))) != list(given):
@@ -413,7 +413,7 @@ class EventParser:
     """
 
     def __init__(self) -> None:
-        self._begun: list[bytes] = []  # a line, joined at its end: else a long one is read again and again
+        self._begun: list[bytes] = []  # pieces of a line, joined at its end: a long line is not scanned again
         self._return = b""
         self._data: list[bytes] = []
 
@@ -450,7 +450,7 @@ class Stops:
     """Ends a stream of text at the first stop string, even if the server ignores stop strings."""
 
     stop: tuple[str, ...]
-    found: str = ""  # the stop string that has come; empty for none
+    found: str = ""  # the stop string that was found; empty for none
     _held: str = ""
 
     def add(self, text: str) -> str:

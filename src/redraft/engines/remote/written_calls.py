@@ -2,7 +2,7 @@
 
 It reads `<tool_call>{…}</tool_call>` (Qwen, Hermes), `[TOOL_CALLS][{…}]` and `[TOOL_CALLS]name{…}` (Mistral),
 `<|python_tag|>{…}` (Llama), and a reply that is only such JSON. After a mark, any name is a call: a wrong
-one gets feedback. Calls in XML or Python stay text, as does JSON without a mark that names no offered tool.
+name gets feedback. Calls in XML or Python stay text, as does JSON without a mark that names no offered tool.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _may_call(text: str, *, bare: bool) -> bool:
 
 
 def _with_calls(held: list[Delta], text: str, names: Container[str], *, bare: bool) -> list[Delta]:
-    """Return one delta with the calls in the text; the deltas themselves if it has none."""
+    """Return one delta with the calls in the text; the deltas themselves if there are no calls."""
     found, rest, end, last = list[tuple[str, str]](), "", 0, held[-1]
     while mark := _MARK.search(text, end):
         calls, behind = calls_at(text, None, mark.end())
@@ -67,7 +67,7 @@ def _with_calls(held: list[Delta], text: str, names: Container[str], *, bare: bo
         rest = text[end:]
     if not found or (bare and not _MARK.search(text) and rest.strip()):
         return held
-    if last.finish != "stop":  # a call that was cut is no text
+    if last.finish != "stop":  # a call that was cut off is not part of the text
         rest = _MARK.split(rest)[0]
     thought = "".join(delta.thought for delta in held)
     return [replace(last, text=rest, thought=thought, tool_calls=joined(found))]
@@ -76,7 +76,7 @@ def _with_calls(held: list[Delta], text: str, names: Container[str], *, bare: bo
 def calls_at(text: str, names: Container[str] | None, start: int = 0) -> tuple[list[tuple[str, str]], int]:
     """Return the consecutive calls in a text, and the position where they end.
 
-    A call is the name of its tool, and its arguments as JSON. `names` limits the tools; None allows any.
+    A call is a pair of its tool's name and its arguments as JSON. `names` limits the tools; None allows any.
     """
     found, end, decode = list[tuple[str, str]](), start, json.JSONDecoder(strict=False).raw_decode
     with suppress(ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""A text that is being written. Parts that were not handed on yet may be taken back."""
+"""A text that is being written. Parts that were not handed on yet may be removed."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _NO_END = re.compile(
     r"(?:^|[\s(\"'*])(?:[A-Z]|\d{1,3}|[A-Za-z](?:\.[A-Za-z])+"
     r"|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|No|Fig|approx|etc)\.\Z|```\w+\Z|^```\Z"  # or it begins a block of code
 )
-_MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # of an item, a heading or a quotation
+_MARK = re.compile(r"\s*(?:(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+)*")  # marks of an item, heading or quotation
 _WORD = re.compile(r"\w+,? ")
-LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # letters of a sentence that nobody says twice
+LONG = re.compile(r"(?:[^\W\d_](?:[^\w\n]|[\d_])*+){15}")  # a sentence so long that nobody says it twice
 _LETTERS = regex.compile(r"\A[\p{L}\p{M}\p{N}]+")
-_WIDE = "\u2e80"  # the first of the writings without spaces
-STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # of JSON; a colon follows a name
-RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a mark or an emoji that comes again and again
+_WIDE = "\u2e80"  # the first character of the scripts without spaces
+STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*:)?')  # a string of JSON; a colon follows a name
+RUN = re.compile(r"([^\w\s.=*_-])\1{7,}\Z")  # a mark or an emoji, eight times or more
 CLOSING = {"{": "}", "[": "]"}
 _BRACKET = re.compile(r"[\[\]{}]")
 _PLACE = re.compile(r"[\s,]|(?<!\w)\Z")  # behind a word
 _ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or marked as a whole
 _LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")
 _TITLE = 6  # words; a longer last line is a sentence
-_LEFT = 8  # characters: a text of JSON that has fewer left may have ended for want of more
-_SEEN = 1000  # characters in which a sentence comes twice
+_LEFT = 8  # characters: a JSON string within this many of its bound may have been cut there
+_SEEN = 1000  # characters in which a repeated sentence is looked for
 
 
 class Draft:
@@ -57,15 +57,15 @@ class Draft:
     ) -> None:
         self._hand_on, self._encode, self._in_case = hand_on, encode, in_case
         self.pieces: list[Delta] = []
-        self._handed = 0  # of these
-        self._given, self._due = -1, ""  # where a given text ended, and spaces of that
+        self._handed = 0  # number of pieces that were handed on
+        self._given, self._due = -1, ""  # the end of a given text, and its trailing spaces
         self.text, self.sent = "", 0
 
     def __len__(self) -> int:
         return len(self.text)
 
     def give(self, text: str) -> None:
-        """Append a given text. Its trailing spaces are left to the next token, which mostly has its own."""
+        """Append a given text. Its trailing spaces are left out if the next piece begins with its own."""
         bare = text.rstrip(" ")
         if bare:
             self.add(Delta(text=bare))
@@ -80,7 +80,7 @@ class Draft:
                 text = text if text[0].isspace() else f" {text}"
             elif self.text.endswith("\n"):
                 text = text.removeprefix(" ")
-            elif text[0] < _WIDE and self.text[-1:].isalnum():  # it would make another word of the given one
+            elif text[0] < _WIDE and self.text[-1:].isalnum():  # it would change the given word
                 text = _LETTERS.sub("", text)
         if not text and (delta.text or delta.finish):  # such as the token that ends an answer
             return
@@ -98,13 +98,13 @@ class Draft:
         self.give(text if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {text}")
 
     def put(self, place: int, pieces: Sequence[Delta]) -> None:
-        """Put pieces in the stead of the text after a place."""
+        """Replace the text after a place by pieces."""
         self.cut(place)
         for piece in pieces:
             self.add(piece)
 
     def cut(self, place: int) -> None:
-        """Take back the text after a place, which must not have been handed on."""
+        """Remove the text after a place. Text that was handed on stays."""
         if place >= len(self):
             return
         kept: list[Delta] = []
@@ -128,7 +128,7 @@ class Draft:
         return frozenset()
 
     async def release(self, place: int) -> None:
-        """Hand on the pieces that end before a place."""
+        """Hand on the pieces that end at or before a place."""
         for piece in self.pieces[self._handed :]:
             if self.sent + len(piece.text) > place:
                 return
@@ -137,7 +137,7 @@ class Draft:
             self._hand_on(replace(piece, tokens=tokens))
 
     def ends(self, begin: int, *, whole: bool = False) -> Sequence[int]:
-        """Return where sentences and lines end after `begin`; the text's own end if it is `whole`."""
+        """Return where sentences and lines end after `begin`, including the text's end if it is `whole`."""
         return ends_of(self.text, begin, whole=whole)
 
     @property
@@ -158,7 +158,7 @@ class Draft:
         return apart and len(last.split()) > _TITLE and not _ENDED.search(last)
 
     def likelihood(self, begin: int) -> float:
-        """Return the mean log-probability of the tokens from a piece on; 0 if unknown."""
+        """Return the mean log-probability of the tokens from a piece on; 0 if unknown, -inf if none."""
         pieces = self.pieces[begin:]
         return fmean([each for piece in pieces for each in piece.logprobs] or [0.0 if pieces else -inf])
 
@@ -169,7 +169,7 @@ class Draft:
         return segment_of(self.text, at, at, led=False)[0]
 
     def repeats(self, begin: int, *, whole: bool) -> int | None:
-        """Return where the text begins to repeat its end: a sentence twice, or a phrase three times."""
+        """Return where the text begins to repeat itself: a sentence comes twice, or a phrase three times."""
         begin = max(begin, len(self) - _SEEN)
         if self.text.count("```") % 2:  # code has the same line twice
             return None
@@ -182,7 +182,7 @@ class Draft:
         return None if again is None else kept + again
 
 
-@lru_cache(maxsize=4)  # a person's wish asks for each sentence of one line
+@lru_cache(maxsize=4)  # a user's wish needs it for each sentence of one line
 def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
     """Return where sentences and lines of a text end after `begin`, including the end of a `whole` text."""
     found: list[int] = []
@@ -196,7 +196,7 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
 
 
 def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
-    """Return the texts of JSON that a bound may have cut, and the place before which nothing is cut."""
+    """Return the JSON strings that a bound may have cut, and the place before which none can be cut."""
     free = not re.search(r'"(pattern|format|minLength)":', schema)
     bounds = [int(found) for found in re.findall(r'"maxLength": (\d+)', schema) if free]
     cut = [

@@ -1,7 +1,7 @@
-"""The form of answers that pass: what a check tells an engine before anything is written.
+"""The form of answers that pass a check, which the check gives to an engine before it generates.
 
-A form narrows what is written; it never replaces the check. It does not use any engine's syntax (`writer`,
-`grammar`). What no form can express is only checked.
+A form restricts the generated text; it never replaces the check. It does not use any engine's syntax: that is
+for `writer` and `grammar`. A demand that no form can express is only checked.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Limit:
     """Bounds on a count, which never falls while a text grows.
 
     Attributes:
-        count: Counts in a text, as the check does.
-        low: The least that passes.
-        high: The most that passes; None for any.
+        count: Returns the count of a text, such as its words, as in the check.
+        low: The least count that passes.
+        high: The greatest count that passes; None for any.
     """
 
     count: Callable[[str], int]
@@ -44,10 +44,10 @@ class Layout:
         title: It begins with a title, `<<…>>`.
         parts: How many parts it has; 0 for any.
         more: Further parts may follow.
-        mark: What each part begins with; `{}` is its number.
-        between: What stands between two parts.
-        first: The number of a part, from 1, and the word that it begins with.
-        slots: What comes in it, each as often as it is named: `[…]` and `*…*` stand for some words between
+        mark: The text that each part begins with; `{}` is its number.
+        between: The text between two parts.
+        first: The number of one part, from 1, and the word with which that part begins.
+        slots: Marked words in it, each as often as it is listed: `[…]` and `*…*` stand for some words between
             these marks, and `ABC` for a word in capitals.
     """
 
@@ -68,7 +68,7 @@ class Layout:
 
 
 class Conflict(Exception):
-    """No text has both forms, or redraft cannot write one. A text that meets both checks may still exist."""
+    """No text has both forms, or redraft cannot write such texts. A text may still pass both checks."""
 
 
 class Gap(NamedTuple):
@@ -76,8 +76,8 @@ class Gap(NamedTuple):
 
     old: str
     rest: str
-    closed: str  # the rest if nothing takes its place
-    near: frozenset[str] = frozenset()  # words around it, in lower case, which do not come there again
+    closed: str  # the rest if no word replaces `old`
+    near: frozenset[str] = frozenset()  # words around the gap, in lower case, which must not fill it
 
     def takes(self, word: str) -> bool:
         """Return whether a text is another word that may replace `old`, which must contain no digit."""
@@ -96,7 +96,7 @@ class Form:
 
     Attributes:
         without: Characters that it does not contain.
-        case: `upper` or `lower`, if letters have one case alone.
+        case: `upper` or `lower`, if all letters have this case.
         lacks: Words and phrases that it does not contain, in any case.
         has: Words and phrases that it contains, in any order; one that is named twice occurs twice.
         opening: How it begins.
@@ -107,7 +107,7 @@ class Form:
         pattern: A regular expression for the whole answer, `^…$`; it excludes every other form.
         layout: Its title, its parts, and marks in it.
         one: It is one sentence, or one line.
-        gap: It is a new word for a place in a sentence, or no word, then the rest; empty if none is likely.
+        gap: It is a new word for this gap, or no word, then the rest; if none is likely, a free sentence.
     """
 
     without: frozenset[str] = frozenset()
@@ -125,7 +125,7 @@ class Form:
     gap: Gap | None = None
 
     def __and__(self, other: Form) -> Form:
-        """Return the form of answers that have both. If there is none, raise `Conflict`."""
+        """Return the form of answers that have both forms. Raise `Conflict` if there are none."""
         single = ("case", "opening", "closing", "postscript", "pattern", "quoted")
         values: dict[str, Any] = {name: _one(getattr(self, name), getattr(other, name)) for name in single}
         joined = replace(
@@ -147,14 +147,14 @@ class Form:
         return Form(without=self.without.union('"' * self.quoted, cased))
 
     def in_case(self, text: str) -> str:
-        """Return a text in its case."""
+        """Return a text in this form's case."""
         return {"upper": text.upper(), "lower": text.lower()}.get(self.case, text)
 
     @cached_property
     def further(self) -> tuple[Callable[[str], int], int, str]:
         """The sentence counter, the least number of sentences, and a sample sentence that fits that often.
 
-        Without several sentences beside another limit, or without that room, the text is empty.
+        The sample is empty unless several sentences are demanded, and another limit leaves room for them.
         """
         highs = [(each.count, each.high) for each in self.limits if each.high is not None]
         for each in self.limits:
@@ -183,14 +183,14 @@ class Form:
         if self.case not in ("", "upper", "lower"):
             raise ValueError(f"case is {self.case!r}, not 'upper' or 'lower'")
         if not all(map(str.strip, (*self.has, *self.lacks))):
-            raise Conflict("one of the texts is empty")
+            raise Conflict("a required or forbidden text is empty")
         layout = self.layout
         if self.in_case(layout.mark) != layout.mark or (self.case == "lower" and "ABC" in layout.slots):
             raise Conflict(f"a mark of the layout is not in {self.case} case")
         if layout.parts > MOST_PARTS or len(layout.slots) > MOST_PARTS:
-            raise Conflict("these are too many parts for an answer")
+            raise Conflict("the layout has too many parts for an answer")
         if self.pattern and (self != Form(pattern=self.pattern) or not pattern_of(self.pattern)):
-            raise Conflict("a regular expression must cover the whole answer, in what grammars can express")
+            raise Conflict("a regular expression must cover the whole answer, in syntax that grammars have")
         given = " ".join(filter(None, [*self.has, self.opening, self.closing, self.postscript, layout.text]))
         if clash := next((char for char in self.characters.without if char in given), None):
             raise Conflict(f"{clash!r} is demanded and forbidden")
@@ -234,7 +234,7 @@ def joined(forms: Iterable[tuple[str, Form]]) -> tuple[Form, tuple[str, ...]]:
     """Join the forms of checks, as far as they can be joined.
 
     Args:
-        forms: The name of each check, and its form. Earlier ones go before.
+        forms: The name of each check, and its form. Earlier ones take precedence.
 
     Returns:
         The form, and the names of the checks in it.

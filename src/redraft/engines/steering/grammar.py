@@ -1,6 +1,6 @@
-r"""Grammars for what a form states letter by letter: characters, a regular expression, and JSON.
+r"""Grammars for the parts of a form that concern single characters: characters, regular expressions, JSON.
 
-Words, sentences and required phrases are the `writer`'s: grammars that count them make models glue letters.
+`writer` handles words, sentences and required phrases: grammars that count these make models glue letters.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ END_OF_VALUE = r"[ \n]*[,}\]]\n?"
 
 
 def value(schema: Mapping[str, Any]) -> str:
-    """Return the grammar of a value within JSON and the mark after it: a model has one token for `",`."""
+    """Return the grammar of a value in JSON and the mark after it, as `",` may be a single token."""
     return f"{HEAD}start: value end\nvalue: %json {json.dumps(schema)}\nend: /{END_OF_VALUE}/\n"
 
 
 def lark(form: Form, stop: Sequence[str] = ()) -> str:
     """Return the grammar of a form in llguidance's syntax; empty for any text.
 
-    The text may be followed by one of the strings that end it.
+    One of the `stop` strings may follow the text.
     """
     plain = ("".join(char if char.isalnum() else _codes(char) for char in text) for text in stop if text)
     ended = "|".join(plain)

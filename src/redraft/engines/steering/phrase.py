@@ -1,4 +1,4 @@
-"""Where a text has a word or phrase: the one definition for checks, steering and messages.
+"""Find words and phrases in a text: the only definition, for checks, steering and messages.
 
 A word is a run of letters, marks and digits. Anything else separates words: an apostrophe ("Tom's",
 "l'amour", "Istanbul'da"), a colon, an underscore, a dot. But a negation such as "can't" is one word, as is a
@@ -20,7 +20,7 @@ _KATAKANA = "\u30a1-\u30ff"
 _HANGUL = "\u1100-\u11ff\u3131-\u318e\ua960-\ua97c\uac00-\ud7fb"
 # Marks make another letter ("café"), but those that surround a letter do not.
 _LETTER = rf"[[\p{{L}}\p{{M}}\p{{Nd}}\p{{Nl}}]--[\u20d0-\u20ff{_WIDE}{_KATAKANA}{_HANGUL}]]"
-_CLITICS = frozenset(["s", "t", "d", "m", "ll", "re", "ve"])  # no words of their own behind an apostrophe
+_CLITICS = frozenset(["s", "t", "d", "m", "ll", "re", "ve"])  # not separate words after an apostrophe
 _PARTICLES = (
     "의 에 에서 에게 에게서 에는 에도 한테 께 께서 도 만 까지 부터 마다 조차 마저 밖에 뿐 처럼 보다 같이 "
     "만큼 대로 들 씨 님 하고 이다 입니다"
@@ -49,9 +49,9 @@ BEGINS, ENDS = r"\A\s*[*_]*{}", r"{}[*_]*\s*\Z"
 
 @lru_cache(maxsize=1024)
 def pattern_for(phrase: str, *, part: bool = False, around: str = "{}") -> regex.Pattern[str]:
-    """Compile a phrase, ignoring case, for texts in one form of Unicode with `'` as the apostrophe.
+    """Compile a pattern for a phrase in any case. Texts need one Unicode normal form, and `'` as apostrophe.
 
-    Emphasis of Markdown may stand around its words. With `part`, it may be a part of a word.
+    Markdown emphasis may surround its words. With `part`, the phrase may be a part of a word.
     """
     phrase = phrase.replace("’", "'")
     words = phrase.split() or [phrase]

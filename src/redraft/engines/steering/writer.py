@@ -1,11 +1,11 @@
-"""Writes a text in a form: samples, cuts back, takes back words, and goes on.
+"""Write a text in a form: sample, cut back, remove words, and continue.
 
-The model samples freely. A text ends at the end of a sentence or list item, before a limit is passed. A
-forbidden word is taken back, and its first token is banned in that place. A required text is made likelier
-until it comes; what is missing at the end comes in further sentences, or in one if no more fit. Nothing is
-forced letter by letter, so words stay words; allowed characters are left to a grammar.
+The model samples freely. A text ends at the end of a sentence or list item, before it exceeds a limit. A
+forbidden word is removed, and its first token is banned there. A required text is made likelier until it is
+written; missing ones are put into further sentences at the end, or into one if no more fit. Nothing is forced
+letter by letter, so words stay whole; a grammar restricts the characters.
 
-Text that may still be taken back is held, so a steered text comes by sentences.
+Text that may still be removed is held back, so a steered text streams sentence by sentence.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
 
 CLOSE = 0.75  # share of the tokens after which a text ends at the next end of a sentence
-TRIES = 3  # of a sentence, of going on, of a place for a text
-LIKELY = 0.1  # a sentence may end at the last place where the model would end it this often
-POSSIBLE = 0.01  # an end is elsewhere if it is less likely
-LOOKED_AT = 8  # places where a sentence might end
-SEEN = 20  # likeliest tokens at a place
-LIKELIER = 3.0  # is added to the logit of a text that must come; more in further sentences
-GOOD = 0, True, -1.3  # a text is taken at once: none lost, whole, and a higher log-probability a token
-FEW = 32  # tokens of a text that is written anew if it is unlikely
-SENTENCE = 24  # tokens that are kept for a sentence with a text that must come
-STUB = 3  # words of a sentence with a text that must come, beside it, that say nothing
-BANNED = 40  # words whose tokens are banned; further ones are taken back where they come
-LONG = 200  # characters of a phrase, at most
-SHORT = 3  # letters; a shorter token without a space is a part of many words
-WORDS = 4  # that are tried in a gap, and three times as many if none of them fits
-LEFT_OUT = -1.0  # log-probability of no word in a gap. A choice, as is the next
-FITTING = -7.5  # the least log-probability of a word in a gap and of the token behind it
-WORSE, UNSEEN = 2.5, -8.0  # how much less likely a text may go on than behind the old word; of what is rare
+TRIES = 3  # tries to write a sentence, to continue, to place a text
+LIKELY = 0.1  # a sentence may end at the last place where an end has this probability
+POSSIBLE = 0.01  # a sentence does not end where an end is less likely
+LOOKED_AT = 8  # places that are tried as the end of a sentence
+SEEN = 20  # likeliest tokens asked for at a place
+LIKELIER = 3.0  # added to the logit of a required text; more in further sentences
+GOOD = 0, True, -1.3  # a better text is taken at once: texts lost, whole, log-probability per token
+FEW = 32  # most tokens of a text that is written again if it is unlikely
+SENTENCE = 24  # tokens that are reserved for a sentence with a required text
+STUB = 3  # a sentence says nothing with only this many words beside the required texts
+BANNED = 40  # most forbidden words whose tokens are banned; others are removed once written
+LONG = 200  # most characters of a phrase
+SHORT = 3  # letters; a token this short, without a space, is a part of many words
+WORDS = 4  # words that are tried in a gap, and three times as many if none of them fits
+LEFT_OUT = -1.0  # the log-probability assumed for no word in a gap
+FITTING = -7.5  # the least log-probability of a word in a gap plus the token after it
+WORSE, UNSEEN = 2.5, -8.0  # log-probability that a new word may cost the rest; the least that is assumed
 
 Deltas = asyncio.Queue[Delta | BaseException]
 
@@ -96,11 +96,11 @@ class _Writer:
     def __init__(self, form: Form, sampling: Sampling, limit: Finish, source: Source, deltas: Deltas) -> None:
         self.form, self.source, self.limit, self.deltas = form, source, limit, deltas
         characters = form.characters if form.characters != Form() else None
-        # A server must keep to the tokens of each request.
+        # A server must observe the token limit of each request.
         self.sampling = replace(sampling, form=characters, schema=None, unset=sampling.unset - {"max_tokens"})
         self.schema = sampling.schema
         self.room, self.spent, self.calls, self.cached = sampling.max_tokens, 0, 0, 0
-        self.kept = min(self.room // 8, LOOKED_AT) * (4 if form.postscript else 1)  # tokens, for an end
+        self.kept = min(self.room // 8, LOOKED_AT) * (4 if form.postscript else 1)  # tokens left for an end
         self.draft = Draft(self._hand_on, self._encode, form.in_case)
         self.lacks = [pattern_for(text.strip()) for text in form.lacks]
         self.closings = [
@@ -109,16 +109,16 @@ class _Writer:
         closing = form.closing.strip()
         self.ends_sentence = closing[:1].islower() or bool(closing and not closing.rstrip(STOPS))
         self.banned: frozenset[int] = frozenset()
-        self.begins: dict[int, str] = {}  # texts that must come, by their first tokens
+        self.begins: dict[int, str] = {}  # required texts, by their first tokens
         self.likelier = LIKELIER
-        self.placed: list[str] = []  # the texts that the sentence at the end is to have
+        self.placed: list[str] = []  # required texts of the sentence that is being added
         self.stop_text: str | None = None
-        self.over: Delta | None = None  # what ended the answer for good, such as a filter
+        self.over: Delta | None = None  # the delta that ended the answer for good, such as by a filter
         told = form.limits or form.has
         self.compares = bool(told and sampling.temperature) and not (form.one or form.gap)
-        self.cut_short = False  # the text ends where the tokens did
-        self.to_come = ""  # in the stead of parts that follow
-        self.held = self.unsteered = self.thought = False  # held: it is put into another form
+        self.cut_short = False  # the text ends because the tokens ran out
+        self.to_come = ""  # a placeholder for the parts that follow
+        self.held = self.unsteered = self.thought = False  # held: no text is handed on yet
 
     async def run(self) -> None:
         try:
@@ -137,13 +137,13 @@ class _Writer:
     def _counts(self) -> Delta:
         return Delta(
             prompt_tokens=self.source.prompt_tokens,
-            cached_tokens=min(self.cached, self.source.prompt_tokens),  # a draft's may be cached too
+            cached_tokens=min(self.cached, self.source.prompt_tokens),  # the draft's tokens may be cached too
             completion_tokens=self.spent,
             estimated=self.source.encode is None,
         )
 
     async def _best_text(self) -> None:
-        """Write a text. Where a short one is unlikely, write further ones, and keep the likeliest."""
+        """Write a text. If it is short and unlikely, write others, and keep the likeliest."""
         draft, found = self.draft, list[tuple[tuple[int, bool, float], bool, list[Delta]]]()
         for _ in range(TRIES):
             draft.cut(0)
@@ -159,7 +159,7 @@ class _Writer:
             draft.put(0, pieces)
 
     def _quality(self, texts: Sequence[str], begin: int) -> tuple[int, bool, float]:
-        """Return the number of lost texts, below 0, whether the draft is whole, and its likelihood."""
+        """Return minus the number of lost texts, whether the draft is whole, and its likelihood."""
         missing, whole = self._missing(), self.draft.is_answer and self._fits(self.draft.text, enough=True)
         return -sum(text in missing for text in texts), whole, self.draft.likelihood(begin)
 
@@ -187,7 +187,7 @@ class _Writer:
         draft.give('"' * form.quoted)
 
     async def _json(self) -> None:
-        """Write JSON by its schema, anew where a forbidden word comes. Missing texts go into a string."""
+        """Write JSON by its schema. Begin again at a forbidden word. Put missing texts into a string."""
         draft, place, free = self.draft, None, is_open(self.schema)
         for left in reversed(range(TRIES)):
             draft.cut(0)
@@ -307,8 +307,8 @@ class _Writer:
     async def _stretch(self, begin: int, mark: str, until: int, at_most: int) -> _Ended:
         """Write until the model, a limit, a mark, or a forbidden text ends it.
 
-        A required text is inserted where its first token comes. This stretch begins at `begin`, and ends with
-        a sentence after `until` tokens, and a part `at_most` then.
+        A required text is inserted where its first token comes. The stretch begins at `begin`. It ends with a
+        sentence after `until` tokens; if it is a part, it ends after `at_most` tokens at the latest.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:
@@ -326,7 +326,7 @@ class _Writer:
                     return _Ended("model" if whole else "limit", len(draft), delta.stop_text)
                 if not delta.text or not (delta.text[0].isspace() or delta.text[-1].isspace()):
                     continue
-                at = max(begin, draft.sent)  # where an end was, unless it is the beginning
+                at = max(begin, draft.sent)  # the end of a sentence, or the beginning
                 last = max(draft.ends(at), default=at if at > begin else 0)
                 late = last and self.spent > until and (mark or not self._is_low(draft.text[:last]))
                 if late or (mark and not self.form.one and self.spent > at_most):
@@ -358,7 +358,7 @@ class _Writer:
             return _Ended("model" if again in draft.ends(begin) else "limit", again)
         return _Ended("limit", len(text)) if self._left(text) < 0 else None
 
-    # What may not come
+    # Forbidden texts
 
     async def _bans(self) -> frozenset[int]:
         words = [text.strip() for text in self.form.lacks if len(text.split()) == 1][:BANNED]
@@ -411,7 +411,7 @@ class _Writer:
         return allowed and not (enough and self._is_low(text))
 
     async def _free(self, begin: int, mark: str = "", most: int | None = None) -> None:
-        """Write a stretch that ends as `_stretch` says, and at the end of a sentence."""
+        """Write a stretch, as `_stretch` does, that ends at the end of a sentence."""
         taken = longer = again = 0
         if most is None:
             most = max(int(self.room * CLOSE) - SENTENCE * len(self._missing()), self.room // 3) - self.spent
@@ -427,7 +427,7 @@ class _Writer:
                 self.draft.cut(max(begin, len(self.draft.text[: ended.place].rstrip())))
                 own = ended.place == len(self.draft) and re.search(r"\w", self.draft.text[begin:])
                 ready = (own or self.draft.is_whole or longer) and not self._is_low(self.draft.text)
-                thought = self.thought and not self.draft.text.strip()  # and answered nothing
+                thought = self.thought and not self.draft.text.strip()  # but no answer
                 if over or mark or ready or thought or ended.stop_text or longer == 4 * TRIES:
                     return
                 longer += 1
@@ -449,7 +449,7 @@ class _Writer:
                 again = 0 if one else again + 1
 
     def _back(self, begin: int, *, enough: bool = False) -> bool:
-        """Cut back to the last sentence end that fits, and is `enough`. Return whether there is one."""
+        """Cut back to the last sentence end that fits; `enough` adds lower limits. Return whether one did."""
         text = self.draft.text
         for place in reversed(self.draft.ends(begin, whole=True)):
             if place >= self.draft.sent and self._fits(text[:place], enough=enough):
@@ -458,9 +458,9 @@ class _Writer:
         return False
 
     async def _closed(self, begin: int, least: float, closing: str = "", *, enough: bool = False) -> bool:
-        """End a sentence at its last end likelier than `least`, or cut it before a closing.
+        """End a sentence at its last place where an end, or a closing, is likelier than `least`.
 
-        Return whether it fits and is `enough`.
+        Return whether there is such a place that fits. If `enough`, the text must meet lower limits too.
         """
         text, start, best, end = self.draft.text, max(begin, self.draft.sent), 0, "."
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text)]
@@ -485,7 +485,7 @@ class _Writer:
     # Given parts
 
     async def _words(self, mark: str, most: int) -> str:
-        """Write some words up to a mark, and take them back, so that they can be added in another form."""
+        """Write some words up to a mark. Remove them from the draft, and return them."""
         begin, held, self.held = len(self.draft), self.held, True
         await self._part(set(), self.banned, mark, most)
         self.held, said = held, self.draft.text[begin:]
@@ -515,15 +515,15 @@ class _Writer:
                 banned |= {tokens[0] for tokens in again if tokens}
             how = (mark, most) if rest or not layout.more else ()
             if not await self._part(said, banned, *how, unending=number > 1):
-                draft.cut(start)  # no mark stays alone
+                draft.cut(start)  # a mark without a part is removed
                 self.cut_short, self.to_come = self._is_over, ""
                 return
             said.add(draft.text[begin:].strip())
 
     async def _part(self, said: Set[str], banned: frozenset[int], *how: Any, unending: bool = True) -> bool:
-        """Write a part with a word in it, different from those `said`. Each try begins with another token.
+        """Write a part that has a word, and is not in `said`. Each try begins with another token.
 
-        `how` has the mark that ends the part, and its length. Return whether one was found.
+        `how` has the mark that ends the part, and its length in tokens. Return whether a part was written.
         """
         begin = len(self.draft)
         for _ in range(TRIES):
@@ -561,7 +561,7 @@ class _Writer:
             if new > old - WORSE:
                 self.draft.add(Delta(text=word + rest))
                 return
-        await self._sentence()  # it takes another course from there on
+        await self._sentence()  # no word fits: the sentence takes another course
 
     async def _begun(self, text: str, top: Likeliest) -> float:
         first = (await self._encode(text))[:1]
@@ -571,7 +571,7 @@ class _Writer:
                 return chance
         return -math.inf
 
-    # What must come
+    # Required texts
 
     async def _begins(self) -> None:
         firsts = [(await self._encode(f" {text}"))[:1] for text in ("", "?", *self.form.has)]
@@ -615,14 +615,14 @@ class _Writer:
             self.draft.give(".")
 
     async def _end_sentence(self) -> None:
-        """End a last sentence that the model left without an end, if one was likely."""
+        """End an unfinished last sentence with a full stop, if an end was likely there."""
         text, form = self.draft.text, self.form
         may = self.draft.is_open and not form.closing and self._fits(f"{text}.", enough=True)
         if may and "." not in form.without and _chance(STOPS, await self._likeliest(text)) > POSSIBLE:
             self.draft.give(".")
 
     async def _close(self) -> None:
-        """Add the required ending: of a sentence, after one, or on its own line if that fits."""
+        """Add the required ending: within the last sentence, after it, or on its own line if that fits."""
         draft, closing = self.draft, self.form.closing
         words, text = closing.rstrip(STOPS), draft.text.rstrip(STOPS)
         if words and text.endswith(words):
@@ -647,10 +647,10 @@ class _Writer:
         return draft.give(f"\n\n{closing}" if apart and self._fits(f"{draft.text}\n\n") else f" {closing}")
 
     async def _put_missing(self) -> None:
-        """Write a further sentence for each missing text while they fit, and one for all that are left."""
+        """Write a further sentence for each missing text while there is room, and one for all the rest."""
         for _ in self._missing():
             text = self.draft.text
-            if self._left(text) < 0 and self.room - self.spent > SENTENCE:  # the last sentence makes room
+            if self._left(text) < 0 and self.room - self.spent > SENTENCE:  # remove the last sentence
                 begin = max(self.draft.last, len(self.form.opening) + self.form.quoted)
                 self.draft.cut(len(text[:begin].rstrip(" ")))
             if missing := self._missing():
@@ -659,10 +659,10 @@ class _Writer:
                 await self._put(missing[:1] if apart else missing)
 
     async def _put(self, texts: list[str]) -> None:
-        """Write a further sentence with some texts, ever likelier: the best of a few."""
+        """Write a further sentence with some texts. Make them likelier with each try, and keep the best."""
         draft, found, self.placed = self.draft, list[tuple[tuple[int, bool, float], list[Delta]]](), texts
         apart = draft.text and not draft.is_whole and self.schema is None and self._fits(f"{draft.text}\n\n")
-        draft.give("\n\n" * bool(apart))  # such as behind a heading
+        draft.give("\n\n" * bool(apart))  # such as after a heading
         begin, count = len(draft), len(draft.pieces)
         until = self.spent + (self.room - self.spent) // (1 + len({*self._missing()} - {*texts}))
         for _ in range(TRIES):
@@ -677,7 +677,7 @@ class _Writer:
             lost, whole, chance = self._quality(texts, count)
             whole = whole and len(draft.text[begin:].split()) > STUB + len(texts)
             found.append(((lost, whole, chance), draft.pieces[count:]))
-            if 2 * self.spent - before > until or self.over or found[-1][0] > GOOD:  # of another one
+            if 2 * self.spent - before > until or self.over or found[-1][0] > GOOD:  # no room for another try
                 break
         draft.put(begin, max(found, key=itemgetter(0))[1])
         draft.cut(len(draft.text.rstrip(",;: ")))
