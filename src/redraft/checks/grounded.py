@@ -4,8 +4,8 @@ A scale, a unit, a currency and a sign belong to their number, a weekday and a m
 may have several readings: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
 Nothing is converted: 60 minutes are not an hour. Names are checked wherever they occur. A word that
 begins a sentence, a label or a value is a name only if it is not a common English word (`common_words.txt`);
-in other languages, such a word is not checked. Nor are `one` to `twelve` without a unit, and nor is who did
-what. The prompt is read generously: it may contain a name in lower case, or only part of a date.
+in other languages, such a word is not checked. Neither are `one` to `twelve` without a unit, nor relations
+between facts. The prompt is read generously: it may contain a name in lower case, or only part of a date.
 """
 
 from __future__ import annotations

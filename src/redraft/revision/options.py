@@ -228,14 +228,14 @@ class RevisionOptions(WaitOptions, PlainOptions):
     )
     given: str = option("a first answer to criticise and revise; the model then writes none", default="")
     places: Annotated[Sequence[str | tuple[Place, str]], _items(is_place)] = option(
-        "what a person wants changed in the given or last answer, and where; checks may ask for more",
+        "changes that a person wants in the given or last answer, and where; checks may ask for more",
         default=(),
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
     )
     id: str = option("the chain's id", default="")
     cancel: Annotated[CancelToken | None, PlainValidator(_or_none(lambda v: isinstance(v, CancelToken)))] = (
-        option("ends the chain early from outside", what="a CancelToken")
+        option("a token with which to end the chain early, from outside", what="a CancelToken")
     )
     stop: Annotated[Sequence[str], _items(is_full)] = option(
         "texts that end an answer; they are not part of it",
@@ -458,7 +458,7 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     drafts, critic = options.most_drafts, options.critic is not None
     if options.places and not (options.given or options.resume):
-        yield "places were given, but no answer that they are in.", "Give the answer too: given='…'"
+        yield "places were given, but no answer that contains them.", "Give the answer too: given='…'"
     if options.places and options.mode == "native":
         yield "mode 'native' writes the whole answer, but places were given.", "Use mode 'auto'."
     if options.mode == "native" and (critic or options.checked):
