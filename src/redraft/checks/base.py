@@ -131,7 +131,7 @@ class Prefixed(Check, Protocol):
 
 
 _unasked: set[tuple[str, str]] = set()
-"""Pairs of a check's name and an attribute that failed, `prefix` or `form`. It is not used again."""
+"""Pairs of a check's name and a failed attribute, `prefix` or `form`. Such an attribute is not used again."""
 
 
 def prefix_of(check: Check, text: str) -> Prospect:

@@ -220,7 +220,7 @@ def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:
 
 
 def _test_message(report: Report, names: list[str], seconds: float) -> str:
-    """Say what the program did in a test, and never what was expected of it."""
+    """Describe what the program did in a test, without revealing the expected result."""
     if "missing" in report:
         return f"the program does not define {report['missing']}."
     call = report.get("call") or (f"{names[0]}(…)" if names else "the program")

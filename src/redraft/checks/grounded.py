@@ -220,7 +220,7 @@ def _readings(text: str) -> Iterator[Decimal]:
 
 
 def spoken(text: str) -> list[Decimal]:
-    """Return the numbers in words: `two hundred and five` is one, `two and five` are two."""
+    """Return the numbers that words name: `two hundred and five` is one number, `two and five` are two."""
     found = list[Decimal]()
     total = group = Decimal(0)
     for word in regex.findall(r"[a-z]+", text.lower()):
@@ -299,7 +299,7 @@ class Source:
     """The facts of a prompt."""
 
     text: str
-    words: frozenset[str]  # and their other forms
+    words: frozenset[str]  # the words and their other forms
     initials: str  # the first letters of words with a capital
     english: bool
     amounts: dict[Decimal, set[Amount]]  # by value, with and without the scale
@@ -437,7 +437,7 @@ def _date(source: Source, match: regex.Match[str]) -> bool | None:
 def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
     quoted = next(filter(None, match.groups()))
     is_value = match[0][0] == '"' and is_json(match.string)
-    if is_value or len(_WORD.findall(quoted)) < 3:  # a short one often quotes nobody
+    if is_value or len(_WORD.findall(quoted)) < 3:  # short quotations often quote nobody
         return None
     return all(map(source.has, regex.split(r"\.{3}|\[[^\]]*\]", quoted)))
 

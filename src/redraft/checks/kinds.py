@@ -110,7 +110,7 @@ def may_ask_judge(check: str) -> bool:
     """Return whether the short form of a check names a kind that asks a judge."""
     known = plugins("redraft.checks")
     for name in known.keys() & set(re.findall(r"[\w-]+", check)):
-        with suppress(RedraftError):  # a kind that does not load asks no judge; or it is a mere word
+        with suppress(RedraftError):  # a kind that does not load asks no judge, or is a mere word
             if known[name].load(CheckKind).asks_judge:
                 return True
     return False

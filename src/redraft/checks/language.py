@@ -168,7 +168,7 @@ class Language:
 
     def _alike(self, text: str, letters: int) -> frozenset[str]:
         family = near(self.code)
-        if "hr" in family:  # one language by its words, and Serbian has two scripts
+        if "hr" in family:  # these share their words, but Serbian has two scripts
             apart = self.code in ("hr", "bs") and bool(regex.search(r"\p{Cyrillic}", text))
         else:
             apart = letters >= APART

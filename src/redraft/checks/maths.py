@@ -16,7 +16,7 @@ from fractions import Fraction
 import regex
 
 MOST_CHARACTERS = 500
-"""The most characters of an answer; MATH's longest has 63. Brackets in a longer one may nest too deeply."""
+"""The most characters of an answer; MATH's longest has 63. Brackets in longer ones may nest too deeply."""
 
 _BRACES = r"(?P<{0}>\{{(?:[^{{}}]|(?&{0}))*\}})"
 _A, _B = _BRACES.format("a"), _BRACES.format("b")

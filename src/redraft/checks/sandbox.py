@@ -182,7 +182,7 @@ syslog 103 116 | unshare 272 97 | bpf 321 280 | perf_event_open 298 241 | userfa
 io_uring_setup 425 425 | add_key 248 217 | request_key 249 218 | keyctl 250 219 | memfd_create 319 279
 memfd_secret 447 447 | shmget 29 194 | msgget 68 186 | semget 64 190 | mq_open 240 180
 """
-"""Each call with its number on x86-64 and on ARM64, from asm/unistd.h; - where there is none.
+"""System calls with their numbers on x86-64 and ARM64, from asm/unistd.h; - stands for no number.
 
 These calls start processes, which share no memory limit, take memory that no limit counts, or reach parts of
 the kernel that namespaces do not isolate. All fail with EPERM.

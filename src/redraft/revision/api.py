@@ -304,7 +304,7 @@ async def make(
 
 
 def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Load:
-    """Return a `load` whose engines take replies from a cache, except those that the writer used in `made`.
+    """Return a `load` whose engines take replies from a cache, except the writer's replies in `made`.
 
     SQLite is imported here, because most chains need no cache.
     """
@@ -436,7 +436,7 @@ def settled(
         The options, and the questions to put to the adapters (`engines.learnt`). If there are none, the base
         model answers: once, unless revisions, checks or a critic are requested.
     """
-    drafts = options.mode == "best-of"  # by the adapter, if it has learnt what is asked
+    drafts = options.mode == "best-of"  # by the adapter, if it has learnt the task
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)
     if not (info.shipped and alone) or options.critic or options.given or options.places:
         return options, ()

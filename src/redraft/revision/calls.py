@@ -67,7 +67,7 @@ def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None)
 def _callable(known: Mapping[str, Any], choice: Any) -> Mapping[str, Any]:
     if choice == "none":
         return {}
-    with suppress(LookupError, TypeError, AttributeError):  # it may have any form
+    with suppress(LookupError, TypeError, AttributeError):  # the choice may be anything
         part = choice[choice["type"]]
         wanted = _named(part.get("tools") or [part])
         return {name: tool for name, tool in known.items() if name in wanted} or known

@@ -131,7 +131,7 @@ class Stream:
         return math.exp(self.least.get(index, 0.0)) < self.state.plan.info.certain
 
     def ends(self) -> Stop | None:
-        """Return why the chain ends at a section start, although the model would write on."""
+        """Return why the chain ends at a section start, although the model would continue."""
         kind, index = self.parser.kind, self.index
         unsure = kind == "answer" and self.unsure(index - 1)
         return rules.in_text(self.state, kind, index, self.steps(), unsure=unsure)

@@ -156,7 +156,7 @@ _OF_CONNECTION = re.compile(
 
 
 def _headers(value: Any) -> Mapping[str, str] | None:
-    """Return the headers of a request. Errors name the wrong one but show no value, which may be secret."""
+    """Return the headers of a request. Errors name the wrong header, but show no value: it may be secret."""
     if value is not None and not isinstance(value, Mapping):
         raise ValueError
     for name, text in (value or {}).items():
@@ -344,7 +344,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
 
 def patience_of(options: WaitOptions, *, usual: float = 0.0, **known: Any) -> Patience:
-    """Return how long to wait for a server: by default, `usual` seconds for one that is down."""
+    """Return how long to wait for a server: by default, `usual` seconds if it is down."""
     if (limit := options.timeout) is not None:
         known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
     outage = usual if options.patience is None else options.patience

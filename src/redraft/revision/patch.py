@@ -452,7 +452,7 @@ def _on_lines(answer: str, edit: Edit, new: str) -> str:
     before, after = answer[: edit.begin].rpartition("\n")[2].strip(), answer[edit.end :].partition("\n")[0]
     if before.startswith("|"):
         return ""
-    nested = before and before == new.lstrip()[0]  # in an item, which becomes the first one
+    nested = before and before == new.lstrip()[0]  # inside an item, whose mark the first new item takes
     new = new.lstrip()[1:].lstrip() if nested else "\n\n" * bool(before) + new
     return new + "\n\n" * (bool(after.strip()) and after[0] not in STOPS + CLOSERS)
 
@@ -478,7 +478,7 @@ def _new_values(reply: ops.Generated, edits: Sequence[Edit]) -> list[str]:
 
 
 def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: bool = False) -> dict[int, str]:
-    """Return the numbered parts of a reply by number; empty if it has another form.
+    """Return the numbered parts of a reply, by number; empty if it has no such parts alone.
 
     A part for a line is one line, or with `lists` a list; remarks below it are dropped. If the reply is not
     `whole`, its last part is left out.
@@ -496,7 +496,7 @@ def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: boo
     return pieces if whole else dict([*pieces.items()][:-1])
 
 
-# By a person
+# Patches by a person
 
 
 def marked(answer: str, places: Sequence[Any]) -> list[Edit]:

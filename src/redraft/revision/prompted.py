@@ -289,7 +289,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
 
 
 def _by_person(state: State) -> ops.Loop[Stop]:
-    """Rewrite what a person marked in the last answer, and then what the checks find elsewhere."""
+    """Rewrite the passages that a person marked in the last answer, and then faults that checks find."""
     if not state.steps:
         state.begin(state.plan.options.given, "stop", Usage())
     edits = patch.marked(state.steps[-1].answer, state.plan.options.places)
@@ -317,7 +317,7 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:
-    if state.steps[-1].tool_calls:  # those of an earlier attempt may not be judged yet
+    if state.steps[-1].tool_calls:  # an earlier attempt may not have judged them
         return None if state.steps[-1].feedback else (yield from _judge_calls(state))
     if (same := rules.repeated(state)) is not None and same.feedback is not None:
         state.criticised(same.feedback)

@@ -54,7 +54,7 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of options, from flags, recipe and config file. Those without a default may be missing."""
+    """The values of options, from flags, recipe and config file. Values without a default may be missing."""
 
     values: Any
     # Options that each record will give, with any value, so that they are checked together.
@@ -63,7 +63,7 @@ class Settings:
     llamacpp_because: str = ""
     judge_was_named: bool = False  # a flag or a recipe names the judge, so it has to be asked
     recipe: str = ""
-    watch: Watch | None = None  # of the recipe's promise
+    watch: Watch | None = None  # the watch of the recipe's promise
     unwatched: bool = False  # the recipe has a promise, but no check in use shows whether it is kept
     tell: Callable[[str], None] = lambda _: None
 

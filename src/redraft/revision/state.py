@@ -289,7 +289,7 @@ class State:
 
         `aside` describes what came instead of text (`Delta.aside`). Set `by_itself` if no limit cut the text.
         """
-        flagged = any(step.echo and step.checks for step in self.steps)  # a call was due
+        flagged = any(step.echo and step.checks for step in self.steps)  # a tool call was due
         if stop in ("budget", "cancelled") or flagged or has_answer(self.drafts) or self.best() is not None:
             return
         full = {"max_tokens": "max_tokens was reached", "context": "the context was full"}

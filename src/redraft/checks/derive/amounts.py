@@ -42,7 +42,7 @@ _BEFORE = {
         r"|list|make|create|provide|produce|to|into"
     ),
 }
-"""By the bound that words before a number set, and what to add to the number: the pattern of these words."""
+"""Patterns of the words before a number, by the bound that they set and its distance from the number."""
 _LEAST_AFTER = r"or more|or longer|and more|and above|minimum|min|at ?least|\+"
 _MOST_AFTER = r"or less|or fewer|or shorter|and under|or under|maximum|max|at (?:the )?most|tops?|limit"
 
@@ -65,7 +65,7 @@ UNITS = {
     "items": r"(?:clearly )?numbered (?:[a-z]+ )?(?:steps|items|points|tips|lines|instructions)\b",
     "headings": rf"{_KIND_OF}(?:sub)?-?head(?:ing|er)s?\b{_NOT_ALL}",
 }
-"""Patterns for what people call each unit, with usual misspellings."""
+"""Patterns for the names of each unit, with usual misspellings."""
 _EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
 """Units for which "in three" means exactly three, whereas "in 50 words" may mean about 50."""
 _SHORT = 3

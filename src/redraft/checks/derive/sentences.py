@@ -206,4 +206,4 @@ CODE = re.compile(
     r"|(?:script|program|class|method) (?:that|which|to))(?!\w)",
     re.IGNORECASE,
 )
-"""Matches a prompt that asks for a program. Its demands then concern what the program does."""
+"""Matches a prompt that asks for a program. Its demands then concern the program, not the answer."""

@@ -40,7 +40,7 @@ class RunResult:
 
     job: JobResult  # items, failures, cost and time of this run
     rows: list[tuple[str, str]]  # the summary that the command prints, each row a name and a text
-    width: ClassVar[int] = 10  # of the names
+    width: ClassVar[int] = 10  # the width of the names in the summary
 
     @property
     def path(self) -> Path:
@@ -112,7 +112,7 @@ class RunPlan:
 
     @classmethod
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
-        """Return the plan of these `RunOptions`. With `journal`, the run keeps one beside the file.
+        """Return the plan of these `RunOptions`. With `journal`, the run keeps a journal beside the file.
 
         A share has files of its own. Files in a store have copies on this machine.
         """
@@ -213,7 +213,7 @@ class RunPlan:
 
         Args:
             session: The session whose limits apply.
-            finishing: Finish what has begun, whatever it costs: only the limit of seconds ends it.
+            finishing: Finish the begun work, whatever it costs: only the limit of seconds ends it.
 
         Raises:
             UsageError: Batches are under way, and `batch` was not given.
@@ -256,7 +256,7 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class Opened:
-    """The open files of a session. `stack` closes those opened later."""
+    """The open files of a session. `stack` closes whatever is opened later."""
 
     stack: AsyncExitStack
     journal: Journal | None
