@@ -146,7 +146,7 @@ def group_of(written: Written) -> AllOf | AnyOf:
             hint=r"Inside any(…) and all(…), write an unbalanced parenthesis as \( or \).",
         )
     if rest[end + 1 :].strip():
-        raise written.error(f"unexpected {rest[end + 1 :].strip()[:30]!r} after {kind}(…)")
+        raise written.error(f"{kind}(…) is followed by {rest[end + 1 :].strip()[:30]!r}")
     inside = rest[1:end]
     cuts = [index for index, char, depth in _nested(inside) if char == ";" and depth == 0]
     parts = [inside[cut + 1 : to].strip() for cut, to in pairwise([-1, *cuts, len(inside)])]

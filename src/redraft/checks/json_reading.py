@@ -213,8 +213,8 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
     """Return where a value begins and ends in a JSON text, and the text to insert before it.
 
-    A missing property goes after the last property, and the text to insert is its name. Return None if there is
-    no such place.
+    A missing property goes after the last property, and the text to insert is its name. Return None if
+    there is no such place.
     """
     begin, end = _after_space(text, 0), len(text.rstrip())
     for depth, key in enumerate(keys, start=1):

@@ -148,7 +148,7 @@ def _count(written: Written) -> Check:
     if not found:
         raise written.error(f"{written.found}, but needs a comparison with a whole number")
     if found.end() < len(written.rest):
-        raise written.error(f"unexpected {written.rest[found.end() :][:30]!r} after {written.kind}{found[0]}")
+        raise written.error(f"{written.kind}{found[0]} is followed by {written.rest[found.end() :][:30]!r}")
     op, number, upper = found["op"], int(found["low"]), found["high"]
     if upper is not None and op not in {"=", "=="}:
         raise written.error(f"a range needs =, not {op}")

@@ -440,7 +440,7 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
         yield f"the first answer is given, but {drafts} drafts were asked for.", "Leave out one of the two."
     if options.tools:
         hint = "Drafts are compared as texts. Leave out one of the two."
-        yield f"{drafts} drafts and tools were asked for.", hint
+        yield f"{drafts} drafts were asked for, and tools were given.", hint
 
 
 def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
