@@ -129,7 +129,7 @@ def test_what_is_read(text: str, check: Check) -> None:
     [
         ("words<=x", "words is followed by '<=x', but needs a comparison with a whole number.", "words<=50"),
         ("words", "words has no value, but needs a comparison with a whole number.", "words<=50"),
-        ("words<=5.5", "unexpected '.5' after words<=5.", "words<=50"),
+        ("words<=5.5", "words<=5 is followed by '.5'.", "words<=50"),
         ("words=20..10", "no answer can pass words=20..10.", "words=10..20"),
         ("words<=1..2", "a range needs =, not <=.", "words<=50"),
         ("contains=a", "contains is followed by '=a', but needs a colon with a text.", "contains:TEXT"),
@@ -140,12 +140,12 @@ def test_what_is_read(text: str, check: Check) -> None:
             "json",
         ),
         ("number:4", "number is followed by ':4', but needs = with a number.", "number=3.14~0.01"),
-        ("json[2]", "json has no option in brackets.", "json"),
-        ("command[10]:cat", "command[10]: write a time limit such as command[10s]:.", "command:PROGRAM ARGS"),
-        ("judge[x]:Kind", "judge[x]: write judge[8]: or judge[8, reasoning]:.", "judge:RUBRIC"),
+        ("json[2]", "json takes no option in brackets.", "json"),
+        ("command[10]:cat", "command[10]: write a time limit, as in command[10s].", "command:PROGRAM ARGS"),
+        ("judge[x]:Kind", "judge[x]: write a score or reasoning, as in judge[8, reasoning].", "judge:RUBRIC"),
         ("any", "any needs its checks in parentheses.", "any(A; B)"),
         ("any(json; ; json)", "part 2 of any(…) is empty.", "any(A; B)"),
-        ("any(json)) x", "unexpected ') x' after any(…).", "any(A; B)"),
+        ("any(json)) x", "any(…) is followed by ') x'.", "any(A; B)"),
     ],
 )
 def test_what_is_refused(text: str, message: str, form: str) -> None:

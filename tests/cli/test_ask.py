@@ -94,7 +94,7 @@ def test_an_edit_of_piped_text_says_which_places_stayed() -> None:
     model = verbs.script("[2] 11 euros", "castle")
     done = ask("--edit", "-", "Other.", *at, "-q", "-m", model, stdin=text)
     assert (done.stdout, done.exit_code) == ("A castle.\n11 euros a day.\n", 1)
-    assert done.stderr == "redraft: 1 place not changed.\n  'castle': the same text came back.\n"
+    assert done.stderr == "redraft: 1 place could not be changed.\n  'castle': the same text came back.\n"
     for prompt in ((), ("-",)):
         verbs.refused(ask("--edit", "-", *prompt, stdin=text), "needs a prompt")
 
@@ -119,7 +119,7 @@ def test_a_minimum_of_revisions_that_was_not_reached_is_said() -> None:
     model = verbs.script("A gull.", "Bad. Revision is needed.", "")
     done = ask("Describe a bird.", "-m", model, "--min-revisions", "3")
     assert (done.stdout, done.exit_code) == ("A gull.\n", 1)
-    assert "minimum not reached: 1 of at least 3 revisions" in done.stderr
+    assert "the minimum was not reached: 1 of at least 3 revisions" in done.stderr
 
 
 def test_the_prompt_may_come_from_standard_input() -> None:

@@ -109,7 +109,7 @@ def test_a_file_that_is_there_is_not_lost() -> None:
     done = chat(lines, "-m", model, "--max-revisions", "0")
     assert Path("mine.txt").read_text() == "mine"
     assert len(saved("a.jsonl")) == 2
-    for said in ("nothing to save", "mine.txt is already there", "/save FILE", "cannot write no/a.jsonl"):
+    for said in ("nothing to save", "mine.txt exists already", "/save FILE", "cannot write no/a.jsonl"):
         assert said in done.stderr
     assert done.exit_code == 2
 

@@ -318,7 +318,7 @@ def test_a_way_is_chosen_before_all_prompts_are_answered_and_other_verbs_go_it(
     recipe("way.yaml")
     said = "way.yaml promises nothing for answers with{} check{}: its checks are contains.{}"
     give = " Give them here: redraft.recipe('way.yaml', checks)"
-    assert caplog.messages == [said.format(" a", " lacks", ""), said.format("out", "s", give)]
+    assert caplog.messages == [said.format(" the", " lacks", ""), said.format("out", "s", give)]
 
 
 def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
@@ -403,13 +403,13 @@ def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
     script("rain", name="other")
     asked = ("ask", "Describe rain.", "--recipe", "way.yaml", "--check")
     other = redraft(*asked, "contains:rain", "--model", "script:other.jsonl")
-    assert "way.yaml does not promise anything here: its model is script:script.jsonl, and" in other.stderr
-    assert "anything here: it was chosen without a check lacks." in redraft(*asked, "lacks:sun").stderr
+    assert "promise of way.yaml does not apply here: its model is script:script.jsonl, and" in other.stderr
+    assert "not apply here: it was chosen without the check lacks." in redraft(*asked, "lacks:sun").stderr
     warmer = redraft(*asked, "contains:rain", "--temperature", "1.5").stderr
     assert "its temperature is not set, and 1.5 was given" in warmer
     text = Path("way.yaml").read_text()
     Path("way.yaml").write_text(text.replace("drafts: 4", "drafts: 2"))
-    assert "anything here: its options were edited, and" in redraft(*asked, "contains:rain").stderr
+    assert "not apply here: its options were edited, and" in redraft(*asked, "contains:rain").stderr
     Path("way.yaml").write_text(text)
     script("rain", "and more")
     assert "the files of its model have changed" in redraft(*asked, "contains:rain").stderr
@@ -503,8 +503,8 @@ def test_a_way_without_checks_is_chosen_and_kept(caplog: pytest.LogCaptureFixtur
     options: Any = recipe("way.yaml")
     assert "checks" not in options
     assert (alone.stderr, caplog.messages) == ("", [])
-    assert "without a check contains." in redraft(*asked, "--check", "contains:rain").stderr
-    said = "nothing for answers with a check contains: its checks are none, as in redraft eval."
+    assert "without the check contains." in redraft(*asked, "--check", "contains:rain").stderr
+    said = "nothing for answers with the check contains: its checks are none, as in redraft eval."
     done = redraft("answer", "own.jsonl", "-o", "out.jsonl", "--recipe", "way.yaml", "-j", "1")
     assert done.stderr.count(said) == 1
     done = redraft("eval", "checks", "own.jsonl", "-o", "eval.jsonl", "--recipe", "way.yaml")

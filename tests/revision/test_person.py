@@ -248,7 +248,7 @@ def test_an_error_teaches(places: Any, message: str) -> None:
 
 
 def test_places_need_an_answer_that_stays() -> None:
-    with pytest.raises(UsageError, match="but no answer that they are in"):
+    with pytest.raises(UsageError, match="but no answer that contains them"):
         redraft.revise("Describe a town.", places=[("town", "x")])
     with pytest.raises(UsageError, match="writes the whole answer"):
         redraft.revise("Describe a town.", given=TOWN, places=[("town", "x")], mode="native")

@@ -22,8 +22,8 @@ OWN = {
     ("value", "message", "hint"),
     [
         ({"revise": "Again."}, "the template revise lacks {found}", "docs/recipes.md"),
-        ({"revise": "{found}\n\n{fond}"}, "an unknown place {fond}", "Places: {found}, {prompt}"),
-        ({"revise": "{found!r} Write."}, "an unknown place {found}", "Places: {found}, {prompt}"),
+        ({"revise": "{found}\n\n{fond}"}, "an unknown placeholder {fond}", "Placeholders: {found}, {prompt}"),
+        ({"revise": "{found!r} Write."}, "an unknown placeholder {found}", "Placeholders: {found}, {prompt}"),
         ({"revise": "{found} Again."}, "asks for nothing when there are no findings", "{found}"),
         ({"revise": "{found} {\n\nAgain."}, "the template revise cannot be read", "{{ or }}"),
         ({"revise": 3}, "the template revise is 3", "docs/recipes.md"),

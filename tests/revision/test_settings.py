@@ -60,7 +60,7 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("parallel", "given", "engine", "said"),
     [
-        (MANY, {}, OPENVINO, ["{} runs on OpenVINO, fast for many streams. To change: --engine llamacpp."]),
+        (MANY, {}, OPENVINO, ["{} runs on OpenVINO, fast for many streams. Or choose --engine llamacpp."]),
         (MANY, {"seed": 1}, OPENVINO, ["--engine llamacpp, where --seed repeats answers."]),
         (MANY - 1, {}, LLAMACPP, []),
         (MANY, {"engine": "llamacpp"}, LLAMACPP, []),
@@ -70,7 +70,7 @@ def taken(settings: Settings, parallel: int) -> tuple[str, str]:
             MANY,
             {"check": ["words<=9"]},
             LLAMACPP,
-            ["{} runs on llama.cpp: checks steer it, unless --no-steer. Faster, but unsteered: --engine"],
+            ["{} runs on llama.cpp: checks steer it, unless --no-steer. --engine openvino is faster, but"],
         ),
         (MANY, {"check": ["auto"]}, LLAMACPP, ["checks steer it"]),
         (MANY, {"check": ["judge:Is it kind?", "words<=9"], "judge": "x.gguf"}, LLAMACPP, ["checks steer"]),

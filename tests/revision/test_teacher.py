@@ -64,7 +64,7 @@ JUDGES = "Judge it.\n\nKnow:\n{} {{verdict}}\n\n{{found}}"
         ({"gold": GOLD}, "the wording 'task' has no place for it"),
         (
             {"prompts": {"revise": "{found}\n\n{gold} Again."}},
-            "the template revise has an unknown place {gold}",
+            "the template revise has an unknown placeholder {gold}",
         ),
         ({"accept_score": 9.0}, "accept_score was given, but the wording 'task' asks for no score"),
         *(

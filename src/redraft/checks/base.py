@@ -1,7 +1,7 @@
 """Checks: code that judges an answer, scores it, and describes its faults.
 
-A check's message must help to correct the answer without revealing a reference answer. Its *name* may
-contain the reference (`number=42`), so a model sees only messages. If a check raises, that is a `CheckError`.
+A check's message must help to correct the answer without revealing a reference answer. A check's *name*
+may contain the reference (`number=42`), so a model sees only messages. A crash becomes a `CheckError`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 MOST_PLACES = 100
-"""The most places of a fault: repairing more of them one by one hardly works, and each would be recorded."""
+"""The most places in an outcome. If there are more, all are dropped: repairing each of them hardly works."""
 
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
-"""The thoughts before the answer that is being checked. A check sees them only if it reads this."""
+"""The thoughts before the answer that is being checked. A check sees them only if it reads this variable."""
 
 Prospect = Literal["open", "lost"]
 """The prospect of an unfinished answer: it may still pass (`open`), or no continuation can (`lost`)."""
@@ -95,7 +95,7 @@ def schema_of(check: Check) -> Mapping[str, Any] | None:
 
 
 def form_of(check: Check) -> Form | None:
-    """Return a check's `form`, the form of passing answers; None if it has none or `form` raises.
+    """Return a check's `form`, a description of passing answers; None if it is missing or unusable.
 
     The form steers a model while it writes. It need not cover everything that the check demands.
     """
@@ -125,13 +125,13 @@ class Prefixed(Check, Protocol):
         """Judge the beginning of an answer: `lost` if no continuation passes, not even an empty one.
 
         The last word may still grow ("light" becomes "lighthouse"), and white space around the answer is
-        stripped. It is called often, so even a few milliseconds are too long.
+        stripped. This method is called often, so even a few milliseconds are too long.
         """
         ...
 
 
 _unasked: set[tuple[str, str]] = set()
-"""Names of checks, and what of them failed: `prefix` or `form`. They are not asked for it again."""
+"""Pairs of a check's name and a failed attribute, `prefix` or `form`. Such an attribute is not used again."""
 
 
 def prefix_of(check: Check, text: str) -> Prospect:
@@ -196,7 +196,7 @@ def is_crash(error: BaseException) -> bool:
 def _call(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
     try:
         return check.check(answer, prompt)
-    except (StopIteration, asyncio.CancelledError, GeneratorExit) as error:  # they mean something to a future
+    except (StopIteration, asyncio.CancelledError, GeneratorExit) as error:  # futures treat them specially
         raise RuntimeError(type(error).__name__) from error
 
 
@@ -223,8 +223,9 @@ async def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Thoughts in tags (`chain.thoughts`) are not part of the answer. If JSON is requested, only that is judged,
-    because users see nothing else (`text_of`), unless a check is IFEval's. A blank answer fails every check.
+    Thoughts in tags (`chain.thoughts`) are not part of the answer. If a check has a schema, only the
+    answer's JSON is judged, because users see nothing else (`text_of`). If a check is IFEval's, the whole
+    answer is judged. A blank answer fails every check.
     """
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)
@@ -239,7 +240,7 @@ async def run_checks(
         return place if isinstance(place, str) else (place[0] + begin, place[1] + begin)
 
     results = await together([run_check(check, text, prompt) for check in checks])
-    known = begin >= 0  # else line breaks differ
+    known = begin >= 0  # it is -1 if line breaks differ
     return tuple(
         each.model_copy(update={"places": tuple(map(moved, each.places * known))}) for each in results
     )
@@ -248,8 +249,8 @@ async def run_checks(
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines concurrently, and return their results in order.
 
-    If one fails, the others still finish, because a model call may cost money. If the caller is
-    cancelled, they are cancelled and have ended on return.
+    If one fails, the others still finish, because their model calls may cost money. If the caller is
+    cancelled, all are cancelled and have ended on return.
     """
     tasks = [asyncio.ensure_future(piece) for piece in work]
     try:
@@ -263,8 +264,8 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 AT_ONCE = min(32, all_cores())
-"""The most checks that may run processes together. A batch may bring a thousand answers at once, whose checks
-would use up memory and open files, and make each other miss their time limits."""
+"""The most checks that may run processes together. A batch may bring a thousand answers at once. Their checks
+would use up memory and open files, and slow each other beyond their time limits."""
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 

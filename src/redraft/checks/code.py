@@ -1,7 +1,7 @@
 """A check that runs a model's Python program against unit tests, in a sandbox.
 
-docs/checks.md lists what a program can fake. Only Python code makes this check: it has no short form, so no
-`--check`, recipe or file can start a program that a model wrote.
+docs/checks.md lists what a program can fake. The check has no short form: only Python code can create it, so
+no `--check`, recipe or file can start a program that a model wrote.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_STARTS = 3
 """The most starts of a program: after a hang or an exit, it is started again for the remaining tests."""
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_BREAK = re.compile(r"\r\n?|\n")  # what ends a line for Python
+_BREAK = re.compile(r"\r\n?|\n")  # a line break in Python
 
 MAX_SHOWN = 3  # most failed tests in a message: a model does not correct more at once
 
@@ -39,9 +39,9 @@ MAX_SHOWN = 3  # most failed tests in a message: a model does not correct more a
 class CodeCheck:
     """The Python program in an answer passes unit tests."""
 
-    # Python texts, such as `assert f(1) == 2`. Each runs alone, and passes if it raises nothing.
+    # Python code, such as `assert f(1) == 2`. Each test runs alone, and passes if it raises nothing.
     tests: tuple[str, ...]
-    # Code for program and tests. It runs before the program, or after it if it needs the program's names.
+    # Code that program and tests use. It runs before the program, or after it to use the program's names.
     setup: str = ""
     seconds: float = TEST_SECONDS
 
@@ -105,7 +105,7 @@ class CodeCheck:
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
     """Return the check for the `tests` in a record's `meta`, or None if none are Python assertions.
 
-    Their form is that of `chain.read` for MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
+    They have the format of `chain.read` for MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
     """
     tests = meta.get("tests")
     if not isinstance(tests, Mapping) or not tests.get("asserts"):
@@ -116,8 +116,8 @@ def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
 def program_of(answer: str) -> tuple[str, bool]:
     """Return the program in an answer, and whether it was fenced.
 
-    The program is all blocks marked as Python; without any, all unmarked blocks; without those, the answer.
-    Other lines become empty, so that program and answer have the same line numbers.
+    The program is all blocks marked as Python, or else all unmarked blocks, or else the whole answer. Other
+    lines become empty, so that program and answer have the same line numbers.
     """
     text = _BREAK.sub("\n", answer)
     blocks = fenced(text)
@@ -157,7 +157,7 @@ def _bound(tree: ast.AST) -> set[str]:
 
 
 def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[str]]:
-    """Return a test with imports for modules it lacks (`math.isclose(…)`), and the names of the program."""
+    """Return a test with imports of the modules that it lacks, and the program's names that it uses."""
     bound = _bound(tree) | known | {*dir(builtins)}
     nodes = list(ast.walk(tree))
     parts = [node.value for node in nodes if isinstance(node, ast.Attribute)]
@@ -169,8 +169,8 @@ def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[st
 def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
     """Return the functions of the program in an answer, outer ones first, then its statements.
 
-    Each part is its lines, begin, end, and its name (None if it is not a function or class). A fenced program
-    that does not parse is cut before each unindented line, and the names of these parts are "".
+    Each part is a tuple: its lines, begin, end and name (None if it is neither function nor class). A fenced
+    program that does not parse is cut before each unindented line, and the names of these parts are "".
     """
     program, marked_off = program_of(answer)
     found, parts = list[tuple[int, int, str | None]](), list[tuple[range, int, int, str | None]]()
@@ -193,13 +193,13 @@ def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
 
 
 def _places(answer: str, faults: Iterable[tuple[Report, list[str]]]) -> list[tuple[int, int]]:
-    """Return where the failed functions or statements are, by line or name; empty if one is not found."""
+    """Return the places of failed functions or statements, found by line or name; empty if one is missing."""
     places, parts = set[tuple[int, int]](), parts_of(answer)
     for report, names in faults:
         line, call = (report.get("fault") or {}).get("line"), report.get("call") or "".join(names[:1])
         name = "" if "missing" in report else str(call).partition("(")[0]
         held = [part for part in parts if line in part[0]]
-        # The last of several that have a name is the one called.
+        # If several functions have this name, the last one is called.
         held = held or [part for part in reversed(parts) if name and part[3] == name]
         if not held:
             return []
@@ -220,7 +220,7 @@ def _load_message(report: Report, seconds: float, *, fenced: bool) -> str:
 
 
 def _test_message(report: Report, names: list[str], seconds: float) -> str:
-    """Say what the program did in a test, and never what was expected of it."""
+    """Describe what the program did in a test, without revealing the expected result."""
     if "missing" in report:
         return f"the program does not define {report['missing']}."
     call = report.get("call") or (f"{names[0]}(…)" if names else "the program")

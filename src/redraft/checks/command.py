@@ -1,7 +1,7 @@
 """Checks that run programs: `command:pytest -q tests`. If the exit status is not 0, the output is feedback.
 
-The program reads the answer on standard input, without a shell, with all rights of the user. It and its
-process group are killed when it ends, when the time is up, and when the check is cancelled.
+The program runs without a shell, with all rights of the user, and reads the answer on standard input. Its
+process group is killed when the program ends, when the time is up, or when the check is cancelled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redraft.errors import CheckError, CheckSyntaxError
 from redraft.jobs.signals import in_daemon_thread
 
 COMMAND_SECONDS = 30.0  # the default time limit
-KEPT = 2000  # characters of output in the feedback, from the end, where programs sum up
+KEPT = 2000  # most characters of output in the feedback: its end, where programs sum up
 
 _HINT = "Write command:PROGRAM ARGS, with quotes as in a shell, and command[10s]: for a time limit."
 _SIGNALS = {each.value: each.name for each in signal.Signals}  # without most real-time signals
@@ -95,7 +95,7 @@ class Command:
             return status, str(output)
 
     def _started(self, given: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Start the program in its own process group, without an await at which it could get lost."""
+        """Start the program in its own process group, without an `await` at which it could be lost."""
         try:
             return subprocess.Popen(  # noqa: S603
                 shlex.split(self.line),
@@ -123,7 +123,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Output:
-    """Keeps the end of a program's output. All of it is read, so that the program never blocks."""
+    """Reads all output of a program, so that it never blocks, and keeps the end of the output."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process, self._kept = process, b""

@@ -1,7 +1,7 @@
 """Recognise a text that is not an answer: it repeats the prompt or a criticism, or only agrees ("Okay.").
 
-A blank text (`chain.is_blank`) is not an answer either. No other text is rejected, so an honest answer in any
-language hardly ever is. Small talk in other words passes here, and checks judge it as they judge any text.
+A blank text (`chain.is_blank`) is not an answer either. No other text is rejected, so honest answers in any
+language hardly ever are. Other small talk passes here, and checks judge it like any text.
 benchmarks/RESULTS.md lists the rates of both errors.
 """
 
@@ -14,8 +14,8 @@ import regex
 from redraft.chain import Prompt, is_system
 from redraft.checks.segment import words
 
-MOST_READ = 20_000  # characters of a text that are read: a looping model is recognised by how it begins
-FEWEST = 3  # words of a message whose copy is no answer: "Hello!" may answer "Hello!"
+MOST_READ = 20_000  # most characters to read: a looping text shows at its beginning
+FEWEST = 3  # fewest words of a message whose copy is not an answer: "Hello!" may answer "Hello!"
 
 _ACK = (
     r"(?:okay|ok|sure(?: thing)?|certainly|of course|absolutely|al(?:l )?right|got it|understood|no problem"
@@ -31,7 +31,7 @@ _ASKED = regex.compile(
 )
 _QUESTION = regex.compile(r"[?？؟]")
 _OPEN = regex.compile(r"\b(?:what|why|how|who|whom|whose|which|when|where)\b")
-"""An acknowledgement answers a prompt that names one or tells something, and a question without these."""
+"""Question words. "Okay." may answer a question without them, and a prompt that matches `_ASKED`."""
 
 _LABEL = regex.compile(r"\A\W*+\p{L}+\s*:\s+")
 _DIGIT, _NUMBER = regex.compile(r"\d"), "#"
@@ -65,7 +65,7 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
 
 
 def _repeats(own: list[str], message: list[str]) -> bool:
-    if not FEWEST <= len(message) <= len(own) or {*message} == {_NUMBER}:  # other numbers are no copy
+    if not FEWEST <= len(message) <= len(own) or {*message} == {_NUMBER}:  # other numbers are not a copy
         return False
     return own == (message * (len(own) // len(message) + 1))[: len(own)]
 

@@ -43,7 +43,7 @@ _ENDS_JSON = re.compile(r'["}\]]$|^([-+.\dE]*\d|true|false|null)$', re.IGNORECAS
 
 _ANY = Prompt(instruction="?")
 
-Bounds = tuple[str, int, int | None]  # what is counted, and the bounds
+Bounds = tuple[str, int, int | None]  # the unit that is counted, the lower and the upper bound
 
 
 def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[str, str] | None:
@@ -55,7 +55,7 @@ def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[st
     """
     checks = [*checks]
     parts = [part for check in checks for part in _parts(check)]
-    whole = any(isinstance(check, Constraint) for check in checks)  # is judged, as `run_checks` says
+    whole = any(isinstance(check, Constraint) for check in checks)  # the whole answer is judged
     of_json = (check for check in checks if isinstance(check, Json | Keys | JsonSchema | OutputCheck))
     alone = [] if whole else list(of_json)
     for one, other in combinations(parts, 2):
@@ -105,13 +105,13 @@ def _clash(one: Check, other: Check) -> str:
 
 
 def _unlike(check: Check) -> str:
-    """Return why no JSON passes a check, which judges the JSON of an answer alone; empty if some may."""
+    """Return why no JSON passes a check that judges only an answer's JSON; empty if some JSON may pass."""
     if isinstance(check, Count) and check.unit in WRITTEN and check.low:
         return f"only the JSON of an answer is judged, and JSON has no {check.unit}"
     if isinstance(check, Starts | Ends) and not check.part:
         verb, edge = ("starts", _BEGINS_JSON) if isinstance(check, Starts) else ("ends", _ENDS_JSON)
         if not edge.search(plain(check.text).strip()):
-            return f"only the JSON of an answer is judged, and none {verb} with {check.text!r}"
+            return f"only the JSON of an answer is judged, and no JSON {verb} with {check.text!r}"
     return ""
 
 
@@ -122,7 +122,7 @@ def _bounds(check: Check) -> Bounds | None:
 
 
 def _outside(first: Bounds, second: Bounds) -> str:
-    """Return why two bounds exclude each other: one demands at least more than the other allows."""
+    """Return why two bounds exclude each other, or "": one demands more than the other allows."""
     (what, low, _), (other, _, high) = first, second
     held: str | None = what
     while held and held != other:
@@ -144,7 +144,7 @@ def _apart(one: Starts | Ends, other: Starts | Ends, edge: int) -> bool:
 def _has(check: Check, lacked: Lacks) -> bool:
     """Return whether a check demands a text that another forbids, in any surroundings.
 
-    If the demanded text begins or ends with a mark, a word may go on there: "3," in "3,5".
+    If the demanded text begins or ends with a punctuation mark, a word may continue there: "3," in "3,5".
     """
     if not isinstance(check, Contains | Starts | Ends) or check.part:
         return False

@@ -1,9 +1,9 @@
 r"""Checks that compare an answer's result with the right one: a number, a letter or a formula.
 
 An answer ends where another question begins. Statements that it retracts or denies do not count. Its result
-follows a mark: the last `####`, `\\boxed{…}` or "the answer is". Without a mark, it is the last number or
-formula, or the only letter left. A place that offers two results ("42 or 43") has none. Names contain the
-right result; messages never do, because a model would copy it. Units and number words are not read.
+follows a mark: the last `####`, `\\boxed{…}` or "the answer is". Without a mark, the result is the last
+number or formula, or the only letter left. Two results in one place ("42 or 43") count as none. Units and
+number words are not read. Names contain the right result, but messages never do: a model would copy it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from redraft.checks.maths import canonical, same
 from redraft.checks.pattern import readable
 from redraft.errors import CheckSyntaxError
 
-Value = Decimal | Fraction  # a number as it is written: a fraction stays one
+Value = Decimal | Fraction  # a number as written: a fraction stays a fraction
 
 
 class Percent(Decimal):
@@ -48,7 +48,7 @@ _NUMBER = rf"""
         (?:[ ]?(?P<scale>{"|".join(_SCALES)})(?![{_CASED}]))?+
     ) (?P<percent>[ ]?\\?%|[ ]per[ ]?cent\b)?+
 """
-# What has digits and is no number: a reference (step 3, [2]), a term (x + 3), a name (x2, GPT-4), a date, a
+# Not numbers, despite their digits: a reference (step 3, [2]), a term (x + 3), a name (x2, GPT-4), a date, a
 # time, a ratio, an address. Only scripts with capitals join digits to a word: 答案是42 has a number.
 _NAME = rf"""
     \b(?i:step|figure|problem|question)[ ][0-9]++(?:\.[0-9]++)*+ | \[[0-9]++\]
@@ -77,7 +77,7 @@ _PLAIN: tuple[tuple[str, str], ...] = (
     (r"(?<![\w)}\]]\s?)(?:±|\\pm)\s?([0-9]++)(?!\s?[\p{L}%°]|[.,][0-9])", r"\1 or -\1"),
     (r"(?<![0-9)][ ])\bminus[ ](?=[$€£]?[0-9])", "-"),
 )
-"""Other spellings of numbers, and powers of units."""
+"""Patterns of other spellings of numbers, and of powers of units, each with its replacement."""
 
 _ODD = regex.compile(r"(?P<power>[²³¹⁰⁴-⁹]+)|[ ]?(?P<part>[¼½¾⅐-⅞])|[\uff01-\uff5e]|(?![0-9])\p{Nd}")
 
@@ -119,7 +119,7 @@ _NEXT = regex.compile(
     rf"<\|\w+\|>|</s>|\n[ #*]*+(?:{_QUESTION})(?:\s?\d++[*]*+\n|\s?\d*+[*\s]*+:)"
     r"|(?=\n)(?<=(?:####|\\boxed|answer).*)\n[ ]*+\n(?=[^\d\n]*+\d[^?\n]*+\?)"
 )
-"""Matches where a text that continues after its answer begins its next question."""
+"""Matches the beginning of a next question, in a text that continues after its answer."""
 _MARKS = 20  # most marks to look at, from the end
 _SHORT = 80  # most characters of a bare result
 _ANSWER = r"(?i:(?<!/)\banswer\b|\b(?:antwort|réponse|respuesta|risposta|ответ)\b|答案|答え|정답)"
@@ -150,7 +150,7 @@ def _readings(answer: str) -> Iterator[str]:
 
 
 def _last_word(answer: str) -> str:
-    """Return the text after the last correction, or all of it. To find an answer right is no correction."""
+    """Return the text after the last correction, or all of it. To confirm an answer is not to correct it."""
     for match in reversed(list(_CORRECTION.finditer(answer))[-_MARKS:]):
         rest = answer[match.end() :].lstrip(" ,:—")
         if any(_marked(rest)) or not _AFFIRMED.search(rest):
@@ -180,7 +180,7 @@ def _marked(answer: str) -> Iterator[tuple[str, str]]:
 
 
 _ASIDE = regex.compile(r"(?<=[\w$%*}.]\s{1,3}|\n|^)\((?=[^()\n]*?(?:[\p{L}*×·=+/]|\d\s?[-−]))[^()\n]*+\)")
-"""A remark in brackets."""
+"""Matches a remark in brackets."""
 _NOT = (
     r"(?:\b(?:not|never|cannot|instead\sof|rather\sthan|out\sof|neither|none\sof|rule\sout|eliminate)\b"
     r"|n['’]t\b|≠|\\neq?\b|不是)"
@@ -189,7 +189,7 @@ _DENIED = regex.compile(
     rf"(?i){_NOT}\s*(?:be\s|equal\s(?:to\s)?)?[$*\\]*[-−]?\d(?:[\d,.]*\d)?(?:\s(?:or|nor)\s\d(?:[\d,.]*\d)?)*+"
 )
 _NOISE = regex.compile(r"\b\d+(?:st|nd|rd|th)\b|^[ ]*\d+[.)][ ]", regex.MULTILINE)
-"""Numbers that order or refer."""
+"""Matches numbers that are not results: ordinals, and those of list items."""
 _LEAD = regex.compile(
     r"(?i)(?:[^\p{L}\d.]|\.(?=\d)|\\[a-z]+|\b[a-z]\s?=|\b(?:about|approximately|exactly|only|us|rs\.|but)(?=[\s$]))*+(?=[\d.])"
 )
@@ -199,9 +199,9 @@ _STEP = regex.compile(
 _EITHER = r"(?:\s?[\p{L}%°]++)??,?\s*(?:(?:or|oder|ou)\s(?:\p{L}+\s)?|and\s|或者?)[$€£\\*]*"
 _BEFORE = regex.compile(_EITHER)
 _BEHIND = regex.compile(rf"{_EITHER}|(?:\s?\p{{L}}++)?\sto\s|[\s,;]+[$€£\\*]*")
-"""Match between two results if either may be meant: in a text, and in a statement."""
+"""These match between two results if either may be meant: `_BEFORE` in a text, `_BEHIND` in a statement."""
 _Run = list[regex.Match[str]]
-"""Numbers that signs join, such as `5 + 13 = 18`."""
+"""Numbers that are joined by signs, such as `5 + 13 = 18`."""
 
 
 def _runs(text: str) -> list[_Run]:
@@ -220,7 +220,7 @@ def _joins(between: regex.Pattern[str], one: _Run, other: _Run) -> bool:
 
 
 def _results(run: _Run) -> list[Value]:
-    """Return the last side that is one number, else the value of the last side; both ends of a range."""
+    """Return the last side that is one number, or else the value of the last side. A range has two values."""
     text, sides = run[0].string, [[run[0]]]
     for last, match in pairwise(run):
         gap = text[last.end() : match.start()]
@@ -294,7 +294,7 @@ _REFUSED = regex.compile(
     rf"(?i:{_NOT}\s*(?:be\s|both\s|option\s)?){_LIST}|{_LIST}\s(?i:(?:is|are|was|were)(?:\s(?:all|both|also|clearly))?"
     r"(?:n['’]t|\s(?:not|wrong|incorrect|false|too|impossible|off|out)\b))"
 )
-"""Letters that a text denies."""
+"""Matches letters that a text denies."""
 _BE = r"(?i:is|are|(?:must|should|would|will)\s+be)\b"
 _CHOICE = (
     rf"(?:{_ANSWER}|(?i:\b(?:ans|option|choice|one)\b)|选项)[\s*_\"']*+(?:{_BE}|[:=>是为は은])?+{_OPENS}"
@@ -380,7 +380,7 @@ _HINT = "Write number=42, or number=3.14~0.01 with a tolerance."
 
 
 class _Final(ABC):
-    """A check of an answer's final result. Its name contains the gold answer, so no model may see it."""
+    """A check of an answer's final result. Its name has the gold answer, so no model may see that name."""
 
     reference: Any
     kind: ClassVar[str]
@@ -449,7 +449,7 @@ class Number(_Final):
         return super().check(answer, prompt)
 
     def is_right(self, found: Value) -> bool:
-        """Whether the number is within the tolerance."""
+        """Return whether the number is within the tolerance."""
         meant = {found, found / 100} if isinstance(found, Percent) else {found}
         return any(abs(Fraction(each) - Fraction(self.reference)) <= self.tolerance for each in meant)
 
@@ -498,7 +498,7 @@ class FinalMaths(_Final):
         return final_maths(answer)
 
     def is_right(self, found: str) -> bool:
-        """Whether both results are the same."""
+        """Return whether both results are the same."""
         return same(found, self.reference)
 
     def said(self, answer: str) -> Hashable:

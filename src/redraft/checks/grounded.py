@@ -1,11 +1,11 @@
 """`grounded`: by rules, check that an answer's numbers, names, dates and quotations occur in its prompt.
 
-A scale, a unit, a currency and a sign belong to their number, a weekday and a month to their date. Each is
-read in every possible way: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
+A scale, a unit, a currency and a sign belong to their number, a weekday and a month to their date. Both
+may have several readings: `1.234` is 1.234 or 1234, a pound is money or weight, 3/4/24 is in March or April.
 Nothing is converted: 60 minutes are not an hour. Names are checked wherever they occur. A word that
 begins a sentence, a label or a value is a name only if it is not a common English word (`common_words.txt`);
-in other languages it is not checked. `one` to `twelve` without a unit are not checked, and neither is who did
-what. The prompt is read generously: it may contain a name in lower case, or only part of a date.
+in other languages, such a word is not checked. Neither are `one` to `twelve` without a unit, nor relations
+between facts. The prompt is read generously: it may contain a name in lower case, or only part of a date.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ _SCALE = regex.compile(rf"(?i)(?<!\p{{L}}|\d ?)(?:({_any(_SCALES)})s?|{_any(_LET
 _LESS = regex.compile(
     r"(?i)minus|negative|below|less|fewer|lower|f[ae]ll|drop|decreas|declin|\bdown\b|los[st]|reduc|\bcut|discount"
 )
-_NEAR = 40  # characters beside a number, in its sentence, in which such a word may be about it
+_NEAR = 40  # most characters of a sentence, on each side of a number, in which such a word is about it
 THOUSANDS = regex.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)*")
 _OF_DATES = frozenset({"date"})
 _STOP = regex.compile(r"\n|[.;] ")
@@ -140,8 +140,8 @@ class Amount(NamedTuple):
 
     value: Decimal
     scale: int = 1
-    units: frozenset[str] = frozenset()  # it has one of them; none for a bare number
-    sign: int = 0  # 0 if it may be either, as beside `less`
+    units: frozenset[str] = frozenset()  # its possible units; empty for a bare number
+    sign: int = 0  # 0 if it may be 1 or -1, as beside `less`
 
     @property
     def total(self) -> Decimal:
@@ -193,13 +193,13 @@ def amounts_in(text: str) -> Iterator[Amount]:
         for match in pattern.finditer(rest):
             yield from amounts_of(match)
     yield from (Amount(Decimal(part)) for part in regex.findall(r"(?<=[\p{L}_])\d{1,40}", rest))
-    for match in DATE.finditer(text):  # a day is no number of anything
+    for match in DATE.finditer(text):  # a day of a date counts nothing
         yield from (Amount(Decimal(part), units=_OF_DATES) for part in regex.findall(r"\d+", match[0]))
 
 
 @lru_cache(maxsize=16)
 def scales_in(text: str) -> frozenset[int]:
-    """Return the scales that a text names away from numbers: `in millions`, `(k)`."""
+    """Return the scales that a text names without a number: `in millions`, `(k)`."""
     found = (match[0].lower().removesuffix("s") for match in _SCALE.finditer(text))
     return frozenset(_SCALES.get(word) or _LETTERS[word] for word in found)
 
@@ -220,7 +220,7 @@ def _readings(text: str) -> Iterator[Decimal]:
 
 
 def spoken(text: str) -> list[Decimal]:
-    """Return the numbers in words: `two hundred and five` is one, `two and five` are two."""
+    """Return the numbers that words name: `two hundred and five` is one number, `two and five` are two."""
     found = list[Decimal]()
     total = group = Decimal(0)
     for word in regex.findall(r"[a-z]+", text.lower()):
@@ -239,7 +239,7 @@ def spoken(text: str) -> list[Decimal]:
 
 
 def dates_of(match: regex.Match[str]) -> Iterator[Date]:
-    """Yield the readings of a date: 3/4/24 is in March or April, in 1924 or 2024; 3 to 5 May is two."""
+    """Yield the readings of a date: 3/4/24 is in March or April, in 1924 or 2024; 3 to 5 May is two dates."""
     given = match.groupdict()
     year = int(given["year"]) if given["year"] else None
     years = [year] if year is None or year > 99 else [1900 + year, 2000 + year]
@@ -264,7 +264,7 @@ def times_of(match: regex.Match[str]) -> set[int]:
     return {hour * 60 + minute, (hour + 12) * 60 + minute} if hour < 13 else {hour * 60 + minute}
 
 
-_FEW = 12  # number words up to this one are as often articles and lists as numbers
+_FEW = 12  # number words up to this one are often not amounts: `one of them`, `step two`
 _WEEKDAY = regex.compile(rf"(?i)\b(?:{'|'.join(name for name in DAY_OF if len(name) > 4)})s?\b")
 _MONTH = regex.compile(  # `may` and `march` are verbs, too
     r"(?:(?<=\b(?:in|of|since|until|by|from|to|last|this|next|and) |[:,|\"] ?)(?:March|May)"
@@ -279,7 +279,7 @@ _LIST_MARK = regex.compile(
     r"(?m)^[^\S\n]*(?:#+[^\S\n]*)?(?:\*\*)?\(?\d{1,3}[-.):](?=\s|\*)"
     r"|^[^\S\n]*(?i:step|part|section|question|item|fact|person|name) \d+\b|\[\d{1,2}\]"
 )
-_PLACEHOLDER = regex.compile(  # code that is no data, [Your Name], tags, and the keys of JSON
+_PLACEHOLDER = regex.compile(  # code that is not data, [Your Name], tags, and the keys of JSON
     r"```(?!json|ya?ml|csv|xml|te?xt|markdown|md|\s).*?(?:```|\Z)|(?<!`)`[^`\n]++`(?!`)"
     r"|\[(?!')[^][\n\",\d]+\](?!\()|<[^<>\n]*+>|\"[a-z_]\w*\"(?=\s*:)",
     regex.DOTALL,
@@ -289,8 +289,8 @@ _NO_NAMES = frozenset([*_POLITE.split(), *MONTH_OF, *DAY_OF])
 _ENDINGS = ("es", "a", "an", "ian", "n", "ish", "ese", "ean", "i", "y", "ic", "er", "en")
 _BEGINS = regex.compile(r"[^\s\p{L}\p{N},'&/-]|--| - ")
 _SENTENCE = regex.compile(r"(?r)\p{Ll} .*[.!?]\s*\Z")
-_CAPITALS = 0.25  # share of capitals within sentences above which they are no sign of names, as in German
-_ENGLISH = 0.6  # share of common words among those without a capital from which a text is English
+_CAPITALS = 0.25  # share of capitals within sentences above which they do not mark names, as in German
+_ENGLISH = 0.6  # least share of common words, among words without a capital, of an English text
 _MOST_SHOWN = 8
 
 
@@ -299,10 +299,10 @@ class Source:
     """The facts of a prompt."""
 
     text: str
-    words: frozenset[str]  # and other forms of them
-    initials: str  # of all words that begin with a capital
+    words: frozenset[str]  # the words and their other forms
+    initials: str  # the first letters of words with a capital
     english: bool
-    amounts: dict[Decimal, set[Amount]]  # by their value, with the scale and without
+    amounts: dict[Decimal, set[Amount]]  # by value, with and without the scale
     units: frozenset[str]
     scales: frozenset[int]
     dates: frozenset[Date]
@@ -345,11 +345,11 @@ class Source:
         return others or not self.words.isdisjoint(_stems(word))
 
     def has_amount(self, amount: Amount, scales: frozenset[int]) -> bool:
-        """Return whether a number occurs with its unit and sign. `scales` are named elsewhere."""
+        """Return whether a number occurs with its unit and sign. The answer names `scales` elsewhere."""
         return any(
             self._same(amount, found, scales)
             and amount.sign * found.sign >= 0
-            # An age of 16 is 16 years. Other units have to stand somewhere.
+            # An age of 16 is 16 years. Units other than durations must occur in the prompt.
             and (not amount.units or amount.units & (found.units or self.units | DURATIONS))
             for value in {amount.value, amount.total}
             for found in self.amounts.get(value, ())
@@ -364,7 +364,7 @@ class Source:
         )
 
     def has_date(self, date: Date) -> bool:
-        """Return whether a date occurs, with all its known parts. Its year may be elsewhere."""
+        """Return whether a date occurs, with all its known parts. Its year may stand elsewhere."""
         for other in self.dates:
             year = date.year in (None, other.year) or (
                 other.year is None and Decimal(date.year or 0) in self.amounts
@@ -377,7 +377,7 @@ class Source:
 
 @lru_cache(maxsize=16)
 def source_of(prompt: str) -> Source:
-    """Read a prompt once for all its answers."""
+    """Return the facts of a prompt, which is read once for all its answers."""
     return Source.of(prompt)
 
 
@@ -399,7 +399,7 @@ class Grounded:
         seen = list(facts_in(text, source))
         facts = {fact: found for fact, found, _ in seen}
         missing = [fact for fact, found in facts.items() if not found]
-        if missing:  # what is read alike in the prompt is there, however odd: a text is grounded in itself
+        if missing:  # facts read from the prompt itself count as known: a text is grounded in itself
             parts = [prompt.said, prompt.instruction, prompt.input, *map(content_of, prompt.messages or ())]
             own = {fact for part in parts for fact, *_ in facts_in(_plain(unescaped(part)), source)}
             missing = [fact for fact in missing if fact not in own]
@@ -437,7 +437,7 @@ def _date(source: Source, match: regex.Match[str]) -> bool | None:
 def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
     quoted = next(filter(None, match.groups()))
     is_value = match[0][0] == '"' and is_json(match.string)
-    if is_value or len(_WORD.findall(quoted)) < 3:  # a word in quotation marks is often none of another's
+    if is_value or len(_WORD.findall(quoted)) < 3:  # short quotations often quote nobody
         return None
     return all(map(source.has, regex.split(r"\.{3}|\[[^\]]*\]", quoted)))
 
@@ -470,7 +470,7 @@ _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]]
     ("the number {}", AMOUNT, _number),
     ("the number {}", SPOKEN, _spoken),
 )
-"""For each kind of fact: its name, its pattern, and how to look for it. None if that is uncertain."""
+"""For each kind of fact: its description, its pattern, and a function that looks for it (None if unsure)."""
 
 
 def _names(text: str, source: Source) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -480,7 +480,7 @@ def _names(text: str, source: Source) -> Iterator[tuple[str, tuple[int, int]]]:
     no_names = _NO_NAMES.union(word for word in words if word.islower())
     english = source.english and is_english(words)
     inside = capitals = 0
-    # With whether only a name can have a capital here.
+    # Each name, whether only a name can have a capital there, and its place.
     found: list[tuple[str, bool, tuple[int, int]]] = []
     for line in lines:
         title = sum(word[0][0].isupper() for word in line) > len(line) / 2
@@ -491,13 +491,13 @@ def _names(text: str, source: Source) -> Iterator[tuple[str, tuple[int, int]]]:
             sure = not (title or word is line[0] or _BEGINS.search(between))
             inside += sure
             capitals += sure and word[0][0].isupper()
-            first = word[0].partition("'")[0]  # of O'Brien it is not the name
+            first = word[0].partition("'")[0]  # in O'Brien, `O` is not the name
             name = first if len(first) > 1 or first == "I" else word[0].removesuffix("'s")
             label = word.string[end : end + 1] == ":" and (sure or (name.isupper() and len(name) < 5))
             if not name[0].isupper() or name.lower() in no_names or len(name) < 2 or label:
                 continue
             parts = regex.findall(r"\p{Lu}?\p{Ll}+|\p{Lu}+", name)
-            if not sure and (not english or all(map(_in_list, parts))):  # English has it without a capital
+            if not sure and (not english or all(map(_in_list, parts))):  # common English words
                 continue
             if last and between == " " and last == word.start() - 1:
                 before, same, (begin, _) = found[-1]
@@ -551,5 +551,5 @@ def _bare(text: str) -> str:
 
 
 def _end(match: regex.Match[str]) -> str:
-    """Replace the match with full stops of the same number, so that a sentence begins after them."""
+    """Replace each character of a match with a full stop, so that a sentence begins afterwards."""
     return "." * len(match[0])

@@ -1,7 +1,7 @@
 r"""Combine checks as `any(A; B)` and `all(A; B)`, and parse and write their parts.
 
-Outside parentheses, an argument is the unchanged rest of the text. Inside, a backslash escapes `;`, an
-unbalanced parenthesis, and a backslash.
+Outside parentheses, a check's argument is the rest of the text, unchanged. Inside, a backslash escapes `;`,
+an unbalanced parenthesis, and a backslash.
 """
 
 from __future__ import annotations
@@ -114,10 +114,10 @@ class Auto:
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:
-    """Return the checks that a prompt demands: its instruction, or the user's last message.
+    """Return the checks that a prompt's instruction demands or, in a conversation, the user's last message.
 
     Raises:
-        MissingExtra: One of them needs a package that is not installed.
+        MissingExtra: A check needs a package that is not installed.
     """
     from redraft.checks.derive import checks_in
     from redraft.checks.parse import parse_check
@@ -146,7 +146,7 @@ def group_of(written: Written) -> AllOf | AnyOf:
             hint=r"Inside any(…) and all(…), write an unbalanced parenthesis as \( or \).",
         )
     if rest[end + 1 :].strip():
-        raise written.error(f"unexpected {rest[end + 1 :].strip()[:30]!r} after {kind}(…)")
+        raise written.error(f"{kind}(…) is followed by {rest[end + 1 :].strip()[:30]!r}")
     inside = rest[1:end]
     cuts = [index for index, char, depth in _nested(inside) if char == ";" and depth == 0]
     parts = [inside[cut + 1 : to].strip() for cut, to in pairwise([-1, *cuts, len(inside)])]
@@ -162,7 +162,7 @@ def closing(text: str) -> int | None:
 
 
 def _nested(text: str) -> Iterator[tuple[int, str, int]]:
-    """Yield position and character, and the depth of parentheses after it; no escaped characters."""
+    """Yield the position of each unescaped character, itself, and the depth of parentheses after it."""
     depth = index = 0
     while index < len(text):
         char = text[index]

@@ -1,9 +1,9 @@
 """IFEval's 25 types of constraints as checks: `ifeval:keywords:existence {"keywords": ["rain"]}`.
 
-Each decides as the paper's program does (Zhou et al., arXiv:2311.07911), so that scores compare with
+Each type decides as the paper's program does (Zhou et al., arXiv:2311.07911), so that scores compare with
 published ones. But `segment` replaces nltk for splitting sentences and finding capital words, and fastText
-replaces langdetect for recognising languages: docs/evaluate.md lists the differences. Each type has its form,
-and a rule for when the beginning of an answer has broken it for good.
+replaces langdetect for recognising languages: docs/evaluate.md lists the differences. Many types have a form
+that steers a model, and a test whether the beginning of an answer has broken them for good.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Type:
 
     decide: Decide
     values: dict[str, Any]  # the names of its values, and their types
-    demand: str  # the demand, with the values in it
-    # The form of what meets it, if that can be steered. Upper bounds alone mostly cannot.
+    demand: str  # the demand, with placeholders for the values
+    # The form of answers that meet it, if it can steer a model. Upper bounds alone mostly cannot.
     form: Callable[[Values], Form | None] | None
-    # Whether the beginning of an answer has broken it; None where it may always still be met.
+    # Tells whether the beginning of an answer has broken it for good; None if no beginning can.
     lost: Lost | None
 
 
@@ -60,10 +60,10 @@ def _type(
     lost: Lost | None = None,
     grows: Callable[[str], str] | None = None,
 ) -> Callable[[Decide], Decide]:
-    """Return a decorator that makes a function the judgement of a type. Its values are those in the demand.
+    """Return a decorator that registers a type by its `decide`. By default, its values are the demand's.
 
-    `grows` is for types that are lost once broken, if their relation is not "at least": it returns the part
-    of a text that can no longer change.
+    `grows` is for types that stay broken once they are broken, unless their relation is "at least". It
+    returns the part of a text that can no longer change.
     """
 
     def add(decide: Decide) -> Decide:
@@ -256,7 +256,7 @@ def _first_word(answer: str, values: Values) -> Decision:
     form=_slots("[…]", "num_placeholders"),
 )
 def _placeholders(answer: str, values: Values) -> Decision:
-    # Up to the last bracket that closes, so that it takes one pass however many are never closed.
+    # Search up to the last closing bracket, so that unclosed brackets do not cost quadratic time.
     count = sum(len(re.findall(r"\[[^\]]*\]", line[: line.rfind("]") + 1])) for line in answer.split("\n"))
     return count >= values["num_placeholders"], f"it has {count} placeholders in square brackets"
 
@@ -277,7 +277,7 @@ _BULLETS = [re.compile(rf"^[^\S\n]*{mark}.*$", re.MULTILINE) for mark in (r"\*[^
 
 
 def _count_bullets(text: str) -> int:
-    """Count as the paper's program does: a line break may follow a star."""
+    """Count bullets as the paper's program does: a line break may follow a star."""
     return sum(len(bullet.findall(text)) for bullet in _BULLETS)
 
 
@@ -436,7 +436,7 @@ def _lowercase(answer: str, _: Values) -> Decision:
 
 def _english(answer: str) -> Decision:
     case = "capital" if answer.isupper() else "small"
-    found = likeliest(answer.lower())  # fastText knows words in capitals badly
+    found = likeliest(answer.lower())  # fastText recognises capitals badly
     return found == "en", f"it is in {case} letters, in the language {found}"
 
 

@@ -82,7 +82,7 @@ def _load(program: str, setup: str, space: dict[str, Any]) -> None:
 
 
 def _tried(test: str, names: dict[str, Any]) -> dict[str, Any]:
-    """Run a test. Return `passed`, or what the program did, without revealing the test."""
+    """Run a test. Return whether it passed and, if not, what the program did, without revealing the test."""
     last: dict[str, str] = {}
     space = dict(names)
     for name, value in names.items():
@@ -117,7 +117,7 @@ def _noted(name: str, function: Callable[..., Any], last: dict[str, str]) -> Cal
 def _shown(value: Any) -> str:
     try:
         return _short(repr(value))
-    except Exception:  # noqa: BLE001  (a program's own `__repr__` may be part of it)
+    except Exception:  # noqa: BLE001  (`__repr__` may be the program's own)
         return f"<{type(value).__name__} object>"
 
 

@@ -19,8 +19,8 @@ from pydantic_core import from_json
 from redraft.chain import Chain, Place
 from redraft.errors import fault_of
 
-MOST_STARTS = 1000  # brackets in a text that are tried; each failure takes time in proportion to the text
-LONG = 1000  # characters: text that is JSON for as long is meant as JSON
+MOST_STARTS = 1000  # most brackets of a text to try; each failure takes time proportional to the text
+LONG = 1000  # characters: text that is valid JSON for this long is meant as JSON
 
 _SPACE = re.compile(r"[\s\ufeff]*")
 _START = re.compile(r"""\{(?=\s*["'}\w])|\[(?=\]|\s*(?:["{\[\]\d-]|true|false|null))""")
@@ -54,7 +54,7 @@ def read_json(answer: str) -> tuple[Any, str]:
     if len(marked) > 1:
         raise NotJson(f"The answer has {len(marked)} JSON blocks, and exactly one is wanted.")
     if [each.mark for each in blocks] == [""] and text.lstrip()[:1] in "`~":
-        marked = [] if text[blocks[0].end :].strip("`~ \n") else blocks  # one that is all of the text
+        marked = [] if text[blocks[0].end :].strip("`~ \n") else blocks  # a fence around the text
     block = marked[0] if marked else None
     begin, end = (block.begin, block.end) if block else (0, len(text))
     try:
@@ -78,8 +78,8 @@ def json_so_far(text: str) -> Any:
     if begin is None:
         return None
     begun = re.split(r"\n[`~]", text[begin.start() :])[0]  # a fence ends it
-    if len(re.findall(r'(?<!\\)(?:\\\\)*"', begun)) % 2 == 0:  # outside of a text
-        begun = re.sub(r"(?<![\d.eE+-])[\d.eE+-]+\Z", "", begun)  # a number that is cut is another number
+    if len(re.findall(r'(?<!\\)(?:\\\\)*"', begun)) % 2 == 0:  # outside of strings
+        begun = re.sub(r"(?<![\d.eE+-])[\d.eE+-]+\Z", "", begun)  # a cut number is another number
     try:
         return from_json(begun, allow_partial="trailing-strings")
     except ValueError:  # it is broken
@@ -102,21 +102,21 @@ def fenced(text: str) -> list[Block]:
 
 
 def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tuple[Any, str]:
-    """Return the one object or list in a part of a text that is not JSON as a whole because of `fault`."""
+    """Return the only object or list in a part of a text. `fault` says why the whole part is not JSON."""
     found: list[tuple[Any, str]] = []
     at, tried = begin, 0
     while (start := _START.search(text, at, end)) and tried < MOST_STARTS:
         try:
             value, at = _raw(text, start.start(), end)
         except json.JSONDecodeError as error:
-            first = begin and not text[begin : start.start()].strip()  # of a block
+            first = begin and not text[begin : start.start()].strip()  # in its block
             if first or _MEANT.match(text, start.start()) or error.pos - start.start() > LONG:
                 raise _not_json(error, text) from None
             at, tried = start.end(), tried + 1
             continue
         before, after = text[: start.start()].rpartition("\n")[2], text[at:].partition("\n")[0]
         items = value if isinstance(value, list) else [value] * bool(value)
-        # `[1]` and `{}` in a sentence may be a part of it; not `{}` after a colon, at the end of a line.
+        # `[1]` and `{}` may be words of a sentence, except `{}` after a colon at the end of a line.
         meant = any(isinstance(item, dict | list | str) for item in items)
         alone = not before.strip() or (not value and before.rstrip().endswith(":"))
         if meant or (alone and not after.strip("` .")):
@@ -180,7 +180,7 @@ def keys_of(pointer: str) -> list[str]:
 
 @lru_cache(maxsize=8)
 def json_in(answer: str) -> tuple[int, str]:
-    """Return where the JSON of an answer begins, and its text; -1 if the answer does not contain it."""
+    """Return the position and text of an answer's JSON. The position is -1 if the answer lacks the text."""
     try:
         text = read_json(answer)[1]
     except NotJson:
@@ -213,8 +213,8 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
     """Return where a value begins and ends in a JSON text, and the text to insert before it.
 
-    A missing property goes after the last one, and the text to insert is its name. Return None if there is no
-    such place.
+    A missing property goes after the last property, and the text to insert is its name. Return None if
+    there is no such place.
     """
     begin, end = _after_space(text, 0), len(text.rstrip())
     for depth, key in enumerate(keys, start=1):

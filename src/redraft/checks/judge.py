@@ -1,8 +1,8 @@
 """Checks by a model: a judge scores the answer by a rubric, or a reward model scores it directly.
 
-The judge explains first and writes its score on the last line; a reply without one is an error. A reward
-model's score is the logistic function of the reward. Such models are trained on differences, so their scores
-rank answers to the same prompt, and a bar suits only one model and kind of prompt.
+The judge explains first and writes its score on the last line. A score that is missing twice is an error. A
+reward model's score is the logistic function of the reward. Such models are trained on differences, so their
+scores rank answers to the same prompt, and a bar suits only one model and kind of prompt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from redraft.engines.hf.reward import RewardModel
 
 
-JUDGE_BAR = 7  # the default score, of 10, that passes
+JUDGE_BAR = 7  # the lowest passing score of 10, by default
 
 MAX_SCORE = 10
 _SHOWN = 60
@@ -70,11 +70,11 @@ class Judge:
     engine: Engine = field(repr=False, compare=False)  # the judge's engine, which the caller closes
     bar: int = JUDGE_BAR  # the lowest score that passes, 1 to 10
     rubric: str = field(default="", repr=False)
-    thoughts: bool = False  # whether the judge is shown the reasoning before the answer, too
+    thoughts: bool = False  # whether the judge also sees the reasoning before the answer
 
     @classmethod
     def of(cls, source: str, engine: Engine | None, bar: int = JUDGE_BAR, *, thoughts: bool = False) -> Self:
-        """Read a rubric: the content of the file with that name, or the text itself if there is none."""
+        """Read a rubric: the content of the file with that name, or the text itself if there is no file."""
         if engine is None:
             raise CheckSyntaxError(f"judge:{source:.60}: there is no judge model.", hint=_HINT)
         if not 1 <= bar <= MAX_SCORE:
@@ -88,7 +88,7 @@ class Judge:
         return f"judge{f'[{option}]' if option else ''}:{self.source}"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Ask the judge. Its reasons become the message, and (score - 1) / 9 the score.
+        """Ask the judge. Its reasons become the message, and (score - 1) / 9 becomes the score.
 
         If the last line of a reply has no score, the judge is asked for it once more.
         """
@@ -120,9 +120,9 @@ class Judge:
 
 
 def _quoted(reasons: str, answer: str) -> list[tuple[int, int]]:
-    """Return the passages that a judge quotes. Every sentence must quote one that is once in the answer."""
+    """Return the places that a judge quotes; empty if a sentence has no quotation, or one is not unique."""
     quotes = [next(filter(None, match.groups())).rstrip(".,…") for match in QUOTED.finditer(reasons)]
-    other = [said for said in sentences(QUOTED.sub("“”", reasons)) if "“”" not in said]  # another fault
+    other = [said for said in sentences(QUOTED.sub("“”", reasons)) if "“”" not in said]  # other faults
     if other or not all(quote and answer.count(quote) == 1 for quote in quotes):
         return []
     return [(begin := answer.find(quote), begin + len(quote)) for quote in quotes]
@@ -154,7 +154,7 @@ def _read_rubric(source: str) -> str:
     return source
 
 
-REWARD_BAR = 0.5  # the default score of a reward model that passes: a reward of 0
+REWARD_BAR = 0.5  # the lowest passing score of a reward model, by default: a reward of 0
 
 
 @dataclass(frozen=True)

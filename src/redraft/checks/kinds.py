@@ -71,9 +71,9 @@ class Written:
     """A check split into its parts: `command`, `10s`, `:pytest -q`."""
 
     kind: str
-    form: str  # of its kind, for errors
+    form: str  # the written form of its kind, for errors
     option: str | None  # the text in brackets
-    rest: str  # all that follows, without the space around it
+    rest: str  # the text that follows, stripped
     judge: Engine | None  # the model of `judge:` checks
     nested: Callable[..., Check]  # parses a part of a check
 
@@ -110,7 +110,7 @@ def may_ask_judge(check: str) -> bool:
     """Return whether the short form of a check names a kind that asks a judge."""
     known = plugins("redraft.checks")
     for name in known.keys() & set(re.findall(r"[\w-]+", check)):
-        with suppress(RedraftError):  # one that does not load asks none: the name may be a mere word
+        with suppress(RedraftError):  # a kind that does not load asks no judge, or is a mere word
             if known[name].load(CheckKind).asks_judge:
                 return True
     return False
@@ -128,7 +128,7 @@ _of_text, _written = partial(_made, attrgetter("text")), partial(_made, lambda w
 
 
 def _plain(module: str, maker: str, *given: str, guess: str = "") -> Callable[[Written], Check]:
-    """Return a function that makes a check without an argument. `guess` is a kind perhaps meant instead."""
+    """Return a function that makes a check without an argument. `guess` names a kind that may be meant."""
 
     def make(written: Written) -> Check:
         if written.rest:
@@ -148,7 +148,7 @@ def _count(written: Written) -> Check:
     if not found:
         raise written.error(f"{written.found}, but needs a comparison with a whole number")
     if found.end() < len(written.rest):
-        raise written.error(f"unexpected {written.rest[found.end() :][:30]!r} after {written.kind}{found[0]}")
+        raise written.error(f"{written.kind}{found[0]} is followed by {written.rest[found.end() :][:30]!r}")
     op, number, upper = found["op"], int(found["low"]), found["high"]
     if upper is not None and op not in {"=", "=="}:
         raise written.error(f"a range needs =, not {op}")
@@ -179,7 +179,7 @@ def _command(written: Written) -> Check:
         return Command.of(written.text)
     limit = _SECONDS.fullmatch(written.option.strip())
     if not limit or float(limit[1]) <= 0:
-        raise written.error(f"command[{written.option}]: write a time limit such as command[10s]:")
+        raise written.error(f"command[{written.option}]: write a time limit, as in command[10s]")
     return Command.of(written.text, float(limit[1]))
 
 
@@ -188,7 +188,7 @@ def _judge(written: Written) -> Check:
 
     found = _JUDGED.fullmatch(str(JUDGE_BAR) if written.option is None else written.option.strip())
     if not found:
-        raise written.error(f"judge[{written.option}]: write judge[8]: or judge[8, reasoning]:")
+        raise written.error(f"judge[{written.option}]: write a score or reasoning, as in judge[8, reasoning]")
     return Judge.of(written.text, written.judge, int(found[1] or JUDGE_BAR), thoughts=bool(found[2]))
 
 
@@ -198,7 +198,7 @@ def _reward(written: Written) -> Check:
     try:
         bar = REWARD_BAR if written.option is None else float(written.option)
     except ValueError:
-        problem = f"reward[{written.option}]: write the lowest passing score, such as reward[0.7]:"
+        problem = f"reward[{written.option}]: write the lowest passing score, as in reward[0.7]"
         raise written.error(problem) from None
     return Reward.of(written.text, bar)
 
@@ -287,12 +287,12 @@ REWARD = CheckKind(
 )
 TOOL = _for_anyone(
     "tool:pay.amount<=100",
-    "an argument of a call: a bound, or a check as in tool:mail.subject words<=8; "
-    "tool:pay once; tool:pay after search",
+    "an argument of a tool call is in bounds, or passes a check as in tool:mail.subject words<=8; "
+    "a tool is called at most once, or after another: tool:pay once; tool:pay after search",
     _written("tools", "ToolCheck.of"),
 )
 ANY = _for_anyone("any(A; B)", "at least one of these checks passes", _group)
 ALL = _for_anyone("all(A; B)", "every one of these checks passes", _group)
 AUTO = _for_anyone(
-    "auto", "what the prompt itself demands in plain words (redraft checks PROMPT)", _plain("groups", "Auto")
+    "auto", "does what the prompt demands in plain words (redraft checks PROMPT)", _plain("groups", "Auto")
 )

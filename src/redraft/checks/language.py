@@ -44,7 +44,7 @@ NEAR = (
     "|az tr|hi mr ne|kk ky"
 )
 """Families of languages that the model mixes up in a short text."""
-LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}  # it mixes up, mostly the one way round
+LARGER = {"ca": "es fr it oc pt", "gl": "pt", "oc": "ca es fr it pt"}  # taken for these, hardly vice versa
 
 LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.
 PROBABLE = 0.5  # least probability to trust
@@ -85,9 +85,9 @@ def _detector() -> LangDetector:
 
 
 # Chosen on 60 short texts of tests/data/short_texts.tsv, and tested on 60 others and 16 with foreign words.
-LIKELY = 0.3  # least probability of another language, and those near it, for a verdict against an answer
-SHARE = 0.001  # for each letter: the probability of the language that leaves it possible
-APART = 100  # letters by which near languages, such as Norwegian and Danish, can be told
+LIKELY = 0.3  # least probability of another language and its family for an answer to fail
+SHARE = 0.001  # times the letters: least probability of the right language for an answer to pass
+APART = 100  # letters from which near languages, such as Norwegian and Danish, can be told apart
 _NO_WORDS = "The answer has no words whose language could be told."
 _NO_PROSE = regex.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+")
 
@@ -126,8 +126,8 @@ class Language:
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Fail if the answer is clearly in another language. The score is the probability of the right one.
 
-        A short text, with a name or a foreign word in it, is weak evidence: the shorter it is, the less
-        probable the right language must be for a failure. Otherwise the answer passes.
+        A short text with a name or a foreign word in it is weak evidence. The shorter the text, the less
+        probable the right language has to be for the answer to fail.
         """
         text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
         text = text if any(map(str.isalpha, text)) else answer
@@ -168,7 +168,7 @@ class Language:
 
     def _alike(self, text: str, letters: int) -> frozenset[str]:
         family = near(self.code)
-        if "hr" in family:  # one language by its words, and Serbian has two scripts
+        if "hr" in family:  # these share their words, but Serbian has two scripts
             apart = self.code in ("hr", "bs") and bool(regex.search(r"\p{Cyrillic}", text))
         else:
             apart = letters >= APART

@@ -16,12 +16,12 @@ from fractions import Fraction
 import regex
 
 MOST_CHARACTERS = 500
-"""The most characters of an answer; MATH's longest has 63. Brackets in a longer one may nest too deeply."""
+"""The most characters of an answer; MATH's longest has 63. Brackets in longer ones may nest too deeply."""
 
 _BRACES = r"(?P<{0}>\{{(?:[^{{}}]|(?&{0}))*\}})"
 _A, _B = _BRACES.format("a"), _BRACES.format("b")
 _ROW = "¶"
-"""Stands for the end of a matrix's row, whose backslashes would look like other marks; ⟦ ⟧ for its ends."""
+"""Replaces the end of a matrix row: its backslashes would look like other marks. ⟦ and ⟧ enclose a matrix."""
 
 _SIMPLE = (
     (r"(?<=(?<![\d.,_])\d{1,3}(?: \d{3})*) (?=(?:\d{3} )*\d{3}(?!\d))", ""),
@@ -46,14 +46,14 @@ _SIMPLE = (
     (r"\\begin\{[bpv]matrix\}", "⟦"),
     (r"\\end\{[bpv]matrix\}", "⟧"),
 )
-"""Other spellings of the same, in order."""
+"""Patterns of other spellings, each with its replacement, in order."""
 
 _TEXT = regex.compile(r"\\(?:text|mbox|textbf|textit|mathrm|mathbf|operatorname|rm)\s*\{([^{}]*)\}")
 _UNIT = regex.compile(
     r"(?<=[\d}]|\\pi)\s*(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\s(?!sqrt|pi|frac|cup|or|and)[a-zA-Z]{2,}(?:\s[a-zA-Z]+)*)(?:\^\{?\d\}?)?\s*$"
 )
 _SPACE = regex.compile(r"(?<!\\(?:sin|cos|tan|cot|sec|csc|ln|log|exp|pi))\s+|\s+(?![a-zA-Z])")
-"""All spaces but those that end a command before a letter."""
+"""Matches all spaces except those that end a command before a letter."""
 
 _THOUSANDS = regex.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _NAMED = regex.compile(r"^[a-zA-Z](?:\([a-zA-Z]\))?(?:=|\\in)(?=[^<>]+$)")
@@ -68,7 +68,7 @@ def canonical(text: str) -> Hashable:
 
 
 def same(one: str, other: str) -> bool:
-    """Return whether two texts are the same answer. A line may be `3x - y = 7` or `y = 3x - 7`."""
+    """Return whether two texts are the same answer, as the equations `3x - y = 7` and `y = 3x - 7` are."""
     if canonical(one) == canonical(other):
         return True
     if not all("=" in text and len(text) <= MOST_CHARACTERS for text in (one, other)):
@@ -132,7 +132,7 @@ def _value(text: str) -> Hashable:
 
 
 def _unordered(text: str) -> Hashable:
-    """Return the elements of a list as a multiset; `a±b` are two. One element is itself."""
+    """Return the elements of a list as a multiset, or its only element. `a±b` counts as two."""
     parts = []
     for piece in _split(text):
         if piece.count(r"\pm") == 1:
@@ -144,7 +144,7 @@ def _unordered(text: str) -> Hashable:
 
 
 def _split(text: str) -> list[str]:
-    """Split at the commas (and `and`, `or`) that no bracket holds."""
+    """Split at commas, semicolons, `and` and `or` outside of brackets."""
     parts, depth = [""], 0
     for char in regex.sub(r"(?<=[\d}])(?:and|or)(?=[-\d\\]|[a-zA-Z]=)", ",", text):
         depth += (char in _OPEN) - (char in _CLOSE)
@@ -169,10 +169,10 @@ Scalar = Fraction | complex
 
 _TOKEN = regex.compile(r"\d+\.?\d*|\.\d+|\\[a-zA-Z]+|\S")
 _POINTS = 3
-_DIGITS = 9  # digits that count of a number that is not exact
+_DIGITS = 9  # significant digits of an inexact number
 
 _MOST_BITS, _MOST_FACTORIAL = 20_000, 200
-"""The largest exact numbers: a formula of a few characters can be larger than any memory."""
+"""Limits of exact numbers: the value of a short formula may exceed any memory."""
 
 _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "sin": cmath.sin,
@@ -220,7 +220,7 @@ def _size(value: Scalar) -> Scalar:
 
 
 class _Reader:
-    """Computes a formula from left to right, or raises an error. A point gives the values of its letters."""
+    """Computes a formula from left to right, or raises an error. `point` decides the values of letters."""
 
     def __init__(self, tokens: list[str], point: int) -> None:
         self.tokens = [*tokens, ""]
@@ -348,7 +348,7 @@ class _Reader:
         return raised(found, power)
 
     def index(self) -> Scalar:
-        r"""Read a subscript: one digit, or what is in braces, as in `\log_28` of 8."""
+        r"""Read a subscript: one digit, or the content of braces. `\log_28` has the base 2."""
         if self.next.isdecimal() and len(self.next) > 1:
             digit, self.tokens[self.place] = self.next[0], self.next[1:]
             return Fraction(digit)

@@ -28,7 +28,7 @@ from redraft.errors import UsageError, shown
 class OutputCheck:
     """The answer is JSON from which pydantic makes a value of a type."""
 
-    type: Any  # what the user gave: a pydantic model, `list[Model]`, a union, a TypedDict
+    type: Any  # the user's type: a pydantic model, `list[Model]`, a union, a TypedDict
     adapter: TypeAdapter[Any] = field(repr=False, compare=False)
     context: Any = field(default=None, repr=False, compare=False)  # for validators of the type
 

@@ -33,7 +33,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
     Args:
         text: The short form, such as `words<=50` or `any(json; contains:no data)`.
         judge: The model of `judge:` checks.
-        writer: Who wrote the check, which limits the kinds. Only the plugin of its kind is imported.
+        writer: Who wrote the check, which limits the allowed kinds. Only the plugin of its kind is imported.
 
     Raises:
         CheckSyntaxError: The kind is unknown or not allowed, or its form is wrong.
@@ -51,7 +51,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
 def parse_checks(
     checks: Iterable[str | Check | Callable[..., Any]], *, judge: Engine | None = None
 ) -> tuple[Check, ...]:
-    """Parse short forms, `Check` values and functions (see `function`). Raises as `parse_check` does."""
+    """Parse short forms, `Check` values and functions (see `function`). Errors are those of `parse_check`."""
     found: list[Check] = []
     for check in checks:
         if isinstance(check, str):
@@ -84,7 +84,7 @@ class _Parser:
     judge: Engine | None
     writer: Writer
     depth: int = 0
-    escaped: bool = False  # as what stands in a group is
+    escaped: bool = False  # whether the text is escaped, as in a group
 
     def check(self, text: str) -> Check:
         head = _HEAD.match(text)
@@ -97,7 +97,7 @@ class _Parser:
             hint = f"checks: {' '.join(usable)}   (docs/checks.md)"
             raise CheckSyntaxError(f"no check is called {name!r}. {guess}".rstrip(), hint=hint)
         if self.writer == "data":
-            known[name].load(CheckKind)  # a broken plugin of the user's raises here
+            known[name].load(CheckKind)  # a broken user plugin raises here
         if self.writer != "user" and name not in check_kinds(self.writer):
             hint = f"checks: {' '.join(check_kinds(self.writer))}"
             where = "in a data file" if self.writer == "data" else "here"
@@ -108,9 +108,9 @@ class _Parser:
             rest = unescape(rest)
         written = Written(name, kind.form, head["option"], rest, self.judge, self.nested)
         if self.depth and name == "tool":
-            raise written.error("tool: cannot be used inside any(…) or all(…)")
+            raise written.error("tool:… cannot be used inside any(…) or all(…)")
         if written.option is not None and not kind.takes_option:
-            raise written.error(f"{name} has no option in brackets")
+            raise written.error(f"{name} takes no option in brackets")
         return known[name].guarded(kind.make, Check)(written)
 
     def nested(self, text: str, *, escaped: bool = True) -> Check:

@@ -15,7 +15,7 @@ from itertools import islice
 
 import regex
 
-REGEX_SECONDS = 2.0  # time limit of a search, in seconds of processor time: a busy machine fails no answer
+REGEX_SECONDS = 2.0  # time limit of a search, in processor time: a busy machine fails no answer
 
 MAX_EXPANDED = 100_000
 """The most characters of a pattern with its counts expanded; compiling that many takes about 100 MB."""
@@ -27,14 +27,14 @@ _TOKEN = regex.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<count>\d{1,9})(?:
 
 
 _limit: ContextVar[tuple[float, float]] = ContextVar("limit", default=(float("inf"), 0))
-"""The processor time of the thread at which `within` ends, and its seconds."""
+"""The thread's processor time at which `within` ends, and the seconds that it was given."""
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Limit the time in which patterns are compiled and schemas are checked and applied.
 
-    It is processor time of this thread. A pattern takes up to a second, and a text may contain thousands.
+    The limit is processor time of this thread. A pattern takes up to a second, and a text may have thousands.
     Limits nest: the outer one still applies.
     """
     before = _limit.set(min(_limit.get(), (time.thread_time() + seconds, seconds)))
@@ -63,11 +63,11 @@ def readable(text: str) -> str:
 def compiled(pattern: str) -> regex.Pattern[str]:
     """Compile a pattern. Raise `BadPattern` if it is invalid or too large, or if `within` has ended."""
     if reason := late():
-        raise BadPattern(f"{reason} to compile it and the patterns before it")
+        raise BadPattern(f"{reason} to compile this pattern and those before it")
     try:
         if _expanded(pattern) > MAX_EXPANDED:
             raise BadPattern(f"it is too long with its counts expanded ({MAX_EXPANDED} characters at most)")
-        # regex's own cache draws from the user's `random` to make room.
+        # To make room, regex's own cache would draw from the user's `random`.
         return regex.compile(pattern, cache_pattern=False)
     except RecursionError:
         raise BadPattern("it is nested too deeply") from None

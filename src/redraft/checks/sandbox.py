@@ -29,13 +29,13 @@ from redraft.checks import inside
 from redraft.checks.base import turn
 from redraft.errors import CheckError, UsageError
 
-TRY_SECONDS = 30  # longest try of the sandbox, and its limit of CPU time
+TRY_SECONDS = 30  # time limit for trying the sandbox, also in CPU time
 
-START_SECONDS = 60.0  # longest start of the interpreters, which is not a fault of the program
+START_SECONDS = 60.0  # longest start of an interpreter; a slow start is not the program's fault
 
 Job = dict[str, Any]  # the work of `inside`: `program`, `setup` and `tests`
 
-Report = dict[str, Any]  # what happened in a test: `passed`, else also what `inside` saw, or `late`
+Report = dict[str, Any]  # a test's result: `passed` and, if it failed, what `inside` saw, or `late`
 
 
 async def run_job(job: Job, seconds: float) -> list[Report]:
@@ -71,7 +71,7 @@ async def run_job(job: Job, seconds: float) -> list[Report]:
 
 
 async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
-    """Return the next line. Other text that the program writes ends the job."""
+    """Return the next report. Any other output of the program ends the job."""
     try:
         async with asyncio.timeout(seconds):
             report = json.loads(await lines.readline())
@@ -84,7 +84,7 @@ async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
 
 @contextlib.contextmanager
 def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
-    """Run `inside` in the sandbox, and kill it at the end. asyncio's own hang if cancelled early."""
+    """Run `inside` in the sandbox, and kill it at the end. asyncio's processes hang if cancelled early."""
     with filtering() as number:
         process = subprocess.Popen(  # noqa: S603
             jail(number, cpu),
@@ -99,7 +99,7 @@ def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # bwrap's own child too, which waits for it at the start
+            os.killpg(process.pid, signal.SIGKILL)  # also bwrap's child, which waits for bwrap at first
         process.wait()
 
 
@@ -182,10 +182,10 @@ syslog 103 116 | unshare 272 97 | bpf 321 280 | perf_event_open 298 241 | userfa
 io_uring_setup 425 425 | add_key 248 217 | request_key 249 218 | keyctl 250 219 | memfd_create 319 279
 memfd_secret 447 447 | shmget 29 194 | msgget 68 186 | semget 64 190 | mq_open 240 180
 """
-"""Each call with its number on x86-64 and on ARM64, from asm/unistd.h; - where there is none.
+"""System calls with their numbers on x86-64 and ARM64, from asm/unistd.h; - stands for no number.
 
-They start processes, which share no limit of memory, or take memory that no limit counts, or reach parts of
-the kernel that namespaces do not divide. All fail with EPERM.
+These calls start processes, which share no memory limit, take memory that no limit counts, or reach parts of
+the kernel that namespaces do not isolate. All fail with EPERM.
 """
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _CLONE_THREAD = 0x00010000
@@ -210,7 +210,7 @@ def filtering() -> Iterator[int]:
         (_EQUAL, _ARCHITECTURES[machine], 1, 0),
         (_RETURN, _KILL, 0, 0),
         (_LOAD, 0, 0, 0),
-        (_AT_LEAST, 0x40000000, 0, 1),  # x32, with numbers of its own
+        (_AT_LEAST, 0x40000000, 0, 1),  # x32, which has other numbers
         (_RETURN, _KILL, 0, 0),
         *(
             step
@@ -219,7 +219,7 @@ def filtering() -> Iterator[int]:
             for step in ((_EQUAL, int(call[1 + column]), 0, 1), refuse)
         ),
         (_EQUAL, _CLONE3[column], 0, 1),
-        (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),  # its flags are out of sight; libc then takes clone
+        (_RETURN, _ERRNO | errno.ENOSYS, 0, 0),  # its flags cannot be read; libc then uses clone
         (_EQUAL, _CLONE[column], 0, 3),
         (_LOAD, 16, 0, 0),
         (_BITS, _CLONE_THREAD, 1, 0),

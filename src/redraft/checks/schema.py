@@ -31,9 +31,9 @@ SCHEMA_SECONDS = 10.0
 MAX_UNEVALUATED = 10_000
 """The most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
 
-MOST_PARTS = 10_000  # of a schema that `impossible` looks at
+MOST_PARTS = 10_000  # most parts of a schema that `impossible` looks at
 _NAMED = ("$defs", "definitions")
-MOST_WAYS = 40  # parts of a schema that may say what is within a value
+MOST_WAYS = 40  # most parts of a schema that may describe an inner value
 MOST_WRITTEN = 500_000  # items, names or characters: no model writes more
 
 _WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}
@@ -64,9 +64,9 @@ def validator_of(schema: Schema, name: str) -> Validator:
         if not impossible(schema):
             return found
         problem = "no JSON fits it: a required part allows no value, is too long, or contains itself"
-        hint = "Look for `not`, `false`, a minimum above its maximum or 500,000, a type that needs itself."
+        hint = "Look for `not`, `false`, a minimum above its maximum or 500,000, or a type that needs itself."
     except SchemaError as error:
-        problem = f"not a JSON Schema: {error.json_path}: {error.message}"
+        problem = f"it is not a JSON Schema: {error.json_path}: {error.message}"
     except Unresolvable as error:
         ref = f"{error.ref}#{error.anchor}" if isinstance(error, NoSuchAnchor) else error.ref
         problem = f"it refers to {ref!r}, which is not in the file, and nothing is fetched"
@@ -81,7 +81,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
 
 @lru_cache(512)
 def fault_of(text: str) -> tuple[str, str] | None:
-    """Return where a JSON Schema breaks the rules for schemas, and how: `.type`, "'x' is not one of …".
+    """Return the place and description of a fault in a JSON Schema: `.type`, "'x' is not one of …".
 
     Return None if any draft accepts it, as schemas seldom name their draft, or if checking takes too long.
     """
@@ -89,7 +89,7 @@ def fault_of(text: str) -> tuple[str, str] | None:
     from jsonschema.validators import Draft4Validator, Draft7Validator, Draft202012Validator
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
-    same: Any = ([], None)  # of `required`: drafts differ in an empty list, and servers take null for nothing
+    same: Any = ([], None)  # left out: drafts differ in an empty `required`, and null counts as missing
     hook = lambda part: {name: each for name, each in part.items() if each not in same}  # noqa: E731
     schema: Any = json.loads(text, object_hook=hook)
     fault: Any = None
@@ -156,7 +156,7 @@ def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     """Return how many of `keys` were used, and the schema of the value that they lead to.
 
     If the schema does not describe an inner value, return the schema of the value around it. The schema is
-    False if the value may not exist. Return None if there are references that are not followed.
+    False if the value may not exist. Return None if it has references that cannot be followed.
     """
     part, used = schema, 0
     for key in keys:
@@ -189,9 +189,9 @@ def object_of(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _within(schema: Any, part: Any, key: str) -> Any:
-    """Return the schema of a value inside; False if there may be none; None if the schema does not say.
+    """Return the schema of an inner value; False if there may be none; None if the schema does not say.
 
-    In a union, one of its branches decides.
+    The branches of a union that describe the value have to agree.
     """
     parts, found = [part], list[Any]()
     for each in parts:
@@ -347,7 +347,7 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
 
 
 def _multiple_of(validator: Any, factor: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
-    """`multipleOf` in exact decimals: jsonschema crashes on numbers beyond a float."""
+    """Check `multipleOf` in exact decimals: jsonschema crashes on numbers beyond a float."""
     if not validator.is_type(instance, "number"):
         return
     if abs(instance) == float("inf") or (Fraction(str(instance)) / Fraction(str(factor))).denominator != 1:

@@ -33,9 +33,9 @@ def _listed(words: str) -> frozenset[str]:
 
 # A full stop after these never ends a sentence.
 _TITLES = _listed("mr mrs ms dr prof gen col sgt capt lt rev hon gov sen vs cf approx ca")
-# After these it does not where a number follows: `No. 5`, but `The answer is no. Go on.`
+# After these, it ends no sentence if a number follows: `No. 5`, unlike `The answer is no. Go on.`
 _NUMBERED = _listed("no nos fig figs vol eq eqs sec ch p pp jan feb mar apr jun jul aug sep sept oct nov dec")
-# After these, an initial (`J.`) or dotted letters (`U.S.`) it does only where a starter follows.
+# After these, an initial (`J.`) or dotted letters (`U.S.`), it ends a sentence only if a starter follows.
 _LOOSE = _listed("etc al st jr sr inc ltd co corp ph.d")
 _DOTTED = regex.compile(r"(?:\p{L}\.)*\p{L}")
 _STARTERS = _listed(
@@ -45,7 +45,7 @@ _STARTERS = _listed(
 
 def words(text: str) -> list[str]:
     """Return the words of a text."""
-    return _WORD.findall(text.replace("\u202f", " "))  # a space, though UAX 29 joins words at it
+    return _WORD.findall(text.replace("\u202f", " "))  # this is a space, though UAX 29 joins words at it
 
 
 def count_words(text: str) -> int:

@@ -169,7 +169,7 @@ class JsonSchema:
             return passed("The answer is JSON that fits the schema.")
         from jsonschema.exceptions import best_match
 
-        # Of a failed `anyOf`, the fault in the branch that fits best.
+        # For a failed `anyOf`, this is the fault in the branch that fits best.
         nearer = [best_match([fault]) or fault for fault in found]
         lines = [f"{fault.json_path}: {_said(fault)}" for fault in nearer]
         count = min(len(found), MAX_COUNTED)
@@ -220,7 +220,7 @@ _BOUNDS = {
     "number": ("minimum", "maximum", ""),
     "integer": ("minimum", "maximum", ""),
 }
-"""By type: the keywords of the least and the most, and what they count."""
+"""By type: the keywords of the lower and the upper bound, and the unit that they count."""
 
 _NUMBER = {"exclusiveMinimum": "over {}", "exclusiveMaximum": "under {}", "multipleOf": "a multiple of {}"}
 _OTHERS = {
@@ -229,7 +229,7 @@ _OTHERS = {
     "number": _NUMBER,
     "integer": _NUMBER,
 }
-"""By type: other keywords, and their words."""
+"""By type: other keywords, and their wording."""
 
 
 def sketch(schema: Any) -> str | None:
@@ -290,7 +290,7 @@ class _Sketch:
         self._references += 1
         if self._references > MOST_REFERENCES or not reference.startswith("#/"):
             raise _Unsaid
-        return target_of(self._root, reference)  # None cannot be said, either
+        return target_of(self._root, reference)  # None cannot be expressed, either
 
     def _object(self, said: dict[str, Any]) -> str:
         required = set(said.pop("required", ()))
@@ -328,7 +328,7 @@ def _limits(kind: str, said: dict[str, Any]) -> Iterator[str]:
         yield f"at least {least}{unit}"
     for name, form in _OTHERS.get(kind, {}).items():
         value = said.pop(name, False)
-        if value is True and name in _NUMBER:  # of Draft 4, where it changes the meaning of another limit
+        if value is True and name in _NUMBER:  # in Draft 4, it changes the meaning of another limit
             raise _Unsaid
         if value is not False:
             yield form.format(value)

@@ -30,12 +30,12 @@ from redraft.engines.steering.phrase import BEGINS, ENDS, pattern_for
 from redraft.errors import CheckError, CheckSyntaxError
 
 _FENCE = regex.compile(r"\s*(`{3,}|~{3,})(.*)")
-_BULLET = regex.compile(r"\s*(?:[-*+–]\s+|[•‣◦▪●]\s*)(?=.*[^\s\-*_+–])")  # no rule such as `* * *`
+_BULLET = regex.compile(r"\s*(?:[-*+–]\s+|[•‣◦▪●]\s*)(?=.*[^\s\-*_+–])")  # not a rule such as `* * *`
 _NUMBERED = regex.compile(r"\s*(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?\s+\S")
 _HEADING = regex.compile(r"\s*#{1,6}\s+\S")
 _MARK = regex.compile(r"\s*(?:(?:[-*+–]|#{1,6}|(?:\*\*|__)?\d{1,3}[.)](?:\*\*|__)?)\s+|[•‣◦▪●]\s*)*")
 _OTHER = {"uppercase": regex.compile(r"\p{Ll}+"), "lowercase": regex.compile(r"\p{Lu}+")}
-"""Name -> letters of the other case."""
+"""By the name of the check: a pattern of letters in the other case."""
 _CASED = regex.compile(r"[\p{Ll}\p{Lu}]")
 _SAYS = regex.compile(r"[\p{L}\p{N}]")
 _MARKS = regex.compile(r"(?!-\Z)\s*\p{P}[\s\p{P}]*")  # such as `...`, which says nothing. A `-` is a sign
@@ -250,7 +250,7 @@ class _Phrase:
     """A check that looks for a word or phrase. Its kind is the name of its class."""
 
     text: str
-    part: bool = False  # of a word
+    part: bool = False  # whether the phrase may be a part of a word
     asks: ClassVar[str]
 
     @property
@@ -312,7 +312,7 @@ class Lacks(_Phrase):
         more = ", and more after that" if len(places) > 5 else ""
         times = "once" if len(places) == 1 else f"{len(places)} times"
         message = f'The answer contains "{self.text}" {times}, {where}{more}. It must not.'
-        found = places if len(readable) == len(answer) else []  # else they are places of another text
+        found = places if len(readable) == len(answer) else []  # otherwise they are places of another text
         return failed(message, score=1 / (1 + len(places)), places=found)
 
 
@@ -397,7 +397,7 @@ _TWO = regex.compile(r"[\w'’.+#-]+, [\w'’.+#-]+")
 
 
 def _is_list(text: str, kind: str) -> bool:
-    """Whether a text looks like a list, not a phrase: `a,b`, `"a", "b"` or `a, b, c`.
+    """Return whether a text looks like a list, not a phrase: `a,b`, `"a", "b"` or `a, b, c`.
 
     `contains:Hello, world` is a phrase; but `lacks:Tom, Ann` would never find one of its words alone.
     """
@@ -455,7 +455,7 @@ def _said(escape: regex.Match[str]) -> str:
 class Matches:
     """`matches:REGEX`: the regular expression, in the syntax of `regex`, is found in the answer.
 
-    `lacks[regex]:REGEX`: it is not found, and `absent` is true.
+    `lacks[regex]:REGEX`: the expression is not found. `absent` is then true.
     """
 
     pattern: str

@@ -60,10 +60,10 @@ class ToolCheck:
     """A check of the calls of one tool. A text without calls passes."""
 
     name: str
-    target: str  # a tool, whose name may have dots, and behind dots the way to an argument; `*` is every item
-    inner: Check | None = None  # judges the argument, or all of them, as text or JSON
+    target: str  # a tool's name, which may have dots, and an argument's path after a dot; `*` is every item
+    inner: Check | None = None  # judges the argument, or all arguments, as text or JSON
     typed: bool = False  # `inner` takes the value itself, not its text
-    after: str = ""  # the tool that must have answered before; without `inner` and this, one call is allowed
+    after: str = ""  # the tool that must have answered before; without it and `inner`, one call is allowed
 
     @classmethod
     def of(cls, written: Written) -> ToolCheck:
@@ -100,7 +100,7 @@ class ToolCheck:
     async def of_call(
         self, tool: str, arguments: Any, before: Sequence[str], answered: Sequence[str], prompt: Prompt
     ) -> Outcome:
-        """Judge a call. `before` are the tools called earlier; `answered`, those that have replied."""
+        """Judge a call. `before` are the tools called earlier, and `answered` are those that have replied."""
         if self.after:
             early = f"Call {self.after} first, and {tool} when it has answered."
             return passed("") if self.after in answered else failed(early)
@@ -118,7 +118,7 @@ class ToolCheck:
 
 
 _NAME = re.compile(r"[\w.:/@$#+*~|-]+")
-_MOST = 65_536  # most characters of a schema that is read
+_MOST = 65_536  # most characters of a schema to check
 
 
 def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:

@@ -162,7 +162,7 @@ async def stream(prompt: Asked, **options: Unpack[RevisionKeywords]) -> AsyncGen
 
     Raises:
         UsageError: The options do not fit together or do not suit the model.
-        EngineError, CheckError, HookError: The chain so far is in the error's `chain`.
+        EngineError, CheckError, HookError: A call failed. The error's `chain` has the steps so far.
 
     See docs/python.md for more.
     """
@@ -224,7 +224,7 @@ def to_patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Any) -> An
     if answer.best is None:
         raise UsageError("the chain has no answer to patch.", hint="Give a text, or another chain.")
     best, steps = answer.steps[answer.best], answer.steps
-    steps = steps if best is steps[-1] else (*steps, Step(answer=best.answer))  # the one to continue
+    steps = steps if best is steps[-1] else (*steps, Step(answer=best.answer))  # the answer to continue
     made = answer.model_copy(update={"steps": steps, "stop": None})
     return {**options, "prompt": answer.prompt, "resume": made}
 
@@ -304,7 +304,7 @@ async def make(
 
 
 def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Load:
-    """Return a `load` whose engines take replies from a cache, except those that the writer used in `made`.
+    """Return a `load` whose engines take replies from a cache, except the writer's replies in `made`.
 
     SQLite is imported here, because most chains need no cache.
     """
@@ -421,7 +421,7 @@ _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content
 
 
 SHORTEST = 16
-"""The smallest `max_tokens` with which adapters answer exercises. Right answers have about 10 at most."""
+"""The least `max_tokens` with which adapters answer exercises. Right answers have at most about 10 tokens."""
 
 
 def settled(
@@ -436,7 +436,7 @@ def settled(
         The options, and the questions to put to the adapters (`engines.learnt`). If there are none, the base
         model answers: once, unless revisions, checks or a critic are requested.
     """
-    drafts = options.mode == "best-of"  # by the adapter, if it has learnt what is asked
+    drafts = options.mode == "best-of"  # by the adapter, if it has learnt the task
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)
     if not (info.shipped and alone) or options.critic or options.given or options.places:
         return options, ()
@@ -468,8 +468,8 @@ def _alone(asked: Prompt) -> str:
 
 
 TOLD = 2
-"""The number of revisions that are told what failed, before fresh drafts. It is a choice: models that follow
-instructions gain from it (docs/diagnose.md), but hardly a third time after two in vain."""
+"""The number of revisions with feedback before fresh drafts. Models that follow instructions gain from two
+(docs/diagnose.md), but hardly from a third after two that failed."""
 
 
 def _plan(
@@ -502,7 +502,7 @@ def _plan(
     steering = [check for check in driver.checks if options.steer or check is options.output]
     schema = wanted if info.schemas and wanted in map(schema_of, steering) else None
     if schema is not None:
-        free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # words may come in its texts
+        free = info.token_ids and not _BOUNDS.search(json.dumps(schema))  # its texts may have any word
         joint = [
             Form(lacks=each.lacks, has=each.has * (free and NOT_IN_JSON.isdisjoint("".join(each.has))))
             for _, each in forms
@@ -525,13 +525,13 @@ def _plan(
         checks=tuple(check.name for check in driver.checks),
         critic=critic,
         judge=judge,
-        demand="\n".join(dict.fromkeys(filter(None, told))),  # a list of them was answered with lists
+        demand="\n".join(dict.fromkeys(filter(None, told))),  # as a list, they were answered with lists
         schema=schema,
         form=form if steered else None,
         steered=steered,
         holding=tuple(holding),
         bounds=bounds_of(driver.checks),
-        # A text before a call of a tool, or around JSON, need not pass. A cache keeps whole replies alone.
+        # A text before a tool call, or around JSON, need not pass. A cache stores only whole replies.
         watched=not (options.tools or options.cache or wanted != schema)
         and any(isinstance(check, Prefixed) for check in driver.checks),
         json=wanted,
@@ -545,7 +545,7 @@ OF_TEXTS = {
     "additionalProperties": {"type": "string"},
     "minProperties": 1,
 }
-"""The schema of JSON that may contain words: texts in an array, or in an object."""
+"""The schema of JSON that may contain words: an array or an object of texts."""
 _BOUNDS = re.compile(r'"(?:enum|const|pattern|format|maxLength)"')
 
 

@@ -35,7 +35,7 @@ ONE = failed("Only one call at a time is asked for.")
 RIGHT = "This call fits, and was not run, because another one does not. Call it again as it was."
 Tables = Sequence[Mapping[str, Any]]
 _DATA = re.compile(r"""\s*+(?:[^\n{]*:\s*)?(?:```\w*\s*)?(?:\[\s*)?\{\s*["']""")
-"""The beginning of a patch or of a call's arguments, as opposed to an answer to a person."""
+"""Matches the beginning of a patch or of a call's arguments, as opposed to an answer to a person."""
 _FENCE = re.compile(r"(?:(?<!\s)\s++)?```\w*\n(.*?)\n?```\s*", re.DOTALL)
 _OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}
 
@@ -67,7 +67,7 @@ def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None)
 def _callable(known: Mapping[str, Any], choice: Any) -> Mapping[str, Any]:
     if choice == "none":
         return {}
-    with suppress(LookupError, TypeError, AttributeError):  # it may have any form
+    with suppress(LookupError, TypeError, AttributeError):  # the choice may be anything
         part = choice[choice["type"]]
         wanted = _named(part.get("tools") or [part])
         return {name: tool for name, tool in known.items() if name in wanted} or known
@@ -180,7 +180,7 @@ async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> t
         tool, given = (call.get("function", {}).get(part) for part in ("name", "arguments"))
         mine = [check for check in checks if isinstance(check, ToolCheck) and check.concerns(str(tool))]
         outcomes = list[Outcome]()
-        with suppress(TypeError, ValueError, RecursionError):  # the schema says so
+        with suppress(TypeError, ValueError, RecursionError):  # their schema rejects these
             value = json.loads(given or "{}")
             outcomes = [await check.of_call(str(tool), value, before, answered, prompt) for check in mine]
         wrong = [each for each in outcomes if not each.passed]
@@ -267,7 +267,7 @@ def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
 def told(step: Step) -> list[Message]:
     """Return the calls of a step with the fault of each, as messages of their tools."""
     results = dict(enumerate(step.checks))
-    calls = [  # servers refuse a conversation whose calls are no JSON
+    calls = [  # servers refuse a conversation whose calls are not JSON
         call if _reads(call) else {**call, "function": {"name": _name_of(call), "arguments": "{}"}}
         for call in step.tool_calls
     ]

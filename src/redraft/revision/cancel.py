@@ -49,8 +49,8 @@ class CancelToken:
 
 
 class Limit:
-    """Cancels its `with` block at the deadline, and each later one as it begins. They raise `OutOfTime`. It
-    works like `asyncio.timeout`, which serves only one block.
+    """Cancels its `with` block at the deadline, and each later block as it begins. Blocks raise `OutOfTime`.
+    Unlike `asyncio.timeout`, a limit serves several blocks.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Limit:
         self._before = 0
 
     def end(self) -> None:
-        """Cancel the running block, and each later one as it begins."""
+        """Cancel the running block, and each later block as it begins."""
         self._over = True
         if self._task is not None and not self._cancelled:
             self._cancelled = True

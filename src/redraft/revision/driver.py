@@ -92,13 +92,13 @@ class Driver:
     writer: Engine
     critic: Engine | None = None  # the critic's engine; None for the writer's own
     checks: Sequence[Check] = ()
-    judge: MeteredEngine | None = None  # the engine that checks ask, metered so that its calls are booked
+    judge: MeteredEngine | None = None  # the engine that checks ask; the meter counts its usage
     cancel: CancelToken = field(default_factory=CancelToken)
     on_event: Callable[[ops.Event], Any] | None = None  # called with every event before it is yielded
     output: OutputCheck | None = None
     _stream: AsyncGenerator[Delta, None] | None = None
     _watch: Watch | None = None
-    _asked: ops.Continue | ops.Ask | None = None  # what the stream answers
+    _asked: ops.Continue | ops.Ask | None = None  # the operation that opened the stream
     _calls: int = 0
     _over: bool = False
     _answer: str = ""
@@ -118,7 +118,7 @@ class Driver:
             except EngineError as error:
                 if not error.ready or error.chain is None:
                     raise
-                info = replace(plan.info, resumes=self.writer.info.resumes)  # it may have refused to
+                info = replace(plan.info, resumes=self.writer.info.resumes)  # its server may have refused
                 before, plan = plan, replace(plan, earlier=error.chain, info=info)
                 in_a_row = in_a_row + 1 if _texts(plan) == _texts(before) else 1
                 if in_a_row > RETRIES:
@@ -128,8 +128,8 @@ class Driver:
                 return
 
     async def _run(self, plan: Plan, broken: ops.Interrupted | None) -> AsyncGenerator[ops.Event, None]:
-        """Continue a chain until a reply breaks off. `broken` is the event of an earlier break."""
-        self._calls = plan.texts  # for the seeds
+        """Continue a chain until it ends or a reply breaks off. `broken` is the event of an earlier break."""
+        self._calls = plan.texts  # texts so far, for the seeds
         self._over = False
         steps = loop(plan)
         try:
@@ -209,13 +209,13 @@ class Driver:
         given, new = plan.sampling, dict[str, Any](chain=self._chain)
         if given.seed is not None:
             new["seed"] = given.seed + self._calls
-        # Its adapters answer an exercise greedily: the base's answer after them has the seed of its first.
+        # Adapters answer an exercise greedily, so the base model's answer after them gets the first seed.
         self._calls += not (plan.exercises and isinstance(op, ops.Continue))
         if op.max_tokens is not None:
             new |= {"max_tokens": op.max_tokens, "unset": given.unset - {"max_tokens"}}
         if isinstance(op, ops.Continue):
             new |= {"role": op.role, "logprobs": given.logprobs or bool(self.writer.info.certain)}
-            # They learnt to compute: a check is that always, and a seed asks for one answer of many.
+            # Adapters compute: they always check greedily, and answer greedily unless a seed is given.
             greedy = op.role == "revise" or (op.role and given.seed is None)
             if plan.exercises or ("temperature" in given.unset and greedy):
                 new["temperature"] = 0.0
@@ -237,7 +237,7 @@ class Driver:
         return self.writer.chat(op.messages, replace(given, **new), op.stop)
 
     async def _more(self) -> Delta:
-        """Return the next piece. If the text can no longer pass, it is the last one."""
+        """Return the next piece. If the text can no longer pass, this piece is the last."""
         watch = self._watch
         lost = watch is not None and await watch.lost()
         delta = await anext(self._stream, None) if self._stream is not None else None
@@ -299,6 +299,6 @@ def with_value(event: ops.Event, checks: Sequence[Check], output: OutputCheck | 
         return ops.Finished(chain.with_value(parse_output(output, best.answer)))
     if not all(result.passed for result in best.checks if result.name in asked):
         return event
-    with suppress(NotJson):  # a check of the user's own may have a schema, and take other texts
+    with suppress(NotJson):  # a user's check may have a schema and pass other texts
         return ops.Finished(chain.with_value(read_json(best.answer)[0]))
     return event

@@ -131,7 +131,7 @@ class Stream:
         return math.exp(self.least.get(index, 0.0)) < self.state.plan.info.certain
 
     def ends(self) -> Stop | None:
-        """Return why the chain ends at a section start, although the model would write on."""
+        """Return why the chain ends at a section start, although the model would continue."""
         kind, index = self.parser.kind, self.index
         unsure = kind == "answer" and self.unsure(index - 1)
         return rules.in_text(self.state, kind, index, self.steps(), unsure=unsure)
@@ -270,8 +270,8 @@ def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
 def _is_beyond(stream: Stream, stop: Stop) -> bool:
     """Return whether the model cannot judge answer 0.
 
-    It must be certain of its criticism of an exercise. For any other prompt it must be certain that it has
-    learnt nothing like it.
+    The model cannot judge an answer to an exercise if it is not certain of its criticism. It cannot judge any
+    other answer if it is certain that it has learnt nothing like the prompt.
     """
     info, steps = stream.state.plan.info, stream.state.steps[len(stream.before) :]
     if stream.state.plan.exercises:
@@ -282,7 +282,7 @@ def _is_beyond(stream: Stream, stop: Stop) -> bool:
 
 
 def _ask_base(state: State) -> ops.Loop[Stop]:
-    """Let the base model answer, as it answers messages. `max_tokens` limits its answer."""
+    """Let the base model answer the prompt as messages. `max_tokens` limits its answer."""
     if state.plan.checks:
         return "ended"
     if stop := rules.before_request(state, room := state.room()):

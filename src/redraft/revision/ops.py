@@ -10,7 +10,7 @@ The loop is a generator. It yields these values and is sent a `Reply`:
 | `Encode` | token ids |
 | an event | None |
 
-Any operation but `More` closes an open stream, and closing cancels the work in the engine.
+Any operation except `More` closes an open stream, and closing cancels the work in the engine.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Ask:
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
     stop: tuple[str, ...] = ()
-    watched: bool = False  # the text may be ended when no continuation can pass
+    watched: bool = False  # whether the text may be ended when no continuation can pass
     tools: tuple[Mapping[str, Any], ...] = ()
     must_call: bool = False
-    begun: str | None = None  # the answer begins so; only what follows is written, and shown as a patch
-    place: Place | None = None  # of the last answer, which the text is for
-    role: EngineRole = ""  # "answer": its adapter is asked the exercise, not the messages
+    begun: str | None = None  # the beginning of the answer; the text after it is shown as a patch
+    place: Place | None = None  # the place in the last answer that the text is for
+    role: EngineRole = ""  # with "answer", the adapter gets the exercise, not the messages
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
             state.begin("".join(pieces).strip(), "error", usage, reasoning="".join(thoughts).strip())
         raise
     usage = state.pay(meter.usages(delta)[index], ask.who)
-    opened, text = apart("".join(pieces))  # by the prompt, if its engine cannot tell
+    opened, text = apart("".join(pieces))  # thoughts in the text, if the engine cannot tell
     reasoning, finish = "".join([*thoughts, opened]).strip(), delta.finish or "stop"
     whole = text.strip() if ask.begun is None else text.rstrip()
     return Generated(whole, finish, usage, delta.aside, delta.tool_calls, unsteered, reasoning)

@@ -156,7 +156,7 @@ _OF_CONNECTION = re.compile(
 
 
 def _headers(value: Any) -> Mapping[str, str] | None:
-    """Return the headers of a request. Errors name the wrong one but show no value, which may be secret."""
+    """Return the headers of a request. Errors name the wrong header, but show no value: it may be secret."""
     if value is not None and not isinstance(value, Mapping):
         raise ValueError
     for name, text in (value or {}).items():
@@ -228,14 +228,14 @@ class RevisionOptions(WaitOptions, PlainOptions):
     )
     given: str = option("a first answer to criticise and revise; the model then writes none", default="")
     places: Annotated[Sequence[str | tuple[Place, str]], _items(is_place)] = option(
-        "what a person wants changed in the given or last answer, and where; checks may ask for more",
+        "changes that a person wants in the given or last answer, and where; checks may ask for more",
         default=(),
         what=f"a list of {_PLACES}",
         item=(is_place, _PLACES),
     )
     id: str = option("the chain's id", default="")
     cancel: Annotated[CancelToken | None, PlainValidator(_or_none(lambda v: isinstance(v, CancelToken)))] = (
-        option("ends the chain early from outside", what="a CancelToken")
+        option("a token with which to end the chain early, from outside", what="a CancelToken")
     )
     stop: Annotated[Sequence[str], _items(is_full)] = option(
         "texts that end an answer; they are not part of it",
@@ -344,7 +344,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
 
 def patience_of(options: WaitOptions, *, usual: float = 0.0, **known: Any) -> Patience:
-    """Return how long to wait for a server: by default, `usual` seconds for one that is down."""
+    """Return how long to wait for a server: by default, `usual` seconds if it is down."""
     if (limit := options.timeout) is not None:
         known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
     outage = usual if options.patience is None else options.patience
@@ -440,7 +440,7 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
         yield f"the first answer is given, but {drafts} drafts were asked for.", "Leave out one of the two."
     if options.tools:
         hint = "Drafts are compared as texts. Leave out one of the two."
-        yield f"{drafts} drafts and tools were asked for.", hint
+        yield f"{drafts} drafts were asked for, and tools were given.", hint
 
 
 def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
@@ -458,7 +458,7 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     drafts, critic = options.most_drafts, options.critic is not None
     if options.places and not (options.given or options.resume):
-        yield "places were given, but no answer that they are in.", "Give the answer too: given='…'"
+        yield "places were given, but no answer that contains them.", "Give the answer too: given='…'"
     if options.places and options.mode == "native":
         yield "mode 'native' writes the whole answer, but places were given.", "Use mode 'auto'."
     if options.mode == "native" and (critic or options.checked):

@@ -1,6 +1,6 @@
 """Revise only the part that failed: a sentence, item or line, or a value of a JSON object.
 
-Checks name the places (`CheckResult.places`), or a person does. The rest stays byte for byte. An engine that
+Checks (`CheckResult.places`) or a person name the places. The rest stays byte for byte. An engine that
 can continue an answer (`EngineInfo.resumes`) continues the text before a place, without reading the text
 after it. A text that was ended at a fault is continued from there. Any other engine sees the answer with its
 faulty parts numbered, and is asked for new parts, or for new values at JSON pointers.
@@ -33,28 +33,28 @@ from redraft.revision.state import State
 
 Messages = tuple[Message, ...]
 TRIES = 4
-WORDS = 3  # a place with no more gets another word, and the rest of its sentence stays
-NEAR = 6  # words before and behind a place; the new one repeats none
+WORDS = 3  # a place of at most this many words is replaced alone; the rest of its sentence stays
+NEAR = 6  # words before and after a place; its new text repeats none of them
 ROOM = 48
-"""The tokens that a new sentence or value may have, besides one for every two characters of the old one. Each
-try may have twice as many as the one before."""
+"""The most tokens of a new sentence or value, besides one for every two characters of the old text. Each try
+may have twice as many as the try before."""
 _MARK = re.compile(r"^[ \t*]*\[(\d{1,3})\][*:]*[ \t]*", re.M)
 _NUMBER = re.compile(r"^[ \t*(]*\[?(\d{1,3})[]).:][*:]*(?:[ \t]+|(?<=])|$)", re.M)  # as some models write it
 
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _MEMBER = re.compile(rf"((?:{_TEXT}\s*:\s*)?(?:{_TEXT}(?!\s*:)|-?\d[\d.eE+-]*|true|false|null))|{_TEXT}")
 _TYPES = {'"': "string", "t": "boolean", "f": "boolean", **dict.fromkeys("-0123456789", "number")}
-_LEAD = re.compile(r"[^\n]*:\n+(?=\S)")  # it announces what follows; before an indented line, it is code
+_LEAD = re.compile(r"[^\n]*:\n+(?=\S)")  # an announcement; before an indented line, it is code
 _FENCE, _BOLD, _QUOTED = r"```\w*\n(.*)\n```\Z", r"\*\*([^*]+)\*\*\Z", r"[\"“`]([^\"”`]*)[\"”`]\Z"
 _AROUND = re.compile(rf"{_FENCE}|{_BOLD}|{_QUOTED}|'((?:[^']|\b'\b)*)'\Z", re.DOTALL)
 
-_LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # what a person says who wants a list
+_LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words of a wish for a list
 _LIST = re.compile(r"(?:[^\n]+:\n+)?(?:[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S[^\n]*(?:\n+|\Z)){2,}")
 _REMOVED = re.compile(r"(?i)(?:please )?(?:remove|delete|drop|leave out|take out)(?: (?:it|this|that))?[.!]?")
-_HEAD = re.compile(r"[ \t]*(?:(?:[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # of a line
+_HEAD = re.compile(r"[ \t]*(?:(?:[-*+•>]|\d{1,3}[.)])[ \t]+)?")  # the mark of a line
 SAME, CUT, NOTHING = "the same text came back", "the reply was cut", "nothing in the reply fits there"
 
-_NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a part of a program
+_NAMED = re.compile(r"(?s:@.*?\n[ \t]*)?(?:async +)?(?:def|class) +(\w+)")  # a function or class
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ class Edit:
 
     begin: int
     end: int
-    lead: str = ""  # what comes before it: the name of a property that is missing
-    pointer: str | None = None  # to the value; None for a piece of text
+    lead: str = ""  # the text to put before it: the name of a missing property
+    pointer: str | None = None  # the JSON pointer of the value; None for a piece of text
     schema: Mapping[str, Any] | None = None  # of the value
-    gap: Gap | None = None  # the one place in it, if another word may do there
-    open: bool = False  # it goes on to the end of the answer
-    gone: bool = False  # nothing takes its place: a property that should not be there
-    wish: str = ""  # what a person wants to be different there
-    anywhere: bool = False  # it may stay, if the wish does not concern it
-    code: bool = False  # of a program, which is written anew by one who sees what is wrong there
+    gap: Gap | None = None  # the only place in it, if another word may suffice there
+    open: bool = False  # whether it continues to the end of the answer
+    gone: bool = False  # whether it is removed: a property that should not be there
+    wish: str = ""  # the change that a person wants there
+    anywhere: bool = False  # whether it may stay, if the wish does not concern it
+    code: bool = False  # whether it is code, which a model rewrites knowing the faults
 
 
 def edits_of(state: State) -> list[Edit]:
@@ -83,13 +83,13 @@ def edits_of(state: State) -> list[Edit]:
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]
     failed = [result for result in step.checks if not result.passed]
-    same = step.finish == before.finish  # a text that was ended and is whole now came closer
+    same = step.finish == before.finish  # an ended text that is whole now is progress
     by_person = before.feedback is not None and before.feedback.by == "person"  # and not by checks
     in_vain = step.patch and same and not by_person and (step.score or 0) <= (before.score or 0)
     known = failed and all(result.places for result in failed)
     resumes = plan.info.resumes
     whole = step.finish == "stop" or (step.finish == "lost" and resumes)
-    asks = resumes or plan.wording.name != "own"  # else a request in words of ours
+    asks = resumes or plan.wording.name != "own"  # otherwise redraft's own wording would be used
     if in_vain or not (plan.patches and asks and known and whole) or state.unpatched or step.echo:
         return []
     places = {place for result in failed for place in result.places}
@@ -137,7 +137,7 @@ def values_of(answer: str, pointers: Iterable[str], schema: Any) -> list[Edit]:
 
 
 def _apart(edits: Iterable[Edit], size: int) -> list[Edit]:
-    """Return edits in order, overlapping ones joined; empty if they, or gaps, cover half of the text."""
+    """Return edits in order, overlapping ones joined; empty if they change half of the text or more."""
     found: list[Edit] = []
     for edit in sorted(edits, key=lambda edit: (edit.begin, -edit.end)):
         if found and (edit.begin < found[-1].end or edit == found[-1]):
@@ -171,7 +171,7 @@ def written(
         ask = _ask(state, way, begun, messages, number)
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
         usage += reply.usage
-        goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # with a word
+        goes_on = begun.rstrip()[-1:].isalnum() and reply.text[:1].isalnum()  # inside a word
         apart = begun[-1:] == " " and reply.text.lstrip()[:1] in (",", ";", ":")
         twice = begun.lower().split()[-1:] == re.findall(r"\w+", reply.text.lower())[:1]
         piece = None if goes_on or apart or twice else _piece(answer, way, reply)
@@ -207,7 +207,7 @@ def _lead(text: str, edit: Edit) -> str:
 
 
 def _put(text: str, answer: str, edit: Edit, piece: str, places: list[Place]) -> tuple[str, int]:
-    """Add a piece and its place, unless it breaks JSON. Return the text so far, and where the old goes on."""
+    """Add a piece and its place, unless it breaks JSON. Return the text, and where the old one continues."""
     if piece and edit.pointer is None and _is_json(answer):
         piece = _in_json(text, piece, answer[edit.begin : edit.end], answer[edit.end :])
     elif piece and edit.pointer is None and not (places and places[-1][1] == len(text)):
@@ -227,7 +227,7 @@ def _is_json(text: str) -> bool:
 
 
 def _in_json(before: str, new: str, old: str, after: str) -> str:
-    """Return a new piece that leaves a text JSON, if need be with another comma or quoted; else ""."""
+    """Return a new piece, with a comma or quotation marks if that keeps a text JSON; "" if nothing does."""
     said = json.dumps(new, ensure_ascii=False)
     forms = (new, new.rstrip(", ") + "," * old.endswith(","), said[1:-1], said)
     return next((form for form in forms if form and _is_json(before + form + after)), "")
@@ -239,7 +239,7 @@ def _ask(state: State, edit: Edit, before: str, messages: Messages, number: int)
         stop = ("|",) if before.rstrip().endswith("|") and not edit.open else ()  # a cell of a table
         form = _form(state, one=not edit.open, gap=edit.gap)
     elif not (state.plan.info.schemas and state.plan.info.token_ids):
-        # Nothing tells it where a value ends: llama.cpp's server would read the beginning by the schema, too.
+        # The schema cannot mark the value's end: llama.cpp's server would apply it to the beginning, too.
         kind = schema.get("type", "object") if schema else "object"
         schema, stop = None, () if kind in ("object", "array") else ("\n",)
     most = min((ROOM + (edit.end - edit.begin) // 2) << number, state.plan.sampling.max_tokens)
@@ -268,7 +268,7 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
             end = json.JSONDecoder().raw_decode(text)[1]
         except ValueError:
             return None
-        return text[:end] if whole or text[end : end + 1].strip(".eE") else None  # `67.` goes on
+        return text[:end] if whole or text[end : end + 1].strip(".eE") else None  # `67.` may continue
     line = text.partition("\n")[0]
     ends = ends_of(line)
     return line[: ends[0]] if ends else line if whole or line != text else None
@@ -277,14 +277,14 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
 def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _: int) -> ops.Loop[Step]:
     """Ask for new text at places, by number or pointer. Return the new step.
 
-    If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. If it
-    meets some of a person's wishes, the others are asked for once more; `state.left` lists the unmet ones.
+    If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. If a
+    reply meets only some of a person's wishes, the others are asked for once more; `state.left` has the rest.
     """
     answer, reply, usage = base.answer, ops.Generated("", "stop", Usage()), Usage()
     wanted = left = [edit for edit in edits if not edit.gone]
     shown: Message = {"role": "assistant", "content": answer}
     named = bool(wanted and wanted[0].wish and not wanted[0].anywhere)
-    new = dict[Any, str]()  # by place: missing values have the same one, and pointers of their own
+    new = dict[Any, str]()  # by place and pointer, since missing values share a place
     for again in (False, True):
         if not left or (again and (not named or len(left) == len(wanted) or rules.spent(state))):
             break
@@ -372,13 +372,13 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     short = (edits[0].wish or 2 * len(text) < len(answer)) and not numbered
     said = f"[1] {text}" if short and len(edits) == 1 else text
     pieces = pieces_of(said, olds, whole=reply.finish == "stop", lists=lists)
-    parts = [*_parts(text)] if edits[0].anywhere and not pieces else []  # all of it, perhaps
+    parts = [*_parts(text)] if edits[0].anywhere and not pieces else []  # perhaps of the whole text
     if len(parts) == len(edits) and reply.finish == "stop":
         pieces = {number: text for number, (_, text) in enumerate(parts, start=1)}
     begins, stops = [each.begin for each in edits], [each.end for each in edits]
     apart = [(a, b) for a, b in pairwise([0, *ends_of(answer)]) if bisect(stops, a) == bisect_left(begins, b)]
     long = [each for a, b in apart if LONG.search(each := answer[a:b].strip())]
-    more = any(each in piece for each in long for piece in pieces.values())  # than was asked for
+    more = any(each in piece for each in long for piece in pieces.values())  # more than was asked for
     found = ["" if more else pieces.get(number, "") for number, _ in enumerate(edits, start=1)]
     if edits[0].wish:
         return [new and _fitted(answer, edit, new) for new, edit in zip(found, edits, strict=True)]
@@ -386,9 +386,9 @@ def _new_parts(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
 
 
 def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return a reply's functions by name, or its statement, for each place; "" where there is not one.
+    """Return a reply's function of the same name, or its only statement, for each place; "" if it has none.
 
-    Imports that the answer lacks come along before the first, if that is at the margin.
+    Imports that the answer lacks are put before the first one, which then has to be unindented.
     """
     from redraft.checks.code import parts_of  # only patches of code need it
 
@@ -429,7 +429,7 @@ def _between(text: str, before: str, after: str) -> str:
 def _fitted(answer: str, edit: Edit, new: str) -> str:
     """Return a new passage without the marks, or the sentence, that a model puts around it.
 
-    "" if it repeats the request, or is a sentence that would stand within another.
+    Return "" if it repeats the request, or is a whole sentence inside another one.
     """
     first, last = segment_of(answer, edit.begin, edit.end, led=False)
     old, before, after = answer[edit.begin : edit.end], answer[first : edit.begin], answer[edit.end : last]
@@ -448,11 +448,11 @@ def _fitted(answer: str, edit: Edit, new: str) -> str:
 
 
 def _on_lines(answer: str, edit: Edit, new: str) -> str:
-    """Return a list that stands in place of a passage, on lines of its own; "" in a table."""
+    """Return a list that replaces a passage, on lines of its own; "" in a table."""
     before, after = answer[: edit.begin].rpartition("\n")[2].strip(), answer[edit.end :].partition("\n")[0]
     if before.startswith("|"):
         return ""
-    nested = before and before == new.lstrip()[0]  # in an item, which becomes the first one
+    nested = before and before == new.lstrip()[0]  # inside an item, whose mark the first new item takes
     new = new.lstrip()[1:].lstrip() if nested else "\n\n" * bool(before) + new
     return new + "\n\n" * (bool(after.strip()) and after[0] not in STOPS + CLOSERS)
 
@@ -478,7 +478,7 @@ def _new_values(reply: ops.Generated, edits: Sequence[Edit]) -> list[str]:
 
 
 def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: bool = False) -> dict[int, str]:
-    """Return the numbered parts of a reply by number; empty if it has another form.
+    """Return the numbered parts of a reply, by number; empty if it has no such parts alone.
 
     A part for a line is one line, or with `lists` a list; remarks below it are dropped. If the reply is not
     `whole`, its last part is left out.
@@ -496,7 +496,7 @@ def pieces_of(reply: str, olds: Sequence[str], *, whole: bool = True, lists: boo
     return pieces if whole else dict([*pieces.items()][:-1])
 
 
-# By a person
+# Patches by a person
 
 
 def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
@@ -509,7 +509,7 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     found.sort(key=lambda edit: edit.begin)
     if not found:
         raise UsageError("the text is blank, so nothing can be changed.", hint="Give another one.")
-    if any(edit.pointer is None for edit in found):  # all are asked for in one way
+    if any(edit.pointer is None for edit in found):  # one request asks for all
         found = [replace(edit, pointer=None, schema=None) for edit in found]
     for before, after in pairwise(found):
         if after.begin < before.end:
@@ -520,7 +520,7 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
 
 
 def _parts(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the sentences, items and lines of a text, or JSON's values with names, and where they begin."""
+    """Yield the position and text of each sentence, item and line, or of JSON's values with their names."""
     if _is_json(text):
         yield from ((member.start(), member[1]) for member in _MEMBER.finditer(text) if member[1])
         return
@@ -553,7 +553,7 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
 
 
 def _without(answer: str, begin: int, end: int) -> tuple[int, int]:
-    """Return a passage with what should go with it from its line: an item's mark, line breaks, a space."""
+    """Return the span to remove for a passage, including its item's mark, line breaks or a space."""
     start = answer.rfind("\n", 0, begin) + 1
     line, rest = answer[start:begin], answer[end:]
     if _HEAD.fullmatch(line) and rest.lstrip(" \t")[:1] in ("", "\n"):

@@ -21,7 +21,7 @@ from redraft.options import Flags, OptionModel, PlainOptions, option
 
 _ERROR = 0.05  # the chance that a kept promise is ever called broken
 _ONE = {"mode": "auto", "drafts": 1, "min_revisions": 0, "max_revisions": 0}  # the options of one answer
-_BETS = [(number + 0.5) / 16 for number in range(16)]  # as those of `evaluation.evidence`
+_BETS = [(number + 0.5) / 16 for number in range(16)]  # as in `evaluation.evidence`
 
 
 def digest_of(reference: str) -> str:
@@ -53,7 +53,7 @@ def types_of(checks: Iterable[Any]) -> list[str]:
 
 
 def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why a recipe's promise does not apply to this use of it."""
+    """Yield the reasons why a recipe's promise does not apply to this use of the recipe."""
     if promise.options not in ("", _digest(own)):
         yield "its options were edited, and redraft diagnose FILE --verify names them"
     for name in asked.keys() & {"model", "critic", *PlainOptions.model_fields} - {"seed"}:
@@ -61,7 +61,7 @@ def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -
             had = f"its {name.replace('_', '-')} is {own.get(name, 'not set')!s:.80}"
             yield f"{had}, and {asked[name]!s:.80} was given"
     if new := {*types_of(asked.get("check", ()))} - {*promise.checks}:
-        yield f"it was chosen without a check {new.pop()}"
+        yield f"it was chosen without the check {new.pop()}"
     model = own.get("model", "default")
     if asked.get("model", model) == model and not fetches(model) and promise.model != digest_of(model):
         yield "the files of its model have changed"
@@ -73,30 +73,30 @@ class Promise(OptionModel):
     way: str = option("the name of the way", default="")
     right: float = option("the smallest share of right answers", default=..., ge=0, le=1)
     gain: float = option("the smallest gain over one answer", default=0.0, ge=-1, le=1)
-    harm: float = option("the largest share that `one` gets right and the way wrong", default=1.0, ge=0, le=1)
-    tokens: float | None = option("new tokens", ge=0)
-    seconds: float | None = option("seconds an answer took", default=None, ge=0)
-    usd: float | None = option("what an answer cost", default=None, ge=0)
-    certain: bool = option("whether no way is ahead by the margin", default=False)
+    harm: float = option("largest share of prompts that only `one` answers right", default=1.0, ge=0, le=1)
+    tokens: float | None = option("the new tokens of an answer", ge=0)
+    seconds: float | None = option("the seconds of an answer", default=None, ge=0)
+    usd: float | None = option("the cost of an answer in USD", default=None, ge=0)
+    certain: bool = option("whether no other way is better by the margin", default=False)
     prompts: int = option("the number of prompts that were answered", default=0, ge=0)
-    margin: float = option("the margin by which another way may be ahead", default=0.0, ge=0, le=1)
+    margin: float = option("the margin by which another way may be better", default=0.0, ge=0, le=1)
     ways: list[str] = option("the ways that were compared", default=[])
     judge: str = option("the judge of gain and harm; empty if the right answers decide", default="")
     tasks: list[str] = option("the tasks that were answered", default=[])
     checks: list[str] = option("the types of the tasks' checks", default=...)
-    drift: Literal["tell", "one"] = option("what happens if the promise is broken", default="tell")
+    drift: Literal["tell", "one"] = option("the reaction to a broken promise", default="tell")
     watched: bool = option("whether checks in use decide which answers are right", default=False)
     evidence: str = option("the folder with the answers", default="")
     model: str = option("the digest of the model", default="")
     options: str = option("the digest of the recipe's options", default="")
-    date: str = option("when it was made", default="", what="a text in quotes, such as '2026-11-27'")
+    date: str = option("the day of its choice", default="", what="a text in quotes, such as '2026-11-27'")
 
 
 def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
-    """Remove a recipe's promise and return it. Raise `UsageError` if it is not as `--choose` writes it."""
+    """Remove a recipe's promise and return it. Raise `UsageError` if its form is wrong."""
     told = recipe.pop("promise", None)
     if told is not None and not isinstance(told, Mapping):
-        hint = "Choose again, or delete 'promise' from it."
+        hint = "Choose again, or delete 'promise' from the file."
         raise UsageError(f"{path}: promise is {shown(told)}.", hint=hint)
     return None if told is None else Promise.read(told, where=f"{path}: ", table="promise.")
 
@@ -119,7 +119,7 @@ class Watch:
 
     @property
     def instead(self) -> dict[str, Any]:
-        """The options that replace the way's own: one answer per prompt, if a broken promise asks for it."""
+        """The options that replace the way's own: one answer per prompt, if a broken promise says so."""
         if self.promise.drift != "one" or not self.broken:
             return {}
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}
@@ -132,18 +132,18 @@ class Watch:
             return f"{self.recipe} promises nothing for answers with another {which}."
         if not (new := types.difference(self.checks)) and (types or not self.checks):
             return ""
-        which = f"with a check {min(new)}" if types else "without checks"
+        which = f"with the check {min(new)}" if types else "without checks"
         its = ", ".join(self.checks) or "none, as in redraft eval"
         return f"{self.recipe} promises nothing for answers {which}: its checks are {its}."
 
     def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
-        """Count in a file in this folder, which watches of these checks share. Return a warning, if any."""
+        """Keep counts in a file in this folder, which watches of these checks share. Return any warning."""
         self._file = folder / f"{_digest({**self.promise.model_dump(exclude={'drift'}), 'with': checks})}.txt"
         return self._counted()
 
     def add(self, chain: Chain, changed: str = "") -> str:
         """Count an answer if the promise covers it (see `nothing_for`). Return a warning, if any."""
-        if self.broken or chain.stop == "cancelled":  # that someone left is not the way's fault
+        if self.broken or chain.stop == "cancelled":  # a cancellation is not the way's fault
             return ""
         names = [result.name for step in chain.steps for result in step.checks]
         if chain.steps and (strange := self.nothing_for(names, changed)):
@@ -161,12 +161,12 @@ class Watch:
                         self.count, self.passed, broken = map(int, file.read().split())
                         self.broken = broken > 0
                     self._bet(*answers)
-                    file.seek(0)  # in place: to rename a new file takes a disk milliseconds for each answer
+                    file.seek(0)  # in place: renaming a new file takes milliseconds for each answer
                     file.truncate(file.write(b"%d %d %d\n" % (self.count, self.passed, self.broken)))
             else:
                 self._bet(*answers)
         except (OSError, OutputError) as error:
-            self._file, said = None, f"Each start counts {self.recipe}'s promise anew: {error}"
+            self._file, said = None, f"{self.recipe}'s promise is counted anew at each start: {error}"
         if not self.broken:
             return said
         least, found = f"{self.least * 100:.1f} %", f"{self.passed:,} of {self.count:,}"

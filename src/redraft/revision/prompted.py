@@ -5,7 +5,7 @@ checks' messages (`verified`), or with these and a model's criticism (`prompted`
 the model gets the messages for a fresh draft. The wording is in `prompts`; this module decides when to stop.
 
 By default, checks follow one schedule (`Plan.told`). A text whose faults have places is patched (`patch`).
-After a text that failed come fresh drafts if checks steer; otherwise two revisions, and then fresh drafts.
+Any other text that failed is followed by two revisions, or by none if checks steer, and then by fresh drafts.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _draft(state: State) -> ops.Loop[Stop | None]:
             yield from _write(state, "draft")
         try:
             results = yield from _check(state)
-        except NoScore as error:  # that ends no run of drafts: another may have one
+        except NoScore as error:  # no reason to stop: another draft may get a score
             results = (CheckResult(name="judge", passed=False, score=0.0, message=error.message),)
         if results is None:
             stop = rules.of_finish(state, "cancelled")
@@ -97,7 +97,7 @@ def _draft(state: State) -> ops.Loop[Stop | None]:
 
 def _write_next(state: State) -> ops.Loop[Stop | None]:
     written, last = state.last, state.steps[-1] if state.steps else None
-    asked = last and last.patch and last.usage.completion_tokens  # what is left out costs nothing
+    asked = last and last.patch and last.usage.completion_tokens  # a patch that drops calls costs nothing
     if last and last.tool_calls and not asked:
         stop = yield from _patch_calls(state)
         if stop is not None:
@@ -139,8 +139,8 @@ def _base(state: State, told: str = "") -> tuple[Message, ...]:
 
 def _write(state: State, way: Way) -> ops.Loop[Stop | None]:
     """Write the next answer. Return a reason to stop, or None. A text that was cut is checked, too."""
-    plan, told = state.plan, way == "repair" and state.steps[-1].criticism  # and not shown the draft
-    # An adapter writes its exercise's answer alone. A check of a form that it failed, it fails again.
+    plan, told = state.plan, way == "repair" and state.steps[-1].criticism  # the draft is not shown
+    # An adapter writes only its exercise's answer, and would fail the same checks of form again.
     failed = {result.name for draft in state.drafts for result in draft.checks if not result.passed}
     able = plan.exercises and plan.mode == "best-of" and failed.isdisjoint(plan.shapes)
     role: EngineRole = "answer" if able else ""
@@ -198,7 +198,7 @@ def _judge_calls(state: State) -> ops.Loop[Stop | None]:
 def _patch_calls(state: State) -> ops.Loop[Stop | None]:
     """Ask only for arguments that do not fit, and drop calls that are ruled out. Otherwise make no step.
 
-    A model that writes on after right arguments copies from the prompt as they do, best without other words.
+    A model that continues right arguments copies from the prompt as they do, best without added demands.
     """
     step, changed, usage, info = state.steps[-1], list[Place](), Usage(), state.plan.info
     copies = info.resumes and info.schemas and info.token_ids
@@ -239,20 +239,20 @@ def _bounded(edit: patch.Edit, tool: str, bounds: Mapping[str, Mapping[str, floa
 
 
 def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loop[Stop | None]:
-    """Rewrite the faulty parts, in some tries. The next step is the first that passes, or the best.
+    """Rewrite the faulty parts, in several tries. The next step is the first that passes, or the best.
 
-    `wish` is what a person wants of the whole. Return a reason to stop, or None. If nothing new comes, or the
-    context has no room, there is no step.
+    `wish` is a person's wish for the whole text. Return a reason to stop, or None. If nothing new comes, or
+    the context has no room, there is no step.
     """
     plan, base, tries, stop, left = state.plan, state.steps[-1], list[Step](), None, list[Any]()
     write = patch.asked if edits[0].wish or edits[0].code or not plan.info.resumes else patch.written
     failed = {result.name for result in base.checks if not result.passed}
-    # What steers need not be told. Nor is the first try: all that comes before is in the engine's cache.
+    # Checks that steer need no feedback. The first try gets none either: its prompt is in the engine's cache.
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
-    # To go on to the end takes as much as another draft, so that is tried once.
+    # Writing to the end takes as much as another draft, so it is tried once.
     once = edits[0].open or all(edit.gone for edit in edits)
     most = 1 if once else patch.TRIES if plan.sampling.temperature else 1 + bool(told)
-    if write is patch.asked:  # which tells it
+    if write is patch.asked:  # its request has the faults
         told, most = "", min(most, 1 + bool(plan.sampling.temperature or (plan.checks and edits[0].wish)))
     while stop is None and len(tries) < most:
         if tries and edits[0].wish:
@@ -289,7 +289,7 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
 
 
 def _by_person(state: State) -> ops.Loop[Stop]:
-    """Rewrite what a person marked in the last answer, and then what the checks find elsewhere."""
+    """Rewrite the passages that a person marked in the last answer, and then faults that checks find."""
     if not state.steps:
         state.begin(state.plan.options.given, "stop", Usage())
     edits = patch.marked(state.steps[-1].answer, state.plan.options.places)
@@ -317,7 +317,7 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 
 
 def _criticise(state: State) -> ops.Loop[Stop | None]:
-    if state.steps[-1].tool_calls:  # those of an earlier attempt may not be judged yet
+    if state.steps[-1].tool_calls:  # an earlier attempt may not have judged them
         return None if state.steps[-1].feedback else (yield from _judge_calls(state))
     if (same := rules.repeated(state)) is not None and same.feedback is not None:
         state.criticised(same.feedback)
@@ -401,7 +401,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> ops.Loop[Stop
 
 
 def _criticism(state: State, faults: str) -> ops.Loop[tuple[ops.Generated, Critique]]:
-    """Ask for a criticism, and read it. If a teacher's lacks a text or a verdict, ask once more."""
+    """Ask for a criticism, and read it. If a teacher's reply lacks a text or a verdict, ask once more."""
     plan, role = state.plan, state.plan.critic_role
     schema = SCHEMA if plan.wording.scores and plan.models[role].schemas else None
     demand = IN_JSON if schema else IN_WORDS
@@ -430,7 +430,7 @@ def _had_its_say(state: State, reply: ops.Generated) -> bool:
 def _decided(
     state: State, messages: tuple[Message, ...], reply: ops.Generated, found: Critique
 ) -> ops.Loop[tuple[ops.Generated, Critique]]:
-    """Ask for the verdict that a criticism lacks. Without budget or time for that, it counts as cut."""
+    """Ask for the verdict that a criticism lacks. Without budget or time, the criticism counts as cut."""
     role = state.plan.critic_role
     if rules.spent(state, role):
         return replace(reply, finish="max_tokens"), found
@@ -495,7 +495,7 @@ IN_WORDS = (
 AGAIN = f"Decide now. Say '{VERDICTS[0]}.' or '{VERDICTS[1]}.', and nothing else."
 """Asks for a verdict that a criticism lacks."""
 
-AGAIN_TOKENS = 32  # room for it
+AGAIN_TOKENS = 32  # the most tokens of its reply
 
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?](?!\s|\Z)[^.!?\n]*)*[.!?]?\s*")
 _JSON = re.compile(r"\s*(?:```\w*\s*)?\{\s*(?:\"|\Z)")  # the beginning of an object in JSON
@@ -511,7 +511,7 @@ class Critique:
 
 
 def read_critique(reply: str, accept_score: float | None) -> Critique:
-    """Read a JSON or text reply. If `accept_score` is given, a score accepts if it is at least that."""
+    """Read a JSON or text reply. If `accept_score` is given, a score of at least that accepts the answer."""
     found, verdict = _of_json(reply), verdict_of(reply)
     if found is None:
         broken = verdict == "unknown" and _JSON.match(reply)
@@ -537,7 +537,7 @@ def _of_json(reply: str) -> Critique | None:
     try:
         value, _ = read_json(reply)
     except NotJson:
-        # One that was not cut is broken: an inner quote would pass for the end of the text.
+        # JSON that was not cut is broken: an inner quote would pass for the end of the text.
         value = json_so_far(reply) if _JSON.match(reply) and not reply.rstrip().endswith("}") else None
     if not isinstance(value, dict) or not isinstance(value.get("feedback"), str):
         return None

@@ -126,12 +126,10 @@ def _check_template(name: str, template: Any) -> None:
     for place, *changes in places:
         if place not in PLACES[name] or any(changes):
             known = ", ".join(f"{{{each}}}" for each in PLACES[name])
-            hint = f"Places: {known}. For a brace in the text, write {{{{ or }}}}."
-            raise UsageError(f"the template {name} has an unknown place {{{place:.40}}}.", hint=hint)
+            hint = f"Placeholders: {known}. For a brace in the text, write {{{{ or }}}}."
+            raise UsageError(f"the template {name} has an unknown placeholder {{{place:.40}}}.", hint=hint)
     if "found" not in _places(template):
-        raise UsageError(
-            f"the template {name} lacks {{found}}, the place for what checks found.", hint=_EXAMPLE
-        )
+        raise UsageError(f"the template {name} lacks {{found}}, the placeholder for faults.", hint=_EXAMPLE)
     if not filled(template, found="", prompt="?").strip("? \n"):
         raise UsageError(
             f"the template {name} asks for nothing when there are no findings.",

@@ -54,16 +54,16 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of options, from flags, recipe and config file. Those without a default may be missing."""
+    """The values of options, from flags, recipe and config file. Values without a default may be missing."""
 
     values: Any
     # Options that each record will give, with any value, so that they are checked together.
     stand_ins: Mapping[str, Any] = field(default_factory=dict)
-    # Why llama.cpp runs a GGUF file however many streams there are. If empty, the checks decide.
+    # The reason why llama.cpp runs a GGUF file with any number of streams. If empty, the checks decide.
     llamacpp_because: str = ""
     judge_was_named: bool = False  # a flag or a recipe names the judge, so it has to be asked
     recipe: str = ""
-    watch: Watch | None = None  # of the recipe's promise
+    watch: Watch | None = None  # the watch of the recipe's promise
     unwatched: bool = False  # the recipe has a promise, but no check in use shows whether it is kept
     tell: Callable[[str], None] = lambda _: None
 
@@ -93,7 +93,7 @@ class Settings:
             promise = promise_of(document, path)
             own = (group.IN_RECIPES or group).read_file(document, where=f"{path}: ").explicit
             if promise and (why := [*breaks(promise, own, asked)]):
-                tell(f"{path} does not promise anything here: {'; '.join(why)}.")
+                tell(f"the promise of {path} does not apply here: {'; '.join(why)}.")
                 promise = None
             watch = Watch(promise, name) if promise and promise.watched else None
             asked = {**own, **asked}
@@ -196,14 +196,14 @@ class Settings:
         if computes == "openvino":
             seed = "" if self.get("seed") is None else ", where --seed repeats answers"
             self.tell(
-                f"{reference} runs on OpenVINO, fast for many streams. To change: --engine llamacpp{seed}."
+                f"{reference} runs on OpenVINO, fast for many streams. Or choose --engine llamacpp{seed}."
             )
         elif computes == "llamacpp" and reason:
-            self.tell(f"{reference} runs on llama.cpp: {reason}. Faster, but unsteered: --engine openvino.")
+            self.tell(f"{reference} runs on llama.cpp: {reason}. --engine openvino is faster, but unsteered.")
         return engine
 
     async def _steering(self) -> str:
-        """Return why llama.cpp is used if a check steers, which is worth more than OpenVINO's speed."""
+        """Return why llama.cpp is used, or "". A check that steers is worth more than OpenVINO's speed."""
         if self.get("steer") is False or not (self.get("check") or self.stand_ins.get("checks")):
             return ""
         from redraft.engines.scripted import ScriptedEngine

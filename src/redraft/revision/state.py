@@ -69,8 +69,8 @@ class Plan:
     # The prompt in the words of the adapters' training, if the default model's adapters have learnt it.
     exercises: tuple[str, ...] = ()
     shapes: tuple[str, ...] = ()  # names of the checks with a form or schema, which may steer
-    told: int | None = None  # revisions told what failed, after which fresh drafts follow; None for no draft
-    patches: bool = False  # whether what failed may be written anew alone
+    told: int | None = None  # revisions with feedback before fresh drafts; None for no fresh drafts
+    patches: bool = False  # whether failed parts may be rewritten alone
     waited: float = 0.0  # seconds of the budget that passed before the chain began, while engines were opened
 
     @cached_property
@@ -116,7 +116,7 @@ class Plan:
     def recorded_sampling(self) -> dict[str, Any]:
         """The sampling parameters to record. Those left to the writer's model or server are None."""
         own = self.sampling.left_out if self.info.own_sampling else frozenset[str]()
-        if self.mode == "native":  # a raw text has a length always
+        if self.mode == "native":  # a raw text always has a limit
             own -= {"max_tokens"}
             if self.info.roles:
                 own |= {"temperature"} & self.sampling.unset
@@ -142,9 +142,9 @@ class State:
     by_role: dict[Role, Usage] = field(init=False)
     started: float = field(init=False)
     of_base: set[str] = field(default_factory=set, init=False)  # answers that no adapter wrote
-    unpatched: bool = field(default=False, init=False)  # a request for a patch had a reply of no use
-    left: list[Any] = field(default_factory=list, init=False)  # a person's places that are as they were
-    own: int = field(init=False)  # the first steps, which adapters wrote, of a model that has them for roles
+    unpatched: bool = field(default=False, init=False)  # whether a request for a patch had a useless reply
+    left: list[Any] = field(default_factory=list, init=False)  # a person's places that did not change
+    own: int = field(init=False)  # the number of first steps that adapters for roles wrote
 
     def __post_init__(self) -> None:
         earlier = self.plan.earlier
@@ -264,7 +264,7 @@ class State:
     def request(self, what: Literal["criticise", "revise"], found: str = "", **more: str) -> Message:
         """Return the message that asks for a criticism or for the next answer.
 
-        `found` describes the faults. `more` fills other places of the template.
+        `found` describes the faults. `more` fills other placeholders of the template.
         """
         content = filled(getattr(self.plan.wording, what), found=found, prompt=self.plan.asked.text, **more)
         return {"role": "user", "content": content}
@@ -289,7 +289,7 @@ class State:
 
         `aside` describes what came instead of text (`Delta.aside`). Set `by_itself` if no limit cut the text.
         """
-        flagged = any(step.echo and step.checks for step in self.steps)  # a call was due
+        flagged = any(step.echo and step.checks for step in self.steps)  # a tool call was due
         if stop in ("budget", "cancelled") or flagged or has_answer(self.drafts) or self.best() is not None:
             return
         full = {"max_tokens": "max_tokens was reached", "context": "the context was full"}
@@ -374,11 +374,11 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
     if given and chain.steps and chain.steps[0].answer != given:
         begins = chain.steps[0].answer
         said = f"the first answer of the chain to resume is not the given one, but {begins!r:.80}."
-        raise UsageError(said, hint="Leave out given=… to go on with the chain, or resume=… to start over.")
+        raise UsageError(said, hint="Leave out given=… to continue the chain, or resume=… to start over.")
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps to resume from. The last one keeps feedback only if it asks for a revision."""
+    """Return the steps to resume from. The last keeps feedback that asks to revise or is an adapter's."""
     if not chain.steps:
         return ()
     *before, last = chain.steps

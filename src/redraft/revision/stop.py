@@ -120,7 +120,7 @@ def after_criticism(state: State, verdict: Verdict, cut: Stop | None) -> Stop | 
 def in_text(
     state: State, kind: SectionKind, index: int, steps: Sequence[Step], *, unsure: bool
 ) -> Stop | None:
-    """Decide whether to stop at a section start, although the model would write on.
+    """Return why the chain ends at a section start, although the model would continue.
 
     The section contains or judges answer `index`. `steps` were read from the text so far. `unsure`: the model
     is not certain of its feedback on the previous answer.

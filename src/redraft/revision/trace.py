@@ -21,7 +21,7 @@ from redraft.engines.wrapped import Ask, WrappedEngine
 from redraft.errors import RedraftError
 
 _FINISHES: Mapping[Finish, str] = {"max_tokens": "length", "context": "length", "filtered": "content_filter"}
-"""Why a text ended, in the words of the conventions. Other reasons keep their names."""
+"""The conventions' names for reasons why a text ended. Other reasons keep their names."""
 
 
 class ChainSpan:

@@ -1,4 +1,4 @@
-"""While an answer streams, ask the checks what form it must have and whether it can still pass.
+"""Ask checks for the form of an answer and, while it streams, whether it can still pass.
 
 A user's check may raise or hang, so `prefix` and `form` are asked within a time limit.
 """
@@ -13,10 +13,10 @@ from redraft.checks.base import Check, Prefixed, ask_no_more, form_of, outcome_o
 from redraft.engines.steering.form import Form
 from redraft.jobs.signals import in_daemon_thread
 
-FIRST = 48  # characters before the first look and between two, some eight words
+FIRST = 48  # fewest characters before the first look, and between two looks: some eight words
 SHARE = 16  # The text grows by this part between two looks, so that all looks together read it 17 times.
-SECONDS = 1.0  # a `prefix` that takes longer hangs
-FORM_SECONDS = 10.0  # a `form`, which is asked for once
+SECONDS = 1.0  # a `prefix` that takes longer counts as hanging
+FORM_SECONDS = 10.0  # the same limit for a `form`, which is asked for once
 
 
 class Watch:
@@ -58,7 +58,7 @@ async def forms_of(checks: Sequence[Check]) -> list[tuple[str, Form]]:
         return False
 
     await _first(checks, "form", add, FORM_SECONDS)
-    return [*found]  # one that hangs may still come
+    return [*found]  # a copy, because a slow form may still be added
 
 
 async def _first(

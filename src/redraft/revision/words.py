@@ -25,7 +25,7 @@ STOPS = {
     "passed": "every check passed",
     "ended": "the model had finished",
     "tool_calls": "the model calls a tool",
-    "max_revisions": "all allowed revisions made",
+    "max_revisions": "all allowed revisions were made",
     "budget": "the budget is used up",
     "unchanged": "a revision changed nothing",
     "max_tokens": "the limit of new tokens was reached",
@@ -104,11 +104,11 @@ def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | N
         return
     if missing := chain.missing_revisions:
         wanted, why = counted(chain.revisions + missing, "revision"), STOPS.get(chain.stop or "", "")
-        message = f"minimum not reached: {chain.revisions} of at least {wanted}; {why}."
+        message = f"the minimum was not reached: {chain.revisions} of at least {wanted}; {why}."
         yield message, "Give it more room: --max-tokens, or the budget."
     if left := chain.unchanged:
         found = "\n".join(f"{each['passage']!r:.60}: {each['why']}." for each in left)
-        yield f"{counted(len(left), 'place')} not changed.", found
+        yield f"{counted(len(left), 'place')} could not be changed.", found
     best = chain.steps[chain.best]
     if best.finish != "stop":
         yield f"the answer was cut: {why_cut(best, chain.stop)}.", None
@@ -157,7 +157,7 @@ class Summary:
     # Returns whether a chain's answer should have been checked.
     should_pass: Callable[[Chain], bool] = lambda _: False
     chains: int = 0
-    before: int = 0  # those of them that an earlier run made
+    before: int = 0  # chains that an earlier run made
     revisions: int = 0
     unrevised: int = 0
     missing: int = 0
@@ -167,7 +167,7 @@ class Summary:
     passed_first: int = 0
     passed: int = 0
     stops: Counter[str] = field(default_factory=Counter)
-    # Why chains whose stop is `ended` ended, in words, where the chain tells.
+    # The reasons of chains whose stop is `ended`, in words, if the chain shows them.
     ended: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
     # USD by role; None for a model without a price.
@@ -198,7 +198,7 @@ class Summary:
         for role, cost in cost_by_role(chain).items():
             before = self.costs.get(role)
             self.costs[role] = before if cost is None else cost + (before or 0)
-        # Talk fails without any check, which is no fault of a run that has none.
+        # Talk fails even without checks. In a run without checks, that does not count.
         judged = chain.passed is not None and any(step.checks for step in chain.steps)
         if judged or self.should_pass(chain):
             self.checked += 1

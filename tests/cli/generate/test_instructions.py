@@ -113,7 +113,7 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
         (["-o", "no/out.jsonl", "-m", "script:script.jsonl"], "mkdir -p no"),
         (["-o", "/proc/x", "-m", "script:script.jsonl"], "another file with -o"),
         (["-o", "out.jsonl", "--limit-usd", "1", "-m", "script:script.jsonl"], "price"),
-        (["-o", "out.jsonl", "--batch", "-m", "script:script.jsonl"], "no model is on one"),
+        (["-o", "out.jsonl", "--batch", "-m", "script:script.jsonl"], "no model is on a server"),
         (
             ["-o", "o.jsonl", "--batch", "-m", "http://h/v1#m", "--way", "self-instruct"],
             "--batch needs --way alpaca",

@@ -29,7 +29,7 @@ _UNIT = r" (words|sentences|characters|lines|paragraphs|bullets|bullet points)\b
 _TWO = re.compile(
     rf"(?i)\b({_BOUND})(?:{_UNIT})?(,? (?:but|and|yet) {_BOUND})(?(2)(?= ?(?:[.,;:!?)]|\Z))|{_UNIT})"
 )
-"""Two bounds, one without a unit: "at least 30 words but fewer than 50"."""
+"""Matches two bounds, one without a unit: "at least 30 words but fewer than 50"."""
 
 
 def checks_in(prompt: str) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ _BEFORE = {
         r"|list|make|create|provide|produce|to|into"
     ),
 }
-"""The bound that words before a number set, and what to add -> the pattern of these words."""
+"""Patterns of the words before a number, by the bound that they set and its distance from the number."""
 _LEAST_AFTER = r"or more|or longer|and more|and above|minimum|min|at ?least|\+"
 _MOST_AFTER = r"or less|or fewer|or shorter|and under|or under|maximum|max|at (?:the )?most|tops?|limit"
 
@@ -65,13 +65,13 @@ UNITS = {
     "items": r"(?:clearly )?numbered (?:[a-z]+ )?(?:steps|items|points|tips|lines|instructions)\b",
     "headings": rf"{_KIND_OF}(?:sub)?-?head(?:ing|er)s?\b{_NOT_ALL}",
 }
-"""Patterns for what people call each unit, with usual misspellings."""
+"""Patterns for the names of each unit, with usual misspellings."""
 _EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
-"""Of these, "in three" is exactly three; "in 50 words" may be about 50."""
+"""Units for which "in three" means exactly three, whereas "in 50 words" may mean about 50."""
 _SHORT = 3
-"""Up to this many words, "in two words" is exactly two."""
+"""The most words for which "in two words" means exactly two."""
 _GREETED = {"sentences", "paragraphs", "lines"}
-"""A letter has more of these than its text: the greeting and the name below count."""
+"""Units of which a letter has more than its text, because the greeting and the signature count, too."""
 _LETTER = (
     r"\b(?:write|draft|compose|need|send|make|help|create|prepare|reply to|answer)\b[^.?!]{0,60}"
     r"(?<!case )(?<!capital )(?<!small )(?<!all )(?<!the )\b(?:letter|e-?mail)s?\b(?! [a-z]\b)"
@@ -81,7 +81,7 @@ _SECOND = re.compile(
     r"\b(?:and|then|plus)\b.*\b(?:explain|describe|justify|add|give|write|say why|summari[sz]e|tell)\b[^,]*$|\band an?\s*$",
     re.IGNORECASE,
 )
-"""Before an amount: it limits a second part of the answer."""
+"""Matches before an amount that limits a second part of the answer."""
 _PREPOSITION = (
     r"(?:\s(?:to|at|under|below|in|is|are|should|must|with|of|shorter|within|no|max|that)\b[^,.;]*)?\s*$"
 )
@@ -163,7 +163,7 @@ def _limits(sentence: Sentence, unit: str) -> Found:
 
 
 def _bounds(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Bounds | None:
-    """Return an amount's bounds; None if unsure. `before` precedes it; if `alone`, it stands by itself."""
+    """Return an amount's bounds; None if unsure. `before` is the text before it; `alone`: it stands by itself."""
     n, word, after = number(match["n"]), (match["before"] or "").lower(), match["mid"] or match["post"] or ""
     says, more = next((key for key, form in _BEFORE.items() if re.fullmatch(form, word)), ("", 0))
     high = number(match["m"]) if match["m"] else n
@@ -186,7 +186,7 @@ def _plain(match: re.Match[str], unit: str, before: str, *, alone: bool) -> Boun
     stands = alone or re.fullmatch(_BEFORE["in", 0], word)
     if word == "of" and not re.search(r"\ban?\b[^,.;]*$", before, re.IGNORECASE):  # as in: one of 3 lines
         return None
-    if unit == "headings":  # a title may be one more
+    if unit == "headings":  # a title may count as another heading
         return (n, None) if stands else None
     if unit in _EXACT:
         joined = match["joint"] == "-" or (n > 1 and match[0].lower().endswith(unit[:-1]))
@@ -214,7 +214,7 @@ _LINE_EACH = r"\b(?:one|each|every \w+) (?:\w+ )?(?:per|on (?:an?|its|their|one)
 
 
 def lists(sentence: Sentence) -> Found:
-    """Yield how many items a list needs: "a list of 5 ideas", "list five rivers", "ten names, as a list"."""
+    """Yield the checks of a list's length: "a list of 5 ideas", "list five rivers", "ten names, as a list"."""
     of = (
         rf"(?:^\W*|\b{_GIVE}\b[^.?!:]{{0,30}}?\b)(?:(?:an?|your|one) )?(?:(?:short|simple|quick|{_KINDS}) )*"
         rf"(?:check)?list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w(?![^,;]*\b(?:is|are|was|were|has|had)\b)"

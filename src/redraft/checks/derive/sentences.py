@@ -11,14 +11,14 @@ from functools import cache
 MOST_SENTENCES = 150
 """The most sentences to read at the beginning, and again at the end. Those between are not read."""
 LONGEST_SENTENCE = 1200
-"""In characters. A longer sentence is hardly a demand, and is not read."""
+"""The most characters of a sentence. A longer one is hardly a demand, and is not read."""
 LONGEST_PHRASE = 300
 
 
 BASE, LAST = 0xF0000, 0xFFFF0
 HIDDEN = f"{chr(BASE)}-{chr(LAST)}"
 QUOTED = f"[{chr(BASE)}-{chr(LAST - 1)}]"
-"""Matches a hidden quotation, in a pattern."""
+"""A part of a pattern that matches a hidden quotation."""
 _QUOTATION = re.compile(
     r"""```.*?```|"[^"\n]*"|“[^”\n]{0,2000}”|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)""", re.S
 )
@@ -29,7 +29,7 @@ _MATERIAL = re.compile(
     r"original|notes|message|draft))\s?:)(?: *\n(?![\U000F0000-\U000FFFF0])(?:.+\n?)+| *[^\n\s\U000F0000-\U000FFFF0].*)",
     re.IGNORECASE | re.MULTILINE,
 )
-"""An order to work on a text, and the text: the rest of the line, or the lines below it."""
+"""Matches an order to work on a text, and that text: the rest of the line, or the lines below."""
 _STOPS, _NEW = (".", "!", "?"), re.compile(r"\s+[A-Z]")
 _PRIVATE = re.compile(r"[\U000F0000-\U0010FFFF]")
 _END = re.compile(
@@ -48,7 +48,7 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        """Replace each quotation with its own character; those after 65,520 share one that matches nothing."""
+        """Replace each quotation with its own character. After 65,520, all share one that `QUOTED` skips."""
         hidden: list[str] = []
 
         def hide(match: re.Match[str]) -> str:
@@ -74,7 +74,7 @@ class Text:
         return re.sub(QUOTED, lambda m: self.hidden[ord(m[0]) - BASE], masked)
 
     def has(self, pattern: str) -> bool:
-        """Return whether the text matches a pattern somewhere, in any case."""
+        """Return whether a pattern occurs in the text, ignoring case."""
         if pattern not in self.known:
             self.known[pattern] = re.search(pattern, self.plain, re.IGNORECASE) is not None
         return self.known[pattern]
@@ -88,18 +88,18 @@ class Sentence:
     of: Text
 
     def all(self, pattern: str, *, negated: bool = False, closing: bool = False) -> Iterator[re.Match[str]]:
-        """Yield the matches of a pattern that are demands, in any case.
+        """Yield the matches of a pattern that are demands, ignoring case.
 
         Args:
             pattern: A regular expression.
             negated: Include matches after a "not".
-            closing: Include one at the end of a question: "Why does it rain, in ten words?".
+            closing: Include a match at the end of a question: "Why does it rain, in ten words?".
         """
         for match in compiled(pattern).finditer(self.text):
             before = self.before(match)
             if _TOLD.search(before):
                 continue
-            # A question that is no request.
+            # The sentence is a question and not a request.
             only_asks = self.text.rstrip().endswith("?") and not _REQUEST.search(self.text)
             asks = only_asks and not _ASKED_AFTER.search(self.text, match.end())
             if asks and not (closing and self._closes(match)):
@@ -139,7 +139,7 @@ _NO_DEMAND = re.compile(
     r"|^\W*here (?:is|are)\b|\b(?:regex|regular expression|function|parser|passwords?)\b",
     re.IGNORECASE,
 )
-"""Sentences that only seem to demand something."""
+"""Matches sentences that only seem to demand something."""
 OF_PARTS = re.compile(
     r"\b(?:each|every|per)\b(?! (?:other|separated|divided))|\b(?:first|second|third|last) (?:paragraph|section|line|stanza|verse)",
     re.IGNORECASE,
@@ -162,7 +162,7 @@ _TOLD = re.compile(
     r"|\byour (?:[\w-]+ ){1,3}(?:was|were|had|contained)\b[^,.;]*$",
     re.I,
 )
-"""Matches before a place where a story is told, or another text is described."""
+"""Matches the beginning of a sentence that tells a story, or describes another text."""
 _REQUEST = re.compile(
     r"^\W*+(?:(?:hey|hi|hello|please|ok|so)\W*+)?(?:can|could|would|will|may) (?:you|i|we)\b(?! (?:rather|prefer|agree|recommend))",
     re.I,
@@ -171,7 +171,7 @@ _ASKED_AFTER = re.compile(
     r"[:)]|[,—–-] ?(?:\w+ ){0,2}?(?:what|how|why|who|when|where|which|is|are|can|do|does|did|should|was)\b(?!\W*$)",
     re.I,
 )
-"""After a demand: the question that it is about."""
+"""Matches, after a demand, the question that the demand is about."""
 _WONDERS = re.compile(r"^\W*(?:what|why|who|how (?!do i|can i|to|many)|where|when)\b", re.I)
 _NOT_HERE = re.compile(
     r"(?:\b(?:not|never|avoid|without|nothing|nobody|no one|none|refrain|stop|quit)|n['’]t)\b(?! (?:only|forget|hesitate))",
@@ -185,7 +185,7 @@ _CLAUSE = re.compile(
 
 
 def is_negated(before: str) -> bool:
-    """Return whether the text before a place negates it."""
+    """Return whether the text before a match negates the match."""
     return _NOT_HERE.search(_CLAUSE.split(before)[-1]) is not None
 
 
@@ -206,4 +206,4 @@ CODE = re.compile(
     r"|(?:script|program|class|method) (?:that|which|to))(?!\w)",
     re.IGNORECASE,
 )
-"""Matches a prompt that asks for a program. Its demands then concern what the program does."""
+"""Matches a prompt that asks for a program. Its demands then concern the program, not the answer."""

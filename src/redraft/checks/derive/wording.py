@@ -1,4 +1,4 @@
-"""Derive checks of words to use or avoid, the beginning and end, case, and punctuation marks, with one table.
+"""Derive checks of words to use or avoid, beginning and end, case, and punctuation marks, by one table.
 
 Below the table are the rules for JSON, for choices such as yes or no, and for the language.
 """
@@ -14,7 +14,7 @@ from redraft.checks.language import BY_NAME
 from redraft.checks.text import quoted
 
 MOST_WORDS = 20
-"""The most words in a list to use or to avoid; a longer list is hardly one."""
+"""The most words in a list of words to use or avoid. A longer match is hardly such a list."""
 
 _FUNCTION = (
     "in|the|your|and|or|at|should|must|is|are|to|of|with|for|that|which|anywhere|not|a|an|it|as|be|count|counts|"
@@ -122,7 +122,7 @@ def wordings(sentence: Sentence) -> Found:
 def _phrases(sentence: Sentence, match: re.Match[str], check: str) -> list[str]:
     """Return the phrases that a match names: a `list` of quotations, `bare` words, or `what`, one phrase.
 
-    Empty if there is no word in it. A demand for one character at the beginning or end may be met by chance.
+    The list is empty if a phrase is unusable. One character is too short at the beginning or end of an answer.
     """
     found = match.groupdict()
     if "{}" not in check:
@@ -233,8 +233,8 @@ _TABLE = (
     _said('starts:"', _WRAP),
     _said('ends:"', _WRAP),
 )
-"""The check, with a place for each phrase; whether it counts behind a "not" too; where it means something else;
-and what people write.
+"""Each row has a check, with a place for a phrase; whether matches after a "not" count; a test for matches that
+mean something else; and the patterns.
 """
 
 
@@ -306,7 +306,7 @@ _OF_A_THING = re.compile(
     r"|\b(?:who|whose|where)\b[^.;,:]*)$",
     re.I,
 )
-"""Before a language: it belongs to a thing that the answer is about."""
+"""Matches before a language that is not the answer's, as in "songs in French"."""
 _PLAIN = (
     "only|entirely|the|simple|plain|good|proper|formal|standard|modern|brazilian|european|simplified|traditional|"
     "mexican|british|american"

@@ -54,7 +54,7 @@ class Journaled:
 
     journal: Journal
     identities: dict[Role, Any]
-    by_item: bool  # each item has replies of its own: a journal. In a cache, equal requests share them.
+    by_item: bool  # true for a journal: each item has its own replies. In a cache, equal requests share them.
 
 
 class Attempt:
@@ -172,8 +172,8 @@ class AnswerRun:
     limit: int | None = None  # the most records
     verb: str = "answer"  # the name in the provenance record
     summary: Summary = field(default_factory=Summary)
-    _url: str = field(default="", init=False)  # of a source in a store
-    options: ClassVar[type[OptionModel]] = Flags  # of the chains
+    _url: str = field(default="", init=False)  # the URL of a source in a store
+    options: ClassVar[type[OptionModel]] = Flags  # the options of the chains
     # Whether answers have to pass the checks of the run and of their record: if one fails, the status is 1.
     must_pass: ClassVar[bool] = True
 
@@ -195,7 +195,7 @@ class AnswerRun:
         self._checks = tuple(flags.check) if flags.judge else parse_checks(flags.check)
         first = next(self.records(), None) if self.must_pass else None
         own = self.options_of(first)["checks"] if first is not None else ()
-        if own and not fault_of(own, flags.max_tokens):  # a fault is that record's alone
+        if own and not fault_of(own, flags.max_tokens):  # a fault concerns that record alone
             self.settings = replace(self.settings, stand_ins={"checks": own})
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
@@ -291,7 +291,7 @@ class AnswerRun:
             journaled = None
             if opened.journal:
                 named = self.settings.references().items()
-                # In a thread: for a model of the hub, it asks the hub.
+                # In a thread, because `identity_of` may ask the hub.
                 models = await in_daemon_thread(lambda: {role: identity_of(each) for role, each in named})
                 journaled = Journaled(opened.journal, models, self.plan.own_replies is not None)
 

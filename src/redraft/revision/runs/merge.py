@@ -29,7 +29,7 @@ from redraft.jobs.lines import parse_line
 from redraft.jobs.provenance import RunFile, differences, united
 from redraft.jobs.stores import Store, here, matching, url_of
 
-_IDS = ("review_id", "id", "question_id")  # fields with the id of a line; the first that is there counts
+_IDS = ("review_id", "id", "question_id")  # fields with the id of a line; the first that exists counts
 _COSTS = {"usage", "usage_by_role", "prompt_tokens", "completion_tokens", "cost_usd"}
 """Fields that may differ between two equal answers."""
 
@@ -62,7 +62,7 @@ class Part:
 
     path: Path
     file: IO[bytes]
-    run: dict[str, Any]  # its record
+    run: dict[str, Any]  # its run record
 
     def line(self, offset: int) -> bytes:
         """Return the line that begins at an offset."""
@@ -188,7 +188,7 @@ def _opened(path: Path, stack: ExitStack) -> Part:
     if not lock(file.fileno(), shared=True):
         raise being_written(path, run)
     if (record := run.read()) is None:
-        hint = "Name only outputs of shares, such as out-*-of-00008.jsonl, with their run records beside."
+        hint = "Name only outputs of shares with their run records beside them, such as out-*-of-00008.jsonl."
         raise OutputError(f"{path} is not a part of a job: {run.path.name} is missing or damaged.", hint=hint)
     if path.with_name(f"{path.name}.batches.jsonl").exists():
         hint = "Run this share again with --batch to get them."

@@ -33,7 +33,7 @@ A_PATH = PlainValidator(_path, json_schema_input_type=str | Path | None)
 class SpendOptions(OptionModel):
     """The options for parallel items and for limits."""
 
-    parallel: int | None = option(f"how many to make at once [{PARALLEL}]", RUN, "N", "-j", ge=1)
+    parallel: int | None = option(f"items to make at once [{PARALLEL}]", RUN, "N", "-j", ge=1)
     quiet: bool = option("no progress, no summary", RUN, short="-q", default=False)
     limit_usd: float | None = option("money; needs a price", LIMITS, "USD", gt=0)
     limit_tokens: int | None = option("generated tokens", LIMITS, "N", gt=0)

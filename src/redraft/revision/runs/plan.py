@@ -1,4 +1,4 @@
-"""Plan a run, whatever its work: how many items at once, up to which limits, with which stored replies.
+"""Plan a run of any kind: its parallel items, its limits and its stored replies.
 
 Each verb that makes a file item by item has a `RunPlan`, which connects the harness of `jobs` to models,
 journal and batches.
@@ -40,7 +40,7 @@ class RunResult:
 
     job: JobResult  # items, failures, cost and time of this run
     rows: list[tuple[str, str]]  # the summary that the command prints, each row a name and a text
-    width: ClassVar[int] = 10  # of the names
+    width: ClassVar[int] = 10  # the width of the names in the summary
 
     @property
     def path(self) -> Path:
@@ -93,18 +93,18 @@ def _beside(path: Path, ending: str) -> Path:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The plan of how a run makes its file."""
+    """The plan of a run that makes a file."""
 
     out: Path
     parallel: int = PARALLEL
     limits: Limits = field(default_factory=Limits)
-    keeps_replies: bool = False  # in a journal beside the output, whether or not batches or shares need it
-    cache: Path | None = None  # where replies are stored for all equal requests
-    share: Share | None = None  # of the job, if not all of it
+    keeps_replies: bool = False  # whether to keep a journal even without batches or shares
+    cache: Path | None = None  # the file that stores replies for all equal requests
+    share: Share | None = None  # the share of the job to do; None for the whole job
     whole: Path | None = None  # with a share: the output of all shares
-    store: Store | None = None  # where the file goes, if `out` is the copy of a file elsewhere
+    store: Store | None = None  # the store of the file, if `out` is its local copy
     batch: bool = False  # ask servers in batches
-    pause: float | None = None  # longest pause between two looks at a batch, in seconds; None for the default
+    pause: float | None = None  # longest pause between two polls of a batch, in seconds; None for the default
     quiet: bool = False
     # A function to call with progress and messages; None to show them.
     on_event: Callable[[RunEvent], object] | None = None
@@ -112,7 +112,7 @@ class RunPlan:
 
     @classmethod
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
-        """Return the plan of these `RunOptions`. With `journal`, the run keeps one beside the file.
+        """Return the plan of these `RunOptions`. With `journal`, the run keeps a journal beside the file.
 
         A share has files of its own. Files in a store have copies on this machine.
         """
@@ -177,7 +177,7 @@ class RunPlan:
         settings.waiting()
         if self.batch and not any("://" in reference for reference in settings.references().values()):
             hint = "Leave it out, or name a server that has batches: --model https://host/v1#model"
-            raise UsageError("--batch is for servers, but no model is on one.", hint=hint)
+            raise UsageError("--batch is for servers, but no model is on a server.", hint=hint)
         if self.batch and settings.get("budget_seconds") is not None:
             raise UsageError(
                 "--batch and --budget-seconds were given, but a reply may take a day.",
@@ -188,7 +188,7 @@ class RunPlan:
         taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
         if self.cache and self.cache.resolve() in taken:
             hint = "Name another file."
-            raise UsageError(f"{self.cache} cannot be the cache: it is in use here.", hint=hint)
+            raise UsageError(f"{self.cache} cannot be the cache: it is an input or the output.", hint=hint)
 
     def check_engines(self, options: RevisionOptions) -> None:
         """Raise `UsageError` if a limit of money needs a price that a model lacks."""
@@ -213,7 +213,7 @@ class RunPlan:
 
         Args:
             session: The session whose limits apply.
-            finishing: Finish what has begun, whatever it costs: only the limit of seconds ends it.
+            finishing: Finish the begun work, whatever it costs: only the limit of seconds ends it.
 
         Raises:
             UsageError: Batches are under way, and `batch` was not given.
@@ -256,7 +256,7 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class Opened:
-    """The open files of a session. `stack` closes those opened later."""
+    """The open files of a session. `stack` closes whatever is opened later."""
 
     stack: AsyncExitStack
     journal: Journal | None
