@@ -89,7 +89,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
-    """Open a folder, or a single `.safetensors` or `.bin` file. Of both kinds, safetensors is read.
+    """Open a folder, or a single `.safetensors` or `.bin` file. If there are both, safetensors is read.
 
     Raises:
         UsageError: There are only `.bin` files, and `allow_pickle` is not set.

@@ -136,7 +136,7 @@ def _describe_gguf(path: Path) -> Description:
             for each in tensors.values()
         ),
         ((path.name, path.stat().st_size),),
-        (f"{len(unknown):,} tensors have an unknown type.",) if unknown else (),
+        (f"unknown type: {counted(len(unknown), 'tensor')}",) if unknown else (),
     )
 
 

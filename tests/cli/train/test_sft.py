@@ -145,7 +145,7 @@ def test_sigterm_saves_and_asks_to_be_started_again(here: Path, monkeypatch: pyt
     assert not Path("out/adapter_config.json").exists()
     done = train(*USUAL.split())
     assert done.exit_code == 0
-    assert "redraft: resumes from out/checkpoint-3\n" in done.stderr
+    assert "redraft: the run resumes from out/checkpoint-3\n" in done.stderr
     assert steps() == [1, 2, 3, 4]
     sessions = json.loads(Path("out.run.json").read_text())["sessions"]
     assert [session["steps"] for session in sessions] == [3, 4]
