@@ -230,7 +230,7 @@ def _result(ready: Ready, done: int | None) -> TrainResult:
     if stopped is not None and ready.stopped_early(done):
         afresh = ready.own.overwrite_output_dir
         again = "the command again without --overwrite_output_dir" if afresh else "the same command again"
-        message = f"stopped after step {done:,} of {ready.loop.steps:,}. To resume, type {again}."
+        message = f"training stopped after step {done:,} of {ready.loop.steps:,}. To resume, type {again}."
         return TrainResult(output, done, loss, Signals(stopped), message)
     following = ready.verb.following(ready.own, ready.base)
     return TrainResult(output, done, loss, None, f"{output} contains {ready.method}. {following}")

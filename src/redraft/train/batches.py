@@ -62,7 +62,7 @@ def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
     order = ties[np.argsort(-lengths[ties], kind="stable")]
     rows: list[list[int]] = []
     having: list[list[int]] = [[] for _ in range(capacity + 1)]  # rows by the room left in them
-    rooms = 0  # bit n is set if some row has room for n
+    rooms = 0  # bit n is set if some row has n tokens of room
     for example, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
         enough = rooms >> length
         if enough:

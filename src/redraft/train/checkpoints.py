@@ -2,8 +2,8 @@
 
 A checkpoint is written into a temporary folder. Its last file, `complete.json`, lists the others with size
 and CRC-32. Then the folder is renamed, so a run that is killed while saving loses only that checkpoint. A
-state is a tree whose tensors go into a safetensors file, and the rest into the file's header. Nothing is
-pickled, so a stranger's checkpoint can at worst contain wrong numbers.
+state is a tree whose tensors go into a safetensors file, and the rest into the file's header. Without
+FSDP, nothing is pickled, so a stranger's checkpoint can at worst contain wrong numbers.
 """
 
 from __future__ import annotations
@@ -119,12 +119,12 @@ class SavedCheckpoint:
 
     folder: Path
     step: int
-    missing: tuple[str, ...] | None  # also files of another size; None without `complete.json`
+    missing: tuple[str, ...] | None  # files missing or of another size; None without `complete.json`
     changed: tuple[str, ...] = ()  # files whose checksums differ. Empty until `_verified` reads them
 
     @property
     def complete(self) -> bool:
-        """Whether a run can resume from it."""
+        """Whether a run can resume from this checkpoint."""
         return self.missing == () and not self.changed
 
     @property
@@ -247,7 +247,7 @@ def _mark(folder: Path) -> None:
 
 
 def prune(output: Path, limit: int | None) -> None:
-    """Delete partly saved checkpoints. Of the complete ones, keep the `limit` newest.
+    """Delete partly saved checkpoints, and all older ones except the `limit` newest complete ones.
 
     A folder without `complete.json` is kept, because another trainer may have made it.
     """

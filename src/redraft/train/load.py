@@ -1,8 +1,8 @@
 """Load a model and its tokenizer, add an adapter, and save. Models that training would fail on are refused.
 
-transformers accepts what training must not: it initialises missing weights at random; a tokenizer without an
-end-of-text token trains a model that never stops; another model's tokenizer trains nonsense. All of these
-are errors here. Code that comes with a model is never run, and pickled weights are not read.
+transformers accepts faults that training must not: it initialises missing weights at random; a tokenizer
+without an end-of-text token trains a model that never stops; another model's tokenizer trains nonsense. All
+of these are errors here. Code that comes with a model is never run, and pickled weights are not read.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # peft's card has nothing in it
     mode = next(folder.glob("*config.json")).stat().st_mode
     for path in folder.glob("*.safetensors"):
-        if path.stat().st_mode != mode:  # some file systems have one mode for all
+        if path.stat().st_mode != mode:  # some file systems have one mode for all files
             path.chmod(mode)  # safetensors 0.8 lets only this user read them
 
 
@@ -314,7 +314,7 @@ def add_adapter(
     _check_layers(model, own.lora_target_modules)
     config = _Config(
         r=own.lora_r,
-        lora_alpha=own.lora_alpha,  # type: ignore[arg-type]  # any number will do
+        lora_alpha=own.lora_alpha,  # type: ignore[arg-type]  # any number is valid
         lora_dropout=own.lora_dropout,
         target_modules=ALL if ALL in own.lora_target_modules else list(own.lora_target_modules),
         task_type=task,

@@ -161,7 +161,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Loop:
-    """Trains a model on data. Its `state` is of the same class as that of transformers' Trainer."""
+    """Trains a model on data. The loop's `state` has the same class as that of transformers' Trainer."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class Loop:
             *(kind() for kind in get_reporting_integration_callbacks(args.report_to)),  # type: ignore[no-untyped-call]
         ]
         self.counts, self.signals = StepCounts(), Signals()
-        self.stopped: int | None = None  # the signal for which all processes stop, or None
+        self.stopped: int | None = None  # the signal that stops all processes, or None
         self.log = Log(self.folder, leads=bool(args.should_save), quiet=quiet)
         self._divergence = Divergence(divergence_steps)
         self._resumed: checkpoints.SavedCheckpoint | None = None
@@ -248,7 +248,7 @@ class Loop:
         self._tell("train_begin")
 
     def _resume(self, checkpoint: checkpoints.SavedCheckpoint) -> None:
-        """Load a checkpoint. The random generators are last, since loading may draw from them."""
+        """Load a checkpoint. The random generators are restored last, since loading may draw from them."""
         self._resumed = checkpoint
         for line in self.state.log_history:  # the log itself is on the disk of one machine only
             if "loss" in line:
@@ -303,7 +303,7 @@ class Loop:
         self.state.epoch = epoch + read / len(self.data)
 
     def _count(self, batches: list[Batch]) -> torch.Tensor:
-        # The last step's loss is summed with these, because each exchange between processes takes time.
+        # The last step's loss is summed with the counts, because each exchange takes time.
         tokens = sum(self.data.tokens(batch) for batch in batches)
         counted = sum(self.data.counted(batch) for batch in batches)
         sums = self.trained.sums([counted, tokens, self._last_loss()])

@@ -34,7 +34,7 @@ Texts = Annotated[tuple[str, ...], _Several]
 Places = Annotated[tuple[Place, ...], _Several]
 
 _Text = BeforeValidator(lambda value: str(value) if isinstance(value, bool) else value)
-_Strategy = BeforeValidator(lambda value: "no" if value is False else value)  # YAML's plain no
+_Strategy = BeforeValidator(lambda value: "no" if value is False else value)  # YAML reads no as False
 Strategy = Annotated[Literal["no", "steps", "epoch"], _Strategy]
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"]
 
@@ -120,7 +120,7 @@ class RunOptions(OptionModel):
     preview: int | None = option("show this many training examples, and exit", RUN, ge=1)
     estimate: bool = option("estimate time and memory from two steps, and exit", RUN, default=False)
     price_per_hour: float | None = option("price per hour of all machines, for --estimate", RUN, ge=0)
-    dry_run: bool = option("do all that comes before the steps, and exit", RUN, default=False)
+    dry_run: bool = option("prepare the run, and exit before its steps", RUN, default=False)
     quiet: bool = option("hide progress and remarks", RUN, default=False)
 
     def check(self) -> None:
@@ -165,7 +165,7 @@ class SftOptions(LossOptions):
     verb = "sft"
 
     training_objective: Objective = option(
-        "texts with loss: all but rejected answers, all, one answer, all but answer 0, or feedback",
+        "texts with loss: all except rejected answers, all, one answer, all except answer 0, or feedback",
         DATA,
         default="accepted",
     )
@@ -212,8 +212,8 @@ the default model's activations at 2,048 tokens in bf16, a step took twice as lo
 torch's large pages are mapped again in small pages."""
 
 LEARNING_RATE = {"full": 2e-5, "lora": 2e-4}
-"""The default learning rates. For all weights, it is that of SelFee, Alpaca and Vicuna; for adapters, ten
-times as much (Schulman et al., "LoRA Without Regret", 2025)."""
+"""The default learning rates: for all weights, that of SelFee, Alpaca and Vicuna; for adapters, ten times
+as much (Schulman et al., "LoRA Without Regret", 2025)."""
 
 
 def help_records(options: type[RunOptions]) -> dict[str, list[tuple[str, str]]]:
@@ -272,7 +272,7 @@ class PpoOptions(RunOptions):
     cliprange_reward: float | None = option("clip rewards to plus or minus this (trlX: 10)", JUDGING, gt=0)
     ppo_epochs: int = option("passes over each rollout batch", ALGORITHM, default=4, ge=1)
     init_kl_coef: float = option(
-        "the first KL coefficient: penalty per nat of KL from the reference", ALGORITHM, default=0.05, ge=0
+        "the initial KL coefficient: penalty per nat of KL from the reference", ALGORITHM, default=0.05, ge=0
     )
     target: float | None = option(
         "target KL of an answer, in nats; without it, the KL coefficient stays the same", ALGORITHM, gt=0

@@ -84,8 +84,8 @@ class DataReport:
     longest: int = 0  # tokens of the longest example
     # Records that were longer than `--model_max_length`.
     cut: RecordTally = field(default_factory=RecordTally)
-    cut_tokens: int = 0  # tokens that they lost
-    cut_prompt: int = 0  # tokens that they lost from the middle of prompts, not from the end
+    cut_tokens: int = 0  # tokens that cut records lost
+    cut_prompt: int = 0  # those that they lost from the middle of prompts, not from the end
     # Cut records that lost whole answers: the last revisions, or the last turns of a conversation.
     lost: RecordTally = field(default_factory=RecordTally)
     broken: RecordTally = field(default_factory=RecordTally)  # cut records that end within an answer

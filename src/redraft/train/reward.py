@@ -81,7 +81,7 @@ def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor,
 def compare(model: PreTrainedModel) -> None:
     """Make a reward model compute the loss of pairs when it is called with labels.
 
-    It then accepts batches of pairs. `num_items_in_batch` is the number of pairs to divide the loss by
+    The model then accepts pairs. `num_items_in_batch` is the number of pairs to divide the loss by
     (default: those in the batch). Calls without labels work as before. Rewards have 32 bits: in 16, many
     would tie.
     """
@@ -188,7 +188,7 @@ class Measured:
     pairs: int
     accuracy: Estimate  # the share of pairs whose chosen answer has the higher reward. A tie counts half
     ties: int  # pairs with equal rewards
-    loss: float  # the mean of -log sigmoid(r_chosen - r_rejected), in nats; 0.693 for a coin
+    loss: float  # the mean of -log sigmoid(r_chosen - r_rejected), in nats; 0.693 by chance
     calibration: tuple[Bin, ...]  # bins by how sure the model was. Empty bins are left out
     miscalibration: float  # the mean of |said - right| over pairs (expected calibration error)
     length: Estimate  # the correlation of the difference of rewards with the difference of tokens in a pair

@@ -215,7 +215,7 @@ def rows_of(
     pad: int | None,
     size: int | None = None,
 ) -> Data:
-    """Return prepared data as batches of rows: padded with `pad`, or joined if it is None."""
+    """Return prepared data as batches of rows: padded with `pad`, or joined if `pad` is None."""
     rows = verb.rows(prepared.lengths, own)
     order = Order(
         len(rows),

@@ -62,7 +62,7 @@ class Verb(ABC, Generic[Own]):
         return data, None
 
     def finish(self, own: Own, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:
-        """Do what remains after the last step. This is called in all processes."""
+        """Finish a run after its last step. This is called in all processes."""
 
     def following(self, own: Own, base: str) -> str:
         """Return a line with the next command for the result."""

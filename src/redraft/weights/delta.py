@@ -63,7 +63,7 @@ class Recipe:
     """The facts about how a delta was made that are needed to apply it."""
 
     exact: bool  # whether it holds differences of bit patterns
-    vocabulary: Convention  # how rows that the base lacks are counted
+    vocabulary: Convention  # the convention for rows that the base lacks
     base: str = ""  # the fingerprint of the base; empty if redraft did not make the delta
     # The target's dtype of each tensor, if the delta is exact.
     dtypes: Mapping[str, str] = field(default_factory=dict)

@@ -42,7 +42,7 @@ def by(shape: Sequence[int]) -> str:
 
 
 def count_values(raw: bytes) -> int:
-    """Bound the number of values in a JSON text from above: each follows a bracket, brace, comma or colon."""
+    """Return an upper bound on the values in a JSON text: each follows a bracket, brace, comma or colon."""
     return 1 + sum(raw.count(mark) for mark in (b"[", b"{", b",", b":"))
 
 

@@ -1,9 +1,9 @@
 """Verify a checkpoint or a GGUF file, and list its faults.
 
-It is sound if all files are complete, index and headers agree, no value is NaN or infinite, and checksums
-match the manifest, if redraft made it. The values of GGUF files are not read: redraft checks them as it
-writes them, and llama.cpp does with `--check-tensors`. Whether tensors, configuration, tokenizer and base fit
-each other is left to the conversions. A change to both a file and its manifest goes unnoticed.
+An input is sound if all files are complete, index and headers agree, no value is NaN or infinite, and
+checksums match the manifest, if redraft made it. The values of GGUF files are not read: redraft checks them
+as it writes them, and llama.cpp does with `--check-tensors`. Whether tensors, configuration, tokenizer and
+base fit each other is left to the conversions. A change to both a file and its manifest goes unnoticed.
 """
 
 from __future__ import annotations

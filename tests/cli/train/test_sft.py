@@ -140,7 +140,7 @@ def test_sigterm_saves_and_asks_to_be_started_again(here: Path, monkeypatch: pyt
         stopped = train(*USUAL.split())
     assert stopped.exit_code == AGAIN
     assert stopped.stderr.endswith(
-        "redraft: stopped after step 3 of 4. To resume, type the same command again.\n"
+        "redraft: training stopped after step 3 of 4. To resume, type the same command again.\n"
     )
     assert not Path("out/adapter_config.json").exists()
     done = train(*USUAL.split())

@@ -69,7 +69,7 @@ class Policy(nn.Module):
         rows = torch.arange(len(mask), device=mask.device)[:, None].expand_as(places)
         tokens = input_ids[rows[mask], places[mask]]
         # the state that each real token was drawn from
-        lengths = (starts + mask.sum(1) - 1).clamp(min=1).tolist()  # no last token is read
+        lengths = (starts + mask.sum(1) - 1).clamp(min=1).tolist()  # the last tokens are not read
         before, logits = self._computed(input_ids, lengths, (rows[mask], places[mask] - 1))
         log_probs, entropy = log_probs_and_entropy(logits[None], tokens[None], self.own.temperature)
         values = self.value_head(before.to(self.value_head.weight.dtype))[:, 0]
@@ -109,9 +109,9 @@ class Policy(nn.Module):
 def unwrapped(model: Any) -> Iterator[Any]:
     """Yield the bare model with plain layers in place of adapted ones, and restore it at the end.
 
-    The adapter is merged into copies of weights in 32 bits, which costs the least. In 16 bits, merging the
-    change of a step at 2e-4 would leave 95 % of the entries unchanged. So the adapter then stays beside the
-    weights, in their dtype, as under autocast.
+    Weights in 32 bits are copied, and the adapter is merged into the copies, which costs the least. In 16
+    bits, merging the change of a step at 2e-4 would leave 95 % of the entries unchanged. So the adapter then
+    stays beside the weights, in their dtype, as under autocast.
     """
     bare = bare_of(model)
     adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
@@ -164,7 +164,7 @@ def swapped(model: Any, others: Mapping[str, nn.Module]) -> Iterator[Any]:
 # begin alike, and all rows of one prompt contain it. The tokens of the tree are one row: each part
 # attends to itself and to the parts above it (`attention`).
 
-WORTH = 4  # fewest tokens worth a shared part, because a part is a call of attention in each layer
+WORTH = 4  # fewest tokens worth a shared part, which costs a call of attention in each layer
 
 
 class Branch(NamedTuple):
@@ -304,7 +304,7 @@ class Samples:
         for line in read_lines(self._path):
             rollout = (parse_line(line) or {}).get("rollout")
             if not isinstance(rollout, int) or rollout >= since:
-                break  # rollout batches stand in order
+                break  # rollout batches are in order
             kept += len(line)
         self._file = LineFile(self._path, made_up=True)
         self._file.cut(kept)
@@ -317,7 +317,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Mapping[str, float]],
     ) -> None:
-        """Write the responses of a chunk. A score contains the part of the reward from each form."""
+        """Write the responses of a chunk. A score maps each form to its part of the reward."""
         lines = [
             {
                 "rollout": rollout,

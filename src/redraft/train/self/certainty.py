@@ -1,4 +1,4 @@
-"""Find the least certainty at which a criticism counts: the probability of its least likely token.
+"""Find how certain a criticism must be to count. Certainty is the probability of the least likely token.
 
 A small critic sometimes computes a wrong value, and would then make a right answer wrong, but it is seldom
 certain of that value. The threshold is the lowest at which revising makes hardly any right answers wrong,
@@ -40,7 +40,7 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the lowest certainty that breaks at most `MOST_BROKEN` of each task's answers, plus `MARGIN`.
+    """Return the lowest certainty at which at most `MOST_BROKEN` of a task's answers break, plus `MARGIN`.
 
     Args:
         found: The revisions.

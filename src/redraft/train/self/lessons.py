@@ -25,7 +25,7 @@ def held_out(task: Task, count: int, seed: int) -> list[Chain]:
     """Return `count` exercises to test on, no two with the same values.
 
     Args:
-        task: Their task.
+        task: The task of the exercises.
         count: The number of exercises.
         seed: Another seed draws other exercises.
 

@@ -47,7 +47,7 @@ FEWEST_EVERYDAY = 400  # answers to everyday prompts to learn from
 REHEARSED = 2
 """The number of exercises of a new task for each exercise that rehearses an old one. With six, the model
 forgot much (benchmarks/LOST.md)."""
-RANKS = {"answers": 4, "critic": 15}  # adapters' ranks. Both adapters take 12 MB in 16 bits.
+RANKS = {"answers": 4, "critic": 15}  # adapters' ranks. The adapters take 12 MB in 16 bits.
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """Settings to train an earlier run's adapters further: steps of about 1,000 tokens, and a lower rate."""
 DRAFTING = 1.0
@@ -72,7 +72,7 @@ class Start:
 
     answers: Path  # a GGUF file
     critic: Path  # a GGUF file: the adapter that criticises and revises
-    learnt: Sequence[Task]  # to rehearse
+    learnt: Sequence[Task]  # the tasks to rehearse
 
     @classmethod
     def of(cls, name: str) -> Start:

@@ -22,7 +22,7 @@ from redraft.jobs.stores import url_of
 from redraft.options import OptionModel, option
 from redraft.train.systems.verbs import check_options, filled, find_verb, names_in
 
-FOLDER = "systems"  # of shipped recipes
+FOLDER = "systems"  # the folder of shipped recipes
 
 
 class Needs(OptionModel):
@@ -72,7 +72,7 @@ class Stage:
     options: Mapping[str, Any]  # with values filled in, but not yet the `{NAME}` of files and stages
     command: str  # what a shell runs in place of the verb; empty for none
     needs: Needs
-    reads: tuple[str, ...]  # files and stages
+    reads: tuple[str, ...]  # the names of files and stages that it reads
 
     @property
     def made(self) -> str:

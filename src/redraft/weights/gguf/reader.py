@@ -175,7 +175,7 @@ def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader)
         if target is None:
             raise _other_model(path, model, f"it changes {name!r:.80}, which the model does not have")
         if len(target.shape) < 2:
-            raise _other_model(path, model, f"it changes {name!r:.80}, which is not a matrix there")
+            raise _other_model(path, model, f"it changes {name!r:.80}, which is not a matrix in the model")
         # The A of an embedding is stored transposed.
         changes = (b.shape[1], a.shape[1]) if name.startswith("token_embd") else (a.shape[0], b.shape[1])
         if changes != target.shape[:2]:
@@ -287,7 +287,7 @@ class _Reader:
             self.at += length * width
         else:
             self._odd(f"an array has the unknown type {kind}")
-        # From here on it is known that the array lies in the file.
+        # The array is now known to lie within the file.
         if not self.whole:
             return LongArray(length)
         if kind != _STRING:

@@ -234,7 +234,7 @@ def _bad(what: str) -> ModelError:
 
 _PART = 1 << 16  # characters per call: a record of 50 MB would take gigabytes
 _SPACE = re.compile(r" (?<=\S )(?=\S)")  # a single space, between words
-_KNOWN, _LONGEST = 1 << 16, 1000  # most words to remember, and their longest: 10 MB, rarely 100 MB
+_KNOWN, _LONGEST = 1 << 16, 1000  # most words to remember, and their greatest length: 10 to 100 MB
 
 
 @dataclass(frozen=True)

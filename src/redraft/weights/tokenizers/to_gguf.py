@@ -146,7 +146,7 @@ def _adds_space(source: TokenizerFolder) -> bool:
         ):
             return bool(first)
         case ([], [{"type": "Metaspace", "replacement": "▁"}]):
-            # Splitting at marks must make no difference: it is off, or no token has one inside.
+            # Splitting at marks must make no difference: it is off, or no token has a mark inside.
             if cuts[0].get("split") is False or not any(sp.SPACE in text[1:] for text in source.ids):
                 return bool(cuts[0].get("prepend_scheme", "always") != "never")
     return source.elsewhere("tokenizer.json treats spaces in a way that llama.cpp does not")
