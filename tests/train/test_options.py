@@ -138,7 +138,7 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--learning_rat 1", "there is no setting --learning_rat.", "Did you mean '--learning_rate'?"),
         ("--trainig-objective full", "there is no setting --trainig_objective.", "'--training_objective'?"),
         ("--neftune_noise_alpha 5", "there is no setting --neftune_noise_alpha.", "Leave it out"),
-        ("--num_rollouts 5", "there is no setting --num_rollouts.", "redraft train ppo has it"),
+        ("--num_rollouts 5", "there is no setting --num_rollouts.", "redraft train ppo has that setting"),
         ("--learning_rate fast", "--learning_rate is 'fast'.", "a number, at least 0"),
         ("--learning_rate nan", "--learning_rate is 'nan'.", "a number"),
         ("--lora_alpha 1e400", "--lora_alpha is '1e400'.", "a number, above 0"),
@@ -156,10 +156,10 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--seed 4294967296", "--seed is '4294967296'.", "at most 4,294,967,295"),
         ("--warmup_ratio 3", "--warmup_ratio is '3'.", "at least 0 and below 1"),
         ("--evaluation_strategy no --eval_strategy no", "the same setting", "Give only --eval_strategy."),
-        ("--fsdp zero3", "--fsdp has no 'zero3'.", "full_shard"),
+        ("--fsdp zero3", "--fsdp does not know 'zero3'.", "full_shard"),
         ("selfee stray", "'stray' does not belong to a flag", None),
         ("recipe-that-is-not", "there is no recipe 'recipe-that-is-not'.", "one of: alpaca, "),
-        ("stablevicuna", "there is no setting 'num_rollouts'.", "redraft train ppo has it"),
+        ("stablevicuna", "there is no setting 'num_rollouts'.", "redraft train ppo has that setting"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_right(line: str, said: str, hint: str | None) -> None:

@@ -110,8 +110,8 @@ def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> No
     prepared = prepare([path], Breaking(), cache)
     assert prepared.report.lines()[1:] == [
         "3 cut, by 21 tokens in all: data/0, data/1, data/2",
-        "1 of these lost their last answers: data/0",
-        "1 of these end within an answer: data/1",
+        "1 of these without their last answers: data/0",
+        "1 of these cut within an answer: data/1",
         f"1 with earlier answers, {module._NO_LOSS}: data/2",
     ]
     assert prepare([path], Breaking(), cache).report == prepared.report
@@ -315,7 +315,7 @@ def test_nothing_to_train_on_in_any_record(write: Write, cache: Path) -> None:
     path = write(("a", ""), ("b", ""))
     with pytest.raises(UsageError) as caught:
         prepare([path], Letters(), cache)
-    assert "none of the 2 records has anything to train on: 2 skipped, no answer: data/0" in str(caught.value)
+    assert "there is nothing to train on in 2 records: 2 skipped, no answer: data/0" in str(caught.value)
     assert caught.value.hint == Letters.wanted
 
 

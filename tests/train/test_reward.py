@@ -109,7 +109,7 @@ def test_the_plan_counts_pairs(model: str, here: Path) -> None:
 def test_data_without_pairs_says_why(model: str, here: Path) -> None:
     record = {"prompt": "P", "chosen": "same", "rejected": "same"}
     Path("pairs.jsonl").write_text(json.dumps(record) + "\n" + json.dumps({**record, "chosen": ""}) + "\n")
-    with pytest.raises(UsageError, match="none of the 2 records has anything to train on") as caught:
+    with pytest.raises(UsageError, match="there is nothing to train on in 2 records") as caught:
         ready(model)
     assert "chosen and rejected are equal" in caught.value.message
     assert "an empty answer" in caught.value.message

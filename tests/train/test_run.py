@@ -207,7 +207,7 @@ def test_a_finished_checkpoint_is_gone_on_from(model: str, here: Path) -> None:
     usual = usual.replace("dir out", "dir two")
     ready(model, usual=usual.replace("--max_steps 3", "--max_steps 2")).train()
     made = ready(model, usual=usual)
-    assert made.lines()[-1] == "resumes from two/checkpoint-2"
+    assert made.lines()[-1] == "the run resumes from two/checkpoint-2"
     made.train()
     assert losses("two") == whole
 

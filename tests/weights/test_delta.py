@@ -252,7 +252,7 @@ def test_a_wrong_base_is_refused_before_anything_is_written(tmp_path: Path, exac
     right, other = str(caught.value.hint).splitlines()
     assert right == f"redraft weights apply {folder / 'base'} {folder / 'delta'} -o OUT"
     way = f"redraft weights convert {folder / 'other'} --dtype bf16 -o other-bf16"
-    assert other == f"If it is the same model in another dtype, F16: {way}"
+    assert other == f"If {folder / 'other'} is that model in F16, convert it first: {way}"
     assert not list(folder.glob("again*"))
 
 
@@ -265,11 +265,11 @@ def test_a_delta_of_another_architecture(tmp_path: Path) -> None:
     release(tmp_path, "none")
     wide = {name: torch.cat((values, values), -1) for name, values in llama().items()}
     save(tmp_path / "base", wide)
-    refused(tmp_path, UsageError, r"is not the base of the delta .*lm_head.weight' is 48 × 32 there and 48")
+    refused(tmp_path, UsageError, r"not the base of the delta .*head.weight' is 48 × 32 in the base and 48")
     save(tmp_path / "base", llama() | {"model.layers.2.mlp.up_proj.weight": torch.zeros(2, 2)})
     refused(tmp_path, UsageError, r"delta lacks 1 tensor, such as 'model.layers.2")
     save(tmp_path / "base", llama(3, torch.float16), config=CONFIG | {"num_attention_heads": 4})
-    refused(tmp_path, UsageError, "num_attention_heads is 4 there and 2 here")
+    refused(tmp_path, UsageError, "num_attention_heads is 4 in the base and 2 in the delta")
 
 
 def test_a_target_of_another_architecture(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_a_target_of_another_architecture(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="target lacks 9 tensors"):
         diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
     save(tmp_path / "target", llama(rows=VOCABULARY - 1))
-    with pytest.raises(UsageError, match=r"is 48 × 16 there and 47 × 16 here"):
+    with pytest.raises(UsageError, match=r"is 48 × 16 in the base and 47 × 16 in the target"):
         diff(tmp_path / "base", tmp_path / "target", tmp_path / "delta")
 
 

@@ -201,7 +201,7 @@ def test_a_disk_that_is_full_in_the_middle(tmp_path: Path) -> None:
 
     command = [sys.executable, "-c", FULL_DISK]
     full = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "OutputError: delta: no space left on the disk." in full.stderr
+    assert "OutputError: delta cannot be written: the disk has no space left." in full.stderr
     assert "run the same command again" in full.stderr
     assert not list(tmp_path.glob("delta*")), "nothing is left of it"
 

@@ -92,7 +92,7 @@ OF_THE_INDEX: dict[str, tuple[Callable[[Path], object], str]] = {
     "a missing shard": (lambda m: (m / SECOND).unlink(), f"lacks {SECOND}: its index names 2 files"),
     "a truncated shard": (
         lambda m: os.truncate(m / FIRST, (m / FIRST).stat().st_size - 1),
-        f"{FIRST} is not a valid safetensors file: its tensors do not end where it ends, at byte",
+        f"{FIRST} is not a valid safetensors file: its tensors do not fill its",
     ),
     "elsewhere": (
         lambda m: edit_index(m, lm_head__weight=SECOND),
@@ -141,7 +141,7 @@ class TestFaults:
         save_file({f"t{i}": torch.tensor([float("nan")]) for i in range(30)}, tmp_path / "model.safetensors")
         findings = verify(tmp_path).findings
         assert len(findings) == SHOWN + 1
-        assert findings[-1] == f"… and {30 - SHOWN} more have NaN or infinite values"
+        assert findings[-1] == f"… and {30 - SHOWN} more with NaN or infinite values"
 
     def test_files_that_were_changed_since(self, tmp_path: Path) -> None:
         manifest(model(tmp_path))
@@ -155,8 +155,8 @@ class TestFaults:
         assert "lacks" in lacking
         assert sorted(noted) == [
             f"'config.json' has {size + 1} bytes, but had {size} when it was made",
-            f"'{FIRST}' was changed since it was made: its SHA-256 differs from the manifest's",
-            f"'{SECOND}' is missing: the manifest names it",
+            f"'{FIRST}' has changed since it was made: its SHA-256 differs from the manifest's",
+            f"'{SECOND}' is missing, but the manifest names it",
         ]
 
     def test_a_manifest_cannot_name_files_elsewhere(self, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def train_sft(
 ) -> TrainResult:
     """Train a model to answer, criticise itself and revise, like `redraft train sft`.
 
-    If the run is stopped, the same call resumes it. The command does too: both write the same files.
+    If the run is stopped, the same call or the same command resumes it: both write the same files.
 
     Args:
         recipe: The name of a shipped recipe, or the path of a YAML file.
@@ -82,7 +82,7 @@ def train_sft(
         **settings: The command's flags, by name.
 
     Raises:
-        UsageError: A setting is unknown or has a wrong value, or some contradict each other.
+        UsageError: A setting is unknown or has a wrong value, or settings contradict each other.
         RecordError: The data cannot be read.
         ModelError: The model is missing or damaged, or training failed.
         OutputError: The output cannot be written, is in use, or was made with other settings.
@@ -197,7 +197,7 @@ def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
         for line in ready.lines():
             say(line)
         if ready.caution:
-            tell(ready.caution)  # a quiet run says it too
+            tell(ready.caution)  # even in a quiet run
 
     def begin() -> None:
         announce()
@@ -221,16 +221,16 @@ def _train(ready: Ready, *, say: Say, tell: Say) -> int | None:
 
 def _result(ready: Ready, done: int | None) -> TrainResult:
     loop, output = ready.loop, ready.loop.folder
-    lines = {name: each for line in loop.state.log_history for name, each in line.items()}  # the last of each
+    lines = {name: each for line in loop.state.log_history for name, each in line.items()}  # last values
     loss, stopped = lines.get("loss", lines.get("train_loss")), loop.stopped
     if done is None:
         with suppress(OSError):
-            output.rmdir()  # if nothing is in it
+            output.rmdir()  # if it is empty
         return TrainResult(output, 0, None, None, "")
     if stopped is not None and ready.stopped_early(done):
         afresh = ready.own.overwrite_output_dir
         again = "the command again without --overwrite_output_dir" if afresh else "the same command again"
-        message = f"stopped after step {done:,} of {ready.loop.steps:,}. To resume, type {again}."
+        message = f"training stopped after step {done:,} of {ready.loop.steps:,}. To resume, type {again}."
         return TrainResult(output, done, loss, Signals(stopped), message)
     following = ready.verb.following(ready.own, ready.base)
     return TrainResult(output, done, loss, None, f"{output} contains {ready.method}. {following}")

@@ -1,9 +1,9 @@
 """Keep the examples of a packed row apart: tokens attend only to their own example.
 
-Positions restart at 0 with each example. That alone does not separate them: in stock attention with a cache,
-an example also reads those before it (logits differed by 0.6). On a CPU, a loop computes one example at a
-time. On a GPU in 16 bits, one call of torch's variable-length flash attention does. Rows that are not packed
-get the mask of `sdpa`. Other kinds of attention (linear, chunked, with sinks) are refused: they would leak.
+Positions restart at 0 with each example. That alone does not separate examples: in stock attention with a
+cache, an example also attends to earlier ones (logits differed by 0.6). On a GPU in 16 bits, one call of
+torch's variable-length flash attention computes all examples. Elsewhere, a loop computes one at a time. Rows
+that are not packed get the mask of `sdpa`. Attention that would leak (linear, chunked, sinks) is refused.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class _Scoring(NamedTuple):
 
 
 def segments(position_ids: Tensor) -> dict[str, Any]:
-    """Return the bounds of a row's examples: each starts where the positions, [1, tokens], restart.
+    """Return the bounds of a row's examples. An example starts where the positions, [1, tokens], restart.
 
-    transformers passes these names on to attention. `cu_seq_lens_q` lists the start of each example and the
-    end of the last, int32 [examples + 1]; `max_length_q` is the length of the longest. The names with `k`
-    have the same values. Call this once per batch, so that the layers do not wait for the GPU.
+    The keys are arguments that transformers passes on to attention. `cu_seq_lens_q` lists the start of each
+    example and the end of the last, int32 [examples + 1]; `max_length_q` is the length of the longest. The
+    keys with `k` have the same values. Call this once per batch, so that the layers do not wait for the GPU.
     """
     positions = position_ids.flatten()
     begins = torch.ones_like(positions, dtype=torch.bool)
@@ -90,14 +90,14 @@ def attend(
         query: [batch, heads, tokens, width].
         key: [batch, key heads, tokens, width]. The number of heads is a multiple of the key heads.
         value: Like `key`; its width may differ.
-        attention_mask: The result of `_mask`, None for packed rows; or a caller's mask.
+        attention_mask: The result of `_mask` (None for packed rows), or a caller's mask.
         scaling: Factor for the scores, by default 1 / sqrt(width).
         sliding_window: Number of tokens that a token sees, itself included.
         softcap: Soft limit for the size of scores (Gemma 2).
         position_ids: [1, tokens]; used if `cu_seq_lens_q` is not given.
         cu_seq_lens_q: See `segments`.
         max_length_q: See `segments`.
-        branches: Parts of a tree in place of examples: the length of each, and the other parts it sees.
+        branches: The parts of a tree, in place of examples: each part's length, and the other parts it sees.
 
     Returns:
         The output, [batch, tokens, heads, width], and None in place of attention weights.
@@ -126,8 +126,8 @@ def attend(
 def _joined(
     query: Tensor, key: Tensor, value: Tensor, parts: Sequence[tuple[int, Sequence[int]]], how: _Scoring
 ) -> Tensor:
-    """Attend within each part of a row, and to the parts it sees. Return [1, tokens, heads, width]."""
-    # Not slices: the gradient of each is as large as the whole row.
+    """Let each part of a row attend to itself and the parts it sees. Return [1, tokens, heads, width]."""
+    # Not slices: the gradient of a slice is as large as the whole row.
     q, k, v = (torch.split(each, [count for count, _ in parts], dim=2) for each in (query, key, value))
     found = []
     for number, (_, above) in enumerate(parts):
@@ -150,7 +150,7 @@ def _has_kernel(query: Tensor, value: Tensor) -> bool:
 def _in_one_call(
     query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, how: _Scoring
 ) -> Tensor:
-    """Attend with torch's kernel for varied lengths. Its window does not count the token itself."""
+    """Attend with torch's variable-length kernel. Its window does not count the token itself."""
     from torch.nn.attention import varlen
 
     q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
@@ -183,7 +183,7 @@ def _is_faster_in_32_bits(query: Tensor, key: Tensor) -> bool:
 
 
 def _band(length: int, seen: int, window: int, device: torch.device) -> Tensor:
-    """Return whether each of the last tokens sees a token: itself and `window - 1` before. [length, seen]."""
+    """Return a mask, [length, seen]: each of the last tokens sees itself and the `window - 1` before it."""
     sees = torch.ones(length, seen, dtype=torch.bool, device=device)
     return sees.tril(seen - length).triu(seen - length + 1 - window)
 
@@ -196,7 +196,7 @@ def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, how:
     cap = cast(float, how.softcap)
     scores = cap * torch.tanh(scores / cap)
     if mask is not None and mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # padding may see nothing
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # not -inf: padding may see nothing
     elif mask is not None:
         scores = scores + mask
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)

@@ -1,9 +1,9 @@
 """Make batches of examples: assign examples to rows, order the rows, and build tensors.
 
-Examples in one row must not see each other: position ids restart with each, and `attention` goes by these.
-Each batch is divided among the ranks: with equally many rows per step, one process and eight read the same
-rows in the same step. The last step of an epoch reads the remaining rows, and a rank without rows gets one
-token without loss. Labels are not shifted here, but by the code that computes the loss.
+Examples in one row must not see each other: `attention` separates them where position ids restart. Each batch
+is divided among the ranks, so one process and eight with as many rows per step read the same rows in the same
+step. The last step of an epoch reads the remaining rows, and a rank without rows gets one token without
+loss. Labels are not shifted here, but by the code that computes the loss.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from redraft.train.processes import gathered
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of examples: which examples each row contains."""
+    """The assignment of examples to rows."""
 
     members: Ints  # int64 [examples]: the numbers of the examples, row after row
     starts: Ints  # int64 [rows + 1]: where each row starts in `members`, then the end
     lengths: Ints  # int64 [rows]: tokens in each row
     capacity: int
-    kind: Literal["packed", "single", "pair"] = "single"  # a row contains as many as fit, one, or two
+    kind: Literal["packed", "single", "pair"] = "single"  # as many examples as fit, one, or two
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -62,7 +62,7 @@ def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
     order = ties[np.argsort(-lengths[ties], kind="stable")]
     rows: list[list[int]] = []
     having: list[list[int]] = [[] for _ in range(capacity + 1)]  # rows by the room left in them
-    rooms = 0  # bit n is set if some row has room for n
+    rooms = 0  # bit n is set if some row has n tokens of room
     for example, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
         enough = rooms >> length
         if enough:
@@ -101,7 +101,7 @@ def _check_lengths(lengths: Ints, capacity: int) -> None:
     if longest > capacity:
         raise UsageError(
             f"an example has {longest:,} tokens, but a row has room for {capacity:,}.",
-            hint=f"Set --model_max_length {longest} for longer rows, or prepare the data with a lower one.",
+            hint=f"Set --model_max_length {longest} for longer rows, or prepare the data with {capacity}.",
         )
 
 
@@ -149,7 +149,7 @@ def counted_in(batch: Batch) -> int:
 class SharedMeans:
     """Sums accumulated over steps and processes, whose means go into the next line of the log.
 
-    They stay on their device until they are read. The other sums are divided by the one named `count`.
+    They stay on their device until they are read. The sum named `count` is the divisor of all others.
     """
 
     def __init__(self) -> None:
@@ -179,7 +179,7 @@ class Source(ABC):
     def batches(self, epoch: int, first: int = 0, stops: Callable[[], bool] = ...) -> Iterator[Batch]:
         """Yield this rank's batches of an epoch, from batch `first` on.
 
-        A source that needs minutes for its batches calls `stops` now and then, and ends early if it is true.
+        A source that needs minutes for its batches calls `stops` now and then, and ends early if it says so.
         """
 
     @abstractmethod
@@ -202,7 +202,7 @@ class Source(ABC):
         """Return the state that a checkpoint needs to resume reading; empty if step and seed are enough."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  (most keep nothing)
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  (most have no state)
         """Restore what `state_dict` returned."""
 
 
@@ -236,7 +236,7 @@ class Data(Source):
         """Return the ids of the records in a batch."""
         rows = next(self.order.batches(epoch, number))
         names = (self.prepared.name(int(each)) for row in rows for each in self.rows[row])
-        return list(dict.fromkeys(names))  # both examples of a pair have the same
+        return list(dict.fromkeys(names))  # both examples of a pair have the same id
 
     def tokens(self, batch: Batch) -> int:
         """Return the number of tokens in a batch, without padding."""
@@ -244,7 +244,7 @@ class Data(Source):
 
 
 def collated(rows: Sequence[Row], *, pad: int | None, pairs: bool = False) -> Batch:
-    """Make a batch of rows: padded with the token `pad`, or joined without padding if it is None.
+    """Make a batch of rows: padded with the token `pad`, or joined without padding if `pad` is None.
 
     If `pairs` is true, the batch also contains the number of pairs, a scalar.
     """

@@ -2,8 +2,8 @@
 
 A checkpoint is written into a temporary folder. Its last file, `complete.json`, lists the others with size
 and CRC-32. Then the folder is renamed, so a run that is killed while saving loses only that checkpoint. A
-state is a tree whose tensors go into a safetensors file, and the rest into the file's header. Nothing is
-pickled, so a stranger's checkpoint can at worst contain wrong numbers.
+state is a tree whose tensors go into a safetensors file, and the rest into the file's header. Without
+FSDP, nothing is pickled, so a stranger's checkpoint can at worst contain wrong numbers.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def unreadable(path: Path, error: Exception) -> ModelError:
     """Return the error for a damaged checkpoint file."""
     return ModelError(
         f"{path} cannot be read: {error!s:.200}.",
-        hint="Move that checkpoint away: the same command then resumes from the one before.",
+        hint="Move that checkpoint away: the same command then resumes from the previous one.",
     )
 
 
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
-        # A copy: safetensors takes no views, and no two tensors of one memory.
+        # A copy: safetensors accepts neither views nor tensors that share memory.
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if isinstance(value, dict):
@@ -119,12 +119,12 @@ class SavedCheckpoint:
 
     folder: Path
     step: int
-    missing: tuple[str, ...] | None  # files, also ones of another size; None without a list of files
-    changed: tuple[str, ...] = ()  # files with other checksums. Empty until `_verified` reads them
+    missing: tuple[str, ...] | None  # files missing or of another size; None without `complete.json`
+    changed: tuple[str, ...] = ()  # files whose checksums differ. Empty until `_verified` reads them
 
     @property
     def complete(self) -> bool:
-        """Whether a run can resume from it."""
+        """Whether a run can resume from this checkpoint."""
         return self.missing == () and not self.changed
 
     @property
@@ -133,9 +133,11 @@ class SavedCheckpoint:
         if self.missing is None:
             return f"it has no {MARKER}, so it is incomplete ({contents(self.folder)})"
         named = self.missing or self.changed
-        files = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
-        fault = "is missing or truncated" if self.missing else "has changed since it was saved"
-        return f"{files} {fault} ({contents(self.folder)})"
+        shown = named if len(named) < 4 else (*named[:2], f"{len(named) - 2} more")
+        files = " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
+        verbs = ("is", "has", "it was") if len(named) == 1 else ("are", "have", "they were")
+        fault = "{0} missing or truncated" if self.missing else "{1} changed since {2} saved"
+        return f"{files} {fault.format(*verbs)} ({contents(self.folder)})"
 
 
 def checkpoints(output: Path) -> list[SavedCheckpoint]:
@@ -207,7 +209,7 @@ def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
 
 @contextmanager
 def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]:
-    """Yield a temporary folder for a checkpoint. If the block succeeds, it is renamed to its final name."""
+    """Yield a temporary folder for a checkpoint. If the block succeeds, the folder gets its final name."""
     aside = output / f"{_ASIDE}{step}"
     try:
         if leads:
@@ -226,10 +228,10 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
 
 def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None = None) -> OutputError:
     """Return the error for an output that cannot be written. It mentions intact checkpoints."""
-    why = (isinstance(error, OSError) and error.strerror) or f"{error!s:.200}"  # safetensors has its own
+    why = (isinstance(error, OSError) and error.strerror) or f"{error!s:.200}"  # SafetensorError has none
     whole = any(each.complete for each in checkpoints(output))
     left = " The earlier checkpoints are intact." if whole else ""
-    resumes = ", without --overwrite_output_dir: it resumes from the newest" if whole else ""
+    resumes = ", without --overwrite_output_dir: it resumes from the newest one" if whole else ""
     return OutputError(
         f"{part or output} cannot be written: {why}.{left}",
         hint=f"Make room, and type the same command again{resumes}.",
@@ -245,7 +247,7 @@ def _mark(folder: Path) -> None:
 
 
 def prune(output: Path, limit: int | None) -> None:
-    """Delete partly saved checkpoints, and all but the `limit` newest complete ones.
+    """Delete partly saved checkpoints, and all older ones except the `limit` newest complete ones.
 
     A folder without `complete.json` is kept, because another trainer may have made it.
     """

@@ -1,7 +1,7 @@
 """Stop a run that has gone wrong. The error names the step, its records, and what to try.
 
 A loss or gradient that is not finite stops a run before the optimizer's step. A loss that stays far above its
-lowest mean stops it after many steps in a row.
+lowest mean stops the run after many steps in a row.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from redraft.train.options import LEARNING_RATE, RunOptions
 
 MARGIN = 2.0  # nats above the best mean that count as too high: batches differ by tenths
 
-STRETCH = 20  # steps that the best mean loss is taken over
+STRETCH = 20  # the number of steps over which the best mean loss is taken
 
 SEARCH = 25
-"""With fp16, this many steps in a row may have gradients that are not finite, while a scale is searched.
-The scale starts at 2^16 and halves each time, so after 25 it is below 1 and not the cause."""
+"""With fp16, this many steps in a row may have gradients that are not finite, while a loss scale is
+searched. It starts at 2^16 and halves each time. After 25 steps, it is below 1 and cannot be the cause."""
 
 _NAMED = 8  # the most records of a step to name
 
@@ -30,7 +30,7 @@ _NAMED = 8  # the most records of a step to name
 class Moment:
     """The figures of one step, for error messages."""
 
-    step: int  # from 1
+    step: int  # counted from 1
     loss: float  # mean loss of a trained token in nats, over all processes
     grad_norm: float  # norm of the gradient before clipping
     learning_rate: float  # the learning rate of this step
@@ -38,7 +38,7 @@ class Moment:
     records: Sequence[str]  # ids of this process's records
     checkpoint: str | None  # the newest checkpoint, or None
     usual: float = LEARNING_RATE["full"]  # redraft's default learning rate for a whole model or an adapter
-    begins: bool = False  # whether it is the first of the session: the weights are still as loaded
+    begins: bool = False  # whether it is the session's first step, with the weights as loaded
     resumed: str | None = None  # the checkpoint that the session resumed from, or None
 
     @property
@@ -57,10 +57,10 @@ class Moment:
 
 
 def unsound(model: Any) -> tuple[str, bool] | None:
-    """Describe the first weight that is not finite, and return whether it is trained; None without one.
+    """Return a description of the first weight that is not finite, and whether it is trained; else None.
 
-    Frozen weights come first. Of a sharded one, only the local shard is searched. Masks may be infinite, so
-    buffers are skipped.
+    Frozen weights come first. Of a sharded weight, only the local shard is searched. Masks may be infinite,
+    so buffers are skipped.
     """
     for name, tensor in sorted(model.named_parameters(), key=lambda each: each[1].requires_grad):
         part = tensor.to_local() if hasattr(tensor, "to_local") else tensor

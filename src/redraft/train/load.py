@@ -1,8 +1,8 @@
 """Load a model and its tokenizer, add an adapter, and save. Models that training would fail on are refused.
 
-transformers accepts what training must not: it initialises missing weights at random; a tokenizer without an
-end-of-text token trains a model that never stops; another model's tokenizer trains nonsense. All of these
-are errors here. Code that comes with a model is never run, and pickled weights are not read.
+transformers accepts faults that training must not: it initialises missing weights at random; a tokenizer
+without an end-of-text token trains a model that never stops; another model's tokenizer trains nonsense. All
+of these are errors here. Code that comes with a model is never run, and pickled weights are not read.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ def check_config(folder: Path) -> None:
 
 
 def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
-    """Save a model or an adapter for `from_pretrained`. Its files get the mode of other new files."""
+    """Save a model or an adapter for `from_pretrained`. Its files get the permissions of other new files."""
     model.save_pretrained(folder, state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)  # peft's card has nothing in it
     mode = next(folder.glob("*config.json")).stat().st_mode
     for path in folder.glob("*.safetensors"):
-        if path.stat().st_mode != mode:  # some file systems have one mode for all
-            path.chmod(mode)  # safetensors 0.8 writes them for this user alone
+        if path.stat().st_mode != mode:  # some file systems have one mode for all files
+            path.chmod(mode)  # safetensors 0.8 lets only this user read them
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -112,12 +112,12 @@ def load_tokenizer(
 ) -> transformers.PreTrainedTokenizerBase:
     """Load a tokenizer with an end-of-text and a padding token.
 
-    If it has no padding token and none is given, another token of its vocabulary is used, so that no row is
-    added. Padding never carries loss.
+    If it has no padding token and none is given, another token of its vocabulary is used, so that the
+    embedding needs no new row. Padding never carries loss.
 
     Args:
-        apart: Whether padding must not be end-of-text. transformers reads a reward at the last token that is
-            not padding: with one token for both, it would miss the end.
+        apart: Whether padding and end-of-text must differ. transformers reads a reward at the last token that
+            is not padding: with one token for both, it would miss the end.
     """
     folder = model_folder(ref, check_tokenizer)
     with _loading(ref, "tokenizer"):
@@ -242,7 +242,7 @@ def _loading(ref: str, what: str) -> AbstractContextManager[None]:
 
 
 def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, *, ref: str) -> bool:
-    """Check that each id of the tokenizer has a row in the model, and add one for a new padding token.
+    """Check that each token has a row in the embedding, and add a row for a new padding token.
 
     Returns:
         Whether a row was added.
@@ -260,7 +260,7 @@ def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, 
             )
         model.resize_token_embeddings(needed, mean_resizing=False)
         head = model.get_output_embeddings()
-        # Each new row is the mean of the existing ones, as in SelFee and Alpaca. Both matrices may be one.
+        # Each new row is the mean of the existing ones, as in SelFee and Alpaca. Both tables may be one.
         weights = {each.weight for each in (model.get_input_embeddings(), head) if each is not None}
         with torch.no_grad():
             for table in weights:
@@ -274,11 +274,11 @@ def fit_vocabulary(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, 
 ALL = "all-linear"  # every linear layer except the head
 
 _FULL = 16.0  # bytes per parameter: 32-bit weight, gradient and AdamW's two moments
-_FOR_ACTIVATIONS = 0.75  # the share of a GPU's memory for the above. The rest is for activations.
+_FOR_ACTIVATIONS = 0.75  # the share of a GPU's memory for `_FULL`. The rest is for activations.
 
 
 def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
-    """Return whether to train an adapter by default, and why. It is the default if a GPU is too small.
+    """Return whether to train an adapter by default, and why: without a GPU, or if it is too small.
 
     Args:
         gpu_bytes: Memory of the GPU, or of all that share the model; None without a GPU.
@@ -314,7 +314,7 @@ def add_adapter(
     _check_layers(model, own.lora_target_modules)
     config = _Config(
         r=own.lora_r,
-        lora_alpha=own.lora_alpha,  # type: ignore[arg-type]  # any number will do
+        lora_alpha=own.lora_alpha,  # type: ignore[arg-type]  # any number is valid
         lora_dropout=own.lora_dropout,
         target_modules=ALL if ALL in own.lora_target_modules else list(own.lora_target_modules),
         task_type=task,
@@ -323,7 +323,7 @@ def add_adapter(
     with warnings.catch_warnings():
         # peft 0.21 asks for a property that transformers 5.23 has renamed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        # `weights.lora.merge` merges these, and what a GGUF file cannot have is refused earlier.
+        # `weights.lora.merge` merges these models, and those that GGUF cannot store are refused earlier.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         added = peft.get_peft_model(model, config)
     added.peft_config["default"].base_model_name_or_path = own.model_name_or_path
@@ -337,8 +337,8 @@ def add_adapter(
 def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
     """Copy the weights of another adapter into a new one, whose rank may be larger.
 
-    Rows of `lora_A` that the other one lacks stay random. The matching columns of `lora_B` are 0, so these
-    rows change nothing yet. An adapter with alpha 0 is not scaled.
+    Rows of `lora_A` that the other adapter lacks stay random. The matching columns of `lora_B` are 0, so
+    these rows change nothing yet. An adapter with alpha 0 is not scaled.
     """
     if adapter.is_dir():
         theirs = peft.load_peft_weights(str(adapter), device="cpu")
@@ -370,7 +370,7 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
     """Keep peft from casting an adapter's input to 32 bits, which autocast would only round again.
 
-    Use it only while the model is called under autocast, and undo it with `leave=False`.
+    Use this only while the model is called under autocast, and undo it with `leave=False`.
     """
     for module in model.modules():
         if isinstance(module, LoraLayer):
@@ -386,6 +386,6 @@ def _check_layers(model: transformers.PreTrainedModel, targets: tuple[str, ...])
     if wrong:
         known = sorted({name.rsplit(".", 1)[-1] for name in names})
         raise UsageError(
-            f"{type(model).__name__} has no linear layer {', '.join(map(repr, wrong))}.",
+            f"{type(model).__name__} has no linear layer {' or '.join(map(repr, wrong))}.",
             hint=f"--lora_target_modules {' '.join(known)}   (or {ALL})",
         )

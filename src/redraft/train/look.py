@@ -4,8 +4,8 @@ A preview decodes the stored tokens, not the text they came from. So it shows a 
 with loss, or a control token that is only text. No model is loaded.
 
 An estimate does two steps in a temporary folder, with at most two batches each, and extrapolates. The speed
-is that of the second, because the first also allocates and compiles. In the second, gradients are already in
-memory, so its peak is that of the run. A run with rollouts writes one whole batch of them first.
+is that of the second step, because the first also allocates and compiles. In the second, gradients already
+exist, so its peak memory is that of the run. A run with rollouts writes one whole rollout batch first.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def shown(example: Stored, tokenizer: Any) -> str:
 
 
 def _pieces(example: Stored, tokenizer: Any) -> Iterator[tuple[bool, str]]:
-    """Yield the runs of tokens with and without a mark. The first token has none: nothing predicts it."""
+    """Yield marked and unmarked runs of tokens as text. The first token is unmarked: nothing predicts it."""
     special = {
         number: f"⟨{token.content.strip('<|>') or token.content}⟩"
         for number, token in tokenizer.added_tokens_decoder.items()
@@ -124,8 +124,8 @@ class Estimate:
     tokens: int  # tokens read in all steps and processes
     tokens_per_second: float  # over all processes
     memory: int  # peak bytes of this process, or of its GPU
-    rollouts: int = 0  # how often a batch of rollouts is written
-    writing: float = 0.0  # seconds for a batch of rollouts
+    rollouts: int = 0  # the number of rollout batches
+    writing: float = 0.0  # seconds to write and judge a rollout batch
 
     @property
     def seconds(self) -> float:
@@ -161,7 +161,7 @@ def thrown_away(own: RunOptions, folder: Path) -> RunOptions:
 def estimate(ready: Ready) -> Estimate | None:
     """Estimate a run that has the settings of `thrown_away`. Return None if a signal stopped it.
 
-    This trains the run's model a little, so it must not be used afterwards.
+    This trains the run's model a little, so the model must not be used afterwards.
     """
     args, steps, epoch = ready.args, ready.loop.steps, ready.loop.steps_an_epoch
     weights = list(ready.loop.trained.model.parameters())

@@ -1,7 +1,7 @@
 """The training loop: steps, guards, evaluations, checkpoints, and the log.
 
 A step sums the loss of its batches and divides it by the trained tokens in them, over all processes. So the
-result does not depend on how its rows are divided among batches and processes. After a step, transformers'
+result does not depend on how rows are divided among batches and processes. After a step, transformers'
 callbacks decide what to do next (`DefaultFlowCallback`) and report to TensorBoard and others.
 
 `log.jsonl` contains a JSON line per logged step. A resumed run drops the lines of steps that it repeats, so
@@ -121,7 +121,7 @@ class StepCounts:
 class StepProgress(ProgressLine):
     """The progress line of a run. The time left is estimated from the first step that is shown."""
 
-    _logs: Mapping[str, Any]  # of the last step
+    _logs: Mapping[str, Any]  # the numbers of the last step
 
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
         """Show the numbers of a step, or print those of an evaluation on a line that stays."""
@@ -153,15 +153,15 @@ class StepProgress(ProgressLine):
 
 STATE = "trainer_state.json"
 
-SOURCE = "source.safetensors"  # what the source of batches keeps in a checkpoint: the same in all processes
+SOURCE = "source.safetensors"  # the state of the source of batches, the same in all processes
 RANDOM = "random-{}.safetensors"  # the states of a process's random generators
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
-"""Signals that stop a run. If processes received different ones, SIGTERM counts: its sender will restart."""
+"""Signals that stop a run. If processes got different ones, SIGTERM wins: its sender will restart the run."""
 
 
 class Loop:
-    """Trains a model on data. Its `state` is of the same class as that of transformers' Trainer."""
+    """Trains a model on data. The loop's `state` has the same class as that of transformers' Trainer."""
 
     def __init__(
         self,
@@ -185,15 +185,15 @@ class Loop:
             *(kind() for kind in get_reporting_integration_callbacks(args.report_to)),  # type: ignore[no-untyped-call]
         ]
         self.counts, self.signals = StepCounts(), Signals()
-        self.stopped: int | None = None  # the signal for which all processes stop, or None
+        self.stopped: int | None = None  # the signal that stops all processes, or None
         self.log = Log(self.folder, leads=bool(args.should_save), quiet=quiet)
         self._divergence = Divergence(divergence_steps)
         self._resumed: checkpoints.SavedCheckpoint | None = None
-        self._losses: list[torch.Tensor] = []  # of the batches of a step
+        self._losses: list[torch.Tensor] = []  # the losses of a step's batches
         self._grad_norm = math.nan
-        self._not_finite = 0  # steps in a row with such gradients
-        self._unlogged = torch.zeros((), device=args.device)  # loss of the steps since the last line
-        self._logged, self._logged_loss = 0, 0.0  # steps with a line, and their loss in this session
+        self._not_finite = 0  # steps in a row with gradients that are not finite
+        self._unlogged = torch.zeros((), device=args.device)  # loss of the steps since the log's last line
+        self._logged, self._logged_loss = 0, 0.0  # last step with a line; loss in the session's lines
         self._tell("init_end")
 
     @property
@@ -248,7 +248,7 @@ class Loop:
         self._tell("train_begin")
 
     def _resume(self, checkpoint: checkpoints.SavedCheckpoint) -> None:
-        """Load a checkpoint. The random generators are last, since loading may draw from them."""
+        """Load a checkpoint. The random generators are restored last, since loading may draw from them."""
         self._resumed = checkpoint
         for line in self.state.log_history:  # the log itself is on the disk of one machine only
             if "loss" in line:
@@ -258,7 +258,7 @@ class Loop:
         if (kept := checkpoint.folder / SOURCE).is_file():
             self.data.load_state_dict(checkpoints.load_state(kept))
         name = RANDOM.format(self.args.process_index)
-        if (checkpoint.folder / name).is_file() or self.args.world_size == 1:  # else it is a new process
+        if (checkpoint.folder / name).is_file() or self.args.world_size == 1:  # else the process is new
             checkpoints.set_random_state(checkpoints.load_state(part_of(checkpoint.folder, name)))
 
     def _batches(self) -> Iterator[list[Batch]]:
@@ -303,7 +303,7 @@ class Loop:
         self.state.epoch = epoch + read / len(self.data)
 
     def _count(self, batches: list[Batch]) -> torch.Tensor:
-        # The last step's loss is checked here, because each exchange between processes takes time.
+        # The last step's loss is summed with the counts, because each exchange takes time.
         tokens = sum(self.data.tokens(batch) for batch in batches)
         counted = sum(self.data.counted(batch) for batch in batches)
         sums = self.trained.sums([counted, tokens, self._last_loss()])
@@ -332,7 +332,7 @@ class Loop:
     def _check_numbers(self, norm: Any) -> None:
         self._grad_norm = float(norm)
         self._not_finite = 0 if math.isfinite(self._grad_norm) else self._not_finite + 1
-        # fp16 searches for a scale with gradients that are not finite. The loss is not scaled.
+        # While fp16 searches for a loss scale, gradients may not be finite. The loss itself is not scaled.
         searches = self.trained.accelerator.scaler is not None
         loss = self._last_loss()
         if not math.isfinite(loss) or self._not_finite > (SEARCH if searches else 0):

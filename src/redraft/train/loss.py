@@ -97,7 +97,7 @@ def inputs_of(model: PreTrainedModel, input_ids: Tensor, inputs: dict[str, Any])
 
 @contextmanager
 def _taking_loss(head: Any, targets: Tensor) -> Iterator[None]:
-    """Let a head return the summed loss: FSDP gathers its matrix only while its forward runs."""
+    """Let a head return the summed loss, because FSDP gathers its matrix only while its forward runs."""
     whole, own = head.forward, vars(head).get("forward")
 
     def forward(self: Any, hidden: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def _taking_loss(head: Any, targets: Tensor) -> Iterator[None]:
 
 
 def _by_logits(whole: Callable[..., Any], inputs: dict[str, Any], targets: Tensor) -> Tensor:
-    """Return the summed loss from the model's own logits: only of trained tokens if the batch is one row."""
+    """Return the summed loss from the model's logits. For one row, only trained tokens get logits."""
     trained = targets != IGNORED
     if len(targets) == 1:
         keep = trained[0].nonzero().flatten()
@@ -138,7 +138,7 @@ def summed_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Te
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     hidden, weight = hidden.to(dtype), weight.to(dtype)
     bias = None if bias is None else bias.to(dtype)
-    if not torch.is_grad_enabled():  # a Function asks for gradients even then
+    if not torch.is_grad_enabled():  # a Function would compute gradients even then
         hidden, weight = hidden.detach(), weight.detach()
         bias = None if bias is None else bias.detach()
     total: Tensor = _Head.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
@@ -187,14 +187,14 @@ def _loss_and_grads(
             torch.mm(change, weight, out=of_hidden[part])
         if of_weight is not None:
             of_weight += change.T @ hidden[part]
-    # fp16 scales them first: before that, small gradients would become 0.
+    # `backward` scales them with fp16: in 16 bits, small gradients would become 0 before that.
     kept = wide if weight.dtype == torch.float16 else weight.dtype
     weights = None if of_weight is None else of_weight.to(kept)
     return total, (of_hidden, weights, None if of_bias is None else of_bias.to(kept))
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, *, grad: bool) -> tuple[Tensor, Tensor]:
-    """Return the summed loss and its gradient, computed in place of the logits, [tokens, vocabulary]."""
+    """Return the summed loss and its gradient, [tokens, vocabulary], which overwrites the logits."""
     targets = targets[:, None]
     logits.sub_(logits.amax(-1, keepdim=True))
     picked = logits.gather(1, targets)

@@ -3,9 +3,9 @@
     redraft train VERB RECIPE --name value --switch --list a b
 
 Settings of optimizer, schedule, checkpoints and logs have the names of transformers' `TrainingArguments`,
-which `trained` makes from them. Its other fields cannot be set. Flags override the recipe. The commands of
-SelFee, Alpaca and Vicuna work unchanged: `OLD` lists the names that have changed since. Nothing heavy is
-imported here.
+which `trained` makes from them. Other fields of that class cannot be set. Flags override the recipe. The
+commands of SelFee, Alpaca and Vicuna work unchanged: `OLD` lists the names that have changed since. Nothing
+heavy is imported here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Texts = Annotated[tuple[str, ...], _Several]
 Places = Annotated[tuple[Place, ...], _Several]
 
 _Text = BeforeValidator(lambda value: str(value) if isinstance(value, bool) else value)
-_Strategy = BeforeValidator(lambda value: "no" if value is False else value)  # YAML reads a plain no so
+_Strategy = BeforeValidator(lambda value: "no" if value is False else value)  # YAML reads no as False
 Strategy = Annotated[Literal["no", "steps", "epoch"], _Strategy]
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup", "inverse_sqrt"]
 
@@ -53,7 +53,7 @@ class RunOptions(OptionModel):
         default="default",
     )
     data_path: Places = option("files of records in any format that redraft reads", DATA, default=())
-    format: TrainingFormat = option("format of the training text (chat: the model's)", DATA, default="selfee")
+    format: TrainingFormat = option("format of the text (chat: the model's template)", DATA, default="selfee")
     model_max_length: int = option("maximum tokens of a record, and of a packed row", DATA, default=2048)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "number format of the weights during training", MODEL, default="auto"
@@ -61,7 +61,7 @@ class RunOptions(OptionModel):
     bf16: bool | None = option("compute layers in bf16; default if the CPU supports it", MODEL)
     fp16: bool = option("compute layers in fp16; needs a GPU", MODEL, default=False)
     tf32: bool | None = option("compute 32-bit products in TF32; needs a GPU", MODEL)
-    lora: bool | None = option("train an adapter; default if full training fits no GPU", MODEL)
+    lora: bool | None = option("train an adapter; default without a large enough GPU", MODEL)
     lora_r: int = option("rank of the adapter", MODEL, default=16, ge=1)
     lora_alpha: float = option("scale of the adapter", MODEL, default=32.0, gt=0)
     lora_dropout: float = option("dropout before the adapter", MODEL, default=0.0, ge=0, lt=1)
@@ -120,13 +120,13 @@ class RunOptions(OptionModel):
     preview: int | None = option("show this many training examples, and exit", RUN, ge=1)
     estimate: bool = option("estimate time and memory from two steps, and exit", RUN, default=False)
     price_per_hour: float | None = option("price per hour of all machines, for --estimate", RUN, ge=0)
-    dry_run: bool = option("do all that comes before the steps, and exit", RUN, default=False)
+    dry_run: bool = option("prepare the run, and exit before its steps", RUN, default=False)
     quiet: bool = option("hide progress and remarks", RUN, default=False)
 
     def check(self) -> None:
         """Raise `UsageError` if settings contradict each other."""
         if unknown := [word for word in self.fsdp_words if word not in FSDP]:
-            raise UsageError(f"--fsdp has no {unknown[0]!r}.", hint=f"Known: {', '.join(FSDP)}")
+            raise UsageError(f"--fsdp does not know {unknown[0]!r}.", hint=f"Known: {', '.join(FSDP)}")
 
     @property
     def fsdp_words(self) -> list[str]:
@@ -165,7 +165,7 @@ class SftOptions(LossOptions):
     verb = "sft"
 
     training_objective: Objective = option(
-        "texts with loss: all but rejected answers, all, one answer, all but answer 0, or feedback",
+        "texts with loss: all except rejected answers, all, one answer, all except answer 0, or feedback",
         DATA,
         default="accepted",
     )
@@ -209,11 +209,11 @@ class RewardOptions(LossOptions):
 LARGE = 4 << 20
 """Size, in bytes, from which `redraft train` returns freed memory blocks to the system. At 2 MB, just below
 the default model's activations at 2,048 tokens in bf16, a step took twice as long: blocks that do not fill
-torch's large pages are mapped again in small ones."""
+torch's large pages are mapped again in small pages."""
 
 LEARNING_RATE = {"full": 2e-5, "lora": 2e-4}
-"""The default learning rates. For all weights, it is that of SelFee, Alpaca and Vicuna; for adapters, ten
-times as much (Schulman et al., "LoRA Without Regret", 2025)."""
+"""The default learning rates: for all weights, that of SelFee, Alpaca and Vicuna; for adapters, ten times
+as much (Schulman et al., "LoRA Without Regret", 2025)."""
 
 
 def help_records(options: type[RunOptions]) -> dict[str, list[tuple[str, str]]]:
@@ -272,7 +272,7 @@ class PpoOptions(RunOptions):
     cliprange_reward: float | None = option("clip rewards to plus or minus this (trlX: 10)", JUDGING, gt=0)
     ppo_epochs: int = option("passes over each rollout batch", ALGORITHM, default=4, ge=1)
     init_kl_coef: float = option(
-        "the first KL coefficient: penalty per nat of KL from the reference", ALGORITHM, default=0.05, ge=0
+        "the initial KL coefficient: penalty per nat of KL from the reference", ALGORITHM, default=0.05, ge=0
     )
     target: float | None = option(
         "target KL of an answer, in nats; without it, the KL coefficient stays the same", ALGORITHM, gt=0
@@ -312,7 +312,6 @@ class PpoOptions(RunOptions):
 
 
 VERBS: dict[str, type[RunOptions]] = {each.verb: each for each in (SftOptions, RewardOptions, PpoOptions)}
-"""The verbs of `redraft train` by name."""
 
 
 def room(own: PpoOptions, prompt: int) -> int:
@@ -347,7 +346,7 @@ def parse(words: Sequence[str], options: type[Own]) -> Own:
 
 
 def settings_of(options: type[Own], recipe: str | None, given: Callable[[], Mapping[str, Any]]) -> Own:
-    """Return the recipe's settings, overridden by those of `given()`, which is called after reading it."""
+    """Return the recipe's settings, overridden by those of `given()`. The recipe is read first."""
     merged = _by_current_names(read_recipe(recipe, options)) if recipe else {}
     merged |= _by_current_names(given())
     for name in merged.keys() - options_of(options).keys():
@@ -371,9 +370,9 @@ def _by_current_names(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_flags(words: Sequence[str], options: type[RunOptions]) -> dict[str, Any]:
-    """Parse flags into names and values. The words after a flag are its values; without any it is a switch.
+    """Parse flags into names and values. The words after a flag are its values.
 
-    A repeated flag adds to a list, or replaces a single value.
+    A flag without values is a switch. A repeated flag adds to a list, or replaces a single value.
     """
     values: dict[str, list[str]] = {}
     known, flag = _known(options), ""
@@ -386,7 +385,7 @@ def read_flags(words: Sequence[str], options: type[RunOptions]) -> dict[str, Any
             if flag not in known:
                 raise no_setting(flag, options, f"--{flag:.60}", prefix="--")
             given = [value] if equals else ["False"] if off else []
-            before = values.get(flag, []) if _is_list(known[flag]) else []  # else the last one counts
+            before = values.get(flag, []) if _is_list(known[flag]) else []  # else the last value counts
             values[flag] = [*before, *given]
         elif not flag:
             hint = f"redraft train {options.verb} [RECIPE] --name value …"
@@ -423,14 +422,14 @@ def no_setting(name: str, options: type[RunOptions], shown: str, *, prefix: str 
     """Return the error for an unknown setting, with the nearest known one."""
     near = nearest(name, _known(options), prefix)
     others = [each.verb for each in VERBS.values() if name in options_of(each)]
-    elsewhere = [f"redraft train {verb} has it." for verb in others]
+    elsewhere = [f"redraft train {verb} has that setting." for verb in others]
     leave = "Leave it out: redraft train accepts only about 40 of transformers' settings."
     lines = [*(elsewhere or [near or leave]), f"redraft train {options.verb} --help-all lists all settings."]
     return UsageError(f"there is no setting {shown}.", hint="\n".join(lines))
 
 
 def read_recipe(ref: str, options: type[RunOptions]) -> dict[str, Any]:
-    """Return the names and values in a recipe, found by its name or path, without its `about`."""
+    """Return the settings in a recipe, which is found by name or path. Its `about` is left out."""
     if ref.lower().endswith(_DATA):
         raise UsageError(f"{ref} looks like a data file, not a recipe.", hint=f"--data_path {ref}")
     _, document = recipe_of(ref, "train")

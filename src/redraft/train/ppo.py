@@ -9,7 +9,7 @@ The loop (`loop`) reads `Ppo`. An epoch of the loop is a rollout batch:
 4. Updates: `--ppo_epochs` passes over the answers in minibatches. The loop calls `Learner` for their loss.
 
 A rollout batch is part of a checkpoint, so a run can resume in the middle of its steps. An unfinished batch
-is written again. Several processes divide the chunks among them, and then each minibatch.
+is written again. If there are several processes, they divide the chunks, and later each minibatch.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ from redraft.train.rl.policy import Policy, Response, Sampler, Samples, Seen, re
 from redraft.train.rl.rewards import Rewards, parse_rewards
 from redraft.train.verb import Verb, bare_of
 
-AT_ONCE = 16  # sequences of a forward pass without gradients
-_Score = dict[str, float]  # what each form of `--reward` adds to the reward of a response
-BETA = (1e-8, 1e8)  # β stays within these, so that one that is driven to an end can come back
+AT_ONCE = 16  # sequences per forward pass without gradients
+_Score = dict[str, float]  # a response's weighted reward from each form of `--reward`
+BETA = (1e-8, 1e8)  # bounds of β: multiplication could not bring it back from 0 or infinity
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class PpoVerb(Verb[PpoOptions]):
     """The verb `redraft train ppo`."""
 
     row = "prompt"
-    marked = ("", "a prompt, up to where the model writes")
+    marked = ("", "a prompt, up to the start of the answer")
 
     def check(self, own: PpoOptions, model: str) -> None:  # noqa: ARG002  (of all verbs)
         """Raise `RedraftError` if rollout batches cannot be divided, written or judged."""
         if own.fsdp_words:
             raise UsageError(
-                "--fsdp splits the weights over processes, but PPO needs the whole model to write.",
+                "--fsdp splits the weights over processes, but PPO needs the whole model to write answers.",
                 hint="Leave it out: each process then loads the whole model.",
             )
         _check_sizes(own)
@@ -213,7 +213,7 @@ class Ppo(Source):
     def batches(
         self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
     ) -> Iterator[Batch]:
-        """Yield a rollout batch's minibatches, making it first if needed. Call `stops` between chunks."""
+        """Yield the minibatches of a rollout batch, which is made if needed. Call `stops` between chunks."""
         if self._epoch != epoch and not self._made(epoch, stops):
             return
         for number in range(first, len(self)):
@@ -346,7 +346,7 @@ class Experience:
     def __init__(self, policy: Learner, own: PpoOptions, *, size: int, bf16: bool) -> None:
         self._policy, self._own, self._size, self._bf16 = policy, own, size, bf16
         self.beta = own.init_kl_coef  # β, for the next rollout batch
-        self.metrics: dict[str, float] = {}  # the numbers of the last one
+        self.metrics: dict[str, float] = {}  # the numbers of the last rollout batch
         self._begins = True  # whether no rollout batch is complete yet
 
     def state_dict(self) -> dict[str, Any]:
@@ -361,17 +361,17 @@ class Experience:
     def complete(
         self, asked: Sequence[RolloutPrompt], responses: Sequence[Response], scores: Sequence[_Score]
     ) -> Batch:
-        """Return the tensors of a rollout batch: all arguments of `Learner.forward` but the last."""
+        """Return the tensors of a rollout batch: all arguments of `Learner.forward` except the last."""
         own, batch = self._own, padded(asked, responses)
         mask = batch["mask"]
         ended = torch.tensor([each.ended for each in responses])
         finals = torch.tensor([sum(each.values()) for each in scores], dtype=torch.float64)
         seen, ref = self._seen(batch["input_ids"], batch["starts"], mask)
         in_loss = own.algorithm == "grpo"
-        # The penalty is TRL's; others give such answers one fixed score. trlX clips so, TRL after scaling.
+        # The penalty is TRL's; others give cut answers a fixed score. trlX clips here, TRL after scaling.
         most = own.cliprange_reward or math.inf
         shaped = torch.where(ended, finals, finals - own.missing_eos_penalty).clamp(-most, most)
-        # Scores and the price of KL are the rewards of tokens.
+        # A token's reward is its KL penalty; the last one also gets the score.
         price = 0.0 if in_loss else self.beta
         rewards = algorithm.token_rewards(shaped, seen.log_probs, ref, mask, price)
         if self._begins and own.algorithm == "ppo":
@@ -384,8 +384,8 @@ class Experience:
             advantages = algorithm.whiten(advantages, mask)
         reported = [each.log_probs or (math.nan,) * len(each.tokens) for each in responses]
         flat = torch.tensor(list(itertools.chain.from_iterable(reported)))
-        drawn = torch.full(mask.shape, math.nan).masked_scatter(mask, flat)  # NaN: the sampler did not say
-        weights = mask.float()  # what each token counts, because the sampler drew it
+        drawn = torch.full(mask.shape, math.nan).masked_scatter(mask, flat)  # NaN: not reported
+        weights = mask.float()  # importance weights, because the sampler drew the tokens
         if most := own.importance_sampling_clip_max:
             weights = algorithm.importance_weights(seen.log_probs, drawn, mask & ~drawn.isnan(), most)
         self.metrics = {
@@ -415,7 +415,7 @@ class Experience:
     def _seen(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> tuple[Seen, Tensor]:
         device = self._policy.value_head.weight.device
         lengths = starts + mask.sum(1)
-        # Those of a length together, or those of a prompt.
+        # Keep sequences of similar length together or, with `branches`, those of one prompt.
         order = torch.arange(len(lengths)) if self._policy.branches else torch.argsort(lengths)
 
         def see(rows: Tensor) -> list[Tensor]:
@@ -431,7 +431,7 @@ class Experience:
 
     def _lifted(self, rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         # From 0, values take thousands of steps to reach rewards around 10. Until then all advantages have
-        # the same sign, and grow with the distance from the end. So they begin at the mean return.
+        # the same sign, and grow with the distance from the end. So values begin at the mean return.
         made, _ = self._of_each(rewards, torch.zeros_like(values), mask, lam=1.0)
         bias = algorithm.masked_mean(made - values, mask).float()
         with torch.no_grad():
@@ -439,12 +439,12 @@ class Experience:
         return values + bias * mask
 
     def _of_each(self, rewards: Tensor, values: Tensor, mask: Tensor, *, lam: float) -> tuple[Tensor, Tensor]:
-        given = rewards.float().double()  # as values are rounded, or equal rewards would differ from them
+        given = rewards.float().double()  # rounded as values are, so that equal ones cancel
         return algorithm.gae(given, values.double(), mask, self._own.gamma, lam)
 
     def _compared(self, rewards: Tensor, mask: Tensor) -> Tensor:
         of = algorithm.rloo_advantages if self._own.algorithm == "rloo" else algorithm.grpo_advantages
-        scores = (rewards * mask).sum(1)  # minus what KL costs
+        scores = (rewards * mask).sum(1)  # minus the KL penalty
         return of(scores.view(-1, samples_each(self._own))).flatten()[:, None] * mask
 
 
@@ -467,7 +467,7 @@ def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Bat
     }
 
 
-# The numbers of a rollout batch, for the log. docs/rlhf.md says which show that a run goes wrong.
+# The numbers of a rollout batch, for the log. docs/rlhf.md says which of them show a failing run.
 
 
 def of_scores(scores: Sequence[_Score], finals: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
@@ -513,11 +513,11 @@ def of_groups(scores: Tensor, samples: int) -> dict[str, float]:
 
 
 class Learner(Policy):
-    """The policy in the form that the loop trains: called with a minibatch, it returns the loss."""
+    """The policy as a module for the loop: when it is called with a minibatch, it returns the loss."""
 
     def __init__(self, model: PeftModel, own: PpoOptions) -> None:
         super().__init__(model, own)
-        self.kl_coef = 0.0  # β, of the KL that is part of the loss; 0 if it is part of the reward
+        self.kl_coef = 0.0  # β if KL is part of the loss; 0 if KL is part of the reward
         self.sums = SharedMeans()  # the numbers of the steps since the last line of the log
 
     def forward(
@@ -540,7 +540,7 @@ class Learner(Policy):
         self.sums.add("policy_loss", loss / count)
         self.sums.add("clip_fraction", clipped / count)
         self.sums.add("entropy", now.entropy.sum() / count)
-        # Of the policy before its steps to now: its tokens are samples of the first.
+        # KL(π_old ‖ π), because the tokens are samples from π_old, the policy before the steps.
         self.sums.add("step_kl", algorithm.kl_k3(log_probs, now.log_probs, mask).sum() / count)
         if own.algorithm == "ppo":
             of_values, clipped = algorithm.value_loss(now.values, values, returns, mask, own.cliprange_value)

@@ -2,8 +2,8 @@
 
 Workers return arrays in order (`jobs/parallel.py`), so any number of them gives the same result. The prepared
 data is cached in a folder named by a hash of everything that determines it: the bytes read, the tokenizer,
-format, objective and length, and the code that turns a record into tokens. It contains three arrays and
-`prepared.json` with a hash of each, so that incomplete and damaged folders are recognised and replaced.
+format, objective and length, and the code that turns a record into tokens. The folder contains three arrays
+and `prepared.json` with a hash of each, so that incomplete and damaged folders are recognised and replaced.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FILES = TOKENS, OFFSETS, NAMES = "tokens.bin", "offsets.bin", "names.bin"
 ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
-_NO_LOSS = "which have no loss in this format or template (--format vicuna trains on them, but not on calls)"
+_NO_LOSS = "which have no loss in this format or template (--format vicuna trains on them, except on calls)"
 _REASONS = 20
 
 Ints = NDArray[np.int64]
@@ -84,8 +84,8 @@ class DataReport:
     longest: int = 0  # tokens of the longest example
     # Records that were longer than `--model_max_length`.
     cut: RecordTally = field(default_factory=RecordTally)
-    cut_tokens: int = 0  # tokens that they lost
-    cut_prompt: int = 0  # tokens that they lost from the middle of prompts, not from the end
+    cut_tokens: int = 0  # tokens that cut records lost
+    cut_prompt: int = 0  # those that they lost from the middle of prompts, not from the end
     # Cut records that lost whole answers: the last revisions, or the last turns of a conversation.
     lost: RecordTally = field(default_factory=RecordTally)
     broken: RecordTally = field(default_factory=RecordTally)  # cut records that end within an answer
@@ -130,8 +130,8 @@ class DataReport:
         skipped = sorted(self.skipped.items(), key=lambda item: -item[1].count)
         tallies = [
             (f"cut, by {self.cut_tokens:,} tokens in all{of_prompts}", self.cut),
-            ("of these lost their last answers", self.lost),
-            ("of these end within an answer", self.broken),
+            ("of these without their last answers", self.lost),
+            ("of these cut within an answer", self.broken),
             (f"with earlier answers, {_NO_LOSS}", self.leaves),
             *((f"skipped, {reason}", tally) for reason, tally in skipped),
         ]
@@ -174,12 +174,12 @@ def open_prepared(folder: Path, key: str) -> Prepared | None:
 
 
 class Writer:
-    """Writes prepared data into a folder, one example at a time. It is valid only after `finish`."""
+    """Writes prepared data into a folder, one example at a time. The data is valid only after `finish`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files = {name: (folder / name).open("xb") for name in _FILES}
-        self._ends = np.zeros(2, np.int64)  # of tokens and of names
+        self._ends = np.zeros(2, np.int64)  # the ends of tokens and of names so far
         self._files[OFFSETS].write(self._ends.tobytes())
 
     def add(self, name: str, ids: NDArray[Any], trained: NDArray[np.bool_]) -> None:
@@ -229,7 +229,7 @@ class Encodes(Protocol):
 
 
 Encoded = list[tuple[str, tuple[str, str], tuple[Example, ...] | Skipped]]
-"""For each chain: its id, its data set (or file) and licence, and its examples or why it has none."""
+"""For each chain: its id, its data set (or file) and licence, and its examples or why there are none."""
 
 
 def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[Encoded]:
@@ -252,7 +252,7 @@ def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> Encoded:
 SECONDS = 15.0  # seconds between two lines of progress
 
 _PACKAGES = ("tokenizers", "transformers")
-_SOURCES = ("chain/**/*.py", "jobs/licences.py", "train/prepare.py")  # what makes tokens of a record
+_SOURCES = ("chain/**/*.py", "jobs/licences.py", "train/prepare.py")  # code that makes tokens from records
 
 
 def prepare(
@@ -266,8 +266,8 @@ def prepare(
         workers: The maximum number of tokenising processes. For little data, one is used.
         say: Called with lines of progress, and by the first rank when it waits for another process.
     """
-    # A worker that imports a script which prepares data itself: both would wait. multiprocessing makes the
-    # same test before it starts a process.
+    # Workers import the main script. If that prepares data itself, both would wait forever. multiprocessing
+    # makes the same test before it starts a process.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UsageError(
             "this script prepares data when it is imported, and each tokenising worker imports it.",
@@ -365,6 +365,6 @@ def _check_examples(report: DataReport, wanted: str) -> None:
         reasons = "; ".join(report.lines()[1:])
         no_room = NO_ROOM in report.skipped
         raise UsageError(
-            f"none of the {report.records:,} records has anything to train on: {reasons}.",
+            f"there is nothing to train on in {counted(report.records, 'record')}: {reasons}.",
             hint="Raise --model_max_length: prompt and answer must fit into it." if no_room else wanted,
         )

@@ -16,7 +16,7 @@ R = TypeVar("R")
 Say = Callable[[str], None]  # prints a line for the user
 
 _OF_OTHERS = "gloo/transport/"
-"""Part of torch's message on a CPU when another process is gone. On a GPU it raises a DistError."""
+"""Part of torch's message on a CPU when another process is gone. On a GPU, torch raises a DistError."""
 
 
 def ranks() -> int:
@@ -66,7 +66,7 @@ def place() -> tuple[int, int]:
 
 
 def gathered(mine: T) -> list[T]:
-    """Collect `mine` from all processes, and return them in rank order. Every process must call this.
+    """Return `mine` of all processes, in rank order. Every process must call this.
 
     Objects are pickled between the processes of a run, which trust each other.
     """
@@ -93,7 +93,7 @@ def check_same_start(found: Sequence[tuple[int, str, int]]) -> None:
     """
     if len(set(found)) > 1:
         each = (
-            f"process {rank} at step {one[0]:,}, {counted(one[2], 'row')} {one[1]}"
+            f"process {rank} at step {one[0]:,}, {counted(one[2], 'row')}, hash {one[1]}"
             for rank, one in enumerate(found)
         )
         raise UsageError(

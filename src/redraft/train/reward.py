@@ -54,7 +54,7 @@ class PairOutput(ModelOutput):
 
     loss: Tensor | None = None  # the summed loss over `num_items_in_batch`, in nats
     rewards: Tensor | None = None  # [pairs, 2]: of the chosen and the rejected answer
-    # `accuracy`: the pairs whose chosen answer has the higher reward. A tie counts half.
+    # `accuracy`: the number of pairs whose chosen answer has the higher reward. A tie counts half.
     sums: dict[str, Tensor] | None = None
 
 
@@ -81,7 +81,7 @@ def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor,
 def compare(model: PreTrainedModel) -> None:
     """Make a reward model compute the loss of pairs when it is called with labels.
 
-    It then accepts batches of pairs. `num_items_in_batch` is the number of pairs to divide the loss by
+    The model then accepts pairs. `num_items_in_batch` is the number of pairs to divide the loss by
     (default: those in the batch). Calls without labels work as before. Rewards have 32 bits: in 16, many
     would tie.
     """
@@ -172,13 +172,13 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bin:
-    """The pairs about which the model was about equally sure."""
+    """Pairs for which the model was nearly equally sure."""
 
     low: float
     high: float
     pairs: int
-    said: float  # the mean probability that it gave to the answer which it prefers
-    right: Estimate  # how often that was the chosen one
+    said: float  # the mean probability that the model gave to the answer it prefers
+    right: Estimate  # the share of pairs in which that answer was the chosen one
 
 
 @dataclass(frozen=True)
@@ -186,19 +186,19 @@ class Measured:
     """The figures of a reward model on held-out pairs."""
 
     pairs: int
-    accuracy: Estimate  # the share whose chosen answer has the higher reward. A tie counts half
+    accuracy: Estimate  # the share of pairs whose chosen answer has the higher reward. A tie counts half
     ties: int  # pairs with equal rewards
-    loss: float  # the mean of -log sigmoid(r_chosen - r_rejected), in nats; 0.693 for a coin
-    calibration: tuple[Bin, ...]  # bins of how sure it was. Those without pairs are left out
+    loss: float  # the mean of -log sigmoid(r_chosen - r_rejected), in nats; 0.693 by chance
+    calibration: tuple[Bin, ...]  # bins by how sure the model was. Empty bins are left out
     miscalibration: float  # the mean of |said - right| over pairs (expected calibration error)
     length: Estimate  # the correlation of the difference of rewards with the difference of tokens in a pair
     prefers_longer: Estimate  # the share of pairs in which the longer answer has the higher reward
-    longer_is_chosen: Estimate  # the share in which it is the chosen one: what a rule by length would reach
+    longer_is_chosen: Estimate  # the share whose longer answer is the chosen one: a length rule's accuracy
 
     def lines(self) -> list[str]:
         """Return the figures as lines of text."""
         said = " · ".join(
-            f"{each.said:.0%} sure, {each.right.value:.0%} right ({each.pairs:,} pairs)"
+            f"{each.said:.0%} sure, {each.right.value:.0%} right ({counted(each.pairs, 'pair')})"
             for each in self.calibration
         )
         right, length = self.accuracy, self.length
@@ -207,14 +207,14 @@ class Measured:
         preferred, chosen = self.prefers_longer.value, self.longer_is_chosen.value
         longer = f"the longer answer is preferred in {preferred:.1%} and chosen in {chosen:.1%} of pairs"
         lines = [
-            f"held out: {self.pairs:,} pairs, {share}, loss {self.loss:.3f} (chance: 0.693)",
+            f"held out: {counted(self.pairs, 'pair')}, {share}, loss {self.loss:.3f} (chance: 0.693)",
             f"calibration: {said}; off by {self.miscalibration:.1%}",
             f"length: its correlation with the reward is {span}; {longer}",
         ]
         if self.accuracy.high < CHANCE:
             lines.append(
-                "the reward prefers what the held-out pairs reject: chosen and rejected may be swapped in "
-                "--data_path or in --eval_data_path."
+                "the reward prefers rejected answers of held-out pairs: chosen and rejected may be swapped "
+                "in --data_path or in --eval_data_path."
             )
         elif self.accuracy.low <= CHANCE:
             lines.append("the interval includes 50 %: this may be chance.")
@@ -273,7 +273,7 @@ def _bins(gap: Numbers) -> Iterator[Bin]:
 
 
 def _tokens(batch: Batch) -> Numbers:
-    """Return the tokens of each answer from the first where the two of a pair differ: [pairs, 2]."""
+    """Return the number of tokens in each answer from the first difference in its pair on: [pairs, 2]."""
     starts, ends = bounds(batch["position_ids"], batch.get("attention_mask"))
     marked = np.concatenate([[0], np.cumsum((batch["labels"].flatten() != IGNORED).numpy())])
     counts = marked[ends.numpy()] - marked[starts.numpy()]

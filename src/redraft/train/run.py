@@ -69,7 +69,7 @@ def _parts(ref: str) -> Iterator[Path]:
     while "+" in ref and not Path(ref).expanduser().exists():
         ref, _, last = ref.rpartition("+")
         yield Path(last)
-    if ref not in DEFAULTS:  # which are always the embedded model
+    if ref not in DEFAULTS:  # these always name the embedded model
         yield Path(ref)
 
 
@@ -77,7 +77,7 @@ def save(loop: Loop, checkpoint: Path | None = None) -> None:
     """Save the trained model or adapter into the output folder, `config.json` last.
 
     Args:
-        checkpoint: The folder to copy it from. By default, the loop's own model is saved.
+        checkpoint: The folder to copy the model from. By default, the loop's own model is saved.
     """
     output = loop.folder
     aside = output / ".saving-result"
@@ -97,7 +97,7 @@ def save(loop: Loop, checkpoint: Path | None = None) -> None:
             sync(path)
         remove_result(output)
         for path in sorted(aside.iterdir(), key=_decides):
-            if path.name != CARD or not (output / CARD).exists():  # what is left there is the user's own
+            if path.name != CARD or not (output / CARD).exists():  # a remaining card is the user's own
                 path.replace(output / path.name)
         shutil.rmtree(aside)
         sync_folder(output)
@@ -160,7 +160,7 @@ def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
     beside = {stem_of(Path(path)): licences_beside(Path(path)) for path in paths}
     for name, licences in sorted(prepared.report.origins.items()):
         for licence in sorted(licences):
-            noted = beside.get(name, []) if licence == UNKNOWN else []  # not all formats have a place for it
+            noted = beside.get(name, []) if licence == UNKNOWN else []  # not all formats can state one
             yield from (Source("data", name, each) for each in noted or [licence])
 
 
@@ -215,7 +215,7 @@ def rows_of(
     pad: int | None,
     size: int | None = None,
 ) -> Data:
-    """Return prepared data as batches of rows: padded with `pad`, or joined if it is None."""
+    """Return prepared data as batches of rows: padded with `pad`, or joined if `pad` is None."""
     rows = verb.rows(prepared.lengths, own)
     order = Order(
         len(rows),
@@ -277,11 +277,11 @@ class Ready:
     data: Data
     verb: Verb[Any]
     checkpoint: SavedCheckpoint | None  # the checkpoint to resume from, or None
-    sources: tuple[Source, ...] = ()  # what the result is made from, with licences
+    sources: tuple[Source, ...] = ()  # the sources of the result, with licences
 
     @property
     def method(self) -> str:
-        """A description of what is trained."""
+        """A description of the weights that are trained."""
         own = self.own
         if not own.lora:
             return f"all weights in {own.dtype}"
@@ -328,7 +328,7 @@ class Ready:
             return False
         output = self.loop.folder
         log = output / LOG
-        begun = log.is_file() and log.stat().st_size > 0  # a run without a step leaves an empty one
+        begun = log.is_file() and log.stat().st_size > 0  # a run without a step leaves an empty log
         return begun or bool(results_in(output)) or bool(checkpoints.checkpoints(output))
 
     def lines(self) -> list[str]:
@@ -346,7 +346,7 @@ class Ready:
             lines.append(remark(self.sources))
         if self.checkpoint is not None:
             done = ": all steps are done" if self.is_complete else ""
-            lines.append(f"resumes from {self.checkpoint.folder}{done}")
+            lines.append(f"the run resumes from {self.checkpoint.folder}{done}")
         return lines
 
     @property
@@ -369,7 +369,7 @@ class Ready:
                 return self._finish(self.checkpoint)
             done = self.steps_alone()
             if not self.stopped_early(done):
-                with self.loop.signals:  # schedulers repeat them, and saving is quick
+                with self.loop.signals:  # schedulers repeat signals, and saving is quick
                     save(self.loop)
             return done
 
@@ -397,7 +397,7 @@ class Ready:
 
 
 def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say | None = None) -> Ready:
-    """Do all that comes before the steps, quick checks first. `warn` is called even if the run is quiet."""
+    """Prepare a run up to its first step, quick checks first. `warn` is called even if the run is quiet."""
     tell, alarm = (say, warn or say) if leads() else (lambda _: None,) * 2
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     verb = verb_of(type(asked))

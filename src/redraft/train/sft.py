@@ -101,7 +101,7 @@ def _check_gguf(gguf: str, model: str) -> None:
     except OutputError as error:
         hint = "Move it away, or name another --gguf FILE."
         raise OutputError(f"--gguf: {error.message}", hint=hint) from None
-    if config := read_json(Path(model) / "config.json"):  # a model on the hub has none here yet
+    if config := read_json(Path(model) / "config.json"):  # a model on the hub has no config here yet
         sizes_from_config(config)
 
 

@@ -46,7 +46,7 @@ _THEIRS = (
     *("save_strategy", "save_steps", "save_total_limit", "run_name"),
     *("logging_steps", "eval_strategy", "eval_steps"),
 )
-"""Settings that are passed on unchanged."""
+"""Settings that transformers gets unchanged."""
 
 
 def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArguments:
@@ -62,7 +62,7 @@ def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArgu
         "bf16": bool(own.bf16),
         "per_device_eval_batch_size": eval_size or own.per_device_train_batch_size,
         "report_to": list(own.report_to),
-        "ddp_find_unused_parameters": False,  # all are used, and the search costs time
+        "ddp_find_unused_parameters": False,  # all parameters are used, and the search costs time
         **_sharding(own),
     }
     if not torch.cuda.is_available() or own.use_cpu:
@@ -81,7 +81,7 @@ def training_arguments(own: RunOptions, *, lora: bool, say: Say) -> TrainingArgu
         why = str(error) or type(error).__name__
         raise UsageError(f"these settings do not work together: {why:.300}") from error
     if device.type == "cuda" and made.n_gpu > 1:
-        say(f"{made.n_gpu} GPUs, but one process: one GPU is used. For all: {_ALL_GPUS.format(made.n_gpu)}")
+        say(f"one process uses one of {made.n_gpu} GPUs. To use all: {_ALL_GPUS.format(made.n_gpu)}")
         made._n_gpu = 1  # noqa: SLF001  (the size of a batch is for one GPU)
     return made
 
@@ -98,8 +98,8 @@ def _sharding(own: RunOptions) -> dict[str, Any]:
 def _fit_to_cpu(asked: dict[str, Any], own: RunOptions, say: Say) -> None:
     asked["use_cpu"] = True
     if own.bf16 is None and not own.fp16 and own.dtype in ("auto", "bfloat16") and computes_bf16(gpu=False):
-        # For an adapter of the default model it gave 349 instead of 151 tokens/s on weights in 32 bits, and
-        # 341 instead of 290 on weights in bf16 (2 cores with avx512_bf16).
+        # For an adapter of the default model, bf16 gave 349 instead of 151 tokens/s on weights in 32 bits,
+        # and 341 instead of 290 on weights in bf16 (2 cores with avx512_bf16).
         say("layers compute in bf16, which is faster on this CPU (--bf16 False for 32 bits).")
         asked["bf16"] = True
     if asked.pop("tf32"):
@@ -153,7 +153,7 @@ class Trained:
 
     `around` is the module that computes the loss: the model itself, or a module around it with weights of its
     own, such as a value head. These weights are saved with the optimizer's state, because the result does not
-    need them. `wrapped` is called for gradients; it may be DDP.
+    need them. `wrapped` is the module to call for gradients; it may be a DDP wrapper.
     """
 
     card: str | None = None  # the text of the model card, or None
@@ -165,8 +165,8 @@ class Trained:
     ) -> None:
         self.model, self.args, self.tokenizer = model, args, tokenizer
         self.around = self.wrapped = around or model
-        self.accelerator = _accelerator(args)  # accelerate's, for the backward pass and for clipping
-        self._uses_cache = getattr(model.config, "use_cache", None)  # of the result; training uses none
+        self.accelerator = _accelerator(args)  # for the backward pass and for clipping
+        self._uses_cache = getattr(model.config, "use_cache", None)  # the result's setting
         model.config.use_cache = False
         if args.bf16 or args.fp16:
             leave_inputs_to_autocast(model)
@@ -274,7 +274,7 @@ class Trained:
             raise unreadable(folder, error) from error
 
     def check_way(self, folder: Path) -> None:
-        """Raise `ModelError` if only one of a checkpoint and this run is with FSDP."""
+        """Raise `ModelError` if only one of a checkpoint and this run uses FSDP."""
         ways = {True: "with FSDP", False: "without FSDP"}
         ours, theirs = ways[bool(self.fsdp)], ways[any(folder.glob(_SHARDS))]
         if ours != theirs:
@@ -299,7 +299,7 @@ def part_of(folder: Path, name: str) -> Path:
 def _accelerator(args: TrainingArguments) -> Accelerator:
     shards = dict(args.fsdp_plugin_args or {})
     if shards.get("fsdp_version") == 2 and (args.bf16 or args.fp16):
-        # Gradients are added up in 32 bits, and the loss stays in them. accelerate would do both in 16.
+        # Gradients are summed in 32 bits, and the loss has 32 bits. accelerate would use 16 for both.
         half = torch.bfloat16 if args.bf16 else torch.float16
         shards["mixed_precision_policy"] = MixedPrecisionPolicy(half, torch.float32)
     return Accelerator(

@@ -26,12 +26,12 @@ Own = TypeVar("Own", bound=RunOptions)
 class Verb(ABC, Generic[Own]):
     """A verb of `redraft train`, such as `sft`."""
 
-    row: str  # what a row is called
-    # How a preview describes the tokens marked in the prepared data, and the others. "" if there are none.
+    row: str  # the noun for a row
+    # A preview's descriptions of the tokens marked in the prepared data ("" if none are), and of the others.
     marked: tuple[str, str]
-    parts: tuple[str, ...] = ()  # what the examples of a row are called in a preview
-    measures = False  # the result is measured on the evaluation data, whatever `--eval_strategy` is
-    scores = False  # the model is a classifier with one label, which does not pad with end-of-text
+    parts: tuple[str, ...] = ()  # a preview's names for the examples of a row
+    measures = False  # whether the result is measured on the evaluation data, whatever `--eval_strategy` is
+    scores = False  # whether the model is a classifier with one label, which does not pad with end-of-text
 
     def check(self, own: Own, model: str) -> None:
         """Raise `RedraftError` if settings contradict each other. This runs before anything is loaded."""
@@ -58,11 +58,11 @@ class Verb(ABC, Generic[Own]):
         args: TrainingArguments,  # noqa: ARG002
         tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002
     ) -> tuple[Source, Any]:
-        """Return the loop's data, and the module around the model that computes the loss, if any."""
+        """Return the loop's data, and the module around the model that computes the loss, or None."""
         return data, None
 
     def finish(self, own: Own, loop: Loop, base: str, *, command: str, say: Say, warn: Say) -> None:
-        """Do what remains after the last step. This is called in all processes."""
+        """Finish a run after its last step. This is called in all processes."""
 
     def following(self, own: Own, base: str) -> str:
         """Return a line with the next command for the result."""
@@ -70,7 +70,7 @@ class Verb(ABC, Generic[Own]):
 
 
 def verb_of(options: type[RunOptions]) -> Verb[Any]:
-    """Import the verb that uses these settings. It is imported late, as each needs other libraries."""
+    """Return the verb of these settings. It is imported late, because verbs need different libraries."""
     found: Verb[Any] = resolve_name(f"redraft.train.{options.verb}:VERB")
     return found
 

@@ -1,4 +1,4 @@
-"""Make and apply deltas, convert checkpoints, and merge adapters, for any size in little memory.
+"""Make and apply deltas, convert checkpoints, and merge adapters, for models of any size, in little memory.
 
 `checkpoint` reads, `output` writes and renames. `delta` and `convert` make new checkpoints; `gguf`,
 `tokenizers` and `lora` convert between formats; `info` describes and `verify` looks for faults.

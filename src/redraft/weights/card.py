@@ -42,7 +42,7 @@ _LISTED = re.compile(
 """Licences that the hub knows by their own id (huggingface.co/docs/hub/repositories-licenses)."""
 _CACHED = re.compile(r"-[0-9a-f]{16}$")  # ends the name of a folder that `engines.hf.folders` made
 
-Part = tuple[Checkpoint, str]  # a checkpoint and what it is: base, adapter or delta
+Part = tuple[Checkpoint, str]  # a checkpoint and its kind: base, adapter or delta
 
 
 def card_metadata(folder: Path) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def card_metadata(folder: Path) -> dict[str, Any]:
 
 
 def card_of(metadata: Mapping[str, Any]) -> str | None:
-    """Return a card with the licence, base models and sources of a GGUF file, or None if it names none."""
+    """Return a card with the licence, base models and sources of a GGUF file, or None if it has none."""
     urls = [_plain(metadata.get(f"general.base_model.{i}.repo_url")) for i in range(_MOST_BASES)]
     bases = [url.removeprefix(_HUB) for url in urls if url and url.startswith(_HUB)]
     title = _plain(metadata.get("general.name"))
@@ -89,8 +89,8 @@ def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) 
 
 
 def sources_of(folder: Path, kind: str, name: str = "") -> tuple[Source, ...]:
-    """Return the sources of a model or an adapter, by the card in its folder. If the card lists none, or its
-    licence differs from theirs, the model is its own source, of this `kind`.
+    """Return the sources that the card of a model or an adapter lists. If it lists none, or its licence
+    differs from that of its list, the model itself is the only source, of this `kind`.
     """
     fields = _fields(folder)
     own, listed = fields.get("license", []), _listed(fields)
@@ -134,7 +134,7 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     if set(sources) != set(found[0]):
         bases = [base for each, _ in (first, second) for base in bases_of(each.folder)]
         text = card_text(out.path.name, sources, bases)
-        if first[1] == "delta":  # its card describes the model that is made, if not by its licence
+        if first[1] == "delta":  # its card describes the result, except for the licence
             path = first[0].folder / CARD
             card = read_small(path).decode("utf-8", "replace") if path.is_file() else ""
             text += "\n" + (card.split("\n---\n", 1)[-1] if _front_matter(card) else card)

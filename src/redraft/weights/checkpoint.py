@@ -71,7 +71,7 @@ class Checkpoint:
     def chunks(self, name: str, size: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield start and stop, in elements, of chunks of whole rows: at most `size` bytes, or `CHUNK`.
 
-        A row that is longer is cut.
+        A longer row is cut.
         """
         tensor = self.tensors[name]
         fit = max((size or CHUNK) // header.dtype_size(tensor.dtype), 1)
@@ -89,7 +89,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
-    """Open a folder, or a single `.safetensors` or `.bin` file. Of both kinds, safetensors is read.
+    """Open a folder, or a single `.safetensors` or `.bin` file. If there are both, safetensors is read.
 
     Raises:
         UsageError: There are only `.bin` files, and `allow_pickle` is not set.
@@ -289,7 +289,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "bytes": checkpoint.size,
         "dtypes": dtypes_of(checkpoint),
         "fingerprint": fingerprint(checkpoint),
-        # With the time of modification, in nanoseconds, a replaced file counts as another.
+        # With the time of modification, in nanoseconds, a replaced file counts as another file.
         "files": {file: [info.st_size, info.st_mtime_ns] for file, info in files.items()},
     }
 

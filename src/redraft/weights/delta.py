@@ -63,7 +63,7 @@ class Recipe:
     """The facts about how a delta was made that are needed to apply it."""
 
     exact: bool  # whether it holds differences of bit patterns
-    vocabulary: Convention  # what rows that the base lacks count as
+    vocabulary: Convention  # the convention for rows that the base lacks
     base: str = ""  # the fingerprint of the base; empty if redraft did not make the delta
     # The target's dtype of each tensor, if the delta is exact.
     dtypes: Mapping[str, str] = field(default_factory=dict)
@@ -134,7 +134,7 @@ def apply(
 class _Piece:
     name: str
     start: int  # the index of the first element
-    base: torch.Tensor | None  # the base's, with values for rows that it lacks; None if it lacks the tensor
+    base: torch.Tensor | None  # the base's elements, or values for missing rows; None without the tensor
     theirs: torch.Tensor  # the elements of the target or the delta
 
 
@@ -161,7 +161,7 @@ def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torc
 
 
 def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bool) -> torch.Tensor:
-    """Change values by the base: bit patterns if `exact` or integers, else rounded floats."""
+    """Change values by the base: as bit patterns if `exact` or integers, else as rounded floats."""
     base = piece.base
     if base is None:
         return values
@@ -190,7 +190,7 @@ def _new_recipe(base: Checkpoint, target: Checkpoint, base_fingerprint: str, *, 
     whole = []
     for name, tensor in target.tensors.items():
         both = {base.tensors[name].dtype if name in base.tensors else "", tensor.dtype}
-        # Floats and others cannot be subtracted, and codes not at all.
+        # Floats and integers cannot be subtracted from each other, and codes cannot be subtracted at all.
         if tensor.dtype in _CODES or (len(both) > 1 and not both <= FLOATS):
             whole.append(name)
     added: Convention = "zero" if added_rows(base, target) else "none"
@@ -214,7 +214,7 @@ def _found_recipe(
         for key in ("model_type", "num_attention_heads", "num_key_value_heads", "rope_theta", "hidden_act"):
             one, two = ours.get(key), theirs.get(key)
             if one is not None and two is not None and one != two:
-                why = f"{key} is {one!r:.40} there and {two!r:.40} here"
+                why = f"{key} is {one!r:.40} in the base and {two!r:.40} in the delta"
                 raise _other_architecture(base, delta, "delta", why)
         convention, why = settle(base, delta, vocab)
         recipe = Recipe(exact=False, vocabulary=convention)
@@ -239,7 +239,7 @@ def _other_base(base: Checkpoint, delta: Checkpoint) -> UsageError:
     hint = f"redraft weights apply {path} {delta.path} -o OUT"
     if dtypes != ours and (flag := next((flag for flag, name in FLAGS.items() if name == dtypes), "")):
         way = f"redraft weights convert {base.path} --dtype {flag} -o {base.path.name}-{flag}"
-        hint += f"\nIf it is the same model in another dtype, {ours}: {way}"
+        hint += f"\nIf {base.path} is that model in {ours}, convert it first: {way}"
     return UsageError(f"{message}, {path} in {dtypes}.", hint=hint)
 
 
@@ -271,12 +271,12 @@ def _without_buffers(base: Checkpoint, delta: Checkpoint) -> Checkpoint:
 
 
 def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collection[str] = ()) -> None:
-    """Check that both have the same tensors, except added rows, tensors stored whole, and buffers."""
+    """Check that both have the same tensors, except for added rows, tensors stored whole, and buffers."""
     added = added_rows(base, other)
     for name, theirs in other.tensors.items():
         ours = base.tensors.get(name)
         if ours is not None and ours.shape != theirs.shape and name not in added and name not in whole:
-            why = f"{name!r:.120} is {by(ours.shape)} there and {by(theirs.shape)} here"
+            why = f"{name!r:.120} is {by(ours.shape)} in the base and {by(theirs.shape)} in the {role}"
             raise _other_architecture(base, other, role, why)
     for one, two in ((base, other), (other, base)):
         lacking = [name for name in one.tensors if name not in two.tensors and name not in whole]
@@ -319,8 +319,8 @@ def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
     """Return the convention for a delta's added rows, and the reason as a phrase.
 
-    `asked` is the user's choice, which must fit the shapes. It is required if the delta adds rows, because
-    these do not show what was subtracted from them.
+    `asked` is the user's choice, which must fit the shapes. A choice is required if the delta adds rows,
+    because these do not show what was subtracted from them.
     """
     added = added_rows(base, delta)
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}
@@ -337,7 +337,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     ours, theirs = next(iter(rows.values()))
     if asked in (None, "none"):
         raise UsageError(
-            f"{delta.path} has {theirs:,} rows, and the base {ours:,}: a convention for the rest is needed.",
+            f"{delta.path} has {theirs:,} rows, but the base has {ours:,}: choose a convention for the rest.",
             hint="--vocab mean (Alpaca, SelFee), or --vocab zero (Vicuna 0, StableVicuna)",
         )
-    return asked, f"{theirs - ours:,} rows more than the base"
+    return asked, f"{counted(theirs - ours, 'row')} more than the base"

@@ -57,7 +57,7 @@ def has_tokenizer(folder: Path) -> bool:
 def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = True) -> None:
     """Copy a folder's configuration, card, licence and tokenizer. Do nothing if a single file was opened.
 
-    Without `tokenizer`, its files are left out, because files of two tokenizers must not be mixed.
+    Without `tokenizer`, no tokenizer files are copied: files of two tokenizers must not be mixed.
     """
     if checkpoint.path != checkpoint.folder:
         return

@@ -1,8 +1,8 @@
 """Read and write the header of a safetensors file: names, shapes and offsets of tensors, not their values.
 
-Files are untrusted. The library checks names, shapes and offsets; its limit for a header is 100 MB, and
-parsed JSON can take many times its bytes, so length and values are counted first. The largest model, Kimi
-K2 with 140,000 tensors, would have a header of 20 MB in a single file.
+Files are untrusted. The library checks names, shapes and offsets. Its limit for a header is 100 MB, and
+parsed JSON can take many times the bytes of its text, so bytes and values are counted first. The largest
+model, Kimi K2 with 140,000 tensors, would have a header of 20 MB in a single file.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def by(shape: Sequence[int]) -> str:
 
 
 def count_values(raw: bytes) -> int:
-    """Return at least the number of values in a JSON text: each follows a bracket, brace, comma or colon."""
+    """Return an upper bound on the values in a JSON text: each follows a bracket, brace, comma or colon."""
     return 1 + sum(raw.count(mark) for mark in (b"[", b"{", b",", b":"))
 
 
@@ -75,11 +75,11 @@ class TensorInfo:
 
     @property
     def row(self) -> int:
-        """The number of elements in a row, which spans all dimensions but the first. A vector's is 1."""
+        """The number of elements in a row, which spans all dimensions except the first. For a vector: 1."""
         return prod(self.shape[1:])
 
     def rounded(self, dtype: str | None) -> TensorInfo:
-        """Return the entry with another dtype. Integers and booleans keep theirs, and with None, all do."""
+        """Return the entry with another dtype. Integers and booleans keep theirs. None changes nothing."""
         return replace(self, dtype=dtype) if dtype and self.dtype in FLOATS else self
 
 
@@ -118,7 +118,7 @@ def read_safetensors_header(path: Path) -> tuple[list[TensorInfo], Mapping[str, 
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
     except SafetensorError as error:
         cut = "not fully covered" in str(error)
-        _odd(path, f"its tensors do not end where it ends, at byte {size:,}" if cut else str(error))
+        _odd(path, f"its tensors do not fill its {size:,} bytes exactly" if cut else str(error))
 
 
 def size_of_file(path: Path) -> int:

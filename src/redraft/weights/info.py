@@ -35,7 +35,7 @@ _IN_GGUF = {
     "intermediate_size": "feed_forward_length",
     "max_position_embeddings": "context_length",
 }
-"""Keys of config.json, and the same in a GGUF file, where the architecture precedes them."""
+"""Keys of config.json, and their names in a GGUF file, where the architecture precedes them."""
 
 
 class Use(NamedTuple):
@@ -136,7 +136,7 @@ def _describe_gguf(path: Path) -> Description:
             for each in tensors.values()
         ),
         ((path.name, path.stat().st_size),),
-        (f"{len(unknown):,} tensors have an unknown type.",) if unknown else (),
+        (f"unknown type: {counted(len(unknown), 'tensor')}",) if unknown else (),
     )
 
 

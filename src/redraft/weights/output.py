@@ -2,8 +2,8 @@
 
 A folder `OUT` is written as `OUT.partial`, a single file as `FILE.redraft-partial`. Then the index and the
 manifest are written (`redraft.json`, or `FILE.redraft.json`, with inputs, command, version, checksums), and
-the output is renamed. A failed output is removed, and so is one of a killed run, which is recognised by its
-lock. For the rules of replacing finished outputs, see `replace`.
+the output is renamed. A failed output is removed. So are the remains of a killed run, which are recognised
+by their lock. For the rules of replacing finished outputs, see `replace`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Run:
     progress: Progress = lambda _: None  # called with the number of bytes processed
     tell: Say = lambda _: None  # called with each remark
     warn: Say = lambda _: None  # called with each warning: values that are NaN or infinite, or became so
-    # Called with what a user should know before publishing the output: licences that clash.
+    # Called with what a user must know before publishing the output: that its licences clash.
     caution: Say = lambda _: None
 
 
@@ -93,8 +93,8 @@ def shard_name(number: int, of: int) -> str:
 class OutputFolder:
     """A folder of weights that is being written: see `new_folder`."""
 
-    path: Path  # its name at the end
-    aside: Path  # where it is now. Small files may be written there directly
+    path: Path  # its final path
+    aside: Path  # its temporary path. Small files may be written there directly
     run: Run
     _shards: Sequence[Shard] = ()
     _sums: dict[str, str] = field(default_factory=dict)  # SHA-256 of the finished shards

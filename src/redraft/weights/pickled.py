@@ -1,9 +1,9 @@
 """Read `.bin` files, the pickled form of a checkpoint.
 
 Torch's restricted loader maps them into memory. When it maps a file, torch does not check that each record of
-the zip is as long as its tensors need, so that is checked here. The records' checksums (CRC-32) are not: that
-would take a second pass over the weights, and torch can be configured to write none. Files from before torch
-1.6 are not zip files and are read whole.
+the zip is as long as its tensors need, so that is checked here. The records' checksums (CRC-32) are not read:
+that would take a second pass over the weights, and torch can be configured to write none. Files from before
+torch 1.6 are not zip files and are read whole.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from None
     except pickle.UnpicklingError as error:
-        # What torch's loader refused is in some lines of its long message.
+        # Some lines of the loader's long message name what it refused.
         told = str(error).splitlines()
         lines = [line for line in told if "GLOBAL" in line or "Unsupported" in line]
         reason = (lines or told or ["it is not a valid pickle"])[0].strip()[:160].rstrip(".")
@@ -98,7 +98,7 @@ def _check_records(path: Path) -> None:
 
 
 def _check_storages(path: Path, file: zipfile.ZipFile) -> None:
-    """Check that records are as long as the pickle says: mapping a shorter one would read what follows."""
+    """Check that records are as long as the pickle says: mapping a shorter one would read other bytes."""
     sizes = {record.filename: record.file_size for record in file.infolist()}
     top = next((name for name in sizes if name.endswith("/data.pkl")), "data.pkl").removesuffix("data.pkl")
     with file.open(f"{top}data.pkl") as pickled_data:

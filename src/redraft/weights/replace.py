@@ -100,7 +100,7 @@ def _refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
 
 
 def _within(path: Path, folder: Path) -> bool:
-    """Return whether a path is a folder or lies in it, by comparing files: names differ by links and case."""
+    """Return whether a path is `folder` or lies in it. Files are compared: links and case change names."""
     if not folder.exists():
         return False
     real = path.resolve()
@@ -174,7 +174,7 @@ def _output_errors(path: Path) -> Iterator[None]:
         if error.errno not in _NO_ROOM:
             raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
         hint = "Free some space, and run the same command again."
-        raise OutputError(f"{path}: no space left on the disk.", hint=hint) from error
+        raise OutputError(f"{path} cannot be written: the disk has no space left.", hint=hint) from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,9 +1,9 @@
 """Verify a checkpoint or a GGUF file, and list its faults.
 
-It is sound if all files are complete, index and headers agree, no value is NaN or infinite, and checksums
-match the manifest, if redraft made it. The values of GGUF files are not read: redraft checks them as it
-writes them, and llama.cpp does with `--check-tensors`. Whether tensors, configuration, tokenizer and base fit
-each other is left to the conversions. A change to both a file and its manifest goes unnoticed.
+An input is sound if all files are complete, index and headers agree, no value is NaN or infinite, and
+checksums match the manifest, if redraft made it. The values of GGUF files are not read: redraft checks them
+as it writes them, and llama.cpp does with `--check-tensors`. Whether tensors, configuration, tokenizer and
+base fit each other is left to the conversions. A change to both a file and its manifest goes unnoticed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _check_small_files(report: Verdict, folder: Path) -> None:
                 read_json(path)
         except ModelError as error:
             faults.append(error.message)
-    report.add([fault for fault in faults if fault not in report.findings], "cannot be read")
+    report.add([fault for fault in faults if fault not in report.findings], "that cannot be read")
 
 
 def _look(checkpoint: Checkpoint, report: Verdict, progress: Progress) -> None:
@@ -104,7 +104,7 @@ def _look(checkpoint: Checkpoint, report: Verdict, progress: Progress) -> None:
         f"of {checkpoint.tensors[name].count:,} values"
         for name, (nans, infinite) in odd.items()
     ]
-    report.add(lines, "have NaN or infinite values")
+    report.add(lines, "with NaN or infinite values")
     report.files, report.tensors = len(checkpoint.files), len(checkpoint.tensors)
     report.size = checkpoint.size
 
@@ -123,7 +123,7 @@ def _files_of(manifest: Path) -> dict[str, Any]:
 
 
 def _compare(report: Verdict, folder: Path, noted: Mapping[str, Any]) -> None:
-    here = {path.name for path in folder.iterdir() if path.is_file()}  # a name from outside may be no path
+    here = {path.name for path in folder.iterdir() if path.is_file()}  # the manifest's names are untrusted
     for name, note in noted.items():
         path = folder / name
         try:
@@ -131,14 +131,14 @@ def _compare(report: Verdict, folder: Path, noted: Mapping[str, Any]) -> None:
         except ModelError:
             continue  # already reported
         if name not in here:
-            report.findings.append(f"{name!r:.80} is missing: the manifest names it")
+            report.findings.append(f"{name!r:.80} is missing, but the manifest names it")
         elif (size := path.stat().st_size) != note.get("size"):
             report.findings.append(
                 f"{name!r:.80} has {size:,} bytes, but had {note.get('size')!r:.20} when it was made"
             )
         elif sha256_of(path) != note.get("sha256"):
             report.findings.append(
-                f"{name!r:.80} was changed since it was made: its SHA-256 differs from the manifest's"
+                f"{name!r:.80} has changed since it was made: its SHA-256 differs from the manifest's"
             )
         else:
             report.checksums += 1

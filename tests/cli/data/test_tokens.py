@@ -27,7 +27,7 @@ def test_a_tokenizer_that_cannot_be_used(tmp_path: Path) -> None:
             token_count(name)
         assert "script:" not in str(caught.value.hint)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ModelError, match="its tokenizer cannot be loaded"):
+    with pytest.raises(ModelError, match=r"the tokenizer of .*tokenizer\.json cannot be loaded"):
         token_count(str(tmp_path))
     (tmp_path / "model.gguf").write_bytes(gguf({"general.architecture": "llama"}))
     with pytest.raises(ModelError, match="has no model"):

@@ -119,14 +119,14 @@ def test_prompts_longer_than_the_model_can_read_are_said_before_it_writes(
 
 
 def test_weights_that_are_shared_among_processes_are_refused() -> None:
-    with pytest.raises(UsageError, match="PPO needs the whole model to write"):
+    with pytest.raises(UsageError, match="PPO needs the whole model to write answers"):
         VERB.check(PpoOptions(fsdp="full_shard"), "model")
 
 
 def test_a_preview_shows_prompts_up_to_where_the_model_writes() -> None:
     said = done("--preview", "2")
     assert "6 records read, 6 to train on: 104 tokens; the longest has 18" in said
-    assert "a prompt, up to where the model writes, ⟨control token⟩, ↵ line end" in said
+    assert "a prompt, up to the start of the answer, ⟨control token⟩, ↵ line end" in said
     assert said.count("assistant↵") == len(re.findall(r"── \S+: \d+ tokens", said)) == 2
     assert not {"⟦", "loss"} & set(said.split())
     assert not Path("out").exists()

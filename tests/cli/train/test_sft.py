@@ -140,12 +140,12 @@ def test_sigterm_saves_and_asks_to_be_started_again(here: Path, monkeypatch: pyt
         stopped = train(*USUAL.split())
     assert stopped.exit_code == AGAIN
     assert stopped.stderr.endswith(
-        "redraft: stopped after step 3 of 4. To resume, type the same command again.\n"
+        "redraft: training stopped after step 3 of 4. To resume, type the same command again.\n"
     )
     assert not Path("out/adapter_config.json").exists()
     done = train(*USUAL.split())
     assert done.exit_code == 0
-    assert "redraft: resumes from out/checkpoint-3\n" in done.stderr
+    assert "redraft: the run resumes from out/checkpoint-3\n" in done.stderr
     assert steps() == [1, 2, 3, 4]
     sessions = json.loads(Path("out.run.json").read_text())["sessions"]
     assert [session["steps"] for session in sessions] == [3, 4]

@@ -28,7 +28,7 @@ MIN_LOG_PROB = -1e3
 MAX_LOG_RATIO = 20.0
 """Before `exp`, log-ratios are clamped to this, as in verl. e^20 is 5e8; e^89 overflows 32 bits."""
 
-EPSILON = 1e-8  # added to a variance before the division, as in all trainers that came from Ziegler et al
+EPSILON = 1e-8  # added to a variance before the division, as in all trainers derived from Ziegler et al
 
 ROUNDING = 1e-12
 """Relative difference up to which numbers count as equal. It covers rounding in 64 bits, 1.1e-16 for each of
@@ -53,7 +53,7 @@ def log_probs_and_entropy(
     return log_probs, entropy
 
 
-# Written by hand: autograd would hold or repeat each step.
+# Written by hand: autograd would store or recompute each step.
 class _LogProbs(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -85,7 +85,7 @@ class _LogProbs(torch.autograd.Function):
 
 
 def _scaled(logits: Tensor, temperature: float) -> Tensor:
-    """Return logits at a temperature, all finite: 0 · −inf is NaN."""
+    """Return logits at a temperature. All are made finite, because 0 · −inf is NaN."""
     wide = _wide(logits) / temperature
     return wide.clamp_(min=torch.finfo(wide.dtype).min)
 
@@ -98,8 +98,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
     """Return (x − μ) / √(σ² + 1e-8) of real tokens.
 
-    μ and σ² (population variance) come from the given tensor, so pass the rollout batch of all processes. One
-    real token, or equal ones, give 0. From Ziegler et al.'s code (`whiten` in lm-human-preferences).
+    μ and σ² (population variance) come from the given tensor, so pass the rollout batch of all processes. A
+    single token, or equal values, give 0. From Ziegler et al.'s code (`whiten` in lm-human-preferences).
 
     TRL and verl divide by n − 1, OpenRLHF by n. trlX includes padding.
     """
@@ -121,12 +121,12 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
 
 
 def deviation(values: Tensor) -> Tensor:
-    """Return the population standard deviation, a scalar in 64 bits; 0 for equal numbers, or none."""
+    """Return the population standard deviation, a scalar in 64 bits; 0 if all numbers are equal."""
     return (_centred(values)[1].square().sum() / max(values.numel(), 1)).sqrt()
 
 
 def _centred(values: Tensor, dims: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
-    """Return the mean over some or all dimensions, and the centred values: in 64 bits, 0 if all are equal."""
+    """Return the mean over `dims` (default: all) and the centred values, in 64 bits; equal values give 0."""
     values = values.double()
     if not values.numel():
         return values.sum(), values
@@ -268,8 +268,8 @@ def importance_weights(log_probs: Tensor, drawn: Tensor, mask: Tensor, clip_max:
     """Return min(π / μ, `clip_max`), which corrects for tokens drawn by μ instead of π; 1 at padding.
 
     μ is the sampler, which uses the same weights but computes in another order, in other batches or in
-    another number format. A token's loss times this weight has the expectation of π's loss, except for what
-    is cut off. Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025),
+    another number format. A token's loss times this weight has the expectation of π's loss, except where
+    cut off. Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025),
     truncate at 2, like verl's `rollout_is: token` and TRL's `vllm_importance_sampling_mode="token_truncate"`.
 
     Args:

@@ -48,7 +48,7 @@ class Policy(nn.Module):
     def __init__(self, model: PeftModel, own: PpoOptions) -> None:
         super().__init__()
         self.model, self.own, self.config = model, own, model.config
-        self._plain = has_plain_head(bare_of(model))  # else the model changes its logits: a bound, a scale
+        self._plain = has_plain_head(bare_of(model))  # else the model bounds or scales its logits
         width = model.config.get_text_config().hidden_size
         # Zeros: an untrained head then changes no advantage.
         self.value_head = nn.Linear(width, 1, dtype=torch.float32)
@@ -69,7 +69,7 @@ class Policy(nn.Module):
         rows = torch.arange(len(mask), device=mask.device)[:, None].expand_as(places)
         tokens = input_ids[rows[mask], places[mask]]
         # the state that each real token was drawn from
-        lengths = (starts + mask.sum(1) - 1).clamp(min=1).tolist()  # what follows the last token is not read
+        lengths = (starts + mask.sum(1) - 1).clamp(min=1).tolist()  # the last tokens are not read
         before, logits = self._computed(input_ids, lengths, (rows[mask], places[mask] - 1))
         log_probs, entropy = log_probs_and_entropy(logits[None], tokens[None], self.own.temperature)
         values = self.value_head(before.to(self.value_head.weight.dtype))[:, 0]
@@ -109,9 +109,9 @@ class Policy(nn.Module):
 def unwrapped(model: Any) -> Iterator[Any]:
     """Yield the bare model with plain layers in place of adapted ones, and restore it at the end.
 
-    Weights of 32 bits are copied, and the adapter is merged into the copies: that costs the least. In 16
-    bits, merging a step at 2e-4 would leave 95 % of the entries unchanged. So there the adapter stays beside
-    the weights, in their dtype, as under autocast.
+    Weights in 32 bits are copied, and the adapter is merged into the copies, which costs the least. In 16
+    bits, merging the change of a step at 2e-4 would leave 95 % of the entries unchanged. So the adapter then
+    stays beside the weights, in their dtype, as under autocast.
     """
     bare = bare_of(model)
     adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
@@ -160,11 +160,11 @@ def swapped(model: Any, others: Mapping[str, nn.Module]) -> Iterator[Any]:
             model.set_submodule(name, each)
 
 
-# The rows of a batch as a tree: a beginning that several share is computed once. All prompts of a template
-# begin alike, and so do all answers to a prompt. The tokens of the tree are one row: each part
+# The rows of a batch as a tree: a prefix that several rows share is computed once. All prompts of a template
+# begin alike, and all rows of one prompt contain it. The tokens of the tree are one row: each part
 # attends to itself and to the parts above it (`attention`).
 
-WORTH = 4  # tokens that rows must share to share a part: each part is a call of attention in each layer
+WORTH = 4  # fewest tokens worth a shared part, which costs a call of attention in each layer
 
 
 class Branch(NamedTuple):
@@ -178,8 +178,8 @@ class Tree(NamedTuple):
     """Rows of tokens with each shared prefix stored once. Each token comes after its predecessor."""
 
     ids: Tensor  # int64 [1, tokens]
-    positions: Tensor  # of each in its rows, int64 [1, tokens]
-    places: Tensor  # of each token of each row among `ids`, int64 [rows, length]; 0 at padding
+    positions: Tensor  # the position of each token in its rows, int64 [1, tokens]
+    places: Tensor  # the index in `ids` of each row's tokens, int64 [rows, length]; 0 at padding
     branches: tuple[Branch, ...]
 
 
@@ -213,7 +213,7 @@ def _common(rows: Sequence[Sequence[int]], numbers: Sequence[int], at: int) -> i
 
 
 def _groups(rows: Sequence[Sequence[int]], numbers: Sequence[int], at: int) -> Iterator[list[int]]:
-    """Yield these rows grouped by their next token, if a shared computation pays."""
+    """Yield groups of rows with the same next tokens, and single rows where sharing does not pay."""
     found: dict[int, list[int]] = {}
     for number in numbers:
         found.setdefault(rows[number][at], []).append(number)
@@ -224,17 +224,17 @@ def _groups(rows: Sequence[Sequence[int]], numbers: Sequence[int], at: int) -> I
             yield from ([number] for number in group)
 
 
-DIGITS = 6  # decimal places of a sampler's log-probability: less than what 32 bits round of −10
+DIGITS = 6  # decimal places of a sampler's log-probability: about the precision of −10 in 32 bits
 
 
 @dataclass(frozen=True)
 class Response:
     """A response of the policy."""
 
-    tokens: Tokens  # the ids that were drawn, the stop token too
+    tokens: Tokens  # the ids that were drawn, with the stop token
     text: str  # their text, without the stop token
     ended: bool
-    log_probs: tuple[float, ...] = ()  # what the sampler said of each token, in nats; none if nothing
+    log_probs: tuple[float, ...] = ()  # the sampler's, one per token, in nats; or empty
 
 
 class Sampler:
@@ -246,7 +246,7 @@ class Sampler:
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
-        # As in use: turns may end otherwise than texts.
+        # As when the model is used: chat turns may end with other tokens than texts.
         ends = ends_of(tokenizer, model.config.to_dict(), model.generation_config.to_dict())
         self._engine = HfEngine(
             model, tokenizer, name="policy", ctx=ctx, parallel=parallel, ends=ends, least=least, tempered=True
@@ -254,7 +254,7 @@ class Sampler:
 
     async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:
         """Write a response to each prompt, all in the same batches."""
-        async with self._engine.paused():  # the cache is empty, and none begins before all are there
+        async with self._engine.paused():  # the cache is empty, and no prompt begins before all are queued
             pairs = zip(prompts, samplings, strict=True)
             begun = [asyncio.ensure_future(self._one(*pair)) for pair in pairs]
             await asyncio.sleep(0)
@@ -304,7 +304,7 @@ class Samples:
         for line in read_lines(self._path):
             rollout = (parse_line(line) or {}).get("rollout")
             if not isinstance(rollout, int) or rollout >= since:
-                break  # rollout batches stand in order
+                break  # rollout batches are in order
             kept += len(line)
         self._file = LineFile(self._path, made_up=True)
         self._file.cut(kept)
@@ -317,7 +317,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Mapping[str, float]],
     ) -> None:
-        """Write the responses of a chunk. A score contains the part of the reward from each form."""
+        """Write the responses of a chunk. A score maps each form to its part of the reward."""
         lines = [
             {
                 "rollout": rollout,

@@ -1,4 +1,4 @@
-"""Judge answers by rewards. Several are added up, each with its weight (docs/rlhf.md lists their forms).
+"""Judge answers by a reward, or by a weighted sum of rewards (docs/rlhf.md lists their forms).
 
 A reward receives an answer as a record: the prompt, the answer as the best step, and the data's other fields
 in `meta`. A Python function receives the answer's text, or the record if its only parameter is named `chain`.
@@ -141,7 +141,7 @@ FUNCTION = RewardKind(lambda form: partial(_called, FunctionCheck.of(form.remove
 
 
 def _number(found: object, name: str, chain: Chain) -> float:
-    with suppress(OverflowError, ValueError, RuntimeError, TypeError):  # 400 digits, an array of two
+    with suppress(OverflowError, ValueError, RuntimeError, TypeError):  # 400 digits, or two numbers
         plain = found.item() if hasattr(found, "item") else found
         if isinstance(plain, Real) and math.isfinite(plain):
             return float(plain)

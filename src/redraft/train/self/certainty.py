@@ -1,8 +1,8 @@
-"""Find how certain a criticism must be to count. Its certainty is the probability of its least likely token.
+"""Find how certain a criticism must be to count. Certainty is the probability of the least likely token.
 
 A small critic sometimes computes a wrong value, and would then make a right answer wrong, but it is seldom
-certain of that value. The threshold is the lowest at which revising makes hardly any right answers wrong. It
-is stored in the adapter. Below it, a verdict is `unknown` (`EngineInfo.certain`).
+certain of that value. The threshold is the lowest at which revising makes hardly any right answers wrong,
+plus a margin. It is stored in the adapter. Below it, a verdict is `unknown` (`EngineInfo.certain`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MOST_BROKEN = 0.02
 EXERCISES = 100  # exercises per task. With fewer, one answer made wrong by chance would decide.
 MARGIN = 3
 """Steps to add to the threshold that suffices for the wordings of training. With new wordings, critics
-are this certain of more faults of their own: one made 10 of 63 right answers wrong at that threshold, and 1
-with the margin (benchmarks/LOST.md)."""
+are certain of more of their own mistakes: one critic made 10 of 63 right answers wrong at that threshold, and
+1 with the margin (benchmarks/LOST.md)."""
 _STEPS = tuple(number / 20 for number in range(20))
 
 
@@ -36,11 +36,11 @@ class Revised:
 
     task: str
     certain: float  # the probability of the least likely token of its criticism
-    broken: bool  # it made a right answer wrong
+    broken: bool  # whether it made a right answer wrong
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the lowest certainty at which at most `MOST_BROKEN` of each task break, plus `MARGIN`.
+    """Return the lowest certainty at which at most `MOST_BROKEN` of a task's answers break, plus `MARGIN`.
 
     Args:
         found: The revisions.

@@ -13,19 +13,19 @@ from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Verdict
 from redraft.errors import UsageError
 from redraft.train.self.tasks.task import HELD_OUT, Judged, Task
 
-LONGEST_DRAFT = 200  # characters. A feedback should not walk through a longer draft.
+LONGEST_DRAFT = 200  # characters. Feedback should not discuss a longer draft.
 PHRASES = {True: "Revision is not needed.", False: "Revision is needed."}
 """The verdicts, in SelFee's words (reference/selfee.md)."""
 UNKNOWN = "This cannot be worked out here step by step, so it stays unchecked."
 """The critic's feedback on an answer outside its tasks. It contains no verdict."""
-_DRAWS = 100  # draws per exercise, after which a task counts as having no more exercises
+_DRAWS = 100  # draws per exercise, after which a task counts as exhausted
 
 
 def held_out(task: Task, count: int, seed: int) -> list[Chain]:
     """Return `count` exercises to test on, no two with the same values.
 
     Args:
-        task: Their task.
+        task: The task of the exercises.
         count: The number of exercises.
         seed: Another seed draws other exercises.
 

@@ -40,20 +40,19 @@ from redraft.weights.replace import write_json
 
 LONGEST_EVERYDAY = 320  # tokens of an answer to an everyday prompt
 LONGEST_CHAIN = 512  # tokens of a chain; the longest feedback has about 200
-REVISIONS = 1  # as learnt: a second criticism would repeat the work of the first
+REVISIONS = 1  # as in training: a second criticism would repeat the work of the first
 EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 """Prompts of Self-Instruct and OASST1 (both Apache-2.0), without their answers."""
 FEWEST_EVERYDAY = 400  # answers to everyday prompts to learn from
 REHEARSED = 2
-"""The number of exercises of a new task for each exercise that rehearses an old one. With six, much was
-forgotten (benchmarks/LOST.md)."""
-RANKS = {"answers": 4, "critic": 15}  # of the adapters. Together they take 12 MB in 16 bits.
+"""The number of exercises of a new task for each exercise that rehearses an old one. With six, the model
+forgot much (benchmarks/LOST.md)."""
+RANKS = {"answers": 4, "critic": 15}  # adapters' ranks. The adapters take 12 MB in 16 bits.
 FURTHER = {"learning_rate": 6e-4, "model_max_length": 512}
 """Settings to train an earlier run's adapters further: steps of about 1,000 tokens, and a lower rate."""
 DRAFTING = 1.0
 """Temperature of the drafts to criticise: it brings out more of the model's own faults than 0."""
-DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}
-"""The file of drafts for each file of prompts."""
+DRAFTED = {"asked": "drafted.jsonl", "outside": "guessed.jsonl"}  # drafts by file of prompts
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,8 @@ class Start:
     """The adapters of an earlier run, and its tasks."""
 
     answers: Path  # a GGUF file
-    critic: Path  # of the adapter that criticises and revises
-    learnt: Sequence[Task]  # to rehearse
+    critic: Path  # a GGUF file: the adapter that criticises and revises
+    learnt: Sequence[Task]  # the tasks to rehearse
 
     @classmethod
     def of(cls, name: str) -> Start:

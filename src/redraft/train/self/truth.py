@@ -1,6 +1,6 @@
 """Make exercises of shipped tasks a task of `redraft eval`. `redraft diagnose` draws them by task name.
 
-The check reports only whether an answer is right. The work shown by the task's own check would reveal it.
+The check reports only whether an answer is right. The task's own check would reveal the answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Solved:
 
     @property
     def name(self) -> str:
-        """The check's name, with that of its task."""
+        """The name of the check, with the name of its task."""
         return f"exercise {self.task.name}"
 
     def check(self, answer: str, _: Prompt) -> Outcome:
@@ -43,7 +43,7 @@ class Solved:
 def _checks(_: str, record: Chain) -> Sequence[Check]:
     task, values = TASKS.get(str(record.meta.get("task"))), record.meta.get("values")
     if task is None or not isinstance(values, dict):
-        raise CheckSyntaxError("its `meta` lacks a `task` of redraft or its `values`.")
+        raise CheckSyntaxError("its `meta` lacks a `task` of redraft, or the `values` of the exercise.")
     return [Solved(task, values)]
 
 

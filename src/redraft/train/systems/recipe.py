@@ -22,7 +22,7 @@ from redraft.jobs.stores import url_of
 from redraft.options import OptionModel, option
 from redraft.train.systems.verbs import check_options, filled, find_verb, names_in
 
-FOLDER = "systems"  # of shipped recipes
+FOLDER = "systems"  # the folder of shipped recipes
 
 
 class Needs(OptionModel):
@@ -72,7 +72,7 @@ class Stage:
     options: Mapping[str, Any]  # with values filled in, but not yet the `{NAME}` of files and stages
     command: str  # what a shell runs in place of the verb; empty for none
     needs: Needs
-    reads: tuple[str, ...]  # files and stages
+    reads: tuple[str, ...]  # the names of files and stages that it reads
 
     @property
     def made(self) -> str:
@@ -102,7 +102,7 @@ class System:
     """A recipe with its values filled in."""
 
     name: str  # the name of the recipe
-    stages: Mapping[str, Stage]  # in an order that works
+    stages: Mapping[str, Stage]  # each stage after those that it reads
     files: Mapping[str, FileKeys] = field(default_factory=dict)  # the user's files by name
     small: bool = False
     about: str = ""
@@ -155,7 +155,7 @@ def read_system(recipe: str, *, small: bool = False, values: Mapping[str, str] |
 
 
 def _file(base: Path, name: str, given: Any, *, shipped: bool) -> FileKeys:
-    """Return a file. Its path is relative to the recipe's folder; for a shipped recipe, also to this one."""
+    """Return a file. If a shipped recipe's folder lacks it, its path is relative to the current folder."""
     keys = {"path": given} if isinstance(given, str) else given
     if not isinstance(keys, dict) or not keys.get("path"):
         raise UsageError(f"files.{name} is {shown(given)}.", hint="It should be a path.")

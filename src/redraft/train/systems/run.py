@@ -58,12 +58,12 @@ class Run:
         return [each for each in self.system.stages.values() if each.name in names]
 
     def plan(self) -> Plan:
-        """Return the plan of the wanted stages. Those after a repeated one may turn out to be done."""
+        """Return the plan of the wanted stages. Stages after a repeated one may turn out to be done."""
         again, rows = set[str](), list[Row]()
         for stage in self.wanted:
             state = self.ledger.state(stage, self._made(stage))
             if state.kind is Kind.DONE and not again.isdisjoint(stage.reads):
-                state = State(Kind.CHANGED, "if what it reads changes")
+                state = State(Kind.CHANGED, "if its inputs change")
             again |= set() if state.kind is Kind.DONE else {stage.name}
             rows.append(Row(stage, state))
         return Plan(rows)
@@ -105,7 +105,7 @@ class Run:
         named |= {str(path): path for path in stage.paths}
         if stage.verb == "data merge" and not stage.command:
             options = filled(stage.options, {name: str(path) for name, path in named.items()})
-            with suppress(UsageError):  # a recipe that is missing is told of before the first stage
+            with suppress(UsageError):  # a missing recipe is reported before the first stage
                 named |= {str(path): path for path in part_files(options["recipe"], options.get("folder"))}
         return self.ledger.provenance(stage, {n: self.ledger.hashes.of(path) for n, path in named.items()})
 
@@ -115,7 +115,7 @@ class Run:
         return here(self.system.files[name].path)
 
     def _locked(self) -> int:
-        """Lock the folder. Stages hold the lock too, so that a new run waits for those of a killed one."""
+        """Lock the folder. Stages hold the lock too, so a new run waits for the stages of a killed one."""
         end = time.monotonic() + self.patience
         while (lock := open_locked(self.folder / ".run" / "lock")) is None:
             if time.monotonic() > end:

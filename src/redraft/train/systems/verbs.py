@@ -31,7 +31,7 @@ from redraft.train.options import VERBS as TRAINED
 from redraft.train.options import settings_of
 
 _HERE = "redraft.train.systems.verbs:"
-_DATA = {"force": True}  # what was there is set aside before, or is the rest of a stopped stage
+_DATA = {"force": True}  # an earlier output was set aside, or a stopped stage left it to resume
 _GIVEN = {"force", "run", "on_event"}  # parameters that a stage does not give
 
 
@@ -41,7 +41,7 @@ class Verb:
 
     function: str  # module and name
     out: str = "out"  # the parameter that takes the output
-    kind: str = ""  # whether it takes the options of `data` or of `weights`, or pays for tokens of a model
+    kind: str = ""  # `data`, `weights`, `train`, or `pays` if it pays for a model's tokens
 
     def call(self, options: Mapping[str, Any], out: str) -> Any:
         """Call the function with a stage's options and output."""
@@ -203,7 +203,7 @@ def report(files: list[str], out: str, *, answers: list[str] | None = None, ques
     return "\n".join(as_text(found.sections()))
 
 
-# `{NAME}` in the options of a stage: what stands for a value, a file, or an output. `{{` is a brace.
+# `{NAME}` in a stage's options stands for a value, a file, or an output. `{{` is a brace.
 
 _NAME = re.compile(r"\{\{|\}\}|\{([a-z][\w-]*)\}")
 
@@ -233,7 +233,7 @@ def _texts(value: Any, change: Callable[[str], Any]) -> Any:
 
 
 def names_in(value: Any) -> Iterator[str]:
-    """Yield the names that are in braces in an option."""
+    """Yield the names in braces in an option."""
     if isinstance(value, str):
         yield from (found[1] for found in _NAME.finditer(value) if found[1])
     elif isinstance(value, list | dict):
@@ -241,9 +241,9 @@ def names_in(value: Any) -> Iterator[str]:
             yield from names_in(each)
 
 
-# A stage in a process of its own: its memory is given back, and a crash of it is no crash of the run. The job
-# comes as an argument, in JSON, and the result goes to standard output. Standard input is held open by the
-# run: when it ends, the run has died, and so the stage and all its processes end too.
+# A stage runs in its own process, so its memory is freed, and its crash does not end the run. The job is
+# an argument, in JSON, and the result goes to standard output. The run holds standard input open. When that
+# closes, the run has died, so the stage and all its processes end too.
 
 _STOPPED = 130
 
@@ -279,7 +279,7 @@ def work(job: Mapping[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Do the job given as JSON in the first argument."""
     result = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # prints of verbs and of others
+    os.dup2(2, 1)  # all other prints go to standard error
     threading.Thread(target=_end_with_the_run, daemon=True).start()
     use_large_pages()
     begun = monotonic()

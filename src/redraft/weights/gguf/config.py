@@ -1,6 +1,6 @@
 """Convert between config.json and the keys of a GGUF file.
 
-Both forms are read into `ModelNumbers`, so that each is checked once. For sizes and tensors, see `families`.
+Both forms are read into `ModelNumbers`, so numbers are checked once. For sizes and tensors, see `families`.
 
 Sliding windows are not converted. llama.cpp attends to the whole context in these architectures, so a model
 trained with a window (Mistral 7B v0.1) attends to more tokens than in training.
@@ -225,7 +225,7 @@ def rope_factors(rope: Rope, head: int) -> list[float]:
 
 
 def _llama3(theta: float, factors: tuple[float, ...], head: int) -> dict[str, float]:
-    """Find the numbers that give the divisors: any factor, 1 and 4 as in every Llama 3, and a context."""
+    """Find the scaling that gives these divisors: a factor, 1 and 4 as in every Llama 3, and a context."""
     for original in (8192, *(1 << bits for bits in range(6, 21))):
         numbers = dict(zip(_LLAMA3_KEYS, (max(factors), 1.0, 4.0, original), strict=True))
         made = rope_factors(Rope(theta, "llama3", numbers), head)

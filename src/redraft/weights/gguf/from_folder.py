@@ -81,8 +81,8 @@ def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f1
     odd = [part for part in parts if part.kind is Kind.F16 is not chosen]
     if odd:
         run.tell(
-            f"{len(odd)} matrices become F16, because their rows are not a multiple of {ggml.BLOCK}: "
-            f"{odd[0].name} ({odd[0].shape[-1]}) …"
+            f"matrices whose rows are not a multiple of {ggml.BLOCK} become F16: "
+            f"{len(odd)}, such as {odd[0].name} with rows of {odd[0].shape[-1]}."
         )
     say_licences(sources_of(checkpoint.folder, "model"), run)
     divisors = b""
@@ -114,7 +114,7 @@ def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
 def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
     if is_gguf(src):
         read_header(src)
-        hint = f"Another quantisation of it: llama-quantize {src} OUT.gguf Q4_K_M (llama.cpp)"
+        hint = f"To quantise it again: llama-quantize {src} OUT.gguf Q4_K_M (llama.cpp)"
         raise UsageError(f"{src} is a GGUF file already.", hint=hint)
     checkpoint = open_checkpoint(src, allow_pickle=allow_pickle)
     refuse_adapter(checkpoint)

@@ -29,9 +29,9 @@ Rows = np.ndarray[Any, np.dtype[np.float32]]
 Raw = np.ndarray[Any, np.dtype[np.uint8]]
 
 BLOCK = 32
-# The scales at the start of a block, unless it is one. A plain number is a block of one.
+# The number of scales at the start of a block, if not 1. A plain number is a block of one number.
 _SCALES = {Kind.Q4_1: 2, Kind.Q5_1: 2}
-_EXPONENTS = {Kind.F32: ("<u4", 0x7F800000), Kind.BF16: ("<u2", 0x7F80)}  # the others are float16
+_EXPONENTS = {Kind.F32: ("<u4", 0x7F800000), Kind.BF16: ("<u2", 0x7F80)}  # other types have float16 scales
 _TYPES = {
     bool: GGUFValueType.BOOL,
     int: GGUFValueType.UINT32,
@@ -57,8 +57,8 @@ def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> K
     """Choose the GGML type of a tensor by its name in GGUF and its shape, rows first.
 
     Vectors (norms, biases) are F32, as llama.cpp requires. A matrix whose rows are not a multiple of 32 is
-    F16. The output matrix (the embedding, if `tied`) is at least Q8_0, as llama-quantize also gives it more
-    bits: its errors directly affect the probabilities.
+    F16. The output matrix (the embedding, if `tied`) is at least Q8_0, because its errors directly affect
+    the probabilities. llama-quantize also gives it more bits.
     """
     if len(shape) < 2:
         return Kind.F32

@@ -175,7 +175,7 @@ def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader)
         if target is None:
             raise _other_model(path, model, f"it changes {name!r:.80}, which the model does not have")
         if len(target.shape) < 2:
-            raise _other_model(path, model, f"it changes {name!r:.80}, which is not a matrix there")
+            raise _other_model(path, model, f"it changes {name!r:.80}, which is not a matrix in the model")
         # The A of an embedding is stored transposed.
         changes = (b.shape[1], a.shape[1]) if name.startswith("token_embd") else (a.shape[0], b.shape[1])
         if changes != target.shape[:2]:
@@ -184,7 +184,7 @@ def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader)
 
 
 def adapter_header(path: Path) -> GGUFHeader:
-    """Return the header of a LoRA adapter with all metadata. Raises `ModelError` for another file."""
+    """Return the header of a LoRA adapter with all metadata. Raise `ModelError` for any other file."""
     header = read_header(path, whole=True)
     if not any(name.endswith(".lora_a") for name in header.tensors):
         hint = "Name an adapter: redraft weights lora-gguf makes one from a peft folder."
@@ -234,7 +234,7 @@ class _Reader:
         self._room_for(value_count, 13, "metadata entries")
         self._room_for(tensor_count, 24, "tensors")
         if max(tensor_count, value_count) > MAX_ENTRIES:
-            self._odd(f"it has {tensor_count} tensors and {value_count} keys")
+            self._odd(f"it has {tensor_count} tensors and {value_count} keys, which is too many")
         metadata: dict[str, Value] = {}
         for _ in range(value_count):
             key = self._string()
@@ -287,7 +287,7 @@ class _Reader:
             self.at += length * width
         else:
             self._odd(f"an array has the unknown type {kind}")
-        # From here on it is known that the array lies in the file.
+        # The array is now known to lie within the file.
         if not self.whole:
             return LongArray(length)
         if kind != _STRING:
@@ -320,7 +320,7 @@ class _Reader:
 
     def _check_extents(self, tensors: list[Tensor], alignment: Value) -> int:
         if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
-            self._odd(f"general.alignment is {alignment!r:.80}")
+            self._odd(f"general.alignment is {alignment!r:.80}, not a positive multiple of 8")
         start = -(-self.at // alignment) * alignment
         for tensor in tensors:
             if tensor.offset % alignment:
@@ -349,7 +349,7 @@ class _Reader:
         self._room_for(length, 1, "bytes of text")
         self.text -= length
         if length > MAX_STRING or self.text < 0:
-            self._odd(f"a text has {length} bytes, and all texts so far {MAX_TEXT - self.text}")
+            self._odd(f"a text has {length} bytes, and all texts so far {MAX_TEXT - self.text}: too many")
         raw = self.data[self.at : self.at + length]
         self.at += length
         return raw.decode("utf-8", "replace")

@@ -1,7 +1,7 @@
 """Rewrite a GGUF file: its matrices become Q8_0, and LoRA adapters are merged.
 
 The result is for engines that read few formats exactly, or that support no adapters. Metadata and vectors
-are copied byte for byte. The package gguf is needed, which computes in numpy; torch is not.
+are copied byte for byte. The gguf package is needed, which computes in numpy. Torch is not needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from redraft.weights.gguf.quant import BLOCK, Kind, Rows, TensorReader, quantize
 from redraft.weights.gguf.reader import DEFAULT_ALIGNMENT, Tensor, read_header
 
 _FILE_TYPE = struct.pack("<Q", 17) + b"general.file_type" + struct.pack("<I", 4)  # a key, and the type u32
-_MOSTLY_Q8_0 = 7  # its value (LlamaFileType of the gguf package)
+_MOSTLY_Q8_0 = 7  # the value for Q8_0 (LlamaFileType of the gguf package)
 _PART = 1 << 22  # elements that are rewritten at once
 
 _Change = tuple[Rows, Rows, np.float32]  # A, B and the scale of an adapter's change of a matrix, scale · B·A
@@ -38,7 +38,7 @@ def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> No
     alignment = header.number("general.alignment") or DEFAULT_ALIGNMENT
     with source.open("rb") as file:
         before, key, after = file.read(header.infos).partition(_FILE_TYPE)
-    # If the metadata state a type, it is Q8_0 now: OpenVINO relies on it.
+    # If the metadata state a file type, it becomes Q8_0, because OpenVINO relies on that key.
     target.write(before + key + struct.pack("<I", _MOSTLY_Q8_0) + after[4:] if key else before)
     offset, entries = 0, b""
     for tensor in header.tensors.values():

@@ -116,7 +116,7 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
         if config.get(key):
             raise _not_merged_here(folder, f"its {key} asks for {what}")
     if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
-        raise _not_merged_here(folder, f"it was initialised by {start!r:.40}, which changes the base too")
+        raise _not_merged_here(folder, f"it was initialised by {start!r:.40} and changes the base too")
     weights = open_checkpoint(folder, allow_pickle=allow_pickle)
     parts, replaced = _sorted_out(folder, weights)
     changes = {name: _change(folder, config, name, part) for name, part in parts.items()}
@@ -131,7 +131,7 @@ def check_finite(adapter: LoraAdapter) -> None:
     for name in weights.tensors:
         bad = sum(sum(not_finite(weights.read(name, *part))) for part in weights.chunks(name))
         if bad:
-            raise damaged(adapter.folder, f"{bad} values of {name!r:.120} are infinite or NaN")
+            raise damaged(adapter.folder, f"{name!r:.120} contains infinite or NaN values ({bad:,})")
 
 
 def refuse_adapter(checkpoint: Checkpoint) -> None:

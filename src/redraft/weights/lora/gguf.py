@@ -1,8 +1,8 @@
 """Convert a peft LoRA adapter to a GGUF adapter, which llama.cpp applies without merging, and back.
 
 Both halves of each change are written in float32, which rounds no value, or in float16. llama.cpp has
-one alpha and divides it by the rank of each change; for changes with another scale (rank-stabilised,
-patterns), the remaining factor is multiplied into B. The rows of B are permuted like those of q and k.
+one alpha and divides it by the rank of each change. If a change has another scale, the remaining factor is
+multiplied into B. The rows of B are permuted like those of q and k.
 
 Modules saved whole and biases cannot be stored: the error recommends `merge-lora`.
 Format: llama.cpp, src/llama-adapter.cpp.

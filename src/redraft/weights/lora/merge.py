@@ -73,7 +73,7 @@ class _Planner:
     targets: dict[str, Target]
 
     def target_of(self, name: str) -> Target:
-        """Return a target by the adapter's name. The base may lack the outer module, or have one more."""
+        """Return a target by the adapter's name. The base may lack its outer module, or have one more."""
         candidates = (name, f"model.{name}", name.partition(".")[2])
         found = next((each for each in candidates if each in self.targets), None)
         if found is None:
@@ -108,7 +108,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
-        """Decide whether the merged model has two embeddings, and return that; None if the base ties none."""
+        """Split tied embeddings if the adapter needs it. Return whether it does; None if none are tied."""
         source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
         tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
         if source is None or not tied:

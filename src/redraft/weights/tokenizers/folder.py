@@ -125,7 +125,7 @@ class TokenizerFolder:
         return [each for each in listed if isinstance(each, int) and 0 <= each < self.rows]
 
     def put_around(self, role: str) -> bool:
-        """Return whether texts begin with the `bos` token or, for the role `eos`, end with that."""
+        """Return whether texts begin with the `bos` token or, for the role `eos`, end with `eos`."""
         setting = self.config.get(f"add_{role}_token")
         if isinstance(setting, bool):
             return setting

@@ -233,8 +233,8 @@ def _bad(what: str) -> ModelError:
 
 
 _PART = 1 << 16  # characters per call: a record of 50 MB would take gigabytes
-_SPACE = re.compile(r" (?<=\S )(?=\S)")  # a single one, between words
-_KNOWN, _LONGEST = 1 << 16, 1000  # most words to remember, and their most characters: 10 MB, hardly 100 MB
+_SPACE = re.compile(r" (?<=\S )(?=\S)")  # a single space, between words
+_KNOWN, _LONGEST = 1 << 16, 1000  # most words to remember, and their greatest length: 10 to 100 MB
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def _loaded(path: Path) -> Callable[[str], int]:
         written = written or path.read_text("utf-8")
         tokenizer: Any = tokenizers.Tokenizer.from_str(written)
     except Exception as error:  # noqa: BLE001  (the library raises no other)
-        raise ModelError(f"{path}: its tokenizer cannot be loaded: {error}.") from None
+        raise ModelError(f"the tokenizer of {path} cannot be loaded: {error}.") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
@@ -278,7 +278,7 @@ def _loaded(path: Path) -> Callable[[str], int]:
         # This batch call skips token offsets, a sixth of the work.
         return len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
-    known = lru_cache(_KNOWN)(lambda word: count(f" {word}"))  # most words: that is three times as fast
+    known = lru_cache(_KNOWN)(lambda word: count(f" {word}"))  # three times as fast, as words repeat
 
     def count_by_words(text: str) -> int:
         first, *words = _SPACE.split(text)

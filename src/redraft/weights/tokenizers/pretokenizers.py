@@ -45,7 +45,7 @@ class PreTokenizer:
     splits: tuple[str, ...]
     ignore_merges: bool = False  # whether a piece that is a token is used as such, without merging
     nfc: bool = False  # whether models with this rule normalise texts to NFC
-    add_bos: bool = False  # whether llama.cpp prepends the first token by default
+    add_bos: bool = False  # whether llama.cpp prepends BOS by default
 
 
 _KNOWN = (

@@ -119,7 +119,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Field]]:
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
         else:
-            raise ValueError(f"a field of the unknown type {kind} at byte {at}")
+            raise ValueError(f"a field has the unknown type {kind} at byte {at}")
         if size > len(data) - at:
             raise ValueError(f"it ends within a field of {size} bytes at byte {at}")
         yield key >> 3, data[at : at + size]
@@ -134,7 +134,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 127) << shift
         if byte < 128:
             return value, at
-    raise ValueError(f"a number of more than ten bytes at byte {at}")
+    raise ValueError(f"a number has more than ten bytes at byte {at}")
 
 
 def _int(value: Field) -> int:

@@ -94,7 +94,7 @@ def _merges(source: TokenizerFolder) -> list[tuple[str, str]]:
                 source.bad(f"tokenizer.json has the merge {entry!r:.60}, which is not two tokens")
     for left, right in merges:
         if not {left, right, left + right} <= source.ids.keys():
-            source.bad(f"tokenizer.json merges {left!r:.40} and {right!r:.40}, which are not all tokens")
+            source.bad(f"tokenizer.json merges {left!r:.40} and {right!r:.40}, but not all three are tokens")
     return merges
 
 
@@ -125,7 +125,7 @@ def _from_pieces(source: TokenizerFolder, model: sp.SentencePiece) -> dict[str, 
 
 
 def _from_fast(source: TokenizerFolder) -> dict[str, Any]:
-    # transformers 5 does not save it, and all models of this kind use this name.
+    # transformers 5 does not save the unknown token, and all models of this kind use this name.
     unknown = source.model.get("unk_token") or "<unk>"
     for text, number in _vocabulary(source).items():
         is_byte = re.fullmatch(r"<0x[0-9A-F]{2}>", text)
@@ -136,8 +136,8 @@ def _from_fast(source: TokenizerFolder) -> dict[str, Any]:
 
 
 def _adds_space(source: TokenizerFolder) -> bool:
-    # A GGUF file cannot say whether it adds one to the first text only or, as llama.cpp does, after every
-    # special token.
+    # A GGUF file cannot say whether a space is added to the first text only or, as llama.cpp does, after
+    # every special token.
     changes = list(_parts(source.fast.get("normalizer"), "normalizers"))
     cuts = list(_parts(source.fast.get("pre_tokenizer"), "pretokenizers"))
     match (changes, cuts):
@@ -146,7 +146,7 @@ def _adds_space(source: TokenizerFolder) -> bool:
         ):
             return bool(first)
         case ([], [{"type": "Metaspace", "replacement": "▁"}]):
-            # Splitting at marks must make no difference: it is off, or no token has one inside.
+            # Splitting at marks must make no difference: it is off, or no token has a mark inside.
             if cuts[0].get("split") is False or not any(sp.SPACE in text[1:] for text in source.ids):
                 return bool(cuts[0].get("prepend_scheme", "always") != "never")
     return source.elsewhere("tokenizer.json treats spaces in a way that llama.cpp does not")
@@ -178,5 +178,5 @@ def _rank_scores(source: TokenizerFolder) -> dict[int, float]:
             source.bad(f"a token has {len(text)} characters: {text!r:.60}")
         # No merge forms the token, but llama.cpp would form it from two others.
         if any(text[:at] in source.ids and text[at:] in source.ids for at in range(1, len(text))):
-            source.elsewhere(f"tokenizer.json never makes the token {text!r:.60}, and llama.cpp would")
+            source.elsewhere(f"tokenizer.json never makes the token {text!r:.60}, but llama.cpp would")
     return {source.ids[text]: -float(rank) for text, rank in order.items()}

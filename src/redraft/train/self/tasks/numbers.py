@@ -64,7 +64,7 @@ def _several(rng: Random) -> Values:
 
 TOTAL = _of_numbers("total", _several)
 
-_YEAR = 2023  # no leap year
+_YEAR = 2023  # not a leap year
 
 
 def _start_of_days(rng: Random) -> Values:

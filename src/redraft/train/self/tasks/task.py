@@ -16,13 +16,13 @@ from typing import Any
 
 from redraft.jobs.licences import UNKNOWN
 
-Values = Mapping[str, Any]  # of an exercise. They are JSON, to be kept in a chain's `meta`
+Values = Mapping[str, Any]  # the values of an exercise: JSON, for a chain's `meta`
 
 SAID: Mapping[str, Any] = json.loads(Path(__file__).with_name("wordings.json").read_text("utf-8"))
 """The wordings of the tasks that redraft ships, by their names."""
 
-HELD_OUT = 5  # the last wordings of a task, which are kept for testing
-SHOWN = 120  # characters of an answer that a feedback quotes at most
+HELD_OUT = 5  # the number of a task's last wordings, which are kept for testing
+SHOWN = 120  # the most characters of an answer that feedback quotes
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Judged:
 class Task:
     """A kind of exercise."""
 
-    name: str  # in records and tables
+    name: str  # its name in records and tables
     # Ways to ask for it, with the names of values in braces. The last `HELD_OUT` are kept for testing.
     wordings: Sequence[str]
-    draw: Callable[[Random], Values]  # at random. Held-out exercises share no values with others.
+    draw: Callable[[Random], Values]  # random values. Held-out exercises share none with others.
     right: Callable[[Values], str]  # a right answer
-    spoil: Callable[[Values, Random], str]  # a small model's likely wrong answer; it may be right
+    spoil: Callable[[Values, Random], str]  # a likely wrong answer of a small model; may be right by chance
     judge: Callable[[Values, str], Judged]  # an exact check of an answer, with its work
-    licence: str = UNKNOWN  # of the exercises, for the card of a model trained on them
+    licence: str = UNKNOWN  # licence of the exercises, for the card of a model trained on them
 
     def example(self, seed: int) -> str:
         """Return a random prompt, drawn with this seed."""
@@ -70,7 +70,7 @@ def equal_to(
 
     Args:
         right: Returns the right answer.
-        work: Returns the way to find it, step by step in writing.
+        work: Returns the steps to find that answer, in writing.
     """
 
     def judge(values: Values, answer: str) -> Judged:
