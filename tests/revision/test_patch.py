@@ -104,6 +104,24 @@ def test_another_word_comes_first_and_then_another_sentence() -> None:
     assert (chain.answer, chain.usage.completion_tokens) == (OWLS.replace(MOUSE, "Voles do."), 9)
 
 
+@pytest.mark.parametrize("temperature", [0, 0.7])
+def test_a_wrong_number_is_replaced_by_others_and_then_its_sentence(temperature: float) -> None:
+    def sums(answer: str) -> Outcome:
+        found = [each for each in re.finditer(r"= (\d+)", answer) if each[1] not in ("12", "36")]
+        return failed("A sum is wrong.", places=[each.span(1) for each in found]) if found else passed("")
+
+    text = "They catch 3 * 4 = 52 crabs. Of 100 - 64 = 36 fish they eat all. It is summer, and warm there."
+    numbers = [f" {number} crabs." for number in (15, 12)]
+    engine = Able(numbers, about={"forms": True, "logprobs": True, "resumes": True})
+    chain = redraft.revise("?", model=engine, given=text, checks=[sums], temperature=temperature)
+    assert chain.answer == text.replace("52", "12")
+    assert [asked.form.gap.tried for asked in engine.asked] == [frozenset(), {"15"}]  # type: ignore[union-attr]
+    engine = Able([*(f" {number} crabs." for number in range(4)), " catch some."], about=engine.about)
+    chain = redraft.revise("?", model=engine, given=text, checks=[sums], temperature=temperature)
+    assert chain.answer == text.replace("They catch 3 * 4 = 52 crabs.", "They catch some.")
+    assert len(chain.steps) == 2
+
+
 @pytest.mark.parametrize(
     ("sentence", "gap"),
     [

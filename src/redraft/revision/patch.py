@@ -14,7 +14,7 @@ import textwrap
 from bisect import bisect, bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from redraft.chain import CheckResult, Feedback, Finish, Place, Step, Usage
@@ -166,7 +166,7 @@ def written(
         if places and rules.spent(state):
             finish = "max_tokens"
             break
-        way = edit if number == 0 else replace(edit, gap=None)
+        way = edit if number == 0 or numbers_in([edit]) else replace(edit, gap=None)
         begun = text + _kept(answer, way) + _lead(text, edit)
         ask = _ask(state, way, begun, messages, number)
         reply = yield from ops.ask_model(state, ask, "answer", state.last + 1)
@@ -186,16 +186,36 @@ def written(
 def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
     """Return a place in a sentence as a gap for another word; None if it is long or part of a word."""
     old, before, rest = answer[begin:end], answer[:begin].rstrip(" "), answer[end : edit.end]
-    if not (0 < len(old.split()) <= WORDS and rest) or rest[0].isalnum() or answer[:begin][-1:].isalnum():
+    inside = rest[:1].isalnum() or answer[:begin][-1:].isalnum()
+    if inside or not (0 < len(old.split()) <= WORDS and (rest or Gap(old, "", "").number)):
         return None
     space, closed = answer[len(before) : begin], rest
     if segment_of(answer, begin, end, led=False)[0] == begin:  # the sentence begins with the next word
         closed = rest.lstrip(" ,;:")
         closed = space + closed[:1].upper() + closed[1:]
-    elif before[-1:] in ",;:" and rest[0] in ",;:":
+    elif before[-1:] in ",;:" and rest[:1] in ",;:":
         closed = rest[1:]
     around = re.findall(r"\w+", before.lower())[-NEAR:] + re.findall(r"\w+", answer[end:].lower())[:NEAR]
     return Gap(space + old, rest, closed, frozenset(around).difference(re.findall(r"\w+", old.lower())))
+
+
+def numbers_in(edits: Iterable[Edit]) -> bool:
+    """Return whether one of the places is a number, which another number is to replace."""
+    return any(edit.gap and edit.gap.number for edit in edits)
+
+
+def without_tried(edits: Sequence[Edit], step: Step) -> list[Edit]:
+    """Return edits whose gaps do not take the numbers again that failed in `step`, a try of these edits."""
+    failed = [result for result in step.checks if not result.passed]
+    wrong = [place for result in failed for place in result.places if not isinstance(place, str)]
+    found = list[Edit]()
+    for edit, place in zip_longest(edits, step.patch if len(step.patch) == len(edits) else ()):
+        gap = None  # at one of the places nothing fitted
+        if edit.gap and place:
+            tried = {step.answer[a:b] for a, b in wrong if place[0] <= a and b <= place[1]}
+            gap = edit.gap._replace(tried=edit.gap.tried | tried)
+        found.append(replace(edit, gap=None if gap and len(gap.tried) == TRIES else gap))
+    return found
 
 
 def _kept(answer: str, edit: Edit) -> str:

@@ -251,13 +251,15 @@ def _patch(state: State, edits: Sequence[patch.Edit], wish: str = "") -> ops.Loo
     told = "" if failed <= {*plan.steered} else prompts.REPAIR.format(found=base.criticism)
     # Writing to the end takes as much as another draft, so it is tried once.
     once = edits[0].open or all(edit.gone for edit in edits)
-    most = 1 if once else patch.TRIES if plan.sampling.temperature else 1 + bool(told)
+    numbers = patch.numbers_in(edits)  # each try has others
+    most = 1 if once else patch.TRIES + numbers if plan.sampling.temperature or numbers else 1 + bool(told)
     if write is patch.asked:  # its request has the faults
         told, most = "", min(most, 1 + bool(plan.sampling.temperature or (plan.checks and edits[0].wish)))
     while stop is None and len(tries) < most:
+        edits = patch.without_tried(edits, tries[-1]) if tries and numbers else edits
         if tries and edits[0].wish:
             edits = [replace(each, wish=f"{each.wish}\n{tries[-1].criticism}".strip()) for each in edits]
-        asked = _base(state, "\n".join(filter(None, [wish, told if tries else ""])))
+        asked = _base(state, "\n".join(filter(None, [wish, told if len(tries) > numbers * 3 else ""])))
         made = yield from write(state, base, edits, asked, len(tries))
         if made.finish == "context":
             stop = rules.of_finish(state, made.finish) if edits[0].wish else None  # a revision may have room

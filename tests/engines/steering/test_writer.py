@@ -19,7 +19,7 @@ from redraft.checks.base import form_of, run_checks
 from redraft.checks.parse import parse_check
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.steering.draft import ends_of
-from redraft.engines.steering.form import Form, Gap, joined
+from redraft.engines.steering.form import Form, joined
 from redraft.engines.steering.writer import Source, written
 from tests.engines.talking import collect
 
@@ -124,35 +124,6 @@ def write(form: Form, source: Source, tokens: int = 400, **more: Any) -> tuple[s
     assert [delta for delta in deltas if delta.finish] == deltas[-1:]
     assert (deltas[-1].cached_tokens or 0) <= source.prompt_tokens
     return "".join(delta.text for delta in deltas), deltas[-1]
-
-
-BOAT = " boat is red."
-FITS = {" small": " boat", " small boat": " is", " old boat": " is"}
-
-
-@pytest.mark.parametrize(
-    ("begins", "behind", "lacks", "text"),
-    [
-        ({}, {" small": " boat"}, (), f" small{BOAT}"),
-        ({" boat": -1.2}, {" small": " boat"}, (), BOAT),  # without a word
-        ({}, {" big": " boat", " small": " boat"}, (), f" big{BOAT}"),
-        ({}, {" big": " boat", " small": " boat"}, ("big",), f" small{BOAT}"),
-        ({" Near": -0.5}, {" Near": " boat", " small": " boat"}, (), f" small{BOAT}"),  # it is said there
-        ({}, {" big": " boat", **FITS}, (), f" small{BOAT}"),
-        ({" b": -1.0}, {}, (), " is red."),  # it may begin another word
-        ({}, {" ol": " boat"}, (), " is red."),  # this is of "old"
-    ],
-)
-def test_a_gap_is_filled_with_what_is_likely_there(
-    begins: dict[str, float], behind: dict[str, str], lacks: tuple[str, ...], text: str
-) -> None:
-    first = tuple({" big": -1.0, " small": -1.5, " ol": -1.6, "ly": -1.7, ".": -1.8, **begins}.items())
-    tops = {"": first, **{said: ((word, -1.0),) for said, word in behind.items()}}
-    model = Says(" is", " red.", likeliest=lambda said: tops.get(said, (("?", -1.0),)))
-    form = Form(one=True, lacks=lacks, gap=Gap(" old", BOAT, BOAT, frozenset({"near"})))
-    found, last = write(form, model.source)
-    assert (found, last.completion_tokens) == (text, len(model.asked))
-    assert not Gap(" 40", BOAT, BOAT).takes(" x")  # as in 6 × 15 = x
 
 
 CHECKS = st.one_of(

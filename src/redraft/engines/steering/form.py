@@ -6,6 +6,7 @@ for `writer` and `grammar`. A demand that no form can express is only checked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -78,6 +79,12 @@ class Gap(NamedTuple):
     rest: str
     closed: str  # the rest if no word replaces `old`
     near: frozenset[str] = frozenset()  # words around the gap, in lower case, which must not fill it
+    tried: frozenset[str] = frozenset()  # numbers that failed here
+
+    @property
+    def number(self) -> str:
+        """The number in the gap; empty if something else is in it."""
+        return found[1] if (found := re.fullmatch(r"\s*(\d(?:[\d.,]*\d)?)", self.old)) else ""
 
     def takes(self, word: str) -> bool:
         """Return whether a text is another word that may replace `old`, which must contain no digit."""
@@ -107,7 +114,7 @@ class Form:
         pattern: A regular expression for the whole answer, `^…$`; it excludes every other form.
         layout: Its title, its parts, and marks in it.
         one: It is one sentence, or one line.
-        gap: It is a new word for this gap, or no word, then the rest; if none is likely, a free sentence.
+        gap: It is another word or number for this gap, or none, and the rest; if none is likely, a sentence.
     """
 
     without: frozenset[str] = frozenset()

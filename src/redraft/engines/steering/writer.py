@@ -17,6 +17,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +25,8 @@ from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Replies, Sampling, Tokens
 from redraft.engines.bounds import is_open, within
 from redraft.engines.steering.draft import CLOSERS, RUN, STOPS, STRING, Draft, closed, cut_texts, marked
-from redraft.engines.steering.form import NOT_IN_JSON, Form, Gap
+from redraft.engines.steering.form import NOT_IN_JSON, Form
+from redraft.engines.steering.gap import SHORT, begun, filling
 from redraft.engines.steering.phrase import ENDS, pattern_for
 from redraft.errors import ContextError
 
@@ -41,11 +43,6 @@ SENTENCE = 24  # tokens that are reserved for a sentence with a required text
 STUB = 3  # a sentence says nothing with only this many words beside the required texts
 BANNED = 40  # most forbidden words whose tokens are banned; others are removed once written
 LONG = 200  # most characters of a phrase
-SHORT = 3  # letters; a token this short, without a space, is a part of many words
-WORDS = 4  # words that are tried in a gap, and three times as many if none of them fits
-LEFT_OUT = -1.0  # the log-probability assumed for no word in a gap
-FITTING = -7.5  # the least log-probability of a word in a gap plus the token after it
-WORSE, UNSEEN = 2.5, -8.0  # log-probability that a new word may cost the rest; the least that is assumed
 
 Deltas = asyncio.Queue[Delta | BaseException]
 
@@ -165,8 +162,9 @@ class _Writer:
 
     async def _text(self) -> None:
         form, draft = self.form, self.draft
-        if form.gap:
-            await self._fill(form.gap)
+        forbidden = partial(self._forbidden, old=0)
+        if form.gap and (text := await filling(form.gap, self._likeliest, self._encode, forbidden)):
+            draft.add(Delta(text=text))
             return
         if form.one:
             self.cut_short = not await self._sentence() or self.cut_short
@@ -472,7 +470,7 @@ class _Writer:
                 break
             top = await self._likeliest(text[:place])
             stop, mark = _chance(STOPS, top), 0.0 if self.schema is None else _chance('"', top)
-            chance = math.exp(await self._begun(f" {closing}", top)) if closing else stop + mark
+            chance = math.exp(await begun(f" {closing}", top, self._encode)) if closing else stop + mark
             if chance > least:
                 best, least, end = place, chance, "." * (stop >= mark and not closing)
             if chance > LIKELY:
@@ -544,32 +542,6 @@ class _Writer:
         if has := await self._part(set(), self.banned, "\n", 0):
             self._end_comma()
         return has
-
-    async def _fill(self, gap: Gap) -> None:
-        top = await self._likeliest("")
-        found = [(LEFT_OUT + await self._begun(gap.closed, top), "", gap.closed)]
-        words = [(str(word), chance) for word, chance in top if gap.takes(str(word))]
-        for word, chance in words[: 3 * WORDS]:
-            more = len(found) <= WORDS or max(found)[0] < FITTING
-            if more and self._forbidden(word + gap.rest, 0) is None:
-                behind = await self._begun(gap.rest, await self._likeliest(word))
-                found.append((chance + behind, word, gap.rest))
-        for _, word, rest in sorted((each for each in found if each[0] > FITTING), reverse=True):
-            first = re.findall(r"\s?(?:\w+|[^\w\s])", rest)[0]
-            tops = [await self._likeliest(each + first) for each in (word, gap.old)]
-            new, old = [max(await self._begun(rest[len(first) :], each), UNSEEN) for each in tops]
-            if new > old - WORSE:
-                self.draft.add(Delta(text=word + rest))
-                return
-        await self._sentence()  # no word fits: the sentence takes another course
-
-    async def _begun(self, text: str, top: Likeliest) -> float:
-        first = (await self._encode(text))[:1]
-        for token, chance in [(str(token), chance) for token, chance in top if token]:
-            whole = first or len(token) > SHORT or not text[len(token) :][:1].isalnum()
-            if text.startswith(token) and whole and await self._encode(token) == first:
-                return chance
-        return -math.inf
 
     # Required texts
 

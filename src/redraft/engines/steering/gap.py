@@ -1,0 +1,77 @@
+"""Find the word that fills a gap in a sentence, or the number that takes the place of another."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Awaitable, Callable
+from heapq import nlargest
+from typing import TypeAlias
+
+from redraft.engines.base import Likeliest, Tokens
+from redraft.engines.steering.form import Gap
+
+WORDS = 4  # words that are tried in a gap, and three times as many if none of them fits
+NUMBERS = 3  # numbers that are continued digit by digit
+LEFT_OUT = -1.0  # the log-probability assumed for no word in a gap
+FITTING = -7.5  # the least log-probability of a word or number in a gap plus the token after it
+WORSE, UNSEEN = 2.5, -8.0  # log-probability that a new word may cost the rest; the least that is assumed
+SHORT = 3  # letters; a token this short, without a space, is a part of many words
+
+Look: TypeAlias = Callable[[str], Awaitable[Likeliest]]  # returns the likeliest tokens after a text
+Encode: TypeAlias = Callable[[str], Awaitable[Tokens]]
+
+
+async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str], object]) -> str:
+    """Return the likeliest text for a gap, with its rest; empty if none is likely.
+
+    `forbidden` returns None for a text that is allowed.
+    """
+    if gap.number:
+        found = sorted(await _numbers(gap, look, encode), reverse=True)
+        texts = (gap.old.removesuffix(gap.number) + number + gap.rest for _, number in found)
+        return next((text for text in texts if forbidden(text) is None), "")
+    top = await look("")
+    ways = [(LEFT_OUT + await begun(gap.closed, top, encode), "", gap.closed)]
+    words = [(str(word), chance) for word, chance in top if gap.takes(str(word))]
+    for word, chance in words[: 3 * WORDS]:
+        more = len(ways) <= WORDS or max(ways)[0] < FITTING
+        if more and forbidden(word + gap.rest) is None:
+            ways.append((chance + await begun(gap.rest, await look(word), encode), word, gap.rest))
+    for _, word, rest in sorted((each for each in ways if each[0] > FITTING), reverse=True):
+        first = re.findall(r"\s?(?:\w+|[^\w\s])", rest)[0]
+        tops = [await look(each + first) for each in (word, gap.old)]
+        new, old = [max(await begun(rest[len(first) :], each, encode), UNSEEN) for each in tops]
+        if new > old - WORSE:
+            return word + rest
+    return ""
+
+
+async def _numbers(gap: Gap, look: Look, encode: Encode) -> list[tuple[float, str]]:
+    """Return other numbers for a gap, each after its log-probability. None is longer than the old one."""
+    lead, most = gap.old.removesuffix(gap.number), max(len(gap.number), 2)
+    found, begins = list[tuple[float, str]](), [(0.0, "")]
+    while begins:
+        longer = list[tuple[float, str]]()
+        for chance, number in begins:
+            top = await look(lead + number) if len(number) < most else ()
+            if number[-1:].isdigit() and number not in (gap.number, *gap.tried):
+                ends = max(await begun(gap.rest, top, encode), UNSEEN) if top else 0.0
+                found.append((chance + ends, number))
+            longer += [(chance + more, number + str(token)) for token, more in top]
+        begins = nlargest(NUMBERS, (each for each in longer if _is_begun(each[1], gap.number)))
+    return [each for each in found if each[0] > FITTING]
+
+
+def _is_begun(text: str, old: str) -> bool:
+    return bool(re.fullmatch(r"\d+(?:[.,]\d*)*", text)) and not {*text} & {*".,"} - {*old}
+
+
+async def begun(text: str, top: Likeliest, encode: Encode) -> float:
+    """Return the log-probability of the first token of a text among the likeliest; -inf if it is not one."""
+    first = (await encode(text))[:1]
+    for token, chance in [(str(token), chance) for token, chance in top if token]:
+        whole = first or len(token) > SHORT or not text[len(token) :][:1].isalnum()
+        if text.startswith(token) and whole and await encode(token) == first:
+            return chance
+    return -math.inf

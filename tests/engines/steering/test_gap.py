@@ -1,0 +1,77 @@
+"""A gap is filled with another word, or number, that is likely where it stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+
+from redraft.engines.base import Likeliest, Tokens
+from redraft.engines.steering.form import Form, Gap
+from redraft.engines.steering.gap import filling
+from tests.engines.steering.test_writer import Says, write
+
+BOAT = " boat is red."
+FITS = {" small": " boat", " small boat": " is", " old boat": " is"}
+SUM = " cups."
+DIGITS: dict[str, Likeliest] = {
+    " ": ((" x", -0.1), ("5", -0.2), ("1", -1.0), ("7", -2.0), ("9", -6.0)),
+    " 5": (("2", -0.1), (SUM[:5], -3.0)),
+    " 1": (("2", -0.5), ("5", -1.0), (".", -1.1)),
+    " 7": (("0", -0.3),),
+}
+
+
+@pytest.mark.parametrize(
+    ("begins", "behind", "lacks", "text"),
+    [
+        ({}, {" small": " boat"}, (), f" small{BOAT}"),
+        ({" boat": -1.2}, {" small": " boat"}, (), BOAT),  # without a word
+        ({}, {" big": " boat", " small": " boat"}, (), f" big{BOAT}"),
+        ({}, {" big": " boat", " small": " boat"}, ("big",), f" small{BOAT}"),
+        ({" Near": -0.5}, {" Near": " boat", " small": " boat"}, (), f" small{BOAT}"),  # it is said there
+        ({}, {" big": " boat", **FITS}, (), f" small{BOAT}"),
+        ({" b": -1.0}, {}, (), " is red."),  # it may begin another word
+        ({}, {" ol": " boat"}, (), " is red."),  # this is of "old"
+    ],
+)
+def test_a_gap_is_filled_with_what_is_likely_there(
+    begins: dict[str, float], behind: dict[str, str], lacks: tuple[str, ...], text: str
+) -> None:
+    first = tuple({" big": -1.0, " small": -1.5, " ol": -1.6, "ly": -1.7, ".": -1.8, **begins}.items())
+    tops = {"": first, **{said: ((word, -1.0),) for said, word in behind.items()}}
+    model = Says(" is", " red.", likeliest=lambda said: tops.get(said, (("?", -1.0),)))
+    form = Form(one=True, lacks=lacks, gap=Gap(" old", BOAT, BOAT, frozenset({"near"})))
+    found, last = write(form, model.source)
+    assert (found, last.completion_tokens) == (text, len(model.asked))
+    assert not Gap(" 40", BOAT, BOAT).takes(" x")  # as in 6 × 15 = x
+
+
+@pytest.mark.parametrize(
+    ("tried", "text"),
+    [
+        ([], f" 12{SUM}"),
+        (["12"], f" 15{SUM}"),
+        (["12", "15", "70"], f" 5{SUM}"),
+        (["12", "15", "70", "5"], ""),  # others are unlikely
+    ],
+)
+def test_a_number_becomes_the_likeliest_that_was_not_tried(tried: Iterable[str], text: str) -> None:
+    async def look(said: str) -> Likeliest:
+        return DIGITS.get(said, ())
+
+    async def encode(said: str) -> Tokens:
+        return tuple(map(ord, said[:1]))
+
+    gap = Gap(" 52", SUM, SUM, tried=frozenset(tried))
+    assert asyncio.run(filling(gap, look, encode, lambda _: None)) == text
+    if text:
+        assert asyncio.run(filling(gap, look, encode, lambda said: said == text or None)) != text
+
+
+@pytest.mark.parametrize(
+    ("old", "number"), [(" 1,200.50", "1,200.50"), ("7", "7"), (" 3 cups", ""), (" x", "")]
+)
+def test_what_is_a_number(old: str, number: str) -> None:
+    assert Gap(old, "", "").number == number
