@@ -75,7 +75,7 @@ def test_prompts_and_seeds_that_lack_a_run_are_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "d", {("m", "t"): [*ways(20, 20), ("blind-2", 200, shares(10, of=38))]})
     write_run(folder / "runs" / "m" / "t", "plain", 100, shares(8), 2)
     assert list(table_of(folder).remarks) == [
-        "m, t: 2 prompts are left out, because a run did not answer them.",
+        "m, t: left out 2 prompts that some run did not answer.",
         "m, t: not counted, because runs are missing: seed-2.",
     ]
 

@@ -22,7 +22,7 @@ from redraft.evaluation.tables import p_text, plain
 from redraft.jobs.counting import counted
 
 LEVEL = 0.05  # a difference is significant if p is below this
-MOST = 10  # the first revisions, which get separate figures
+MOST = 10  # how many of the first revisions get separate figures
 Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and after, and the id of its item
 
 
@@ -204,7 +204,7 @@ class Figures:
     IN_JSON: ClassVar = "tasks items same left_out levels revisions of_revised fixed broken verdicts decision"
 
     chains: tuple[Known, ...]  # the chains that are counted
-    left_out: Mapping[str, tuple[str, ...]]  # ids of the others, by reason
+    left_out: Mapping[str, tuple[str, ...]]  # ids of the other chains, by reason
 
     @cached_property
     def items(self) -> int:

@@ -100,7 +100,7 @@ def strategies_of(
     texts: Mapping[str, Sequence[int]] = {
         "plain": (1,),
         "best-of": drawn,
-        "vote": drawn[1:] if voting else (),  # two votes are one answer
+        "vote": drawn[1:] if voting else (),  # two votes give the same answer as one
         "early": drawn[-1:] if voting else (),
         "steered": (1, *drawn),
     }
@@ -179,7 +179,7 @@ def settled(votes: Iterable[Hashable]) -> bool:
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
     """Map the id of each chain whose first answer was criticised to the feedback on another such answer.
 
-    That is the feedback of the chain before it; for the first chain, of the last. A single chain gets none.
+    The feedback comes from the chain before it; for the first chain, from the last. A single chain gets none.
     """
     told = {
         chain.id: step.feedback.text

@@ -24,7 +24,7 @@ from redraft.chain.read.records import Ids
 from redraft.errors import RecordError
 from redraft.evaluation.pages.page import filled
 from redraft.evaluation.tasks.tally import rights_of
-from redraft.jobs.counting import printable
+from redraft.jobs.counting import counted, printable
 
 BLOCK = 250  # chains that are compressed together: all must be unpacked to show one
 TITLE = 90  # characters of a prompt in the index
@@ -90,7 +90,7 @@ def chains_page(title: str, chains: Iterable[Listed], made: str) -> str:
         ("page.css", "chains.css"),
         ("elements.js", "diff.js", "chains.js"),
         title=title,
-        below=f"{len(index):,} chains",
+        below=counted(len(index), "chain"),
         kinds=[(name, f"{count:,}") for name, count in offered],
         index=index,
         blocks=blocks,

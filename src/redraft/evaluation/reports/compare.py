@@ -378,8 +378,8 @@ class JudgeAgreement:
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models in the reviews.
 
-    Results are for the model that comes earlier in `first`. If neither is in it, they are for the model that
-    the pair's first review shows first (second if that review is `swapped`).
+    Its results are for the model that comes earlier in `first`. If `first` contains neither, they are for
+    the model that the pair's first review shows first (second if that review is `swapped`).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:

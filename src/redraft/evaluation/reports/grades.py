@@ -152,7 +152,7 @@ def _read(given: Input, material: Material, seen: dict[object, str]) -> Iterator
         try:
             grade = Grade.model_validate(decode(raw.data, raw.where))
         except ValidationError as error:
-            raise RecordError(f"{raw.where}: is not a grade: {describe(error)}.") from None
+            raise RecordError(f"{raw.where}: the record is not a grade: {describe(error)}.") from None
         key = (grade.model, grade.judge_name, grade.key)
         if key in seen:
             raise RecordError(

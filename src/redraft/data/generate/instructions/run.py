@@ -84,7 +84,7 @@ class Generated:
             how = ", estimated" if spent.estimated else ""
             new = self.paid or f"{counted(spent.tokens, 'new token')}{price}{how}"
             here = " in this run" * bool(self.paid)
-            rows.append(("paid", f"{new}; {spent.replayed:,} replies from the journal{here}"))
+            rows.append(("paid", f"{new}; reused from the journal{here}: {spent.replayed:,}"))
         rows += self.job.pace()
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
