@@ -27,7 +27,7 @@ class Marked(NamedTuple):
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield each text that quotes a gold text: feedback on an answer without the quote, and later answers."""
+    """Yield each text that quotes a gold text: feedback on an answer without it, then answers with it."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= _LEAST)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()
