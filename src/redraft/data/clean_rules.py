@@ -331,4 +331,4 @@ PRESETS = {
         RuleSettings(languages=frozenset(("en",))),
     ),
 }
-"""The rules of FastChat's scripts for Vicuna, and those that SelFee's README gives for ShareGPT."""
+"""The rules of FastChat's scripts for Vicuna, and the rules in SelFee's README for ShareGPT."""

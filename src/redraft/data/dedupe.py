@@ -1,4 +1,4 @@
-"""Keep the same one of several duplicates, whatever the order of the input.
+"""Keep one of several duplicates: the same one for any order of the input.
 
 The best record is kept: an answered one rather than an unanswered one, then the longest, then the one whose
 content has the smallest hash. If contents are equal, data set and licence decide, then the smallest id, and
@@ -66,10 +66,10 @@ def dedupe(
     Args:
         source: Records of any known shape.
         out: The file to write the chains to. It appears only when it is complete.
-        by: What makes two records duplicates: the same texts, the same first question, ROUGE-L as in Alpaca's
+        by: The criterion for duplicates: the same texts, the same first question, ROUGE-L as in Alpaca's
             filter of instructions, or the Jaccard similarity of word 3-shingles, for millions of records.
-        threshold: The least similarity of duplicates. With rouge, they must exceed it.
-        against: More files. A record that duplicates one of theirs is dropped too.
+        threshold: The least similarity of duplicates. With rouge, the similarity must exceed it.
+        against: More files. A record that duplicates one in these files is dropped too.
         **options: See `DataOptions`.
 
     Raises:

@@ -268,7 +268,7 @@ def _remark(taken: Taken) -> str:
 def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bool = False) -> list[Taken]:
     """Write the mix of files in a folder, and return the result for each part.
 
-    Records that are drawn but are unreadable, or lack the field `per`, are dropped.
+    Drawn records that are unreadable, or lack the field `per`, are dropped.
     """
     taken = [
         Taken(part, missing=part.identity is None and not (folder / part.file).is_file())
@@ -306,7 +306,7 @@ def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> Usage
     return UsageError(
         f"{len(parts)} of the recipe's {counted(len(recipe.parts), 'file')} "
         f"{'is' if len(parts) == 1 else 'are'} not {where}.",
-        hint="\n".join([*lines, "Another folder: --from DIR. Leave them out: --skip-missing"]),
+        hint="\n".join([*lines, "To use another folder: --from DIR. To leave files out: --skip-missing"]),
     )
 
 

@@ -1,7 +1,7 @@
 """Run the commands of `redraft data`: write, drop, count and report records.
 
-A command passes its records to a `DataOutput`. They are written to a temporary file, which is renamed to the
-output's name when it is complete. `OUT.run.json` then records how the output was made.
+A command passes its records to a `DataOutput`. The records are written to a temporary file, which is renamed
+to the output's name when it is complete. `OUT.run.json` then records how the output was made.
 """
 
 from __future__ import annotations

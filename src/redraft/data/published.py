@@ -37,7 +37,7 @@ from redraft.jobs.stores import here
 
 @dataclass(frozen=True)
 class FieldMap:
-    """A map from the field names of a known shape to those of a record."""
+    """A map from the field names of a known shape to the field names of a record."""
 
     fields: Mapping[str, str]
 

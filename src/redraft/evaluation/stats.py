@@ -8,7 +8,7 @@ corrects for several comparisons. Only `scipy.special` is imported: importing `s
 
 Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13 for percentile intervals and
 ch. 11 for the jackknife; Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician
-69 (2015), 371, for their expansion. The other sources are given with the functions.
+69 (2015), 371, for expanded intervals. The other sources are given with the functions.
 """
 
 from __future__ import annotations

@@ -190,9 +190,9 @@ def _number(gold: str, record: Chain) -> Check:
         ) from None
 
 
-# Clean up what teachers add to revisions: remarks on the revision, and apologies. The rules for texts are
-# SelFee's (reference/selfee.md). Each looks for a few English phrases, and never leaves a text empty. One
-# more rule drops a last correction that is empty. None touches a first answer.
+# Remove the remarks and apologies that teachers add to revisions. The rules for texts are SelFee's
+# (reference/selfee.md). Each looks for a few English phrases, and never leaves a text empty. Another rule
+# drops an empty last revision. No rule changes a first answer.
 
 _SENTENCE = r"[^.!?\n]*(?:[.!?](?!\s|$)[^.!?\n]*)*[.!?:]"
 _START = re.compile(rf"\A\s*+({_SENTENCE})\s++(?=\S)")

@@ -49,9 +49,9 @@ ONE = Strategy("plain", 1)
 _VOTES = """\
 A vote is never chosen: no other command counts votes. To vote, run redraft answer FILE --max-revisions 0 \
 with --seed 1, 2, 3 and so on, and take the most frequent answer to each prompt."""
-_CONTROLS = "Blind retry and shuffled feedback are never chosen: they only show what feedback does."
+_CONTROLS = "Blind retry and shuffled feedback are never chosen: they only measure the effect of feedback."
 NEVER = {"vote": _VOTES, "early": _VOTES, "blind": _CONTROLS, "shuffled": _CONTROLS}
-"""The kinds of ways that are compared but never chosen, with the reason for each."""
+"""The kinds of ways that are compared but never chosen, each with the reason."""
 CHOICE = "choice.json"  # in the folder of the chains: the chosen way, and the files it was chosen from
 
 Seen = Mapping[Strategy, Mapping[str, list[Spent]]]

@@ -70,7 +70,7 @@ class Spent(NamedTuple):
 
     @property
     def beside(self) -> str:
-        """Seconds and money as text to put after the tokens. Those that are unknown or 0 are left out."""
+        """Seconds and money as text to put after the tokens. Unknown and zero amounts are left out."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
         return seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
 
@@ -101,7 +101,7 @@ class Point:
 
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
-"""Whether the second way costs as much as the first, less or more; `unknown` if either cost is unknown."""
+"""The second way's cost compared with the first way's; `unknown` if either cost is unknown."""
 
 
 @dataclass(frozen=True)

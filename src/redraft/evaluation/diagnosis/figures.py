@@ -142,7 +142,7 @@ class Changes:
 
     @cached_property
     def decision(self) -> Decision:
-        """The comparison of the answers after with those before, by item."""
+        """The comparison of the answers before and after the revision, by item."""
         before = by_item((was, item) for was, _, item in self.pairs)
         return decide(before, by_item((now, item) for _, now, item in self.pairs))
 

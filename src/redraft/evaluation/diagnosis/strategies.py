@@ -88,7 +88,7 @@ def strategies_of(
 ) -> list[Strategy]:
     """Return the ways of these kinds, in the order in which they must run.
 
-    Ways with several drafts come last, because they depend on how many tokens the others used. Shuffled
+    Ways with several drafts come last, because their number depends on the tokens of the others. Shuffled
     feedback comes after `revise`, whose feedback it uses.
 
     Args:
@@ -151,7 +151,7 @@ def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
 
 
 def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False) -> Chain:
-    """Return a chain of samples whose answer is the first one with the most frequent result.
+    """Return a chain of samples. Its answer is the first sample with the most frequent result.
 
     An answer without a result does not vote. If results have equally many votes, the earliest wins. With
     `early`, the chain contains only the samples that settled the vote, and their usage.

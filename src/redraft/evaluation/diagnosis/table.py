@@ -53,7 +53,7 @@ UNGUIDED = ("plain", "vote", "early")  # ways that see no checks: revising alone
 class Table:
     """All figures, in the order in which the page shows them."""
 
-    cells: Sequence[Curves]  # of each model over `ALL` tasks if it has several, then of each task
+    cells: Sequence[Curves]  # for each model with several tasks, over `ALL`; then for each task
     comparisons: Sequence[Versus]  # those over all tasks first
     remarks: Sequence[str]  # notes on missing runs and prompts
     by: Cost = "tokens"
@@ -69,7 +69,7 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
         of_model = []
         for task in plan["tasks"]:
             if (curves := equal_tokens.curves_in(folder / RUNS / name / task, model, task)) is None:
-                remarks.append(f"{model}, {task}: no finished runs.")
+                remarks.append(f"{model}, {task}: there are no finished runs.")
                 continue
             of_model.append(replace(curves, by=by))
             if curves.left_out:
@@ -77,7 +77,7 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
                 remarks.append(f"{model}, {task}: {lacking}")
             if curves.unfinished:
                 seeds = ", ".join(curves.unfinished)
-                remarks.append(f"{model}, {task}: not counted, because runs are missing: {seeds}.")
+                remarks.append(f"{model}, {task}: these seeds lack runs and are not counted: {seeds}.")
         if len(of_model) > 1:
             over.append(pooled(of_model))
         cells += of_model

@@ -115,7 +115,7 @@ class Review(BaseModel):
     question_id: int | str
     answer1_id: int | str  # the answer shown first
     answer2_id: int | str
-    reviewer_id: int | str | None = None  # the judge's task, as in `reviewer.jsonl`
+    reviewer_id: int | str | None = None  # the judge's task, as in FastChat's `reviewer.jsonl`
     metadata: dict[str, Any] = {}
     text: str = ""
     score: tuple[float, float] | None = None  # scores of the first and the second answer, 1 to 10
@@ -215,7 +215,7 @@ class Grade(BaseModel):
     question_id: int | str
     model: str
     answer_id: int | str = ""
-    judge: str | list[str] = ""  # the name of the judge's model, optionally followed by its prompt's
+    judge: str | list[str] = ""  # the name of the judge's model, optionally with that of its prompt
     judgment: str = ""
     score: float | None = None  # 1 to 10; None or -1 if the judge gave none
     turn: int = 1

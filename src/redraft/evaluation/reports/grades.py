@@ -56,7 +56,7 @@ class Grades:
         return len({question for question, _ in self.scores.values})
 
     def mean(self, keys: Iterable[Key] | None = None) -> Estimate:
-        """Return the mean of all scores, or of those with these keys."""
+        """Return the mean of all scores, or of the scores with these keys."""
         values = self.scores.values
         chosen = list(values) if keys is None else [key for key in keys if key in values]
         return stats.mean([values[key] for key in chosen], [question for question, _ in chosen], _SCALE)

@@ -116,7 +116,7 @@ class Material:
         return found
 
     def check_asked(self, question_id: int | str, where: str) -> None:
-        """Raise `RecordError` if questions were given and this is not one of them."""
+        """Raise `RecordError` if questions were given and none has this id."""
         if self.questions and str(question_id) not in self.questions:
             said = f"{where}: the record belongs to question {question_id}, which is not in {self.where}."
             raise RecordError(said, hint="Give the questions that were asked: --questions FILE")
@@ -151,8 +151,8 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
     """Read reviews, and find the models of each. The file's name may contain them: `NEW_vs_OLD`.
 
     Raises:
-        RecordError: A file cannot be read, repeats a review, or contains one whose models are unclear, or
-            whose question or answers are not among those given.
+        RecordError: A file cannot be read or repeats a review. Or the models of a review are unclear, or its
+            question or answers were not given.
     """
     ids, sides = dict[str, str](), dict[str, str]()
     for given in inputs:

@@ -1,7 +1,7 @@
 """Define tasks (plugins of `redraft.tasks`): the prompts for their records, and the checks for answers.
 
 The published files are read unchanged. The prompts use redraft's own wording, without examples. The results
-of a task's checks are stored in the chain's `meta["eval"]`, separate from those of the guiding checks.
+of a task's checks are stored in the chain's `meta["eval"]`, apart from the results of the guiding checks.
 """
 
 from __future__ import annotations

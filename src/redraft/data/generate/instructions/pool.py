@@ -1,4 +1,4 @@
-"""Keep the pool of instructions: seeds, and those that requests added. A new one must differ from all.
+"""Keep the pool of instructions: the seeds and the generated ones. A new one must differ from all.
 
 The output does not depend on the speed of requests. A request shows seeds, and tasks from requests at least
 `LAG` before it. Requests are judged in the order of their numbers (`Turns`). So the same replies give the
@@ -130,7 +130,7 @@ class Rejects(AbstractContextManager["Rejects"]):
     Unless the output is `complete`, rejects of requests not in `done` are removed: these are made again.
 
     Raises:
-        OutputError: The file cannot be written, or contains something else.
+        OutputError: The file cannot be written, or contains other records.
     """
 
     def __init__(self, output: Path, done: Container[str], *, complete: bool = False) -> None:

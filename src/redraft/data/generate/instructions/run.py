@@ -1,4 +1,4 @@
-"""Generate instructions into a file. A later run adds new ones, which must differ from those in the file.
+"""Generate instructions into a file. A later run adds instructions that differ from the earlier ones.
 
 The files beside the output contain the paid replies, the rejects, the ids of finished requests, and how the
 output was made. `jobs.harness` runs the requests.
@@ -114,7 +114,7 @@ def generate_instructions(
 async def agenerate_instructions(
     output: str | Path, *, model: str | Engine = "default", **options: Unpack[InstructionKeywords]
 ) -> Generated:
-    """Do what `generate_instructions` does, in the running event loop. Same arguments and errors."""
+    """Do the same as `generate_instructions` in the running event loop. Arguments and errors are the same."""
     return await _run_of(output, model, options).arun()
 
 
@@ -157,7 +157,7 @@ class InstructionRun:
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> Generated:
-        """Do what `run` does, in the running event loop."""
+        """Do the same as `run`, in the running event loop."""
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
