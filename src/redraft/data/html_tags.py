@@ -117,7 +117,7 @@ _BUTTONS = ("Copy code", "Copy", "Edit", "Wrap", "Run", "Download")
 _NAME = re.compile(r"[\w+#./-]{1,24}(?: [\w+#./-]{1,12})?")
 _TICKS = re.compile(r"`+")
 
-_BAR = 10_000  # most characters of the source of a bar above code. ChatGPT's have about 700.
+_BAR = 10_000  # most characters of HTML in a bar above code. ChatGPT's has about 700.
 
 
 def plain(source: str) -> str:

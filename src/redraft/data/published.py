@@ -92,7 +92,7 @@ class FieldMap:
 
 _EXAMPLE = "--map instruction=FIELD,output=FIELD, or prompt=…, messages=…, chosen=…,rejected=…"
 
-_EMPTY = "empty"  # the rule that drops records without question and answer
+_EMPTY = "empty"  # the rule that drops records without a question and an answer
 _NO_QUESTION = "no-question"  # the rule that drops answers without a known question
 
 _Record = Mapping[str, Any]
@@ -103,7 +103,7 @@ class Published:
     """A published data set, or a family of them: see `published.toml`."""
 
     name: str
-    licence: str  # the publisher's name for it
+    licence: str  # the publisher's name for the licence
     shapes: Sequence[str]
     fields: Sequence[str] = ()
     holds: Mapping[str, str] = field(default_factory=dict)
@@ -196,7 +196,7 @@ class Reader:
 
 
 class ImportItem(NamedTuple):
-    """A record before decoding."""
+    """A record that is not yet decoded."""
 
     where: str
     file: Input
@@ -210,7 +210,7 @@ class Imported(NamedTuple):
     id: str
     licence: str
     json: bytes
-    unanswered: bool = False  # it has neither an answer nor a gold one
+    unanswered: bool = False  # whether it has no answer, not even a gold one
     unused: tuple[str, ...] = ()  # if so, unread fields that may contain the answer
 
 
@@ -394,7 +394,7 @@ class _Counts:
             hint = "Name the source with --as, or the licence with --licence."
             tell(f"{counted(self.licences[UNKNOWN], 'record')} of unknown licence", hint)
         if self.unanswered:
-            # The fields that may hold the answer, the most frequent first.
+            # The fields that may contain the answer, the most frequent first.
             often = dict.fromkeys(name for unused, _ in self.unanswered.most_common() for name in unused)
             if "turns" in often:  # of MT-bench
                 del often["turns"]

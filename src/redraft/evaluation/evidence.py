@@ -19,13 +19,13 @@ from scipy import special
 
 _PARTS = (np.arange(64) + 0.5) / 64
 BETS = special.betaincinv(0.5, 0.5, _PARTS)
-"""Bets, as shares of the wealth at stake. The wealth is split equally among the bets, so none must be chosen.
+"""Bets, as shares of the wealth at stake. The wealth is split equally among them, so no choice is needed.
 
 They follow the arcsine law (Krichevsky and Trofimov's mixture). If all values are alike, the largest bet is
 the best, and evenly spaced bets would contain few large ones.
 """
 MIDDLING = special.betaincinv(3.0, 3.0, _PARTS)
-"""Bets on the differences between two ways, which are seldom all equal. They need a fifth fewer items."""
+"""Bets on differences between ways. These are seldom all equal, so middling bets need a fifth fewer items."""
 _HALVINGS = 30  # bisections of the interval that contains a bound, for a precision of 1e-9
 
 

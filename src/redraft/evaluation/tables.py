@@ -72,7 +72,7 @@ def p_text(p: float) -> str:
 
 
 def tokens_text(count: float) -> str:
-    """Return a mean number of tokens as text. It is unknown (NaN or infinite) for chains without usage."""
+    """Return a mean number of tokens as text. For chains without usage, it is NaN or infinite (unknown)."""
     if not math.isfinite(count):
         return "an unknown number of"
     return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"

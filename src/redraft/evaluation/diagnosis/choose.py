@@ -124,7 +124,7 @@ class Race:
         }
 
     def gains(self, way: Strategy, other: Strategy, *, ties: bool = True) -> list[float]:
-        """Return by item `way`'s score minus `other`'s. Without `ties`, skip items that both score 0."""
+        """Return `way`'s score minus `other`'s by item. Without `ties`, skip items with two scores of 0."""
         ours, theirs = self.scores[way], self.scores[other]
         both = (name for name in ours if name in theirs and (ties or ours[name] or theirs[name]))
         return [ours[name] - theirs[name] for name in both]
@@ -141,7 +141,7 @@ class Race:
         return [way for way in self.ways if way == leader or not self._keeps_up(leader, way)]
 
     def _keeps_up(self, way: Strategy, other: Strategy) -> bool:
-        """Whether a way is certainly not behind another by the margin. Ties of a judge are not counted."""
+        """Return whether a way is certainly not behind another by the margin. A judge's ties do not count."""
         others = sum(each.kind not in NEVER for each in self.seen) - 1
         most = 2 if self.judge and ONE not in (way, other) else 1  # the largest possible gain
         gains = [gain / most for gain in self.gains(way, other, ties=not self.judge)]
@@ -179,9 +179,9 @@ class Race:
     def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
         """Return the gain over a kind of way at equal cost; None with a judge, or outside the kind's costs.
 
-        The other side is a random choice, at this cost, between two ways of that kind or one of them and one
-        answer. The gain over it lies between the gains over the two, and so do its bounds. The bounds hold
-        with 95 % for all pairs of ways at once, and so for every such choice.
+        The way is compared with a random choice, at equal cost, between two ways of that kind, or between one
+        of them and one answer. The gain over that choice lies between the gains over the two, and so do its
+        bounds. The bounds hold with 95 % for all pairs of ways at once, and so for every such choice.
         """
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
         runs.sort(key=lambda each: getattr(self.spent(each), by))
@@ -237,7 +237,7 @@ class Race:
 
 @dataclass(frozen=True)
 class Choice:
-    """The result of a race."""
+    """The result of comparing the ways."""
 
     race: Race
     matrix: Matrix  # with all ways

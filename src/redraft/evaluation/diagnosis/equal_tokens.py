@@ -218,7 +218,7 @@ def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:
 
 
 def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> dict[str, list[Spent]]:
-    """Return each item's results in all runs of a way. `asked` limits them to these ids; None means all."""
+    """Return each item's results in all runs of a way. `asked` are the ids to count; None means all."""
     items: dict[str, list[Spent]] = {}
     for file in files:
         scores = preferences(file)
@@ -231,7 +231,7 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None without such a run.
 
-    The first seed decides which ways there are. A seed with a missing run is not counted, and neither is an
+    The first seed determines the ways. A seed with a missing run is not counted, and neither is an
     item that is missing from a run.
     """
     found: dict[str, dict[Strategy, Path]] = {}

@@ -36,7 +36,7 @@ from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
 CACHE = "replies.db"  # contains the replies of all runs, in their folder
-_OF_MODEL = ("temperature", "max_tokens", "seed", "price", *MachineOptions.model_fields)  # not the judge's
+_OF_MODEL = ("temperature", "max_tokens", "seed", "price", *MachineOptions.model_fields)  # not for the judge
 
 
 @dataclass
@@ -163,7 +163,7 @@ class StrategyRuns:
             hint = f"Give the file that was answered, or write: redraft diagnose {self.source}"
             raise UsageError(said, hint=hint)
         asks = (f"{each.prompt!r} {[check.name for check in checks_of(task, each)]}" for each in records)
-        found = tuple(dict(zip(asks, records, strict=True)).values())[::-1]  # the first of equal ones
+        found = tuple(dict(zip(asks, records, strict=True)).values())[::-1]  # the first of equal records
         if (again := len(records) - len(found)) and not self.plan.quiet:
             left_out = f"{counted(again, 'prompt')} that {self.source.name} repeats with the same checks"
             self.settings.tell(f"Left out: {left_out}.")
@@ -217,7 +217,7 @@ class StrategyRuns:
         return result
 
     def _judge(self, _: Strategy, seed: int, limits: Limits) -> JobResult:
-        """Have the judge compare each way's answers with one answer. Equal pairs are judged once."""
+        """Have the judge compare each way's answers with the single answers. Equal pairs are judged once."""
         plan = replace(self.plan, out=self._file(REVIEWED, seed), cache=self.plan.out / CACHE, limits=limits)
         pairs = dict.fromkeys(pair for way in self.strategies for pair in pairs_in(self._file(way, seed)))
         if not pairs:

@@ -5,7 +5,7 @@ their messages, or continue when they pass. Revising alone uses none.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
 majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171);
-its early end, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), with one Beta.
+its early end, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), with one Beta law.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def strategies_of(
         kinds: Keys of `NAMES`.
         revisions: The largest number of revisions.
         drawn: The numbers of answers for best of N and majority vote, ascending from 2.
-        voting: Whether answers have a short form that votes can be counted by.
+        voting: Whether answers have a short form, by which votes can be counted.
     """
     texts: Mapping[str, Sequence[int]] = {
         "plain": (1,),
@@ -115,7 +115,7 @@ class Retold:
 
     part: Check
     message: str = ""  # replaces the message of each failure; may be empty
-    never: bool = False  # fail every answer, so that all samples are drawn
+    never: bool = False  # whether to fail every answer, so that all samples are drawn
 
     @property
     def name(self) -> str:

@@ -54,7 +54,7 @@ class Table:
     """All figures, in the order in which the page shows them."""
 
     cells: Sequence[Curves]  # for each model with several tasks, over `ALL`; then for each task
-    comparisons: Sequence[Versus]  # those over all tasks first
+    comparisons: Sequence[Versus]  # comparisons over all tasks come first
     remarks: Sequence[str]  # notes on missing runs and prompts
     by: Cost = "tokens"
 

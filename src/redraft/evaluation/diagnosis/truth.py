@@ -1,7 +1,7 @@
 """Find out whether each answer of a chain is right, by its task, by given checks or by its own checks.
 
 The truth is stored in `meta["eval"]` by `evaluation.tasks`. An echo or an empty text is never right, even if
-a check passes it (`is_answer`). Without truth, a judge may compare a way's answers with one answer.
+a check passes it (`is_answer`). Without truth, a judge may compare a way's answers with the single ones.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Read the inputs of a report: files of one kind of record, and the answers and questions behind them.
 
-The models of a review are found by, in order of trust: the files of answers; the review's own `model_1` and
+These name the models of a review, most trusted first: the files of answers; the review's own `model_1` and
 `model_2`; the name of its file (`NEW_vs_OLD.jsonl`); answer ids alone. In the last case, the first answer of
 the first review belongs to A, and all answers that are compared with A's belong to B.
 """
@@ -159,7 +159,7 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
         first, _, second = stem_of(given.path).partition("_vs_")
         named = (first, second) if first and second and "_vs_" not in second else None
         for where, review in read_reviews(given.records):
-            key = str(review.review_id) or review.to_json()  # one without an id is compared by its content
+            key = str(review.review_id) or review.to_json()  # without an id, reviews are compared by content
             if key in ids:
                 what = f"the review {review.review_id!r}" if review.review_id else "this review"
                 hint = "Give each file once. Each review is counted once."

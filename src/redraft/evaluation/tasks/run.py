@@ -1,7 +1,7 @@
 """Answer the records of a task, and score the answers: into a file or in memory.
 
 `evaluate_file` does the same as `redraft eval`, and its file can be resumed. `evaluate` is for regression
-suites in Python; with the option `cache`, it also requests no reply twice.
+suites in Python; with the option `cache`, it requests each reply only once.
 """
 
 from __future__ import annotations
