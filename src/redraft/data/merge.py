@@ -80,7 +80,7 @@ class MixPart(OptionModel):
     """One file of a mix, or generated conversations."""
 
     file: str = option("path, relative to the folder of the parts", default="")
-    name: str = option("name in counts, and data set of the records that name none", default="")
+    name: str = option("name in counts, and the data set of records that name none", default="")
     count: Annotated[int | None, PlainValidator(_count)] = option(
         "records to take", what="a whole number above 0, or all"
     )

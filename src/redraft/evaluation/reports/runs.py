@@ -142,7 +142,7 @@ def _mixed(about: tuple[str, str], first: tuple[str, str], where: str, given: In
         (task, before), field, one = (model, other), "model_id", other
     elif before.startswith("lm-eval, ") and (named := before.split(", ")[2:]):
         field, one = "filter", named[0]
-    take = f"One of them: jq -c --arg f {quote(one)} 'select(.{field} == $f)' {quote(name_of(given.path))}"
+    take = f"Choose one: jq -c --arg f {quote(one)} 'select(.{field} == $f)' {quote(name_of(given.path))}"
     return RecordError(
         f"{where}: this chain is of {task or 'no task'}, but the first is of {before or 'no task'}.",
         hint=take if field else "Give each task its own file.",
