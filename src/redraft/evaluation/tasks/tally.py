@@ -224,7 +224,7 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 def outcome_of(chain: Chain) -> bool | None:
     """Return whether a chain's best answer is right, or without a task passed its checks; None if unknown.
 
-    A chain that has no best answer because its answers are echoes is wrong. For a chain without any text, the
+    A chain without a best answer is wrong if one of its answers is an echo. For a chain without any text, the
     outcome is known only with a task.
     """
     if truth_of(chain):
