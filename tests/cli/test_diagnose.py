@@ -59,12 +59,12 @@ def test_what_is_wrong_is_said_with_what_to_type() -> None:
 
 def test_files_that_are_no_chains_are_named_with_what_reads_them() -> None:
     Path("empty.jsonl").touch()
-    refused(run("empty.jsonl"), "empty.jsonl is empty.", "If its run was stopped, run that command again.")
+    refused(run("empty.jsonl"), "there is no chain in empty.jsonl.", "If a run stopped, repeat its command.")
     write("prompts.jsonl", [{"prompt": "Why?"}, {"prompt": "Où ?"}])
-    asked = "prompts.jsonl has 2 records, but none has an answer."
+    asked = "there is no answer in prompts.jsonl (2 records)."
     refused(run("prompts.jsonl"), asked, "redraft eval TASK prompts.jsonl -o chains.jsonl")
     write("reviews.jsonl", [{"question_id": 1, "answer1_id": "a", "answer2_id": "b", "text": "8 8"}])
-    refused(run("reviews.jsonl"), "reviews.jsonl:1: has reviews", "redraft report reviews.jsonl")
+    refused(run("reviews.jsonl"), "reviews.jsonl:1: the file has reviews", "redraft report reviews.jsonl")
     Path("notes.jsonl").write_text("hello\n")
     refused(run("notes.jsonl"), "notes.jsonl:1: this is not JSON", "the output of redraft eval or redraft")
     refused(run(str(Path("notes.jsonl").rename("way.yaml"))), "redraft diagnose way.yaml --verify")

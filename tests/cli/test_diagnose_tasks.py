@@ -177,8 +177,8 @@ def test_quiet_says_nothing_but_the_result() -> None:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (('"passed":false', '"passed":true'), "its record disagrees with its task's checks"),
-        (("(1)", "(7)"), "has another prompt"),
+        (('"passed":false', '"passed":true'), "the stored results disagree with the task's checks"),
+        (("(1)", "(7)"), "the task has another prompt"),
     ],
 )
 def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str) -> None:
@@ -233,7 +233,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
     ("args", "said"),
     [
         (("add", "--models", "defualt"), ("defualt", "Did you mean 'default'?")),
-        (("add", "--models", "no.gguf"), ("there is no model 'no.gguf'", "Is its path right?")),
+        (("add", "--models", "no.gguf"), ("a file of the model 'no.gguf' is missing", "Is its path right?")),
         (("subtraction",), ("there is no task or file named 'subtraction'", GSM8K)),
         (("test.jsonl",), ("it has no list of `checks`",)),
         (("add", "--ways", "one,guess"), ("there is no way 'guess'", "Ways: one, revise")),
@@ -241,7 +241,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
         (("humaneval:test.jsonl",), ("--run-code",)),
         ((GSM8K, "--score", "words<=5"), ("--score is for files of chains",)),
         ((GSM8K, "test.jsonl"), ("a folder of runs was given with other files",)),
-        ((GSM8K, "--drafts", "2"), ("--drafts was given, but each way has its own",)),
+        ((GSM8K, "--drafts", "2"), ("--drafts was given, but each way sets its own value",)),
         ((GSM8K, "--mode", "best-of"), ("--mode best-of is one of the ways",)),
         ((GSM8K, "--max-revisions", "0"), ("--max-revisions is 0",)),
         ((GSM8K, "--check", "judge[7]:Is it kind?", "--judge", "default"), ("asks a judge",)),
@@ -363,7 +363,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     chains = file.read_text()
     file.write_text(chains.replace('"passed":true', '"passed":false'))
     edited = verified()
-    assert "its record disagrees with its task's checks" in edited
+    assert "the stored results disagree with the task's checks" in edited
     assert "way.yaml: promise.right is " in edited
     file.write_text("".join(chains.splitlines(keepends=True)[1:]))
     assert "way.yaml: promise.right is " in verified()
@@ -375,7 +375,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     for edit, said in (
         ("evidence: " + "d" * 5000, "d lacks the answers"),
         ("more: &a [*a]\n  evidence: d", "way.yaml has a YAML alias"),
-        ("\n  ".join(f"x{n}: 1" for n in range(50)) + "\n  evidence: elsewhere", "30 more differ."),
+        ("\n  ".join(f"x{n}: 1" for n in range(50)) + "\n  evidence: elsewhere", "not shown: 30."),
     ):
         Path("way.yaml").write_text(text.replace("evidence: d", edit))
         assert said in redraft("diagnose", "way.yaml", "--verify").output
@@ -644,7 +644,7 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(redraft("diagnose", "d", "--tasks", GSM8K, "--judge", "default"), "--judge is for --choose.")
     prompts(2)
     refused(chosen("--judge", "a", "--judge", "b"), "--judge was given twice.", "--judge a")
-    refused(chosen("--judge", "default"), "it has checks, which score.", "Else leave out --judge")
+    refused(chosen("--judge", "default"), "checks, so no judge is needed.", "With checks, leave out --judge")
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "without --judge")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered").stderr

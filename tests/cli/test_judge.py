@@ -143,7 +143,7 @@ def test_a_stopped_run_goes_on_and_pays_for_nothing_twice() -> None:
         shutil.copy("out.jsonl.journal.db", "again.jsonl.journal.db")
         again = rows(judge(server.model, "-o", "again.jsonl"))
         assert len(server.messages) == 6
-    assert again["paid"] == "0 new tokens; 6 replies from the journal"
+    assert again["paid"] == "0 new tokens; reused from the journal: 6"
     assert Path("again.jsonl").read_bytes() == Path("out.jsonl").read_bytes()
 
 

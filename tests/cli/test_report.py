@@ -133,7 +133,7 @@ SAME = {"model_1": "same", "model_2": "same"}
     ("records", "args", "said"),
     [
         ([], [], ["there is no record in", "r.jsonl"]),
-        ([{"prompt": "Why?"}], [], ["r.jsonl:1: is a record that no report can read; its fields are"]),
+        ([{"prompt": "Why?"}], [], ["r.jsonl:1: no report can read this record; its fields are"]),
         ([review(1, "new", "old", (9, 8)) | SAME], [], ["both answers, 'new-1' and 'old-1', belong to same"]),
         *(
             (

@@ -362,7 +362,7 @@ GERMAN = "Der schnelle braune Fuchs springt über den faulen Hund und läuft in 
 def test_language() -> None:
     english = RuleSettings(languages=frozenset({"en"}))
     assert kept("language", talk(ENGLISH, ENGLISH), english)
-    assert by("language", talk(GERMAN, GERMAN), english) == "in the language de, not in en"
+    assert by("language", talk(GERMAN, GERMAN), english) == "the language is de, not en"
     assert kept("language", talk(GERMAN, GERMAN), RuleSettings(languages=frozenset({"en", "de"})))
     for unknown in (("Was ist das?", "12345"), ("1 + 1", "2 " * 100), ("q", f"```\n{GERMAN * 3}\n```")):
         assert kept("language", talk(*unknown), english)

@@ -142,7 +142,7 @@ def test_the_number_of_words_can_be_less(tmp_path: Path) -> None:
 
 
 def test_a_file_without_questions_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"eval\.jsonl: it contains no question") as raised:
+    with pytest.raises(UsageError, match=r"eval\.jsonl contains no question") as raised:
         items_of(tmp_path, {"question_id": 1, "answer_id": "x", "text": "It is tall.", "model_id": "m"})
     assert "--against" in str(raised.value.hint)
 

@@ -14,7 +14,7 @@ from redraft.data.html_evidence import has_tags
 from redraft.data.output import UNREADABLE, DataOptions, DataResult, DataRun, Drop, one_of, writing
 from redraft.data.texts import spoken_texts
 from redraft.errors import UsageError, nearest
-from redraft.jobs.counting import tell
+from redraft.jobs.counting import counted, tell
 
 _FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
 RuleNames = str | Iterable[str]  # names, or a text of names with commas between them
@@ -63,7 +63,8 @@ def clean(
             left += cleaned.has_html
     output.tell_counts()
     if left and "html" in plan.rules:
-        run.tell(f"{left:,} with HTML left in answers", "The user asked for it, or not all answers are HTML.")
+        text = f"{counted(left, 'record')} with HTML left in answers"
+        run.tell(text, "A question asks for HTML, or only some of the answers are HTML.")
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()
@@ -121,7 +122,7 @@ class Cleaned(NamedTuple):
     """A cleaned chain as a line of JSON with a line feed."""
 
     line: bytes
-    has_html: bool  # the assistant's texts have HTML left outside code blocks
+    has_html: bool  # whether the assistant's texts have HTML left outside code blocks
 
 
 def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings) -> Cleaned | Drop:

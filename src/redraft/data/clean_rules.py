@@ -46,7 +46,7 @@ _ALPACA = """
 """
 _WHOLE_WORDS = regex.compile(r"(?<!\w)\L<words>(?!\w)", words=[*_ALPACA.split(), "go to"])
 ALPACA = WordList("alpaca", _WHOLE_WORDS, asked_only=True)
-"""Words for tasks that a text model cannot do, from Alpaca's `generate_instruction.py`, for instructions."""
+"""Words in instructions that a text model cannot follow, from Alpaca's `generate_instruction.py`."""
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
 
@@ -106,7 +106,7 @@ def without_residue(text: str) -> str:
 
 
 def _roles(chain: Chain, _: RuleSettings) -> _Outcome:
-    # A gold answer counts as a last turn of the assistant. If its question is cut off, it is dropped too.
+    # A gold answer counts as the assistant's last turn, and is dropped if its question is cut off.
     if chain.prompt.messages is None:
         return chain
     turns = list(turns_of(chain))
@@ -198,7 +198,7 @@ _NUMBERED = re.compile(r"([ \t]*)(\d{1,9})[.)][ \t]")
 def _wrong_format(chain: Chain, _: RuleSettings) -> _Outcome:
     for number, turn in enumerate(answered_turns(chain), start=1):
         if _broken_list(turn.text):
-            return f"a numbered list in turn {number} that goes from 1 to 1"
+            return f"turn {number} has a numbered list in which 1 follows 1"
     return chain
 
 
@@ -266,7 +266,7 @@ def _language(chain: Chain, settings: RuleSettings) -> _Outcome:
     found = language_of(begins)
     if found is None or found in settings.languages:
         return chain
-    return f"in the language {found}, not in {', '.join(sorted(settings.languages))}"
+    return f"the language is {found}, not {', '.join(sorted(settings.languages))}"
 
 
 def _without_code(text: str) -> str:
@@ -331,4 +331,4 @@ PRESETS = {
         RuleSettings(languages=frozenset(("en",))),
     ),
 }
-"""The rules of FastChat's scripts for Vicuna, and those that SelFee's README gives for ShareGPT."""
+"""The rules of FastChat's scripts for Vicuna, and the rules in SelFee's README for ShareGPT."""

@@ -4,7 +4,7 @@ A record matches an item if both contain the same 13 consecutive words (GPT-3: B
 C). The item's system messages do not count. A shorter question matches if a text contains all of it.
 Questions of fewer than 8 words (GPT-3's minimum) are too common for that, and must be a whole turn of the
 prompt. Shorter gold answers, such as numbers, are not searched for. GPT-3 removed the matching text; here the
-whole record is dropped. All processes map the n-grams, as hashes of 64 bits, from disk: 32 to 48 bytes each.
+whole record is dropped. All processes memory-map the hashes of the n-grams: 32 to 48 bytes each.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from redraft.errors import UsageError
 _RUN = 13  # words of a run (GPT-3's maximum)
 _SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
 _WHOLE = np.uint64(0xD6E8FEB86659FD93)  # distinguishes runs that must be a whole turn
-_SLOTS = 16  # sieve slots per run, at least: 1 in 16 runs of a clean text needs a search
+_SLOTS = 16  # least sieve slots per run, so that 1 in 16 runs of a clean text needs a search
 _SHOWN = 120  # characters of a run in a reason
 
 
@@ -120,12 +120,12 @@ class Items:
             self.files.append(name_of(path))
         if not any(map(len, self._hashes[before:])):
             raise UsageError(
-                f"{name_of(path)}: it contains no question to search for.",
+                f"{name_of(path)} contains no question to search for.",
                 hint="Name files of evaluation items with questions after --against.",
             )
 
     def save(self, folder: Path) -> None:
-        """Write the arrays that `Runs` reads. A run of words that items share counts only for the first."""
+        """Write the arrays that `Runs` reads. A run that several items share counts only for the first."""
         owners = np.repeat(np.arange(len(self.names)), [len(each) for each in self._hashes])
         hashes, first = np.unique(np.concatenate(self._hashes), return_index=True)
         bits = (len(hashes) * _SLOTS).bit_length()
@@ -141,7 +141,7 @@ class Items:
             np.save(folder / f"{name}.npy", values, allow_pickle=False)
 
     def _runs(self, chain: Chain) -> Hashes:
-        further = meta_of(chain, "source").get("turns")  # of an MT-bench question
+        further = meta_of(chain, "source").get("turns")  # the turns of an MT-bench question
         turns = [turn for turn in turns_of(chain) if turn.role != "system"]
         questions = {turn.text for turn in turns if turn.role == "user"}
         if isinstance(further, list):

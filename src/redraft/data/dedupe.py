@@ -1,9 +1,9 @@
-"""Keep the same one of several duplicates, whatever the order of the input.
+"""Keep one of several duplicates: the same one for any order of the input.
 
 The best record is kept: an answered one rather than an unanswered one, then the longest, then the one whose
 content has the smallest hash. If contents are equal, data set and licence decide, then the smallest id, and
-last the rest of the origin. `rouge` depends on the order in which its pool grows, so it compares the records
-in this order. Records of `against` come first.
+last the rest of the origin. `rouge` depends on the order in which its pool grows, so it compares the best
+records first. Records of `against` come first.
 
 There are two passes. The first spools each record to disk, and keeps its id, rank and key in memory: about
 450 bytes for `exact` and `query`, and about 40 more per word for `rouge` and `minhash`.
@@ -66,10 +66,10 @@ def dedupe(
     Args:
         source: Records of any known shape.
         out: The file to write the chains to. It appears only when it is complete.
-        by: What makes two records duplicates: the same texts, the same first question, ROUGE-L as in Alpaca's
+        by: The criterion for duplicates: the same texts, the same first question, ROUGE-L as in Alpaca's
             filter of instructions, or the Jaccard similarity of word 3-shingles, for millions of records.
-        threshold: The least similarity of duplicates. With rouge, they must exceed it.
-        against: More files. A record that duplicates one of theirs is dropped too.
+        threshold: The least similarity of duplicates. With rouge, the similarity must exceed it.
+        against: More files. A record that duplicates one in these files is dropped too.
         **options: See `DataOptions`.
 
     Raises:
@@ -141,7 +141,7 @@ def rank_of(chain: Chain, texts: Sequence[str], line: str) -> bytes:
         begin, _, rest = line.rpartition(f'"origin":{to_json(origin, inf_nan_mode="null").decode()}')
         line = begin + rest[1:] if rest.startswith(",") else begin.removesuffix(",") + rest
     content = digest(line.replace(f'"id":{to_json(chain.id).decode()}', '"id":""', 1))
-    # What of an origin does not depend on the record's place.
+    # The part of an origin that does not depend on the record's place.
     source = {name: origin.get(name) for name in ("dataset", "licence")} if isinstance(origin, dict) else None
     best = struct.pack(">?Q", not (chain.steps or gold_answers(chain)), 2**64 - 1 - sum(map(len, texts)))
     marks = [digest(_sorted(each)) if each else _NONE for each in (source, origin)]
@@ -175,7 +175,7 @@ def sift(
     """
     ids, ranks, keys = list[str](), list[bytes](), list[bytes]()
     for spooled, given in ((False, against), (True, entries)):
-        fixed = len(ids)  # in the end, how many of `against`
+        fixed = len(ids)  # finally, the number of records of `against`
         for entry in given:
             if spooled:
                 spool.write(to_json(entry.where) + b"\n" + entry.line)
@@ -216,7 +216,7 @@ def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[
         for place, key in enumerate(keys):
             yield (found.setdefault(key, place) if key else place), 1.0
         return
-    # As Alpaca filters. F is at most 1, and equal texts, whose F is 1, are always dropped.
+    # Alpaca's filter. F is at most 1, and equal texts, whose F is 1, are always dropped.
     pool = Pool(min(like.threshold, nextafter(1.0, 0.0)))
     members: list[int] = []
     for place, key in enumerate(keys):

@@ -15,6 +15,7 @@ from redraft.chain.read.files import to_line
 from redraft.chain.read.records import Ids
 from redraft.chain.write import ARRAYS, MAKERS, NO_QUESTION, Loss, Unfit, losses
 from redraft.data.output import DataOptions, DataResult, DataRun, Drop, writing
+from redraft.jobs.counting import counted
 from redraft.jobs.formats import ExportFormat
 from redraft.jobs.licences import UNKNOWN, licence_in
 
@@ -30,10 +31,7 @@ _LOST: dict[Loss, tuple[str, str]] = {
 def export(
     source: str | Path, out: str | Path, to: ExportFormat, **options: Unpack[DataOptions]
 ) -> DataResult:
-    """Write chains in the format of another program, and count what that format cannot store.
-
-    Same as `redraft data export`.
-    """
+    """Write chains in the format of another program, and count losses. Same as `redraft data export`."""
     run = DataRun.of(out, options)
     work, lines = partial(exported, to=to), run.lines(source)
     provenance = run.provenance("data export", source, to=to)
@@ -51,7 +49,7 @@ def export(
     output.tell_counts()
     for part, many in sorted(lost.items()):
         said, keeps = _LOST[part]
-        run.tell(f"{many:,} {said}", f"To keep them: --to {keeps}")
+        run.tell(f"{counted(many, 'record')} {said}", f"To keep them: --to {keeps}")
     return output.result({"records": output.kept} | {str(part): many for part, many in lost.items()})
 
 

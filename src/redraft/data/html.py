@@ -80,7 +80,7 @@ class Frames:
             self._beyond[kind] += 1
 
     def leave(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
-        """Close the innermost frame of these kinds. Do nothing more if it was too deep to be opened."""
+        """Close the innermost frame of these kinds. Close nothing if that frame was too deep to be opened."""
         deep = next((kind for kind in kinds if self._beyond[kind]), None)
         if deep:
             self._beyond[deep] -= 1
@@ -141,7 +141,7 @@ class Frames:
             case "li":
                 _close_item(frame, self.top)
             case "ul" | "ol" if frame.blocks:
-                # Items have empty lines between them if one of them has one.
+                # Items have empty lines between them if one of them contains an empty line.
                 loose = any("\n\n" in item.text for item in frame.blocks)
                 text = ("\n\n" if loose else "\n").join(item.text for item in frame.blocks)
                 inside = self.top.kind in _LISTS and self.top.blocks
@@ -213,7 +213,7 @@ class _Line:
     def __init__(self) -> None:
         self.flat = False  # line breaks become spaces, as in headings and cells
         self.parts: list[str] = []
-        self._gap = 0  # of _GAPS
+        self._gap = 0  # an index of _GAPS
         self._broken = False
         self._open: list[Mark] = []
         self._waiting: list[Mark] = []
@@ -341,7 +341,7 @@ class _Page:
             add(html[self.at :])
         self.paragraph()
         blocks = self.frames.finish()
-        if blocks and _SHOWN_OF.fullmatch(blocks[0].text):  # "2 / 2": the answer shown of several
+        if blocks and _SHOWN_OF.fullmatch(blocks[0].text):  # "2 / 2": which of several answers is shown
             del blocks[0]
         return joined(blocks)
 
@@ -445,7 +445,7 @@ def _skip(page: _Page, name: str, attributes: str) -> None:
 
 def _math(page: _Page, _: str, attributes: str) -> None:
     inside, over = "", page.at
-    if page.at >= page.drawn:  # else its end was found, and no TeX before it
+    if page.at >= page.drawn:  # else its end tag was found before, without TeX
         inside, over = page.elements.until("</math", page.at) or (inside, over)
     if tex := tags.tex_of(inside):
         page.formula(tex, display=page.display or 'display="block"' in attributes)

@@ -43,7 +43,7 @@ _NOT_HTML = re.compile(r"`|\n[ \t]+\S|(?:^|\n)(?:[-*+#>|]|\d+[.)]) ")
 _PRE = re.compile(r"<pre[^<]*(?:<(?!/?pre)[^<]*)*</pre")
 _CODE = re.compile(r"[{};=\\]|\w\(")
 _ESCAPED = re.compile(r"&(?:lt|gt|amp|quot|nbsp|#39|#x27);")
-_ALONE = frozenset(("br", "hr", "img", "pre"))  # tags without an end tag. That of `pre` was removed before.
+_ALONE = frozenset(("br", "hr", "img", "pre"))  # tags without an end tag, which `pre` lost before
 _MAY_STAY_OPEN = frozenset(("p", "li", "thead", "tbody", "tr", "th", "td"))
 _IN_TEXT = frozenset(
     ("b", "strong", "i", "em", "a", "span", "u", "s", "del", "sub", "sup", "small", "img", "code")
@@ -78,7 +78,7 @@ class Evidence:
         return cls(shared=False, pages=pages and not _is_code(questions, answers), questions=questions)
 
     def convert(self, speaker: str, text: str) -> str:
-        """Convert a message to markdown if its text is HTML."""
+        """Convert a message to markdown if it is HTML; decode it if it is fully escaped."""
         if speaker == "assistant":
             is_html = _wrapped(text) if self.shared else "<" in text
         else:
@@ -117,7 +117,7 @@ def _prose(text: str) -> bool:
 
 
 def _matched(text: str, *, wrapped: bool) -> bool:
-    """Return whether tags are used, not mentioned: closed or allowed by `wrapped`, and not used as words."""
+    """Return whether tags mark up text: they are closed, or `wrapped` lets them stay open; none is a word."""
     held: list[tuple[str, int]] = []
     for tag in ANY_TAG.finditer(text):
         name = tag["name"].lower()

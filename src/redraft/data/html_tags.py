@@ -54,7 +54,7 @@ def decoded(text: str) -> str:
     """Decode entities such as `&lt;`. An entity needs its semicolon: `?a=1&copy=2` is left unchanged."""
     if "&" not in text:
         return text
-    text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"')  # fast
+    text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"')  # fast for the usual ones
     return _ENTITY.sub(lambda found: unescape(found[0]), text) if "&" in text else text
 
 
@@ -117,7 +117,7 @@ _BUTTONS = ("Copy code", "Copy", "Edit", "Wrap", "Run", "Download")
 _NAME = re.compile(r"[\w+#./-]{1,24}(?: [\w+#./-]{1,12})?")
 _TICKS = re.compile(r"`+")
 
-_BAR = 10_000  # most characters of the source of a bar above code. ChatGPT's have about 700.
+_BAR = 10_000  # most characters of HTML in a bar above code. ChatGPT's has about 700.
 
 
 def plain(source: str) -> str:

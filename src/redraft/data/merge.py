@@ -4,9 +4,9 @@ Each record gets two numbers from a hash of seed, part and place in its file. Ea
 the smallest first numbers, without replacement. The output is sorted by the second numbers. So the result
 depends only on the recipe and the files, and changing one part does not change the draws of the others.
 
-There is one pass over the files. Records that may be taken are kept in 128 scratch files, each for one part
-of the output's order, which are sorted one at a time. Memory: one scratch file, about 80 bytes per output id,
-and 44 per record of a part with a count. Disk: the output once more, and records that later draws displaced.
+There is one pass over the files. Records that may be taken go to 128 scratch files. Each has a range of the
+output's order, and they are sorted one at a time. Memory: one scratch file, about 80 bytes per output id, and
+44 per record of a part with a count. Disk: the output once more, and records that later draws displaced.
 If an id such as `train/0` occurs again, it becomes `train/0~2`.
 """
 
@@ -80,7 +80,7 @@ class MixPart(OptionModel):
     """One file of a mix, or generated conversations."""
 
     file: str = option("path, relative to the folder of the parts", default="")
-    name: str = option("name in counts, and data set of the records that name none", default="")
+    name: str = option("name in counts, and the data set of records that name none", default="")
     count: Annotated[int | None, PlainValidator(_count)] = option(
         "records to take", what="a whole number above 0, or all"
     )
@@ -212,7 +212,7 @@ def merge(
     skip_missing: bool = False,
     **options: Unpack[DataOptions],
 ) -> list[Taken]:
-    """Mix files of chains by a recipe. Same as `redraft data merge`. Return what was taken from each part.
+    """Mix files of chains by a recipe. Same as `redraft data merge`. Return the result for each part.
 
     `recipe` is a YAML file, or the name of a recipe that redraft ships. `folder` contains the parts' files.
     It defaults to the recipe's folder, or to the current folder for a shipped recipe.
@@ -266,9 +266,9 @@ def _remark(taken: Taken) -> str:
 
 
 def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bool = False) -> list[Taken]:
-    """Write the mix of files in a folder, and return what was taken from each part.
+    """Write the mix of files in a folder, and return the result for each part.
 
-    Records that are drawn but are unreadable, or lack the field `per`, are dropped.
+    Drawn records that are unreadable, or lack the field `per`, are dropped.
     """
     taken = [
         Taken(part, missing=part.identity is None and not (folder / part.file).is_file())
@@ -299,14 +299,14 @@ def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> Usage
     for part in parts:
         unsaid = "the recipe does not say where to get it"
         if (folder / part.file).is_dir():
-            unsaid = "is a folder, but a part needs a file: name one in it"
+            unsaid = "this is a folder, but a part needs a file: name a file in it"
         how = (part.get or unsaid).replace("\n", "\n  ")
         lines.append(f"{part.file} ({part.licence}): {how}")
     where = "here" if folder == Path() else f"in {folder if folder.name != '..' else folder.resolve()}"
     return UsageError(
         f"{len(parts)} of the recipe's {counted(len(recipe.parts), 'file')} "
         f"{'is' if len(parts) == 1 else 'are'} not {where}.",
-        hint="\n".join([*lines, "Another folder: --from DIR. Leave them out: --skip-missing"]),
+        hint="\n".join([*lines, "To use another folder: --from DIR. To leave files out: --skip-missing"]),
     )
 
 
@@ -358,7 +358,7 @@ def _read(job: Candidate) -> Drawn | Undrawable:
         places = (meta_of(chain, "source"), origin, chain.meta)
         values = (place[per] for place in places if isinstance(place.get(per), str | int))
         if (value := next(values, None)) is None:
-            reason = f"it has no {per}, by which {job.part.name} draws"
+            reason = f"it has no field {per}, by which {job.part.name} draws"
             drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
             return Undrawable(job.at, job.number, drop)
         group = str(value)[:200]
@@ -454,7 +454,7 @@ class _Lot:
 
     def __init__(self, size: int | None) -> None:
         self._size = size
-        self.limit = -1 if size == 0 else 1 << 64  # the largest of them; a larger one while there is room
+        self.limit = -1 if size == 0 else 1 << 64  # the largest kept number; while there is room, 2 ** 64
         self._largest_first: list[int] = []
 
     def offer(self, number: int) -> bool:

@@ -1,7 +1,7 @@
 """Run the commands of `redraft data`: write, drop, count and report records.
 
-A command passes its records to a `DataOutput`. They are written to a temporary file, which is renamed to the
-output's name when it is complete. `OUT.run.json` then records how the output was made.
+A command passes its records to a `DataOutput`. The records are written to a temporary file, which is renamed
+to the output's name when it is complete. `OUT.run.json` then records how the output was made.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _STREAM = Path(STDIO)
 
 UNREADABLE = "unreadable"  # the rule that drops unreadable records
 DAMAGED = "damaged"  # the rule for the lost rest of a damaged file
-_OF_THE_WHOLE = re.compile("(not|is|has|should be) ")  # how faults begin that name no field
+_OF_THE_WHOLE = re.compile("(not|is|has|should be) ")  # the beginnings of faults that name no field
 _SHOWN = 5  # unreadable records to report one by one; all are counted and kept in the side file
 
 
@@ -50,7 +50,7 @@ class Drop:
     reason: str
     where: str  # the record's place, such as `a.jsonl:12`
     id: str = ""
-    record: Any = None  # the record. Bytes are an unreadable line; None is a file's damage.
+    record: Any = None  # the record. Bytes are an unreadable line; None stands for damage to a file.
 
 
 def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
@@ -157,7 +157,7 @@ class DataRun:
     strict: bool = False
     force: bool = False
     quiet: bool = False
-    store: Store | None = None  # where the output goes, if `out` is the copy of a file elsewhere
+    store: Store | None = None  # the store that the output goes to; `out` is then a local copy
 
     @classmethod
     def of(cls, out: str | Path, options: DataOptions) -> Self:
@@ -185,7 +185,7 @@ class DataRun:
 
     @staticmethod
     def lines(*paths: str | Path) -> Iterator[RawRecord]:
-        """Read the records of files, up to any damage. Raise if only `redraft data import` reads a file."""
+        """Read the records of files, up to any damage. Raise if only `redraft data import` can read one."""
         return (line for file in map(here, paths) for line in raw_records(file, damaged=True))
 
     @property

@@ -37,7 +37,7 @@ from redraft.jobs.stores import here
 
 @dataclass(frozen=True)
 class FieldMap:
-    """A map from the field names of a known shape to those of a record."""
+    """A map from the field names of a known shape to the field names of a record."""
 
     fields: Mapping[str, str]
 
@@ -68,7 +68,7 @@ class FieldMap:
             if known in found and known not in self.fields.values():
                 raise UsageError(
                     f"{where}: {name!r} would replace the field {known!r}.",
-                    hint=f"Remove that one first: jq -c 'del(.{known})'",
+                    hint=f"Remove that field first: jq -c 'del(.{known})'",
                 )
 
     def renamed(self, record: Any) -> Any:
@@ -92,7 +92,7 @@ class FieldMap:
 
 _EXAMPLE = "--map instruction=FIELD,output=FIELD, or prompt=…, messages=…, chosen=…,rejected=…"
 
-_EMPTY = "empty"  # the rule that drops records without question and answer
+_EMPTY = "empty"  # the rule that drops records without a question and an answer
 _NO_QUESTION = "no-question"  # the rule that drops answers without a known question
 
 _Record = Mapping[str, Any]
@@ -103,7 +103,7 @@ class Published:
     """A published data set, or a family of them: see `published.toml`."""
 
     name: str
-    licence: str  # the publisher's name for it
+    licence: str  # the publisher's name for the licence
     shapes: Sequence[str]
     fields: Sequence[str] = ()
     holds: Mapping[str, str] = field(default_factory=dict)
@@ -196,7 +196,7 @@ class Reader:
 
 
 class ImportItem(NamedTuple):
-    """A record before decoding."""
+    """A record that is not yet decoded."""
 
     where: str
     file: Input
@@ -210,8 +210,8 @@ class Imported(NamedTuple):
     id: str
     licence: str
     json: bytes
-    unanswered: bool = False  # it has neither an answer nor a gold one
-    unused: tuple[str, ...] = ()  # in this case, unread fields that may hold the answer
+    unanswered: bool = False  # whether it has no answer, not even a gold one
+    unused: tuple[str, ...] = ()  # if so, unread fields that may contain the answer
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
@@ -230,7 +230,7 @@ def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
 def import_all(
     items: Iterable[ImportItem], reader: Reader, *, workers: int = 1, strict: bool = False
 ) -> Iterator[Imported | Drop]:
-    """Yield each record's chains, with unique ids, or its drop. With `strict`, raise if it is unreadable."""
+    """Yield each record's chains, with unique ids, or its drop. With `strict`, raise if one is unreadable."""
     ids = Ids()
     work = partial(_import, reader, strict=strict)
     for results in spread(work, _checked(items, reader.fields), workers):
@@ -254,7 +254,7 @@ def _checked(items: Iterable[ImportItem], unknown: FieldMap | None) -> Iterator[
 
 
 def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported | Drop]:
-    line = item.data if isinstance(item.data, bytes) else None  # decoded, it may be too deep for a pickle
+    line = item.data if isinstance(item.data, bytes) else None  # once decoded, it may be too deep to pickle
     try:
         if isinstance(item.data, RecordError):
             raise item.data
@@ -290,7 +290,7 @@ def _line(chain: Chain) -> Imported:
     return Imported(chain.id, licence, line, unanswered, unused)
 
 
-_KINDS, _FIELDS = 1000, 8  # sets of unused fields to count apart, and fields to name
+_KINDS, _FIELDS = 1000, 8  # sets of unused fields to count separately, and fields to name
 
 
 def import_files(
@@ -319,10 +319,10 @@ def import_files(
     for place in places:
         if str(place) in SOURCES and not place.exists():
             raise UsageError(
-                f"{place} is a source, but there is no file of that name.",
+                f"{place} is the name of a source, but not of a file.",
                 hint=f"redraft data import FILE --as {place}",
             )
-    # A file without a licence takes the one that OUT.run.json beside it has.
+    # A file without a licence takes the licences in the .run.json file beside it.
     found = {
         str(place): [
             file._replace(licence=file.licence or ", ".join(licences_beside(file.path)) or None)
@@ -392,11 +392,11 @@ class _Counts:
             tell(_unasked(output), _JOIN)
         if self.licences[UNKNOWN]:
             hint = "Name the source with --as, or the licence with --licence."
-            tell(f"{self.licences[UNKNOWN]:,} of unknown licence", hint)
+            tell(f"{counted(self.licences[UNKNOWN], 'record')} of unknown licence", hint)
         if self.unanswered:
-            # The fields that may hold the answer, the most frequent first.
+            # The fields that may contain the answer, the most frequent first.
             often = dict.fromkeys(name for unused, _ in self.unanswered.most_common() for name in unused)
-            if "turns" in often:  # MT-bench's
+            if "turns" in often:  # of MT-bench
                 del often["turns"]
                 tell("The prompt is the first turn; meta.source.turns contains all turns.")
             fields = ", ".join(list(often)[:_FIELDS])

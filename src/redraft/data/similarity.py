@@ -63,12 +63,12 @@ class Pool:
         self._lengths.append(len(coded))
 
     def nearest(self, text: str) -> Near | None:
-        """Return the most similar text of the pool (of several, the oldest), or None if none is similar."""
+        """Return the most similar text of the pool (on a tie, the oldest), or None if none is similar."""
         return max(self.near(text), key=lambda near: (near.score, -near.place), default=None)
 
     def near(self, text: str) -> list[Near]:
         """Return all similar texts of the pool, in order."""
-        unknown = len(self._ids)  # no text of the pool has it
+        unknown = len(self._ids)  # stands for all words that no text of the pool has
         coded = array("I", [self._ids.get(word, unknown) for word in words(text)[:_LONGEST]])
         indices, lengths = self._possible(coded)
         if not len(indices):
@@ -95,7 +95,7 @@ class Pool:
 
 
 def _counted(coded: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Number repeated words, so that two texts share a word as often as both have it."""
+    """Number the repeats of each word, so that two texts share a word as often as both have it."""
     seen: defaultdict[int, int] = defaultdict(int)
     for word in coded:
         yield word, seen[word]
@@ -104,15 +104,15 @@ def _counted(coded: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 SHINGLE = 3  # words per shingle
 THRESHOLD = 0.8
-WINDOW = 128  # following sets to compare a set with, in a group of at most one more
+WINDOW = 128  # following sets to compare a set with, in a group of at most 1 + WINDOW
 CROWDED = 32  # following sets to compare a set with, in larger groups
 
 _VALUE_BITS = 48
 _VALUE = np.uint64((1 << _VALUE_BITS) - 1)
-_PAIRS = 1 << (64 - _VALUE_BITS)  # sets or pairs to process at once: the remaining bits hold their number
+_PAIRS = 1 << (64 - _VALUE_BITS)  # sets or pairs to process at once: the remaining bits hold their index
 _ROWS = 1 << 20  # shingles or bytes to process at once, in temporary arrays of 8 MB
 _TABLE_BITS = 22  # first bits of a number, by which its frequency is counted in a table of 32 MB
-_COMMON_BITS = 12  # of a frequency: numbers that are more frequent count as equally frequent
+_COMMON_BITS = 12  # bits of a frequency: more frequent numbers count as equally frequent
 _MIX = np.uint64(0x94D049BB133111EB)  # of SplitMix64
 
 _Ints = NDArray[np.int64]
@@ -214,7 +214,7 @@ def _equals(sets: Sets) -> _Ints:
 
 
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
-    """Yield pairs of sets that share a rare number, up to `WINDOW` places apart among those that have it."""
+    """Yield pairs of sets that share a rare number, up to `WINDOW` places apart among the sets with it."""
     owners, rare = _prefixes(sets, threshold)
     order = np.argsort(rare, kind="stable")
     keys, members, at = rare[order], owners[order], np.arange(len(order))
@@ -227,7 +227,7 @@ def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
 
 
 def _prefixes(sets: Sets, threshold: float) -> tuple[_Ints, Hashes]:
-    """Return the rarest numbers of the sets, and whose they are. Similar sets share at least one of them."""
+    """Return sets and their rarest numbers, as parallel arrays. Similar sets share at least one number."""
     parts = [
         (part, sets.values[slice(*sets.starts[[part.start, part.stop]])])
         for part in _parts(sets.sizes, _PAIRS)
@@ -269,7 +269,7 @@ def _joined(labels: _Ints, left: _Ints, right: _Ints) -> _Ints:
 def _shared(sets: Sets, left: _Ints, right: _Ints) -> _Ints:
     rows = []
     for picked in (_chosen(sets, left), _chosen(sets, right)):
-        # The number of the pair goes to the first bits.
+        # The index of the pair goes to the first bits.
         pairs = np.repeat(np.arange(len(left)), picked.sizes).astype(np.uint64)
         rows.append(picked.values | (pairs << np.uint64(_VALUE_BITS)))
     ordered = np.sort(np.concatenate(rows))

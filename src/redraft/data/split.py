@@ -46,8 +46,8 @@ def split(
 ) -> DataResult:
     """Split long conversations between exchanges. Same as `redraft data split`.
 
-    `count` returns the number of tokens in a text. With several workers, it must be a module's function. The
-    provenance records `tokenizer`, its name, and the result of `count.fingerprint()` if that exists.
+    `count` returns the number of tokens in a text. With several workers, it must be a module-level
+    function. The provenance records `tokenizer`, a name, and the result of `count.fingerprint()`, if any.
     """
     run, total = DataRun.of(out, options), Counter[str]()
     work, lines = partial(_pieces, count=count, limit=limit, format=format), run.lines(source)
@@ -67,7 +67,7 @@ def split(
         found = output.gone.without(output.spread(work, lines))
         output.sink.writelines(output.passing(pieces(found)))
     output.tell_counts()
-    run.tell(f"{total['split']:,} split; {total['too long']:,} stay longer than {limit:,} tokens")
+    run.tell(f"{total['split']:,} split; {total['too long']:,} still longer than {limit:,} tokens")
     return output.result(total)
 
 
@@ -98,7 +98,7 @@ def parts_of(
     the last part. The answer of an earlier part is a step without feedback; the other fields of its message
     are in `meta.message`.
 
-    A part begins with a user turn. Only the first may begin with earlier turns, which `clean` removes.
+    A part begins with a user turn. Only the first part may begin with other turns, which `clean` removes.
 
     Tokens are counted in the text that `format` writes. For `chat`, whose template depends on the model, and
     for chains that a format cannot write, the turns' texts are counted, plus `TURN_TOKENS` per turn.
@@ -148,7 +148,7 @@ def _exchanges(messages: Sequence[_Message]) -> list[list[_Message]]:
 
 
 def _written(chain: Chain, format: TrainingFormat) -> tuple[str, int]:  # noqa: A002  (as above)
-    """Return a chain's training text, and the number of tokens added to it: a first one, and stop tokens."""
+    """Return a chain's training text, and the number of added tokens: one at the start, and stop tokens."""
     if format != "chat":
         with suppress(RecordError):
             spans = spans_of(chain, format, "full")

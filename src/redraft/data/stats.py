@@ -46,15 +46,15 @@ VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
 
 GOOD_SCORE = 9.0  # answers with a lower score should be revised (SelFee's instruction to the teacher)
 LONG = 2048  # length of SelFee's and Vicuna's training sequences, in tokens
-DEPTHS = 9  # last step to count separately; later ones are counted together
+DEPTHS = 9  # last step to count separately; later steps are counted together
 EXAMPLES = 5  # examples per finding
 
 OTHERS = "(others)"
-_MOST, _NAME, _MESSAGE = 1000, 60, 300  # names to count apart, and characters of a name and a message
+_MOST, _NAME, _MESSAGE = 1000, 60, 300  # most names to count apart, and characters of a name or message
 _HEAD = 400  # characters of a question and of an answer for language detection
 
 _Count = Callable[[str], int]
-"""Return the length of a text. With several workers, it must be a module's function or a `partial` of one."""
+"""Returns the length of a text. With several workers, it is a module-level function or a `partial` of one."""
 
 
 @dataclass
@@ -222,7 +222,7 @@ def role_fault(turns: Sequence[Turn]) -> str | None:
 
 _BLOCK = 64  # records to summarise at once: sending each alone would cost more than the work
 _Value = str | int | float | None
-_Table = list[dict[str, _Value]]  # rows by the names of columns. `share` has shares of 1.
+_Table = list[dict[str, _Value]]  # rows by the names of columns. A `share` is from 0 to 1.
 _Level = Literal["fault", "warning", "note"]
 _LEVELS: tuple[_Level, ...] = ("fault", "warning", "note")
 _KINDS = ("sources", "languages", "licences", "stops")
@@ -260,7 +260,7 @@ def describe(
     workers: int = 1,
     read: Callable[[int], None] | None = None,
 ) -> DataReport:
-    """Describe files of any known shape. Each is read once. `count` returns the length of a text in `unit`.
+    """Describe files of any known shape. Each file is read once. `count` returns a text's length in `unit`.
 
     `read` is called with the bytes of each record. A damaged file is an error if it yields no record.
     """

@@ -15,7 +15,7 @@ Part = Literal["all", "query", "instruction"]
 
 
 def text_of(chain: Chain, part: Part) -> str:
-    """Return a part of a chain as one text, or an empty text."""
+    """Return a part of a chain as one text. It is empty if the chain lacks the part."""
     if part == "all":
         return "\n".join(texts_in(chain))
     if part == "instruction" and chain.prompt.messages is None:
@@ -52,7 +52,7 @@ GOLD_LENGTH = 8  # fewest characters of a gold answer to search in feedback: sho
 
 
 def leaking(chain: Chain) -> tuple[int, int]:
-    """Count the feedbacks that quote a gold answer, and those of them whose own answer contains none."""
+    """Count the feedbacks that quote a gold answer, and how many of these are on an answer without one."""
     golds = [gold.strip() for gold in gold_answers(chain) if len(gold.strip()) >= GOLD_LENGTH]
     told = [step for step in chain.steps if any(gold in step.criticism for gold in golds)]
     return len(told), sum(not any(gold in step.answer for gold in golds) for step in told)
@@ -66,7 +66,7 @@ def generated(chain: Chain, name: str) -> bool:
 Record = TypeVar("Record", bound=BaseModel)
 _Speaker = Literal["user", "assistant"]
 _Change = Callable[[_Speaker, str], str]
-"""Return a changed text. System messages count as the user's, because the model reads both."""
+"""Returns the changed text of a speaker. System messages count as the user's: the model reads both."""
 
 GOLD = ("reference", "rationale")
 """Fields of `meta` that contain texts of the assistant: one text, or a list with one per turn."""

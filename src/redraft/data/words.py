@@ -25,7 +25,7 @@ _WORD = regex.compile(
     rf"(?V1){_SPACELESS}\p{{M}}*|[[\p{{L}}\p{{N}}]--{_SPACELESS}][\p{{L}}\p{{N}}\p{{M}}--{_SPACELESS}]*"
 )
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
-_SIGN = re.compile("[\u2010-\u205e]")  # marks and spaces of no word: often all that is not ASCII
+_SIGN = re.compile("[\u2010-\u205e]")  # punctuation and spaces, often a text's only non-ASCII characters
 
 _CACHED = 1 << 16  # cached word hashes: about 10 MB, enough for nearly all words of a text
 _LONGEST = 64  # most characters of a cached word: a hostile text may be one word of megabytes
@@ -71,7 +71,7 @@ def window_hashes(hashes: Hashes, size: int) -> Hashes:
 def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -> Hashes:
     """Hash runs of words in a text whose words are separated by single spaces. Shape: (runs,).
 
-    `first` and `last` are the indices of each run's end words. The hash treats its bytes as digits.
+    `first` and `last` are the indices of each run's first and last words. A run's bytes are hashed as digits.
     """
     data = np.frombuffer(text, np.uint8)
     spaces = np.flatnonzero(data == ord(" "))
@@ -84,7 +84,7 @@ def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -
 
 
 def _spread(total: Hashes) -> Hashes:
-    # Every bit over all, because callers use the smallest numbers or the first bits.
+    # Spread every bit over all bits, because callers use the smallest numbers or the first bits.
     total ^= total >> np.uint64(30)
     total *= _MIX
     return total ^ (total >> np.uint64(31))

@@ -1,1 +1,1 @@
-"""Evaluate answers: judge them, score tasks, diagnose what revising changed, and compute the statistics."""
+"""Evaluate answers: judge them, score tasks, measure the effect of revising, and compute the statistics."""

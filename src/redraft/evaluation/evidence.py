@@ -1,12 +1,12 @@
-"""Compute evidence that may be checked after every item and stays valid whenever one stops.
+"""Compute evidence that may be checked after every item and is valid at any stopping time.
 
 An e-value is the wealth of a gambler who starts with 1 and bets against a hypothesis. If the hypothesis is
-true, the probability that it ever reaches 1/a is at most a (Ville's inequality), however often one looks.
+true, the wealth ever reaches 1/a with probability at most a (Ville's inequality), however often one looks.
 
 Sources: Ville, Étude critique de la notion de collectif (1939); Waudby-Smith and Ramdas, "Estimating means of
 bounded random variables by betting", JRSS B 86 (2024), 1, for bets on a mean; Krichevsky and Trofimov, IEEE
-Trans. Inf. Theory 27 (1981), 199, for their mixture; Ramdas and Wang, Hypothesis Testing with E-values (2024,
-arXiv 2410.23614), for means of e-values. Intervals of a fixed number of items are in `evaluation.stats`.
+Trans. Inf. Theory 27 (1981), 199, for mixtures of bets; Ramdas and Wang, Hypothesis Testing with E-values
+(2024, arXiv 2410.23614), for means of e-values. Intervals for a fixed sample size are in `evaluation.stats`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from scipy import special
 
 _PARTS = (np.arange(64) + 0.5) / 64
 BETS = special.betaincinv(0.5, 0.5, _PARTS)
-"""Bets, as shares of the wealth at stake. It is split equally among them, so no single bet must be chosen.
+"""Bets, as shares of the wealth at stake. The wealth is split equally among them, so no choice is needed.
 
 They follow the arcsine law (Krichevsky and Trofimov's mixture). If all values are alike, the largest bet is
 the best, and evenly spaced bets would contain few large ones.
 """
 MIDDLING = special.betaincinv(3.0, 3.0, _PARTS)
-"""Bets on differences of ways, which are seldom all alike: they need a fifth fewer items for certainty."""
-_HALVINGS = 30  # of the interval in which a bound lies: it is known to 1e-9
+"""Bets on differences between ways. These are seldom all equal, so middling bets need a fifth fewer items."""
+_HALVINGS = 30  # bisections of the interval that contains a bound, for a precision of 1e-9
 
 
 def log_evidence(values: Sequence[float], mean: float, bets: Any = BETS) -> float:

@@ -1,14 +1,14 @@
 """Estimate figures from questions, each with its 95 % interval.
 
-Questions are the random sample, so they are resampled with all of their reviews, because two reviews of the
-same question are not independent. Figures are functions of sums over questions, so that a resample costs one
+Questions are the random sample: each is resampled with all of its reviews, because two reviews of the same
+question are not independent. Figures are functions of sums over questions, so that a resample costs one
 row of a matrix product. With fewer than `FEW` questions, the interval is Student's instead. A proportion of
 independent hits has Wilson's interval, which is valid at 0 % and 100 %, unlike the bootstrap's. Only `holm`
 corrects for several comparisons. Only `scipy.special` is imported: importing `scipy.stats` takes two seconds.
 
 Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13 for percentile intervals and
 ch. 11 for the jackknife; Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician
-69 (2015), 371, for their expansion. The other sources are given with the functions.
+69 (2015), 371, for expanded intervals. The other sources are given with the functions.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ except ModuleNotFoundError as error:
 DRAWS = 10_000
 SEED = 1
 LEAST = 1 / (DRAWS + 1)  # the smallest p that random flips can give
-_TAIL = 0.025  # of each end of a 95 % interval
-FEW = 20  # with fewer questions, resamples are too much alike: with five, intervals hold the truth in 9 of 10
+_TAIL = 0.025  # the probability beyond each end of a 95 % interval
+FEW = 20  # with fewer questions, resamples vary too little: with five, 95 % intervals cover only 90 %
 _Z = float(special.ndtri(1 - _TAIL))
 _ALMOST_1 = 1 - 1e-9  # the largest correlation that is transformed: Fisher's z of 1 is infinite
-_SAME = 1e-12  # resamples that differ by rounding only
-_ALL_FLIPS = 13  # with more pairs, not all flips of signs are tried: these are fewer than DRAWS
-_STEPS, _FAR = 50, 30.0  # of Newton's method, and a coefficient that only separated data reach
+_SAME = 1e-12  # differences up to this size come from rounding
+_ALL_FLIPS = 13  # the most pairs for which all sign flips are tried: 2 ** 13 is less than DRAWS
+_STEPS, _FAR = 50, 30.0  # most steps of Newton's method; a coefficient that only separated data exceed
 _AT_ONCE = 1 << 19  # weights of resamples in memory at once: 4 MB, which stay in the cache
 
 Numbers = npt.NDArray[np.float64]
@@ -52,15 +52,15 @@ SHARE: Bounds = (0.0, 1.0)
 CHANGE: Bounds = (-1.0, 1.0)  # for a difference of shares or a correlation
 
 Figure = Callable[[Numbers], Numbers]
-"""A function from sums to a figure. The last axis is the columns; the axis before, if any, the resamples."""
+"""A function from sums to a figure. The last axis is the columns; an axis before it is the resamples."""
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A figure and its 95 % interval.
 
-    The value is NaN if nothing was counted. The ends are NaN if the figure has no bounds and all questions
-    agree, or there is only one.
+    The value is NaN if nothing was counted. The ends are NaN if the figure has no bounds, and there is
+    only one question or all questions agree.
     """
 
     value: float
@@ -88,7 +88,7 @@ class Bootstrap:
     Args:
         rows: The counts of each question, shape [questions, columns].
         draws: The number of resamples.
-        seed: Decides the resamples, which are the same for all tables of as many questions.
+        seed: Decides the resamples, which are the same for all tables with equally many questions.
     """
 
     def __init__(self, rows: npt.ArrayLike, *, draws: int = DRAWS, seed: int = SEED) -> None:
@@ -110,7 +110,7 @@ class Bootstrap:
 
     @property
     def others(self) -> float:
-        """The share of all questions that may differ although all seen ones agree (`estimate`)."""
+        """The share of all questions that may differ although all seen ones agree (see `estimate`)."""
         return 1 - float(_TAIL ** (1 / self.questions))
 
     def fitted(self, fit: Figure) -> Bootstrap:
@@ -124,11 +124,11 @@ class Bootstrap:
     def estimate(self, figure: Figure, bounds: Bounds | None = None, *, scale: Scale = "plain") -> Estimate:
         """Return a figure with its interval: expanded percentiles, or Student's if there are few questions.
 
-        Resamples for which the figure is undefined are left out. If there are few questions, and without one
-        of them the figure is undefined, the interval is the whole range between the bounds.
+        Resamples for which the figure is undefined are left out. If there are few questions, and the
+        figure is undefined when one of them is left out, the interval is the whole range between the bounds.
 
         Even if all n questions agree, unseen ones may differ. If more than 1 - 0.025^(1/n) of all questions
-        did, so would one of the n with 97.5 % probability (Clopper and Pearson, Biometrika 26 (1934), 404).
+        differ, so does one of the n with 97.5 % probability (Clopper and Pearson, Biometrika 26 (1934), 404).
 
         Args:
             figure: The function from sums to the figure.
@@ -239,8 +239,8 @@ def proportions(
     """Estimate the share of hits among the trials of each row.
 
     The interval is Wilson's if no cluster has more than one trial, otherwise the bootstrap's over clusters.
-    For few clusters it is Wilson's too: each counts as one trial, and their number is the effective number of
-    equally large clusters (Kish, Journal of Official Statistics 8 (1992), 183).
+    For few clusters it is Wilson's too, and the number of trials is the effective number of equally large
+    clusters (Kish, Journal of Official Statistics 8 (1992), 183).
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]
@@ -258,10 +258,10 @@ def sign_test(wins: int, losses: int) -> float:
 
 
 def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAWS, seed: int = SEED) -> float:
-    """Return the two-sided p-value of the mean difference. The null hypothesis is that pairs may be swapped.
+    """Return the two-sided p-value of the mean difference, by a test that swaps the values of pairs.
 
-    It is exact for pairs of 0 and 1 (McNemar's test) and for few pairs. Otherwise it is from random flips of
-    the signs: `LEAST` means that no flip was as extreme, so p is at most that. It is NaN if a value is NaN.
+    It is exact for pairs of 0 and 1 (McNemar's test) and for few pairs. Otherwise it comes from random sign
+    flips: `LEAST` means that no flip was as extreme, so p is at most that. It is NaN if a value is NaN.
 
     Sources: McNemar, Psychometrika 12 (1947), 153; Fisher, The Design of Experiments (1935), §21. Counting
     the observed signs among the random ones keeps the level: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol.
@@ -286,7 +286,7 @@ def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAW
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number: without effects, one is below 5 % in at most 5 % of cases.
+    """Return p-values corrected for their number: without effects, P(any is below 5 %) is at most 5 %.
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65.
     """
@@ -306,7 +306,7 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> Estimate:
 def moments(x: npt.ArrayLike, y: npt.ArrayLike) -> Numbers:
     """Return the terms of each pair for `correlation_of`, shape [pairs, 6]: 1, x, y, x², y², xy.
 
-    First, x and y are centred and scaled, which changes no correlation and keeps the digits of large numbers.
+    First, x and y are centred and scaled, which changes no correlation and keeps large numbers precise.
     """
     table = np.stack([np.asarray(each, dtype=np.float64) for each in (x, y)])
     if table.size:
@@ -356,10 +356,10 @@ def balanced(judged: Sequence[Judged]) -> Estimate:
 
 
 def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estimate:
-    """Estimate the win rate if all answers had the same length as their opponent's.
+    """Estimate the win rate that would result if each answer were as long as its opponent's.
 
-    A logistic regression of wins on tanh(length difference / its standard deviation) gives the estimate at no
-    length difference. The interval is Wald's, with Huber and White's standard error. Return `NOTHING` for
+    A logistic regression of wins on tanh(length difference / its standard deviation) gives the estimate at a
+    difference of 0. The interval is Wald's, with Huber and White's standard error. Return `NOTHING` for
     fewer than 3 questions, if lengths or wins do not vary, or if lengths separate wins from losses.
 
     Source: Dubois et al., Length-Controlled AlpacaEval (2024, arXiv 2404.04475), without the
@@ -400,7 +400,7 @@ def logistic(x: Numbers, y: Numbers, weight: Numbers, penalty: float = 0.0) -> N
         slope = x.T @ (weight * (y - chance)) - penalty * beta
         curve = (x * (weight * chance * (1 - chance))[:, None]).T @ x + penalty * np.eye(len(beta))
         step = np.linalg.lstsq(curve, slope)[0]
-        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))  # where all wins are one's, it explodes
+        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))  # separated data make it explode
         beta = beta + step
         if np.abs(step).max() < 1e-8:
             break

@@ -56,13 +56,13 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
 
 
 def claimed(name: str, other: str, lead: Estimate, level: float, told: str) -> str:
-    """Return a sentence on which of two is better. It is open if the interval of `lead` contains `level`."""
+    """Return a sentence that compares two. It claims no difference if `lead`'s interval contains `level`."""
     better = "is better than" if lead.low > level else "is not shown to differ from"
     return f"{name} {'is worse than' if lead.high < level else better} {other}: {told}"
 
 
 def p_value(p: float) -> str:
-    """Return a p-value as text: `0.33`, or `≤ 0.0001` if no random flip was as extreme."""
+    """Return a p-value as text: `0.33`, or `≤ 0.0001` if no random sign flip was as extreme."""
     return "≤ " * (p == LEAST) + f"{p:.2g}"
 
 
@@ -72,7 +72,7 @@ def p_text(p: float) -> str:
 
 
 def tokens_text(count: float) -> str:
-    """Return a mean number of tokens as text. It is unknown (NaN or infinite) for chains without usage."""
+    """Return a mean number of tokens as text. For chains without usage, it is NaN or infinite (unknown)."""
     if not math.isfinite(count):
         return "an unknown number of"
     return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"

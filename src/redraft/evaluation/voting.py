@@ -1,10 +1,10 @@
-"""Collect blind votes by people on pairs of answers, as for Alpaca. The page is in `serve.page`.
+"""Collect blind votes by people on pairs of answers, as in Alpaca's evaluation. The page is in `serve.page`.
 
 Answers are shown without names. Each voter gets their own order of questions and sides. Both are drawn from a
-seed, the output's name and the voter's, so they are the same after a stop. Each model is on the left in half
-of the questions. A vote is a review whose judge is the voter and whose text is the note, one per line in a
-file. Several voters and processes can add to the file at once. It is open only while it is read or changed,
-under a lock file beside it, and a vote is on the disk before the next pair is shown.
+seed and the names of the output and the voter, so they are the same after a stop. Each model is on the left
+in half of the questions. A vote is a review: its judge is the voter, and its text is the voter's note. The
+file has one vote per line. Several voters and processes can add to it at once: it is open only while it is
+read or changed, under a lock file beside it. A vote is on the disk before the next pair is shown.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Pair:
     """A question and its two answers as they are shown, without the answers' names and ids."""
 
     id: str  # the vote's id
-    questions: tuple[str, ...]  # the turns of the question. The answers to the last one are judged
+    questions: tuple[str, ...]  # the turns of the question. The answers to the last turn are judged
     answers: tuple[tuple[str, ...], ...]  # the turns of the answer shown first, then of the second
     note: str  # the voter's earlier note on the pair
 
@@ -149,18 +149,18 @@ class State:
     pair: Pair | None  # the next pair to judge; None if all pairs are judged
     done: int  # number of pairs that the voter has judged
     total: int  # number of all pairs
-    remark: str = ""  # why the voter's action changed nothing; empty if it did
+    remark: str = ""  # why the voter's action changed nothing; empty if it changed something
 
 
 class Ballots:
-    """The pairs for one voter to judge. Only the store records which are judged."""
+    """The pairs for one voter to judge. Only the store records which of them are judged."""
 
     def __init__(self, matches: Sequence[Match], store: VoteStore, voter: str, seed: int) -> None:
         self.voter = voter
         self._store = store
         drawn = _drawn(matches, voter, json.dumps([seed, store.path.name, voter]))
         self._items = {item.id: item for item in drawn}
-        self._places: dict[str, int] = {}  # undone pairs come first, and skipped ones last
+        self._places: dict[str, int] = {}  # pairs with an undone vote come first, skipped pairs last
         self._moves = itertools.count(1)
         self._notes: dict[str, str] = {}
 
@@ -216,7 +216,7 @@ def _drawn(matches: Sequence[Match], voter: str, drawing: str) -> Iterator[Revie
 
 
 class Booth:
-    """The ballots of several voters who vote at once. Ballots are opened at their voter's first request."""
+    """The ballots of several voters who vote at once. A voter's ballots are opened at the first request."""
 
     def __init__(self, ballots_of: Callable[[str], Ballots]) -> None:
         self._ballots_of, self._open, self._lock = ballots_of, dict[str, Ballots](), Lock()
@@ -241,7 +241,7 @@ class PageVotes:
         self._store: VoteStore | None = None
 
     def add(self, *, id: str, voter: str, bad: bool, **vote: Any) -> bool:  # noqa: A002
-        """Store a vote. If the question already has one, keep that and return False.
+        """Store a vote. If the question already has a vote, keep the earlier one and return False.
 
         Raise an error if the file contains votes of another kind, or if the voter's name is not valid.
 

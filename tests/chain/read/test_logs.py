@@ -80,9 +80,9 @@ FIRST, EVERY = (
         *((SAMPLES % each, "samples a list of objects") for each in ("[1]", "5", '{"a": 1}')),
         (SAMPLES % '[{"id": 0, "epoch": 1, "input": "?", "output": {}}]', "sample 1: .*found {}"),
         (f"{FIRST}\n{FIRST.replace('last-', 'first-')}", "jq -c --arg f last-number 'select"),
-        (f"{FIRST}\n{FIRST.replace('exact_', 'other_')}", "other_match, last-number, after"),
+        (f"{FIRST}\n{FIRST.replace('exact_', 'other_')}", "other_match, last-number, but the first"),
         (f"{EVERY}\n{EVERY.replace('/fixed', '/new')}", r"jq -c --arg f org/fixed 'select\(.model_id == "),
-        (f"{EVERY}\n{EVERY.replace('sums/', 'dates/')}", "after chains of sums/.*\n.*evaluation_name == "),
+        (f"{EVERY}\n{EVERY.replace('sums/', 'dates/')}", "the first is of sums/.*\n.*evaluation_name == "),
         ("PK\x03\x04", "is an archive.*\n.*inspect log dump"),
     ],
 )

@@ -45,9 +45,9 @@ TALK = {
     ],
     "tools": [{"name": "clock"}],
 }
-TURNS = "1 with several turns, which become one instruction"
-TOOLS = "1 with tools, which are left out"
-FIELDS = "1 with other fields of messages, such as a weight, which are left out"
+TURNS = "1 record with several turns, which become one instruction"
+TOOLS = "1 record with tools, which are left out"
+FIELDS = "1 record with other fields of messages, such as a weight, which are left out"
 
 
 @pytest.mark.parametrize(

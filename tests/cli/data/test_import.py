@@ -43,7 +43,7 @@ def test_chains_go_out_and_counts_are_told(data: Path) -> None:
         "redraft: mixed.jsonl:2: this is not JSON: Expecting value at character 13.",
         "redraft: 2 kept, 1 dropped",
         "  unreadable          1",
-        "redraft: 1 of unknown licence",
+        "redraft: 1 record of unknown licence",
         "  Name the source with --as, or the licence with --licence.",
     ]
 

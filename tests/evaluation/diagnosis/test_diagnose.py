@@ -165,11 +165,11 @@ def test_what_to_know_is_said() -> None:
     said = list(notes(diagnose([echo, cut, *many, told("g", "000", task="math"), Chain(id="none")])))
     assert said == [
         "Several tasks are mixed. For separate figures, diagnose each task alone.",
-        "Not counted, no answer: 1 (none).",
+        "Not counted (no answer): 1 (none).",
         "Intervals and p-values are for single rows, not corrected for multiple comparisons.",
-        "No answer was kept, which counts as wrong: 7 (m0, m1, m2, m3, m4 …).",
+        "These chains have no best answer, and count as wrong: 7 (m0, m1, m2, m3, m4 …).",
         "Ended early: 1 (f).",
-        "1 revision is no answer, and counts as wrong; 1 would pass the checks.",
+        "1 revision is not an answer, and counts as wrong; 1 would pass the checks.",
     ]
 
 

@@ -68,15 +68,15 @@ def test_p_is_corrected_among_the_comparisons_of_a_family(tmp_path: Path) -> Non
 
 def test_a_task_that_a_model_has_not_answered_is_named(tmp_path: Path) -> None:
     table = table_of(folder_of(tmp_path / "d", {("a", "t"): ways(10, 10), ("b", "u"): ways(10, 10)}))
-    assert list(table.remarks) == ["a, u: no finished runs.", "b, t: no finished runs."]
+    assert list(table.remarks) == [f"{name}: there are no finished runs." for name in ("a, u", "b, t")]
 
 
 def test_prompts_and_seeds_that_lack_a_run_are_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "d", {("m", "t"): [*ways(20, 20), ("blind-2", 200, shares(10, of=38))]})
     write_run(folder / "runs" / "m" / "t", "plain", 100, shares(8), 2)
     assert list(table_of(folder).remarks) == [
-        "m, t: 2 prompts are left out, because a run did not answer them.",
-        "m, t: not counted, because runs are missing: seed-2.",
+        "m, t: left out 2 prompts that some run did not answer.",
+        "m, t: these seeds lack runs and are not counted: seed-2.",
     ]
 
 

@@ -86,7 +86,7 @@ def test_two_turns_of_mt_bench(tmp_path: Path) -> None:
     assert [each.turns for each in match.answers] == [("a", "b"), ("c", "d")]
     first_only = files(tmp_path, [turns("new", "a")], [turns("old", "c")])
     assert read_matches(first_only, questions)[0].question.turns == ("One?",)
-    with pytest.raises(RecordError, match=r"question 81 has 2 turns, but its answers have 2 in .*1 in"):
+    with pytest.raises(RecordError, match=r"the number of turns is 2 in question 81, but 2 in .*1 in"):
         read_matches(files(tmp_path, [turns("new", "a", "b")], [turns("old", "c")]), questions)
 
 
@@ -105,7 +105,7 @@ def test_what_does_not_belong_together_is_refused_by_name(tmp_path: Path) -> Non
     refused([one, two], [{"question_id": 1, "text": "Why?"}], "the record of question 1 has no answer")
     selfee = {**there[0], "whole_generation": "x", "instruction": "?"}
     refused([one, two], [selfee], "has no answer to 1 of 2")
-    with pytest.raises(RecordError, match="no text of these questions was found: 1, 2"):
+    with pytest.raises(RecordError, match=r"text of these questions is not in new.jsonl or old.jsonl: 1, 2"):
         read_matches(files(tmp_path, [one, two], there))
     with pytest.raises(UsageError, match="is given twice"):
         read_matches([tmp_path / "new.jsonl", tmp_path / "new.jsonl"], questions)
@@ -116,5 +116,5 @@ def test_what_does_not_belong_together_is_refused_by_name(tmp_path: Path) -> Non
 def test_answers_to_another_question_of_the_same_id_are_refused(tmp_path: Path) -> None:
     ours = [{"question_id": 1, "prompt": "Why 1?", "response": "a"}]
     theirs = [{"question_id": 1, "prompt": "Who?", "response": "b"}]
-    with pytest.raises(RecordError, match=r"old.jsonl: question 1 is 'Who\?' there, but 'Why 1\?' in"):
+    with pytest.raises(RecordError, match=r"question 1 is 'Who\?' in old.jsonl, but 'Why 1\?' in"):
         read_matches(files(tmp_path, ours, theirs))

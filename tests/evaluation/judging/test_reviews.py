@@ -73,14 +73,14 @@ def test_a_line_of_mt_bench_is_a_review_in_each_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ([1], "is a list, not a review"),
-        ("9 8", "is '9 8', not a review"),
+        ([1], "the record is a list, not a review"),
+        ("9 8", "the record is '9 8', not a review"),
         ({"question_id": 1}, "answer1_id: Field required"),
         (review(1, "a", "b", (9, 8)) | {"score": ["nine", 8]}, "score.0: .*found 'nine'"),
         (review(1, "a", "b", (9, 8)) | {"score": [9]}, "score"),
         (review(1, "a", "b", (9, 8), text=None), "text"),
         (review(1, "a", "b", (9, 8), winner="me"), "winner"),
-        ({"question_id": 1, "g1_winner": "tie"}, "is an MT-bench judgement without model_1, model_2, g2"),
+        ({"question_id": 1, "g1_winner": "tie"}, "the MT-bench judgement lacks model_1, model_2, g2"),
     ],
 )
 def test_what_is_no_review_is_named(tmp_path: Path, record: Any, message: str) -> None:

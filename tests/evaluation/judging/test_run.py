@@ -55,5 +55,5 @@ def test_progress_and_messages_are_events() -> None:
     redraft.judge(
         ("new.jsonl", "old.jsonl"), "out.jsonl", **{**OPTIONS, "quiet": False}, on_event=events.append
     )
-    assert RunMessage("old: empty answers are judged as they are: 1.") in events
+    assert RunMessage("old: empty answers to these questions are judged too: 1.") in events
     assert any(isinstance(event, RunProgress) for event in events)

@@ -42,9 +42,9 @@ def test_several_kinds_are_refused_by_name(tmp_path: Path, other: str) -> None:
 @pytest.mark.parametrize(
     ("record", "problem"),
     [
-        (answer("new", 1, "x"), "is a record that no report can read; its fields are answer_id, model_id"),
+        (answer("new", 1, "x"), "no report can read this record; its fields are answer_id, model_id"),
         ({}, "its fields are none"),
-        ("9 8", "is '9 8', which no report can read"),
+        ("9 8", "the record is '9 8', which no report can read"),
         ({"files": [], "comparisons": []}, "its fields are files, comparisons"),
     ],
 )

@@ -146,7 +146,7 @@ def test_each_two_of_three_runs_are_corrected_for_being_three(tmp_path: Path) ->
     found = report(*files)
     assert [(each.p, each.of) for each in found.differences] == [(2 / 2**6, 3), (2 / 2**7, 3), (1.0, 3)]
     assert [each.holm for each in found.differences] == [2 * 2 / 2**6, 3 * 2 / 2**7, 1.0]
-    assert "p 0.031 exact sign test; 0.062 corrected for 3" in lines(found)
+    assert "p 0.031 exact sign test; 0.062 corrected for 3 comparisons" in lines(found)
 
 
 def test_the_page_shows_the_answers_side_by_side_and_runs_nothing(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_truth_that_cannot_be_read_is_named(tmp_path: Path, truth: Any) -> Non
 
 def test_a_file_has_one_task_and_is_given_once(tmp_path: Path) -> None:
     path = kept(tmp_path / "run.jsonl", [scored(task, True, task=task) for task in ("gsm8k", "aqua")])
-    with pytest.raises(RecordError, match=r"run.jsonl:2: is a chain of aqua, after chains of gsm8k"):
+    with pytest.raises(RecordError, match=r"run.jsonl:2: this chain is of aqua, but the first is of gsm8k"):
         report(path)
     with pytest.raises(UsageError, match=r"run.jsonl is given twice"):
         report(path, path)

@@ -41,7 +41,7 @@ def test_records_with_too_few_answers_do_not_count() -> None:
     assert pass_at({"a": (1, 4), "b": (0, 1)}, 2).value == 0.5
     tally = Tally(task="gsm8k", outcomes={"a": True, "a2": False, "b": False}, items={"a2": "a"})
     assert next(line.note for line in tally.lines() if line.name == "  pass@2").endswith(
-        "; without 1 record with fewer answers"
+        "; leaves out 1 record with fewer answers"
     )
     assert tally.record()["pass@2"]["records"] == 1
     assert (steps_to(1), steps_to(12)) == ([1], [1, 2, 5, 10, 12])

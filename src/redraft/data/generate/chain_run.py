@@ -97,7 +97,7 @@ def generate_chains(source: str | Path, output: str | Path, **options: Unpack[Ch
 async def agenerate_chains(
     source: str | Path, output: str | Path, **options: Unpack[ChainKeywords]
 ) -> FileResult:
-    """Do what `generate_chains` does, in the running event loop. Same arguments and errors."""
+    """Do the same as `generate_chains`, in the running event loop. Arguments and errors are the same."""
     return await _run_of(source, output, options).arun()
 
 

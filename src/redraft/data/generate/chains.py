@@ -30,21 +30,21 @@ from redraft.revision.words import Summary
 Verify = Literal["number", "code"]
 """The check that decides: whether an answer's last number is the gold answer, or the record's unit tests."""
 
-_KEY = "generated"  # the field of `meta` with what `generate chains` says about a chain
+_KEY = "generated"  # the field of `meta` for the marks that `generate chains` puts on a chain
 
 _MARKS = ("gold", "first", "verify", "cleaned", "leaks", "refusals", "markers")
 
 
 @dataclass
 class ChainCounts(Summary):
-    """Counts of what was found in the chains of a file."""
+    """Counts over the chains of a file."""
 
     verdicts: Counter[str] = field(default_factory=Counter)  # verdicts of feedback
     cleaned: Counter[str] = field(default_factory=Counter)  # texts that each clean-up rule changed
-    leaking: int = 0  # chains in which something quotes the gold answer
+    leaking: int = 0  # chains in which a text quotes the gold answer
     marked: int = 0  # chains in which a text has a heading of the text format (`chain.selfee`)
     refused: int = 0  # chains whose best answer or a feedback is a refusal
-    refusals: Counter[str] = field(default_factory=Counter)  # those texts, by part
+    refusals: Counter[str] = field(default_factory=Counter)  # texts that are refusals, by part
     sources: set[Source] = field(default_factory=set)  # the data sets of the records, with their licences
 
     def add(self, chain: Chain) -> None:
@@ -84,7 +84,7 @@ class ChainMaking:
     """The settings by which records become chains."""
 
     gold: bool = False  # show the critic the gold answer, with its rationale
-    # Take the first answer from the record: its answer, else its gold answer if nothing else uses that.
+    # Take the record's answer as the first, or else its gold answer, unless the critic or a check uses that.
     first: bool = False
     verify: Verify | None = None  # let a check with the gold answer give the verdicts
     checks: tuple[str, ...] = ()  # other checks
@@ -149,7 +149,7 @@ class ChainMaking:
 
     def finished(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain after the clean-up, marked with the changes, leaks and refusals."""
-        for step in chain.steps:  # a step may end so for its criticism, too
+        for step in chain.steps:  # `filtered` may concern the step's criticism
             of_answer = step.feedback is None or step.feedback.by == "checks"
             if step.finish == "filtered" and of_answer:
                 raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
@@ -162,7 +162,7 @@ class ChainMaking:
         values = (*making, found, refused, sum(map(has_heading, texts)))
         marks = {name: value for name, value in zip(_MARKS, values, strict=True) if value}
         others = {name: value for name, value in chain.meta.items() if name != _KEY}
-        before = meta_of(chain, _KEY)  # of the record, such as the request that its task was generated in
+        before = meta_of(chain, _KEY)  # the record's own marks, such as the request that generated its task
         marks = {name: value for name, value in before.items() if name not in _MARKS} | marks
         return chain.model_copy(update={"meta": {**others, _KEY: marks} if marks else others})
 
@@ -190,9 +190,9 @@ def _number(gold: str, record: Chain) -> Check:
         ) from None
 
 
-# Clean up what teachers add to revisions: remarks on the revision, and apologies. The rules for texts are
-# SelFee's (reference/selfee.md). Each looks for a few English phrases, and never leaves a text empty. One
-# more rule drops a last correction that is empty. None touches a first answer.
+# Remove the remarks and apologies that teachers add to revisions. The rules for texts are SelFee's
+# (reference/selfee.md). Each looks for a few English phrases, and never leaves a text empty. Another rule
+# drops an empty last revision. No rule changes a first answer.
 
 _SENTENCE = r"[^.!?\n]*(?:[.!?](?!\s|$)[^.!?\n]*)*[.!?:]"
 _START = re.compile(rf"\A\s*+({_SENTENCE})\s++(?=\S)")
@@ -203,7 +203,7 @@ _APOLOGY = re.compile(
     re.IGNORECASE,
 )
 _SAYS_MORE = re.compile(r"\d|\b(?:can(?:['’]t|not| not)|won['’]t|unable|not able)\b", re.IGNORECASE)
-"""A number, by which a check may have judged the answer; or a refusal."""
+"""Matches a number, by which a check may have judged the answer, or a refusal."""
 _ANSWER = r"(?:answer|version|response|text|sentence|paragraph|code|draft)"
 _CHANGED = r"(?:revised|corrected|updated|changed|rewritten|fixed)"
 _RESULT = r"(?:is|are)\s+(?!(?:now|more|much|clear|better|short|accurate|complete|concise))"
@@ -214,10 +214,10 @@ _REMARK = re.compile(
     rf"|\bhere(?:'s| is| are) (?:the|my|a|an) (?:\w+ )?(?:{_CHANGED}|new)\b",
     re.IGNORECASE,
 )
-"""Talk about the revision, unlike "The corrected answer is 42." or "The changes of the tide"."""
+"""Matches talk about the revision, but not "The corrected answer is 42." or "The changes of the tide"."""
 
 _LONGEST = 500
-"""Characters of a remark. Longer texts, such as a model that repeats itself, take quadratic time."""
+"""Most characters of a remark. A longer text, such as a model's loop, would take quadratic time."""
 
 _CONTENT = re.compile(r":\s*\S")
 

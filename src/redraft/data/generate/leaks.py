@@ -27,7 +27,7 @@ class Marked(NamedTuple):
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield each text that quotes a gold text: feedback on an answer without the quote, and later answers."""
+    """Yield each text that quotes a gold text: feedback on an answer without it, then answers with it."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= _LEAST)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()
@@ -50,7 +50,7 @@ def _quoted(quotes: set[str], text: str) -> set[str]:
     return quotes & _pieces(text) | {quote for quote in quotes if len(quote) < PART and quote in text}
 
 
-# Refusals of a teacher: texts that begin by saying, in English, that they will not do what was asked.
+# Refusals: texts of a teacher that begin with an English phrase for declining the request.
 
 _CANNOT = r"\b(?:cannot|can ?not|can'?t|won'?t|will not|unable|not able|not possible)\b"
 _REFUSAL = re.compile(

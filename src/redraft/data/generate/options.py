@@ -1,4 +1,4 @@
-"""The options of `redraft generate`, for flags, recipes and Python. Imported for `--help`."""
+"""Define the options of `redraft generate` for flags, recipes and Python. `--help` imports this module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redraft.options import MAX_SEED, RUN, SAMPLING, SERVER, TOKENS, option
 from redraft.revision.runs.options import ItemOptions, RunOptions
 
 TEACHER = "Teacher"
-"""The --help heading of flags that set what the teacher is shown and what is kept of its texts."""
+"""The --help heading of the flags that set the teacher's input and the use of its texts."""
 
 
 class ChainFlags(options.Flags):

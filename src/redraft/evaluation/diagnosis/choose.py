@@ -1,4 +1,4 @@
-"""Choose the best way to answer prompts like these, with a promise (`redraft diagnose --choose`).
+"""Choose the best way to answer prompts like the given ones, with a promise (`redraft diagnose --choose`).
 
 After each block of prompts, a way that is certainly not ahead of the leading way by the margin gets no more
 prompts, unless another way leads later. The runs end as soon as some way is certainly not behind any other by
@@ -44,14 +44,14 @@ from redraft.revision.promise import digest_of, digest_of_options, types_of
 
 ERROR = 0.05  # the chance of a false choice, and of a broken promise
 FIRST = 20  # prompts of the first block
-FEW = {"seeds": 1, "samples": 4}  # if not given
+FEW = {"seeds": 1, "samples": 4}  # defaults of --choose
 ONE = Strategy("plain", 1)
 _VOTES = """\
-A vote is never chosen: no other verb counts votes. To vote, run redraft answer FILE --max-revisions 0 with \
---seed 1, 2, 3 and so on, and take the most frequent answer to each prompt."""
-_CONTROLS = "Blind retry and shuffled feedback are never chosen: they only show what feedback does."
+A vote is never chosen: no other command counts votes. To vote, run redraft answer FILE --max-revisions 0 \
+with --seed 1, 2, 3 and so on, and take the most frequent answer to each prompt."""
+_CONTROLS = "Blind retry and shuffled feedback are never chosen: they only measure the effect of feedback."
 NEVER = {"vote": _VOTES, "early": _VOTES, "blind": _CONTROLS, "shuffled": _CONTROLS}
-"""The kinds of ways that are compared but never chosen, with the reason for each."""
+"""The kinds of ways that are compared but never chosen, each with the reason."""
 CHOICE = "choice.json"  # in the folder of the chains: the chosen way, and the files it was chosen from
 
 Seen = Mapping[Strategy, Mapping[str, list[Spent]]]
@@ -95,8 +95,8 @@ class Race:
     """The ways that are compared, with their results so far."""
 
     seen: Seen
-    margin: float  # the chosen way may be behind by less than this
-    judge: str = ""  # scores 1 if better than one answer, 0 for a tie, -1 if worse; empty if checks score
+    margin: float  # the chosen way may be behind the best one by less than this
+    judge: str = ""  # scores 1 if better than one answer, 0 for a tie, else -1. If empty, checks score
 
     @cached_property
     def ways(self) -> list[Strategy]:
@@ -124,7 +124,7 @@ class Race:
         }
 
     def gains(self, way: Strategy, other: Strategy, *, ties: bool = True) -> list[float]:
-        """Return by item `way`'s score minus `other`'s. Without `ties`, skip items that both score 0."""
+        """Return `way`'s score minus `other`'s by item. Without `ties`, skip items with two scores of 0."""
         ours, theirs = self.scores[way], self.scores[other]
         both = (name for name in ours if name in theirs and (ties or ours[name] or theirs[name]))
         return [ours[name] - theirs[name] for name in both]
@@ -141,9 +141,9 @@ class Race:
         return [way for way in self.ways if way == leader or not self._keeps_up(leader, way)]
 
     def _keeps_up(self, way: Strategy, other: Strategy) -> bool:
-        """Whether a way is certainly not behind another by the margin. Ties of a judge are not counted."""
+        """Return whether a way is certainly not behind another by the margin. A judge's ties do not count."""
         others = sum(each.kind not in NEVER for each in self.seen) - 1
-        most = 2 if self.judge and ONE not in (way, other) else 1  # the largest gain
+        most = 2 if self.judge and ONE not in (way, other) else 1  # the largest possible gain
         gains = [gain / most for gain in self.gains(way, other, ties=not self.judge)]
         return log_ahead(gains, -self.margin / most) >= math.log(max(others, 1) / ERROR)
 
@@ -151,7 +151,7 @@ class Race:
     def _safe(self) -> list[Strategy]:
         """The usable ways that are certainly not behind any other by the margin, the cheapest first."""
         if not all(items or way.kind in NEVER for way, items in self.seen.items()):
-            return []  # a way that failed altogether may be any good
+            return []  # a way without any answer may be the best
         ways = self.usable
         return [way for way in ways if all(self._keeps_up(way, each) for each in ways if each != way)]
 
@@ -177,11 +177,11 @@ class Race:
         return Estimate(fmean(gains), *ends)
 
     def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
-        """Return the gain over a kind of way at equal cost; None with a judge, or if no choice costs as much.
+        """Return the gain over a kind of way at equal cost; None with a judge, or outside the kind's costs.
 
-        A random choice between two ways of that kind, or between one of them and one answer, costs the same.
-        The gain over that choice lies between the gains over the two, and so do its bounds. The bounds hold
-        with 95 % for all pairs of ways at once, and so for every such choice.
+        The way is compared with a random choice, at equal cost, between two ways of that kind, or between one
+        of them and one answer. The gain over that choice lies between the gains over the two, and so do its
+        bounds. The bounds hold with 95 % for all pairs of ways at once, and so for every such choice.
         """
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
         runs.sort(key=lambda each: getattr(self.spent(each), by))
@@ -237,7 +237,7 @@ class Race:
 
 @dataclass(frozen=True)
 class Choice:
-    """The result of a race."""
+    """The result of comparing the ways."""
 
     race: Race
     matrix: Matrix  # with all ways
@@ -252,7 +252,7 @@ class Choice:
         return "\n".join(as_text([*parts, Part(notes=[*never], verdict=self.sentence)]))
 
     def _at_equal(self, by: Cost) -> Iterator[Line]:
-        """Yield the lead of the chosen way over each kind, and of all ways over its kind and best of N."""
+        """Yield the lead of the chosen way over each kind, and of each way over that kind and best of N."""
         race = self.race
         for way, kind in product(race.ways, dict.fromkeys(way.kind for way in race.ways)):
             wanted = way == race.chosen or kind in (race.chosen.kind, "best-of")
@@ -323,9 +323,9 @@ class Choice:
         flags = {name: given[name] for name in Flags.model_fields if given.get(name) not in (None, [])}
         flags |= {"model": matrix.models[0], **self.race.chosen.options}
         flags.pop("seed", None)
-        if alone := self.race.chosen.kind == "alone":  # which sees none
+        if alone := self.race.chosen.kind == "alone":  # a way that sees no checks
             flags.pop("check", None)
-        if given.get("check") or self.race.chosen.kind != "best-of":  # else the judge chooses one of several
+        if given.get("check") or self.race.chosen.kind != "best-of":  # else the judge chooses among drafts
             flags.pop("judge", None)
         options = {name.replace("_", "-"): value for name, value in flags.items()}
         records = (record for _, runs in matrix.runs() for record in runs.records)
@@ -338,7 +338,7 @@ class Choice:
                 "tasks": [task.name for task in matrix.tasks],
                 "checks": [] if alone else types_of(checks),
                 "drift": "tell",
-                # That `alone` is used with checks is told, too.
+                # A use of `alone` with checks is reported too.
                 "watched": alone
                 or not (given.get("check") or {task.task for task in matrix.tasks} - {"checks"}),
                 "evidence": str(matrix.plan.out),
@@ -373,14 +373,14 @@ def _refuse(matrix: Matrix) -> None:
 
 
 def _steers_nothing(seen: Seen) -> bool:
-    # Replies that come again from the cache took other seconds.
+    # Seconds and money are left out: replies from the cache may differ in them.
     made = {way: {name: [run[:3] for run in runs] for name, runs in seen[way].items()} for way in seen}
     pairs = [(made[way], made.get(Strategy("best-of", way.texts))) for way in made if way.kind == "steered"]
     return any(drafts for _, drafts in pairs) and all(ours == drafts for ours, drafts in pairs if drafts)
 
 
 def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[int, Choice | None]:
-    """Run the ways block by block, until one can be chosen. After any stop, the same call resumes.
+    """Run the ways block by block, until one can be chosen. After any stop, the same call resumes the runs.
 
     Return the exit status and the choice after the last complete block. The choice is None if a limit is
     reached before the first block is complete.
@@ -390,7 +390,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
     """
     _refuse(matrix)
     settings, choice, status = matrix.settings, None, 0
-    # More prompts show more than more answers to the same ones, and fewer ways need less evidence.
+    # More prompts are worth more than more answers per prompt, and fewer ways need less evidence.
     few = {name: value for name, value in FEW.items() if settings.get(name) is None}
     matrix = running = replace(matrix, settings=settings.over(**few))
     items = matrix.prepare(run_code=run_code)
@@ -413,7 +413,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
         if race.certain:
             break
         kinds = {"plain", *(way.kind for way in race.left)}
-        kinds |= {"revise"} if "shuffled" in kinds else set()  # whose feedback is shuffled
+        kinds |= {"revise"} if "shuffled" in kinds else set()  # shuffled feedback is taken from it
         ways = [way for way in matrix.ways if WAYS[way] in kinds]
         running = replace(running, ways=ways, plan=replace(running.plan, limits=ended.left))
     return status, choice
@@ -428,7 +428,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         UsageError: The file has an alias or no promise, its evidence is missing, or a task needs `run_code`.
     """
     told = yaml_of(text := text_of_settings(file), file)
-    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may stand for any size
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may expand to any size
         raise UsageError(f"{file} has a YAML alias, which --choose never writes.", hint="Write its value.")
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
@@ -439,7 +439,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     folder, choice = next((each for each in found if each[1]), (places[-1], {}))
     try:
         made, own = choice["way"], {"evidence": promise["evidence"]}
-        if promise.get("drift") in ("tell", "one"):  # its user may choose
+        if promise.get("drift") in ("tell", "one"):  # the user may change it
             own["drift"] = promise["drift"]
         [model] = folders([made["model"]]).values()
         ways = [*map(Strategy.of, made["promise"]["ways"])]
@@ -450,7 +450,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         options = {name.replace("_", "-"): value for name, value in race.chosen.options.items()}
         again = {name: race.record[name] for name in made["promise"] if name in race.record}
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}
-    except (LookupError, TypeError, ValueError, AttributeError):  # it is damaged, or answers are gone
+    except (LookupError, TypeError, ValueError, AttributeError):  # evidence is damaged or missing
         hint = "Put them back, or run the command with --choose again to make what is missing."
         lacks = f"{folder!s:.200} lacks the answers that {file} rests on, or {CHOICE}."
         raise UsageError(lacks, hint=hint) from None

@@ -66,7 +66,7 @@ def notes(found: Figures) -> Iterator[str]:
     if len(found.tasks) > 1:
         yield "Several tasks are mixed. For separate figures, diagnose each task alone."
     for why, ids in found.left_out.items():
-        yield f"Not counted, {why}: {_named(ids)}."
+        yield f"Not counted ({why}): {_named(ids)}."
     if len(found.revisions) > 1:
         yield "Intervals and p-values are for single rows, not corrected for multiple comparisons."
     yield from _remarks(found)
@@ -74,7 +74,7 @@ def notes(found: Figures) -> Iterator[str]:
 
 def _remarks(found: Figures) -> Iterator[str]:
     if none := [each.chain.id for each in found.chains if each.chain.best is None]:
-        yield f"No answer was kept, which counts as wrong: {_named(none)}."
+        yield f"These chains have no best answer, and count as wrong: {_named(none)}."
     if empty := [each.chain.id for each in found.chains if each.empty]:
         yield f"An empty answer is wrong: {_named(empty)}."
     stopped = (each for each in found.chains if each.chain.stop in ("error", "cancelled"))
@@ -86,7 +86,7 @@ def _remarks(found: Figures) -> Iterator[str]:
             for each in found.chains
             for passes, step in zip(each.passes, each.chain.steps, strict=True)
         )
-        are = "is no answer, and counts" if echoes == 1 else "are no answer, and count"
+        are = "is not an answer, and counts" if echoes == 1 else "are not answers, and count"
         yield f"{counted(echoes, 'revision')} {are} as wrong; {passing:,} would pass the checks."
 
 
@@ -147,7 +147,7 @@ def _verdicts(found: Figures) -> Iterator[Line]:
     note = f"{total.rejected:,} of {total.wrong:,} wrong are rejected"
     yield Line("recall", *percent(verdicts.recall, 1), note)
     unknown = f"; {verdicts.unknown:,} decide neither" * bool(verdicts.unknown)
-    note = f"{total.accepted:,} of {total.right:,} right are accepted{unknown}; accepting all has 50 %"
+    note = f"{total.accepted:,} of {total.right:,} right are accepted{unknown}; accepting all would give 50 %"
     yield Line("balanced accuracy", *percent(verdicts.balanced, 1), note)
 
 

@@ -1,9 +1,9 @@
 """Compare ways to spend tokens, seconds or money on an answer: score over cost, and at equal cost.
 
-Each size of a way, such as best of 4, is a point: its means over all seeds. The points of a way and the lines
-between them form its curve: a random choice between two sizes, for each prompt, gives the scores and costs on
-the line. Two ways are compared at the highest cost that both curves reach. If there is none, they cannot be
-compared at equal cost. Tokens are all tokens that the models generated, including criticisms.
+Each size of a way, such as best of 4, is a point: its mean score and cost over all seeds. The points of a way
+and the lines between them form its curve: a random choice between two sizes, for each prompt, gives the
+scores and costs on the line. Two ways are compared at the highest cost that both curves reach. If there is
+none, they cannot be compared at equal cost. Tokens are all tokens that models generated, also in criticisms.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tables import Line, p_value, percent, plain, tokens_text
 from redraft.jobs.counting import counted, printable
 
-Cost = Literal["tokens", "seconds", "money"]  # what is equal
+Cost = Literal["tokens", "seconds", "money"]  # the cost to compare at
 
 
 def amount(cost: float, by: Cost) -> str:
@@ -46,7 +46,7 @@ def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
 class Spent(NamedTuple):
     """A way's score and costs on one item, or their mean over runs or items."""
 
-    score: float  # whether the answer is right, 0 to 1
+    score: float  # 1 if the answer is right, else 0; from a judge, -1 to 1 (`preferences`)
     tokens: float  # new tokens of all texts; NaN if a chain has texts but no usage
     prompts: float  # prompt tokens of all requests
     seconds: float = math.nan  # time spent writing; NaN if unknown
@@ -70,7 +70,7 @@ class Spent(NamedTuple):
 
     @property
     def beside(self) -> str:
-        """Seconds and money as text to put after the tokens. Those that are unknown or 0 are left out."""
+        """Seconds and money as text to put after the tokens. Unknown and zero amounts are left out."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
         return seconds + f", {amount(self.money, 'money')}" * (self.money > 0)
 
@@ -101,7 +101,7 @@ class Point:
 
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
-"""Whether the second way costs as much as the first, less or more; `unknown` if either cost is unknown."""
+"""The second way's cost compared with the first way's; `unknown` if either cost is unknown."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Versus:
     ours: str  # the kind of the first way
     kind: str  # the second way's kind
     basis: Basis
-    cost: float  # mean cost per item of the first way with the most texts
+    cost: float  # mean cost per item of the first way at its largest size
     at: float  # the cost at which the second way is compared
     decision: Decision  # the gain of the first way
     p: float  # the decision's p, corrected by Holm's procedure for the number of comparisons
@@ -160,7 +160,7 @@ class Curves:
         return list(dict.fromkeys(point.way.kind for point in self.points))
 
     def last(self, kind: str) -> Point:
-        """Return the point with the most texts among those of this kind."""
+        """Return the point of this kind with the most texts."""
         return next(point for point in reversed(self.points) if point.way.kind == kind)
 
     @property
@@ -176,7 +176,7 @@ class Curves:
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare a kind of way with another at the highest cost that both reach, or at the nearest."""
+        """Compare a kind of way with another at the highest cost that both reach, else at close costs."""
         last = self.last(ours)
         basis: Basis = "equal"
         if (at := self._budget(ours, kind)) is not None:
@@ -218,7 +218,7 @@ def corrected(found: Sequence[Versus]) -> tuple[Versus, ...]:
 
 
 def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> dict[str, list[Spent]]:
-    """Return each item's results in all runs of a way. `asked` limits them to these ids; None means all."""
+    """Return each item's results in all runs of a way. `asked` are the ids to count; None means all."""
     items: dict[str, list[Spent]] = {}
     for file in files:
         scores = preferences(file)
@@ -231,7 +231,7 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 def curves_in(folder: Path, model: str, task: str) -> Curves | None:
     """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None without such a run.
 
-    The first seed decides which ways there are. A seed with a missing run is not counted, and neither is an
+    The first seed determines the ways. A seed with a missing run is not counted, and neither is an
     item that is missing from a run.
     """
     found: dict[str, dict[Strategy, Path]] = {}
@@ -257,7 +257,7 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
     """Return chart points by way: cost, score and both ends of its interval in per cent, and a tooltip."""
     drawn: dict[str, list[tuple[float, float, float, float, str]]] = {}
     ways = [kind for kind in found.kinds if kind != "plain"]
-    for kind in sorted(ways, key=lambda kind: kind == "revise"):  # that one on top
+    for kind in sorted(ways, key=lambda kind: kind == "revise"):  # it is drawn last, on top
         points = drawn[named(kind)] = []
         for point in found.curve(kind):
             score, (value, interval) = point.score.times(100), percent(point.score, 1)

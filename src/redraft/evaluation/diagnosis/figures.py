@@ -22,7 +22,7 @@ from redraft.evaluation.tables import p_text, plain
 from redraft.jobs.counting import counted
 
 LEVEL = 0.05  # a difference is significant if p is below this
-MOST = 10  # the first revisions, which get separate figures
+MOST = 10  # number of first revisions with separate figures
 Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and after, and the id of its item
 
 
@@ -142,7 +142,7 @@ class Changes:
 
     @cached_property
     def decision(self) -> Decision:
-        """The comparison of the answers after with those before, by item."""
+        """The comparison of the answers before and after the revision, by item."""
         before = by_item((was, item) for was, _, item in self.pairs)
         return decide(before, by_item((now, item) for _, now, item in self.pairs))
 
@@ -204,7 +204,7 @@ class Figures:
     IN_JSON: ClassVar = "tasks items same left_out levels revisions of_revised fixed broken verdicts decision"
 
     chains: tuple[Known, ...]  # the chains that are counted
-    left_out: Mapping[str, tuple[str, ...]]  # ids of the others, by reason
+    left_out: Mapping[str, tuple[str, ...]]  # ids of the other chains, by reason
 
     @cached_property
     def items(self) -> int:

@@ -69,11 +69,11 @@ class TaskFile:
         if self.source is None:
             draw = _drawn()[self.name][1]
             file, drawn = folder / f"{self.name}.jsonl", draw(limit or DRAWN, EXERCISES)
-            if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # more of them begin alike
+            if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # longer draws begin alike
                 write_jsonl(file, drawn)
             return file
         file, now = folder / self.source.name, self.source.read_bytes()
-        if file.exists() and not now.startswith(file.read_bytes()):  # it may have grown
+        if file.exists() and not now.startswith(file.read_bytes()):  # a file that grew is accepted
             said = f"{self.source} has changed since it was answered: {file} is the earlier version."
             raise OutputError(said, hint="Restore that version, or name another folder for the runs.")
         write_file(file, now)
@@ -106,7 +106,7 @@ class Matrix:
         settings = replace(settings, judge_was_named=False, tell=cache(settings.tell))
         tasks = [TaskFile.of(each, judged=bool(judge)) for each in _split(told.tasks)]
         ways = _split([settings.get("ways") or (RACED if told.choose else told.ways)])
-        always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # its feedback is another's
+        always = ALWAYS if not told.choose or "shuffled" in ways else ALWAYS[:1]  # shuffled uses revise's
         ways = list(dict.fromkeys((*always, *ways)))
         return cls(settings, RunPlan.of(folder, settings), models, tasks, ways)
 
@@ -128,7 +128,7 @@ class Matrix:
         """Make every run that is not finished. Call `prepare` first.
 
         Args:
-            share: The part of each task's records to answer, 0 to 1, drawn at random. None is all records.
+            share: The part of each task's records to answer, 0 to 1, drawn at random. None means all records.
 
         Raises:
             OutputError: The folder contains runs with other settings, or is in use.
@@ -218,7 +218,7 @@ def _check_options(settings: Settings) -> None:
         if settings.get(name) is not None:
             flag = f"--{name.replace('_', '-')}"
             hint = "Use --samples and --max-revisions."
-            raise UsageError(f"{flag} was given, but each way has its own.", hint=hint)
+            raise UsageError(f"{flag} was given, but each way sets its own value.", hint=hint)
     if not settings.get("max_revisions"):
         raise UsageError("--max-revisions is 0, but these ways revise.", hint="Set it to 1 or more.")
     if (mode := settings.get("mode")) in ("best-of", "repair"):
@@ -230,4 +230,4 @@ def _check_model(reference: str) -> None:
     files = [*([Path(named.target)] if named.kind in ("gguf", "script") else []), *named.adapters]
     if missing := [file for file in files if not file.exists()]:
         hint = "Is its path right?"
-        raise UsageError(f"there is no model {reference!r:.80}: no file {missing[0]}.", hint=hint)
+        raise UsageError(f"a file of the model {reference!r:.80} is missing: {missing[0]}.", hint=hint)

@@ -1,7 +1,7 @@
 """Make the runs of a model on a task: each strategy answers the records, once for each seed.
 
-A run is like one of `redraft eval` with a strategy's options (`strategies`), and has its own file. All share
-a cache, so no reply is requested twice, and all strategies start with the same first answers.
+A run is like one of `redraft eval` with a strategy's options (`strategies`), and has its own file. All runs
+share a cache, so no reply is requested twice, and all strategies start with the same first answers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
 
 CACHE = "replies.db"  # contains the replies of all runs, in their folder
-_OF_MODEL = ("temperature", "max_tokens", "seed", "price", *MachineOptions.model_fields)  # not of the judge
+_OF_MODEL = ("temperature", "max_tokens", "seed", "price", *MachineOptions.model_fields)  # not for the judge
 
 
 @dataclass
@@ -47,7 +47,7 @@ class StrategyRun(ScoredRun):
     given: tuple[Chain, ...] = ()
     guides: tuple[Check, ...] = ()  # the checks that guide; if empty, the task's checks do
     revised: Path = Path()  # the file of the strategy `revise`, with the feedback that is shuffled
-    told: bool = False  # the prompt for one answer states the checks too, as in the other ways
+    told: bool = False  # whether the prompt for one answer states the checks too, as in the other ways
 
     def __post_init__(self) -> None:
         self.verb = f"diagnose {self.task}"
@@ -64,8 +64,8 @@ class StrategyRun(ScoredRun):
     def _unchecked(self) -> bool:
         """Whether the way sees no check.
 
-        Only then does a model with adapters by role (`engines.wrapped`) use them, and one answer must begin
-        as revising alone does.
+        A model with adapters by role (`engines.wrapped`) uses its adapters only without checks. With such a
+        model, one answer sees no checks either, because it must begin as revising alone does.
         """
         model = self.settings.references().get("model")
         if self.told or self.strategy.kind != "plain" or model is None or len(references_of(model)) > 1:
@@ -134,8 +134,8 @@ class StrategyRuns:
     def _fits(self, strategy: Strategy, seed: int) -> bool:
         """Decide whether a run is needed.
 
-        More drafts are not needed if fewer used as many tokens as every other way, in the first seed. Later
-        seeds repeat the runs of the first one.
+        A way with more drafts is not needed if one with fewer drafts used as many tokens as every other way
+        in the first seed. Later seeds repeat the runs of the first one.
         """
         if strategy.kind not in SAMPLED:
             return True
@@ -163,7 +163,7 @@ class StrategyRuns:
             hint = f"Give the file that was answered, or write: redraft diagnose {self.source}"
             raise UsageError(said, hint=hint)
         asks = (f"{each.prompt!r} {[check.name for check in checks_of(task, each)]}" for each in records)
-        found = tuple(dict(zip(asks, records, strict=True)).values())[::-1]  # the first of equal ones
+        found = tuple(dict(zip(asks, records, strict=True)).values())[::-1]  # the first of equal records
         if (again := len(records) - len(found)) and not self.plan.quiet:
             left_out = f"{counted(again, 'prompt')} that {self.source.name} repeats with the same checks"
             self.settings.tell(f"Left out: {left_out}.")
@@ -198,7 +198,7 @@ class StrategyRuns:
         """The settings of all runs. All use the same engine, because they are compared."""
         guides = parse_checks(self.settings.get("check") or ())
         of_task = (check for record in self.records for check in checks_of(task_named(self.task), record))
-        # In a race, one engine computes all blocks, whether the steered way is still in it or not.
+        # With --choose, one engine computes all blocks, whether the steered way is still compared or not.
         steers = self.share is not None or "steered" in self.kinds or self.settings.get("steer")
         because = "one way is steered" if steers and any(map(form_of, guides or of_task)) else ""
         common = replace(self.settings, llamacpp_because=because)
@@ -217,14 +217,14 @@ class StrategyRuns:
         return result
 
     def _judge(self, _: Strategy, seed: int, limits: Limits) -> JobResult:
-        """Have the judge compare each way's answers with one answer. Equal pairs are judged once."""
+        """Have the judge compare each way's answers with the single answers. Equal pairs are judged once."""
         plan = replace(self.plan, out=self._file(REVIEWED, seed), cache=self.plan.out / CACHE, limits=limits)
         pairs = dict.fromkeys(pair for way in self.strategies for pair in pairs_in(self._file(way, seed)))
         if not pairs:
             return JobResult(ItemCounts(), Spent(), 0.0, 0, plan.out)
         told = self.settings.over(**dict.fromkeys(_OF_MODEL), model=self.settings.get("judge"))
         result = JudgeRun(told, [], plan, given=[*pairs]).run()
-        result.job.counts.exit_status = result.exit_status  # most reviews may be unreadable
+        result.job.counts.exit_status = result.exit_status  # not 0 if most reviews are unreadable
         return result.job
 
     def _check_folder(self) -> None:

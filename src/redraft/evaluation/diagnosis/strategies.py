@@ -5,7 +5,7 @@ their messages, or continue when they pass. Revising alone uses none.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
 majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171);
-its early end, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), with one Beta.
+its early end, Aggarwal et al., "Let's Sample Step by Step" (2023, arXiv 2305.11860), with one Beta law.
 """
 
 from __future__ import annotations
@@ -88,19 +88,19 @@ def strategies_of(
 ) -> list[Strategy]:
     """Return the ways of these kinds, in the order in which they must run.
 
-    Ways with several drafts come last, because they depend on how many tokens the others used. Shuffled
+    Ways with several drafts come last, because their number depends on the tokens of the others. Shuffled
     feedback comes after `revise`, whose feedback it uses.
 
     Args:
         kinds: Keys of `NAMES`.
         revisions: The largest number of revisions.
         drawn: The numbers of answers for best of N and majority vote, ascending from 2.
-        voting: Whether answers have a short form that votes can be counted by.
+        voting: Whether answers have a short form, by which votes can be counted.
     """
     texts: Mapping[str, Sequence[int]] = {
         "plain": (1,),
         "best-of": drawn,
-        "vote": drawn[1:] if voting else (),  # two votes are one answer
+        "vote": drawn[1:] if voting else (),  # two votes give the same answer as one
         "early": drawn[-1:] if voting else (),
         "steered": (1, *drawn),
     }
@@ -115,7 +115,7 @@ class Retold:
 
     part: Check
     message: str = ""  # replaces the message of each failure; may be empty
-    never: bool = False  # fail every answer, so that all samples are drawn
+    never: bool = False  # whether to fail every answer, so that all samples are drawn
 
     @property
     def name(self) -> str:
@@ -151,7 +151,7 @@ def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
 
 
 def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False) -> Chain:
-    """Return a chain of samples whose answer is the first one with the most frequent result.
+    """Return a chain of samples. Its answer is the first sample with the most frequent result.
 
     An answer without a result does not vote. If results have equally many votes, the earliest wins. With
     `early`, the chain contains only the samples that settled the vote, and their usage.
@@ -179,7 +179,7 @@ def settled(votes: Iterable[Hashable]) -> bool:
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
     """Map the id of each chain whose first answer was criticised to the feedback on another such answer.
 
-    That is the feedback of the chain before it; for the first chain, of the last. A single chain gets none.
+    The feedback comes from the chain before it; for the first chain, from the last. A single chain gets none.
     """
     told = {
         chain.id: step.feedback.text

@@ -39,9 +39,9 @@ Each way may spend as many new tokens as revising did: best of N and a vote draw
 Best of N keeps the answer that passes the checks, and a blind retry revises without being told what failed.
 One answer, a vote and revising alone see no checks. The other ways see the guiding checks: those of --check \
 or else the task's own, which also score. Revising alone is compared only with ways that see none. \
-A model that was trained to revise may use its adapters only in these; then the other ways begin differently.
+A model that was trained to revise may use its adapters only in such ways; then the others begin differently.
 Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
-if the ways were equal, chance would make such a difference with the probability p. It is corrected for the \
+if the ways were equal, chance would make such a difference with the probability p. p is corrected for the \
 number of comparisons (Holm's procedure), once over all tasks and once within tasks.""".splitlines()
 ALL = "all tasks"
 MODES = ("auto", "repair", "verified")
@@ -53,8 +53,8 @@ UNGUIDED = ("plain", "vote", "early")  # ways that see no checks: revising alone
 class Table:
     """All figures, in the order in which the page shows them."""
 
-    cells: Sequence[Curves]  # of each model over `ALL` tasks if it has several, then of each task
-    comparisons: Sequence[Versus]  # those over all tasks first
+    cells: Sequence[Curves]  # for each model with several tasks, over `ALL`; then for each task
+    comparisons: Sequence[Versus]  # comparisons over all tasks come first
     remarks: Sequence[str]  # notes on missing runs and prompts
     by: Cost = "tokens"
 
@@ -69,15 +69,15 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
         of_model = []
         for task in plan["tasks"]:
             if (curves := equal_tokens.curves_in(folder / RUNS / name / task, model, task)) is None:
-                remarks.append(f"{model}, {task}: no finished runs.")
+                remarks.append(f"{model}, {task}: there are no finished runs.")
                 continue
             of_model.append(replace(curves, by=by))
             if curves.left_out:
-                lacking = f"{curves.left_out} prompts are left out, because a run did not answer them."
+                lacking = f"left out {counted(curves.left_out, 'prompt')} that some run did not answer."
                 remarks.append(f"{model}, {task}: {lacking}")
             if curves.unfinished:
                 seeds = ", ".join(curves.unfinished)
-                remarks.append(f"{model}, {task}: not counted, because runs are missing: {seeds}.")
+                remarks.append(f"{model}, {task}: these seeds lack runs and are not counted: {seeds}.")
         if len(of_model) > 1:
             over.append(pooled(of_model))
         cells += of_model
@@ -231,11 +231,11 @@ def differences(name: object, told: Any, made: Any) -> list[str]:
 
 def some(faults: list[str]) -> list[str]:
     """Return the first faults, and one line with the number of the others."""
-    return [*faults[:_MOST], *[f"{len(faults) - _MOST:,} more differ."] * (len(faults) > _MOST)]
+    return [*faults[:_MOST], *[f"Differences not shown: {len(faults) - _MOST:,}."] * (len(faults) > _MOST)]
 
 
 def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
-    """Check the answers of all chains again. Return their number, and the records that disagree."""
+    """Check the answers of all chains again. Return their number, and a fault for each disagreement."""
     plan, count, faults = read_plan(folder), 0, list[str]()
     for name, task in plan["tasks"].items():
         kind = task_of(task["task"], run_code=run_code)
@@ -251,13 +251,13 @@ def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
 
 def _faults(chain: Chain, record: Chain | None, task: str, file: Path) -> Iterator[str]:
     if record is None or chain.prompt != record.prompt:
-        yield f"{file}, {chain.id}: " + ("is not in the task." if record is None else "has another prompt.")
+        yield f"{file}, {chain.id}: the task has {'no such record' if record is None else 'another prompt'}."
         return
     bare = chain.model_copy(update={"meta": {k: v for k, v in chain.meta.items() if k != KEY}})
     now = asyncio.run(scored(bare, task, checks_of(task_of(task, run_code=True), record))).meta[KEY]
     told = chain.meta.get(KEY, {})
     if any(_passed(now, of) != _passed(told, of) for of in ("steps", "drafts")):
-        yield f"{file}, {chain.id}: its record disagrees with its task's checks."
+        yield f"{file}, {chain.id}: the stored results disagree with the task's checks."
 
 
 def _passed(truth: Mapping[str, Any], of: str) -> list[list[bool]]:

@@ -1,7 +1,7 @@
 """Find out whether each answer of a chain is right, by its task, by given checks or by its own checks.
 
 The truth is stored in `meta["eval"]` by `evaluation.tasks`. An echo or an empty text is never right, even if
-a check passes it (`is_answer`). Without truth, a judge may compare a way's answers with one answer.
+a check passes it (`is_answer`). Without truth, a judge may compare a way's answers with the single ones.
 """
 
 from __future__ import annotations
@@ -105,12 +105,12 @@ def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
             yield chain
     names = ", ".join(map(str, files))
     if not count:
-        hint = f"{_GIVE} If its run was stopped, run that command again."
-        raise RecordError(f"{names} is empty.", hint=hint)
+        hint = f"{_GIVE} If a run stopped, repeat its command."
+        raise RecordError(f"there is no chain in {names}.", hint=hint)
     if not answered:
         ask = f"Or answer these: redraft eval TASK {files[0]} -o chains.jsonl"
-        none = f"{counted(count, 'record')}, but none has an answer"
-        raise RecordError(f"{names} has {none}.", hint=f"{_GIVE} {ask}")
+        none = f"there is no answer in {names} ({counted(count, 'record')})."
+        raise RecordError(none, hint=f"{_GIVE} {ask}")
 
 
 def chains_of(file: Path) -> Iterator[Chain]:
@@ -132,7 +132,7 @@ def _check_kind(first: RawRecord, file: Path) -> None:
         kind = record_kind(decode(first.data, first.where), first.where)
     if kind not in ("", "chains"):
         hint = f"{_GIVE} For {kind}: redraft report {file}"
-        raise RecordError(f"{first.where}: has {kind}, not chains.", hint=hint)
+        raise RecordError(f"{first.where}: the file has {kind}, not chains.", hint=hint)
     try:
         first.chain()
     except RecordError as error:
@@ -201,7 +201,7 @@ def _own(chain: Chain) -> Known | str:
 
 
 def _checked_steps(chain: Chain) -> Iterator[Step]:
-    """Yield the steps. An unchecked step that repeats the answer before is replaced by that step."""
+    """Yield the steps. An unchecked step with the answer of the previous step is replaced by that step."""
     before: Step | None = None
     for step in chain.steps:
         same = before and not step.feedback and step.answer == before.answer
@@ -239,7 +239,7 @@ def preferences(file: Path) -> dict[str, float]:
     """Map ids to 1 if the way's answer beat the single one in both orders, -1 if it lost both, else 0."""
     said, found = dict[Any, int](), dict[str, float]()
     for review in reviews_in(file.parent):
-        first, second = review.score or (0, 0)  # one that cannot be read
+        first, second = review.score or (0, 0)  # an unreadable review is a tie
         said[review.question_id, review.answer1_id, review.answer2_id] = (first > second) - (first < second)
     for pair in pairs_in(file) if said else ():
         name, one, own = pair.question.id, *(answer.id for answer in pair.answers)

@@ -39,7 +39,7 @@ _OF_SCORES = regex.compile(
     r"(?i)(?:[\W\d_]++|\b(?:my|the|final|overall|scores?|ratings?|grades?|verdict|winner|better|is|are|and|of|for|out|"
     r"tie|so|thus|therefore|result|assistants?|[abc])\b)*+"
 )
-"""Matches a line of numbers and marks whose only words are those that go with scores."""
+"""Matches a line of numbers and punctuation, with no words except those that usually accompany scores."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Judging:
         if self.way == "grades":
             record = _grade(item, judge, prompt_id, reply) | {"metadata": metadata}
             return json.dumps(record, ensure_ascii=False)
-        # One that cannot be read says so: its text is not searched for numbers again.
+        # An unreadable review is marked as an error, so that its text is not searched for scores again.
         decided = {"score": said} if isinstance(said, tuple) else {"winner": said or "error"}
         told = {"reviewer_id": prompt_id, "metadata": metadata, "text": reply.text, "judge": judge}
         return item.review(**told, **decided).to_json()

@@ -1,7 +1,7 @@
 """Match the answers of models by question (`question_id` or, without it, the record's id), for a judge.
 
 Raise an error that names answers without a match. Figures from half of the questions, or from answers to
-different questions, would only look right.
+different questions, would look right without being right.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _asked_in(tables: Sequence[Mapping[str, Found]], names: Sequence[str]) -> di
         else:
             asked[key] = replace(_question(chain, key), id=_question(first, key).id)
     if lacking:
-        said = f"{' and '.join(names)}: no text of these questions was found: {listed(lacking, 5)}."
+        said = f"the text of these questions is not in {' or '.join(names)}: {listed(lacking, 5)}."
         raise RecordError(said, hint="Give the questions: --questions FILE")
     return asked
 
@@ -148,7 +148,7 @@ def _check_same(
     for key, question in asked.items():
         said = table[key][0].prompt.said
         if said.strip() and said.split() != question.turns[0].split():
-            said = f"{name}: question {key} is {said!r:.60} there, but {question.turns[0]!r:.60} in {wanted}."
+            said = f"question {key} is {said!r:.60} in {name}, but {question.turns[0]!r:.60} in {wanted}."
             raise RecordError(said, hint="Give answers to the same questions.")
 
 
@@ -157,6 +157,6 @@ def _match(question: AskedQuestion, answers: tuple[GivenAnswer, ...], names: Seq
     turns = counts.pop()
     if counts or turns not in (1, len(question.turns)):
         shown = " and ".join(f"{len(each.turns)} in {n}" for each, n in zip(answers, names, strict=True))
-        said = f"question {question.id} has {len(question.turns)} turns, but its answers have {shown}."
+        said = f"the number of turns is {len(question.turns)} in question {question.id}, but {shown}."
         raise RecordError(said, hint="Answer every turn, or the first one only.")
     return Match(replace(question, turns=question.turns[:turns]), answers)

@@ -1,7 +1,7 @@
 """Write the requests to a judge.
 
 The judge must give its reasons first, because a score that comes first cannot rest on them. Answers are put
-between lines with a mark that no answer can contain, and the judge is told not to obey them.
+between lines with a mark that no answer can contain. The judge is told to obey no request in an answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CATEGORIES: Mapping[str, Category] = {
 
 
 def category_of(name: str) -> Category:
-    """Map a question's category to the one whose instruction the judge gets: `general` if it has none."""
+    """Map a question's category to a category with its own criteria; `general` if there is none."""
     return _CATEGORIES.get(name.strip().lower(), "general")
 
 
@@ -33,7 +33,7 @@ def category_of(name: str) -> Category:
 class Shown:
     """The texts that a judge sees."""
 
-    questions: tuple[str, ...]  # the turns of the question. The answers to the last one are judged
+    questions: tuple[str, ...]  # the turns of the question. The answers to the last turn are judged
     answers: tuple[tuple[str, ...], ...]  # the turns of each answer, in the order in which they are shown
     gold: tuple[str, ...] = ()  # the gold answer of each turn; empty if none is shown
 
@@ -129,7 +129,7 @@ def messages_of(way: Way, category: Category, shown: Shown, *, as_json: bool) ->
 
 
 def _material(way: Way, shown: Shown) -> Iterator[str]:
-    """Yield the question and the answers, each between marks: a hash of all texts, which none can contain."""
+    """Yield the question and the answers, each between marks: a hash of all texts, so none contains it."""
     everything = "\0".join(
         [*shown.questions, *shown.gold, *(text for each in shown.answers for text in each)]
     )

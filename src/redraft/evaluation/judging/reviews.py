@@ -1,7 +1,7 @@
-"""Read a judge's records: reviews of two answers, in SelFee's and FastChat's format, and grades of one.
+"""Read a judge's records: reviews of two answers, in SelFee's and FastChat's format, and grades of answers.
 
-Reading and writing a review keeps unknown fields, and ids that are numbers. A line of MT-bench's pair
-judgements becomes two reviews, one for each order. Grades have the format of MT-bench's single judgements.
+Reading and writing a review preserves unknown fields and numeric ids. A line of MT-bench's pair judgements
+becomes two reviews, one for each order. Grades have the format of MT-bench's single judgements.
 
 If a record has no field for scores or a verdict, they are parsed from its text, and never made up. Judges are
 asked for two numbers on the first line or in brackets at the end. Their text may also quote the answers, with
@@ -25,7 +25,7 @@ LOWEST, HIGHEST = 1.0, 10.0  # the scale of SelFee's and FastChat's judges
 
 Winner = Literal["1", "2", "tie"]  # the better answer: the one shown first, the second, or neither
 
-# Spaces are bounded and never given back: a hostile text must not cost quadratic time.
+# Repeated spaces are bounded and possessive, so that a hostile text cannot cost quadratic time.
 _GAP, _MARKS, _BOLD = r"\s{0,8}+", r"[\s\ufeff*_`#>]{0,16}+", r"[*_`]{0,3}+"
 _VALUE = rf"{_BOLD}(-?\d{{1,4}}(?:\.\d{{1,4}})?){_BOLD}"
 _OUT_OF = rf"\s?(?:/|out\sof)\s?{_BOLD}10(?!\.?\d){_BOLD}"
@@ -115,7 +115,7 @@ class Review(BaseModel):
     question_id: int | str
     answer1_id: int | str  # the answer shown first
     answer2_id: int | str
-    reviewer_id: int | str | None = None  # the judge's task, as in `reviewer.jsonl`
+    reviewer_id: int | str | None = None  # the judge's task, as in FastChat's `reviewer.jsonl`
     metadata: dict[str, Any] = {}
     text: str = ""
     score: tuple[float, float] | None = None  # scores of the first and the second answer, 1 to 10
@@ -170,7 +170,7 @@ def read_reviews(records: Iterable[RawRecord]) -> Iterator[tuple[str, Review]]:
     for raw in records:
         record = decode(raw.data, raw.where)
         if not isinstance(record, dict):
-            raise RecordError(f"{raw.where}: is {shown(record)}, not a review.", hint=_HINT)
+            raise RecordError(f"{raw.where}: the record is {shown(record)}, not a review.", hint=_HINT)
         if "g1_winner" in record:
             yield from ((raw.where, each) for each in _mt_bench(record, raw.where))
         else:
@@ -181,7 +181,7 @@ def _mt_bench(record: Mapping[str, Any], where: str) -> Iterator[Review]:
     """Read a pair judgement: in game 1 `model_1` is shown first, in game 2 `model_2`."""
     missing = [name for name in ("question_id", "model_1", "model_2", "g2_winner") if name not in record]
     if missing:
-        raise RecordError(f"{where}: is an MT-bench judgement without {', '.join(missing)}.", hint=_HINT)
+        raise RecordError(f"{where}: the MT-bench judgement lacks {', '.join(missing)}.", hint=_HINT)
     judge = record.get("judge")
     names = [record["model_1"], record["model_2"]]
     for game, shown_names in (("g1", names), ("g2", names[::-1])):
@@ -215,7 +215,7 @@ class Grade(BaseModel):
     question_id: int | str
     model: str
     answer_id: int | str = ""
-    judge: str | list[str] = ""  # the name of the judge's model, optionally followed by its prompt's
+    judge: str | list[str] = ""  # the name of the judge's model, optionally with that of its prompt
     judgment: str = ""
     score: float | None = None  # 1 to 10; None or -1 if the judge gave none
     turn: int = 1

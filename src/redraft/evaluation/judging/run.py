@@ -111,7 +111,7 @@ class JudgeRun:
 
     @cached_property
     def matches(self) -> list[Match]:
-        """The answers to judge. A warning names those in files that are empty."""
+        """The matched answers to judge. A warning names the empty answers in the files."""
         if self.given is not None:
             return self.given
         found = read_matches(self.answers, self.questions)
@@ -124,7 +124,7 @@ class JudgeRun:
                 if not all(text.strip() for text in each.turns):
                     empty.setdefault(each.name, []).append(str(match.question.id))
         for name, ids in empty.items():
-            self.plan.say(f"{name}: empty answers are judged as they are: {listed(ids, _FEW)}.")
+            self.plan.say(f"{name}: empty answers to these questions are judged too: {listed(ids, _FEW)}.")
         return [match for match in found if self.plan.holds(str(match.question.id))]
 
     def items(self) -> Iterator[ReviewItem]:
@@ -142,7 +142,7 @@ class JudgeRun:
         self._check()
         _ = self.matches
         inputs = [*self.answers, *([self.questions] if self.questions else [])]
-        # --orders may add reviews, so it is not in it.
+        # --orders is left out, because another value may add reviews to the same output.
         config = {
             **self._asked,
             "judges": [model_of(self.model)],
@@ -207,7 +207,7 @@ class JudgeRun:
             rows.append(("unreadable", f"{len(tally.unreadable):,}, of questions {named}"))
         if spent.replayed or spent.usd:
             price = f", {spent.usd:.4f} USD" if spent.usd else ""
-            text = f"{counted(spent.tokens, 'new token')}{price}; {spent.replayed:,} replies from the journal"
+            text = f"{counted(spent.tokens, 'new token')}{price}; reused from the journal: {spent.replayed:,}"
             rows.append(("paid", text))
         rows += job.pace()
         if len(tally.unreadable) < tally.reviews:
@@ -223,7 +223,7 @@ Answers = str | Path | tuple[str | Path, str | Path]  # a file of answers, or tw
 def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywords]) -> JudgeResult:
     """Have a model judge the answers of one or two models. `redraft judge` reads and writes the same files.
 
-    After any stop, the same call or command resumes. It works in notebooks too.
+    After any stop, the same call or command resumes the run. This works in notebooks too.
 
     Args:
         answers: A file of answers or chains, or a pair of files: a model's and its opponent's.

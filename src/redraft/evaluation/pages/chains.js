@@ -10,7 +10,7 @@
 
   const STOPS = {
     accepted: "the feedback accepted it", passed: "every check passed", ended: "the model had finished",
-    tool_calls: "the model calls a tool", max_revisions: "all allowed texts were written", budget: "the budget is used up",
+    tool_calls: "the model calls a tool", max_revisions: "all allowed revisions were made", budget: "the budget is used up",
     unchanged: "a revision changed nothing", max_tokens: "the limit of new tokens was reached",
     context: "the context is full", malformed: "the model left the format", cancelled: "it was stopped", error: "an error",
   };
@@ -72,10 +72,10 @@
     return box;
   }
 
-  // What checks found, in a few words: the first two, and how many others there are.
+  // Sums up checks in a few words: the results of the first two, and the number of the others.
   const few = (checks) => checks.slice(0, 2).map((check) => inShort(check)).join("; ") + (checks.length > 2 ? `; and ${checks.length - 2} more` : "");
 
-  // "The answer has 28 words." of words<=30 is "28 words, at most 30".
+  // Shortens a check's message: "The answer has 28 words." of words<=30 becomes "28 words, at most 30".
   function inShort({ name, message, passed }) {
     const told = message.replace(/\.$/, "").replace(/^The answer has (.+?), and (.+?) (?:is|are) (?:allowed|needed|wanted|required)\b.*$/s, "$1, $2")
       .replace(/^The answer (?:has |is )?/, "");
@@ -89,7 +89,7 @@
 
   const verdictOf = (step) => {
     const checks = step.feedback?.checks || [], failed = checks.filter((check) => !check.passed);
-    if (step.echo) return ["revise", "✗ repeats the prompt or the criticism, only acknowledges, or replaces a call"];
+    if (step.echo) return ["revise", "✗ not an answer: repeats the prompt or the feedback, only acknowledges it, or stands in place of a tool call"];
     if (failed.length) return ["revise", `✗ ${few(failed)}`];
     if (step.finish && step.finish !== "stop") return ["revise", `✗ cut: ${STOPS[step.finish] || step.finish}`];
     if (checks.length) return ["accept", `✓ ${few(checks)}`];
@@ -128,7 +128,7 @@
     const others = (chain.drafts || []).map((draft, number) => card(draft, number, null, false, truth.drafts?.[number] || []));
     const reward = chain.meta?.source?.reward;
     const ended = [typeof reward === "number" && `reward ${reward}`, chain.stop && `Ended: ${STOPS[chain.stop] || chain.stop}`, chain.model?.name, chain.model?.revision_mode];
-    const unchosen = others.length ? element("details", "", element("summary", "", `${others.length} drafts that were not chosen`), ...others) : null;
+    const unchosen = others.length ? element("details", "", element("summary", "", `${others.length === 1 ? "1 draft that was" : `${others.length} drafts that were`} not chosen`), ...others) : null;
     shown.replaceChildren(element("p", "note", name), ...promptOf(chain.prompt), ...steps, ...(unchosen ? [unchosen] : []), element("p", "note", ended.filter(Boolean).join(" · ")));
     history.replaceState(null, "", `#${encodeURIComponent(name)}`);
   }

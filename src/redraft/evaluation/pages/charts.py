@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
 Spec = dict[str, Any]  # Vega-Lite's JSON: a chart, or a part of one
 
 _WIDTH, _HEIGHT = 760, 320  # pixels
-_MOVED = 0.004  # share of its width between lines that coincide
+_MOVED = 0.004  # distance between coinciding lines, as a share of the chart's width
 _COLOURS = [f"var(--s{place})" for place in range(8)]
 _DASHES = [[1, 0], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 3]]
 _SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right"]

@@ -4,7 +4,7 @@ const READABLE = 0.4; // smallest share of common words for marks, as in `redraf
 
 const words = (text) => text.match(/\s*(?:[\p{L}\p{N}_]+|[^\s\p{L}\p{N}_])|\s+$/gu) || [];
 
-// Which words of two texts are common, in order: their longest common subsequence. null if they are too long.
+// Marks the words of the longest common subsequence of two texts. Returns null if the texts are too long.
 function common(one, other) {
   if (one.length * other.length > CELLS) return null;
   const a = one.map((word) => word.trim()), b = other.map((word) => word.trim());
@@ -22,7 +22,7 @@ function common(one, other) {
   return { inOne, inOther, share: 2 * best[0] / Math.max(a.length + b.length, 1) };
 }
 
-// Runs of words that are common or not: [whether they are, text] each.
+// Yields the runs of words that are common or not, each as [is common, text].
 function* runs(list, known) {
   for (let start = 0; start < list.length;) {
     let end = start;

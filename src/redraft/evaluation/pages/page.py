@@ -1,8 +1,8 @@
 """Fill the template of all reports: one HTML page that needs no other files, in light and dark.
 
-The texts of records may be hostile. All are escaped, and the page's policy forbids all requests and, by hash,
-all scripts except redraft's own. Records to browse are JSON in a block that is not executed, and `browse.js`
-puts them into text nodes.
+The texts of records may be hostile. All are escaped. The page's security policy forbids all requests, and all
+scripts except redraft's own, which it names by hash. Records to browse are JSON in a block that is not
+executed, and `browse.js` puts them into text nodes.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Result:
-    """A model's result on all questions or on those of a category."""
+    """A model's result on all questions or on a category."""
 
     questions: int
     ratio: Estimate | None  # the sum of its scores divided by its opponent's; None without scores
@@ -378,8 +378,8 @@ class JudgeAgreement:
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models in the reviews.
 
-    Results are for the model that comes earlier in `first`. If neither is in it, they are for the model that
-    the pair's first review shows first (second if that review is `swapped`).
+    Its results are for the model that comes earlier in `first`. If `first` contains neither, they are for
+    the model that the pair's first review shows first (second if that review is `swapped`).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:
@@ -394,7 +394,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
 
 
 def shared(comparisons: Iterable[Comparison]) -> str:
-    """Return the model that is in all of several comparisons, as the common opponent; "" if there is none."""
+    """Return the model in all comparisons, their common opponent. "" if there is none, or only one pair."""
     pairs = {frozenset((each.model, each.opponent)) for each in comparisons}
     return next(iter(frozenset.intersection(*pairs)), "") if len(pairs) > 1 else ""
 

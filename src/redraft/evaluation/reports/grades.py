@@ -56,7 +56,7 @@ class Grades:
         return len({question for question, _ in self.scores.values})
 
     def mean(self, keys: Iterable[Key] | None = None) -> Estimate:
-        """Return the mean of all scores, or of those with these keys."""
+        """Return the mean of all scores, or of the scores with these keys."""
         values = self.scores.values
         chosen = list(values) if keys is None else [key for key in keys if key in values]
         return stats.mean([values[key] for key in chosen], [question for question, _ in chosen], _SCALE)
@@ -152,7 +152,7 @@ def _read(given: Input, material: Material, seen: dict[object, str]) -> Iterator
         try:
             grade = Grade.model_validate(decode(raw.data, raw.where))
         except ValidationError as error:
-            raise RecordError(f"{raw.where}: is not a grade: {describe(error)}.") from None
+            raise RecordError(f"{raw.where}: the record is not a grade: {describe(error)}.") from None
         key = (grade.model, grade.judge_name, grade.key)
         if key in seen:
             raise RecordError(

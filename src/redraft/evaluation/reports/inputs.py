@@ -1,6 +1,6 @@
 """Read the inputs of a report: files of one kind of record, and the answers and questions behind them.
 
-The models of a review are found by, in order of trust: the files of answers; the review's own `model_1` and
+These name the models of a review, most trusted first: the files of answers; the review's own `model_1` and
 `model_2`; the name of its file (`NEW_vs_OLD.jsonl`); answer ids alone. In the last case, the first answer of
 the first review belongs to A, and all answers that are compared with A's belong to B.
 """
@@ -51,7 +51,7 @@ def opened(path: Path) -> Input:
 def record_kind(record: Any, where: str) -> Kind:
     """Return the kind of a file from its first record. Raise `RecordError` if there is no report on it."""
     if not isinstance(record, Mapping):
-        raise RecordError(f"{where}: is {shown(record)}, which no report can read.", hint=_HINT)
+        raise RecordError(f"{where}: the record is {shown(record)}, which no report can read.", hint=_HINT)
     if "g1_winner" in record or "answer1_id" in record:
         return "reviews"
     if "judgment" in record and "model" in record:
@@ -61,7 +61,7 @@ def record_kind(record: Any, where: str) -> Kind:
     if "question_id" in record and record.keys() & {"score", "winner"}:
         return "reviews"  # with fields missing, which the reader names
     fields = ", ".join(list(map(str, record))[:6]) or "none"
-    raise RecordError(f"{where}: is a record that no report can read; its fields are {fields}.", hint=_HINT)
+    raise RecordError(f"{where}: no report can read this record; its fields are {fields}.", hint=_HINT)
 
 
 def kind_of(inputs: Sequence[Input]) -> Kind:
@@ -75,7 +75,7 @@ def kind_of(inputs: Sequence[Input]) -> Kind:
         raise RecordError(f"there is no record in {names}.", hint=_HINT)
     if len(found) > 1:
         which = "; ".join(f"{kind} in {', '.join(names)}" for kind, names in found.items())
-        raise UsageError(f"the files contain different kinds: {which}.", hint="Report on each kind alone.")
+        raise UsageError(f"the files have several kinds of records: {which}.", hint="Report each kind alone.")
     return next(iter(found))
 
 
@@ -91,7 +91,7 @@ class Answer:
 
 @dataclass
 class Material:
-    """The answers by id and file name, and the questions by id. Either is empty if no files were given."""
+    """The answers by id and file name, and the questions by id. Either is empty without its files."""
 
     names: tuple[str, ...] = ()
     answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
@@ -116,9 +116,9 @@ class Material:
         return found
 
     def check_asked(self, question_id: int | str, where: str) -> None:
-        """Raise `RecordError` if questions were given and this is not one of them."""
+        """Raise `RecordError` if questions were given and none has this id."""
         if self.questions and str(question_id) not in self.questions:
-            said = f"{where}: belongs to question {question_id}, which is not in {self.where}."
+            said = f"{where}: the record belongs to question {question_id}, which is not in {self.where}."
             raise RecordError(said, hint="Give the questions that were asked: --questions FILE")
 
     def answer(self, answer_id: int | str, hint: str | None, where: str) -> Answer:
@@ -151,15 +151,15 @@ def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
     """Read reviews, and find the models of each. The file's name may contain them: `NEW_vs_OLD`.
 
     Raises:
-        RecordError: A file cannot be read, repeats a review, or contains one whose models are unclear, or
-            whose question or answers are not among those given.
+        RecordError: A file cannot be read or repeats a review. Or the models of a review are unclear, or its
+            question or answers were not given.
     """
     ids, sides = dict[str, str](), dict[str, str]()
     for given in inputs:
         first, _, second = stem_of(given.path).partition("_vs_")
         named = (first, second) if first and second and "_vs_" not in second else None
         for where, review in read_reviews(given.records):
-            key = str(review.review_id) or review.to_json()  # one without an id is compared by its content
+            key = str(review.review_id) or review.to_json()  # without an id, reviews are compared by content
             if key in ids:
                 what = f"the review {review.review_id!r}" if review.review_id else "this review"
                 hint = "Give each file once. Each review is counted once."

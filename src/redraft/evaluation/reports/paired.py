@@ -1,6 +1,6 @@
 """Compare two runs over the records they share: which is better, by how much, and on which records.
 
-A run is a set of scores by record: grades, or 1 and 0 for right and wrong answers. In the latter case, the
+A run is a set of scores by record: grades, or 1 and 0 for right and wrong answers. For scores of 1 and 0, the
 sign test is McNemar's.
 """
 
@@ -24,7 +24,7 @@ class Scores:
     """The scores of a run."""
 
     name: str  # the name of the file or model
-    about: str  # the name of the task or judge. Only runs with the same one are compared
+    about: str  # the name of the task or judge. Only runs with the same name here are compared
     values: Mapping[Key, float]  # scores by record and turn
     items: Mapping[str, str] = field(default_factory=dict)  # items by record, if they differ
     bounds: Bounds = SHARE  # the lowest and highest possible score
@@ -42,7 +42,7 @@ class Paired:
     better: tuple[str, ...]  # records with a higher score, `ID` or `ID, turn 2`
     worse: tuple[str, ...]  # records with a lower score
     moved: tuple[int, int]  # numbers of questions with a higher and a lower sum over their turns and runs
-    p: float  # of an exact sign test on `moved`
+    p: float  # the p-value of an exact sign test on `moved`
     holm: float  # the same p, corrected for the number of comparisons by Holm's procedure
     of: int = 1  # the number of comparisons
 
@@ -85,7 +85,7 @@ def sections(differences: Sequence[Paired], noun: str, *, as_percent: bool) -> I
         if each.better or each.worse:
             of = f", of {each.moved[0]:,} better and {each.moved[1]:,} worse over all turns"
             of *= each.moved != (len(each.better), len(each.worse))
-            several = f"; {each.holm:.2g} corrected for {each.of}" * (each.of > 1)
+            several = f"; {each.holm:.2g} corrected for {each.of} comparisons" * (each.of > 1)
             lines.append(Line("  p", f"{each.p:.2g}", "", f"exact sign test{of}{several}"))
         claim = claimed(each.name, each.other, each.gain, 0, f"{figures[0]} points ({figures[1]})")
         yield Part(f"{each.name} minus {each.other}", each.about, lines=lines, claim=claim)

@@ -1,6 +1,6 @@
 """Rank many models on one scale, by Bradley and Terry's model.
 
-A model's probability of winning is logistic in the difference of the two strengths. A tie is half a win each.
+A model's probability of winning is a logistic function of its lead in strength. A tie is half a win each.
 
 Source: Bradley and Terry, Biometrika 39 (1952), 324. The penalty is ours: it keeps the strength of a model
 that always wins finite.
@@ -20,7 +20,7 @@ from redraft.evaluation.stats import SHARE, Bootstrap, Estimate, Numbers, logist
 
 DRAWS = 1_000  # number of resamples. The model is fitted to each
 _PENALTY = 1e-3
-_ALIKE = 0.2  # over the number of questions: resamples whose rates differ by less have the same outcomes
+_ALIKE = 0.2  # divided by the number of questions: resamples with rates closer than that have equal outcomes
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Battles:
     names: tuple[str, ...]  # the models' names
     wins: Numbers  # shape [games]: 1 if the model won, 0 if its opponent did, ½ for a tie
     met: Numbers  # shape [games, models]: 1 for the model of the game, -1 for its opponent
-    questions: tuple[int, ...]  # the number of each game's question
+    questions: tuple[int, ...]  # the index of each game's question
     count: int  # the number of questions
 
     @classmethod
@@ -70,7 +70,7 @@ class Battles:
         """Return a model's rate.
 
         If all resamples agree, as for a model that always wins, the ends are its rates after a share of its
-        games is turned into losses or into wins. The share is that of unseen questions that may differ.
+        games is turned into losses or into wins: the share of unseen questions that may differ.
         """
         names, mine = self.names, self.met[:, place]
 
@@ -92,7 +92,7 @@ class Battles:
 
 
 def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
-    """Return the models' ranking; None if there are fewer than three or battles do not connect them all.
+    """Return the models' ranking; None for fewer than three models, or if battles do not connect all.
 
     Intervals are at 95 % over questions: all reviews of a question are resampled together.
     """

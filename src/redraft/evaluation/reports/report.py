@@ -35,7 +35,7 @@ to filter by, `answers` (`name`, `text`, and an optional link `chain`), and `not
 def describe(
     files: Sequence[Path], *, answers: Sequence[Path] = (), questions: Path | None = None
 ) -> AnyReport:
-    """Report on files of reviews, grades or chains. `answers` are the judged ones, in one file per model."""
+    """Report on files of reviews, grades or chains. `answers` are files of judged answers, one per model."""
     inputs = list(map(opened, files))
     kind = kind_of(inputs)
     if answers and kind == "chains":
@@ -47,7 +47,7 @@ def describe(
 
 
 def page(report: AnyReport, made: str, links: Links | None = None) -> str:
-    """Return the page. `made` is a line on how it was made; `links` lead to the page of `chains_of`."""
+    """Return the page. `made` is a line on how the page was made; `links` lead to the page of `chains_of`."""
     parts = [*report.sections()]
     if records := _records(report, links or Links()):
         parts.append(records)

@@ -19,7 +19,7 @@ from redraft.evaluation.tables import Line, Part, claimed, percent, plain
 from redraft.jobs.counting import counted
 
 _FEW = 5  # reviews to name in a row
-_MOSTLY = 0.8  # share of questions with one side longer, above which equal length is hardly seen
+_MOSTLY = 0.8  # if one side is longer in a larger share of questions, equal length is extrapolated
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _lines(report: Report, comparison: compare.Comparison) -> Iterator[Line]:
         over = " over questions" * (len(comparison.items) > whole.questions)
         ps = {id(each): each.p for each in report.comparisons if each.p is not None}
         corrected = dict(zip(ps, stats.holm([*ps.values()]), strict=True))
-        several = f"; {corrected[id(comparison)]:.2g} corrected for {len(ps)}" * (len(ps) > 1)
+        several = f"; {corrected[id(comparison)]:.2g} corrected for {len(ps)} comparisons" * (len(ps) > 1)
         note = f"{_tally(whole.both)}, p = {comparison.p:.2g}{over}{several}"
         yield Line("in both orders", "", "", note)
     yield from _order(comparison)

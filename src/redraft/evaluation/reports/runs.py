@@ -46,8 +46,8 @@ class Run:
     def facts(self) -> Iterator[tuple[str, str]]:
         """Yield names and texts of other facts: revisions, stops, cost, failures and wrong records."""
         tally = self.tally
-        without = [] if tally.task else ["checks"]  # that repeats the score
-        without += ["revisions", "stopped"] if [*tally.stops] == ["unknown"] else []  # as in logs of others
+        without = [] if tally.task else ["checks"]  # they repeat the score
+        without += ["revisions", "stopped"] if [*tally.stops] == ["unknown"] else []  # as in other logs
         yield from (row for row in tally.rows() if row[0] not in without)
         if tally.failed:
             yield "failed", ", ".join(f"{cause} {count:,}" for cause, count in tally.failed.items())
@@ -127,7 +127,7 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
         tally.add(chain, [category] if category else [], record)
         if record in shown or len(shown) < MOST_SHOWN:
             shown.setdefault(record, Shown(chain.prompt.text, category)).chains[name] = chain
-    empty = {chain.id: chain for chain in empty_answers(given.path, done) if tally.task}  # wrong ones
+    empty = {chain.id: chain for chain in empty_answers(given.path, done) if tally.task}  # they are wrong
     for chain in empty.values():
         tally.add(chain)
     others = (each for id_, each in failures(given.path).items() if id_ not in done and id_ not in empty)
@@ -142,8 +142,8 @@ def _mixed(about: tuple[str, str], first: tuple[str, str], where: str, given: In
         (task, before), field, one = (model, other), "model_id", other
     elif before.startswith("lm-eval, ") and (named := before.split(", ")[2:]):
         field, one = "filter", named[0]
-    take = f"One of them: jq -c --arg f {quote(one)} 'select(.{field} == $f)' {quote(name_of(given.path))}"
+    take = f"Choose one: jq -c --arg f {quote(one)} 'select(.{field} == $f)' {quote(name_of(given.path))}"
     return RecordError(
-        f"{where}: is a chain of {task or 'no task'}, after chains of {before or 'none'}.",
+        f"{where}: this chain is of {task or 'no task'}, but the first is of {before or 'no task'}.",
         hint=take if field else "Give each task its own file.",
     )

@@ -1,7 +1,7 @@
 """Answer the records of a task, and score the answers: into a file or in memory.
 
 `evaluate_file` does the same as `redraft eval`, and its file can be resumed. `evaluate` is for regression
-suites in Python; with the option `cache`, it also requests no reply twice.
+suites in Python; with the option `cache`, it requests each reply only once.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class EvalRun(ScoredRun):
             if self.settings.get("temperature") == 0:
                 hint = "Leave out --temperature 0, or --samples."
                 raise UsageError("at temperature 0, all samples would be the same answer.", hint=hint)
-            if self.settings.get("seed") is None:  # without a seed, a cache would give all the same reply
+            if self.settings.get("seed") is None:  # without a seed, a cache would give all samples one reply
                 self.settings = self.settings.over(seed=0)
         return super()._job()
 
@@ -110,7 +110,7 @@ def evaluate_file(
 ) -> FileResult:
     """Answer a task's file, and score the answers. `redraft eval` reads and writes the same files.
 
-    After any stop, the same call or command resumes. It works in notebooks too.
+    After any stop, the same call or command resumes the run. This works in notebooks too.
 
     Args:
         task: The name of a task, as for `redraft eval`.
@@ -213,7 +213,7 @@ def evaluate(
         EngineError, CheckError: As for `redraft.revise`. An empty answer is wrong but raises no error.
     """
     if parallel < 1:
-        raise UsageError(f"parallel is {parallel}.", hint="Set it to 1 or more: the chains to make at once.")
+        raise UsageError(f"parallel is {parallel}.", hint="Make at least 1 chain at once.")
     name, given = (task, records) if isinstance(task, str) else ("checks", task)
     if given is None:
         raise UsageError("no records were given.", hint=f'Write evaluate({name!r}, "records.jsonl", …).')
@@ -253,7 +253,7 @@ def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[
         if isinstance(record, Mapping):
             fields = dict(record)
             if name == "checks" and isinstance(fields.get("checks"), list | tuple):
-                own = parse_checks(fields.pop("checks"))  # of the program that calls, so of any kind
+                own = parse_checks(fields.pop("checks"))  # from the caller's code, so of any kind
             record = chain_of(fields, where)
         elif not isinstance(record, Chain):
             raise RecordError(f"{where} is {shown(record)}.", hint="Give chains, or records as mappings.")
@@ -263,5 +263,5 @@ def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[
             own = tasks.checks_of(task, chain)
         elif not own:
             hint = 'Write {"prompt": "…", "checks": ["words<=50"]}.'
-            raise RecordError(f"{where}: has no checks.", hint=hint)
+            raise RecordError(f"{where} has no checks.", hint=hint)
         yield chain, own

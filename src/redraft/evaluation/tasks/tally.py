@@ -1,7 +1,7 @@
 """Compute the score of a run: the share of right answers with its interval, overall and by group.
 
-An answer is right if it passes every check of its task, whichever checks guided it. Without a task, only
-checked chains are counted, and an answer is right if it passed its checks. Intervals are over items.
+An answer is right if it passes every check of its task, whichever checks guided revising. Without a task,
+only checked chains are counted, and an answer is right if it passed its checks. Intervals are over items.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class Tally(Summary):
 
     task: str = ""  # the chains' task; empty if they have none
     outcomes: dict[str, bool] = field(default_factory=dict)  # by chain id: whether the best answer is right
-    items: dict[str, str] = field(default_factory=dict)  # by chain id: its item (`item_of`) if that differs
+    items: dict[str, str] = field(default_factory=dict)  # by chain id: its item (`item_of`), if not the id
     beside: dict[str, Share] = field(default_factory=_shares)  # other scores over all records, by name
-    groups: dict[str, Share] = field(default_factory=_shares)  # scores by group; IFEval's: constraint types
+    groups: dict[str, Share] = field(default_factory=_shares)  # scores by group (IFEval: constraint type)
     failed: dict[str, int] = field(default_factory=dict)  # records without an answer, by cause; not counted
 
     @property
@@ -135,7 +135,7 @@ class Tally(Summary):
         yield _line("score" if self.task else "passed", self.score)
         for k, rate in self.passes.items():
             fewer = len(self.score.by_item) - self._with(k)
-            without = f"; without {counted(fewer, 'record')} with fewer answers" if fewer else ""
+            without = f"; leaves out {counted(fewer, 'record')} with fewer answers" if fewer else ""
             yield Line(f"  pass@{k}", *percent(rate, 1), f"at least one of {k} answers is right{without}")
         for name, share in self.beside.items():
             if name != FIRST or self.revisions:
@@ -203,7 +203,7 @@ def truth_of(chain: Chain) -> Truth | None:
 def results_of(chain: Chain) -> Sequence[Judged]:
     """Return the results of the task's checks on a chain's best answer; without a task, of its own checks.
 
-    All of them fail for an echo or an empty text (`is_answer`), and for a chain that kept no answer.
+    All of them fail for an echo or an empty text (`is_answer`), and for a chain without a best answer.
     """
     place = chain.best or 0
     if truth := truth_of(chain):
@@ -224,8 +224,8 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 def outcome_of(chain: Chain) -> bool | None:
     """Return whether a chain's best answer is right, or without a task passed its checks; None if unknown.
 
-    A chain that kept no answer because all are echoes is wrong. For a chain without any text, the outcome is
-    known only with a task.
+    A chain without a best answer is wrong if one of its answers is an echo. For a chain without any text, the
+    outcome is known only with a task.
     """
     if truth_of(chain):
         return all_pass(results_of(chain))

@@ -1,7 +1,7 @@
 """Define tasks (plugins of `redraft.tasks`): the prompts for their records, and the checks for answers.
 
 The published files are read unchanged. The prompts use redraft's own wording, without examples. The results
-of a task's checks are stored in the chain's `meta["eval"]`, separate from those of the guiding checks.
+of a task's checks are stored in the chain's `meta["eval"]`, apart from the results of the guiding checks.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ HUMANEVAL = Task("a `prompt`, a `test` and an `entry_point`", _unit_tests, _func
 MBPP = Task("a `text`, `code` and a `test_list`", _unit_tests, _tested, runs_code=True)
 IFEVAL = Task("a `prompt`, an `instruction_id_list` and `kwargs`", _constraints, loosened=loosened)
 CHECKS = Task('a `prompt` and `checks`, such as ["words<=50"]', _own_checks, groups=(("group", ""),))
-_UNSCORED = Task("a `prompt` alone. Else leave out --judge", lambda _, record: checks_in(record))
+_UNSCORED = Task("a `prompt` alone. With checks, leave out --judge", lambda _, record: checks_in(record))
 
 
 def task_named(name: str) -> Task:
@@ -156,7 +156,7 @@ def checks_of(task: Task, record: Chain, file: Path = Path()) -> tuple[Check, ..
         found = parse_checks(task.checks(gold.strip(), record))
         if bool(found) != (task is _UNSCORED):
             return found
-        problem, hint = f"it has {'checks, which score' if found else 'no check that scores'}.", ""
+        problem, hint = f"it has {'checks, so no judge is needed' if found else 'no check that scores'}.", ""
     except CheckSyntaxError as error:
         problem, hint = error.message, error.hint or ""
     except UsageError as error:

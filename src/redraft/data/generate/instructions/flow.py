@@ -32,14 +32,14 @@ from redraft.jobs.journal import Journal
 
 
 class LimitReached(Exception):
-    """Before a call, the run had reached a limit, or an error had ended it."""
+    """The run reached a limit, or an error ended it, before a call was made."""
 
 
 @dataclass(frozen=True)
 class _Reply:
     text: str
     cut: bool  # it was cut before its end
-    # Why the server refused the text that was asked; then there is no reply.
+    # The error with which the server refused the request; then there is no reply.
     refused: EngineError | None = None
 
 
@@ -148,12 +148,12 @@ class Flow:
     wanted: Wanted
     sampling: Sampling  # how the teacher is sampled. Its seed also draws the examples.
     pool: TaskPool
-    shipped: Sequence[Task]  # tasks whose kinds are known, where those of the seeds are not
+    shipped: Sequence[Task]  # tasks of known kinds, for seeds without kinds
     teacher: Teacher
     rejects: Rejects
     commits: Turns  # lets requests be written in the order of their numbers
     claims: Turns  # lets their instructions be compared with the pool in that order
-    seeds: Mapping[str, Any] | None = None  # the origin of what is made from the seeds, if they have licences
+    seeds: Mapping[str, Any] | None = None  # the origin of the made tasks, if the seeds have licences
 
     @property
     def dry(self) -> bool:
@@ -253,10 +253,10 @@ class Flow:
         return self._commit(request, reply, made)
 
     def _shown(self, request: Request) -> list[str]:
-        """Return the instructions to show. A request that was cut shows the same ones again.
+        """Return the instructions to show. A request that was interrupted shows the same ones again.
 
-        Otherwise an earlier request that had failed and is now made could change them, and a stored reply
-        would be paid for twice.
+        Otherwise, if an earlier request failed before and succeeds now, the instructions could differ. Then
+        the stored reply would not fit, and the request would be paid for twice.
         """
         unfinished = self.teacher.session.unfinished
         before = unfinished.get(request.id)
@@ -281,7 +281,7 @@ class Flow:
             return
         kind = rules.read_kind(reply.text)
         if kind is None:
-            said = f"neither yes nor no to whether it is a classification: {reply.text[:60]!r}"
+            said = f"the reply about its kind is neither yes nor no: {reply.text[:60]!r}"
             made.reject(task, origin, Fault("kind", said), claimed=True)
             return
         task = replace(task, is_classification=kind)
@@ -312,7 +312,7 @@ class Flow:
         return reply
 
     def _commit(self, request: Request, reply: _Reply, made: Made) -> list[str]:
-        """Write the rejects of a request, and return the lines of its tasks. Called when it is its turn."""
+        """Write the rejects of a request, and return the lines of its tasks. Called in the request's turn."""
         number = request.number
         if not (made.kept or made.rejects):
             fault = _refusal(reply) or rules.fault_of_reply(reply.text, cut=reply.cut)
@@ -335,7 +335,7 @@ def _refusal(reply: _Reply) -> Fault | None:
 
 
 def _is_refused(task: Task, origin: Origin, reply: _Reply, made: Made) -> bool:
-    """Whether the server refused an instruction. Then only this one is rejected, and stays in the pool."""
+    """Return whether the server refused an instruction. If so, reject it alone, and keep it in the pool."""
     if reply.refused and (fault := _refusal(reply)):
         made.refused.append(reply.refused)
         made.reject(task, origin, fault, claimed=True)

@@ -1,8 +1,8 @@
-"""Keep the pool of instructions: seeds, and those that requests added. A new one must differ from all.
+"""Keep the pool of instructions: the seeds and the generated ones. A new one must differ from all.
 
-The speed of requests makes no difference. A request shows seeds, and tasks from requests at least `LAG`
-before it. Requests are judged in the order of their numbers (`Turns`). So the same replies give the same
-output, at any parallelism and after any stop.
+The output does not depend on the speed of requests. A request shows seeds, and tasks from requests at least
+`LAG` before it. Requests are judged in the order of their numbers (`Turns`). So the same replies give the
+same output, at any parallelism and after any stop.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def drawn(tasks: Sequence[Task], most: int, rng: Random) -> list[Task]:
 
 
 class Turns:
-    """Let numbered requests pass in order. `next` is the number of the first that has not passed.
+    """Let numbered requests pass in order. `next` is the number of the first one that has not passed.
 
     `before` contains the ids of requests that passed in earlier runs: their numbers as texts.
     """
@@ -104,7 +104,7 @@ class Turns:
         return self._end < inf
 
     def passed(self, number: int) -> None:
-        """Let a request pass, whether it was made or failed. It may pass twice."""
+        """Let a request pass, whether it was made or failed. A second call for it does nothing."""
         self._over.add(number)
         self._advance()
 
@@ -127,10 +127,10 @@ _FIELDS = {"rule", "request", "number", "record"}
 class Rejects(AbstractContextManager["Rejects"]):
     """The rejects of an output that this process has locked, in `OUT.rejected.jsonl`.
 
-    Unless the output is `complete`, rejects of requests that are not `done` are removed: they come again.
+    Unless the output is `complete`, rejects of requests not in `done` are removed: these are made again.
 
     Raises:
-        OutputError: The file cannot be written, or contains something else.
+        OutputError: The file cannot be written, or contains other records.
     """
 
     def __init__(self, output: Path, done: Container[str], *, complete: bool = False) -> None:

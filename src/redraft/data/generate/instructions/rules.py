@@ -7,7 +7,7 @@ first rule that finds a fault rejects the task. Whether an answer is right is no
 Replies are labelled blocks, such as `Instruction: … Input: … Output: …`, or numbered lists. A label counts
 only where the form allows it: in its order, at the start of a line. After `Output:`, a line `Input:` is text
 of the output, because only a new block can come next. If the first block has a heading with a number, the
-others need one too, because an output may contain an instruction. Teachers put numbers, Markdown and rules
+others need one too, because an output may contain an instruction. Teachers put numbers, Markdown and lines
 around labels, and fences around everything; these do not belong to a text. The patterns are possessive:
 otherwise a line of ten thousand spaces or dashes, which weak models write, would take hours.
 """
@@ -44,7 +44,7 @@ _MARKERS = re.compile(
     rf"{NO_INPUT}|<\|\w+\|>|\[/?INST\]|^#+ *(?:instruction|input|response|answer|feedback|revision)\b[ \d]*:",
     re.IGNORECASE | re.MULTILINE,
 )
-_LOOP = range(8, 202)  # characters of what a loop repeats, with a space
+_LOOP = range(8, 202)  # lengths of the text that a loop repeats, with a space
 _TIMES = 5
 _LOOKED_AT = 4000  # characters at the end in which a loop is looked for
 _OPENING = "\"'“”‘’«»„¿¡("
@@ -65,7 +65,7 @@ def fault_of_reply(text: str, *, cut: bool) -> Fault:
     if is_refusal(text):
         return Fault("refusal", f"the reply refuses: {text.strip()[:60]!r}")
     if looped := repeats(text):
-        return Fault("repeats", f"{looped[:60]!r} again and again")
+        return Fault("repeats", f"it repeats {looped[:60]!r} again and again")
     if cut:
         return Fault("cut", "the reply was cut at the token limit, before anything was complete")
     return Fault("format", "the reply is not in the form that was asked for")
@@ -86,9 +86,9 @@ def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
     if first not in _OPENING and (foreign or not first.isalnum()):
         return Fault("start", f"the instruction begins with {first!r}")
     if word := ALPACA.find(text):
-        return Fault("blocked", f"{word!r}: not a task for text alone")
+        return Fault("blocked", f"{word!r} shows that the task needs more than text")
     if text.casefold().startswith(_PROGRAM):
-        return Fault("program", f"begins with {_PROGRAM!r}, without an input to run it on")
+        return Fault("program", f"the instruction begins with {_PROGRAM!r}, and has no input to run it on")
     return _marked(text)
 
 
@@ -104,7 +104,7 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
     if is_refusal(task.output):
         return Fault("refusal", f"the output refuses: {task.output[:60]!r}")
     if looped := repeats(task.output) or repeats(task.input):
-        return Fault("repeats", f"{looped[:60]!r} again and again")
+        return Fault("repeats", f"it repeats {looped[:60]!r} again and again")
     if marked := _marked(f"{task.input}\n{task.output}"):
         return marked
     if task.output == task.input:
@@ -113,12 +113,12 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
         return Fault("colon", "input or output ends with a colon: something is missing")
     text = f"{task.instruction}\n{task.output}"
     if (wrong := language_of(text)) and (code := code_of(wanted.language)) and code not in near(wrong):
-        return Fault("language", f"is in {wrong!r}, not in {code!r}")
+        return Fault("language", f"the language is {wrong!r}, not {code!r}")
     return None
 
 
 def check_instances(tasks: Sequence[Task], wanted: Wanted) -> list[Found]:
-    """Return the instances of one instruction with their faults, including those by Self-Instruct's rules.
+    """Return the instances of one instruction with their faults, also by Self-Instruct's rules.
 
     If an input comes with different outputs, all its instances are faulty. So is an instance that repeats an
     earlier one.
@@ -133,7 +133,7 @@ def check_instances(tasks: Sequence[Task], wanted: Wanted) -> list[Found]:
         if fault is None and len(outputs[task.input]) > 1:
             fault = Fault("conflict", "this input has several outputs")
         elif fault is None and task in seen:
-            fault = Fault("duplicate", "repeats an instance of the instruction")
+            fault = Fault("duplicate", "the instance repeats an earlier one")
         seen.add(task)
         found.append(Found(task, fault))
     return found
@@ -149,10 +149,10 @@ _NUMBERED = re.compile(
 _YES_OR_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 
 _FENCE = re.compile(r"\s*+(?:`{3,}+|~{3,}+)\s*+[\w+-]*+\s*+")
-_CUT = Fault("cut", "the reply was cut inside it, at the token limit")
+_CUT = Fault("cut", "the token limit cut the reply inside this text")
 
 LABELS = ("instruction", "input", "output")  # the labels of a task
-_Block = dict[str, str]  # the texts of a block by label. Labels that did not come are missing.
+_Block = dict[str, str]  # the texts of a block by label, without missing labels
 
 
 def read_blocks(text: str, labels: Sequence[str]) -> list[_Block]:
@@ -224,7 +224,7 @@ def read_tasks(reply: str, *, cut: bool) -> list[Found]:
     for block in read_blocks(reply, LABELS):
         task = Task(block["instruction"], input_of(block.get("input", "")), block.get("output", ""))
         missing = [name.capitalize() for name in LABELS if name not in block]
-        found.append(Found(task, Fault("format", f"no line {missing[0]}:") if missing else None))
+        found.append(Found(task, Fault("format", f"there is no line {missing[0]}:") if missing else None))
     if cut and found:
         found[-1] = Found(found[-1].task, _CUT)
     return found

@@ -1,4 +1,4 @@
-"""Generate instructions into a file. A later run adds new ones, which must differ from those in the file.
+"""Generate instructions into a file. A later run adds instructions that differ from the earlier ones.
 
 The files beside the output contain the paid replies, the rejects, the ids of finished requests, and how the
 output was made. `jobs.harness` runs the requests.
@@ -34,7 +34,7 @@ from redraft.revision.options import RevisionOptions
 from redraft.revision.runs.plan import Opened, RunPlan, under_way
 from redraft.revision.settings import Settings
 
-AHEAD = 2  # requests under way for each call at once: some only wait for the turn of an earlier one
+AHEAD = 2  # requests under way per parallel call, because some only wait for earlier requests
 
 OF_THE_RESULT = (
     *("way", "language", "topic", "similar"),
@@ -62,7 +62,7 @@ class Generated:
     dry: bool  # the run ended because the teacher gave nothing new any more
     tasks: int  # instances of the instructions
     job: JobResult  # cost, time and failures
-    paid: str = ""  # what all runs paid, in words, if there were several
+    paid: str = ""  # the cost of all runs, in words, if there were several
 
     @property
     def exit_status(self) -> int:
@@ -84,7 +84,7 @@ class Generated:
             how = ", estimated" if spent.estimated else ""
             new = self.paid or f"{counted(spent.tokens, 'new token')}{price}{how}"
             here = " in this run" * bool(self.paid)
-            rows.append(("paid", f"{new}; {spent.replayed:,} replies from the journal{here}"))
+            rows.append(("paid", f"{new}; reused from the journal{here}: {spent.replayed:,}"))
         rows += self.job.pace()
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
@@ -114,7 +114,7 @@ def generate_instructions(
 async def agenerate_instructions(
     output: str | Path, *, model: str | Engine = "default", **options: Unpack[InstructionKeywords]
 ) -> Generated:
-    """Do what `generate_instructions` does, in the running event loop. Same arguments and errors."""
+    """Do the same as `generate_instructions` in the running event loop. Arguments and errors are the same."""
     return await _run_of(output, model, options).arun()
 
 
@@ -157,7 +157,7 @@ class InstructionRun:
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> Generated:
-        """Do what `run` does, in the running event loop."""
+        """Do the same as `run`, in the running event loop."""
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
@@ -182,7 +182,7 @@ class InstructionRun:
         path = self.options.seeds
         self._seeds = tasks.read_seeds(Path(path) if path else None)
         if self._seeds.repeats and not self.plan.quiet:
-            self.plan.say(f"{path}: {self._seeds.repeats:,} seeds repeat earlier ones and are left out.")
+            self.plan.say(f"{path}: left out repeated seeds: {self._seeds.repeats:,}.")
         total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
         if self.options.way == "alpaca" and solved < tasks.FEWEST:
             raise UsageError(
@@ -243,7 +243,7 @@ class InstructionRun:
                 return
             ended = self._flow and self._flow.commits.is_ended
             yield Request(number)
-            if ended:  # it was not made: the runner has looked at the limits before it
+            if ended:  # it was not made: the runner checked the limits before it
                 return
 
     @asynccontextmanager
@@ -251,7 +251,7 @@ class InstructionRun:
         complete = len(self._found) >= self.options.count
         with Rejects(self.plan.out, session.done, complete=complete) as rejects:
             self._rejected = rejects.counts
-            # What earlier runs put into the pool, in the same order.
+            # Fill the pool as earlier runs did, in the same order.
             for place in sorted({*self._found, *rejects.claimed}):
                 self._pool.add(place[2])
                 if place in self._found:

@@ -1,7 +1,7 @@
 """Read seeds, and write tasks: an instruction, an optional input, and the output.
 
 Seeds are read from a file of any known shape. The shipped ones are our own writing, for tests and first runs.
-A kept task is written as a chain with one step, so that every verb of `redraft data` reads it.
+A kept task is written as a chain with one step, so that every command of `redraft data` reads it.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Seeds:
     """The tasks from which a run starts."""
 
     tasks: tuple[Task, ...]  # tasks with different instructions
-    repeats: int  # how many more repeated an instruction
+    repeats: int  # number of other tasks, which repeated an instruction
     digest: str  # the SHA-256 of the file
     shipped: bool = False  # they are redraft's own
     origin: dict[str, Any] | None = None  # the `meta.origin` of tasks made from them, if a seed has a licence

@@ -23,7 +23,7 @@ NEW_TASKS = _LAST - SHOWN  # most new tasks of a reply
 SEEDS_SHOWN, MADE_SHOWN, NEW = 6, 2, 8
 """Numbers of seeds, of earlier, and of new instructions in a request (Self-Instruct, section 2.2)."""
 
-KINDS_SHOWN, INSTANCES_SHOWN = 20, 2  # examples in the request for a kind, and in that for instances
+KINDS_SHOWN, INSTANCES_SHOWN = 20, 2  # examples in the requests for a kind and for instances
 
 INSTANCES = 5  # most instances of an instruction
 
@@ -32,7 +32,7 @@ LEAST_WORDS, MOST_WORDS = 4, 150
 
 AFTER_TASKS = (f"\nTask {_LAST + 1}", f"\n{_LAST + 1}. Instruction")
 AFTER_INSTANCES = (f"\nExample {INSTANCES + 1}", "\nInstruction:")
-"""Stop texts, with which a teacher that does not stop would go on."""
+"""Stop strings: the texts with which a teacher would continue too far."""
 
 NO_INPUT = "<noinput>"  # stands for an empty input in requests and replies, as in Alpaca
 
